@@ -1,0 +1,19 @@
+"""Alembic's entry: runs the revisions on the connection that `worker.schema` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from models import attempt, batch, record  # noqa: F401  (their tables join the metadata)
+from models.base import Base
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=Base.metadata,
+    # SQLite changes a table by copying it; the same revisions then serve both databases.
+    render_as_batch=True,
+    compare_type=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,1 @@
+"""What we know: the tables and the words for their states."""

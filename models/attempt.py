@@ -1,0 +1,50 @@
+"""An attempt: one leased try at a record. History: written once, never changed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base, BigKey, UtcDateTime, one_of
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    ACTIVE = "active"
+    DEAD_LETTER = "dead_letter"
+    RETRY = "retry"
+    # Nothing was decided, and the attempt does not count: a hold, a pause, a request that never went out.
+    HANDED_BACK = "handed_back"
+    # The lease ran out: the worker died or was cut off.
+    LOST = "lost"
+
+
+class Attempt(Base):
+    __tablename__ = "attempt"
+    __table_args__ = (
+        CheckConstraint(one_of("outcome", Outcome), name="outcome"),
+        Index("ix_attempt_record_id", "record_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    record_id: Mapped[int] = mapped_column(ForeignKey("record.id"))
+    # From 1. One that was handed back does not count, so the next has its number again.
+    number: Mapped[int]
+    outcome: Mapped[str] = mapped_column(String(16))
+    # What stood in the way, in one word: a dead letter's reason or the name of a failure.
+    reason: Mapped[str | None] = mapped_column(String(40))
+    lease_id: Mapped[str] = mapped_column(String(32))
+    # Host and process of the worker; empty where a rescue wrote this.
+    worker: Mapped[str | None] = mapped_column(String(200))
+    requests: Mapped[int] = mapped_column(default=0)
+    # The last answer of PingOne, by which its audit log can be searched.
+    http_status: Mapped[int | None]
+    code: Mapped[str | None] = mapped_column(String(100))
+    detail_code: Mapped[str | None] = mapped_column(String(100))
+    pingone_error_id: Mapped[str | None] = mapped_column(String(100))
+    correlation_id: Mapped[str | None] = mapped_column(String(100))
+    ended_at: Mapped[datetime] = mapped_column(UtcDateTime)

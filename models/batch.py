@@ -1,0 +1,56 @@
+"""A batch: one file that was loaded, bound to one PingOne environment."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import JSON, CheckConstraint, Index, String, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base, BigKey, UtcDateTime, one_of
+
+
+class BatchState(StrEnum):
+    """What a person or the breaker set. Whether a batch is finished is a count of its records, not a state."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+
+
+class Batch(Base):
+    __tablename__ = "batch"
+    __table_args__ = (
+        CheckConstraint(one_of("state", BatchState), name="state"),
+        # A file is loaded once into an environment, unless its batch was cancelled.
+        Index(
+            "uq_batch_file",
+            "environment_id",
+            "file_sha256",
+            unique=True,
+            postgresql_where=text("state <> 'cancelled'"),
+            sqlite_where=text("state <> 'cancelled'"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    # The binding: set at load, never changed. The name finds the configuration, the id proves it is the same tenant.
+    environment: Mapped[str] = mapped_column(String(100))
+    environment_id: Mapped[str] = mapped_column(String(100))
+    # Changed by a person's command, or by a worker that found something which only a person can mend.
+    state: Mapped[str] = mapped_column(String(16), default=BatchState.RUNNING)
+    # One word why it is paused, and a sentence with the cure; both empty unless paused.
+    reason: Mapped[str | None] = mapped_column(String(40))
+    detail: Mapped[str | None] = mapped_column(String(1000))
+    # The file: where it came from, the SHA-256 of its bytes (hexadecimal), its header in order.
+    file: Mapped[str] = mapped_column(String(1000))
+    file_sha256: Mapped[str] = mapped_column(String(64))
+    columns: Mapped[list[str]] = mapped_column(JSON)
+    # Counted once at load: records written, and rows that were refused.
+    total: Mapped[int] = mapped_column(default=0)
+    rows_refused: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    # Set at load and at each resume: the breaker judges only what came after it.
+    running_since: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -1,0 +1,36 @@
+"""Waiting for conditions, and telling whether a process runs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
+    """The condition's first true value. Raises TimeoutError when `timeout` seconds have brought none."""
+    give_up_at = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"not within {timeout:g} s: {what}")
+        time.sleep(0.01)
+    return value
+
+
+def is_running(pid: int) -> bool:
+    """False for a zombie too: where nobody reaps orphans, an ended process keeps its pid."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()
+    return stat.rpartition(")")[2].split()[0] not in "ZX"

@@ -1,0 +1,134 @@
+"""The home is private, and one process's at a time."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from support.processes import wait_until
+from worker.embedded.errors import EmbeddedError
+from worker.embedded.home import HomeInUse, lock_home, make_home
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from worker.embedded.home import lock_home
+
+with lock_home(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the home."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path / "home"], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def lock(home):
+    with lock_home(home):
+        pass
+
+
+def test_the_home_is_made_for_its_owner_alone(tmp_path):
+    home = tmp_path / "new" / "home"
+    with lock_home(home):
+        assert mode(home) == 0o700
+        assert mode(home / "lock") == 0o600
+        assert (home / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_second_holder_is_told_the_pid_of_the_first(holder, tmp_path):
+    with pytest.raises(HomeInUse, match=f"in use by process {holder.pid}: .*OATHBULK_HOME") as refusal:
+        lock(tmp_path / "home")
+    assert refusal.value.pid == holder.pid
+
+
+def test_the_lock_ends_with_a_killed_holder(holder, tmp_path):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    lock(tmp_path / "home")
+
+
+def test_the_lock_is_free_again_after_its_holder_has_left(tmp_path):
+    lock(tmp_path)
+    lock(tmp_path)
+
+
+def test_a_long_pid_of_a_former_holder_leaves_nothing_behind(tmp_path):
+    make_home(tmp_path)
+    (tmp_path / "lock").write_text("99999999999\n")
+    with lock_home(tmp_path):
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_child_of_the_holder_does_not_keep_the_home(tmp_path):
+    with ExitStack() as children:
+        with lock_home(tmp_path):
+            child = children.enter_context(
+                subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+            )
+        lock(tmp_path)
+        assert child.poll() is None
+
+
+def test_two_homes_stand_side_by_side(tmp_path):
+    with lock_home(tmp_path / "one"), lock_home(tmp_path / "two"):
+        assert (tmp_path / "one" / "lock").exists()
+
+
+@pytest.mark.parametrize("sign", [None, "oathbulk.toml", "oathbulk.db"])
+def test_an_open_directory_is_closed_if_it_is_empty_or_a_home(tmp_path, sign):
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    if sign:
+        (home / sign).touch()
+    make_home(home)
+    assert mode(home) == 0o700
+
+
+def test_an_open_directory_of_other_things_is_refused_and_left_alone(tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o755)
+    (shared / "letters").touch()
+    with pytest.raises(EmbeddedError, match=r"open to other users.*chmod 700"):
+        make_home(shared)
+    assert mode(shared) == 0o755
+
+
+def test_a_home_that_cannot_be_made_names_the_cure(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(EmbeddedError, match="OATHBULK_HOME"):
+        make_home(tmp_path / "file" / "home")
+
+
+def test_a_lock_that_cannot_be_opened_names_the_cure(tmp_path):
+    make_home(tmp_path)
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(EmbeddedError, match=r"cannot be locked.*OATHBULK_HOME"):
+        lock(tmp_path)
+
+
+def test_a_holder_that_is_stopped_still_holds(holder, tmp_path):
+    holder.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(HomeInUse):
+            lock(tmp_path / "home")
+    finally:
+        holder.send_signal(signal.SIGCONT)
+    wait_until(lambda: holder.poll() is None, 5, "the holder goes on")

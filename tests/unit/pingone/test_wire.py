@@ -1,0 +1,490 @@
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from worker.config import Environment
+from worker.otp import MASK, Otp
+from worker.pingone.envelope import LONGEST_RETRY_AFTER, printable
+from worker.pingone.errors import (
+    CredentialsRefused,
+    Forbidden,
+    InvalidOtp,
+    NotDelivered,
+    NotFound,
+    OutcomeUnknown,
+    PingOneError,
+    ProtocolFault,
+    RateLimited,
+    Rejected,
+    ResyncRequired,
+    Unauthorized,
+)
+from worker.pingone.wire import (
+    Device,
+    Request,
+    access_token_request,
+    activation_request,
+    authorized,
+    device_request,
+    parse_access_token,
+    parse_activation,
+    parse_device,
+)
+
+SAMPLES = Path(__file__).parents[2] / "samples" / "pingone"
+MakeEnvironment = Callable[..., Environment]
+Recorded = tuple[int, dict[str, str], bytes]
+
+
+def recorded(name: str) -> Recorded:
+    """A recorded answer: status line and headers, an empty line, the body as it came."""
+    head, _, body = (SAMPLES / f"{name}.http").read_bytes().partition(b"\n\n")
+    status, *headers = head.decode().splitlines()
+    return int(status.split()[1]), dict(line.split(": ", 1) for line in headers), body
+
+
+REFUSED_ACTIVATIONS: dict[str, type[PingOneError]] = {
+    "still_waiting": OutcomeUnknown,
+    "without_status": OutcomeUnknown,
+    "status_of_a_wrong_type": OutcomeUnknown,
+    "no_content": OutcomeUnknown,
+    "extra_otp_required": ResyncRequired,
+    "extra_otp_required_among_others": ResyncRequired,
+    "extra_otp_required_under_another_status": ResyncRequired,
+    "invalid_otp": InvalidOtp,
+    "invalid_otp_echoed": InvalidOtp,
+    "account_not_usable": Rejected,
+    "device_limit": Rejected,
+    "unknown_code": Rejected,
+    "unknown_envelope": Rejected,
+    "invalid_access_token": Unauthorized,
+    "unauthorized_by_gateway": Unauthorized,
+    "invalid_access_token_as_403": Unauthorized,
+    "insufficient_permissions": Forbidden,
+    "license_exceeded": Forbidden,
+    "forbidden_by_proxy": Forbidden,
+    "access_failed_as_400": Forbidden,
+    "not_found": NotFound,
+    "not_found_as_410": NotFound,
+    "wrong_method": ProtocolFault,
+    "wrong_media_type": ProtocolFault,
+    "rate_limited_for_seconds": RateLimited,
+    "rate_limited_until_a_date": RateLimited,
+    "rate_limited_until_a_past_date": RateLimited,
+    "rate_limited_for_ages": RateLimited,
+    "rate_limited_for_nonsense": RateLimited,
+    "rate_limited_by_proxy": RateLimited,
+    "rate_limited_as_400": RateLimited,
+    "quota_exceeded": RateLimited,
+    "quota_exceeded_in_milliseconds": RateLimited,
+    "quota_exceeded_at_nonsense": RateLimited,
+    "request_timeout": OutcomeUnknown,
+    "unexpected_error": OutcomeUnknown,
+    "bad_gateway": OutcomeUnknown,
+    "unavailable": OutcomeUnknown,
+    "rate_limited_as_503": OutcomeUnknown,
+    "redirect": OutcomeUnknown,
+    "active_in_a_500": OutcomeUnknown,
+    "empty_200": OutcomeUnknown,
+    "empty_400": OutcomeUnknown,
+    "captive_portal": OutcomeUnknown,
+    "half_a_body": OutcomeUnknown,
+    "not_utf8": OutcomeUnknown,
+    "deep_json": OutcomeUnknown,
+    "a_list": OutcomeUnknown,
+    "endless_number": OutcomeUnknown,
+    "wrong_types": Rejected,
+    "wrong_types_in_details": InvalidOtp,
+    "lone_surrogates_and_nul": Rejected,
+    "secrets_in_message": Rejected,
+}
+
+
+def refusal(name: str) -> PingOneError:
+    with pytest.raises(PingOneError) as caught:
+        parse_activation(*recorded(f"activation/{name}"))
+    return caught.value
+
+
+def test_an_activation_answers_with_the_active_device() -> None:
+    device = parse_activation(*recorded("activation/activated"))
+    assert device.is_active
+    assert device.answer.status == 200
+    assert device.answer.correlation_id == "3f0c8a52-6b1e-4f6d-9a34-0d1f5a7c2b91"
+    # The body's id is the device's here, not an error's.
+    assert device.answer.error_id is None
+
+
+@pytest.mark.parametrize(("name", "error"), REFUSED_ACTIVATIONS.items())
+def test_every_recorded_refusal_becomes_its_error(name: str, error: type[PingOneError]) -> None:
+    assert type(refusal(name)) is error
+
+
+def test_no_recorded_activation_is_left_out() -> None:
+    names = {path.stem for path in (SAMPLES / "activation").iterdir()}
+    assert names == {*REFUSED_ACTIVATIONS, "activated"}
+
+
+def test_a_refusal_carries_the_codes_and_ids_that_a_person_asks_for() -> None:
+    answer = refusal("extra_otp_required").answer
+    assert answer.status == 400
+    assert answer.code == "INVALID_DATA"
+    assert answer.detail_code == "EXTRA_OTP_REQUIRED"
+    assert answer.error_id == "b8ee5b23-6a3c-4f0b-8f2e-3c1d5a9e7f10"
+    assert answer.correlation_id == "3f0c8a52-6b1e-4f6d-9a34-0d1f5a7c2b91"
+    assert answer.message == "An extra OTP is required"
+
+
+def test_the_deciding_detail_is_told_wherever_it_stands() -> None:
+    assert refusal("extra_otp_required_among_others").answer.detail_code == "EXTRA_OTP_REQUIRED"
+    assert refusal("wrong_types_in_details").answer.detail_code == "INVALID_OTP"
+    assert refusal("account_not_usable").answer.detail_code == "ACCOUNT_NOT_USABLE"
+
+
+def test_a_verdict_counts_as_the_top_code_too() -> None:
+    with pytest.raises(ResyncRequired):
+        parse_activation(400, {}, b'{"code": "EXTRA_OTP_REQUIRED"}')
+
+
+def test_wrong_types_leave_blanks() -> None:
+    answer = refusal("wrong_types").answer
+    assert (answer.code, answer.detail_code, answer.error_id, answer.message) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    {
+        "rate_limited_for_seconds": 3,
+        "rate_limited_until_a_date": 90,
+        "rate_limited_until_a_past_date": 0,
+        "rate_limited_for_ages": LONGEST_RETRY_AFTER,
+        "rate_limited_for_nonsense": None,
+        "rate_limited_by_proxy": None,
+        "quota_exceeded": 3600,
+        "quota_exceeded_in_milliseconds": 3600,
+        "quota_exceeded_at_nonsense": 7,
+        "unavailable": 120,
+        "rate_limited_as_503": 9,
+        "redirect": None,
+    }.items(),
+)
+def test_retry_after_is_understood_in_each_of_its_forms(name: str, seconds: float | None) -> None:
+    error = refusal(name)
+    assert isinstance(error, RateLimited | OutcomeUnknown)
+    assert error.retry_after == seconds
+
+
+def test_a_date_to_retry_after_is_measured_by_our_clock_where_the_answer_has_no_date() -> None:
+    headers = {"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}
+    with pytest.raises(RateLimited) as caught:
+        parse_activation(429, headers, b"")
+    assert caught.value.retry_after == LONGEST_RETRY_AFTER
+
+
+def test_the_reset_of_a_quota_is_told() -> None:
+    reset_at = datetime(2026, 3, 3, 10, tzinfo=UTC)
+    for name in ("quota_exceeded", "quota_exceeded_in_milliseconds"):
+        error = refusal(name)
+        assert isinstance(error, RateLimited)
+        assert error.quota_reset_at == reset_at
+
+
+def test_an_otp_or_access_token_that_the_service_echoes_is_masked() -> None:
+    echoed = refusal("invalid_otp_echoed").answer.message
+    assert echoed == f"OTP {MASK} is invalid; expected one of {MASK} [31m,{MASK}"
+    leaked = refusal("secrets_in_message").answer.message
+    assert leaked == f"Bearer {MASK} was sent with {MASK} for 6f1d3c1e-2b7a-4f55-9d0c-3e8a1b6c5d42"
+
+
+def test_text_that_a_database_would_refuse_is_cleaned() -> None:
+    answer = refusal("lone_surrogates_and_nul").answer
+    assert answer.error_id is None
+    assert answer.message == "bad text here"
+
+
+def test_long_text_is_cut_and_a_cut_otp_does_not_show() -> None:
+    assert printable("x y " * 1000) == ("x y " * 75).strip()
+    padding = "y " * 149
+    assert "308" not in str(printable(f"{padding}308714 and more"))
+    assert "308" not in str(printable("y" + " " * 2996 + "308714"))
+
+
+def test_a_device_is_read_as_it_is() -> None:
+    assert parse_device(*recorded("device/active")).is_active
+    waiting = parse_device(*recorded("device/waiting"))
+    assert (waiting.status, waiting.is_active) == ("ACTIVATION_REQUIRED", False)
+    assert (waiting.is_locked, waiting.is_blocked) == (False, False)
+    locked = parse_device(*recorded("device/locked"))
+    assert (locked.is_locked, locked.is_blocked) == (True, False)
+    blocked = parse_device(*recorded("device/blocked"))
+    assert (blocked.is_locked, blocked.is_blocked) == (False, True)
+    assert parse_device(*recorded("device/of_unknown_status")).status == "ASLEEP"
+    odd = parse_device(*recorded("device/wrong_types"))
+    assert (odd.is_active, odd.is_locked, odd.is_blocked) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    {
+        "without_status": OutcomeUnknown,
+        "status_is_prose": OutcomeUnknown,
+        "not_found": NotFound,
+        "unavailable": OutcomeUnknown,
+    }.items(),
+)
+def test_a_read_without_a_readable_device_is_refused(name: str, error: type[PingOneError]) -> None:
+    with pytest.raises(error):
+        parse_device(*recorded(f"device/{name}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "expires_in"),
+    {
+        "granted": 3600,
+        "life_as_text": 1800,
+        "life_missing": 300,
+        "life_negative": 300,
+        "life_not_a_number": 300,
+        "life_true": 300,
+        "life_endless": 86400,
+    }.items(),
+)
+def test_an_access_token_is_granted_for_a_while(name: str, expires_in: float) -> None:
+    access_token, seconds = parse_access_token(*recorded(f"access_token/{name}"))
+    assert access_token.startswith("eyJ")
+    assert seconds == expires_in
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    {
+        "smuggled_header": NotDelivered,
+        "access_token_of_a_wrong_type": NotDelivered,
+        "captive_portal": NotDelivered,
+        "invalid_client": CredentialsRefused,
+        "unsupported_client_auth": CredentialsRefused,
+        "forbidden": CredentialsRefused,
+        "no_such_environment": CredentialsRefused,
+        "rate_limited": NotDelivered,
+        "unavailable": NotDelivered,
+        "redirect": NotDelivered,
+        "request_timeout": NotDelivered,
+    }.items(),
+)
+def test_the_token_endpoint_refuses_or_passes_nothing_on(name: str, error: type[PingOneError]) -> None:
+    with pytest.raises(error) as caught:
+        parse_access_token(*recorded(f"access_token/{name}"))
+    assert "eyJ" not in str(caught.value) + repr(caught.value)
+
+
+def test_the_token_endpoints_own_words_are_told() -> None:
+    with pytest.raises(CredentialsRefused) as caught:
+        parse_access_token(*recorded("access_token/invalid_client"))
+    assert caught.value.answer.code == "invalid_client"
+    assert "Invalid client credentials" in str(caught.value)
+
+
+def test_the_token_endpoints_retry_after_is_kept() -> None:
+    with pytest.raises(NotDelivered) as caught:
+        parse_access_token(*recorded("access_token/rate_limited"))
+    assert caught.value.retry_after == 30
+
+
+def activation(environment: Environment, **changes: Any) -> Request:
+    arguments: dict[str, Any] = {
+        "user_id": "6f1d3c1e",
+        "device_id": "0f0b7a52",
+        "otp": Otp("000634"),
+        "resync": False,
+        "session_id": "batch-1",
+        "transaction_id": "record-1",
+    }
+    return activation_request(environment, **arguments | changes)
+
+
+def test_an_activation_is_told_by_its_media_type_and_keeps_leading_zeros(
+    make_environment: MakeEnvironment,
+) -> None:
+    environment = make_environment()
+    request = activation(environment)
+    assert request.method == "POST"
+    assert request.url == (
+        f"{environment.api_url}/environments/{environment.environment_id}/users/6f1d3c1e/devices/0f0b7a52"
+    )
+    assert request.headers["Content-Type"] == "application/vnd.pingidentity.device.activate+json"
+    assert json.loads(request.content) == {"otp": "000634"}
+
+
+def test_a_resync_is_asked_for_in_the_same_request(make_environment: MakeEnvironment) -> None:
+    request = activation(make_environment(), resync=True)
+    assert json.loads(request.content) == {"otp": "000634", "oathResync": True}
+
+
+def test_a_read_has_no_content(make_environment: MakeEnvironment) -> None:
+    request = device_request(make_environment(), "u", "d", session_id="s", transaction_id="t")
+    assert (request.method, request.content) == ("GET", b"")
+    assert "Content-Type" not in request.headers
+
+
+def test_ids_for_the_audit_log_fit_into_a_header(make_environment: MakeEnvironment) -> None:
+    request = activation(make_environment(), session_id="März\r\nX-Evil: 1", transaction_id="r" * 300)
+    assert request.headers["X-Ping-External-Session-Id"] == "M-rz--X-Evil:-1"
+    assert request.headers["X-Ping-External-Transaction-Id"] == "r" * 100
+
+
+def test_an_id_cannot_lead_to_another_path(make_environment: MakeEnvironment) -> None:
+    request = activation(make_environment(), user_id="../../x?y#z", device_id="a/b")
+    assert request.url.endswith("/users/..%2F..%2Fx%3Fy%23z/devices/a%2Fb")
+    for bad in ("", ".", ".."):
+        with pytest.raises(ValueError, match="another path"):
+            activation(make_environment(), device_id=bad)
+
+
+def test_no_repr_of_a_request_shows_what_it_carries(make_environment: MakeEnvironment) -> None:
+    request = authorized(activation(make_environment()), "made-up-access-token")
+    assert request.headers["Authorization"] == "Bearer made-up-access-token"
+    assert "000634" not in repr(request)
+    assert "access-token" not in repr(request)
+
+
+def test_client_id_and_secret_are_form_encoded_inside_basic(make_environment: MakeEnvironment) -> None:
+    environment = make_environment(client_id="id:with colon", client_secret="%+ü:")
+    request = access_token_request(environment)
+    assert request.url == environment.token_url
+    scheme, _, credentials = request.headers["Authorization"].partition(" ")
+    assert scheme == "Basic"
+    assert base64.b64decode(credentials) == b"id%3Awith+colon:%25%2B%C3%BC%3A"
+    assert parse_qs(request.content.decode()) == {"grant_type": ["client_credentials"]}
+    assert "%25" not in repr(request)
+
+
+def test_client_id_and_secret_go_into_the_form_where_the_application_wants_them_there(
+    make_environment: MakeEnvironment,
+) -> None:
+    request = access_token_request(make_environment(client_auth="post", client_secret="%+ü:"))
+    assert "Authorization" not in request.headers
+    assert parse_qs(request.content.decode()) == {
+        "grant_type": ["client_credentials"],
+        "client_id": ["made-up-client"],
+        "client_secret": ["%+ü:"],
+    }
+
+
+NAMES = st.sampled_from(
+    ["Retry-After", "date", "Correlation-Id", "content-type", "DATE", ""]
+) | st.text(max_size=10)
+VALUES = (
+    st.text(max_size=40)
+    | st.sampled_from(["0", "-1", "1e9", "9" * 15, "Tue, 03 Mar 2026 09:00:00 GMT", "Mon, 32 Foo 0 99:99:99 -9999"])
+    | st.datetimes().map(lambda moment: moment.strftime("%a, %d %b %Y %H:%M:%S GMT"))
+)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["ACTIVE", "EXTRA_OTP_REQUIRED", "INVALID_OTP", "LOCKED", "0001-01-01T00:00:00+23:59"])
+)
+KEYS = st.sampled_from(
+    [
+        "id",
+        "code",
+        "details",
+        "message",
+        "status",
+        "lock",
+        "block",
+        "innerError",
+        "quotaResetTime",
+        "access_token",
+        "expires_in",
+        "error",
+        "error_description",
+    ]
+)
+JSON = st.recursive(
+    LEAVES,
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(KEYS, children, max_size=6),
+    max_leaves=20,
+)
+OBJECTS = st.dictionaries(KEYS, JSON, max_size=6).map(lambda value: json.dumps(value).encode())
+BODIES = OBJECTS | JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60)
+STATUSES = st.sampled_from([200, 201, 302, 400, 401, 403, 404, 429, 500, 503]) | st.integers(-1, 1000)
+ANSWERS = given(STATUSES, st.dictionaries(NAMES, VALUES, max_size=4), BODIES)
+
+
+def told(error: PingOneError) -> str:
+    """What the error tells can be written to a log and a database."""
+    text = f"{error} {error!r}"
+    assert "\0" not in text
+    assert len(text.encode()) < 4000
+    return text
+
+
+@ANSWERS
+@example(200, {}, b"\xef\xbb\xbf{}")
+@example(400, {}, b"[" * 100_000)
+@example(400, {}, b'{"a":' * 100_000)
+@example(429, {"Retry-After": "Sun, 31 Dec 9999 23:59:59 -2359", "Date": "Mon, 01 Jan 0001 00:00:00 +2359"}, b"")
+@example(429, {}, b'{"details": [{"innerError": {"quotaResetTime": "0001-01-01T00:00:00+23:59"}}]}')
+@example(429, {}, b'{"details": [{"innerError": {"quotaResetTime": 1' + b"0" * 400 + b"}}]}")
+def test_any_answer_to_an_activation_is_a_device_or_a_pingone_error(
+    status: int, headers: dict[str, str], body: bytes
+) -> None:
+    try:
+        device = parse_activation(status, headers, body)
+    except PingOneError as error:
+        told(error)
+    else:
+        assert device.is_active
+        assert 200 <= status < 300
+
+
+@ANSWERS
+def test_any_answer_to_a_read_is_a_device_or_a_pingone_error(
+    status: int, headers: dict[str, str], body: bytes
+) -> None:
+    try:
+        device = parse_device(status, headers, body)
+    except PingOneError as error:
+        told(error)
+    else:
+        assert isinstance(device, Device)
+        assert device.status
+
+
+@ANSWERS
+@example(200, {}, b'{"access_token": "a", "expires_in": 1' + b"0" * 400 + b"}")
+def test_any_answer_to_a_token_request_is_an_access_token_or_a_pingone_error(
+    status: int, headers: dict[str, str], body: bytes
+) -> None:
+    try:
+        access_token, expires_in = parse_access_token(status, headers, body)
+    except (NotDelivered, CredentialsRefused) as error:
+        told(error)
+    else:
+        assert access_token.isascii()
+        assert 0 < expires_in <= 86400
+
+
+@given(
+    st.text(alphabet="0123456789", min_size=6, max_size=8),
+    st.text(alphabet="abcXYZ .,:;=-\n", max_size=30),
+    st.text(alphabet="abcXYZ .,:;=-\n", max_size=400),
+)
+def test_no_otp_gets_through_a_message(otp: str, before: str, after: str) -> None:
+    body = json.dumps({"code": "REQUEST_FAILED", "message": before + otp + after}).encode()
+    with pytest.raises(Rejected) as caught:
+        parse_activation(400, {}, body)
+    assert otp not in told(caught.value)

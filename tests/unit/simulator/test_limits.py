@@ -1,0 +1,79 @@
+"""The rate limit, by bucket and by window, and how it is said."""
+
+import json
+from email.utils import parsedate_to_datetime
+
+import pytest
+
+from worker.simulator.limits import Limit, limit_answer
+from worker.simulator.settings import Settings
+
+WALL = 1_000_000_000.25
+
+
+def test_without_a_rate_there_is_no_limit():
+    limit = Limit(Settings())
+    assert all(limit.take(0.0) is None for _ in range(1000))
+
+
+def test_a_bucket_gives_its_burst_and_then_its_rate():
+    limit = Limit(Settings(rate=4, burst=2))
+    assert [limit.take(0.0), limit.take(0.0)] == [None, None]
+    assert limit.take(0.0) == pytest.approx(0.25)
+    assert limit.take(0.25) is None
+    assert limit.take(0.25) is not None
+
+
+def test_a_bucket_holds_no_more_than_its_burst():
+    limit = Limit(Settings(rate=4, burst=2))
+    assert [limit.take(1000.0) is None for _ in range(3)] == [True, True, False]
+
+
+def test_a_refused_request_takes_nothing_from_the_bucket():
+    limit = Limit(Settings(rate=1, burst=1))
+    limit.take(0.0)
+    assert [limit.take(at) is None for at in (0.3, 0.6, 0.9, 1.0)] == [False, False, False, True]
+
+
+def test_a_window_counts_anew_when_it_ends():
+    limit = Limit(Settings(rate=2, limit_window=1))
+    assert [limit.take(0.0), limit.take(0.5)] == [None, None]
+    assert limit.take(0.75) == pytest.approx(0.25)
+    assert [limit.take(1.0), limit.take(1.0)] == [None, None]
+    assert limit.take(1.0) == pytest.approx(1.0)
+
+
+def say(wait=0.3, **settings):
+    answer = limit_answer(wait, WALL, Settings(**settings))
+    return answer, dict(answer.headers).get(b"retry-after")
+
+
+def test_retry_after_is_in_whole_seconds_and_never_too_few():
+    answer, retry_after = say(wait=1.2)
+    assert (answer.status, answer.code, answer.detail_code, retry_after) == (
+        429,
+        "REQUEST_LIMITED",
+        "LIMIT_EXCEEDED",
+        b"2",
+    )
+    assert say(wait=0.001)[1] == b"1"
+
+
+def test_retry_after_may_be_a_date():
+    _, retry_after = say(wait=0.5, retry_after="date")
+    assert parsedate_to_datetime(retry_after.decode()).timestamp() == 1_000_000_001
+
+
+def test_retry_after_may_be_missing():
+    assert say(retry_after="none")[1] is None
+
+
+def test_a_spent_quota_says_when_it_resets():
+    answer, _ = say(limit_answer="quota", quota_resets_after=60)
+    detail = json.loads(answer.body)["details"][0]
+    assert detail["code"] == "QUOTA_EXCEEDED"
+    assert detail["innerError"] == {"quotaResetTime": "2001-09-09T01:47:40.250Z"}
+
+
+def test_a_limit_may_come_as_forbidden():
+    assert say(limit_answer="forbidden")[0].status == 403

@@ -1,0 +1,28 @@
+"""Settings are checked as a whole, and named when they are wrong."""
+
+import pytest
+from pydantic import ValidationError
+
+from worker.simulator.settings import Settings
+
+
+def test_a_change_gives_new_settings_and_keeps_the_rest():
+    settings = Settings(look_ahead=5).changed({"resync_range": 50})
+    assert (settings.rules.look_ahead, settings.rules.resync_range) == (5, 50)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"look_aheat": 5},
+        {"rate": 0},
+        {"faults": {"reset_after": 0.7, "drip": 0.4}},
+        {"faults": {"reset_after": -0.1}},
+        {"faults": {"made_up": 0.1}},
+        {"error_statuses": [404]},
+        {"fault_operations": ["made_up"]},
+    ],
+)
+def test_a_wrong_setting_is_named(changes):
+    with pytest.raises(ValidationError, match=next(iter(changes))):
+        Settings().changed(changes)

@@ -1,0 +1,5 @@
+"""`python -m worker` is `oathbulk`."""
+
+from worker.cli import main
+
+main()

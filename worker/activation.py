@@ -1,0 +1,168 @@
+"""The story of one record: a slot, a claim, the calls that its decisions ask for, a settlement."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from models.encrypted import Keyring, bound_to
+from models.reason import PauseReason
+from worker import decisions
+from worker.config import Environment, Settings
+from worker.decisions import Decision, Next, Progress, ReadDevice, SendOtp, Step
+from worker.leases.claim import Claim
+from worker.leases.settlement import Tally
+from worker.leases.worker import Leases
+from worker.otp import OtpPair
+from worker.pingone.client import Call, Client
+from worker.pingone.errors import Answer, PingOneError, SlotTooFar
+from worker.pingone.pacing import Pace
+from worker.pingone.wire import Device
+
+Settled = Callable[[Claim, Decision], None]
+
+
+class NotPermitted(Exception):
+    """The batch was paused or the lease lost: no further call may start."""
+
+
+class Activation:
+    """Activates records of one environment; one a thread, since its client is."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        settings: Settings,
+        leases: Leases,
+        client: Client,
+        pace: Pace,
+        keyring: Keyring,
+        settled: Settled,
+    ) -> None:
+        self.environment = environment
+        self.leases = leases
+        self.client = client
+        self.pace = pace
+        self.keyring = keyring
+        self.settled = settled
+        self.limits = decisions.Limits(
+            posts=settings.otp_post_budget,
+            attempts=settings.max_attempts,
+            read_delay=settings.read_delay,
+            not_found_delay=settings.not_found_delay,
+        )
+        # A post begins only while so much of the lease has passed, counted from before the claim.
+        self.last_send = settings.lease - settings.lease_left_for_post
+
+    def run(self, record_id: int) -> None:
+        """Activate this record, or take it one step further. A duplicate message changes nothing."""
+        try:
+            self.pace.wait()
+        except SlotTooFar as far:
+            self.leases.hand_back(record_id, far.wait)
+            return
+        claim = self.leases.claim(record_id, self.environment.environment_id, random.random())  # noqa: S311
+        if claim is None:
+            self.leases.hand_back_stopped(record_id)
+            return
+        _Attempt(self, claim).run()
+
+
+class _Attempt:
+    """One leased try. `progress` is what we know at any moment, so that a failure of our own loses nothing."""
+
+    def __init__(self, activation: Activation, claim: Claim) -> None:
+        self.parts = activation
+        self.claim = claim
+        self.progress: Progress = claim.progress
+        self.answer: Answer | None = None
+        self.call = Call(
+            session_id=f"oathbulk-batch-{claim.batch_id}",
+            transaction_id=f"oathbulk-record-{claim.record_id}-{claim.lease_id[:8]}",
+            slot_in_hand=True,
+            send_before=claim.started + activation.last_send,
+            permit=self._permit,
+        )
+
+    def run(self) -> None:
+        try:
+            decision = self._tell()
+        except Exception:
+            if self.claim.is_sending and self.call.requests == 0:
+                self.progress = self.progress.taken_back(1)
+            self._settle(decisions.Pause(PauseReason.INTERNAL, delay=self.parts.limits.read_delay))
+            raise
+        self._settle(decision)
+
+    def _tell(self) -> Decision:
+        otps = OtpPair.from_plaintext(
+            self.parts.keyring.open(self.claim.otps, bound_to(self.claim.batch_id, self.claim.row_number))
+        )
+        if self.claim.is_sending:
+            step: Step | Decision = SendOtp(1)
+        else:
+            self.progress, step = decisions.begin(self.progress, self.parts.limits)
+        while isinstance(step, ReadDevice | SendOtp):
+            self.progress, step = self._read() if isinstance(step, ReadDevice) else self._send(step.ordinal, otps)
+        return step
+
+    def _read(self) -> Next:
+        try:
+            answer = self._ask(
+                lambda: self.parts.client.read_device(self.claim.user_id, self.claim.device_id, call=self.call)
+            )
+        except NotPermitted:
+            return decisions.not_permitted(self.progress)
+        return decisions.after_read(self.progress, answer, self.parts.limits)
+
+    def _send(self, ordinal: int, otps: OtpPair) -> Next:
+        is_marked = self.claim.is_sending and ordinal == 1
+        if not is_marked and (refusal := self._mark(ordinal)):
+            return refusal
+        try:
+            answer = self._ask(lambda: self._post(ordinal, otps))
+        except NotPermitted:
+            # The permit is asked between tries, and only a try that did nothing is followed by another.
+            return decisions.not_permitted(self.progress.taken_back(ordinal))
+        progress, step = decisions.after_post(self.progress, ordinal, answer, self.parts.limits)
+        if isinstance(step, SendOtp) and not self.parts.leases.answered(self.claim, progress):
+            return decisions.not_permitted(progress)
+        return progress, step
+
+    def _mark(self, ordinal: int) -> Next | None:
+        """Wait for a slot, then write down that the OTP goes out. Anything else than None stands in the way."""
+        try:
+            if not self.call.slot_in_hand:
+                self.parts.pace.wait()
+                self.call.slot_in_hand = True
+        except SlotTooFar as far:
+            return decisions.no_slot(self.progress, far)
+        if not self.parts.leases.sending(self.claim, ordinal):
+            return decisions.not_permitted(self.progress)
+        self.progress = self.progress.sent(ordinal)
+        return None
+
+    def _post(self, ordinal: int, otps: OtpPair) -> Device:
+        otp = otps.first if ordinal == 1 else otps.second
+        assert otp is not None, "decisions asks for a second OTP only if the record brought one"  # noqa: S101
+        resync = ordinal == 2 or self.parts.environment.resync_on_first_call
+        return self.parts.client.activate(self.claim.user_id, self.claim.device_id, otp, resync=resync, call=self.call)
+
+    def _ask(self, call: Callable[[], Device]) -> Device | PingOneError:
+        """Make a call; its failure is an answer too."""
+        try:
+            answer: Device | PingOneError = call()
+        except PingOneError as failure:
+            answer = failure
+        if answer.answer.status is not None:
+            self.answer = answer.answer
+        return answer
+
+    def _permit(self) -> None:
+        if not self.parts.leases.may_call(self.claim):
+            raise NotPermitted
+
+    def _settle(self, decision: Decision) -> None:
+        tally = Tally(self.call.requests, self.call.rate_limited, self.answer)
+        if self.parts.leases.settle(self.claim, self.progress, decision, tally):
+            self.parts.settled(self.claim, decision)

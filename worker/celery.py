@@ -1,0 +1,83 @@
+"""The Celery app: every setting with its reason.
+
+The database decides what runs and when; Celery carries ids and shows the work. So whatever Celery does to a message
+(lose it, double it, bring it late), the worst that happens is a no-op or a queue lease that runs out.
+"""
+
+from __future__ import annotations
+
+import celery.signals
+from celery import Celery
+from celery.schedules import crontab
+from kombu.entity import Queue
+
+from worker.config import load_settings
+from worker.observability.logs import configure_logs
+
+ACTIVATE_QUEUE = "oathbulk.activate"
+DISPATCH_QUEUE = "oathbulk.dispatch"
+
+settings = load_settings()
+
+app = Celery("oathbulk", broker=settings.redis, include=["worker.tasks"])
+app.conf.update(
+    # Only JSON goes in and out: a message can carry an id, and no code.
+    accept_content=["json"],
+    task_serializer="json",
+    # Nobody asks for a result: the record's row is the result. Saves a write a task.
+    task_ignore_result=True,
+    result_backend=None,
+    # Acknowledged before it runs. A message lost with its worker is noticed by its lease; a message that came back
+    # after the visibility timeout would only be a duplicate.
+    task_acks_late=False,
+    # A thread waits for the network most of its time; a client per thread is what makes httpx cheap.
+    worker_pool="threads",
+    worker_concurrency=settings.concurrency,
+    # One message in reserve a thread: a dead worker takes few with it, and a hold hands few back.
+    worker_prefetch_multiplier=1,
+    # The dispatcher's tick must not wait behind a window of activations.
+    task_queues=[Queue(DISPATCH_QUEUE), Queue(ACTIVATE_QUEUE)],
+    task_default_queue=ACTIVATE_QUEUE,
+    task_routes={"oathbulk.dispatch": DISPATCH_QUEUE, "oathbulk.replay": DISPATCH_QUEUE},
+    # Flower sees a task from the moment it is sent.
+    worker_send_task_events=True,
+    task_send_sent_event=True,
+    # Seconds: a server that went away is noticed, not waited for.
+    broker_transport_options={
+        "queue_order_strategy": "priority",
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    },
+    # A worker that starts before its broker, or outlives it, waits for it: for ever.
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    # Tasks that were running when the connection broke go on, and settle in the database.
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    # Publishing does not try for ever: the dispatcher hands the records back and comes again.
+    task_publish_retry_policy={"max_retries": 1, "interval_start": 0.2},
+    # Logs are ours (see observability/logs.py).
+    worker_hijack_root_logger=False,
+    # Beat keeps when it last ran where it may write.
+    beat_schedule_filename=str(settings.home / "beat-schedule"),
+    beat_max_loop_interval=5,
+    beat_schedule={
+        "dispatch": {
+            "task": "oathbulk.dispatch",
+            "schedule": settings.tick,
+            # A tick that waited so long is overtaken by the next.
+            "options": {"expires": max(2 * settings.tick, 2.0)},
+        },
+    },
+)
+if settings.replay_cron:
+    app.conf.beat_schedule["replay"] = {
+        "task": "oathbulk.replay",
+        "schedule": crontab.from_string(settings.replay_cron),
+    }
+
+
+@celery.signals.setup_logging.connect
+def _setup_logging(loglevel: int | str | None = None, **_: object) -> None:
+    configure_logs(loglevel or "WARNING")

@@ -1,0 +1,48 @@
+"""`oathbulk pause`, `resume`, `cancel`, `replay`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from models.reason import Reason
+from worker.batches import Batches
+from worker.cli.console import console
+from worker.cli.installation import Installation
+
+BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
+
+
+def pause(batch: BatchName) -> None:
+    """Start no new call; calls in flight are settled."""
+    Batches(Installation().database).pause(batch)
+    console.print(f"{batch} is paused. Go on with: oathbulk resume {batch}")
+
+
+def resume(batch: BatchName) -> None:
+    """Let a paused batch run again."""
+    Batches(Installation().database).resume(batch)
+    console.print(f"{batch} runs.")
+
+
+def cancel(batch: BatchName) -> None:
+    """Give up what is not active yet; records whose fate is open are read first."""
+    cancelled = Batches(Installation().database).cancel(batch)
+    console.print(f"{batch} is cancelled: {cancelled} records. Take it back with: oathbulk replay {batch}")
+
+
+def replay(
+    batch: BatchName,
+    reason: Annotated[
+        list[Reason] | None, typer.Option(help="Only dead letters of this reason; may be given several times.")
+    ] = None,
+) -> None:
+    """Put dead letters, and cancelled records, back to pending, and the batch to running."""
+    replayed = Batches(Installation().database).replay(batch, reason)
+    console.print(f"{replayed.records} records of {batch} go again.")
+    if replayed.need_fresh_otps:
+        console.print(
+            f"{replayed.need_fresh_otps} dead letters stay: an OTP of theirs was refused or used, or their token is in "
+            "progress elsewhere. Load them again with fresh OTPs."
+        )

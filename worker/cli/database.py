@@ -1,0 +1,38 @@
+"""`oathbulk db …` and `oathbulk keygen`."""
+
+from __future__ import annotations
+
+import typer
+
+from models.encrypted import generate_key
+from worker import schema
+from worker.cli.console import console
+from worker.cli.installation import Installation
+from worker.database import Database
+from worker.embedded.home import make_home
+from worker.reencryption import reencrypt
+
+app = typer.Typer(help="The database's schema and keys.", no_args_is_help=True)
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the database's schema up to date."""
+    settings = Installation().settings
+    if settings.is_embedded_database:
+        make_home(settings.home)
+    revision = schema.upgrade(Database(settings.database))
+    console.print(f"The database is at revision {revision}.")
+
+
+@app.command(name="reencrypt")
+def reencrypt_command() -> None:
+    """Encrypt every stored OTP with the first key; older keys can be dropped from OATHBULK_ENCRYPTION_KEYS then."""
+    installation = Installation()
+    count = reencrypt(installation.database, installation.keyring)
+    console.print(f"{count} records are encrypted with the first key now.")
+
+
+def keygen() -> None:
+    """Print a new key for OATHBULK_ENCRYPTION_KEYS, alone on stdout."""
+    typer.echo(generate_key())

@@ -1,0 +1,110 @@
+"""`oathbulk doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import redis
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from models.encrypted import DecryptionError
+from worker import schema
+from worker.cli.console import console, print_json
+from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
+from worker.cli.installation import Installation
+from worker.cli.load import AsJson, EnvironmentName
+from worker.config import DEFAULT_ENVIRONMENT, ConfigError
+from worker.embedded.errors import EmbeddedError
+from worker.pingone.auth import AccessTokens
+from worker.pingone.clock import drift
+from worker.pingone.errors import PingOneError
+
+# A TOTP step is 30 s: a clock that is off by more than a few spoils how old a pair seems.
+LARGEST_DRIFT = 5.0
+# Seconds; a person waits for the answer.
+DEADLINE = 10.0
+
+_MENDABLE = (ConfigError, SQLAlchemyError, redis.RedisError, PingOneError, EmbeddedError, DecryptionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    check: str
+    is_well: bool
+    detail: str
+
+
+def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
+    """Check configuration, database, migrations, broker, access token, and the clock against PingOne's."""
+    findings = list(_examine(Installation(), environment))
+    if as_json:
+        print_json({"checks": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            mark = "[green]✓[/]" if finding.is_well else "[red]✗[/]"
+            console.print(f"{mark} {finding.check}: ", end="")
+            console.print(finding.detail, markup=False)
+    raise typer.Exit(ALL_ACTIVE if all(finding.is_well for finding in findings) else UNUSABLE_SETUP)
+
+
+def _examine(installation: Installation, name: str) -> Iterator[Finding]:
+    settings = installation.settings
+    yield _finding("configuration", lambda: _configuration(installation, name))
+    yield _finding("encryption keys", lambda: "usable" if installation.keyring else "")
+    yield _finding("database", lambda: _database(installation))
+    yield _finding("broker", lambda: _broker(installation))
+    try:
+        environment = installation.environment(name)
+    except ConfigError:
+        return
+    tokens = AccessTokens(environment, deadline=min(DEADLINE, settings.call_deadline))
+    yield _finding("access token", lambda: "granted" if tokens.get() else "")
+    yield _clock(lambda: drift(environment, deadline=DEADLINE))
+
+
+def _finding(check: str, examine: Callable[[], str]) -> Finding:
+    try:
+        return Finding(check, True, examine())
+    except schema.SchemaOutdated as error:
+        return Finding(check, False, str(error))
+    except _MENDABLE as error:
+        # The first line: a driver's error goes on with advice of its own.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return Finding(check, False, lines[0])
+
+
+def _configuration(installation: Installation, name: str) -> str:
+    environment = installation.environment(name)
+    return (
+        f"environment {environment.name} is {environment.environment_id} at {environment.api_url}, "
+        f"{environment.rate:g} requests a second to begin with"
+    )
+
+
+def _database(installation: Installation) -> str:
+    database = installation.database
+    return f"{database.engine.dialect.name}, at revision {schema.current(database)}"
+
+
+def _broker(installation: Installation) -> str:
+    if installation.settings.redis_url is None:
+        return "`oathbulk run` brings its own Valkey"
+    client = redis.Redis.from_url(installation.settings.redis, socket_timeout=5, socket_connect_timeout=5)
+    try:
+        facts = client.info("server")
+    finally:
+        client.close()
+    return f"{facts.get('server_name', 'redis')} {facts.get('valkey_version') or facts['redis_version']}"
+
+
+def _clock(measure: Callable[[], float]) -> Finding:
+    try:
+        ahead = measure()
+    except PingOneError as error:
+        return Finding("clock", False, f"PingOne does not tell the time: {error}")
+    detail = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} PingOne's"
+    if abs(ahead) > LARGEST_DRIFT:
+        return Finding("clock", False, f"{detail}: set it, for instance with NTP")
+    return Finding("clock", True, detail)

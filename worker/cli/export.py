@@ -1,0 +1,40 @@
+"""`oathbulk export`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from models.record import Status
+from worker.cli.console import console
+from worker.cli.installation import Installation
+from worker.reports import export as reports
+
+
+def export(
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV file to write.")],
+    status: Annotated[Status | None, typer.Option(help="Only records of this status.")] = None,
+    with_otps: Annotated[bool, typer.Option(help="OTPs too, where they are still kept.")] = False,
+) -> None:
+    """Write a batch as CSV: its own columns, and how each row ended."""
+    installation = Installation()
+    keyring = installation.keyring if with_otps else None
+    draft = output.with_name(output.name + ".part")
+    try:
+        # Only its owner may read it, and a file of that name appears whole or not at all.
+        with open(draft, "w", newline="", encoding="utf-8", opener=_private) as file:
+            count = reports.export(installation.database, batch, file, status=status, keyring=keyring)
+        draft.replace(output)
+    except OSError as error:
+        raise typer.BadParameter(f"{output} cannot be written: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    console.print(f"Wrote {count} records of {batch} to {output}.", markup=False)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

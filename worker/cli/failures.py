@@ -1,0 +1,58 @@
+"""Failures that a person can mend: one clear line and an exit code, instead of a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from models.encrypted import DecryptionError
+from worker.batches import NotPossible, UnknownBatch
+from worker.cli.console import error_console
+from worker.config import ConfigError
+from worker.embedded.errors import EmbeddedError
+from worker.embedded.home import HomeInUse
+from worker.intake import UnusableFile
+from worker.loading import NameTaken
+from worker.pingone.errors import CredentialsRefused, NotDelivered
+from worker.schema import SchemaOutdated
+
+ALL_ACTIVE = 0
+SOME_LEFT = 1
+WRONG_USAGE = 2
+UNUSABLE_SETUP = 3
+WAITING_FOR_A_PERSON = 4
+INTERRUPTED = 130
+
+_USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken)
+_SETUP = (ConfigError, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError, CredentialsRefused, NotDelivered)
+
+
+@contextmanager
+def failing_clearly() -> Iterator[None]:
+    try:
+        yield
+    except _USAGE as error:
+        _fail(str(error), WRONG_USAGE)
+    except _SETUP as error:
+        _fail(str(error), UNUSABLE_SETUP)
+    except redis.RedisError as error:
+        _fail(f"Redis is out of reach ({error}): check OATHBULK_REDIS_URL and the server", UNUSABLE_SETUP)
+    except (ArgumentError, NoSuchModuleError):
+        _fail(
+            "OATHBULK_DATABASE_URL is not a database URL, such as postgresql+psycopg://user:password@host/oathbulk",
+            UNUSABLE_SETUP,
+        )
+    except DBAPIError as error:
+        reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+        _fail(f"the database failed ({reason}): check OATHBULK_DATABASE_URL and the server", UNUSABLE_SETUP)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _fail(message: str, code: int) -> None:
+    error_console.print(f"[bold red]oathbulk:[/] {message}", highlight=False, markup=True)
+    sys.exit(code)

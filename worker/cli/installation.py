@@ -1,0 +1,45 @@
+"""What the commands work on: the settings of this installation, its database, its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from models.encrypted import Keyring
+from worker import schema
+from worker.config import Environment, Settings, load_environment, load_settings, read_variables
+from worker.database import Database
+from worker.embedded.home import make_home
+from worker.embedded.key import home_key
+from worker.keyring import load_keyring
+
+
+class Installation:
+    """Opened by a command; `variables` take the place of the process environment and `.env`."""
+
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        self.variables = dict(read_variables() if variables is None else variables)
+        self.settings: Settings = load_settings(self.variables)
+
+    def environment(self, name: str) -> Environment:
+        """Raises ConfigError."""
+        return load_environment(self.settings, name, self.variables)
+
+    @cached_property
+    def database(self) -> Database:
+        """With the schema that this version works with; the embedded database is brought to it unasked.
+        Raises SchemaOutdated, EmbeddedError."""
+        if self.settings.is_embedded_database:
+            make_home(self.settings.home)
+        database = Database(self.settings.database)
+        if self.settings.is_embedded_database and schema.current(database) != schema.head():
+            schema.upgrade(database)
+        schema.ensure_current(database)
+        return database
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """Raises ConfigError, EmbeddedError."""
+        if self.settings.is_embedded_database and self.settings.encryption_keys is None:
+            home_key(self.settings.home)
+        return load_keyring(self.settings)

@@ -1,0 +1,94 @@
+"""`oathbulk load`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker.cli.console import console, print_json
+from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.installation import Installation
+from worker.cli.refusals import Refusals
+from worker.config import DEFAULT_ENVIRONMENT
+from worker.intake import RowError, Shipment, open_shipment
+from worker.loading import Loaded, Loader
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file of OTP pairs.", show_default=False)]
+EnvironmentName = Annotated[
+    str, typer.Option(metavar="NAME", help="The PingOne environment: `default`, or a section of oathbulk.toml.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def load(
+    file: File,
+    batch: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The batch's name. Default: the file's name.")
+    ] = None,
+    environment: EnvironmentName = DEFAULT_ENVIRONMENT,
+    check: Annotated[bool, typer.Option(help="Only inspect the file: nothing is written.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Load a shipment into the database, for workers that run elsewhere."""
+    shipment = open_shipment(file)
+    refusals = Refusals()
+    if check:
+        total = _count(shipment, refusals)
+        facts = {"file": str(file), "rows": total, "rows_refused": refusals.count}
+    else:
+        loaded = load_shipment(Installation(), shipment, batch or file.stem, environment, refusals)
+        facts = {
+            "batch": loaded.name,
+            "total": loaded.total,
+            "rows_refused": loaded.rows_refused,
+            "is_new": loaded.is_new,
+        }
+        if not as_json:
+            print_loaded(loaded)
+    if as_json:
+        print_json(facts | {"refused": refusals.to_json()})
+    else:
+        refusals.print()
+        if check:
+            console.print(f"{file}: {facts['rows']} rows can be loaded, {refusals.count} are refused.")
+    raise typer.Exit(SOME_LEFT if facts["rows_refused"] else ALL_ACTIVE)
+
+
+def load_shipment(
+    installation: Installation, shipment: Shipment, name: str, environment: str, refusals: Refusals
+) -> Loaded:
+    """The batch that the shipment is now, or was already."""
+    loader = Loader(
+        installation.database,
+        installation.keyring,
+        installation.environment(environment),
+        totp_max_age=installation.settings.totp_max_age,
+        refused=refusals.add,
+    )
+    return loader.load(shipment, name)
+
+
+def print_loaded(loaded: Loaded) -> None:
+    if loaded.is_new:
+        console.print(f"Loaded {loaded.total} records as batch {loaded.name}; {loaded.rows_refused} rows were refused.")
+    else:
+        console.print(f"This file is batch {loaded.name} already: {loaded.total} records. Nothing was loaded again.")
+
+
+def _count(shipment: Shipment, refusals: Refusals) -> int:
+    """Rows that can be loaded; a token or device that stands on two rows is found here too."""
+    count, seen = 0, dict[str, int]()
+    for row in shipment.rows():
+        if isinstance(row, RowError):
+            refusals.add(row)
+            continue
+        earlier = seen.get(row.serial_number) or seen.get(row.device_id)
+        if earlier:
+            reason = f"its serial number or device stands on row {earlier} already: keep one of the two rows"
+            refusals.add(RowError(row.row_number, reason, row.serial_number))
+            continue
+        seen[row.serial_number] = seen[row.device_id] = row.row_number
+        count += 1
+    return count

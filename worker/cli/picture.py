@@ -1,0 +1,113 @@
+"""How a batch looks on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from models.reason import CURES, Reason
+from models.record import Status
+from worker.reports.status import BatchStatus
+
+_COLOURS = {"running": "cyan", "paused": "yellow", "cancelled": "red", "finished": "green"}
+_STATUS_COLOURS = {Status.ACTIVE: "green", Status.DEAD_LETTER: "red", Status.CANCELLED: "red"}
+
+
+def draw_batch(status: BatchStatus) -> RenderableType:
+    """One batch: bar, counts, pace, reasons, outlook."""
+    settled = status.total - status.left
+    bar = Table.grid(padding=(0, 2))
+    bar.add_row(
+        Text(status.name, style="bold"),
+        Text(status.state, style=_COLOURS[status.state]),
+        ProgressBar(total=max(status.total, 1), completed=settled, width=40),
+        f"{settled} of {status.total}",
+    )
+    counts = Table.grid(padding=(0, 3))
+    counts.add_row(*(_count(name, number) for name, number in status.counts.items()))
+    costs = (
+        f"{status.pace:.1f} records/s · {status.otp_posts} OTPs posted · {status.resynced} resynced · "
+        f"{status.requests} requests, {status.rate_limited} of them answered 429 · {status.attempts} attempts"
+    )
+    parts: list[RenderableType] = [bar, counts, Text(costs, style="dim"), Text(outlook(status))]
+    if status.dead_letters:
+        parts.append(_dead_letters(status))
+    return Group(*parts)
+
+
+def draw_batches(statuses: Sequence[BatchStatus]) -> RenderableType:
+    """Every batch on a line."""
+    if not statuses:
+        return Text("No batch was loaded yet. Begin with: oathbulk run FILE, or oathbulk rehearse.")
+    table = Table("batch", "state", "total", "active", "dead letters", "left", "outlook", box=None)
+    for status in statuses:
+        table.add_row(
+            escape(status.name),
+            Text(status.state, style=_COLOURS[status.state]),
+            str(status.total),
+            str(status.counts[Status.ACTIVE]),
+            str(status.counts[Status.DEAD_LETTER]),
+            str(status.left),
+            escape(outlook(status)),
+        )
+    return table
+
+
+def outlook(status: BatchStatus) -> str:
+    """What will happen if nobody does anything."""
+    match status.state:
+        case "finished":
+            return _finished(status)
+        case "cancelled":
+            return (
+                f"Cancelled. {status.left} records are read once more before they end." if status.left else "Cancelled."
+            )
+        case "paused":
+            return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {status.name}"
+    if status.eta_seconds:
+        return f"{duration(status.eta_seconds)} left at this pace."
+    waits = status.next_due_at and (status.next_due_at - datetime.now(UTC)).total_seconds()
+    if waits and waits > 1:
+        return f"The next record is due in {duration(waits)}."
+    return "Waiting for a worker: `oathbulk run` brings one; otherwise start `celery -A worker worker` and `beat`."
+
+
+def plain_line(status: BatchStatus) -> str:
+    """The same as one line, for a log."""
+    counts = ", ".join(f"{number} {name}" for name, number in status.counts.items() if number)
+    return f"{status.name}: {counts}; {status.pace:.1f} records/s; {outlook(status)}"
+
+
+def duration(seconds: float) -> str:
+    """`95` → `1 min 35 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _finished(status: BatchStatus) -> str:
+    took = duration((status.finished_at - status.created_at).total_seconds()) if status.finished_at else "no time"
+    left = status.total - status.counts[Status.ACTIVE]
+    if not left:
+        return f"Finished after {took}: every token is active."
+    return f"Finished after {took}: {left} are not active; nothing happens to them until a person acts."
+
+
+def _count(name: str, number: int) -> Text:
+    colour = _STATUS_COLOURS.get(Status(name), "") if number else "dim"
+    return Text(f"{number} {name}", style=colour)
+
+
+def _dead_letters(status: BatchStatus) -> RenderableType:
+    table = Table("dead letters", "reason", "what to do", box=None, padding=(0, 2, 0, 0))
+    for reason, number in sorted(status.dead_letters.items(), key=lambda item: -item[1]):
+        table.add_row(str(number), reason, CURES[Reason(reason)])
+    return table

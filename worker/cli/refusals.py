@@ -1,0 +1,37 @@
+"""Rows of a file that were refused, as a person reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from worker.cli.console import error_console
+from worker.intake import RowError
+
+# As many as a person reads; `--json` lists more.
+SHOWN = 20
+KEPT = 10_000
+
+
+class Refusals:
+    """Counts every refused row, and keeps the first of them to show."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._kept: list[RowError] = []
+
+    def add(self, error: RowError) -> None:
+        self.count += 1
+        if len(self._kept) < KEPT:
+            self._kept.append(error)
+
+    def print(self) -> None:
+        for error in self._kept[:SHOWN]:
+            serial = f" ({error.serial_number})" if error.serial_number else ""
+            error_console.print(f"row {error.row_number}{serial}: {error.reason}", markup=False)
+        if self.count > SHOWN:
+            error_console.print(f"… and {self.count - SHOWN} more: `oathbulk load FILE --check --json` lists them.")
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [
+            {"row": error.row_number, "serial": error.serial_number, "reason": error.reason} for error in self._kept
+        ]

@@ -1,0 +1,135 @@
+"""`oathbulk rehearse`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from sqlalchemy import select
+
+from models.record import Record
+from worker.cli.console import console
+from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
+from worker.cli.installation import Installation
+from worker.cli.run import run_shipment
+from worker.config import DEFAULT_ENVIRONMENT
+from worker.embedded.children import Children
+from worker.embedded.errors import EmbeddedError
+from worker.embedded.home import lock_home
+from worker.intake import Row, open_shipment
+
+if TYPE_CHECKING:
+    from worker.simulator.shipment import Expected, MadeShipment
+
+BATCH = "rehearsal"
+START_TIMEOUT = 20.0
+
+
+def rehearse(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Your own OTP pairs. Default: made up.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, metavar="N", help="How many tokens to make up.")] = 500,
+    rate: Annotated[float | None, typer.Option(help="Requests a second. Default: PINGONE_RATE.")] = None,
+) -> None:
+    """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
+    here = Installation()
+    with lock_home(here.settings.home):
+        home = here.settings.home.absolute() / BATCH
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(mode=0o700)
+        shipment = _prepare(file, tokens)
+        pairs = home / "shipment.csv"
+        shipment.write_pairs(pairs)
+        shipment.write_world(home / "world.json")
+        with _simulating(home) as port:
+            variables = _variables(here.variables, home, port, shipment)
+            if rate is not None:
+                variables["PINGONE_RATE"] = str(rate)
+            installation = Installation(variables)
+            code = run_shipment(installation, pairs, BATCH, DEFAULT_ENVIRONMENT)
+        if code == INTERRUPTED:
+            raise typer.Exit(code)
+        raise typer.Exit(_judge(installation, shipment.expected))
+
+
+def _prepare(file: Path | None, tokens: int) -> MadeShipment:
+    try:
+        from worker.simulator.shipment import A_FEW_HOPELESS, PairRow, make_shipment, shipment_from_rows
+    except ImportError as error:
+        raise EmbeddedError("the simulator is not installed: pip install 'oathbulk[rehearsal]'") from error
+    if file is None:
+        hopeless = A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {}
+        return make_shipment(tokens, hopeless=hopeless)
+    rows = (row for row in open_shipment(file).rows() if isinstance(row, Row))
+    return shipment_from_rows(
+        PairRow(
+            row.serial_number,
+            row.otps.first.reveal(),
+            row.otps.second.reveal() if row.otps.second else None,
+            row.user_id,
+            row.device_id,
+        )
+        for row in rows
+    )
+
+
+@contextmanager
+def _simulating(home: Path) -> Iterator[int]:
+    """A simulator of its own for this rehearsal: the port that it listens on."""
+    children, ready = Children(orphan_grace=1.0), home / "simulator.json"
+    argv = [sys.executable, "-m", "worker", "simulator", "--port", "0", "--ready-file", str(ready)]
+    argv += ["--world", str(home / "world.json"), "--journal", str(home / "journal.jsonl")]
+    try:
+        children.start("simulator", argv, {"PATH": "/usr/bin:/bin"}, home / "simulator.log")
+        give_up_at = time.monotonic() + START_TIMEOUT
+        while not ready.exists():
+            if children.failed() or time.monotonic() > give_up_at:
+                raise EmbeddedError(f"the simulator does not start: see {home / 'simulator.log'}")
+            time.sleep(0.05)
+        yield int(json.loads(ready.read_text())["port"])
+    finally:
+        children.stop(grace=5.0)
+
+
+def _variables(outer: Mapping[str, str], home: Path, port: int, shipment: MadeShipment) -> dict[str, str]:
+    """Everything points at the rehearsal: its own home, database and Valkey, and the simulator for PingOne."""
+    mine = {name: value for name, value in outer.items() if not name.startswith(("OATHBULK_", "PINGONE_"))}
+    kept = ("OATHBULK_CONCURRENCY", "PINGONE_RATE", "PINGONE_RATE_MAX")
+    mine |= {name: outer[name] for name in kept if name in outer}
+    return mine | {
+        "OATHBULK_HOME": str(home),
+        "PINGONE_ENVIRONMENT_ID": shipment.world.environment_id,
+        "PINGONE_CLIENT_ID": shipment.world.client_id,
+        "PINGONE_CLIENT_SECRET": shipment.world.client_secret,
+        "PINGONE_API_URL": f"http://127.0.0.1:{port}/v1",
+        "PINGONE_TOKEN_URL": f"http://127.0.0.1:{port}/{{env}}/as/token",
+    }
+
+
+def _judge(installation: Installation, expected: Mapping[str, Expected]) -> int:
+    """Whether every token ended as it was constructed to end."""
+    with installation.database.reading() as connection:
+        rows = connection.execute(select(Record.serial_number, Record.status, Record.reason, Record.resynced)).all()
+    ended = {row.serial_number: (row.status, row.reason, row.resynced) for row in rows}
+    wrong = {
+        serial: ended.get(serial)
+        for serial, end in expected.items()
+        if ended.get(serial) != (end.status, end.reason, end.resynced)
+    }
+    for serial, end in list(wrong.items())[:10]:
+        console.print(f"{serial} was made to end as {expected[serial]}, and ended as {end}.", markup=False)
+    if wrong:
+        console.print(f"[red]The rehearsal failed: {len(wrong)} of {len(expected)} tokens did not end as made.[/]")
+        return SOME_LEFT
+    hopeless = sum(end.status != "active" for end in expected.values())
+    console.print(
+        f"The rehearsal went as it should: {len(expected) - hopeless} tokens are active, and {hopeless} were made "
+        f"hopeless on purpose. All of it is kept in {installation.settings.home}."
+    )
+    return ALL_ACTIVE

@@ -1,0 +1,101 @@
+"""`oathbulk run`."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from models.record import Status
+from worker.batches import Batches
+from worker.cli.console import console, error_console, print_json
+from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.installation import Installation
+from worker.cli.load import AsJson, EnvironmentName, File, load_shipment, print_loaded
+from worker.cli.picture import draw_batch
+from worker.cli.refusals import Refusals
+from worker.cli.stack import Stack, running
+from worker.cli.watching import Watch, is_over
+from worker.config import DEFAULT_ENVIRONMENT
+from worker.embedded.home import lock_home
+from worker.intake import open_shipment
+from worker.reports.status import BatchStatus
+
+
+def run(
+    file: File,
+    batch: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The batch's name. Default: the file's name.")
+    ] = None,
+    environment: EnvironmentName = DEFAULT_ENVIRONMENT,
+    as_json: AsJson = False,
+) -> None:
+    """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
+    raise typer.Exit(run_shipment(Installation(), file, batch, environment, as_json=as_json))
+
+
+def run_shipment(
+    installation: Installation, file: Path, batch: str | None, environment: str, *, as_json: bool = False
+) -> int:
+    """The exit code."""
+    shipment = open_shipment(file)
+    installation.environment(environment)
+    with lock_home(installation.settings.home):
+        refusals = Refusals()
+        loaded = load_shipment(installation, shipment, batch or file.stem, environment, refusals)
+        refusals.print()
+        if not as_json:
+            print_loaded(loaded)
+        return work_off(installation, loaded.name, as_json=as_json)
+
+
+def work_off(installation: Installation, name: str, *, as_json: bool = False) -> int:
+    """Work on a batch until it is finished, paused or interrupted; the exit code. The home is locked."""
+    watch = Watch(installation.database, name, is_quiet=as_json)
+    is_interrupted, broken = False, None
+    if not is_over(watch.look()):
+        try:
+            with ended_by_signal(), running(Stack(installation)) as stack:
+                broken = watch.follow(stack.failed)
+        except KeyboardInterrupt:
+            is_interrupted = True
+        Batches(installation.database).hand_back(name)
+    status = watch.look()
+    if as_json:
+        print_json(status.to_json())
+    else:
+        console.print(draw_batch(status))
+    if is_interrupted:
+        error_console.print("Interrupted: what was in hand is settled or handed back. The same command goes on.")
+        return INTERRUPTED
+    if broken:
+        error_console.print(f"A part of the stack ended by itself: {broken}.", markup=False)
+        return UNUSABLE_SETUP
+    return exit_code(status)
+
+
+def exit_code(status: BatchStatus) -> int:
+    if status.left:
+        return WAITING_FOR_A_PERSON
+    is_complete = status.counts[Status.ACTIVE] == status.total and not status.rows_refused
+    return ALL_ACTIVE if is_complete else SOME_LEFT
+
+
+@contextmanager
+def ended_by_signal() -> Iterator[None]:
+    """SIGTERM and a lost terminal end a run in the same good order as Ctrl-C."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    former = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -1,0 +1,144 @@
+"""`oathbulk simulator`: a PingOne to rehearse on, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    from worker.simulator.seeding import WorldSeed
+    from worker.simulator.settings import Settings
+
+_WRONG_USAGE, _CANNOT_SERVE = 2, 3
+
+
+def simulator(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8900,
+    host: Annotated[str, typer.Option(help="The address to listen on; without TLS.")] = "127.0.0.1",
+    world: Annotated[Path | None, typer.Option(help="JSON: the devices to begin with.")] = None,
+    tokens: Annotated[int, typer.Option(min=0, help="Make up so many tokens; needs --pairs.")] = 0,
+    pairs: Annotated[Path | None, typer.Option(help="Where to write their OTP pairs.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Requests a second; default: unlimited.")] = None,
+    latency: Annotated[float | None, typer.Option(min=0, help="Milliseconds before an answer.")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=JSON: any setting.")] = None,
+    journal: Annotated[Path | None, typer.Option(help="Append each call to this file, as JSON.")] = None,
+    journal_salt: Annotated[str | None, typer.Option(help="Of the OTPs' fingerprints.")] = None,
+    journal_otps: Annotated[bool, typer.Option("--journal-otps", help="OTPs in plain: tests only.")] = False,
+    ready_file: Annotated[Path | None, typer.Option(help="Write the port here when it listens.")] = None,
+    control: Annotated[bool, typer.Option("--control", help="Control API beyond loopback too.")] = False,
+) -> None:
+    """Serve a simulated PingOne over HTTP, with faults on demand, until Ctrl-C."""
+    _demand_extra()
+    from worker.simulator import server
+    from worker.simulator.journal import Journal
+    from worker.simulator.simulation import Simulation
+
+    settings, seeds = _prepare(world, tokens, pairs, setting or [], rate, latency)
+    try:
+        listener = server.listen(host, port)
+        calls = Journal(salt=journal_salt or secrets.token_hex(16), file=journal, plain_otps=journal_otps)
+    except OSError as error:
+        _fail(f"cannot serve at {host} port {port}: {error.strerror or error}", _CANNOT_SERVE)
+    simulation = Simulation(settings, calls)
+    for seed in seeds:
+        simulation.seed(seed)
+    _announce(server.base_url(listener), seeds[0])
+    if ready_file is not None:
+        server.write_ready_file(ready_file, listener)
+    # uvicorn stops in good order at the first Ctrl-C, and then raises it again.
+    with contextlib.suppress(KeyboardInterrupt):
+        server.make_server(simulation, control=control or server.is_loopback(host)).run(sockets=[listener])
+    calls.close_file()
+
+
+def _prepare(
+    world: Path | None,
+    tokens: int,
+    pairs: Path | None,
+    assignments: list[str],
+    rate: float | None,
+    latency: float | None,
+) -> tuple[Settings, list[WorldSeed]]:
+    """The settings, and the worlds to begin with: the file's first, then the made-up tokens."""
+    from worker.simulator.settings import Settings
+    from worker.simulator.shipment import make_shipment
+
+    if bool(tokens) != bool(pairs):
+        _fail("--tokens and --pairs go together: so many tokens, and the file for their OTPs", _WRONG_USAGE)
+    seed = _read_world(world)
+    changes = dict(seed.settings)
+    if rate is not None:
+        changes["rate"] = rate
+    if latency is not None:
+        changes["latency"] = latency / 1000
+    changes |= dict(_assigned(assignment) for assignment in assignments)
+    try:
+        settings = Settings().changed(changes)
+    except ValidationError as error:
+        _fail(f"settings: {_complaints(error)}", _WRONG_USAGE)
+    seeds = [seed.model_copy(update={"settings": {}})]
+    if pairs is not None:
+        shipment = make_shipment(tokens)
+        shipment.write_pairs(pairs)
+        seeds.append(seed.model_copy(update={"settings": {}, "devices": shipment.world.devices}))
+    return settings, seeds
+
+
+def _read_world(path: Path | None) -> WorldSeed:
+    from worker.simulator.seeding import WorldSeed
+
+    if path is None:
+        return WorldSeed()
+    try:
+        return WorldSeed.model_validate_json(path.read_bytes())
+    except OSError as error:
+        _fail(f"{path} cannot be read: {error.strerror}", _WRONG_USAGE)
+    except ValidationError as error:
+        _fail(f"{path} is no world: {_complaints(error)}", _WRONG_USAGE)
+
+
+def _assigned(assignment: str) -> tuple[str, Any]:
+    """NAME=JSON; a value that is no JSON is text."""
+    name, separator, value = assignment.partition("=")
+    if not separator:
+        _fail(f"--set {assignment}: must be NAME=VALUE, such as --set failure_count=5", _WRONG_USAGE)
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _complaints(error: ValidationError) -> str:
+    """The first few faults by field; never the values, which may be secret."""
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    named = [f"{'.'.join(str(part) for part in fault['loc']) or 'all'}: {fault['msg']}" for fault in faults[:3]]
+    return "; ".join(named) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
+
+
+def _announce(url: str, seed: WorldSeed) -> None:
+    typer.echo(f"A simulated PingOne listens at {url} (Ctrl-C ends it). To point oathbulk here:\n")
+    for name, value in {
+        "ENVIRONMENT_ID": seed.environment_id,
+        "CLIENT_ID": seed.client_id,
+        "CLIENT_SECRET": seed.client_secret,
+        "API_URL": f"{url}/v1",
+        "TOKEN_URL": f"{url}/{seed.environment_id}/as/token",
+    }.items():
+        typer.echo(f"export PINGONE_{name}={value}")
+
+
+def _demand_extra() -> None:
+    if not (find_spec("starlette") and find_spec("uvicorn")):
+        _fail("the simulator is not installed. Install it: pip install 'oathbulk[rehearsal]'", _CANNOT_SERVE)
+
+
+def _fail(complaint: str, code: int) -> NoReturn:
+    typer.echo(f"oathbulk simulator: {complaint}", err=True)
+    raise typer.Exit(code)

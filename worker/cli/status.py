@@ -1,0 +1,43 @@
+"""`oathbulk status`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.live import Live
+
+from worker.cli.console import console, print_json
+from worker.cli.installation import Installation
+from worker.cli.picture import draw_batch, draw_batches
+from worker.database import Database
+from worker.reports.status import read_statuses
+
+# Seconds between two looks.
+INTERVAL = 1.0
+
+
+def status(
+    batch: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="The batch's name. Default: all.")] = None,
+    watch: Annotated[bool, typer.Option(help="Keep looking, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show counts, pace, time left and reasons; and what will happen if nobody does anything."""
+    database = Installation().database
+    if as_json:
+        statuses = [status.to_json() for status in read_statuses(database, batch)]
+        print_json(statuses[0] if batch else {"batches": statuses})
+    elif watch:
+        with Live(_draw(database, batch), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(INTERVAL)
+                live.update(_draw(database, batch), refresh=True)
+    else:
+        console.print(_draw(database, batch))
+
+
+def _draw(database: Database, batch: str | None) -> RenderableType:
+    statuses = read_statuses(database, batch)
+    return draw_batch(statuses[0]) if batch else draw_batches(statuses)

@@ -1,0 +1,118 @@
+"""The database: its engine, transactions that say whether they write, and its clock, the only one for leases."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+    type_coerce,
+)
+from sqlalchemy.orm import InstrumentedAttribute
+
+from models.base import UtcDateTime
+
+# Numbers of our own in PostgreSQL's space of advisory locks.
+DISPATCH_LOCK = 0x0A7B_0001
+LOAD_LOCK = 0x0A7B_0002
+SCHEMA_LOCK = 0x0A7B_0003
+
+# How SQLite writes a time: text that sorts, and that SQLAlchemy reads back.
+_SQLITE_TIME = "%Y-%m-%d %H:%M:%f000"
+
+
+class Database:
+    """A PostgreSQL or SQLite database. Thread-safe; one a process."""
+
+    def __init__(self, url: str, *, connections: int = 8) -> None:
+        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        self.engine = _sqlite(url) if self.is_sqlite else _postgresql(url, connections)
+        # SQLite has one writer at a time. Threads of one process queue here, in order, instead of polling the file.
+        self._writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
+        """A transaction that commits at the end. `durable=False`: a crash of the server may undo it, which the caller
+        must be able to bear."""
+        with self._writer, self.engine.connect() as connection:
+            connection = connection.execution_options(begins_immediate=True)
+            with connection.begin():
+                if not durable and not self.is_sqlite:
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                yield connection
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """A transaction for changes of the schema. On SQLite a table is changed by copying it, so foreign keys are
+        looked at only at its end; on PostgreSQL a second migration waits for the first."""
+        with self._writer, self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.connection.execute("PRAGMA foreign_keys = OFF")
+            connection = connection.execution_options(begins_immediate=True)
+            with connection.begin():
+                self.lock(connection, SCHEMA_LOCK)
+                yield connection
+            if self.is_sqlite:
+                connection.connection.execute("PRAGMA foreign_keys = ON")
+
+    def try_lock(self, connection: Connection, number: int) -> bool:
+        """Take an exclusive right until the transaction ends; False when another holds it. On SQLite the writing
+        transaction itself is that right."""
+        return self.is_sqlite or bool(connection.scalar(select(func.pg_try_advisory_xact_lock(number))))
+
+    def lock(self, connection: Connection, number: int) -> None:
+        """The same, waiting for it."""
+        if not self.is_sqlite:
+            connection.execute(select(func.pg_advisory_xact_lock(number)))
+
+    def now(self, shift: float = 0.0) -> ColumnElement[Any]:
+        """The database's time, plus `shift` seconds; the same throughout a transaction, so that an index can serve."""
+        return self.later("now" if self.is_sqlite else func.now(), shift)
+
+    def later(self, moment: str | ColumnElement[Any] | InstrumentedAttribute[Any], shift: float) -> ColumnElement[Any]:
+        """A moment plus `shift` seconds."""
+        if self.is_sqlite:
+            return type_coerce(func.strftime(_SQLITE_TIME, moment, f"{shift:+.3f} seconds"), UtcDateTime)
+        return type_coerce(moment + func.make_interval(0, 0, 0, 0, 0, 0, shift), UtcDateTime)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _postgresql(url: str, connections: int) -> Engine:
+    return create_engine(url, pool_size=connections, max_overflow=connections, hide_parameters=True)
+
+
+def _sqlite(url: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver must not begin transactions by itself: the first statement decides too late whether one writes.
+        connection.isolation_level = None
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that reads first and writes later would fail half-way when another has written in between.
+        immediate = connection.get_execution_options().get("begins_immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine

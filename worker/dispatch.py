@@ -1,0 +1,162 @@
+"""The story of the queue: each tick, what is due goes onto it, up to the window; what was left lying is rescued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from sqlalchemy import Connection, select
+
+from models.batch import Batch, BatchState
+from models.reason import PauseReason
+from worker.config import ConfigError, Environment, Settings
+from worker.database import DISPATCH_LOCK, Database
+from worker.leases.moves import has_pending
+from worker.leases.queue import Queue
+
+log = structlog.get_logger()
+
+SMALLEST_WINDOW = 64
+WINDOW_SECONDS = 10.0
+
+
+class Pacing(Protocol):
+    """What the dispatcher asks of a pace."""
+
+    @property
+    def rate(self) -> float: ...
+
+    def held_for(self) -> float: ...
+
+
+class Broker(Protocol):
+    """Where the ids go."""
+
+    def depth(self) -> int:
+        """Messages that wait."""
+        ...
+
+    def publish(self, ids: Sequence[int], environment: str, expires: float) -> None:
+        """All of them, or an error. A message has lost its use after `expires` seconds."""
+        ...
+
+
+@dataclass(slots=True)
+class License:
+    """The environments, and their batches, that share one pace."""
+
+    pace: Pacing
+    environments: dict[str, Environment] = field(default_factory=dict)
+    # Batch id and environment name, the oldest first.
+    running: list[tuple[int, str]] = field(default_factory=list)
+    cancelled: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Dispatcher:
+    """Ticks. Several may tick at once: a database lock lets one of them work, and the others find nothing to do."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: Queue,
+        broker: Broker,
+        settings: Settings,
+        *,
+        environment: Callable[[str], Environment],
+        pace: Callable[[Environment], Pacing],
+        pause: Callable[[int, PauseReason, str | None], bool],
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._broker = broker
+        self._settings = settings
+        self._environment = environment
+        self._pace = pace
+        self._pause = pause
+
+    def tick(self) -> int:
+        """Rescue, then fill the window. How many records were put onto the queue."""
+        with self._database.writing() as connection:
+            if not self._database.try_lock(connection, DISPATCH_LOCK):
+                return 0
+            if rescued := self._queue.rescue(connection):
+                log.warning("rescued", records=rescued)
+        return sum(self._fill(license_) for license_ in self._licenses())
+
+    def _licenses(self) -> list[License]:
+        """Every license with pending records whose environment is configured as it was at load."""
+        statement = (
+            select(Batch.id, Batch.environment, Batch.environment_id, Batch.state)
+            .where(Batch.state != BatchState.PAUSED, has_pending())
+            .order_by(Batch.id)
+        )
+        with self._database.reading() as connection:
+            batches = connection.execute(statement).all()
+        licenses: dict[str, License] = {}
+        for batch in batches:
+            environment = self._bound_environment(batch.id, batch.environment, batch.environment_id)
+            if environment is None:
+                continue
+            license_ = licenses.setdefault(environment.license, License(self._pace(environment)))
+            license_.environments[environment.environment_id] = environment
+            mine = license_.running if batch.state == BatchState.RUNNING else license_.cancelled
+            mine.append((batch.id, environment.name))
+        return list(licenses.values())
+
+    def _bound_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
+        """The environment that the batch was loaded for; without it, the batch pauses."""
+        try:
+            environment = self._environment(name)
+        except ConfigError as error:
+            self._pause(batch_id, PauseReason.ENVIRONMENT, str(error))
+            return None
+        if environment.environment_id != environment_id:
+            self._pause(batch_id, PauseReason.ENVIRONMENT, None)
+            return None
+        return environment
+
+    def _fill(self, license_: License) -> int:
+        """Commit first, then publish: a message that never comes costs a queue lease, a record never."""
+        window = self._window(license_)
+        if license_.pace.held_for() > 0 or self._broker.depth() >= window:
+            return 0
+        # Twice what a full window needs: a message that still waits is not taken for lost.
+        lease = max(self._settings.queue_lease, 2 * window / license_.pace.rate)
+        with self._database.writing() as connection:
+            if not self._database.try_lock(connection, DISPATCH_LOCK):
+                return 0
+            due = self._enqueue(connection, license_, window, lease)
+        for environment, ids in due.items():
+            self._publish(ids, environment, lease)
+        return sum(map(len, due.values()))
+
+    def _window(self, license_: License) -> int:
+        by_pace = max(SMALLEST_WINDOW, round(license_.pace.rate * WINDOW_SECONDS))
+        return self._settings.window or by_pace
+
+    def _enqueue(self, connection: Connection, license_: License, window: int, lease: float) -> dict[str, list[int]]:
+        """Record ids by environment name."""
+        room = window - self._queue.in_window(connection, list(license_.environments))
+        due: dict[str, list[int]] = {}
+        for batch_id, environment in license_.cancelled:
+            self._queue.sweep_cancelled(connection, batch_id)
+            ids = self._queue.enqueue_reads(connection, batch_id, max(room, 0), lease)
+            due.setdefault(environment, []).extend(ids)
+            room -= len(ids)
+        for batch_id, environment in license_.running:
+            ids = self._queue.enqueue(connection, batch_id, room, lease) if room > 0 else []
+            due.setdefault(environment, []).extend(ids)
+            room -= len(ids)
+        return due
+
+    def _publish(self, ids: Sequence[int], environment: str, lease: float) -> None:
+        if not ids:
+            return
+        try:
+            self._broker.publish(ids, environment, lease)
+        except Exception:
+            with self._database.writing() as connection:
+                self._queue.unqueue(connection, ids)
+            raise

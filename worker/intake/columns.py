@@ -1,0 +1,62 @@
+"""The names of columns: what they mean, and which say that they hold a secret."""
+
+from __future__ import annotations
+
+import re
+
+REQUIRED = ("serial", "otp1")
+SYNONYMS = {
+    "serial": ("serial number",),
+    "otp1": ("first otp", "otp"),
+    "otp2": ("second otp", "next otp"),
+    "user_id": (),
+    "device_id": (),
+    "username": ("upn", "user", "email"),
+    "otp_type": ("type",),
+    "generated_at": (),
+    "lot": (),
+}
+
+# "key", "pin" and "puk" also lie inside harmless words (keyboard, shipping, pingone_id). So they count as a
+# word of the name, at its end, and before what vendors put behind them. "otp3" is here: an OTP is a secret.
+SECRET_WORDS = {"key", "keys", "pin", "pins", "puk", "puks"}
+SECRET_PART = re.compile(
+    r"seed|secret(?!ar)|password|passphrase|passcode|privateid"
+    r"|(?:key|pin|puk)s?\d*$"
+    r"|^(?:key|pin|puk)(?:code|data|hex|b64|base\d+|value|number)"
+    r"|(?<![ht])otp\d*$"
+)
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+# What a serial number, an OTP, a seed or an id looks like, and a column's name does not.
+DATA = re.compile(
+    r"[A-Za-z]{0,8}\d{4,}"
+    r"|[0-9A-Fa-f]{16,}"
+    r"|[A-Z2-7]{16,}=*"
+    r"|\d[.,]?\d*E\+\d+"
+    r"|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+)
+
+
+def normalise(name: str) -> str:
+    """Names are matched without regard to case, blanks, `_` and `-`; a stray byte order mark is a blank."""
+    return re.sub(r"[\s_\-\ufeff]", "", name).lower()
+
+
+# Normalised name -> the column that it means.
+CANONICAL = {normalise(name): column for column, others in SYNONYMS.items() for name in (column, *others)}
+
+
+def canonical_column(name: str) -> str | None:
+    """The column that a name in a header means; None for one of the file's own."""
+    return CANONICAL.get(normalise(name))
+
+
+def says_secret(name: str) -> bool:
+    """Whether a column that is none of ours says that it holds a seed, key, PIN, PUK, password or OTP."""
+    words = {word.lower() for word in WORD.findall(name)}
+    return bool(words & SECRET_WORDS or SECRET_PART.search(normalise(name)))
+
+
+def looks_like_data(name: str) -> bool:
+    return DATA.fullmatch(name.strip()) is not None

@@ -1,0 +1,62 @@
+"""From bytes to lines: decodes, counts, bounds memory, and digests what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from worker.intake.other_formats import BYTE_ORDER_MARK, SAVE_AS
+from worker.intake.rows import UnusableFile
+
+# A row of pairs has some 150 bytes; a line of this many is no CSV, and reading on would fill the memory.
+MAX_LINE = 64 * 1024
+CHUNK = 64 * 1024
+
+
+class Digest(Protocol):
+    """What hashlib's objects do."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+
+def read_lines(path: Path, stream: BinaryIO, digest: Digest) -> Iterator[str]:
+    """The lines with their ends (CRLF, LF or CR), without the byte order mark; the digest sees every byte.
+
+    Splits on these ends alone, since `str.splitlines` also breaks at characters that may stand in a name.
+    Raises UnusableFile for a line beyond MAX_LINE bytes, a NUL, or what is not UTF-8.
+    """
+    number, tail = 0, b""
+    while chunk := stream.read(CHUNK):
+        digest.update(chunk)
+        if not number and not tail:
+            chunk = chunk.removeprefix(BYTE_ORDER_MARK)
+        lines = (tail + chunk).splitlines(keepends=True)
+        # The last line may go on in the next chunk, and a CR at its end may be half of a CRLF.
+        tail = lines.pop() if lines else b""
+        for line in lines:
+            number += 1
+            yield _decode(path, line, number)
+        if len(tail) > MAX_LINE:
+            raise _too_long(path, number + 1)
+    if tail:
+        yield _decode(path, tail, number + 1)
+
+
+def _decode(path: Path, line: bytes, number: int) -> str:
+    if len(line) > MAX_LINE:
+        raise _too_long(path, number)
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        problem = f"is not UTF-8 (byte {error.start + 1} of the line)"
+        raise UnusableFile(path, problem, SAVE_AS, row_number=number) from None
+    if "\0" in text:
+        cure = "The file is damaged or no text file: export it again as a CSV"
+        raise UnusableFile(path, "holds a NUL byte", cure, row_number=number)
+    return text
+
+
+def _too_long(path: Path, number: int) -> UnusableFile:
+    cure = "See whether it is the right file, and give every row a line of its own"
+    return UnusableFile(path, f"the line is longer than {MAX_LINE} bytes", cure, row_number=number)

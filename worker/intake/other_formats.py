@@ -1,0 +1,52 @@
+"""Files that are something else than a CSV, told by their first bytes and refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from worker.intake.rows import UnusableFile
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+SAVE_AS = "Save it as UTF-8; in Excel: File > Save As > 'CSV UTF-8 (Comma delimited)'"
+UNPACK = "Unpack or decrypt it and give the CSV inside"
+EXPORT_CSV = "Export a CSV with a header line such as: serial,otp1,otp2,user_id,device_id"
+
+WORKBOOK = ("is a spreadsheet, not a CSV", SAVE_AS)
+UTF_16 = ("is UTF-16, which Excel calls 'Unicode Text'", SAVE_AS)
+PSKC = ("is PSKC, a vendor's seed file (XML), not OTP pairs", EXPORT_CSV)
+XML = ("is XML or HTML, not a CSV", EXPORT_CSV)
+ZIP = ("is a zip archive, not a CSV", UNPACK)
+
+SIGNATURES = {
+    b"\xff\xfe": UTF_16,
+    b"\xfe\xff": UTF_16,
+    b"\xd0\xcf\x11\xe0": WORKBOOK,
+    b"PK\x03\x04": ZIP,
+    b"PK\x05\x06": ZIP,
+    b"\x1f\x8b": ("is a gzip archive, not a CSV", UNPACK),
+    b"-----BEGIN PGP": ("is encrypted or signed with PGP", UNPACK),
+    b"%PDF": ("is a PDF, not a CSV", EXPORT_CSV),
+    b"{": ("is JSON, not a CSV", EXPORT_CSV),
+    b"[": ("is JSON, not a CSV", EXPORT_CSV),
+    b"<": XML,
+}
+
+
+def refuse_other_formats(path: Path, head: bytes) -> None:
+    """`head` is the beginning of the file, some kilobytes. Raises UnusableFile for what we know by name."""
+    start = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    found = next((kind for signature, kind in SIGNATURES.items() if start.startswith(signature)), None)
+    if found is ZIP and (b"xl/" in head or b"[Content_Types].xml" in head or b"opendocument" in head):
+        found = WORKBOOK
+    if found is XML and (b"keyprov" in head or b"KeyContainer" in head):
+        found = PSKC
+    if found is None and _is_every_other_byte_nul(head):
+        found = UTF_16
+    if found is not None:
+        raise UnusableFile(path, *found)
+
+
+def _is_every_other_byte_nul(head: bytes) -> bool:
+    """UTF-16 without a byte order mark: in Western text one byte of two is NUL, always the same one."""
+    return any(half.count(0) * 2 > len(half) for half in (head[::2], head[1::2]))

@@ -1,0 +1,95 @@
+"""Why a row is refused, and what cures it: the sentences. None quotes a cell, since any may hold an OTP."""
+
+from __future__ import annotations
+
+import re
+
+AS_TEXT = "format the column as Text and export again"
+
+UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+EXCEL_NUMBER = re.compile(r"\d+(?:[.,]\d+)?E[+-]\d+", re.IGNORECASE)
+EXCEL_QUOTED = re.compile(r"'|=?\"")
+
+QUOTATION_MARKS = (
+    "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
+    "line breaks may stand in columns of your own only"
+)
+SAME_OTPS = (
+    "otp1 and otp2 are the same: a TOTP token was read twice within one time step; "
+    "produce the pair again and wait for the display to change"
+)
+OTHER_LENGTH = (
+    "otp2 has another number of digits than otp1: Excel dropped leading zeros, or two tokens are mixed up; "
+    "format both columns as Text and export again"
+)
+TYPE_UNKNOWN = "otp_type is neither hotp nor totp: write one of the two, or leave it empty for hotp"
+TOTP_WITHOUT_TIME = (
+    "generated_at is missing: a TOTP pair ages within minutes, so say when it was produced, "
+    "such as 2026-03-01T09:30:00Z, in a column generated_at"
+)
+TIME_UNREADABLE = (
+    "generated_at is not an ISO 8601 time: write it like 2026-03-01T09:30:00Z, in a column formatted as Text"
+)
+TIME_WITHOUT_ZONE = "generated_at has no time zone: add Z for UTC, or the offset, such as 2026-03-01T09:30:00+01:00"
+TIME_IN_FUTURE = (
+    "generated_at lies in the future: check its time zone, this machine's clock, "
+    "and the clock of the machine that produced the pair"
+)
+
+
+def explain_fields(fields: int, columns: int) -> str:
+    """For a row with another number of fields than the header has columns."""
+    if fields < columns:
+        cure = "give an empty value its separator too, and see whether the line was cut off"
+    else:
+        cure = "put a value that holds the separator in quotation marks"
+    return f"the row has {fields} field{'s' * (fields != 1)} and the header {columns} columns: {cure}"
+
+
+def explain_serial(serial: str) -> str:
+    """For a serial number that is not 1 to 50 letters and digits."""
+    if not serial:
+        return "serial is missing: write the serial number that is printed on the token"
+    if EXCEL_NUMBER.fullmatch(serial):
+        return f"Excel turned the serial into a number (as in 1.00013E+12) and lost digits: {AS_TEXT}"
+    if EXCEL_QUOTED.match(serial):
+        return _explain_quoted("serial")
+    fault = "more than 50 characters" if len(serial) > 50 else "other characters than letters and digits"
+    return f"serial has {fault}, which PingOne does not allow: write it as PingOne's token inventory has it"
+
+
+def explain_otp(column: str, otp: str) -> str:
+    """For an OTP that is not 6 or 8 digits."""
+    if not otp:
+        return f"{column} is missing: produce an OTP with the token and write it there"
+    if EXCEL_QUOTED.match(otp):
+        return _explain_quoted(column)
+    if not (otp.isascii() and otp.isdigit()):
+        cure = f"write the 6 or 8 digits alone, in the right column; {AS_TEXT}"
+        return f"{column} has other characters than digits: {cure}"
+    if len(otp) > 8:
+        return f"{column} has more than 8 digits: an OTP has 6 or 8; see whether it is in the right column"
+    return (
+        f"{column} has {len(otp)} digits, but an OTP 6 or 8: Excel drops leading zeros; {AS_TEXT}. "
+        "Zeros are not put back by guessing, since a wrong OTP counts towards a lock"
+    )
+
+
+def explain_ids(user_id: str, device_id: str, username: str) -> str:
+    """For a user id and a device id that are not both UUIDs."""
+    values = {"user_id": user_id, "device_id": device_id}
+    if missing := [column for column, value in values.items() if not value]:
+        looked_up = "users are not looked up by name yet" if username and not user_id else ""
+        paired = "tokens are not paired yet" if not device_id else ""
+        why = ", ".join(filter(None, (looked_up, paired))) or "both ids are needed"
+        columns = ("column " if len(missing) == 1 else "columns ") + " and ".join(missing)
+        return f"{' and '.join(missing)} missing ({why}): add the {columns}, with PingOne's ids"
+    wrong = next(column for column, value in values.items() if not UUID.fullmatch(value))
+    return f"{wrong} is not a UUID: copy the id from PingOne, such as 6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
+
+
+def _explain_quoted(column: str) -> str:
+    return (
+        f'{column} is written as a quoted number, with an apostrophe or ="…" around it for Excel: '
+        f"write the bare characters; {AS_TEXT}"
+    )

@@ -1,0 +1,115 @@
+"""What the dispatcher does with many records: put what is due onto the queue, rescue what was left lying."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, case, func, insert, select, text
+
+from models.attempt import Attempt, Outcome
+from models.record import (
+    EXPIRING,
+    HALF_DONE,
+    IN_WINDOW,
+    LASTING,
+    UNSETTLED,
+    Record,
+    Status,
+    needs_read,
+)
+from worker.database import Database
+from worker.leases.moves import move
+
+# Records that one statement names by id: well below SQLite's bound of 32,766 parameters.
+CHUNK = 1000
+
+
+class Queue:
+    """Moves between `pending` and `queued`, and rescues. Every method works in the caller's transaction."""
+
+    def __init__(self, database: Database, *, call_deadline: float = 20.0, read_delay: float = 30.0) -> None:
+        self._database = database
+        # A call whose worker died may still run at PingOne for as long as a living worker would have waited for it.
+        self._settled_after = call_deadline + read_delay
+
+    def enqueue(self, connection: Connection, batch_id: int, room: int, lease: float) -> list[int]:
+        """Up to `room` due records of a running batch: pending → queued. Their ids, in the order in which they go."""
+        ids: list[int] = []
+        for due in self._due(batch_id):
+            if len(ids) < room:
+                ids += self._enqueue(connection, due.limit(room - len(ids)), lease)
+        return ids
+
+    def enqueue_reads(self, connection: Connection, batch_id: int, room: int, lease: float) -> list[int]:
+        """The same for a cancelled batch: only records to which a read is owed."""
+        due = self._pending(batch_id, UNSETTLED).order_by(Record.scheduled_at)
+        return self._enqueue(connection, due.limit(room), lease)
+
+    def unqueue(self, connection: Connection, ids: Sequence[int], delay: float = 0.0) -> None:
+        """Publishing failed: pending again."""
+        back = move(self._database, Status.QUEUED, Status.PENDING).values(scheduled_at=self._database.now(delay))
+        for start in range(0, len(ids), CHUNK):
+            connection.execute(back.where(Record.id.in_(ids[start : start + CHUNK])))
+
+    def in_window(self, connection: Connection, environment_ids: Sequence[str]) -> int:
+        """How many records of these environments are queued or in work."""
+        mine = Record.environment_id.in_(environment_ids)
+        statement = select(func.count()).select_from(Record).where(text(IN_WINDOW), mine)
+        return connection.scalar(statement) or 0
+
+    def rescue(self, connection: Connection) -> int:
+        """Leases that ran out: lost messages and dead workers. How many records came back."""
+        return self._rescue_queued(connection) + self._rescue_activating(connection)
+
+    def sweep_cancelled(self, connection: Connection, batch_id: int) -> None:
+        """Pending records of a cancelled batch, those that came back after the command too."""
+        for condition in (HALF_DONE, EXPIRING, LASTING):
+            gone = move(self._database, Status.PENDING, Status.CANCELLED).where(
+                text(condition), Record.batch_id == batch_id, ~needs_read()
+            )
+            connection.execute(gone)
+
+    def _due(self, batch_id: int) -> tuple[Select[Any], ...]:
+        """One OTP from the end first, then OTPs that expire, then the rest: each is one partial index."""
+        return (
+            self._pending(batch_id, HALF_DONE).order_by(Record.scheduled_at),
+            self._pending(batch_id, EXPIRING).order_by(Record.otp_expires_at),
+            self._pending(batch_id, LASTING).order_by(Record.scheduled_at),
+        )
+
+    def _pending(self, batch_id: int, condition: str) -> Select[Any]:
+        is_due = Record.scheduled_at <= self._database.now()
+        return select(Record.id).where(text(condition), Record.batch_id == batch_id, is_due)
+
+    def _enqueue(self, connection: Connection, due: Select[Any], lease: float) -> list[int]:
+        ids = list(connection.scalars(due.with_for_update(skip_locked=True)))
+        onto = move(self._database, Status.PENDING, Status.QUEUED).values(lease_until=self._database.now(lease))
+        for start in range(0, len(ids), CHUNK):
+            connection.execute(onto.where(Record.id.in_(ids[start : start + CHUNK])))
+        return ids
+
+    def _rescue_queued(self, connection: Connection) -> int:
+        ran_out = (text(IN_WINDOW), Record.lease_until < self._database.now())
+        back = move(self._database, Status.QUEUED, Status.PENDING).where(*ran_out)
+        return connection.execute(back.values(scheduled_at=self._database.now())).rowcount
+
+    def _rescue_activating(self, connection: Connection) -> int:
+        lost = (
+            select(Record.id, Record.lease_id, (Record.attempts - Record.attempts_forgiven).label("number"))
+            .where(text(IN_WINDOW), Record.status == Status.ACTIVATING, Record.lease_until < self._database.now())
+            .limit(CHUNK)
+            .with_for_update(skip_locked=True)
+        )
+        rows = connection.execute(lost).all()
+        if not rows:
+            return 0
+        may_be_read_at = self._database.later(Record.otp_sent_at, self._settled_after)
+        back = move(self._database, Status.ACTIVATING, Status.PENDING).values(
+            scheduled_at=case((needs_read(), may_be_read_at), else_=self._database.now())
+        )
+        connection.execute(back.where(Record.id.in_([row.id for row in rows])))
+        fixed = {"outcome": Outcome.LOST, "reason": "lease_ran_out", "ended_at": self._database.now()}
+        lines = [{"record_id": row.id, "number": row.number, "lease_id": row.lease_id} for row in rows]
+        connection.execute(insert(Attempt).values(fixed), lines)
+        return len(rows)

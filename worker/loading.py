@@ -1,0 +1,137 @@
+"""The story of a load: a shipment becomes a batch in one transaction, each row written or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from models.batch import Batch, BatchState
+from models.encrypted import Keyring, bound_to
+from models.record import Record
+from worker.config import Environment
+from worker.conflicts import Conflicts
+from worker.database import LOAD_LOCK, Database
+from worker.intake import Row, RowError, Shipment, UnusableFile
+
+# Rows that are looked up and written together: it bounds a load's memory, whatever the file's size.
+CHUNK = 1000
+
+
+class NameTaken(Exception):
+    """Another file's batch has this name already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A batch that is in the database. `is_new` is False when the file had been loaded before."""
+
+    batch_id: int
+    name: str
+    total: int
+    rows_refused: int
+    is_new: bool
+
+
+class Loader:
+    """Loads shipments for one environment. `totp_max_age` in seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        environment: Environment,
+        *,
+        totp_max_age: float = 120.0,
+        refused: Callable[[RowError], None] = lambda _: None,
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._environment = environment
+        self._max_age = timedelta(seconds=totp_max_age)
+        self._refused = refused
+
+    def find(self, shipment: Shipment) -> Loaded | None:
+        """The batch that this very file became earlier, unless it was cancelled."""
+        with self._database.reading() as connection:
+            return self._find(connection, shipment)
+
+    def load(self, shipment: Shipment, name: str) -> Loaded:
+        """Write the batch and its records, all or nothing. Raises NameTaken; UnusableFile if no row is left."""
+        with self._database.writing() as connection:
+            self._database.lock(connection, LOAD_LOCK)
+            if found := self._find(connection, shipment):
+                return found
+            if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
+                raise NameTaken(f"a batch named {name!r} exists already, of another file: give another --batch NAME")
+            batch_id = self._insert_batch(connection, shipment, name)
+            total, refused = self._insert_records(connection, shipment, batch_id)
+            if not total:
+                raise UnusableFile(shipment.path, f"not one of its {refused} rows can be loaded", "Mend them first")
+            counts = {"total": total, "rows_refused": refused}
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts))
+        return Loaded(batch_id, name, total, refused, is_new=True)
+
+    def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
+        statement = select(Batch.id, Batch.name, Batch.total, Batch.rows_refused).where(
+            Batch.environment_id == self._environment.environment_id,
+            Batch.file_sha256 == shipment.fingerprint,
+            Batch.state != BatchState.CANCELLED,
+        )
+        row = connection.execute(statement).one_or_none()
+        return Loaded(row.id, row.name, row.total, row.rows_refused, is_new=False) if row else None
+
+    def _insert_batch(self, connection: Connection, shipment: Shipment, name: str) -> int:
+        values = {
+            "name": name,
+            "environment": self._environment.name,
+            "environment_id": self._environment.environment_id,
+            "state": BatchState.RUNNING,
+            "file": str(shipment.path),
+            "file_sha256": shipment.fingerprint,
+            "columns": shipment.columns,
+            "created_at": self._database.now(),
+            "running_since": self._database.now(),
+        }
+        return int(connection.scalar(insert(Batch).values(values).returning(Batch.id)) or 0)
+
+    def _insert_records(self, connection: Connection, shipment: Shipment, batch_id: int) -> tuple[int, int]:
+        """How many rows were written, and how many refused."""
+        conflicts = Conflicts(connection, self._keyring, self._environment.environment_id, batch_id)
+        scheduled_at = connection.scalar(select(self._database.now()))
+        written = refused = 0
+        rows = shipment.rows()
+        while chunk := list(islice(rows, CHUNK)):
+            errors = [row for row in chunk if isinstance(row, RowError)]
+            good, conflicting = conflicts.split([row for row in chunk if isinstance(row, Row)])
+            if good:
+                values = [self._record(row, batch_id) | {"scheduled_at": scheduled_at} for row in good]
+                connection.execute(insert(Record), values)
+            for error in sorted(errors + conflicting, key=lambda error: error.row_number):
+                self._refused(error)
+            written += len(good)
+            refused += len(errors) + len(conflicting)
+        return written, refused
+
+    def _record(self, row: Row, batch_id: int) -> dict[str, Any]:
+        expires_at = row.generated_at + self._max_age if row.otp_type == "totp" and row.generated_at else None
+        return {
+            "batch_id": batch_id,
+            "row_number": row.row_number,
+            "environment_id": self._environment.environment_id,
+            "serial_number": row.serial_number,
+            "user_id": row.user_id,
+            "device_id": row.device_id,
+            "username": row.username,
+            "lot": row.lot,
+            "extra": row.extra or None,
+            "otp_type": row.otp_type,
+            "generated_at": row.generated_at,
+            "otp_expires_at": expires_at,
+            "has_second_otp": row.otps.second is not None,
+            "otps": self._keyring.seal(row.otps.to_plaintext(), bound_to(batch_id, row.row_number)),
+        }

@@ -1,0 +1,52 @@
+"""One-time passwords, kept out of every text that a program prints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+MASK = "••••••"
+
+
+class Otp:
+    """One code shown by a token: 6 or 8 digits, leading zeros count. Prints as a mask; `reveal` gives the digits."""
+
+    __slots__ = ("_digits",)
+
+    def __init__(self, digits: str) -> None:
+        if not (digits.isascii() and digits.isdigit() and len(digits) in (6, 8)):
+            raise ValueError("an OTP has 6 or 8 digits")
+        self._digits = digits
+
+    def reveal(self) -> str:
+        return self._digits
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Otp) and other._digits == self._digits
+
+    def __hash__(self) -> int:
+        return hash(self._digits)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("an OTP is not pickled: it travels encrypted in the database and in the request only")
+
+
+@dataclass(frozen=True, slots=True)
+class OtpPair:
+    """The OTPs of one record: the first, and the next consecutive one if the shipment brought it."""
+
+    first: Otp
+    second: Otp | None
+
+    def to_plaintext(self) -> bytes:
+        """What is encrypted into the record: JSON, `{"otp1": "…", "otp2": "…" or null}`."""
+        second = self.second.reveal() if self.second else None
+        return json.dumps({"otp1": self.first.reveal(), "otp2": second}).encode()
+
+    @classmethod
+    def from_plaintext(cls, plaintext: bytes) -> OtpPair:
+        fields = json.loads(plaintext)
+        return cls(Otp(fields["otp1"]), Otp(fields["otp2"]) if fields["otp2"] is not None else None)

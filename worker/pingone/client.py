@@ -1,0 +1,126 @@
+"""pingone: the calls that the rest of the program makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from worker.config import Environment
+from worker.otp import Otp
+from worker.pingone.auth import AccessTokens
+from worker.pingone.errors import OutcomeUnknown, RateLimited
+from worker.pingone.pacing import Pace
+from worker.pingone.retrying import Policy
+from worker.pingone.transport import Transport
+from worker.pingone.wire import (
+    Device,
+    Request,
+    activation_request,
+    authorized,
+    device_request,
+    parse_activation,
+    parse_device,
+)
+
+
+@dataclass
+class Call:
+    """One attempt's view of its calls: what goes with them, and the count of what went out.
+
+    `session_id` and `transaction_id` (the batch and the record) come back in PingOne's audit records.
+    `slot_in_hand`: the caller has waited for a slot already; the first try takes it. `send_before`, in
+    `time.monotonic` seconds: no first byte goes out later. `permit` is asked before every try of a call but
+    its first, and raises what it likes to stop. `requests` counts those whose first byte went out,
+    `rate_limited` the 429s among them."""
+
+    session_id: str
+    transaction_id: str
+    slot_in_hand: bool = False
+    send_before: float | None = None
+    permit: Callable[[], None] = lambda: None
+    requests: int = 0
+    rate_limited: int = 0
+
+
+class Client:
+    """PingOne, for one thread and one environment. Every method may raise any PingOneError; times are in
+    seconds.
+
+    One exchange ends within `deadline`; a call makes tries for `retry_for` at most, then lets the last one
+    end."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        access_tokens: AccessTokens,
+        pace: Pace,
+        *,
+        deadline: float = 20.0,
+        outage_hold: float = 5.0,
+        retry_for: float = 10.0,
+    ) -> None:
+        self._environment = environment
+        self._access_tokens = access_tokens
+        self._pace = pace
+        self._transport = Transport(deadline=deadline)
+        self._policy = Policy(pace, seconds=retry_for, outage_hold=outage_hold)
+
+    def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
+        """The device, ACTIVE."""
+        request = activation_request(
+            self._environment,
+            user_id,
+            device_id,
+            otp,
+            resync=resync,
+            session_id=call.session_id,
+            transaction_id=call.transaction_id,
+        )
+        return self._perform(request, parse_activation, call)
+
+    def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
+        request = device_request(
+            self._environment,
+            user_id,
+            device_id,
+            session_id=call.session_id,
+            transaction_id=call.transaction_id,
+        )
+        return self._perform(request, parse_device, call)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _perform(
+        self, request: Request, parse: Callable[[int, Mapping[str, str], bytes], Device], call: Call
+    ) -> Device:
+        access_token = ""
+
+        def attempt() -> Device:
+            nonlocal access_token
+            # Before the slot, which a slow token endpoint would let lapse.
+            access_token = self._access_tokens.get()
+            self._take_slot(call)
+            return self._try(authorized(request, access_token), parse, call)
+
+        return self._policy.run(attempt, permit=call.permit, renew=lambda: self._access_tokens.renew(access_token))
+
+    def _try(self, request: Request, parse: Callable[[int, Mapping[str, str], bytes], Device], call: Call) -> Device:
+        """One request, counted if its first byte went out."""
+        try:
+            answer = self._transport.exchange(request, send_before=call.send_before)
+        except OutcomeUnknown:
+            call.requests += 1
+            raise
+        call.requests += 1
+        try:
+            return parse(*answer)
+        except RateLimited:
+            call.rate_limited += 1
+            raise
+
+    def _take_slot(self, call: Call) -> None:
+        if call.slot_in_hand:
+            call.slot_in_hand = False
+        else:
+            self._pace.wait()

@@ -1,0 +1,32 @@
+"""pingone: our clock against the service's. Every answer carries a `Date`, whatever else it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from worker.config import Environment
+from worker.pingone.errors import Answer, OutcomeUnknown
+from worker.pingone.transport import Transport
+from worker.pingone.wire import Request
+
+
+def read_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+def drift(environment: Environment, *, deadline: float = 20.0, clock: Callable[[], datetime] = read_clock) -> float:
+    """Seconds that our clock is ahead of PingOne's, to the second. Raises NotDelivered, OutcomeUnknown."""
+    transport = Transport(deadline=deadline)
+    url = f"{environment.api_url}/environments/{environment.environment_id}"
+    try:
+        # Without an access token: a refusal tells the time as well.
+        _, headers, _ = transport.exchange(Request("GET", url, {}, b""))
+    finally:
+        transport.close()
+    dates = [value for name, value in headers.items() if name.lower() == "date"]
+    try:
+        return (clock() - parsedate_to_datetime(dates[0])).total_seconds()
+    except (IndexError, TypeError, ValueError) as error:
+        raise OutcomeUnknown(Answer(message="the answer carries no date")) from error

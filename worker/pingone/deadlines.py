@@ -1,0 +1,79 @@
+"""pingone: total deadlines for calls whose time-outs hold for one read at a time only.
+
+A server that drips a byte now and then never trips a time-out per read. One thread a process shuts the
+connections of calls that are past their deadline: whoever reads from one finds it ended."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class Deadline:
+    """The end of one call, in `time.monotonic` seconds, and the connection that the call uses, once it has
+    one."""
+
+    def __init__(self, ends_at: float, connection: socket.socket | None) -> None:
+        self.ends_at = ends_at
+        self.connection = connection
+        self.is_over = False
+
+    def cut(self) -> None:
+        self.is_over = True
+        if self.connection is None:
+            return
+        # Not SSLSocket.shutdown, which first takes the encryption away from under the thread that reads and
+        # writes: that thread would read ciphertext as an answer, or write its request in the clear.
+        with suppress(OSError):
+            socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
+
+
+class Watchdog:
+    def __init__(self) -> None:
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        """Threads do not survive a fork, but their locks do, taken."""
+        self._changed = threading.Condition()
+        self._deadlines: set[Deadline] = set()
+        self._wakes_at = math.inf
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def watching(self, deadline: Deadline) -> Iterator[None]:
+        with self._changed:
+            self._deadlines.add(deadline)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="pingone-deadlines", daemon=True)
+                self._thread.start()
+            elif deadline.ends_at < self._wakes_at:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            self.release(deadline)
+
+    def release(self, deadline: Deadline) -> None:
+        """Call before the connection is closed: afterwards its descriptor may belong to another
+        connection."""
+        with self._changed:
+            self._deadlines.discard(deadline)
+
+    def _watch(self) -> None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for deadline in [each for each in self._deadlines if each.ends_at <= now]:
+                    deadline.cut()
+                    self._deadlines.discard(deadline)
+                self._wakes_at = min((each.ends_at for each in self._deadlines), default=math.inf)
+                self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
+
+
+WATCHDOG = Watchdog()

@@ -1,0 +1,158 @@
+"""pingone: what comes around every answer, read from bytes that anybody may have written.
+
+Nothing here trusts its input: a proxy's page, a half body or a wrong type gives an envelope with less in it,
+never an exception. Text that goes on to logs and the database is made printable, short, and free of OTPs and
+access tokens."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from worker.otp import MASK
+from worker.pingone.errors import Answer
+
+EXTRA_OTP_REQUIRED = "EXTRA_OTP_REQUIRED"
+INVALID_OTP = "INVALID_OTP"
+
+# Where an answer lists several faults, these decide, in this order.
+VERDICTS_ON_OTPS = (EXTRA_OTP_REQUIRED, INVALID_OTP)
+
+# Nobody is asked to wait longer than this at a time: a reset "next month" may be lifted by an administrator
+# today.
+LONGEST_RETRY_AFTER = 86_400.0
+
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_ID = re.compile(r"[\x21-\x7e]{1,100}")
+_SECONDS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
+# An OTP echoed by the service, and anything long enough to be an access token or client secret (a UUID is
+# shorter).
+_SECRETS = re.compile(r"(?<![0-9])[0-9]{6,8}(?![0-9])|[A-Za-z0-9._~+/=-]{40,}")
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """An answer's readable parts. `fields` is the JSON object of the body, None if the body is anything else;
+    `codes` are `code` and all `details[].code`; `retry_after` is in seconds."""
+
+    answer: Answer
+    codes: frozenset[str]
+    fields: Mapping[str, Any] | None = field(repr=False)
+    retry_after: float | None
+    quota_reset_at: datetime | None
+
+
+def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envelope:
+    """https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html"""
+    fields = _json_object(body)
+    known = fields or {}
+    details = [detail for detail in _list(known.get("details")) if isinstance(detail, dict)]
+    detail = _deciding(details)
+    # Token endpoints answer with `error` and `error_description` instead (RFC 6749, section 5.2).
+    code = word(known.get("code")) or word(known.get("error"))
+    now = _date(header(headers, "date")) or datetime.now(UTC)
+    quota_reset_at = next(filter(None, map(_quota_reset_at, details)), None)
+    return Envelope(
+        answer=Answer(
+            status=status,
+            code=code,
+            detail_code=word(detail.get("code")),
+            error_id=_matching(_ID, known.get("id")) if status >= 400 else None,
+            correlation_id=_matching(_ID, header(headers, "correlation-id")),
+            message=printable(detail.get("message"))
+            or printable(known.get("message"))
+            or printable(known.get("error_description")),
+        ),
+        codes=frozenset(filter(None, [code, *(word(each.get("code")) for each in details)])),
+        fields=fields,
+        retry_after=_retry_after(header(headers, "retry-after"), now, quota_reset_at),
+        quota_reset_at=quota_reset_at,
+    )
+
+
+def header(headers: Mapping[str, str], name: str) -> str | None:
+    """The value of a header, whose name is matched without regard to case (RFC 9110, section 5.1)."""
+    return next((value for key, value in headers.items() if key.lower() == name), None)
+
+
+def word(value: object) -> str | None:
+    """A code or status as the vendor writes them; None for anything else."""
+    return _matching(_CODE, value)
+
+
+def printable(value: object, limit: int = 300) -> str | None:
+    """One short line of text without control characters, OTPs or access tokens; None if there is none."""
+    if not isinstance(value, str):
+        return None
+    # Masked before it is cut: half an OTP at the cut would no longer look like one.
+    masked = _SECRETS.sub(MASK, value)[: 10 * limit]
+    line = "".join(character if character.isprintable() else " " for character in masked)
+    return " ".join(line.split())[:limit].strip() or None
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str | None:
+    return value if isinstance(value, str) and pattern.fullmatch(value) else None
+
+
+def _deciding(details: list[dict[str, Any]]) -> dict[str, Any]:
+    for code in VERDICTS_ON_OTPS:
+        for detail in details:
+            if detail.get("code") == code:
+                return detail
+    return next((detail for detail in details if word(detail.get("code"))), {})
+
+
+def _retry_after(value: str | None, now: datetime, quota_reset_at: datetime | None) -> float | None:
+    """Seconds (PingOne) or an HTTP date (RFC 9110, section 10.2.3). A date is measured against the answer's
+    own `Date`, so that an error of our clock does not matter. Without the header, the reset of a used-up
+    quota tells."""
+    value = (value or "").strip()
+    if _SECONDS.fullmatch(value):
+        return min(float(value), LONGEST_RETRY_AFTER)
+    until = _date(value) or quota_reset_at
+    if until is None:
+        return None
+    return min(max((until - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
+
+
+def _date(value: str | None) -> datetime | None:
+    try:
+        return _utc(parsedate_to_datetime(value or ""))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _quota_reset_at(detail: Mapping[str, Any]) -> datetime | None:
+    """`innerError.quotaResetTime`: its form is not published; ISO 8601 and Unix time, in s or ms, are
+    understood."""
+    inner = detail.get("innerError")
+    value = inner.get("quotaResetTime") if isinstance(inner, dict) else None
+    try:
+        if isinstance(value, str):
+            return _utc(datetime.fromisoformat(value))
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

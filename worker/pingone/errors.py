@@ -1,0 +1,141 @@
+"""pingone: how a call ends when it ends badly, named by what the caller may do next.
+
+PingOneError
+├── NotDelivered          no byte of the request went out: the same call may be made again
+│   └── TooLateToSend     the caller's own time for sending was over; no sign of an outage
+├── NotActedOn            PingOne answered and did nothing: the same call may be made again
+│   ├── RateLimited       over the license's rate
+│   ├── Unauthorized      the access token was refused, a fresh one too
+│   ├── Forbidden         missing roles, or throttling in disguise
+│   ├── NotFound          no such device, or not yet
+│   └── ProtocolFault     our request was malformed: wrong method or media type
+├── OutcomeUnknown        the request went out, no readable answer came: read the device before anything else
+├── ResyncRequired        the OTP is out of step: the next one completes the activation
+├── InvalidOtp            the OTP was refused
+├── Rejected              any other refusal
+├── CredentialsRefused    the token endpoint refused the client id or secret
+└── SlotTooFar            the fleet's next slot is too far away to wait for; none was reserved
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What PingOne said, fit for a log and a database: short printable text, free of OTPs and secrets.
+
+    `correlation_id` finds the call in the vendor's audit log. Where no answer came, `message` tells what did.
+    """
+
+    status: int | None = None
+    code: str | None = None
+    detail_code: str | None = None
+    error_id: str | None = None
+    correlation_id: str | None = None
+    message: str | None = None
+
+    def __str__(self) -> str:
+        said = [f"HTTP {self.status}" if self.status else None, self.code, self.detail_code, self.message]
+        ids = {"error id": self.error_id, "correlation id": self.correlation_id}
+        return ", ".join([*filter(None, said), *(f"{name} {value}" for name, value in ids.items() if value)])
+
+
+NO_ANSWER = Answer()
+
+
+class PingOneError(Exception):
+    """A call that did not do what it was made for. Positional arguments alone, so that it can be copied and
+    pickled."""
+
+    def __init__(self, answer: Answer = NO_ANSWER, *details: object) -> None:
+        super().__init__(answer, *details)
+        self.answer = answer
+
+    def __str__(self) -> str:
+        return str(self.answer)
+
+
+class NotDelivered(PingOneError):
+    """No byte went out: refused connection, DNS, TLS, proxy, or no access token to send it with.
+
+    `retry_after` is in seconds, where the token endpoint asked for a pause.
+    """
+
+    def __init__(self, answer: Answer = NO_ANSWER, retry_after: float | None = None) -> None:
+        super().__init__(answer, retry_after)
+        self.retry_after = retry_after
+
+
+class TooLateToSend(NotDelivered):
+    """The first byte would have gone out after the caller's `send_before`."""
+
+
+class NotActedOn(PingOneError):
+    """PingOne answered, and the answer says that nothing was done."""
+
+
+class RateLimited(NotActedOn):
+    """Over the rate; `retry_after` is in seconds, `quota_reset_at` in UTC where a quota is used up."""
+
+    def __init__(
+        self,
+        answer: Answer = NO_ANSWER,
+        retry_after: float | None = None,
+        quota_reset_at: datetime | None = None,
+    ) -> None:
+        super().__init__(answer, retry_after, quota_reset_at)
+        self.retry_after = retry_after
+        self.quota_reset_at = quota_reset_at
+
+
+class Unauthorized(NotActedOn):
+    """The access token was refused."""
+
+
+class Forbidden(NotActedOn):
+    """The worker application lacks a role, or the service throttles without saying so."""
+
+
+class NotFound(NotActedOn):
+    """No such user or device; just after a creation it may not be replicated yet."""
+
+
+class ProtocolFault(NotActedOn):
+    """Wrong method or media type: a fault of this program, the same for every record."""
+
+
+class OutcomeUnknown(PingOneError):
+    """The first byte went out and no readable answer came back; `retry_after` in seconds, if there was
+    one."""
+
+    def __init__(self, answer: Answer = NO_ANSWER, retry_after: float | None = None) -> None:
+        super().__init__(answer, retry_after)
+        self.retry_after = retry_after
+
+
+class ResyncRequired(PingOneError):
+    """EXTRA_OTP_REQUIRED: the next consecutive OTP, sent with `oathResync`, completes the activation."""
+
+
+class InvalidOtp(PingOneError):
+    """INVALID_OTP."""
+
+
+class Rejected(PingOneError):
+    """A refusal that none of the other names fits; its codes are in the answer."""
+
+
+class CredentialsRefused(PingOneError):
+    """The token endpoint refused the worker application, or is not a token endpoint at all."""
+
+
+class SlotTooFar(PingOneError):
+    """The next slot is `wait` seconds away: a hold, a long queue, or Redis out of reach."""
+
+    def __init__(self, wait: float) -> None:
+        super().__init__(Answer(message=f"the fleet's next slot is {wait:.1f} s away"))
+        self.args = (wait,)
+        self.wait = wait

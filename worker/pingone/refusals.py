@@ -1,0 +1,52 @@
+"""pingone: which error an answer stands for."""
+
+from __future__ import annotations
+
+from worker.pingone.envelope import EXTRA_OTP_REQUIRED, INVALID_OTP, Envelope
+from worker.pingone.errors import (
+    Forbidden,
+    InvalidOtp,
+    NotFound,
+    OutcomeUnknown,
+    PingOneError,
+    ProtocolFault,
+    RateLimited,
+    Rejected,
+    ResyncRequired,
+    Unauthorized,
+)
+
+
+def refusal(envelope: Envelope) -> PingOneError:
+    """The error for an answer that is not the one hoped for. Codes come before the status, which the vendor
+    may change inside its class:
+    https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html"""
+    answer, codes, status = envelope.answer, envelope.codes, envelope.answer.status or 0
+    if EXTRA_OTP_REQUIRED in codes:
+        return ResyncRequired(answer)
+    if INVALID_OTP in codes:
+        return InvalidOtp(answer)
+    if not 400 <= status < 500 or status == 408:
+        return OutcomeUnknown(answer, envelope.retry_after if status >= 400 else None)
+    if status == 429 or "REQUEST_LIMITED" in codes:
+        return RateLimited(answer, envelope.retry_after, envelope.quota_reset_at)
+    if error := _access_refusal(status, codes):
+        return error(answer)
+    if status == 404 or "NOT_FOUND" in codes:
+        return NotFound(answer)
+    if status in (405, 415):
+        return ProtocolFault(answer)
+    # A body that we cannot read may have said EXTRA_OTP_REQUIRED.
+    return OutcomeUnknown(answer) if envelope.fields is None else Rejected(answer)
+
+
+def _access_refusal(status: int, codes: frozenset[str]) -> type[Unauthorized] | type[Forbidden] | None:
+    """401 and 403 share ACCESS_FAILED and INSUFFICIENT_PERMISSIONS: there the status tells which one is
+    meant."""
+    if "INVALID_TOKEN" in codes:
+        return Unauthorized
+    if "LICENSE_EXCEEDED" in codes or status == 403:
+        return Forbidden
+    if status == 401:
+        return Unauthorized
+    return Forbidden if codes & {"ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS"} else None

@@ -1,0 +1,163 @@
+"""pingone: one request to one answer, and whether its first byte went out if there is none.
+
+Everything hangs on the moment when the first byte is about to go: before it, nothing was delivered; after it,
+the outcome is unknown until the device was read."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import httpx
+
+from worker.config import ConfigError
+from worker.pingone.deadlines import WATCHDOG, Deadline
+from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
+from worker.pingone.wire import Request
+
+# Answers are a few hundred bytes; whatever is longer than this is no answer of PingOne's.
+LARGEST_BODY = 1024 * 1024
+
+# Seconds. Common servers close an idle connection after 5 s; a request sent just then is lost, its outcome
+# unknown.
+KEEPALIVE_EXPIRY = 4.0
+
+
+class Transport:
+    """One thread's connections. Raises ConfigError if the environment's proxy or CA settings cannot be used.
+
+    The total deadline (seconds) bounds all but the look-up of a host name, which nothing can interrupt: a
+    look-up that took too long ends in NotDelivered when it returns."""
+
+    def __init__(self, *, deadline: float = 20.0) -> None:
+        self._deadline = deadline
+        self._connections: dict[str, socket.socket] = {}
+        self._client = _client(deadline)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def exchange(self, request: Request, *, send_before: float | None = None) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers (names in lower case) and body. `send_before` is in `time.monotonic` seconds.
+
+        Raises NotDelivered (TooLateToSend after `send_before`) or OutcomeUnknown.
+        """
+        call = _Call(self._connections, request.url, self._deadline, send_before)
+        with WATCHDOG.watching(call.deadline):
+            try:
+                answer = self._send(request, call)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise call.failure(f"{type(error).__name__}: {error}") from error
+        if call.deadline.is_over:
+            # An answer that ends with its connection looks complete wherever it was cut.
+            raise call.failure("cut off")
+        return answer
+
+    def _send(self, request: Request, call: _Call) -> tuple[int, Mapping[str, str], bytes]:
+        outgoing = self._client.build_request(
+            request.method,
+            request.url,
+            headers=request.headers,
+            content=request.content or None,
+            extensions={"trace": call.trace},
+        )
+        response = self._client.send(outgoing, stream=True)
+        try:
+            body = bytearray()
+            for chunk in response.iter_raw():
+                body += chunk
+                if len(body) > LARGEST_BODY:
+                    raise OutcomeUnknown(Answer(status=response.status_code, message="an oversized body"))
+        finally:
+            response.close()
+        return response.status_code, dict(response.headers.items()), bytes(body)
+
+
+class _Call:
+    """How far one exchange has come, as httpcore's trace events tell:
+    https://www.encode.io/httpcore/extensions/#trace"""
+
+    def __init__(
+        self, connections: dict[str, socket.socket], url: str, deadline: float, send_before: float | None
+    ) -> None:
+        now = time.monotonic()
+        self._connections = connections
+        self._origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+        self._send_before = send_before
+        # What is left must do for an answer: after a slow look-up or handshake it is better not to send at
+        # all.
+        self._starts_before = now + deadline / 2
+        self._limit = deadline
+        self._has_begun = False
+        # One thread has one connection to an origin at a time: this one, if it is still open.
+        self.deadline = Deadline(now + deadline, connections.get(self._origin))
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == "http11.send_request_headers.started":
+            self._begin(is_tunnel=info["request"].method == b"CONNECT")
+        elif event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            connection = info["return_value"].get_extra_info("socket")
+            self._connections[self._origin] = self.deadline.connection = connection
+        elif event == "http11.response_closed.started":
+            WATCHDOG.release(self.deadline)
+
+    def failure(self, message: str) -> NotDelivered | OutcomeUnknown:
+        if self.deadline.is_over:
+            message = f"no complete answer within {self._limit:g} s ({message})"
+        answer = Answer(message=message)
+        return OutcomeUnknown(answer) if self._has_begun else NotDelivered(answer)
+
+    def _begin(self, *, is_tunnel: bool) -> None:
+        """The first byte is about to go: to PingOne, or to a proxy that is asked for a tunnel and learns
+        nothing."""
+        now = time.monotonic()
+        if now >= self._starts_before:
+            raise NotDelivered(Answer(message="connecting took too long to wait for an answer as well"))
+        if is_tunnel:
+            return
+        if self._send_before is not None and now >= self._send_before:
+            raise TooLateToSend(Answer(message="the time to send had passed"))
+        self._has_begun = True
+
+
+def _client(deadline: float) -> httpx.Client:
+    """A client that builds its own transports: only so does httpx honour the proxy settings of the
+    environment."""
+    try:
+        return httpx.Client(
+            verify=httpx.create_ssl_context(),
+            mounts=_mounts(),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            # Not compressed: a small body could unfold into a huge one.
+            headers={"Accept-Encoding": "identity", "User-Agent": "oathbulk"},
+            timeout=httpx.Timeout(deadline, connect=deadline / 4),
+            limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY),
+            follow_redirects=False,
+        )
+    except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
+        settings = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE or SSL_CERT_DIR"
+        raise ConfigError(f"{settings} cannot be used: {error}") from error
+
+
+def _mounts() -> dict[str, httpx.BaseTransport | None]:
+    """http:// is for this machine alone (see worker.config), so it bypasses any proxy elsewhere: what goes
+    through such a proxy would cross the network in the clear."""
+    proxies = getproxies()
+    proxy = proxies.get("http") or proxies.get("all")
+    if not proxy or _is_loopback(proxy):
+        return {}
+    return {"http://": None}
+
+
+def _is_loopback(proxy: str) -> bool:
+    host = urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

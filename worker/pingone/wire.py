@@ -1,0 +1,184 @@
+"""pingone: the wire format, pure: requests out, and from (status, headers, body) to a result or an error.
+
+Raises nothing but ValueError while a request is built, and PingOneError while an answer is read.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote, quote_plus, urlencode
+
+from worker.config import Environment
+from worker.otp import Otp
+from worker.pingone.envelope import Envelope, open_envelope, word
+from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered
+from worker.pingone.refusals import refusal
+
+ACTIVE = "ACTIVE"
+# Five operations share one path and method: this media type is what makes the request an activation.
+ACTIVATE = "application/vnd.pingidentity.device.activate+json"
+LONGEST_AUDIT_ID = 100
+
+# Where the token endpoint does not say how long its access token lives, it is renewed often.
+DEFAULT_EXPIRES_IN = 300.0
+LONGEST_EXPIRES_IN = 86_400.0
+
+# RFC 6750, section 2.1: all that may stand after "Bearer". Anything else could smuggle a header into our
+# requests.
+_B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+
+
+@dataclass(frozen=True)
+class Request:
+    """An HTTP request. Its headers and content hold an OTP, a secret or an access token: its repr leaves them
+    out."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A token in the hands of a user. `status` is ACTIVE, ACTIVATION_REQUIRED, or a word that we do not
+    know."""
+
+    status: str | None
+    is_locked: bool
+    is_blocked: bool
+    answer: Answer
+
+    @property
+    def is_active(self) -> bool:
+        return self.status == ACTIVE
+
+
+def activation_request(
+    environment: Environment,
+    user_id: str,
+    device_id: str,
+    otp: Otp,
+    *,
+    resync: bool,
+    session_id: str,
+    transaction_id: str,
+) -> Request:
+    """https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/activate_device_oath_token.html"""
+    fields: dict[str, object] = {"otp": otp.reveal()}
+    if resync:
+        fields["oathResync"] = True
+    headers = _headers(session_id, transaction_id) | {"Content-Type": ACTIVATE}
+    return Request("POST", _device_url(environment, user_id, device_id), headers, json.dumps(fields).encode())
+
+
+def device_request(
+    environment: Environment, user_id: str, device_id: str, *, session_id: str, transaction_id: str
+) -> Request:
+    """https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/read-one-mfa-user-device.html"""
+    return Request("GET", _device_url(environment, user_id, device_id), _headers(session_id, transaction_id))
+
+
+def authorized(request: Request, access_token: str) -> Request:
+    return replace(request, headers={**request.headers, "Authorization": f"Bearer {access_token}"})
+
+
+def access_token_request(environment: Environment) -> Request:
+    """https://developer.pingidentity.com/pingone-api/workflow-library/application-management/configure-a-non-interactive-worker-application/step-3-get-a-token.html"""
+    client_id, secret = environment.client_id, environment.client_secret.get_secret_value()
+    headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+    form = {"grant_type": "client_credentials"}
+    if environment.client_auth == "basic":
+        # Both are form-encoded before they are joined (RFC 6749, section 2.3.1): a secret may contain a colon
+        # or a %.
+        pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
+        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+    else:
+        form |= {"client_id": client_id, "client_secret": secret}
+    return Request("POST", environment.token_url, headers, urlencode(form).encode())
+
+
+def parse_activation(status: int, headers: Mapping[str, str], body: bytes) -> Device:
+    """The device, ACTIVE: its body is not documented, so the status is all that is asked of it."""
+    envelope = open_envelope(status, headers, body)
+    device = _device(envelope)
+    if device is not None and device.is_active:
+        return device
+    raise refusal(envelope)
+
+
+def parse_device(status: int, headers: Mapping[str, str], body: bytes) -> Device:
+    """The device as it is, whatever its status, so long as it has one."""
+    envelope = open_envelope(status, headers, body)
+    device = _device(envelope)
+    if device is None:
+        raise refusal(envelope)
+    return device
+
+
+def parse_access_token(status: int, headers: Mapping[str, str], body: bytes) -> tuple[str, float]:
+    """The access token and the seconds it lives. Asking again does no harm, so there is no unknown outcome
+    here: what is not a refusal was not delivered. Any 4xx refuses: a wrong path or method will not pass by
+    waiting either."""
+    envelope = open_envelope(status, headers, body)
+    fields = envelope.fields or {}
+    access_token = fields.get("access_token")
+    if 200 <= status < 300 and isinstance(access_token, str) and _B64TOKEN.fullmatch(access_token):
+        return access_token, _seconds(fields.get("expires_in"))
+    if 400 <= status < 500 and status not in (408, 425, 429):
+        raise CredentialsRefused(envelope.answer)
+    answer = replace(envelope.answer, message=envelope.answer.message or "no access token in the answer")
+    raise NotDelivered(answer, envelope.retry_after)
+
+
+def _device_url(environment: Environment, user_id: str, device_id: str) -> str:
+    for segment in (user_id, device_id):
+        if segment in ("", ".", ".."):
+            raise ValueError("a user id or device id is empty, or would lead to another path")
+    path = f"environments/{quote(environment.environment_id, safe='')}"
+    return f"{environment.api_url}/{path}/users/{quote(user_id, safe='')}/devices/{quote(device_id, safe='')}"
+
+
+def _headers(session_id: str, transaction_id: str) -> dict[str, str]:
+    """Both ids come back in PingOne's audit records.
+    https://developer.pingidentity.com/pingone-api/platform/reference/external-transaction-and-session-ids.html"""
+    return {
+        "Accept": "application/json",
+        "X-Ping-External-Session-Id": _audit_id(session_id),
+        "X-Ping-External-Transaction-Id": _audit_id(transaction_id),
+    }
+
+
+def _audit_id(value: str) -> str:
+    return re.sub(r"[^\x21-\x7e]", "-", value)[:LONGEST_AUDIT_ID]
+
+
+def _device(envelope: Envelope) -> Device | None:
+    """The device in a 2xx answer; None if there is no readable one."""
+    fields = envelope.fields or {}
+    status = word(fields.get("status"))
+    if not 200 <= (envelope.answer.status or 0) < 300 or status is None:
+        return None
+    return Device(
+        status=status,
+        is_locked=_says(fields.get("lock"), "LOCKED"),
+        is_blocked=_says(fields.get("block"), "BLOCKED"),
+        answer=envelope.answer,
+    )
+
+
+def _says(part: object, status: str) -> bool:
+    return isinstance(part, dict) and part.get("status") == status
+
+
+def _seconds(value: object) -> float:
+    try:
+        seconds = float(value) if isinstance(value, int | float | str) and value is not True else math.nan
+    except (ValueError, OverflowError):
+        seconds = math.nan
+    return min(seconds, LONGEST_EXPIRES_IN) if seconds > 0 else DEFAULT_EXPIRES_IN

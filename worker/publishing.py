@@ -1,0 +1,27 @@
+"""The broker's side of the queue: ids go out in batches, through Celery, so that Flower sees each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery, Task
+
+
+class CeleryBroker:
+    """Publishes activations. Raises kombu's and redis' errors."""
+
+    def __init__(self, app: Celery, task: Task, queue: str) -> None:
+        self._app = app
+        self._task = task
+        self._queue = queue
+
+    def depth(self) -> int:
+        with self._app.connection_for_write() as connection:
+            channel: Any = connection.default_channel
+            return int(channel.client.llen(self._queue))
+
+    def publish(self, ids: Sequence[int], environment: str, expires: float) -> None:
+        with self._app.producer_pool.acquire(block=True) as producer, producer.batch():
+            for record_id in ids:
+                self._task.apply_async((record_id, environment), expires=expires, producer=producer)

@@ -1,0 +1,89 @@
+"""A batch as a CSV file: the columns that it came with, and how each row ended."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+from sqlalchemy import Row, select
+
+from models.batch import Batch
+from models.encrypted import Keyring, bound_to
+from models.record import Record
+from worker.batches import UnknownBatch
+from worker.database import Database
+from worker.intake import canonical_column
+from worker.otp import OtpPair
+
+RESULT_COLUMNS = ("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts")
+
+# A spreadsheet takes a cell that begins so for a formula, and runs it.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+Found = Row[*tuple[Any, ...]]
+
+
+def export(
+    database: Database, name: str, file: TextIO, *, status: str | None = None, keyring: Keyring | None = None
+) -> int:
+    """Write the batch's records, in the order of its file; how many. OTPs are left empty without a keyring, and
+    where they were erased because the record became active. Raises UnknownBatch, DecryptionError."""
+    with database.reading() as connection:
+        batch = connection.execute(select(Batch.id, Batch.columns).where(Batch.name == name)).one_or_none()
+        if batch is None:
+            raise UnknownBatch(f"no batch is named {name!r}: `oathbulk status` lists those that there are")
+        records = select(Record.__table__).where(Record.batch_id == batch.id).order_by(Record.row_number)
+        if status is not None:
+            records = records.where(Record.status == status)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*batch.columns, *RESULT_COLUMNS])
+        rows = _rows(connection.execution_options(yield_per=1000).execute(records), batch.columns, keyring)
+        return sum(1 for row in rows if writer.writerow(row))
+
+
+def _rows(records: Iterator[Found], columns: list[str], keyring: Keyring | None) -> Iterator[list[str]]:
+    read = [(header, _READERS.get(canonical_column(header) or "")) for header in columns]
+    for record in records:
+        otps = _open(record, keyring)
+        original = [
+            _text(reader(record, otps) if reader else (record.extra or {}).get(header)) for header, reader in read
+        ]
+        yield original + [_text(value) for value in _result(record)]
+
+
+def _open(record: Found, keyring: Keyring | None) -> OtpPair | None:
+    if keyring is None or record.otps is None:
+        return None
+    return OtpPair.from_plaintext(keyring.open(record.otps, bound_to(record.batch_id, record.row_number)))
+
+
+def _result(record: Found) -> tuple[Any, ...]:
+    return (
+        record.status,
+        record.reason,
+        record.detail,
+        record.pingone_error_id,
+        record.correlation_id,
+        record.attempts,
+        record.otp1_posts + record.otp2_posts,
+    )
+
+
+def _text(value: object) -> str:
+    text = "" if value is None else str(value)
+    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+
+
+# What stands in each known column of the file.
+_READERS: dict[str, Callable[[Found, OtpPair | None], object]] = {
+    "serial": lambda record, _: record.serial_number,
+    "otp1": lambda _, otps: otps and otps.first.reveal(),
+    "otp2": lambda _, otps: otps and otps.second and otps.second.reveal(),
+    "user_id": lambda record, _: record.user_id,
+    "device_id": lambda record, _: record.device_id,
+    "username": lambda record, _: record.username,
+    "otp_type": lambda record, _: record.otp_type,
+    "generated_at": lambda record, _: record.generated_at and record.generated_at.isoformat(),
+    "lot": lambda record, _: record.lot,
+}

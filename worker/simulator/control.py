@@ -1,0 +1,122 @@
+"""The control API, under /simulator/: for programs that set the simulator up and judge by what it saw."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from worker.simulator.faults import FaultOrder
+from worker.simulator.seeding import WorldSeed
+from worker.simulator.simulation import Simulation
+from worker.simulator.world import Device
+
+_ORDERS = TypeAdapter(list[FaultOrder])
+_CHANGES = TypeAdapter(dict[str, Any])
+
+
+class Control:
+    """One method an endpoint. A fault in a request's JSON is a 400 with its reason, and changes nothing."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+
+    def application(self) -> Starlette:
+        routes = [
+            Route("/simulator/settings", self.read_settings, methods=["GET"]),
+            Route("/simulator/settings", self.change_settings, methods=["PATCH"]),
+            Route("/simulator/world", self.seed, methods=["POST"]),
+            Route("/simulator/devices", self.list_devices, methods=["GET"]),
+            Route("/simulator/devices/{device_id}", self.read_device, methods=["GET"]),
+            Route("/simulator/journal", self.read_journal, methods=["GET"]),
+            Route("/simulator/counts", self.read_counts, methods=["GET"]),
+            Route("/simulator/faults", self.order_faults, methods=["POST"]),
+            Route("/simulator/access_tokens/revoke", self.revoke_access_tokens, methods=["POST"]),
+            Route("/simulator/reset", self.reset, methods=["POST"]),
+        ]
+        return Starlette(routes=routes, exception_handlers={ValidationError: _refuse})
+
+    async def read_settings(self, _: Request) -> JSONResponse:
+        return JSONResponse(self._simulation.settings.model_dump(mode="json"))
+
+    async def change_settings(self, request: Request) -> JSONResponse:
+        self._simulation.change(_CHANGES.validate_json(await request.body()))
+        return await self.read_settings(request)
+
+    async def seed(self, request: Request) -> JSONResponse:
+        seed = WorldSeed.model_validate_json(await request.body())
+        self._simulation.seed(seed)
+        return JSONResponse({"devices": len(seed.devices)}, status_code=201)
+
+    async def list_devices(self, _: Request) -> JSONResponse:
+        with self._simulation.lock:
+            states = [self._state(device) for device in self._simulation.world.devices()]
+        return JSONResponse({"devices": states})
+
+    async def read_device(self, request: Request) -> JSONResponse:
+        with self._simulation.lock:
+            device = self._simulation.world.device(request.path_params["device_id"])
+            if device is None:
+                return JSONResponse({"error": "no such device"}, status_code=404)
+            return JSONResponse(self._state(device))
+
+    async def read_journal(self, request: Request) -> JSONResponse:
+        """`?after=NUMBER&limit=N`; `&operation=activate` and the like pick entries by a field."""
+        wanted = dict(request.query_params)
+        try:
+            after, limit = int(wanted.pop("after", 0)), int(wanted.pop("limit", 10_000))
+        except ValueError:
+            return JSONResponse({"error": "after and limit are whole numbers"}, status_code=400)
+        entries = self._simulation.journal.entries(after=after, limit=limit)
+        found = [
+            entry.to_dict()
+            for entry in entries
+            if all(str(getattr(entry, name, None)) == value for name, value in wanted.items())
+        ]
+        return JSONResponse({"entries": found, "next": entries[-1].number if entries else after})
+
+    async def read_counts(self, _: Request) -> JSONResponse:
+        with self._simulation.lock:
+            devices = [self._state(device)["status"] for device in self._simulation.world.devices()]
+        statuses = {status: devices.count(status) for status in sorted(set(devices))}
+        return JSONResponse(self._simulation.journal.counts() | {"devices": statuses})
+
+    async def order_faults(self, request: Request) -> JSONResponse:
+        """`[{"kind": …, "operation": …, "device_id": …}]`: each hits the next call that fits it, once."""
+        orders = _ORDERS.validate_json(await request.body())
+        with self._simulation.lock:
+            self._simulation.faults.orders.extend(orders)
+        return JSONResponse({"ordered": len(self._simulation.faults.orders)})
+
+    async def revoke_access_tokens(self, _: Request) -> JSONResponse:
+        return JSONResponse({"revoked": self._simulation.access.revoke_all()})
+
+    async def reset(self, _: Request) -> JSONResponse:
+        self._simulation.reset()
+        return JSONResponse({})
+
+    def _state(self, device: Device) -> dict[str, Any]:
+        """What a device has come to, without anything secret."""
+        return {
+            "device_id": device.id,
+            "serial": device.serial_number,
+            "environment_id": device.environment_id,
+            "user_id": device.user.id,
+            "status": device.status,
+            "locked": device.is_locked(self._simulation.wall()),
+            "blocked": device.blocked_at is not None,
+            "account_usable": device.user.is_usable,
+            "failures": device.failures,
+            "counter": device.token.counter,
+        }
+
+
+async def _refuse(_: Request, error: Exception) -> JSONResponse:
+    """Names the fields at fault and what they must be, and not what was in them: it may be secret."""
+    assert isinstance(error, ValidationError)  # noqa: S101 - registered for that one only
+    return JSONResponse({"error": json.loads(error.json(include_input=False, include_url=False))}, status_code=400)

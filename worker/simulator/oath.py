@@ -1,0 +1,56 @@
+"""One-time passwords as a token's counter or clock makes them: RFC 4226 and RFC 6238."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from typing import Protocol
+
+HASHES = ("sha1", "sha256", "sha512")
+
+
+def hotp(secret: bytes, counter: int, digits: int = 6, hash_name: str = "sha1") -> str:
+    """The OTP at this counter: https://www.rfc-editor.org/rfc/rfc4226#section-5.3
+
+    The other hashes are those of RFC 6238, which puts the time step in the counter's place.
+    """
+    mac = hmac.digest(secret, counter.to_bytes(8, "big"), hash_name)
+    offset = mac[-1] & 0x0F
+    code = int.from_bytes(mac[offset : offset + 4], "big") & 0x7FFFFFFF
+    return str(code % 10**digits).zfill(digits)
+
+
+def time_step_at(now: float, time_step: int) -> int:
+    """The number of whole time steps since the Unix epoch: https://www.rfc-editor.org/rfc/rfc6238#section-4.2"""
+    return int(now // time_step)
+
+
+class Otps(Protocol):
+    """What a token shows, by position: a counter, a time step, or the place in a known sequence."""
+
+    def at(self, position: int) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SecretOtps:
+    """The OTPs of a token whose secret is known."""
+
+    secret: bytes = field(repr=False)
+    digits: int = 6
+    hash_name: str = "sha1"
+
+    def at(self, position: int) -> str | None:
+        return hotp(self.secret, position, self.digits, self.hash_name) if position >= 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceOtps:
+    """The OTPs of a token known only by a few that it showed one after the other, from position 0 on.
+
+    An empty sequence is a token that matches no OTP at all.
+    """
+
+    otps: tuple[str, ...] = field(repr=False)
+
+    def at(self, position: int) -> str | None:
+        return self.otps[position] if 0 <= position < len(self.otps) else None

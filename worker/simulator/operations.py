@@ -1,0 +1,178 @@
+"""What each operation does to the world, and what it answers. All of it happens at once, under the lock."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from worker.simulator.answers import Answer, refusal, success, timestamp
+from worker.simulator.journal import Entry
+from worker.simulator.routes import Request, Target, find_filter
+from worker.simulator.settings import Operation, Settings
+from worker.simulator.simulation import Simulation
+from worker.simulator.world import Device, Outcome
+
+
+class BadActivation(Exception):
+    """The body of an activation is not one; `answer` says so."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.code)
+        self.answer = answer
+
+
+def perform(operation: Operation, request: Request, target: Target, entry: Entry, simulation: Simulation) -> Answer:
+    """Do the operation and note in the entry what it came to."""
+    if operation == "access_token":
+        answer = simulation.access.answer(request.header(b"authorization"), request.body, simulation.settings)
+        entry.outcome = answer.code or "ISSUED"
+        return answer
+    if not simulation.settings.permitted:
+        return refusal(403, "ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS")
+    if operation == "list":
+        return _list(request, target, simulation)
+    device = find_device(target, simulation)
+    if device is None:
+        return refusal(404, "NOT_FOUND")
+    if device.forbidden:
+        return refusal(403, "ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS")
+    if operation == "activate":
+        return _activate(device, request, entry, simulation)
+    if operation == "read":
+        return success(device_body(device, request.root, simulation.wall()))
+    return _administer(operation, device, request, entry, simulation)
+
+
+def find_device(target: Target, simulation: Simulation) -> Device | None:
+    environment_id, user_id, device_id = target.environment_id, target.user_id, target.device_id
+    if environment_id is None or user_id is None or device_id is None:
+        return None
+    return simulation.world.find(environment_id, user_id, device_id, simulation.wall())
+
+
+def read_activation(body: bytes) -> tuple[str, bool]:
+    """The OTP and `oathResync` of an activation's body. Raises BadActivation."""
+    try:
+        fields = json.loads(body)
+    except ValueError:
+        raise BadActivation(refusal(400, "INVALID_REQUEST")) from None
+    if not isinstance(fields, dict):
+        raise BadActivation(refusal(400, "INVALID_REQUEST"))
+    otp, resync = fields.get("otp"), fields.get("oathResync", False)
+    if otp is None:
+        raise BadActivation(refusal(400, "INVALID_DATA", "REQUIRED_VALUE", target="otp"))
+    if not isinstance(otp, str) or not (otp.isascii() and otp.isdigit() and len(otp) in (6, 8)):
+        raise BadActivation(refusal(400, "INVALID_DATA", "INVALID_VALUE", target="otp"))
+    if not isinstance(resync, bool):
+        raise BadActivation(refusal(400, "INVALID_DATA", "INVALID_VALUE", target="oathResync"))
+    return otp, resync
+
+
+def sent_otp(body: bytes) -> tuple[str | None, bool | None]:
+    """The OTP and `oathResync` in a body, well formed or not, for the journal."""
+    try:
+        fields = json.loads(body) if body else None
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        return None, None
+    otp, resync = fields.get("otp"), fields.get("oathResync")
+    return otp if isinstance(otp, str) else None, resync if isinstance(resync, bool) else None
+
+
+def device_body(device: Device, root: str, now: float) -> dict[str, Any]:
+    """A device as the vendor writes it: https://developer.pingidentity.com/pingone-api (MFA devices)"""
+    lock: dict[str, Any] = {"status": "LOCKED" if device.is_locked(now) else "UNLOCKED"}
+    if device.locked_until is not None and device.locked_until < 1e11:
+        lock["expiresAt"] = timestamp(device.locked_until)
+    block: dict[str, Any] = {"status": "UNBLOCKED"}
+    if device.blocked_at is not None:
+        block = {"status": "BLOCKED", "blockedAt": timestamp(device.blocked_at)}
+    return {
+        "_links": {"self": {"href": _href(device, root)}},
+        "id": device.id,
+        "type": "OATH_TOKEN",
+        "status": device.status,
+        "lock": lock,
+        "block": block,
+        "user": {"id": device.user.id},
+        "environment": {"id": device.environment_id},
+        "createdAt": timestamp(device.created_at),
+        "updatedAt": timestamp(device.updated_at),
+    }
+
+
+def _activate(device: Device, request: Request, entry: Entry, simulation: Simulation) -> Answer:
+    try:
+        otp, resync = read_activation(request.body)
+    except BadActivation as bad:
+        return bad.answer
+    now, settings = simulation.wall(), simulation.settings
+    outcome = device.activate(otp, resync=resync, now=now, settings=settings)
+    entry.outcome, entry.took_effect = outcome.value, outcome.took_effect
+    if outcome is Outcome.ACTIVE or (outcome is Outcome.ALREADY_ACTIVE and settings.active_answer == "ok"):
+        body = device_body(device, request.root, now)
+        if settings.activation_body == "no_status":
+            del body["status"]
+        return success(body)
+    return _refused_activation(outcome, settings)
+
+
+def _refused_activation(outcome: Outcome, settings: Settings) -> Answer:
+    if outcome is Outcome.EXTRA_OTP_REQUIRED:
+        return refusal(400, "INVALID_DATA", "EXTRA_OTP_REQUIRED", target="otp")
+    if outcome is Outcome.ACCOUNT_NOT_USABLE:
+        return refusal(400, "REQUEST_FAILED", "ACCOUNT_NOT_USABLE")
+    if outcome is Outcome.ALREADY_ACTIVE and settings.active_answer == "rejected":
+        return refusal(400, "REQUEST_FAILED", "INVALID_VALUE", target="status")
+    if outcome in (Outcome.LOCKED, Outcome.BLOCKED) and settings.locked_answer != "invalid_otp":
+        detail_code = f"DEVICE_{outcome.value}" if settings.locked_answer == "detail" else None
+        return refusal(400, "REQUEST_FAILED", detail_code)
+    match settings.invalid_otp_body:
+        case "detail":
+            return refusal(400, "INVALID_DATA", "INVALID_OTP", target="otp")
+        case "code":
+            return refusal(400, "INVALID_OTP")
+        case "invalid_value":
+            return refusal(400, "INVALID_DATA", "INVALID_VALUE", target="otp")
+
+
+def _administer(operation: Operation, device: Device, request: Request, entry: Entry, simulation: Simulation) -> Answer:
+    now = simulation.wall()
+    entry.took_effect, entry.outcome = True, operation.upper()
+    match operation:
+        case "unlock":
+            device.unlock(now)
+        case "block":
+            device.block(now)
+        case "unblock":
+            device.unblock(now)
+        case "unpair":
+            simulation.world.remove(device)
+            return Answer(204)
+    return success(device_body(device, request.root, now))
+
+
+def _list(request: Request, target: Target, simulation: Simulation) -> Answer:
+    user = simulation.world.user(target.environment_id or "", target.user_id or "")
+    if user is None:
+        return refusal(404, "NOT_FOUND")
+    wanted = find_filter(request.query)
+    if wanted is None:
+        return refusal(400, "INVALID_REQUEST", "INVALID_FILTER", target="filter")
+    now = simulation.wall()
+    bodies = [device_body(device, request.root, now) for device in user.devices.values() if now >= device.appears_at]
+    found = [body for body in bodies if all(body[name] == value for name, value in wanted.items())]
+    href = f"{request.root}{request.path}"
+    return success(
+        {
+            "_links": {"self": {"href": href}},
+            "_embedded": {"devices": found},
+            "count": len(found),
+            "size": len(found),
+        }
+    )
+
+
+def _href(device: Device, root: str) -> str:
+    return f"{root}/v1/environments/{device.environment_id}/users/{device.user.id}/devices/{device.id}"

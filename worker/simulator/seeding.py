@@ -1,0 +1,109 @@
+"""A world as JSON: the devices to begin with, checked before any of them is made."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from worker.simulator.oath import Otps, SecretOtps, SequenceOtps
+from worker.simulator.token import Token
+from worker.simulator.world import Device, World
+
+# Made up, and the same at each start, so that settings once pasted stay right.
+ENVIRONMENT_ID = "0a7b0000-5e1f-4c0d-8000-000000000001"
+CLIENT_ID = "0a7b0000-5e1f-4c0d-8000-000000000002"
+CLIENT_SECRET = "rehearsal-only"  # noqa: S105 - opens nothing but the simulator
+
+
+class DeviceSeed(BaseModel):
+    """One device. Its token is known by its `secret` (hexadecimal) or by the `otps` it shows one after the
+    other; with neither it refuses every OTP. `counter` is the server's; the first of `otps` is at 0."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    serial: str = Field(min_length=1)
+    user_id: str = Field(min_length=1)
+    device_id: str = Field(min_length=1)
+    environment_id: str | None = None
+    status: Literal["ACTIVATION_REQUIRED", "ACTIVE"] = "ACTIVATION_REQUIRED"
+
+    secret: str | None = Field(default=None, repr=False)
+    otps: tuple[str, ...] | None = Field(default=None, repr=False)
+    type: Literal["hotp", "totp"] = "hotp"
+    digits: Literal[6, 8] = 6
+    hash: Literal["sha1", "sha256", "sha512"] = "sha1"
+    time_step: Literal[30, 60] = 30
+    counter: int = Field(default=0, ge=0)
+    drift: int = 0
+    out_of_step: bool = False
+
+    locked: bool = False
+    blocked: bool = False
+    account_usable: bool = True
+    forbidden: bool = False
+    appears_after: float = Field(default=0, ge=0)
+
+    @field_validator("secret")
+    @classmethod
+    def _is_hexadecimal(cls, secret: str | None) -> str | None:
+        if secret is not None:
+            try:
+                bytes.fromhex(secret)
+            except ValueError:
+                raise ValueError("must be hexadecimal") from None
+        return secret
+
+    @model_validator(mode="after")
+    def _knows_its_token_one_way(self) -> Self:
+        if self.secret is not None and self.otps is not None:
+            raise ValueError("a device has a secret or otps, not both")
+        return self
+
+
+class WorldSeed(BaseModel):
+    """An environment, the client that may act in it, its devices, and settings to begin with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    environment_id: str = ENVIRONMENT_ID
+    client_id: str = CLIENT_ID
+    client_secret: str = Field(default=CLIENT_SECRET, repr=False)
+    devices: tuple[DeviceSeed, ...] = ()
+    settings: dict[str, Any] = {}
+
+
+def add_devices(world: World, seed: WorldSeed, now: float) -> None:
+    """Put the seed's devices into the world at the Unix time `now`."""
+    for device_seed in seed.devices:
+        environment_id = device_seed.environment_id or seed.environment_id
+        user = world.add_user(environment_id, device_seed.user_id)
+        user.is_usable = user.is_usable and device_seed.account_usable
+        world.add(
+            Device(
+                id=device_seed.device_id,
+                serial_number=device_seed.serial,
+                environment_id=environment_id,
+                user=user,
+                token=_token(device_seed),
+                created_at=now,
+                updated_at=now,
+                status=device_seed.status,
+                locked_until=math.inf if device_seed.locked else None,
+                blocked_at=now if device_seed.blocked else None,
+                appears_at=now + device_seed.appears_after,
+                forbidden=device_seed.forbidden,
+            )
+        )
+
+
+def _token(seed: DeviceSeed) -> Token:
+    otps: Otps
+    if seed.secret is None:
+        # A few known OTPs have no clock: only their order is known, whatever their token's type.
+        otps, time_step = SequenceOtps(seed.otps or ()), None
+    else:
+        otps = SecretOtps(bytes.fromhex(seed.secret), seed.digits, seed.hash)
+        time_step = seed.time_step if seed.type == "totp" else None
+    return Token(otps, seed.counter, time_step, seed.drift, seed.out_of_step)

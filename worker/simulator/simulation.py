@@ -1,0 +1,66 @@
+"""One running simulator: its world, its settings, and what it has seen so far."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from worker.simulator.access import Access
+from worker.simulator.faults import Faults
+from worker.simulator.journal import Journal
+from worker.simulator.limits import Limit
+from worker.simulator.seeding import WorldSeed, add_devices
+from worker.simulator.settings import Settings
+from worker.simulator.world import World
+
+
+class Simulation:
+    """What all calls share. Its methods may be called from any thread; a call holds `lock` while it acts."""
+
+    def __init__(self, settings: Settings | None = None, journal: Journal | None = None) -> None:
+        self.lock = threading.RLock()
+        self.journal = journal or Journal(salt=secrets.token_hex(16))
+        self._initial = settings or Settings()
+        self.settings: Settings
+        self._start_afresh()
+        self.seed(WorldSeed())
+
+    def wall(self) -> float:
+        """The simulated service's own clock, as Unix time."""
+        return time.time() + self.settings.clock_skew
+
+    def seed(self, seed: WorldSeed) -> None:
+        """Add the seed's client and devices, change the settings that it names. Raises ValidationError."""
+        with self.lock:
+            if seed.settings:
+                self.change(seed.settings)
+            self.access.clients[seed.client_id] = seed.client_secret
+            add_devices(self.world, seed, self.wall())
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Change settings by name, effective from the next call on. Raises ValidationError."""
+        with self.lock:
+            former, self.settings = self.settings, self.settings.changed(changes)
+            if _limits(former) != _limits(self.settings):
+                self.limit = Limit(self.settings)
+
+    def reset(self) -> None:
+        """Back to the settings of the start and a world without devices; the journal is cleared."""
+        with self.lock:
+            self._start_afresh()
+            self.journal.clear()
+            self.seed(WorldSeed())
+
+    def _start_afresh(self) -> None:
+        self.settings = self._initial
+        self.world = World()
+        self.access = Access(time.monotonic)
+        self.faults = Faults()
+        self.limit = Limit(self.settings)
+
+
+def _limits(settings: Settings) -> tuple[float | None, int, float | None]:
+    return settings.rate, settings.burst, settings.limit_window

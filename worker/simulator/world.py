@@ -1,0 +1,144 @@
+"""The devices of the simulated PingOne, their users and environments, and what an OTP does to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from worker.simulator.settings import Settings
+from worker.simulator.token import Token, Verdict
+
+
+class Outcome(Enum):
+    """What an activation came to. Only the first three looked at the OTP, and so changed something."""
+
+    ACTIVE = "ACTIVE"
+    EXTRA_OTP_REQUIRED = "EXTRA_OTP_REQUIRED"
+    INVALID_OTP = "INVALID_OTP"
+    ALREADY_ACTIVE = "ALREADY_ACTIVE"
+    LOCKED = "LOCKED"
+    BLOCKED = "BLOCKED"
+    ACCOUNT_NOT_USABLE = "ACCOUNT_NOT_USABLE"
+
+    @property
+    def took_effect(self) -> bool:
+        return self in (Outcome.ACTIVE, Outcome.EXTRA_OTP_REQUIRED, Outcome.INVALID_OTP)
+
+
+@dataclass(slots=True)
+class User:
+    id: str
+    is_usable: bool = True
+    failures: int = 0
+    devices: dict[str, Device] = field(default_factory=dict, repr=False)
+
+
+@dataclass(slots=True)
+class Device:
+    """A device as PingOne keeps it. Times are Unix times; `locked_until` infinity is a lock without an end.
+
+    It is not found before `appears_at` (replication lag); `forbidden` plays an administrator's missing role.
+    """
+
+    id: str
+    serial_number: str
+    environment_id: str
+    user: User
+    token: Token
+    created_at: float
+    updated_at: float
+    status: str = "ACTIVATION_REQUIRED"
+    locked_until: float | None = None
+    blocked_at: float | None = None
+    failures: int = 0
+    appears_at: float = -math.inf
+    forbidden: bool = False
+
+    def is_locked(self, now: float) -> bool:
+        """Whether the lock holds. One that has run out takes the counted failures with it."""
+        if self.locked_until is not None and now >= self.locked_until:
+            self.locked_until, self.failures = None, 0
+        return self.locked_until is not None
+
+    def activate(self, otp: str, *, resync: bool, now: float, settings: Settings) -> Outcome:
+        if obstacle := self._obstacle(now):
+            return obstacle
+        self.updated_at = now
+        match self.token.offer(otp, resync=resync, now=now, rules=settings.rules):
+            case Verdict.ACCEPTED:
+                self.status, self.failures, self.user.failures = "ACTIVE", 0, 0
+                return Outcome.ACTIVE
+            case Verdict.EXTRA_OTP_REQUIRED:
+                if settings.extra_otp_counts_as_failure:
+                    self._count_failure(now, settings)
+                return Outcome.EXTRA_OTP_REQUIRED
+            case Verdict.REFUSED:
+                self._count_failure(now, settings)
+                return Outcome.INVALID_OTP
+
+    def unlock(self, now: float) -> None:
+        self.locked_until, self.failures, self.updated_at = None, 0, now
+
+    def block(self, now: float) -> None:
+        self.blocked_at = self.updated_at = now
+
+    def unblock(self, now: float) -> None:
+        self.blocked_at, self.updated_at = None, now
+
+    def _obstacle(self, now: float) -> Outcome | None:
+        if not self.user.is_usable:
+            return Outcome.ACCOUNT_NOT_USABLE
+        if self.blocked_at is not None:
+            return Outcome.BLOCKED
+        if self.is_locked(now):
+            return Outcome.LOCKED
+        return Outcome.ALREADY_ACTIVE if self.status == "ACTIVE" else None
+
+    def _count_failure(self, now: float, settings: Settings) -> None:
+        self.failures += 1
+        self.user.failures += 1
+        if self.failures >= settings.failure_count:
+            self.locked_until = now + settings.cool_down
+        if settings.account_lock_after is not None and self.user.failures >= settings.account_lock_after:
+            self.user.is_usable = False
+
+
+class World:
+    """All environments. It is changed by one thread at a time: the simulator's event loop."""
+
+    def __init__(self) -> None:
+        self._users: dict[tuple[str, str], User] = {}
+        self._devices: dict[str, Device] = {}
+
+    def user(self, environment_id: str, user_id: str) -> User | None:
+        return self._users.get((environment_id, user_id))
+
+    def add_user(self, environment_id: str, user_id: str) -> User:
+        """The user of this id, made if there is none yet."""
+        return self._users.setdefault((environment_id, user_id), User(user_id))
+
+    def add(self, device: Device) -> None:
+        """Put a device into the world; one of the same id goes."""
+        if former := self._devices.get(device.id):
+            self.remove(former)
+        self._devices[device.id] = device
+        device.user.devices[device.id] = device
+
+    def remove(self, device: Device) -> None:
+        del self._devices[device.id]
+        del device.user.devices[device.id]
+
+    def find(self, environment_id: str, user_id: str, device_id: str, now: float) -> Device | None:
+        """The device, if it is this user's, in this environment, and visible by now."""
+        device = self._devices.get(device_id)
+        if device is None or device.user.id != user_id or device.environment_id != environment_id:
+            return None
+        return device if now >= device.appears_at else None
+
+    def devices(self) -> Iterator[Device]:
+        return iter(self._devices.values())
+
+    def device(self, device_id: str) -> Device | None:
+        return self._devices.get(device_id)

@@ -1,0 +1,26 @@
+"""The tasks: an id in and one call out."""
+
+from __future__ import annotations
+
+from worker.celery import ACTIVATE_QUEUE, app, settings
+from worker.parts import Parts
+
+parts = Parts(settings)
+
+
+@app.task(name="oathbulk.activate")
+def activate(record_id: int, environment: str) -> None:
+    """Take one record a step further."""
+    parts.activation(environment).run(record_id)
+
+
+@app.task(name="oathbulk.dispatch")
+def dispatch() -> None:
+    """Put onto the queue what is due."""
+    parts.dispatcher(app, activate, ACTIVATE_QUEUE).tick()
+
+
+@app.task(name="oathbulk.replay")
+def replay() -> None:
+    """Replay the dead letters that time alone may mend."""
+    parts.batches.replay_transient()
