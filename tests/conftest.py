@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from support.postgres import PostgresServer
 from support.valkey import ValkeyServer
 

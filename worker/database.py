@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
@@ -23,6 +23,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from models.base import UtcDateTime
 
+Moment: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]
+
 # Numbers of our own in PostgreSQL's space of advisory locks.
 DISPATCH_LOCK = 0x0A7B_0001
 LOAD_LOCK = 0x0A7B_0002
@@ -38,6 +40,7 @@ class Database:
     def __init__(self, url: str, *, connections: int = 8) -> None:
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = _sqlite(url) if self.is_sqlite else _postgresql(url, connections)
+        self._writes = self.engine.execution_options(begins_immediate=True)
         # SQLite has one writer at a time. Threads of one process queue here, in order, instead of polling the file.
         self._writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
 
@@ -47,24 +50,18 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
-        """A transaction that commits at the end. `durable=False`: a crash of the server may undo it, which the caller
-        must be able to bear."""
-        with self._writer, self.engine.connect() as connection:
-            connection = connection.execution_options(begins_immediate=True)
-            with connection.begin():
-                if not durable and not self.is_sqlite:
-                    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                yield connection
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that commits, durably, at the end."""
+        with self._writer, self._writes.begin() as connection:
+            yield connection
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
         """A transaction for changes of the schema. On SQLite a table is changed by copying it, so foreign keys are
         looked at only at its end; on PostgreSQL a second migration waits for the first."""
-        with self._writer, self.engine.connect() as connection:
+        with self._writer, self._writes.connect() as connection:
             if self.is_sqlite:
                 connection.connection.execute("PRAGMA foreign_keys = OFF")
-            connection = connection.execution_options(begins_immediate=True)
             with connection.begin():
                 self.lock(connection, SCHEMA_LOCK)
                 yield connection
@@ -81,14 +78,14 @@ class Database:
         if not self.is_sqlite:
             connection.execute(select(func.pg_advisory_xact_lock(number)))
 
-    def now(self, shift: float = 0.0) -> ColumnElement[Any]:
+    def now(self, shift: float | ColumnElement[Any] = 0.0) -> ColumnElement[Any]:
         """The database's time, plus `shift` seconds; the same throughout a transaction, so that an index can serve."""
         return self.later("now" if self.is_sqlite else func.now(), shift)
 
-    def later(self, moment: str | ColumnElement[Any] | InstrumentedAttribute[Any], shift: float) -> ColumnElement[Any]:
+    def later(self, moment: str | Moment, shift: float | ColumnElement[Any]) -> ColumnElement[Any]:
         """A moment plus `shift` seconds."""
         if self.is_sqlite:
-            return type_coerce(func.strftime(_SQLITE_TIME, moment, f"{shift:+.3f} seconds"), UtcDateTime)
+            return type_coerce(func.strftime(_SQLITE_TIME, moment, func.printf("%+.3f seconds", shift)), UtcDateTime)
         return type_coerce(moment + func.make_interval(0, 0, 0, 0, 0, 0, shift), UtcDateTime)
 
     def close(self) -> None:

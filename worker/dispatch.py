@@ -18,8 +18,13 @@ from worker.leases.queue import Queue
 
 log = structlog.get_logger()
 
+# Records that may wait in the queue or be in work at once: what the pace allows in ten seconds.
 SMALLEST_WINDOW = 64
 WINDOW_SECONDS = 10.0
+# Where the workers are slower than the pace, the window follows them, with room to grow: a record must not wait in
+# the queue for so long that its message seems lost. Before anything was settled, this is enough to begin with.
+FIRST_WINDOW = 512
+ROOM_TO_GROW = 1.5
 
 
 class Pacing(Protocol):
@@ -119,22 +124,31 @@ class Dispatcher:
 
     def _fill(self, license_: License) -> int:
         """Commit first, then publish: a message that never comes costs a queue lease, a record never."""
-        window = self._window(license_)
-        if license_.pace.held_for() > 0 or self._broker.depth() >= window:
+        if license_.pace.held_for() > 0:
             return 0
-        # Twice what a full window needs: a message that still waits is not taken for lost.
-        lease = max(self._settings.queue_lease, 2 * window / license_.pace.rate)
+        depth = self._broker.depth()
         with self._database.writing() as connection:
             if not self._database.try_lock(connection, DISPATCH_LOCK):
                 return 0
-            due = self._enqueue(connection, license_, window, lease)
+            window = self._window(connection, license_)
+            lease = self._queue_lease(window, license_)
+            due = self._enqueue(connection, license_, window, lease) if depth < window else {}
         for environment, ids in due.items():
             self._publish(ids, environment, lease)
         return sum(map(len, due.values()))
 
-    def _window(self, license_: License) -> int:
-        by_pace = max(SMALLEST_WINDOW, round(license_.pace.rate * WINDOW_SECONDS))
-        return self._settings.window or by_pace
+    def _window(self, connection: Connection, license_: License) -> int:
+        if self._settings.window is not None:
+            return self._settings.window
+        by_pace = round(license_.pace.rate * WINDOW_SECONDS)
+        batch_ids = [batch_id for batch_id, _ in license_.running]
+        settled = self._queue.settled_lately(connection, batch_ids, WINDOW_SECONDS)
+        return max(SMALLEST_WINDOW, min(by_pace, max(FIRST_WINDOW, round(settled * ROOM_TO_GROW))))
+
+    def _queue_lease(self, window: int, license_: License) -> float:
+        """Seconds: twice what a full window needs at a slow pace, so that a message that still waits is not taken for
+        lost."""
+        return max(self._settings.queue_lease, 2 * window / license_.pace.rate)
 
     def _enqueue(self, connection: Connection, license_: License, window: int, lease: float) -> dict[str, list[int]]:
         """Record ids by environment name."""

@@ -22,9 +22,7 @@ STOP_TIMEOUT = 20.0
 def main() -> None:
     order: dict[str, Any] = json.loads(sys.argv[1])
     with Path(order["log"]).open("ab") as log:
-        server = subprocess.Popen(
-            order["argv"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, **order["options"]
-        )
+        server = subprocess.Popen(order["argv"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, **order["options"])
     os.write(1, f"{server.pid}\n".encode())
     orphaned = threading.Event()
     threading.Thread(target=obey, args=(server, order["stop_signal"], orphaned), daemon=True).start()

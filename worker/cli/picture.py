@@ -70,11 +70,12 @@ def outlook(status: BatchStatus) -> str:
             )
         case "paused":
             return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {status.name}"
+    waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
+    is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
+    if is_waiting and waits > 1:
+        return f"{status.left} wait for their time; the next is due in {duration(waits)}."
     if status.eta_seconds:
         return f"{duration(status.eta_seconds)} left at this pace."
-    waits = status.next_due_at and (status.next_due_at - datetime.now(UTC)).total_seconds()
-    if waits and waits > 1:
-        return f"The next record is due in {duration(waits)}."
     return "Waiting for a worker: `oathbulk run` brings one; otherwise start `celery -A worker worker` and `beat`."
 
 

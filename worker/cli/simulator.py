@@ -42,8 +42,11 @@ def simulator(
 
     settings, seeds = _prepare(world, tokens, pairs, setting or [], rate, latency)
     try:
-        listener = server.listen(host, port)
         calls = Journal(salt=journal_salt or secrets.token_hex(16), file=journal, plain_otps=journal_otps)
+    except OSError as error:
+        _fail(f"{journal} cannot be written: {error.strerror}", _WRONG_USAGE)
+    try:
+        listener = server.listen(host, port)
     except OSError as error:
         _fail(f"cannot serve at {host} port {port}: {error.strerror or error}", _CANNOT_SERVE)
     simulation = Simulation(settings, calls)

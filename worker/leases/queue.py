@@ -58,6 +58,13 @@ class Queue:
         statement = select(func.count()).select_from(Record).where(text(IN_WINDOW), mine)
         return connection.scalar(statement) or 0
 
+    def settled_lately(self, connection: Connection, batch_ids: Sequence[int], seconds: float) -> int:
+        """How many records of these batches took a final status in the last so many seconds."""
+        statement = select(func.count()).where(
+            Record.batch_id.in_(batch_ids), Record.finalized_at > self._database.now(-seconds)
+        )
+        return connection.scalar(statement) or 0
+
     def rescue(self, connection: Connection) -> int:
         """Leases that ran out: lost messages and dead workers. How many records came back."""
         return self._rescue_queued(connection) + self._rescue_activating(connection)

@@ -80,7 +80,9 @@ class AccessTokens:
         grant, now = self._grant, self._clock()
         if grant is not None and now < grant.expires_at:
             return grant.access_token
-        if self._failure is not None and (self._rounds > seen or now < self._asks_again_at):
+        if self._failure is not None and now < self._asks_again_at:
+            raise NotDelivered(self._failure.answer, self._asks_again_at - now)
+        if self._failure is not None and self._rounds > seen:
             raise copy.copy(self._failure)
         return self._ask()
 

@@ -22,14 +22,15 @@ MICROSECONDS = 1_000_000
 # worth waiting for, hold from now on (0 = none). Answers whether the next slot was reserved, when it is, and
 # how far away that is. Redis' own clock is the only one here, so the fleet's clocks may differ. The rate
 # comes with each call and may change. A hash that expires, or is wiped, says the same as one whose times are
-# past.
+# past. A hold that comes with a reservation is one that Redis may have forgotten: it counts only if none is
+# in force, for repeated each time it would move by the time that the message takes.
 PACE = """
 local state = redis.call('HMGET', KEYS[1], 'next_at', 'held_until')
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local next_at, held_until = tonumber(state[1] or 0), tonumber(state[2] or 0)
 local interval, furthest, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if hold > 0 then held_until = math.max(held_until, now + hold) end
+if hold > 0 and (interval == 0 or held_until <= now) then held_until = math.max(held_until, now + hold) end
 local slot = math.max(now, next_at, held_until)
 local is_reserved = interval > 0 and slot - now <= furthest
 if is_reserved then next_at = slot + interval end

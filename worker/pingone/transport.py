@@ -24,6 +24,9 @@ from worker.pingone.wire import Request
 # Answers are a few hundred bytes; whatever is longer than this is no answer of PingOne's.
 LARGEST_BODY = 1024 * 1024
 
+# Seconds for each step of connecting: the answer needs the rest of the deadline.
+CONNECT_TIMEOUT = 5.0
+
 # Seconds. Common servers close an idle connection after 5 s; a request sent just then is lost, its outcome
 # unknown.
 KEEPALIVE_EXPIRY = 4.0
@@ -136,7 +139,7 @@ def _client(deadline: float) -> httpx.Client:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             # Not compressed: a small body could unfold into a huge one.
             headers={"Accept-Encoding": "identity", "User-Agent": "oathbulk"},
-            timeout=httpx.Timeout(deadline, connect=deadline / 4),
+            timeout=httpx.Timeout(deadline, connect=min(CONNECT_TIMEOUT, deadline / 2)),
             limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY),
             follow_redirects=False,
         )

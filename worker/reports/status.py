@@ -15,6 +15,8 @@ from worker.database import Database
 
 # Records settled in the last so many seconds tell the pace.
 PACE_SECONDS = 30.0
+# Fewer say nothing.
+FEWEST = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,6 @@ def read_statuses(database: Database, name: str | None = None) -> list[BatchStat
 
 def _read(database: Database, connection: Connection, batch: Row[*tuple[Any, ...]]) -> BatchStatus:
     groups = connection.execute(_groups(batch.id)).all()
-    lately = select(func.count()).where(Record.batch_id == batch.id, Record.finalized_at > database.now(-PACE_SECONDS))
     counts = {str(status): 0 for status in Status}
     for group in groups:
         counts[group.status] += group.records
@@ -112,9 +113,20 @@ def _read(database: Database, connection: Connection, batch: Row[*tuple[Any, ...
         rate_limited=sum(group.rate_limited for group in groups),
         created_at=batch.created_at,
         finished_at=max(finalized_at) if is_finished and finalized_at else None,
-        pace=(connection.scalar(lately) or 0) / PACE_SECONDS,
+        pace=_pace(database, connection, batch.id),
         next_due_at=min((group.next_due_at for group in groups if group.status == Status.PENDING), default=None),
     )
+
+
+def _pace(database: Database, connection: Connection, batch_id: int) -> float:
+    """Over the last seconds, from the first record that was settled in them."""
+    lately = select(func.count(), func.min(Record.finalized_at), database.now()).where(
+        Record.batch_id == batch_id, Record.finalized_at > database.now(-PACE_SECONDS)
+    )
+    settled, since, now = connection.execute(lately).one()
+    if settled < FEWEST:
+        return 0.0
+    return float(settled / max((now - since).total_seconds(), 1.0))
 
 
 def _groups(batch_id: int) -> Select[*tuple[Any, ...]]:

@@ -8,8 +8,8 @@ import sys
 from contextlib import ExitStack
 
 import pytest
-
 from support.processes import wait_until
+
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import HomeInUse, lock_home, make_home
 
@@ -27,9 +27,7 @@ with lock_home(Path(sys.argv[1])):
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds the home."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, tmp_path / "home"], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / "home"], stdout=subprocess.PIPE, text=True)
     with process:
         assert process.stdout.readline() == "held\n"
         yield process
@@ -80,9 +78,7 @@ def test_a_long_pid_of_a_former_holder_leaves_nothing_behind(tmp_path):
 def test_a_child_of_the_holder_does_not_keep_the_home(tmp_path):
     with ExitStack() as children:
         with lock_home(tmp_path):
-            child = children.enter_context(
-                subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-            )
+            child = children.enter_context(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
         lock(tmp_path)
         assert child.poll() is None
 

@@ -11,8 +11,8 @@ from contextlib import closing
 
 import pytest
 import redis
-
 from support.processes import is_running, wait_until
+
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.valkey import EmbeddedValkey
 
@@ -86,9 +86,7 @@ def test_data_port_and_password_outlast_a_stop(valkey):
 
 
 def test_a_server_whose_parent_was_killed_is_adopted(valkey, tmp_path):
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, tmp_path / "home"], stdout=subprocess.PIPE, text=True
-    )
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, tmp_path / "home"], stdout=subprocess.PIPE, text=True)
     with parent:
         url = parent.stdout.readline().strip()
         ask(url, "SET", "kept", "1")
@@ -154,8 +152,11 @@ def test_a_port_taken_by_a_stranger_is_left_to_it_and_the_password_changed(valke
     ask(url, "SET", "kept", "1")
     valkey.stop()
     old = redis.connection.parse_url(url)
-    with socket.create_server(("127.0.0.1", old["port"])):
+    with socket.create_server(("127.0.0.1", old["port"])) as stranger:
+        stranger.setblocking(False)
         url = valkey.start()
+        with pytest.raises(BlockingIOError):
+            stranger.accept()
     new = redis.connection.parse_url(url)
     assert new["port"] != old["port"]
     assert new["password"] != old["password"]

@@ -35,9 +35,7 @@ def test_a_directory_cannot_add_a_line(tmp_path):
     assert r'dir "/a\x20\x22b\x22\x0aport\x201\x5c"' in text.splitlines()
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"port 6379\n", b'requirepass "abc"\n', b"\x00\xff" * 40, b"port x\n"]
-)
+@pytest.mark.parametrize("content", [b"", b"port 6379\n", b'requirepass "abc"\n', b"\x00\xff" * 40, b"port x\n"])
 def test_a_damaged_file_is_no_configuration(tmp_path, content):
     (tmp_path / "valkey.conf").write_bytes(content)
     assert ValkeyConfig.read(tmp_path / "valkey.conf") is None

@@ -29,6 +29,7 @@ def test_only_line_ends_end_a_line() -> None:
 
 def test_the_byte_order_mark_is_dropped_at_the_start_only() -> None:
     assert read(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n") == ["a\n", "\ufeffb\n"]
+    assert read(b"\n" * CHUNK + b"\xef\xbb\xbfb\n")[-1] == "\ufeffb\n"
 
 
 @pytest.mark.parametrize("shift", [-2, -1, 0, 1])

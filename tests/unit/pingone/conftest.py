@@ -84,7 +84,7 @@ class LocalServer:
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(0.05)
+        self._listener.settimeout(0.02)
         self.port = self._listener.getsockname()[1]
         self._start(self._accept)
 

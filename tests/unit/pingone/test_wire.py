@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from worker.config import Environment
@@ -380,9 +380,7 @@ def test_client_id_and_secret_go_into_the_form_where_the_application_wants_them_
     }
 
 
-NAMES = st.sampled_from(
-    ["Retry-After", "date", "Correlation-Id", "content-type", "DATE", ""]
-) | st.text(max_size=10)
+NAMES = st.sampled_from(["Retry-After", "date", "Correlation-Id", "content-type", "DATE", ""]) | st.text(max_size=10)
 VALUES = (
     st.text(max_size=40)
     | st.sampled_from(["0", "-1", "1e9", "9" * 15, "Tue, 03 Mar 2026 09:00:00 GMT", "Mon, 32 Foo 0 99:99:99 -9999"])
@@ -421,6 +419,8 @@ JSON = st.recursive(
 OBJECTS = st.dictionaries(KEYS, JSON, max_size=6).map(lambda value: json.dumps(value).encode())
 BODIES = OBJECTS | JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60)
 STATUSES = st.sampled_from([200, 201, 302, 400, 401, 403, 404, 429, 500, 503]) | st.integers(-1, 1000)
+# A busy machine is no fault of the parser.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ANSWERS = given(STATUSES, st.dictionaries(NAMES, VALUES, max_size=4), BODIES)
 
 
@@ -432,6 +432,7 @@ def told(error: PingOneError) -> str:
     return text
 
 
+@UNHURRIED
 @ANSWERS
 @example(200, {}, b"\xef\xbb\xbf{}")
 @example(400, {}, b"[" * 100_000)
@@ -451,10 +452,9 @@ def test_any_answer_to_an_activation_is_a_device_or_a_pingone_error(
         assert 200 <= status < 300
 
 
+@UNHURRIED
 @ANSWERS
-def test_any_answer_to_a_read_is_a_device_or_a_pingone_error(
-    status: int, headers: dict[str, str], body: bytes
-) -> None:
+def test_any_answer_to_a_read_is_a_device_or_a_pingone_error(status: int, headers: dict[str, str], body: bytes) -> None:
     try:
         device = parse_device(status, headers, body)
     except PingOneError as error:
@@ -464,6 +464,7 @@ def test_any_answer_to_a_read_is_a_device_or_a_pingone_error(
         assert device.status
 
 
+@UNHURRIED
 @ANSWERS
 @example(200, {}, b'{"access_token": "a", "expires_in": 1' + b"0" * 400 + b"}")
 def test_any_answer_to_a_token_request_is_an_access_token_or_a_pingone_error(
@@ -478,6 +479,7 @@ def test_any_answer_to_a_token_request_is_an_access_token_or_a_pingone_error(
         assert 0 < expires_in <= 86400
 
 
+@UNHURRIED
 @given(
     st.text(alphabet="0123456789", min_size=6, max_size=8),
     st.text(alphabet="abcXYZ .,:;=-\n", max_size=30),

@@ -16,11 +16,10 @@ ACTIVATE = "application/vnd.pingidentity.device.activate+json"
 class Visitor:
     """Calls a simulator over HTTP, and sees its inside through `simulation`."""
 
-    def __init__(self, simulation, url):
+    def __init__(self, simulation, url, http):
         self.simulation = simulation
         self.url = url
-        self.http = httpx.Client(base_url=url, timeout=10)
-        self.http.headers["Authorization"] = f"Bearer {self.access_token()}"
+        self.http = http
 
     def access_token(self):
         form = {"grant_type": "client_credentials"}
@@ -46,21 +45,28 @@ class Visitor:
     def read(self, device_id="device"):
         return self.http.get(self.path(device_id))
 
+    @staticmethod
+    def codes(answer):
+        """Status, code, and the details' codes of an answer."""
+        body = answer.json()
+        return answer.status_code, body["code"], *(detail["code"] for detail in body.get("details", []))
+
     def entries(self):
         """The journal's, without the access token that the visitor began with."""
         return [entry for entry in self.simulation.journal.entries() if entry.operation != "access_token"]
 
 
-@pytest.fixture
-def visitor():
+@pytest.fixture(scope="session")
+def regular():
+    """One simulator a test process: most tests need no more than its reset."""
     simulation = Simulation(journal=Journal(salt="salt"))
-    with running(simulation) as url:
-        visitor = Visitor(simulation, url)
-        with visitor.http:
-            yield visitor
+    with running(simulation) as url, httpx.Client(base_url=url, timeout=10, verify=False) as http:
+        yield Visitor(simulation, url, http)
 
 
-def codes(answer):
-    """Status, code, and the details' codes of an answer."""
-    body = answer.json()
-    return answer.status_code, body.get("code"), *[detail["code"] for detail in body.get("details", [])]
+@pytest.fixture
+def visitor(regular):
+    """A visitor to an empty world, with an access token."""
+    regular.simulation.reset()
+    regular.http.headers["Authorization"] = f"Bearer {regular.access_token()}"
+    return regular

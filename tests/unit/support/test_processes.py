@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-
 from support.processes import is_running, wait_until
 
 

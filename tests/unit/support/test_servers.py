@@ -10,7 +10,6 @@ import pytest
 import redis
 import sqlalchemy
 from sqlalchemy import text
-
 from support.postgres import PostgresServer
 from support.processes import is_running, wait_until
 from support.valkey import ValkeyServer

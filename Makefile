@@ -1,0 +1,64 @@
+# What a checkout can do. Only GNU make and a Python 3.11 or newer must be there; the rest is fetched into .venv.
+PYTHONS := $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Processes that share the tests; most of their time they wait for a server.
+PROCESSES ?= 4
+# Tokens of one soak: hours of work at PingOne's pace, minutes at the simulator's.
+TOKENS ?= 20000
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench soak clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+demo: .venv/.demo ## a whole job against the built-in simulator: no accounts, no servers
+	$(BIN)/oathbulk rehearse
+
+test: .venv/.dev ## all tests, on real PostgreSQL and Valkey servers of their own
+	$(BIN)/python -m pytest -n $(PROCESSES)
+
+lint: .venv/.dev ## style, formatting, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.dev ## measure, one thing at a time
+	$(BIN)/python -m pytest tests/benchmarks -s
+
+soak: .venv/.demo ## a long rehearsal: make soak TOKENS=100000
+	$(BIN)/oathbulk rehearse --tokens $(TOKENS)
+
+clean: ## remove what these targets made; .oathbulk holds records and stays
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find models worker migrations tests -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp is older than pyproject.toml when what is installed may be out of date.
+.venv/.demo: pyproject.toml | .venv/bin/pip
+	$(PIP) -e '.[embedded,rehearsal]'
+	@touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/pip
+	$(PIP) -e '.[dev]'
+	@touch .venv/.demo $@
+
+# pip is the last thing that venv puts in place, so a half-made .venv is made again.
+.venv/bin/pip:
+	@missing=; \
+	for python in $(PYTHONS); do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		if "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+			echo "$$python -m venv .venv"; \
+			exec "$$python" -m venv --clear .venv; \
+		fi; \
+		missing=$${missing:-$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')}; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		echo "This Python cannot make a virtual environment. On Debian and Ubuntu: apt-get install $$missing" >&2; \
+	else \
+		echo "Python 3.11 or newer is needed; none of these is one: $(PYTHONS)." >&2; \
+		echo "Name yours: make PYTHON=/path/to/python3" >&2; \
+	fi; \
+	exit 1

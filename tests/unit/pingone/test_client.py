@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+import redis
+
+from worker.otp import Otp
+from worker.pingone.auth import AccessTokens
+from worker.pingone.client import Call, Client
+from worker.pingone.errors import (
+    Forbidden,
+    InvalidOtp,
+    NotDelivered,
+    NotFound,
+    OutcomeUnknown,
+    PingOneError,
+    RateLimited,
+    ResyncRequired,
+    SlotTooFar,
+    TooLateToSend,
+    Unauthorized,
+)
+from worker.pingone.pacing import Pace
+
+ACTIVE = b'{"id": "0f0b7a52", "type": "OATH_TOKEN", "status": "ACTIVE"}'
+EXTRA_OTP_REQUIRED = b'{"code": "INVALID_DATA", "details": [{"code": "EXTRA_OTP_REQUIRED"}]}'
+INVALID_OTP = b'{"code": "INVALID_DATA", "details": [{"code": "INVALID_OTP", "message": "bad OTP 000634"}]}'
+OTP = Otp("000634")
+
+
+def new_call(**options: Any) -> Call:
+    return Call("batch-1", "record-1", **options)
+
+
+@pytest.fixture
+def pace(valkey_url: str) -> Iterator[Pace]:
+    """Faster than any test, so that only holds are felt."""
+    with redis.Redis.from_url(valkey_url) as client:
+        yield Pace(client, "made-up-license", 100_000)
+
+
+@pytest.fixture
+def counting(http: Any) -> Callable[[Any], bytes]:
+    """Grants access-token-1, access-token-2, …"""
+    numbers = count(1)
+    return lambda request: http(200, json.dumps({"access_token": f"access-token-{next(numbers)}"}).encode())
+
+
+@pytest.fixture
+def connect(make_environment: Any, serve: Any, script: Any, counting: Any, pace: Pace) -> Iterator[Any]:
+    """Makes a client whose API answers as told, beside a token endpoint that grants; answers with both."""
+    clients = []
+
+    def make(*answers: bytes | Callable[[Any], bytes], **options: Any) -> tuple[Client, Any]:
+        api = script(list(answers))
+        token_url = f"{serve(script([counting])).url}/as/token"
+        environment = make_environment(serve(api).url, token_url=token_url)
+        client = Client(environment, AccessTokens(environment), pace, **options)
+        clients.append(client)
+        return client, api
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def activate(client: Client, call: Call | None = None, *, resync: bool = False) -> Any:
+    return client.activate("6f1d3c1e", "0f0b7a52", OTP, resync=resync, call=call or new_call())
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def test_an_activation_sends_the_otp_and_answers_with_the_device(connect: Any, http: Any) -> None:
+    client, api = connect(http(200, ACTIVE))
+    call = new_call()
+    assert activate(client, call).is_active
+    (request,) = api.received
+    assert request.method == "POST"
+    assert request.target.endswith("/users/6f1d3c1e/devices/0f0b7a52")
+    assert json.loads(request.body) == {"otp": "000634"}
+    assert request.headers["authorization"] == "Bearer access-token-1"
+    assert request.headers["x-ping-external-session-id"] == "batch-1"
+    assert request.headers["x-ping-external-transaction-id"] == "record-1"
+    assert (call.requests, call.rate_limited) == (1, 0)
+
+
+def test_the_second_otp_goes_with_a_resync(connect: Any, http: Any) -> None:
+    client, api = connect(http(400, EXTRA_OTP_REQUIRED), http(200, ACTIVE))
+    with pytest.raises(ResyncRequired):
+        activate(client)
+    assert activate(client, resync=True).is_active
+    assert json.loads(api.received[1].body) == {"otp": "000634", "oathResync": True}
+
+
+def test_a_device_is_read(connect: Any, http: Any) -> None:
+    client, api = connect(http(200, b'{"status": "ACTIVATION_REQUIRED", "lock": {"status": "LOCKED"}}'))
+    device = client.read_device("6f1d3c1e", "0f0b7a52", call=new_call())
+    assert (device.status, device.is_locked) == ("ACTIVATION_REQUIRED", True)
+    assert (api.received[0].method, api.received[0].body) == ("GET", b"")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (400, INVALID_OTP, InvalidOtp),
+        (404, b"", NotFound),
+        (500, b"", OutcomeUnknown),
+        (200, b'{"status": "ACTIVATION_REQUIRED"}', OutcomeUnknown),
+        (302, b"", OutcomeUnknown),
+    ],
+)
+def test_an_answer_that_settles_anything_is_not_asked_for_again(
+    connect: Any, http: Any, status: int, body: bytes, error: type[PingOneError]
+) -> None:
+    client, api = connect(http(status, body))
+    call = new_call()
+    with pytest.raises(error):
+        activate(client, call)
+    assert (len(api.received), call.requests) == (1, 1)
+
+
+def test_a_lost_answer_is_never_asked_for_again(make_environment: Any, serve: Any, http: Any, pace: Pace) -> None:
+    received = []
+
+    def talk(conversation: Any) -> None:
+        while (request := conversation.read_request()) is not None:
+            if request.target.endswith("/as/token"):
+                conversation.write(http(200, b'{"access_token": "a"}'))
+                continue
+            received.append(request)
+            conversation.reset()
+            return
+
+    environment = make_environment(serve(talk).url)
+    client = Client(environment, AccessTokens(environment), pace)
+    call = new_call()
+    with pytest.raises(OutcomeUnknown):
+        activate(client, call)
+    client.close()
+    assert (len(received), call.requests) == (1, 1)
+
+
+def test_too_many_requests_hold_the_fleet_and_the_same_call_follows(connect: Any, http: Any, pace: Pace) -> None:
+    client, api = connect(http(429, Retry_After="0.2"), http(200, ACTIVE))
+    call, began = new_call(), time.monotonic()
+    assert activate(client, call).is_active
+    assert time.monotonic() - began >= 0.199
+    assert (call.requests, call.rate_limited) == (2, 1)
+    assert api.received[0].body == api.received[1].body
+
+
+def test_too_many_requests_for_long_end_the_call_and_hold_the_fleet(connect: Any, http: Any, pace: Pace) -> None:
+    client, api = connect(http(429, Retry_After="60"))
+    with pytest.raises(RateLimited):
+        activate(client)
+    assert pace.held_for() > 59
+    with pytest.raises(SlotTooFar):
+        activate(client)
+    assert len(api.received) == 1
+
+
+def test_a_service_that_is_down_for_a_while_holds_the_fleet(connect: Any, http: Any, pace: Pace) -> None:
+    client, _ = connect(http(503, Retry_After="60"))
+    with pytest.raises(OutcomeUnknown):
+        activate(client)
+    assert pace.held_for() > 59
+
+
+def test_an_outage_is_not_counted_and_holds_the_fleet(
+    make_environment: Any, serve: Any, script: Any, counting: Any, pace: Pace
+) -> None:
+    token_url = f"{serve(script([counting])).url}/as/token"
+    environment = make_environment(f"http://127.0.0.1:{unused_port()}", token_url=token_url)
+    client = Client(environment, AccessTokens(environment), pace, outage_hold=30, retry_for=0.1)
+    call = new_call()
+    with pytest.raises(NotDelivered):
+        activate(client, call)
+    client.close()
+    assert call.requests == 0
+    assert 29 < pace.held_for() <= 30
+
+
+def test_a_forbidden_call_is_tried_again_as_long_as_time_allows(connect: Any, http: Any) -> None:
+    client, api = connect(http(403), http(403), http(200, ACTIVE))
+    call = new_call()
+    assert activate(client, call).is_active
+    assert call.requests == 3
+    client, api = connect(http(403), retry_for=0)
+    with pytest.raises(Forbidden):
+        activate(client)
+    assert len(api.received) == 1
+
+
+def test_a_refused_access_token_is_renewed_once(connect: Any, http: Any) -> None:
+    client, api = connect(http(401), http(200, ACTIVE))
+    call = new_call()
+    assert activate(client, call).is_active
+    assert [request.headers["authorization"] for request in api.received] == [
+        "Bearer access-token-1",
+        "Bearer access-token-2",
+    ]
+    assert call.requests == 2
+    client, api = connect(http(401))
+    with pytest.raises(Unauthorized):
+        activate(client)
+    assert len(api.received) == 2
+
+
+def test_the_slot_in_hand_is_for_the_first_try_and_is_used_once(connect: Any, http: Any, pace: Pace) -> None:
+    pace.hold(60)
+    client, api = connect(http(404), http(403))
+    call = new_call(slot_in_hand=True)
+    with pytest.raises(NotFound):
+        activate(client, call)
+    assert not call.slot_in_hand
+    with pytest.raises(SlotTooFar):
+        client.read_device("6f1d3c1e", "0f0b7a52", call=call)
+    # A second try needs a slot of its own.
+    with pytest.raises(SlotTooFar):
+        activate(client, new_call(slot_in_hand=True))
+    assert len(api.received) == 2
+
+
+def test_after_its_time_to_send_a_call_neither_goes_out_nor_counts_as_an_outage(
+    connect: Any, http: Any, pace: Pace
+) -> None:
+    client, api = connect(http(200, ACTIVE))
+    call = new_call(send_before=time.monotonic())
+    with pytest.raises(TooLateToSend):
+        activate(client, call)
+    assert (api.received, call.requests, pace.held_for()) == ([], 0, 0)
+
+
+def test_a_retry_asks_for_a_permit_first(connect: Any, http: Any) -> None:
+    class Stopped(Exception):
+        pass
+
+    def refuse() -> None:
+        raise Stopped
+
+    client, api = connect(http(403))
+    with pytest.raises(Stopped):
+        activate(client, new_call(permit=refuse))
+    assert len(api.received) == 1
+
+
+def test_nothing_that_is_printed_or_logged_shows_an_otp_or_an_access_token(
+    connect: Any, http: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client, _ = connect(http(401), http(400, INVALID_OTP))
+    call = new_call()
+    with pytest.raises(InvalidOtp) as caught:
+        activate(client, call)
+    texts = [caplog.text, str(caught.value), repr(caught.value), repr(call), repr(client)]
+    texts += traceback.format_exception(caught.value)
+    assert not any(word in text for text in texts for word in ("000634", "access-token-"))

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+
+from worker.pingone.deadlines import Deadline, Watchdog
+
+FORK = """
+import os, sys, time, warnings
+from worker.pingone.deadlines import WATCHDOG, Deadline
+
+warnings.simplefilter("ignore")
+
+def is_cut():
+    deadline = Deadline(time.monotonic() + 0.05, None)
+    with WATCHDOG.watching(deadline):
+        patience = time.monotonic() + 5
+        while not deadline.is_over and time.monotonic() < patience:
+            time.sleep(0.01)
+    return deadline.is_over
+
+assert is_cut()
+child = os.fork()
+if not child:
+    os._exit(0 if is_cut() else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_connection_past_its_deadline_ends_for_its_reader() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        near.settimeout(10)
+        deadline = Deadline(time.monotonic() + 0.1, near)
+        with Watchdog().watching(deadline):
+            assert near.recv(1) == b""
+        assert deadline.is_over
+
+
+def test_a_released_connection_is_left_alone() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        watchdog = Watchdog()
+        released, watched = Deadline(time.monotonic() + 0.1, near), Deadline(time.monotonic() + 0.2, far)
+        with watchdog.watching(released), watchdog.watching(watched):
+            watchdog.release(released)
+            near.settimeout(10)
+            # Ends with the other's deadline, which is later.
+            assert near.recv(1) == b""
+        assert (released.is_over, watched.is_over) == (False, True)
+
+
+def test_a_closed_connection_does_not_stop_the_watch() -> None:
+    near, far = socket.socketpair()
+    near.close()
+    with far:
+        watchdog = Watchdog()
+        closed, open_one = Deadline(time.monotonic() + 0.05, near), Deadline(time.monotonic() + 0.1, far)
+        far.settimeout(10)
+        with watchdog.watching(closed), watchdog.watching(open_one):
+            far.recv(1)
+            while not open_one.is_over:
+                assert time.monotonic() < open_one.ends_at + 10
+        assert closed.is_over
+
+
+def test_deadlines_hold_in_a_process_forked_from_one_that_watches() -> None:
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=30)

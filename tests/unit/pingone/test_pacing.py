@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from worker.pingone.errors import SlotTooFar
+from worker.pingone.pacing import Pace
+
+KEY = "oathbulk:pace:made-up-license"
+
+# Slots so far apart that a test ends before the second of them: nobody sleeps, the waits tell the slots.
+INTERVAL = 100.0
+SLOW = {"rate": 1 / INTERVAL, "furthest": 1e6}
+
+# Reserves slots without sleeping until them, and prints how far away those were that were not at once.
+FLEET_MEMBER = """
+import sys, redis
+from worker.pingone.pacing import Pace
+
+with redis.Redis.from_url(sys.argv[1]) as client:
+    waits = []
+    pace = Pace(client, "made-up-license", 1 / 100, furthest=1e6, sleep=waits.append)
+    for _ in range(int(sys.argv[2])):
+        pace.wait()
+print(*waits)
+"""
+
+MakePace = Callable[..., Pace]
+
+
+@pytest.fixture
+def client(valkey_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(valkey_url) as client:
+        yield client
+
+
+@pytest.fixture
+def make_pace(client: redis.Redis) -> MakePace:
+    """A member of the fleet: another object has no more in common with it than another process."""
+
+    def make(rate: float = 1.0, license: str = "made-up-license", **options: Any) -> Pace:
+        return Pace(client, license, rate, **options)
+
+    return make
+
+
+def numbers_of_slots(waits: list[float]) -> list[int]:
+    """Which slots these waits are for, counted from the one at the start of the test."""
+    return sorted(math.ceil(wait / INTERVAL) for wait in waits)
+
+
+def next_at(client: redis.Redis) -> int:
+    return int(client.hget(KEY, "next_at") or 0)  # type: ignore[arg-type]
+
+
+def test_the_first_slot_is_now_and_the_next_an_interval_later(make_pace: MakePace, client: redis.Redis) -> None:
+    waits: list[float] = []
+    pace = make_pace(**SLOW, sleep=waits.append)
+    pace.wait()
+    assert waits == []
+    first = next_at(client)
+    for _ in range(3):
+        pace.wait()
+    assert numbers_of_slots(waits) == [1, 2, 3]
+    assert next_at(client) == first + 3 * 100_000_000
+
+
+def test_no_slot_is_saved_up_while_nobody_asks(make_pace: MakePace) -> None:
+    waits: list[float] = []
+    pace = make_pace(rate=20, sleep=waits.append)
+    pace.wait()
+    time.sleep(0.2)
+    for _ in range(3):
+        pace.wait()
+    # Four slots of a twentieth have passed; a bucket would let the three pass at once.
+    assert len(waits) == 2
+    assert 0.05 < waits[1] <= 0.1
+
+
+def test_no_slot_is_given_twice_to_several_threads(make_pace: MakePace) -> None:
+    waits: list[float] = []
+    pace = make_pace(**SLOW, sleep=waits.append)
+    with ThreadPoolExecutor(8) as threads:
+        for waited in [threads.submit(pace.wait) for _ in range(200)]:
+            waited.result()
+    assert numbers_of_slots(waits) == list(range(1, 200))
+
+
+def test_no_slot_is_given_twice_to_two_processes(valkey_url: str) -> None:
+    argv = [sys.executable, "-c", FLEET_MEMBER, valkey_url, "100"]
+    members = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    waits = [float(wait) for member in members for wait in member.communicate(timeout=30)[0].split()]
+    assert [member.returncode for member in members] == [0, 0]
+    assert numbers_of_slots(waits) == list(range(1, 200))
+
+
+def test_the_fleet_wakes_no_faster_than_its_pace(make_pace: MakePace) -> None:
+    paces = [make_pace(rate=100), make_pace(rate=100)]
+    woken_at: list[float] = []
+    began = time.monotonic()
+
+    def wait(number: int) -> None:
+        paces[number % 2].wait()
+        woken_at.append(time.monotonic())
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(wait, range(60)))
+    for number, moment in enumerate(sorted(woken_at)):
+        # A thousandth for Redis' clock, which may be slewed while ours is not.
+        assert moment >= began + number / 100 - 0.001
+
+
+def test_a_slot_too_far_is_not_reserved(make_pace: MakePace, client: redis.Redis) -> None:
+    pace = make_pace(rate=0.1, furthest=2)
+    pace.wait()
+    before = next_at(client)
+    with pytest.raises(SlotTooFar) as caught:
+        pace.wait()
+    assert 9 < caught.value.wait <= 10
+    assert next_at(client) == before
+
+
+def test_the_rate_may_differ_from_call_to_call(make_pace: MakePace, client: redis.Redis) -> None:
+    pace = make_pace(**SLOW, sleep=lambda wait: None)
+    pace.wait()
+    first = next_at(client)
+    pace.rate = 0.02
+    pace.wait()
+    pace.rate = 3
+    pace.wait()
+    # 1/3 s, rounded so that the pace is kept.
+    assert next_at(client) == first + 50_000_000 + 333_334
+
+
+def test_licenses_have_paces_of_their_own(make_pace: MakePace) -> None:
+    make_pace(rate=0.01, license="one").wait()
+    make_pace(rate=0.01, license="other").wait()
+
+
+def test_what_is_past_leaves_redis_by_itself(make_pace: MakePace, client: redis.Redis) -> None:
+    pace = make_pace(rate=0.1)
+    pace.wait()
+    assert 60_000 < client.pttl(KEY) <= 70_000  # type: ignore[operator]
+    pace.hold(1000)
+    assert 1_050_000 < client.pttl(KEY) <= 1_060_000  # type: ignore[operator]
+
+
+def test_a_hold_stops_all(make_pace: MakePace) -> None:
+    make_pace().hold(60)
+    other = make_pace(rate=100)
+    with pytest.raises(SlotTooFar) as caught:
+        other.wait()
+    assert 59 < caught.value.wait <= 60
+    assert 59 < other.held_for() <= 60
+
+
+def test_a_hold_stops_those_who_wait_for_their_slot_already(make_pace: MakePace) -> None:
+    holding = make_pace()
+    pace = make_pace(rate=2, sleep=lambda wait: holding.hold(60))
+    pace.wait()
+    with pytest.raises(SlotTooFar) as caught:
+        pace.wait()
+    assert 59 < caught.value.wait <= 60
+
+
+def test_a_short_hold_is_waited_for(make_pace: MakePace) -> None:
+    began = time.monotonic()
+    make_pace().hold(0.3)
+    make_pace(rate=1000).wait()
+    assert time.monotonic() - began >= 0.299
+
+
+def test_a_wait_lasts_no_longer_than_the_furthest_slot_however_many_holds_come(make_pace: MakePace) -> None:
+    holding, waits = make_pace(), []
+
+    def sleep(wait: float) -> None:
+        waits.append(wait)
+        time.sleep(wait)
+        holding.hold(0.3)
+
+    pace = make_pace(rate=10, furthest=0.5, sleep=sleep)
+    pace.wait()
+    with pytest.raises(SlotTooFar):
+        pace.wait()
+    assert len(waits) > 1
+    assert sum(waits) <= 0.5
+
+
+def test_after_a_hold_slots_are_spaced_as_ever(make_pace: MakePace) -> None:
+    waits: list[float] = []
+    make_pace().hold(10 * INTERVAL)
+    pace = make_pace(**SLOW, sleep=waits.append)
+    with ThreadPoolExecutor(4) as threads:
+        for waited in [threads.submit(pace.wait) for _ in range(20)]:
+            waited.result()
+    assert numbers_of_slots(waits) == list(range(10, 30))
+
+
+def test_those_who_wait_for_the_end_of_a_hold_keep_their_slots(make_pace: MakePace) -> None:
+    waits: list[float] = []
+
+    def sleep(wait: float) -> None:
+        waits.append(wait)
+        time.sleep(wait)
+
+    pace = make_pace(rate=100, sleep=sleep)
+    pace.hold(0.3)
+    with ThreadPoolExecutor(8) as threads:
+        for waited in [threads.submit(pace.wait) for _ in range(8)]:
+            waited.result()
+    assert len(waits) == 8
+
+
+def test_a_hold_is_never_shortened(make_pace: MakePace) -> None:
+    pace, other = make_pace(), make_pace()
+    pace.hold(100)
+    pace.hold(10)
+    other.hold(10)
+    other.hold(0)
+    other.hold(-5)
+    assert pace.held_for() > 99
+    assert other.held_for() > 99
+    other.hold(200)
+    assert pace.held_for() > 199
+
+
+def test_without_a_hold_nothing_is_held(make_pace: MakePace) -> None:
+    pace = make_pace()
+    assert pace.held_for() == 0
+    pace.wait()
+    assert pace.held_for() == 0
+
+
+def test_a_hold_ends(make_pace: MakePace) -> None:
+    pace = make_pace(rate=1000)
+    pace.hold(0.05)
+    patience = time.monotonic() + 10
+    while pace.held_for() > 0:
+        assert time.monotonic() < patience
+    pace.wait()
+
+
+def test_the_pace_goes_on_after_redis_was_wiped(make_pace: MakePace, client: redis.Redis) -> None:
+    waits: list[float] = []
+    pace = make_pace(**SLOW, sleep=waits.append)
+    pace.wait()
+    client.flushall()
+    client.script_flush()
+    pace.wait()
+    assert waits == []
+    pace.wait()
+    assert numbers_of_slots(waits) == [1]
+
+
+def test_whoever_asked_for_a_hold_tells_a_wiped_redis_again(make_pace: MakePace, client: redis.Redis) -> None:
+    pace, other = make_pace(), make_pace()
+    pace.hold(60)
+    client.flushall()
+    assert other.held_for() == 0
+    with pytest.raises(SlotTooFar):
+        pace.wait()
+    assert other.held_for() > 59
+
+
+def test_without_redis_nothing_goes_out_and_a_hold_is_kept_until_it_is_back(own_valkey: Any) -> None:
+    with redis.Redis.from_url(own_valkey.url, retry=None) as client:  # type: ignore[arg-type]
+        pace, other = (Pace(client, "made-up-license", 1000, furthest=2) for _ in range(2))
+        pace.wait()
+        own_valkey.stop()
+        with pytest.raises(SlotTooFar) as caught:
+            pace.wait()
+        assert caught.value.wait == 4
+        assert isinstance(caught.value.__cause__, redis.RedisError)
+        pace.hold(60)
+        with pytest.raises(redis.RedisError):
+            pace.held_for()
+        own_valkey.start()
+        assert other.held_for() == 0
+        with pytest.raises(SlotTooFar) as caught:
+            pace.wait()
+        assert 50 < caught.value.wait <= 60
+        assert other.held_for() > 50
+
+
+def test_redis_lost_during_the_sleep_lets_the_slot_lapse(own_valkey: Any) -> None:
+    with redis.Redis.from_url(own_valkey.url, retry=None) as client:  # type: ignore[arg-type]
+        pace = Pace(client, "made-up-license", 1, furthest=2, sleep=lambda wait: own_valkey.stop())
+        pace.wait()
+        with pytest.raises(SlotTooFar):
+            pace.wait()
+
+
+def test_answers_that_redis_decodes_are_understood_too(valkey_url: str) -> None:
+    with redis.Redis.from_url(valkey_url, decode_responses=True) as client:
+        pace = Pace(client, "made-up-license", 1000)
+        pace.wait()
+        pace.wait()
+        pace.hold(60)
+        assert pace.held_for() > 59
+
+
+def test_a_hold_by_one_thread_reaches_the_sleeping_others(make_pace: MakePace) -> None:
+    """All at once and for real: who sleeps when the hold comes does not go before it has passed."""
+    pace, holding = make_pace(rate=20), make_pace()
+    woken_at: list[float] = []
+
+    def wait() -> None:
+        pace.wait()
+        woken_at.append(time.monotonic())
+
+    pace.wait()
+    threads = [threading.Thread(target=wait) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    began = time.monotonic()
+    holding.hold(0.5)
+    held = time.monotonic()
+    for thread in threads:
+        thread.join(10)
+    assert len(woken_at) == 8
+    # Whoever woke while the hold was on its way may have gone.
+    assert all(moment < held or moment >= began + 0.499 for moment in woken_at)
+    assert max(woken_at) >= began + 0.499

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from worker.pingone.errors import (
+    CredentialsRefused,
+    Forbidden,
+    InvalidOtp,
+    NotDelivered,
+    NotFound,
+    OutcomeUnknown,
+    PingOneError,
+    ProtocolFault,
+    RateLimited,
+    Rejected,
+    ResyncRequired,
+    SlotTooFar,
+    TooLateToSend,
+    Unauthorized,
+)
+from worker.pingone.retrying import Policy
+
+
+@dataclass
+class Recorder:
+    """Stands for the pace, the caller and the service: each try ends as the next of `endings` says."""
+
+    endings: list[PingOneError | str]
+    policy: dict[str, Any] = field(default_factory=dict)
+    holds: list[float] = field(default_factory=list)
+    sleeps: list[float] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)
+    permit: Callable[[], None] | None = None
+
+    def hold(self, seconds: float) -> None:
+        if seconds > 0:
+            self.holds.append(seconds)
+
+    def run(self) -> str:
+        policy = Policy(self, sleep=self.sleeps.append, **self.policy)  # type: ignore[arg-type]
+        return policy.run(self._attempt, permit=self.permit or self._permit, renew=self._renew)
+
+    def _attempt(self) -> str:
+        self.story.append("try")
+        ending = self.endings.pop(0) if len(self.endings) > 1 else self.endings[0]
+        if isinstance(ending, PingOneError):
+            raise ending
+        return ending
+
+    def _permit(self) -> None:
+        self.story.append("permit")
+
+    def _renew(self) -> None:
+        self.story.append("renew")
+
+
+PASSING = [NotDelivered(), RateLimited(), Forbidden()]
+LASTING = [
+    OutcomeUnknown(),
+    ResyncRequired(),
+    InvalidOtp(),
+    Rejected(),
+    NotFound(),
+    ProtocolFault(),
+    CredentialsRefused(),
+    SlotTooFar(3),
+    TooLateToSend(),
+]
+
+
+def name_of(value: object) -> str:
+    return type(value).__name__
+
+
+def test_a_result_comes_back_from_the_first_try() -> None:
+    recorder = Recorder(["done"])
+    assert recorder.run() == "done"
+    assert (recorder.story, recorder.sleeps, recorder.holds) == (["try"], [], [])
+
+
+@pytest.mark.parametrize("error", PASSING, ids=name_of)
+def test_what_may_pass_is_tried_again(error: PingOneError) -> None:
+    recorder = Recorder([error, error, "done"])
+    assert recorder.run() == "done"
+    assert recorder.story == ["try", "permit", "try", "permit", "try"]
+    assert len(recorder.sleeps) == 2
+
+
+@pytest.mark.parametrize("error", PASSING, ids=name_of)
+def test_tries_are_bounded(error: PingOneError) -> None:
+    recorder = Recorder([error])
+    with pytest.raises(type(error)):
+        recorder.run()
+    assert recorder.story.count("try") == 4
+
+
+@pytest.mark.parametrize("error", PASSING, ids=name_of)
+def test_time_is_bounded(error: PingOneError) -> None:
+    recorder = Recorder([error], policy={"seconds": 0})
+    with pytest.raises(type(error)):
+        recorder.run()
+    assert recorder.story == ["try"]
+
+
+@pytest.mark.parametrize("error", LASTING, ids=name_of)
+def test_everything_else_is_raised_at_once(error: PingOneError) -> None:
+    recorder = Recorder([error])
+    with pytest.raises(type(error)) as caught:
+        recorder.run()
+    assert caught.value is error
+    assert (recorder.story, recorder.holds) == (["try"], [])
+
+
+def test_pauses_grow_and_are_jittered() -> None:
+    pauses = []
+    for _ in range(50):
+        recorder = Recorder([Forbidden()])
+        with pytest.raises(Forbidden):
+            recorder.run()
+        pauses.append(recorder.sleeps)
+    first, _, third = zip(*pauses, strict=True)
+    assert len(set(first)) > 10
+    assert max(first) <= 0.5
+    assert 0.5 < max(third) <= 2
+
+
+def test_too_many_requests_hold_the_fleet_as_long_as_the_service_asks() -> None:
+    recorder = Recorder([RateLimited(retry_after=3.0), "done"])
+    assert recorder.run() == "done"
+    assert recorder.holds == [3.0]
+    assert recorder.sleeps == [3.0]
+
+
+@pytest.mark.parametrize("retry_after", [None, 0.0])
+def test_too_many_requests_hold_the_fleet_for_a_second_if_the_service_does_not_say(
+    retry_after: float | None,
+) -> None:
+    recorder = Recorder([RateLimited(retry_after=retry_after), "done"])
+    recorder.run()
+    assert recorder.holds == [1.0]
+
+
+def test_a_long_retry_after_ends_the_call_and_holds_the_fleet() -> None:
+    recorder = Recorder([RateLimited(retry_after=60.0)])
+    with pytest.raises(RateLimited):
+        recorder.run()
+    assert (recorder.story, recorder.sleeps, recorder.holds) == (["try"], [], [60.0])
+
+
+def test_an_unknown_outcome_with_a_retry_after_holds_the_fleet() -> None:
+    recorder = Recorder([OutcomeUnknown(retry_after=120.0)])
+    with pytest.raises(OutcomeUnknown):
+        recorder.run()
+    assert recorder.holds == [120.0]
+
+
+def test_an_outage_holds_the_fleet_after_the_last_try_only() -> None:
+    recorder = Recorder([NotDelivered(), "done"])
+    recorder.run()
+    assert recorder.holds == []
+    recorder = Recorder([NotDelivered()], policy={"outage_hold": 7.0})
+    with pytest.raises(NotDelivered):
+        recorder.run()
+    assert recorder.holds == [7.0]
+
+
+def test_an_outage_lasts_as_long_as_the_token_endpoint_says() -> None:
+    recorder = Recorder([NotDelivered(retry_after=30.0)])
+    with pytest.raises(NotDelivered):
+        recorder.run()
+    assert (recorder.story, recorder.holds) == (["try"], [30.0])
+
+
+def test_a_refused_access_token_is_renewed_and_the_same_call_made_again_at_once() -> None:
+    recorder = Recorder([Unauthorized(), "done"])
+    assert recorder.run() == "done"
+    assert recorder.story == ["try", "renew", "permit", "try"]
+    assert recorder.sleeps == []
+
+
+def test_a_second_refusal_is_raised() -> None:
+    recorder = Recorder([Unauthorized(), Unauthorized(), "never reached"])
+    with pytest.raises(Unauthorized):
+        recorder.run()
+    assert recorder.story == ["try", "renew", "permit", "try"]
+
+
+def test_the_access_token_is_renewed_once_in_all_tries() -> None:
+    recorder = Recorder([Unauthorized(), Forbidden(), Unauthorized(), "never reached"])
+    with pytest.raises(Unauthorized):
+        recorder.run()
+    assert recorder.story.count("renew") == 1
+
+
+def test_a_permit_that_is_refused_stops_the_call_with_the_callers_own_error() -> None:
+    class Stopped(Exception):
+        pass
+
+    def refuse() -> None:
+        raise Stopped
+
+    recorder = Recorder([NotDelivered(), "never reached"], permit=refuse)
+    with pytest.raises(Stopped):
+        recorder.run()
+    assert recorder.story == ["try"]

@@ -1,0 +1,522 @@
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from worker.config import ConfigError
+from worker.pingone.errors import NotDelivered, OutcomeUnknown, TooLateToSend
+from worker.pingone.transport import LARGEST_BODY, Transport
+from worker.pingone.wire import Request
+
+CONTENT = b'{"otp": "000634"}'
+ACCESS_TOKEN = "made-up-access-token"
+
+# What a call may need beyond its deadline on a busy machine, in seconds; still far from the servers' patience.
+SLACK = 3.0
+
+
+def post(url: str) -> Request:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {ACCESS_TOKEN}"}
+    return Request("POST", f"{url}/v1/somewhere", headers, CONTENT)
+
+
+@pytest.fixture
+def transport() -> Iterator[Transport]:
+    transport = Transport(deadline=20)
+    yield transport
+    transport.close()
+
+
+@contextmanager
+def transport_of(deadline: float) -> Iterator[Transport]:
+    transport = Transport(deadline=deadline)
+    try:
+        yield transport
+    finally:
+        transport.close()
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def test_an_answer_comes_as_status_headers_and_body(transport: Transport, serve: Any, script: Any, http: Any) -> None:
+    talk = script([http(418, b"short and stout", Correlation_Id="abc")])
+    status, headers, body = transport.exchange(post(serve(talk).url))
+    assert (status, body) == (418, b"short and stout")
+    assert headers["correlation-id"] == "abc"
+    (request,) = talk.received
+    assert (request.method, request.target, request.body) == ("POST", "/v1/somewhere", CONTENT)
+    assert request.headers["authorization"] == f"Bearer {ACCESS_TOKEN}"
+    assert request.headers["accept-encoding"] == "identity"
+
+
+def test_calls_share_one_connection(transport: Transport, serve: Any, script: Any, http: Any) -> None:
+    server = serve(script([http(200)]))
+    for _ in range(5):
+        transport.exchange(post(server.url))
+    assert server.connections == 1
+
+
+def test_cookies_are_not_kept(transport: Transport, serve: Any, script: Any, http: Any) -> None:
+    talk = script([http(200, Set_Cookie="balancer=7; Path=/")])
+    server = serve(talk)
+    for _ in range(2):
+        transport.exchange(post(server.url))
+    assert "cookie" not in talk.received[1].headers
+
+
+def test_a_refused_connection_was_not_delivered(transport: Transport) -> None:
+    with pytest.raises(NotDelivered):
+        transport.exchange(post(f"http://127.0.0.1:{unused_port()}"))
+
+
+def test_an_unknown_host_was_not_delivered(transport: Transport) -> None:
+    with pytest.raises(NotDelivered):
+        transport.exchange(post("https://no-such-host.invalid"))
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_replaced_before_anything_is_sent(
+    transport: Transport, serve: Any, http: Any
+) -> None:
+    received, closed = [], threading.Event()
+
+    def talk(conversation: Any) -> None:
+        received.append(conversation.read_request())
+        conversation.write(http(200))
+        if conversation.number == 1:
+            conversation.connection.shutdown(socket.SHUT_RDWR)
+            closed.set()
+
+    server = serve(talk)
+    transport.exchange(post(server.url))
+    assert closed.wait(SLACK)
+    status, _, _ = transport.exchange(post(server.url))
+    assert (status, len(received), server.connections) == (200, 2, 2)
+
+
+@pytest.mark.parametrize("how", ["reset", "hang up"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["new connection", "kept connection"])
+def test_a_connection_lost_after_the_first_byte_leaves_the_outcome_unknown(
+    transport: Transport, serve: Any, http: Any, how: str, is_first: bool
+) -> None:
+    def talk(conversation: Any) -> None:
+        if not is_first:
+            conversation.read_request()
+            conversation.write(http(200))
+        conversation.read_request()
+        if how == "reset":
+            conversation.reset()
+
+    server = serve(talk)
+    if not is_first:
+        transport.exchange(post(server.url))
+    with pytest.raises(OutcomeUnknown):
+        transport.exchange(post(server.url))
+    assert server.connections == 1
+
+
+def test_a_write_that_fails_halfway_leaves_the_outcome_unknown(transport: Transport, serve: Any) -> None:
+    def talk(conversation: Any) -> None:
+        conversation.connection.recv(10)
+        conversation.reset()
+
+    request = Request("POST", serve(talk).url, {}, b"x" * 50_000_000)
+    with pytest.raises(OutcomeUnknown):
+        transport.exchange(request)
+
+
+def test_a_server_that_hangs_is_left_at_the_deadline(serve: Any) -> None:
+    def talk(conversation: Any) -> None:
+        conversation.read_request()
+        conversation.stopped.wait(60)
+
+    with transport_of(deadline=0.6) as transport:
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknown):
+            transport.exchange(post(serve(talk).url))
+        assert 0.5 < time.monotonic() - began < SLACK
+
+
+def drip(conversation: Any, head: bytes) -> None:
+    """A byte now and then, for ever."""
+    conversation.write(head)
+    while not conversation.stopped.wait(0.05):
+        conversation.write(b"a")
+
+
+HEADS = {
+    "status line": b"HTTP/1.1 200 ",
+    "header": b"HTTP/1.1 200 OK\r\nX-Long: ",
+    "body": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+    "body without an end": b"HTTP/1.1 200 OK\r\n\r\n{",
+}
+
+
+def outcome_of_a_drip(serve: Any, http: Any, tls: Any, part: str, is_first: bool) -> tuple[str, float]:
+    """What becomes of a call to a server that drips in this part of its answer, and the seconds it takes."""
+
+    def talk(conversation: Any) -> None:
+        if not is_first:
+            conversation.read_request()
+            conversation.write(http(200))
+        conversation.read_request()
+        drip(conversation, HEADS[part])
+
+    server = serve(talk, tls)
+    with transport_of(deadline=1.5) as transport:
+        if not is_first:
+            transport.exchange(post(server.url))
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknown) as caught:
+            transport.exchange(post(server.url))
+        return str(caught.value), time.monotonic() - began
+
+
+@pytest.mark.parametrize("is_encrypted", [True, False], ids=["https", "http"])
+def test_a_dripping_server_is_cut_off_at_the_deadline(
+    serve: Any, http: Any, certificate: Any, monkeypatch: pytest.MonkeyPatch, is_encrypted: bool
+) -> None:
+    """In any part of its answer, on a new connection or one kept from the call before; all at the same time."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    tls = certificate.server_context() if is_encrypted else None
+    cases = [(part, is_first) for part in HEADS for is_first in (True, False)]
+    with ThreadPoolExecutor(len(cases)) as threads:
+        outcomes = threads.map(lambda case: outcome_of_a_drip(serve, http, tls, *case), cases)
+    for case, (text, seconds) in zip(cases, outcomes, strict=True):
+        assert "within 1.5 s" in text, case
+        assert 1.4 < seconds < 1.5 + SLACK, case
+
+
+def test_a_cut_call_does_not_harm_the_next(serve: Any, http: Any) -> None:
+    def talk(conversation: Any) -> None:
+        conversation.read_request()
+        if conversation.number == 1:
+            drip(conversation, HEADS["body"])
+        conversation.write(http(200, b"fine"))
+
+    server = serve(talk)
+    with transport_of(deadline=0.5) as transport:
+        with pytest.raises(OutcomeUnknown):
+            transport.exchange(post(server.url))
+        assert transport.exchange(post(server.url))[2] == b"fine"
+
+
+def test_deadlines_of_several_threads_end_each_in_its_time(serve: Any) -> None:
+    def talk(conversation: Any) -> None:
+        conversation.read_request()
+        drip(conversation, HEADS["body"])
+
+    server = serve(talk)
+    took: dict[float, float] = {}
+
+    def call(deadline: float) -> None:
+        with transport_of(deadline) as transport:
+            began = time.monotonic()
+            with pytest.raises(OutcomeUnknown):
+                transport.exchange(post(server.url))
+            took[deadline] = time.monotonic() - began
+
+    # The last to begin is the first to end.
+    threads = [threading.Thread(target=call, args=(deadline,)) for deadline in (0.9, 0.7, 0.5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert took.keys() == {0.5, 0.7, 0.9}
+    assert all(deadline - 0.1 < seconds < deadline + SLACK for deadline, seconds in took.items())
+    assert took[0.5] < took[0.7] < took[0.9]
+
+
+def test_a_handshake_that_hangs_was_not_delivered(serve: Any) -> None:
+    def talk(conversation: Any) -> None:
+        conversation.stopped.wait(60)
+
+    server = serve(talk)
+    with transport_of(deadline=0.8) as transport:
+        began = time.monotonic()
+        with pytest.raises(NotDelivered):
+            transport.exchange(post(server.url.replace("http:", "https:")))
+        assert time.monotonic() - began < SLACK
+
+
+def test_nothing_is_sent_when_connecting_took_too_long(
+    serve: Any, script: Any, http: Any, certificate: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step keeps to its own time-out, and together they use up the time that an answer would need."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    talk = script([http(200)])
+    server = serve(talk, certificate.server_context())
+
+    def slow_proxy(conversation: Any) -> None:
+        conversation.stopped.wait(0.6)
+        proxy(conversation)
+
+    monkeypatch.setenv("HTTPS_PROXY", serve(slow_proxy).url)
+    with transport_of(deadline=1.0) as transport, pytest.raises(NotDelivered, match="too long"):
+        transport.exchange(post(server.url))
+    assert talk.received == []
+
+
+def test_after_the_time_to_send_nothing_is_sent(transport: Transport, serve: Any, script: Any, http: Any) -> None:
+    talk = script([http(200)])
+    server = serve(talk)
+    with pytest.raises(TooLateToSend):
+        transport.exchange(post(server.url), send_before=time.monotonic())
+    assert talk.received == []
+    assert transport.exchange(post(server.url), send_before=time.monotonic() + 60)[0] == 200
+
+
+def test_the_time_to_send_is_checked_when_the_first_byte_is_about_to_go(
+    transport: Transport, serve: Any, script: Any, http: Any, certificate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had not passed when the call began, but has when the connection stands."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    received: list[Any] = []
+    context = certificate.server_context()
+
+    def talk(conversation: Any) -> None:
+        conversation.stopped.wait(0.3)
+        with context.wrap_socket(conversation.connection, server_side=True) as encrypted:
+            received.append(encrypted.recv(1))
+
+    server = serve(talk)
+    with transport_of(deadline=20) as encrypting, pytest.raises(TooLateToSend):
+        encrypting.exchange(post(server.url.replace("http:", "https:")), send_before=time.monotonic() + 0.2)
+    server.stop()
+    assert received in ([], [b""])
+
+
+def test_a_body_beyond_the_limit_leaves_the_outcome_unknown(
+    transport: Transport, serve: Any, script: Any, http: Any
+) -> None:
+    server = serve(script([http(200, b"x" * LARGEST_BODY), http(200, b"x" * (LARGEST_BODY + 1))]))
+    assert len(transport.exchange(post(server.url))[2]) == LARGEST_BODY
+    with pytest.raises(OutcomeUnknown, match="oversized"):
+        transport.exchange(post(server.url))
+
+
+def test_an_endless_body_is_not_read_to_its_end(transport: Transport, serve: Any) -> None:
+    def talk(conversation: Any) -> None:
+        conversation.read_request()
+        conversation.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not conversation.stopped.is_set():
+            conversation.write(b"x" * 65536)
+
+    with pytest.raises(OutcomeUnknown, match="oversized"):
+        transport.exchange(post(serve(talk).url))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x16\x03\x01 this is no HTTP\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\n\r\n",
+    ],
+    ids=["no HTTP", "length", "chunks", "half a body", "huge header", "upgrade"],
+)
+def test_an_answer_that_is_no_http_leaves_the_outcome_unknown(transport: Transport, serve: Any, answer: bytes) -> None:
+    def talk(conversation: Any) -> None:
+        conversation.read_request()
+        conversation.write(answer)
+
+    try:
+        status, _, _ = transport.exchange(post(serve(talk).url))
+    except OutcomeUnknown:
+        return
+    # An answer all the same, though not one that settles anything.
+    assert status == 101
+
+
+LOCATIONS = ["/elsewhere", "http://[bad", "https://\u2603.example.test", "x" * 5000, "//:70000", "http://a b/", ""]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_answer_and_the_other_host_hears_nothing(
+    transport: Transport, serve: Any, script: Any, http: Any, status: int
+) -> None:
+    other = script([http(200)])
+    answer = http(status, Location=f"{serve(other).url}/v1/somewhere")
+    talk = script([answer])
+    assert transport.exchange(post(serve(talk).url))[0] == status
+    assert (len(talk.received), other.received) == (1, [])
+
+
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_a_senseless_redirect_is_an_answer_or_leaves_the_outcome_unknown(
+    transport: Transport, serve: Any, location: str
+) -> None:
+    def talk(conversation: Any) -> None:
+        conversation.read_request()
+        head = f"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: {location}\r\n\r\n"
+        conversation.write(head.encode())
+
+    with suppress(OutcomeUnknown):
+        assert transport.exchange(post(serve(talk).url))[0] == 302
+
+
+def test_the_environments_ca_is_trusted_and_no_other(
+    serve: Any, script: Any, http: Any, certificate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = script([http(200)])
+    server = serve(talk, certificate.server_context())
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    with transport_of(deadline=20) as transport, pytest.raises(NotDelivered, match="CERTIFICATE_VERIFY_FAILED"):
+        transport.exchange(post(server.url))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    with transport_of(deadline=20) as transport:
+        assert transport.exchange(post(server.url))[0] == 200
+    assert len(talk.received) == 1
+
+
+def test_a_name_that_is_not_in_the_certificate_was_not_delivered(
+    serve: Any, script: Any, http: Any, certificate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    server = serve(script([http(200)]), certificate.server_context())
+    with transport_of(deadline=20) as transport, pytest.raises(NotDelivered):
+        transport.exchange(post(server.url.replace("127.0.0.1", "localhost")))
+
+
+def test_https_goes_through_the_environments_proxy(
+    serve: Any, script: Any, http: Any, certificate: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    talk = script([http(200)])
+    server = serve(talk, certificate.server_context())
+    monkeypatch.setenv("HTTPS_PROXY", serve(proxy).url)
+    with transport_of(deadline=20) as transport:
+        for _ in range(2):
+            assert transport.exchange(post(server.url))[0] == 200
+    assert proxy.asked == [f"CONNECT 127.0.0.1:{server.port}"]
+    assert len(talk.received) == 2
+
+
+def test_a_dripping_server_behind_a_proxy_is_cut_off_too(
+    serve: Any, certificate: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+
+    def talk(conversation: Any) -> None:
+        conversation.read_request()
+        drip(conversation, HEADS["header"])
+
+    server = serve(talk, certificate.server_context())
+    monkeypatch.setenv("HTTPS_PROXY", serve(proxy).url)
+    with transport_of(deadline=1.0) as transport:
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknown):
+            transport.exchange(post(server.url))
+        assert time.monotonic() - began < SLACK
+
+
+def test_a_proxy_that_drips_or_refuses_delivers_nothing(
+    serve: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.refuses = True
+    monkeypatch.setenv("HTTPS_PROXY", serve(proxy).url)
+    with transport_of(deadline=20) as transport, pytest.raises(NotDelivered, match="407"):
+        transport.exchange(post("https://api.example.test"))
+    assert proxy.asked == ["CONNECT api.example.test:443"]
+
+    def dripping(conversation: Any) -> None:
+        conversation.read_request()
+        drip(conversation, HEADS["header"])
+
+    monkeypatch.setenv("HTTPS_PROXY", serve(dripping).url)
+    with transport_of(deadline=0.6) as transport:
+        began = time.monotonic()
+        with pytest.raises(NotDelivered):
+            transport.exchange(post("https://api.example.test"))
+        assert time.monotonic() - began < SLACK
+
+
+def test_no_proxy_names_hosts_that_are_reached_directly(
+    serve: Any, script: Any, http: Any, certificate: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    server = serve(script([http(200)]), certificate.server_context())
+    monkeypatch.setenv("HTTPS_PROXY", serve(proxy).url)
+    monkeypatch.setenv("NO_PROXY", "example.test,127.0.0.1")
+    with transport_of(deadline=20) as transport:
+        assert transport.exchange(post(server.url))[0] == 200
+    assert proxy.asked == []
+
+
+def test_plain_http_goes_through_a_proxy_on_this_machine(
+    serve: Any, script: Any, http: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = script([http(200)])
+    server = serve(talk)
+    monkeypatch.setenv("HTTP_PROXY", serve(proxy).url)
+    with transport_of(deadline=20) as transport:
+        assert transport.exchange(post(server.url))[2] == b'"by a proxy"'
+    assert proxy.asked == [f"POST {server.url}/v1/somewhere"]
+    assert talk.received == []
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("value", ["http://proxy.example.test:3128", "192.0.2.1:3128"])
+def test_plain_http_never_leaves_this_machine_by_a_proxy(
+    serve: Any, script: Any, http: Any, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with transport_of(deadline=20) as transport:
+        assert transport.exchange(post(serve(script([http(200)])).url))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    {
+        "SSL_CERT_FILE": "/nowhere/at/all.pem",
+        "HTTPS_PROXY": "gopher://proxy.example.test",
+        "ALL_PROXY": "http://proxy.example.test:port",
+    }.items(),
+)
+def test_settings_of_the_environment_that_cannot_be_used_are_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=variable):
+        Transport()
+
+
+def test_no_log_line_at_any_level_shows_what_a_request_carries(
+    transport: Transport, serve: Any, script: Any, http: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    transport.exchange(post(serve(script([http(200)])).url))
+    with pytest.raises(NotDelivered) as caught:
+        transport.exchange(post(f"http://127.0.0.1:{unused_port()}"))
+    text = caplog.text + repr(caught.value) + repr(caught.value.__cause__)
+    assert "somewhere" in text
+    assert ACCESS_TOKEN not in text
+    assert json.loads(CONTENT)["otp"] not in text
+
+
+def test_making_calls_makes_no_new_tls_contexts(
+    serve: Any, script: Any, http: Any, certificate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CA file is read when the transport is made: later its loss does not matter, even for a new connection."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    server = serve(script([http(200, Connection="close")]), certificate.server_context())
+    with transport_of(deadline=20) as transport:
+        monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/at/all.pem")
+        for _ in range(3):
+            assert transport.exchange(post(server.url))[0] == 200

@@ -1,0 +1,127 @@
+"""The control API: setting the simulator up, and reading what it saw."""
+
+import socket
+
+import httpx
+import pytest
+
+from worker.simulator.seeding import ENVIRONMENT_ID
+from worker.simulator.server import is_loopback, listen, running
+from worker.simulator.simulation import Simulation
+
+DEVICE = {"serial": "MADE1", "user_id": "user", "device_id": "device", "otps": ["111111", "222222"]}
+
+
+def test_a_world_is_added_to(visitor):
+    assert visitor.http.post("/simulator/world", json={"devices": [DEVICE]}).json() == {"devices": 1}
+    second = {"devices": [DEVICE | {"device_id": "second"}], "settings": {"failure_count": 5}}
+    assert visitor.http.post("/simulator/world", json=second).status_code == 201
+    assert visitor.activate("111111").status_code == 200
+    devices = visitor.http.get("/simulator/devices").json()["devices"]
+    assert [(device["device_id"], device["status"]) for device in devices] == [
+        ("device", "ACTIVE"),
+        ("second", "ACTIVATION_REQUIRED"),
+    ]
+    assert visitor.http.get("/simulator/settings").json()["failure_count"] == 5
+
+
+def test_a_devices_state_holds_nothing_secret(visitor):
+    visitor.http.post("/simulator/world", json={"devices": [DEVICE]})
+    visitor.activate("999999")
+    answer = visitor.http.get("/simulator/devices/device")
+    assert (answer.json()["failures"], answer.json()["counter"], answer.json()["locked"]) == (1, 0, False)
+    assert "111111" not in answer.text
+    assert visitor.http.get("/simulator/devices/another").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/simulator/world", {"devices": [DEVICE | {"secret": "c0ffee"}]}),
+        ("POST", "/simulator/world", {"devices": [DEVICE], "settings": {"made_up": 1}}),
+        ("PATCH", "/simulator/settings", {"rate": -1}),
+        ("PATCH", "/simulator/settings", []),
+        ("POST", "/simulator/faults", [{"kind": "made_up"}]),
+    ],
+)
+def test_a_wrong_request_is_refused_and_changes_nothing(visitor, method, path, body):
+    before = visitor.simulation.settings
+    answer = visitor.http.request(method, path, json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+    assert "c0ffee" not in answer.text
+    assert visitor.simulation.settings is before
+    assert visitor.http.get("/simulator/devices").json() == {"devices": []}
+
+
+def test_settings_change_while_it_runs(visitor):
+    assert visitor.http.patch("/simulator/settings", json={"permitted": False}).json()["permitted"] is False
+    assert visitor.read().status_code == 403
+
+
+def test_the_journal_is_read_in_pages_and_by_field(visitor):
+    visitor.http.post("/simulator/world", json={"devices": [DEVICE]})
+    for _ in range(3):
+        visitor.read()
+    visitor.activate("111111")
+    page = visitor.http.get("/simulator/journal", params={"limit": 3}).json()
+    assert [entry["operation"] for entry in page["entries"]] == ["access_token", "read", "read"]
+    rest = visitor.http.get("/simulator/journal", params={"after": page["next"]}).json()
+    assert [entry["operation"] for entry in rest["entries"]] == ["read", "activate"]
+    reads = visitor.http.get("/simulator/journal", params={"operation": "read", "device_id": "device"}).json()
+    assert len(reads["entries"]) == 3
+    assert visitor.http.get("/simulator/journal", params={"after": "x"}).status_code == 400
+
+
+def test_counts_add_up(visitor):
+    visitor.http.post("/simulator/world", json={"devices": [DEVICE]})
+    visitor.activate("111111")
+    counts = visitor.http.get("/simulator/counts").json()
+    assert counts["operations"] == {"access_token": 1, "activate": 1}
+    assert (counts["calls"], counts["otp_posts"], counts["devices"]) == (2, 1, {"ACTIVE": 1})
+
+
+def test_access_tokens_can_be_revoked(visitor):
+    assert visitor.http.post("/simulator/access_tokens/revoke").json() == {"revoked": 1}
+    assert visitor.read().status_code == 401
+    visitor.http.headers["Authorization"] = f"Bearer {visitor.access_token()}"
+    assert visitor.read().status_code == 404
+
+
+def test_a_reset_brings_back_the_start(visitor):
+    visitor.http.post("/simulator/world", json={"devices": [DEVICE], "settings": {"rate": 5}})
+    visitor.http.post("/simulator/reset")
+    assert visitor.http.get("/simulator/settings").json()["rate"] is None
+    assert visitor.http.get("/simulator/devices").json() == {"devices": []}
+    assert visitor.http.get("/simulator/counts").json()["calls"] == 0
+    assert visitor.access_token()
+
+
+def test_without_control_the_control_api_is_not_there():
+    with running(Simulation(), control=False) as url:
+        assert httpx.get(f"{url}/simulator/settings").status_code == 401
+        assert httpx.post(f"{url}/simulator/reset").json()["code"] == "ACCESS_FAILED"
+        assert httpx.post(f"{url}/{ENVIRONMENT_ID}/as/token").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.0.2.1", False),
+        ("example.test", False),
+    ],
+)
+def test_loopback_is_told_from_the_rest(host, loopback):
+    assert is_loopback(host) is loopback
+
+
+def test_answers_do_not_wait_for_acknowledgements():
+    """asyncio turns Nagle's algorithm off for sockets that are named as TCP only."""
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP

@@ -1,0 +1,146 @@
+"""`oathbulk simulator`, as a process of its own."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import typer
+from support.processes import wait_until
+from typer.testing import CliRunner
+
+from worker.cli.simulator import simulator
+from worker.simulator.journal import Journal
+from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
+
+PROGRAM = "import typer; from worker.cli.simulator import simulator; typer.run(simulator)"
+
+
+@contextmanager
+def serving(tmp_path, *arguments):
+    """The process, and its port."""
+    ready = tmp_path / "ready"
+    command = [sys.executable, "-c", PROGRAM, "--port", "0", "--ready-file", ready, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_until(lambda: ready.exists() or process.poll() is not None, 30, "it listens or has failed")
+            yield process, json.loads(ready.read_text())["port"]
+        finally:
+            process.kill()
+
+
+def refused(*arguments):
+    """The exit code and complaint of a command line that serves nothing."""
+    app = typer.Typer()
+    app.command()(simulator)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stderr
+
+
+def test_it_serves_a_world_until_interrupted(tmp_path):
+    device = {"serial": "MADE1", "user_id": "user", "device_id": "device", "otps": ["111111", "222222"]}
+    (tmp_path / "world.json").write_text(json.dumps({"devices": [device], "settings": {"rate": 9, "cool_down": 7}}))
+    options = ["--world", tmp_path / "world.json", "--rate", "50", "--latency", "5", "--set", "failure_count=2"]
+    journal = ["--journal", tmp_path / "journal", "--journal-salt", "salt"]
+    with serving(tmp_path, *options, *journal) as (process, port), httpx.Client(verify=False) as http:
+        url = f"http://127.0.0.1:{port}"
+        settings = http.get(f"{url}/simulator/settings").json()
+        assert (settings["rate"], settings["latency"]) == (50, 0.005)
+        assert (settings["cool_down"], settings["failure_count"]) == (7, 2)
+        token_url = f"{url}/{ENVIRONMENT_ID}/as/token"
+        form = {"grant_type": "client_credentials", "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+        access_token = http.post(token_url, data=form).json()["access_token"]
+        answer = http.post(
+            f"{url}/v1/environments/{ENVIRONMENT_ID}/users/user/devices/device",
+            content='{"otp": "111111"}',
+            headers={
+                "Authorization": f"Bearer {access_token}",
+                "Content-Type": "application/vnd.pingidentity.device.activate+json",
+            },
+        )
+        assert answer.json()["status"] == "ACTIVE"
+        process.send_signal(signal.SIGINT)
+        printed, complaints = process.communicate(timeout=20)
+    assert (process.returncode, complaints) == (0, "")
+    assert f"export PINGONE_ENVIRONMENT_ID={ENVIRONMENT_ID}\n" in printed
+    assert f"export PINGONE_API_URL={url}/v1\n" in printed
+    assert f"export PINGONE_TOKEN_URL={token_url}\n" in printed
+    entries = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
+    assert [entry["operation"] for entry in entries] == ["access_token", "activate"]
+    assert entries[1]["otp"] == Journal(salt="salt").fingerprint("111111")
+    assert "111111" not in (tmp_path / "journal").read_text()
+
+
+def test_an_interrupt_ends_calls_that_hang(tmp_path):
+    with serving(tmp_path, "--set", 'faults={"hang_before": 1}', "--set", 'fault_operations=["access_token"]') as (
+        process,
+        port,
+    ):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"POST /as/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+            counts = f"http://127.0.0.1:{port}/simulator/counts"
+            wait_until(lambda: httpx.get(counts).json()["open"] == 1, 10, "the call hangs")
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=20)[1] == ""
+        assert process.returncode == 0
+
+
+def test_beyond_loopback_there_is_no_control_api_unless_asked_for(tmp_path):
+    with serving(tmp_path, "--host", "0.0.0.0") as (_, port):
+        assert httpx.get(f"http://127.0.0.1:{port}/simulator/settings").status_code == 401
+    (tmp_path / "ready").unlink()
+    with serving(tmp_path, "--host", "0.0.0.0", "--control") as (_, port):
+        assert httpx.get(f"http://127.0.0.1:{port}/simulator/settings").status_code == 200
+
+
+def test_made_up_tokens_come_with_their_otp_pairs(tmp_path):
+    with serving(tmp_path, "--tokens", "10", "--pairs", tmp_path / "pairs.csv") as (_, port):
+        devices = httpx.get(f"http://127.0.0.1:{port}/simulator/devices").json()["devices"]
+    lines = (tmp_path / "pairs.csv").read_text().splitlines()
+    assert lines[0] == "serial,otp1,otp2,user_id,device_id"
+    assert [line.split(",")[0] for line in lines[1:]] == [device["serial"] for device in devices]
+    assert len(devices) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--tokens", "5"], "--tokens and --pairs go together"),
+        (["--set", "look_aheat=5"], "settings: look_aheat: Extra inputs are not permitted"),
+        (["--set", "look_ahead"], "must be NAME=VALUE"),
+        (["--rate", "0"], "settings: rate: Input should be greater than 0"),
+        (["--world", "/no/such/world"], "/no/such/world cannot be read: No such file or directory"),
+    ],
+)
+def test_wrong_usage_is_named(arguments, complaint):
+    code, printed = refused("--port", "0", *arguments)
+    assert code == 2
+    assert complaint in printed
+
+
+def test_a_wrong_world_is_named_without_what_it_holds(tmp_path):
+    device = {"serial": "MADE1", "user_id": "user", "device_id": "device", "otps": ["111111"], "secret": "c0ffee"}
+    (tmp_path / "world.json").write_text(json.dumps({"devices": [device]}))
+    code, printed = refused("--port", "0", "--world", tmp_path / "world.json")
+    assert code == 2
+    assert "devices.0: Value error, a device has a secret or otps, not both" in printed
+    assert "c0ffee" not in printed
+
+
+def test_a_port_in_use_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, printed = refused("--port", port)
+    assert code == 3
+    assert f"cannot serve at 127.0.0.1 port {port}: Address already in use" in printed
+
+
+def test_without_its_extra_the_cure_is_named():
+    program = f"import sys; sys.modules['uvicorn'] = None; {PROGRAM}"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 3
+    assert "pip install 'oathbulk[rehearsal]'" in result.stderr
