@@ -11,7 +11,7 @@ TOKENS ?= 20000
 .PHONY: help demo test lint bench soak clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 demo: .venv/.demo ## a whole job against the built-in simulator: no accounts, no servers
 	$(BIN)/oathbulk rehearse
@@ -62,3 +62,23 @@ clean: ## remove what these targets made; .oathbulk holds records and stays
 		echo "Name yours: make PYTHON=/path/to/python3" >&2; \
 	fi; \
 	exit 1
+
+.PHONY: secrets compose-test
+
+# Other users of the host are kept out by the directory; the files can be read by whatever user a container runs as.
+# What is there stays: under a new encryption key no stored OTP could be read.
+secrets: ## passwords and keys for docker-compose.yml, into secrets/
+	@umask 022; mkdir -p shipments secrets && chmod 700 shipments secrets && cd secrets || exit 1; \
+	random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }; \
+	keep() { [ -e "$$1" ] || cat > "$$1"; }; \
+	random | keep postgres_password; \
+	random | keep redis_password; \
+	printf 'postgresql+psycopg://oathbulk:%s@postgres:5432/oathbulk' "$$(cat postgres_password)" | keep database_url; \
+	printf 'redis://:%s@valkey:6379/0' "$$(cat redis_password)" | keep redis_url; \
+	head -c 32 /dev/urandom | base64 | tr '+/' '-_' | keep encryption_keys; \
+	printf 'oathbulk:%s' "$$(random)" | keep flower_basic_auth; \
+	for empty in pingone_client_secret oathbulk.toml ca.pem; do keep "$$empty" < /dev/null; done; \
+	[ -s pingone_client_secret ] || echo "Now write PingOne's client secret into secrets/pingone_client_secret."
+
+compose-test: .venv/.dev ## docker-compose.yml for real, with docker or podman
+	$(BIN)/python -m pytest tests/containers

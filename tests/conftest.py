@@ -10,13 +10,22 @@ import pytest
 from support.postgres import PostgresServer
 from support.valkey import ValkeyServer
 
+from worker import schema
+from worker.database import Database
+
 Migrate = Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
 def migrate() -> Migrate:
     """Brings the empty database of a SQLAlchemy URL to the current schema, and leaves no connection open."""
-    return lambda url: None
+
+    def upgrade(url: str) -> None:
+        database = Database(url)
+        schema.upgrade(database)
+        database.close()
+
+    return upgrade
 
 
 @pytest.fixture(scope="session")

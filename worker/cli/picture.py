@@ -15,6 +15,7 @@ from models.reason import CURES, Reason
 from models.record import Status
 from worker.reports.status import BatchStatus
 
+WAITING = "Waiting for a worker."
 _COLOURS = {"running": "cyan", "paused": "yellow", "cancelled": "red", "finished": "green"}
 _STATUS_COLOURS = {Status.ACTIVE: "green", Status.DEAD_LETTER: "red", Status.CANCELLED: "red"}
 
@@ -32,7 +33,7 @@ def draw_batch(status: BatchStatus) -> RenderableType:
     counts = Table.grid(padding=(0, 3))
     counts.add_row(*(_count(name, number) for name, number in status.counts.items()))
     costs = (
-        f"{status.pace:.1f} records/s · {status.otp_posts} OTPs posted · {status.resynced} resynced · "
+        f"{_pace(status):.1f} records/s · {status.otp_posts} OTPs posted · {status.resynced} resynced · "
         f"{status.requests} requests, {status.rate_limited} of them answered 429 · {status.attempts} attempts"
     )
     parts: list[RenderableType] = [bar, counts, Text(costs, style="dim"), Text(outlook(status))]
@@ -76,7 +77,7 @@ def outlook(status: BatchStatus) -> str:
         return f"{status.left} wait for their time; the next is due in {duration(waits)}."
     if status.eta_seconds:
         return f"{duration(status.eta_seconds)} left at this pace."
-    return "Waiting for a worker: `oathbulk run` brings one; otherwise start `celery -A worker worker` and `beat`."
+    return WAITING
 
 
 def plain_line(status: BatchStatus) -> str:
@@ -92,6 +93,13 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _pace(status: BatchStatus) -> float:
+    """Lately; of a finished batch, over all."""
+    if status.finished_at is None:
+        return status.pace
+    return status.total / max((status.finished_at - status.created_at).total_seconds(), 1.0)
 
 
 def _finished(status: BatchStatus) -> str:

@@ -6,12 +6,12 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 
 from worker.cli.console import console, print_json
 from worker.cli.installation import Installation
-from worker.cli.picture import draw_batch, draw_batches
+from worker.cli.picture import WAITING, draw_batch, draw_batches, outlook
 from worker.database import Database
 from worker.reports.status import read_statuses
 
@@ -40,4 +40,7 @@ def status(
 
 def _draw(database: Database, batch: str | None) -> RenderableType:
     statuses = read_statuses(database, batch)
-    return draw_batch(statuses[0]) if batch else draw_batches(statuses)
+    picture = draw_batch(statuses[0]) if batch else draw_batches(statuses)
+    if any(outlook(status) == WAITING for status in statuses):
+        return Group(picture, "`oathbulk run FILE` brings a worker; or start `celery -A worker worker` and `beat`.")
+    return picture

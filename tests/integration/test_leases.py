@@ -1,0 +1,516 @@
+"""What a worker does with one record, on both databases."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Row
+from sqlalchemy.exc import IntegrityError
+
+from models.attempt import Outcome
+from models.batch import BatchState
+from models.reason import CURES, PauseReason, Reason
+from models.record import OtpState, Status
+from support.batches import ENVIRONMENT_ID, Made, attempts, enqueue, look, make_batch, rescue
+from support.moving_clock import MovingDatabase
+from worker.batches import Batches
+from worker.decisions import Active, DeadLetter, Decision, OtpProgress, Pause, Retry
+from worker.leases.claim import Claim
+from worker.leases.settlement import Tally
+from worker.leases.worker import Leases
+from worker.pingone.errors import Answer
+
+ANSWER = Answer(200, None, None, "error-1", "correlation-1", None)
+ENDS: list[Decision] = [
+    Active(),
+    Retry(5.0, is_counted=True, why="outcome_unknown"),
+    Retry(0.0, is_counted=False, why="hold"),
+    DeadLetter(Reason.INVALID_OTP),
+    Pause(PauseReason.INTERNAL, delay=30.0),
+]
+
+
+def claim(database: MovingDatabase, leases: Leases, made: Made) -> Claim:
+    """The batch's only record, queued and claimed."""
+    enqueue(database, made)
+    claimed = leases.claim(made.id, ENVIRONMENT_ID)
+    assert claimed is not None
+    return claimed
+
+
+def claim_new(database: MovingDatabase, leases: Leases, **columns: Any) -> Claim:
+    return claim(database, leases, make_batch(database, **columns))
+
+
+def unchanged(database: MovingDatabase, before: Row[Any]) -> bool:
+    return look(database, before.id) == before
+
+
+# Claiming.
+
+
+def test_a_claim_takes_a_queued_record_under_a_lease_of_its_own(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database)
+    enqueue(database, made)
+
+    claimed = leases.claim(made.id, ENVIRONMENT_ID)
+
+    record = look(database, made.id)
+    assert claimed is not None
+    assert (record.status, record.lease_id, record.attempts) == (Status.ACTIVATING, claimed.lease_id, 1)
+    assert abs(record.lease_until - database.read_clock() - timedelta(seconds=60)) < timedelta(seconds=10)
+    assert (claimed.user_id, claimed.device_id, claimed.otps) == (record.user_id, record.device_id, record.otps)
+
+
+def test_a_claim_of_a_fresh_record_marks_its_first_otp_as_sent(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases)
+
+    record = look(database, claimed.record_id)
+    assert claimed.is_sending
+    assert claimed.progress.first == OtpProgress(OtpState.SENT, 1)
+    assert (record.otp1_state, record.otp1_posts, record.otp2_posts) == (OtpState.SENT, 1, 0)
+    assert record.lease_until - record.otp_sent_at == timedelta(seconds=60)
+
+
+def test_a_second_message_for_the_same_record_claims_nothing(database: MovingDatabase, leases: Leases) -> None:
+    before = look(database, claim_new(database, leases).record_id)
+
+    assert leases.claim(before.id, ENVIRONMENT_ID) is None
+    assert unchanged(database, before)
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status != Status.QUEUED])
+def test_only_a_queued_record_is_claimed(database: MovingDatabase, leases: Leases, status: Status) -> None:
+    before = look(database, make_batch(database, status=status).id)
+
+    assert leases.claim(before.id, ENVIRONMENT_ID) is None
+    assert unchanged(database, before)
+
+
+def test_a_record_of_another_environment_is_not_claimed(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database)
+    enqueue(database, made)
+
+    assert leases.claim(made.id, "the id of another tenant") is None
+    assert look(database, made.id).status == Status.QUEUED
+
+
+def test_an_unknown_id_is_not_claimed(leases: Leases) -> None:
+    assert leases.claim(12_345, ENVIRONMENT_ID) is None
+
+
+@pytest.mark.parametrize("state", [BatchState.PAUSED, BatchState.CANCELLED])
+def test_a_record_of_a_stopped_batch_is_not_claimed(
+    database: MovingDatabase, leases: Leases, state: BatchState
+) -> None:
+    made = make_batch(database, state=state, status=Status.QUEUED)
+
+    assert leases.claim(made.id, ENVIRONMENT_ID) is None
+    assert look(database, made.id).status == Status.QUEUED
+
+
+@pytest.mark.parametrize(
+    "owed",
+    [
+        {"otp1_state": OtpState.SENT, "otp1_posts": 1},
+        {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1, "otp2_state": OtpState.SENT, "otp2_posts": 1},
+        {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1, "verdict": Reason.INVALID_OTP},
+    ],
+)
+def test_a_cancelled_batch_still_reads_what_it_does_not_know(
+    database: MovingDatabase, leases: Leases, owed: dict[str, Any]
+) -> None:
+    made = make_batch(database, state=BatchState.CANCELLED, status=Status.QUEUED, **owed)
+
+    claimed = leases.claim(made.id, ENVIRONMENT_ID)
+
+    assert claimed is not None
+    assert not claimed.is_sending
+    assert claimed.progress.needs_read
+
+
+def test_a_claim_of_unknown_fate_sends_nothing_by_itself(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases, otp1_state=OtpState.SENT, otp1_posts=1)
+
+    assert not claimed.is_sending
+    assert claimed.progress.first == OtpProgress(OtpState.SENT, 1)
+    assert look(database, claimed.record_id).otp1_posts == 1
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"otp1_posts": 1},
+        {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1},
+        {"not_found": 1},
+        {"verdict": Reason.REJECTED},
+        {"attempts": 8},
+    ],
+)
+def test_a_record_with_a_past_is_claimed_without_marking_an_otp(
+    database: MovingDatabase, leases: Leases, columns: dict[str, Any]
+) -> None:
+    made = make_batch(database, **columns)
+    before = look(database, made.id)
+
+    claimed = claim(database, leases, made)
+
+    record = look(database, made.id)
+    assert not claimed.is_sending
+    assert record.otp_sent_at is None
+    assert (record.otp1_state, record.otp1_posts) == (before.otp1_state, before.otp1_posts)
+
+
+def test_attempts_before_a_replay_do_not_count_in_a_claim(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases, attempts=8, attempts_forgiven=8)
+
+    assert claimed.is_sending
+    assert claimed.progress.attempts == 1
+
+
+def test_a_totp_pair_is_sent_until_it_expires(database: MovingDatabase, leases: Leases) -> None:
+    expires_at = database.read_clock() + timedelta(seconds=120)
+    made = make_batch(database, 2, otp_expires_at=expires_at)
+    enqueue(database, made)
+
+    in_time = leases.claim(made.ids[0], ENVIRONMENT_ID)
+    database.ahead = 121
+    too_late = leases.claim(made.ids[1], ENVIRONMENT_ID)
+
+    assert in_time is not None
+    assert too_late is not None
+    assert (in_time.is_sending, in_time.progress.is_stale) == (True, False)
+    assert (too_late.is_sending, too_late.progress.is_stale) == (False, True)
+    assert look(database, made.ids[1]).otp1_posts == 0
+
+
+def test_a_row_with_one_otp_has_no_second_to_send(database: MovingDatabase, leases: Leases) -> None:
+    assert claim_new(database, leases, has_second_otp=False).progress.second is None
+
+
+def test_a_claim_does_not_show_the_otps(database: MovingDatabase, leases: Leases) -> None:
+    assert "sealed" not in repr(claim_new(database, leases))
+
+
+# In the middle of an attempt.
+
+
+def test_the_second_otp_is_written_down_before_it_goes_out(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases)
+    first_sent_at = look(database, claimed.record_id).otp_sent_at
+    database.ahead = 5
+
+    assert leases.answered(claimed, claimed.progress.answered(1))
+    assert leases.sending(claimed, 2)
+
+    record = look(database, claimed.record_id)
+    assert (record.otp1_state, record.otp1_posts) == (OtpState.ANSWERED, 1)
+    assert (record.otp2_state, record.otp2_posts) == (OtpState.SENT, 1)
+    assert record.otp_sent_at - first_sent_at >= timedelta(seconds=5)
+
+
+def test_an_otp_found_unused_is_sent_again_and_counted(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases, otp1_state=OtpState.SENT, otp1_posts=1)
+
+    assert leases.answered(claimed, claimed.progress.found_waiting())
+    assert leases.sending(claimed, 1)
+
+    record = look(database, claimed.record_id)
+    assert (record.otp1_state, record.otp1_posts) == (OtpState.SENT, 2)
+
+
+@pytest.mark.parametrize("ordinal", [1, 2])
+@pytest.mark.parametrize("state", [OtpState.SENT, OtpState.ANSWERED])
+def test_an_otp_that_was_sent_is_not_marked_again(
+    database: MovingDatabase, leases: Leases, ordinal: int, state: OtpState
+) -> None:
+    columns = {f"otp{ordinal}_state": state, f"otp{ordinal}_posts": 1, "verdict": Reason.REJECTED}
+    claimed = claim_new(database, leases, **columns)
+    before = look(database, claimed.record_id)
+
+    assert not leases.sending(claimed, ordinal)
+    assert unchanged(database, before)
+
+
+def test_nothing_is_sent_for_a_batch_that_was_stopped_meanwhile(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database)
+    claimed = claim(database, leases, made)
+    leases.answered(claimed, claimed.progress.answered(1))
+
+    Batches(database).pause(made.name)
+    assert not leases.may_call(claimed)
+    assert not leases.sending(claimed, 2)
+
+    Batches(database).resume(made.name)
+    assert leases.may_call(claimed)
+
+    Batches(database).cancel(made.name)
+    assert not leases.may_call(claimed)
+    assert not leases.sending(claimed, 2)
+
+
+def test_no_otp_is_sent_after_it_expired(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases, otp_expires_at=database.read_clock() + timedelta(seconds=20))
+    leases.answered(claimed, claimed.progress.answered(1))
+    database.ahead = 21
+
+    assert not leases.sending(claimed, 2)
+
+
+def test_a_worker_that_lost_its_lease_may_do_nothing_more(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases)
+    database.ahead = 61
+    assert rescue(database) == 1
+    before = look(database, claimed.record_id)
+
+    assert not leases.may_call(claimed)
+    assert not leases.answered(claimed, claimed.progress.answered(1))
+    assert not leases.sending(claimed, 2)
+    assert unchanged(database, before)
+
+
+# Handing back what was not claimed.
+
+
+def test_a_record_handed_back_is_due_again_after_the_delay(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database)
+    enqueue(database, made)
+
+    assert leases.hand_back(made.id, 30.0)
+
+    record = look(database, made.id)
+    assert (record.status, record.lease_until, record.attempts) == (Status.PENDING, None, 0)
+    assert enqueue(database, made) == []
+    database.ahead = 31
+    assert enqueue(database, made) == [made.id]
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status != Status.QUEUED])
+def test_only_a_queued_record_is_handed_back(database: MovingDatabase, leases: Leases, status: Status) -> None:
+    made = make_batch(database, status=status)
+    before = look(database, made.id)
+
+    assert not leases.hand_back(made.id, 0.0)
+    assert not leases.hand_back_stopped(made.id)
+    assert unchanged(database, before)
+
+
+def test_a_queued_record_goes_back_if_its_batch_was_stopped(database: MovingDatabase, leases: Leases) -> None:
+    running = make_batch(database, status=Status.QUEUED)
+    paused = make_batch(database, name="paused", state=BatchState.PAUSED, status=Status.QUEUED)
+
+    assert not leases.hand_back_stopped(running.id)
+    assert leases.hand_back_stopped(paused.id)
+
+    assert look(database, running.id).status == Status.QUEUED
+    assert look(database, paused.id).status == Status.PENDING
+
+
+# Settling.
+
+
+def test_an_active_record_keeps_no_otp(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases)
+
+    assert leases.settle(claimed, claimed.progress.answered(1), Active(), Tally(1, 0, ANSWER))
+
+    record = look(database, claimed.record_id)
+    assert (record.status, record.otps, record.lease_id, record.lease_until) == (Status.ACTIVE, None, None, None)
+    assert (record.otp1_state, record.reason, record.resynced) == (OtpState.ANSWERED, None, False)
+    assert record.finalized_at is not None
+
+
+def test_a_record_that_took_both_otps_was_resynced(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases)
+    progress = claimed.progress.answered(1).sent(2).answered(2)
+
+    leases.settle(claimed, progress, Active(), Tally(2, 0, ANSWER))
+
+    assert look(database, claimed.record_id).resynced
+
+
+def test_a_dead_letter_says_why_and_keeps_its_otps(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases)
+
+    leases.settle(claimed, claimed.progress.answered(1), DeadLetter(Reason.INVALID_OTP), Tally(2, 0, ANSWER))
+
+    record = look(database, claimed.record_id)
+    assert (record.status, record.reason) == (Status.DEAD_LETTER, Reason.INVALID_OTP)
+    assert record.detail == CURES[Reason.INVALID_OTP]
+    assert (record.pingone_error_id, record.correlation_id) == ("error-1", "correlation-1")
+    assert record.otps == b"sealed"
+    assert record.finalized_at is not None
+    assert record.lease_id is None
+
+
+def test_a_retry_is_due_after_its_delay(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database)
+    claimed = claim(database, leases, made)
+
+    leases.settle(claimed, claimed.progress, Retry(30.0, is_counted=True, why="outcome_unknown"), Tally(1))
+
+    record = look(database, made.id)
+    assert (record.status, record.attempts, record.lease_id) == (Status.PENDING, 1, None)
+    assert (record.otp1_state, record.finalized_at) == (OtpState.SENT, None)
+    assert enqueue(database, made) == []
+    database.ahead = 31
+    assert enqueue(database, made) == [made.id]
+
+
+@pytest.mark.parametrize(
+    ("decision", "counted"),
+    [
+        (Active(), 1),
+        (Retry(0.0, is_counted=True, why="outcome_unknown"), 1),
+        (Retry(0.0, is_counted=False, why="hold"), 0),
+        (DeadLetter(Reason.INVALID_OTP), 1),
+        (DeadLetter(Reason.FORBIDDEN, is_counted=False), 0),
+        (Pause(PauseReason.CREDENTIALS), 0),
+    ],
+)
+def test_an_attempt_counts_only_where_pingone_did_something(
+    database: MovingDatabase, leases: Leases, decision: Decision, counted: int
+) -> None:
+    claimed = claim_new(database, leases)
+
+    leases.settle(claimed, claimed.progress, decision, Tally())
+
+    assert look(database, claimed.record_id).attempts == counted
+
+
+@pytest.mark.parametrize(
+    ("decision", "outcome", "reason"),
+    [
+        (Active(), Outcome.ACTIVE, None),
+        (Retry(0.0, is_counted=True, why="outcome_unknown"), Outcome.RETRY, "outcome_unknown"),
+        (Retry(0.0, is_counted=False, why="hold"), Outcome.HANDED_BACK, "hold"),
+        (DeadLetter(Reason.LOCKED), Outcome.DEAD_LETTER, "locked"),
+        (Pause(PauseReason.PROTOCOL), Outcome.HANDED_BACK, "protocol"),
+    ],
+)
+def test_every_attempt_leaves_a_line_of_history(
+    database: MovingDatabase, leases: Leases, decision: Decision, outcome: Outcome, reason: str | None
+) -> None:
+    claimed = claim_new(database, leases)
+    answer = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", "not kept")
+
+    leases.settle(claimed, claimed.progress, decision, Tally(3, 1, answer))
+
+    (line,) = attempts(database, claimed.record_id)
+    assert (line.number, line.outcome, line.reason, line.requests) == (1, outcome, reason, 3)
+    assert (line.http_status, line.code, line.detail_code) == (400, "INVALID_DATA", "INVALID_OTP")
+    assert (line.pingone_error_id, line.correlation_id) == ("error-1", "correlation-1")
+    assert line.lease_id == claimed.lease_id
+    assert line.worker
+    assert line.ended_at is not None
+
+
+def test_attempts_are_numbered_and_costs_add_up(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database, not_found=1)
+    for is_counted in (True, False, True):
+        claimed = claim(database, leases, made)
+        leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=is_counted, why="not_found"), Tally(2, 1))
+
+    record = look(database, made.id)
+    assert [line.number for line in attempts(database, made.id)] == [1, 2, 2]
+    assert (record.attempts, record.requests, record.rate_limited) == (2, 6, 3)
+
+
+def test_the_last_answer_of_pingone_is_kept_when_an_attempt_has_none(
+    database: MovingDatabase, leases: Leases
+) -> None:
+    made = make_batch(database)
+    claimed = claim(database, leases, made)
+    leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), Tally(1, 0, ANSWER))
+    claimed = claim(database, leases, made)
+    leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=False, why="hold"), Tally())
+
+    assert look(database, made.id).correlation_id == "correlation-1"
+
+
+@pytest.mark.parametrize("decision", ENDS)
+def test_a_settle_works_late_while_the_lease_stands(
+    database: MovingDatabase, leases: Leases, decision: Decision
+) -> None:
+    claimed = claim_new(database, leases)
+    database.ahead = 600
+
+    assert leases.settle(claimed, claimed.progress.answered(1), decision, Tally())
+    assert look(database, claimed.record_id).status != Status.ACTIVATING
+
+
+@pytest.mark.parametrize("decision", ENDS)
+def test_a_settle_after_the_rescue_changes_nothing(
+    database: MovingDatabase, leases: Leases, decision: Decision
+) -> None:
+    claimed = claim_new(database, leases)
+    database.ahead = 61
+    rescue(database)
+    before = look(database, claimed.record_id)
+
+    assert not leases.settle(claimed, claimed.progress.answered(1), decision, Tally(1, 0, ANSWER))
+    assert unchanged(database, before)
+    assert [line.outcome for line in attempts(database, claimed.record_id)] == [Outcome.LOST]
+
+
+@pytest.mark.parametrize("decision", ENDS)
+def test_a_settle_under_an_old_lease_leaves_the_new_one_alone(
+    database: MovingDatabase, leases: Leases, decision: Decision
+) -> None:
+    made = make_batch(database)
+    late = claim(database, leases, made)
+    database.ahead = 61
+    rescue(database)
+    current = claim(database, leases, made)
+    before = look(database, made.id)
+
+    assert not leases.settle(late, late.progress.answered(1), decision, Tally(1, 0, ANSWER))
+    assert unchanged(database, before)
+    assert before.lease_id == current.lease_id
+
+
+@pytest.mark.parametrize("decision", ENDS)
+def test_an_attempt_is_settled_once(database: MovingDatabase, leases: Leases, decision: Decision) -> None:
+    claimed = claim_new(database, leases)
+    assert leases.settle(claimed, claimed.progress.answered(1), decision, Tally())
+    before = look(database, claimed.record_id)
+
+    assert not leases.settle(claimed, claimed.progress.answered(1), decision, Tally())
+    assert unchanged(database, before)
+    assert len(attempts(database, claimed.record_id)) == 1
+
+
+# What the tables themselves forbid.
+
+
+@pytest.mark.parametrize("column", ["serial_number", "device_id"])
+def test_a_token_or_a_device_is_worked_on_in_one_place_at_a_time(database: MovingDatabase, column: str) -> None:
+    first = look(database, make_batch(database, name="first").id)
+
+    with pytest.raises(IntegrityError):
+        make_batch(database, name="second", **{column: getattr(first, column)})
+
+
+@pytest.mark.parametrize("column", ["serial_number", "device_id"])
+@pytest.mark.parametrize("status", [Status.ACTIVE, Status.DEAD_LETTER, Status.CANCELLED])
+def test_a_token_comes_again_once_it_is_final(database: MovingDatabase, column: str, status: Status) -> None:
+    first = look(database, make_batch(database, name="first", status=status).id)
+
+    make_batch(database, name="second", **{column: getattr(first, column)})
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"status": "done"},
+        {"status": Status.PENDING, "lease_id": "f" * 32},
+        {"status": Status.ACTIVATING, "lease_id": None},
+        {"otp1_state": "lost"},
+        {"otp_type": "ocra"},
+    ],
+)
+def test_words_and_leases_that_make_no_sense_are_refused(database: MovingDatabase, columns: dict[str, Any]) -> None:
+    with pytest.raises(IntegrityError):
+        make_batch(database, **columns)
