@@ -23,7 +23,7 @@ Settled = Callable[[Claim, Decision], None]
 
 
 class NotPermitted(Exception):
-    """The batch was paused or the lease lost: no further call may start."""
+    """The batch was paused, the lease lost, or the worker stops: no further call may start."""
 
 
 class Activation:
@@ -38,6 +38,7 @@ class Activation:
         pace: Pace,
         keyring: Keyring,
         settled: Settled,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.environment = environment
         self.leases = leases
@@ -45,6 +46,7 @@ class Activation:
         self.pace = pace
         self.keyring = keyring
         self.settled = settled
+        self.is_stopping = is_stopping
         self.limits = decisions.Limits(
             posts=settings.otp_post_budget,
             attempts=settings.max_attempts,
@@ -60,6 +62,9 @@ class Activation:
             self.pace.wait()
         except SlotTooFar as far:
             self.leases.hand_back(record_id, far.wait)
+            return
+        if self.is_stopping():
+            self.leases.hand_back(record_id, 0.0)
             return
         claim = self.leases.claim(record_id, self.environment.environment_id, random.random())  # noqa: S311
         if claim is None:
@@ -159,7 +164,7 @@ class _Attempt:
         return answer
 
     def _permit(self) -> None:
-        if not self.parts.leases.may_call(self.claim):
+        if self.parts.is_stopping() or not self.parts.leases.may_call(self.claim):
             raise NotPermitted
 
     def _settle(self, decision: Decision) -> None:

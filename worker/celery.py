@@ -59,15 +59,16 @@ app.conf.update(
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0.2},
     # Logs are ours (see observability/logs.py).
     worker_hijack_root_logger=False,
-    # Beat keeps when it last ran where it may write.
-    beat_schedule_filename=str(settings.home / "beat-schedule"),
+    # Beat need not remember when it last ran: what is due stands in the database. So there is no file to spoil.
+    beat_scheduler="celery.beat:Scheduler",
     beat_max_loop_interval=5,
     beat_schedule={
         "dispatch": {
             "task": "oathbulk.dispatch",
             "schedule": settings.tick,
-            # A tick that waited so long is overtaken by the next.
-            "options": {"expires": max(2 * settings.tick, 2.0)},
+            # Ticks of an hour without workers must not all run. Long enough for hosts whose clocks differ: a tick that
+            # always came too late would stop everything.
+            "options": {"expires": 30.0},
         },
     },
 )

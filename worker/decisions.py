@@ -58,10 +58,14 @@ class Progress:
         return self.first.posts + (self.second.posts if self.second else 0)
 
     @property
+    def is_open(self) -> bool:
+        """The fate of an OTP is open: it may have made the device ACTIVE."""
+        return self.first.state == OtpState.SENT or (self.second is not None and self.second.state == OtpState.SENT)
+
+    @property
     def needs_read(self) -> bool:
         """The fate of an OTP is open, or a verdict waits: only a read may make this record final."""
-        is_open = self.first.state == OtpState.SENT or (self.second is not None and self.second.state == OtpState.SENT)
-        return is_open or self.verdict is not None
+        return self.is_open or self.verdict is not None
 
     def with_otp(self, ordinal: int, otp: OtpProgress) -> Progress:
         return replace(self, first=otp) if ordinal == 1 else replace(self, second=otp)
@@ -83,8 +87,9 @@ class Progress:
         return self.with_otp(ordinal, OtpProgress(OtpState.UNSENT, self.otp(ordinal).posts - 1))
 
     def found_waiting(self) -> Progress:
-        """A read found the device still waiting: an OTP of unknown fate was not taken, and may go again."""
-        known = replace(self, not_found=0)
+        """A read found the device still waiting: an OTP of unknown fate was not taken, and may go again. What was not
+        found stays counted: a device that can be read and not posted to must come to an end as well."""
+        known = self
         for ordinal in (1, 2) if self.second else (1,):
             if known.otp(ordinal).state == OtpState.SENT:
                 known = known.with_otp(ordinal, replace(known.otp(ordinal), state=OtpState.UNSENT))
@@ -175,11 +180,18 @@ def after_read(progress: Progress, answer: Device | errors.PingOneError, limits:
             return _after_waiting(progress, answer, limits)
         case errors.NotFound():
             return _after_missing(progress, limits)
-        case errors.Rejected():
+        case errors.Rejected() | errors.InvalidOtp() | errors.ResyncRequired() if not progress.is_open:
             return _settled_by_read(progress, Reason.REJECTED)
         case errors.Forbidden() if not progress.needs_read:
             return progress, DeadLetter(Reason.FORBIDDEN, is_counted=False)
-        case errors.OutcomeUnknown() | errors.Forbidden():
+        case (
+            errors.OutcomeUnknown()
+            | errors.Forbidden()
+            | errors.Rejected()
+            | errors.InvalidOtp()
+            | errors.ResyncRequired()
+        ):
+            # None of these tells how the device stands.
             return progress, Retry(_backoff(progress), is_counted=True, why=_name(answer))
     return _after_nothing(progress, answer, limits)
 

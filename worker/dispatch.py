@@ -43,8 +43,8 @@ class Broker(Protocol):
         """Messages that wait."""
         ...
 
-    def publish(self, ids: Sequence[int], environment: str, expires: float) -> None:
-        """All of them, or an error. A message has lost its use after `expires` seconds."""
+    def publish(self, ids: Sequence[int], environment: str) -> None:
+        """All of them, or an error."""
         ...
 
 
@@ -88,6 +88,7 @@ class Dispatcher:
                 return 0
             if rescued := self._queue.rescue(connection):
                 log.warning("rescued", records=rescued)
+            self._queue.sweep_cancelled(connection)
         return sum(self._fill(license_) for license_ in self._licenses())
 
     def _licenses(self) -> list[License]:
@@ -134,7 +135,7 @@ class Dispatcher:
             lease = self._queue_lease(window, license_)
             due = self._enqueue(connection, license_, window, lease) if depth < window else {}
         for environment, ids in due.items():
-            self._publish(ids, environment, lease)
+            self._publish(ids, environment)
         return sum(map(len, due.values()))
 
     def _window(self, connection: Connection, license_: License) -> int:
@@ -155,7 +156,6 @@ class Dispatcher:
         room = window - self._queue.in_window(connection, list(license_.environments))
         due: dict[str, list[int]] = {}
         for batch_id, environment in license_.cancelled:
-            self._queue.sweep_cancelled(connection, batch_id)
             ids = self._queue.enqueue_reads(connection, batch_id, max(room, 0), lease)
             due.setdefault(environment, []).extend(ids)
             room -= len(ids)
@@ -165,11 +165,11 @@ class Dispatcher:
             room -= len(ids)
         return due
 
-    def _publish(self, ids: Sequence[int], environment: str, lease: float) -> None:
+    def _publish(self, ids: Sequence[int], environment: str) -> None:
         if not ids:
             return
         try:
-            self._broker.publish(ids, environment, lease)
+            self._broker.publish(ids, environment)
         except Exception:
             with self._database.writing() as connection:
                 self._queue.unqueue(connection, ids)

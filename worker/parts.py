@@ -38,6 +38,8 @@ class Parts:
         self._paces: dict[str, Pace] = {}
         self._access_tokens: dict[str, AccessTokens] = {}
         self._thread = threading.local()
+        # Set when the worker is asked to end: what is in hand is finished, and nothing else begun.
+        self.stopping = threading.Event()
 
     @cached_property
     def database(self) -> Database:
@@ -108,7 +110,9 @@ class Parts:
             outage_hold=settings.outage_hold,
         )
         keyring = load_keyring(settings)
-        return Activation(environment, settings, self.leases, client, pace, keyring, self._settled)
+        return Activation(
+            environment, settings, self.leases, client, pace, keyring, self._settled, self.stopping.is_set
+        )
 
     def _settled(self, claim: Claim, decision: Decision) -> None:
         """What a settled record may mean for its batch."""

@@ -21,7 +21,7 @@ class CeleryBroker:
             channel: Any = connection.default_channel
             return int(channel.client.llen(self._queue))
 
-    def publish(self, ids: Sequence[int], environment: str, expires: float) -> None:
+    def publish(self, ids: Sequence[int], environment: str) -> None:
         with self._app.producer_pool.acquire(block=True) as producer, producer.batch():
             for record_id in ids:
-                self._task.apply_async((record_id, environment), expires=expires, producer=producer)
+                self._task.apply_async((record_id, environment), producer=producer)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from celery.signals import worker_shutting_down
+
 from worker.celery import ACTIVATE_QUEUE, app, settings
 from worker.parts import Parts
 
 parts = Parts(settings)
+
+
+@worker_shutting_down.connect
+def stop(**_: object) -> None:
+    """SIGTERM or Ctrl-C: threads that wait for a slot hand their record back."""
+    parts.stopping.set()
 
 
 @app.task(name="oathbulk.activate")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select
@@ -37,7 +38,7 @@ class Made:
 
 def make_batch(
     database: MovingDatabase,
-    records: int | Sequence[Mapping[str, Any]] = 1,
+    records: int | Sequence[dict[str, Any]] = 1,
     *,
     name: str = "shipment",
     state: BatchState = BatchState.RUNNING,
@@ -48,7 +49,7 @@ def make_batch(
 ) -> Made:
     """Records are given by number, or by the columns in which each differs; `common` is a column of all of them."""
     now = database.read_clock()
-    differing = [{}] * records if isinstance(records, int) else records
+    differing: Sequence[dict[str, Any]] = [{}] * records if isinstance(records, int) else records
     batch = {
         "name": name,
         "environment": environment,
@@ -64,14 +65,16 @@ def make_batch(
     with database.writing() as connection:
         batch_id = connection.scalar(insert(Batch).values(batch).returning(Batch.id))
         assert batch_id is not None
-        ids = [
-            connection.scalar(insert(Record).values(
-                _record(batch_id, number, environment_id, keyring) | {"scheduled_at": now}
-                | _following(common | dict(columns), now)
-            ).returning(Record.id))
+        rows = [
+            _record(batch_id, number, environment_id, keyring) | {"scheduled_at": now} | _complete(common | columns, now)
             for number, columns in enumerate(differing)
         ]
-    return Made(batch_id, name, [record_id for record_id in ids if record_id is not None])
+        # One statement names the same columns for all its rows.
+        for _, alike in groupby(rows, key=lambda row: sorted(row)):
+            connection.execute(insert(Record), list(alike))
+        mine = select(Record.id).where(Record.batch_id == batch_id).order_by(Record.row_number)
+        ids = list(connection.scalars(mine))
+    return Made(batch_id, name, ids)
 
 
 def pair_of(number: int) -> OtpPair:
@@ -94,7 +97,7 @@ def _record(batch_id: int, number: int, environment_id: str, keyring: Keyring | 
     }
 
 
-def _following(columns: dict[str, Any], now: Any) -> dict[str, Any]:
+def _complete(columns: dict[str, Any], now: Any) -> dict[str, Any]:
     """What the schema, or the sense of a status, asks for beside these columns."""
     match columns.get("status"):
         case Status.ACTIVATING:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
+from sqlalchemy import select
+
 from models.encrypted import Keyring
+from models.record import Record
 from worker import schema
-from worker.config import Environment, Settings, load_environment, load_settings, read_variables
+from worker.config import ConfigError, Environment, Settings, load_environment, load_settings, read_variables
 from worker.database import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
-from worker.keyring import load_keyring
+from worker.keyring import KEY_FILE, load_keyring
 
 
 class Installation:
@@ -37,9 +40,19 @@ class Installation:
         schema.ensure_current(database)
         return database
 
+    def _refuse_to_replace_key(self) -> None:
+        """A lost key is not made anew: nothing that it encrypted would ever open again."""
+        path = self.settings.home / KEY_FILE
+        if path.exists():
+            return
+        with self.database.reading() as connection:
+            if connection.scalar(select(Record.id).where(Record.otps.is_not(None)).limit(1)) is not None:
+                raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: put it back")
+
     @cached_property
     def keyring(self) -> Keyring:
         """Raises ConfigError, EmbeddedError."""
         if self.settings.is_embedded_database and self.settings.encryption_keys is None:
+            self._refuse_to_replace_key()
             home_key(self.settings.home)
         return load_keyring(self.settings)

@@ -23,6 +23,7 @@ from worker.config import DEFAULT_ENVIRONMENT
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
+from worker.embedded.valkey import EmbeddedValkey
 from worker.intake import Row, open_shipment
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def rehearse(
     here = Installation()
     with lock_home(here.settings.home):
         home = here.settings.home.absolute() / BATCH
+        # A rehearsal that was killed may have left its server; without its files nobody would find it again.
+        EmbeddedValkey(home).stop()
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(mode=0o700)
         shipment = _prepare(file, tokens)

@@ -61,7 +61,7 @@ def work_off(installation: Installation, name: str, *, as_json: bool = False) ->
     if not is_over(watch.look()):
         try:
             with ended_by_signal(), running(Stack(installation)) as stack:
-                broken = watch.follow(stack.failed)
+                broken = watch.follow(stack.mend)
         except KeyboardInterrupt:
             is_interrupted = True
         Batches(installation.database).hand_back(name)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from worker.cli.installation import Installation
 from worker.embedded.children import Children
@@ -13,6 +13,12 @@ from worker.embedded.valkey import EmbeddedValkey
 
 # Seconds for calls in flight to be answered and settled: a call's deadline, and the writing.
 GRACE = 30.0
+# A part that fails more often does not fail by accident.
+FAILURES_A_MINUTE = 5
+# Seconds between looks whether Valkey lives.
+VALKEY_LOOK = 2.0
+
+PARTS = {"worker": ("worker", "--without-gossip", "--without-mingle"), "beat": ("beat",)}
 
 
 class Stack:
@@ -24,19 +30,35 @@ class Stack:
         self._home = installation.settings.home.absolute()
         self._valkey = EmbeddedValkey(self._home) if self._settings.redis_url is None else None
         self._children = Children(orphan_grace=GRACE)
+        self._failures: list[float] = []
+        self._looks_at_valkey_at = 0.0
 
     def start(self) -> None:
         """Raises EmbeddedError."""
-        env = self._environment()
-        logs = self._home / "logs"
-        logs.mkdir(mode=0o700, exist_ok=True)
-        self._start("worker", ["worker", "--without-gossip", "--without-mingle"], env, logs)
-        self._start("beat", ["beat"], env, logs)
+        (self._home / "logs").mkdir(mode=0o700, exist_ok=True)
+        self._variables["OATHBULK_HOME"] = str(self._home)
+        if self._valkey is not None:
+            self._variables["OATHBULK_REDIS_URL"] = self._valkey.start()
+        for name in PARTS:
+            self._start(name)
 
-    def failed(self) -> str | None:
-        """The name and log of a part that ended by itself."""
+    def mend(self) -> str | None:
+        """Start again what ended by itself: an unattended run must outlive a killed part. The name and log of a part
+        that keeps failing. Raises EmbeddedError."""
         name = self._children.failed()
-        return f"{name} (see {self._home / 'logs' / name}.log)" if name else None
+        if name is None and time.monotonic() < self._looks_at_valkey_at:
+            return None
+        if self._valkey is not None:
+            # It adopts a server that lives, and starts one with the same port and password where none does.
+            self._valkey.start()
+            self._looks_at_valkey_at = time.monotonic() + VALKEY_LOOK
+        if name is None:
+            return None
+        self._failures = [at for at in self._failures if at > time.monotonic() - 60.0] + [time.monotonic()]
+        if len(self._failures) > FAILURES_A_MINUTE:
+            return f"{name} (see {self._home / 'logs' / name}.log)"
+        self._start(name)
+        return None
 
     def stop(self) -> None:
         """Calls in hand are settled or handed back first."""
@@ -44,16 +66,9 @@ class Stack:
         if self._valkey is not None:
             self._valkey.stop()
 
-    def _environment(self) -> dict[str, str]:
-        """The children's variables: those of this process, and where the parts of the stack are."""
-        env = self._variables | {"OATHBULK_HOME": str(self._home)}
-        if self._valkey is not None:
-            env["OATHBULK_REDIS_URL"] = self._valkey.start()
-        return env
-
-    def _start(self, name: str, arguments: list[str], env: Mapping[str, str], logs: Path) -> None:
-        argv = [sys.executable, "-m", "celery", "-A", "worker", "--quiet", *arguments, "-l", "WARNING"]
-        self._children.start(name, argv, env, logs / f"{name}.log")
+    def _start(self, name: str) -> None:
+        argv = [sys.executable, "-m", "celery", "-A", "worker", "--quiet", *PARTS[name], "-l", "WARNING"]
+        self._children.start(name, argv, self._variables, self._home / "logs" / f"{name}.log")
 
 
 @contextmanager

@@ -32,11 +32,11 @@ class Watch:
         (status,) = read_statuses(self._database, self._name)
         return status
 
-    def follow(self, failed: Callable[[], str | None]) -> str | None:
-        """Until the batch is over, or a part of the stack failed: its name then."""
+    def follow(self, mend: Callable[[], str | None]) -> str | None:
+        """Until the batch is over, or a part of the stack keeps failing: its name then."""
         with Live(console=error_console, auto_refresh=False, transient=True) as live:
             while not is_over(status := self.look()):
-                if broken := failed():
+                if broken := mend():
                     return broken
                 if error_console.is_terminal and not self._is_quiet:
                     live.update(draw_batch(status), refresh=True)

@@ -56,8 +56,8 @@ class EmbeddedValkey:
             ) from error
 
     def stop(self) -> None:
-        """End the server, started or adopted, with its data on disk; returns when it is gone."""
-        if not self._is_gone(within=0):
+        """End the server, if there is one, whoever started it, with its data on disk; returns when it is gone."""
+        if self._pid_file.exists() and not self._is_gone(within=0):
             self._ask_to_end()
             if not self._is_gone(within=STOP_TIMEOUT):
                 self._signal(signal.SIGKILL)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, case, func, insert, select, text
 
 from models.attempt import Attempt, Outcome
+from models.batch import Batch, BatchState
 from models.record import (
     EXPIRING,
     HALF_DONE,
@@ -19,7 +20,7 @@ from models.record import (
     needs_read,
 )
 from worker.database import Database
-from worker.leases.moves import move
+from worker.leases.moves import has_pending, move
 
 # Records that one statement names by id: well below SQLite's bound of 32,766 parameters.
 CHUNK = 1000
@@ -69,13 +70,15 @@ class Queue:
         """Leases that ran out: lost messages and dead workers. How many records came back."""
         return self._rescue_queued(connection) + self._rescue_activating(connection)
 
-    def sweep_cancelled(self, connection: Connection, batch_id: int) -> None:
-        """Pending records of a cancelled batch, those that came back after the command too."""
-        for condition in (HALF_DONE, EXPIRING, LASTING):
-            gone = move(self._database, Status.PENDING, Status.CANCELLED).where(
-                text(condition), Record.batch_id == batch_id, ~needs_read()
-            )
-            connection.execute(gone)
+    def sweep_cancelled(self, connection: Connection) -> None:
+        """Pending records of cancelled batches: those that came back after the command."""
+        cancelled = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pending())
+        for batch_id in connection.scalars(cancelled).all():
+            for condition in (HALF_DONE, EXPIRING, LASTING):
+                gone = move(self._database, Status.PENDING, Status.CANCELLED).where(
+                    text(condition), Record.batch_id == batch_id, ~needs_read()
+                )
+                connection.execute(gone)
 
     def _due(self, batch_id: int) -> tuple[Select[Any], ...]:
         """One OTP from the end first, then OTPs that expire, then the rest: each is one partial index."""

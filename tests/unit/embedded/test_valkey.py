@@ -187,8 +187,14 @@ def test_the_copy_of_a_home_in_use_gets_a_server_of_its_own(valkey, tmp_path):
 
 
 def test_stopping_what_never_started_does_nothing(tmp_path):
-    (tmp_path / "home" / "valkey").mkdir(parents=True)
     EmbeddedValkey(tmp_path / "home").stop()
+    assert not (tmp_path / "home").exists()
+
+
+def test_an_orphan_is_stopped_without_being_started(valkey, tmp_path):
+    pid = pid_of(valkey.start())
+    EmbeddedValkey(tmp_path / "home").stop()
+    assert not is_running(pid)
 
 
 def test_a_path_with_blanks_and_quotes_is_a_home(tmp_path):
