@@ -26,7 +26,7 @@ lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/lint-imports
 
 bench: .venv/.dev ## measure, one thing at a time
-	$(BIN)/python -m pytest tests/benchmarks -s
+	$(BIN)/python tests/benchmarks/end_to_end.py
 
 soak: .venv/.demo ## a long rehearsal: make soak TOKENS=100000
 	$(BIN)/oathbulk rehearse --tokens $(TOKENS)

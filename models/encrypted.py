@@ -72,7 +72,8 @@ class Keyring:
 
 def _decoded(key: str) -> bytes:
     try:
-        raw = base64.urlsafe_b64decode(key.encode())
+        # Strictly: two keys with the comma between them forgotten must not pass for the first.
+        raw = base64.b64decode(key, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != KEY_BYTES:

@@ -140,7 +140,7 @@ class Record(Base):
     otp_sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # The reason that it will be a dead letter for, unless a read finds the device ACTIVE.
     verdict: Mapped[str | None] = mapped_column(String(40))
-    # 404s in a row, over all attempts.
+    # 404s so far, over all attempts; a replay starts anew.
     not_found: Mapped[int] = mapped_column(default=0)
     # Counted attempts, and how many of them were spent before the last replay.
     attempts: Mapped[int] = mapped_column(default=0)

@@ -129,10 +129,11 @@ class _Attempt:
         except NotPermitted:
             # The permit is asked between tries, and only a try that did nothing is followed by another.
             return decisions.not_permitted(self.progress.taken_back(ordinal))
-        progress, step = decisions.after_post(self.progress, ordinal, answer, self.parts.limits)
-        if isinstance(step, SendOtp) and not self.parts.leases.answered(self.claim, progress):
-            return decisions.not_permitted(progress)
-        return progress, step
+        # Known from here on, even if writing it down fails: the commit may have gone through all the same.
+        self.progress, step = decisions.after_post(self.progress, ordinal, answer, self.parts.limits)
+        if isinstance(step, SendOtp) and not self.parts.leases.answered(self.claim, self.progress):
+            return decisions.not_permitted(self.progress)
+        return self.progress, step
 
     def _mark(self, ordinal: int) -> Next | None:
         """Wait for a slot, then write down that the OTP goes out. Anything else than None stands in the way."""

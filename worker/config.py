@@ -56,15 +56,15 @@ class Environment(BaseModel):
     api_url: str = ""
     token_url: str = ""
     license: str = ""
-    rate: float = Field(default=30, gt=0)
-    rate_max: float = Field(default=500, gt=0)
+    rate: float = Field(default=30, gt=0, allow_inf_nan=False)
+    rate_max: float = Field(default=500, gt=0, allow_inf_nan=False)
     resync_on_first_call: bool = False
 
     @field_validator("api_url", "token_url")
     @classmethod
     def _encrypted_or_loopback(cls, url: str) -> str:
         parts = urlsplit(url)
-        if not url or parts.scheme == "https":
+        if not url or (parts.scheme == "https" and parts.hostname):
             return url.rstrip("/")
         if parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"):
             return url.rstrip("/")
@@ -172,7 +172,12 @@ def load_environment(
 
 def read_variables() -> dict[str, str]:
     """The process environment, and behind it `.env` in the working directory."""
-    from_file = {key: value for key, value in dotenv_values(".env").items() if value is not None}
+    from_file = {
+        key: value
+        for key, value in dotenv_values(".env").items()
+        # Set through a file in the process environment is set in the process environment.
+        if value is not None and f"{key}_FILE" not in os.environ
+    }
     return from_file | dict(os.environ)
 
 

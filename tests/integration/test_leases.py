@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from models.attempt import Outcome
 from models.batch import BatchState
 from models.reason import CURES, PauseReason, Reason
-from models.record import OtpState, Status
+from models.record import FINAL, OtpState, Status
 from support.batches import ENVIRONMENT_ID, Made, attempts, enqueue, look, make_batch, rescue
 from support.moving_clock import MovingDatabase
 from worker.batches import Batches
@@ -32,11 +32,17 @@ ENDS: list[Decision] = [
 ]
 
 
-def claim(database: MovingDatabase, leases: Leases, made: Made) -> Claim:
-    """The batch's only record, queued and claimed."""
+def claim_all(database: MovingDatabase, leases: Leases, made: Made) -> list[Claim]:
+    """The batch's records, queued and claimed."""
     enqueue(database, made)
-    claimed = leases.claim(made.id, ENVIRONMENT_ID)
-    assert claimed is not None
+    claims = [leases.claim(record_id, ENVIRONMENT_ID) for record_id in made.ids]
+    assert None not in claims
+    return [claimed for claimed in claims if claimed is not None]
+
+
+def claim(database: MovingDatabase, leases: Leases, made: Made) -> Claim:
+    """Its only record."""
+    (claimed,) = claim_all(database, leases, made)
     return claimed
 
 
@@ -81,12 +87,14 @@ def test_a_second_message_for_the_same_record_claims_nothing(database: MovingDat
     assert unchanged(database, before)
 
 
-@pytest.mark.parametrize("status", [status for status in Status if status != Status.QUEUED])
-def test_only_a_queued_record_is_claimed(database: MovingDatabase, leases: Leases, status: Status) -> None:
-    before = look(database, make_batch(database, status=status).id)
+def test_only_a_queued_record_is_claimed(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database, [{"status": status} for status in Status])
+    before = [look(database, record_id) for record_id in made.ids]
 
-    assert leases.claim(before.id, ENVIRONMENT_ID) is None
-    assert unchanged(database, before)
+    claims = [leases.claim(record_id, ENVIRONMENT_ID) for record_id in made.ids]
+
+    assert [claim is not None for claim in claims] == [status == Status.QUEUED for status in Status]
+    assert [unchanged(database, record) for record in before] == [status != Status.QUEUED for status in Status]
 
 
 def test_a_record_of_another_environment_is_not_claimed(database: MovingDatabase, leases: Leases) -> None:
@@ -222,16 +230,12 @@ def test_an_otp_found_unused_is_sent_again_and_counted(database: MovingDatabase,
 
 
 @pytest.mark.parametrize("ordinal", [1, 2])
-@pytest.mark.parametrize("state", [OtpState.SENT, OtpState.ANSWERED])
-def test_an_otp_that_was_sent_is_not_marked_again(
-    database: MovingDatabase, leases: Leases, ordinal: int, state: OtpState
-) -> None:
-    columns = {f"otp{ordinal}_state": state, f"otp{ordinal}_posts": 1, "verdict": Reason.REJECTED}
-    claimed = claim_new(database, leases, **columns)
-    before = look(database, claimed.record_id)
-
-    assert not leases.sending(claimed, ordinal)
-    assert unchanged(database, before)
+def test_an_otp_that_was_sent_is_not_marked_again(database: MovingDatabase, leases: Leases, ordinal: int) -> None:
+    pasts = [{f"otp{ordinal}_state": state, f"otp{ordinal}_posts": 1} for state in (OtpState.SENT, OtpState.ANSWERED)]
+    for claimed in claim_all(database, leases, make_batch(database, pasts, verdict=Reason.REJECTED)):
+        before = look(database, claimed.record_id)
+        assert not leases.sending(claimed, ordinal)
+        assert unchanged(database, before)
 
 
 def test_nothing_is_sent_for_a_batch_that_was_stopped_meanwhile(database: MovingDatabase, leases: Leases) -> None:
@@ -287,14 +291,15 @@ def test_a_record_handed_back_is_due_again_after_the_delay(database: MovingDatab
     assert enqueue(database, made) == [made.id]
 
 
-@pytest.mark.parametrize("status", [status for status in Status if status != Status.QUEUED])
-def test_only_a_queued_record_is_handed_back(database: MovingDatabase, leases: Leases, status: Status) -> None:
-    made = make_batch(database, status=status)
-    before = look(database, made.id)
+def test_only_a_queued_record_is_handed_back(database: MovingDatabase, leases: Leases) -> None:
+    others = [status for status in Status if status != Status.QUEUED]
+    made = make_batch(database, [{"status": status} for status in others], state=BatchState.PAUSED)
 
-    assert not leases.hand_back(made.id, 0.0)
-    assert not leases.hand_back_stopped(made.id)
-    assert unchanged(database, before)
+    for record_id in made.ids:
+        before = look(database, record_id)
+        assert not leases.hand_back(record_id, 0.0)
+        assert not leases.hand_back_stopped(record_id)
+        assert unchanged(database, before)
 
 
 def test_a_queued_record_goes_back_if_its_batch_was_stopped(database: MovingDatabase, leases: Leases) -> None:
@@ -430,56 +435,49 @@ def test_the_last_answer_of_pingone_is_kept_when_an_attempt_has_none(
     assert look(database, made.id).correlation_id == "correlation-1"
 
 
-@pytest.mark.parametrize("decision", ENDS)
-def test_a_settle_works_late_while_the_lease_stands(
-    database: MovingDatabase, leases: Leases, decision: Decision
-) -> None:
-    claimed = claim_new(database, leases)
+def test_a_settle_works_late_while_the_lease_stands(database: MovingDatabase, leases: Leases) -> None:
+    claims = claim_all(database, leases, make_batch(database, len(ENDS)))
     database.ahead = 600
 
-    assert leases.settle(claimed, claimed.progress.answered(1), decision, Tally())
-    assert look(database, claimed.record_id).status != Status.ACTIVATING
+    for claimed, decision in zip(claims, ENDS, strict=True):
+        assert leases.settle(claimed, claimed.progress.answered(1), decision, Tally())
+        assert look(database, claimed.record_id).status != Status.ACTIVATING
 
 
-@pytest.mark.parametrize("decision", ENDS)
-def test_a_settle_after_the_rescue_changes_nothing(
-    database: MovingDatabase, leases: Leases, decision: Decision
-) -> None:
-    claimed = claim_new(database, leases)
+def test_a_settle_after_the_rescue_changes_nothing(database: MovingDatabase, leases: Leases) -> None:
+    claims = claim_all(database, leases, make_batch(database, len(ENDS)))
     database.ahead = 61
     rescue(database)
-    before = look(database, claimed.record_id)
 
-    assert not leases.settle(claimed, claimed.progress.answered(1), decision, Tally(1, 0, ANSWER))
-    assert unchanged(database, before)
-    assert [line.outcome for line in attempts(database, claimed.record_id)] == [Outcome.LOST]
+    for claimed, decision in zip(claims, ENDS, strict=True):
+        before = look(database, claimed.record_id)
+        assert not leases.settle(claimed, claimed.progress.answered(1), decision, Tally(1, 0, ANSWER))
+        assert unchanged(database, before)
+        assert [line.outcome for line in attempts(database, claimed.record_id)] == [Outcome.LOST]
 
 
-@pytest.mark.parametrize("decision", ENDS)
-def test_a_settle_under_an_old_lease_leaves_the_new_one_alone(
-    database: MovingDatabase, leases: Leases, decision: Decision
-) -> None:
-    made = make_batch(database)
-    late = claim(database, leases, made)
+def test_a_settle_under_an_old_lease_leaves_the_new_one_alone(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database, len(ENDS))
+    late = claim_all(database, leases, made)
     database.ahead = 61
     rescue(database)
-    current = claim(database, leases, made)
-    before = look(database, made.id)
+    current = claim_all(database, leases, made)
 
-    assert not leases.settle(late, late.progress.answered(1), decision, Tally(1, 0, ANSWER))
-    assert unchanged(database, before)
-    assert before.lease_id == current.lease_id
+    for old, new, decision in zip(late, current, ENDS, strict=True):
+        before = look(database, old.record_id)
+        assert not leases.settle(old, old.progress.answered(1), decision, Tally(1, 0, ANSWER))
+        assert unchanged(database, before)
+        assert before.lease_id == new.lease_id != old.lease_id
 
 
-@pytest.mark.parametrize("decision", ENDS)
-def test_an_attempt_is_settled_once(database: MovingDatabase, leases: Leases, decision: Decision) -> None:
-    claimed = claim_new(database, leases)
-    assert leases.settle(claimed, claimed.progress.answered(1), decision, Tally())
-    before = look(database, claimed.record_id)
+def test_an_attempt_is_settled_once(database: MovingDatabase, leases: Leases) -> None:
+    for claimed, decision in zip(claim_all(database, leases, make_batch(database, len(ENDS))), ENDS, strict=True):
+        assert leases.settle(claimed, claimed.progress.answered(1), decision, Tally())
+        before = look(database, claimed.record_id)
 
-    assert not leases.settle(claimed, claimed.progress.answered(1), decision, Tally())
-    assert unchanged(database, before)
-    assert len(attempts(database, claimed.record_id)) == 1
+        assert not leases.settle(claimed, claimed.progress.answered(1), decision, Tally())
+        assert unchanged(database, before)
+        assert len(attempts(database, claimed.record_id)) == 1
 
 
 # What the tables themselves forbid.
@@ -493,12 +491,12 @@ def test_a_token_or_a_device_is_worked_on_in_one_place_at_a_time(database: Movin
         make_batch(database, name="second", **{column: getattr(first, column)})
 
 
-@pytest.mark.parametrize("column", ["serial_number", "device_id"])
-@pytest.mark.parametrize("status", [Status.ACTIVE, Status.DEAD_LETTER, Status.CANCELLED])
-def test_a_token_comes_again_once_it_is_final(database: MovingDatabase, column: str, status: Status) -> None:
-    first = look(database, make_batch(database, name="first", status=status).id)
+def test_a_token_comes_again_once_it_is_final(database: MovingDatabase) -> None:
+    first = make_batch(database, [{"status": status} for status in sorted(FINAL)], name="first")
+    tokens = [look(database, record_id) for record_id in first.ids]
 
-    make_batch(database, name="second", **{column: getattr(first, column)})
+    again = [{"serial_number": token.serial_number, "device_id": token.device_id} for token in tokens]
+    assert len(make_batch(database, again, name="second").ids) == len(FINAL)
 
 
 @pytest.mark.parametrize(

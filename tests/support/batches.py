@@ -44,6 +44,7 @@ def make_batch(
     state: BatchState = BatchState.RUNNING,
     environment: str = "default",
     environment_id: str = ENVIRONMENT_ID,
+    file_sha256: str | None = None,
     keyring: Keyring | None = None,
     **common: Any,
 ) -> Made:
@@ -56,7 +57,7 @@ def make_batch(
         "environment_id": environment_id,
         "state": state,
         "file": f"{name}.csv",
-        "file_sha256": uuid.uuid4().hex * 2,
+        "file_sha256": file_sha256 or uuid.uuid4().hex * 2,
         "columns": ["serial", "otp1", "otp2", "user_id", "device_id"],
         "total": len(differing),
         "created_at": now,

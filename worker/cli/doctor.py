@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import redis
 import typer
+from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.encrypted import DecryptionError
@@ -43,9 +44,8 @@ def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
         print_json({"checks": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
-            mark = "[green]✓[/]" if finding.is_well else "[red]✗[/]"
-            console.print(f"{mark} {finding.check}: ", end="")
-            console.print(finding.detail, markup=False)
+            mark = Text("✓", style="green") if finding.is_well else Text("✗", style="red")
+            console.print(mark, f"{finding.check}: {finding.detail}")
     raise typer.Exit(ALL_ACTIVE if all(finding.is_well for finding in findings) else UNUSABLE_SETUP)
 
 

@@ -33,7 +33,7 @@ def export(
         raise typer.BadParameter(f"{output} cannot be written: {error.strerror}") from error
     finally:
         draft.unlink(missing_ok=True)
-    console.print(f"Wrote {count} records of {batch} to {output}.", markup=False)
+    console.print(f"Wrote {count} records of {batch} to {output}.")
 
 
 def _private(path: str, flags: int) -> int:

@@ -28,7 +28,7 @@ WAITING_FOR_A_PERSON = 4
 INTERRUPTED = 130
 
 _USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken)
-_SETUP = (ConfigError, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError, CredentialsRefused, NotDelivered)
+_SETUP = (ConfigError, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 
 
 @contextmanager
@@ -39,6 +39,17 @@ def failing_clearly() -> Iterator[None]:
         _fail(str(error), WRONG_USAGE)
     except _SETUP as error:
         _fail(str(error), UNUSABLE_SETUP)
+    except CredentialsRefused as error:
+        _fail(
+            f"PingOne refused the worker application's credentials ({error}): check PINGONE_CLIENT_ID, "
+            "PINGONE_CLIENT_SECRET, PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID",
+            UNUSABLE_SETUP,
+        )
+    except NotDelivered as error:
+        _fail(
+            f"PingOne is out of reach ({error}): check PINGONE_REGION or PINGONE_TOKEN_URL, and the network",
+            UNUSABLE_SETUP,
+        )
     except redis.RedisError as error:
         _fail(f"Redis is out of reach ({error}): check OATHBULK_REDIS_URL and the server", UNUSABLE_SETUP)
     except (ArgumentError, NoSuchModuleError):
@@ -54,5 +65,6 @@ def failing_clearly() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> None:
-    error_console.print(f"[bold red]oathbulk:[/] {message}", highlight=False, markup=True)
+    error_console.print("oathbulk:", style="bold red", end=" ")
+    error_console.print(message)
     sys.exit(code)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -49,13 +48,13 @@ def draw_batches(statuses: Sequence[BatchStatus]) -> RenderableType:
     table = Table("batch", "state", "total", "active", "dead letters", "left", "outlook", box=None)
     for status in statuses:
         table.add_row(
-            escape(status.name),
+            Text(status.name),
             Text(status.state, style=_COLOURS[status.state]),
             str(status.total),
             str(status.counts[Status.ACTIVE]),
             str(status.counts[Status.DEAD_LETTER]),
             str(status.left),
-            escape(outlook(status)),
+            Text(outlook(status)),
         )
     return table
 

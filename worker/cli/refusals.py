@@ -27,7 +27,7 @@ class Refusals:
     def print(self) -> None:
         for error in self._kept[:SHOWN]:
             serial = f" ({error.serial_number})" if error.serial_number else ""
-            error_console.print(f"row {error.row_number}{serial}: {error.reason}", markup=False)
+            error_console.print(f"row {error.row_number}{serial}: {error.reason}")
         if self.count > SHOWN:
             error_console.print(f"… and {self.count - SHOWN} more: `oathbulk load FILE --check --json` lists them.")
 

@@ -126,9 +126,9 @@ def _judge(installation: Installation, expected: Mapping[str, Expected]) -> int:
         if ended.get(serial) != (end.status, end.reason, end.resynced)
     }
     for serial, end in list(wrong.items())[:10]:
-        console.print(f"{serial} was made to end as {expected[serial]}, and ended as {end}.", markup=False)
+        console.print(f"{serial} was made to end as {expected[serial]}, and ended as {end}.")
     if wrong:
-        console.print(f"[red]The rehearsal failed: {len(wrong)} of {len(expected)} tokens did not end as made.[/]")
+        console.print(f"The rehearsal failed: {len(wrong)} of {len(expected)} tokens did not end as made.", style="red")
         return SOME_LEFT
     hopeless = sum(end.status != "active" for end in expected.values())
     console.print(

@@ -24,7 +24,10 @@ from worker.cli.watching import Watch, is_over
 from worker.config import DEFAULT_ENVIRONMENT
 from worker.embedded.home import lock_home
 from worker.intake import open_shipment
+from worker.pingone.auth import AccessTokens
 from worker.reports.status import BatchStatus
+
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(
@@ -58,7 +61,8 @@ def work_off(installation: Installation, name: str, *, as_json: bool = False) ->
     """Work on a batch until it is finished, paused or interrupted; the exit code. The home is locked."""
     watch = Watch(installation.database, name, is_quiet=as_json)
     is_interrupted, broken = False, None
-    if not is_over(watch.look()):
+    if not is_over(before := watch.look()):
+        _ask_for_access(installation, before.environment)
         try:
             with ended_by_signal(), running(Stack(installation)) as stack:
                 broken = watch.follow(stack.mend)
@@ -74,9 +78,16 @@ def work_off(installation: Installation, name: str, *, as_json: bool = False) ->
         error_console.print("Interrupted: what was in hand is settled or handed back. The same command goes on.")
         return INTERRUPTED
     if broken:
-        error_console.print(f"A part of the stack ended by itself: {broken}.", markup=False)
+        error_console.print(f"A part of the stack ended by itself: {broken}.")
         return UNUSABLE_SETUP
     return exit_code(status)
+
+
+def _ask_for_access(installation: Installation, environment: str) -> None:
+    """Wrong credentials and a wrong URL are named before anything starts; from then on an outage is sat out.
+    Raises CredentialsRefused, NotDelivered."""
+    deadline = installation.settings.call_deadline
+    AccessTokens(installation.environment(environment), deadline=deadline).get()
 
 
 def exit_code(status: BatchStatus) -> int:
@@ -88,12 +99,16 @@ def exit_code(status: BatchStatus) -> int:
 
 @contextmanager
 def ended_by_signal() -> Iterator[None]:
-    """SIGTERM and a lost terminal end a run in the same good order as Ctrl-C."""
+    """SIGTERM and a lost terminal end a run in the same good order as Ctrl-C. Only the first signal counts: what is
+    in hand is settled, however impatient somebody is. Signals that nohup ignores stay ignored."""
+    numbers = [number for number in ENDINGS if signal.getsignal(number) != signal.SIG_IGN]
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    former = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    former = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:

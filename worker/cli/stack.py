@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from worker.cli.console import error_console
 from worker.cli.installation import Installation
 from worker.embedded.children import Children
 from worker.embedded.valkey import EmbeddedValkey
 
-# Seconds for calls in flight to be answered and settled: a call's deadline, and the writing.
-GRACE = 30.0
+# Seconds, beyond the deadlines of both calls of a record, for what is in hand to be settled.
+GRACE = 10.0
 # A part that fails more often does not fail by accident.
 FAILURES_A_MINUTE = 5
 # Seconds between looks whether Valkey lives.
@@ -29,7 +30,8 @@ class Stack:
         self._variables = dict(installation.variables)
         self._home = installation.settings.home.absolute()
         self._valkey = EmbeddedValkey(self._home) if self._settings.redis_url is None else None
-        self._children = Children(orphan_grace=GRACE)
+        self._grace = 2 * self._settings.call_deadline + GRACE
+        self._children = Children(orphan_grace=self._grace)
         self._failures: list[float] = []
         self._looks_at_valkey_at = 0.0
 
@@ -62,7 +64,7 @@ class Stack:
 
     def stop(self) -> None:
         """Calls in hand are settled or handed back first."""
-        self._children.stop(GRACE)
+        self._children.stop(self._grace)
         if self._valkey is not None:
             self._valkey.stop()
 
@@ -76,5 +78,8 @@ def running(stack: Stack) -> Iterator[Stack]:
     try:
         stack.start()
         yield stack
+    except KeyboardInterrupt:
+        error_console.print("Ending: calls in flight are answered and written down first.")
+        raise
     finally:
         stack.stop()

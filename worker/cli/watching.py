@@ -48,7 +48,7 @@ class Watch:
     def _print_line(self, status: BatchStatus) -> None:
         now = time.monotonic()
         if not self._is_quiet and now >= self._next_line_at:
-            error_console.print(plain_line(status), markup=False)
+            error_console.print(plain_line(status))
             self._next_line_at = now + LINE
 
 

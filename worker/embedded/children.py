@@ -36,8 +36,9 @@ class Children:
     def start(self, name: str, argv: Sequence[str], env: Mapping[str, str], log_path: Path) -> None:
         """Start `argv`, of the form `[sys.executable, "-m", MODULE, ARGUMENT, …]`. Raises EmbeddedError.
 
-        One of this name that ended before is replaced. `env` is all that it gets of variables. It has a session of its own, so that the terminal's Ctrl-C
-        reaches the parent alone, and its output is appended to the log, which only its owner may read.
+        One of this name that ended before is replaced. `env` is all that it gets of variables. It has a session of
+        its own, so that the terminal's Ctrl-C reaches the parent alone, and its output is appended to the log, which
+        only its owner may read.
         """
         if former := self._children.pop(name, None):
             self._end(former)

@@ -242,7 +242,7 @@ def test_an_endpoint_out_of_reach_delivers_nothing(make_environment: Any) -> Non
 def test_an_answer_that_never_comes_delivers_nothing(make_environment: Any, serve: Any) -> None:
     def talk(conversation: Any) -> None:
         conversation.read_request()
-        conversation.stopped.wait(60)
+        conversation.stopped.wait(10)
 
     with pytest.raises(NotDelivered) as caught:
         AccessTokens(make_environment(serve(talk).url), deadline=0.5).get()

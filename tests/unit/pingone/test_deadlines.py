@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
 
 from worker.pingone.deadlines import Deadline, Watchdog
 
@@ -37,6 +42,21 @@ def test_a_connection_past_its_deadline_ends_for_its_reader() -> None:
         with Watchdog().watching(deadline):
             assert near.recv(1) == b""
         assert deadline.is_over
+
+
+def test_a_cut_connection_never_shows_its_reader_what_was_encrypted(certificate: Any) -> None:
+    near, far = socket.socketpair()
+    with ThreadPoolExecutor(1) as threads:
+        accepting = threads.submit(certificate.server_context().wrap_socket, far, server_side=True)
+        context = ssl.create_default_context(cafile=certificate.path)
+        encrypted_near = context.wrap_socket(near, server_hostname="127.0.0.1")
+        encrypted_far = accepting.result(10)
+    with encrypted_near, encrypted_far:
+        encrypted_far.sendall(b"an answer")
+        Deadline(time.monotonic(), encrypted_near).cut()
+        assert encrypted_near.recv(1000) in (b"an answer", b"")
+        with pytest.raises(OSError, match=r"."):
+            encrypted_near.sendall(b"an OTP")
 
 
 def test_a_released_connection_is_left_alone() -> None:

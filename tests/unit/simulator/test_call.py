@@ -8,6 +8,10 @@ import httpx
 import pytest
 from support.processes import wait_until
 
+from worker.simulator.server import running
+from worker.simulator.settings import Settings
+from worker.simulator.simulation import Simulation
+
 
 def last(visitor):
     return visitor.entries()[-1]
@@ -163,3 +167,16 @@ def test_latency_delays_every_answer(visitor):
     began = time.monotonic()
     visitor.read()
     assert time.monotonic() - began >= 0.1
+
+
+def test_a_server_that_stops_ends_calls_that_hang(caplog):
+    simulation = Simulation(Settings(faults={"hang_before": 1}, fault_operations=("access_token",)))
+    with running(simulation) as url:
+        host, port = url.removeprefix("http://").split(":")
+        client = socket.create_connection((host, int(port)))
+        client.sendall(b"POST /as/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        wait_until(lambda: simulation.journal.counts()["open"], 10, "the call hangs")
+    with client:
+        assert client.recv(1) == b""
+    assert simulation.journal.counts()["open"] == 0
+    assert caplog.records == []

@@ -68,6 +68,8 @@ def test_the_journal_is_read_in_pages_and_by_field(visitor):
     assert [entry["operation"] for entry in page["entries"]] == ["access_token", "read", "read"]
     rest = visitor.http.get("/simulator/journal", params={"after": page["next"]}).json()
     assert [entry["operation"] for entry in rest["entries"]] == ["read", "activate"]
+    nothing = visitor.http.get("/simulator/journal", params={"after": rest["next"]}).json()
+    assert nothing == {"entries": [], "next": rest["next"]}
     reads = visitor.http.get("/simulator/journal", params={"operation": "read", "device_id": "device"}).json()
     assert len(reads["entries"]) == 3
     assert visitor.http.get("/simulator/journal", params={"after": "x"}).status_code == 400

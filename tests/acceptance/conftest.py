@@ -1,0 +1,85 @@
+"""Fleets of real processes, on PostgreSQL or as a single-machine installation."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import Desk
+from support.fleet import Fleet
+from support.standin import StandIn, Token, write_shipment
+
+MakeFleet = Callable[..., Fleet]
+SetUp = Callable[..., tuple[Desk, StandIn]]
+
+# No PingOne is there.
+NOWHERE = {
+    "PINGONE_ENVIRONMENT_ID": "7d1f0c52-3b64-4d0e-9a57-52a1c3d4e5f6",
+    "PINGONE_CLIENT_ID": "client",
+    "PINGONE_CLIENT_SECRET": "secret",
+    "PINGONE_API_URL": "http://127.0.0.1:1/v1",
+    "PINGONE_TOKEN_URL": "http://127.0.0.1:1/token",
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+def sqlite_home(home: Path, sqlite_template: Path) -> Path:
+    """A home with a fresh, migrated database in it."""
+    shutil.copyfile(sqlite_template, home / "oathbulk.db")
+    return home
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """A fresh, migrated database of each kind; None is the one in the home."""
+    # Asked for only now, so that a test on SQLite starts no server.
+    if request.param == "sqlite":
+        request.getfixturevalue("sqlite_home")
+        return None
+    url = request.getfixturevalue("postgres_url")
+    assert isinstance(url, str)
+    return url
+
+
+@pytest.fixture
+def make_fleet(tmp_path: Path, home: Path) -> Iterator[MakeFleet]:
+    """Makes fleets that end with the test."""
+    with ExitStack() as stack:
+
+        def make(database_url: str | None, redis_url: str, *arguments: Any, **named: Any) -> Fleet:
+            return stack.enter_context(Fleet(tmp_path, home, database_url, redis_url, *arguments, **named))
+
+        yield make
+
+
+@pytest.fixture
+def set_up(tmp_path: Path) -> Iterator[SetUp]:
+    """Makes a desk to type commands at, and a stand-in for PingOne beside it: the tokens are those of PingOne and of
+    `shipment.csv`; then come settings."""
+    with ExitStack() as stack:
+
+        def make(tokens: list[Token], **settings: str) -> tuple[Desk, StandIn]:
+            pingone = stack.enter_context(StandIn(tokens))
+            desk = stack.enter_context(Desk(tmp_path / "desk", pingone.settings, settings))
+            write_shipment(desk.folder / "shipment.csv", tokens)
+            return desk, pingone
+
+        yield make
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """A desk alone."""
+    with Desk(tmp_path / "desk", NOWHERE) as desk:
+        yield desk

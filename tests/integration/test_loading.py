@@ -1,0 +1,435 @@
+"""A shipment becomes a batch, or leaves no trace, on both databases."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from models.attempt import Attempt
+from models.batch import Batch, BatchState
+from models.encrypted import Keyring, bound_to, generate_key
+from models.reason import Reason
+from models.record import OtpState, Record, Status
+from support.batches import Made, count, look_at_batch, make_batch, statuses
+from support.moving_clock import MovingDatabase
+from worker.batches import Batches
+from worker.config import Environment
+from worker.intake import RowError, UnusableFile, open_shipment
+from worker.loading import CHUNK, Loaded, Loader, NameTaken
+from worker.otp import OtpPair
+
+HEADER = ("serial", "otp1", "otp2", "user_id", "device_id")
+Token = dict[str, str]
+
+
+def environment(name: str = "default", environment_id: str = "tenant-1") -> Environment:
+    return Environment(name=name, environment_id=environment_id, client_id="id", client_secret="secret")
+
+
+def token(number: int, **columns: str) -> Token:
+    """A row of a shipment; the same number is the same token on the same device, with the same OTPs."""
+    return {
+        "serial": f"MADE{number:06}",
+        "otp1": f"{number:06}",
+        "otp2": f"{number + 500_000:06}",
+        "user_id": str(uuid.UUID(int=number)),
+        "device_id": str(uuid.UUID(int=1 << 64 | number)),
+    } | columns
+
+
+class Desk:
+    """Where shipments are written and loaded; keeps the rows that were refused."""
+
+    def __init__(self, database: MovingDatabase, keyring: Keyring, directory: Path) -> None:
+        self.database = database
+        self.keyring = keyring
+        self.directory = directory
+        self.refused: list[RowError] = []
+
+    def write(self, tokens: Sequence[Token], name: str = "shipment.csv") -> Path:
+        columns = list(dict.fromkeys([*HEADER, *(column for token in tokens for column in token)]))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(tokens)
+        path = self.directory / name
+        path.write_text(text.getvalue())
+        return path
+
+    def load(self, tokens: Sequence[Token], name: str = "shipment", **parts: Any) -> Loaded:
+        return self.load_file(self.write(tokens, f"{name}.csv"), name, **parts)
+
+    def load_file(
+        self,
+        path: Path,
+        name: str = "shipment",
+        *,
+        into: Environment | None = None,
+        keyring: Keyring | None = None,
+        refused: Callable[[RowError], None] | None = None,
+        **settings: float,
+    ) -> Loaded:
+        self.refused = []
+        loader = Loader(
+            self.database,
+            keyring or self.keyring,
+            into or environment(),
+            refused=refused or self.refused.append,
+            **settings,
+        )
+        return loader.load(open_shipment(path), name)
+
+    def records(self, loaded: Loaded) -> Sequence[Any]:
+        mine = select(Record.__table__).where(Record.batch_id == loaded.batch_id).order_by(Record.row_number)
+        with self.database.reading() as connection:
+            return connection.execute(mine).all()
+
+    def found(self) -> tuple[int, int, int]:
+        """Batches, records and attempts that the database holds."""
+        return count(self.database, Batch), count(self.database, Record), count(self.database, Attempt)
+
+
+@pytest.fixture
+def desk(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> Desk:
+    return Desk(database, keyring, tmp_path)
+
+
+def earlier(database: MovingDatabase, keyring: Keyring, **columns: Any) -> Made:
+    """Token 0 in a batch that was loaded before, and how it stands there."""
+    same = {"serial_number": token(0)["serial"], "device_id": token(0)["device_id"]}
+    return make_batch(database, [same | columns], name="earlier", environment_id="tenant-1", keyring=keyring)
+
+
+# What is written.
+
+
+def test_a_shipment_becomes_a_batch_that_runs(desk: Desk) -> None:
+    loaded = desk.load([token(0), token(1)])
+
+    batch = look_at_batch(desk.database, loaded.batch_id)
+    assert loaded == Loaded(batch.id, "shipment", total=2, rows_refused=0, is_new=True)
+    assert (batch.state, batch.total, batch.rows_refused, batch.columns) == (BatchState.RUNNING, 2, 0, list(HEADER))
+    assert (batch.environment, batch.environment_id) == ("default", "tenant-1")
+    assert batch.file == str(desk.directory / "shipment.csv")
+    assert batch.created_at == batch.running_since
+
+
+def test_a_row_becomes_a_pending_record_that_is_due(desk: Desk) -> None:
+    row = token(7, username="alice@example.test", lot="L-1", cost_centre="4711")
+
+    (record,) = desk.records(desk.load([row]))
+
+    assert (record.status, record.row_number, record.attempts) == (Status.PENDING, 2, 0)
+    assert (record.serial_number, record.user_id, record.device_id) == (
+        row["serial"], row["user_id"], row["device_id"],
+    )
+    assert (record.username, record.lot, record.extra) == ("alice@example.test", "L-1", {"cost_centre": "4711"})
+    assert (record.otp1_state, record.otp2_state, record.has_second_otp) == (OtpState.UNSENT, OtpState.UNSENT, True)
+    assert record.scheduled_at <= desk.database.read_clock()
+    assert record.otp_expires_at is None
+
+
+def test_otps_are_sealed_for_their_row(desk: Desk) -> None:
+    records = desk.records(desk.load([token(0), token(1, otp2="")]))
+
+    opened = [
+        OtpPair.from_plaintext(desk.keyring.open(record.otps, bound_to(record.batch_id, record.row_number)))
+        for record in records
+    ]
+    assert [pair.first.reveal() for pair in opened] == ["000000", "000001"]
+    assert opened[0].second is not None
+    assert opened[0].second.reveal() == "500000"
+    assert opened[1].second is None
+    assert not records[1].has_second_otp
+
+
+def test_no_otp_lies_in_the_database_in_the_clear(desk: Desk) -> None:
+    loaded = desk.load([token(0, otp1="13572468", otp2="24681357")])
+
+    (record,) = desk.records(loaded)
+    written = repr([tuple(record), tuple(look_at_batch(desk.database, loaded.batch_id))])
+    assert "13572468" not in written
+    assert "24681357" not in written
+
+
+def test_a_totp_pair_expires_and_a_hotp_pair_lasts(desk: Desk) -> None:
+    generated_at = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=30)
+    totp = token(0, otp_type="totp", generated_at=generated_at.isoformat())
+    hotp = token(1, otp_type="hotp", generated_at=generated_at.isoformat())
+
+    records = desk.records(desk.load([totp, hotp], totp_max_age=90.0))
+
+    assert [record.generated_at for record in records] == [generated_at] * 2
+    assert [record.otp_expires_at for record in records] == [generated_at + timedelta(seconds=90), None]
+
+
+def test_rows_that_cannot_be_read_are_refused_and_the_others_loaded(desk: Desk) -> None:
+    loaded = desk.load([token(0), token(1, otp1="12"), token(2)])
+
+    assert (loaded.total, loaded.rows_refused) == (2, 1)
+    assert [error.row_number for error in desk.refused] == [3]
+    assert [record.row_number for record in desk.records(loaded)] == [2, 4]
+
+
+def test_refused_rows_are_told_in_the_order_of_the_file(desk: Desk) -> None:
+    make_batch(desk.database, serial_number=token(1)["serial"], name="earlier", environment_id="tenant-1")
+
+    desk.load([token(0), token(1), token(2, otp1="12"), token(0), token(3, otp1="34")])
+
+    assert [error.row_number for error in desk.refused] == [3, 4, 5, 6]
+
+
+# The same file, and the same name.
+
+
+def test_the_same_file_is_loaded_once(desk: Desk) -> None:
+    path = desk.write([token(0), token(1, otp1="12")])
+    first = desk.load_file(path, "first")
+
+    again = desk.load_file(path, "another name")
+
+    assert again == Loaded(first.batch_id, "first", total=1, rows_refused=1, is_new=False)
+    assert desk.found() == (1, 1, 0)
+
+
+def test_the_same_bytes_under_another_file_name_are_the_same_file(desk: Desk) -> None:
+    first = desk.load_file(desk.write([token(0)], "a.csv"), "a")
+
+    assert desk.load_file(desk.write([token(0)], "b.csv"), "b").batch_id == first.batch_id
+
+
+def test_the_same_file_is_another_batch_in_another_environment(desk: Desk) -> None:
+    path = desk.write([token(0)])
+    desk.load_file(path, "first")
+
+    assert desk.load_file(path, "second", into=environment("second", "tenant-2")).is_new
+
+
+def test_a_cancelled_file_may_be_loaded_again(desk: Desk) -> None:
+    path = desk.write([token(0)])
+    desk.load_file(path, "first")
+    Batches(desk.database).cancel("first")
+
+    again = desk.load_file(path, "second")
+
+    assert (again.is_new, again.total, desk.refused) == (True, 1, [])
+
+
+def test_a_name_belongs_to_one_file(desk: Desk) -> None:
+    desk.load([token(0)], "pallet 7")
+
+    with pytest.raises(NameTaken, match="pallet 7"):
+        desk.load_file(desk.write([token(1)], "other.csv"), "pallet 7")
+    assert desk.found() == (1, 1, 0)
+
+
+def test_two_loads_of_one_file_at_once_make_one_batch(desk: Desk) -> None:
+    shipment = open_shipment(desk.write([token(number) for number in range(20)]))
+    ready = threading.Barrier(4)
+
+    def load(number: int) -> Loaded:
+        loader = Loader(desk.database, desk.keyring, environment())
+        ready.wait(timeout=30)
+        return loader.load(shipment, f"load {number}")
+
+    with ThreadPoolExecutor(4) as threads:
+        loads = list(threads.map(load, range(4)))
+
+    assert sorted(loaded.is_new for loaded in loads) == [False, False, False, True]
+    assert len({loaded.batch_id for loaded in loads}) == 1
+    assert desk.found() == (1, 20, 0)
+
+
+def test_two_files_with_the_same_token_loaded_at_once_share_it_out(desk: Desk) -> None:
+    files = [open_shipment(desk.write([token(0), token(number)], f"{number}.csv")) for number in (1, 2)]
+    ready = threading.Barrier(2)
+
+    def load(number: int) -> Loaded:
+        loader = Loader(desk.database, desk.keyring, environment())
+        ready.wait(timeout=30)
+        return loader.load(files[number], f"load {number}")
+
+    with ThreadPoolExecutor(2) as threads:
+        loads = list(threads.map(load, range(2)))
+
+    assert sorted(loaded.total for loaded in loads) == [1, 2]
+    assert desk.found() == (2, 3, 0)
+
+
+# Tokens and devices that have been here before.
+
+
+@pytest.mark.parametrize("other", [{"device_id": str(uuid.UUID(int=99))}, {"serial": "OTHER1"}])
+@pytest.mark.parametrize("status", [Status.PENDING, Status.QUEUED, Status.ACTIVATING])
+def test_a_token_or_device_in_progress_elsewhere_is_refused(
+    desk: Desk, other: Token, status: Status
+) -> None:
+    earlier(desk.database, desk.keyring, status=status)
+
+    loaded = desk.load([token(0, **other), token(1)])
+
+    what = "device" if "serial" in other else "serial number"
+    assert (loaded.total, loaded.rows_refused) == (1, 1)
+    assert desk.refused[0].reason.startswith(f"the {what} is in progress in batch 'earlier' (row 2)")
+
+
+def test_a_token_in_progress_in_another_environment_does_not_matter(desk: Desk) -> None:
+    earlier(desk.database, desk.keyring)
+
+    assert desk.load([token(0)], into=environment("second", "tenant-2")).total == 1
+
+
+@pytest.mark.parametrize("apart", [1, CHUNK])
+@pytest.mark.parametrize("other", [{"device_id": str(uuid.UUID(int=99))}, {"serial": "OTHER1"}])
+def test_a_token_or_device_on_two_rows_is_loaded_once(desk: Desk, other: Token, apart: int) -> None:
+    """Within a chunk, and across two."""
+    between = [token(number) for number in range(1, apart)]
+
+    loaded = desk.load([token(0), *between, token(0, **other)])
+
+    what = "device" if "serial" in other else "serial number"
+    (error,) = desk.refused
+    assert (loaded.total, loaded.rows_refused) == (apart, 1)
+    assert error.row_number == apart + 2
+    assert error.reason.startswith(f"the {what} stands on row 2 of this file already")
+
+
+def test_a_refused_row_does_not_stand_in_the_way_of_a_good_one(desk: Desk) -> None:
+    assert desk.load([token(0, otp1="12"), token(0)]).total == 1
+
+
+def test_a_token_that_is_active_on_this_device_is_refused(desk: Desk) -> None:
+    earlier(desk.database, desk.keyring, status=Status.ACTIVE)
+
+    loaded = desk.load([token(0, otp1="111111", otp2="222222"), token(1)])
+
+    assert loaded.total == 1
+    assert "active on this device since batch 'earlier'" in desk.refused[0].reason
+
+
+def test_a_token_that_was_active_on_another_device_may_be_paired_anew(desk: Desk) -> None:
+    earlier(desk.database, desk.keyring, status=Status.ACTIVE)
+
+    assert desk.load([token(0, device_id=str(uuid.UUID(int=99)))]).total == 1
+
+
+ANSWERED = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
+SENT_BOTH = ANSWERED | {"otp2_state": OtpState.ANSWERED, "otp2_posts": 1}
+
+
+@pytest.mark.parametrize(
+    ("past", "row"),
+    [
+        (ANSWERED, {}),
+        (ANSWERED, {"otp2": "000000", "otp1": "777777"}),
+        (SENT_BOTH, {"otp1": "500000", "otp2": "777777"}),
+        ({"otp1_state": OtpState.SENT, "otp1_posts": 1}, {}),
+        # It went out, no answer came, and a read found the device waiting: half of what one OTP may be sent.
+        ({"otp1_state": OtpState.UNSENT, "otp1_posts": 1}, {}),
+    ],
+)
+@pytest.mark.parametrize("status", [Status.DEAD_LETTER, Status.CANCELLED])
+def test_an_otp_that_was_sent_before_is_refused(
+    desk: Desk, past: dict[str, Any], row: Token, status: Status
+) -> None:
+    earlier(desk.database, desk.keyring, status=status, reason=Reason.REJECTED, **past)
+
+    loaded = desk.load([token(0, **row), token(1)])
+
+    assert loaded.total == 1
+    assert "was sent already, in batch 'earlier' (row 2)" in desk.refused[0].reason
+    assert "000000" not in desk.refused[0].reason
+
+
+def test_fresh_otps_begin_again(desk: Desk) -> None:
+    earlier(desk.database, desk.keyring, status=Status.DEAD_LETTER, reason=Reason.INVALID_OTP, **SENT_BOTH)
+
+    loaded = desk.load([token(0, otp1="111111", otp2="222222")])
+
+    (record,) = desk.records(loaded)
+    assert (record.otp1_state, record.otp1_posts, record.attempts) == (OtpState.UNSENT, 0, 0)
+
+
+def test_otps_that_were_never_sent_may_come_again(desk: Desk) -> None:
+    earlier(desk.database, desk.keyring, status=Status.CANCELLED)
+
+    assert desk.load([token(0)]).total == 1
+
+
+def test_a_past_whose_key_is_gone_does_not_stop_a_load(desk: Desk) -> None:
+    earlier(desk.database, Keyring([generate_key()]), status=Status.DEAD_LETTER, **SENT_BOTH)
+
+    assert desk.load([token(0)]).total == 1
+
+
+# All or nothing.
+
+
+def test_a_shipment_without_a_good_row_leaves_nothing(desk: Desk) -> None:
+    earlier(desk.database, desk.keyring)
+    before = desk.found()
+
+    with pytest.raises(UnusableFile, match="not one of its 2 rows"):
+        desk.load([token(0), token(1, otp1="12")])
+
+    assert desk.found() == before
+    assert [error.row_number for error in desk.refused] == [2, 3]
+
+
+def test_a_file_that_changes_under_the_load_leaves_nothing(desk: Desk) -> None:
+    path = desk.write([token(number) for number in range(CHUNK + 5)])
+    shipment = open_shipment(path)
+    path.write_text(path.read_text() + "MADE999999,123456,,,\n")
+
+    with pytest.raises(UnusableFile, match="changed while it was read"):
+        Loader(desk.database, desk.keyring, environment()).load(shipment, "shipment")
+
+    assert desk.found() == (0, 0, 0)
+
+
+def test_a_load_that_breaks_in_the_middle_leaves_nothing(desk: Desk) -> None:
+    """The first chunk is written already when the second one's row is refused."""
+    tokens = [token(number) for number in range(CHUNK)] + [token(CHUNK, otp1="12")]
+    written: list[int] = []
+
+    def interrupt(error: RowError) -> None:
+        written.append(error.row_number)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        desk.load(tokens, refused=interrupt)
+
+    assert written == [CHUNK + 2]
+    assert desk.found() == (0, 0, 0)
+
+
+def test_a_load_after_one_that_broke_finds_nothing_in_its_way(desk: Desk) -> None:
+    def interrupt(error: RowError) -> None:
+        raise KeyboardInterrupt
+
+    tokens = [token(0), token(1, otp1="12")]
+    with pytest.raises(KeyboardInterrupt):
+        desk.load(tokens, refused=interrupt)
+
+    assert desk.load(tokens).is_new
+
+
+def test_a_record_is_seen_only_when_its_whole_batch_is(desk: Desk) -> None:
+    """A dispatcher that ticks in the middle of a load finds nothing of it."""
+    seen: list[tuple[int, int, int]] = []
+    tokens = [token(number) for number in range(CHUNK)] + [token(CHUNK, otp1="12")]
+
+    loaded = desk.load(tokens, refused=lambda error: seen.append(desk.found()))
+
+    assert seen == [(0, 0, 0)]
+    assert set(statuses(desk.database, Made(loaded.batch_id, loaded.name, []))) == {Status.PENDING}

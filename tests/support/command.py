@@ -1,0 +1,177 @@
+"""oathbulk from outside: its commands as processes, in a folder, with a home and settings of their own.
+
+Who runs in a home is looked up in Linux' /proc.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sysconfig
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from support.processes import is_running, wait_until
+
+OATHBULK = (str(Path(sysconfig.get_path("scripts")) / "oathbulk"),)
+
+# Delays that a test can wait for. One thread more than a test holds calls back would go on.
+QUICK = {
+    "OATHBULK_CONCURRENCY": "4",
+    "OATHBULK_READ_DELAY": "0.3",
+    "OATHBULK_NOT_FOUND_DELAY": "0.2",
+    "OATHBULK_TICK": "0.2",
+    "PINGONE_RATE": "400",
+}
+# Seconds; a command's work takes a few, and a machine at its limits several times as long.
+TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed on stdout, as a whole."""
+        return json.loads(self.stdout)
+
+
+class Running:
+    """A command that was started, as the leader of a process group, which is what a shell makes of it."""
+
+    def __init__(self, argv: Sequence[str], folder: Path, env: Mapping[str, str], output: Path) -> None:
+        self._stdout, self._stderr = output.with_suffix(".stdout"), output.with_suffix(".stderr")
+        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                argv,
+                cwd=folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def stderr(self) -> str:
+        """What it has printed there so far."""
+        return self._stderr.read_text()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def interrupt(self) -> None:
+        """What a terminal does at Ctrl-C: SIGINT to every process of the group."""
+        os.killpg(self.pid, signal.SIGINT)
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """kill -9 of this process alone."""
+        self._process.kill()
+        self._process.wait()
+
+    def wait(self, timeout: float = TIMEOUT) -> Result:
+        """Its end. Raises TimeoutError, after killing it, when it does not come."""
+        try:
+            code = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise TimeoutError(f"{self._process.args} did not end: {self.stderr[-2000:]}") from None
+        return Result(code, self._stdout.read_text(), self.stderr)
+
+
+class Desk:
+    """A folder in which commands are typed. Leaving it leaves no process behind."""
+
+    def __init__(self, folder: Path, *settings: Mapping[str, str], command: Sequence[str] = OATHBULK) -> None:
+        self.folder = folder
+        self.home = folder / ".oathbulk"
+        self.settings = {**QUICK, "OATHBULK_HOME": str(self.home)}
+        for more in settings:
+            self.settings |= more
+        self._command = command
+        self._output = folder.parent / f"{folder.name}-output"
+        self._count = 0
+        self.folder.mkdir(exist_ok=True)
+        self._output.mkdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Whoever dies last may have started another meanwhile.
+        wait_until(lambda: self.kill(*self.processes()) or not self.processes(), 10, "no process is left")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of this machine only what a program needs to run: no settings, and no proxies."""
+        machine = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+        return machine | self.settings
+
+    def start(self, *arguments: str | Path, **settings: str) -> Running:
+        return self.start_program(*self._command, *arguments, **settings)
+
+    def start_program(self, *argv: str | Path, **settings: str) -> Running:
+        """Another program, as if typed here."""
+        self._count += 1
+        output = self._output / f"{self._count:02}"
+        return Running([str(argument) for argument in argv], self.folder, self.environment | settings, output)
+
+    def oathbulk(self, *arguments: str | Path, **settings: str) -> Result:
+        return self.start(*arguments, **settings).wait()
+
+    def status(self, batch: str = "shipment") -> dict[str, Any]:
+        result = self.oathbulk("status", batch, "--json")
+        assert result.code == 0, result.stderr
+        found = result.json
+        assert isinstance(found, dict)
+        return found
+
+    def kill(self, *pids: int) -> None:
+        """kill -9 of processes that run here."""
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def processes(self, *names: str) -> list[int]:
+        """Who runs with this home, or in it; only those whose command line has one of the names, if any are given."""
+        return [pid for pid in _pids() if self._is_ours(pid) and (not names or _is_named(pid, names))]
+
+    def _is_ours(self, pid: int) -> bool:
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            works_in = os.readlink(f"/proc/{pid}/cwd")
+        except OSError:
+            return False
+        home = str(self.home)
+        is_ours = f"OATHBULK_HOME={home}".encode() in variables or works_in.startswith((home, str(self.folder)))
+        return is_ours and is_running(pid)
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and int(entry.name) != os.getpid()]
+
+
+def _is_named(pid: int, names: Sequence[str]) -> bool:
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return False
+    return any(name in line.split("\0") or any(part.endswith(name) for part in line.split("\0")) for name in names)

@@ -1,0 +1,193 @@
+"""A whole installation of oathbulk: database, queue, a simulated PingOne, and the programs that work, as processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import select
+
+from models.encrypted import generate_key
+from models.record import FINAL, Record
+from support.books import find_unwritten, judge_books
+from support.judge import judge_moves, seen_moves, watch_moves
+from support.processes import wait_until
+from support.program import Program
+from support.promises import Case, judge_calls, make_cases
+from support.simulator import Simulator
+from worker.batches import Batches
+from worker.config import load_environment, load_settings
+from worker.database import Database
+from worker.embedded.key import home_key
+from worker.intake import open_shipment
+from worker.keyring import load_keyring
+from worker.loading import Loader
+from worker.reports.status import BatchStatus, read_statuses
+from worker.simulator.shipment import MadeShipment
+
+BATCH = "shipment"
+TIMEOUT = 90.0
+
+# Seconds: all that takes a minute in production takes a few of them here.
+QUICK = {
+    "OATHBULK_CALL_DEADLINE": "2",
+    "OATHBULK_LEASE_LEFT_FOR_POST": "3",
+    "OATHBULK_LEASE": "6",
+    "OATHBULK_QUEUE_LEASE": "5",
+    "OATHBULK_READ_DELAY": "1",
+    "OATHBULK_NOT_FOUND_DELAY": "1",
+    "OATHBULK_OUTAGE_HOLD": "1",
+    "OATHBULK_TICK": "0.3",
+    "OATHBULK_WINDOW": "128",
+    "OATHBULK_CONCURRENCY": "8",
+    "PINGONE_RATE": "200",
+}
+
+
+class Fleet:
+    """The shipment is loaded; work begins with the first worker and beat; `judge` ends it and gives the verdict.
+
+    `database_url` None is the single-machine installation: SQLite file and encryption key lie in the home. `settings`
+    are oathbulk's variables, `simulated` the simulator's settings."""
+
+    def __init__(
+        self,
+        directory: Path,
+        home: Path,
+        database_url: str | None,
+        redis_url: str,
+        shipment: MadeShipment,
+        *,
+        settings: Mapping[str, str] | None = None,
+        **simulated: Any,
+    ) -> None:
+        self._directory = directory
+        self._stack = ExitStack()
+        self.shipment = shipment
+        self.simulator = self._stack.enter_context(Simulator(directory, shipment, plain_env(), **simulated))
+        self.variables = QUICK | {"OATHBULK_HOME": str(home), "OATHBULK_REDIS_URL": redis_url} | (settings or {})
+        self.variables |= _pingone_variables(self.simulator)
+        if database_url is None:
+            self.encryption_key = home_key(home)
+        else:
+            self.encryption_key = generate_key()
+            self.variables |= {"OATHBULK_DATABASE_URL": database_url, "OATHBULK_ENCRYPTION_KEYS": self.encryption_key}
+        self.settings = load_settings(self.variables)
+        self.database = Database(self.settings.database)
+        self._stack.callback(self.database.close)
+        self.batches = Batches(self.database)
+        self.programs: list[Program] = []
+        watch_moves(self.database)
+        self._load()
+
+    def worker(self, name: str, *arguments: str, level: str = "INFO") -> Program:
+        """`celery -A worker worker`; it is not ready yet when this comes back."""
+        return self.celery(name, "worker", "-n", f"{name}@%h", "-l", level, *arguments)
+
+    def beat(self, name: str = "beat", *arguments: str, level: str = "INFO") -> Program:
+        """`celery -A worker beat`, each with a file of its own, as on machines of their own."""
+        return self.celery(name, "beat", "-l", level, "-s", str(self._directory / f"{name}-schedule"), *arguments)
+
+    def celery(self, name: str, *arguments: str) -> Program:
+        program = Program(name, "celery", ["-A", "worker", *arguments], plain_env() | self.variables, self._directory)
+        self.programs.append(self._stack.enter_context(program))
+        return program
+
+    def status(self) -> BatchStatus:
+        (status,) = read_statuses(self.database, BATCH)
+        return status
+
+    def wait_until(self, condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
+        """Raises TimeoutError, with what the programs say."""
+        try:
+            wait_until(condition, timeout, what)
+        except TimeoutError as error:
+            error.add_note(self._testimony())
+            raise
+
+    def wait_until_posted(self, posts: int) -> None:
+        self.wait_until(lambda: self.simulator.posts() >= posts, f"{posts} OTPs arrived")
+
+    def wait_until_finished(self) -> BatchStatus:
+        """Raises AssertionError if it paused by itself, TimeoutError if it never ends."""
+        self.wait_until(self._is_finished, "the batch is finished")
+        return self.status()
+
+    def wrong_endings(self, excused: Collection[str] = ()) -> dict[str, Any]:
+        """Records that did not end as they were made to, by serial number; dead letters of some reasons are excused."""
+        with self.database.reading() as connection:
+            rows = connection.execute(select(Record.serial_number, Record.status, Record.reason)).all()
+        expected = self.shipment.expected
+        return {
+            row.serial_number: (row.status, row.reason)
+            for row in rows
+            if (row.status, row.reason) != (expected[row.serial_number].status, expected[row.serial_number].reason)
+            and row.reason not in excused
+        }
+
+    def judge(self, *, was_replayed: bool = False) -> None:
+        """End everything; fails if a promise was broken."""
+        for program in self.programs:
+            program.kill()
+        active = self.simulator.active()
+        self.simulator.stop()
+        calls, pairs = self.simulator.calls(), self.simulator.pairs
+        unwritten, budget = find_unwritten(self.database), self.settings.otp_post_budget
+        cases = make_cases(calls, pairs, unwritten, budget)
+        charges = judge_calls(calls, pairs, unwritten=unwritten, budget=budget)
+        charges += judge_books(self.database, cases, active)
+        assert not charges, "\n".join(["the judge convicts:", *charges[:20], *_evidence(charges[:5], cases)])
+        judge_moves(self.database)
+        reopened = {move for move in seen_moves(self.database) if move[0] in FINAL}
+        assert was_replayed or not reopened, f"final records went on: {reopened}"
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _load(self) -> None:
+        file = self._directory / f"{BATCH}.csv"
+        self.shipment.write_pairs(file)
+        environment = load_environment(self.settings, variables=self.variables)
+        loaded = Loader(self.database, load_keyring(self.settings), environment).load(open_shipment(file), BATCH)
+        assert (loaded.total, loaded.rows_refused) == (len(self.shipment.rows), 0)
+
+    def _is_finished(self) -> bool:
+        status = self.status()
+        assert status.state != "paused", f"it paused by itself: {status.reason}\n{self._testimony()}"
+        return not status.left
+
+    def _testimony(self) -> str:
+        """How the batch stands, if the database can tell, and the last that each program said."""
+        said = [f"--- {program.name}, running: {program.is_running}\n{program.read_log()[-3000:]}" for program in self.programs]
+        return "\n".join([*said, f"--- PingOne\n{self.simulator.counts()}"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def plain_env() -> dict[str, str]:
+    """The variables of this process, without any that is a setting of oathbulk."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("OATHBULK_", "PINGONE_"))}
+
+
+def _pingone_variables(simulator: Simulator) -> dict[str, str]:
+    world = simulator.shipment.world
+    return {
+        "PINGONE_ENVIRONMENT_ID": world.environment_id,
+        "PINGONE_CLIENT_ID": world.client_id,
+        "PINGONE_CLIENT_SECRET": world.client_secret,
+        "PINGONE_API_URL": f"{simulator.url}/v1",
+        "PINGONE_TOKEN_URL": f"{simulator.url}/{{env}}/as/token",
+    }
+
+
+def _evidence(charges: Sequence[str], cases: Mapping[str, Case]) -> list[str]:
+    """The calls of those devices that the charges begin with."""
+    devices = [charge.split(":")[0].split(" ")[0] for charge in charges]
+    return [f"{call}" for device_id in dict.fromkeys(devices) if device_id in cases for call in cases[device_id].calls]

@@ -1,0 +1,79 @@
+"""A Python module run as a process that tests stop, kill and freeze; it ends with them, kill -9 included."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+STOP_TIMEOUT = 30.0
+# Seconds to end in good order once the tests are gone.
+ORPHAN_GRACE = 1.0
+
+
+class Program:
+    """One process. Everything that it prints goes into `log`."""
+
+    def __init__(self, name: str, module: str, arguments: Sequence[str], env: Mapping[str, str], directory: Path):
+        self.name = name
+        self.log = directory / f"{name}.log"
+        reader, self._lifeline = os.pipe()
+        launcher = [sys.executable, "-m", "worker.embedded.child", str(reader), str(ORPHAN_GRACE)]
+        try:
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [*launcher, module, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=env,
+                    cwd=directory,
+                    pass_fds=(reader,),
+                    start_new_session=True,
+                )
+        finally:
+            os.close(reader)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def freeze(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """As kill -9 does it, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait(STOP_TIMEOUT)
+
+    def stop(self) -> int:
+        """Ask it to end in good order, and wait for that: its exit code."""
+        self._process.terminate()
+        return self._process.wait(STOP_TIMEOUT)
+
+    def close(self) -> None:
+        self.kill()
+        os.close(self._lifeline)
+
+    def read_log(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,150 @@
+"""A record: the arrows that its status may take, and the conditions that its partial indexes are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+from sqlalchemy import Connection, create_engine, select, text
+
+from models.reason import CURES, PAUSE_CURES, TRANSIENT, PauseReason, Reason
+from models.record import (
+    EXPIRING,
+    FINAL,
+    HALF_DONE,
+    IN_WINDOW,
+    LASTING,
+    NOT_FINAL,
+    TRANSITIONS,
+    UNSETTLED,
+    OtpState,
+    Record,
+    Status,
+    needs_read,
+)
+from worker.database import Database
+from worker.decisions import OtpProgress, Progress
+from worker.leases.moves import move
+
+# The design's table, an arrow a line.
+DESIGN = """
+pending    → queued        due
+queued     → activating    a worker claims it
+queued     → pending       slot too far, batch paused, publishing failed, or the message was lost
+activating → active        PingOne says ACTIVE
+activating → pending       not settled now, or handed back, or the lease ran out
+activating → dead_letter   refused for good, or a budget is spent
+pending    → cancelled     the batch was cancelled
+queued     → cancelled     the batch was cancelled
+activating → cancelled     the batch was cancelled
+dead_letter → pending      a person replays it
+cancelled  → pending       a person replays it
+"""
+ARROWS = {tuple(Status(word) for word in line.split()[0:3:2]) for line in DESIGN.strip().splitlines()}
+PAIRS = list(product(Status, Status))
+
+
+def test_the_table_of_transitions_is_the_design_s():
+    assert TRANSITIONS == ARROWS
+
+
+def test_what_is_final_leaves_only_by_a_replay():
+    assert {Status.ACTIVE, Status.DEAD_LETTER, Status.CANCELLED} == FINAL
+    assert {target for source, target in TRANSITIONS if source in FINAL} == {Status.PENDING}
+    assert not [target for source, target in TRANSITIONS if source == Status.ACTIVE]
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_no_statement_moves_a_record_along_an_arrow_that_is_not_in_the_table(source, target):
+    database = Database("sqlite://")
+    try:
+        if (source, target) in TRANSITIONS:
+            assert "SET status" in str(move(database, source, target))
+        else:
+            with pytest.raises(ValueError, match=f"no arrow leads from {source} to {target}"):
+                move(database, source, target)
+    finally:
+        database.close()
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[Connection]:
+    engine = create_engine("sqlite://")
+    with engine.connect() as opened:
+        yield opened
+    engine.dispose()
+
+
+STATES = [
+    {"status": status, "otp1_state": first, "otp2_state": second, "verdict": verdict, "otp_expires_at": expires_at}
+    for status, first, second, verdict, expires_at in product(
+        Status, OtpState, OtpState, (None, "invalid_otp"), (None, "2026-11-24 12:00:00")
+    )
+]
+PENDING = [state for state in STATES if state["status"] == Status.PENDING]
+COLUMNS = ", ".join(f":{name} AS {name}" for name in STATES[0])
+
+
+def holds(connection: Connection, condition: str, state: dict[str, str | None]) -> bool:
+    """What the database makes of a partial index's condition."""
+    return bool(connection.scalar(text(f"SELECT {condition} FROM (SELECT {COLUMNS})"), state))
+
+
+def test_the_indexes_of_unfinished_records_know_the_statuses(connection):
+    for state in STATES:
+        assert holds(connection, NOT_FINAL, state) == (state["status"] not in FINAL)
+        assert holds(connection, IN_WINDOW, state) == (state["status"] in (Status.QUEUED, Status.ACTIVATING))
+
+
+def test_every_pending_record_stands_in_exactly_one_of_the_indexes_of_what_is_due(connection):
+    for state in STATES:
+        found = [condition for condition in (HALF_DONE, EXPIRING, LASTING) if holds(connection, condition, state)]
+        assert len(found) == (1 if state["status"] == Status.PENDING else 0)
+
+
+def test_a_record_between_its_otps_goes_first_and_one_that_expires_next(connection):
+    for state in PENDING:
+        is_half_done = state["otp1_state"] == OtpState.ANSWERED
+        assert holds(connection, HALF_DONE, state) == is_half_done
+        assert holds(connection, EXPIRING, state) == (not is_half_done and state["otp_expires_at"] is not None)
+
+
+def test_the_database_and_the_decisions_agree_on_which_record_needs_a_read(connection):
+    condition = str(select(needs_read()).compile(compile_kwargs={"literal_binds": True}))
+    condition = condition.removeprefix("SELECT ").split("\nFROM")[0].split(" AS ")[0].replace("record.", "")
+    for state in PENDING:
+        progress = Progress(
+            first=OtpProgress(OtpState(state["otp1_state"])),
+            second=OtpProgress(OtpState(state["otp2_state"])),
+            verdict=Reason(state["verdict"]) if state["verdict"] else None,
+        )
+        assert holds(connection, condition, state) == progress.needs_read
+        assert holds(connection, UNSETTLED, state) == progress.needs_read
+
+
+def test_a_token_and_a_device_are_worked_on_in_one_place_at_a_time():
+    unique = {index.name: index for index in Record.__table__.indexes if index.unique}
+    for name, column in (("uq_record_serial_number", "serial_number"), ("uq_record_device_id", "device_id")):
+        index = unique[name]
+        assert [each.name for each in index.columns] == ["environment_id", column]
+        for dialect in ("postgresql", "sqlite"):
+            assert str(index.dialect_options[dialect]["where"]) == NOT_FINAL
+
+
+def test_every_reason_has_its_cure():
+    assert set(CURES) == set(Reason)
+    assert set(PAUSE_CURES) == set(PauseReason)
+    assert all(len(cure) <= 1000 and cure.endswith((".", "?")) for cure in [*CURES.values(), *PAUSE_CURES.values()])
+
+
+def test_only_two_reasons_may_be_mended_by_time_alone():
+    assert {Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND} == TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("words", "column"),
+    [(Status, "status"), (OtpState, "otp1_state"), (OtpState, "otp2_state"), (Reason, "reason"), (Reason, "verdict")],
+)
+def test_every_word_fits_into_its_column(words, column):
+    assert max(map(len, words)) <= Record.__table__.columns[column].type.length
