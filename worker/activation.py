@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from sqlalchemy.exc import OperationalError
+
 from models.encrypted import Keyring, bound_to
 from models.reason import PauseReason
 from worker import decisions
@@ -81,6 +83,7 @@ class _Attempt:
         self.claim = claim
         self.progress: Progress = claim.progress
         self.answer: Answer | None = None
+        self.is_posting = False
         self.call = Call(
             session_id=f"oathbulk-batch-{claim.batch_id}",
             transaction_id=f"oathbulk-record-{claim.record_id}-{claim.lease_id[:8]}",
@@ -92,12 +95,20 @@ class _Attempt:
     def run(self) -> None:
         try:
             decision = self._tell()
-        except Exception:
+        except Exception as failure:
             if self.claim.is_sending and self.call.requests == 0:
                 self.progress = self.progress.taken_back(1)
-            self._settle(decisions.Pause(PauseReason.INTERNAL, delay=self.parts.limits.read_delay))
+            self._settle(self._after(failure))
             raise
         self._settle(decision)
+
+    def _after(self, failure: Exception) -> Decision:
+        """A failure of our own pauses the batch. A database that was restarted mends itself, so the record just goes
+        back; where it is still away, this cannot be written either, and the lease runs out."""
+        delay = self.parts.limits.read_delay
+        if isinstance(failure, OperationalError):
+            return decisions.Retry(delay, is_counted=False, why="database")
+        return decisions.Pause(PauseReason.INTERNAL, delay=delay)
 
     def _tell(self) -> Decision:
         otps = OtpPair.from_plaintext(
@@ -112,6 +123,7 @@ class _Attempt:
         return step
 
     def _read(self) -> Next:
+        self.is_posting = False
         try:
             answer = self._ask(
                 lambda: self.parts.client.read_device(self.claim.user_id, self.claim.device_id, call=self.call)
@@ -124,6 +136,7 @@ class _Attempt:
         is_marked = self.claim.is_sending and ordinal == 1
         if not is_marked and (refusal := self._mark(ordinal)):
             return refusal
+        self.is_posting = True
         try:
             answer = self._ask(lambda: self._post(ordinal, otps))
         except NotPermitted:
@@ -165,7 +178,7 @@ class _Attempt:
         return answer
 
     def _permit(self) -> None:
-        if self.parts.is_stopping() or not self.parts.leases.may_call(self.claim):
+        if self.parts.is_stopping() or not self.parts.leases.may_call(self.claim, is_post=self.is_posting):
             raise NotPermitted
 
     def _settle(self, decision: Decision) -> None:

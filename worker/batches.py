@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, and_, func, select, update
 from sqlalchemy.engine import CursorResult
+from sqlalchemy.orm import aliased
 
 from models.batch import Batch, BatchState
 from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
@@ -26,7 +27,8 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """How many records are pending again, and how many dead letters stay because their OTPs are used."""
+    """How many records are pending again, and how many dead letters stay because their OTPs are used, or because
+    their token was loaded again since."""
 
     records: int
     need_fresh_otps: int
@@ -75,9 +77,12 @@ class Batches:
             return commands.cancel(self._database, connection, batch.id)
 
     def replay(self, name: str, reasons: Collection[Reason] | None = None) -> Replayed:
-        """Dead letters of these reasons, or all of them and what was cancelled, go again. Raises UnknownBatch."""
+        """Dead letters of these reasons, or all of them and what was cancelled, go again. Raises UnknownBatch,
+        NotPossible."""
         with self._database.writing() as connection:
             batch = self._find(connection, name)
+            if batch.state == BatchState.CANCELLED and (successor := self._successor(connection, batch.id)):
+                raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {successor}`")
             count = commands.replay(self._database, connection, batch.id, reasons)
             left = select(func.count()).where(Record.batch_id == batch.id, Record.status == Status.DEAD_LETTER)
             if reasons is not None:
@@ -116,6 +121,13 @@ class Batches:
             known = f"the latest are {', '.join(names)}" if names else "nothing was loaded yet"
             raise UnknownBatch(f"no batch is named {name!r}: {known}")
         return found
+
+    def _successor(self, connection: Connection, batch_id: int) -> str | None:
+        """The batch that a cancelled one's file became when it was loaded again."""
+        this = aliased(Batch)
+        is_same_file = and_(this.environment_id == Batch.environment_id, this.file_sha256 == Batch.file_sha256)
+        again = select(Batch.name).join(this, is_same_file).where(this.id == batch_id)
+        return connection.scalar(again.where(Batch.state != BatchState.CANCELLED))
 
     def _set_paused(self, connection: Connection, batch_id: int, reason: PauseReason, detail: str) -> bool:
         paused = update(Batch).where(Batch.id == batch_id, Batch.state == BatchState.RUNNING)

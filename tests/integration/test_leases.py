@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
+from support.batches import ENVIRONMENT_ID, Made, attempts, enqueue, look, make_batch, rescue
+from support.moving_clock import MovingDatabase
 
 from models.attempt import Outcome
 from models.batch import BatchState
 from models.reason import CURES, PauseReason, Reason
 from models.record import FINAL, OtpState, Status
-from support.batches import ENVIRONMENT_ID, Made, attempts, enqueue, look, make_batch, rescue
-from support.moving_clock import MovingDatabase
 from worker.batches import Batches
 from worker.decisions import Active, DeadLetter, Decision, OtpProgress, Pause, Retry
 from worker.leases.claim import Claim
@@ -423,9 +423,7 @@ def test_attempts_are_numbered_and_costs_add_up(database: MovingDatabase, leases
     assert (record.attempts, record.requests, record.rate_limited) == (2, 6, 3)
 
 
-def test_the_last_answer_of_pingone_is_kept_when_an_attempt_has_none(
-    database: MovingDatabase, leases: Leases
-) -> None:
+def test_the_last_answer_of_pingone_is_kept_when_an_attempt_has_none(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database)
     claimed = claim(database, leases, made)
     leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), Tally(1, 0, ANSWER))

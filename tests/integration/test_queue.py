@@ -6,11 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-
-from models.attempt import Outcome
-from models.batch import BatchState
-from models.reason import Reason
-from models.record import OtpState, Status
 from support.batches import (
     ENVIRONMENT_ID,
     attempts,
@@ -22,6 +17,11 @@ from support.batches import (
 )
 from support.judge import seen_moves
 from support.moving_clock import MovingDatabase
+
+from models.attempt import Outcome
+from models.batch import BatchState
+from models.reason import Reason
+from models.record import OtpState, Status
 from worker.decisions import Retry
 from worker.leases.queue import CHUNK, Queue
 from worker.leases.settlement import Tally

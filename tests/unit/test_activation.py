@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from models.encrypted import DecryptionError, Keyring, bound_to, generate_key
 from models.reason import PauseReason, Reason
@@ -73,6 +74,7 @@ class RecordInMemory:
     may_send: bool = True
     is_lease_lost: bool = False
     fails_at: str = ""
+    failure: Exception = field(default_factory=lambda: RuntimeError("a fault of our own"))
     settled: tuple[Progress, Decision, Tally] | None = None
 
     def claim(self, record_id: int, environment_id: str, jitter: float = 0.0) -> Claim | None:
@@ -101,7 +103,7 @@ class RecordInMemory:
         self.write("answered")
         return not self.is_lease_lost
 
-    def may_call(self, claim: Claim) -> bool:
+    def may_call(self, claim: Claim, *, is_post: bool = False) -> bool:
         self.write("may call?")
         return self.may_work and not self.is_lease_lost
 
@@ -121,7 +123,7 @@ class RecordInMemory:
     def write(self, event: str) -> None:
         self.journal.append(event)
         if event == self.fails_at:
-            raise ConnectionError("the database went away")
+            raise self.failure
 
 
 class ScriptedClient:
@@ -387,7 +389,7 @@ def test_our_own_failure_forgets_no_answer_that_may_be_written_down():
     # The commit may have gone through although its acknowledgement did not.
     world = World(RESYNC)
     world.record.fails_at = "answered"
-    with pytest.raises(ConnectionError):
+    with pytest.raises(RuntimeError, match="a fault of our own"):
         world.run()
     assert world.journal[-2:] == ["answered", "settle Pause"]
     assert world.record.progress.first.state == OtpState.ANSWERED
@@ -398,10 +400,20 @@ def test_our_own_failure_forgets_no_answer_that_may_be_written_down():
 def test_a_database_that_fails_before_a_call_lets_nothing_go_out(answer, event):
     world = World(answer)
     world.record.fails_at = event
-    with pytest.raises(ConnectionError):
+    with pytest.raises(RuntimeError, match="a fault of our own"):
         world.run()
     assert world.journal[-2] == event
     assert sum(post.startswith("post") for post in world.journal) == 1
+
+
+@pytest.mark.parametrize(("answer", "event"), [(RESYNC, "answered"), (RESYNC, "sending 2"), (retried(), "may call?")])
+def test_a_database_that_was_restarted_stops_no_batch(answer, event):
+    world = World(answer)
+    world.record.fails_at = event
+    world.record.failure = OperationalError("UPDATE record", {}, Exception("server closed the connection"))
+    with pytest.raises(OperationalError):
+        world.run()
+    assert world.decision == Retry(SETTINGS.read_delay, is_counted=False, why="database")
 
 
 @pytest.mark.parametrize("progress", [Progress(), Progress(attempts=3, not_found=1), UNKNOWN_FATE])

@@ -54,7 +54,8 @@ class Leases:
             otp2_state=bindparam("second_state"),
             otp2_posts=bindparam("second_posts"),
         )
-        self._may_call = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work())
+        stands = select(true()).where(_THIS_RECORD, _THIS_LEASE)
+        self._may_post, self._may_read = stands.where(batch_is(BatchState.RUNNING)), stands.where(may_work())
         back = move(database, Status.QUEUED, Status.PENDING).where(_THIS_RECORD)
         self._hand_back = back.values(scheduled_at=database.now(bindparam("delay", type_=Float())))
         self._hand_back_stopped = back.where(~batch_is(BatchState.RUNNING))
@@ -80,10 +81,11 @@ class Leases:
         """Write down what became of the OTPs in the middle of an attempt. False: the lease was lost."""
         return self._changes_one(self._answered, _names(claim) | otp_parameters(progress))
 
-    def may_call(self, claim: Claim) -> bool:
-        """Whether another call may start: the lease stands, and the batch was not paused."""
+    def may_call(self, claim: Claim, *, is_post: bool = False) -> bool:
+        """Whether another call may start: the lease stands, and the batch was not stopped. One that was cancelled
+        still reads what it owes, and posts nothing."""
         with self._database.reading() as connection:
-            return connection.scalar(self._may_call, _names(claim)) is not None
+            return connection.scalar(self._may_post if is_post else self._may_read, _names(claim)) is not None
 
     def hand_back(self, record_id: int, delay: float) -> bool:
         """A queued record that was not claimed: pending again, due after `delay` seconds."""

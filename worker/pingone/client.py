@@ -30,7 +30,7 @@ class Call:
     `session_id` and `transaction_id` (the batch and the record) come back in PingOne's audit records.
     `slot_in_hand`: the caller has waited for a slot already; the first try takes it. `send_before`, in
     `time.monotonic` seconds: no first byte goes out later. `permit` is asked before every try of a call but
-    its first, and raises what it likes to stop. `requests` counts those whose first byte went out,
+    its first, and whenever a try has waited for its slot; it raises what it likes to stop. `requests` counts those whose first byte went out,
     `rate_limited` the 429s among them."""
 
     session_id: str
@@ -124,3 +124,5 @@ class Client:
             call.slot_in_hand = False
         else:
             self._pace.wait()
+            # The wait may last seconds, and the batch be paused meanwhile.
+            call.permit()
