@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from time import monotonic
 
 from sqlalchemy.exc import OperationalError
 
@@ -41,6 +42,7 @@ class Activation:
         keyring: Keyring,
         settled: Settled,
         is_stopping: Callable[[], bool] = lambda: False,
+        misconfigured: Callable[[int], object] = lambda _: None,
     ) -> None:
         self.environment = environment
         self.leases = leases
@@ -49,13 +51,17 @@ class Activation:
         self.keyring = keyring
         self.settled = settled
         self.is_stopping = is_stopping
+        # Told the batch whose environment's id is not that of this worker's configuration.
+        self.misconfigured = misconfigured
         self.limits = decisions.Limits(
             posts=settings.otp_post_budget,
             attempts=settings.max_attempts,
             read_delay=settings.read_delay,
             not_found_delay=settings.not_found_delay,
         )
-        # A post begins only while so much of the lease has passed, counted from before the claim.
+        # An OTP goes out soon after it was written down as sent, or not at all; and while enough of the lease is left,
+        # counted from before the claim.
+        self.send_within = settings.send_within
         self.last_send = settings.lease - settings.lease_left_for_post
 
     def run(self, record_id: int) -> None:
@@ -70,9 +76,16 @@ class Activation:
             return
         claim = self.leases.claim(record_id, self.environment.environment_id, random.random())  # noqa: S311
         if claim is None:
-            self.leases.hand_back_stopped(record_id)
+            self._not_claimed(record_id)
             return
         _Attempt(self, claim).run()
+
+    def _not_claimed(self, record_id: int) -> None:
+        """A duplicate; or the batch was stopped; or this worker is configured for another tenant than the batch."""
+        self.leases.hand_back_stopped(record_id)
+        stranger = self.leases.find_stranger(record_id, self.environment.environment_id)
+        if stranger is not None:
+            self.misconfigured(stranger)
 
 
 class _Attempt:
@@ -83,12 +96,14 @@ class _Attempt:
         self.claim = claim
         self.progress: Progress = claim.progress
         self.answer: Answer | None = None
-        self.is_posting = False
+        # The OTP that is written down as sent, and the requests that had gone out before it was.
+        self.marked: int | None = 1 if claim.is_sending else None
+        self.requests_before = 0
         self.call = Call(
             session_id=f"oathbulk-batch-{claim.batch_id}",
             transaction_id=f"oathbulk-record-{claim.record_id}-{claim.lease_id[:8]}",
             slot_in_hand=True,
-            send_before=claim.started + activation.last_send,
+            send_before=claim.started + min(activation.send_within, activation.last_send),
             permit=self._permit,
         )
 
@@ -96,8 +111,8 @@ class _Attempt:
         try:
             decision = self._tell()
         except Exception as failure:
-            if self.claim.is_sending and self.call.requests == 0:
-                self.progress = self.progress.taken_back(1)
+            if self.marked is not None and self.call.requests == self.requests_before:
+                self.progress = self.progress.taken_back(self.marked)
             self._settle(self._after(failure))
             raise
         self._settle(decision)
@@ -123,7 +138,8 @@ class _Attempt:
         return step
 
     def _read(self) -> Next:
-        self.is_posting = False
+        self.marked = None
+        self.call.send_before = self.claim.started + self.parts.last_send
         try:
             answer = self._ask(
                 lambda: self.parts.client.read_device(self.claim.user_id, self.claim.device_id, call=self.call)
@@ -133,10 +149,8 @@ class _Attempt:
         return decisions.after_read(self.progress, answer, self.parts.limits)
 
     def _send(self, ordinal: int, otps: OtpPair) -> Next:
-        is_marked = self.claim.is_sending and ordinal == 1
-        if not is_marked and (refusal := self._mark(ordinal)):
+        if self.marked != ordinal and (refusal := self._mark(ordinal)):
             return refusal
-        self.is_posting = True
         try:
             answer = self._ask(lambda: self._post(ordinal, otps))
         except NotPermitted:
@@ -144,7 +158,9 @@ class _Attempt:
             return decisions.not_permitted(self.progress.taken_back(ordinal))
         # Known from here on, even if writing it down fails: the commit may have gone through all the same.
         self.progress, step = decisions.after_post(self.progress, ordinal, answer, self.parts.limits)
-        if isinstance(step, SendOtp) and not self.parts.leases.answered(self.claim, self.progress):
+        self.marked = None
+        # Before anything else is asked: a worker that dies in the next call must not leave an answered OTP open.
+        if isinstance(step, SendOtp | ReadDevice) and not self.parts.leases.answered(self.claim, self.progress):
             return decisions.not_permitted(self.progress)
         return self.progress, step
 
@@ -159,7 +175,13 @@ class _Attempt:
         if not self.parts.leases.sending(self.claim, ordinal):
             return decisions.not_permitted(self.progress)
         self.progress = self.progress.sent(ordinal)
+        self.marked, self.requests_before = ordinal, self.call.requests
+        self._send_soon()
         return None
+
+    def _send_soon(self) -> None:
+        latest = self.claim.started + self.parts.last_send
+        self.call.send_before = min(latest, monotonic() + self.parts.send_within)
 
     def _post(self, ordinal: int, otps: OtpPair) -> Device:
         otp = otps.first if ordinal == 1 else otps.second
@@ -178,8 +200,12 @@ class _Attempt:
         return answer
 
     def _permit(self) -> None:
-        if self.parts.is_stopping() or not self.parts.leases.may_call(self.claim, is_post=self.is_posting):
+        """Asked between the tries of a call. For a post the mark is renewed, since the rescue counts from it."""
+        is_allowed = self.parts.leases.may_read if self.marked is None else self.parts.leases.still_sending
+        if self.parts.is_stopping() or not is_allowed(self.claim):
             raise NotPermitted
+        if self.marked is not None:
+            self._send_soon()
 
     def _settle(self, decision: Decision) -> None:
         tally = Tally(self.call.requests, self.call.rate_limited, self.answer)

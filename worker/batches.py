@@ -42,7 +42,7 @@ class Batches:
 
     def pause(self, name: str, detail: str | None = None) -> int:
         """No new call starts. How many records went back from the queue. Raises UnknownBatch, NotPossible."""
-        with self._database.writing() as connection:
+        with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
                 raise NotPossible(f"batch {name!r} is cancelled: nothing of it runs")
@@ -56,7 +56,7 @@ class Batches:
 
     def hand_back(self, name: str) -> int:
         """What waits in the queue waits in the database again: no worker will take it. Raises UnknownBatch."""
-        with self._database.writing() as connection:
+        with self._database.changing_many() as connection:
             return commands.hand_back_queued(self._database, connection, self._find(connection, name).id)
 
     def resume(self, name: str) -> None:
@@ -70,7 +70,7 @@ class Batches:
 
     def cancel(self, name: str) -> int:
         """How many records were cancelled at once; those in work follow when their call ends. Raises UnknownBatch."""
-        with self._database.writing() as connection:
+        with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             cancelled = {"state": BatchState.CANCELLED, "reason": None, "detail": None}
             connection.execute(update(Batch).where(Batch.id == batch.id).values(cancelled))
@@ -79,7 +79,7 @@ class Batches:
     def replay(self, name: str, reasons: Collection[Reason] | None = None) -> Replayed:
         """Dead letters of these reasons, or all of them and what was cancelled, go again. Raises UnknownBatch,
         NotPossible."""
-        with self._database.writing() as connection:
+        with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED and (successor := self._successor(connection, batch.id)):
                 raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {successor}`")
@@ -93,7 +93,7 @@ class Batches:
 
     def replay_transient(self) -> int:
         """What the replay schedule does: dead letters that time alone may mend, of every batch that runs."""
-        with self._database.writing() as connection:
+        with self._database.changing_many() as connection:
             running = connection.scalars(select(Batch.id).where(Batch.state == BatchState.RUNNING)).all()
             return sum(commands.replay(self._database, connection, batch_id, TRANSIENT) for batch_id in running)
 

@@ -175,6 +175,6 @@ class Dispatcher:
                     self._broker.publish(ids, environment)
                 del left[environment]
         except Exception:
-            with self._database.writing() as connection:
+            with self._database.changing_many() as connection:
                 self._queue.unqueue(connection, list(chain.from_iterable(left.values())))
             raise

@@ -8,6 +8,7 @@ from functools import cached_property
 import redis
 from celery import Celery, Task
 
+from models.reason import PauseReason
 from worker import breaker
 from worker.activation import Activation
 from worker.batches import Batches
@@ -56,7 +57,12 @@ class Parts:
     @cached_property
     def redis(self) -> redis.Redis:
         return redis.Redis.from_url(
-            self.settings.redis, socket_timeout=5, socket_connect_timeout=2, health_check_interval=25
+            self.settings.redis,
+            socket_timeout=5,
+            socket_connect_timeout=2,
+            health_check_interval=25,
+            # Out of reach counts as a far slot at once; the client's own tries would take seconds first.
+            retry=None,
         )
 
     def environment(self, name: str) -> Environment:
@@ -87,7 +93,12 @@ class Parts:
         settings = self.settings
         return Dispatcher(
             self.database,
-            Queue(self.database, call_deadline=settings.call_deadline, read_delay=settings.read_delay),
+            Queue(
+                self.database,
+                send_within=settings.send_within,
+                call_deadline=settings.call_deadline,
+                read_delay=settings.read_delay,
+            ),
             CeleryBroker(app, task, queue),
             settings,
             environment=self.environment,
@@ -111,8 +122,19 @@ class Parts:
         )
         keyring = load_keyring(settings)
         return Activation(
-            environment, settings, self.leases, client, pace, keyring, self._settled, self.stopping.is_set
+            environment,
+            settings,
+            self.leases,
+            client,
+            pace,
+            keyring,
+            self._settled,
+            self.stopping.is_set,
+            self._misconfigured,
         )
+
+    def _misconfigured(self, batch_id: int) -> None:
+        self.batches.pause_by_itself(batch_id, PauseReason.ENVIRONMENT)
 
     def _settled(self, claim: Claim, decision: Decision) -> None:
         """What a settled record may mean for its batch."""

@@ -1,4 +1,4 @@
-"""What is shipped: the wheel alone, in an environment of its own, in an empty folder."""
+"""What is shipped: the wheel alone, in an environment of its own, in a folder that holds no checkout."""
 
 from __future__ import annotations
 
@@ -40,16 +40,18 @@ def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
     command = [str(wheel_python.with_name("oathbulk"))]
     with StandIn(tokens) as pingone, Desk(tmp_path / "desk", command=command) as desk:
         write_shipment(desk.folder / "shipment.csv", tokens)
-        # As a person would have it: settings in .env, everything else by default.
+        # As a person would have it: what leads to PingOne is in .env, and the home is where it is by default.
         del desk.settings["OATHBULK_HOME"]
         settings = "".join(f"{name}='{value}'\n" for name, value in pingone.settings.items())
         (desk.folder / ".env").write_text(settings)
         where = desk.start_program(wheel_python, "-c", WHERE).wait()
         assert all(Path(file).is_relative_to(tmp_path / "venv") for file in json.loads(where.stdout)), where.stdout
+        python = desk.start_program(wheel_python, "-m", "worker", "status", "--json").wait()
+        assert python.json == {"batches": []}
+        # What lies in the folder of a person who also writes programs.
+        for name in ("models.py", "worker.py", "redis.py"):
+            (desk.folder / name).write_text("raise SystemExit('imported from the folder')\n")
         result = desk.oathbulk("run", "shipment.csv", "--json")
         assert result.code == 0, result.stderr
         assert (result.json["counts"]["active"], result.json["resynced"]) == (10, 2)
         assert len(pingone.active) == 10
-        assert sorted(path.name for path in desk.folder.iterdir()) == [".env", ".oathbulk", "shipment.csv"]
-        python = desk.start_program(wheel_python, "-m", "worker", "status", "--json").wait()
-        assert [batch["state"] for batch in python.json["batches"]] == ["finished"]

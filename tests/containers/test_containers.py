@@ -183,12 +183,15 @@ def test_no_containers_settings_show_a_secret(stack: Stack) -> None:
         assert not [secret for secret in secrets if secret in settings], container["Service"]
 
 
-def test_a_dump_can_be_restored(stack: Stack) -> None:
-    restore = (
-        "createdb -U oathbulk restored && pg_dump -U oathbulk -Fc oathbulk | pg_restore -U oathbulk -d restored"
-        " && psql -U oathbulk -d restored -tAc 'SELECT count(*) FROM batch'; dropdb -U oathbulk restored"
-    )
-    assert int(stack.compose("exec", "-T", "postgres", "sh", "-c", restore)) >= 0
+def test_a_dump_takes_the_place_of_what_is_there(stack: Stack) -> None:
+    stack.compose("stop", "worker", "beat")
+    dump = "pg_dump -U oathbulk -Fc oathbulk > /tmp/dump"
+    restore = "pg_restore -U oathbulk --clean --if-exists -d oathbulk < /tmp/dump"
+    spoil = "psql -q -U oathbulk -c 'DELETE FROM attempt'"
+    count = "psql -U oathbulk -tAc 'SELECT count(*) FROM attempt'"
+    script = f"{dump} && {spoil} && {restore} && {count}"
+    assert int(stack.compose("exec", "-T", "postgres", "sh", "-c", script)) == TOKENS
+    stack.compose("start", "worker", "beat")
 
 
 def test_the_stack_stops_in_good_order_and_comes_back(stack: Stack) -> None:

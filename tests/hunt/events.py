@@ -131,16 +131,19 @@ def cancel(world: World) -> None:
 
 
 def replay(world: World) -> None:
-    _command(world, world.batches.replay)
+    if world.has_given_up():
+        _command(world, world.batches.replay)
 
 
 def replay_some(world: World) -> None:
     reasons = [world.dice.pick("reasons", list(Reason)) for _ in range(4)]
-    _command(world, lambda name: world.batches.replay(name, reasons))
+    if world.has_given_up():
+        _command(world, lambda name: world.batches.replay(name, reasons))
 
 
 def replay_transient(world: World) -> None:
-    _command(world, lambda _: world.batches.replay_transient())
+    if world.has_given_up():
+        _command(world, lambda _: world.batches.replay_transient())
 
 
 # Each with its share: how often it comes at one step, in a world of ordinary mood.
@@ -161,7 +164,7 @@ EVENTS: list[tuple[str, float, Callable[[World], None]]] = [
     ("handed_back", 0.008, hand_back),
     ("resumed", 0.008, resume),
     ("cancelled", 0.008, cancel),
-    ("replayed", 0.008, replay),
-    ("replayed_some", 0.008, replay_some),
-    ("replayed_transient", 0.008, replay_transient),
+    ("replayed", 0.03, replay),
+    ("replayed_some", 0.03, replay_some),
+    ("replayed_transient", 0.03, replay_transient),
 ]

@@ -17,13 +17,15 @@ from pathlib import Path
 
 import pytest
 import support.contender
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from support.batches import ENVIRONMENT_ID, Made, attempts, count, enqueue, look, make_batch, rescue, statuses
 from support.contender import contend
 from support.judge import seen_moves
 from support.moving_clock import MovingDatabase
+from support.processes import wait_until
 
 from models.attempt import Attempt, Outcome
+from models.encrypted import Keyring, generate_key
 from models.reason import Reason
 from models.record import FINAL, Record, Status
 from worker.batches import Batches, NotPossible
@@ -34,6 +36,7 @@ from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
+from worker.reencryption import reencrypt
 
 THREADS = 32
 WAY = (Status.PENDING, Status.QUEUED, Status.ACTIVATING, Status.ACTIVE)
@@ -218,6 +221,68 @@ class OpenPace:
         return 0.0
 
 
+def make_dispatcher(database: MovingDatabase, broker: Mailbox, window: int) -> Dispatcher:
+    environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+    return Dispatcher(
+        database,
+        Queue(database, call_deadline=2.0, read_delay=3.0),
+        broker,
+        Settings(window=window),
+        environment=lambda name: environment,
+        pace=lambda environment: OpenPace(),
+        pause=Batches(database).pause_by_itself,
+    )
+
+
+@pytest.mark.parametrize("command", ["pause", "hand_back", "cancel"])
+def test_whoever_changes_many_records_waits_for_a_tick_that_does(
+    database: MovingDatabase, command: str
+) -> None:
+    """Two that met in different orders would block each other, until the server made one of them fail."""
+    made = make_batch(database, 2)
+    first, second = made.ids
+    enqueue(database, made)
+    queue = Queue(database)
+
+    with ThreadPoolExecutor(1) as threads:
+        with database.changing_many() as connection:
+            queue.unqueue(connection, [second])
+            interference = threads.submit(getattr(Batches(database), command), made.name)
+            if not database.is_sqlite:
+                wait_until(lambda: is_somebody_waiting(database), 10, "the command waits for the tick")
+            queue.unqueue(connection, [first])
+        interference.result(timeout=30)
+
+    assert set(statuses(database, made)) == {Status.CANCELLED if command == "cancel" else Status.PENDING}
+
+
+def test_a_rotation_of_keys_waits_for_no_record(database: MovingDatabase) -> None:
+    """It holds many, so to wait for one more could block whoever waits for those."""
+    if database.is_sqlite:
+        pytest.skip("on SQLite there is one writer at a time")
+    old, new = generate_key(), generate_key()
+    made = make_batch(database, 2, keyring=Keyring([old]))
+    first, second = made.ids
+    sealed = look(database, first).otps
+    enqueue(database, made)
+    queue = Queue(database)
+
+    with ThreadPoolExecutor(1) as threads:
+        with database.changing_many() as connection:
+            queue.unqueue(connection, [second])
+            rotation = threads.submit(reencrypt, database, Keyring([new, old]))
+            wait_until(lambda: look(database, first).otps != sealed, 10, "the first record has its new seal")
+            queue.unqueue(connection, [first])
+            assert not rotation.done()
+        assert rotation.result(timeout=30) == 2
+
+
+def is_somebody_waiting(database: MovingDatabase) -> bool:
+    statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with database.reading() as connection:
+        return bool(connection.scalar(text(statement)))
+
+
 class Chaos:
     """Workers that die, settle late and get messages doubled or lost; a person who changes their mind all the time."""
 
@@ -227,16 +292,7 @@ class Chaos:
         self.made = made
         self.batches = Batches(database)
         self.mailbox = Mailbox()
-        environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
-        self.dispatcher = Dispatcher(
-            database,
-            Queue(database, call_deadline=2.0, read_delay=3.0),
-            self.mailbox,
-            Settings(window=20),
-            environment=lambda name: environment,
-            pace=lambda environment: OpenPace(),
-            pause=self.batches.pause_by_itself,
-        )
+        self.dispatcher = make_dispatcher(database, self.mailbox, window=20)
 
     def work(self, chance: random.Random) -> None:
         record_id = chance.choice(self.mailbox.ids or self.made.ids)

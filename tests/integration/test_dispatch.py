@@ -454,11 +454,11 @@ def test_the_record_of_a_dead_worker_comes_back_to_be_read(stage: Stage, leases:
 
     stage.tick(call_deadline=20, read_delay=120)
     record = look(stage.database, made.id)
-    assert record.scheduled_at - record.otp_sent_at == timedelta(seconds=140)
-    stage.database.ahead = 139
+    assert record.scheduled_at - record.otp_sent_at == timedelta(seconds=145)
+    stage.database.ahead = 144
     assert stage.tick() == 0
 
-    stage.database.ahead = 141
+    stage.database.ahead = 146
     assert stage.tick() == 1
     claimed = leases.claim(made.id, ENVIRONMENT_ID)
     assert claimed is not None

@@ -78,7 +78,10 @@ class Fleet:
         self._directory = directory
         self._stack = ExitStack()
         self.shipment = shipment
-        self.simulator = self._stack.enter_context(Simulator(directory, shipment, plain_env(), **simulated))
+        # What is not oathbulk's: PingOne's own files, and the shipment as the vendor sent it.
+        self.outside = directory / "outside"
+        self.outside.mkdir()
+        self.simulator = self._stack.enter_context(Simulator(self.outside, shipment, plain_env(), **simulated))
         self.variables = QUICK | {"OATHBULK_HOME": str(home), "OATHBULK_REDIS_URL": redis_url} | (settings or {})
         self.variables |= _pingone_variables(self.simulator)
         if database_url is None:
@@ -104,9 +107,17 @@ class Fleet:
         return self.celery(name, "beat", "-l", level, "-s", str(self._directory / f"{name}-schedule"), *arguments)
 
     def celery(self, name: str, *arguments: str) -> Program:
-        program = Program(name, "celery", ["-A", "worker", *arguments], plain_env() | self.variables, self._directory)
-        self.programs.append(self._stack.enter_context(program))
-        return program
+        return self._start(name, "celery", "-A", "worker", *arguments)
+
+    def oathbulk(self, name: str, *arguments: str) -> str:
+        """A command, to its end: what it printed."""
+        program = self._start(name, "worker", *arguments)
+        assert program.wait() == 0, program.read_log()
+        return program.read_log()
+
+    @property
+    def token_url(self) -> str:
+        return load_environment(self.settings, variables=self.variables).token_url
 
     def status(self) -> BatchStatus:
         (status,) = read_statuses(self.database, BATCH)
@@ -178,8 +189,13 @@ class Fleet:
     def close(self) -> None:
         self._stack.close()
 
+    def _start(self, name: str, module: str, *arguments: str) -> Program:
+        program = Program(name, module, arguments, plain_env() | self.variables, self._directory)
+        self.programs.append(self._stack.enter_context(program))
+        return program
+
     def _load(self) -> None:
-        file = self._directory / f"{BATCH}.csv"
+        file = self.outside / f"{BATCH}.csv"
         self.shipment.write_pairs(file)
         environment = load_environment(self.settings, variables=self.variables)
         loaded = Loader(self.database, load_keyring(self.settings), environment).load(open_shipment(file), BATCH)

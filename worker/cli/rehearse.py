@@ -110,7 +110,7 @@ def _read_own(file: Path) -> list[Row]:
 def _simulating(home: Path) -> Iterator[int]:
     """A simulator of its own for this rehearsal: the port that it listens on."""
     children, ready = Children(orphan_grace=1.0), home / "simulator.json"
-    argv = [sys.executable, "-m", "worker", "simulator", "--port", "0", "--ready-file", str(ready)]
+    argv = [sys.executable, "-P", "-m", "worker", "simulator", "--port", "0", "--ready-file", str(ready)]
     argv += ["--world", str(home / "world.json"), "--journal", str(home / "journal.jsonl")]
     try:
         children.start("simulator", argv, {"PATH": "/usr/bin:/bin"}, home / "simulator.log")

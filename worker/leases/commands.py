@@ -39,7 +39,9 @@ def replay(database: Database, connection: Connection, batch_id: int, reasons: C
     Records with a refused OTP stay: they need fresh OTPs, by a new load. So do those that were loaded again since."""
     again = {"scheduled_at": database.now(), "attempts_forgiven": Record.attempts, "not_found": 0}
     cleared = {"reason": None, "detail": None}
-    mine = and_(Record.batch_id == batch_id, Record.otps.is_not(None), ~_was_loaded_again(), ~_is_in_progress_elsewhere())
+    mine = and_(
+        Record.batch_id == batch_id, Record.otps.is_not(None), ~_was_loaded_again(), ~_is_in_progress_elsewhere()
+    )
     dead = move(database, Status.DEAD_LETTER, Status.PENDING).where(mine, is_replayable())
     if reasons is not None:
         dead = dead.where(Record.reason.in_(reasons))

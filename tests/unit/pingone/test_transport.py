@@ -343,6 +343,16 @@ def test_an_answer_that_is_no_http_leaves_the_outcome_unknown(transport: Transpo
     assert status == 101
 
 
+def test_an_otp_quoted_from_a_malformed_answer_is_masked(transport: Transport, serve: Any) -> None:
+    def talk(conversation: Any) -> None:
+        request = conversation.read_request()
+        conversation.write(b"HTTP/9.9 " + request.body + b"\r\n\r\n")
+
+    with pytest.raises(OutcomeUnknown, match="illegal") as caught:
+        transport.exchange(post(serve(talk).url))
+    assert "000634" not in str(caught.value)
+
+
 LOCATIONS = ["/elsewhere", "http://[bad", "https://\u2603.example.test", "x" * 5000, "//:70000", "http://a b/", ""]
 
 
