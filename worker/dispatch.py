@@ -8,13 +8,13 @@ from itertools import chain
 from typing import Protocol
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, or_, select
 
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
 from worker.config import ConfigError, Environment, Settings
 from worker.database import DISPATCH_LOCK, Database
-from worker.leases.moves import has_work_left
+from worker.leases.moves import has_pending
 from worker.leases.queue import Queue
 
 log = structlog.get_logger()
@@ -51,11 +51,12 @@ class Broker(Protocol):
 
 @dataclass(slots=True)
 class License:
-    """The environments, and their batches, that share one pace."""
+    """The batches that share one pace, since their environments do."""
 
     pace: Pacing
-    environments: dict[str, Environment] = field(default_factory=dict)
-    # Batch id and environment name, the oldest first.
+    # All that have records pending, queued or in work.
+    batch_ids: set[int] = field(default_factory=set)
+    # Of these: batch id and environment name, the oldest first.
     running: list[tuple[int, str]] = field(default_factory=list)
     cancelled: list[tuple[int, str]] = field(default_factory=list)
 
@@ -93,24 +94,24 @@ class Dispatcher:
         return sum(self._fill(license_) for license_ in self._licenses())
 
     def _licenses(self) -> list[License]:
-        """Every license with work left, whose environment is configured as it was at load. An environment of which
-        all that is left is in the queue counts too: it shares its license's window."""
-        statement = (
-            select(Batch.id, Batch.environment, Batch.environment_id, Batch.state)
-            .where(Batch.state != BatchState.PAUSED, has_work_left())
-            .order_by(Batch.id)
-        )
+        """Every license with work left, whose environment is configured as it was at load. A batch of which all that
+        is left is in the queue or in work counts too: it fills its license's window."""
         with self._database.reading() as connection:
-            batches = connection.execute(statement).all()
+            in_window = Batch.id.in_(self._queue.in_window(connection))
+            is_waiting = and_(Batch.state != BatchState.PAUSED, has_pending())
+            statement = select(Batch.id, Batch.environment, Batch.environment_id, Batch.state)
+            batches = connection.execute(statement.where(or_(in_window, is_waiting)).order_by(Batch.id)).all()
         licenses: dict[str, License] = {}
         for batch in batches:
             environment = self._bound_environment(batch.id, batch.environment, batch.environment_id)
             if environment is None:
                 continue
             license_ = licenses.setdefault(environment.license, License(self._pace(environment)))
-            license_.environments[environment.environment_id] = environment
-            mine = license_.running if batch.state == BatchState.RUNNING else license_.cancelled
-            mine.append((batch.id, environment.name))
+            license_.batch_ids.add(batch.id)
+            if batch.state == BatchState.RUNNING:
+                license_.running.append((batch.id, environment.name))
+            elif batch.state == BatchState.CANCELLED:
+                license_.cancelled.append((batch.id, environment.name))
         return list(licenses.values())
 
     def _bound_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
@@ -154,7 +155,8 @@ class Dispatcher:
 
     def _enqueue(self, connection: Connection, license_: License, window: int, lease: float) -> dict[str, list[int]]:
         """Record ids by environment name."""
-        room = window - self._queue.in_window(connection, list(license_.environments))
+        in_window = self._queue.in_window(connection)
+        room = window - sum(in_window[batch_id] for batch_id in license_.batch_ids)
         due: dict[str, list[int]] = {}
         for batch_id, environment in license_.cancelled:
             ids = self._queue.enqueue_reads(connection, batch_id, max(room, 0), lease)

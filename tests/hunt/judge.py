@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hunt import stock
-from hunt.ledger import Broken, Row
+from hunt.ledger import Row
 from hunt.pingone import EXTRA, INVALID, REFUSED, Call, ModelDevice
+from hunt.strands import Broken
 from models.attempt import Outcome
 from models.reason import Reason
 from models.record import Status

@@ -12,16 +12,14 @@ from hunt.broker import ModelBroker
 from hunt.clock import Clock
 from hunt.dice import Dice
 from hunt.events import befall, resume
-from hunt.fleet import Process, tick
+from hunt.fleet import Beat, Process
 from hunt.judge import judge
-from hunt.ledger import Broken, Ledger, describe
+from hunt.ledger import Ledger, describe
 from hunt.network import ModelNetwork
 from hunt.pace import ModelPace
 from hunt.pingone import Call, ModelPingOne
-from hunt.strands import Strand, Strands
+from hunt.strands import Broken, Strand, Strands
 from worker.batches import Batches
-from worker.dispatch import Dispatcher
-from worker.leases.queue import Queue
 
 # Ticks in which a batch finishes once the faults have ended, each at the next moment when something is due. A record
 # may need a rescue, a read, two posts and a last read, behind a hold.
@@ -51,7 +49,7 @@ class World:
         self.batches = Batches(self.database)
         self.ledger = Ledger(self.database.raw, self.pingone.journal, self.settings.otp_post_budget)
         self.broker = ModelBroker(self.clock, self.strands, self.dice, self.ledger.published)
-        self.dispatcher = self._dispatcher()
+        self.beat = Beat(self)
         self.processes: list[Process] = []
         self.born = 0
         # How far the database's clock is ahead of the workers' by steps that no call was there to see.
@@ -60,7 +58,8 @@ class World:
 
     def run(self) -> None:
         """Raises Broken."""
-        with seams.in_place(self.seed, self.clock, self.strands, self.network), capture_logs() as self.logs:
+        models = seams.in_place(self.seed, self.clock, self.strands, self.network, self.broker)
+        with models, capture_logs() as self.logs:
             try:
                 self._begin()
                 self._storm()
@@ -206,19 +205,7 @@ class World:
 
     def _start_tick(self) -> None:
         self.born += 1
-        self.strands.start(f"tick {self.born}", lambda: tick(self, self.dispatcher))
-
-    def _dispatcher(self) -> Dispatcher:
-        settings = self.settings
-        return Dispatcher(
-            self.database,
-            Queue(self.database, call_deadline=settings.call_deadline, read_delay=settings.read_delay),
-            self.broker,
-            settings,
-            environment=lambda _: self.environment,
-            pace=lambda _: self.pace,
-            pause=self.batches.pause_by_itself,
-        )
+        self.strands.start(f"tick {self.born}", self.beat.tick)
 
     def _committed(self) -> None:
         before = self.ledger.rows

@@ -235,9 +235,7 @@ def make_dispatcher(database: MovingDatabase, broker: Mailbox, window: int) -> D
 
 
 @pytest.mark.parametrize("command", ["pause", "hand_back", "cancel"])
-def test_whoever_changes_many_records_waits_for_a_tick_that_does(
-    database: MovingDatabase, command: str
-) -> None:
+def test_whoever_changes_many_records_waits_for_a_tick_that_does(database: MovingDatabase, command: str) -> None:
     """Two that met in different orders would block each other, until the server made one of them fail."""
     made = make_batch(database, 2)
     first, second = made.ids

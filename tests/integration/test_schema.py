@@ -170,7 +170,7 @@ def test_a_database_that_is_not_up_to_date_is_told_with_the_cure(empty: MovingDa
     schema.upgrade(empty)
     with empty.writing() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
-    with pytest.raises(schema.SchemaOutdated, match="revision 0000.*run `oathbulk db upgrade`"):
+    with pytest.raises(schema.SchemaOutdated, match=r"revision 0000.*run `oathbulk db upgrade`"):
         schema.ensure_current(empty)
 
 

@@ -7,10 +7,18 @@ from typing import Any
 
 from rich.console import Console
 
-# Text is printed as it is: a file may be named `lot [7].csv`, and a message may quote a section of a TOML file.
-console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-error_console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+def _open_console(*, stderr: bool) -> Console:
+    """Text is printed as it is: a file may be named `lot [7].csv`, and a message may quote a section of a TOML file."""
+    opened = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    # A person's terminal gets lines that are broken between words, a log or a pipe gets them whole.
+    opened.soft_wrap = not opened.is_terminal
+    return opened
+
+
+console = _open_console(stderr=False)
+error_console = _open_console(stderr=True)
 
 
 def print_json(value: Any) -> None:
-    console.print(json.dumps(value, indent=2, default=str))
+    console.print(json.dumps(value, indent=2, default=str), soft_wrap=True)
