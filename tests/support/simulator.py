@@ -36,6 +36,18 @@ class Simulator:
         self._http = httpx.Client(base_url=f"{self.url}/simulator", verify=False, trust_env=False, timeout=10)
 
     @property
+    def variables(self) -> dict[str, str]:
+        """The settings that point oathbulk here."""
+        world = self.shipment.world
+        return {
+            "PINGONE_ENVIRONMENT_ID": world.environment_id,
+            "PINGONE_CLIENT_ID": world.client_id,
+            "PINGONE_CLIENT_SECRET": world.client_secret,
+            "PINGONE_API_URL": f"{self.url}/v1",
+            "PINGONE_TOKEN_URL": f"{self.url}/{{env}}/as/token",
+        }
+
+    @property
     def pairs(self) -> dict[str, Pair]:
         return {
             row.device_id: Pair(fingerprint(SALT, row.otp1), fingerprint(SALT, row.otp2) if row.otp2 else None)
@@ -44,10 +56,6 @@ class Simulator:
 
     def change(self, **settings: Any) -> None:
         self._http.patch("/settings", json=settings).raise_for_status()
-
-    def order_faults(self, *orders: Mapping[str, str]) -> None:
-        """Each hits the next call that fits it, once."""
-        self._http.post("/faults", json=list(orders)).raise_for_status()
 
     def revoke_access_tokens(self) -> None:
         self._http.post("/access_tokens/revoke").raise_for_status()
