@@ -30,6 +30,7 @@ class HuntedDatabase(Database):
     def __init__(self) -> None:
         self.clock = Clock()
         self._strands: Strands | None = None
+        self._moments: dict[float, ColumnElement[Any]] = {}
         self._dice = Dice(0)
         self._committed: Callable[[], None] = _ignore
         super().__init__("sqlite://")
@@ -47,9 +48,16 @@ class HuntedDatabase(Database):
         self._committed = committed
 
     def now(self, shift: float | ColumnElement[Any] = 0.0) -> ColumnElement[Any]:
-        # A statement outlives many worlds, so the time is looked up when it runs.
-        moment = bindparam("now", callable_=lambda: self.clock.text(), type_=String(), unique=True)
-        return self.later(moment, shift)
+        """A statement outlives many worlds, so the time is looked up when it runs; and what says the same is built
+        once, for most of a schedule's time goes into building statements."""
+        if not isinstance(shift, float):
+            return self._now(shift)
+        if shift not in self._moments:
+            self._moments[shift] = self._now(shift)
+        return self._moments[shift]
+
+    def _now(self, shift: float | ColumnElement[Any]) -> ColumnElement[Any]:
+        return self.later(bindparam("now", callable_=lambda: self.clock.text(), type_=String(), unique=True), shift)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -1,0 +1,87 @@
+"""The long form: hunts until its time is over, on every core; or tells one schedule again."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import count
+
+from hunt import search
+from hunt.search import Finding
+
+# Schedules that a process runs before it reports.
+CHUNK = 50
+# Seeds of one hunt; hunts that begin with neighbouring numbers share none.
+SEEDS = 100_000_000
+# Findings after which a hunt ends: they are mostly one fault.
+ENOUGH = 10
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    without = options.without.split(",") if options.without else ()
+    if options.replay is not None:
+        told = search.tell(Finding(options.replay, "", without, options.steps))
+        say("\n".join(told))
+        return int(told[-1].startswith("BROKEN"))
+    return hunt(options.minutes * 60, options.seed, options.processes)
+
+
+def hunt(seconds: float, seed: int, processes: int) -> int:
+    """Schedules until the time is over; 1 if one of them broke a promise."""
+    began, done, findings = time.monotonic(), 0, list[Finding]()
+    with ProcessPoolExecutor(processes) as pool:
+        for chunk in _chunks(pool, seed * SEEDS, processes, began + seconds):
+            done += CHUNK
+            for finding in chunk:
+                say(str(finding))
+                findings.append(finding)
+            if len(findings) >= ENOUGH:
+                break
+    passed = time.monotonic() - began
+    say(f"{done} schedules in {passed:.0f} s, {done / passed:.0f} a second; {len(findings)} broke a promise")
+    return int(bool(findings))
+
+
+def run_chunk(begin: int) -> list[Finding]:
+    """Those of a chunk that failed, each shrunk."""
+    found = [search.run(seed) for seed in range(begin, begin + CHUNK)]
+    return [search.shrink(finding) for finding in found if finding is not None]
+
+
+def _chunks(
+    pool: ProcessPoolExecutor, first: int, processes: int, ends_at: float
+) -> Iterator[list[Finding]]:
+    """Findings, chunk by chunk; each process has one at a time."""
+    begins = count(first, CHUNK)
+    running: set[Future[list[Finding]]] = {pool.submit(run_chunk, next(begins)) for _ in range(processes)}
+    while running:
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        for chunk in done:
+            yield chunk.result()
+            if time.monotonic() < ends_at:
+                running.add(pool.submit(run_chunk, next(begins)))
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m hunt", description="Hunts for schedules that break a promise.")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=1, help="where the hunt begins")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--replay", type=int, metavar="SEED", help="tell this one schedule, event by event")
+    parser.add_argument("--without", help="evils to leave out of it, with commas between them")
+    parser.add_argument("--steps", type=int, help="how long its storm lasts")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
