@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
-from sqlalchemy.engine import CursorResult
 
+from models.audit import Action
 from models.batch import Batch, BatchState
 from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
 from models.record import Record, Status
-from worker import breaker
+from worker import audit
+from worker.audit import Actor
 from worker.database import Database
 from worker.leases import commands
 
@@ -33,10 +35,11 @@ class Replayed:
 
 
 class Batches:
-    """Commands on batches; thread-safe."""
+    """Commands on batches, each with its line in the audit; thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, actor: Actor) -> None:
         self._database = database
+        self._actor = actor
 
     def pause(self, name: str, detail: str | None = None) -> int:
         """No new call starts. How many records went back from the queue. Raises UnknownBatch, NotPossible."""
@@ -44,13 +47,9 @@ class Batches:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
                 raise NotPossible(f"batch {name!r} is cancelled: nothing of it runs")
-            self._set_paused(connection, batch.id, PauseReason.PERSON, detail or PAUSE_CURES[PauseReason.PERSON])
+            self._set_paused(connection, batch.id, detail)
+            self._write_down(connection, Action.PAUSE, name)
             return commands.hand_back_queued(self._database, connection, batch.id)
-
-    def pause_by_itself(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
-        """A worker or the dispatcher found what only a person can mend. False if it did not run any more."""
-        with self._database.writing() as connection:
-            return self._set_paused(connection, batch_id, reason, detail or PAUSE_CURES[reason])
 
     def hand_back(self, name: str) -> int:
         """What waits in the queue waits in the database again: no worker will take it. Raises UnknownBatch."""
@@ -65,6 +64,7 @@ class Batches:
                 raise NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {name}` makes it run again")
             if batch.state == BatchState.PAUSED:
                 self._set_running(connection, batch.id)
+                self._write_down(connection, Action.RESUME, name, reason=batch.reason)
 
     def cancel(self, name: str) -> int:
         """How many records were cancelled at once; those in work follow when their call ends. Raises UnknownBatch."""
@@ -72,7 +72,9 @@ class Batches:
             batch = self._find(connection, name)
             cancelled = {"state": BatchState.CANCELLED, "reason": None, "detail": None}
             connection.execute(update(Batch).where(Batch.id == batch.id).values(cancelled))
-            return commands.cancel(self._database, connection, batch.id)
+            count = commands.cancel(self._database, connection, batch.id)
+            self._write_down(connection, Action.CANCEL, name, records=count)
+            return count
 
     def replay(self, name: str, reasons: Collection[Reason] | None = None) -> Replayed:
         """Dead letters of these reasons, or all of them and what was cancelled, go again. Raises UnknownBatch."""
@@ -84,32 +86,30 @@ class Batches:
                 left = left.where(Record.reason.in_(reasons))
             if count:
                 self._set_running(connection, batch.id)
+            self._write_down(connection, Action.REPLAY, name, reasons=sorted(reasons or ()), records=count)
             return Replayed(count, connection.scalar(left) or 0)
 
     def replay_transient(self) -> int:
         """What the replay schedule does: dead letters that time alone may mend, of every batch that runs."""
         with self._database.writing() as connection:
-            running = connection.scalars(select(Batch.id).where(Batch.state == BatchState.RUNNING)).all()
-            return sum(commands.replay(self._database, connection, batch_id, TRANSIENT) for batch_id in running)
+            running = connection.execute(select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING)).all()
+            return sum(self._replay_transient(connection, batch.id, batch.name) for batch in running)
 
-    def judge(self, batch_id: int) -> PauseReason | None:
-        """Ask the breaker about what was settled since the batch began to run, and pause if it says so."""
-        latest = (
-            select(Record.reason)
-            .join(Batch, Batch.id == Record.batch_id)
-            .where(Record.batch_id == batch_id, Record.finalized_at > Batch.running_since)
-            .order_by(Record.finalized_at.desc())
-            .limit(breaker.LATEST)
-        )
-        with self._database.reading() as connection:
-            reason = breaker.judge(connection.scalars(latest).all())
-        if reason is not None:
-            self.pause_by_itself(batch_id, reason)
-        return reason
+    def note_export(self, name: str, file: str) -> None:
+        """OTPs are about to leave the database. Raises UnknownBatch."""
+        with self._database.writing() as connection:
+            self._find(connection, name)
+            self._write_down(connection, Action.EXPORT_WITH_OTPS, name, file=file)
 
-    def _find(self, connection: Connection, name: str) -> Row[int, str]:
+    def _replay_transient(self, connection: Connection, batch_id: int, name: str) -> int:
+        count = commands.replay(self._database, connection, batch_id, TRANSIENT)
+        if count:
+            self._write_down(connection, Action.REPLAY, name, reasons=sorted(TRANSIENT), records=count)
+        return count
+
+    def _find(self, connection: Connection, name: str) -> Row[int, str, str | None]:
         found = connection.execute(
-            select(Batch.id, Batch.state).where(Batch.name == name).with_for_update()
+            select(Batch.id, Batch.state, Batch.reason).where(Batch.name == name).with_for_update()
         ).one_or_none()
         if found is None:
             names = connection.scalars(select(Batch.name).order_by(Batch.id.desc()).limit(5)).all()
@@ -117,17 +117,27 @@ class Batches:
             raise UnknownBatch(f"no batch is named {name!r}: {known}")
         return found
 
-    def _set_paused(self, connection: Connection, batch_id: int, reason: PauseReason, detail: str) -> bool:
-        paused = update(Batch).where(Batch.id == batch_id, Batch.state == BatchState.RUNNING)
-        values = {"state": BatchState.PAUSED, "reason": reason, "detail": detail}
-        result: CursorResult[tuple[()]] = connection.execute(paused.values(values))
-        return result.rowcount == 1
+    def _set_paused(self, connection: Connection, batch_id: int, detail: str | None) -> None:
+        """Also what paused by itself: it must not go on by itself then."""
+        paused = {
+            "state": BatchState.PAUSED,
+            "reason": PauseReason.PERSON,
+            "detail": detail or PAUSE_CURES[PauseReason.PERSON],
+            "probe_at": None,
+        }
+        connection.execute(update(Batch).where(Batch.id == batch_id).values(paused))
+
+    def _write_down(self, connection: Connection, action: Action, batch: str, **facts: Any) -> None:
+        audit.append(self._database, connection, self._actor, action, batch, facts)
 
     def _set_running(self, connection: Connection, batch_id: int) -> None:
         running = {
             "state": BatchState.RUNNING,
             "reason": None,
             "detail": None,
+            "canary_row": None,
+            "probe_at": None,
+            "outages": 0,
             "running_since": self._database.now(),
         }
         connection.execute(update(Batch).where(Batch.id == batch_id).values(running))

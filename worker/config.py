@@ -93,6 +93,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     home: Path = Path(".oathbulk")
+    actor: str | None = None
     config: Path | None = None
     database_url: SecretStr | None = None
     redis_url: SecretStr | None = None
@@ -111,6 +112,10 @@ class Settings(BaseModel):
     outage_hold: float = Field(default=5, gt=0)
     furthest_slot: float = Field(default=2, gt=0)
     tick: float = Field(default=1, gt=0)
+    breaker_forbidden: int = Field(default=10, ge=1)
+    breaker_refused: int = Field(default=20, ge=1)
+    breaker_refused_share: float = Field(default=0.5, gt=0, le=1)
+    breaker_unanswered: int = Field(default=20, ge=2)
     window: int | None = Field(default=None, ge=1)
 
     @field_validator("replay_cron")

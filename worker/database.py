@@ -29,6 +29,7 @@ Moment: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]
 DISPATCH_LOCK = 0x0A7B_0001
 LOAD_LOCK = 0x0A7B_0002
 SCHEMA_LOCK = 0x0A7B_0003
+AUDIT_LOCK = 0x0A7B_0004
 
 # How SQLite writes a time: text that sorts, and that SQLAlchemy reads back.
 _SQLITE_TIME = "%Y-%m-%d %H:%M:%f000"

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
+from worker import breaker
 from worker.config import ConfigError, Environment, Settings
 from worker.database import DISPATCH_LOCK, Database
 from worker.leases.moves import has_pending
@@ -48,15 +49,24 @@ class Broker(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A batch with pending records, and how much of it may go: rows up to its canary's last; a few while probing."""
+
+    batch_id: int
+    environment: str
+    canary_row: int | None = None
+    is_probing: bool = False
+
+
 @dataclass(slots=True)
 class License:
-    """The environments, and their batches, that share one pace."""
+    """The environments, and their batches, that share one pace; the oldest batch first."""
 
     pace: Pacing
     environments: dict[str, Environment] = field(default_factory=dict)
-    # Batch id and environment name, the oldest first.
-    running: list[tuple[int, str]] = field(default_factory=list)
-    cancelled: list[tuple[int, str]] = field(default_factory=list)
+    running: list[Due] = field(default_factory=list)
+    cancelled: list[Due] = field(default_factory=list)
 
 
 class Dispatcher:
@@ -72,6 +82,7 @@ class Dispatcher:
         environment: Callable[[str], Environment],
         pace: Callable[[Environment], Pacing],
         pause: Callable[[int, PauseReason, str | None], bool],
+        tend: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -80,21 +91,23 @@ class Dispatcher:
         self._environment = environment
         self._pace = pace
         self._pause = pause
+        self._tend = tend
 
     def tick(self) -> int:
-        """Rescue, then fill the window. How many records were put onto the queue."""
+        """Rescue, tend, then fill the window. How many records were put onto the queue."""
         with self._database.writing() as connection:
             if not self._database.try_lock(connection, DISPATCH_LOCK):
                 return 0
             if rescued := self._queue.rescue(connection):
                 log.warning("rescued", records=rescued)
             self._queue.sweep_cancelled(connection)
+        self._tend()
         return sum(self._fill(license_) for license_ in self._licenses())
 
     def _licenses(self) -> list[License]:
         """Every license with pending records whose environment is configured as it was at load."""
         statement = (
-            select(Batch.id, Batch.environment, Batch.environment_id, Batch.state)
+            select(Batch.id, Batch.environment, Batch.environment_id, Batch.state, Batch.canary_row, Batch.outages)
             .where(Batch.state != BatchState.PAUSED, has_pending())
             .order_by(Batch.id)
         )
@@ -108,7 +121,7 @@ class Dispatcher:
             license_ = licenses.setdefault(environment.license, License(self._pace(environment)))
             license_.environments[environment.environment_id] = environment
             mine = license_.running if batch.state == BatchState.RUNNING else license_.cancelled
-            mine.append((batch.id, environment.name))
+            mine.append(Due(batch.id, environment.name, batch.canary_row, batch.outages > 0))
         return list(licenses.values())
 
     def _bound_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
@@ -142,7 +155,7 @@ class Dispatcher:
         if self._settings.window is not None:
             return self._settings.window
         by_pace = round(license_.pace.rate * WINDOW_SECONDS)
-        batch_ids = [batch_id for batch_id, _ in license_.running]
+        batch_ids = [due.batch_id for due in license_.running]
         settled = self._queue.settled_lately(connection, batch_ids, WINDOW_SECONDS)
         return max(SMALLEST_WINDOW, min(by_pace, max(FIRST_WINDOW, round(settled * ROOM_TO_GROW))))
 
@@ -153,17 +166,18 @@ class Dispatcher:
 
     def _enqueue(self, connection: Connection, license_: License, window: int, lease: float) -> dict[str, list[int]]:
         """Record ids by environment name."""
-        room = window - self._queue.in_window(connection, list(license_.environments))
-        due: dict[str, list[int]] = {}
-        for batch_id, environment in license_.cancelled:
-            ids = self._queue.enqueue_reads(connection, batch_id, max(room, 0), lease)
-            due.setdefault(environment, []).extend(ids)
-            room -= len(ids)
-        for batch_id, environment in license_.running:
-            ids = self._queue.enqueue(connection, batch_id, room, lease) if room > 0 else []
-            due.setdefault(environment, []).extend(ids)
-            room -= len(ids)
-        return due
+        used = self._queue.in_window(connection, list(license_.environments))
+        ids: dict[str, list[int]] = {}
+        for batch in license_.cancelled:
+            reads = self._queue.enqueue_reads(connection, batch.batch_id, max(window - used, 0), lease)
+            ids.setdefault(batch.environment, []).extend(reads)
+            used += len(reads)
+        for batch in license_.running:
+            room = min(window, breaker.PROBES) - used if batch.is_probing else window - used
+            due = self._queue.enqueue(connection, batch.batch_id, max(room, 0), lease, last_row=batch.canary_row)
+            ids.setdefault(batch.environment, []).extend(due)
+            used += len(due)
+        return ids
 
     def _publish(self, ids: Sequence[int], environment: str) -> None:
         if not ids:

@@ -10,9 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from models.audit import Action
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to
 from models.record import Record
+from worker import audit
+from worker.audit import Actor
 from worker.config import Environment
 from worker.conflicts import Conflicts
 from worker.database import LOAD_LOCK, Database
@@ -45,6 +48,7 @@ class Loader:
         database: Database,
         keyring: Keyring,
         environment: Environment,
+        actor: Actor,
         *,
         totp_max_age: float = 120.0,
         refused: Callable[[RowError], None] = lambda _: None,
@@ -52,6 +56,7 @@ class Loader:
         self._database = database
         self._keyring = keyring
         self._environment = environment
+        self._actor = actor
         self._max_age = timedelta(seconds=totp_max_age)
         self._refused = refused
 
@@ -60,8 +65,9 @@ class Loader:
         with self._database.reading() as connection:
             return self._find(connection, shipment)
 
-    def load(self, shipment: Shipment, name: str) -> Loaded:
-        """Write the batch and its records, all or nothing. Raises NameTaken; UnusableFile if no row is left."""
+    def load(self, shipment: Shipment, name: str, canary: int | None = None) -> Loaded:
+        """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them.
+        Raises NameTaken; UnusableFile if no row is left."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := self._find(connection, shipment):
@@ -69,11 +75,14 @@ class Loader:
             if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
                 raise NameTaken(f"a batch named {name!r} exists already, of another file: give another --batch NAME")
             batch_id = self._insert_batch(connection, shipment, name)
-            total, refused = self._insert_records(connection, shipment, batch_id)
+            total, refused, canary_row = self._insert_records(connection, shipment, batch_id, canary)
             if not total:
                 raise UnusableFile(shipment.path, f"not one of its {refused} rows can be loaded", "Mend them first")
             counts = {"total": total, "rows_refused": refused}
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts))
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts | {"canary_row": canary_row}))
+            facts: dict[str, Any] = {"file": shipment.path.name, "sha256": shipment.fingerprint, "canary": canary}
+            facts |= {"environment": self._environment.name} | counts
+            audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
         return Loaded(batch_id, name, total, refused, is_new=True)
 
     def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
@@ -99,11 +108,14 @@ class Loader:
         }
         return int(connection.scalar(insert(Batch).values(values).returning(Batch.id)) or 0)
 
-    def _insert_records(self, connection: Connection, shipment: Shipment, batch_id: int) -> tuple[int, int]:
-        """How many rows were written, and how many refused."""
+    def _insert_records(
+        self, connection: Connection, shipment: Shipment, batch_id: int, canary: int | None
+    ) -> tuple[int, int, int | None]:
+        """How many rows were written, how many refused; and the row number of the canary's last record."""
         conflicts = Conflicts(connection, self._keyring, self._environment.environment_id, batch_id)
         scheduled_at = connection.scalar(select(self._database.now()))
         written = refused = 0
+        canary_row = None
         rows = shipment.rows()
         while chunk := list(islice(rows, CHUNK)):
             errors = [row for row in chunk if isinstance(row, RowError)]
@@ -113,9 +125,11 @@ class Loader:
                 connection.execute(insert(Record), values)
             for error in sorted(errors + conflicting, key=lambda error: error.row_number):
                 self._refused(error)
+            if canary is not None and written < canary <= written + len(good):
+                canary_row = good[canary - written - 1].row_number
             written += len(good)
             refused += len(errors) + len(conflicting)
-        return written, refused
+        return written, refused, canary_row
 
     def _record(self, row: Row, batch_id: int) -> dict[str, Any]:
         expires_at = row.generated_at + self._max_age if row.otp_type == "totp" and row.generated_at else None

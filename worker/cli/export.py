@@ -9,8 +9,11 @@ from typing import Annotated
 import typer
 
 from models.record import Status
+from worker.audit import this_person
+from worker.batches import Batches
 from worker.cli.console import console
 from worker.cli.installation import Installation
+from worker.cli.load import Ticket
 from worker.reports import export as reports
 
 
@@ -18,11 +21,17 @@ def export(
     batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV file to write.")],
     status: Annotated[Status | None, typer.Option(help="Only records of this status.")] = None,
+    ticket: Ticket = None,
     with_otps: Annotated[bool, typer.Option(help="OTPs too, where they are still kept.")] = False,
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended."""
     installation = Installation()
-    keyring = installation.keyring if with_otps else None
+    keyring = None
+    if with_otps:
+        keyring = installation.keyring
+        # Written down before the first OTP leaves: an export that fails half-way was asked for, too.
+        actor = this_person(installation.settings, ticket)
+        Batches(installation.database, actor).note_export(batch, str(output))
     draft = output.with_name(output.name + ".part")
     try:
         # Only its owner may read it, and a file of that name appears whole or not at all.

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from models.reason import CURES, Reason
+from models.reason import CURES, PauseReason, Reason
 from models.record import Status
 from worker.reports.status import BatchStatus
 
@@ -68,6 +68,8 @@ def outlook(status: BatchStatus) -> str:
             return (
                 f"Cancelled. {status.left} records are read once more before they end." if status.left else "Cancelled."
             )
+        case "paused" if status.reason == PauseReason.OUTAGE:
+            return f"Paused ({status.reason}): {status.detail}"
         case "paused":
             return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {status.name}"
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0

@@ -18,8 +18,8 @@ from models.record import Record
 from worker.cli.console import console
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.installation import Installation
+from worker.cli.load import Wish
 from worker.cli.run import run_shipment
-from worker.config import DEFAULT_ENVIRONMENT
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
@@ -55,7 +55,7 @@ def rehearse(
             if rate is not None:
                 variables["PINGONE_RATE"] = str(rate)
             installation = Installation(variables)
-            code = run_shipment(installation, pairs, BATCH, DEFAULT_ENVIRONMENT)
+            code = run_shipment(installation, pairs, Wish(BATCH))
         if code == INTERRUPTED:
             raise typer.Exit(code)
         raise typer.Exit(_judge(installation, shipment.expected))

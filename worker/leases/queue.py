@@ -34,10 +34,15 @@ class Queue:
         # A call whose worker died may still run at PingOne for as long as a living worker would have waited for it.
         self._settled_after = call_deadline + read_delay
 
-    def enqueue(self, connection: Connection, batch_id: int, room: int, lease: float) -> list[int]:
-        """Up to `room` due records of a running batch: pending → queued. Their ids, in the order in which they go."""
+    def enqueue(
+        self, connection: Connection, batch_id: int, room: int, lease: float, last_row: int | None = None
+    ) -> list[int]:
+        """Up to `room` due records of a running batch (of its rows up to `last_row`): pending → queued. Their ids, in
+        the order in which they go."""
         ids: list[int] = []
         for due in self._due(batch_id):
+            if last_row is not None:
+                due = due.where(Record.row_number <= last_row)
             if len(ids) < room:
                 ids += self._enqueue(connection, due.limit(room - len(ids)), lease)
         return ids
