@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,9 @@ DOMAINS = {
     "AP": "pingone.asia",
 }
 
+
+# Where a container's engine mounts secrets: only the container's own user is there to read them.
+CONTAINER_SECRETS = Path("/run/secrets")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -208,12 +212,18 @@ def _fields(model: type[BaseModel], prefix: str, source: Mapping[str, str]) -> d
         if value := source.get(variable, ""):
             found[field] = value
         elif file:
-            found[field] = _content(variable, Path(file))
+            found[field] = _content(
+                variable, Path(file), is_secret="SecretStr" in str(model.model_fields[field].annotation)
+            )
     return found
 
 
-def _content(variable: str, path: Path) -> str:
+def _content(variable: str, path: Path, *, is_secret: bool) -> str:
     try:
+        if is_secret and path.stat().st_mode & stat.S_IROTH and not path.is_relative_to(CONTAINER_SECRETS):
+            raise ConfigError(
+                f"{variable}_FILE: {path} can be read by every user: chmod 600 {path}, or 640 for a group"
+            )
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{variable}_FILE: {path} cannot be read: {error}") from error
