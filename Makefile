@@ -70,7 +70,7 @@ clean: ## remove what these targets made; .oathbulk holds records and stays
 secrets: ## passwords and keys for docker-compose.yml, into secrets/
 	@umask 022; mkdir -p shipments secrets && chmod 700 shipments secrets && cd secrets || exit 1; \
 	random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }; \
-	keep() { [ -e "$$1" ] || cat > "$$1"; }; \
+	keep() { [ -s "$$1" ] || cat > "$$1"; }; \
 	random | keep postgres_password; \
 	random | keep redis_password; \
 	printf 'postgresql+psycopg://oathbulk:%s@postgres:5432/oathbulk' "$$(cat postgres_password)" | keep database_url; \

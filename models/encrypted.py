@@ -46,12 +46,13 @@ class Keyring:
             raise ValueError("at least one key is needed")
         raw = [_decoded(key) for key in keys]
         self._ciphers = {_key_id(key): AESGCM(key) for key in raw}
-        self._sealing_id = _key_id(raw[0])
+        # In front of every value that is sealed from now on.
+        self.sealing_id = _key_id(raw[0])
 
     def seal(self, plaintext: bytes, identity: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
-        ciphertext = self._ciphers[self._sealing_id].encrypt(nonce, plaintext, identity)
-        return self._sealing_id + nonce + ciphertext
+        ciphertext = self._ciphers[self.sealing_id].encrypt(nonce, plaintext, identity)
+        return self.sealing_id + nonce + ciphertext
 
     def open(self, sealed: bytes, identity: bytes) -> bytes:
         """The plaintext. Raises DecryptionError."""
@@ -67,7 +68,7 @@ class Keyring:
             raise DecryptionError("the encrypted OTPs do not belong to this record, or were changed") from error
 
     def is_sealed_by_first(self, sealed: bytes) -> bool:
-        return sealed[:_ID_BYTES] == self._sealing_id
+        return sealed[:_ID_BYTES] == self.sealing_id
 
 
 def _decoded(key: str) -> bytes:

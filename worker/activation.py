@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from time import monotonic
+
+from sqlalchemy.exc import OperationalError
 
 from models.encrypted import Keyring, bound_to
 from models.reason import PauseReason
@@ -39,6 +42,7 @@ class Activation:
         keyring: Keyring,
         settled: Settled,
         is_stopping: Callable[[], bool] = lambda: False,
+        misconfigured: Callable[[int], object] = lambda _: None,
     ) -> None:
         self.environment = environment
         self.leases = leases
@@ -47,13 +51,17 @@ class Activation:
         self.keyring = keyring
         self.settled = settled
         self.is_stopping = is_stopping
+        # Told the batch whose environment's id is not that of this worker's configuration.
+        self.misconfigured = misconfigured
         self.limits = decisions.Limits(
             posts=settings.otp_post_budget,
             attempts=settings.max_attempts,
             read_delay=settings.read_delay,
             not_found_delay=settings.not_found_delay,
         )
-        # A post begins only while so much of the lease has passed, counted from before the claim.
+        # An OTP goes out soon after it was written down as sent, or not at all; and while enough of the lease is left,
+        # counted from before the claim.
+        self.send_within = settings.send_within
         self.last_send = settings.lease - settings.lease_left_for_post
 
     def run(self, record_id: int) -> None:
@@ -68,9 +76,16 @@ class Activation:
             return
         claim = self.leases.claim(record_id, self.environment.environment_id, random.random())  # noqa: S311
         if claim is None:
-            self.leases.hand_back_stopped(record_id)
+            self._not_claimed(record_id)
             return
         _Attempt(self, claim).run()
+
+    def _not_claimed(self, record_id: int) -> None:
+        """A duplicate; or the batch was stopped; or this worker is configured for another tenant than the batch."""
+        self.leases.hand_back_stopped(record_id)
+        stranger = self.leases.find_stranger(record_id, self.environment.environment_id)
+        if stranger is not None:
+            self.misconfigured(stranger)
 
 
 class _Attempt:
@@ -81,23 +96,34 @@ class _Attempt:
         self.claim = claim
         self.progress: Progress = claim.progress
         self.answer: Answer | None = None
+        # The OTP that is written down as sent, and the requests that had gone out before it was.
+        self.marked: int | None = 1 if claim.is_sending else None
+        self.requests_before = 0
         self.call = Call(
             session_id=f"oathbulk-batch-{claim.batch_id}",
             transaction_id=f"oathbulk-record-{claim.record_id}-{claim.lease_id[:8]}",
             slot_in_hand=True,
-            send_before=claim.started + activation.last_send,
+            send_before=claim.started + min(activation.send_within, activation.last_send),
             permit=self._permit,
         )
 
     def run(self) -> None:
         try:
             decision = self._tell()
-        except Exception:
-            if self.claim.is_sending and self.call.requests == 0:
-                self.progress = self.progress.taken_back(1)
-            self._settle(decisions.Pause(PauseReason.INTERNAL, delay=self.parts.limits.read_delay))
+        except Exception as failure:
+            if self.marked is not None and self.call.requests == self.requests_before:
+                self.progress = self.progress.taken_back(self.marked)
+            self._settle(self._after(failure))
             raise
         self._settle(decision)
+
+    def _after(self, failure: Exception) -> Decision:
+        """A failure of our own pauses the batch. A database that was restarted mends itself, so the record just goes
+        back; where it is still away, this cannot be written either, and the lease runs out."""
+        delay = self.parts.limits.read_delay
+        if isinstance(failure, OperationalError):
+            return decisions.Retry(delay, is_counted=False, why="database")
+        return decisions.Pause(PauseReason.INTERNAL, delay=delay)
 
     def _tell(self) -> Decision:
         otps = OtpPair.from_plaintext(
@@ -112,6 +138,8 @@ class _Attempt:
         return step
 
     def _read(self) -> Next:
+        self.marked = None
+        self.call.send_before = self.claim.started + self.parts.last_send
         try:
             answer = self._ask(
                 lambda: self.parts.client.read_device(self.claim.user_id, self.claim.device_id, call=self.call)
@@ -121,8 +149,7 @@ class _Attempt:
         return decisions.after_read(self.progress, answer, self.parts.limits)
 
     def _send(self, ordinal: int, otps: OtpPair) -> Next:
-        is_marked = self.claim.is_sending and ordinal == 1
-        if not is_marked and (refusal := self._mark(ordinal)):
+        if self.marked != ordinal and (refusal := self._mark(ordinal)):
             return refusal
         try:
             answer = self._ask(lambda: self._post(ordinal, otps))
@@ -131,7 +158,9 @@ class _Attempt:
             return decisions.not_permitted(self.progress.taken_back(ordinal))
         # Known from here on, even if writing it down fails: the commit may have gone through all the same.
         self.progress, step = decisions.after_post(self.progress, ordinal, answer, self.parts.limits)
-        if isinstance(step, SendOtp) and not self.parts.leases.answered(self.claim, self.progress):
+        self.marked = None
+        # Before anything else is asked: a worker that dies in the next call must not leave an answered OTP open.
+        if isinstance(step, SendOtp | ReadDevice) and not self.parts.leases.answered(self.claim, self.progress):
             return decisions.not_permitted(self.progress)
         return self.progress, step
 
@@ -146,7 +175,13 @@ class _Attempt:
         if not self.parts.leases.sending(self.claim, ordinal):
             return decisions.not_permitted(self.progress)
         self.progress = self.progress.sent(ordinal)
+        self.marked, self.requests_before = ordinal, self.call.requests
+        self._send_soon()
         return None
+
+    def _send_soon(self) -> None:
+        latest = self.claim.started + self.parts.last_send
+        self.call.send_before = min(latest, monotonic() + self.parts.send_within)
 
     def _post(self, ordinal: int, otps: OtpPair) -> Device:
         otp = otps.first if ordinal == 1 else otps.second
@@ -165,8 +200,12 @@ class _Attempt:
         return answer
 
     def _permit(self) -> None:
-        if self.parts.is_stopping() or not self.parts.leases.may_call(self.claim):
+        """Asked between the tries of a call. For a post the mark is renewed, since the rescue counts from it."""
+        is_allowed = self.parts.leases.may_read if self.marked is None else self.parts.leases.still_sending
+        if self.parts.is_stopping() or not is_allowed(self.claim):
             raise NotPermitted
+        if self.marked is not None:
+            self._send_soon()
 
     def _settle(self, decision: Decision) -> None:
         tally = Tally(self.call.requests, self.call.rate_limited, self.answer)

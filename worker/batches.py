@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, and_, func, select, update
+from sqlalchemy.orm import aliased
 
 from models.audit import Action
 from models.batch import Batch, BatchState
@@ -28,7 +29,8 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """How many records are pending again, and how many dead letters stay because their OTPs are used."""
+    """How many records are pending again, and how many dead letters stay because their OTPs are used, or because
+    their token was loaded again since."""
 
     records: int
     need_fresh_otps: int
@@ -43,7 +45,7 @@ class Batches:
 
     def pause(self, name: str, detail: str | None = None) -> int:
         """No new call starts. How many records went back from the queue. Raises UnknownBatch, NotPossible."""
-        with self._database.writing() as connection:
+        with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
                 raise NotPossible(f"batch {name!r} is cancelled: nothing of it runs")
@@ -53,7 +55,7 @@ class Batches:
 
     def hand_back(self, name: str) -> int:
         """What waits in the queue waits in the database again: no worker will take it. Raises UnknownBatch."""
-        with self._database.writing() as connection:
+        with self._database.changing_many() as connection:
             return commands.hand_back_queued(self._database, connection, self._find(connection, name).id)
 
     def resume(self, name: str) -> None:
@@ -68,7 +70,7 @@ class Batches:
 
     def cancel(self, name: str) -> int:
         """How many records were cancelled at once; those in work follow when their call ends. Raises UnknownBatch."""
-        with self._database.writing() as connection:
+        with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             cancelled = {"state": BatchState.CANCELLED, "reason": None, "detail": None}
             connection.execute(update(Batch).where(Batch.id == batch.id).values(cancelled))
@@ -77,9 +79,12 @@ class Batches:
             return count
 
     def replay(self, name: str, reasons: Collection[Reason] | None = None) -> Replayed:
-        """Dead letters of these reasons, or all of them and what was cancelled, go again. Raises UnknownBatch."""
-        with self._database.writing() as connection:
+        """Dead letters of these reasons, or all of them and what was cancelled, go again. Raises UnknownBatch,
+        NotPossible."""
+        with self._database.changing_many() as connection:
             batch = self._find(connection, name)
+            if batch.state == BatchState.CANCELLED and (successor := self._successor(connection, batch.id)):
+                raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {successor}`")
             count = commands.replay(self._database, connection, batch.id, reasons)
             left = select(func.count()).where(Record.batch_id == batch.id, Record.status == Status.DEAD_LETTER)
             if reasons is not None:
@@ -91,7 +96,7 @@ class Batches:
 
     def replay_transient(self) -> int:
         """What the replay schedule does: dead letters that time alone may mend, of every batch that runs."""
-        with self._database.writing() as connection:
+        with self._database.changing_many() as connection:
             running = connection.execute(select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING)).all()
             return sum(self._replay_transient(connection, batch.id, batch.name) for batch in running)
 
@@ -129,6 +134,13 @@ class Batches:
 
     def _write_down(self, connection: Connection, action: Action, batch: str, **facts: Any) -> None:
         audit.append(self._database, connection, self._actor, action, batch, facts)
+
+    def _successor(self, connection: Connection, batch_id: int) -> str | None:
+        """The batch that a cancelled one's file became when it was loaded again."""
+        this = aliased(Batch)
+        is_same_file = and_(this.environment_id == Batch.environment_id, this.file_sha256 == Batch.file_sha256)
+        again = select(Batch.name).join(this, is_same_file).where(this.id == batch_id)
+        return connection.scalar(again.where(Batch.state != BatchState.CANCELLED))
 
     def _set_running(self, connection: Connection, batch_id: int) -> None:
         running = {

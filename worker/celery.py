@@ -6,6 +6,8 @@ The database decides what runs and when; Celery carries ids and shows the work. 
 
 from __future__ import annotations
 
+import ssl
+
 import celery.signals
 from celery import Celery
 from celery.schedules import crontab
@@ -42,6 +44,8 @@ app.conf.update(
     # Flower sees a task from the moment it is sent.
     worker_send_task_events=True,
     task_send_sent_event=True,
+    # Celery alone would take any certificate of a rediss:// server. What the URL itself says goes before this.
+    broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if settings.redis.startswith("rediss://") else None,
     # Seconds: a server that went away is noticed, not waited for.
     broker_transport_options={
         "queue_order_strategy": "priority",

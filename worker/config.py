@@ -109,6 +109,7 @@ class Settings(BaseModel):
     totp_max_age: float = Field(default=120, gt=0)
     call_deadline: float = Field(default=20, gt=0)
     lease: float = Field(default=60, gt=0)
+    send_within: float = Field(default=5, gt=0)
     lease_left_for_post: float = Field(default=25, gt=0)
     queue_lease: float = Field(default=60, gt=0)
     read_delay: float = Field(default=30, ge=0)
@@ -200,6 +201,9 @@ def _section(settings: Settings, name: str) -> Mapping[str, str]:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(sections, dict) or not isinstance(sections.get(name), dict):
         raise ConfigError(f"environment {name!r} is not configured: add a section [environments.{name}] to {path}")
+    known = {f"PINGONE_{field.upper()}" for field in Environment.model_fields} - {"PINGONE_NAME"}
+    if unknown := {key for key in sections[name] if key.removesuffix("_FILE") not in known}:
+        raise ConfigError(f"{path}, section [environments.{name}]: nothing is called {', '.join(sorted(unknown))}")
     return {key: str(value) for key, value in sections[name].items()}
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Row as ResultRow
 
 from models.batch import Batch
 from models.encrypted import DecryptionError, Keyring, bound_to
-from models.record import FINAL, NOT_FINAL, OtpState, Record, Status
+from models.record import FINAL, NOT_FINAL, Record, Status
 from worker.intake import Row, RowError
 from worker.otp import Otp, OtpPair
 
@@ -23,8 +23,8 @@ _COLUMNS = (
     Record.row_number,
     Record.batch_id,
     Record.otps,
-    Record.otp1_state,
-    Record.otp2_state,
+    Record.otp1_posts,
+    Record.otp2_posts,
     Batch.name,
 )
 
@@ -112,8 +112,9 @@ class Conflicts:
             return set()
         pair = OtpPair.from_plaintext(opened)
         used: set[Otp | None] = set()
-        if found.otp1_state != OtpState.UNSENT:
+        # Its posts, not its state: one found unused is unsent again, but may go only once more, and there.
+        if found.otp1_posts:
             used.add(pair.first)
-        if found.otp2_state != OtpState.UNSENT and pair.second is not None:
+        if found.otp2_posts and pair.second is not None:
             used.add(pair.second)
         return used

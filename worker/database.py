@@ -69,6 +69,14 @@ class Database:
             if self.is_sqlite:
                 connection.connection.execute("PRAGMA foreign_keys = ON")
 
+    @contextmanager
+    def changing_many(self) -> Iterator[Connection]:
+        """A transaction that changes many records. One at a time, ticks of the dispatcher among them: two that met
+        the same records in different orders would block each other, until PostgreSQL made one of them fail."""
+        with self.writing() as connection:
+            self.lock(connection, DISPATCH_LOCK)
+            yield connection
+
     def try_lock(self, connection: Connection, number: int) -> bool:
         """Take an exclusive right until the transaction ends; False when another holds it. On SQLite the writing
         transaction itself is that right."""

@@ -184,6 +184,9 @@ def after_read(progress: Progress, answer: Device | errors.PingOneError, limits:
             return _settled_by_read(progress, Reason.REJECTED)
         case errors.Forbidden() if not progress.needs_read:
             return progress, DeadLetter(Reason.FORBIDDEN, is_counted=False)
+        case errors.Forbidden() if progress.attempts > limits.attempts:
+            # It may post and not read: a role is missing, and without it no fate is ever known.
+            return progress, _pause(progress, PauseReason.PERMISSIONS, limits)
         case (
             errors.OutcomeUnknown()
             | errors.Forbidden()
@@ -255,9 +258,9 @@ def _after_nothing(progress: Progress, failure: errors.PingOneError, limits: Lim
     """Nothing reached PingOne, or it did nothing: no attempt was spent."""
     match failure:
         case errors.Unauthorized() | errors.CredentialsRefused():
-            return progress, Pause(PauseReason.CREDENTIALS)
+            return progress, _pause(progress, PauseReason.CREDENTIALS, limits)
         case errors.ProtocolFault():
-            return progress, Pause(PauseReason.PROTOCOL)
+            return progress, _pause(progress, PauseReason.PROTOCOL, limits)
         case errors.Forbidden():
             return progress, DeadLetter(Reason.FORBIDDEN, is_counted=False)
         case errors.NotFound():
@@ -267,6 +270,11 @@ def _after_nothing(progress: Progress, failure: errors.PingOneError, limits: Lim
         case errors.NotDelivered() | errors.RateLimited():
             return progress, Retry(1.0 + progress.jitter, is_counted=False, why=_name(failure))
     raise TypeError(f"no decision for {type(failure).__name__}")
+
+
+def _pause(progress: Progress, reason: PauseReason, limits: Limits) -> Pause:
+    """A cancelled batch cannot pause: what it still owes a read must not ask again at every tick."""
+    return Pause(reason, delay=limits.read_delay if progress.needs_read else 0.0)
 
 
 def _rejection(failure: errors.Rejected) -> Reason:

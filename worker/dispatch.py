@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 import structlog
@@ -14,7 +15,7 @@ from models.reason import PauseReason
 from worker import breaker
 from worker.config import ConfigError, Environment, Settings
 from worker.database import DISPATCH_LOCK, Database
-from worker.leases.moves import has_pending
+from worker.leases.moves import has_work_left
 from worker.leases.queue import Queue
 
 log = structlog.get_logger()
@@ -105,10 +106,11 @@ class Dispatcher:
         return sum(self._fill(license_) for license_ in self._licenses())
 
     def _licenses(self) -> list[License]:
-        """Every license with pending records whose environment is configured as it was at load."""
+        """Every license with work left, whose environment is configured as it was at load. An environment of which
+        all that is left is in the queue counts too: it shares its license's window."""
         statement = (
             select(Batch.id, Batch.environment, Batch.environment_id, Batch.state, Batch.canary_row, Batch.outages)
-            .where(Batch.state != BatchState.PAUSED, has_pending())
+            .where(Batch.state != BatchState.PAUSED, has_work_left())
             .order_by(Batch.id)
         )
         with self._database.reading() as connection:
@@ -147,8 +149,7 @@ class Dispatcher:
             window = self._window(connection, license_)
             lease = self._queue_lease(window, license_)
             due = self._enqueue(connection, license_, window, lease) if depth < window else {}
-        for environment, ids in due.items():
-            self._publish(ids, environment)
+        self._publish(due)
         return sum(map(len, due.values()))
 
     def _window(self, connection: Connection, license_: License) -> int:
@@ -179,12 +180,15 @@ class Dispatcher:
             used += len(due)
         return ids
 
-    def _publish(self, ids: Sequence[int], environment: str) -> None:
-        if not ids:
-            return
+    def _publish(self, due: dict[str, list[int]]) -> None:
+        """Everything, or what is left is pending again."""
+        left = dict(due)
         try:
-            self._broker.publish(ids, environment)
+            for environment, ids in due.items():
+                if ids:
+                    self._broker.publish(ids, environment)
+                del left[environment]
         except Exception:
-            with self._database.writing() as connection:
-                self._queue.unqueue(connection, ids)
+            with self._database.changing_many() as connection:
+                self._queue.unqueue(connection, list(chain.from_iterable(left.values())))
             raise

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 import redis
 from celery import Celery, Task
 
+from models.reason import PauseReason
 from worker import breaker
 from worker.activation import Activation
 from worker.audit import SCHEDULE
@@ -71,7 +72,12 @@ class Parts:
     @cached_property
     def redis(self) -> redis.Redis:
         return redis.Redis.from_url(
-            self.settings.redis, socket_timeout=5, socket_connect_timeout=2, health_check_interval=25
+            self.settings.redis,
+            socket_timeout=5,
+            socket_connect_timeout=2,
+            health_check_interval=25,
+            # Out of reach counts as a far slot at once; the client's own tries would take seconds first.
+            retry=None,
         )
 
     def environment(self, name: str) -> Environment:
@@ -102,7 +108,12 @@ class Parts:
         settings = self.settings
         return Dispatcher(
             self.database,
-            Queue(self.database, call_deadline=settings.call_deadline, read_delay=settings.read_delay),
+            Queue(
+                self.database,
+                send_within=settings.send_within,
+                call_deadline=settings.call_deadline,
+                read_delay=settings.read_delay,
+            ),
             CeleryBroker(app, task, queue),
             settings,
             environment=self.environment,
@@ -143,7 +154,11 @@ class Parts:
             load_keyring(self.settings),
             self._settled,
             self.stopping.is_set,
+            self._misconfigured,
         )
+
+    def _misconfigured(self, batch_id: int) -> None:
+        self.tending.pause(batch_id, PauseReason.ENVIRONMENT)
 
     def _settled(self, claim: Claim, decision: Decision) -> None:
         """What a settled record may mean for its batch."""

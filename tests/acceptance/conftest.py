@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.command import Desk
 from support.fleet import Fleet
+from support.postgres import PostgresServer
 from support.standin import StandIn, Token, write_shipment
 
+Migrate = Callable[[str], None]
 MakeFleet = Callable[..., Fleet]
 SetUp = Callable[..., tuple[Desk, StandIn]]
 
@@ -50,6 +53,40 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
     url = request.getfixturevalue("postgres_url")
     assert isinstance(url, str)
     return url
+
+
+@dataclass(frozen=True)
+class OwnDatabase:
+    """One that a test may stop and kill. SQLite has no server: it ends with the programs that use it."""
+
+    url: str | None
+    server: PostgresServer | None = None
+
+    def kill(self) -> None:
+        if self.server is not None:
+            self.server.kill()
+
+    def start(self) -> None:
+        if self.server is not None:
+            self.server.start()
+
+
+@pytest.fixture
+def own_migrated_postgres(migrate: Migrate) -> Iterator[OwnDatabase]:
+    """It survives kill -9, which takes no power away, without the slowness of real commits."""
+    with PostgresServer(durable=False) as server, server.database() as url:
+        migrate(url)
+        yield OwnDatabase(url, server)
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def own_database(request: pytest.FixtureRequest) -> OwnDatabase:
+    if request.param == "sqlite":
+        request.getfixturevalue("sqlite_home")
+        return OwnDatabase(None)
+    database = request.getfixturevalue("own_migrated_postgres")
+    assert isinstance(database, OwnDatabase)
+    return database
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
-from models.encrypted import Keyring, generate_key
 from support.judge import judge_moves, judge_totals, watch_moves
 from support.moving_clock import MovingDatabase
+
+from models.encrypted import Keyring, generate_key
 from worker.leases.worker import Leases
 
 SERVERS = ("postgresql", "sqlite")

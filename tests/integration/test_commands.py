@@ -7,11 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-
-from models.batch import BatchState
-from models.encrypted import Keyring
-from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
-from models.record import OtpState, Status
 from support.batches import (
     ENVIRONMENT_ID,
     Made,
@@ -23,6 +18,11 @@ from support.batches import (
     statuses,
 )
 from support.moving_clock import MovingDatabase
+
+from models.batch import BatchState
+from models.encrypted import Keyring
+from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
+from models.record import OtpState, Status
 from worker.activation import Activation
 from worker.batches import Batches, NotPossible, Replayed, UnknownBatch
 from worker.breaker import FORBIDDEN_IN_A_ROW, REFUSED_AT_LEAST
@@ -70,9 +70,7 @@ def test_a_paused_batch_has_nothing_in_the_queue(database: MovingDatabase, batch
     batch = look_at_batch(database, made.batch_id)
     assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.PERSON)
     assert batch.detail == PAUSE_CURES[PauseReason.PERSON]
-    assert statuses(database, made) == [
-        Status.PENDING if status == Status.QUEUED else status for status in Status
-    ]
+    assert statuses(database, made) == [Status.PENDING if status == Status.QUEUED else status for status in Status]
 
 
 def test_a_call_in_flight_is_settled_while_the_batch_is_paused(
@@ -267,9 +265,7 @@ class OpenPace:
         pass
 
 
-@pytest.mark.parametrize(
-    ("command", "left"), [("pause", Status.PENDING), ("cancel", Status.CANCELLED)]
-)
+@pytest.mark.parametrize(("command", "left"), [("pause", Status.PENDING), ("cancel", Status.CANCELLED)])
 def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
     database: MovingDatabase, leases: Leases, batches: Batches, keyring: Keyring, command: str, left: Status
 ) -> None:
@@ -292,9 +288,7 @@ def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
 
 
 def test_a_replay_puts_dead_letters_back_and_the_batch_to_running(database: MovingDatabase, batches: Batches) -> None:
-    made = make_batch(
-        database, dead(*sorted(TRANSIENT)), state=BatchState.PAUSED, attempts=8, not_found=4
-    )
+    made = make_batch(database, dead(*sorted(TRANSIENT)), state=BatchState.PAUSED, attempts=8, not_found=4)
 
     assert batches.replay(made.name) == Replayed(records=2, need_fresh_otps=0)
 
@@ -429,9 +423,7 @@ def test_a_cancelled_batch_whose_file_was_loaded_again_is_not_replayed(
         batches.replay("first")
 
 
-def test_the_schedule_replays_what_time_may_mend_in_running_batches(
-    database: MovingDatabase, batches: Batches
-) -> None:
+def test_the_schedule_replays_what_time_may_mend_in_running_batches(database: MovingDatabase, batches: Batches) -> None:
     reasons = [Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND, Reason.FORBIDDEN, Reason.INVALID_OTP]
     running = make_batch(database, [*dead(*reasons), {"status": Status.CANCELLED}])
     paused = make_batch(database, dead(*reasons), name="paused", state=BatchState.PAUSED)

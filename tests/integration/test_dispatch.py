@@ -10,11 +10,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-
-from models.attempt import Outcome
-from models.batch import BatchState
-from models.reason import PAUSE_CURES, PauseReason
-from models.record import OtpState, Status
 from support.batches import (
     ENVIRONMENT_ID,
     attempts,
@@ -24,6 +19,11 @@ from support.batches import (
     statuses,
 )
 from support.moving_clock import MovingDatabase
+
+from models.attempt import Outcome
+from models.batch import BatchState
+from models.reason import PAUSE_CURES, PauseReason
+from models.record import OtpState, Status
 from worker.batches import Batches
 from worker.config import ConfigError, Environment, Settings
 from worker.database import DISPATCH_LOCK
@@ -168,9 +168,7 @@ def test_the_window_is_what_the_pace_allows_in_ten_seconds(stage: Stage, rate: f
 
 
 @pytest.mark.parametrize(("rate", "window"), [(1000.0, 900), (80.0, 800)])
-def test_the_window_grows_with_what_was_settled_as_far_as_the_pace_goes(
-    stage: Stage, rate: float, window: int
-) -> None:
+def test_the_window_grows_with_what_was_settled_as_far_as_the_pace_goes(stage: Stage, rate: float, window: int) -> None:
     make_batch(stage.database, [{"status": Status.ACTIVE}] * 600 + [{}] * 1000)
     stage.paces["license"] = StillPace(rate)
 
@@ -456,11 +454,11 @@ def test_the_record_of_a_dead_worker_comes_back_to_be_read(stage: Stage, leases:
 
     stage.tick(call_deadline=20, read_delay=120)
     record = look(stage.database, made.id)
-    assert record.scheduled_at - record.otp_sent_at == timedelta(seconds=140)
-    stage.database.ahead = 139
+    assert record.scheduled_at - record.otp_sent_at == timedelta(seconds=145)
+    stage.database.ahead = 144
     assert stage.tick() == 0
 
-    stage.database.ahead = 141
+    stage.database.ahead = 146
     assert stage.tick() == 1
     claimed = leases.claim(made.id, ENVIRONMENT_ID)
     assert claimed is not None

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
+from support.batches import ENVIRONMENT_ID, Made, attempts, enqueue, look, make_batch, rescue
+from support.moving_clock import MovingDatabase
 
 from models.attempt import Outcome
 from models.batch import BatchState
 from models.reason import CURES, PauseReason, Reason
 from models.record import FINAL, OtpState, Status
-from support.batches import ENVIRONMENT_ID, Made, attempts, enqueue, look, make_batch, rescue
-from support.moving_clock import MovingDatabase
 from worker.batches import Batches
 from worker.decisions import Active, DeadLetter, Decision, OtpProgress, Pause, Retry
 from worker.leases.claim import Claim
@@ -244,15 +244,29 @@ def test_nothing_is_sent_for_a_batch_that_was_stopped_meanwhile(database: Moving
     leases.answered(claimed, claimed.progress.answered(1))
 
     Batches(database).pause(made.name)
-    assert not leases.may_call(claimed)
+    assert not leases.may_read(claimed)
+    assert not leases.still_sending(claimed)
     assert not leases.sending(claimed, 2)
 
     Batches(database).resume(made.name)
-    assert leases.may_call(claimed)
+    assert leases.may_read(claimed)
+    assert leases.still_sending(claimed)
 
     Batches(database).cancel(made.name)
-    assert not leases.may_call(claimed)
+    assert not leases.may_read(claimed)
+    assert not leases.still_sending(claimed)
     assert not leases.sending(claimed, 2)
+
+
+def test_another_try_of_a_post_renews_the_time_of_its_mark(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases)
+    before = look(database, claimed.record_id)
+    database.ahead = 9
+
+    assert leases.still_sending(claimed)
+    after = look(database, claimed.record_id)
+    assert after.otp_sent_at - before.otp_sent_at >= timedelta(seconds=9)
+    assert (after.otp1_state, after.otp1_posts) == (before.otp1_state, before.otp1_posts)
 
 
 def test_no_otp_is_sent_after_it_expired(database: MovingDatabase, leases: Leases) -> None:
@@ -269,7 +283,8 @@ def test_a_worker_that_lost_its_lease_may_do_nothing_more(database: MovingDataba
     assert rescue(database) == 1
     before = look(database, claimed.record_id)
 
-    assert not leases.may_call(claimed)
+    assert not leases.may_read(claimed)
+    assert not leases.still_sending(claimed)
     assert not leases.answered(claimed, claimed.progress.answered(1))
     assert not leases.sending(claimed, 2)
     assert unchanged(database, before)
@@ -423,9 +438,7 @@ def test_attempts_are_numbered_and_costs_add_up(database: MovingDatabase, leases
     assert (record.attempts, record.requests, record.rate_limited) == (2, 6, 3)
 
 
-def test_the_last_answer_of_pingone_is_kept_when_an_attempt_has_none(
-    database: MovingDatabase, leases: Leases
-) -> None:
+def test_the_last_answer_of_pingone_is_kept_when_an_attempt_has_none(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database)
     claimed = claim(database, leases, made)
     leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), Tally(1, 0, ANSWER))

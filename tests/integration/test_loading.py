@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from support.batches import Made, count, look_at_batch, make_batch, statuses
+from support.moving_clock import MovingDatabase
 
 from models.attempt import Attempt
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to, generate_key
 from models.reason import Reason
 from models.record import OtpState, Record, Status
-from support.batches import Made, count, look_at_batch, make_batch, statuses
-from support.moving_clock import MovingDatabase
 from worker.batches import Batches
 from worker.config import Environment
 from worker.intake import RowError, UnusableFile, open_shipment
@@ -43,7 +43,7 @@ def token(number: int, **columns: str) -> Token:
         "otp1": f"{number:06}",
         "otp2": f"{number + 500_000:06}",
         "user_id": str(uuid.UUID(int=number)),
-        "device_id": str(uuid.UUID(int=1 << 64 | number)),
+        "device_id": str(uuid.UUID(int=1 << 100 | number)),
     } | columns
 
 
@@ -130,9 +130,8 @@ def test_a_row_becomes_a_pending_record_that_is_due(desk: Desk) -> None:
     (record,) = desk.records(desk.load([row]))
 
     assert (record.status, record.row_number, record.attempts) == (Status.PENDING, 2, 0)
-    assert (record.serial_number, record.user_id, record.device_id) == (
-        row["serial"], row["user_id"], row["device_id"],
-    )
+    ids = (record.serial_number, record.user_id, record.device_id)
+    assert ids == (row["serial"], row["user_id"], row["device_id"])
     assert (record.username, record.lot, record.extra) == ("alice@example.test", "L-1", {"cost_centre": "4711"})
     assert (record.otp1_state, record.otp2_state, record.has_second_otp) == (OtpState.UNSENT, OtpState.UNSENT, True)
     assert record.scheduled_at <= desk.database.read_clock()
@@ -271,9 +270,7 @@ def test_two_files_with_the_same_token_loaded_at_once_share_it_out(desk: Desk) -
 
 @pytest.mark.parametrize("other", [{"device_id": str(uuid.UUID(int=99))}, {"serial": "OTHER1"}])
 @pytest.mark.parametrize("status", [Status.PENDING, Status.QUEUED, Status.ACTIVATING])
-def test_a_token_or_device_in_progress_elsewhere_is_refused(
-    desk: Desk, other: Token, status: Status
-) -> None:
+def test_a_token_or_device_in_progress_elsewhere_is_refused(desk: Desk, other: Token, status: Status) -> None:
     earlier(desk.database, desk.keyring, status=status)
 
     loaded = desk.load([token(0, **other), token(1)])
@@ -339,9 +336,7 @@ SENT_BOTH = ANSWERED | {"otp2_state": OtpState.ANSWERED, "otp2_posts": 1}
     ],
 )
 @pytest.mark.parametrize("status", [Status.DEAD_LETTER, Status.CANCELLED])
-def test_an_otp_that_was_sent_before_is_refused(
-    desk: Desk, past: dict[str, Any], row: Token, status: Status
-) -> None:
+def test_an_otp_that_was_sent_before_is_refused(desk: Desk, past: dict[str, Any], row: Token, status: Status) -> None:
     earlier(desk.database, desk.keyring, status=status, reason=Reason.REJECTED, **past)
 
     loaded = desk.load([token(0, **row), token(1)])

@@ -6,11 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-
-from models.attempt import Outcome
-from models.batch import BatchState
-from models.reason import Reason
-from models.record import OtpState, Status
 from support.batches import (
     ENVIRONMENT_ID,
     attempts,
@@ -22,6 +17,11 @@ from support.batches import (
 )
 from support.judge import seen_moves
 from support.moving_clock import MovingDatabase
+
+from models.attempt import Outcome
+from models.batch import BatchState
+from models.reason import Reason
+from models.record import OtpState, Status
 from worker.decisions import Retry
 from worker.leases.queue import CHUNK, Queue
 from worker.leases.settlement import Tally
@@ -228,10 +228,10 @@ def test_an_unknown_fate_is_read_only_when_the_lost_call_is_over(database: Movin
     rescue(database, call_deadline=20.0, read_delay=120.0)
 
     record = look(database, made.id)
-    assert record.scheduled_at - record.otp_sent_at == timedelta(seconds=140)
-    database.ahead = 139
+    assert record.scheduled_at - record.otp_sent_at == timedelta(seconds=145)
+    database.ahead = 144
     assert enqueue(database, made) == []
-    database.ahead = 141
+    database.ahead = 146
     assert enqueue(database, made) == [made.id]
 
 
@@ -243,7 +243,7 @@ def test_a_verdict_waits_for_its_read_too(database: MovingDatabase, leases: Leas
     rescue(database, call_deadline=20.0, read_delay=120.0)
 
     record = look(database, made.id)
-    assert record.scheduled_at - record.otp_sent_at == timedelta(seconds=140)
+    assert record.scheduled_at - record.otp_sent_at == timedelta(seconds=145)
 
 
 def test_a_record_with_nothing_sent_is_due_at_once(database: MovingDatabase, leases: Leases) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
-
-import models.attempt
-import models.batch
-import models.record
-from models.base import Base
-from support.batches import count, enqueue, make_batch
+from support.batches import ENVIRONMENT_ID, count, enqueue, make_batch
 from support.moving_clock import MovingDatabase
 from support.postgres import PostgresServer
+
+from models.attempt import Attempt
+from models.base import Base
+from models.batch import Batch
+from models.record import Record
 from worker import schema
 from worker.leases.worker import Leases
 
@@ -95,9 +95,7 @@ def test_models_and_migrations_say_the_same(empty: MovingDatabase) -> None:
     schema.check(empty)
 
 
-def test_the_migrated_schema_is_the_one_that_the_models_would_create(
-    empty: MovingDatabase, database: MovingDatabase, postgres_server: PostgresServer, tmp_path: Path
-) -> None:
+def test_the_migrated_schema_is_the_one_that_the_models_would_create(empty: MovingDatabase) -> None:
     """Alembic's own check overlooks conditions of indexes and checks; the database itself does not."""
     schema.upgrade(empty)
     migrated = definitions(empty), checks(empty)
@@ -114,7 +112,7 @@ def test_a_second_upgrade_changes_nothing_and_keeps_the_data(database: MovingDat
 
     assert schema.upgrade(database) == schema.head()
 
-    assert count(database, models.record.Record) == 3
+    assert count(database, Record) == 3
     assert definitions(database) == before
 
 
@@ -122,18 +120,12 @@ def test_everything_goes_down_again_with_data_in_it(empty: MovingDatabase) -> No
     schema.upgrade(empty)
     made = make_batch(empty, 3)
     enqueue(empty, made)
-    leases = Leases(empty)
-    assert leases.claim(made.ids[0], models_environment_of(empty, made.batch_id)) is not None
+    assert Leases(empty).claim(made.ids[0], ENVIRONMENT_ID) is not None
 
     schema.downgrade(empty, "base")
 
     assert tables(empty) == set()
     assert schema.current(empty) is None
-
-
-def models_environment_of(database: MovingDatabase, batch_id: int) -> str:
-    with database.reading() as connection:
-        return str(connection.scalar(text("SELECT environment_id FROM batch WHERE id = :id"), {"id": batch_id}))
 
 
 def test_up_again_after_down(empty: MovingDatabase) -> None:
@@ -143,8 +135,8 @@ def test_up_again_after_down(empty: MovingDatabase) -> None:
     schema.upgrade(empty)
 
     make_batch(empty, 3)
-    assert count(empty, models.batch.Batch) == 1
-    assert count(empty, models.attempt.Attempt) == 0
+    assert count(empty, Batch) == 1
+    assert count(empty, Attempt) == 0
 
 
 def test_every_revision_goes_down_and_up_by_itself(empty: MovingDatabase) -> None:
@@ -193,7 +185,9 @@ database.close()
 """
 
 
-def test_an_installed_wheel_upgrades_and_two_at_once_do_not_collide(empty: MovingDatabase, empty_url: str, tmp_path: Path) -> None:
+def test_an_installed_wheel_upgrades_and_two_at_once_do_not_collide(
+    empty: MovingDatabase, empty_url: str, tmp_path: Path
+) -> None:
     """Without a checkout or an alembic.ini, and from a directory whose name ConfigParser could misread."""
     site = tmp_path / "50% site-packages"
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())

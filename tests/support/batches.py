@@ -67,7 +67,9 @@ def make_batch(
         batch_id = connection.scalar(insert(Batch).values(batch).returning(Batch.id))
         assert batch_id is not None
         rows = [
-            _record(batch_id, number, environment_id, keyring) | {"scheduled_at": now} | _complete(common | columns, now)
+            _record(batch_id, number, environment_id, keyring)
+            | {"scheduled_at": now}
+            | _complete(common | columns, now)
             for number, columns in enumerate(differing)
         ]
         # One statement names the same columns for all its rows.

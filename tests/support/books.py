@@ -21,7 +21,7 @@ def find_unwritten(database: Database) -> set[str]:
     """The transaction ids of attempts that ended without an answer to their last call: their worker died, or said so
     itself."""
     statement = select(Attempt.record_id, Attempt.lease_id).where(
-        or_(Attempt.outcome == Outcome.LOST, Attempt.reason.in_(["outcome_unknown", "internal"]))
+        or_(Attempt.outcome == Outcome.LOST, Attempt.reason.in_(["outcome_unknown", "internal", "database"]))
     )
     with database.reading() as connection:
         return {f"oathbulk-record-{row.record_id}-{row.lease_id[:8]}" for row in connection.execute(statement)}
@@ -34,8 +34,9 @@ def judge_books(database: Database, cases: Mapping[str, Case], active: Collectio
     with database.reading() as connection:
         records = connection.execute(select(Record.__table__)).all()
         batches = connection.execute(select(Batch.id, Batch.name, Batch.total)).all()
-        attempts = connection.execute(select(Attempt.record_id, Attempt.lease_id, func.count()).group_by(
-            Attempt.record_id, Attempt.lease_id)).all()
+        attempts = connection.execute(
+            select(Attempt.record_id, Attempt.lease_id, func.count()).group_by(Attempt.record_id, Attempt.lease_id)
+        ).all()
     lines = {f"oathbulk-record-{record_id}-{lease_id[:8]}": count for record_id, lease_id, count in attempts}
     return [
         *_totals(batches, records),
@@ -66,9 +67,8 @@ def _record(record: Found, case: Case | None) -> Iterator[str]:
     name = f"{record.device_id} ({record.serial_number})"
     if record.status not in FINAL:
         yield f"{name}: left {record.status}"
-    is_open = OtpState.SENT in (record.otp1_state, record.otp2_state) or record.verdict is not None
-    if record.status in FINAL and record.status != Status.ACTIVE and is_open:
-        yield f"{name}: {record.status}, though the books themselves call its fate open"
+    if record.status in FINAL and record.verdict is not None:
+        yield f"{name}: {record.status}, and a verdict that no read confirmed"
     if case is None:
         return
     posts = case.posts
@@ -76,9 +76,12 @@ def _record(record: Found, case: Case | None) -> Iterator[str]:
         arrived = sum(post.otp == otp for post in posts)
         if arrived > noted:
             yield f"{name}: {arrived} posts of one OTP arrived, and {noted} are noted"
-    is_final = record.status in FINAL and record.status != Status.ACTIVE
-    if is_final and posts and not case.fate_is_known(posts[-1]) and not case.reads_after(posts[-1]):
+    is_given_up = record.status in FINAL and record.status != Status.ACTIVE
+    if is_given_up and posts and not case.fate_is_known(posts[-1]) and not case.reads_after(posts[-1]):
         yield f"{name}: {record.status}, though no read told what became of call {posts[-1].number}"
+    is_open = OtpState.SENT in (record.otp1_state, record.otp2_state)
+    if is_given_up and is_open and not any(call.operation == "read" and call.is_answered for call in case.calls):
+        yield f"{name}: {record.status}, with an OTP whose fate it calls open itself"
 
 
 def _history(cases: Collection[Case], lines: Mapping[str, int]) -> Iterator[str]:

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
+import select
 import signal
 import subprocess
+import sys
 import sysconfig
+import termios
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,16 +25,27 @@ from support.processes import is_running, wait_until
 
 OATHBULK = (str(Path(sysconfig.get_path("scripts")) / "oathbulk"),)
 
-# Delays that a test can wait for. One thread more than a test holds calls back would go on.
+# Delays that a test can wait for, and few threads, so that a test can hold all their calls back.
 QUICK = {
     "OATHBULK_CONCURRENCY": "4",
+    # A call that a test holds back must not give up, on a slow machine neither.
+    "OATHBULK_CALL_DEADLINE": "100",
+    "OATHBULK_LEASE_LEFT_FOR_POST": "110",
+    "OATHBULK_LEASE": "200",
     "OATHBULK_READ_DELAY": "0.3",
     "OATHBULK_NOT_FOUND_DELAY": "0.2",
     "OATHBULK_TICK": "0.2",
     "PINGONE_RATE": "400",
 }
-# Seconds; a command's work takes a few, and a machine at its limits several times as long.
-TIMEOUT = 60.0
+# Seconds; a command's work takes a few, and a machine at its limits many times as long.
+TIMEOUT = 120.0
+
+# Runs its arguments with the terminal on its standard input as the one that it controls.
+TAKE_TERMINAL = """if True:
+    import fcntl, os, sys, termios
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @dataclass(frozen=True)
@@ -67,8 +83,12 @@ class Running:
         return self._process.pid
 
     @property
-    def stderr(self) -> str:
+    def stdout(self) -> str:
         """What it has printed there so far."""
+        return self._stdout.read_text()
+
+    @property
+    def stderr(self) -> str:
         return self._stderr.read_text()
 
     @property
@@ -78,6 +98,10 @@ class Running:
     def interrupt(self) -> None:
         """What a terminal does at Ctrl-C: SIGINT to every process of the group."""
         os.killpg(self.pid, signal.SIGINT)
+
+    def hang_up(self) -> None:
+        """What a terminal does when it is closed."""
+        os.killpg(self.pid, signal.SIGHUP)
 
     def terminate(self) -> None:
         self._process.terminate()
@@ -94,7 +118,54 @@ class Running:
         except subprocess.TimeoutExpired:
             self.kill()
             raise TimeoutError(f"{self._process.args} did not end: {self.stderr[-2000:]}") from None
-        return Result(code, self._stdout.read_text(), self.stderr)
+        return Result(code, self.stdout, self.stderr)
+
+
+class Terminal:
+    """A command on a terminal of its own, which it controls: what a person sees of it, and types."""
+
+    def __init__(self, argv: Sequence[str], folder: Path, env: Mapping[str, str], columns: int) -> None:
+        self._master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (40, columns))
+        self._printed = ""
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", TAKE_TERMINAL, *argv],
+            cwd=folder,
+            env={**env, "TERM": "xterm-256color"},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+
+    def read(self) -> str:
+        """All that was printed so far."""
+        while select.select([self._master], [], [], 0)[0]:
+            try:
+                self._printed += os.read(self._master, 65536).decode(errors="replace")
+            except OSError:
+                # The command and all its kin are gone.
+                break
+        return self._printed
+
+    def picture(self) -> str:
+        """What a live display shows now: all since it last erased a line, without colours."""
+        return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self.read().rpartition("\x1b[2K")[2])
+
+    def press_ctrl_c(self) -> None:
+        os.write(self._master, b"\x03")
+
+    def wait(self, timeout: float = TIMEOUT) -> int:
+        """The exit code."""
+        wait_until(lambda: (self.read(), self._process.poll())[1] is not None, timeout, f"{self._process.args} ends")
+        self.read()
+        return int(self._process.returncode)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
 
 
 class Desk:
@@ -108,7 +179,8 @@ class Desk:
             self.settings |= more
         self._command = command
         self._output = folder.parent / f"{folder.name}-output"
-        self._count = 0
+        self._started: list[Running] = []
+        self._terminals: list[Terminal] = []
         self.folder.mkdir(exist_ok=True)
         self._output.mkdir()
 
@@ -117,7 +189,11 @@ class Desk:
 
     def __exit__(self, *_: object) -> None:
         # Whoever dies last may have started another meanwhile.
-        wait_until(lambda: self.kill(*self.processes()) or not self.processes(), 10, "no process is left")
+        wait_until(lambda: self.kill(*self.processes()) or not self.processes(), TIMEOUT, "no process is left")
+        for running in self._started:
+            running.wait()
+        for terminal in self._terminals:
+            terminal.close()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -130,9 +206,16 @@ class Desk:
 
     def start_program(self, *argv: str | Path, **settings: str) -> Running:
         """Another program, as if typed here."""
-        self._count += 1
-        output = self._output / f"{self._count:02}"
-        return Running([str(argument) for argument in argv], self.folder, self.environment | settings, output)
+        output = self._output / f"{len(self._started):02}"
+        running = Running([str(argument) for argument in argv], self.folder, self.environment | settings, output)
+        self._started.append(running)
+        return running
+
+    def start_on_terminal(self, *arguments: str | Path, columns: int = 160) -> Terminal:
+        argv = [*self._command, *map(str, arguments)]
+        terminal = Terminal(argv, self.folder, self.environment, columns)
+        self._terminals.append(terminal)
+        return terminal
 
     def oathbulk(self, *arguments: str | Path, **settings: str) -> Result:
         return self.start(*arguments, **settings).wait()
@@ -157,21 +240,21 @@ class Desk:
     def _is_ours(self, pid: int) -> bool:
         try:
             variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            works_in = os.readlink(f"/proc/{pid}/cwd")
+            works_in = Path(f"/proc/{pid}/cwd").readlink()
         except OSError:
             return False
-        home = str(self.home)
-        is_ours = f"OATHBULK_HOME={home}".encode() in variables or works_in.startswith((home, str(self.folder)))
+        is_ours = f"OATHBULK_HOME={self.home}".encode() in variables or works_in.is_relative_to(self.folder)
         return is_ours and is_running(pid)
 
 
 def _pids() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and int(entry.name) != os.getpid()]
+    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [pid for pid in numbers if pid != os.getpid()]
 
 
 def _is_named(pid: int, names: Sequence[str]) -> bool:
     try:
-        line = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return False
-    return any(name in line.split("\0") or any(part.endswith(name) for part in line.split("\0")) for name in names)
+    return any(Path(argument).name in names for argument in arguments)

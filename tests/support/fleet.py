@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
+from models.attempt import Attempt, Outcome
 from models.encrypted import generate_key
 from models.record import FINAL, Record
 from support.books import find_unwritten, judge_books
 from support.judge import judge_moves, seen_moves, watch_moves
-from support.processes import wait_until
 from support.program import Program
 from support.promises import Case, judge_calls, make_cases
 from support.simulator import Simulator
@@ -30,6 +31,7 @@ from worker.simulator.shipment import MadeShipment
 
 BATCH = "shipment"
 TIMEOUT = 90.0
+LOOK = 0.1
 
 # Seconds: all that takes a minute in production takes a few of them here.
 QUICK = {
@@ -45,6 +47,15 @@ QUICK = {
     "OATHBULK_CONCURRENCY": "8",
     "PINGONE_RATE": "200",
 }
+# Where no call is to be lost, a busy machine must not make one too slow.
+PATIENT = {
+    "OATHBULK_CALL_DEADLINE": "15",
+    "OATHBULK_LEASE_LEFT_FOR_POST": "16",
+    "OATHBULK_LEASE": "40",
+    "OATHBULK_QUEUE_LEASE": "20",
+}
+# Posts that a shipment's row costs if nothing goes wrong; one, but for these.
+POSTS_BY_REASON = {"resync_failed": 2, "device_not_found": 0}
 
 
 class Fleet:
@@ -67,7 +78,10 @@ class Fleet:
         self._directory = directory
         self._stack = ExitStack()
         self.shipment = shipment
-        self.simulator = self._stack.enter_context(Simulator(directory, shipment, plain_env(), **simulated))
+        # What is not oathbulk's: PingOne's own files, and the shipment as the vendor sent it.
+        self.outside = directory / "outside"
+        self.outside.mkdir()
+        self.simulator = self._stack.enter_context(Simulator(self.outside, shipment, plain_env(), **simulated))
         self.variables = QUICK | {"OATHBULK_HOME": str(home), "OATHBULK_REDIS_URL": redis_url} | (settings or {})
         self.variables |= _pingone_variables(self.simulator)
         if database_url is None:
@@ -80,6 +94,7 @@ class Fleet:
         self._stack.callback(self.database.close)
         self.batches = Batches(self.database)
         self.programs: list[Program] = []
+        self.simulator_counts: dict[str, Any] = {}
         watch_moves(self.database)
         self._load()
 
@@ -92,9 +107,17 @@ class Fleet:
         return self.celery(name, "beat", "-l", level, "-s", str(self._directory / f"{name}-schedule"), *arguments)
 
     def celery(self, name: str, *arguments: str) -> Program:
-        program = Program(name, "celery", ["-A", "worker", *arguments], plain_env() | self.variables, self._directory)
-        self.programs.append(self._stack.enter_context(program))
-        return program
+        return self._start(name, "celery", "-A", "worker", *arguments)
+
+    def oathbulk(self, name: str, *arguments: str) -> str:
+        """A command, to its end: what it printed."""
+        program = self._start(name, "worker", *arguments)
+        assert program.wait() == 0, program.read_log()
+        return program.read_log()
+
+    @property
+    def token_url(self) -> str:
+        return load_environment(self.settings, variables=self.variables).token_url
 
     def status(self) -> BatchStatus:
         (status,) = read_statuses(self.database, BATCH)
@@ -102,11 +125,12 @@ class Fleet:
 
     def wait_until(self, condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
         """Raises TimeoutError, with what the programs say."""
-        try:
-            wait_until(condition, timeout, what)
-        except TimeoutError as error:
-            error.add_note(self._testimony())
-            raise
+        give_up_at = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > give_up_at:
+                raise TimeoutError(f"not within {timeout:g} s: {what}\n{self._testimony()}")
+            # Looking costs those who work.
+            time.sleep(LOOK)
 
     def wait_until_posted(self, posts: int) -> None:
         self.wait_until(lambda: self.simulator.posts() >= posts, f"{posts} OTPs arrived")
@@ -115,6 +139,24 @@ class Fleet:
         """Raises AssertionError if it paused by itself, TimeoutError if it never ends."""
         self.wait_until(self._is_finished, "the batch is finished")
         return self.status()
+
+    def in_window(self) -> int:
+        """Records that are queued or in work."""
+        counts = self.status().counts
+        return counts["queued"] + counts["activating"]
+
+    def attempts(self, outcome: Outcome | None = None) -> int:
+        """Lines of history: all, or those with this outcome."""
+        statement = select(func.count()).select_from(Attempt)
+        if outcome is not None:
+            statement = statement.where(Attempt.outcome == outcome)
+        with self.database.reading() as connection:
+            return connection.scalar(statement) or 0
+
+    def posts_as_made(self) -> int:
+        """OTP posts that the shipment costs if no answer is lost."""
+        made = self.shipment.expected.values()
+        return sum(POSTS_BY_REASON.get(end.reason or "", 1) + end.resynced for end in made)
 
     def wrong_endings(self, excused: Collection[str] = ()) -> dict[str, Any]:
         """Records that did not end as they were made to, by serial number; dead letters of some reasons are excused."""
@@ -129,10 +171,10 @@ class Fleet:
         }
 
     def judge(self, *, was_replayed: bool = False) -> None:
-        """End everything; fails if a promise was broken."""
+        """End everything, keep the simulator's counts, and fail if a promise was broken."""
         for program in self.programs:
             program.kill()
-        active = self.simulator.active()
+        active, self.simulator_counts = self.simulator.active(), self.simulator.counts()
         self.simulator.stop()
         calls, pairs = self.simulator.calls(), self.simulator.pairs
         unwritten, budget = find_unwritten(self.database), self.settings.otp_post_budget
@@ -147,8 +189,13 @@ class Fleet:
     def close(self) -> None:
         self._stack.close()
 
+    def _start(self, name: str, module: str, *arguments: str) -> Program:
+        program = Program(name, module, arguments, plain_env() | self.variables, self._directory)
+        self.programs.append(self._stack.enter_context(program))
+        return program
+
     def _load(self) -> None:
-        file = self._directory / f"{BATCH}.csv"
+        file = self.outside / f"{BATCH}.csv"
         self.shipment.write_pairs(file)
         environment = load_environment(self.settings, variables=self.variables)
         loaded = Loader(self.database, load_keyring(self.settings), environment).load(open_shipment(file), BATCH)
@@ -161,7 +208,10 @@ class Fleet:
 
     def _testimony(self) -> str:
         """How the batch stands, if the database can tell, and the last that each program said."""
-        said = [f"--- {program.name}, running: {program.is_running}\n{program.read_log()[-3000:]}" for program in self.programs]
+        said = [
+            f"--- {program.name}, running: {program.is_running}\n{program.read_log()[-3000:]}"
+            for program in self.programs
+        ]
         return "\n".join([*said, f"--- PingOne\n{self.simulator.counts()}"])
 
     def __enter__(self) -> Self:

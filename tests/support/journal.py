@@ -38,8 +38,9 @@ class JournalCall:
 
     @property
     def is_post(self) -> bool:
-        """An OTP arrived, and PingOne did not say that it left it alone."""
-        return self.operation == "activate" and not (self.fault is None and self.status in NOT_ACTED_ON)
+        """An OTP arrived, and PingOne did not say that it left it alone. Of a client that was killed in between, the
+        headers may have come without it."""
+        return self.otp is not None and not (self.fault is None and self.status in NOT_ACTED_ON)
 
     @property
     def is_answered(self) -> bool:

@@ -63,6 +63,10 @@ class Program:
     def stop(self) -> int:
         """Ask it to end in good order, and wait for that: its exit code."""
         self._process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Until it ends by itself: its exit code."""
         return self._process.wait(STOP_TIMEOUT)
 
     def close(self) -> None:

@@ -60,6 +60,10 @@ class Simulator:
         """OTPs that arrived, each time that one did."""
         return int(self.counts()["otp_posts"])
 
+    def open_calls(self) -> int:
+        """Calls that have arrived and are not over."""
+        return int(self.counts()["open"])
+
     def active(self) -> set[str]:
         """The ids of the devices that are ACTIVE."""
         devices = self._http.get("/devices").raise_for_status().json()["devices"]

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -89,14 +89,13 @@ def make_tokens(count: int, *, out_of_step: int = 0, wrong: int = 0, prefix: str
     return tokens
 
 
-def write_shipment(path: Path, tokens: Iterable[Token], **columns: str) -> Path:
-    """An OTP-pair file; `columns` are further ones, the same on every row."""
+def write_shipment(path: Path, tokens: Sequence[Token], **columns: Sequence[str]) -> Path:
+    """An OTP-pair file; `columns` are further ones, with a value a token."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["serial", "otp1", "otp2", "user_id", "device_id", *columns])
-        writer.writerows(
-            [token.serial, *token.otps, token.user_id, token.device_id, *columns.values()] for token in tokens
-        )
+        for token, *more in zip(tokens, *columns.values(), strict=True):
+            writer.writerow([token.serial, *token.otps, token.user_id, token.device_id, *more])
     return path
 
 
@@ -106,7 +105,8 @@ class StandIn:
     def __init__(self, tokens: Iterable[Token]) -> None:
         self.tokens = {token.device_id: token for token in tokens}
         self.posts: list[Post] = []
-        self.reads: list[str] = []
+        # Device ids, and when each was read.
+        self.reads: list[tuple[str, float]] = []
         # Answered to the next activations, one each.
         self.refusals: deque[Refusal] = deque()
         self.knows_client = True
@@ -246,7 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if (found := self._find()) is None:
             return None
-        self.stand_in.reads.append(found["device"])
+        self.stand_in.reads.append((found["device"], time.monotonic()))
         if found["device"] not in self.stand_in.tokens:
             return self._refuse(Refusal(404, "NOT_FOUND"))
         return self._answer(200, self.stand_in.device(found["device"]), {})

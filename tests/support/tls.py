@@ -22,6 +22,8 @@ async def serve(port: int, certificate: str, key: str, backend: str) -> None:
             writer.close()
 
     server = await asyncio.start_server(forward, None, port, ssl=context)
+    sys.stdout.write("listens\n")
+    sys.stdout.flush()
     await server.serve_forever()
 
 

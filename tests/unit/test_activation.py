@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from models.encrypted import DecryptionError, Keyring, bound_to, generate_key
 from models.reason import PauseReason, Reason
@@ -72,7 +73,9 @@ class RecordInMemory:
     may_work: bool = True
     may_send: bool = True
     is_lease_lost: bool = False
+    is_strange: bool = False
     fails_at: str = ""
+    failure: Exception = field(default_factory=lambda: RuntimeError("a fault of our own"))
     settled: tuple[Progress, Decision, Tally] | None = None
 
     def claim(self, record_id: int, environment_id: str, jitter: float = 0.0) -> Claim | None:
@@ -101,9 +104,16 @@ class RecordInMemory:
         self.write("answered")
         return not self.is_lease_lost
 
-    def may_call(self, claim: Claim) -> bool:
-        self.write("may call?")
+    def still_sending(self, claim: Claim) -> bool:
+        self.write("still sending?")
+        return self.may_work and self.may_send and not self.is_lease_lost
+
+    def may_read(self, claim: Claim) -> bool:
+        self.write("may read?")
         return self.may_work and not self.is_lease_lost
+
+    def find_stranger(self, record_id: int, environment_id: str) -> int | None:
+        return BATCH if self.is_strange else None
 
     def hand_back(self, record_id: int, delay: float) -> bool:
         self.journal.append(f"handed back for {delay:g} s")
@@ -121,7 +131,7 @@ class RecordInMemory:
     def write(self, event: str) -> None:
         self.journal.append(event)
         if event == self.fails_at:
-            raise ConnectionError("the database went away")
+            raise self.failure
 
 
 class ScriptedClient:
@@ -186,6 +196,7 @@ class World:
             keyring,
             lambda claim, decision: self.told.append((claim.batch_id, decision)),
             is_stopping=lambda: self.is_stopping,
+            misconfigured=lambda batch_id: self.told.append((batch_id, "misconfigured")),
         )
 
     def run(self) -> Journal:
@@ -321,7 +332,7 @@ def retried(meanwhile: Callable[[], None] = lambda: None) -> Callable[[Call], De
 
 def test_a_second_try_asks_whether_it_may():
     world = World(retried())
-    assert world.run() == ["slot", "claim", "post 1", "may call?", "settle Active"]
+    assert world.run() == ["slot", "claim", "post 1", "still sending?", "settle Active"]
     assert world.record.settled[2] == Tally(requests=2, rate_limited=1, answer=ACTIVE.answer)
 
 
@@ -387,21 +398,33 @@ def test_our_own_failure_forgets_no_answer_that_may_be_written_down():
     # The commit may have gone through although its acknowledgement did not.
     world = World(RESYNC)
     world.record.fails_at = "answered"
-    with pytest.raises(ConnectionError):
+    with pytest.raises(RuntimeError, match="a fault of our own"):
         world.run()
     assert world.journal[-2:] == ["answered", "settle Pause"]
     assert world.record.progress.first.state == OtpState.ANSWERED
     assert world.progress.first == OtpProgress(OtpState.ANSWERED, 1)
 
 
-@pytest.mark.parametrize(("answer", "event"), [(RESYNC, "sending 2"), (retried(), "may call?")])
+@pytest.mark.parametrize(("answer", "event"), [(RESYNC, "sending 2"), (retried(), "still sending?")])
 def test_a_database_that_fails_before_a_call_lets_nothing_go_out(answer, event):
     world = World(answer)
     world.record.fails_at = event
-    with pytest.raises(ConnectionError):
+    with pytest.raises(RuntimeError, match="a fault of our own"):
         world.run()
     assert world.journal[-2] == event
     assert sum(post.startswith("post") for post in world.journal) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "event"), [(RESYNC, "answered"), (RESYNC, "sending 2"), (retried(), "still sending?")]
+)
+def test_a_database_that_was_restarted_stops_no_batch(answer, event):
+    world = World(answer)
+    world.record.fails_at = event
+    world.record.failure = OperationalError("UPDATE record", {}, Exception("server closed the connection"))
+    with pytest.raises(OperationalError):
+        world.run()
+    assert world.decision == Retry(SETTINGS.read_delay, is_counted=False, why="database")
 
 
 @pytest.mark.parametrize("progress", [Progress(), Progress(attempts=3, not_found=1), UNKNOWN_FATE])
@@ -432,14 +455,45 @@ def test_the_attempt_remembers_the_last_answer_that_pingone_gave():
     assert world.record.settled[2] == Tally(requests=1, rate_limited=0, answer=WAITING.answer)
 
 
-def test_no_post_begins_when_little_is_left_of_the_lease():
-    before = time.monotonic()
-    world = World(RESYNC, ACTIVE)
-    world.run()
-    after = time.monotonic()
-    latest = SETTINGS.lease - SETTINGS.lease_left_for_post
-    assert {id(call) for call in world.client.calls} == {id(world.client.calls[0])}
-    assert before + latest <= world.client.calls[0].send_before <= after + latest
+def timed(answer: Scripted, left: list[float]) -> Callable[[Call], Device]:
+    """The answer, noting how many seconds the call had left to begin."""
+
+    def respond(call: Call) -> Device:
+        left.append(call.send_before - time.monotonic())
+        call.requests += 1
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return respond
+
+
+def test_an_otp_goes_out_soon_after_its_mark_or_not_at_all():
+    left: list[float] = []
+    World(timed(RESYNC, left), timed(ACTIVE, left)).run()
+    assert len(left) == 2
+    assert all(0 < seconds <= SETTINGS.send_within for seconds in left)
+
+
+def test_a_read_may_begin_while_enough_of_the_lease_is_left_for_a_call():
+    left: list[float] = []
+    World(timed(ACTIVE, left), progress=UNKNOWN_FATE).run()
+    assert SETTINGS.send_within < left[0] <= SETTINGS.lease - SETTINGS.lease_left_for_post
+
+
+def test_the_answer_that_a_refused_otp_got_is_written_down_before_the_device_is_read():
+    world = World(INVALID, WAITING)
+    assert world.run() == ["slot", "claim", "post 1", "answered", "slot", "read", "settle DeadLetter"]
+    assert world.record.progress.first == OtpProgress(OtpState.ANSWERED, 1)
+    assert world.record.progress.verdict == Reason.INVALID_OTP
+
+
+def test_a_worker_of_another_tenant_says_so_and_sends_nothing():
+    world = World()
+    world.record.is_queued = False
+    world.record.is_strange = True
+    assert world.run() == ["slot", "claim", "handed back if stopped"]
+    assert world.told == [(BATCH, "misconfigured")]
 
 
 def test_the_audit_log_of_pingone_learns_batch_and_record():

@@ -171,13 +171,21 @@ def test_a_read_that_fails_is_made_again_ever_later_and_decides_nothing():
 def test_refused_credentials_pause_the_batch_and_cost_the_record_nothing(answer):
     progress, step = after_post(posted(1), 1, answer, LIMITS)
     assert (progress, step) == (Progress(), Pause(PauseReason.CREDENTIALS))
-    assert after_read(posted(1), answer, LIMITS) == (posted(1), Pause(PauseReason.CREDENTIALS))
+    # Not at once again: a cancelled batch cannot pause, and is asked at every tick for the read that it owes.
+    assert after_read(posted(1), answer, LIMITS) == (posted(1), Pause(PauseReason.CREDENTIALS, LIMITS.read_delay))
 
 
 def test_a_protocol_fault_pauses_the_batch_and_costs_the_record_nothing():
     fault = errors.ProtocolFault(ANSWER)
     assert after_post(posted(1), 1, fault, LIMITS) == (Progress(), Pause(PauseReason.PROTOCOL))
-    assert after_read(posted(1), fault, LIMITS) == (posted(1), Pause(PauseReason.PROTOCOL))
+    assert after_read(posted(1), fault, LIMITS) == (posted(1), Pause(PauseReason.PROTOCOL, LIMITS.read_delay))
+
+
+def test_a_read_that_stays_forbidden_while_a_fate_is_open_calls_a_person():
+    forbidden = errors.Forbidden(ANSWER)
+    assert isinstance(after_read(replace(posted(1), attempts=LIMITS.attempts), forbidden, LIMITS)[1], Retry)
+    step = after_read(replace(posted(1), attempts=LIMITS.attempts + 1), forbidden, LIMITS)[1]
+    assert step == Pause(PauseReason.PERMISSIONS, LIMITS.read_delay)
 
 
 @pytest.mark.parametrize("ordinal", [1, 2])

@@ -46,8 +46,8 @@ def replay(
     console.print(f"{replayed.records} records of {batch} go again.")
     if replayed.need_fresh_otps:
         console.print(
-            f"{replayed.need_fresh_otps} dead letters stay: an OTP of theirs was refused or used, or their token is in "
-            "progress elsewhere. Load them again with fresh OTPs."
+            f"{replayed.need_fresh_otps} dead letters stay: an OTP of theirs was refused or used, or their token was "
+            "loaded again since. Load them again with fresh OTPs, or replay the later batch."
         )
 
 

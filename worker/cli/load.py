@@ -14,7 +14,7 @@ from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.installation import Installation
 from worker.cli.refusals import Refusals
 from worker.config import DEFAULT_ENVIRONMENT
-from worker.intake import RowError, Shipment, open_shipment
+from worker.intake import RowError, Shipment, UnusableFile, open_shipment
 from worker.loading import Loaded, Loader
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file of OTP pairs.", show_default=False)]
@@ -76,7 +76,7 @@ class Wish:
 
 
 def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, refusals: Refusals) -> Loaded:
-    """The batch that the shipment is now, or was already."""
+    """The batch that the shipment is now, or was already. Raises UnusableFile, NameTaken."""
     loader = Loader(
         installation.database,
         installation.keyring,
@@ -85,7 +85,12 @@ def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, re
         totp_max_age=installation.settings.totp_max_age,
         refused=refusals.add,
     )
-    return loader.load(shipment, wish.name, wish.canary)
+    try:
+        return loader.load(shipment, wish.name, wish.canary)
+    except UnusableFile:
+        # It says that not one row is left; why, the rows say.
+        refusals.print()
+        raise
 
 
 def print_loaded(loaded: Loaded) -> None:

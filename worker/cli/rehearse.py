@@ -19,18 +19,29 @@ from worker.cli.console import console
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.installation import Installation
 from worker.cli.load import Wish
+from worker.cli.refusals import Refusals
 from worker.cli.run import run_shipment
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
 from worker.embedded.valkey import EmbeddedValkey
-from worker.intake import Row, open_shipment
+from worker.intake import Row, UnusableFile, open_shipment
 
 if TYPE_CHECKING:
     from worker.simulator.shipment import Expected, MadeShipment
 
 BATCH = "rehearsal"
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
+# What leads elsewhere; all other settings are rehearsed too.
+LEFT_OUT = (
+    "OATHBULK_HOME",
+    "OATHBULK_CONFIG",
+    "OATHBULK_DATABASE_URL",
+    "OATHBULK_REDIS_URL",
+    "OATHBULK_ENCRYPTION_KEYS",
+    "OATHBULK_REPLAY_CRON",
+    "PINGONE_",
+)
 
 
 def rehearse(
@@ -69,7 +80,6 @@ def _prepare(file: Path | None, tokens: int) -> MadeShipment:
     if file is None:
         hopeless = A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {}
         return make_shipment(tokens, hopeless=hopeless)
-    rows = (row for row in open_shipment(file).rows() if isinstance(row, Row))
     return shipment_from_rows(
         PairRow(
             row.serial_number,
@@ -78,15 +88,29 @@ def _prepare(file: Path | None, tokens: int) -> MadeShipment:
             row.user_id,
             row.device_id,
         )
-        for row in rows
+        for row in _read_own(file)
     )
+
+
+def _read_own(file: Path) -> list[Row]:
+    """The rows that can be rehearsed. Raises UnusableFile."""
+    rows, refusals = list[Row](), Refusals()
+    for row in open_shipment(file).rows():
+        if isinstance(row, Row):
+            rows.append(row)
+        else:
+            refusals.add(row)
+    refusals.print()
+    if not rows:
+        raise UnusableFile(file, f"not one of its {refusals.count} rows can be loaded", "Mend them first")
+    return rows
 
 
 @contextmanager
 def _simulating(home: Path) -> Iterator[int]:
     """A simulator of its own for this rehearsal: the port that it listens on."""
     children, ready = Children(orphan_grace=1.0), home / "simulator.json"
-    argv = [sys.executable, "-m", "worker", "simulator", "--port", "0", "--ready-file", str(ready)]
+    argv = [sys.executable, "-P", "-m", "worker", "simulator", "--port", "0", "--ready-file", str(ready)]
     argv += ["--world", str(home / "world.json"), "--journal", str(home / "journal.jsonl")]
     try:
         children.start("simulator", argv, {"PATH": "/usr/bin:/bin"}, home / "simulator.log")
@@ -102,17 +126,21 @@ def _simulating(home: Path) -> Iterator[int]:
 
 def _variables(outer: Mapping[str, str], home: Path, port: int, shipment: MadeShipment) -> dict[str, str]:
     """Everything points at the rehearsal: its own home, database and Valkey, and the simulator for PingOne."""
-    mine = {name: value for name, value in outer.items() if not name.startswith(("OATHBULK_", "PINGONE_"))}
-    kept = ("OATHBULK_CONCURRENCY", "PINGONE_RATE", "PINGONE_RATE_MAX")
-    mine |= {name: outer[name] for name in kept if name in outer}
-    return mine | {
-        "OATHBULK_HOME": str(home),
-        "PINGONE_ENVIRONMENT_ID": shipment.world.environment_id,
-        "PINGONE_CLIENT_ID": shipment.world.client_id,
-        "PINGONE_CLIENT_SECRET": shipment.world.client_secret,
-        "PINGONE_API_URL": f"http://127.0.0.1:{port}/v1",
-        "PINGONE_TOKEN_URL": f"http://127.0.0.1:{port}/{{env}}/as/token",
-    }
+    mine = {name: value for name, value in outer.items() if not name.removesuffix("_FILE").startswith(LEFT_OUT)}
+    mine |= {name: outer[name] for name in ("PINGONE_RATE", "PINGONE_RATE_MAX") if name in outer}
+    # Nothing is replicated here, so a device that is not found needs little patience.
+    return (
+        {"OATHBULK_NOT_FOUND_DELAY": "2"}
+        | mine
+        | {
+            "OATHBULK_HOME": str(home),
+            "PINGONE_ENVIRONMENT_ID": shipment.world.environment_id,
+            "PINGONE_CLIENT_ID": shipment.world.client_id,
+            "PINGONE_CLIENT_SECRET": shipment.world.client_secret,
+            "PINGONE_API_URL": f"http://127.0.0.1:{port}/v1",
+            "PINGONE_TOKEN_URL": f"http://127.0.0.1:{port}/{{env}}/as/token",
+        }
+    )
 
 
 def _judge(installation: Installation, expected: Mapping[str, Expected]) -> int:

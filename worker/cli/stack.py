@@ -69,7 +69,8 @@ class Stack:
             self._valkey.stop()
 
     def _start(self, name: str) -> None:
-        argv = [sys.executable, "-m", "celery", "-A", "worker", "--quiet", *PARTS[name], "-l", "WARNING"]
+        # -P: a `models.py` in the folder where a person works must not take the place of ours.
+        argv = [sys.executable, "-P", "-m", "celery", "-A", "worker", "--quiet", *PARTS[name], "-l", "WARNING"]
         self._children.start(name, argv, self._variables, self._home / "logs" / f"{name}.log")
 
 

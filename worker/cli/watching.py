@@ -35,11 +35,12 @@ class Watch:
 
     def follow(self, mend: Callable[[], str | None]) -> str | None:
         """Until the batch is over, or a part of the stack keeps failing: its name then."""
+        is_live = error_console.is_terminal and not error_console.is_dumb_terminal and not self._is_quiet
         with Live(console=error_console, auto_refresh=False, transient=True) as live:
             while not is_over(status := self.look()):
                 if broken := mend():
                     return broken
-                if error_console.is_terminal and not self._is_quiet:
+                if is_live:
                     live.update(draw_batch(status), refresh=True)
                 else:
                     self._print_line(status)

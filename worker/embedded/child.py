@@ -13,12 +13,16 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 
 def main() -> None:
     descriptor, grace, module, *arguments = sys.argv[1:]
     os.set_inheritable(int(descriptor), False)
     threading.Thread(target=end_with_parent, args=(int(descriptor), float(grace)), daemon=True).start()
+    # Celery puts the folder that it runs in first, unless it stands somewhere already: last, so that nothing in there
+    # takes the place of a package.
+    sys.path.append(str(Path.cwd()))
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

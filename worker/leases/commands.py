@@ -36,10 +36,12 @@ def cancel(database: Database, connection: Connection, batch_id: int) -> int:
 def replay(database: Database, connection: Connection, batch_id: int, reasons: Collection[str] | None = None) -> int:
     """Dead letters (of these reasons, or all) and, without reasons, cancelled records: pending again. How many.
 
-    Records with an answered OTP stay: they need fresh OTPs, by a new load."""
+    Records with a refused OTP stay: they need fresh OTPs, by a new load. So do those that were loaded again since."""
     again = {"scheduled_at": database.now(), "attempts_forgiven": Record.attempts, "not_found": 0}
     cleared = {"reason": None, "detail": None}
-    mine = and_(Record.batch_id == batch_id, Record.otps.is_not(None), ~_is_in_progress_elsewhere())
+    mine = and_(
+        Record.batch_id == batch_id, Record.otps.is_not(None), ~_was_loaded_again(), ~_is_in_progress_elsewhere()
+    )
     dead = move(database, Status.DEAD_LETTER, Status.PENDING).where(mine, is_replayable())
     if reasons is not None:
         dead = dead.where(Record.reason.in_(reasons))
@@ -48,6 +50,14 @@ def replay(database: Database, connection: Connection, batch_id: int, reasons: C
         cancelled = move(database, Status.CANCELLED, Status.PENDING).where(mine)
         count += connection.execute(cancelled.values(again)).rowcount
     return count
+
+
+def _was_loaded_again() -> ColumnElement[bool]:
+    """A later batch brought OTPs of this token, which go on from here or went already: older ones would be wasted."""
+    later = aliased(Record, name="later")
+    return exists().where(
+        later.environment_id == Record.environment_id, later.serial_number == Record.serial_number, later.id > Record.id
+    )
 
 
 def _is_in_progress_elsewhere() -> ColumnElement[bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Update, and_, exists, or_, text, update
 
 from models.batch import Batch, BatchState
-from models.record import EXPIRING, FINAL, HALF_DONE, LASTING, TRANSITIONS, Record, Status, needs_read
+from models.record import EXPIRING, FINAL, HALF_DONE, IN_WINDOW, LASTING, TRANSITIONS, Record, Status, needs_read
 from worker.database import Database
 
 
@@ -29,10 +29,16 @@ def batch_is(state: BatchState) -> ColumnElement[bool]:
 
 def has_pending() -> ColumnElement[bool]:
     """Of a batch: some record is pending. Three probes, each of a partial index."""
-    mine = [
-        exists().where(Record.batch_id == Batch.id, text(condition)) for condition in (HALF_DONE, EXPIRING, LASTING)
-    ]
-    return or_(*mine)
+    return or_(*map(_has, (HALF_DONE, EXPIRING, LASTING)))
+
+
+def has_work_left() -> ColumnElement[bool]:
+    """Of a batch: some record is not final."""
+    return or_(has_pending(), _has(IN_WINDOW))
+
+
+def _has(condition: str) -> ColumnElement[bool]:
+    return exists().where(Record.batch_id == Batch.id, text(condition))
 
 
 def may_work() -> ColumnElement[bool]:

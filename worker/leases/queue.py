@@ -29,10 +29,13 @@ CHUNK = 1000
 class Queue:
     """Moves between `pending` and `queued`, and rescues. Every method works in the caller's transaction."""
 
-    def __init__(self, database: Database, *, call_deadline: float = 20.0, read_delay: float = 30.0) -> None:
+    def __init__(
+        self, database: Database, *, send_within: float = 5.0, call_deadline: float = 20.0, read_delay: float = 30.0
+    ) -> None:
         self._database = database
-        # A call whose worker died may still run at PingOne for as long as a living worker would have waited for it.
-        self._settled_after = call_deadline + read_delay
+        # From the mark: the OTP went out within `send_within`, a living worker would have given the call up after
+        # `call_deadline`, and a call that was given up may still run at PingOne for `read_delay`.
+        self._settled_after = send_within + call_deadline + read_delay
 
     def enqueue(
         self, connection: Connection, batch_id: int, room: int, lease: float, last_row: int | None = None

@@ -53,8 +53,13 @@ class Leases:
             otp1_posts=bindparam("first_posts"),
             otp2_state=bindparam("second_state"),
             otp2_posts=bindparam("second_posts"),
+            verdict=bindparam("new_verdict"),
         )
-        self._may_call = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work())
+        self._still_sending = held.where(batch_is(BatchState.RUNNING)).values(otp_sent_at=database.now())
+        self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work())
+        self._find_stranger = select(Record.batch_id).where(
+            _THIS_RECORD, Record.status == Status.QUEUED, Record.environment_id != bindparam("for_environment_id")
+        )
         back = move(database, Status.QUEUED, Status.PENDING).where(_THIS_RECORD)
         self._hand_back = back.values(scheduled_at=database.now(bindparam("delay", type_=Float())))
         self._hand_back_stopped = back.where(~batch_is(BatchState.RUNNING))
@@ -78,12 +83,25 @@ class Leases:
 
     def answered(self, claim: Claim, progress: Progress) -> bool:
         """Write down what became of the OTPs in the middle of an attempt. False: the lease was lost."""
-        return self._changes_one(self._answered, _names(claim) | otp_parameters(progress))
+        names = _names(claim) | {"new_verdict": progress.verdict}
+        return self._changes_one(self._answered, names | otp_parameters(progress))
 
-    def may_call(self, claim: Claim) -> bool:
-        """Whether another call may start: the lease stands, and the batch was not paused."""
+    def still_sending(self, claim: Claim) -> bool:
+        """Whether an OTP that did not go out may be tried again now: the lease stands, the batch runs. The time of its
+        mark is renewed: a rescue reads the device only when a call begun then is over for certain."""
+        return self._changes_one(self._still_sending, _names(claim))
+
+    def may_read(self, claim: Claim) -> bool:
+        """Whether a read may start: the lease stands, and the batch was not paused. One that was cancelled still reads
+        what it owes."""
         with self._database.reading() as connection:
-            return connection.scalar(self._may_call, _names(claim)) is not None
+            return connection.scalar(self._may_read, _names(claim)) is not None
+
+    def find_stranger(self, record_id: int, environment_id: str) -> int | None:
+        """The batch of a queued record that belongs to another environment than this."""
+        with self._database.reading() as connection:
+            names = {"record_id": record_id, "for_environment_id": environment_id}
+            return connection.scalar(self._find_stranger, names)
 
     def hand_back(self, record_id: int, delay: float) -> bool:
         """A queued record that was not claimed: pending again, due after `delay` seconds."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from worker.config import Environment
 from worker.otp import Otp
 from worker.pingone.auth import AccessTokens
-from worker.pingone.errors import OutcomeUnknown, RateLimited
+from worker.pingone.errors import NotDelivered, RateLimited
 from worker.pingone.pacing import Pace
 from worker.pingone.retrying import Policy
 from worker.pingone.transport import Transport
@@ -30,8 +30,8 @@ class Call:
     `session_id` and `transaction_id` (the batch and the record) come back in PingOne's audit records.
     `slot_in_hand`: the caller has waited for a slot already; the first try takes it. `send_before`, in
     `time.monotonic` seconds: no first byte goes out later. `permit` is asked before every try of a call but
-    its first, and raises what it likes to stop. `requests` counts those whose first byte went out,
-    `rate_limited` the 429s among them."""
+    its first, and whenever a try has waited for its slot; it raises what it likes to stop. `requests` counts
+    those whose first byte went out, `rate_limited` the 429s among them."""
 
     session_id: str
     transaction_id: str
@@ -109,7 +109,10 @@ class Client:
         """One request, counted if its first byte went out."""
         try:
             answer = self._transport.exchange(request, send_before=call.send_before)
-        except OutcomeUnknown:
+        except NotDelivered:
+            raise
+        except BaseException:
+            # Whatever else happened, a byte may have gone out.
             call.requests += 1
             raise
         call.requests += 1
@@ -124,3 +127,5 @@ class Client:
             call.slot_in_hand = False
         else:
             self._pace.wait()
+            # The wait may last seconds, and the batch be paused meanwhile.
+            call.permit()

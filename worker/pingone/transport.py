@@ -18,6 +18,7 @@ import httpx
 
 from worker.config import ConfigError
 from worker.pingone.deadlines import WATCHDOG, Deadline
+from worker.pingone.envelope import printable
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.wire import Request
 
@@ -113,7 +114,8 @@ class _Call:
     def failure(self, message: str) -> NotDelivered | OutcomeUnknown:
         if self.deadline.is_over:
             message = f"no complete answer within {self._limit:g} s ({message})"
-        answer = Answer(message=message)
+        # An error about a malformed answer quotes it.
+        answer = Answer(message=printable(message))
         return OutcomeUnknown(answer) if self._has_begun else NotDelivered(answer)
 
     def _begin(self, *, is_tunnel: bool) -> None:

@@ -37,9 +37,9 @@ def export(
         if status is not None:
             records = records.where(Record.status == status)
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*batch.columns, *RESULT_COLUMNS])
-        rows = _rows(connection.execution_options(yield_per=1000).execute(records), batch.columns, keyring)
-        return sum(1 for row in rows if writer.writerow(row))
+        writer.writerow([*map(_text, batch.columns), *RESULT_COLUMNS])
+        with connection.execution_options(yield_per=1000).execute(records) as found:
+            return sum(1 for row in _rows(found, batch.columns, keyring) if writer.writerow(row))
 
 
 def _rows(records: Iterator[Found], columns: list[str], keyring: Keyring | None) -> Iterator[list[str]]:

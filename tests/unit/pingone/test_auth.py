@@ -245,7 +245,7 @@ def test_an_answer_that_never_comes_delivers_nothing(make_environment: Any, serv
         conversation.stopped.wait(10)
 
     with pytest.raises(NotDelivered) as caught:
-        AccessTokens(make_environment(serve(talk).url), deadline=0.5).get()
+        AccessTokens(make_environment(serve(talk).url), deadline=1).get()
     assert type(caught.value.__cause__) is OutcomeUnknown
 
 

@@ -243,7 +243,7 @@ def test_after_its_time_to_send_a_call_neither_goes_out_nor_counts_as_an_outage(
     assert (api.received, call.requests, pace.held_for()) == ([], 0, 0)
 
 
-def test_a_retry_asks_for_a_permit_first(connect: Any, http: Any) -> None:
+def test_a_retry_and_a_wait_for_a_slot_ask_for_a_permit(connect: Any, http: Any) -> None:
     class Stopped(Exception):
         pass
 
@@ -251,6 +251,10 @@ def test_a_retry_asks_for_a_permit_first(connect: Any, http: Any) -> None:
         raise Stopped
 
     client, api = connect(http(403))
+    with pytest.raises(Stopped):
+        activate(client, new_call(slot_in_hand=True, permit=refuse))
+    assert len(api.received) == 1
+    # A first try that has waited for its slot asks too: its batch may have been paused meanwhile.
     with pytest.raises(Stopped):
         activate(client, new_call(permit=refuse))
     assert len(api.received) == 1

@@ -21,7 +21,7 @@ CONTENT = b'{"otp": "000634"}'
 ACCESS_TOKEN = "made-up-access-token"
 
 # What a call may need beyond its deadline on a busy machine, in seconds; still far from the servers' patience.
-SLACK = 3.0
+SLACK = 5.0
 
 
 def post(url: str) -> Request:
@@ -142,11 +142,11 @@ def test_a_server_that_hangs_is_left_at_the_deadline(serve: Any) -> None:
         conversation.read_request()
         conversation.stopped.wait(10)
 
-    with transport_of(deadline=0.6) as transport:
+    with transport_of(deadline=1) as transport:
         began = time.monotonic()
         with pytest.raises(OutcomeUnknown):
             transport.exchange(post(serve(talk).url))
-        assert 0.5 < time.monotonic() - began < SLACK
+        assert 0.9 < time.monotonic() - began < 1 + SLACK
 
 
 def drip(conversation: Any, head: bytes) -> None:
@@ -177,7 +177,7 @@ def outcome_of_a_drip(serve: Any, http: Any, tls: Any, part: str, is_first: bool
         drip(conversation, HEADS[part])
 
     server = serve(talk, tls)
-    with transport_of(deadline=1.5) as transport:
+    with transport_of(deadline=2) as transport:
         if not is_first:
             transport.exchange(post(server.url))
         began = time.monotonic()
@@ -197,8 +197,8 @@ def test_a_dripping_server_is_cut_off_at_the_deadline(
     with ThreadPoolExecutor(len(cases)) as threads:
         outcomes = threads.map(lambda case: outcome_of_a_drip(serve, http, tls, *case), cases)
     for case, (text, seconds) in zip(cases, outcomes, strict=True):
-        assert "within 1.5 s" in text, case
-        assert 1.4 < seconds < 1.5 + SLACK, case
+        assert "within 2 s" in text, case
+        assert 1.9 < seconds < 2 + SLACK, case
 
 
 def test_a_cut_call_does_not_harm_the_next(serve: Any, http: Any) -> None:
@@ -209,36 +209,34 @@ def test_a_cut_call_does_not_harm_the_next(serve: Any, http: Any) -> None:
         conversation.write(http(200, b"fine"))
 
     server = serve(talk)
-    with transport_of(deadline=0.5) as transport:
+    with transport_of(deadline=1) as transport:
         with pytest.raises(OutcomeUnknown):
             transport.exchange(post(server.url))
         assert transport.exchange(post(server.url))[2] == b"fine"
 
 
-def test_deadlines_of_several_threads_end_each_in_its_time(serve: Any) -> None:
-    def talk(conversation: Any) -> None:
+def test_a_deadline_is_kept_while_an_earlier_call_has_a_later_one(serve: Any, http: Any) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def slow(conversation: Any) -> None:
+        conversation.read_request()
+        asked.set()
+        assert go.wait(10)
+        conversation.write(http(200, b"late"))
+
+    def dripping(conversation: Any) -> None:
         conversation.read_request()
         drip(conversation, HEADS["body"])
 
-    server = serve(talk)
-    took: dict[float, float] = {}
-
-    def call(deadline: float) -> None:
-        with transport_of(deadline) as transport:
-            began = time.monotonic()
-            with pytest.raises(OutcomeUnknown):
-                transport.exchange(post(server.url))
-            took[deadline] = time.monotonic() - began
-
-    # The last to begin is the first to end.
-    threads = [threading.Thread(target=call, args=(deadline,)) for deadline in (0.9, 0.7, 0.5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert took.keys() == {0.5, 0.7, 0.9}
-    assert all(deadline - 0.1 < seconds < deadline + SLACK for deadline, seconds in took.items())
-    assert took[0.5] < took[0.7] < took[0.9]
+    with transport_of(20) as patient, transport_of(1) as hasty, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(patient.exchange, post(serve(slow).url))
+        assert asked.wait(10)
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknown):
+            hasty.exchange(post(serve(dripping).url))
+        assert time.monotonic() - began < 1 + SLACK
+        go.set()
+        assert waiting.result(10)[2] == b"late"
 
 
 def test_a_handshake_that_hangs_was_not_delivered(serve: Any) -> None:
@@ -345,6 +343,16 @@ def test_an_answer_that_is_no_http_leaves_the_outcome_unknown(transport: Transpo
     assert status == 101
 
 
+def test_an_otp_quoted_from_a_malformed_answer_is_masked(transport: Transport, serve: Any) -> None:
+    def talk(conversation: Any) -> None:
+        request = conversation.read_request()
+        conversation.write(b"HTTP/9.9 " + request.body + b"\r\n\r\n")
+
+    with pytest.raises(OutcomeUnknown, match="illegal") as caught:
+        transport.exchange(post(serve(talk).url))
+    assert "000634" not in str(caught.value)
+
+
 LOCATIONS = ["/elsewhere", "http://[bad", "https://\u2603.example.test", "x" * 5000, "//:70000", "http://a b/", ""]
 
 
@@ -421,7 +429,7 @@ def test_a_dripping_server_behind_a_proxy_is_cut_off_too(
 
     server = serve(talk, certificate.server_context())
     monkeypatch.setenv("HTTPS_PROXY", serve(proxy).url)
-    with transport_of(deadline=1.0) as transport:
+    with transport_of(deadline=2) as transport:
         began = time.monotonic()
         with pytest.raises(OutcomeUnknown):
             transport.exchange(post(server.url))

@@ -1,0 +1,162 @@
+"""The commands around a run: what they print, and how they refuse. Every refusal is a line with its cure."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+from support.standin import make_tokens, write_shipment
+
+
+def test_a_file_is_loaded_once_however_often_it_is_given(desk):
+    write_shipment(desk.folder / "shipment.csv", make_tokens(3))
+    first = desk.oathbulk("load", "shipment.csv", "--json")
+    assert first.code == 0
+    assert first.json == {"batch": "shipment", "total": 3, "rows_refused": 0, "is_new": True, "refused": []}
+    (desk.folder / "shipment.csv").rename(desk.folder / "renamed.csv")
+    second = desk.oathbulk("load", "renamed.csv", "--batch", "again")
+    assert second.code == 0
+    assert "is batch shipment already" in second.stdout
+    assert [batch["batch"] for batch in desk.oathbulk("status", "--json").json["batches"]] == ["shipment"]
+
+
+def test_a_check_names_what_it_refuses_and_writes_nothing(desk):
+    tokens = make_tokens(3)
+    write_shipment(desk.folder / "shipment.csv", [*tokens, tokens[0]])
+    checked = desk.oathbulk("load", "shipment.csv", "--check", "--json")
+    assert checked.code == 1
+    assert checked.json["file"] == "shipment.csv"
+    assert (checked.json["rows"], checked.json["rows_refused"]) == (3, 1)
+    (refused,) = checked.json["refused"]
+    assert (refused["row"], refused["serial"]) == (5, tokens[0].serial)
+    assert "row 2 already" in refused["reason"]
+    assert not desk.home.exists()
+
+
+def test_another_file_does_not_get_the_name_of_a_batch(desk):
+    write_shipment(desk.folder / "shipment.csv", make_tokens(2))
+    write_shipment(desk.folder / "other.csv", make_tokens(2, prefix="OTHER"))
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    taken = desk.oathbulk("load", "other.csv", "--batch", "shipment")
+    assert taken.code == 2
+    assert "--batch NAME" in taken.stderr
+
+
+def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
+    tokens = make_tokens(5, wrong=1)
+    desk, _ = set_up(tokens)
+    write_shipment(desk.folder / "shipment.csv", tokens, Carton=["7"] * 5)
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    assert desk.oathbulk("export", "shipment", "-o", "before.csv", "--with-otps").code == 0
+    before = read(desk.folder / "before.csv")
+    assert [(row["otp1"], row["otp2"]) for row in before] == [token.otps for token in tokens]
+    assert {row["status"] for row in before} == {"pending"}
+
+    assert desk.oathbulk("run", "shipment.csv").code == 1
+    result = desk.oathbulk("export", "shipment", "-o", "after.csv")
+    assert result.code == 0
+    assert "Wrote 5 records" in result.stdout
+    after = read(desk.folder / "after.csv")
+    assert list(after[0]) == [
+        *("serial", "otp1", "otp2", "user_id", "device_id", "Carton"),
+        *("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts"),
+    ]
+    assert [row["serial"] for row in after] == [token.serial for token in tokens]
+    assert {row["Carton"] for row in after} == {"7"}
+    assert {row["otp1"] + row["otp2"] for row in after} == {""}
+    assert [row["status"] for row in after] == ["active"] * 4 + ["dead_letter"]
+    assert after[4]["reason"] == "invalid_otp"
+    assert (desk.folder / "after.csv").stat().st_mode & 0o077 == 0
+
+    # The OTPs of what is active are gone; those of a dead letter a person may see.
+    dead = desk.oathbulk("export", "shipment", "-o", "dead.csv", "--with-otps", "--status", "dead_letter")
+    assert dead.code == 0
+    (row,) = read(desk.folder / "dead.csv")
+    assert (row["serial"], row["otp1"]) == (tokens[4].serial, tokens[4].otps[0])
+    # Its OTP was refused, so a replay has none to send.
+    replay = desk.oathbulk("replay", "shipment")
+    assert "0 records of shipment go again" in replay.stdout
+    assert "Load them again with fresh OTPs" in replay.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "No such file"),
+        ("", "is empty"),
+        ("serial,otp1,otp2,user_id,device_id\nACME1,12,34,nobody,nothing\n", "not one of its 1 rows can be loaded"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_a_2(desk, content, complaint):
+    if content is not None:
+        (desk.folder / "shipment.csv").write_text(content)
+    result = desk.oathbulk("run", "shipment.csv")
+    assert result.code == 2
+    assert is_clear(result)
+    assert "shipment.csv" in result.stderr
+    assert complaint in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (
+            {"PINGONE_CLIENT_SECRET": "", "PINGONE_RATE": "fast", "PINGONE_API_URL": "http://api.pingone.example/v1"},
+            ["PINGONE_CLIENT_SECRET is not set", "PINGONE_RATE ", "PINGONE_API_URL must be an https:// URL"],
+        ),
+        (
+            {"OATHBULK_CONCURRENCY": "0", "OATHBULK_REPLAY_CRON": "now and then"},
+            ["OATHBULK_CONCURRENCY ", "OATHBULK_REPLAY_CRON must be five cron fields"],
+        ),
+        ({"OATHBULK_ENCRYPTION_KEYS": "hidden"}, ["OATHBULK_ENCRYPTION_KEYS"]),
+        ({"OATHBULK_DATABASE_URL": "shelf"}, ["OATHBULK_DATABASE_URL"]),
+        ({"OATHBULK_DATABASE_URL": "postgresql+psycopg://me:hidden@127.0.0.1:1/none"}, ["OATHBULK_DATABASE_URL"]),
+        # The settings are right, and nobody is there.
+        ({}, ["PingOne is out of reach", "PINGONE_TOKEN_URL"]),
+    ],
+)
+def test_a_setting_that_is_wrong_or_leads_nowhere_is_a_3(desk, settings, named):
+    write_shipment(desk.folder / "shipment.csv", make_tokens(2))
+    result = desk.oathbulk("run", "shipment.csv", **settings)
+    assert result.code == 3
+    assert is_clear(result)
+    assert all(name in result.stderr for name in named), result.stderr
+    assert "hidden" not in result.stderr
+
+
+def test_an_environment_that_is_not_configured_is_a_3_with_the_section_to_add(desk):
+    write_shipment(desk.folder / "shipment.csv", make_tokens(2))
+    desk.home.mkdir(mode=0o700)
+    (desk.home / "oathbulk.toml").write_text("[environments.prod]\n")
+    result = desk.oathbulk("load", "shipment.csv", "--environment", "staging")
+    assert result.code == 3
+    assert is_clear(result)
+    assert "[environments.staging]" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("run",), "FILE"),
+        (("pause", "unheard-of"), "no batch is named 'unheard-of'"),
+        (("export", "unheard-of", "-o", "export.csv"), "no batch is named 'unheard-of'"),
+        (("replay", "unheard-of", "--reason", "bad_luck"), "bad_luck"),
+    ],
+)
+def test_wrong_usage_is_a_2(desk, arguments, complaint):
+    result = desk.oathbulk(*arguments)
+    assert result.code == 2
+    assert complaint in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(desk.folder.glob("export.csv*"))
+
+
+def is_clear(result):
+    """One line, and no traceback."""
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("row ")]
+    return len(lines) == 1 and lines[0].startswith("oathbulk: ")
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

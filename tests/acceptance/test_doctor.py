@@ -1,0 +1,125 @@
+"""`oathbulk doctor`: each thing that can be wrong, found and explained before a run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.command import Desk
+from support.processes import wait_until
+
+CHECKS = ["configuration", "encryption keys", "database", "broker", "access token", "clock"]
+
+
+@pytest.fixture
+def desk(tmp_path):
+    with Desk(tmp_path / "desk") as desk:
+        yield desk
+
+
+def serve(desk, *settings):
+    """A simulated PingOne with these settings; the variables that lead to it."""
+    ready = desk.folder / "ready.json"
+    given = [argument for setting in settings for argument in ("--set", setting)]
+    simulator = desk.start("simulator", "--port", "0", "--ready-file", ready, *given)
+    wait_until(lambda: ready.exists() or not simulator.is_alive, 60, "the simulator listens")
+    root = f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"
+    wait_until(lambda: "PINGONE_API_URL" in simulator.stdout, 60, "it says how it is reached")
+    said = dict(line.split(" ", 1)[1].split("=", 1) for line in simulator.stdout.splitlines() if "export " in line)
+    assert said["PINGONE_API_URL"] == f"{root}/v1"
+    return said
+
+
+def examine(desk, **settings):
+    """The exit code, and the findings by their check."""
+    result = desk.oathbulk("doctor", "--json", **settings)
+    assert "Traceback" not in result.stderr
+    findings = result.json["checks"]
+    assert all(set(finding) == {"check", "is_well", "detail"} for finding in findings)
+    return result.code, {finding["check"]: (finding["is_well"], finding["detail"]) for finding in findings}
+
+
+def test_all_is_well_with_a_pingone_that_answers(desk):
+    pingone = serve(desk)
+    code, findings = examine(desk, **pingone)
+    assert list(findings) == CHECKS
+    assert all(is_well for is_well, _ in findings.values()), findings
+    assert code == 0
+    told = desk.oathbulk("doctor", **pingone)
+    assert told.code == 0
+    assert [line.split(":")[0] for line in told.stdout.splitlines()] == [f"✓ {check}" for check in CHECKS]
+    assert pingone["PINGONE_CLIENT_SECRET"] not in told.stdout
+
+
+def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(desk):
+    pingone = serve(desk)
+    faults = {
+        "OATHBULK_DATABASE_URL": "postgresql+psycopg://nobody:hidden@127.0.0.1:1/none",
+        "OATHBULK_REDIS_URL": "redis://:hidden@127.0.0.1:1/0",
+        "PINGONE_CLIENT_SECRET": "wrong",
+    }
+    code, findings = examine(desk, **pingone | faults)
+    assert code == 3
+    assert list(findings) == CHECKS
+    assert {check: is_well for check, (is_well, _) in findings.items()} == {
+        "configuration": True,
+        # With a database of one's own, so must be the keys.
+        "encryption keys": False,
+        "database": False,
+        "broker": False,
+        "access token": False,
+        "clock": True,
+    }
+    assert "OATHBULK_ENCRYPTION_KEYS" in findings["encryption keys"][1]
+    assert "refused" in findings["database"][1].lower()
+    assert "refused" in findings["broker"][1].lower()
+    assert "401" in findings["access token"][1]
+    assert "hidden" not in str(findings)
+
+
+def test_a_database_without_its_schema_is_told_from_one_that_is_out_of_reach(desk):
+    pingone = serve(desk)
+    key = desk.oathbulk("keygen").stdout.strip()
+    own = {"OATHBULK_DATABASE_URL": f"sqlite:///{desk.folder / 'own.db'}", "OATHBULK_ENCRYPTION_KEYS": key}
+    code, findings = examine(desk, **pingone, **own)
+    assert code == 3
+    assert not findings["database"][0]
+    assert "oathbulk db upgrade" in findings["database"][1]
+    assert desk.oathbulk("db", "upgrade", **own).code == 0
+    code, findings = examine(desk, **pingone, **own)
+    assert code == 0, findings
+
+
+def test_without_settings_the_missing_ones_are_named_and_no_pingone_is_asked(desk):
+    code, findings = examine(desk)
+    assert code == 3
+    assert list(findings) == CHECKS[:4]
+    is_well, detail = findings["configuration"]
+    assert not is_well
+    for name in ("PINGONE_ENVIRONMENT_ID", "PINGONE_CLIENT_ID", "PINGONE_CLIENT_SECRET"):
+        assert f"{name} is not set" in detail
+
+
+def test_a_pingone_that_is_not_there_is_found_out(desk):
+    nowhere = {
+        "PINGONE_ENVIRONMENT_ID": "environment",
+        "PINGONE_CLIENT_ID": "client",
+        "PINGONE_CLIENT_SECRET": "hidden",
+        "PINGONE_API_URL": "http://127.0.0.1:1/v1",
+        "PINGONE_TOKEN_URL": "http://127.0.0.1:1/token",
+    }
+    code, findings = examine(desk, **nowhere)
+    assert code == 3
+    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["access token", "clock"]
+    assert "hidden" not in str(findings)
+
+
+def test_a_clock_that_is_off_is_found(desk):
+    code, findings = examine(desk, **serve(desk, "clock_skew=-90"))
+    assert code == 3
+    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["clock"]
+    detail = findings["clock"][1]
+    seconds = int(detail.split(" s ")[0])
+    assert 85 <= seconds <= 95
+    assert "ahead of PingOne's" in detail
+    assert "NTP" in detail

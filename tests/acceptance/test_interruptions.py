@@ -1,0 +1,139 @@
+"""Whatever comes between a run and its end: signals, kill -9, a pause. Calls are held in flight meanwhile."""
+
+from __future__ import annotations
+
+from support.command import OATHBULK
+from support.processes import wait_until
+from support.standin import make_tokens
+
+# Seconds.
+PATIENCE = 60
+# What a dead process held comes back soon.
+SHORT_LEASES = {
+    "OATHBULK_CALL_DEADLINE": "3",
+    "OATHBULK_LEASE_LEFT_FOR_POST": "3.5",
+    "OATHBULK_LEASE": "5",
+    "OATHBULK_QUEUE_LEASE": "5",
+}
+NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}
+
+
+def start_and_hold(desk, pingone, posts, *command):
+    """A run whose calls are answered up to so many, and four that wait for their answer."""
+    pingone.hold_after(posts)
+    run = desk.start_program(*command, *OATHBULK, "run", "shipment.csv", "--json")
+    wait_until(lambda: pingone.held == 4, PATIENCE, "four calls are in flight")
+    return run
+
+
+def test_ctrl_c_settles_what_is_in_hand_and_the_same_command_goes_on(set_up):
+    desk, pingone = set_up(make_tokens(30, out_of_step=6))
+    run = start_and_hold(desk, pingone, 10)
+    run.interrupt()
+    wait_until(lambda: "calls in flight are answered" in run.stderr, PATIENCE, "it says what it waits for")
+    # An impatient person's second one changes nothing.
+    run.interrupt()
+    pingone.let_go()
+    result = run.wait()
+    assert result.code == 130
+    assert "The same command goes on" in result.stderr
+    assert not desk.processes()
+    status = desk.status()
+    assert (status["counts"]["queued"], status["counts"]["activating"]) == (0, 0)
+    # What was in flight was answered, and the answers were written down.
+    assert status["counts"]["active"] == len(pingone.active)
+    assert status["otp_posts"] == len(pingone.posts) == 14
+    assert desk.oathbulk("run", "shipment.csv").code == 0
+    assert len(pingone.active) == 30
+    assert set(pingone.times_posted().values()) == {1}
+
+
+def test_sigterm_ends_a_run_as_ctrl_c_does(set_up):
+    desk, pingone = set_up(make_tokens(40))
+    run = start_and_hold(desk, pingone, 4)
+    run.terminate()
+    wait_until(lambda: "calls in flight are answered" in run.stderr, PATIENCE, "it says what it waits for")
+    pingone.let_go()
+    result = run.wait()
+    assert result.code == 130
+    assert not desk.processes()
+    assert result.json["counts"] == NOTHING | {"active": 8, "pending": 32}
+
+
+def test_under_nohup_a_run_outlives_its_terminal(set_up):
+    desk, pingone = set_up(make_tokens(8))
+    run = start_and_hold(desk, pingone, 0, "nohup")
+    run.hang_up()
+    pingone.let_go()
+    assert run.wait().code == 0
+    assert len(pingone.active) == 8
+
+
+def test_after_a_kill_9_the_workers_end_and_the_next_run_finishes(set_up):
+    desk, pingone = set_up(make_tokens(24, out_of_step=4), **SHORT_LEASES)
+    run = start_and_hold(desk, pingone, 8)
+    run.kill()
+    pingone.let_go()
+    wait_until(lambda: not desk.processes("celery"), PATIENCE, "worker and beat end by themselves")
+    result = desk.oathbulk("run", "shipment.csv", "--json")
+    assert result.code == 0, result.stderr
+    assert result.json["counts"] == NOTHING | {"active": 24}
+    assert len(pingone.active) == 24
+    assert set(pingone.times_posted().values()) == {1}
+    assert not desk.processes()
+
+
+def test_a_run_outlives_a_killed_worker_and_a_killed_valkey(set_up):
+    desk, pingone = set_up(make_tokens(24), **SHORT_LEASES)
+    run = start_and_hold(desk, pingone, 8)
+    desk.kill(*desk.processes("worker"), *desk.processes("valkey-server"))
+    pingone.let_go()
+    result = run.wait()
+    assert result.code == 0, result.stderr
+    assert len(pingone.active) == 24
+    # The killed calls reached PingOne: their devices were read, and no OTP went again.
+    assert set(pingone.times_posted().values()) == {1}
+    assert len(pingone.reads) == 4
+
+
+def test_a_pause_from_beside_ends_a_run_with_4_and_after_a_resume_it_finishes(set_up):
+    desk, pingone = set_up(make_tokens(16, out_of_step=4))
+    run = start_and_hold(desk, pingone, 0)
+    assert desk.oathbulk("pause", "shipment").code == 0
+    pingone.let_go()
+    result = run.wait()
+    assert result.code == 4
+    # The four in flight were answered and settled; not even the second OTP that the answers ask for went out.
+    assert [post.answer for post in pingone.posts] == ["EXTRA_OTP_REQUIRED"] * 4
+    assert (result.json["state"], result.json["reason"]) == ("paused", "person")
+    assert (result.json["counts"], result.json["otp_posts"]) == (NOTHING | {"pending": 16}, 4)
+    # Still paused: a run does nothing, and says what would.
+    still = desk.oathbulk("run", "shipment.csv")
+    assert still.code == 4
+    assert "oathbulk resume shipment" in still.stdout
+    assert len(pingone.posts) == 4
+
+    assert desk.oathbulk("resume", "shipment").code == 0
+    assert desk.oathbulk("run", "shipment.csv").code == 0
+    assert len(pingone.active) == 16
+    assert set(pingone.times_posted().values()) == {1}
+
+
+def test_a_cancel_from_beside_ends_a_run_and_a_replay_takes_it_back(set_up):
+    desk, pingone = set_up(make_tokens(16))
+    run = start_and_hold(desk, pingone, 4)
+    assert desk.oathbulk("cancel", "shipment").code == 0
+    pingone.let_go()
+    result = run.wait()
+    assert result.code == 1
+    # What was in flight had reached PingOne: it ends as PingOne has it.
+    assert result.json["counts"] == NOTHING | {"active": 8, "cancelled": 8}
+    assert result.json["state"] == "cancelled"
+    assert len(pingone.posts) == 8
+
+    replayed = desk.oathbulk("replay", "shipment")
+    assert replayed.code == 0
+    assert "8 records of shipment go again" in replayed.stdout
+    assert desk.oathbulk("run", "shipment.csv").code == 0
+    assert len(pingone.active) == 16
+    assert set(pingone.times_posted().values()) == {1}

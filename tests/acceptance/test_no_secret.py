@@ -1,0 +1,146 @@
+"""Nothing secret travels: runs with all that makes programs talk, and a search through everything left of them."""
+
+import random
+import secrets
+import uuid
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+from support.fleet import BATCH
+from support.leftovers import dump_broker, dump_postgres, look_through_flower, read_files
+from support.listening import Monitor, TokenTap
+from support.search import Secrets
+
+from worker.embedded.ports import free_port
+from worker.simulator.shipment import PairRow, shipment_from_rows
+
+RECORDS = 80
+WEATHER = {"reset_after": 0.05, "error_before": 0.05, "error_after": 0.05, "hang_after": 0.02, "garbled": 0.05}
+
+
+def make_rows():
+    """Pairs of eight digits, none of which is a likely part of a time or a number."""
+    lots = random.Random(4226)
+    otps = (f"{lots.randrange(20_000_000, 99_999_999)}" for _ in range(10 * RECORDS))
+    otps = [otp for otp in dict.fromkeys(otps) if "00" not in otp]
+    ids = (str(uuid.UUID(int=lots.getrandbits(128), version=4)) for _ in range(2 * RECORDS))
+    return [PairRow(f"MADE{n:07}", otps.pop(), otps.pop(), next(ids), next(ids)) for n in range(1, RECORDS + 1)]
+
+
+@pytest.fixture
+def shipment():
+    made = shipment_from_rows(make_rows(), out_of_step=0.3)
+    return replace(made, world=made.world.model_copy(update={"client_secret": secrets.token_urlsafe(24)}))
+
+
+@contextmanager
+def spoilt_record(database):
+    """Some record that waits cannot be decrypted meanwhile: a fault of our own, traceback and all."""
+    waits = "SELECT id, otps FROM record WHERE otp1_state = 'unsent' AND status IN ('pending', 'queued')"
+    put = text("UPDATE record SET otps = :otps WHERE id = :id")
+    with database.writing() as connection:
+        record = connection.execute(text(f"{waits} ORDER BY id DESC LIMIT 1")).one()
+        connection.execute(put, {"id": record.id, "otps": b"spoilt"})
+    yield
+    with database.writing() as connection:
+        connection.execute(put, {"id": record.id, "otps": record.otps})
+
+
+def work(fleet, restart):
+    """Everything that makes programs talk: a rough PingOne, refused access tokens, a failure of our own, a server that
+    is restarted. What Flower showed, and the access tokens that were handed out."""
+    port = free_port()
+    with TokenTap(fleet.token_url) as tap:
+        fleet.variables |= {"PINGONE_TOKEN_URL": tap.url, "FLOWER_UNAUTHENTICATED_API": "true"}
+        fleet.celery("flower", "flower", "--address=127.0.0.1", f"--port={port}", "--max_tasks=100000")
+        fleet.worker("worker", level="DEBUG")
+        fleet.beat(level="DEBUG")
+        fleet.wait_until_posted(20)
+        with spoilt_record(fleet.database):
+            fleet.wait_until(lambda: fleet.status().reason == "internal", "the spoilt record pauses the batch")
+            shown = look_through_flower(f"http://127.0.0.1:{port}")
+        fleet.simulator.revoke_access_tokens()
+        fleet.batches.resume(BATCH)
+        restart()
+        fleet.wait_until_finished()
+        for program in fleet.programs:
+            program.stop()
+    return shown, tap.access_tokens
+
+
+def secrets_of(fleet, access_tokens):
+    words = {f"access token {number}": token for number, token in enumerate(access_tokens, start=1)}
+    words |= {"client secret": fleet.shipment.world.client_secret, "encryption key": fleet.encryption_key}
+    return Secrets([(row.otp1, row.otp2) for row in fleet.shipment.rows], words)
+
+
+def search(wanted, texts, files):
+    """The names of what was found, by the place where it was."""
+    found = {place: wanted.found_in(data) for place, data in texts.items()}
+    found |= {place: wanted.found_in(data, is_text=False) for place, data in files.items()}
+    return {place: names for place, names in found.items() if names}
+
+
+def said(fleet):
+    """What each program printed and logged, and two commands that look at the batch."""
+    fleet.oathbulk("status", "status", BATCH, "--json")
+    fleet.oathbulk("export", "export", BATCH, "-o", "export.csv")
+    return {program.name: program.log.read_bytes() for program in fleet.programs}
+
+
+def test_servers_are_left_without_a_secret(make_fleet, own_migrated_postgres, own_valkey, shipment, tmp_path):
+    database, server = own_migrated_postgres.url, own_migrated_postgres.server
+    fleet = make_fleet(database, own_valkey.url, shipment, faults=WEATHER, faults_per_device=2)
+
+    def restart():
+        server.stop()
+        server.start()
+        fleet.database.close()
+
+    with Monitor(own_valkey.url) as monitor:
+        shown, access_tokens = work(fleet, restart)
+        broker = dump_broker(own_valkey.url)
+    wanted, logs = secrets_of(fleet, access_tokens), said(fleet)
+    own_valkey.stop()
+    texts = shown | logs | {"broker": broker, "MONITOR": monitor.heard, "pg_dump": dump_postgres(database)}
+    server.stop()
+    files = read_files(tmp_path, fleet.outside) | read_files(own_valkey.directory) | read_files(server.directory)
+    assert search(wanted, texts, files) == {}
+    assert_all_was_searched(fleet, texts, access_tokens)
+    assert b"MADE0000001" in texts["pg_dump"]
+
+
+@pytest.mark.usefixtures("sqlite_home")
+def test_a_single_machine_is_left_without_a_secret_outside_its_key_file(
+    make_fleet, own_valkey, shipment, home, tmp_path
+):
+    fleet = make_fleet(None, own_valkey.url, shipment, faults=WEATHER, faults_per_device=2)
+    with Monitor(own_valkey.url) as monitor:
+
+        def restart():
+            own_valkey.kill()
+            own_valkey.start()
+            monitor.listen()
+
+        shown, access_tokens = work(fleet, restart)
+        broker = dump_broker(own_valkey.url)
+    wanted, logs = secrets_of(fleet, access_tokens), said(fleet)
+    own_valkey.stop()
+    texts = shown | logs | {"broker": broker, "MONITOR": monitor.heard}
+    files = read_files(tmp_path, fleet.outside, home / "encryption.key") | read_files(own_valkey.directory)
+    assert search(wanted, texts, files) == {}
+    assert_all_was_searched(fleet, texts, access_tokens)
+    assert b"MADE0000001" in files["home/oathbulk.db"]
+
+
+def assert_all_was_searched(fleet, texts, access_tokens):
+    """A search that looked nowhere would find nothing either."""
+    assert b'"active"' in texts["status"]
+    assert len(access_tokens) > 1
+    for place in ("worker", "MONITOR", "broker", "Flower /api/tasks?limit=100000", "Flower /tasks"):
+        assert b"oathbulk" in texts[place], place
+    assert texts["MONITOR"].count(b"LPUSH") > RECORDS
+    assert b"DecryptionError" in texts["worker"]
+    assert any(b"DecryptionError" in page for place, page in texts.items() if place.startswith("Flower /task/"))

@@ -1,0 +1,109 @@
+"""Nothing that passes by itself costs an OTP, an attempt or a person's time: a rate limit, refused access tokens, a
+server that is gone for a while."""
+
+import time
+
+import pytest
+from support.fleet import PATIENT
+
+from models.attempt import Outcome
+from worker.simulator.shipment import make_shipment
+
+# Seconds that an outage lasts: longer than everyone's patience within an attempt.
+OUTAGE = 4.0
+# A worker that lost its database has spent the posts whose answers it could not write down.
+SPENT = frozenset({"budget_spent"})
+
+
+@pytest.mark.usefixtures("sqlite_home")
+def test_429_to_everything_is_waited_out_and_counts_as_nothing(make_fleet, valkey_url):
+    fleet = make_fleet(None, valkey_url, make_shipment(100, out_of_step=0.4), latency=0.02, settings=PATIENT)
+    fleet.worker("worker")
+    fleet.beat()
+    fleet.wait_until_posted(30)
+    fleet.simulator.change(rate=0.3, limit_window=3)
+    time.sleep(OUTAGE)
+    fleet.simulator.change(rate=None, limit_window=None)
+    status = fleet.wait_until_finished()
+    fleet.judge()
+    assert fleet.wrong_endings() == {}
+    assert status.attempts == 100
+    refused = fleet.simulator_counts["statuses"]["429"]
+    # The whole fleet stops at the first refusal: what was on its way already is refused too, once a window.
+    assert 0 < refused <= 3 * fleet.settings.concurrency
+    assert status.rate_limited == refused
+
+
+def test_revoked_access_tokens_are_replaced(make_fleet, postgres_url, valkey_url):
+    fleet = make_fleet(postgres_url, valkey_url, make_shipment(100), latency=0.02, settings=PATIENT)
+    fleet.worker("worker")
+    fleet.beat()
+    for posts in (20, 50, 80):
+        fleet.wait_until_posted(posts)
+        fleet.simulator.revoke_access_tokens()
+    status = fleet.wait_until_finished()
+    fleet.judge()
+    assert fleet.wrong_endings() == {}
+    assert status.attempts == 100
+    assert fleet.simulator_counts["statuses"]["401"] >= 3
+    assert fleet.simulator_counts["operations"]["access_token"] == 4
+
+
+@pytest.mark.usefixtures("sqlite_home")
+def test_a_token_endpoint_that_is_down_costs_no_attempt(make_fleet, valkey_url):
+    fleet = make_fleet(None, valkey_url, make_shipment(100), latency=0.02, settings=PATIENT)
+    fleet.worker("worker")
+    fleet.beat()
+    fleet.wait_until_posted(30)
+    fleet.simulator.change(faults={"error_before": 0.6, "reset_before": 0.4}, fault_operations=["access_token"])
+    fleet.simulator.revoke_access_tokens()
+    time.sleep(OUTAGE)
+    fleet.simulator.change(faults={})
+    status = fleet.wait_until_finished()
+    fleet.judge()
+    assert fleet.wrong_endings() == {}
+    assert status.attempts == 100
+    assert status.otp_posts == fleet.posts_as_made()
+
+
+def test_a_database_that_is_stopped_restarted_and_killed_loses_no_record(
+    make_fleet, own_migrated_postgres, valkey_url
+):
+    server, shipment = own_migrated_postgres.server, make_shipment(120, out_of_step=0.7)
+    # Calls last longer than a restart: it has come and gone when their answer is to be written down.
+    fleet = make_fleet(own_migrated_postgres.url, valkey_url, shipment, latency=1.0)
+    fleet.worker("worker", "-c", "16")
+    fleet.beat()
+    fleet.wait_until_posted(30)
+    server.stop()
+    server.start()
+    fleet.wait_until_posted(70)
+    server.stop()
+    time.sleep(OUTAGE)
+    server.start()
+    fleet.wait_until_posted(120)
+    server.kill()
+    server.start()
+    fleet.database.close()
+    fleet.wait_until_finished()
+    fleet.judge()
+    assert fleet.wrong_endings(excused=SPENT) == {}
+    assert fleet.attempts(Outcome.LOST) > 0
+
+
+@pytest.mark.usefixtures("sqlite_home")
+def test_a_queue_that_is_stopped_and_killed_loses_no_record(make_fleet, own_valkey):
+    fleet = make_fleet(None, own_valkey.url, make_shipment(120), latency=0.02, settings=PATIENT)
+    fleet.worker("worker")
+    fleet.beat()
+    fleet.wait_until_posted(30)
+    own_valkey.stop()
+    time.sleep(OUTAGE)
+    own_valkey.start()
+    fleet.wait_until_posted(70)
+    own_valkey.kill()
+    own_valkey.start()
+    status = fleet.wait_until_finished()
+    fleet.judge()
+    assert fleet.wrong_endings() == {}
+    assert status.otp_posts == fleet.posts_as_made()

@@ -1,0 +1,74 @@
+"""`oathbulk rehearse`: the whole job on one machine, without accounts and servers."""
+
+from __future__ import annotations
+
+import pytest
+from support.command import Desk
+from support.standin import make_tokens, write_shipment
+
+
+@pytest.fixture
+def empty_desk(tmp_path):
+    """Where nobody has set anything up, but delays short enough for a test."""
+    with Desk(tmp_path / "desk") as desk:
+        yield desk
+
+
+def look_back(desk):
+    """How the rehearsal ended, from its own home."""
+    return desk.oathbulk("status", "rehearsal", "--json", OATHBULK_HOME=str(desk.home / "rehearsal")).json
+
+
+def test_a_hundred_made_up_tokens_end_as_they_were_made(empty_desk):
+    result = empty_desk.oathbulk("rehearse", "--tokens", "100")
+    assert result.code == 0, result.stdout + result.stderr
+    assert "The rehearsal went as it should: 93 tokens are active, and 7 were made hopeless" in result.stdout
+    # Each of the hopeless is told with what can be done about it.
+    for reason, cure in {
+        "invalid_otp": "Check that serial number, device and OTPs belong together",
+        "resync_failed": "Press the token twice",
+        "second_otp_missing": "The token is out of step and the row brought one OTP only",
+        "locked": "Unlock it in PingOne",
+        "blocked": "Unblock it in PingOne",
+        "account_not_usable": "The user's account is locked or disabled",
+        "device_not_found": "PingOne knows no such device",
+    }.items():
+        assert reason in result.stdout
+        assert cure in " ".join(result.stdout.split())
+    status = look_back(empty_desk)
+    assert (status["total"], status["counts"]["active"], status["counts"]["dead_letter"]) == (100, 93, 7)
+    assert status["resynced"] == 19
+    assert set(status["dead_letters"].values()) == {1}
+    assert not empty_desk.processes()
+
+
+def test_own_rows_can_be_rehearsed_again_and_again_and_nothing_else_is_touched(empty_desk):
+    desk = empty_desk
+    write_shipment(desk.folder / "mine.csv", make_tokens(20))
+    # What leads to the real thing must not be followed.
+    real = {
+        "OATHBULK_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/real",
+        "OATHBULK_REDIS_URL": "redis://127.0.0.1:1/0",
+        "OATHBULK_ENCRYPTION_KEYS": "real",
+        "PINGONE_ENVIRONMENT_ID": "real",
+        "PINGONE_CLIENT_ID": "real",
+        "PINGONE_API_URL": "https://127.0.0.1:1/v1",
+        "PINGONE_TOKEN_URL": "https://127.0.0.1:1/token",
+    }
+    for _ in range(2):
+        result = desk.oathbulk("rehearse", "mine.csv", "--rate", "300", **real)
+        assert result.code == 0, result.stdout + result.stderr
+        assert "20 tokens are active, and 0 were made hopeless" in result.stdout
+        status = look_back(desk)
+        assert (status["total"], status["counts"]["active"], status["resynced"]) == (20, 20, 4)
+    assert sorted(path.name for path in desk.home.iterdir()) == ["lock", "rehearsal"]
+    assert not desk.processes()
+
+
+def test_a_file_that_cannot_be_used_is_not_rehearsed(empty_desk):
+    (empty_desk.folder / "mine.csv").write_text("serial,otp1\nACME1,123456\n")
+    result = empty_desk.oathbulk("rehearse", "mine.csv")
+    assert result.code == 2
+    assert "mine.csv: not one of its 1 rows can be loaded" in result.stderr
+    assert "row 2 (ACME1): " in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,57 @@
+"""What is shipped: the wheel alone, in an environment of its own, in a folder that holds no checkout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+from support.command import Desk
+from support.standin import StandIn, make_tokens, write_shipment
+
+CHECKOUT = Path(__file__).parents[2]
+WHERE = "import json, models, worker, migrations; print(json.dumps([p.__file__ for p in (models, worker, migrations)]))"
+
+
+@pytest.fixture
+def wheel_python(tmp_path):
+    """An interpreter that has oathbulk from its wheel, and its dependencies from here, but not the checkout."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    building = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path / "dist", CHECKOUT]
+    subprocess.run([*pip, *building], check=True, cwd=tmp_path)
+    (wheel,) = (tmp_path / "dist").iterdir()
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    installing = ["--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
+    subprocess.run([*pip, *installing], check=True, cwd=tmp_path)
+    # A directory that a .pth file names is searched, but not for .pth files, of which the checkout's is one.
+    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    here = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (packages / "dependencies.pth").write_text("\n".join(sorted(here)) + "\n")
+    return python
+
+
+def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
+    tokens = make_tokens(10, out_of_step=2)
+    command = [str(wheel_python.with_name("oathbulk"))]
+    with StandIn(tokens) as pingone, Desk(tmp_path / "desk", command=command) as desk:
+        write_shipment(desk.folder / "shipment.csv", tokens)
+        # As a person would have it: what leads to PingOne is in .env, and the home is where it is by default.
+        del desk.settings["OATHBULK_HOME"]
+        settings = "".join(f"{name}='{value}'\n" for name, value in pingone.settings.items())
+        (desk.folder / ".env").write_text(settings)
+        where = desk.start_program(wheel_python, "-c", WHERE).wait()
+        assert all(Path(file).is_relative_to(tmp_path / "venv") for file in json.loads(where.stdout)), where.stdout
+        python = desk.start_program(wheel_python, "-m", "worker", "status", "--json").wait()
+        assert python.json == {"batches": []}
+        # What lies in the folder of a person who also writes programs.
+        for name in ("models.py", "worker.py", "redis.py"):
+            (desk.folder / name).write_text("raise SystemExit('imported from the folder')\n")
+        result = desk.oathbulk("run", "shipment.csv", "--json")
+        assert result.code == 0, result.stderr
+        assert (result.json["counts"]["active"], result.json["resynced"]) == (10, 2)
+        assert len(pingone.active) == 10

@@ -1,0 +1,35 @@
+"""The hunt: thousands of small, bad days in the life of a fleet, each told again by its seed alone.
+
+One world is a batch or two of one to four records, two or three workers, up to two dispatchers, persons at their
+keyboards, a queue, a pace and a PingOne. What decides is the real code: Activation, Leases, Queue, Dispatcher, Batches,
+decisions, and Client with its policy and its reading of answers, on a real SQLite database with the real schema. What
+it stands on is a model: time, the network under the client, PingOne, the broker and the pace.
+
+Every worker and every dispatcher is a strand that stops at each switch point: before and after every transaction, at
+every wait, before a request goes out, after PingOne acted on it, before its answer is read. There the scheduler, driven
+by the seed, lets any other go on, moves time, or breaks something: a process dies (what it had not committed is rolled
+back), freezes for a minute, is asked to stop; a commit fails or succeeds unheard; messages are lost, doubled, delayed,
+reordered, wiped; publishing ends half-way; connections break before, after, or long before PingOne acts; answers of
+every kind; devices are locked, blocked, deleted, activated by others; persons pause, resume, cancel and replay.
+Each seed has its own choice of these evils. Then the faults end, and the batch must finish by itself.
+
+    strands, clock, dice          who goes on, what time it is, what happens: all from the seed
+    database, broker, pace,       what the code stands on; each has the switch points and the faults of its kind
+    network, pingone
+    seams                         the four places where the real code looks at the clock or reaches the network
+    fleet, events, world          workers and dispatchers; what befalls them; one schedule from begin to end
+    ledger                        every commit, held against the promises at the moment when it happens
+    judge                         PingOne's journal and the books at the end, held against the promises
+    mutants                       deliberate faults of our code, each of which the hunt has to find
+    search                        many seeds; a failing one shrunk to the evils that it needs
+
+What is never generated, because nothing could fence it (docs/decisions/0003): a worker that freezes between the
+transport's last look at the clock and the first byte, for longer than is left of its lease. Here the two are one step;
+a freeze anywhere else, of any length, is fair. For the same reason the database's clock runs away from the workers' by
+less than the spare seconds of a lease while a call is on its way; when none is, it jumps by hours. A lost request acts
+at PingOne up to the call's deadline after its loss, never later. SQLite has one writer at a time, so what two
+transactions do to each other inside PostgreSQL is not seen here: tests/integration is for that.
+
+    python -m hunt --minutes 10 --seed 1        (with tests/ on the path) hunts on every core
+    python -m hunt --replay 12345               tells one schedule again, event by event
+"""

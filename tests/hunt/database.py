@@ -1,0 +1,97 @@
+"""The real database, in memory, on the world's clock. Around every transaction: switch points, and what can go wrong."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, String, bindparam, event
+
+from hunt.clock import Clock
+from hunt.dice import Dice
+from hunt.strands import Died, Strands
+from worker import schema
+from worker.database import Database
+
+
+class DatabaseLost(Exception):
+    """The database did not do what it was asked for, or did it and could not say so."""
+
+
+class HuntedDatabase(Database):
+    """One for all worlds of a process: building its schema and statements takes longer than a schedule does."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self._strands: Strands | None = None
+        self._dice = Dice(0)
+        self._committed: Callable[[], None] = _ignore
+        super().__init__("sqlite://")
+        event.listen(self.engine, "connect", self._keep)
+        schema.upgrade(self)
+
+    def begin_world(self, clock: Clock, strands: Strands, dice: Dice) -> None:
+        """Empty, on this world's clock."""
+        for table in ("attempt", "record", "batch"):
+            self.raw.execute(f"DELETE FROM {table}")
+        self.clock, self._strands, self._dice, self._committed = clock, strands, dice, _ignore
+
+    def watch(self, committed: Callable[[], None]) -> None:
+        """`committed` is called after every commit from now on."""
+        self._committed = committed
+
+    def now(self, shift: float | ColumnElement[Any] = 0.0) -> ColumnElement[Any]:
+        # A statement outlives many worlds, so the time is looked up when it runs.
+        moment = bindparam("now", callable_=lambda: self.clock.text(), type_=String(), unique=True)
+        return self.later(moment, shift)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        if not self._is_watched():
+            with super().reading() as connection:
+                yield connection
+            return
+        self._switch("before_read")
+        with super().reading() as connection:
+            yield connection
+        self._switch("after_read")
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        if not self._is_watched():
+            with super().writing() as connection:
+                yield connection
+            self._committed()
+            return
+        self._switch("before_write")
+        with super().writing() as connection:
+            yield connection
+            if self._dice.happens("dies_before_commit", 0.01):
+                raise Died
+            self._may_fail("commit_fails")
+        self._committed()
+        self._may_fail("commit_unheard")
+        self._switch("after_write")
+
+    def _is_watched(self) -> bool:
+        return self._strands is not None and self._strands.current is not None
+
+    def _switch(self, where: str) -> None:
+        assert self._strands is not None
+        self._strands.switch()
+        if where.startswith("before"):
+            self._may_fail("database_lost")
+
+    def _may_fail(self, evil: str) -> None:
+        if self._dice.happens(evil, 0.012):
+            raise DatabaseLost(evil)
+
+    def _keep(self, connection: sqlite3.Connection, _record: object) -> None:
+        # One thread has one connection to a database in memory: the judge looks through it, between transactions.
+        self.raw = connection
+
+
+def _ignore() -> None:
+    """Before a world has begun nobody keeps books."""

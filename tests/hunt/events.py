@@ -1,0 +1,170 @@
+"""What befalls a world between two switch points: accidents, other people's doings, and persons' commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hunt.pingone import ModelDevice
+from models.reason import Reason
+from worker.batches import NotPossible
+
+if TYPE_CHECKING:
+    from hunt.strands import Strand
+    from hunt.world import World
+
+# The database's clock may run ahead of the workers' by so much while a lease is held: what the lease has to spare
+# beyond the call that begins last (60 s, less 35 s, less 20 s), and a second less.
+SPARE = 4.0
+
+
+def befall(world: World) -> None:
+    """At most a few of them, at each step."""
+    for evil, share, happen in EVENTS:
+        if world.dice.happens(evil, share):
+            world.note(f"-- {evil}")
+            happen(world)
+    if world.is_any_paused() and world.dice.chance("mended", 0.04):
+        resume(world)
+
+
+def _a_strand(world: World, name: str) -> Strand | None:
+    """One in the midst of its work, if there is one."""
+    alive = world.strands.alive()
+    busy = [strand for strand in alive if not world.is_idle(strand)]
+    return world.dice.pick(name, busy or alive) if alive else None
+
+
+def die(world: World) -> None:
+    if strand := _a_strand(world, "victim"):
+        world.note(f"{strand.name} dies")
+        world.strands.kill(strand)
+
+
+def freeze(world: World) -> None:
+    if strand := _a_strand(world, "frozen"):
+        strand.frozen_until = world.clock.monotonic() + world.dice.between("frozen", 1.0, 150.0)
+        world.note(f"{strand.name} freezes until {strand.frozen_until:.1f}")
+
+
+def stop(world: World) -> None:
+    world.dice.pick("stopped", world.processes).stopping.set()
+
+
+def wipe(world: World) -> None:
+    world.broker.messages.clear()
+    world.pace.forget()
+
+
+def drift(world: World) -> None:
+    """A step of the database's clock, small enough that a lease still covers its call."""
+    target = world.dice.between("drift", -SPARE / 2, SPARE / 2)
+    world.clock.jump(target - (world.clock.ahead - world.settled_ahead))
+
+
+def set_clock(world: World) -> None:
+    """By minutes or hours; only while no worker and no call could tell the difference."""
+    if not world.is_quiet():
+        return
+    world.clock.jump(world.dice.pick("set", (-30.0, -3.0, 100.0, 5000.0)))
+    world.settled_ahead = world.clock.ahead
+
+
+def _a_device(world: World) -> ModelDevice:
+    return world.dice.pick("device", list(world.pingone.devices.values()))
+
+
+def lock(world: World) -> None:
+    _a_device(world).is_locked = True
+
+
+def unlock(world: World) -> None:
+    device = _a_device(world)
+    device.is_locked, device.failures = False, 0
+
+
+def block(world: World) -> None:
+    device = _a_device(world)
+    device.is_blocked = not device.is_blocked
+
+
+def disable(world: World) -> None:
+    device = _a_device(world)
+    device.is_usable = not device.is_usable
+
+
+def activate(world: World) -> None:
+    _a_device(world).is_active = True
+
+
+def delete(world: World) -> None:
+    _a_device(world).is_deleted = True
+
+
+def _command(world: World, command: Callable[[str], object]) -> None:
+    with world.commanding():
+        try:
+            command(world.dice.pick("batch", world.batch_names))
+        except NotPossible as error:
+            world.note(str(error))
+
+
+def pause(world: World) -> None:
+    _command(world, world.batches.pause)
+
+
+def hand_back(world: World) -> None:
+    _command(world, world.batches.hand_back)
+
+
+def resume(world: World) -> None:
+    for name in world.batch_names:
+        with world.commanding():
+            try:
+                world.batches.resume(name)
+            except NotPossible as error:
+                world.note(str(error))
+
+
+def cancel(world: World) -> None:
+    _command(world, world.batches.cancel)
+
+
+def replay(world: World) -> None:
+    if world.has_given_up():
+        _command(world, world.batches.replay)
+
+
+def replay_some(world: World) -> None:
+    reasons = [world.dice.pick("reasons", list(Reason)) for _ in range(4)]
+    if world.has_given_up():
+        _command(world, lambda name: world.batches.replay(name, reasons))
+
+
+def replay_transient(world: World) -> None:
+    if world.has_given_up():
+        _command(world, lambda _: world.batches.replay_transient())
+
+
+# Each with its share: how often it comes at one step, in a world of ordinary mood.
+EVENTS: list[tuple[str, float, Callable[[World], None]]] = [
+    ("process_dies", 0.03, die),
+    ("process_freezes", 0.03, freeze),
+    ("process_stops", 0.01, stop),
+    ("redis_wiped", 0.01, wipe),
+    ("clock_drifts", 0.02, drift),
+    ("clock_set", 0.02, set_clock),
+    ("device_locked", 0.008, lock),
+    ("device_unlocked", 0.02, unlock),
+    ("device_blocked", 0.008, block),
+    ("account_disabled", 0.005, disable),
+    ("activated_by_another", 0.005, activate),
+    ("device_deleted", 0.004, delete),
+    ("paused", 0.01, pause),
+    ("handed_back", 0.008, hand_back),
+    ("resumed", 0.008, resume),
+    ("cancelled", 0.008, cancel),
+    ("replayed", 0.03, replay),
+    ("replayed_some", 0.03, replay_some),
+    ("replayed_transient", 0.03, replay_transient),
+]

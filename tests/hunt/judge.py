@@ -1,0 +1,100 @@
+"""The end of a world: PingOne's devices and our books must tell the same story."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hunt import stock
+from hunt.ledger import Broken, Row
+from hunt.pingone import EXTRA, INVALID, REFUSED, Call, ModelDevice
+from models.attempt import Outcome
+from models.reason import Reason
+from models.record import Status
+
+if TYPE_CHECKING:
+    from hunt.world import World
+
+COUNTED = (Outcome.ACTIVE, Outcome.RETRY, Outcome.LOST)
+
+
+def judge(world: World) -> None:
+    """Raises Broken."""
+    for charge in (*world.pingone.charges, *_secrets(world)):
+        raise Broken(charge)
+    for row in world.ledger.rows.values():
+        device = world.pingone.devices[row.device_id]
+        for charge in (*_activity(row, device), *_history(world, row), *_reason(world, row, device)):
+            raise Broken(f"record {row.id}: {charge}")
+
+
+def _activity(row: Row, device: ModelDevice) -> Iterator[str]:
+    """Promise 4: what we made ACTIVE ends active."""
+    if device.activated_by is not None and not device.is_deleted and row.status != Status.ACTIVE:
+        yield f"{device.activated_by} made its device ACTIVE, and it is {row.status} ({row.reason})"
+
+
+def _history(world: World, row: Row) -> Iterator[str]:
+    """Each attempt ends once, and is counted if its line says so."""
+    found = world.database.raw.execute("SELECT lease_id, outcome FROM attempt WHERE record_id = ?", (row.id,))
+    lines = found.fetchall()
+    leases = [lease_id for lease_id, _ in lines]
+    if len(leases) != len(set(leases)):
+        yield "an attempt ended twice"
+    counted = sum(outcome in COUNTED for _, outcome in lines)
+    dead_letters = sum(outcome == Outcome.DEAD_LETTER for _, outcome in lines)
+    if not counted <= row.attempts <= counted + dead_letters:
+        yield f"{row.attempts} attempts are written down, and its history has {counted} that count"
+
+
+def _reason(world: World, row: Row, device: ModelDevice) -> Iterator[str]:
+    """A dead letter is one for the reason that it names."""
+    if row.status != Status.DEAD_LETTER:
+        return
+    heard = [call for call in world.pingone.journal if call.device is device and call.heard_at is not None]
+    if not _is_just(Reason(row.reason or ""), row, device, heard, world):
+        yield f"it is a dead letter for {row.reason}, and that did not happen"
+
+
+def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call], world: World) -> bool:
+    verdicts = {(call.ordinal, call.verdict) for call in heard if call.is_post}
+    match reason:
+        case Reason.INVALID_OTP:
+            return (1, INVALID) in verdicts
+        case Reason.RESYNC_FAILED:
+            return bool({(2, INVALID), (2, EXTRA)} & verdicts)
+        case Reason.SECOND_OTP_MISSING:
+            return device.second is None and (1, EXTRA) in verdicts
+        case Reason.STALE_OTP:
+            return device.good_until is not None
+        case Reason.REJECTED | Reason.ACCOUNT_NOT_USABLE:
+            return bool({(1, REFUSED), (2, REFUSED)} & verdicts)
+        case Reason.DEVICE_NOT_FOUND:
+            return device.is_deleted
+        case Reason.BUDGET_SPENT:
+            return max(row.otp1_posts, row.otp2_posts) >= 2
+        case Reason.ATTEMPTS_SPENT:
+            return row.attempts - row.attempts_forgiven >= world.settings.max_attempts
+    return True
+
+
+def _secrets(world: World) -> Iterator[str]:
+    """Promise 1: in what is stored or logged, no OTP and no client secret stands in the clear."""
+    secrets = [stock.CLIENT_SECRET, "access-token-"]
+    for device in world.pingone.devices.values():
+        secrets += [otp for otp in (device.first, device.second) if otp]
+    for text in _texts(world):
+        for secret in secrets:
+            if secret in text:
+                yield f"a secret stands in the clear in {text!r}"
+
+
+def _texts(world: World) -> Iterator[str]:
+    for table in ("batch", "record", "attempt"):
+        for values in world.database.raw.execute(f"SELECT * FROM {table}"):
+            yield from (_readable(value) for value in values if isinstance(value, str | bytes))
+    yield from map(str, world.logs)
+
+
+def _readable(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value

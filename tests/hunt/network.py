@@ -1,0 +1,215 @@
+"""The network under the real client: where a request gets lost, and when, is drawn here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Protocol
+
+from hunt.clock import Clock
+from hunt.dice import Dice
+from hunt.pingone import Call, ModelPingOne, Reply, answer
+from hunt.strands import Died, Strands
+from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
+from worker.pingone.wire import Request
+
+# Longest that PingOne goes on with a request whose sender has lost it, in seconds.
+LATEST = 20.0
+
+# How a request fails before its first byte.
+UNDELIVERED = (("refused", 0.06), ("slow_connect", 0.04))
+# PingOne, or what stands before it, answers and does nothing.
+NOTHING_DONE = (
+    ("rate_limited", 0.05),
+    ("rate_limited_long", 0.02),
+    ("unauthorized", 0.03),
+    ("forbidden", 0.03),
+    ("not_found", 0.05),
+    ("not_allowed", 0.005),
+    ("media_type", 0.005),
+)
+# No readable answer comes, though PingOne may act, or has acted.
+UNREADABLE = (
+    ("reset", 0.05),
+    ("timeout", 0.05),
+    ("late", 0.05),
+    ("server_error", 0.05),
+    ("unavailable", 0.03),
+    ("request_timeout", 0.01),
+    ("redirect", 0.01),
+    ("no_status", 0.02),
+    ("garbled", 0.02),
+    ("own_fault", 0.01),
+)
+
+
+class Bug(Exception):
+    """A fault of our own, in the middle of a call."""
+
+
+class Exchange(Protocol):
+    def __call__(self, request: Request, send_before: float | None) -> Reply: ...
+
+
+class ModelNetwork:
+    """Hands out transports. `deadline`: of one exchange, in seconds."""
+
+    def __init__(self, clock: Clock, strands: Strands, dice: Dice, pingone: ModelPingOne) -> None:
+        self._clock = clock
+        self._strands = strands
+        self._dice = dice
+        self.pingone = pingone
+        # Calls on which PingOne has still to act.
+        self.on_their_way: list[Call] = []
+
+    def transport(self, *, deadline: float) -> ModelTransport:
+        return ModelTransport(partial(self.exchange, deadline))
+
+    def token_transport(self, *, deadline: float) -> ModelTransport:
+        """To the token endpoint: AccessTokens holds a lock meanwhile, so no one comes between."""
+        return ModelTransport(self.grant)
+
+    def grant(self, request: Request, send_before: float | None) -> Reply:
+        if self._dice.happens("token_endpoint_down", 0.1):
+            raise NotDelivered(Answer(message="refused"))
+        if self._dice.happens("token_endpoint_broken", 0.1):
+            return answer(503)
+        if self._dice.happens("credentials_refused", 0.03):
+            return answer(401, error="invalid_client")
+        return answer(200, access_token=self.pingone.new_access_token(), expires_in=3600)
+
+    def exchange(self, deadline: float, request: Request, send_before: float | None) -> Reply:
+        began = self._clock.monotonic()
+        self._connect()
+        now = self._clock.monotonic()
+        if now - began >= deadline / 2:
+            raise NotDelivered(Answer(message="connecting took too long to wait for an answer as well"))
+        if send_before is not None and now >= send_before:
+            raise TooLateToSend(Answer(message="the time to send had passed"))
+        # No switch here: a worker that freezes between this look at the clock and the first byte cannot be fenced.
+        call = self.pingone.arrive(request)
+        call.lost_at = now + deadline
+        try:
+            return self._conclude(call, deadline)
+        except Died:
+            self._abandon(call)
+            raise
+
+    def act_until(self, moment: float) -> None:
+        """Whatever is due by now takes effect, in its order."""
+        while due := [call for call in self.on_their_way if (call.acts_at or 0.0) <= moment]:
+            first = min(due, key=lambda call: (call.acts_at or 0.0, call.number))
+            self.on_their_way.remove(first)
+            self._clock.advance_to(first.acts_at or 0.0)
+            self.pingone.act(first)
+
+    def _connect(self) -> None:
+        match self._dice.one_of(UNDELIVERED):
+            case "refused":
+                self._sleep("connect", 0.0, 2.0)
+                raise NotDelivered(Answer(message="refused"))
+            case "slow_connect":
+                self._sleep("connect", 4.0, 12.0)
+            case _:
+                self._strands.switch()
+
+    def _conclude(self, call: Call, deadline: float) -> Reply:
+        if evil := self._dice.one_of(NOTHING_DONE):
+            return self._do_nothing(call, evil)
+        if evil := self._dice.one_of(UNREADABLE):
+            return self._fail(call, evil, deadline)
+        self._send(call, self._lag())
+        self._strands.sleep_until(call.acts_at or 0.0)
+        self._strands.sleep_until((call.acts_at or 0.0) + self._lag())
+        self._may_be_cut(call, deadline)
+        call.heard_at = self._clock.monotonic()
+        assert call.reply is not None
+        return call.reply
+
+    def _do_nothing(self, call: Call, evil: str) -> Reply:
+        call.did_nothing = call.is_post
+        if evil == "not_found":
+            if call.device.misses >= 3:
+                # Four of them are taken for the truth.
+                evil = "rate_limited"
+            call.device.misses += 1
+        self._strands.sleep(self._lag())
+        call.heard_at = self._clock.monotonic()
+        return {
+            "rate_limited": answer(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED", retry_after=1),
+            "rate_limited_long": answer(429, "REQUEST_LIMITED", "QUOTA_EXCEEDED", retry_after=45),
+            "unauthorized": answer(401, "ACCESS_FAILED", "INVALID_TOKEN"),
+            "forbidden": answer(403, "ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS"),
+            "not_found": answer(404, "NOT_FOUND"),
+            "not_allowed": answer(405),
+            "media_type": answer(415, "INVALID_REQUEST"),
+        }[evil]
+
+    def _fail(self, call: Call, evil: str, deadline: float) -> Reply:
+        lag = deadline if evil == "timeout" else self._lag()
+        may_act_later = evil in ("reset", "timeout", "server_error")
+        acts = self._dice.pick("acts", ("never", "before", "after") if may_act_later else ("never", "before"))
+        if evil == "late":
+            lag, acts = self._dice.between("late", 0.0, deadline), "after"
+        if acts == "before":
+            self._send(call, self._dice.between("effect", 0.0, lag))
+        elif acts == "after":
+            self._send(call, lag + self._dice.between("effect", 0.0, LATEST))
+        call.lost_at = call.sent_at + lag
+        self._strands.sleep(lag)
+        match evil:
+            case "reset" | "timeout" | "late":
+                raise OutcomeUnknown(Answer(message="no answer"))
+            case "own_fault":
+                raise Bug
+        return {
+            "server_error": answer(self._dice.pick("status", (500, 502, 504)), "UNEXPECTED_ERROR"),
+            "unavailable": answer(503, retry_after=7),
+            "request_timeout": answer(408),
+            "redirect": answer(302),
+            "no_status": answer(200, id=call.device.device_id),
+            "garbled": (self._dice.pick("status", (200, 400)), {}, b'{"code": "INVALID_DA'),
+        }[evil]
+
+    def _send(self, call: Call, delay: float) -> None:
+        call.acts_at = call.sent_at + delay
+        self.on_their_way.append(call)
+
+    def _may_be_cut(self, call: Call, deadline: float) -> None:
+        """A worker that froze meanwhile may find an answer that had come in time, or a connection that was cut."""
+        is_late = self._clock.monotonic() > call.sent_at + deadline
+        if is_late and self._dice.chance("cut", 0.5):
+            raise OutcomeUnknown(Answer(message="no complete answer in time"))
+
+    def _abandon(self, call: Call) -> None:
+        """Its process died: whatever acts on it does so soon, or never."""
+        call.lost_at = now = self._clock.monotonic()
+        if call not in self.on_their_way:
+            return
+        if self._dice.chance("broken", 0.3):
+            self.on_their_way.remove(call)
+            call.acts_at = None
+        else:
+            call.acts_at = max(now, min(call.acts_at or now, now + LATEST))
+            if self._dice.chance("lingers", 0.3):
+                call.acts_at = self._dice.between("linger", now, now + LATEST)
+
+    def _lag(self) -> float:
+        long = self._dice.happens("slow_answer", 0.1)
+        return self._dice.between("lag", 2.0, 9.9) if long else self._dice.between("lag", 0.02, 0.4)
+
+    def _sleep(self, name: str, low: float, high: float) -> None:
+        self._strands.sleep(self._dice.between(name, low, high))
+
+
+class ModelTransport:
+    """Takes the place of worker.pingone.transport's Transport."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def exchange(self, request: Request, *, send_before: float | None = None) -> tuple[int, Mapping[str, str], bytes]:
+        return self._exchange(request, send_before)
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,45 @@
+"""The fleet's pace, in a Redis that forgets and is out of reach now and then."""
+
+from __future__ import annotations
+
+import redis
+
+from hunt.clock import Clock
+from hunt.dice import Dice
+from hunt.strands import Strands
+from worker.pingone.errors import SlotTooFar
+
+
+class ModelPace:
+    """What worker.pingone.pacing.Pace promises: slots an interval apart, none in a hold, none further than `furthest`."""
+
+    def __init__(self, clock: Clock, strands: Strands, dice: Dice, rate: float, furthest: float) -> None:
+        self.rate = rate
+        self._clock = clock
+        self._strands = strands
+        self._dice = dice
+        self._furthest = furthest
+        self._next_at = self._held_until = 0.0
+
+    def wait(self) -> None:
+        self._strands.switch()
+        if self._dice.happens("redis_out_of_reach", 0.02):
+            raise SlotTooFar(self._furthest * 2)
+        now = self._clock.monotonic()
+        slot = max(now, self._next_at, self._held_until)
+        if slot - now > self._furthest:
+            raise SlotTooFar(slot - now)
+        self._next_at = slot + 1 / self.rate
+        self._strands.sleep_until(slot)
+
+    def hold(self, seconds: float) -> None:
+        if seconds > 0:
+            self._held_until = max(self._held_until, self._clock.monotonic() + seconds)
+
+    def held_for(self) -> float:
+        if self._dice.happens("redis_out_of_reach", 0.02):
+            raise redis.ConnectionError("out of reach")
+        return max(0.0, self._held_until - self._clock.monotonic())
+
+    def forget(self) -> None:
+        self._next_at = self._held_until = 0.0

@@ -1,0 +1,40 @@
+"""The places where the real code looks at the clock, sleeps or reaches the network by itself: all of them names in our
+own modules. Everything else it is given."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import worker.leases.worker
+import worker.pingone.auth
+import worker.pingone.client
+from hunt.clock import Clock
+from hunt.network import ModelNetwork
+from hunt.strands import Strands
+from worker.pingone.retrying import Policy
+
+
+@contextmanager
+def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork) -> Iterator[None]:
+    """The models take their places; and chance, which the real code asks as well, is the seed's."""
+    names: list[tuple[Any, str, object]] = [
+        (worker.leases.worker, "monotonic", clock.monotonic),
+        (worker.pingone.client, "Transport", network.transport),
+        (worker.pingone.client, "Policy", partial(Policy, sleep=strands.sleep)),
+        (worker.pingone.auth, "Transport", network.token_transport),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in names]
+    chance = random.getstate()
+    random.seed(seed)
+    for module, name, model in names:
+        setattr(module, name, model)
+    try:
+        yield
+    finally:
+        for module, name, real in before:
+            setattr(module, name, real)
+        random.setstate(chance)

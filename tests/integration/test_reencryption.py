@@ -1,0 +1,156 @@
+"""Rotation of the encryption key beside the work, on both databases."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import update
+from support.batches import ENVIRONMENT_ID, Made, enqueue, look, make_batch, pair_of, statuses
+from support.moving_clock import MovingDatabase
+
+from models.encrypted import DecryptionError, Keyring, bound_to, generate_key
+from models.record import Record, Status
+from worker.decisions import Active, Retry
+from worker.leases.settlement import Tally
+from worker.leases.worker import Leases
+from worker.otp import OtpPair
+from worker.reencryption import CHUNK, reencrypt
+
+OLD, NEW = generate_key(), generate_key()
+BEFORE, ROTATING, AFTER = Keyring([OLD]), Keyring([NEW, OLD]), Keyring([NEW])
+
+
+def opened(database: MovingDatabase, keyring: Keyring, record_id: int) -> OtpPair:
+    record = look(database, record_id)
+    return OtpPair.from_plaintext(keyring.open(record.otps, bound_to(record.batch_id, record.row_number)))
+
+
+def open_all(database: MovingDatabase, keyring: Keyring, made: Made) -> list[OtpPair]:
+    return [opened(database, keyring, record_id) for record_id in made.ids]
+
+
+def test_every_pair_opens_with_the_new_key_alone(database: MovingDatabase) -> None:
+    made = make_batch(database, [{"status": status} for status in Status if status != Status.ACTIVE], keyring=BEFORE)
+
+    assert reencrypt(database, ROTATING) == len(made.ids)
+
+    assert open_all(database, AFTER, made) == [pair_of(number) for number in range(len(made.ids))]
+    with pytest.raises(DecryptionError):
+        opened(database, BEFORE, made.ids[0])
+
+
+def test_nothing_but_the_seal_changes(database: MovingDatabase) -> None:
+    made = make_batch(database, keyring=BEFORE)
+    before = look(database, made.id)._asdict()
+
+    reencrypt(database, ROTATING)
+
+    after = look(database, made.id)._asdict()
+    assert [column for column in before if after[column] != before[column]] == ["otps"]
+
+
+def test_a_second_rotation_finds_nothing_to_do(database: MovingDatabase) -> None:
+    made = make_batch(database, 3, keyring=BEFORE)
+    reencrypt(database, ROTATING)
+    sealed = look(database, made.ids[0]).otps
+
+    assert reencrypt(database, ROTATING) == 0
+    assert reencrypt(database, AFTER) == 0
+    assert look(database, made.ids[0]).otps == sealed
+
+
+def test_what_was_erased_stays_erased(database: MovingDatabase) -> None:
+    made = make_batch(database, status=Status.ACTIVE, keyring=BEFORE)
+
+    assert reencrypt(database, ROTATING) == 0
+    assert look(database, made.id).otps is None
+
+
+def test_a_key_that_is_missing_is_told_and_what_is_left_keeps_its_seal(database: MovingDatabase) -> None:
+    other = Keyring([generate_key()])
+    known = make_batch(database, CHUNK, name="known", keyring=BEFORE)
+    lost = make_batch(database, 2, name="lost", keyring=other)
+
+    with pytest.raises(DecryptionError, match="OATHBULK_ENCRYPTION_KEYS"):
+        reencrypt(database, ROTATING)
+
+    assert opened(database, AFTER, known.ids[0]) == pair_of(0)
+    assert open_all(database, other, lost) == [pair_of(0), pair_of(1)]
+
+
+def test_it_goes_on_where_it_was_once_the_key_is_there(database: MovingDatabase) -> None:
+    third = generate_key()
+    known = make_batch(database, CHUNK, name="known", keyring=BEFORE)
+    lost = make_batch(database, 2, name="lost", keyring=Keyring([third]))
+    with pytest.raises(DecryptionError):
+        reencrypt(database, ROTATING)
+
+    assert reencrypt(database, Keyring([NEW, OLD, third])) == 2
+
+    assert open_all(database, AFTER, lost) == [pair_of(0), pair_of(1)]
+    assert opened(database, AFTER, known.ids[-1]) == pair_of(CHUNK - 1)
+
+
+def test_a_pair_copied_to_another_row_is_not_taken(database: MovingDatabase) -> None:
+    made = make_batch(database, 2, keyring=BEFORE)
+    foreign = look(database, made.ids[0]).otps
+    with database.writing() as connection:
+        connection.execute(update(Record).where(Record.id == made.ids[1]).values(otps=foreign))
+
+    with pytest.raises(DecryptionError, match="do not belong to this record"):
+        reencrypt(database, ROTATING)
+
+
+def test_an_attempt_that_began_before_goes_on_and_the_next_opens_with_the_new_key(
+    database: MovingDatabase, leases: Leases
+) -> None:
+    made = make_batch(database, keyring=BEFORE)
+    enqueue(database, made)
+    claimed = leases.claim(made.id, ENVIRONMENT_ID)
+    assert claimed is not None
+
+    reencrypt(database, ROTATING)
+
+    identity = bound_to(claimed.batch_id, claimed.row_number)
+    assert OtpPair.from_plaintext(ROTATING.open(claimed.otps, identity)) == pair_of(0)
+    leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), Tally(1))
+    enqueue(database, made)
+    again = leases.claim(made.id, ENVIRONMENT_ID)
+    assert again is not None
+    assert OtpPair.from_plaintext(AFTER.open(again.otps, identity)) == pair_of(0)
+
+
+def test_rotation_beside_workers_loses_no_pair_and_brings_none_back(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database, 90, keyring=BEFORE)
+    enqueue(database, made)
+    all_ready = threading.Barrier(4)
+
+    def work(ids: list[int]) -> None:
+        """Every second record becomes active, the others go back."""
+        all_ready.wait(timeout=30)
+        for record_id in ids:
+            claimed = leases.claim(record_id, ENVIRONMENT_ID)
+            assert claimed is not None
+            pair = ROTATING.open(claimed.otps, bound_to(claimed.batch_id, claimed.row_number))
+            assert OtpPair.from_plaintext(pair) == pair_of(claimed.row_number - 2)
+            again = Retry(600.0, is_counted=True, why="outcome_unknown")
+            leases.settle(claimed, claimed.progress, Active() if record_id % 2 else again, Tally(1))
+
+    def rotate() -> int:
+        all_ready.wait(timeout=30)
+        return reencrypt(database, ROTATING)
+
+    with ThreadPoolExecutor(4) as threads:
+        workers = [threads.submit(work, made.ids[first::3]) for first in range(3)]
+        rotated = threads.submit(rotate).result()
+        for worker in workers:
+            worker.result()
+
+    assert rotated >= len(made.ids) // 2
+    for number, (record_id, status) in enumerate(zip(made.ids, statuses(database, made), strict=True)):
+        if status == Status.ACTIVE:
+            assert look(database, record_id).otps is None
+        else:
+            assert opened(database, AFTER, record_id) == pair_of(number)

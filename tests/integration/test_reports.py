@@ -1,0 +1,358 @@
+"""What is read out of the database for a person, on both databases."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import uuid
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.batches import ENVIRONMENT_ID, Made, enqueue, make_batch
+from support.moving_clock import MovingDatabase
+
+from models.encrypted import DecryptionError, Keyring, generate_key
+from models.reason import CURES, PauseReason, Reason
+from models.record import Status
+from worker.batches import Batches, UnknownBatch
+from worker.config import Environment
+from worker.decisions import Active, DeadLetter, Decision, Retry
+from worker.intake import open_shipment
+from worker.leases.settlement import Tally
+from worker.leases.worker import Leases
+from worker.loading import Loader
+from worker.pingone.errors import Answer
+from worker.reports.export import RESULT_COLUMNS, export
+from worker.reports.status import FEWEST, read_statuses
+
+# DESIGN, section 5. More keys may be added; none of these goes away.
+KEYS = {
+    "batch": str,
+    "environment": str,
+    "state": str,
+    "reason": str | None,
+    "total": int,
+    "rows_refused": int,
+    "counts": dict,
+    "resynced": int,
+    "attempts": int,
+    "otp_posts": int,
+    "requests": int,
+    "rate_limited": int,
+    "dead_letters": dict,
+    "created_at": str,
+    "finished_at": str | None,
+}
+COUNTS = {"pending", "queued", "activating", "active", "dead_letter", "cancelled"}
+ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)
+
+
+def report(database: MovingDatabase, name: str = "shipment") -> dict[str, Any]:
+    """As a program reads it from `oathbulk status BATCH --json`."""
+    (status,) = read_statuses(database, name)
+    answer = json.loads(json.dumps(status.to_json()))
+    assert isinstance(answer, dict)
+    return answer
+
+
+def settle(database: MovingDatabase, leases: Leases, made: Made, *ends: tuple[Decision, Tally, bool]) -> None:
+    """The next records of the batch end so; the flag says whether the second OTP went out too."""
+    for decision, tally, is_resync in ends:
+        (record_id,) = enqueue(database, made, room=1)
+        claimed = leases.claim(record_id, ENVIRONMENT_ID)
+        assert claimed is not None
+        progress = claimed.progress.answered(1)
+        if is_resync:
+            progress = progress.sent(2).answered(2)
+        assert leases.settle(claimed, progress, decision, tally)
+
+
+# The status.
+
+
+def test_the_status_has_the_keys_that_programs_rely_on(database: MovingDatabase) -> None:
+    make_batch(database, [{"status": status} for status in Status])
+
+    answer = report(database)
+
+    assert KEYS.keys() <= answer.keys()
+    assert [key for key, type_ in KEYS.items() if not isinstance(answer[key], type_)] == []
+    assert answer["counts"].keys() == COUNTS
+
+
+def test_a_batch_that_was_just_loaded(database: MovingDatabase) -> None:
+    make_batch(database, 3)
+
+    answer = report(database)
+
+    assert answer["batch"] == "shipment"
+    assert answer["environment"] == "default"
+    assert (answer["state"], answer["reason"], answer["finished_at"]) == ("running", None, None)
+    assert (answer["total"], answer["rows_refused"]) == (3, 0)
+    assert answer["counts"] == dict.fromkeys(COUNTS, 0) | {"pending": 3}
+    assert answer["dead_letters"] == {}
+    assert [answer[key] for key in ("resynced", "attempts", "otp_posts", "requests", "rate_limited")] == [0] * 5
+    assert datetime.fromisoformat(answer["created_at"]).utcoffset() == timedelta(0)
+
+
+def test_counts_and_costs_add_up(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database, 6)
+    settle(
+        database,
+        leases,
+        made,
+        (Active(), Tally(1, 0), False),
+        (Active(), Tally(3, 1), True),
+        (DeadLetter(Reason.INVALID_OTP), Tally(2, 0, ANSWER), False),
+        (DeadLetter(Reason.RESYNC_FAILED), Tally(3, 0, ANSWER), True),
+        (Retry(600.0, is_counted=True, why="outcome_unknown"), Tally(1, 0), False),
+    )
+
+    answer = report(database)
+
+    assert answer["counts"] == dict.fromkeys(COUNTS, 0) | {"active": 2, "dead_letter": 2, "pending": 2}
+    assert answer["dead_letters"] == {"invalid_otp": 1, "resync_failed": 1}
+    assert answer["resynced"] == 1
+    assert answer["attempts"] == 5
+    assert answer["otp_posts"] == 7
+    assert (answer["requests"], answer["rate_limited"]) == (10, 1)
+    assert sum(answer["counts"].values()) == answer["total"]
+
+
+def test_a_batch_is_finished_when_every_record_is_final(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database, 2)
+    settle(database, leases, made, (DeadLetter(Reason.LOCKED), Tally(1), False))
+    assert (report(database)["state"], report(database)["finished_at"]) == ("running", None)
+
+    database.ahead = 500
+    settle(database, leases, made, (Active(), Tally(1), False))
+
+    answer = report(database)
+    assert answer["state"] == "finished"
+    finished_at, created_at = (datetime.fromisoformat(answer[key]) for key in ("finished_at", "created_at"))
+    assert timedelta(seconds=500) <= finished_at - created_at < timedelta(seconds=530)
+
+
+def test_a_replay_makes_a_finished_batch_run_again(database: MovingDatabase) -> None:
+    make_batch(database, status=Status.DEAD_LETTER, reason=Reason.FORBIDDEN)
+    assert report(database)["state"] == "finished"
+
+    Batches(database).replay("shipment")
+
+    answer = report(database)
+    assert (answer["state"], answer["finished_at"], answer["dead_letters"]) == ("running", None, {})
+
+
+def test_a_paused_batch_says_why(database: MovingDatabase) -> None:
+    made = make_batch(database)
+    Batches(database).pause_by_itself(made.batch_id, PauseReason.CREDENTIALS)
+
+    assert (report(database)["state"], report(database)["reason"]) == ("paused", "credentials")
+
+
+def test_a_batch_that_was_cancelled_says_so_when_it_is_over_too(database: MovingDatabase) -> None:
+    make_batch(database, [{}, {"status": Status.ACTIVATING}, {"status": Status.ACTIVE}])
+    Batches(database).cancel("shipment")
+
+    answer = report(database)
+
+    assert (answer["state"], answer["reason"]) == ("cancelled", None)
+    assert answer["counts"] == dict.fromkeys(COUNTS, 0) | {"cancelled": 1, "activating": 1, "active": 1}
+
+
+def test_the_pace_is_what_was_settled_lately(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database, FEWEST + 20)
+    settle(database, leases, made, *[(Active(), Tally(1), False)] * (FEWEST - 1))
+    database.ahead = 10
+    assert [status.eta_seconds for status in read_statuses(database)] == [None]
+
+    settle(database, leases, made, (Active(), Tally(1), False))
+    (status,) = read_statuses(database)
+    assert status.pace == pytest.approx(FEWEST / 10, rel=0.2)
+    assert status.eta_seconds == pytest.approx(20 / status.pace)
+
+    database.ahead = 100
+    assert [(status.pace, status.eta_seconds) for status in read_statuses(database)] == [(0, None)]
+
+
+def test_the_status_tells_when_the_next_record_is_due(database: MovingDatabase) -> None:
+    now = database.read_clock()
+    make_batch(database, [{"scheduled_at": now + timedelta(seconds=seconds)} for seconds in (90, 30)])
+
+    (status,) = read_statuses(database, "shipment")
+
+    assert status.next_due_at is not None
+    assert abs(status.next_due_at - now - timedelta(seconds=30)) < timedelta(milliseconds=10)
+
+
+def test_every_batch_is_listed_the_latest_first(database: MovingDatabase) -> None:
+    assert read_statuses(database) == []
+    for name in ("a", "c", "b"):
+        make_batch(database, name=name)
+
+    assert [status.name for status in read_statuses(database)] == ["b", "c", "a"]
+
+
+def test_a_batch_that_is_not_there_has_no_status(database: MovingDatabase) -> None:
+    with pytest.raises(UnknownBatch, match="'nothing'"):
+        read_statuses(database, "nothing")
+
+
+# The export.
+
+
+@pytest.fixture
+def load(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> Any:
+    """Loads a file of these lines as the batch `shipment`."""
+    environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+
+    def load_lines(*lines: str) -> Made:
+        path = tmp_path / "shipment.csv"
+        path.write_text("\n".join(lines) + "\n")
+        loaded = Loader(database, keyring, environment).load(open_shipment(path), "shipment")
+        return Made(loaded.batch_id, loaded.name, [])
+
+    return load_lines
+
+
+def ids(number: int) -> str:
+    return f"{uuid.UUID(int=number)},{uuid.UUID(int=1 << 100 | number)}"
+
+
+def exported(database: MovingDatabase, **options: Any) -> list[list[str]]:
+    text = io.StringIO(newline="")
+    written = export(database, "shipment", text, **options)
+    lines = list(csv.reader(io.StringIO(text.getvalue(), newline="")))
+    assert written == len(lines) - 1
+    return lines
+
+
+def test_an_export_has_the_columns_of_the_file_and_then_the_results(database: MovingDatabase, load: Any) -> None:
+    load("Cost Centre,Serial Number,OTP 1,user_id,device_id,lot", f"4711,MADE1,012345,{ids(1)},L-1")
+
+    header, row = exported(database)
+
+    assert header == ["Cost Centre", "Serial Number", "OTP 1", "user_id", "device_id", "lot", *RESULT_COLUMNS]
+    assert RESULT_COLUMNS == (
+        "status",
+        "reason",
+        "detail",
+        "pingone_error_id",
+        "correlation_id",
+        "attempts",
+        "otp_posts",
+    )
+    assert row == ["4711", "MADE1", "", *ids(1).split(","), "L-1", "pending", "", "", "", "", "0", "0"]
+
+
+def test_an_export_tells_how_each_row_ended(database: MovingDatabase, leases: Leases, load: Any) -> None:
+    made = load("serial,otp1,otp2,user_id,device_id", *(f"MADE{n},11111{n},22222{n},{ids(n)}" for n in range(2)))
+    settle(
+        database,
+        leases,
+        made,
+        (DeadLetter(Reason.RESYNC_FAILED), Tally(2, 0, ANSWER), True),
+        (Active(), Tally(1), False),
+    )
+
+    rows = [row[-7:] for row in exported(database)[1:]]
+
+    dead = ["dead_letter", "resync_failed", CURES[Reason.RESYNC_FAILED], "error-1", "correlation-1", "1", "2"]
+    assert sorted(rows) == sorted([dead, ["active", "", "", "", "", "1", "1"]])
+
+
+def test_rows_come_in_the_order_of_the_file_and_by_status(database: MovingDatabase, leases: Leases, load: Any) -> None:
+    made = load("serial,otp1,user_id,device_id", *(f"MADE{n},11111{n},{ids(n)}" for n in (5, 3, 4)))
+    settle(database, leases, made, (Active(), Tally(1), False))
+
+    assert [row[0] for row in exported(database)[1:]] == ["MADE5", "MADE3", "MADE4"]
+    assert len(exported(database, status=Status.ACTIVE)) == 2
+    assert len(exported(database, status=Status.PENDING)) == 3
+    assert len(exported(database, status=Status.DEAD_LETTER)) == 1
+
+
+def test_more_rows_than_are_fetched_at_once_are_exported(database: MovingDatabase) -> None:
+    make_batch(database, 1200)
+
+    assert len({row[0] for row in exported(database)[1:]}) == 1200
+
+
+FORMULA_STARTS = ("=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1")
+
+
+def test_no_cell_begins_a_formula(database: MovingDatabase, load: Any) -> None:
+    """Whoever sent the file must not run commands on the machine of whoever opens the export."""
+    rows = [f'"{cell}",MADE{n},11111{n},{ids(n)},"{cell}"' for n, cell in enumerate(FORMULA_STARTS)]
+    load("note,serial,otp1,user_id,device_id,lot", *rows)
+
+    cells = [cell for row in exported(database) for cell in row]
+
+    assert [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))] == []
+    assert cells.count("'=1+1") == 2
+
+
+def test_no_header_begins_a_formula(database: MovingDatabase, load: Any) -> None:
+    load('"=HYPERLINK(""http://example.test"")",serial,otp1,user_id,device_id', f"x,MADE1,012345,{ids(1)}")
+
+    assert exported(database)[0][0] == '\'=HYPERLINK("http://example.test")'
+
+
+def test_nothing_that_pingone_answered_begins_a_formula(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database)
+    answer = Answer(400, None, None, "=1+1", "@SUM(1)", None)
+    settle(database, leases, made, (DeadLetter(Reason.REJECTED), Tally(1, 0, answer), False))
+
+    assert exported(database)[1][-4:-2] == ["'=1+1", "'@SUM(1)"]
+
+
+def test_otps_are_exported_only_with_the_keys(database: MovingDatabase, keyring: Keyring, load: Any) -> None:
+    load("serial,otp1,otp2,user_id,device_id", f"MADE1,012345,543210,{ids(1)}", f"MADE2,000001,,{ids(2)}")
+
+    assert [row[1:3] for row in exported(database)[1:]] == [["", ""], ["", ""]]
+    assert [row[1:3] for row in exported(database, keyring=keyring)[1:]] == [["012345", "543210"], ["000001", ""]]
+
+
+def test_otps_of_an_active_record_are_gone(
+    database: MovingDatabase, leases: Leases, keyring: Keyring, load: Any
+) -> None:
+    made = load("serial,otp1,otp2,user_id,device_id", f"MADE1,012345,543210,{ids(1)}")
+    settle(database, leases, made, (Active(), Tally(1), False))
+
+    (row,) = exported(database, keyring=keyring)[1:]
+
+    assert row[1:3] == ["", ""]
+    assert row[5] == "active"
+
+
+def test_an_export_with_the_wrong_key_says_so(database: MovingDatabase, load: Any) -> None:
+    load("serial,otp1,user_id,device_id", f"MADE1,012345,{ids(1)}")
+
+    with pytest.raises(DecryptionError, match="OATHBULK_ENCRYPTION_KEYS"):
+        exported(database, keyring=Keyring([generate_key()]))
+
+
+def test_an_export_with_otps_can_be_loaded_again(
+    database: MovingDatabase, keyring: Keyring, load: Any, tmp_path: Path
+) -> None:
+    load(
+        "serial,otp1,otp2,otp_type,generated_at,user_id,device_id,note",
+        f'MADE1,012345,543210,totp,2026-03-01T10:30:00+01:00,{ids(1)},"two\nlines, and a comma"',
+    )
+    (original,) = open_shipment(tmp_path / "shipment.csv").rows()
+    again = tmp_path / "again.csv"
+    with again.open("w", newline="", encoding="utf-8") as file:
+        export(database, "shipment", file, keyring=keyring)
+
+    (row,) = open_shipment(again).rows()
+
+    for field in ("serial_number", "user_id", "device_id", "otps", "otp_type", "generated_at"):
+        assert getattr(row, field) == getattr(original, field), field
+    assert row.extra["note"] == "two\nlines, and a comma"
+
+
+def test_a_batch_that_is_not_there_is_not_exported(database: MovingDatabase) -> None:
+    with pytest.raises(UnknownBatch, match="'nothing'"):
+        export(database, "nothing", io.StringIO())

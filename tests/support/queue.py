@@ -1,0 +1,24 @@
+"""What waits in the broker, and how every message comes twice."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import redis
+
+ACTIVATE_QUEUE = "oathbulk.activate"
+
+
+def waiting(url: str) -> int:
+    """Records whose message no worker has fetched yet."""
+    with closing(redis.Redis.from_url(url)) as client:
+        return int(client.llen(ACTIVATE_QUEUE))
+
+
+def double_every_message(url: str) -> int:
+    """Put a copy of each waiting message onto the queue's far end; how many."""
+    with closing(redis.Redis.from_url(url)) as client:
+        messages = client.lrange(ACTIVATE_QUEUE, 0, -1)
+        if messages:
+            client.lpush(ACTIVATE_QUEUE, *messages)
+        return len(messages)

@@ -1,0 +1,60 @@
+""".env.example names every setting, with the default that the code has."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from pydantic import BaseModel
+from support.compose import PROJECT, default_variables
+
+from worker.config import DEFAULT_ENVIRONMENT, Environment, Settings, load_environment, load_settings
+
+LINES = (PROJECT / ".env.example").read_text(encoding="utf-8").splitlines()
+# A setting with its default is commented out; one without a `#` must be filled in.
+SETTING = re.compile(r"(#?)([A-Z][A-Z0-9_]*)=(.*)")
+FOUND = {match[2]: match[3] for line in LINES if (match := SETTING.fullmatch(line))}
+REQUIRED = {"PINGONE_ENVIRONMENT_ID": "e", "PINGONE_CLIENT_ID": "c", "PINGONE_CLIENT_SECRET": "s"}
+
+
+def variables_of(model: type[BaseModel], prefix: str) -> set[str]:
+    return {prefix + field.upper() for field in model.model_fields if field != "name"}
+
+
+def given(prefix: str) -> dict[str, str]:
+    return {name: value for name, value in FOUND.items() if name.startswith(prefix) and value}
+
+
+def test_every_setting_is_there_and_nothing_else() -> None:
+    settings = variables_of(Settings, "OATHBULK_") | variables_of(Environment, "PINGONE_")
+    libraries = {"HTTPS_PROXY", "SSL_CERT_FILE"}
+    assert set(FOUND) == settings | libraries | set(default_variables())
+
+
+def test_no_setting_is_there_twice() -> None:
+    assert len(FOUND) == sum(bool(SETTING.fullmatch(line)) for line in LINES)
+
+
+@pytest.mark.parametrize("name", sorted(variables_of(Settings, "OATHBULK_") | variables_of(Environment, "PINGONE_")))
+def test_a_setting_is_explained_in_the_line_above_it(name: str) -> None:
+    position = next(number for number, line in enumerate(LINES) if re.match(rf"#?{name}=", line))
+    assert re.match(r"# [^-]", LINES[position - 1]), LINES[position - 1]
+
+
+def test_the_installations_defaults_are_the_codes() -> None:
+    assert load_settings(given("OATHBULK_")) == load_settings({})
+    for name in variables_of(Settings, "OATHBULK_") - set(given("OATHBULK_")):
+        assert Settings.model_fields[name.removeprefix("OATHBULK_").lower()].default is None, name
+
+
+def test_pingones_defaults_are_the_codes() -> None:
+    settings = load_settings({})
+    with_given = load_environment(settings, DEFAULT_ENVIRONMENT, REQUIRED | given("PINGONE_"))
+    assert with_given == load_environment(settings, DEFAULT_ENVIRONMENT, REQUIRED)
+    for name in variables_of(Environment, "PINGONE_") - set(given("PINGONE_")):
+        field = Environment.model_fields[name.removeprefix("PINGONE_").lower()]
+        assert field.is_required() or field.default == "", name
+
+
+def test_the_compose_files_defaults_are_its_own() -> None:
+    assert {name: FOUND[name] for name in default_variables()} == default_variables()
