@@ -66,9 +66,7 @@ def test_a_token_endpoint_that_is_down_costs_no_attempt(make_fleet, valkey_url):
     assert status.otp_posts == fleet.posts_as_made()
 
 
-def test_a_database_that_is_stopped_restarted_and_killed_loses_no_record(
-    make_fleet, own_migrated_postgres, valkey_url
-):
+def test_a_database_that_is_stopped_restarted_and_killed_loses_no_record(make_fleet, own_migrated_postgres, valkey_url):
     server, shipment = own_migrated_postgres.server, make_shipment(120, out_of_step=0.7)
     # Calls last longer than a restart: it has come and gone when their answer is to be written down.
     fleet = make_fleet(own_migrated_postgres.url, valkey_url, shipment, latency=1.0)

@@ -106,7 +106,9 @@ class Ledger:
         if row.state(call.ordinal) != OtpState.SENT:
             raise Broken(f"{call} goes out while its OTP is committed as {row.state(call.ordinal)}")
         posts = self.posts_of(call.device)
-        if call.ordinal == 2 and not any(post.ordinal == 1 and post.verdict == "extra" and post.heard_at for post in posts):
+        if call.ordinal == 2 and not any(
+            post.ordinal == 1 and post.verdict == "extra" and post.heard_at for post in posts
+        ):
             raise Broken(f"{call} goes out, and PingOne has not asked for OTP 2")
         if sum(post.ordinal == call.ordinal for post in posts) >= POSTS_PER_OTP:
             raise Broken(f"{call} brings its OTP more than {POSTS_PER_OTP} times")
@@ -192,4 +194,6 @@ def describe(row: Row) -> str:
     """One line of a tale."""
     otps = f"{row.otp1_state}/{row.otp1_posts} {row.otp2_state}/{row.otp2_posts}"
     lease = f" {row.lease_id[:8]}" if row.lease_id else ""
-    return f"{row.status}{lease} {otps} {row.verdict or row.reason or ''} due {row.scheduled_at[11:]}".replace("  ", " ")
+    return f"{row.status}{lease} {otps} {row.verdict or row.reason or ''} due {row.scheduled_at[11:]}".replace(
+        "  ", " "
+    )

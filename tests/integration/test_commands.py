@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.batches import (
     ENVIRONMENT_ID,
+    TESTER,
     Made,
     enqueue,
     look,
@@ -45,7 +46,7 @@ EVERY_STATUS = [{"status": status} for status in Status]
 
 @pytest.fixture
 def batches(database: MovingDatabase) -> Batches:
-    return Batches(database)
+    return Batches(database, TESTER)
 
 
 def claim(database: MovingDatabase, leases: Leases, made: Made) -> Claim:

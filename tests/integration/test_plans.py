@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, event, text
+from support.batches import ENVIRONMENT_ID, Made, make_batch
+from support.moving_clock import MovingDatabase
 
 from models.base import UtcDateTime
 from models.batch import BatchState
-from support.batches import ENVIRONMENT_ID, Made, make_batch
-from support.moving_clock import MovingDatabase
-from worker.batches import Batches
-from worker.config import Environment, Settings
 from worker.database import Database
-from worker.decisions import Active
-from worker.dispatch import Dispatcher
 from worker.leases.queue import Queue
-from worker.leases.settlement import Tally
-from worker.leases.worker import Leases
 
 # A batch in the middle of its run: most records are done, most others wait, some are in every other condition.
 RECORDS = 200_000
@@ -172,9 +166,13 @@ def test_x(database_url: str) -> None:
             for name, (queries, allowed) in noted.items():
                 for query in queries:
                     plan = explain(connection, query)
-                    print("=====", analysed, name, faults(plan, allowed)); print(query.statement[:400]); print(plan)
+                    print("=====", analysed, name, faults(plan, allowed))
+                    print(query.statement[:400])
+                    print(plan)
                     if not database.is_sqlite:
                         plan = explain_for_any(connection, query)
-                        print("== generic", faults(plan, allowed)); print(plan)
-    database.close(); setup.close()
+                        print("== generic", faults(plan, allowed))
+                        print(plan)
+    database.close()
+    setup.close()
     assert 0

@@ -7,10 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.reason import PauseReason, Reason
-from worker.breaker import FORBIDDEN_IN_A_ROW, LATEST, REFUSED_AT_LEAST, WATCHED, judge
+from worker import breaker
+from worker.breaker import LATEST, Thresholds
+from worker.breaker import WATCHED_REASONS as WATCHED
 
 ACTIVE = None
+THRESHOLDS = Thresholds()
+FORBIDDEN_IN_A_ROW, REFUSED_AT_LEAST = THRESHOLDS.forbidden, THRESHOLDS.refused
 FORBIDDEN, INVALID, RESYNC_FAILED = Reason.FORBIDDEN, Reason.INVALID_OTP, Reason.RESYNC_FAILED
+
+
+def judge(latest):
+    """The reason alone."""
+    trip = breaker.judge(latest, THRESHOLDS)
+    return trip and trip.reason
 
 
 @pytest.mark.parametrize("latest", [[], [ACTIVE], [ACTIVE] * LATEST, [Reason.LOCKED] * LATEST])
