@@ -51,7 +51,7 @@ class Batch(Base):
     # Counted once at load: records written, and rows that were refused.
     total: Mapped[int] = mapped_column(default=0)
     rows_refused: Mapped[int] = mapped_column(default=0)
-    # While set, only rows up to this one go, and the batch pauses when they are final; a resume empties it.
+    # While set, only rows up to this one go, and the batch pauses when they are final; the resume after it empties it.
     canary_row: Mapped[int | None]
     # Paused for an outage: when a few records are sent to see whether it is over; and how often in a row it was not.
     probe_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

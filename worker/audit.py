@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from worker.database import AUDIT_LOCK, Database
 
 # What the first line's hash covers in place of a line before it.
 GENESIS = "0" * 64
+# What a line's hash covers, beside the hash of the line before it.
+HASHED = ("id", "at", "actor", "action", "batch", "ticket", "facts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Broken:
 
 def this_person(settings: Settings, ticket: str | None = None) -> Actor:
     """OATHBULK_ACTOR, or the user of the system."""
-    return Actor(settings.actor or getpass.getuser(), ticket)
+    return Actor(settings.actor or _system_user(), ticket)
 
 
 def append(
@@ -75,21 +78,33 @@ def read(connection: Connection, batch: str | None = None) -> Iterator[Row[*tupl
 def check(connection: Connection) -> Broken | None:
     """Recompute every hash. Lines cut off at the end are not seen: compare the last hash with one noted elsewhere."""
     former, expected_id = GENESIS, 1
-    for line in read(connection):
-        if line.id != expected_id:
-            return Broken(expected_id, "the line is missing")
-        fields = {name: getattr(line, name) for name in ("id", "at", "actor", "action", "batch", "ticket", "facts")}
-        if _hash(former, fields) != line.hash:
-            return Broken(line.id, "the line, or the one before it, was changed")
-        former, expected_id = line.hash, expected_id + 1
+    try:
+        for line in read(connection):
+            if line.id != expected_id:
+                return Broken(expected_id, "the line is missing")
+            if _hash(former, {name: getattr(line, name) for name in HASHED}) != line.hash:
+                return Broken(line.id, "the line, or the one before it, was changed")
+            former, expected_id = line.hash, expected_id + 1
+    except (ValueError, TypeError):
+        # SQLite takes anything into any column: a time that is none, facts that are no JSON.
+        return Broken(expected_id, "the line cannot be read")
     return None
 
 
 def _hash(former: str, line: Mapping[str, Any]) -> str:
-    fields = dict(line) | {"at": line["at"].astimezone(UTC).isoformat(timespec="milliseconds")}
+    fields = dict(line) | {"at": line["at"].astimezone(UTC).isoformat(timespec="microseconds")}
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(f"{former}\n{text}".encode()).hexdigest()
 
 
+def _system_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a user whom its system does not know.
+        return f"uid {os.getuid()}"
+
+
 def _to_the_millisecond(at: datetime) -> datetime:
+    """What both databases keep."""
     return at.replace(microsecond=at.microsecond // 1000 * 1000)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, select, update
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from models.audit import Action
@@ -50,8 +50,9 @@ class Batches:
             if batch.state == BatchState.CANCELLED:
                 raise NotPossible(f"batch {name!r} is cancelled: nothing of it runs")
             self._set_paused(connection, batch.id, detail)
+            count = commands.hand_back_queued(self._database, connection, batch.id)
             self._write_down(connection, Action.PAUSE, name)
-            return commands.hand_back_queued(self._database, connection, batch.id)
+            return count
 
     def hand_back(self, name: str) -> int:
         """What waits in the queue waits in the database again: no worker will take it. Raises UnknownBatch."""
@@ -59,13 +60,16 @@ class Batches:
             return commands.hand_back_queued(self._database, connection, self._find(connection, name).id)
 
     def resume(self, name: str) -> None:
-        """Raises UnknownBatch, NotPossible."""
+        """The canary ends only where it was what the batch paused for: a person has looked at it then. Raises
+        UnknownBatch, NotPossible."""
         with self._database.writing() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
                 raise NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {name}` makes it run again")
             if batch.state == BatchState.PAUSED:
                 self._set_running(connection, batch.id)
+                if batch.reason == PauseReason.CANARY:
+                    connection.execute(update(Batch).where(Batch.id == batch.id).values(canary_row=None))
                 self._write_down(connection, Action.RESUME, name, reason=batch.reason)
 
     def cancel(self, name: str) -> int:
@@ -98,19 +102,18 @@ class Batches:
         """What the replay schedule does: dead letters that time alone may mend, of every batch that runs."""
         with self._database.changing_many() as connection:
             running = connection.execute(select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING)).all()
-            return sum(self._replay_transient(connection, batch.id, batch.name) for batch in running)
+            counts = {batch.name: commands.replay(self._database, connection, batch.id, TRANSIENT) for batch in running}
+            # Last: who holds the audit's lock must not wait for a load of the same tokens, which waits for that lock.
+            for name, count in counts.items():
+                if count:
+                    self._write_down(connection, Action.REPLAY, name, reasons=sorted(TRANSIENT), records=count)
+            return sum(counts.values())
 
     def note_export(self, name: str, file: str) -> None:
         """OTPs are about to leave the database. Raises UnknownBatch."""
         with self._database.writing() as connection:
             self._find(connection, name)
             self._write_down(connection, Action.EXPORT_WITH_OTPS, name, file=file)
-
-    def _replay_transient(self, connection: Connection, batch_id: int, name: str) -> int:
-        count = commands.replay(self._database, connection, batch_id, TRANSIENT)
-        if count:
-            self._write_down(connection, Action.REPLAY, name, reasons=sorted(TRANSIENT), records=count)
-        return count
 
     def _find(self, connection: Connection, name: str) -> Row[int, str, str | None]:
         found = connection.execute(
@@ -123,14 +126,15 @@ class Batches:
         return found
 
     def _set_paused(self, connection: Connection, batch_id: int, detail: str | None) -> None:
-        """Also what paused by itself: it must not go on by itself then."""
+        """What paused by itself keeps its reason, which names the cure; but what would go on by itself must not."""
+        may_go_on = or_(Batch.state == BatchState.RUNNING, Batch.reason == PauseReason.OUTAGE)
         paused = {
             "state": BatchState.PAUSED,
             "reason": PauseReason.PERSON,
             "detail": detail or PAUSE_CURES[PauseReason.PERSON],
             "probe_at": None,
         }
-        connection.execute(update(Batch).where(Batch.id == batch_id).values(paused))
+        connection.execute(update(Batch).where(Batch.id == batch_id, may_go_on).values(paused))
 
     def _write_down(self, connection: Connection, action: Action, batch: str, **facts: Any) -> None:
         audit.append(self._database, connection, self._actor, action, batch, facts)
@@ -147,7 +151,6 @@ class Batches:
             "state": BatchState.RUNNING,
             "reason": None,
             "detail": None,
-            "canary_row": None,
             "probe_at": None,
             "outages": 0,
             "running_since": self._database.now(),

@@ -19,8 +19,8 @@ LONGEST_PROBE = 300.0
 
 _REFUSED = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED})
 _NO_ANSWER = frozenset({"outcome_unknown", "not_delivered"})
-# A hold says nothing of whether the service answers.
-_SAYS_NOTHING = frozenset({"hold", "not_permitted"})
+# A hold says nothing of whether the service answers, nor does a database that was away.
+_SAYS_NOTHING = frozenset({"hold", "not_permitted", "database"})
 # What a settled record's reason must be for it to be worth asking.
 WATCHED_REASONS = _REFUSED | {Reason.FORBIDDEN}
 WATCHED_FAILURES = _NO_ANSWER

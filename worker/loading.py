@@ -66,8 +66,8 @@ class Loader:
             return self._find(connection, shipment)
 
     def load(self, shipment: Shipment, name: str, canary: int | None = None) -> Loaded:
-        """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them.
-        Raises NameTaken; UnusableFile if no row is left."""
+        """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
+        that leaves any. Raises NameTaken; UnusableFile if no row is left."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := self._find(connection, shipment):
@@ -129,7 +129,7 @@ class Loader:
                 canary_row = good[canary - written - 1].row_number
             written += len(good)
             refused += len(errors) + len(conflicting)
-        return written, refused, canary_row
+        return written, refused, canary_row if canary is not None and canary < written else None
 
     def _record(self, row: Row, batch_id: int) -> dict[str, Any]:
         expires_at = row.generated_at + self._max_age if row.otp_type == "totp" and row.generated_at else None

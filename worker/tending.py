@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Select, func, select, text, update
+from sqlalchemy import Connection, Select, func, or_, select, text, update
 
 from models.attempt import Attempt
 from models.batch import Batch, BatchState
@@ -80,13 +80,15 @@ class Tending:
         connection.execute(due.values(running | {"running_since": self._database.now()}))
 
     def _latest(self, connection: Connection, batch_id: int) -> list[str | None]:
-        """How the batch's attempts since it began to run went, the newest first."""
+        """How the batch's attempts since it began to run went, the newest first; only those that asked PingOne: one
+        that was lost, or had nothing to ask, tells nothing."""
         recent = select(Attempt).order_by(Attempt.id.desc()).limit(_RECENT_ATTEMPTS).subquery()
+        has_asked = or_(recent.c.requests > 0, recent.c.reason.in_(breaker.WATCHED_FAILURES))
         latest = (
             select(recent.c.reason)
             .join(Record, Record.id == recent.c.record_id)
             .join(Batch, Batch.id == Record.batch_id)
-            .where(Batch.id == batch_id, recent.c.ended_at > Batch.running_since)
+            .where(Batch.id == batch_id, recent.c.ended_at > Batch.running_since, has_asked)
             .order_by(recent.c.id.desc())
             .limit(2 * self._thresholds.unanswered)
         )

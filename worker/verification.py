@@ -14,6 +14,7 @@ from sqlalchemy import Row, select
 from models.batch import Batch
 from models.record import Record, Status
 from worker.batches import UnknownBatch
+from worker.config import ConfigError, Environment
 from worker.database import Database
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import NotFound, PingOneError, SlotTooFar
@@ -36,12 +37,29 @@ class Difference:
     is_known: bool = True
 
 
+def find_environment(database: Database, name: str, load: Callable[[str], Environment]) -> Environment:
+    """The one that the batch was loaded for. Raises UnknownBatch; ConfigError where it is not configured any more: in
+    another, none of its devices would be found."""
+    with database.reading() as connection:
+        statement = select(Batch.environment, Batch.environment_id).where(Batch.name == name)
+        batch = connection.execute(statement).one_or_none()
+    if batch is None:
+        raise _unknown(name)
+    environment = load(batch.environment)
+    if environment.environment_id != batch.environment_id:
+        raise ConfigError(
+            f"batch {name!r} was loaded for environment {batch.environment_id}, and {batch.environment!r} is "
+            f"{environment.environment_id} now: restore PINGONE_ENVIRONMENT_ID"
+        )
+    return environment
+
+
 def verify(database: Database, name: str, read: Read, threads: int) -> Iterator[Difference]:
     """The differences, in the order of the batch's file. Raises UnknownBatch."""
     with database.reading() as connection:
         batch_id = connection.scalar(select(Batch.id).where(Batch.name == name))
     if batch_id is None:
-        raise UnknownBatch(f"no batch is named {name!r}: `oathbulk status` lists those that there are")
+        raise _unknown(name)
     with ThreadPoolExecutor(threads) as pool:
         records = _records(database, batch_id)
         while chunk := list(islice(records, CHUNK)):
@@ -80,6 +98,10 @@ def patiently(client: Callable[[], Client], tries: int = 5) -> Read:
         raise ValueError("at least one try is needed")
 
     return read
+
+
+def _unknown(name: str) -> UnknownBatch:
+    return UnknownBatch(f"no batch is named {name!r}: `oathbulk status` lists those that there are")
 
 
 def _records(database: Database, batch_id: int) -> Iterator[Row[*tuple[Any, ...]]]:

@@ -45,6 +45,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # The earlier version does not probe.
+    op.execute(
+        "UPDATE batch SET reason = 'person', detail = 'PingOne did not answer. When it does: oathbulk resume.'"
+        " WHERE reason = 'outage'"
+    )
     with op.batch_alter_table("batch") as batch:
         batch.drop_column("outages")
         batch.drop_column("probe_at")
@@ -67,3 +72,8 @@ def _refuse_changes() -> None:
             f"CREATE TRIGGER audit_no_{event.lower()} BEFORE {event} ON audit"
             " BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
         )
+    # INSERT OR REPLACE takes a line away without an event of its own.
+    op.execute(
+        "CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)"
+        " BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
+    )

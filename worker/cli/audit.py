@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +24,7 @@ def audit_command(
     """Show what persons did, and check that no line was changed since."""
     with Installation().database.reading() as connection:
         broken = audit.check(connection)
-        lines = list(audit.read(connection, batch))
+        lines = list(_readable(audit.read(connection, batch)))
     if as_json:
         facts = {"line": broken.line, "why": broken.why} if broken else None
         print_json({"lines": [_to_json(line) for line in lines], "broken": facts})
@@ -34,6 +36,12 @@ def audit_command(
         error_console.print(f"The audit is broken at line {broken.line}: {broken.why}.", markup=False)
         raise typer.Exit(SOME_LEFT)
     raise typer.Exit(ALL_ACTIVE)
+
+
+def _readable(lines: Iterator[Row[*tuple[Any, ...]]]) -> Iterator[Row[*tuple[Any, ...]]]:
+    """Up to one that somebody made unreadable."""
+    with suppress(ValueError, TypeError):
+        yield from lines
 
 
 def _to_json(line: Row[*tuple[Any, ...]]) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from worker.config import DEFAULT_ENVIRONMENT
 from worker.intake import RowError, Shipment, UnusableFile, open_shipment
 from worker.loading import Loaded, Loader
 
+# As many characters as the audit has room for.
+LONGEST_TICKET = 200
+
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file of OTP pairs.", show_default=False)]
 EnvironmentName = Annotated[
     str, typer.Option(metavar="NAME", help="The PingOne environment: `default`, or a section of oathbulk.toml.")
@@ -24,7 +27,15 @@ EnvironmentName = Annotated[
 Canary = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Pause after the first N records, to look at how they ended.")
 ]
-Ticket = Annotated[str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.")]
+
+
+def _fits(ticket: str | None) -> str | None:
+    if ticket is not None and len(ticket) > LONGEST_TICKET:
+        raise typer.BadParameter(f"is longer than {LONGEST_TICKET} characters")
+    return ticket
+
+
+Ticket = Annotated[str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.", callback=_fits)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

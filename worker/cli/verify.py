@@ -19,7 +19,7 @@ from worker.embedded.home import lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.parts import Parts
 from worker.reports.status import read_statuses
-from worker.verification import patiently, verify
+from worker.verification import Difference, find_environment, patiently, verify
 
 
 def verify_command(
@@ -28,19 +28,29 @@ def verify_command(
 ) -> None:
     """Read every device of a batch back from PingOne, at the pace, and report each difference."""
     installation = Installation()
+    environment = find_environment(installation.database, batch, installation.environment)
     (status,) = read_statuses(installation.database, batch)
     with _paced(installation) as settings:
         parts = Parts(settings, installation.environment)
-        read = patiently(lambda: parts.client(status.environment))
+        # Wrong credentials are one failure, not one a device.
+        parts.access_tokens(environment).get()
+        read = patiently(lambda: parts.client(environment.name))
         differences = list(verify(installation.database, batch, read, settings.concurrency))
     if as_json:
         print_json({"batch": batch, "total": status.total, "differences": [asdict(found) for found in differences]})
     else:
         for found in differences:
-            line = f"row {found.row_number} ({found.serial_number}): {found.ours} here, {found.theirs} in PingOne"
-            console.print(line, markup=False)
-        console.print(f"{status.total} devices of {batch} were read: {len(differences)} differ.")
+            console.print(_line(found), markup=False)
+        unread = sum(not found.is_known for found in differences)
+        console.print(
+            f"{batch} has {status.total} devices: {len(differences) - unread} differ, {unread} could not be read."
+        )
     raise typer.Exit(SOME_LEFT if differences else ALL_ACTIVE)
+
+
+def _line(found: Difference) -> str:
+    which = f"row {found.row_number} ({found.serial_number})"
+    return f"{which}: {found.ours} here, {found.theirs} in PingOne" if found.is_known else f"{which}: {found.theirs}"
 
 
 @contextmanager
