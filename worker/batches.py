@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, or_, select, update
@@ -65,7 +66,7 @@ class Batches:
         with self._database.writing() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
-                raise NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {name}` makes it run again")
+                raise NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {quote(name)}` makes it run again")
             if batch.state == BatchState.PAUSED:
                 self._set_running(connection, batch.id)
                 if batch.reason == PauseReason.CANARY:
@@ -88,7 +89,7 @@ class Batches:
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED and (successor := self._successor(connection, batch.id)):
-                raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {successor}`")
+                raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {quote(successor)}`")
             count = commands.replay(self._database, connection, batch.id, reasons)
             left = select(func.count()).where(Record.batch_id == batch.id, Record.status == Status.DEAD_LETTER)
             if reasons is not None:

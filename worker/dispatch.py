@@ -8,14 +8,14 @@ from itertools import chain
 from typing import Protocol
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, or_, select
 
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
 from worker import breaker
 from worker.config import ConfigError, Environment, Settings
 from worker.database import DISPATCH_LOCK, Database
-from worker.leases.moves import has_work_left
+from worker.leases.moves import has_pending
 from worker.leases.queue import Queue
 
 log = structlog.get_logger()
@@ -62,10 +62,12 @@ class Due:
 
 @dataclass(slots=True)
 class License:
-    """The environments, and their batches, that share one pace; the oldest batch first."""
+    """The batches that share one pace, since their environments do."""
 
     pace: Pacing
-    environments: dict[str, Environment] = field(default_factory=dict)
+    # All that have records pending, queued or in work.
+    batch_ids: set[int] = field(default_factory=set)
+    # Of these, the oldest first.
     running: list[Due] = field(default_factory=list)
     cancelled: list[Due] = field(default_factory=list)
 
@@ -106,24 +108,26 @@ class Dispatcher:
         return sum(self._fill(license_) for license_ in self._licenses())
 
     def _licenses(self) -> list[License]:
-        """Every license with work left, whose environment is configured as it was at load. An environment of which
-        all that is left is in the queue counts too: it shares its license's window."""
-        statement = (
-            select(Batch.id, Batch.environment, Batch.environment_id, Batch.state, Batch.canary_row, Batch.outages)
-            .where(Batch.state != BatchState.PAUSED, has_work_left())
-            .order_by(Batch.id)
-        )
+        """Every license with work left, whose environment is configured as it was at load. A batch of which all that
+        is left is in the queue or in work counts too: it fills its license's window."""
         with self._database.reading() as connection:
-            batches = connection.execute(statement).all()
+            in_window = Batch.id.in_(self._queue.in_window(connection))
+            is_waiting = and_(Batch.state != BatchState.PAUSED, has_pending())
+            columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.state, Batch.canary_row, Batch.outages)
+            statement = select(*columns)
+            batches = connection.execute(statement.where(or_(in_window, is_waiting)).order_by(Batch.id)).all()
         licenses: dict[str, License] = {}
         for batch in batches:
             environment = self._bound_environment(batch.id, batch.environment, batch.environment_id)
             if environment is None:
                 continue
             license_ = licenses.setdefault(environment.license, License(self._pace(environment)))
-            license_.environments[environment.environment_id] = environment
-            mine = license_.running if batch.state == BatchState.RUNNING else license_.cancelled
-            mine.append(Due(batch.id, environment.name, batch.canary_row, batch.outages > 0))
+            license_.batch_ids.add(batch.id)
+            due = Due(batch.id, environment.name, batch.canary_row, batch.outages > 0)
+            if batch.state == BatchState.RUNNING:
+                license_.running.append(due)
+            elif batch.state == BatchState.CANCELLED:
+                license_.cancelled.append(due)
         return list(licenses.values())
 
     def _bound_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
@@ -167,17 +171,18 @@ class Dispatcher:
 
     def _enqueue(self, connection: Connection, license_: License, window: int, lease: float) -> dict[str, list[int]]:
         """Record ids by environment name."""
-        used = self._queue.in_window(connection, list(license_.environments))
+        in_window = self._queue.in_window(connection)
+        room = window - sum(in_window[batch_id] for batch_id in license_.batch_ids)
         ids: dict[str, list[int]] = {}
         for batch in license_.cancelled:
-            reads = self._queue.enqueue_reads(connection, batch.batch_id, max(window - used, 0), lease)
+            reads = self._queue.enqueue_reads(connection, batch.batch_id, max(room, 0), lease)
             ids.setdefault(batch.environment, []).extend(reads)
-            used += len(reads)
+            room -= len(reads)
         for batch in license_.running:
-            room = min(window, breaker.PROBES) - used if batch.is_probing else window - used
-            due = self._queue.enqueue(connection, batch.batch_id, max(room, 0), lease, last_row=batch.canary_row)
+            mine = min(room, breaker.PROBES - in_window[batch.batch_id]) if batch.is_probing else room
+            due = self._queue.enqueue(connection, batch.batch_id, max(mine, 0), lease, last_row=batch.canary_row)
             ids.setdefault(batch.environment, []).extend(due)
-            used += len(due)
+            room -= len(due)
         return ids
 
     def _publish(self, due: dict[str, list[int]]) -> None:

@@ -19,14 +19,20 @@ from worker.audit import Actor
 from worker.config import Environment
 from worker.conflicts import Conflicts
 from worker.database import LOAD_LOCK, Database
+from worker.escaping import escape_line
 from worker.intake import Row, RowError, Shipment, UnusableFile
 
 # Rows that are looked up and written together: it bounds a load's memory, whatever the file's size.
 CHUNK = 1000
+LONGEST_NAME = 200
 
 
 class NameTaken(Exception):
     """Another file's batch has this name already."""
+
+
+class NameUnfit(Exception):
+    """A batch cannot be called that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,10 @@ class Loader:
 
     def load(self, shipment: Shipment, name: str, canary: int | None = None) -> Loaded:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
-        that leaves any. Raises NameTaken; UnusableFile if no row is left."""
+        that leaves any. Raises NameTaken, NameUnfit; UnusableFile if no row is left."""
+        if not (name.isprintable() and name.strip() and len(name) <= LONGEST_NAME):
+            # It comes from a file's name, which may be a stranger's, and is printed again and again.
+            raise NameUnfit(f"a batch's name has 1 to {LONGEST_NAME} printable characters: give another --batch NAME")
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := self._find(connection, shipment):
@@ -80,7 +89,11 @@ class Loader:
                 raise UnusableFile(shipment.path, f"not one of its {refused} rows can be loaded", "Mend them first")
             counts = {"total": total, "rows_refused": refused}
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts | {"canary_row": canary_row}))
-            facts: dict[str, Any] = {"file": shipment.path.name, "sha256": shipment.fingerprint, "canary": canary}
+            facts: dict[str, Any] = {
+                "file": escape_line(shipment.path.name),
+                "sha256": shipment.fingerprint,
+                "canary": canary,
+            }
             facts |= {"environment": self._environment.name} | counts
             audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
         return Loaded(batch_id, name, total, refused, is_new=True)
@@ -100,7 +113,7 @@ class Loader:
             "environment": self._environment.name,
             "environment_id": self._environment.environment_id,
             "state": BatchState.RUNNING,
-            "file": str(shipment.path),
+            "file": escape_line(str(shipment.path)),
             "file_sha256": shipment.fingerprint,
             "columns": shipment.columns,
             "created_at": self._database.now(),

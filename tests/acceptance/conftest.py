@@ -13,7 +13,8 @@ import pytest
 from support.command import Desk
 from support.fleet import Fleet
 from support.postgres import PostgresServer
-from support.standin import StandIn, Token, write_shipment
+from support.standin import StandIn
+from support.tokens import Token, write_shipment
 
 Migrate = Callable[[str], None]
 MakeFleet = Callable[..., Fleet]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.command import OATHBULK
 from support.processes import wait_until
-from support.standin import make_tokens
+from support.tokens import make_tokens
 
 # Seconds.
 PATIENCE = 60

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from support.processes import wait_until
-from support.standin import Refusal, make_tokens
+from support.standin import Refusal
+from support.tokens import make_tokens
 
 # Seconds.
 PATIENCE = 60
@@ -24,13 +25,13 @@ def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
 
     picture = wait_until(full_picture, PATIENCE, "the picture shows a batch in full swing")
     active = len(pingone.active)
-    assert re.search(rf"shipment +running .* {active} of 60", picture)
-    assert re.search(rf"{60 - active - 4} queued +4 activating +{active} active +0 dead_letter", picture)
+    assert re.search(rf"^shipment running .* {active} of 60 ", picture)
+    assert f"{60 - active - 4} queued 4 activating {active} active 0 dead_letter" in picture
     pace = re.search(r"([\d.]+) records/s", picture)
     assert pace
     assert float(pace[1]) > 0
     assert "10 resynced" in picture
-    assert "1 of them answered 429" in picture
+    assert "1 of them answered 429 · " in picture
     assert re.search(r"\d+ s left at this pace", picture)
 
     terminal.press_ctrl_c()

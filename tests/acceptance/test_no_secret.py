@@ -1,18 +1,22 @@
 """Nothing secret travels: runs with all that makes programs talk, and a search through everything left of them."""
 
+import base64
+import json
 import random
 import secrets
 import uuid
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
+import redis
+from sqlalchemy import make_url, text, update
 from support.fleet import BATCH
 from support.leftovers import dump_broker, dump_postgres, look_through_flower, read_files
 from support.listening import Monitor, TokenTap
 from support.search import Secrets
 
+from models.batch import Batch
 from worker.embedded.ports import free_port
 from worker.simulator.shipment import PairRow, shipment_from_rows
 
@@ -67,6 +71,10 @@ def work(fleet, restart):
         fleet.wait_until_finished()
         for program in fleet.programs:
             program.stop()
+    fleet.oathbulk("status", "status", BATCH, "--json")
+    fleet.oathbulk("export", "export", BATCH, "-o", "export.csv")
+    assert len(tap.access_tokens) > 1
+    assert fleet.status().counts["active"] > RECORDS / 2
     return shown, tap.access_tokens
 
 
@@ -84,63 +92,80 @@ def search(wanted, texts, files):
 
 
 def said(fleet):
-    """What each program printed and logged, and two commands that look at the batch."""
-    fleet.oathbulk("status", "status", BATCH, "--json")
-    fleet.oathbulk("export", "export", BATCH, "-o", "export.csv")
+    """What each program printed and logged."""
     return {program.name: program.log.read_bytes() for program in fleet.programs}
+
+
+def plant(fleet, valkey_url, otp):
+    """What a leak would look like: in a message's body, in a column of text, in a log."""
+    body = base64.b64encode(f'[["{otp}"], {{}}]'.encode()).decode()
+    with closing(redis.Redis.from_url(valkey_url)) as client:
+        client.lpush("oathbulk.activate", json.dumps({"body": body}))
+    with fleet.database.writing() as connection:
+        connection.execute(update(Batch).values(detail=f"PingOne refused {otp}"))
+    with fleet.programs[0].log.open("a") as log:
+        log.write(f"posting {otp}\n")
+
+
+def assert_nothing_is_found(fleet, valkey, wanted, collect, database_file):
+    """And that a search for what is there finds it: one that looks nowhere would find nothing either."""
+    texts, files = collect()
+    assert search(wanted, texts, files) == {}
+    passwords = {"broker's": make_url(valkey.url).password, "database's": make_url(fleet.settings.database).password}
+    assert search(Secrets([], {whose: word for whose, word in passwords.items() if word}), texts, {}) == {}
+    for place in ("worker", "MONITOR", "broker", "Flower /api/tasks", "Flower /tasks/datatable", "Flower /worker/"):
+        (data, *_) = [data for name, data in texts.items() if name.startswith(place)]
+        assert b"oathbulk" in data, place
+    assert texts["MONITOR"].count(b"LPUSH") > RECORDS
+    assert b"DecryptionError" in texts["worker"]
+    assert any(b"DecryptionError" in page for name, page in texts.items() if name.startswith("Flower /task/"))
+    plant(fleet, valkey.url, fleet.shipment.rows[6].otp2)
+    found = search(wanted, *collect())
+    assert {"OTP of row 7"} == set.union(*found.values())
+    assert {"MONITOR", "broker", fleet.programs[0].name} <= set(found)
+    assert any("appendonlydir" in place for place in found)
+    assert any(database_file in place for place in found)
 
 
 def test_servers_are_left_without_a_secret(make_fleet, own_migrated_postgres, own_valkey, shipment, tmp_path):
     database, server = own_migrated_postgres.url, own_migrated_postgres.server
-    fleet = make_fleet(database, own_valkey.url, shipment, faults=WEATHER, faults_per_device=2)
+    fleet = make_fleet(database, own_valkey.url, shipment, faults=WEATHER, faults_per_device=1)
 
     def restart():
         server.stop()
         server.start()
         fleet.database.close()
 
+    def collect():
+        texts = {"MONITOR": monitor.heard, "broker": dump_broker(own_valkey.url), "pg_dump": dump_postgres(database)}
+        files = read_files([tmp_path, own_valkey.directory], except_for=[fleet.outside])
+        # The databases that every server comes with are not ours.
+        files |= read_files([server.directory], except_for=[server.directory / "data" / "base" / n for n in "145"])
+        return shown | said(fleet) | texts, files
+
     with Monitor(own_valkey.url) as monitor:
         shown, access_tokens = work(fleet, restart)
-        broker = dump_broker(own_valkey.url)
-    wanted, logs = secrets_of(fleet, access_tokens), said(fleet)
-    own_valkey.stop()
-    texts = shown | logs | {"broker": broker, "MONITOR": monitor.heard, "pg_dump": dump_postgres(database)}
-    server.stop()
-    files = read_files(tmp_path, fleet.outside) | read_files(own_valkey.directory) | read_files(server.directory)
-    assert search(wanted, texts, files) == {}
-    assert_all_was_searched(fleet, texts, access_tokens)
-    assert b"MADE0000001" in texts["pg_dump"]
+        wanted = secrets_of(fleet, access_tokens)
+        assert_nothing_is_found(fleet, own_valkey, wanted, collect, "pg_wal")
 
 
 @pytest.mark.usefixtures("sqlite_home")
 def test_a_single_machine_is_left_without_a_secret_outside_its_key_file(
     make_fleet, own_valkey, shipment, home, tmp_path
 ):
-    fleet = make_fleet(None, own_valkey.url, shipment, faults=WEATHER, faults_per_device=2)
+    fleet = make_fleet(None, own_valkey.url, shipment, faults=WEATHER, faults_per_device=1)
+
+    def restart():
+        own_valkey.kill()
+        own_valkey.start()
+        monitor.listen()
+
+    def collect():
+        texts = {"MONITOR": monitor.heard, "broker": dump_broker(own_valkey.url)}
+        files = read_files([tmp_path, own_valkey.directory], except_for=[fleet.outside, home / "encryption.key"])
+        return shown | said(fleet) | texts, files
+
     with Monitor(own_valkey.url) as monitor:
-
-        def restart():
-            own_valkey.kill()
-            own_valkey.start()
-            monitor.listen()
-
         shown, access_tokens = work(fleet, restart)
-        broker = dump_broker(own_valkey.url)
-    wanted, logs = secrets_of(fleet, access_tokens), said(fleet)
-    own_valkey.stop()
-    texts = shown | logs | {"broker": broker, "MONITOR": monitor.heard}
-    files = read_files(tmp_path, fleet.outside, home / "encryption.key") | read_files(own_valkey.directory)
-    assert search(wanted, texts, files) == {}
-    assert_all_was_searched(fleet, texts, access_tokens)
-    assert b"MADE0000001" in files["home/oathbulk.db"]
-
-
-def assert_all_was_searched(fleet, texts, access_tokens):
-    """A search that looked nowhere would find nothing either."""
-    assert b'"active"' in texts["status"]
-    assert len(access_tokens) > 1
-    for place in ("worker", "MONITOR", "broker", "Flower /api/tasks?limit=100000", "Flower /tasks"):
-        assert b"oathbulk" in texts[place], place
-    assert texts["MONITOR"].count(b"LPUSH") > RECORDS
-    assert b"DecryptionError" in texts["worker"]
-    assert any(b"DecryptionError" in page for place, page in texts.items() if place.startswith("Flower /task/"))
+        wanted = secrets_of(fleet, access_tokens)
+        assert_nothing_is_found(fleet, own_valkey, wanted, collect, "oathbulk.db")

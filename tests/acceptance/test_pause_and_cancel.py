@@ -18,20 +18,20 @@ def calls_since(fleet, moment):
 
 
 def test_a_paused_batch_starts_no_call_after_a_second_and_a_resumed_one_goes_on(make_fleet, postgres_url, valkey_url):
-    # So slow that its threads mostly wait for their next slot: a call for which one waits is to be stopped too.
-    pace = {"PINGONE_RATE": "4"}
-    shipment = make_shipment(30, hopeless={"wrong_otp": 8}, out_of_step=0.4)
-    fleet = make_fleet(postgres_url, valkey_url, shipment, latency=0.3, settings=PATIENT | pace)
+    # So slow that threads wait seconds for their next slot: a read for which one waits is to be stopped too.
+    pace = {"PINGONE_RATE": "4", "OATHBULK_CONCURRENCY": "16"}
+    shipment = make_shipment(30, hopeless={"wrong_otp": 15}, out_of_step=0.4)
+    fleet = make_fleet(postgres_url, valkey_url, shipment, latency=0.1, settings=PATIENT | pace)
     fleet.worker("worker")
     fleet.beat()
-    fleet.wait_until_posted(10)
+    fleet.wait_until(lambda: fleet.simulator.counts()["operations"].get("read", 0) > 2, "some are read")
     fleet.batches.pause(BATCH)
     paused_at = time.monotonic()
     fleet.wait_until(lambda: not fleet.in_window(), "nothing is in work")
     time.sleep(2 * AT_ONCE)
     status = fleet.status()
     assert (status.state, status.reason) == ("paused", "person")
-    assert status.left > 10
+    assert status.left > 5
     assert calls_since(fleet, paused_at) == []
 
     fleet.batches.resume(BATCH)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 from support.command import Desk
-from support.standin import make_tokens, write_shipment
+from support.tokens import make_tokens, write_shipment
+
+# What leads to the real thing must not be followed.
+REAL = {
+    "OATHBULK_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/real",
+    "OATHBULK_REDIS_URL": "redis://127.0.0.1:1/0",
+    "OATHBULK_ENCRYPTION_KEYS": "real",
+    "PINGONE_ENVIRONMENT_ID": "real",
+    "PINGONE_CLIENT_ID": "real",
+    "PINGONE_API_URL": "https://127.0.0.1:1/v1",
+    "PINGONE_TOKEN_URL": "https://127.0.0.1:1/token",
+}
 
 
 @pytest.fixture
@@ -19,7 +30,7 @@ def look_back(desk):
     return desk.oathbulk("status", "rehearsal", "--json", OATHBULK_HOME=str(desk.home / "rehearsal")).json
 
 
-def test_a_hundred_made_up_tokens_end_as_they_were_made(empty_desk):
+def test_made_up_tokens_end_as_they_were_made_and_a_second_rehearsal_takes_own_rows(empty_desk):
     result = empty_desk.oathbulk("rehearse", "--tokens", "100")
     assert result.code == 0, result.stdout + result.stderr
     assert "The rehearsal went as it should: 93 tokens are active, and 7 were made hopeless" in result.stdout
@@ -39,30 +50,16 @@ def test_a_hundred_made_up_tokens_end_as_they_were_made(empty_desk):
     assert (status["total"], status["counts"]["active"], status["counts"]["dead_letter"]) == (100, 93, 7)
     assert status["resynced"] == 19
     assert set(status["dead_letters"].values()) == {1}
+
+    write_shipment(empty_desk.folder / "mine.csv", make_tokens(20))
+    result = empty_desk.oathbulk("rehearse", "mine.csv", "--rate", "300", **REAL)
+    assert result.code == 0, result.stdout + result.stderr
+    assert "20 tokens are active, and 0 were made hopeless" in result.stdout
+    status = look_back(empty_desk)
+    assert (status["total"], status["counts"]["active"], status["resynced"]) == (20, 20, 4)
+    # No database, no key and no server beside those of the rehearsal itself.
+    assert sorted(path.name for path in empty_desk.home.iterdir()) == ["lock", "rehearsal"]
     assert not empty_desk.processes()
-
-
-def test_own_rows_can_be_rehearsed_again_and_again_and_nothing_else_is_touched(empty_desk):
-    desk = empty_desk
-    write_shipment(desk.folder / "mine.csv", make_tokens(20))
-    # What leads to the real thing must not be followed.
-    real = {
-        "OATHBULK_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/real",
-        "OATHBULK_REDIS_URL": "redis://127.0.0.1:1/0",
-        "OATHBULK_ENCRYPTION_KEYS": "real",
-        "PINGONE_ENVIRONMENT_ID": "real",
-        "PINGONE_CLIENT_ID": "real",
-        "PINGONE_API_URL": "https://127.0.0.1:1/v1",
-        "PINGONE_TOKEN_URL": "https://127.0.0.1:1/token",
-    }
-    for _ in range(2):
-        result = desk.oathbulk("rehearse", "mine.csv", "--rate", "300", **real)
-        assert result.code == 0, result.stdout + result.stderr
-        assert "20 tokens are active, and 0 were made hopeless" in result.stdout
-        status = look_back(desk)
-        assert (status["total"], status["counts"]["active"], status["resynced"]) == (20, 20, 4)
-    assert sorted(path.name for path in desk.home.iterdir()) == ["lock", "rehearsal"]
-    assert not desk.processes()
 
 
 def test_a_file_that_cannot_be_used_is_not_rehearsed(empty_desk):

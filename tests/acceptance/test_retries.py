@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from support.processes import wait_until
-from support.standin import Refusal, make_tokens, write_shipment
+from support.standin import Refusal
+from support.tokens import make_tokens, write_shipment
 
 CELERY = Path(sysconfig.get_path("scripts")) / "celery"
 # Seconds.

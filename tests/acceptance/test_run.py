@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from support.processes import wait_until
-from support.standin import Refusal, make_tokens, write_shipment
+from support.standin import Refusal
+from support.tokens import make_tokens, write_shipment
 
 STATUS_KEYS = {
     "batch", "environment", "state", "reason", "total", "rows_refused", "counts", "resynced", "attempts", "otp_posts",

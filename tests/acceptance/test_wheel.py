@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from support.command import Desk
-from support.standin import StandIn, make_tokens, write_shipment
+from support.standin import StandIn
+from support.tokens import make_tokens, write_shipment
 
 CHECKOUT = Path(__file__).parents[2]
 WHERE = "import json, models, worker, migrations; print(json.dumps([p.__file__ for p in (models, worker, migrations)]))"

@@ -16,8 +16,8 @@ IMAGES = Path(__file__).with_name("images")
 SIMULATOR_IMAGE = "oathbulk-simulator"
 # Seconds: a base system and a few packages are fetched once.
 BUILD_TIMEOUT = 900.0
-NEEDED = ("podman", "runc", "nft", "netavark", "aardvark-dns", "debootstrap", "docker")
-PACKAGES = "podman runc nftables iptables netavark aardvark-dns docker-compose docker-cli debootstrap"
+NEEDED = ("podman", "runc", "nft", "netavark", "aardvark-dns", "catatonit", "debootstrap", "docker")
+PACKAGES = "podman runc nftables iptables netavark aardvark-dns catatonit docker-compose docker-cli debootstrap"
 # What runs where neither systemd nor a whole cgroup v2 is there.
 CONTAINERS_CONF = '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
 

@@ -61,6 +61,9 @@ class Stack:
         services = [container["Service"] for container in self.containers() if container["Health"] == "healthy"]
         return {service: services.count(service) for service in set(services)}
 
+    def wait_until_healthy(self) -> None:
+        wait_until(lambda: self.healthy() == HEALTHY, START_TIMEOUT, "every service is well")
+
     def secret(self, name: str) -> str:
         return (self.folder / "secrets" / name).read_text().strip()
 
@@ -94,7 +97,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.compose("down", "--volumes", "--remove-orphans")
         try:
             stack.compose("up", "--detach", timeout=START_TIMEOUT)
-            wait_until(lambda: stack.healthy() == HEALTHY, START_TIMEOUT, "every service is well")
+            stack.wait_until_healthy()
             yield stack
         except (TimeoutError, subprocess.SubprocessError) as error:
             error.add_note(str(getattr(error, "stderr", "")))
@@ -189,9 +192,21 @@ def test_a_dump_takes_the_place_of_what_is_there(stack: Stack) -> None:
     restore = "pg_restore -U oathbulk --clean --if-exists -d oathbulk < /tmp/dump"
     spoil = "psql -q -U oathbulk -c 'DELETE FROM attempt'"
     count = "psql -U oathbulk -tAc 'SELECT count(*) FROM attempt'"
-    script = f"{dump} && {spoil} && {restore} && {count}"
-    assert int(stack.compose("exec", "-T", "postgres", "sh", "-c", script)) == TOKENS
+    script = f"{count} && {dump} && {spoil} && {count} && {restore} && {count}"
+    before, spoilt, after = map(int, stack.compose("exec", "-T", "postgres", "sh", "-c", script).split())
+    assert before >= TOKENS
+    assert (spoilt, after) == (0, before)
     stack.compose("start", "worker", "beat")
+    stack.wait_until_healthy()
+
+
+def test_a_worker_that_has_just_started_can_be_stopped(stack: Stack) -> None:
+    stack.compose("restart", "worker")
+    began = time.monotonic()
+    stack.compose("stop", "worker")
+    assert time.monotonic() - began < 60
+    stack.compose("start", "worker")
+    stack.wait_until_healthy()
 
 
 def test_the_stack_stops_in_good_order_and_comes_back(stack: Stack) -> None:
@@ -203,4 +218,4 @@ def test_the_stack_stops_in_good_order_and_comes_back(stack: Stack) -> None:
         (service, "exited", 0) for service in (*HEALTHY, "migrate")
     }
     stack.compose("up", "--detach", timeout=START_TIMEOUT)
-    wait_until(lambda: stack.healthy() == HEALTHY, START_TIMEOUT, "every service is well again")
+    stack.wait_until_healthy()

@@ -34,10 +34,9 @@ class ModelBroker:
         return len(self.messages)
 
     def publish(self, ids: Sequence[int], environment: str) -> None:
-        self._strands.switch()
         for record_id in ids:
-            self._may_be_out_of_reach()
             self._published(record_id, environment)
+            self._may_be_out_of_reach()
             self._put(record_id, environment)
             self._strands.switch()
         self._may_be_out_of_reach()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, String, bindparam, event
+from sqlalchemy.exc import OperationalError
 
 from hunt.clock import Clock
 from hunt.dice import Dice
@@ -16,8 +17,11 @@ from worker import schema
 from worker.database import Database
 
 
-class DatabaseLost(Exception):
+class DatabaseLost(OperationalError):
     """The database did not do what it was asked for, or did it and could not say so."""
+
+    def __init__(self, evil: str) -> None:
+        super().__init__("", {}, Exception(evil))
 
 
 class HuntedDatabase(Database):
@@ -49,43 +53,46 @@ class HuntedDatabase(Database):
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        if not self._is_watched():
-            with super().reading() as connection:
-                yield connection
-            return
-        self._switch("before_read")
-        with super().reading() as connection:
+        self._switch()
+        self._may_fail("database_lost")
+        with self._in_transaction(), super().reading() as connection:
             yield connection
-        self._switch("after_read")
+        self._switch()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        if not self._is_watched():
-            with super().writing() as connection:
-                yield connection
-            self._committed()
-            return
-        self._switch("before_write")
-        with super().writing() as connection:
+        self._switch()
+        self._may_fail("database_lost")
+        with self._in_transaction(), super().writing() as connection:
             yield connection
-            if self._dice.happens("dies_before_commit", 0.01):
+            if self._is_watched() and self._dice.happens("dies_before_commit", 0.01):
                 raise Died
             self._may_fail("commit_fails")
         self._committed()
         self._may_fail("commit_unheard")
-        self._switch("after_write")
+        self._switch()
+
+    @contextmanager
+    def _in_transaction(self) -> Iterator[None]:
+        if self._strands is None:
+            yield
+            return
+        self._strands.is_in_transaction = True
+        try:
+            yield
+        finally:
+            self._strands.is_in_transaction = False
 
     def _is_watched(self) -> bool:
+        """A strand is at work. A person's command is one transaction, to which nothing happens."""
         return self._strands is not None and self._strands.current is not None
 
-    def _switch(self, where: str) -> None:
-        assert self._strands is not None
-        self._strands.switch()
-        if where.startswith("before"):
-            self._may_fail("database_lost")
+    def _switch(self) -> None:
+        if self._strands is not None:
+            self._strands.switch()
 
     def _may_fail(self, evil: str) -> None:
-        if self._dice.happens(evil, 0.012):
+        if self._is_watched() and self._dice.happens(evil, 0.012):
             raise DatabaseLost(evil)
 
     def _keep(self, connection: sqlite3.Connection, _record: object) -> None:

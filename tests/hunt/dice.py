@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 # How often an evil comes in the worlds that know it, next to its usual share.
-_MOODS = (0.4, 1.0, 1.0, 2.5)
+_MOODS = (0.5, 1.0, 2.0, 4.0)
 
 
 class Dice:
@@ -57,8 +57,8 @@ class Dice:
         return self.stream(name).choice(among)
 
     def _mood(self, evil: str) -> float:
-        """Half of the worlds do not know this evil at all: what remains stands out."""
+        """Most worlds do not know this evil at all: what remains stands out."""
         if evil not in self._moods:
             stream = self.stream(evil)
-            self._moods[evil] = stream.choice(_MOODS) if stream.random() < 0.5 else 0.0
+            self._moods[evil] = stream.choice(_MOODS) if stream.random() < 0.4 else 0.0
         return self._moods[evil]

@@ -8,11 +8,10 @@ import redis
 
 from hunt.broker import Message
 from hunt.database import DatabaseLost
-from hunt.ledger import Broken
 from hunt.network import Bug
 from hunt.pace import ModelPace
+from hunt.strands import Broken
 from worker.config import Environment
-from worker.dispatch import Dispatcher
 from worker.parts import Parts
 
 if TYPE_CHECKING:
@@ -22,29 +21,31 @@ if TYPE_CHECKING:
 EXCUSED = (DatabaseLost, Bug, redis.ConnectionError)
 
 
-class Process(Parts):
+class ModelParts(Parts):
+    """The parts of one process of the fleet: its own, but for what stands in the world."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.settings)
+        self.world = world
+        self.database, self.leases, self.batches = world.database, world.leases, world.batches
+
+    def environment(self, name: str) -> Environment:
+        return self.world.environment
+
+    def pace(self, environment: Environment) -> ModelPace:  # type: ignore[override]
+        return self.world.pace
+
+
+class Process(ModelParts):
     """A worker process of one thread: takes a message, works, takes the next."""
 
     def __init__(self, world: World, number: int) -> None:
-        super().__init__(world.settings)
-        self._world = world
-        self.database, self.leases, self.batches = world.database, world.leases, world.batches
+        super().__init__(world)
         self.message: Message | None = None
         self.strand = world.strands.start(f"worker {number}", self.work)
 
-    def environment(self, name: str) -> Environment:
-        return self._world.environment
-
-    def pace(self, environment: Environment) -> ModelPace:  # type: ignore[override]
-        return self._world.pace
-
-    @property
-    def is_dead(self) -> bool:
-        """It died before it was done: what it had in hand may come again."""
-        return self.strand.is_over and not self.stopping.is_set()
-
     def work(self) -> None:
-        world = self._world
+        world = self.world
         while not self.stopping.is_set():
             world.strands.wait_for(lambda: world.broker.has_message() or self.stopping.is_set())
             if not world.broker.has_message():
@@ -60,13 +61,15 @@ class Process(Parts):
             self.message = None
 
 
-def tick(world: World, dispatcher: Dispatcher) -> None:
-    """What the beat asks for."""
-    try:
-        count = dispatcher.tick()
-    except EXCUSED as error:
-        world.note(f"fails: {error!r}")
-    except Exception as error:
-        raise Broken(f"an error of our own: {error!r}") from error
-    else:
-        world.note(f"enqueued {count}")
+class Beat(ModelParts):
+    """The process that ticks; its tick asks the dispatcher, whose connection to the queue is the world's."""
+
+    def tick(self) -> None:
+        try:
+            count = self.dispatcher(None, None, "").tick()  # type: ignore[arg-type]
+        except EXCUSED as error:
+            self.world.note(f"fails: {error!r}")
+        except Exception as error:
+            raise Broken(f"an error of our own: {error!r}") from error
+        else:
+            self.world.note(f"enqueued {count}")

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hunt import stock
-from hunt.ledger import Broken, Row
+from hunt.ledger import Row
 from hunt.pingone import EXTRA, INVALID, REFUSED, Call, ModelDevice
+from hunt.strands import Broken
 from models.attempt import Outcome
 from models.reason import Reason
 from models.record import Status
+from worker.decisions import POSTS_PER_OTP
 
 if TYPE_CHECKING:
     from hunt.world import World
@@ -72,7 +74,8 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
         case Reason.DEVICE_NOT_FOUND:
             return device.is_deleted
         case Reason.BUDGET_SPENT:
-            return max(row.otp1_posts, row.otp2_posts) >= 2
+            is_spent = row.otp1_posts + row.otp2_posts >= world.settings.otp_post_budget
+            return is_spent or max(row.otp1_posts, row.otp2_posts) >= POSTS_PER_OTP
         case Reason.ATTEMPTS_SPENT:
             return row.attempts - row.attempts_forgiven >= world.settings.max_attempts
     return True

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hunt.pingone import Call, ModelDevice
+from hunt.pingone import EXTRA, Call, ModelDevice
+from hunt.strands import Broken
 from models.reason import Reason
 from models.record import FINAL, TRANSITIONS, OtpState, Status
 from worker.decisions import POSTS_PER_OTP
@@ -16,10 +17,6 @@ _COLUMNS = """id, batch_id, device_id, status, scheduled_at, lease_id, lease_unt
     otp2_posts, verdict, attempts, attempts_forgiven, reason, finalized_at IS NULL, otps IS NULL"""
 _RECORDS = f"SELECT {_COLUMNS} FROM record ORDER BY id"
 _BATCHES = "SELECT id, state FROM batch ORDER BY id"
-
-
-class Broken(BaseException):
-    """A promise is broken. No `except Exception` of the code under test may hear of it."""
 
 
 class Row(NamedTuple):
@@ -106,18 +103,23 @@ class Ledger:
         if row.state(call.ordinal) != OtpState.SENT:
             raise Broken(f"{call} goes out while its OTP is committed as {row.state(call.ordinal)}")
         posts = self.posts_of(call.device)
-        if call.ordinal == 2 and not any(
-            post.ordinal == 1 and post.verdict == "extra" and post.heard_at for post in posts
-        ):
-            raise Broken(f"{call} goes out, and PingOne has not asked for OTP 2")
+        if call.ordinal == 2:
+            self._check_second(call, row, posts)
         if sum(post.ordinal == call.ordinal for post in posts) >= POSTS_PER_OTP:
             raise Broken(f"{call} brings its OTP more than {POSTS_PER_OTP} times")
         if len(posts) >= self._budget:
             raise Broken(f"{call} is one post more than the budget of {self._budget}")
         for post in posts:
-            # The answer to OTP 1 is written down before OTP 2 is: the state that was checked above says so.
+            # That the answer to OTP 1 is written down was checked above.
             if not (post.ordinal < call.ordinal and post.heard_at) and not self.is_told(post):
                 raise Broken(f"{call} goes out while no read has told what became of {post}")
+
+    def _check_second(self, call: Call, row: Row, posts: list[Call]) -> None:
+        """Promise 2."""
+        if not any(post.ordinal == 1 and post.verdict == EXTRA and post.heard_at is not None for post in posts):
+            raise Broken(f"{call} goes out, and PingOne has not asked for OTP 2")
+        if row.otp1_state != OtpState.ANSWERED:
+            raise Broken(f"{call} goes out while OTP 1 is committed as {row.otp1_state}")
 
     def posts_of(self, device: ModelDevice) -> list[Call]:
         """Posts on which PingOne acted, or may have acted for all that we could know."""

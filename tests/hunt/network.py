@@ -30,16 +30,16 @@ NOTHING_DONE = (
 )
 # No readable answer comes, though PingOne may act, or has acted.
 UNREADABLE = (
-    ("reset", 0.05),
-    ("timeout", 0.05),
-    ("late", 0.05),
-    ("server_error", 0.05),
+    ("reset", 0.1),
+    ("timeout", 0.1),
+    ("late", 0.1),
+    ("server_error", 0.1),
     ("unavailable", 0.03),
     ("request_timeout", 0.01),
     ("redirect", 0.01),
     ("no_status", 0.02),
     ("garbled", 0.02),
-    ("own_fault", 0.01),
+    ("own_fault", 0.03),
 )
 
 

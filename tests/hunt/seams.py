@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import worker.activation
 import worker.leases.worker
+import worker.parts
 import worker.pingone.auth
 import worker.pingone.client
+from hunt.broker import ModelBroker
 from hunt.clock import Clock
 from hunt.network import ModelNetwork
 from hunt.strands import Strands
@@ -19,10 +22,12 @@ from worker.pingone.retrying import Policy
 
 
 @contextmanager
-def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork) -> Iterator[None]:
+def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, broker: ModelBroker) -> Iterator[None]:
     """The models take their places; and chance, which the real code asks as well, is the seed's."""
     names: list[tuple[Any, str, object]] = [
+        (worker.activation, "monotonic", clock.monotonic),
         (worker.leases.worker, "monotonic", clock.monotonic),
+        (worker.parts, "CeleryBroker", lambda *_: broker),
         (worker.pingone.client, "Transport", network.transport),
         (worker.pingone.client, "Policy", partial(Policy, sleep=strands.sleep)),
         (worker.pingone.auth, "Transport", network.token_transport),

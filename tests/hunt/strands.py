@@ -13,6 +13,10 @@ class Died(BaseException):
     """The process ends here, wherever it was. No `except Exception` may hear of it."""
 
 
+class Broken(BaseException):
+    """A promise is broken. Of this no `except Exception` may hear either."""
+
+
 class Strand:
     """One flow of control. `wakes_at` and `frozen_until` are on the processes' clock; `wants` must be true as well."""
 
@@ -64,6 +68,8 @@ class Strands:
         self._clock = clock
         self._all: list[Strand] = []
         self.current: Strand | None = None
+        # A transaction is open: whatever stops now would stop everybody.
+        self.is_in_transaction = False
 
     def start(self, name: str, body: Callable[[], None]) -> Strand:
         strand = Strand(name, body)
@@ -90,6 +96,8 @@ class Strands:
         strand = self.current
         if strand is None:
             return
+        if self.is_in_transaction:
+            raise Broken("something else than the database is asked while a transaction is open")
         if strand.is_dying:
             raise Died
         strand.stop()

@@ -13,22 +13,22 @@ from hunt.broker import ModelBroker
 from hunt.clock import Clock
 from hunt.dice import Dice
 from hunt.events import befall, resume
-from hunt.fleet import Process, tick
+from hunt.fleet import Beat, Process
 from hunt.judge import judge
-from hunt.ledger import Broken, Ledger, describe
+from hunt.ledger import Ledger, describe
 from hunt.network import ModelNetwork
 from hunt.pace import ModelPace
 from hunt.pingone import Call, ModelPingOne
-from hunt.strands import Strand, Strands
+from hunt.strands import Broken, Strand, Strands
 from worker.batches import Batches
-from worker.dispatch import Dispatcher
-from worker.leases.queue import Queue
 
 # Ticks in which a batch finishes once the faults have ended, each at the next moment when something is due. A record
 # may need a rescue, a read, two posts and a last read, behind a hold.
 TICKS = 60
 # Switch points between two ticks; more of them is a loop that never waits.
 SWITCHES = 3000
+# Steps of the storm after which nobody waits any longer for a person to replay something.
+IDLE_STEPS = 10
 
 
 class World:
@@ -40,7 +40,7 @@ class World:
         self.clock = Clock()
         self.strands = Strands(self.clock)
         self.told: list[str] | None = [] if tell else None
-        self.steps = steps if steps is not None else self.dice.pick("steps", (20, 60, 120, 200))
+        self.steps = steps if steps is not None else self.dice.pick("steps", (50, 100, 200, 400))
         self.settings = stock.settings(self.dice)
         self.tenant = stock.tenant(self.dice)
         self.environment = stock.environment(self.tenant.resync_on_first_call)
@@ -48,20 +48,22 @@ class World:
         self.network = ModelNetwork(self.clock, self.strands, self.dice, self.pingone)
         self.pace = ModelPace(self.clock, self.strands, self.dice, self.environment.rate, furthest=2.0)
         self.database = stock.database()
-        self.leases = stock.leases(self.settings.max_attempts)
+        self.leases = stock.leases(self.settings.lease, self.settings.max_attempts)
         self.batches = Batches(self.database, TESTER)
         self.ledger = Ledger(self.database.raw, self.pingone.journal, self.settings.otp_post_budget)
         self.broker = ModelBroker(self.clock, self.strands, self.dice, self.ledger.published)
-        self.dispatcher = self._dispatcher()
+        self.beat = Beat(self)
         self.processes: list[Process] = []
         self.born = 0
         # How far the database's clock is ahead of the workers' by steps that no call was there to see.
         self.settled_ahead = 0.0
+        self.idle_steps = 0
         self.logs: list[dict[str, object]] = []
 
     def run(self) -> None:
         """Raises Broken."""
-        with seams.in_place(self.seed, self.clock, self.strands, self.network), capture_logs() as self.logs:
+        models = seams.in_place(self.seed, self.clock, self.strands, self.network, self.broker)
+        with models, capture_logs() as self.logs:
             try:
                 self._begin()
                 self._storm()
@@ -110,12 +112,15 @@ class World:
 
     def _storm(self) -> None:
         for _ in range(self.steps):
+            self.idle_steps = self.idle_steps + 1 if self._is_finished() and self.is_quiet() else 0
+            if self.idle_steps > IDLE_STEPS:
+                return
             befall(self)
             self._mend()
-            if len(self._ticking()) < 2 and self.dice.chance("tick", 0.2 if self._is_any_due() else 0.01):
+            if len(self._ticking()) < 2 and self.dice.chance("tick", 0.4 if self._is_any_due() else 0.003):
                 self._start_tick()
             ready = self.strands.ready()
-            if ready and self.dice.chance("schedule", 0.85):
+            if ready and self.dice.chance("schedule", 0.95):
                 self.strands.go_on(self.dice.pick("schedule", ready))
             else:
                 self._pass_time()
@@ -128,7 +133,7 @@ class World:
             strand.frozen_until = 0.0
         for _ in range(TICKS):
             self._work()
-            if all(row.is_final for row in self.ledger.rows.values()):
+            if self._is_finished():
                 return
             if self.is_any_paused():
                 resume(self)
@@ -178,6 +183,9 @@ class World:
         moments += [self.clock.moment_of(row.lease_until) + 0.001 for row in rows if row.lease_until]
         return min((moment for moment in moments if moment > now), default=now + 1.0)
 
+    def _is_finished(self) -> bool:
+        return all(row.is_final for row in self.ledger.rows.values())
+
     def _is_any_due(self) -> bool:
         """Whether a tick would find something to do."""
         now = self.clock.text()
@@ -207,19 +215,7 @@ class World:
 
     def _start_tick(self) -> None:
         self.born += 1
-        self.strands.start(f"tick {self.born}", lambda: tick(self, self.dispatcher))
-
-    def _dispatcher(self) -> Dispatcher:
-        settings = self.settings
-        return Dispatcher(
-            self.database,
-            Queue(self.database, call_deadline=settings.call_deadline, read_delay=settings.read_delay),
-            self.broker,
-            settings,
-            environment=lambda _: self.environment,
-            pace=lambda _: self.pace,
-            pause=self.batches.pause_by_itself,
-        )
+        self.strands.start(f"tick {self.born}", self.beat.tick)
 
     def _committed(self) -> None:
         before = self.ledger.rows

@@ -155,14 +155,22 @@ def test_a_paused_batch_says_why(database: MovingDatabase) -> None:
     assert (report(database)["state"], report(database)["reason"]) == ("paused", "credentials")
 
 
-def test_a_batch_that_was_cancelled_says_so_when_it_is_over_too(database: MovingDatabase) -> None:
-    make_batch(database, [{}, {"status": Status.ACTIVATING}, {"status": Status.ACTIVE}])
+def test_a_batch_that_was_cancelled_says_so_when_it_is_over_too(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database, 2)
+    (record_id,) = enqueue(database, made, room=1)
+    claimed = leases.claim(record_id, ENVIRONMENT_ID)
+    assert claimed is not None
     Batches(database, TESTER).cancel("shipment")
+    answer = report(database)
+    assert (answer["state"], answer["reason"], answer["finished_at"]) == ("cancelled", None, None)
+    assert answer["counts"] == dict.fromkeys(COUNTS, 0) | {"cancelled": 1, "activating": 1}
+
+    leases.settle(claimed, claimed.progress.answered(1), Active(), Tally(1))
 
     answer = report(database)
-
-    assert (answer["state"], answer["reason"]) == ("cancelled", None)
-    assert answer["counts"] == dict.fromkeys(COUNTS, 0) | {"cancelled": 1, "activating": 1, "active": 1}
+    assert answer["state"] == "cancelled"
+    assert answer["finished_at"] is not None
+    assert answer["counts"] == dict.fromkeys(COUNTS, 0) | {"cancelled": 1, "active": 1}
 
 
 def test_the_pace_is_what_was_settled_lately(database: MovingDatabase, leases: Leases) -> None:

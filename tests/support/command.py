@@ -7,14 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import re
-import select
 import signal
 import subprocess
-import sys
 import sysconfig
-import termios
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from support.processes import is_running, wait_until
+from support.terminal import Terminal
 
 OATHBULK = (str(Path(sysconfig.get_path("scripts")) / "oathbulk"),)
 
@@ -39,13 +35,6 @@ QUICK = {
 }
 # Seconds; a command's work takes a few, and a machine at its limits many times as long.
 TIMEOUT = 120.0
-
-# Runs its arguments with the terminal on its standard input as the one that it controls.
-TAKE_TERMINAL = """if True:
-    import fcntl, os, sys, termios
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    os.execv(sys.argv[1], sys.argv[1:])
-"""
 
 
 @dataclass(frozen=True)
@@ -121,53 +110,6 @@ class Running:
         return Result(code, self.stdout, self.stderr)
 
 
-class Terminal:
-    """A command on a terminal of its own, which it controls: what a person sees of it, and types."""
-
-    def __init__(self, argv: Sequence[str], folder: Path, env: Mapping[str, str], columns: int) -> None:
-        self._master, slave = pty.openpty()
-        termios.tcsetwinsize(slave, (40, columns))
-        self._printed = ""
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", TAKE_TERMINAL, *argv],
-            cwd=folder,
-            env={**env, "TERM": "xterm-256color"},
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-        )
-        os.close(slave)
-
-    def read(self) -> str:
-        """All that was printed so far."""
-        while select.select([self._master], [], [], 0)[0]:
-            try:
-                self._printed += os.read(self._master, 65536).decode(errors="replace")
-            except OSError:
-                # The command and all its kin are gone.
-                break
-        return self._printed
-
-    def picture(self) -> str:
-        """What a live display shows now: all since it last erased a line, without colours."""
-        return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self.read().rpartition("\x1b[2K")[2])
-
-    def press_ctrl_c(self) -> None:
-        os.write(self._master, b"\x03")
-
-    def wait(self, timeout: float = TIMEOUT) -> int:
-        """The exit code."""
-        wait_until(lambda: (self.read(), self._process.poll())[1] is not None, timeout, f"{self._process.args} ends")
-        self.read()
-        return int(self._process.returncode)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._master)
-
-
 class Desk:
     """A folder in which commands are typed. Leaving it leaves no process behind."""
 
@@ -211,7 +153,7 @@ class Desk:
         self._started.append(running)
         return running
 
-    def start_on_terminal(self, *arguments: str | Path, columns: int = 160) -> Terminal:
+    def start_on_terminal(self, *arguments: str | Path, columns: int = 80) -> Terminal:
         argv = [*self._command, *map(str, arguments)]
         terminal = Terminal(argv, self.folder, self.environment, columns)
         self._terminals.append(terminal)

@@ -1,4 +1,4 @@
-"""A worker process for tests: claims and settles the records of one batch, and prints what it got.
+"""A worker process for tests: claims and settles the records of one batch, and writes what it got.
 
 Its standard input is JSON, `{"url", "ids", "threads", "seed"}`; its output too, `{"claimed": [ids], "settled": [ids]}`.
 """
@@ -20,7 +20,7 @@ from worker.leases.worker import Leases
 def main() -> None:
     order = json.load(sys.stdin)
     database = Database(order["url"], connections=order["threads"])
-    print(json.dumps(contend(Leases(database), order["ids"], order["threads"], order["seed"])))
+    json.dump(contend(Leases(database), order["ids"], order["threads"], order["seed"]), sys.stdout)
     database.close()
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from models.attempt import Attempt, Outcome
 from models.encrypted import generate_key
-from models.record import FINAL, Record
+from models.record import FINAL, Record, Status
 from support.batches import TESTER
 from support.books import find_unwritten, judge_books
 from support.judge import judge_moves, seen_moves, watch_moves
@@ -145,6 +145,13 @@ class Fleet:
         """Records that are queued or in work."""
         counts = self.status().counts
         return counts["queued"] + counts["activating"]
+
+    def rescued_in_work(self) -> int:
+        """Records that a worker has in hand after another lost them."""
+        lost = select(Attempt.record_id).where(Attempt.outcome == Outcome.LOST)
+        statement = select(func.count()).where(Record.status == Status.ACTIVATING, Record.id.in_(lost))
+        with self.database.reading() as connection:
+            return connection.scalar(statement) or 0
 
     def attempts(self, outcome: Outcome | None = None) -> int:
         """Lines of history: all, or those with this outcome."""

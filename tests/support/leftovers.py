@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from support.processes import wait_until
 START_TIMEOUT = 30.0
 # Of the tasks' own pages, which all are made alike.
 TASK_PAGES = 25
-_PAGES = ("/", "/workers", "/tasks", "/broker", "/metrics", "/api/workers?refresh=1", "/api/task/types")
+_PAGES = ("/", "/workers", "/tasks", "/broker", "/metrics", "/api/task/types")
+_WORKERS = "/api/workers?refresh=1"
 _ALL_TASKS = "/api/tasks?limit=100000"
 _TABLE = "/tasks/datatable?draw=1&start=0&length=100000&search[value]=&order[0][column]=0&order[0][dir]=asc"
 
@@ -38,11 +39,12 @@ def look_through_flower(url: str) -> dict[str, bytes]:
         tasks = browser.get(_ALL_TASKS).raise_for_status()
         failed_first = sorted(tasks.json().items(), key=lambda item: item[1]["state"] != "FAILURE")
         ids = [task_id for task_id, _ in failed_first[:TASK_PAGES]]
-        names = browser.get("/api/workers").raise_for_status().json()
-        pages = [*_PAGES, f"{_TABLE}&columns[0][data]=name", *(f"/worker/{name}" for name in names)]
+        workers = browser.get(_WORKERS).raise_for_status()
+        pages = [*_PAGES, f"{_TABLE}&columns[0][data]=name", *(f"/worker/{name}" for name in workers.json())]
         pages += [path for task_id in ids for path in (f"/task/{task_id}", f"/api/task/info/{task_id}")]
         shown = {page: browser.get(page).raise_for_status().content for page in pages}
-    return {f"Flower {page}": content for page, content in (shown | {_ALL_TASKS: tasks.content}).items()}
+    whole = {_ALL_TASKS: tasks.content, _WORKERS: workers.content}
+    return {f"Flower {page}": content for page, content in (shown | whole).items()}
 
 
 def dump_broker(url: str) -> bytes:
@@ -59,11 +61,15 @@ def dump_postgres(url: str) -> bytes:
     return subprocess.run([program, url.replace("+psycopg", "")], check=True, capture_output=True).stdout
 
 
-def read_files(directory: Path, *except_for: Path) -> dict[str, bytes]:
-    """Every file below the directory, but for some files and directories."""
-    paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
-    wanted = [path for path in paths if not any(map(path.is_relative_to, except_for))]
-    return {str(path.relative_to(directory)): path.read_bytes() for path in wanted}
+def read_files(directories: Iterable[Path], *, except_for: Collection[Path] = ()) -> dict[str, bytes]:
+    """Every file below the directories, but for some files and directories. A server may be at work there."""
+    contents = {}
+    for path in (path for directory in directories for path in directory.rglob("*")):
+        # Not a socket; and a server's file may be gone already.
+        if path.is_file() and not any(map(path.is_relative_to, except_for)):
+            with suppress(FileNotFoundError):
+                contents[str(path)] = path.read_bytes()
+    return contents
 
 
 def _is_up(browser: httpx.Client) -> bool:

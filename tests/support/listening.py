@@ -30,6 +30,7 @@ class Monitor:
 
     def listen(self) -> None:
         """From now on, until the server ends the connection or `stop`."""
+        self.stop()
         connection = socket.create_connection((self._url.hostname, self._url.port), timeout=TIMEOUT)
         connection.sendall(f"AUTH {self._url.password}\r\nMONITOR\r\n".encode())
         answer = connection.recv(100)

@@ -73,7 +73,7 @@ def make_cases(
 
 
 def _charges(case: Case) -> Iterator[str]:
-    for rule in (_only_its_otps, _second_follows_first, _none_again, _within_budget, _one_at_a_time):
+    for rule in (_only_its_otps, _second_follows_first, _none_again, _within_budget):
         for charge in rule(case):
             yield f"{case.device_id}: {charge}"
 
@@ -132,9 +132,3 @@ def _within_budget(case: Case) -> Iterator[str]:
             yield f"{name} was sent {sent.count(otp)} times"
     if len(sent) > case.budget:
         yield f"{len(sent)} posts, of {case.budget} allowed"
-
-
-def _one_at_a_time(case: Case) -> Iterator[str]:
-    for earlier, later in pairwise(case.posts):
-        if later.arrived_at < earlier.done_at:
-            yield f"call {later.number} came before call {earlier.number} was over"

@@ -11,9 +11,10 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 _RUNS = re.compile(rb"\d{8,}")
-_HEX_RUNS = re.compile(rb"(?=((?:3[0-9]){8,}))")
+_HEX_RUNS = re.compile(rb"(?:3[0-9]){8,}")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{10,}={0,2}")
 DIGITS = 8
 
@@ -33,11 +34,12 @@ class Secrets:
         for name, word in self.words.items():
             if any(form in data for form in _forms(word)):
                 yield name
-        otps = self._numbered()
+        otps = self._numbered
         for run in _digits(data):
             windows = [run] if is_text else [run[start : start + DIGITS] for start in range(len(run) - DIGITS + 1)]
             yield from (otps[window] for window in windows if window in otps)
 
+    @cached_property
     def _numbered(self) -> dict[bytes, str]:
         """What is looked for, and whose it is; a pair in one piece too."""
         named = {}
@@ -72,4 +74,4 @@ def _forms(word: str) -> tuple[bytes, ...]:
 def _digits(data: bytes) -> Iterator[bytes]:
     """Runs of digits, plain and in hexadecimal."""
     yield from (match[0] for match in _RUNS.finditer(data))
-    yield from (bytes.fromhex(match[1].decode()) for match in _HEX_RUNS.finditer(data))
+    yield from (bytes.fromhex(match[0].decode()) for match in _HEX_RUNS.finditer(data))

@@ -6,19 +6,18 @@ It shares no code with oathbulk or its simulator, so that a misreading of those 
 from __future__ import annotations
 
 import base64
-import csv
 import json
-import random
 import re
 import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, Self
+
+from support.tokens import Token
 
 ENVIRONMENT_ID = "7d1f0c52-3b64-4d0e-9a57-52a1c3d4e5f6"
 CLIENT_ID = "c0a1b2c3-0000-4000-8000-00000000c11e"
@@ -31,19 +30,6 @@ ACTIVATE = "application/vnd.pingidentity.device.activate+json"
 
 # How long a held call waits to be let go, in seconds: longer than any test.
 PATIENCE = 120.0
-
-
-@dataclass
-class Token:
-    """A token and its device; `otps` is what its row says, `right` what the token showed."""
-
-    serial: str
-    otps: tuple[str, str]
-    right: tuple[str, str]
-    user_id: str
-    device_id: str
-    is_out_of_step: bool = False
-    status: str = "ACTIVATION_REQUIRED"
 
 
 @dataclass(frozen=True)
@@ -65,38 +51,6 @@ class Refusal:
     code: str
     detail_code: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
-
-
-def make_tokens(count: int, *, out_of_step: int = 0, wrong: int = 0, prefix: str = "ACME") -> list[Token]:
-    """Eight digits each, so that one in a file is no accident. The first `out_of_step` want their second OTP,
-    the last `wrong` have a row that is not theirs."""
-    lots = random.Random(f"{prefix} {count}")
-    tokens = []
-    for number in range(count):
-        first, second, third, fourth = lots.sample(range(10**8), 4)
-        right = (f"{first:08}", f"{second:08}")
-        is_wrong = number >= count - wrong
-        tokens.append(
-            Token(
-                serial=f"{prefix}{number:05}",
-                otps=(f"{third:08}", f"{fourth:08}") if is_wrong else right,
-                right=right,
-                user_id=str(uuid.UUID(int=lots.getrandbits(128), version=4)),
-                device_id=str(uuid.UUID(int=lots.getrandbits(128), version=4)),
-                is_out_of_step=number < out_of_step,
-            )
-        )
-    return tokens
-
-
-def write_shipment(path: Path, tokens: Sequence[Token], **columns: Sequence[str]) -> Path:
-    """An OTP-pair file; `columns` are further ones, with a value a token."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["serial", "otp1", "otp2", "user_id", "device_id", *columns])
-        for token, *more in zip(tokens, *columns.values(), strict=True):
-            writer.writerow([token.serial, *token.otps, token.user_id, token.device_id, *more])
-    return path
 
 
 class StandIn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -19,7 +20,7 @@ BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's nam
 def pause(batch: BatchName, ticket: Ticket = None) -> None:
     """Start no new call; calls in flight are settled."""
     _batches(ticket).pause(batch)
-    console.print(f"{batch} is paused. Go on with: oathbulk resume {batch}")
+    console.print(f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}")
 
 
 def resume(batch: BatchName, ticket: Ticket = None) -> None:
@@ -31,7 +32,7 @@ def resume(batch: BatchName, ticket: Ticket = None) -> None:
 def cancel(batch: BatchName, ticket: Ticket = None) -> None:
     """Give up what is not active yet; records whose fate is open are read first."""
     cancelled = _batches(ticket).cancel(batch)
-    console.print(f"{batch} is cancelled: {cancelled} records. Take it back with: oathbulk replay {batch}")
+    console.print(f"{batch} is cancelled: {cancelled} records. Take it back with: oathbulk replay {quote(batch)}")
 
 
 def replay(

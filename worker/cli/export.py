@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,9 @@ def export(
     with_otps: Annotated[bool, typer.Option(help="OTPs too, where they are still kept.")] = False,
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended."""
+    if output.is_symlink() or (output.exists() and not output.is_file()):
+        # It would be replaced, such as /dev/stdout.
+        raise typer.BadParameter(f"{output} is a link, a device or a directory: name a file")
     installation = Installation()
     keyring = None
     if with_otps:
@@ -32,10 +36,11 @@ def export(
         # Written down before the first OTP leaves: an export that fails half-way was asked for, too.
         actor = this_person(installation.settings, ticket)
         Batches(installation.database, actor).note_export(batch, str(output))
-    draft = output.with_name(output.name + ".part")
+    # A name that nobody can guess: in a directory that others may write to, a file or link could wait there.
+    draft = output.with_name(f"{output.name}.{secrets.token_hex(8)}.part")
     try:
         # Only its owner may read it, and a file of that name appears whole or not at all.
-        with open(draft, "w", newline="", encoding="utf-8", opener=_private) as file:
+        with open(draft, "x", newline="", encoding="utf-8", opener=_private) as file:
             count = reports.export(installation.database, batch, file, status=status, keyring=keyring)
         draft.replace(output)
     except OSError as error:

@@ -58,10 +58,7 @@ def rehearse(
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(mode=0o700)
         shipment = _prepare(file, tokens)
-        pairs = home / "shipment.csv"
-        shipment.write_pairs(pairs)
-        shipment.write_world(home / "world.json")
-        with _simulating(home) as port:
+        with _written(shipment, home, is_own=file is not None) as pairs, _simulating(home) as port:
             variables = _variables(here.variables, home, port, shipment)
             if rate is not None:
                 variables["PINGONE_RATE"] = str(rate)
@@ -104,6 +101,20 @@ def _read_own(file: Path) -> list[Row]:
     if not rows:
         raise UnusableFile(file, f"not one of its {refusals.count} rows can be loaded", "Mend them first")
     return rows
+
+
+@contextmanager
+def _written(shipment: MadeShipment, home: Path, *, is_own: bool) -> Iterator[Path]:
+    """The files of pairs and devices, in the clear. A person's own OTPs do not stay there after the rehearsal."""
+    pairs, world = home / "shipment.csv", home / "world.json"
+    try:
+        shipment.write_pairs(pairs)
+        shipment.write_world(world)
+        yield pairs
+    finally:
+        if is_own:
+            pairs.unlink(missing_ok=True)
+            world.unlink(missing_ok=True)
 
 
 @contextmanager

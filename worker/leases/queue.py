@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,18 +10,9 @@ from sqlalchemy import Connection, Select, case, func, insert, select, text
 
 from models.attempt import Attempt, Outcome
 from models.batch import Batch, BatchState
-from models.record import (
-    EXPIRING,
-    HALF_DONE,
-    IN_WINDOW,
-    LASTING,
-    UNSETTLED,
-    Record,
-    Status,
-    needs_read,
-)
+from models.record import IN_WINDOW, UNSETTLED, Record, Status, needs_read
 from worker.database import Database
-from worker.leases.moves import has_pending, move
+from worker.leases.moves import PENDING_IN_ORDER, has_pending, move
 
 # Records that one statement names by id: well below SQLite's bound of 32,766 parameters.
 CHUNK = 1000
@@ -43,16 +35,17 @@ class Queue:
         """Up to `room` due records of a running batch (of its rows up to `last_row`): pending → queued. Their ids, in
         the order in which they go."""
         ids: list[int] = []
-        for due in self._due(batch_id):
-            if last_row is not None:
-                due = due.where(Record.row_number <= last_row)
+        for condition, order in PENDING_IN_ORDER:
             if len(ids) < room:
+                due = self._due(batch_id, condition).order_by(order)
+                if last_row is not None:
+                    due = due.where(Record.row_number <= last_row)
                 ids += self._enqueue(connection, due.limit(room - len(ids)), lease)
         return ids
 
     def enqueue_reads(self, connection: Connection, batch_id: int, room: int, lease: float) -> list[int]:
         """The same for a cancelled batch: only records to which a read is owed."""
-        due = self._pending(batch_id, UNSETTLED).order_by(Record.scheduled_at)
+        due = self._due(batch_id, UNSETTLED).order_by(Record.scheduled_at)
         return self._enqueue(connection, due.limit(room), lease)
 
     def unqueue(self, connection: Connection, ids: Sequence[int], delay: float = 0.0) -> None:
@@ -61,11 +54,10 @@ class Queue:
         for start in range(0, len(ids), CHUNK):
             connection.execute(back.where(Record.id.in_(ids[start : start + CHUNK])))
 
-    def in_window(self, connection: Connection, environment_ids: Sequence[str]) -> int:
-        """How many records of these environments are queued or in work."""
-        mine = Record.environment_id.in_(environment_ids)
-        statement = select(func.count()).select_from(Record).where(text(IN_WINDOW), mine)
-        return connection.scalar(statement) or 0
+    def in_window(self, connection: Connection) -> Counter[int]:
+        """How many records are queued or in work, by batch."""
+        # Counted here: asked for some batches only, SQLite would look at all of their records.
+        return Counter(connection.scalars(select(Record.batch_id).where(text(IN_WINDOW))))
 
     def settled_lately(self, connection: Connection, batch_ids: Sequence[int], seconds: float) -> int:
         """How many records of these batches took a final status in the last so many seconds."""
@@ -82,21 +74,13 @@ class Queue:
         """Pending records of cancelled batches: those that came back after the command."""
         cancelled = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pending())
         for batch_id in connection.scalars(cancelled).all():
-            for condition in (HALF_DONE, EXPIRING, LASTING):
-                gone = move(self._database, Status.PENDING, Status.CANCELLED).where(
-                    text(condition), Record.batch_id == batch_id, ~needs_read()
-                )
+            for condition, order in PENDING_IN_ORDER:
+                mine = select(Record.id).where(text(condition), Record.batch_id == batch_id, ~needs_read())
+                ids = connection.scalars(mine.order_by(order).limit(CHUNK)).all()
+                gone = move(self._database, Status.PENDING, Status.CANCELLED).where(Record.id.in_(ids))
                 connection.execute(gone)
 
-    def _due(self, batch_id: int) -> tuple[Select[Any], ...]:
-        """One OTP from the end first, then OTPs that expire, then the rest: each is one partial index."""
-        return (
-            self._pending(batch_id, HALF_DONE).order_by(Record.scheduled_at),
-            self._pending(batch_id, EXPIRING).order_by(Record.otp_expires_at),
-            self._pending(batch_id, LASTING).order_by(Record.scheduled_at),
-        )
-
-    def _pending(self, batch_id: int, condition: str) -> Select[Any]:
+    def _due(self, batch_id: int, condition: str) -> Select[Any]:
         is_due = Record.scheduled_at <= self._database.now()
         return select(Record.id).where(text(condition), Record.batch_id == batch_id, is_due)
 
