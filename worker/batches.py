@@ -55,10 +55,10 @@ class Batches:
             self._write_down(connection, Action.PAUSE, name)
             return count
 
-    def hand_back(self, name: str) -> int:
-        """What waits in the queue waits in the database again: no worker will take it. Raises UnknownBatch."""
+    def hand_back(self) -> int:
+        """What waits in the queue, of every batch, waits in the database again: no worker will take it."""
         with self._database.changing_many() as connection:
-            return commands.hand_back_queued(self._database, connection, self._find(connection, name).id)
+            return commands.hand_back_queued(self._database, connection)
 
     def resume(self, name: str) -> None:
         """The canary ends only where it was what the batch paused for: a person has looked at it then. Raises

@@ -1,4 +1,4 @@
-r"""Text from outside on its way to a person: what would steer a terminal or feign a line is shown as \u…, not obeyed."""
+r"""Text from outside on its way to a person: what would steer a terminal or feign a line is shown as \u… instead."""
 
 from __future__ import annotations
 

@@ -74,28 +74,22 @@ class Loader:
     def load(self, shipment: Shipment, name: str, canary: int | None = None) -> Loaded:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
         that leaves any. Raises NameTaken, NameUnfit; UnusableFile if no row is left."""
-        if not (name.isprintable() and name.strip() and len(name) <= LONGEST_NAME):
-            # It comes from a file's name, which may be a stranger's, and is printed again and again.
-            raise NameUnfit(f"a batch's name has 1 to {LONGEST_NAME} printable characters: give another --batch NAME")
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := self._find(connection, shipment):
                 return found
-            if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
-                raise NameTaken(f"a batch named {name!r} exists already, of another file: give another --batch NAME")
+            _check_name(connection, name)
             batch_id = self._insert_batch(connection, shipment, name)
             total, refused, canary_row = self._insert_records(connection, shipment, batch_id, canary)
             if not total:
                 raise UnusableFile(shipment.path, f"not one of its {refused} rows can be loaded", "Mend them first")
             counts = {"total": total, "rows_refused": refused}
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts | {"canary_row": canary_row}))
-            facts: dict[str, Any] = {
-                "file": escape_line(shipment.path.name),
-                "sha256": shipment.fingerprint,
-                "canary": canary,
-            }
+            file = escape_line(shipment.path.name)
+            facts: dict[str, Any] = {"file": file, "sha256": shipment.fingerprint, "canary": canary}
             facts |= {"environment": self._environment.name} | counts
             audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
+        self._database.analyze(Record.__tablename__)
         return Loaded(batch_id, name, total, refused, is_new=True)
 
     def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
@@ -162,3 +156,11 @@ class Loader:
             "has_second_otp": row.otps.second is not None,
             "otps": self._keyring.seal(row.otps.to_plaintext(), bound_to(batch_id, row.row_number)),
         }
+
+
+def _check_name(connection: Connection, name: str) -> None:
+    """It may be that of a stranger's file, and it is printed again and again. Raises NameTaken, NameUnfit."""
+    if not (name.isprintable() and name.strip() and len(name) <= LONGEST_NAME):
+        raise NameUnfit(f"a batch's name has 1 to {LONGEST_NAME} printable characters: give another --batch NAME")
+    if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
+        raise NameTaken(f"a batch named {name!r} exists already, of another file: give another --batch NAME")

@@ -157,7 +157,7 @@ def test_an_interrupted_run_hands_its_queue_back(database: MovingDatabase, batch
     made = make_batch(database, 3)
     enqueue(database, made, room=2)
 
-    assert batches.hand_back(made.name) == 2
+    assert batches.hand_back() == 2
     assert statuses(database, made) == [Status.PENDING] * 3
     assert look_at_batch(database, made.batch_id).state == BatchState.RUNNING
 

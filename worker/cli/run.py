@@ -70,7 +70,7 @@ def work_off(installation: Installation, name: str, *, as_json: bool = False) ->
                 broken = watch.follow(stack.mend)
         except KeyboardInterrupt:
             is_interrupted = True
-        Batches(installation.database, this_person(installation.settings)).hand_back(name)
+        Batches(installation.database, this_person(installation.settings)).hand_back()
     status = watch.look()
     if as_json:
         print_json(status.to_json())
