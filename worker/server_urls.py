@@ -32,7 +32,7 @@ def check_redis_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         # Asking for the port is what checks it.
-        is_url = parts.scheme in ("redis", "rediss") and parts.port != 0
+        is_url = url.startswith(("redis://", "rediss://")) and parts.port != 0
     except ValueError:
         raise ValueError(_NO_REDIS) from None
     # A /, ? or # in the password cuts it in two, and its beginning passes for the host.

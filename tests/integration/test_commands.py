@@ -143,7 +143,7 @@ def test_a_cancelled_batch_is_not_paused_or_resumed(
     assert look_at_batch(database, made.batch_id).state == BatchState.CANCELLED
 
 
-@pytest.mark.parametrize("command", ["pause", "resume", "cancel", "replay", "hand_back"])
+@pytest.mark.parametrize("command", ["pause", "resume", "cancel", "replay"])
 def test_a_batch_that_is_not_there_is_told_with_those_that_are(
     database: MovingDatabase, batches: Batches, command: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""PingOne's place taken by somebody hostile: whatever comes back, the worker keeps its memory, its time and its secrets.
+"""PingOne's place taken by somebody hostile: whatever comes back, the worker keeps memory, time and secrets.
 
 More of it stands in unit/pingone/test_transport.py and test_wire.py.
 """
@@ -19,7 +19,7 @@ from support.raw_server import RawServer
 from worker.config import Environment
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock import drift
-from worker.pingone.errors import NotDelivered, OutcomeUnknown, PingOneError
+from worker.pingone.errors import NotDelivered, OutcomeUnknown
 from worker.pingone.transport import LARGEST_BODY, Transport
 from worker.pingone.wire import Request, parse_activation
 
@@ -139,7 +139,14 @@ def test_the_client_secret_follows_no_redirect(status: int, server: RawServer) -
 
 PIECES = st.sampled_from(
     [
-        *(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 429 \r\n", b"HTTP/0.9 200 OK\r\n", b"HTTP/1.1 999999 OK\r\n", b"\r\n", b"\n"),
+        *(
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 429 \r\n",
+            b"HTTP/0.9 200 OK\r\n",
+            b"HTTP/1.1 999999 OK\r\n",
+            b"\r\n",
+            b"\n",
+        ),
         *(b"Content-Length: 5\r\n", b"Content-Length: -1\r\n", b"Content-Length: 5, 6\r\n", b"content-length: 9" * 2),
         *(b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip\r\n", b"Date: Mon, 01 Jan 0000 0:0:0 GMT\r\n"),
         *(b"Date: Tue, 03 Mar 2026 09:00:00 GMT\r\n", b"Date: Mon, 1 Jan 99999999999999999999 00:00:00\r\n"),
@@ -159,7 +166,9 @@ def test_any_bytes_for_an_answer_are_one_or_leave_the_outcome_unknown(server: Ra
     for ask in (exchange, lambda server: drift(environment(server.url), deadline=DEADLINE)):
         try:
             ask(server)
-        except PingOneError as error:
-            assert isinstance(error, OutcomeUnknown)
-            assert ACCESS_TOKEN not in f"{error} {error!r}"
-            assert "30871467" not in f"{error} {error!r}"
+        except OutcomeUnknown as error:
+            told = f"{error} {error!r}"
+        else:
+            told = ""
+        assert ACCESS_TOKEN not in told
+        assert "30871467" not in told

@@ -1,0 +1,18 @@
+"""Places that other users of the machine get to, unlike pytest's own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A directory below /tmp that every user may enter and look through."""
+    with tempfile.TemporaryDirectory(prefix="oathbulk-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
