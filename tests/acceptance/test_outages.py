@@ -33,7 +33,7 @@ def test_429_to_everything_is_waited_out_and_counts_as_nothing(make_fleet, valke
     refused = fleet.simulator_counts["statuses"]["429"]
     assert status.rate_limited == refused
     # All threads stop at the first refusal: without that, each would be refused once a window, and there are two.
-    assert 0 < refused < 40
+    assert 0 < refused <= fleet.settings.concurrency
 
 
 def test_revoked_access_tokens_are_replaced(make_fleet, postgres_url, valkey_url):

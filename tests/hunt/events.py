@@ -29,10 +29,10 @@ def befall(world: World) -> None:
 
 
 def _a_strand(world: World, name: str) -> Strand | None:
-    """A worker in the midst of its work, if there is one."""
-    alive = world.strands.alive()
-    busy = [process.strand for process in world.processes if process.message is not None]
-    among = busy if busy and world.dice.chance(name, 0.8) else alive
+    """One in the midst of its work, if there is one; rather a worker than a dispatcher."""
+    busy = [strand for strand in world.strands.alive() if not world.is_idle(strand)]
+    workers = [process.strand for process in world.processes if process.strand in busy]
+    among = workers if workers and world.dice.chance(name, 0.7) else busy
     return world.dice.pick(name, among) if among else None
 
 
@@ -44,8 +44,8 @@ def die(world: World) -> None:
 
 def freeze(world: World) -> None:
     if strand := _a_strand(world, "frozen"):
-        strand.frozen_until = world.clock.monotonic() + world.dice.between("frozen", 1.0, 150.0)
-        world.note(f"{strand.name} freezes until {strand.frozen_until:.1f}")
+        strand.frozen = world.dice.whole("frozen", 3, 80)
+        world.note(f"{strand.name} freezes for {strand.frozen} steps")
 
 
 def stop(world: World) -> None:

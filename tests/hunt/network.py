@@ -186,13 +186,14 @@ class ModelNetwork:
         call.lost_at = now = self._clock.monotonic()
         if call not in self.on_their_way:
             return
-        if self._dice.chance("broken", 0.3):
-            self.on_their_way.remove(call)
-            call.acts_at = None
-        else:
-            call.acts_at = max(now, min(call.acts_at or now, now + LATEST))
-            if self._dice.chance("lingers", 0.3):
+        match self._dice.pick("abandoned", ("broken", "lingers", "lingers", "as it was")):
+            case "broken":
+                self.on_their_way.remove(call)
+                call.acts_at = None
+            case "lingers":
                 call.acts_at = self._dice.between("linger", now, now + LATEST)
+            case _:
+                call.acts_at = min(call.acts_at or now, now + LATEST)
 
     def _lag(self) -> float:
         long = self._dice.happens("slow_answer", 0.1)

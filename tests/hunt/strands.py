@@ -18,12 +18,13 @@ class Broken(BaseException):
 
 
 class Strand:
-    """One flow of control. `wakes_at` and `frozen_until` are on the processes' clock; `wants` must be true as well."""
+    """One flow of control. `wakes_at` is on the processes' clock; `frozen` counts the scheduler's steps for which it
+    is passed over; `wants` must be true as well."""
 
     def __init__(self, name: str, body: Callable[[], None]) -> None:
         self.name = name
         self.wakes_at = 0.0
-        self.frozen_until = 0.0
+        self.frozen = 0
         self.wants: Callable[[], bool] = lambda: True
         self.is_dying = False
         self._body = body
@@ -33,12 +34,8 @@ class Strand:
     def is_over(self) -> bool:
         return bool(self._greenlet.dead)
 
-    @property
-    def next_at(self) -> float:
-        return max(self.wakes_at, self.frozen_until)
-
     def is_ready(self, now: float) -> bool:
-        return self.next_at <= now and not self.is_over and self.wants()
+        return self.wakes_at <= now and not self.frozen and not self.is_over and self.wants()
 
     def go_on(self) -> None:
         self._greenlet.switch()
@@ -81,8 +78,12 @@ class Strands:
         return self._all
 
     def ready(self) -> list[Strand]:
+        """Who can go on at this step."""
         now = self._clock.monotonic()
-        return [strand for strand in self.alive() if strand.is_ready(now)]
+        alive = self.alive()
+        for strand in alive:
+            strand.frozen = max(0, strand.frozen - 1)
+        return [strand for strand in alive if strand.is_ready(now)]
 
     def go_on(self, strand: Strand) -> None:
         """Let it run to its next switch point."""

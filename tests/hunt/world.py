@@ -40,7 +40,7 @@ class World:
         self.clock = Clock()
         self.strands = Strands(self.clock)
         self.told: list[str] | None = [] if tell else None
-        self.steps = steps if steps is not None else self.dice.pick("steps", (50, 100, 200, 400))
+        self.steps = steps if steps is not None else self.dice.pick("steps", (100, 200, 300, 600))
         self.settings = stock.settings(self.dice)
         self.tenant = stock.tenant(self.dice)
         self.environment = stock.environment(self.tenant.resync_on_first_call)
@@ -117,11 +117,11 @@ class World:
                 return
             befall(self)
             self._mend()
-            if len(self._ticking()) < 2 and self.dice.chance("tick", 0.4 if self._is_any_due() else 0.003):
+            if self.dice.chance("tick", self._tick_share()):
                 self._start_tick()
-            ready = self.strands.ready()
-            if ready and self.dice.chance("schedule", 0.95):
+            if ready := self.strands.ready():
                 self.strands.go_on(self.dice.pick("schedule", ready))
+                self._advance_to(self.clock.monotonic() + self._moment())
             else:
                 self._pass_time()
 
@@ -130,7 +130,7 @@ class World:
         self.dice.is_calm = True
         self.note("-- calm")
         for strand in self.strands.alive():
-            strand.frozen_until = 0.0
+            strand.frozen = 0
         for _ in range(TICKS):
             self._work()
             if self._is_finished():
@@ -154,19 +154,24 @@ class World:
             if ready := self.strands.ready():
                 self.strands.go_on(self.dice.pick("schedule", ready))
                 self._mend()
-            elif sleeping := [strand.next_at for strand in self.strands.alive() if not self.is_idle(strand)]:
+            elif sleeping := [strand.wakes_at for strand in self.strands.alive() if not self.is_idle(strand)]:
                 self._advance_to(min(sleeping))
             else:
                 return
         raise Broken("the fleet does not come to rest")
 
     def _pass_time(self) -> None:
-        if self.dice.happens("standstill", 0.1):
-            self._advance_to(self.clock.monotonic() + self.dice.between("standstill", 5.0, 90.0))
-        elif self.dice.chance("time", 0.3):
-            self._advance_to(self.clock.monotonic() + self.dice.between("time", 0.0, 3.0))
-        else:
-            self._advance_to(self._next_moment())
+        """Nobody has anything to do before the next moment; something may come between."""
+        until = self._next_moment()
+        if self.dice.chance("time", 0.4):
+            until = self.dice.between("time", self.clock.monotonic(), until)
+        self._advance_to(until)
+
+    def _moment(self) -> float:
+        """How long a step takes: hardly ever more than nothing, and now and then the machine stands still."""
+        if self.dice.happens("standstill", 0.01):
+            return self.dice.between("standstill", 5.0, 90.0)
+        return self.dice.between("time", 0.0, 2.0) if self.dice.chance("time", 0.05) else 0.0
 
     def _advance_to(self, moment: float) -> None:
         self.network.act_until(moment)
@@ -176,7 +181,7 @@ class World:
         """When something is due next, wherever; a second from now where nothing is."""
         now = self.clock.monotonic()
         rows = [row for row in self.ledger.rows.values() if not row.is_final]
-        moments = [strand.next_at for strand in self.strands.alive()]
+        moments = [strand.wakes_at for strand in self.strands.alive()]
         moments += [call.acts_at or 0.0 for call in self.network.on_their_way]
         moments += [message.arrives_at for message in self.broker.messages]
         moments += [self.clock.moment_of(row.scheduled_at) for row in rows]
@@ -186,13 +191,20 @@ class World:
     def _is_finished(self) -> bool:
         return all(row.is_final for row in self.ledger.rows.values())
 
+    def _tick_share(self) -> float:
+        """The beat ticks all the time. Told are those ticks that find something to do, and a few others; sometimes
+        two at once."""
+        if self._is_any_due():
+            return (0.4, 0.03, 0.0)[min(2, len(self._ticking()))]
+        return 0.002
+
     def _is_any_due(self) -> bool:
-        """Whether a tick would find something to do."""
         now = self.clock.text()
         for row in self.ledger.rows.values():
             if row.lease_until is not None and row.lease_until < now:
                 return True
-            if row.status == "pending" and row.scheduled_at <= now:
+            is_stopped = self.ledger.batches[row.batch_id] == "paused"
+            if row.status == "pending" and row.scheduled_at <= now and not is_stopped:
                 return True
         return False
 
