@@ -247,7 +247,8 @@ def test_whoever_changes_many_records_waits_for_a_tick_that_does(database: Movin
     with ThreadPoolExecutor(1) as threads:
         with database.changing_many() as connection:
             queue.unqueue(connection, [second])
-            interference = threads.submit(getattr(Batches(database, TESTER), command), made.name)
+            names = [] if command == "hand_back" else [made.name]
+            interference = threads.submit(getattr(Batches(database, TESTER), command), *names)
             if not database.is_sqlite:
                 wait_until(lambda: is_somebody_waiting(database), 10, "the command waits for the tick")
             queue.unqueue(connection, [first])

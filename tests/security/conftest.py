@@ -16,3 +16,12 @@ def open_folder() -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o755)
         yield folder
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh, migrated database of each kind."""
+    # Asked for only now, so that a test on SQLite starts no server.
+    url = request.getfixturevalue("postgres_url" if request.param == "postgresql" else "sqlite_url")
+    assert isinstance(url, str)
+    return url

@@ -84,7 +84,7 @@ class Fleet:
         self.outside.mkdir()
         self.simulator = self._stack.enter_context(Simulator(self.outside, shipment, plain_env(), **simulated))
         self.variables = QUICK | {"OATHBULK_HOME": str(home), "OATHBULK_REDIS_URL": redis_url} | (settings or {})
-        self.variables |= _pingone_variables(self.simulator)
+        self.variables |= self.simulator.variables
         if database_url is None:
             self.encryption_key = home_key(home)
         else:
@@ -234,17 +234,6 @@ class Fleet:
 def plain_env() -> dict[str, str]:
     """The variables of this process, without any that is a setting of oathbulk."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("OATHBULK_", "PINGONE_"))}
-
-
-def _pingone_variables(simulator: Simulator) -> dict[str, str]:
-    world = simulator.shipment.world
-    return {
-        "PINGONE_ENVIRONMENT_ID": world.environment_id,
-        "PINGONE_CLIENT_ID": world.client_id,
-        "PINGONE_CLIENT_SECRET": world.client_secret,
-        "PINGONE_API_URL": f"{simulator.url}/v1",
-        "PINGONE_TOKEN_URL": f"{simulator.url}/{{env}}/as/token",
-    }
 
 
 def _evidence(charges: Sequence[str], cases: Mapping[str, Case]) -> list[str]:

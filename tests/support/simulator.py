@@ -42,8 +42,24 @@ class Simulator:
             for row in self.shipment.rows
         }
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What points oathbulk here."""
+        world = self.shipment.world
+        return {
+            "PINGONE_ENVIRONMENT_ID": world.environment_id,
+            "PINGONE_CLIENT_ID": world.client_id,
+            "PINGONE_CLIENT_SECRET": world.client_secret,
+            "PINGONE_API_URL": f"{self.url}/v1",
+            "PINGONE_TOKEN_URL": f"{self.url}/{{env}}/as/token",
+        }
+
     def change(self, **settings: Any) -> None:
         self._http.patch("/settings", json=settings).raise_for_status()
+
+    def seed(self, **world: Any) -> None:
+        """More devices, each in the place of one of the same id; another secret of the client."""
+        self._http.post("/world", json=world).raise_for_status()
 
     def order_faults(self, *orders: Mapping[str, str]) -> None:
         """Each hits the next call that fits it, once."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from sqlalchemy import Row
 
 from worker import audit
@@ -15,6 +14,7 @@ from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.installation import Installation
 from worker.cli.load import AsJson
+from worker.escaping import escape_line
 
 
 def audit_command(
@@ -29,11 +29,12 @@ def audit_command(
         facts = {"line": broken.line, "why": broken.why} if broken else None
         print_json({"lines": [_to_json(line) for line in lines], "broken": facts})
     else:
-        console.print(_draw(lines))
-        if lines:
-            console.print(f"The last line's hash: {lines[-1].hash}", markup=False)
+        for text in _draw(lines):
+            console.print(text)
+        if lines and batch is None:
+            console.print(f"The last line's hash: {lines[-1].hash}")
     if broken:
-        error_console.print(f"The audit is broken at line {broken.line}: {broken.why}.", markup=False)
+        error_console.print(f"The audit is broken at line {broken.line}: {broken.why}.")
         raise typer.Exit(SOME_LEFT)
     raise typer.Exit(ALL_ACTIVE)
 
@@ -49,10 +50,22 @@ def _to_json(line: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     return {name: getattr(line, name) for name in names} | {"at": line.at.isoformat()}
 
 
-def _draw(lines: list[Row[*tuple[Any, ...]]]) -> Table:
-    table = Table("line", "when", "who", "what", "batch", "ticket", "facts", box=None, padding=(0, 2, 0, 0))
-    for line in lines:
-        facts = ", ".join(f"{name}={value}" for name, value in line.facts.items() if value not in (None, []))
-        when = line.at.isoformat(sep=" ", timespec="seconds")
-        table.add_row(str(line.id), when, line.actor, line.action, line.batch, line.ticket or "", facts)
-    return table
+def _draw(lines: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[str]:
+    """In columns, and nothing cut off, however long."""
+    rows = [("line", "when", "who", "what", "batch", "ticket", "facts"), *map(_cells, lines)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _cells(line: Row[*tuple[Any, ...]]) -> tuple[str, ...]:
+    when = line.at.isoformat(sep=" ", timespec="seconds")
+    told = (line.id, when, line.actor, line.action, line.batch, line.ticket or "", _tell(line.facts))
+    return tuple(escape_line(str(cell)) for cell in told)
+
+
+def _tell(facts: object) -> str:
+    if not isinstance(facts, dict):
+        # Nobody but a forger writes such.
+        return str(facts)
+    return ", ".join(f"{name}={value}" for name, value in facts.items() if value not in (None, []))

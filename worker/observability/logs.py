@@ -46,7 +46,7 @@ def configure_logs(level: int | str) -> None:
 
 def _escape_words(_logger: object, _method: str, event: EventDict) -> EventDict:
     """JSON does this by itself."""
-    return {name: escape_line(value) if isinstance(value, str) else value for name, value in event.items()}
+    return {escape_line(name): escape_line(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _show_traceback(terminal: TextIO, failure: ExcInfo) -> None:
