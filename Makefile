@@ -11,7 +11,7 @@ TOKENS ?= 20000
 .PHONY: help demo test lint bench soak audit-dependencies clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
 
 demo: .venv/.demo ## a whole job against the built-in simulator: no accounts, no servers
 	$(BIN)/oathbulk rehearse

@@ -27,9 +27,9 @@ def test_429_to_everything_is_waited_out_and_counts_as_nothing(make_fleet, valke
     fleet.simulator.change(rate=None, limit_window=None)
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == {}
     assert status.attempts == 100
-    assert status.otp_posts == fleet.posts_as_made()
+    assert status.otp_posts == fleet.records.posts_as_made()
     refused = fleet.simulator_counts["statuses"]["429"]
     assert status.rate_limited == refused
     # All threads stop at the first refusal: without that, each would be refused once a window, and there are two.
@@ -45,7 +45,7 @@ def test_revoked_access_tokens_are_replaced(make_fleet, postgres_url, valkey_url
         fleet.simulator.revoke_access_tokens()
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == {}
     assert status.attempts == 100
     assert fleet.simulator_counts["statuses"]["401"] >= 3
     assert fleet.simulator_counts["operations"]["access_token"] == 4
@@ -63,9 +63,9 @@ def test_a_token_endpoint_that_is_down_costs_no_attempt(make_fleet, valkey_url):
     fleet.simulator.change(faults={})
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == {}
     assert status.attempts == 100
-    assert status.otp_posts == fleet.posts_as_made()
+    assert status.otp_posts == fleet.records.posts_as_made()
 
 
 def test_a_database_that_is_stopped_restarted_and_killed_loses_no_record(make_fleet, own_migrated_postgres, valkey_url):
@@ -87,8 +87,8 @@ def test_a_database_that_is_stopped_restarted_and_killed_loses_no_record(make_fl
     fleet.database.close()
     fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.wrong_endings(excused=SPENT) == {}
-    assert fleet.attempts(Outcome.LOST) > 0
+    assert fleet.records.wrong_endings(excused=SPENT) == {}
+    assert fleet.records.attempts(Outcome.LOST) > 0
 
 
 @pytest.mark.usefixtures("sqlite_home")
@@ -105,5 +105,5 @@ def test_a_queue_that_is_stopped_and_killed_loses_no_record(make_fleet, own_valk
     own_valkey.start()
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.wrong_endings() == {}
-    assert status.otp_posts == fleet.posts_as_made()
+    assert fleet.records.wrong_endings() == {}
+    assert status.otp_posts == fleet.records.posts_as_made()

@@ -27,7 +27,7 @@ def test_a_paused_batch_starts_no_call_after_a_second_and_a_resumed_one_goes_on(
     fleet.wait_until(lambda: fleet.simulator.counts()["operations"].get("read", 0) > 2, "some are read")
     fleet.batches.pause(BATCH)
     paused_at = time.monotonic()
-    fleet.wait_until(lambda: not fleet.in_window(), "nothing is in work")
+    fleet.wait_until(lambda: not fleet.records.in_window(), "nothing is in work")
     time.sleep(2 * AT_ONCE)
     status = fleet.status()
     assert (status.state, status.reason) == ("paused", "person")
@@ -37,8 +37,8 @@ def test_a_paused_batch_starts_no_call_after_a_second_and_a_resumed_one_goes_on(
     fleet.batches.resume(BATCH)
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.wrong_endings() == {}
-    assert status.otp_posts == fleet.posts_as_made()
+    assert fleet.records.wrong_endings() == {}
+    assert status.otp_posts == fleet.records.posts_as_made()
 
 
 @pytest.mark.usefixtures("sqlite_home")
@@ -69,4 +69,4 @@ def test_a_cancelled_batch_reads_what_is_of_unknown_fate_and_sends_nothing(make_
     fleet.batches.replay(BATCH)
     fleet.wait_until_finished()
     fleet.judge(was_replayed=True)
-    assert fleet.wrong_endings(excused=SPENT) == {}
+    assert fleet.records.wrong_endings(excused=SPENT) == {}

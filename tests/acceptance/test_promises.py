@@ -37,7 +37,7 @@ def test_a_batch_finishes_by_itself_though_a_worker_is_killed_and_the_queue_wipe
     fleet.worker("third")
     fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.wrong_endings(excused=SPENT) == {}
+    assert fleet.records.wrong_endings(excused=SPENT) == {}
     assert fleet.status().counts["active"] > 250
 
 
@@ -56,7 +56,7 @@ def test_a_batch_goes_on_after_everything_was_killed_at_once(make_fleet, own_dat
     fleet.beat("next-beat")
     fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == {}
 
 
 def test_every_message_may_come_twice(make_fleet, postgres_url, valkey_url):
@@ -71,8 +71,8 @@ def test_every_message_may_come_twice(make_fleet, postgres_url, valkey_url):
     double_every_message(valkey_url)
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.wrong_endings() == {}
-    assert status.otp_posts == fleet.posts_as_made()
+    assert fleet.records.wrong_endings() == {}
+    assert status.otp_posts == fleet.records.posts_as_made()
 
 
 @pytest.mark.usefixtures("sqlite_home")
@@ -82,14 +82,14 @@ def test_a_batch_stands_without_a_beat_and_goes_on_with_two(make_fleet, valkey_u
     beat = fleet.beat()
     fleet.wait_until_posted(20)
     beat.kill()
-    fleet.wait_until(lambda: not fleet.in_window(), "what was queued is worked off")
+    fleet.wait_until(lambda: not fleet.records.in_window(), "what was queued is worked off")
     assert fleet.status().left
     fleet.beat("second-beat")
     fleet.beat("third-beat")
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.wrong_endings() == {}
-    assert status.otp_posts == fleet.posts_as_made()
+    assert fleet.records.wrong_endings() == {}
+    assert status.otp_posts == fleet.records.posts_as_made()
 
 
 def test_a_worker_that_was_frozen_past_its_leases_changes_nothing_when_it_wakes(make_fleet, postgres_url, valkey_url):
@@ -104,13 +104,13 @@ def test_a_worker_that_was_frozen_past_its_leases_changes_nothing_when_it_wakes(
     sleeper.freeze()
     fleet.worker("second")
     # The worst moment to wake up: what was the sleeper's is in another's hands.
-    fleet.wait_until(fleet.rescued_in_work, "a rescued record is in work again")
+    fleet.wait_until(fleet.records.rescued_in_work, "a rescued record is in work again")
     sleeper.thaw()
     fleet.wait_until_finished()
-    assert 1 <= fleet.attempts(Outcome.LOST) <= 4
+    assert 1 <= fleet.records.attempts(Outcome.LOST) <= 4
     assert sleeper.stop() == 0
     fleet.judge()
-    assert fleet.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == {}
 
 
 def test_a_worker_that_is_told_to_end_settles_the_calls_in_hand(make_fleet, postgres_url, valkey_url):
@@ -127,7 +127,7 @@ def test_a_worker_that_is_told_to_end_settles_the_calls_in_hand(make_fleet, post
     assert fleet.status().left
     fleet.worker("second")
     fleet.wait_until_finished()
-    assert fleet.attempts(Outcome.LOST) == 0
+    assert fleet.records.attempts(Outcome.LOST) == 0
     fleet.judge()
-    assert fleet.wrong_endings() == {}
-    assert fleet.status().otp_posts == fleet.posts_as_made()
+    assert fleet.records.wrong_endings() == {}
+    assert fleet.status().otp_posts == fleet.records.posts_as_made()

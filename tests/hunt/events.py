@@ -165,7 +165,7 @@ EVENTS: list[tuple[str, float, Callable[[World], None]]] = [
     ("handed_back", 0.004, hand_back),
     ("resumed", 0.004, resume),
     ("cancelled", 0.004, cancel),
-    ("replayed", 0.02, replay),
-    ("replayed_some", 0.02, replay_some),
-    ("replayed_transient", 0.02, replay_transient),
+    ("replayed", 0.008, replay),
+    ("replayed_some", 0.006, replay_some),
+    ("replayed_transient", 0.006, replay_transient),
 ]

@@ -65,6 +65,7 @@ class Beat(ModelParts):
     """The process that ticks; its tick asks the dispatcher, whose connection to the queue is the world's."""
 
     def tick(self) -> None:
+        before = self.world.ledger.rows
         try:
             count = self.dispatcher(None, None, "").tick()  # type: ignore[arg-type]
         except EXCUSED as error:
@@ -73,3 +74,5 @@ class Beat(ModelParts):
             raise Broken(f"an error of our own: {error!r}") from error
         else:
             self.world.note(f"enqueued {count}")
+            if self.world.ledger.rows == before:
+                self.world.ticked_in_vain()

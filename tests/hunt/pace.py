@@ -19,14 +19,14 @@ class ModelPace:
         self._strands = strands
         self._dice = dice
         self._furthest = furthest
-        self._next_at = self._held_until = 0.0
+        self._next_at = self.held_until = 0.0
 
     def wait(self) -> None:
         self._strands.switch()
         if self._dice.happens("redis_out_of_reach", 0.02):
             raise SlotTooFar(self._furthest * 2)
         now = self._clock.monotonic()
-        slot = max(now, self._next_at, self._held_until)
+        slot = max(now, self._next_at, self.held_until)
         if slot - now > self._furthest:
             raise SlotTooFar(slot - now)
         self._next_at = slot + 1 / self.rate
@@ -34,12 +34,12 @@ class ModelPace:
 
     def hold(self, seconds: float) -> None:
         if seconds > 0:
-            self._held_until = max(self._held_until, self._clock.monotonic() + seconds)
+            self.held_until = max(self.held_until, self._clock.monotonic() + seconds)
 
     def held_for(self) -> float:
         if self._dice.happens("redis_out_of_reach", 0.02):
             raise redis.ConnectionError("out of reach")
-        return max(0.0, self._held_until - self._clock.monotonic())
+        return max(0.0, self.held_until - self._clock.monotonic())
 
     def forget(self) -> None:
-        self._next_at = self._held_until = 0.0
+        self._next_at = self.held_until = 0.0

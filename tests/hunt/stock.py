@@ -54,7 +54,7 @@ def settings(dice: Dice) -> Settings:
         max_attempts=dice.pick("settings", (1, 2, 8, 8)),
         lease=dice.pick("settings", (32, 60)),
         lease_left_for_post=25,
-        window=dice.pick("settings", (1, 3, None)),
+        window=dice.pick("settings", (1, 3, None, None)),
     )
 
 

@@ -58,6 +58,7 @@ class World:
         # How far the database's clock is ahead of the workers' by steps that no call was there to see.
         self.settled_ahead = 0.0
         self.idle_steps = 0
+        self.next_tick_at = 0.0
         self.logs: list[dict[str, object]] = []
 
     def run(self) -> None:
@@ -117,7 +118,7 @@ class World:
                 return
             befall(self)
             self._mend()
-            if self.dice.chance("tick", self._tick_share()):
+            if self._is_tick_due() and self.dice.chance("tick", 0.4):
                 self._start_tick()
             if ready := self.strands.ready():
                 self.strands.go_on(self.dice.pick("schedule", ready))
@@ -181,7 +182,8 @@ class World:
         """When something is due next, wherever; a second from now where nothing is."""
         now = self.clock.monotonic()
         rows = [row for row in self.ledger.rows.values() if not row.is_final]
-        moments = [strand.wakes_at for strand in self.strands.alive()]
+        moments = [self.next_tick_at, self.pace.held_until]
+        moments += [strand.wakes_at for strand in self.strands.alive()]
         moments += [call.acts_at or 0.0 for call in self.network.on_their_way]
         moments += [message.arrives_at for message in self.broker.messages]
         moments += [self.clock.moment_of(row.scheduled_at) for row in rows]
@@ -191,12 +193,12 @@ class World:
     def _is_finished(self) -> bool:
         return all(row.is_final for row in self.ledger.rows.values())
 
-    def _tick_share(self) -> float:
-        """The beat ticks all the time. Told are those ticks that find something to do, and a few others; sometimes
-        two at once."""
-        if self._is_any_due():
-            return (0.4, 0.03, 0.0)[min(2, len(self._ticking()))]
-        return 0.002
+    def _is_tick_due(self) -> bool:
+        """The beat ticks every second. Told are the ticks that may find something to do, and a few others; sometimes
+        two overlap."""
+        if self.clock.monotonic() < self.next_tick_at or len(self._ticking()) > 1:
+            return False
+        return self._is_any_due() or self.dice.chance("tick", 0.005)
 
     def _is_any_due(self) -> bool:
         now = self.clock.text()
@@ -225,13 +227,24 @@ class World:
     def _ticking(self) -> list[Strand]:
         return [strand for strand in self.strands.alive() if strand.name.startswith("tick")]
 
+    def ticked_in_vain(self) -> None:
+        """Until something changes, or is due, the next ticks would find as little."""
+        self.next_tick_at = 0.0
+        self.next_tick_at = self._next_moment()
+
     def _start_tick(self) -> None:
+        self._tick_soon()
         self.born += 1
         self.strands.start(f"tick {self.born}", self.beat.tick)
+
+    def _tick_soon(self) -> None:
+        self.next_tick_at = self.clock.monotonic() + self.settings.tick
 
     def _committed(self) -> None:
         before = self.ledger.rows
         self.ledger.committed()
+        if self.ledger.rows != before:
+            self._tick_soon()
         if self.told is not None:
             for record_id, row in self.ledger.rows.items():
                 if row != before[record_id]:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import func, select
-
-from models.attempt import Attempt, Outcome
 from models.encrypted import generate_key
-from models.record import FINAL, Record, Status
+from models.record import FINAL
 from support.batches import TESTER
 from support.books import find_unwritten, judge_books
 from support.judge import judge_moves, seen_moves, watch_moves
 from support.program import Program
 from support.promises import Case, judge_calls, make_cases
+from support.records import Records
 from support.simulator import Simulator
 from worker.batches import Batches
 from worker.config import load_environment, load_settings
@@ -55,8 +53,6 @@ PATIENT = {
     "OATHBULK_LEASE": "40",
     "OATHBULK_QUEUE_LEASE": "20",
 }
-# Posts that a shipment's row costs if nothing goes wrong; one, but for these.
-POSTS_BY_REASON = {"resync_failed": 2, "device_not_found": 0}
 
 
 class Fleet:
@@ -94,6 +90,7 @@ class Fleet:
         self.database = Database(self.settings.database)
         self._stack.callback(self.database.close)
         self.batches = Batches(self.database, TESTER)
+        self.records = Records(self.database, shipment)
         self.programs: list[Program] = []
         self.simulator_counts: dict[str, Any] = {}
         watch_moves(self.database)
@@ -140,43 +137,6 @@ class Fleet:
         """Raises AssertionError if it paused by itself, TimeoutError if it never ends."""
         self.wait_until(self._is_finished, "the batch is finished")
         return self.status()
-
-    def in_window(self) -> int:
-        """Records that are queued or in work."""
-        counts = self.status().counts
-        return counts["queued"] + counts["activating"]
-
-    def rescued_in_work(self) -> int:
-        """Records that a worker has in hand after another lost them."""
-        lost = select(Attempt.record_id).where(Attempt.outcome == Outcome.LOST)
-        statement = select(func.count()).where(Record.status == Status.ACTIVATING, Record.id.in_(lost))
-        with self.database.reading() as connection:
-            return connection.scalar(statement) or 0
-
-    def attempts(self, outcome: Outcome | None = None) -> int:
-        """Lines of history: all, or those with this outcome."""
-        statement = select(func.count()).select_from(Attempt)
-        if outcome is not None:
-            statement = statement.where(Attempt.outcome == outcome)
-        with self.database.reading() as connection:
-            return connection.scalar(statement) or 0
-
-    def posts_as_made(self) -> int:
-        """OTP posts that the shipment costs if no answer is lost."""
-        made = self.shipment.expected.values()
-        return sum(POSTS_BY_REASON.get(end.reason or "", 1) + end.resynced for end in made)
-
-    def wrong_endings(self, excused: Collection[str] = ()) -> dict[str, Any]:
-        """Records that did not end as they were made to, by serial number; dead letters of some reasons are excused."""
-        with self.database.reading() as connection:
-            rows = connection.execute(select(Record.serial_number, Record.status, Record.reason)).all()
-        expected = self.shipment.expected
-        return {
-            row.serial_number: (row.status, row.reason)
-            for row in rows
-            if (row.status, row.reason) != (expected[row.serial_number].status, expected[row.serial_number].reason)
-            and row.reason not in excused
-        }
 
     def judge(self, *, was_replayed: bool = False) -> None:
         """End everything, keep the simulator's counts, and fail if a promise was broken."""
