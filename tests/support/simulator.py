@@ -36,18 +36,6 @@ class Simulator:
         self._http = httpx.Client(base_url=f"{self.url}/simulator", verify=False, trust_env=False, timeout=10)
 
     @property
-    def variables(self) -> dict[str, str]:
-        """The settings that point oathbulk here."""
-        world = self.shipment.world
-        return {
-            "PINGONE_ENVIRONMENT_ID": world.environment_id,
-            "PINGONE_CLIENT_ID": world.client_id,
-            "PINGONE_CLIENT_SECRET": world.client_secret,
-            "PINGONE_API_URL": f"{self.url}/v1",
-            "PINGONE_TOKEN_URL": f"{self.url}/{{env}}/as/token",
-        }
-
-    @property
     def pairs(self) -> dict[str, Pair]:
         return {
             row.device_id: Pair(fingerprint(SALT, row.otp1), fingerprint(SALT, row.otp2) if row.otp2 else None)
