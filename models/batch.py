@@ -51,6 +51,11 @@ class Batch(Base):
     # Counted once at load: records written, and rows that were refused.
     total: Mapped[int] = mapped_column(default=0)
     rows_refused: Mapped[int] = mapped_column(default=0)
+    # While set, only rows up to this one go, and the batch pauses when they are final; the resume after it empties it.
+    canary_row: Mapped[int | None]
+    # Paused for an outage: when a few records are sent to see whether it is over; and how often in a row it was not.
+    probe_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    outages: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # Set at load and at each resume: the breaker judges only what came after it.
     running_since: Mapped[datetime] = mapped_column(UtcDateTime)

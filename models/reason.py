@@ -57,6 +57,8 @@ class PauseReason(StrEnum):
     INTERNAL = "internal"
     ENVIRONMENT = "environment"
     INVALID_OTPS = "invalid_otps"
+    CANARY = "canary"
+    OUTAGE = "outage"
 
 
 PAUSE_CURES = {
@@ -70,6 +72,9 @@ PAUSE_CURES = {
     PauseReason.INTERNAL: "oathbulk itself failed; the worker's log says how. Nothing is lost: mend it, then resume.",
     PauseReason.ENVIRONMENT: "The configuration's environment is not the one that the batch was loaded for. Restore"
     " its name and PINGONE_ENVIRONMENT_ID, then resume.",
+    PauseReason.CANARY: "The canary's records are done: look at how they ended, then resume or cancel.",
+    PauseReason.OUTAGE: "PingOne does not answer. A few records are sent now and then to see whether it is back; the"
+    " batch goes on by itself then.",
     PauseReason.INVALID_OTPS: "Wrong file, wrong lot, tokens imported with the wrong hash, or does this tenant want"
     " PINGONE_RESYNC_ON_FIRST_CALL? Find out with one token, then resume or cancel.",
 }

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from shlex import quote
+from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, select, update
-from sqlalchemy.engine import CursorResult
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
 from sqlalchemy.orm import aliased
 
+from models.audit import Action
 from models.batch import Batch, BatchState
 from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
 from models.record import Record, Status
-from worker import breaker
+from worker import audit
+from worker.audit import Actor
 from worker.database import Database
 from worker.leases import commands
 
@@ -35,10 +38,11 @@ class Replayed:
 
 
 class Batches:
-    """Commands on batches; thread-safe."""
+    """Commands on batches, each with its line in the audit; thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, actor: Actor) -> None:
         self._database = database
+        self._actor = actor
 
     def pause(self, name: str, detail: str | None = None) -> int:
         """No new call starts. How many records went back from the queue. Raises UnknownBatch, NotPossible."""
@@ -46,27 +50,28 @@ class Batches:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
                 raise NotPossible(f"batch {name!r} is cancelled: nothing of it runs")
-            self._set_paused(connection, batch.id, PauseReason.PERSON, detail or PAUSE_CURES[PauseReason.PERSON])
-            return commands.hand_back_queued(self._database, connection, batch.id)
+            self._set_paused(connection, batch.id, detail)
+            count = commands.hand_back_queued(self._database, connection, batch.id)
+            self._write_down(connection, Action.PAUSE, name)
+            return count
 
-    def pause_by_itself(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
-        """A worker or the dispatcher found what only a person can mend. False if it did not run any more."""
-        with self._database.writing() as connection:
-            return self._set_paused(connection, batch_id, reason, detail or PAUSE_CURES[reason])
-
-    def hand_back(self, name: str) -> int:
-        """What waits in the queue waits in the database again: no worker will take it. Raises UnknownBatch."""
+    def hand_back(self) -> int:
+        """What waits in the queue, of every batch, waits in the database again: no worker will take it."""
         with self._database.changing_many() as connection:
-            return commands.hand_back_queued(self._database, connection, self._find(connection, name).id)
+            return commands.hand_back_queued(self._database, connection)
 
     def resume(self, name: str) -> None:
-        """Raises UnknownBatch, NotPossible."""
+        """The canary ends only where it was what the batch paused for: a person has looked at it then. Raises
+        UnknownBatch, NotPossible."""
         with self._database.writing() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
-                raise NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {name}` makes it run again")
+                raise NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {quote(name)}` makes it run again")
             if batch.state == BatchState.PAUSED:
                 self._set_running(connection, batch.id)
+                if batch.reason == PauseReason.CANARY:
+                    connection.execute(update(Batch).where(Batch.id == batch.id).values(canary_row=None))
+                self._write_down(connection, Action.RESUME, name, reason=batch.reason)
 
     def cancel(self, name: str) -> int:
         """How many records were cancelled at once; those in work follow when their call ends. Raises UnknownBatch."""
@@ -74,7 +79,9 @@ class Batches:
             batch = self._find(connection, name)
             cancelled = {"state": BatchState.CANCELLED, "reason": None, "detail": None}
             connection.execute(update(Batch).where(Batch.id == batch.id).values(cancelled))
-            return commands.cancel(self._database, connection, batch.id)
+            count = commands.cancel(self._database, connection, batch.id)
+            self._write_down(connection, Action.CANCEL, name, records=count)
+            return count
 
     def replay(self, name: str, reasons: Collection[Reason] | None = None) -> Replayed:
         """Dead letters of these reasons, or all of them and what was cancelled, go again. Raises UnknownBatch,
@@ -82,45 +89,56 @@ class Batches:
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED and (successor := self._successor(connection, batch.id)):
-                raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {successor}`")
+                raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {quote(successor)}`")
             count = commands.replay(self._database, connection, batch.id, reasons)
             left = select(func.count()).where(Record.batch_id == batch.id, Record.status == Status.DEAD_LETTER)
             if reasons is not None:
                 left = left.where(Record.reason.in_(reasons))
             if count:
                 self._set_running(connection, batch.id)
+            self._write_down(connection, Action.REPLAY, name, reasons=sorted(reasons or ()), records=count)
             return Replayed(count, connection.scalar(left) or 0)
 
     def replay_transient(self) -> int:
         """What the replay schedule does: dead letters that time alone may mend, of every batch that runs."""
         with self._database.changing_many() as connection:
-            running = connection.scalars(select(Batch.id).where(Batch.state == BatchState.RUNNING)).all()
-            return sum(commands.replay(self._database, connection, batch_id, TRANSIENT) for batch_id in running)
+            running = connection.execute(select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING)).all()
+            counts = {batch.name: commands.replay(self._database, connection, batch.id, TRANSIENT) for batch in running}
+            # Last: who holds the audit's lock must not wait for a load of the same tokens, which waits for that lock.
+            for name, count in counts.items():
+                if count:
+                    self._write_down(connection, Action.REPLAY, name, reasons=sorted(TRANSIENT), records=count)
+            return sum(counts.values())
 
-    def judge(self, batch_id: int) -> PauseReason | None:
-        """Ask the breaker about what was settled since the batch began to run, and pause if it says so."""
-        latest = (
-            select(Record.reason)
-            .join(Batch, Batch.id == Record.batch_id)
-            .where(Record.batch_id == batch_id, Record.finalized_at > Batch.running_since)
-            .order_by(Record.finalized_at.desc())
-            .limit(breaker.LATEST)
-        )
-        with self._database.reading() as connection:
-            reason = breaker.judge(connection.scalars(latest).all())
-        if reason is not None:
-            self.pause_by_itself(batch_id, reason)
-        return reason
+    def note_export(self, name: str, file: str) -> None:
+        """OTPs are about to leave the database. Raises UnknownBatch."""
+        with self._database.writing() as connection:
+            self._find(connection, name)
+            self._write_down(connection, Action.EXPORT_WITH_OTPS, name, file=file)
 
-    def _find(self, connection: Connection, name: str) -> Row[int, str]:
+    def _find(self, connection: Connection, name: str) -> Row[int, str, str | None]:
         found = connection.execute(
-            select(Batch.id, Batch.state).where(Batch.name == name).with_for_update()
+            select(Batch.id, Batch.state, Batch.reason).where(Batch.name == name).with_for_update()
         ).one_or_none()
         if found is None:
             names = connection.scalars(select(Batch.name).order_by(Batch.id.desc()).limit(5)).all()
             known = f"the latest are {', '.join(names)}" if names else "nothing was loaded yet"
             raise UnknownBatch(f"no batch is named {name!r}: {known}")
         return found
+
+    def _set_paused(self, connection: Connection, batch_id: int, detail: str | None) -> None:
+        """What paused by itself keeps its reason, which names the cure; but what would go on by itself must not."""
+        may_go_on = or_(Batch.state == BatchState.RUNNING, Batch.reason == PauseReason.OUTAGE)
+        paused = {
+            "state": BatchState.PAUSED,
+            "reason": PauseReason.PERSON,
+            "detail": detail or PAUSE_CURES[PauseReason.PERSON],
+            "probe_at": None,
+        }
+        connection.execute(update(Batch).where(Batch.id == batch_id, may_go_on).values(paused))
+
+    def _write_down(self, connection: Connection, action: Action, batch: str, **facts: Any) -> None:
+        audit.append(self._database, connection, self._actor, action, batch, facts)
 
     def _successor(self, connection: Connection, batch_id: int) -> str | None:
         """The batch that a cancelled one's file became when it was loaded again."""
@@ -129,17 +147,13 @@ class Batches:
         again = select(Batch.name).join(this, is_same_file).where(this.id == batch_id)
         return connection.scalar(again.where(Batch.state != BatchState.CANCELLED))
 
-    def _set_paused(self, connection: Connection, batch_id: int, reason: PauseReason, detail: str) -> bool:
-        paused = update(Batch).where(Batch.id == batch_id, Batch.state == BatchState.RUNNING)
-        values = {"state": BatchState.PAUSED, "reason": reason, "detail": detail}
-        result: CursorResult[tuple[()]] = connection.execute(paused.values(values))
-        return result.rowcount == 1
-
     def _set_running(self, connection: Connection, batch_id: int) -> None:
         running = {
             "state": BatchState.RUNNING,
             "reason": None,
             "detail": None,
+            "probe_at": None,
+            "outages": 0,
             "running_since": self._database.now(),
         }
         connection.execute(update(Batch).where(Batch.id == batch_id).values(running))

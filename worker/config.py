@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+from worker.server_urls import check_database_url, check_redis_url
+
 DEFAULT_ENVIRONMENT = "default"
 
 # The regions of PingOne: https://developer.pingidentity.com/pingone-api
@@ -33,6 +36,9 @@ DOMAINS = {
     "AP": "pingone.asia",
 }
 
+
+# Where a container's engine mounts secrets: only the container's own user is there to read them.
+CONTAINER_SECRETS = Path("/run/secrets")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -64,6 +70,8 @@ class Environment(BaseModel):
     @classmethod
     def _encrypted_or_loopback(cls, url: str) -> str:
         parts = urlsplit(url)
+        if "@" in parts.netloc:
+            raise ValueError("must hold no user and password: it is printed")
         if not url or (parts.scheme == "https" and parts.hostname):
             return url.rstrip("/")
         if parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"):
@@ -93,6 +101,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     home: Path = Path(".oathbulk")
+    actor: str | None = Field(default=None, max_length=200)
     config: Path | None = None
     database_url: SecretStr | None = None
     redis_url: SecretStr | None = None
@@ -112,6 +121,10 @@ class Settings(BaseModel):
     outage_hold: float = Field(default=5, gt=0)
     furthest_slot: float = Field(default=2, gt=0)
     tick: float = Field(default=1, gt=0)
+    breaker_forbidden: int = Field(default=10, ge=1)
+    breaker_refused: int = Field(default=20, ge=1)
+    breaker_refused_share: float = Field(default=0.5, gt=0, le=1)
+    breaker_unanswered: int = Field(default=20, ge=2)
     window: int | None = Field(default=None, ge=1)
 
     @field_validator("replay_cron")
@@ -137,9 +150,9 @@ class Settings(BaseModel):
 
     @property
     def database(self) -> str:
-        """SQLAlchemy's URL, credentials included: never print it."""
+        """SQLAlchemy's URL, credentials included: never print it. Raises ConfigError."""
         if self.database_url is not None:
-            return self.database_url.get_secret_value()
+            return _checked("OATHBULK_DATABASE_URL", self.database_url, check_database_url)
         return f"sqlite:///{self.home.absolute() / 'oathbulk.db'}"
 
     @property
@@ -149,7 +162,15 @@ class Settings(BaseModel):
                 "OATHBULK_REDIS_URL is not set. Workers need a Redis or Valkey: set it, "
                 "or use `oathbulk run`, which brings its own."
             )
-        return self.redis_url.get_secret_value()
+        return _checked("OATHBULK_REDIS_URL", self.redis_url, check_redis_url)
+
+
+_SECRETS = {
+    prefix + field.upper()
+    for model, prefix in ((Settings, "OATHBULK_"), (Environment, "PINGONE_"))
+    for field, facts in model.model_fields.items()
+    if "SecretStr" in str(facts.annotation)
+}
 
 
 def load_settings(variables: Mapping[str, str] | None = None) -> Settings:
@@ -175,27 +196,44 @@ def read_variables() -> dict[str, str]:
     """The process environment, and behind it `.env` in the working directory."""
     from_file = {
         key: value
-        for key, value in dotenv_values(".env").items()
+        for key, value in _read_dotenv(Path(".env")).items()
         # Set through a file in the process environment is set in the process environment.
         if value is not None and f"{key}_FILE" not in os.environ
     }
     return from_file | dict(os.environ)
 
 
+def _read_dotenv(path: Path) -> dict[str, str | None]:
+    try:
+        values = dotenv_values(path)
+        if any(values.get(variable) for variable in _SECRETS) and _is_within_reach(path):
+            raise ConfigError(f"{path} holds a secret and can be read by every user: chmod 600 {path}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    return values
+
+
 def _section(settings: Settings, name: str) -> Mapping[str, str]:
     path = settings.config or settings.home / "oathbulk.toml"
     try:
         sections = tomllib.loads(path.read_text(encoding="utf-8")).get("environments", {})
+        is_within_reach = _is_within_reach(path)
     except FileNotFoundError as error:
         raise ConfigError(f"environment {name!r} is not configured: {path} does not exist") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(sections, dict) or not isinstance(sections.get(name), dict):
         raise ConfigError(f"environment {name!r} is not configured: add a section [environments.{name}] to {path}")
     known = {f"PINGONE_{field.upper()}" for field in Environment.model_fields} - {"PINGONE_NAME"}
     if unknown := {key for key in sections[name] if key.removesuffix("_FILE") not in known}:
         raise ConfigError(f"{path}, section [environments.{name}]: nothing is called {', '.join(sorted(unknown))}")
-    return {key: str(value) for key, value in sections[name].items()}
+    if is_within_reach and "PINGONE_CLIENT_SECRET" in sections[name]:
+        raise ConfigError(f"{path} holds a secret and can be read by every user: chmod 600 {path}")
+    try:
+        return {key: str(value) for key, value in sections[name].items()}
+    except ValueError as error:
+        # A number of thousands of digits.
+        raise ConfigError(f"{path}, section [environments.{name}], cannot be read: {error}") from error
 
 
 def _fields(model: type[BaseModel], prefix: str, source: Mapping[str, str]) -> dict[str, Any]:
@@ -207,15 +245,38 @@ def _fields(model: type[BaseModel], prefix: str, source: Mapping[str, str]) -> d
         if value := source.get(variable, ""):
             found[field] = value
         elif file:
-            found[field] = _content(variable, Path(file))
+            found[field] = _content(variable, Path(file), is_secret=variable in _SECRETS)
     return found
 
 
-def _content(variable: str, path: Path) -> str:
+def _content(variable: str, path: Path, *, is_secret: bool) -> str:
     try:
+        if is_secret and _is_open(path):
+            raise ConfigError(
+                f"{variable}_FILE: {path} can be read by every user: chmod 600 {path}, or 640 for a group"
+            )
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{variable}_FILE: {path} cannot be read: {error}") from error
+
+
+def _is_open(path: Path) -> bool:
+    """Whether every user may read it, once there."""
+    return bool(path.stat().st_mode & stat.S_IROTH) and not path.resolve().is_relative_to(CONTAINER_SECRETS)
+
+
+def _is_within_reach(path: Path) -> bool:
+    """Whether every user may read it and get there: a home is closed to others, whatever the mode of its files."""
+    return (
+        path.exists() and _is_open(path) and all(each.stat().st_mode & stat.S_IXOTH for each in path.resolve().parents)
+    )
+
+
+def _checked(variable: str, url: SecretStr, check: Callable[[str], str]) -> str:
+    try:
+        return check(url.get_secret_value())
+    except ValueError as error:
+        raise ConfigError(f"{variable} {error}") from None
 
 
 def _validated(model: type[M], prefix: str, values: dict[str, Any]) -> M:

@@ -29,6 +29,7 @@ Moment: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]
 DISPATCH_LOCK = 0x0A7B_0001
 LOAD_LOCK = 0x0A7B_0002
 SCHEMA_LOCK = 0x0A7B_0003
+AUDIT_LOCK = 0x0A7B_0004
 
 # How SQLite writes a time: text that sorts, and that SQLAlchemy reads back.
 _SQLITE_TIME = "%Y-%m-%d %H:%M:%f000"
@@ -75,6 +76,13 @@ class Database:
         with self.writing() as connection:
             self.lock(connection, DISPATCH_LOCK)
             yield connection
+
+    def analyze(self, table: str) -> None:
+        """Tell PostgreSQL what a table holds after much of it was written; by itself it looks only a minute later, and
+        plans badly until then."""
+        if not self.is_sqlite:
+            with self.writing() as connection:
+                connection.exec_driver_sql(f"ANALYZE {table}")
 
     def try_lock(self, connection: Connection, number: int) -> bool:
         """Take an exclusive right until the transaction ends; False when another holds it. On SQLite the writing

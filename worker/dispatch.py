@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, or_, select
 
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
+from worker import breaker
 from worker.config import ConfigError, Environment, Settings
 from worker.database import DISPATCH_LOCK, Database
 from worker.leases.moves import has_pending
@@ -49,6 +50,16 @@ class Broker(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A batch with pending records, and how much of it may go: rows up to its canary's last; a few while probing."""
+
+    batch_id: int
+    environment: str
+    canary_row: int | None = None
+    is_probing: bool = False
+
+
 @dataclass(slots=True)
 class License:
     """The batches that share one pace, since their environments do."""
@@ -56,9 +67,9 @@ class License:
     pace: Pacing
     # All that have records pending, queued or in work.
     batch_ids: set[int] = field(default_factory=set)
-    # Of these: batch id and environment name, the oldest first.
-    running: list[tuple[int, str]] = field(default_factory=list)
-    cancelled: list[tuple[int, str]] = field(default_factory=list)
+    # Of these, the oldest first.
+    running: list[Due] = field(default_factory=list)
+    cancelled: list[Due] = field(default_factory=list)
 
 
 class Dispatcher:
@@ -74,6 +85,7 @@ class Dispatcher:
         environment: Callable[[str], Environment],
         pace: Callable[[Environment], Pacing],
         pause: Callable[[int, PauseReason, str | None], bool],
+        tend: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -82,15 +94,17 @@ class Dispatcher:
         self._environment = environment
         self._pace = pace
         self._pause = pause
+        self._tend = tend
 
     def tick(self) -> int:
-        """Rescue, then fill the window. How many records were put onto the queue."""
+        """Rescue, tend, then fill the window. How many records were put onto the queue."""
         with self._database.writing() as connection:
             if not self._database.try_lock(connection, DISPATCH_LOCK):
                 return 0
             if rescued := self._queue.rescue(connection):
                 log.warning("rescued", records=rescued)
             self._queue.sweep_cancelled(connection)
+        self._tend()
         return sum(self._fill(license_) for license_ in self._licenses())
 
     def _licenses(self) -> list[License]:
@@ -99,7 +113,8 @@ class Dispatcher:
         with self._database.reading() as connection:
             in_window = Batch.id.in_(self._queue.in_window(connection))
             is_waiting = and_(Batch.state != BatchState.PAUSED, has_pending())
-            statement = select(Batch.id, Batch.environment, Batch.environment_id, Batch.state)
+            columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.state, Batch.canary_row, Batch.outages)
+            statement = select(*columns)
             batches = connection.execute(statement.where(or_(in_window, is_waiting)).order_by(Batch.id)).all()
         licenses: dict[str, License] = {}
         for batch in batches:
@@ -108,10 +123,11 @@ class Dispatcher:
                 continue
             license_ = licenses.setdefault(environment.license, License(self._pace(environment)))
             license_.batch_ids.add(batch.id)
+            due = Due(batch.id, environment.name, batch.canary_row, batch.outages > 0)
             if batch.state == BatchState.RUNNING:
-                license_.running.append((batch.id, environment.name))
+                license_.running.append(due)
             elif batch.state == BatchState.CANCELLED:
-                license_.cancelled.append((batch.id, environment.name))
+                license_.cancelled.append(due)
         return list(licenses.values())
 
     def _bound_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
@@ -144,7 +160,7 @@ class Dispatcher:
         if self._settings.window is not None:
             return self._settings.window
         by_pace = round(license_.pace.rate * WINDOW_SECONDS)
-        batch_ids = [batch_id for batch_id, _ in license_.running]
+        batch_ids = [due.batch_id for due in license_.running]
         settled = self._queue.settled_lately(connection, batch_ids, WINDOW_SECONDS)
         return max(SMALLEST_WINDOW, min(by_pace, max(FIRST_WINDOW, round(settled * ROOM_TO_GROW))))
 
@@ -157,16 +173,17 @@ class Dispatcher:
         """Record ids by environment name."""
         in_window = self._queue.in_window(connection)
         room = window - sum(in_window[batch_id] for batch_id in license_.batch_ids)
-        due: dict[str, list[int]] = {}
-        for batch_id, environment in license_.cancelled:
-            ids = self._queue.enqueue_reads(connection, batch_id, max(room, 0), lease)
-            due.setdefault(environment, []).extend(ids)
-            room -= len(ids)
-        for batch_id, environment in license_.running:
-            ids = self._queue.enqueue(connection, batch_id, room, lease) if room > 0 else []
-            due.setdefault(environment, []).extend(ids)
-            room -= len(ids)
-        return due
+        ids: dict[str, list[int]] = {}
+        for batch in license_.cancelled:
+            reads = self._queue.enqueue_reads(connection, batch.batch_id, max(room, 0), lease)
+            ids.setdefault(batch.environment, []).extend(reads)
+            room -= len(reads)
+        for batch in license_.running:
+            mine = min(room, breaker.PROBES - in_window[batch.batch_id]) if batch.is_probing else room
+            due = self._queue.enqueue(connection, batch.batch_id, max(mine, 0), lease, last_row=batch.canary_row)
+            ids.setdefault(batch.environment, []).extend(due)
+            room -= len(due)
+        return ids
 
     def _publish(self, due: dict[str, list[int]]) -> None:
         """Everything, or what is left is pending again."""

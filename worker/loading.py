@@ -10,20 +10,29 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from models.audit import Action
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to
 from models.record import Record
+from worker import audit
+from worker.audit import Actor
 from worker.config import Environment
 from worker.conflicts import Conflicts
 from worker.database import LOAD_LOCK, Database
+from worker.escaping import escape_line
 from worker.intake import Row, RowError, Shipment, UnusableFile
 
 # Rows that are looked up and written together: it bounds a load's memory, whatever the file's size.
 CHUNK = 1000
+LONGEST_NAME = 200
 
 
 class NameTaken(Exception):
     """Another file's batch has this name already."""
+
+
+class NameUnfit(Exception):
+    """A batch cannot be called that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class Loader:
         database: Database,
         keyring: Keyring,
         environment: Environment,
+        actor: Actor,
         *,
         totp_max_age: float = 120.0,
         refused: Callable[[RowError], None] = lambda _: None,
@@ -52,6 +62,7 @@ class Loader:
         self._database = database
         self._keyring = keyring
         self._environment = environment
+        self._actor = actor
         self._max_age = timedelta(seconds=totp_max_age)
         self._refused = refused
 
@@ -60,20 +71,25 @@ class Loader:
         with self._database.reading() as connection:
             return self._find(connection, shipment)
 
-    def load(self, shipment: Shipment, name: str) -> Loaded:
-        """Write the batch and its records, all or nothing. Raises NameTaken; UnusableFile if no row is left."""
+    def load(self, shipment: Shipment, name: str, canary: int | None = None) -> Loaded:
+        """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
+        that leaves any. Raises NameTaken, NameUnfit; UnusableFile if no row is left."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := self._find(connection, shipment):
                 return found
-            if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
-                raise NameTaken(f"a batch named {name!r} exists already, of another file: give another --batch NAME")
+            _check_name(connection, name)
             batch_id = self._insert_batch(connection, shipment, name)
-            total, refused = self._insert_records(connection, shipment, batch_id)
+            total, refused, canary_row = self._insert_records(connection, shipment, batch_id, canary)
             if not total:
                 raise UnusableFile(shipment.path, f"not one of its {refused} rows can be loaded", "Mend them first")
             counts = {"total": total, "rows_refused": refused}
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts))
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts | {"canary_row": canary_row}))
+            file = escape_line(shipment.path.name)
+            facts: dict[str, Any] = {"file": file, "sha256": shipment.fingerprint, "canary": canary}
+            facts |= {"environment": self._environment.name} | counts
+            audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
+        self._database.analyze(Record.__tablename__)
         return Loaded(batch_id, name, total, refused, is_new=True)
 
     def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
@@ -91,7 +107,7 @@ class Loader:
             "environment": self._environment.name,
             "environment_id": self._environment.environment_id,
             "state": BatchState.RUNNING,
-            "file": str(shipment.path),
+            "file": escape_line(str(shipment.path)),
             "file_sha256": shipment.fingerprint,
             "columns": shipment.columns,
             "created_at": self._database.now(),
@@ -99,11 +115,14 @@ class Loader:
         }
         return int(connection.scalar(insert(Batch).values(values).returning(Batch.id)) or 0)
 
-    def _insert_records(self, connection: Connection, shipment: Shipment, batch_id: int) -> tuple[int, int]:
-        """How many rows were written, and how many refused."""
+    def _insert_records(
+        self, connection: Connection, shipment: Shipment, batch_id: int, canary: int | None
+    ) -> tuple[int, int, int | None]:
+        """How many rows were written, how many refused; and the row number of the canary's last record."""
         conflicts = Conflicts(connection, self._keyring, self._environment.environment_id, batch_id)
         scheduled_at = connection.scalar(select(self._database.now()))
         written = refused = 0
+        canary_row = None
         rows = shipment.rows()
         while chunk := list(islice(rows, CHUNK)):
             errors = [row for row in chunk if isinstance(row, RowError)]
@@ -113,9 +132,11 @@ class Loader:
                 connection.execute(insert(Record), values)
             for error in sorted(errors + conflicting, key=lambda error: error.row_number):
                 self._refused(error)
+            if canary is not None and written < canary <= written + len(good):
+                canary_row = good[canary - written - 1].row_number
             written += len(good)
             refused += len(errors) + len(conflicting)
-        return written, refused
+        return written, refused, canary_row if canary is not None and canary < written else None
 
     def _record(self, row: Row, batch_id: int) -> dict[str, Any]:
         expires_at = row.generated_at + self._max_age if row.otp_type == "totp" and row.generated_at else None
@@ -135,3 +156,11 @@ class Loader:
             "has_second_otp": row.otps.second is not None,
             "otps": self._keyring.seal(row.otps.to_plaintext(), bound_to(batch_id, row.row_number)),
         }
+
+
+def _check_name(connection: Connection, name: str) -> None:
+    """It may be that of a stranger's file, and it is printed again and again. Raises NameTaken, NameUnfit."""
+    if not (name.isprintable() and name.strip() and len(name) <= LONGEST_NAME):
+        raise NameUnfit(f"a batch's name has 1 to {LONGEST_NAME} printable characters: give another --batch NAME")
+    if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
+        raise NameTaken(f"a batch named {name!r} exists already, of another file: give another --batch NAME")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 
 import redis
 from celery import Celery, Task
@@ -11,10 +12,11 @@ from celery import Celery, Task
 from models.reason import PauseReason
 from worker import breaker
 from worker.activation import Activation
+from worker.audit import SCHEDULE
 from worker.batches import Batches
 from worker.config import Environment, Settings, load_environment
 from worker.database import Database
-from worker.decisions import DeadLetter, Decision, Pause
+from worker.decisions import DeadLetter, Decision, Pause, Retry
 from worker.dispatch import Dispatcher
 from worker.keyring import load_keyring
 from worker.leases.claim import Claim
@@ -24,6 +26,7 @@ from worker.pingone.auth import AccessTokens
 from worker.pingone.client import Client
 from worker.pingone.pacing import Pace
 from worker.publishing import CeleryBroker
+from worker.tending import Tending
 
 # A thread may wait this long for its slot where the pace is so low that the threads of one process need it.
 LONGEST_SLOT_WAIT = 10.0
@@ -32,8 +35,9 @@ LONGEST_SLOT_WAIT = 10.0
 class Parts:
     """Built when first asked for, so that importing the tasks opens no connection."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, load: Callable[[str], Environment] | None = None) -> None:
         self.settings = settings
+        self._load = load or partial(load_environment, settings)
         self._lock = threading.RLock()
         self._environments: dict[str, Environment] = {}
         self._paces: dict[str, Pace] = {}
@@ -52,7 +56,18 @@ class Parts:
 
     @cached_property
     def batches(self) -> Batches:
-        return Batches(self.database)
+        return Batches(self.database, SCHEDULE)
+
+    @cached_property
+    def tending(self) -> Tending:
+        settings = self.settings
+        thresholds = breaker.Thresholds(
+            forbidden=settings.breaker_forbidden,
+            refused=settings.breaker_refused,
+            refused_share=settings.breaker_refused_share,
+            unanswered=settings.breaker_unanswered,
+        )
+        return Tending(self.database, thresholds)
 
     @cached_property
     def redis(self) -> redis.Redis:
@@ -69,7 +84,7 @@ class Parts:
         """Read once a process. Raises ConfigError."""
         with self._lock:
             if name not in self._environments:
-                self._environments[name] = load_environment(self.settings, name)
+                self._environments[name] = self._load(name)
             return self._environments[name]
 
     def pace(self, environment: Environment) -> Pace:
@@ -84,7 +99,7 @@ class Parts:
 
     def activation(self, name: str) -> Activation:
         """This thread's own, since its HTTP client is."""
-        mine: dict[str, Activation] = self._thread.__dict__
+        mine: dict[str, Activation] = self._thread.__dict__.setdefault("activations", {})
         if name not in mine:
             mine[name] = self._activation(self.environment(name))
         return mine[name]
@@ -103,42 +118,54 @@ class Parts:
             settings,
             environment=self.environment,
             pace=self.pace,
-            pause=self.batches.pause_by_itself,
+            pause=self.tending.pause,
+            tend=self.tending.tend,
         )
 
-    def _activation(self, environment: Environment) -> Activation:
-        settings = self.settings
-        pace = self.pace(environment)
-        with self._lock:
-            access_tokens = self._access_tokens.setdefault(
-                environment.name, AccessTokens(environment, deadline=settings.call_deadline)
+    def client(self, name: str) -> Client:
+        """This thread's own: one shared by threads would make them wait for each other."""
+        mine: dict[str, Client] = self._thread.__dict__.setdefault("clients", {})
+        if name not in mine:
+            environment = self.environment(name)
+            mine[name] = Client(
+                environment,
+                self.access_tokens(environment),
+                self.pace(environment),
+                deadline=self.settings.call_deadline,
+                outage_hold=self.settings.outage_hold,
             )
-        client = Client(
-            environment,
-            access_tokens,
-            pace,
-            deadline=settings.call_deadline,
-            outage_hold=settings.outage_hold,
-        )
-        keyring = load_keyring(settings)
+        return mine[name]
+
+    def access_tokens(self, environment: Environment) -> AccessTokens:
+        """One a process: one renewal, however many threads wait."""
+        with self._lock:
+            if environment.name not in self._access_tokens:
+                tokens = AccessTokens(environment, deadline=self.settings.call_deadline)
+                self._access_tokens[environment.name] = tokens
+            return self._access_tokens[environment.name]
+
+    def _activation(self, environment: Environment) -> Activation:
         return Activation(
             environment,
-            settings,
+            self.settings,
             self.leases,
-            client,
-            pace,
-            keyring,
+            self.client(environment.name),
+            self.pace(environment),
+            load_keyring(self.settings),
             self._settled,
             self.stopping.is_set,
             self._misconfigured,
         )
 
     def _misconfigured(self, batch_id: int) -> None:
-        self.batches.pause_by_itself(batch_id, PauseReason.ENVIRONMENT)
+        self.tending.pause(batch_id, PauseReason.ENVIRONMENT)
 
     def _settled(self, claim: Claim, decision: Decision) -> None:
         """What a settled record may mean for its batch."""
-        if isinstance(decision, Pause):
-            self.batches.pause_by_itself(claim.batch_id, decision.reason)
-        elif isinstance(decision, DeadLetter) and decision.reason in breaker.WATCHED:
-            self.batches.judge(claim.batch_id)
+        match decision:
+            case Pause(reason=reason):
+                self.tending.pause(claim.batch_id, reason)
+            case DeadLetter(reason=why) if why in breaker.WATCHED_REASONS:
+                self.tending.judge_settled(claim.batch_id)
+            case Retry(why=failure) if failure in breaker.WATCHED_FAILURES:
+                self.tending.judge_attempts(claim.batch_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,18 @@ from typing import Any
 
 import pytest
 from support.command import Desk
-from support.fleet import Fleet
+from support.fleet import Fleet, plain_env
 from support.postgres import PostgresServer
+from support.simulator import Simulator
 from support.standin import StandIn
 from support.tokens import Token, write_shipment
+
+from worker.simulator.shipment import MadeShipment
 
 Migrate = Callable[[str], None]
 MakeFleet = Callable[..., Fleet]
 SetUp = Callable[..., tuple[Desk, StandIn]]
+SetOut = Callable[..., tuple[Desk, Simulator]]
 
 # No PingOne is there.
 NOWHERE = {
@@ -112,6 +116,24 @@ def set_up(tmp_path: Path) -> Iterator[SetUp]:
             desk = stack.enter_context(Desk(tmp_path / "desk", pingone.settings, settings))
             write_shipment(desk.folder / "shipment.csv", tokens)
             return desk, pingone
+
+        yield make
+
+
+@pytest.fixture
+def set_out(tmp_path: Path) -> Iterator[SetOut]:
+    """The same beside the simulator: what it can do, it says by its control API. `simulated` are its settings."""
+    with ExitStack() as stack:
+
+        def make(
+            shipment: MadeShipment, settings: Mapping[str, str] | None = None, **simulated: Any
+        ) -> tuple[Desk, Simulator]:
+            outside = tmp_path / "outside"
+            outside.mkdir()
+            simulator = stack.enter_context(Simulator(outside, shipment, plain_env(), **simulated))
+            desk = stack.enter_context(Desk(tmp_path / "desk", simulator.variables, settings or {}))
+            shipment.write_pairs(desk.folder / "shipment.csv")
+            return desk, simulator
 
         yield make
 

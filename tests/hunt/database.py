@@ -1,4 +1,4 @@
-"""The real database, in memory, on the world's clock. Around every transaction: switch points, and what can go wrong."""
+"""The real database, in memory, on the world's clock. Around each transaction: switch points, and what can go wrong."""
 
 from __future__ import annotations
 

@@ -196,4 +196,6 @@ def describe(row: Row) -> str:
     """One line of a tale."""
     otps = f"{row.otp1_state}/{row.otp1_posts} {row.otp2_state}/{row.otp2_posts}"
     lease = f" {row.lease_id[:8]}" if row.lease_id else ""
-    return f"{row.status}{lease} {otps} {row.verdict or row.reason or ''} due {row.scheduled_at[11:]}".replace("  ", " ")
+    return f"{row.status}{lease} {otps} {row.verdict or row.reason or ''} due {row.scheduled_at[11:]}".replace(
+        "  ", " "
+    )

@@ -11,7 +11,7 @@ from worker.pingone.errors import SlotTooFar
 
 
 class ModelPace:
-    """What worker.pingone.pacing.Pace promises: slots an interval apart, none in a hold, none further than `furthest`."""
+    """What worker.pingone.pacing.Pace promises: slots an interval apart, none in a hold, none beyond `furthest`."""
 
     def __init__(self, clock: Clock, strands: Strands, dice: Dice, rate: float, furthest: float) -> None:
         self.rate = rate

@@ -22,9 +22,7 @@ from worker.pingone.retrying import Policy
 
 
 @contextmanager
-def in_place(
-    seed: int, clock: Clock, strands: Strands, network: ModelNetwork, broker: ModelBroker
-) -> Iterator[None]:
+def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, broker: ModelBroker) -> Iterator[None]:
     """The models take their places; and chance, which the real code asks as well, is the seed's."""
     names: list[tuple[Any, str, object]] = [
         (worker.activation, "monotonic", clock.monotonic),

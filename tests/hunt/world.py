@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from structlog.testing import capture_logs
+from support.batches import TESTER
 
 from hunt import seams, stock
 from hunt.broker import ModelBroker
@@ -48,7 +49,7 @@ class World:
         self.pace = ModelPace(self.clock, self.strands, self.dice, self.environment.rate, furthest=2.0)
         self.database = stock.database()
         self.leases = stock.leases(self.settings.lease, self.settings.max_attempts)
-        self.batches = Batches(self.database)
+        self.batches = Batches(self.database, TESTER)
         self.ledger = Ledger(self.database.raw, self.pingone.journal, self.settings.otp_post_budget)
         self.broker = ModelBroker(self.clock, self.strands, self.dice, self.ledger.published)
         self.beat = Beat(self)

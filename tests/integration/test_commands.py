@@ -1,4 +1,4 @@
-"""What persons, and the breaker, do with a batch, on both databases."""
+"""What persons do with a batch, on both databases."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.batches import (
     ENVIRONMENT_ID,
+    TESTER,
     Made,
     enqueue,
     look,
@@ -25,9 +26,9 @@ from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
 from models.record import OtpState, Status
 from worker.activation import Activation
 from worker.batches import Batches, NotPossible, Replayed, UnknownBatch
-from worker.breaker import FORBIDDEN_IN_A_ROW, REFUSED_AT_LEAST
+from worker.breaker import Thresholds
 from worker.config import Environment, Settings
-from worker.decisions import Active, DeadLetter, Decision, Retry
+from worker.decisions import Active, Retry
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
@@ -36,6 +37,7 @@ from worker.otp import Otp
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
+from worker.tending import Tending
 
 AGAIN = Retry(0.0, is_counted=True, why="outcome_unknown")
 UNKNOWN = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
@@ -45,7 +47,12 @@ EVERY_STATUS = [{"status": status} for status in Status]
 
 @pytest.fixture
 def batches(database: MovingDatabase) -> Batches:
-    return Batches(database)
+    return Batches(database, TESTER)
+
+
+@pytest.fixture
+def tending(database: MovingDatabase) -> Tending:
+    return Tending(database, Thresholds())
 
 
 def claim(database: MovingDatabase, leases: Leases, made: Made) -> Claim:
@@ -109,11 +116,13 @@ def test_resuming_a_running_batch_changes_nothing(database: MovingDatabase, batc
     assert look_at_batch(database, made.batch_id) == before
 
 
-def test_a_batch_that_paused_by_itself_keeps_its_reason(database: MovingDatabase, batches: Batches) -> None:
+def test_a_batch_that_paused_by_itself_keeps_its_reason(
+    database: MovingDatabase, batches: Batches, tending: Tending
+) -> None:
     made = make_batch(database)
 
-    assert batches.pause_by_itself(made.batch_id, PauseReason.CREDENTIALS)
-    assert not batches.pause_by_itself(made.batch_id, PauseReason.INTERNAL)
+    assert tending.pause(made.batch_id, PauseReason.CREDENTIALS)
+    assert not tending.pause(made.batch_id, PauseReason.INTERNAL)
     batches.pause(made.name)
 
     batch = look_at_batch(database, made.batch_id)
@@ -121,18 +130,20 @@ def test_a_batch_that_paused_by_itself_keeps_its_reason(database: MovingDatabase
     assert batch.detail == PAUSE_CURES[PauseReason.CREDENTIALS]
 
 
-def test_a_cancelled_batch_is_not_paused_or_resumed(database: MovingDatabase, batches: Batches) -> None:
+def test_a_cancelled_batch_is_not_paused_or_resumed(
+    database: MovingDatabase, batches: Batches, tending: Tending
+) -> None:
     made = make_batch(database, state=BatchState.CANCELLED, status=Status.CANCELLED)
 
     with pytest.raises(NotPossible, match="cancelled"):
         batches.pause(made.name)
     with pytest.raises(NotPossible, match="oathbulk replay shipment"):
         batches.resume(made.name)
-    assert not batches.pause_by_itself(made.batch_id, PauseReason.INTERNAL)
+    assert not tending.pause(made.batch_id, PauseReason.INTERNAL)
     assert look_at_batch(database, made.batch_id).state == BatchState.CANCELLED
 
 
-@pytest.mark.parametrize("command", ["pause", "resume", "cancel", "replay", "hand_back"])
+@pytest.mark.parametrize("command", ["pause", "resume", "cancel", "replay"])
 def test_a_batch_that_is_not_there_is_told_with_those_that_are(
     database: MovingDatabase, batches: Batches, command: str
 ) -> None:
@@ -146,7 +157,7 @@ def test_an_interrupted_run_hands_its_queue_back(database: MovingDatabase, batch
     made = make_batch(database, 3)
     enqueue(database, made, room=2)
 
-    assert batches.hand_back(made.name) == 2
+    assert batches.hand_back() == 2
     assert statuses(database, made) == [Status.PENDING] * 3
     assert look_at_batch(database, made.batch_id).state == BatchState.RUNNING
 
@@ -433,64 +444,3 @@ def test_the_schedule_replays_what_time_may_mend_in_running_batches(database: Mo
 
     assert statuses(database, running) == [Status.PENDING] * 2 + [Status.DEAD_LETTER] * 2 + [Status.CANCELLED]
     assert statuses(database, paused) == statuses(database, cancelled) == [Status.DEAD_LETTER] * 4
-
-
-# The breaker.
-
-
-def settle_next(database: MovingDatabase, leases: Leases, made: Made, decision: Decision) -> None:
-    """The next record of the batch ends so, a second after the one before."""
-    database.ahead += 1
-    (record_id,) = enqueue(database, made, room=1)
-    claimed = leases.claim(record_id, ENVIRONMENT_ID)
-    assert claimed is not None
-    leases.settle(claimed, claimed.progress.answered(1), decision, Tally(1))
-
-
-@pytest.mark.parametrize(
-    ("reason", "enough", "pause"),
-    [
-        (Reason.FORBIDDEN, FORBIDDEN_IN_A_ROW, PauseReason.PERMISSIONS),
-        (Reason.INVALID_OTP, REFUSED_AT_LEAST, PauseReason.INVALID_OTPS),
-    ],
-)
-def test_a_batch_pauses_when_record_after_record_fails_alike(
-    database: MovingDatabase, leases: Leases, batches: Batches, reason: Reason, enough: int, pause: PauseReason
-) -> None:
-    made = make_batch(database, enough)
-
-    for expected in [None] * (enough - 1) + [pause]:
-        settle_next(database, leases, made, DeadLetter(reason))
-        assert batches.judge(made.batch_id) == expected
-
-    batch = look_at_batch(database, made.batch_id)
-    assert (batch.state, batch.reason, batch.detail) == (BatchState.PAUSED, pause, PAUSE_CURES[pause])
-
-
-def test_the_breaker_judges_only_what_came_after_a_resume(
-    database: MovingDatabase, leases: Leases, batches: Batches
-) -> None:
-    made = make_batch(database, FORBIDDEN_IN_A_ROW + 1)
-    for _ in range(FORBIDDEN_IN_A_ROW):
-        settle_next(database, leases, made, DeadLetter(Reason.FORBIDDEN))
-    assert batches.judge(made.batch_id) == PauseReason.PERMISSIONS
-    database.ahead += 1
-
-    batches.resume(made.name)
-    settle_next(database, leases, made, DeadLetter(Reason.FORBIDDEN))
-
-    assert batches.judge(made.batch_id) is None
-    assert look_at_batch(database, made.batch_id).state == BatchState.RUNNING
-
-
-def test_a_success_among_them_keeps_the_batch_running(
-    database: MovingDatabase, leases: Leases, batches: Batches
-) -> None:
-    made = make_batch(database, FORBIDDEN_IN_A_ROW)
-    ends: list[Decision] = [DeadLetter(Reason.FORBIDDEN)] * FORBIDDEN_IN_A_ROW
-    ends[4] = Active()
-
-    for decision in ends:
-        settle_next(database, leases, made, decision)
-
-    assert batches.judge(made.batch_id) is None

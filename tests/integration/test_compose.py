@@ -109,6 +109,9 @@ def configure(project: Path, shipment: MadeShipment, simulator: str, database_ur
     """What a person does before `docker compose up`: .env, the client secret, a shipment."""
     (project / "secrets/database_url").write_text(database_url)
     (project / "secrets/pingone_client_secret").write_text(f"{CLIENT_SECRET}\n")
+    # Nothing but the mount of a container keeps others out, and these are read where they lie.
+    for secret in (project / "secrets").iterdir():
+        secret.chmod(0o600)
     shutil.copy(PROJECT / ".env.example", project / ".env")
     put(project / ".env", "\nPINGONE_ENVIRONMENT_ID=\n", f"\nPINGONE_ENVIRONMENT_ID={ENVIRONMENT_ID}\n")
     put(project / ".env", "\nPINGONE_CLIENT_ID=\n", f"\nPINGONE_CLIENT_ID={CLIENT_ID}\n")

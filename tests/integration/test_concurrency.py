@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import support.contender
 from sqlalchemy import func, select, text
-from support.batches import ENVIRONMENT_ID, Made, attempts, count, enqueue, look, make_batch, rescue, statuses
+from support.batches import ENVIRONMENT_ID, TESTER, Made, attempts, count, enqueue, look, make_batch, rescue, statuses
 from support.contender import contend
 from support.judge import seen_moves
 from support.moving_clock import MovingDatabase
@@ -29,6 +29,7 @@ from models.encrypted import Keyring, generate_key
 from models.reason import Reason
 from models.record import FINAL, Record, Status
 from worker.batches import Batches, NotPossible
+from worker.breaker import Thresholds
 from worker.config import Environment, Settings
 from worker.decisions import Active, DeadLetter, Decision, Retry
 from worker.dispatch import Dispatcher
@@ -37,6 +38,7 @@ from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.reencryption import reencrypt
+from worker.tending import Tending
 
 THREADS = 32
 WAY = (Status.PENDING, Status.QUEUED, Status.ACTIVATING, Status.ACTIVE)
@@ -168,7 +170,7 @@ def test_a_cancel_in_the_middle_leaves_nothing_on_its_way(database: MovingDataba
 
     at_once(
         lambda: contend(leases, made.ids, 4, seed=1),
-        lambda: Batches(database).cancel(made.name),
+        lambda: Batches(database, TESTER).cancel(made.name),
         lambda: rescue(database),
     )
     with database.writing() as connection:
@@ -186,7 +188,7 @@ def test_no_claim_succeeds_once_a_pause_has_returned(database: MovingDatabase, l
     too_late: list[int] = []
 
     def pause() -> None:
-        Batches(database).pause(made.name)
+        Batches(database, TESTER).pause(made.name)
         is_paused.set()
 
     def claim(part: int) -> None:
@@ -230,7 +232,7 @@ def make_dispatcher(database: MovingDatabase, broker: Mailbox, window: int) -> D
         Settings(window=window),
         environment=lambda name: environment,
         pace=lambda environment: OpenPace(),
-        pause=Batches(database).pause_by_itself,
+        pause=Tending(database, Thresholds()).pause,
     )
 
 
@@ -245,7 +247,8 @@ def test_whoever_changes_many_records_waits_for_a_tick_that_does(database: Movin
     with ThreadPoolExecutor(1) as threads:
         with database.changing_many() as connection:
             queue.unqueue(connection, [second])
-            interference = threads.submit(getattr(Batches(database), command), made.name)
+            names = [] if command == "hand_back" else [made.name]
+            interference = threads.submit(getattr(Batches(database, TESTER), command), *names)
             if not database.is_sqlite:
                 wait_until(lambda: is_somebody_waiting(database), 10, "the command waits for the tick")
             queue.unqueue(connection, [first])
@@ -288,7 +291,7 @@ class Chaos:
         self.database = database
         self.leases = leases
         self.made = made
-        self.batches = Batches(database)
+        self.batches = Batches(database, TESTER)
         self.mailbox = Mailbox()
         self.dispatcher = make_dispatcher(database, self.mailbox, window=20)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from support.batches import (
     ENVIRONMENT_ID,
+    TESTER,
     attempts,
     look,
     look_at_batch,
@@ -25,6 +26,7 @@ from models.batch import BatchState
 from models.reason import PAUSE_CURES, PauseReason
 from models.record import OtpState, Status
 from worker.batches import Batches
+from worker.breaker import Thresholds
 from worker.config import ConfigError, Environment, Settings
 from worker.database import DISPATCH_LOCK
 from worker.decisions import Active
@@ -32,6 +34,7 @@ from worker.dispatch import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
+from worker.tending import Tending
 
 UNKNOWN = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
@@ -99,7 +102,7 @@ class Stage:
             chosen,
             environment=self.environment,
             pace=self.pace,
-            pause=Batches(self.database).pause_by_itself,
+            pause=Tending(self.database, Thresholds()).pause,
         )
 
     def tick(self, **settings: Any) -> int:
@@ -378,7 +381,7 @@ def test_what_comes_back_after_a_cancel_is_swept_at_the_next_tick(stage: Stage, 
     made = make_batch(stage.database, 2, not_found=1)
     stage.tick()
     claim_and_vanish(leases, made.ids[0])
-    Batches(stage.database).cancel(made.name)
+    Batches(stage.database, TESTER).cancel(made.name)
     stage.database.ahead = 61
 
     stage.tick()
@@ -418,7 +421,7 @@ def test_it_goes_on_when_the_environment_is_back_and_a_person_resumes(stage: Sta
 
     stage.configure("default", ENVIRONMENT_ID)
     assert stage.tick() == 0
-    Batches(stage.database).resume(made.name)
+    Batches(stage.database, TESTER).resume(made.name)
     assert stage.tick() == 1
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
-from support.batches import ENVIRONMENT_ID, Made, attempts, enqueue, look, make_batch, rescue
+from support.batches import ENVIRONMENT_ID, TESTER, Made, attempts, enqueue, look, make_batch, rescue
 from support.moving_clock import MovingDatabase
 
 from models.attempt import Outcome
@@ -243,16 +243,16 @@ def test_nothing_is_sent_for_a_batch_that_was_stopped_meanwhile(database: Moving
     claimed = claim(database, leases, made)
     leases.answered(claimed, claimed.progress.answered(1))
 
-    Batches(database).pause(made.name)
+    Batches(database, TESTER).pause(made.name)
     assert not leases.may_read(claimed)
     assert not leases.still_sending(claimed)
     assert not leases.sending(claimed, 2)
 
-    Batches(database).resume(made.name)
+    Batches(database, TESTER).resume(made.name)
     assert leases.may_read(claimed)
     assert leases.still_sending(claimed)
 
-    Batches(database).cancel(made.name)
+    Batches(database, TESTER).cancel(made.name)
     assert not leases.may_read(claimed)
     assert not leases.still_sending(claimed)
     assert not leases.sending(claimed, 2)

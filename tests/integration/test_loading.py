@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from support.batches import Made, count, look_at_batch, make_batch, statuses
+from support.batches import TESTER, Made, count, look_at_batch, make_batch, statuses
 from support.moving_clock import MovingDatabase
 
 from models.attempt import Attempt
@@ -84,6 +84,7 @@ class Desk:
             self.database,
             keyring or self.keyring,
             into or environment(),
+            TESTER,
             refused=refused or self.refused.append,
             **settings,
         )
@@ -217,7 +218,7 @@ def test_the_same_file_is_another_batch_in_another_environment(desk: Desk) -> No
 def test_a_cancelled_file_may_be_loaded_again(desk: Desk) -> None:
     path = desk.write([token(0)])
     desk.load_file(path, "first")
-    Batches(desk.database).cancel("first")
+    Batches(desk.database, TESTER).cancel("first")
 
     again = desk.load_file(path, "second")
 
@@ -237,7 +238,7 @@ def test_two_loads_of_one_file_at_once_make_one_batch(desk: Desk) -> None:
     ready = threading.Barrier(4)
 
     def load(number: int) -> Loaded:
-        loader = Loader(desk.database, desk.keyring, environment())
+        loader = Loader(desk.database, desk.keyring, environment(), TESTER)
         ready.wait(timeout=30)
         return loader.load(shipment, f"load {number}")
 
@@ -254,7 +255,7 @@ def test_two_files_with_the_same_token_loaded_at_once_share_it_out(desk: Desk) -
     ready = threading.Barrier(2)
 
     def load(number: int) -> Loaded:
-        loader = Loader(desk.database, desk.keyring, environment())
+        loader = Loader(desk.database, desk.keyring, environment(), TESTER)
         ready.wait(timeout=30)
         return loader.load(files[number], f"load {number}")
 
@@ -387,7 +388,7 @@ def test_a_file_that_changes_under_the_load_leaves_nothing(desk: Desk) -> None:
     path.write_text(path.read_text() + "MADE999999,123456,,,\n")
 
     with pytest.raises(UnusableFile, match="changed while it was read"):
-        Loader(desk.database, desk.keyring, environment()).load(shipment, "shipment")
+        Loader(desk.database, desk.keyring, environment(), TESTER).load(shipment, "shipment")
 
     assert desk.found() == (0, 0, 0)
 

@@ -15,7 +15,7 @@ from support.moving_clock import MovingDatabase
 
 from models.base import UtcDateTime
 from models.batch import BatchState
-from worker.batches import Batches
+from worker.breaker import Thresholds
 from worker.config import Environment, Settings
 from worker.database import Database
 from worker.decisions import Active
@@ -23,6 +23,7 @@ from worker.dispatch import Dispatcher
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
+from worker.tending import Tending
 
 # A batch in the middle of its run: most records are done, most others wait, some are in every other condition.
 RECORDS = 200_000
@@ -167,7 +168,7 @@ def tick(database: Database, queue: Queue) -> int:
         Settings(),
         environment=environment,
         pace=lambda _: Held(),
-        pause=Batches(database).pause_by_itself,
+        pause=Tending(database, Thresholds()).pause,
     )
     return dispatcher.tick()
 
@@ -206,7 +207,7 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
         work(database, ids[:1])
     noted["worker"] = ({KEY}, queries)
     with noting(database) as queries:
-        Batches(database).judge(large.batch_id)
+        Tending(database, Thresholds()).judge_settled(large.batch_id)
     noted["judge"] = ({"ix_record_finalized_at"}, queries)
     return noted
 

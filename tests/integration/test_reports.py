@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.batches import ENVIRONMENT_ID, Made, enqueue, make_batch
+from support.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch
 from support.moving_clock import MovingDatabase
 
 from models.encrypted import DecryptionError, Keyring, generate_key
 from models.reason import CURES, PauseReason, Reason
 from models.record import Status
 from worker.batches import Batches, UnknownBatch
+from worker.breaker import Thresholds
 from worker.config import Environment
 from worker.decisions import Active, DeadLetter, Decision, Retry
 from worker.intake import open_shipment
@@ -27,6 +28,7 @@ from worker.loading import Loader
 from worker.pingone.errors import Answer
 from worker.reports.export import RESULT_COLUMNS, export
 from worker.reports.status import FEWEST, read_statuses
+from worker.tending import Tending
 
 # DESIGN, section 5. More keys may be added; none of these goes away.
 KEYS = {
@@ -140,7 +142,7 @@ def test_a_replay_makes_a_finished_batch_run_again(database: MovingDatabase) -> 
     make_batch(database, status=Status.DEAD_LETTER, reason=Reason.FORBIDDEN)
     assert report(database)["state"] == "finished"
 
-    Batches(database).replay("shipment")
+    Batches(database, TESTER).replay("shipment")
 
     answer = report(database)
     assert (answer["state"], answer["finished_at"], answer["dead_letters"]) == ("running", None, {})
@@ -148,7 +150,7 @@ def test_a_replay_makes_a_finished_batch_run_again(database: MovingDatabase) -> 
 
 def test_a_paused_batch_says_why(database: MovingDatabase) -> None:
     made = make_batch(database)
-    Batches(database).pause_by_itself(made.batch_id, PauseReason.CREDENTIALS)
+    Tending(database, Thresholds()).pause(made.batch_id, PauseReason.CREDENTIALS)
 
     assert (report(database)["state"], report(database)["reason"]) == ("paused", "credentials")
 
@@ -158,7 +160,7 @@ def test_a_batch_that_was_cancelled_says_so_when_it_is_over_too(database: Moving
     (record_id,) = enqueue(database, made, room=1)
     claimed = leases.claim(record_id, ENVIRONMENT_ID)
     assert claimed is not None
-    Batches(database).cancel("shipment")
+    Batches(database, TESTER).cancel("shipment")
     answer = report(database)
     assert (answer["state"], answer["reason"], answer["finished_at"]) == ("cancelled", None, None)
     assert answer["counts"] == dict.fromkeys(COUNTS, 0) | {"cancelled": 1, "activating": 1}
@@ -220,7 +222,7 @@ def load(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> Any:
     def load_lines(*lines: str) -> Made:
         path = tmp_path / "shipment.csv"
         path.write_text("\n".join(lines) + "\n")
-        loaded = Loader(database, keyring, environment).load(open_shipment(path), "shipment")
+        loaded = Loader(database, keyring, environment, TESTER).load(open_shipment(path), "shipment")
         return Made(loaded.batch_id, loaded.name, [])
 
     return load_lines

@@ -9,18 +9,23 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import inspect, text
-from support.batches import ENVIRONMENT_ID, count, enqueue, make_batch
+from sqlalchemy import inspect, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from support.batches import ENVIRONMENT_ID, TESTER, count, enqueue, make_batch
 from support.moving_clock import MovingDatabase
 from support.postgres import PostgresServer
 
 from models.attempt import Attempt
+from models.audit import Action
 from models.base import Base
-from models.batch import Batch
-from models.record import Record
-from worker import schema
+from models.batch import Batch, BatchState
+from models.record import Record, Status
+from worker import audit, schema
+from worker.decisions import Active
+from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 
 CHECKOUT = Path(schema.__file__).parents[1]
@@ -43,6 +48,11 @@ def empty(empty_url: str) -> Iterator[MovingDatabase]:
     database = MovingDatabase(empty_url)
     yield database
     database.close()
+
+
+@pytest.fixture
+def leases_of_empty(empty: MovingDatabase) -> Leases:
+    return Leases(empty)
 
 
 def tables(database: MovingDatabase) -> set[str]:
@@ -71,6 +81,26 @@ def definitions(database: MovingDatabase) -> set[str]:
     return {re.sub(r"\s+", " ", line) for line in found if "alembic_version" not in line}
 
 
+def triggers(database: MovingDatabase) -> set[str]:
+    names = (
+        "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        if database.is_sqlite
+        else "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
+    )
+    with database.reading() as connection:
+        return set(connection.scalars(text(names)))
+
+
+def rows(database: MovingDatabase, table: str) -> list[dict[str, Any]]:
+    with database.reading() as connection:
+        return [dict(row) for row in connection.execute(text(f"SELECT * FROM {table} ORDER BY id")).mappings()]
+
+
+def write_down(database: MovingDatabase, batch: str = "shipment") -> None:
+    with database.writing() as connection:
+        audit.append(database, connection, TESTER, Action.PAUSE, batch, {})
+
+
 def checks(database: MovingDatabase) -> set[tuple[str, str | None, str]]:
     inspector = inspect(database.engine)
     return {
@@ -85,7 +115,7 @@ def test_an_empty_database_is_brought_up_to_date(empty: MovingDatabase) -> None:
 
     assert schema.upgrade(empty) == schema.head()
 
-    assert tables(empty) == {"batch", "record", "attempt"}
+    assert tables(empty) == {"batch", "record", "attempt", "audit"}
     schema.ensure_current(empty)
 
 
@@ -141,14 +171,91 @@ def test_up_again_after_down(empty: MovingDatabase) -> None:
 
 def test_every_revision_goes_down_and_up_by_itself(empty: MovingDatabase) -> None:
     schema.upgrade(empty)
-    up = definitions(empty)
+    up = definitions(empty), triggers(empty)
 
     while schema.current(empty) is not None:
         schema.downgrade(empty, "-1")
     while schema.current(empty) != schema.head():
         schema.upgrade(empty, "+1")
 
-    assert definitions(empty) == up
+    assert (definitions(empty), triggers(empty)) == up
+
+
+def test_data_goes_through_0002_down_and_up(empty: MovingDatabase, leases_of_empty: Leases) -> None:
+    schema.upgrade(empty)
+    made = make_batch(empty, [{}, {"status": Status.ACTIVE}, {"status": Status.DEAD_LETTER}])
+    enqueue(empty, made)
+    claimed = leases_of_empty.claim(made.ids[0], ENVIRONMENT_ID)
+    assert claimed is not None
+    leases_of_empty.settle(claimed, claimed.progress.answered(1), Active(), Tally(1))
+    kept = {table: rows(empty, table) for table in ("batch", "record", "attempt")}
+    assert [len(lines) for lines in kept.values()] == [1, 3, 1]
+    with empty.writing() as connection:
+        outage = {"state": "paused", "reason": "outage", "canary_row": 3, "probe_at": empty.now(), "outages": 2}
+        connection.execute(update(Batch).values(outage))
+
+    for _ in range(2):
+        write_down(empty)
+        schema.downgrade(empty, "0001")
+        assert tables(empty) == {"batch", "record", "attempt"}
+        assert set(kept["batch"][0]) - set(rows(empty, "batch")[0]) == {"canary_row", "probe_at", "outages"}
+        schema.upgrade(empty)
+
+    # What an earlier version does not know is gone. It would not probe, so a person has to resume.
+    assert "oathbulk resume" in rows(empty, "batch")[0]["detail"]
+    outcome = {"state": "paused", "reason": "person", "canary_row": None, "probe_at": None, "outages": 0}
+    assert [batch | {"detail": None} for batch in rows(empty, "batch")] == [kept["batch"][0] | outcome]
+    assert rows(empty, "record") == kept["record"]
+    assert rows(empty, "attempt") == kept["attempt"]
+    assert rows(empty, "audit") == []
+    schema.check(empty)
+    if empty.is_sqlite:
+        with empty.reading() as connection:
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+
+
+def test_a_file_is_still_loaded_once_after_0002_down_and_up(empty: MovingDatabase) -> None:
+    """SQLite copies the table of batches on the way, and its partial index must come along."""
+    schema.upgrade(empty)
+    make_batch(empty, name="first", file_sha256="f" * 64)
+    schema.downgrade(empty, "0001")
+    schema.upgrade(empty)
+
+    with pytest.raises(IntegrityError):
+        make_batch(empty, name="second", file_sha256="f" * 64)
+    with empty.writing() as connection:
+        connection.execute(update(Batch).values(state=BatchState.CANCELLED))
+    assert make_batch(empty, 0, name="second", file_sha256="f" * 64)
+
+
+CHANGES = [
+    "UPDATE audit SET actor = 'somebody else'",
+    "UPDATE audit SET hash = hash WHERE id = 1",
+    "DELETE FROM audit",
+    "DELETE FROM audit WHERE id = 2",
+]
+CHANGES_ON_POSTGRESQL = [
+    "TRUNCATE audit",
+    "INSERT INTO audit SELECT * FROM audit ON CONFLICT (id) DO UPDATE SET actor = 'somebody else'",
+]
+CHANGES_ON_SQLITE = [
+    "REPLACE INTO audit SELECT id, at, 'somebody else', action, batch, ticket, facts, hash FROM audit",
+    "INSERT INTO audit SELECT * FROM audit WHERE true ON CONFLICT (id) DO UPDATE SET actor = 'somebody else'",
+]
+
+
+def test_the_database_itself_refuses_to_change_the_audit(database: MovingDatabase) -> None:
+    write_down(database, "first")
+    write_down(database, "second")
+    before = rows(database, "audit")
+
+    for change in CHANGES + (CHANGES_ON_SQLITE if database.is_sqlite else CHANGES_ON_POSTGRESQL):
+        with pytest.raises(DBAPIError, match="append-only"), database.writing() as connection:
+            connection.exec_driver_sql(change)
+
+    assert rows(database, "audit") == before
+    write_down(database, "third")
+    assert [line["id"] for line in rows(database, "audit")] == [1, 2, 3]
 
 
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(empty: MovingDatabase) -> None:
@@ -211,4 +318,4 @@ def test_an_installed_wheel_upgrades_and_two_at_once_do_not_collide(
 
     assert [process.returncode for process in processes] == [0, 0], ends
     assert [out.strip() for out, _ in ends] == [schema.head()] * 2
-    assert tables(empty) == {"batch", "record", "attempt"}
+    assert tables(empty) == {"batch", "record", "attempt", "audit"}

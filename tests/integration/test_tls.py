@@ -11,10 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from support import tls
 from support.certificates import make_certificate
-from support.servers import Server
-from support.valkey import ValkeyServer
+from support.tls_server import TlsServer
 
 # Each ends with 0 once it has reached the server that OATHBULK_REDIS_URL names.
 CELERY = """
@@ -27,22 +25,6 @@ from worker.config import load_settings
 from worker.parts import Parts
 Parts(load_settings()).redis.ping()
 """
-
-
-class TlsServer(Server):
-    """TLS in front of a Valkey."""
-
-    stop_signal = ValkeyServer.stop_signal
-
-    def __init__(self, certificate: Path, key: Path, backend_port: int) -> None:
-        super().__init__()
-        self._arguments = [str(certificate), str(key), f"127.0.0.1:{backend_port}"]
-
-    def argv(self) -> list[str]:
-        return [sys.executable, "-I", str(tls.__file__), str(self.port), *self._arguments]
-
-    def answers(self) -> bool:
-        return "listens" in self.log.read_text()
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to
 from models.record import FINAL, Record, Status
 from support.moving_clock import MovingDatabase
+from worker.audit import Actor
 from worker.leases.queue import Queue
 from worker.otp import Otp, OtpPair
 
+TESTER = Actor("tester")
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 
 

@@ -140,7 +140,8 @@ class Desk:
     @property
     def environment(self) -> dict[str, str]:
         """Of this machine only what a program needs to run: no settings, and no proxies."""
-        machine = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+        needed = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
+        machine = {name: value for name, value in os.environ.items() if name in needed}
         return machine | self.settings
 
     def start(self, *arguments: str | Path, **settings: str) -> Running:

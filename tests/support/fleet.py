@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from models.encrypted import generate_key
 from models.record import FINAL
+from support.batches import TESTER
 from support.books import find_unwritten, judge_books
 from support.judge import judge_moves, seen_moves, watch_moves
 from support.program import Program
@@ -88,7 +89,7 @@ class Fleet:
         self.settings = load_settings(self.variables)
         self.database = Database(self.settings.database)
         self._stack.callback(self.database.close)
-        self.batches = Batches(self.database)
+        self.batches = Batches(self.database, TESTER)
         self.records = Records(self.database, shipment)
         self.programs: list[Program] = []
         self.simulator_counts: dict[str, Any] = {}
@@ -165,7 +166,9 @@ class Fleet:
         file = self.outside / f"{BATCH}.csv"
         self.shipment.write_pairs(file)
         environment = load_environment(self.settings, variables=self.variables)
-        loaded = Loader(self.database, load_keyring(self.settings), environment).load(open_shipment(file), BATCH)
+        loaded = Loader(self.database, load_keyring(self.settings), environment, TESTER).load(
+            open_shipment(file), BATCH
+        )
         assert (loaded.total, loaded.rows_refused) == (len(self.shipment.rows), 0)
 
     def _is_finished(self) -> bool:

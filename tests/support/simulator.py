@@ -36,8 +36,15 @@ class Simulator:
         self._http = httpx.Client(base_url=f"{self.url}/simulator", verify=False, trust_env=False, timeout=10)
 
     @property
+    def pairs(self) -> dict[str, Pair]:
+        return {
+            row.device_id: Pair(fingerprint(SALT, row.otp1), fingerprint(SALT, row.otp2) if row.otp2 else None)
+            for row in self.shipment.rows
+        }
+
+    @property
     def variables(self) -> dict[str, str]:
-        """The settings that point oathbulk here."""
+        """What points oathbulk here."""
         world = self.shipment.world
         return {
             "PINGONE_ENVIRONMENT_ID": world.environment_id,
@@ -47,15 +54,16 @@ class Simulator:
             "PINGONE_TOKEN_URL": f"{self.url}/{{env}}/as/token",
         }
 
-    @property
-    def pairs(self) -> dict[str, Pair]:
-        return {
-            row.device_id: Pair(fingerprint(SALT, row.otp1), fingerprint(SALT, row.otp2) if row.otp2 else None)
-            for row in self.shipment.rows
-        }
-
     def change(self, **settings: Any) -> None:
         self._http.patch("/settings", json=settings).raise_for_status()
+
+    def seed(self, **world: Any) -> None:
+        """More devices, each in the place of one of the same id; another secret of the client."""
+        self._http.post("/world", json=world).raise_for_status()
+
+    def order_faults(self, *orders: Mapping[str, str]) -> None:
+        """Each hits the next call that fits it, once."""
+        self._http.post("/faults", json=list(orders)).raise_for_status()
 
     def revoke_access_tokens(self) -> None:
         self._http.post("/access_tokens/revoke").raise_for_status()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from worker import config
 from worker.config import ConfigError, Environment, Settings, load_environment, load_settings, read_variables
 
 SECRET = "made-up-client-secret"
@@ -24,6 +25,13 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def private_file(path: Path, content: bytes) -> Path:
+    """A file as a person keeps a secret in it."""
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
 
 
 def environment(**variables: str) -> Environment:
@@ -176,8 +184,7 @@ def test_an_error_does_not_carry_what_was_validated():
 
 
 def test_a_file_may_hold_a_setting(tmp_path):
-    file = tmp_path / "secret"
-    file.write_text(f"{SECRET}-from-a-file\n")
+    file = private_file(tmp_path / "secret", f"{SECRET}-from-a-file\n".encode())
     variables = {key: value for key, value in VARIABLES.items() if key != "PINGONE_CLIENT_SECRET"}
     configured = load_environment(Settings(), variables=variables | {"PINGONE_CLIENT_SECRET_FILE": str(file)})
     assert configured.client_secret.get_secret_value() == f"{SECRET}-from-a-file"
@@ -186,8 +193,7 @@ def test_a_file_may_hold_a_setting(tmp_path):
 
 
 def test_settings_of_the_installation_may_stand_in_files_too(tmp_path):
-    file = tmp_path / "url"
-    file.write_text("redis://127.0.0.1/3\n")
+    file = private_file(tmp_path / "url", b"redis://127.0.0.1/3\n")
     assert load_settings({"OATHBULK_REDIS_URL_FILE": str(file)}).redis == "redis://127.0.0.1/3"
 
 
@@ -195,10 +201,79 @@ def test_settings_of_the_installation_may_stand_in_files_too(tmp_path):
 def test_a_file_that_cannot_be_read_is_named_and_not_quoted(tmp_path, content):
     file = tmp_path / "secret"
     if content is not None:
-        file.write_bytes(content)
+        private_file(file, content)
     message = refusal(PINGONE_CLIENT_SECRET="", PINGONE_CLIENT_SECRET_FILE=str(file))
     assert message.startswith(f"PINGONE_CLIENT_SECRET_FILE: {file} cannot be read")
     assert " secret " not in message
+
+
+SECRET_FILES = (
+    "OATHBULK_DATABASE_URL",
+    "OATHBULK_REDIS_URL",
+    "OATHBULK_ENCRYPTION_KEYS",
+    "PINGONE_CLIENT_SECRET",
+)
+
+
+def load(variable: str, file: Path) -> Environment | Settings:
+    """With this setting from this file."""
+    if variable.startswith("OATHBULK_"):
+        return load_settings({f"{variable}_FILE": str(file)})
+    return load_environment(Settings(), variables=VARIABLES | {variable: "", f"{variable}_FILE": str(file)})
+
+
+@pytest.mark.parametrize("variable", SECRET_FILES)
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o666])
+def test_a_secret_that_every_user_may_read_is_refused_with_the_cure_and_not_quoted(tmp_path, variable, mode):
+    file = private_file(tmp_path / "secret", SECRET.encode())
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match=f"^{variable}_FILE: {file} can be read by every user: chmod 600") as error:
+        load(variable, file)
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize("variable", SECRET_FILES)
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640])
+def test_a_secret_may_be_read_by_its_owner_and_a_group(tmp_path, variable, mode):
+    file = private_file(tmp_path / "secret", SECRET.encode())
+    file.chmod(mode)
+    field = variable.partition("_")[2].lower()
+    assert getattr(load(variable, file), field).get_secret_value() == SECRET
+
+
+def test_a_link_to_a_secret_is_as_open_as_the_secret(tmp_path):
+    file = private_file(tmp_path / "secret", SECRET.encode())
+    file.chmod(0o644)
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    with pytest.raises(ConfigError, match="can be read by every user"):
+        load("PINGONE_CLIENT_SECRET", link)
+
+
+def test_what_is_no_secret_may_lie_open(tmp_path):
+    file = private_file(tmp_path / "client_id", b"client-from-a-file\n")
+    file.chmod(0o644)
+    configured = environment(PINGONE_CLIENT_ID="", PINGONE_CLIENT_ID_FILE=str(file))
+    assert configured.client_id == "client-from-a-file"
+
+
+def test_a_containers_secrets_are_open_within_the_container_only(tmp_path, monkeypatch):
+    """Docker mounts them readable there, whoever the container runs as."""
+    assert Path("/run/secrets") == config.CONTAINER_SECRETS
+    monkeypatch.setattr(config, "CONTAINER_SECRETS", tmp_path / "run" / "secrets")
+    (tmp_path / "run" / "secrets").mkdir(parents=True)
+    inside = private_file(tmp_path / "run" / "secrets" / "pingone_client_secret", SECRET.encode())
+    beside = private_file(tmp_path / "run" / "secret", SECRET.encode())
+    for file in (inside, beside):
+        file.chmod(0o444)
+    loaded = load("PINGONE_CLIENT_SECRET", inside)
+    assert isinstance(loaded, Environment)
+    assert loaded.client_secret.get_secret_value() == SECRET
+    with pytest.raises(ConfigError, match="can be read by every user"):
+        load("PINGONE_CLIENT_SECRET", beside)
+    roundabout = tmp_path / "run" / "secrets" / ".." / "secret"
+    with pytest.raises(ConfigError, match="can be read by every user"):
+        load("PINGONE_CLIENT_SECRET", roundabout)
 
 
 def test_a_dotenv_file_in_the_working_directory_is_read(clean):
@@ -216,8 +291,8 @@ def test_the_process_environment_goes_before_dotenv(clean, monkeypatch):
 
 def test_a_file_named_in_the_process_environment_goes_before_dotenv_too(clean, monkeypatch):
     (clean / ".env").write_text("OATHBULK_ENCRYPTION_KEYS=of-a-rehearsal\n")
-    (clean / "keys").write_text("of-production\n")
-    monkeypatch.setenv("OATHBULK_ENCRYPTION_KEYS_FILE", str(clean / "keys"))
+    file = private_file(clean / "keys", b"of-production\n")
+    monkeypatch.setenv("OATHBULK_ENCRYPTION_KEYS_FILE", str(file))
     keys = load_settings().encryption_keys
     assert keys is not None
     assert keys.get_secret_value() == "of-production"
@@ -317,7 +392,7 @@ def test_the_default_environment_takes_nothing_from_the_file(configured):
 
 
 def test_a_section_may_name_a_file_with_the_secret(tmp_path):
-    (tmp_path / "secret").write_text(SECRET)
+    private_file(tmp_path / "secret", SECRET.encode())
     (tmp_path / "elsewhere.toml").write_text(
         f'[environments.s]\nPINGONE_ENVIRONMENT_ID = "e"\nPINGONE_CLIENT_ID = "c"\n'
         f'PINGONE_CLIENT_SECRET_FILE = "{tmp_path / "secret"}"\n'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from worker.cli import batches, database, doctor, export, load, rehearse, run, simulator, status
+from worker.cli import audit, batches, database, doctor, export, load, rehearse, run, simulator, status, verify
 from worker.cli.failures import failing_clearly
 
 app = typer.Typer(
@@ -29,6 +29,8 @@ for command in (
     database.keygen,
 ):
     app.command()(command)
+app.command("verify")(verify.verify_command)
+app.command("audit")(audit.audit_command)
 app.add_typer(database.app, name="db")
 
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from worker.escaping import escape
+
+
+class _SafeConsole(Console):
+    """rich lets escape sequences through: the name of a vendor's file could paint over what a person reads."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            # A control segment is rich's own, to move the cursor of a live display.
+            yield segment if segment.control else Segment(escape(segment.text), segment.style)
 
 
 def _open_console(*, stderr: bool) -> Console:
     """Text is printed as it is: a file may be named `lot [7].csv`, and a message may quote a section of a TOML file."""
-    opened = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    opened = _SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
     # A person's terminal gets lines that are broken between words, a log or a pipe gets them whole.
     opened.soft_wrap = not opened.is_terminal
     return opened

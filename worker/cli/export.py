@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from models.record import Status
+from worker.audit import this_person
+from worker.batches import Batches
 from worker.cli.console import console
 from worker.cli.installation import Installation
+from worker.cli.load import Ticket
 from worker.reports import export as reports
 
 
@@ -18,15 +22,25 @@ def export(
     batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV file to write.")],
     status: Annotated[Status | None, typer.Option(help="Only records of this status.")] = None,
+    ticket: Ticket = None,
     with_otps: Annotated[bool, typer.Option(help="OTPs too, where they are still kept.")] = False,
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended."""
+    if output.is_symlink() or (output.exists() and not output.is_file()):
+        # It would be replaced, such as /dev/stdout.
+        raise typer.BadParameter(f"{output} is a link, a device or a directory: name a file")
     installation = Installation()
-    keyring = installation.keyring if with_otps else None
-    draft = output.with_name(output.name + ".part")
+    keyring = None
+    if with_otps:
+        keyring = installation.keyring
+        # Written down before the first OTP leaves: an export that fails half-way was asked for, too.
+        actor = this_person(installation.settings, ticket)
+        Batches(installation.database, actor).note_export(batch, str(output))
+    # A name that nobody can guess: in a directory that others may write to, a file or link could wait there.
+    draft = output.with_name(f"{output.name}.{secrets.token_hex(8)}.part")
     try:
         # Only its owner may read it, and a file of that name appears whole or not at all.
-        with open(draft, "w", newline="", encoding="utf-8", opener=_private) as file:
+        with open(draft, "x", newline="", encoding="utf-8", opener=_private) as file:
             count = reports.export(installation.database, batch, file, status=status, keyring=keyring)
         draft.replace(output)
     except OSError as error:

@@ -15,8 +15,9 @@ from worker.cli.console import error_console
 from worker.config import ConfigError
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import HomeInUse
+from worker.escaping import escape_line
 from worker.intake import UnusableFile
-from worker.loading import NameTaken
+from worker.loading import NameTaken, NameUnfit
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.schema import SchemaOutdated
 
@@ -27,7 +28,7 @@ UNUSABLE_SETUP = 3
 WAITING_FOR_A_PERSON = 4
 INTERRUPTED = 130
 
-_USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken)
+_USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken, NameUnfit)
 _SETUP = (ConfigError, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 
 
@@ -66,5 +67,5 @@ def failing_clearly() -> Iterator[None]:
 
 def _fail(message: str, code: int) -> None:
     error_console.print("oathbulk:", style="bold red", end=" ")
-    error_console.print(message)
+    error_console.print(escape_line(message))
     sys.exit(code)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from worker.audit import this_person
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.installation import Installation
@@ -15,10 +17,25 @@ from worker.config import DEFAULT_ENVIRONMENT
 from worker.intake import RowError, Shipment, UnusableFile, open_shipment
 from worker.loading import Loaded, Loader
 
+# As many characters as the audit has room for.
+LONGEST_TICKET = 200
+
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file of OTP pairs.", show_default=False)]
 EnvironmentName = Annotated[
     str, typer.Option(metavar="NAME", help="The PingOne environment: `default`, or a section of oathbulk.toml.")
 ]
+Canary = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Pause after the first N records, to look at how they ended.")
+]
+
+
+def _fits(ticket: str | None) -> str | None:
+    if ticket is not None and len(ticket) > LONGEST_TICKET:
+        raise typer.BadParameter(f"is longer than {LONGEST_TICKET} characters")
+    return ticket
+
+
+Ticket = Annotated[str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.", callback=_fits)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -28,6 +45,8 @@ def load(
         str | None, typer.Option(metavar="NAME", help="The batch's name. Default: the file's name.")
     ] = None,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
+    canary: Canary = None,
+    ticket: Ticket = None,
     check: Annotated[bool, typer.Option(help="Only inspect the file: nothing is written.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -38,7 +57,8 @@ def load(
         total = _count(shipment, refusals)
         facts = {"file": str(file), "rows": total, "rows_refused": refusals.count}
     else:
-        loaded = load_shipment(Installation(), shipment, batch or file.stem, environment, refusals)
+        wish = Wish(batch or file.stem, environment, canary, ticket)
+        loaded = load_shipment(Installation(), shipment, wish, refusals)
         facts = {
             "batch": loaded.name,
             "total": loaded.total,
@@ -56,19 +76,28 @@ def load(
     raise typer.Exit(SOME_LEFT if facts["rows_refused"] else ALL_ACTIVE)
 
 
-def load_shipment(
-    installation: Installation, shipment: Shipment, name: str, environment: str, refusals: Refusals
-) -> Loaded:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person asks of a load."""
+
+    name: str
+    environment: str = DEFAULT_ENVIRONMENT
+    canary: int | None = None
+    ticket: str | None = None
+
+
+def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, refusals: Refusals) -> Loaded:
     """The batch that the shipment is now, or was already. Raises UnusableFile, NameTaken."""
     loader = Loader(
         installation.database,
         installation.keyring,
-        installation.environment(environment),
+        installation.environment(wish.environment),
+        this_person(installation.settings, wish.ticket),
         totp_max_age=installation.settings.totp_max_age,
         refused=refusals.add,
     )
     try:
-        return loader.load(shipment, name)
+        return loader.load(shipment, wish.name, wish.canary)
     except UnusableFile:
         # It says that not one row is left; why, the rows say.
         refusals.print()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from shlex import quote
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from models.reason import CURES, Reason
+from models.reason import CURES, PauseReason, Reason
 from models.record import Status
 from worker.reports.status import BatchStatus
 
@@ -68,8 +69,10 @@ def outlook(status: BatchStatus) -> str:
             return (
                 f"Cancelled. {status.left} records are read once more before they end." if status.left else "Cancelled."
             )
+        case "paused" if status.reason == PauseReason.OUTAGE:
+            return f"Paused ({status.reason}): {status.detail}"
         case "paused":
-            return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {status.name}"
+            return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {quote(status.name)}"
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
     if is_waiting and waits > 1:

@@ -18,9 +18,9 @@ from models.record import Record
 from worker.cli.console import console
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.installation import Installation
+from worker.cli.load import Wish
 from worker.cli.refusals import Refusals
 from worker.cli.run import run_shipment
-from worker.config import DEFAULT_ENVIRONMENT
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
@@ -58,15 +58,12 @@ def rehearse(
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(mode=0o700)
         shipment = _prepare(file, tokens)
-        pairs = home / "shipment.csv"
-        shipment.write_pairs(pairs)
-        shipment.write_world(home / "world.json")
-        with _simulating(home) as port:
+        with _written(shipment, home, is_own=file is not None) as pairs, _simulating(home) as port:
             variables = _variables(here.variables, home, port, shipment)
             if rate is not None:
                 variables["PINGONE_RATE"] = str(rate)
             installation = Installation(variables)
-            code = run_shipment(installation, pairs, BATCH, DEFAULT_ENVIRONMENT)
+            code = run_shipment(installation, pairs, Wish(BATCH))
         if code == INTERRUPTED:
             raise typer.Exit(code)
         raise typer.Exit(_judge(installation, shipment.expected))
@@ -104,6 +101,20 @@ def _read_own(file: Path) -> list[Row]:
     if not rows:
         raise UnusableFile(file, f"not one of its {refusals.count} rows can be loaded", "Mend them first")
     return rows
+
+
+@contextmanager
+def _written(shipment: MadeShipment, home: Path, *, is_own: bool) -> Iterator[Path]:
+    """The files of pairs and devices, in the clear. A person's own OTPs do not stay there after the rehearsal."""
+    pairs, world = home / "shipment.csv", home / "world.json"
+    try:
+        shipment.write_pairs(pairs)
+        shipment.write_world(world)
+        yield pairs
+    finally:
+        if is_own:
+            pairs.unlink(missing_ok=True)
+            world.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -12,11 +12,12 @@ from typing import Annotated
 import typer
 
 from models.record import Status
+from worker.audit import this_person
 from worker.batches import Batches
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.installation import Installation
-from worker.cli.load import AsJson, EnvironmentName, File, load_shipment, print_loaded
+from worker.cli.load import AsJson, Canary, EnvironmentName, File, Ticket, Wish, load_shipment, print_loaded
 from worker.cli.picture import draw_batch
 from worker.cli.refusals import Refusals
 from worker.cli.stack import Stack, running
@@ -36,21 +37,22 @@ def run(
         str | None, typer.Option(metavar="NAME", help="The batch's name. Default: the file's name.")
     ] = None,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
+    canary: Canary = None,
+    ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
-    raise typer.Exit(run_shipment(Installation(), file, batch, environment, as_json=as_json))
+    wish = Wish(batch or file.stem, environment, canary, ticket)
+    raise typer.Exit(run_shipment(Installation(), file, wish, as_json=as_json))
 
 
-def run_shipment(
-    installation: Installation, file: Path, batch: str | None, environment: str, *, as_json: bool = False
-) -> int:
+def run_shipment(installation: Installation, file: Path, wish: Wish, *, as_json: bool = False) -> int:
     """The exit code."""
     shipment = open_shipment(file)
-    installation.environment(environment)
+    installation.environment(wish.environment)
     with lock_home(installation.settings.home):
         refusals = Refusals()
-        loaded = load_shipment(installation, shipment, batch or file.stem, environment, refusals)
+        loaded = load_shipment(installation, shipment, wish, refusals)
         refusals.print()
         if not as_json:
             print_loaded(loaded)
@@ -68,7 +70,7 @@ def work_off(installation: Installation, name: str, *, as_json: bool = False) ->
                 broken = watch.follow(stack.mend)
         except KeyboardInterrupt:
             is_interrupted = True
-        Batches(installation.database).hand_back(name)
+        Batches(installation.database, this_person(installation.settings)).hand_back()
     status = watch.look()
     if as_json:
         print_json(status.to_json())

@@ -20,6 +20,8 @@ FAILURES_A_MINUTE = 5
 VALKEY_LOOK = 2.0
 
 PARTS = {"worker": ("worker", "--without-gossip", "--without-mingle"), "beat": ("beat",)}
+# Beat knows the broker alone.
+NOT_FOR_BEAT = ("OATHBULK_DATABASE_URL", "OATHBULK_ENCRYPTION_KEYS", "PINGONE_")
 
 
 class Stack:
@@ -71,7 +73,10 @@ class Stack:
     def _start(self, name: str) -> None:
         # -P: a `models.py` in the folder where a person works must not take the place of ours.
         argv = [sys.executable, "-P", "-m", "celery", "-A", "worker", "--quiet", *PARTS[name], "-l", "WARNING"]
-        self._children.start(name, argv, self._variables, self._home / "logs" / f"{name}.log")
+        variables = self._variables
+        if name == "beat":
+            variables = {key: value for key, value in variables.items() if not key.startswith(NOT_FOR_BEAT)}
+        self._children.start(name, argv, variables, self._home / "logs" / f"{name}.log")
 
 
 @contextmanager

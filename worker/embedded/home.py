@@ -32,6 +32,9 @@ def make_home(home: Path) -> None:
     """Make the home, mode 0700, or see to it that an old one is so. Raises EmbeddedError."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if home.stat().st_uid != os.geteuid():
+            # Its owner may put another key in the place of ours.
+            raise EmbeddedError(f"{home} belongs to another user: set OATHBULK_HOME to a directory of your own")
         if _is_open(home):
             _close_to_others(home)
     except OSError as error:

@@ -18,9 +18,11 @@ _KEEPS_ITS_OTPS = TRANSIENT | {Reason.FORBIDDEN}
 _MAY_KEEP_ITS_OTPS = frozenset({Reason.LOCKED, Reason.BLOCKED})
 
 
-def hand_back_queued(database: Database, connection: Connection, batch_id: int) -> int:
-    """The batch was paused: what waits in the queue waits in the database instead."""
-    back = move(database, Status.QUEUED, Status.PENDING).where(Record.batch_id == batch_id)
+def hand_back_queued(database: Database, connection: Connection, batch_id: int | None = None) -> int:
+    """What waits in the queue, of this batch or of all, waits in the database instead."""
+    back = move(database, Status.QUEUED, Status.PENDING)
+    if batch_id is not None:
+        back = back.where(Record.batch_id == batch_id)
     return connection.execute(back).rowcount
 
 

@@ -29,12 +29,17 @@ class Queue:
         # `call_deadline`, and a call that was given up may still run at PingOne for `read_delay`.
         self._settled_after = send_within + call_deadline + read_delay
 
-    def enqueue(self, connection: Connection, batch_id: int, room: int, lease: float) -> list[int]:
-        """Up to `room` due records of a running batch: pending → queued. Their ids, in the order in which they go."""
+    def enqueue(
+        self, connection: Connection, batch_id: int, room: int, lease: float, last_row: int | None = None
+    ) -> list[int]:
+        """Up to `room` due records of a running batch (of its rows up to `last_row`): pending → queued. Their ids, in
+        the order in which they go."""
         ids: list[int] = []
         for condition, order in PENDING_IN_ORDER:
             if len(ids) < room:
                 due = self._due(batch_id, condition).order_by(order)
+                if last_row is not None:
+                    due = due.where(Record.row_number <= last_row)
                 ids += self._enqueue(connection, due.limit(room - len(ids)), lease)
         return ids
 

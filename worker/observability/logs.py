@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+from typing import TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor
+
+from worker.escaping import escape, escape_line
 
 
 def configure_logs(level: int | str) -> None:
@@ -14,7 +18,7 @@ def configure_logs(level: int | str) -> None:
     timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     shared: list[Processor] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, timestamp]
     render: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        [_escape_words, structlog.dev.ConsoleRenderer(exception_formatter=_show_traceback)]
         if sys.stderr.isatty()
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
@@ -38,3 +42,15 @@ def configure_logs(level: int | str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _escape_words(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """JSON does this by itself."""
+    return {escape_line(name): escape_line(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _show_traceback(terminal: TextIO, failure: ExcInfo) -> None:
+    """Without locals: they hold secrets."""
+    shown = io.StringIO()
+    structlog.dev.plain_traceback(shown, failure)
+    terminal.write(escape(shown.getvalue()))

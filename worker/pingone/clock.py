@@ -28,5 +28,5 @@ def drift(environment: Environment, *, deadline: float = 20.0, clock: Callable[[
     dates = [value for name, value in headers.items() if name.lower() == "date"]
     try:
         return (clock() - parsedate_to_datetime(dates[0])).total_seconds()
-    except (IndexError, TypeError, ValueError) as error:
+    except (IndexError, TypeError, ValueError, OverflowError) as error:
         raise OutcomeUnknown(Answer(message="the answer carries no date")) from error

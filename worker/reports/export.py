@@ -13,6 +13,7 @@ from models.encrypted import Keyring, bound_to
 from models.record import Record
 from worker.batches import UnknownBatch
 from worker.database import Database
+from worker.escaping import escape
 from worker.intake import canonical_column
 from worker.otp import OtpPair
 
@@ -71,7 +72,8 @@ def _result(record: Found) -> tuple[Any, ...]:
 
 
 def _text(value: object) -> str:
-    text = "" if value is None else str(value)
+    # Whoever looks at the file in a terminal is not to be steered by it; a value may have lines, though.
+    text = "" if value is None else "\r\n".join(map(escape, str(value).split("\r\n")))
     return "'" + text if text.startswith(_FORMULA_STARTS) else text
 
 

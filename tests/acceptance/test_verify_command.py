@@ -1,0 +1,100 @@
+"""`oathbulk verify`: PingOne's truth beside ours, read and never changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.simulator.shipment import make_shipment
+
+SHIPMENT = make_shipment(10, hopeless={"wrong_otp": 1, "unknown_device": 1})
+# One of each, as rows of the file.
+PLACES = {
+    kind: next(place for place, row in enumerate(SHIPMENT.rows) if SHIPMENT.expected[row.serial].reason == kind)
+    for kind in (None, "invalid_otp", "device_not_found")
+}
+
+
+def seed(simulator, kind, **device):
+    """What became of the device of this row meanwhile."""
+    row = SHIPMENT.rows[PLACES[kind]]
+    seeded = {"serial": row.serial, "user_id": row.user_id, "device_id": row.device_id}
+    simulator.seed(devices=[seeded | device])
+
+
+@pytest.mark.parametrize("own_redis", [False, True])
+def test_what_became_of_every_device_is_told(set_out, request, own_redis):
+    redis = {"OATHBULK_REDIS_URL": request.getfixturevalue("valkey_url")} if own_redis else {}
+    desk, simulator = set_out(SHIPMENT, redis)
+    assert desk.oathbulk("run", "shipment.csv").code == 1
+    before, status = simulator.counts()["operations"], desk.status()
+
+    agrees = desk.oathbulk("verify", "shipment")
+    assert (agrees.code, agrees.stderr) == (0, "")
+    assert agrees.stdout == "shipment has 10 devices: 0 differ, 0 could not be read.\n"
+
+    # Somebody unpaired one token and paired it again, and helped two others by hand.
+    seed(simulator, None, status="ACTIVATION_REQUIRED")
+    seed(simulator, "invalid_otp", status="ACTIVE")
+    seed(simulator, "device_not_found", status="ACTIVE")
+    lines = {
+        place: (SHIPMENT.rows[place].serial, ours, theirs)
+        for place, ours, theirs in (
+            (PLACES[None], "active", "ACTIVATION_REQUIRED"),
+            (PLACES["invalid_otp"], "dead_letter", "ACTIVE"),
+            (PLACES["device_not_found"], "dead_letter", "ACTIVE"),
+        )
+    }
+    result = desk.oathbulk("verify", "shipment")
+    assert result.code == 1
+    assert result.stdout.splitlines() == [
+        *(
+            f"row {place + 2} ({serial}): {ours} here, {theirs} in PingOne"
+            for place, (serial, ours, theirs) in sorted(lines.items())
+        ),
+        "shipment has 10 devices: 3 differ, 0 could not be read.",
+    ]
+    as_json = desk.oathbulk("verify", "shipment", "--json")
+    assert as_json.code == 1
+    assert as_json.json == {
+        "batch": "shipment",
+        "total": 10,
+        "differences": [
+            {"row_number": place + 2, "serial_number": serial, "ours": ours, "theirs": theirs, "is_known": True}
+            for place, (serial, ours, theirs) in sorted(lines.items())
+        ],
+    }
+    # Nothing but reads went out, a device each; and nothing was changed here.
+    after = simulator.counts()["operations"]
+    assert after["read"] - before["read"] == 3 * 10
+    assert after["activate"] == before["activate"]
+    assert desk.status() == status
+    # Nothing is left running.
+    assert desk.processes() == []
+
+
+def test_what_cannot_be_asked_is_named(set_out):
+    desk, simulator = set_out(SHIPMENT)
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    unknown = desk.oathbulk("verify", "unheard-of")
+    assert (unknown.code, unknown.stdout) == (2, "")
+    assert "no batch is named 'unheard-of'" in unknown.stderr
+
+    # In another tenant none of its devices would be found.
+    elsewhere = desk.oathbulk("verify", "shipment", PINGONE_ENVIRONMENT_ID="another-tenant")
+    assert elsewhere.code == 3
+    assert "restore PINGONE_ENVIRONMENT_ID" in elsewhere.stderr
+
+    # One failure, not one a device.
+    refused = desk.oathbulk("verify", "shipment", PINGONE_CLIENT_SECRET="another one")
+    assert refused.code == 3
+    assert "PINGONE_CLIENT_SECRET" in refused.stderr
+    assert simulator.counts()["operations"] == {"access_token": 1}
+
+    row = SHIPMENT.rows[4]
+    simulator.change(error_statuses=[503])
+    simulator.order_faults({"kind": "error_before", "operation": "read", "device_id": row.device_id})
+    unread = desk.oathbulk("verify", "shipment")
+    assert unread.code == 1
+    first, last = unread.stdout.splitlines()
+    assert first.startswith(f"row 6 ({row.serial}): could not be read (HTTP 503")
+    assert last == "shipment has 10 devices: 0 differ, 1 could not be read."

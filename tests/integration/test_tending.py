@@ -1,0 +1,649 @@
+"""What a batch does by itself: it pauses for its canary, for an outage, for failures that are no accident, and goes on
+when PingOne is back. On both databases."""
+
+from __future__ import annotations
+
+import csv
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+from support.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_batch, statuses
+from support.moving_clock import MovingDatabase
+
+from models.batch import Batch, BatchState
+from models.encrypted import Keyring
+from models.reason import PAUSE_CURES, PauseReason, Reason
+from models.record import OtpState, Status
+from worker import breaker
+from worker.batches import Batches
+from worker.breaker import PROBES, Thresholds
+from worker.config import Environment, Settings
+from worker.decisions import Active, DeadLetter, Decision, Pause, Retry
+from worker.dispatch import Dispatcher
+from worker.intake import open_shipment
+from worker.leases.claim import Claim
+from worker.leases.queue import Queue
+from worker.leases.settlement import Tally
+from worker.leases.worker import Leases
+from worker.loading import Loader
+from worker.tending import Tending
+
+THRESHOLDS = Thresholds(forbidden=3, refused=4, refused_share=0.5, unanswered=4)
+HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
+# A thousand seconds: what failed does not come back while a test looks at the rest.
+LATER = 1000.0
+UNKNOWN = Retry(LATER, is_counted=True, why="outcome_unknown")
+UNDELIVERED = Retry(LATER, is_counted=False, why="not_delivered")
+HELD = Retry(LATER, is_counted=False, why="hold")
+PATIENT = 60.0
+
+
+class StillPace:
+    rate = 30.0
+
+    def held_for(self) -> float:
+        return 0.0
+
+
+class Broker:
+    """Keeps the ids that were published, in order."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+
+    def depth(self) -> int:
+        return 0
+
+    def publish(self, ids: Sequence[int], environment: str) -> None:
+        self.ids += ids
+
+
+class Works:
+    """A dispatcher that tends, and workers whose every attempt ends as the test says."""
+
+    def __init__(self, database: MovingDatabase, leases: Leases) -> None:
+        self.database = database
+        self.batches = Batches(database, TESTER)
+        self.tending = Tending(database, THRESHOLDS)
+        self._leases = leases
+        self._broker = Broker()
+        environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+        self._dispatcher = Dispatcher(
+            database,
+            Queue(database),
+            self._broker,
+            Settings(),
+            environment=lambda name: environment,
+            pace=lambda environment: StillPace(),
+            pause=self.tending.pause,
+            tend=self.tending.tend,
+        )
+
+    def tick(self) -> list[int]:
+        """What it put onto the queue."""
+        before = len(self._broker.ids)
+        self._dispatcher.tick()
+        return self._broker.ids[before:]
+
+    def pass_time(self, seconds: float) -> None:
+        self.database.ahead += seconds
+
+    def claim(self, record_id: int) -> Claim:
+        claimed = self._leases.claim(record_id, ENVIRONMENT_ID)
+        assert claimed is not None
+        return claimed
+
+    def settle(self, claimed: Claim, decision: Decision, requests: int = 1) -> None:
+        """A second later than whatever came before it."""
+        self.pass_time(1)
+        progress = claimed.progress.taken_back(1) if decision in (UNDELIVERED, HELD) else claimed.progress
+        assert self._leases.settle(claimed, progress, decision, Tally(requests))
+
+    def end(self, record_id: int, decision: Decision, requests: int = 1) -> None:
+        self.settle(self.claim(record_id), decision, requests)
+
+    def end_all(self, ids: Sequence[int], decision: Decision) -> None:
+        for record_id in ids:
+            self.end(record_id, decision)
+
+    def fail(self, made: Made, times: int, decision: Decision = UNKNOWN, requests: int = 1) -> list[bool]:
+        """As many more attempts at a batch's records, each judged: what was said."""
+        verdicts = []
+        for _ in range(times):
+            with self.database.writing() as connection:
+                (record_id,) = Queue(self.database).enqueue(connection, made.batch_id, 1, PATIENT)
+            self.end(record_id, decision, requests)
+            verdicts.append(self.tending.judge_attempts(made.batch_id))
+        return verdicts
+
+    def begin_outage(self, made: Made) -> None:
+        assert self.fail(made, THRESHOLDS.unanswered) == [False] * (THRESHOLDS.unanswered - 1) + [True]
+
+    def state(self, made: Made) -> tuple[str, str | None]:
+        batch = look_at_batch(self.database, made.batch_id)
+        return batch.state, batch.reason
+
+    def set_canary(self, made: Made, records: int) -> None:
+        row = look(self.database, made.ids[records - 1]).row_number
+        with self.database.writing() as connection:
+            connection.execute(update(Batch).where(Batch.id == made.batch_id).values(canary_row=row))
+
+    def seconds_to_probe(self, made: Made) -> float:
+        batch = look_at_batch(self.database, made.batch_id)
+        assert batch.probe_at is not None
+        return float((batch.probe_at - self.database.read_clock()).total_seconds())
+
+
+@pytest.fixture
+def works(database: MovingDatabase, leases: Leases) -> Works:
+    return Works(database, leases)
+
+
+RUNNING = (BatchState.RUNNING, None)
+CANARY = (BatchState.PAUSED, PauseReason.CANARY)
+OUTAGE = (BatchState.PAUSED, PauseReason.OUTAGE)
+
+
+# The canary.
+
+
+def test_exactly_the_canarys_records_go_and_the_batch_pauses_when_they_are_final(works: Works) -> None:
+    made = make_batch(works.database, 8)
+    works.set_canary(made, 3)
+
+    assert sorted(works.tick()) == made.ids[:3]
+    works.end(made.ids[1], Active())
+    works.end(made.ids[0], DeadLetter(Reason.LOCKED))
+    assert works.tick() == []
+    assert works.state(made) == RUNNING
+    works.end(made.ids[2], Active())
+    assert works.tick() == []
+
+    assert works.state(made) == CANARY
+    assert look_at_batch(works.database, made.batch_id).detail == PAUSE_CURES[PauseReason.CANARY]
+    assert statuses(works.database, made)[3:] == [Status.PENDING] * 5
+
+
+def test_a_resume_after_the_canary_lets_the_rest_go(works: Works) -> None:
+    made = make_batch(works.database, 5)
+    works.set_canary(made, 2)
+    works.end_all(works.tick(), Active())
+    works.tick()
+
+    works.batches.resume(made.name)
+
+    assert look_at_batch(works.database, made.batch_id).canary_row is None
+    rest = works.tick()
+    assert sorted(rest) == made.ids[2:]
+    works.end_all(rest, Active())
+    works.tick()
+    assert works.state(made) == RUNNING
+    assert statuses(works.database, made) == [Status.ACTIVE] * 5
+
+
+def test_a_canary_waits_for_its_retries(works: Works) -> None:
+    made = make_batch(works.database, 4)
+    works.set_canary(made, 2)
+    first, second = works.tick()
+    works.end(first, Active())
+    works.end(second, Retry(30.0, is_counted=True, why="outcome_unknown"))
+
+    assert works.tick() == []
+    assert works.state(made) == RUNNING
+    works.pass_time(31)
+    assert works.tick() == [second]
+    assert works.tick() == []
+    works.end(second, DeadLetter(Reason.ATTEMPTS_SPENT))
+    works.tick()
+    assert works.state(made) == CANARY
+
+
+def test_a_canary_waits_for_what_a_worker_left_lying(works: Works) -> None:
+    made = make_batch(works.database, 3)
+    works.set_canary(made, 1)
+    works.claim(works.tick()[0])
+
+    works.pass_time(61)
+    assert works.tick() == made.ids[:1]
+    assert works.tick() == []
+    assert works.state(made) == RUNNING
+
+
+def test_neither_half_done_records_nor_expiring_ones_overtake_the_canary(works: Works) -> None:
+    soon = works.database.read_clock() + timedelta(seconds=60)
+    made = make_batch(works.database, [{}, {}, HALF_DONE, {"otp_expires_at": soon}, {}])
+    works.set_canary(made, 2)
+
+    assert sorted(works.tick()) == made.ids[:2]
+    assert works.tick() == []
+
+
+def test_a_canary_holds_back_its_own_batch_only(works: Works) -> None:
+    made = make_batch(works.database, 3)
+    other = make_batch(works.database, 3, name="other")
+    works.set_canary(made, 1)
+
+    assert sorted(works.tick()) == [made.ids[0], *other.ids]
+    works.end_all([made.ids[0], *other.ids], Active())
+    works.tick()
+
+    assert works.state(made) == CANARY
+    assert works.state(other) == RUNNING
+
+
+@pytest.mark.parametrize("reason", [PauseReason.CREDENTIALS, PauseReason.INVALID_OTPS, None])
+def test_a_resume_from_another_pause_does_not_end_the_canary(works: Works, reason: PauseReason | None) -> None:
+    """Nobody has looked at how its records ended."""
+    made = make_batch(works.database, 4)
+    works.set_canary(made, 2)
+    first, second = works.tick()
+    works.end(first, Active())
+    if reason is None:
+        works.batches.pause(made.name)
+    else:
+        works.end(second, Pause(reason))
+        works.tending.pause(made.batch_id, reason)
+
+    works.batches.resume(made.name)
+
+    assert works.tick() == [second]
+    works.end(second, Active())
+    assert works.tick() == []
+    assert works.state(made) == CANARY
+
+
+def test_a_person_who_pauses_after_the_canary_still_has_to_resume_it_once(works: Works) -> None:
+    made = make_batch(works.database, 3)
+    works.set_canary(made, 1)
+    works.end_all(works.tick(), Active())
+    works.tick()
+
+    works.batches.pause(made.name)
+    assert works.state(made) == CANARY
+    works.batches.resume(made.name)
+
+    assert sorted(works.tick()) == made.ids[1:]
+
+
+def test_a_replay_of_the_canarys_dead_letters_is_part_of_the_canary(works: Works) -> None:
+    made = make_batch(works.database, 4)
+    works.set_canary(made, 2)
+    works.end_all(works.tick(), DeadLetter(Reason.FORBIDDEN))
+    works.tick()
+    assert works.state(made) == CANARY
+
+    assert works.batches.replay(made.name).records == 2
+
+    again = works.tick()
+    assert sorted(again) == made.ids[:2]
+    works.end_all(again, Active())
+    assert works.tick() == []
+    assert works.state(made) == CANARY
+
+
+def test_a_cancelled_canary_stays_cancelled(works: Works) -> None:
+    made = make_batch(works.database, 3)
+    works.set_canary(made, 1)
+    works.tick()
+    works.batches.cancel(made.name)
+
+    works.tick()
+
+    assert works.state(made) == (BatchState.CANCELLED, None)
+    assert statuses(works.database, made) == [Status.CANCELLED] * 3
+
+
+# A canary from a file.
+
+
+def load(database: MovingDatabase, keyring: Keyring, path: Path, rows: int, canary: int, refused: int = 3) -> Made:
+    """A shipment of so many rows, of which the line `refused` cannot be loaded."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["serial", "otp1", "otp2", "user_id", "device_id"])
+        for line in range(2, rows + 2):
+            ids = str(uuid.UUID(int=line)), str(uuid.UUID(int=1 << 100 | line))
+            writer.writerow([f"MADE{line:04}", "no OTP" if line == refused else f"{line:06}", "123456", *ids])
+    environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+    loaded = Loader(database, keyring, environment, TESTER).load(open_shipment(path), path.stem, canary)
+    return Made(loaded.batch_id, loaded.name, [])
+
+
+@pytest.mark.parametrize(("canary", "last_row"), [(1, 2), (2, 4), (4, 6), (5, None), (6, None), (1000, None)])
+def test_a_canary_counts_records_and_one_of_all_of_them_is_none(
+    database: MovingDatabase, keyring: Keyring, tmp_path: Path, canary: int, last_row: int | None
+) -> None:
+    """Six rows, the second of them refused."""
+    made = load(database, keyring, tmp_path / "shipment.csv", 6, canary)
+    assert look_at_batch(database, made.batch_id).canary_row == last_row
+
+
+def test_a_batch_that_is_smaller_than_its_canary_finishes_without_a_pause(
+    works: Works, keyring: Keyring, tmp_path: Path
+) -> None:
+    made = load(works.database, keyring, tmp_path / "shipment.csv", 4, canary=10)
+
+    ids = works.tick()
+    assert len(ids) == 3
+    works.end_all(ids, Active())
+    works.tick()
+
+    assert works.state(made) == RUNNING
+    assert statuses(works.database, made) == [Status.ACTIVE] * 3
+
+
+# An outage.
+
+
+@pytest.mark.parametrize("failures", [[UNKNOWN] * 4, [UNDELIVERED] * 4, [UNKNOWN, UNDELIVERED, UNDELIVERED, UNKNOWN]])
+def test_so_many_attempts_in_a_row_without_an_answer_are_an_outage(works: Works, failures: list[Decision]) -> None:
+    made = make_batch(works.database, 10)
+
+    for failure in failures[:-1]:
+        assert works.fail(made, 1, failure, requests=failure is UNKNOWN) == [False]
+        assert works.state(made) == RUNNING
+    assert works.fail(made, 1, failures[-1]) == [True]
+
+    assert works.state(made) == OUTAGE
+    batch = look_at_batch(works.database, made.batch_id)
+    assert (batch.detail, batch.outages) == (PAUSE_CURES[PauseReason.OUTAGE], 1)
+    assert works.seconds_to_probe(made) == pytest.approx(breaker.FIRST_PROBE, abs=1)
+    assert works.tick() == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Active(), DeadLetter(Reason.INVALID_OTP), Retry(LATER, False, "rate_limited"), Retry(LATER, False, "not_found")],
+)
+def test_any_answer_among_them_shows_that_pingone_is_there(works: Works, answer: Decision) -> None:
+    made = make_batch(works.database, 10)
+
+    assert works.fail(made, 3) == [False] * 3
+    assert works.fail(made, 1, answer) == [False]
+    assert works.fail(made, 3) == [False] * 3
+    assert works.fail(made, 1) == [True]
+
+
+@pytest.mark.parametrize(
+    ("decision", "requests"),
+    [
+        (HELD, 0),
+        (Retry(LATER, is_counted=False, why="not_permitted"), 0),
+        (Retry(LATER, is_counted=False, why="database"), 1),
+        # Given up without a request.
+        (DeadLetter(Reason.STALE_OTP, is_counted=False), 0),
+    ],
+)
+def test_what_asked_nothing_says_nothing(works: Works, decision: Decision, requests: int) -> None:
+    made = make_batch(works.database, 20)
+
+    assert works.fail(made, 6, decision, requests) == [False] * 6
+    assert works.fail(made, 3) == [False] * 3
+    assert works.fail(made, 2, decision, requests) == [False] * 2
+    assert works.fail(made, 1) == [True]
+
+
+def test_a_lost_worker_says_nothing_either(works: Works) -> None:
+    made = make_batch(works.database, 10)
+    works.fail(made, 3)
+    with works.database.writing() as connection:
+        (lost,) = Queue(works.database).enqueue(connection, made.batch_id, 1, PATIENT)
+    works.claim(lost)
+    works.pass_time(61)
+    with works.database.writing() as connection:
+        assert Queue(works.database).rescue(connection) == 1
+
+    assert works.fail(made, 1) == [True]
+
+
+def test_other_batches_answers_between_say_nothing_of_this_one(works: Works) -> None:
+    made = make_batch(works.database, 10)
+    other = make_batch(works.database, 10, name="other")
+
+    for _ in range(3):
+        assert works.fail(made, 1) == [False]
+        works.fail(other, 2, Active())
+    assert works.fail(made, 1) == [True]
+
+    assert works.state(made) == OUTAGE
+    assert works.state(other) == RUNNING
+    assert works.fail(other, 3) == [False] * 3
+
+
+def test_nothing_goes_until_the_probe_and_then_a_few_records_only(works: Works) -> None:
+    made = make_batch(works.database, 30)
+    works.begin_outage(made)
+    works.pass_time(breaker.FIRST_PROBE - 2)
+    assert works.tick() == []
+    assert works.state(made) == OUTAGE
+
+    works.pass_time(2)
+
+    probes = works.tick()
+    assert len(probes) == PROBES
+    assert works.state(made) == RUNNING
+    assert works.tick() == []
+    works.claim(probes[0])
+    assert works.tick() == []
+
+
+def test_an_outage_that_lasts_is_probed_less_and_less_often(works: Works) -> None:
+    made = make_batch(works.database, 60)
+    works.begin_outage(made)
+    expected = breaker.FIRST_PROBE
+
+    for outages in range(1, 8):
+        assert look_at_batch(works.database, made.batch_id).outages == outages
+        assert works.seconds_to_probe(made) == pytest.approx(expected, abs=1)
+        works.pass_time(expected + 1)
+        first, second = works.tick()
+        works.end(first, UNKNOWN)
+        assert not works.tending.judge_attempts(made.batch_id)
+        works.end(second, UNDELIVERED)
+        assert works.tending.judge_attempts(made.batch_id)
+        assert works.state(made) == OUTAGE
+        expected = min(2 * expected, breaker.LONGEST_PROBE)
+    assert expected == breaker.LONGEST_PROBE
+
+
+@pytest.mark.parametrize("answer", [Active(), DeadLetter(Reason.INVALID_OTP), Retry(LATER, False, "rate_limited")])
+def test_one_answered_attempt_ends_an_outage(works: Works, answer: Decision) -> None:
+    made = make_batch(works.database, 30)
+    works.begin_outage(made)
+    works.pass_time(breaker.FIRST_PROBE + 1)
+    first, second = works.tick()
+    works.end(first, UNKNOWN)
+    assert not works.tending.judge_attempts(made.batch_id)
+    assert works.tick() != []
+    works.end(second, answer)
+
+    rest = works.tick()
+
+    assert len(rest) > PROBES
+    batch = look_at_batch(works.database, made.batch_id)
+    assert (batch.state, batch.outages, batch.probe_at) == (BatchState.RUNNING, 0, None)
+    # The next outage is a new one: it takes as many failures, and is probed as soon.
+    works.end_all(rest[: THRESHOLDS.unanswered - 1], UNKNOWN)
+    assert not works.tending.judge_attempts(made.batch_id)
+    works.end(rest[THRESHOLDS.unanswered - 1], UNKNOWN)
+    assert works.tending.judge_attempts(made.batch_id)
+    assert works.seconds_to_probe(made) == pytest.approx(breaker.FIRST_PROBE, abs=1)
+
+
+def test_a_batch_that_is_answered_already_does_not_keep_another_from_probing(works: Works) -> None:
+    made = make_batch(works.database, 30)
+    works.begin_outage(made)
+    other = make_batch(works.database, 40, name="other")
+    busy = works.tick()
+    assert len(busy) == 40
+
+    works.pass_time(breaker.FIRST_PROBE + 1)
+
+    probes = works.tick()
+    assert len(probes) == PROBES
+    assert set(probes) <= set(made.ids)
+    assert works.tick() == []
+    works.end(busy[0], Active())
+    assert works.state(other) == RUNNING
+
+
+@pytest.mark.parametrize("nothing", [HELD, DeadLetter(Reason.STALE_OTP, is_counted=False)])
+def test_a_probe_that_asked_nothing_does_not_end_an_outage(works: Works, nothing: Decision) -> None:
+    made = make_batch(works.database, 30)
+    works.begin_outage(made)
+    works.pass_time(breaker.FIRST_PROBE + 1)
+    for record_id in works.tick():
+        works.end(record_id, nothing, requests=0)
+
+    assert len(works.tick()) == PROBES
+    assert look_at_batch(works.database, made.batch_id).outages == 1
+
+
+def test_attempts_that_end_after_the_pause_do_not_make_the_outage_a_longer_one(works: Works) -> None:
+    made = make_batch(works.database, 10)
+    in_flight = [works.claim(record_id) for record_id in works.tick()[THRESHOLDS.unanswered :]]
+    assert len(in_flight) == 6
+    for record_id in made.ids[: THRESHOLDS.unanswered]:
+        works.end(record_id, UNKNOWN)
+    assert works.tending.judge_attempts(made.batch_id)
+
+    for claimed in in_flight:
+        works.settle(claimed, UNKNOWN)
+        assert not works.tending.judge_attempts(made.batch_id)
+
+    assert look_at_batch(works.database, made.batch_id).outages == 1
+
+
+def test_a_persons_pause_during_an_outage_stays(works: Works) -> None:
+    made = make_batch(works.database, 30)
+    works.begin_outage(made)
+
+    works.batches.pause(made.name)
+
+    person = (BatchState.PAUSED, PauseReason.PERSON)
+    assert works.state(made) == person
+    works.pass_time(LATER)
+    assert works.tick() == []
+    assert works.state(made) == person
+    works.batches.resume(made.name)
+    assert len(works.tick()) == 30
+    assert look_at_batch(works.database, made.batch_id).outages == 0
+
+
+def test_a_persons_pause_while_probing_stays(works: Works) -> None:
+    made = make_batch(works.database, 30)
+    works.begin_outage(made)
+    works.pass_time(breaker.FIRST_PROBE + 1)
+    first, _ = works.tick()
+    claimed = works.claim(first)
+
+    works.batches.pause(made.name)
+
+    works.settle(claimed, UNKNOWN)
+    assert not works.tending.judge_attempts(made.batch_id)
+    works.pass_time(LATER)
+    assert works.tick() == []
+    assert works.state(made) == (BatchState.PAUSED, PauseReason.PERSON)
+
+
+def test_a_person_need_not_wait_for_the_probe(works: Works) -> None:
+    made = make_batch(works.database, 30)
+    works.begin_outage(made)
+
+    works.batches.resume(made.name)
+
+    assert len(works.tick()) == 30 - THRESHOLDS.unanswered
+
+
+def test_a_cancel_during_an_outage_stays(works: Works) -> None:
+    made = make_batch(works.database, 10)
+    works.begin_outage(made)
+
+    works.batches.cancel(made.name)
+
+    works.pass_time(breaker.FIRST_PROBE + 1)
+    works.tick()
+    assert works.state(made) == (BatchState.CANCELLED, None)
+    # Those of unknown fate are read as soon as that may be, outage or not; nothing else goes.
+    assert statuses(works.database, made) == [Status.PENDING] * 4 + [Status.CANCELLED] * 6
+    works.pass_time(LATER)
+    assert sorted(works.tick()) == made.ids[:4]
+    works.batches.replay(made.name)
+    assert works.state(made) == RUNNING
+    assert sorted(works.tick()) == made.ids[4:]
+
+
+def test_an_outage_during_a_canary_ends_in_the_canary(works: Works) -> None:
+    made = make_batch(works.database, 12)
+    works.set_canary(made, 6)
+    ids = works.tick()
+    works.end_all(ids[:4], Retry(20.0, is_counted=True, why="outcome_unknown"))
+    assert works.tending.judge_attempts(made.batch_id)
+    works.pass_time(LATER)
+
+    # The two that still waited in the queue have come back to it meanwhile.
+    probes = works.tick()
+    assert len(probes) == PROBES
+    while probes:
+        works.end_all(probes, Active())
+        probes = works.tick()
+
+    assert works.state(made) == CANARY
+    assert statuses(works.database, made) == [Status.ACTIVE] * 6 + [Status.PENDING] * 6
+
+
+# What only a person can mend.
+
+
+def settle_next(works: Works, made: Made, decision: Decision) -> PauseReason | None:
+    """What the breaker says to the next record's end."""
+    works.fail(made, 1, decision)
+    return works.tending.judge_settled(made.batch_id)
+
+
+def test_a_missing_role_pauses_a_batch(works: Works) -> None:
+    made = make_batch(works.database, 3)
+    for expected in [None, None, PauseReason.PERMISSIONS]:
+        assert settle_next(works, made, DeadLetter(Reason.FORBIDDEN)) == expected
+
+    batch = look_at_batch(works.database, made.batch_id)
+    assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.PERMISSIONS)
+    assert batch.detail == PAUSE_CURES[PauseReason.PERMISSIONS]
+
+
+def test_a_wrong_file_pauses_a_batch_and_says_how_many_otps_were_refused(works: Works) -> None:
+    made = make_batch(works.database, 6)
+    ends: list[Decision] = [DeadLetter(Reason.INVALID_OTP), Active(), DeadLetter(Reason.RESYNC_FAILED), Active()]
+    for decision in [*ends, DeadLetter(Reason.INVALID_OTP)]:
+        assert settle_next(works, made, decision) is None
+    assert settle_next(works, made, DeadLetter(Reason.INVALID_OTP)) == PauseReason.INVALID_OTPS
+
+    batch = look_at_batch(works.database, made.batch_id)
+    assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.INVALID_OTPS)
+    assert batch.detail == f"4 of the last 6 tokens had their OTP refused. {PAUSE_CURES[PauseReason.INVALID_OTPS]}"
+
+
+def test_the_breaker_judges_only_what_came_after_a_resume(works: Works) -> None:
+    made = make_batch(works.database, 6)
+    for _ in range(3):
+        settle_next(works, made, DeadLetter(Reason.FORBIDDEN))
+    assert works.state(made) == (BatchState.PAUSED, PauseReason.PERMISSIONS)
+    works.pass_time(1)
+
+    works.batches.resume(made.name)
+
+    assert settle_next(works, made, DeadLetter(Reason.FORBIDDEN)) is None
+    assert settle_next(works, made, DeadLetter(Reason.FORBIDDEN)) is None
+    assert works.state(made) == RUNNING
+
+
+def test_a_success_among_them_keeps_the_batch_running(works: Works) -> None:
+    made = make_batch(works.database, 5)
+    ends: list[Decision] = [DeadLetter(Reason.FORBIDDEN)] * 5
+    ends[2] = Active()
+
+    assert [settle_next(works, made, decision) for decision in ends] == [None] * 5

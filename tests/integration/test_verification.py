@@ -1,0 +1,398 @@
+"""Every device of a batch is read back, and its truth compared with ours: on both databases, against the simulator."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from support.batches import ENVIRONMENT_ID, Made, look, make_batch
+from support.moving_clock import MovingDatabase
+
+from models.record import Status
+from worker import verification
+from worker.batches import UnknownBatch
+from worker.config import ConfigError, Environment, Settings
+from worker.parts import Parts
+from worker.pingone.client import Call, Client
+from worker.pingone.errors import Answer, Forbidden, NotFound, PingOneError, SlotTooFar
+from worker.pingone.wire import Device
+from worker.simulator.faults import FaultOrder
+from worker.simulator.journal import Journal
+from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
+from worker.simulator.server import running
+from worker.simulator.simulation import Simulation
+from worker.verification import Difference, find_environment, patiently, verify
+
+ACTIVE = Device("ACTIVE", is_locked=False, is_blocked=False, answer=Answer(200))
+WAITING = Device("ACTIVATION_REQUIRED", is_locked=False, is_blocked=False, answer=Answer(200))
+THREADS = 4
+# Seconds; where nothing is wrong nobody waits so long.
+TIMEOUT = 30.0
+
+
+class PingOne:
+    """A simulator whose world is that of a batch's devices; None in place of a status: there is no such device."""
+
+    def __init__(self, simulation: Simulation, url: str) -> None:
+        self.simulation = simulation
+        self._url = url
+
+    def seed(self, database: MovingDatabase, made: Made, devices: list[Mapping[str, Any] | str | None]) -> None:
+        seeds = [
+            {"serial": record.serial_number, "user_id": record.user_id, "device_id": record.device_id}
+            | ({"status": device} if isinstance(device, str) else device)
+            for record, device in zip((look(database, record_id) for record_id in made.ids), devices, strict=True)
+            if device is not None
+        ]
+        world = {"environment_id": ENVIRONMENT_ID, "devices": seeds}
+        self.simulation.seed(WorldSeed.model_validate(world))
+
+    def environment(self, **settings: Any) -> Environment:
+        return Environment(
+            **{
+                "name": "default",
+                "environment_id": ENVIRONMENT_ID,
+                "client_id": CLIENT_ID,
+                "client_secret": CLIENT_SECRET,
+                "api_url": f"{self._url}/v1",
+                "token_url": f"{self._url}/{{env}}/as/token",
+                "rate": 1000,
+            }
+            | settings
+        )
+
+    def reads(self) -> list[tuple[str, float]]:
+        """Device ids, and when each was read."""
+        return [
+            (entry.device_id or "", entry.arrived_at)
+            for entry in self.simulation.journal.entries()
+            if entry.operation == "read"
+        ]
+
+
+@pytest.fixture(scope="module")
+def listening() -> Iterator[PingOne]:
+    simulation = Simulation(journal=Journal(salt="salt"))
+    with running(simulation) as url:
+        yield PingOne(simulation, url)
+
+
+@pytest.fixture
+def pingone(listening: PingOne) -> PingOne:
+    """One in which there is no device yet."""
+    listening.simulation.reset()
+    return listening
+
+
+class Readers(Parts):
+    """The parts of a process, whose threads' clients are closed in the end."""
+
+    def __init__(self, pingone: PingOne, redis_url: str, furthest_slot: float = 0.2) -> None:
+        settings = Settings(redis_url=SecretStr(redis_url), concurrency=THREADS, furthest_slot=furthest_slot)
+        super().__init__(settings, lambda name: pingone.environment(name=name))
+        # By the thread that each belongs to.
+        self.clients = set[tuple[int, Client]]()
+
+    def client(self, name: str = "default") -> Client:
+        client = super().client(name)
+        self.clients.add((threading.get_ident(), client))
+        return client
+
+    def close(self) -> None:
+        for _, client in self.clients:
+            client.close()
+        self.redis.close()
+
+
+@pytest.fixture
+def parts(pingone: PingOne, valkey_url: str) -> Iterator[Readers]:
+    with closing(Readers(pingone, valkey_url)) as parts:
+        yield parts
+
+
+def differences(database: MovingDatabase, parts: Readers, name: str = "shipment") -> list[Difference]:
+    return list(verify(database, name, patiently(parts.client), THREADS))
+
+
+def told(found: list[Difference]) -> list[tuple[int, str, str, bool]]:
+    """Places in the file from 0, ours, theirs, and whether that is known."""
+    return [(each.row_number - 2, each.ours, each.theirs, each.is_known) for each in found]
+
+
+# Differences of every kind.
+
+AGREEING: list[tuple[Status, Mapping[str, Any] | str | None]] = [
+    (Status.ACTIVE, "ACTIVE"),
+    (Status.ACTIVE, {"status": "ACTIVE", "locked": True}),
+    (Status.DEAD_LETTER, "ACTIVATION_REQUIRED"),
+    (Status.DEAD_LETTER, {"locked": True}),
+    (Status.DEAD_LETTER, {"blocked": True}),
+    (Status.DEAD_LETTER, None),
+    (Status.PENDING, "ACTIVATION_REQUIRED"),
+    (Status.PENDING, None),
+    (Status.CANCELLED, "ACTIVATION_REQUIRED"),
+]
+DIFFERING: list[tuple[Status, str | None, str]] = [
+    (Status.ACTIVE, "ACTIVATION_REQUIRED", "ACTIVATION_REQUIRED"),
+    (Status.ACTIVE, None, "not found"),
+    (Status.DEAD_LETTER, "ACTIVE", "ACTIVE"),
+    (Status.PENDING, "ACTIVE", "ACTIVE"),
+    (Status.CANCELLED, "ACTIVE", "ACTIVE"),
+]
+
+
+def test_where_pingone_says_the_same_nothing_differs(
+    database: MovingDatabase, pingone: PingOne, parts: Readers
+) -> None:
+    made = make_batch(database, [{"status": status} for status, _ in AGREEING])
+    pingone.seed(database, made, [device for _, device in AGREEING])
+
+    assert differences(database, parts) == []
+
+    # Every device was read, once.
+    assert sorted(device_id for device_id, _ in pingone.reads()) == sorted(
+        look(database, record_id).device_id for record_id in made.ids
+    )
+
+
+def test_every_difference_is_told_in_the_order_of_the_file(
+    database: MovingDatabase, pingone: PingOne, parts: Parts
+) -> None:
+    both = [(status, device) for status, device, _ in DIFFERING for _ in range(2)]
+    made = make_batch(database, [{"status": Status.ACTIVE}, *({"status": status} for status, _ in both)])
+    pingone.seed(database, made, ["ACTIVE", *(device for _, device in both)])
+
+    found = differences(database, parts)
+
+    assert told(found) == [
+        (place, status, theirs, True)
+        for place, (status, _, theirs) in enumerate((each for each in DIFFERING for _ in range(2)), start=1)
+    ]
+    assert found[0].serial_number == look(database, made.ids[1]).serial_number
+
+
+def test_a_device_that_cannot_be_read_is_no_known_difference(
+    database: MovingDatabase, pingone: PingOne, parts: Parts
+) -> None:
+    made = make_batch(database, 4, status=Status.ACTIVE)
+    pingone.seed(database, made, ["ACTIVE"] * 4)
+    pingone.simulation.change({"error_statuses": [503], "error_html_share": 0})
+    for place, kind in ((1, "error_before"), (2, "garbled")):
+        pingone.simulation.faults.orders.append(
+            FaultOrder(kind, "read", look(database, made.ids[place]).device_id)  # type: ignore[arg-type]
+        )
+
+    found = differences(database, parts)
+
+    assert [(place, ours, is_known) for place, ours, _, is_known in told(found)] == [
+        (1, "active", False),
+        (2, "active", False),
+    ]
+    assert all(each.theirs.startswith("could not be read (HTTP ") for each in found)
+    assert "503" in found[0].theirs
+
+
+@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("failure", [Forbidden(Answer(403)), SlotTooFar(1.0)])
+def test_what_is_not_known_is_told_whatever_the_record_says(
+    database: MovingDatabase, status: Status, failure: PingOneError
+) -> None:
+    make_batch(database, status=status)
+
+    (found,) = verify(database, "shipment", lambda *_: failure, 1)
+
+    assert (found.ours, found.is_known) == (status, False)
+
+
+def test_other_batches_are_left_alone(database: MovingDatabase, pingone: PingOne, parts: Readers) -> None:
+    made = make_batch(database, 2, status=Status.ACTIVE)
+    other = make_batch(database, 2, name="other", status=Status.ACTIVE)
+    pingone.seed(database, made, ["ACTIVE", "ACTIVE"])
+
+    assert differences(database, parts) == []
+    assert [theirs for _, _, theirs, _ in told(differences(database, parts, other.name))] == ["not found"] * 2
+
+
+def test_a_batch_that_is_not_there_is_told(database: MovingDatabase) -> None:
+    with pytest.raises(UnknownBatch, match="'unheard-of'"):
+        list(verify(database, "unheard-of", lambda *_: ACTIVE, 1))
+    with pytest.raises(UnknownBatch, match="'unheard-of'"):
+        find_environment(database, "unheard-of", lambda name: pytest.fail(f"{name} is nobody's"))
+
+
+# The tenant that the batch was loaded for.
+
+
+def test_devices_are_looked_for_where_they_were_loaded_for_and_nowhere_else(
+    database: MovingDatabase, pingone: PingOne
+) -> None:
+    make_batch(database, environment="production")
+
+    found = find_environment(database, "shipment", lambda name: pingone.environment(name=name))
+    assert (found.name, found.environment_id) == ("production", ENVIRONMENT_ID)
+
+    with pytest.raises(ConfigError, match=f"loaded for environment {ENVIRONMENT_ID}.*restore PINGONE_ENVIRONMENT_ID"):
+        find_environment(database, "shipment", lambda name: pingone.environment(name=name, environment_id="tenant-2"))
+
+
+# Many devices, several threads.
+
+
+def devices_of(database: MovingDatabase, made: Made) -> dict[str, int]:
+    """Places in the file by device id."""
+    return {look(database, record_id).device_id: place for place, record_id in enumerate(made.ids)}
+
+
+@pytest.mark.parametrize("records", [0, 1, 6, 7, 8, 21, 30])
+def test_all_records_are_read_once_however_many_pages_they_fill(
+    database: MovingDatabase, monkeypatch: pytest.MonkeyPatch, records: int
+) -> None:
+    monkeypatch.setattr(verification, "CHUNK", 7)
+    made = make_batch(database, records, status=Status.ACTIVE)
+    places, seen = devices_of(database, made), list[int]()
+
+    def read(user_id: str, device_id: str, call: Call) -> Device:
+        seen.append(places[device_id])
+        return WAITING if places[device_id] % 3 == 0 else ACTIVE
+
+    found = list(verify(database, made.name, read, THREADS))
+
+    assert sorted(seen) == list(range(records))
+    assert [each.row_number - 2 for each in found] == list(range(0, records, 3))
+
+
+def test_as_many_reads_are_under_way_as_there_are_threads_and_no_transaction_is_open(
+    database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "CHUNK", 2 * THREADS)
+    made = make_batch(database, 4 * THREADS, status=Status.ACTIVE)
+    all_are_reading = threading.Barrier(THREADS)
+    transactions = list[int]()
+
+    def read(user_id: str, device_id: str, call: Call) -> Device:
+        # Each waits for the others: fewer threads would wait for ever.
+        all_are_reading.wait(TIMEOUT)
+        transactions.append(database.engine.pool.checkedout())  # type: ignore[attr-defined]
+        return ACTIVE
+
+    assert list(verify(database, made.name, read, THREADS)) == []
+    assert transactions == [0] * 4 * THREADS
+
+
+def test_each_thread_has_a_client_of_its_own_and_all_share_an_access_token(
+    database: MovingDatabase, pingone: PingOne, parts: Parts
+) -> None:
+    made = make_batch(database, 12, status=Status.ACTIVE)
+    pingone.seed(database, made, ["ACTIVE"] * 12)
+    pingone.simulation.change({"latency": 0.05})
+
+    assert differences(database, parts) == []
+
+    threads, own = {thread for thread, _ in parts.clients}, {client for _, client in parts.clients}
+    assert len(threads) == len(own) == len(parts.clients) == THREADS
+    assert pingone.simulation.journal.counts()["operations"]["access_token"] == 1
+
+
+def test_a_failure_of_our_own_is_not_taken_for_a_difference(database: MovingDatabase) -> None:
+    make_batch(database, 3)
+
+    def read(user_id: str, device_id: str, call: Call) -> Device:
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        list(verify(database, "shipment", read, THREADS))
+
+
+def test_a_person_who_has_seen_enough_need_not_wait_for_the_rest(
+    database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "CHUNK", 4)
+    make_batch(database, 100, status=Status.ACTIVE)
+    reads = list[str]()
+
+    def read(user_id: str, device_id: str, call: Call) -> PingOneError:
+        reads.append(device_id)
+        return NotFound(Answer(404))
+
+    found = verify(database, "shipment", read, THREADS)
+    next(found)
+    found.close()  # type: ignore[attr-defined]
+
+    assert len(reads) <= 4
+
+
+# Patience.
+
+
+class Crowded:
+    """A client for which the fleet leaves no slot so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.asked = 0
+
+    def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
+        self.asked += 1
+        self.left -= 1
+        if self.left >= 0:
+            raise SlotTooFar(0.001)
+        return ACTIVE
+
+
+def read_with(client: Any) -> Device | PingOneError:
+    return patiently(lambda: client)("user", "device", Call("session", "transaction"))
+
+
+@pytest.mark.parametrize("times", range(5))
+def test_a_read_waits_for_a_slot_when_the_fleet_leaves_none(times: int) -> None:
+    client = Crowded(times)
+    assert read_with(client) is ACTIVE
+    assert client.asked == times + 1
+
+
+def test_a_read_for_which_there_never_is_a_slot_says_so_in_the_end() -> None:
+    client = Crowded(1000)
+    assert isinstance(read_with(client), SlotTooFar)
+    assert client.asked == 5
+
+
+def test_no_other_failure_is_asked_again() -> None:
+    asked = list[int]()
+
+    class Refused:
+        def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
+            asked.append(1)
+            raise NotFound(Answer(404))
+
+    assert isinstance(read_with(Refused()), NotFound)
+    assert asked == [1]
+
+
+def test_a_hold_of_the_fleet_is_waited_for(database: MovingDatabase, pingone: PingOne, parts: Readers) -> None:
+    """Longer than a worker would wait for its slot: it would hand its record back."""
+    made = make_batch(database, 6, status=Status.ACTIVE)
+    pingone.seed(database, made, ["ACTIVE"] * 6)
+    hold = 4 * parts.settings.furthest_slot
+    began_at = time.monotonic()
+    parts.pace(parts.environment("default")).hold(hold)
+
+    assert differences(database, parts) == []
+
+    reads = pingone.reads()
+    assert len(reads) == 6
+    assert all(read_at >= began_at + hold for _, read_at in reads)
+
+
+def test_without_redis_nothing_is_read_and_nothing_is_claimed(database: MovingDatabase, pingone: PingOne) -> None:
+    made = make_batch(database, 2, status=Status.ACTIVE)
+    pingone.seed(database, made, ["ACTIVE"] * 2)
+    with closing(Readers(pingone, "redis://127.0.0.1:1/0", furthest_slot=0.01)) as parts:
+        found = differences(database, parts)
+
+    assert [each.is_known for each in found] == [False, False]
+    assert pingone.reads() == []

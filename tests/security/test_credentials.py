@@ -1,0 +1,209 @@
+"""Credentials and OTPs where programs talk unasked: tracebacks, Celery's own commands, SQLAlchemy's echo, a crash.
+
+What a whole run leaves behind is searched in acceptance/test_no_secret.py.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from sqlalchemy import text, update
+from sqlalchemy.exc import DBAPIError
+from support.batches import ENVIRONMENT_ID, TESTER, Made, enqueue
+from support.command import Desk
+from support.moving_clock import MovingDatabase
+from support.postgres import PostgresServer
+from support.search import Secrets
+from support.tokens import make_tokens, write_shipment
+
+from models.encrypted import Keyring, bound_to, generate_key
+from models.record import Record
+from worker.config import Environment, load_settings
+from worker.database import Database
+from worker.intake import open_shipment
+from worker.leases.worker import Leases
+from worker.loading import Loader
+from worker.parts import Parts
+from worker.reports.export import export
+
+CLIENT_SECRET = "made-up-client-secret-that-is-long"
+PINGONE = {
+    "PINGONE_ENVIRONMENT_ID": ENVIRONMENT_ID,
+    "PINGONE_CLIENT_ID": "client",
+    "PINGONE_CLIENT_SECRET": CLIENT_SECRET,
+}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with Desk(tmp_path / "desk", PINGONE) as desk:
+        yield desk
+
+
+def spoil(home: Path, plaintext: bytes) -> None:
+    """Every record of the home holds this, properly sealed: what reads it fails with it among its locals."""
+    keyring = Keyring([(home / "encryption.key").read_text().strip()])
+    database = MovingDatabase(f"sqlite:///{home / 'oathbulk.db'}")
+    with database.writing() as connection:
+        for record in connection.execute(text("SELECT id, batch_id, row_number FROM record")).all():
+            sealed = keyring.seal(plaintext, bound_to(record.batch_id, record.row_number))
+            connection.execute(update(Record).where(Record.id == record.id).values(otps=sealed))
+    database.close()
+
+
+def test_a_traceback_of_a_command_shows_no_local_on_a_terminal_or_elsewhere(desk: Desk) -> None:
+    """typer and rich would print them."""
+    write_shipment(desk.folder / "shipment.csv", make_tokens(1))
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    spoil(desk.home, b'{"otp1": "52817394x", "otp2": null}')
+    result = desk.oathbulk("export", "shipment", "-o", "out.csv", "--with-otps")
+    terminal = desk.start_on_terminal("export", "shipment", "-o", "out.csv", "--with-otps")
+    terminal.wait()
+    for told in (result.stderr, terminal.read()):
+        assert "an OTP has 6 or 8 digits" in told
+        assert "Traceback" in told
+        assert "52817394" not in told
+        assert CLIENT_SECRET not in told
+    assert not (desk.folder / "out.csv").exists()
+
+
+CRASH = """
+import faulthandler
+from worker.otp import Otp, OtpPair
+from worker.pingone.wire import Request
+
+def activate(otp, secret):
+    pair, request = OtpPair(otp, None), Request("POST", "https://api", {"Authorization": secret}, otp.reveal().encode())
+    faulthandler.dump_traceback()
+    raise RuntimeError(f"{otp} {pair} {request}")
+
+activate(Otp("5281" + "7394"), "made-up-" + "client-secret")
+"""
+
+
+def test_a_crash_shows_places_in_the_code_and_no_values() -> None:
+    crashed = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", CRASH], capture_output=True, text=True, timeout=60
+    )
+    assert crashed.returncode == 1
+    assert "in activate" in crashed.stderr
+    assert "RuntimeError: ••••••" in crashed.stderr
+    assert "52817394" not in crashed.stderr
+    assert "made-up-client-secret" not in crashed.stderr
+
+
+class Heard(logging.Handler):
+    """Everything that a logger says, at any level."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += self.format(record) + "\n"
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    """What SQLAlchemy logs."""
+    heard, logger = Heard(), logging.getLogger("sqlalchemy")
+    level, handlers = logger.level, logger.handlers[:]
+    logger.handlers = [heard]
+    logger.setLevel(logging.DEBUG)
+    yield heard
+    logger.setLevel(level)
+    logger.handlers = handlers
+
+
+def test_an_echo_of_sqlalchemy_shows_no_otp_and_no_password(heard: Heard, database_url: str, tmp_path: Path) -> None:
+    tokens, keyring = make_tokens(20), Keyring([generate_key()])
+    environment = Environment.model_validate(
+        {"name": "default", "environment_id": ENVIRONMENT_ID, "client_id": "client", "client_secret": CLIENT_SECRET}
+    )
+    database = MovingDatabase(database_url)
+    database.engine.echo = "debug"
+    shipment = open_shipment(write_shipment(tmp_path / "shipment.csv", tokens))
+    made = Loader(database, keyring, environment, TESTER).load(shipment, "shipment")
+    with database.reading() as connection:
+        ids = list(connection.scalars(text("SELECT id FROM record")))
+    enqueue(database, Made(made.batch_id, made.name, ids))
+    claim = Leases(database, lease=60.0, max_attempts=8).claim(ids[0], ENVIRONMENT_ID, 0.5)
+    assert claim is not None
+    with (tmp_path / "out.csv").open("w") as file:
+        export(database, "shipment", file, keyring=keyring)
+    with pytest.raises(DBAPIError) as failure, database.writing() as connection:
+        # PostgreSQL quotes the whole row here.
+        connection.execute(update(Record).values(status="nonsense"))
+    database.close()
+    told = f"{heard.text}{failure.value}{failure.value!r}{claim!r}{database.engine!r}"
+    assert "INSERT INTO record" in told
+    assert "parameters hidden" in told
+    # Rows that were fetched are shown, the sealed OTPs among them.
+    assert "Row " in told
+    secrets = Secrets([token.otps for token in tokens], {"client secret": CLIENT_SECRET})
+    assert secrets.found_in(told.encode()) == set()
+    assert "OTP of row 1" in secrets.found_in((tmp_path / "out.csv").read_bytes())
+    password = urlsplit(database_url).password
+    assert password is None or password not in told
+
+
+def test_a_database_and_a_broker_that_fail_name_no_password(postgres_server: PostgresServer, valkey_url: str) -> None:
+    url = postgres_server.url()
+    password, broker_password = urlsplit(url).password, urlsplit(valkey_url).password
+    assert password
+    assert broker_password
+    settings = load_settings(
+        {"OATHBULK_DATABASE_URL": f"{url}x", "OATHBULK_REDIS_URL": valkey_url.replace(broker_password, "wrong" * 5)}
+    )
+    told = [repr(settings)]
+    for wrong_url in (f"{url}x", url.replace(password, "wrong" * 5), url.replace(f":{postgres_server.port}/", ":1/")):
+        with closing(Database(wrong_url)) as database:
+            told += [repr(database.engine), str(database.engine.url), told_by(database)]
+    parts = Parts(settings)
+    told.append(repr(parts.redis))
+    with pytest.raises(redis.RedisError) as refused:
+        parts.redis.ping()
+    parts.redis.close()
+    told.append(f"{refused.value!r}")
+    said = "\n".join(told)
+    assert "password authentication failed" in said
+    assert "refused" in said
+    for secret in (password, broker_password, "wrongwrong"):
+        assert secret not in said
+
+
+def told_by(database: Database) -> str:
+    with pytest.raises(DBAPIError) as failure, database.reading():
+        pass
+    return f"{failure.value} {failure.value!r} {failure.value.orig!r}"
+
+
+# What Celery tells whoever asks on the command line; `inspect conf` asks a worker, and Flower shows the same.
+CELERY = """
+import json
+from worker.celery import app
+shown = [app.bugreport(), app.conf.humanize(), repr(app.conf.table(censored=True)), app.connection().as_uri()]
+print(json.dumps(shown))
+"""
+
+
+def test_celery_prints_its_settings_without_the_brokers_password() -> None:
+    variables = {"PATH": os.defpath, "OATHBULK_REDIS_URL": "rediss://:hidden@127.0.0.1:1/0"} | PINGONE
+    variables |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    asked = subprocess.run(
+        [sys.executable, "-c", CELERY], env=variables, capture_output=True, text=True, timeout=60, check=True
+    )
+    told = json.loads(asked.stdout)
+    assert all("127.0.0.1:1" in part for part in told)
+    assert "hidden" not in asked.stdout + asked.stderr
+    assert CLIENT_SECRET not in asked.stdout

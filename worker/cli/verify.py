@@ -1,0 +1,68 @@
+"""`oathbulk verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from worker.cli.console import console, print_json
+from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.installation import Installation
+from worker.cli.load import AsJson
+from worker.config import Settings
+from worker.embedded.home import lock_home
+from worker.embedded.valkey import EmbeddedValkey
+from worker.parts import Parts
+from worker.reports.status import read_statuses
+from worker.verification import Difference, find_environment, patiently, verify
+
+
+def verify_command(
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Read every device of a batch back from PingOne, at the pace, and report each difference."""
+    installation = Installation()
+    environment = find_environment(installation.database, batch, installation.environment)
+    (status,) = read_statuses(installation.database, batch)
+    with _paced(installation) as settings:
+        parts = Parts(settings, installation.environment)
+        # Wrong credentials are one failure, not one a device.
+        parts.access_tokens(environment).get()
+        read = patiently(lambda: parts.client(environment.name))
+        differences = list(verify(installation.database, batch, read, settings.concurrency))
+    if as_json:
+        print_json({"batch": batch, "total": status.total, "differences": [asdict(found) for found in differences]})
+    else:
+        for found in differences:
+            console.print(_line(found), markup=False)
+        unread = sum(not found.is_known for found in differences)
+        console.print(
+            f"{batch} has {status.total} devices: {len(differences) - unread} differ, {unread} could not be read."
+        )
+    raise typer.Exit(SOME_LEFT if differences else ALL_ACTIVE)
+
+
+def _line(found: Difference) -> str:
+    which = f"row {found.row_number} ({found.serial_number})"
+    return f"{which}: {found.ours} here, {found.theirs} in PingOne" if found.is_known else f"{which}: {found.theirs}"
+
+
+@contextmanager
+def _paced(installation: Installation) -> Iterator[Settings]:
+    """Settings with a Redis: the fleet's, or the embedded one for the time of this command."""
+    settings = installation.settings
+    if settings.redis_url is not None:
+        yield settings
+        return
+    with lock_home(settings.home):
+        valkey = EmbeddedValkey(settings.home)
+        try:
+            yield settings.model_copy(update={"redis_url": SecretStr(valkey.start())})
+        finally:
+            valkey.stop()

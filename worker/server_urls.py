@@ -1,0 +1,43 @@
+"""The URLs of database and broker, looked at before a driver does: its error would quote a piece of the password."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+_ENCODE = "in its password write @ as %40, / as %2F, # as %23, ? as %3F, : as %3A and % as %25"
+_NO_DATABASE = f"is not a database URL, such as postgresql+psycopg://user:password@host/oathbulk; {_ENCODE}"
+_NO_REDIS = f"is not a URL such as redis://:password@host:6379/0 or rediss://…; {_ENCODE}"
+_SHOWN = "has its password among the parameters, where it is printed: write it in front of the host, as user:password@"
+
+
+def check_database_url(url: str) -> str:
+    """The URL as it is. Raises ValueError, which quotes nothing of it."""
+    try:
+        parts = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ValueError(_NO_DATABASE) from None
+    if "@" in (parts.host or ""):
+        # The password holds an @, and what stands behind it passes for a host.
+        raise ValueError(_NO_DATABASE)
+    if "password" in parts.query:
+        raise ValueError(_SHOWN)
+    return url
+
+
+def check_redis_url(url: str) -> str:
+    """The URL as it is. Raises ValueError, which quotes nothing of it."""
+    try:
+        parts = urlsplit(url)
+        # Asking for the port is what checks it.
+        is_url = url.startswith(("redis://", "rediss://")) and parts.port != 0
+    except ValueError:
+        raise ValueError(_NO_REDIS) from None
+    # A /, ? or # in the password cuts it in two, and its beginning passes for the host.
+    if not is_url or "@" in parts.path + parts.query or parts.fragment:
+        raise ValueError(_NO_REDIS)
+    if parse_qs(parts.query).keys() & {"password", "username"}:
+        raise ValueError(_SHOWN)
+    return url
