@@ -53,9 +53,7 @@ def run_chunk(begin: int) -> list[Finding]:
     return [search.shrink(finding) for finding in found if finding is not None]
 
 
-def _chunks(
-    pool: ProcessPoolExecutor, first: int, processes: int, ends_at: float
-) -> Iterator[list[Finding]]:
+def _chunks(pool: ProcessPoolExecutor, first: int, processes: int, ends_at: float) -> Iterator[list[Finding]]:
     """Findings, chunk by chunk; each process has one at a time."""
     begins = count(first, CHUNK)
     running: set[Future[list[Finding]]] = {pool.submit(run_chunk, next(begins)) for _ in range(processes)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hunt.clock import SPARE
 from hunt.pingone import ModelDevice
 from models.reason import Reason
 from worker.batches import NotPossible
@@ -13,10 +14,6 @@ if TYPE_CHECKING:
     from hunt.strands import Strand
     from hunt.world import World
 
-# The database's clock may run ahead of the workers' by so much while a lease is held: what is left of it for the call
-# that begins last, 25 s, is 5 s more than the call's deadline; and a second less.
-SPARE = 4.0
-
 
 def befall(world: World) -> None:
     """At most a few of them, at each step."""
@@ -24,7 +21,7 @@ def befall(world: World) -> None:
         if world.dice.happens(evil, share):
             world.note(f"-- {evil}")
             happen(world)
-    if world.is_any_paused() and world.dice.chance("mended", 0.05):
+    if world.paused() and world.dice.chance("mended", 0.05):
         resume(world)
 
 
@@ -115,16 +112,21 @@ def pause(world: World) -> None:
 
 
 def hand_back(world: World) -> None:
-    _command(world, world.batches.hand_back)
+    _command(world, lambda _: world.batches.hand_back())
 
 
 def resume(world: World) -> None:
-    for name in world.batch_names:
+    """Whatever is paused, but for an outage: that ends by itself."""
+    for name in world.paused():
         with world.commanding():
             try:
                 world.batches.resume(name)
             except NotPossible as error:
                 world.note(str(error))
+
+
+def resume_one(world: World) -> None:
+    _command(world, world.batches.resume)
 
 
 def cancel(world: World) -> None:
@@ -144,7 +146,7 @@ def replay_some(world: World) -> None:
 
 def replay_transient(world: World) -> None:
     if world.has_given_up():
-        _command(world, lambda _: world.batches.replay_transient())
+        _command(world, lambda _: world.beat.batches.replay_transient())
 
 
 # Each with its share: how often it comes at one step, in a world of ordinary mood.
@@ -163,7 +165,7 @@ EVENTS: list[tuple[str, float, Callable[[World], None]]] = [
     ("device_deleted", 0.001, delete),
     ("paused", 0.008, pause),
     ("handed_back", 0.004, hand_back),
-    ("resumed", 0.004, resume),
+    ("resumed", 0.004, resume_one),
     ("cancelled", 0.004, cancel),
     ("replayed", 0.008, replay),
     ("replayed_some", 0.006, replay_some),

@@ -25,12 +25,9 @@ class ModelParts(Parts):
     """The parts of one process of the fleet: its own, but for what stands in the world."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(world.settings)
+        super().__init__(world.settings, lambda _: world.environment)
         self.world = world
-        self.database, self.leases, self.batches = world.database, world.leases, world.batches
-
-    def environment(self, name: str) -> Environment:
-        return self.world.environment
+        self.database, self.leases = world.database, world.leases
 
     def pace(self, environment: Environment) -> ModelPace:  # type: ignore[override]
         return self.world.pace

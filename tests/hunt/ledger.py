@@ -7,16 +7,19 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hunt.clock import SPARE, Clock
 from hunt.pingone import EXTRA, Call, ModelDevice
 from hunt.strands import Broken
-from models.reason import Reason
+from models.batch import BatchState
+from models.reason import PauseReason, Reason
 from models.record import FINAL, TRANSITIONS, OtpState, Status
+from worker.config import Settings
 from worker.decisions import POSTS_PER_OTP
 
 _COLUMNS = """id, batch_id, device_id, status, scheduled_at, lease_id, lease_until, otp1_state, otp1_posts, otp2_state,
-    otp2_posts, verdict, attempts, attempts_forgiven, reason, finalized_at IS NULL, otps IS NULL"""
+    otp2_posts, otp_sent_at, verdict, attempts, attempts_forgiven, reason, finalized_at IS NULL, otps IS NULL"""
 _RECORDS = f"SELECT {_COLUMNS} FROM record ORDER BY id"
-_BATCHES = "SELECT id, state FROM batch ORDER BY id"
+_BATCHES = "SELECT id, name, state, reason, probe_at FROM batch ORDER BY id"
 
 
 class Row(NamedTuple):
@@ -33,6 +36,7 @@ class Row(NamedTuple):
     otp1_posts: int
     otp2_state: str
     otp2_posts: int
+    otp_sent_at: str | None
     verdict: str | None
     attempts: int
     attempts_forgiven: int
@@ -55,15 +59,32 @@ class Row(NamedTuple):
         return OtpState.SENT in (self.otp1_state, self.otp2_state) or self.verdict is not None
 
 
-class Ledger:
-    """What is committed, and PingOne's journal beside it. `budget`: posts for one device and set of OTPs."""
+class BatchRow(NamedTuple):
+    """A batch as it is committed."""
 
-    def __init__(self, connection: sqlite3.Connection, journal: list[Call], budget: int) -> None:
+    id: int
+    name: str
+    state: str
+    reason: str | None
+    probe_at: str | None
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        return self.state == BatchState.PAUSED and self.reason != PauseReason.OUTAGE
+
+
+class Ledger:
+    """What is committed, and PingOne's journal beside it."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, journal: list[Call], settings: Settings) -> None:
         self._connection = connection
+        self._clock = clock
         self._journal = journal
-        self._budget = budget
+        self._budget = settings.otp_post_budget
+        # A rescue counts on it, give or take the steps of the database's clock.
+        self._send_within = settings.send_within + SPARE
         self.rows: dict[int, Row] = {}
-        self.batches: dict[int, str] = {}
+        self.batches: dict[int, BatchRow] = {}
         self._leases: set[str] = set()
         self._enqueued: Counter[int] = Counter()
         self._published: Counter[int] = Counter()
@@ -102,6 +123,9 @@ class Ledger:
             raise Broken(f"{call} goes out without a lease: the record is {row.status}")
         if row.state(call.ordinal) != OtpState.SENT:
             raise Broken(f"{call} goes out while its OTP is committed as {row.state(call.ordinal)}")
+        marked_at = self._clock.moment_of(row.otp_sent_at or "")
+        if call.sent_at > marked_at + self._send_within:
+            raise Broken(f"{call} goes out {call.sent_at - marked_at:.1f} s after it was written down as sent")
         posts = self.posts_of(call.device)
         if call.ordinal == 2:
             self._check_second(call, row, posts)
@@ -142,7 +166,7 @@ class Ledger:
 
     def _look(self) -> None:
         self.rows = {values[0]: Row(*values) for values in self._connection.execute(_RECORDS)}
-        self.batches = dict(self._connection.execute(_BATCHES).fetchall())
+        self.batches = {values[0]: BatchRow(*values) for values in self._connection.execute(_BATCHES)}
 
     def _check(self, old: Row, new: Row) -> None:
         for charge in (*self._moves(old, new), *self._otps(old, new), *self._ends(new)):
@@ -159,16 +183,16 @@ class Ledger:
             if old.lease_id is not None or new.lease_id in self._leases:
                 yield "a lease is taken over, or used twice"
             self._leases.add(new.lease_id)
-            state = self.batches[new.batch_id]
-            if state == "paused" or (state == "cancelled" and not old.needs_read):
+            state = self.batches[new.batch_id].state
+            if state == BatchState.PAUSED or (state == BatchState.CANCELLED and not old.needs_read):
                 yield f"it is claimed although its batch is {state}"
 
     def _otps(self, old: Row, new: Row) -> Iterator[str]:
         for ordinal in (1, 2):
             if old.state(ordinal) == OtpState.ANSWERED != new.state(ordinal):
                 yield f"OTP {ordinal} was answered, and is {new.state(ordinal)} again"
-            is_marked = new.state(ordinal) == OtpState.SENT != old.state(ordinal)
-            if is_marked and self.batches[new.batch_id] != "running" and new.status == Status.ACTIVATING:
+            is_marked = new.state(ordinal) == OtpState.SENT != old.state(ordinal) and new.status == Status.ACTIVATING
+            if is_marked and self.batches[new.batch_id].state != BatchState.RUNNING:
                 yield f"OTP {ordinal} is to go out although the batch does not run"
             sent = sum(post.ordinal == ordinal for post in self.posts_of(self._devices[new.device_id]))
             if sent > new.posts(ordinal):

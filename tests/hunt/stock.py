@@ -24,6 +24,8 @@ KEYRING = Keyring([KEY])
 # Seconds that a TOTP pair is sent after its load, and that PingOne takes it beyond that.
 GOOD_FOR = 120.0
 GRACE = 60.0
+# The header is line 1 of a file.
+FIRST_ROW = 2
 
 
 @cache
@@ -55,6 +57,9 @@ def settings(dice: Dice) -> Settings:
         lease=dice.pick("settings", (32, 60)),
         lease_left_for_post=25,
         window=dice.pick("settings", (1, 3, None, None)),
+        breaker_forbidden=dice.pick("settings", (1, 10)),
+        breaker_refused=dice.pick("settings", (1, 20)),
+        breaker_unanswered=dice.pick("settings", (2, 20)),
     )
 
 
@@ -90,10 +95,11 @@ def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> li
     """One batch, or two; their names."""
     split = dice.whole("batches", 1, len(devices)) if dice.chance("batches", 0.3) else len(devices)
     halves = [half for half in (devices[:split], devices[split:]) if half]
-    return [_load(database, f"batch {number}", half) for number, half in enumerate(halves, start=1)]
+    canary_row = FIRST_ROW if dice.chance("batches", 0.1) else None
+    return [_load(database, f"batch {number}", half, canary_row) for number, half in enumerate(halves, start=1)]
 
 
-def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice]) -> str:
+def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice], canary_row: int | None) -> str:
     batch = {
         "name": name,
         "environment": "default",
@@ -103,6 +109,7 @@ def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice]) -> st
         "file_sha256": name,
         "columns": [],
         "total": len(devices),
+        "canary_row": canary_row,
         "created_at": database.now(),
         "running_since": database.now(),
     }
@@ -123,7 +130,7 @@ def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice]) -> st
                 "has_second_otp": device.second is not None,
                 "otps": _seal(device, batch_id, number),
             }
-            for number, device in enumerate(devices, start=2)
+            for number, device in enumerate(devices, start=FIRST_ROW)
         ]
         connection.execute(insert(Record), rows)
     return name

@@ -20,6 +20,7 @@ from hunt.network import ModelNetwork
 from hunt.pace import ModelPace
 from hunt.pingone import Call, ModelPingOne
 from hunt.strands import Broken, Strand, Strands
+from worker.audit import Actor
 from worker.batches import Batches
 
 # Ticks in which a batch finishes once the faults have ended, each at the next moment when something is due. A record
@@ -50,7 +51,7 @@ class World:
         self.database = stock.database()
         self.leases = stock.leases(self.settings.lease, self.settings.max_attempts)
         self.batches = Batches(self.database, TESTER)
-        self.ledger = Ledger(self.database.raw, self.pingone.journal, self.settings.otp_post_budget)
+        self.ledger = Ledger(self.database.raw, self.clock, self.pingone.journal, self.settings)
         self.broker = ModelBroker(self.clock, self.strands, self.dice, self.ledger.published)
         self.beat = Beat(self)
         self.processes: list[Process] = []
@@ -82,8 +83,9 @@ class World:
         finally:
             self.ledger.is_command = False
 
-    def is_any_paused(self) -> bool:
-        return "paused" in self.ledger.batches.values()
+    def paused(self) -> list[str]:
+        """The batches that wait for a person."""
+        return [batch.name for batch in self.ledger.batches.values() if batch.waits_for_a_person]
 
     def has_given_up(self) -> bool:
         """Some record waits for a person."""
@@ -136,8 +138,7 @@ class World:
             self._work()
             if self._is_finished():
                 return
-            if self.is_any_paused():
-                resume(self)
+            resume(self)
             while not self._is_any_due():
                 self._advance_to(self._next_moment())
             before = self.ledger.rows
@@ -188,6 +189,7 @@ class World:
         moments += [message.arrives_at for message in self.broker.messages]
         moments += [self.clock.moment_of(row.scheduled_at) for row in rows]
         moments += [self.clock.moment_of(row.lease_until) + 0.001 for row in rows if row.lease_until]
+        moments += [self.clock.moment_of(batch.probe_at) for batch in self.ledger.batches.values() if batch.probe_at]
         return min((moment for moment in moments if moment > now), default=now + 1.0)
 
     def _is_finished(self) -> bool:
@@ -202,10 +204,12 @@ class World:
 
     def _is_any_due(self) -> bool:
         now = self.clock.text()
+        if any(batch.probe_at is not None and batch.probe_at <= now for batch in self.ledger.batches.values()):
+            return True
         for row in self.ledger.rows.values():
             if row.lease_until is not None and row.lease_until < now:
                 return True
-            is_stopped = self.ledger.batches[row.batch_id] == "paused"
+            is_stopped = self.ledger.batches[row.batch_id].state == "paused"
             if row.status == "pending" and row.scheduled_at <= now and not is_stopped:
                 return True
         return False
