@@ -197,16 +197,12 @@ def test_a_device_that_cannot_be_read_is_no_known_difference(
     assert "503" in found[0].theirs
 
 
-@pytest.mark.parametrize("status", list(Status))
-@pytest.mark.parametrize("failure", [Forbidden(Answer(403)), SlotTooFar(1.0)])
-def test_what_is_not_known_is_told_whatever_the_record_says(
-    database: MovingDatabase, status: Status, failure: PingOneError
-) -> None:
-    make_batch(database, status=status)
+def test_what_is_not_known_is_told_whatever_the_record_says(database: MovingDatabase) -> None:
+    make_batch(database, [{"status": status} for status in Status])
 
-    (found,) = verify(database, "shipment", lambda *_: failure, 1)
-
-    assert (found.ours, found.is_known) == (status, False)
+    for failure in (Forbidden(Answer(403)), SlotTooFar(1.0)):
+        found = list(verify(database, "shipment", lambda *_, failure=failure: failure, 1))
+        assert [(each.ours, each.is_known) for each in found] == [(status, False) for status in Status]
 
 
 def test_other_batches_are_left_alone(database: MovingDatabase, pingone: PingOne, parts: Readers) -> None:
@@ -248,7 +244,7 @@ def devices_of(database: MovingDatabase, made: Made) -> dict[str, int]:
     return {look(database, record_id).device_id: place for place, record_id in enumerate(made.ids)}
 
 
-@pytest.mark.parametrize("records", [0, 1, 6, 7, 8, 21, 30])
+@pytest.mark.parametrize("records", [0, 1, 7, 8, 30])
 def test_all_records_are_read_once_however_many_pages_they_fill(
     database: MovingDatabase, monkeypatch: pytest.MonkeyPatch, records: int
 ) -> None:
