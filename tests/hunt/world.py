@@ -20,7 +20,6 @@ from hunt.network import ModelNetwork
 from hunt.pace import ModelPace
 from hunt.pingone import Call, ModelPingOne
 from hunt.strands import Broken, Strand, Strands
-from worker.audit import Actor
 from worker.batches import Batches
 
 # Ticks in which a batch finishes once the faults have ended, each at the next moment when something is due. A record
