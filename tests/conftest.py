@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from worker import schema
 from worker.database import Database
 
 Migrate = Callable[[str], None]
+
+# A shell may start what it runs in the background with these ignored, and whoever is started from here would inherit
+# that: no Ctrl-C of a test would arrive.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
