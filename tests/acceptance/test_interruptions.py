@@ -43,7 +43,7 @@ def test_ctrl_c_settles_what_is_in_hand_and_the_same_command_goes_on(set_up):
     # What was in flight was answered, and the answers were written down.
     assert status["counts"]["active"] == len(pingone.active)
     assert status["otp_posts"] == len(pingone.posts)
-    # Ten and the four in flight; one of these may have been asked for its second OTP, which belongs to the same attempt.
+    # Ten and the four in flight; one of these may have been asked for its second OTP: it is the same attempt.
     assert 14 <= len(pingone.posts) <= 18
     assert desk.oathbulk("run", "shipment.csv").code == 0
     assert len(pingone.active) == 30
