@@ -107,3 +107,16 @@ def test_a_queue_that_is_stopped_and_killed_loses_no_record(make_fleet, own_valk
     fleet.judge()
     assert fleet.records.wrong_endings() == {}
     assert status.otp_posts == fleet.records.posts_as_made()
+
+
+def test_a_tenant_whose_answers_name_no_status_is_not_taken_for_one_that_is_out(make_fleet, postgres_url, valkey_url):
+    # What the body of a success holds is not documented, so each of these has to be read before it counts.
+    shipment = make_shipment(80, out_of_step=0.3)
+    fleet = make_fleet(postgres_url, valkey_url, shipment, activation_body="no_status", settings=PATIENT)
+    fleet.worker("worker")
+    fleet.beat()
+    status = fleet.wait_until_finished()
+    fleet.judge()
+    assert fleet.records.wrong_endings() == {}
+    assert status.otp_posts == fleet.records.posts_as_made()
+    assert not fleet.was_out

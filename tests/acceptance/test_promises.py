@@ -28,17 +28,17 @@ def test_a_batch_finishes_by_itself_though_a_worker_is_killed_and_the_queue_wipe
     make_fleet, database_url, valkey_server, valkey_url
 ):
     weather = {"faults": BAD_WEATHER, "faults_per_device": 2, "latency": 0.02, "late_effect_after": 0.3}
-    fleet = make_fleet(database_url, valkey_url, make_shipment(300, hopeless=A_FEW_HOPELESS), **weather)
+    fleet = make_fleet(database_url, valkey_url, make_shipment(220, hopeless=A_FEW_HOPELESS), **weather)
     victim, _ = fleet.worker("first"), fleet.worker("second")
     fleet.beat()
-    fleet.wait_until_posted(100)
+    fleet.wait_until_posted(80)
     victim.kill()
     valkey_server.flush()
     fleet.worker("third")
     fleet.wait_until_finished()
     fleet.judge()
     assert fleet.records.wrong_endings(excused=SPENT) == {}
-    assert fleet.status().counts["active"] > 250
+    assert fleet.status().counts["active"] > 180
 
 
 def test_a_batch_goes_on_after_everything_was_killed_at_once(make_fleet, own_database, own_valkey):
@@ -65,8 +65,7 @@ def test_every_message_may_come_twice(make_fleet, postgres_url, valkey_url):
     fleet.beat()
     fleet.wait_until(lambda: waiting(valkey_url) == 120, "all records are queued")
     double_every_message(valkey_url)
-    fleet.worker("first")
-    fleet.worker("second")
+    fleet.worker("worker")
     fleet.wait_until_posted(20)
     double_every_message(valkey_url)
     status = fleet.wait_until_finished()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import count
+from multiprocessing import get_context
 
 from hunt import search
 from hunt.search import Finding
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 def hunt(seconds: float, seed: int, processes: int) -> int:
     """Schedules until the time is over; 1 if one of them broke a promise."""
     began, done, findings = time.monotonic(), 0, list[Finding]()
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for chunk in _chunks(pool, seed * SEEDS, processes, began + seconds):
             done += CHUNK
             for finding in chunk:
@@ -47,22 +48,16 @@ def hunt(seconds: float, seed: int, processes: int) -> int:
     return int(bool(findings))
 
 
-def run_chunk(begin: int) -> list[Finding]:
-    """Those of a chunk that failed, each shrunk."""
-    found = [search.run(seed) for seed in range(begin, begin + CHUNK)]
-    return [search.shrink(finding) for finding in found if finding is not None]
-
-
 def _chunks(pool: ProcessPoolExecutor, first: int, processes: int, ends_at: float) -> Iterator[list[Finding]]:
     """Findings, chunk by chunk; each process has one at a time."""
     begins = count(first, CHUNK)
-    running: set[Future[list[Finding]]] = {pool.submit(run_chunk, next(begins)) for _ in range(processes)}
+    running: set[Future[list[Finding]]] = {pool.submit(search.find, next(begins), CHUNK) for _ in range(processes)}
     while running:
         done, running = wait(running, return_when=FIRST_COMPLETED)
         for chunk in done:
             yield chunk.result()
             if time.monotonic() < ends_at:
-                running.add(pool.submit(run_chunk, next(begins)))
+                running.add(pool.submit(search.find, next(begins), CHUNK))
 
 
 def say(text: str) -> None:

@@ -24,7 +24,10 @@ class Clock:
         return self._passed / 1000
 
     def advance_to(self, moment: float) -> None:
-        self._passed = max(self._passed, math.ceil(moment * 1000))
+        passed = math.ceil(moment * 1000)
+        # The product may have been rounded down.
+        passed += passed / 1000 < moment
+        self._passed = max(self._passed, passed)
 
     def jump(self, seconds: float) -> None:
         """The database's clock is set; the processes' go on."""

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hunt.clock import SPARE
-from hunt.pingone import ModelDevice
+from hunt.journal import ModelDevice
 from models.reason import Reason
 from worker.batches import NotPossible
 
 if TYPE_CHECKING:
     from hunt.strands import Strand
     from hunt.world import World
+
+# Steps that a process is frozen at most.
+LONGEST_FREEZE = 300
 
 
 def befall(world: World) -> None:
@@ -43,6 +46,17 @@ def freeze(world: World) -> None:
     if strand := _a_strand(world, "frozen"):
         strand.frozen = world.dice.whole("frozen", 3, 80)
         world.note(f"{strand.name} freezes for {strand.frozen} steps")
+        holder = next((process for process in world.processes if process.strand is strand and process.message), None)
+        if holder is not None and world.dice.chance("frozen", 0.5):
+            _until_it_is_late(world, strand, holder.message.record_id)
+
+
+def _until_it_is_late(world: World, strand: Strand, record_id: int) -> None:
+    """Its record is taken away, and another worker claims it: just then it goes on."""
+    lease_id = world.ledger.rows[record_id].lease_id
+    strand.frozen = LONGEST_FREEZE
+    strand.thaws = lambda: world.ledger.rows[record_id].lease_id not in (None, lease_id)
+    world.note(f"{strand.name} freezes until another works on record {record_id}")
 
 
 def stop(world: World) -> None:
@@ -167,7 +181,7 @@ EVENTS: list[tuple[str, float, Callable[[World], None]]] = [
     ("handed_back", 0.004, hand_back),
     ("resumed", 0.004, resume_one),
     ("cancelled", 0.004, cancel),
-    ("replayed", 0.008, replay),
-    ("replayed_some", 0.006, replay_some),
-    ("replayed_transient", 0.006, replay_transient),
+    ("replayed", 0.004, replay),
+    ("replayed_some", 0.003, replay_some),
+    ("replayed_transient", 0.003, replay_transient),
 ]

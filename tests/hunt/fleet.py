@@ -8,9 +8,9 @@ import redis
 
 from hunt.broker import Message
 from hunt.database import DatabaseLost
-from hunt.network import Bug
 from hunt.pace import ModelPace
 from hunt.strands import Broken
+from hunt.weather import Bug
 from worker.config import Environment
 from worker.parts import Parts
 
@@ -72,4 +72,4 @@ class Beat(ModelParts):
         else:
             self.world.note(f"enqueued {count}")
             if self.world.ledger.rows == before:
-                self.world.ticked_in_vain()
+                self.world.agenda.ticked_in_vain()

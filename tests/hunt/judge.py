@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hunt import stock
-from hunt.ledger import Row
-from hunt.pingone import EXTRA, INVALID, REFUSED, Call, ModelDevice
+from hunt.books import Row
+from hunt.journal import EXTRA, INVALID, REFUSED, Call, ModelDevice
 from hunt.strands import Broken
 from models.attempt import Outcome
 from models.reason import Reason

@@ -5,86 +5,33 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from hunt.books import BatchRow, Row, read_batches, read_records
 from hunt.clock import SPARE, Clock
-from hunt.pingone import EXTRA, Call, ModelDevice
-from hunt.strands import Broken
+from hunt.journal import EXTRA, Call, ModelDevice
+from hunt.strands import Broken, Strands
 from models.batch import BatchState
-from models.reason import PauseReason, Reason
-from models.record import FINAL, TRANSITIONS, OtpState, Status
+from models.reason import Reason
+from models.record import TRANSITIONS, OtpState, Status
 from worker.config import Settings
 from worker.decisions import POSTS_PER_OTP
-
-_COLUMNS = """id, batch_id, device_id, status, scheduled_at, lease_id, lease_until, otp1_state, otp1_posts, otp2_state,
-    otp2_posts, otp_sent_at, verdict, attempts, attempts_forgiven, reason, finalized_at IS NULL, otps IS NULL"""
-_RECORDS = f"SELECT {_COLUMNS} FROM record ORDER BY id"
-_BATCHES = "SELECT id, name, state, reason, probe_at FROM batch ORDER BY id"
-
-
-class Row(NamedTuple):
-    """A record as it is committed."""
-
-    id: int
-    batch_id: int
-    device_id: str
-    status: str
-    scheduled_at: str
-    lease_id: str | None
-    lease_until: str | None
-    otp1_state: str
-    otp1_posts: int
-    otp2_state: str
-    otp2_posts: int
-    otp_sent_at: str | None
-    verdict: str | None
-    attempts: int
-    attempts_forgiven: int
-    reason: str | None
-    is_not_finalized: bool
-    is_without_otps: bool
-
-    def state(self, ordinal: int) -> str:
-        return self.otp1_state if ordinal == 1 else self.otp2_state
-
-    def posts(self, ordinal: int) -> int:
-        return self.otp1_posts if ordinal == 1 else self.otp2_posts
-
-    @property
-    def is_final(self) -> bool:
-        return self.status in FINAL
-
-    @property
-    def needs_read(self) -> bool:
-        return OtpState.SENT in (self.otp1_state, self.otp2_state) or self.verdict is not None
-
-
-class BatchRow(NamedTuple):
-    """A batch as it is committed."""
-
-    id: int
-    name: str
-    state: str
-    reason: str | None
-    probe_at: str | None
-
-    @property
-    def waits_for_a_person(self) -> bool:
-        return self.state == BatchState.PAUSED and self.reason != PauseReason.OUTAGE
 
 
 class Ledger:
     """What is committed, and PingOne's journal beside it."""
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock, journal: list[Call], settings: Settings) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, clock: Clock, strands: Strands, journal: list[Call], settings: Settings
+    ) -> None:
         self._connection = connection
         self._clock = clock
+        self._strands = strands
         self._journal = journal
-        self._budget = settings.otp_post_budget
-        # A rescue counts on it, give or take the steps of the database's clock.
-        self._send_within = settings.send_within + SPARE
+        self._settings = settings
         self.rows: dict[int, Row] = {}
         self.batches: dict[int, BatchRow] = {}
+        # Of a batch that does not run: how far each strand had come when it was stopped.
+        self._stopped: dict[int, dict[str, int]] = {}
         self._leases: set[str] = set()
         self._enqueued: Counter[int] = Counter()
         self._published: Counter[int] = Counter()
@@ -94,13 +41,16 @@ class Ledger:
     def open_books(self, devices: dict[str, ModelDevice]) -> None:
         self._devices = devices
         self._look()
-        self.records_of = {row.device_id: row.id for row in self.rows.values()}
+        self._records_of = {row.device_id: row.id for row in self.rows.values()}
 
     def committed(self) -> None:
-        before = self.rows
+        before, batches = self.rows, self.batches
         self._look()
         if before.keys() != self.rows.keys():
             raise Broken("records came or went")
+        for batch in self.batches.values():
+            if batch.state != batches[batch.id].state:
+                self._stopped[batch.id] = self._strands.progress()
         for record_id, row in self.rows.items():
             if row != before[record_id]:
                 self._check(before[record_id], row)
@@ -113,37 +63,25 @@ class Ledger:
         if self._published[record_id] > self._enqueued[record_id]:
             raise Broken(f"record {record_id} is published before it is committed as queued")
 
+    def beginning(self, device: ModelDevice, *, is_post: bool) -> None:
+        """A call begins. Its strand may have asked whether it may just before the batch was stopped, but not have come
+        further since."""
+        row = self._row_of(device)
+        state = self.batches[row.batch_id].state
+        may_begin = state == BatchState.RUNNING or (state == BatchState.CANCELLED and not is_post)
+        strand = self._strands.current
+        if may_begin or strand is None:
+            return
+        if strand.switches != self._stopped[row.batch_id].get(strand.name):
+            raise Broken(f"a {'post' if is_post else 'read'} of record {row.id} begins, and its batch is {state}")
+
     def arriving(self, call: Call) -> None:
         """A request's first byte is about to go out."""
-        row = self.rows[self.records_of[call.device.device_id]]
         if not call.is_post:
             return
-        is_held = row.lease_id is not None and call.attempt == f"oathbulk-record-{row.id}-{row.lease_id[:8]}"
-        if row.status != Status.ACTIVATING or not is_held:
-            raise Broken(f"{call} goes out without a lease: the record is {row.status}")
-        if row.state(call.ordinal) != OtpState.SENT:
-            raise Broken(f"{call} goes out while its OTP is committed as {row.state(call.ordinal)}")
-        marked_at = self._clock.moment_of(row.otp_sent_at or "")
-        if call.sent_at > marked_at + self._send_within:
-            raise Broken(f"{call} goes out {call.sent_at - marked_at:.1f} s after it was written down as sent")
-        posts = self.posts_of(call.device)
-        if call.ordinal == 2:
-            self._check_second(call, row, posts)
-        if sum(post.ordinal == call.ordinal for post in posts) >= POSTS_PER_OTP:
-            raise Broken(f"{call} brings its OTP more than {POSTS_PER_OTP} times")
-        if len(posts) >= self._budget:
-            raise Broken(f"{call} is one post more than the budget of {self._budget}")
-        for post in posts:
-            # That the answer to OTP 1 is written down was checked above.
-            if not (post.ordinal < call.ordinal and post.heard_at) and not self.is_told(post):
-                raise Broken(f"{call} goes out while no read has told what became of {post}")
-
-    def _check_second(self, call: Call, row: Row, posts: list[Call]) -> None:
-        """Promise 2."""
-        if not any(post.ordinal == 1 and post.verdict == EXTRA and post.heard_at is not None for post in posts):
-            raise Broken(f"{call} goes out, and PingOne has not asked for OTP 2")
-        if row.otp1_state != OtpState.ANSWERED:
-            raise Broken(f"{call} goes out while OTP 1 is committed as {row.otp1_state}")
+        row = self._row_of(call.device)
+        for charge in (*self._right(call, row), *self._order(call, row)):
+            raise Broken(f"{call} {charge}")
 
     def posts_of(self, device: ModelDevice) -> list[Call]:
         """Posts on which PingOne acted, or may have acted for all that we could know."""
@@ -151,10 +89,8 @@ class Ledger:
 
     def is_told(self, post: Call) -> bool:
         """A read was answered after the post could change nothing any more."""
-        if post.acts_at is not None and post.acted_at is None:
-            return False
         over_at = post.sent_at if post.acted_at is None else post.acted_at
-        return any(
+        return not post.is_pending and any(
             call.device is post.device
             and not call.is_post
             and call.number > post.number
@@ -165,8 +101,50 @@ class Ledger:
         )
 
     def _look(self) -> None:
-        self.rows = {values[0]: Row(*values) for values in self._connection.execute(_RECORDS)}
-        self.batches = {values[0]: BatchRow(*values) for values in self._connection.execute(_BATCHES)}
+        self.rows = read_records(self._connection)
+        self.batches = read_batches(self._connection)
+
+    def _row_of(self, device: ModelDevice) -> Row:
+        return self.rows[self._records_of[device.device_id]]
+
+    def _right(self, call: Call, row: Row) -> Iterator[str]:
+        """The lease, the mark, and their times, give or take the steps of the database's clock."""
+        is_held = row.lease_id is not None and call.attempt == f"oathbulk-record-{row.id}-{row.lease_id[:8]}"
+        if row.status != Status.ACTIVATING or not is_held:
+            yield f"goes out without a lease: the record is {row.status}"
+        if row.state(call.ordinal) != OtpState.SENT or row.otp_sent_at is None:
+            yield f"goes out while its OTP is committed as {row.state(call.ordinal)}"
+            return
+        late = call.sent_at - self._clock.moment_of(row.otp_sent_at) - self._settings.send_within
+        if late > SPARE:
+            yield f"goes out {late:.1f} s later than a rescue would think"
+        if row.otp_expires_at and call.sent_at > self._clock.moment_of(row.otp_expires_at) + self._grace:
+            yield "brings an OTP that has expired"
+        if row.attempts - row.attempts_forgiven > self._settings.max_attempts:
+            yield "goes out in one attempt more than are allowed"
+
+    @property
+    def _grace(self) -> float:
+        """An OTP that was good when it was marked goes out so much later at most."""
+        return self._settings.send_within + SPARE
+
+    def _order(self, call: Call, row: Row) -> Iterator[str]:
+        """Promises 2 and 3."""
+        posts = self.posts_of(call.device)
+        asked = [post for post in posts if post.ordinal == 1 and post.verdict == EXTRA and post.heard_at is not None]
+        if call.ordinal == 2 and not asked:
+            yield "goes out, and PingOne has not asked for OTP 2"
+        if call.ordinal == 2 and row.otp1_state != OtpState.ANSWERED:
+            yield f"goes out while OTP 1 is committed as {row.otp1_state}"
+        if sum(post.ordinal == call.ordinal for post in posts) >= POSTS_PER_OTP:
+            yield f"brings its OTP more than {POSTS_PER_OTP} times"
+        if len(posts) >= self._settings.otp_post_budget:
+            yield f"is one post more than the budget of {self._settings.otp_post_budget}"
+        for post in posts:
+            # That the answer to OTP 1 is written down was looked at above.
+            is_known = post.ordinal < call.ordinal and post.heard_at is not None
+            if not is_known and not self.is_told(post):
+                yield f"goes out while no read has told what became of {post}"
 
     def _check(self, old: Row, new: Row) -> None:
         for charge in (*self._moves(old, new), *self._otps(old, new), *self._ends(new)):
@@ -214,12 +192,3 @@ class Ledger:
             for post in self.posts_of(device):
                 if post.heard_at is None and not self.is_told(post):
                     yield f"it is {new.status}, and no read has told what became of {post}"
-
-
-def describe(row: Row) -> str:
-    """One line of a tale."""
-    otps = f"{row.otp1_state}/{row.otp1_posts} {row.otp2_state}/{row.otp2_posts}"
-    lease = f" {row.lease_id[:8]}" if row.lease_id else ""
-    return f"{row.status}{lease} {otps} {row.verdict or row.reason or ''} due {row.scheduled_at[11:]}".replace(
-        "  ", " "
-    )

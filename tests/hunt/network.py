@@ -8,43 +8,15 @@ from typing import Protocol
 
 from hunt.clock import Clock
 from hunt.dice import Dice
-from hunt.pingone import Call, ModelPingOne, Reply, answer
+from hunt.journal import Call, Reply
+from hunt.pingone import ModelPingOne, answer
 from hunt.strands import Died, Strands
+from hunt.weather import NOTHING_DONE, UNDELIVERED, UNREADABLE, Bug, nothing_done, unreadable
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.wire import Request
 
 # Longest that PingOne goes on with a request whose sender has lost it, in seconds.
 LATEST = 20.0
-
-# How a request fails before its first byte.
-UNDELIVERED = (("refused", 0.06), ("slow_connect", 0.04))
-# PingOne, or what stands before it, answers and does nothing.
-NOTHING_DONE = (
-    ("rate_limited", 0.05),
-    ("rate_limited_long", 0.02),
-    ("unauthorized", 0.03),
-    ("forbidden", 0.03),
-    ("not_found", 0.05),
-    ("not_allowed", 0.005),
-    ("media_type", 0.005),
-)
-# No readable answer comes, though PingOne may act, or has acted.
-UNREADABLE = (
-    ("reset", 0.1),
-    ("timeout", 0.1),
-    ("late", 0.1),
-    ("server_error", 0.1),
-    ("unavailable", 0.03),
-    ("request_timeout", 0.01),
-    ("redirect", 0.01),
-    ("no_status", 0.02),
-    ("garbled", 0.02),
-    ("own_fault", 0.03),
-)
-
-
-class Bug(Exception):
-    """A fault of our own, in the middle of a call."""
 
 
 class Exchange(Protocol):
@@ -79,6 +51,7 @@ class ModelNetwork:
         return answer(200, access_token=self.pingone.new_access_token(), expires_in=3600)
 
     def exchange(self, deadline: float, request: Request, send_before: float | None) -> Reply:
+        self.pingone.expect(request)
         began = self._clock.monotonic()
         self._connect()
         now = self._clock.monotonic()
@@ -88,7 +61,6 @@ class ModelNetwork:
             raise TooLateToSend(Answer(message="the time to send had passed"))
         # No switch here: a worker that freezes between this look at the clock and the first byte cannot be fenced.
         call = self.pingone.arrive(request)
-        call.lost_at = now + deadline
         try:
             return self._conclude(call, deadline)
         except Died:
@@ -114,6 +86,8 @@ class ModelNetwork:
                 self._strands.switch()
 
     def _conclude(self, call: Call, deadline: float) -> Reply:
+        if self._dice.happens("dies_waiting", 0.05):
+            self._die(call, deadline)
         if evil := self._dice.one_of(NOTHING_DONE):
             return self._do_nothing(call, evil)
         if evil := self._dice.one_of(UNREADABLE):
@@ -135,15 +109,7 @@ class ModelNetwork:
             call.device.misses += 1
         self._strands.sleep(self._lag())
         call.heard_at = self._clock.monotonic()
-        return {
-            "rate_limited": answer(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED", retry_after=1),
-            "rate_limited_long": answer(429, "REQUEST_LIMITED", "QUOTA_EXCEEDED", retry_after=45),
-            "unauthorized": answer(401, "ACCESS_FAILED", "INVALID_TOKEN"),
-            "forbidden": answer(403, "ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS"),
-            "not_found": answer(404, "NOT_FOUND"),
-            "not_allowed": answer(405),
-            "media_type": answer(415, "INVALID_REQUEST"),
-        }[evil]
+        return nothing_done(evil)
 
     def _fail(self, call: Call, evil: str, deadline: float) -> Reply:
         lag = deadline if evil == "timeout" else self._lag()
@@ -155,21 +121,19 @@ class ModelNetwork:
             self._send(call, self._dice.between("effect", 0.0, lag))
         elif acts == "after":
             self._send(call, lag + self._dice.between("effect", 0.0, LATEST))
-        call.lost_at = call.sent_at + lag
         self._strands.sleep(lag)
         match evil:
             case "reset" | "timeout" | "late":
                 raise OutcomeUnknown(Answer(message="no answer"))
             case "own_fault":
                 raise Bug
-        return {
-            "server_error": answer(self._dice.pick("status", (500, 502, 504)), "UNEXPECTED_ERROR"),
-            "unavailable": answer(503, retry_after=7),
-            "request_timeout": answer(408),
-            "redirect": answer(302),
-            "no_status": answer(200, id=call.device.device_id),
-            "garbled": (self._dice.pick("status", (200, 400)), {}, b'{"code": "INVALID_DA'),
-        }[evil]
+        return unreadable(evil, self._dice)
+
+    def _die(self, call: Call, deadline: float) -> None:
+        """The process dies in this call, when it has waited long, and PingOne has not come far with it."""
+        self._send(call, deadline + LATEST)
+        self._sleep("dies", deadline / 2, deadline)
+        raise Died
 
     def _send(self, call: Call, delay: float) -> None:
         call.acts_at = call.sent_at + delay
@@ -183,10 +147,10 @@ class ModelNetwork:
 
     def _abandon(self, call: Call) -> None:
         """Its process died: whatever acts on it does so soon, or never."""
-        call.lost_at = now = self._clock.monotonic()
+        now = self._clock.monotonic()
         if call not in self.on_their_way:
             return
-        match self._dice.pick("abandoned", ("broken", "lingers", "lingers", "as it was")):
+        match self._dice.pick("abandoned", ("broken", "lingers", "lingers", "lingers", "as it was")):
             case "broken":
                 self.on_their_way.remove(call)
                 call.acts_at = None

@@ -1,94 +1,29 @@
-"""A PingOne small enough to be right by inspection. It keeps the journal by which the promises are judged."""
+"""A PingOne small enough to be right by inspection."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from hunt.clock import Clock
+from hunt.journal import ACTIVE, EXTRA, INVALID, MISSING, REFUSED, WAITING, Call, ModelDevice, Reply, Tenant
 from worker.pingone.wire import ACTIVATE, Request
-
-Reply = tuple[int, dict[str, str], bytes]
-
-# What PingOne made of a call.
-ACTIVE, EXTRA, INVALID, REFUSED, WAITING, MISSING = "active", "extra", "invalid", "refused", "waiting", "missing"
-
-
-@dataclass
-class ModelDevice:
-    """A token in a user's hands, and PingOne's object for it."""
-
-    device_id: str
-    user_id: str
-    first: str
-    second: str | None
-    # Whether OTP 1 is right as it is, right but out of step, or wrong; and whether OTP 2 is.
-    first_is: str
-    second_is_right: bool
-    # On the processes' clock: TOTP is no good after it, and a device just paired is not seen everywhere before it.
-    good_until: float | None = None
-    seen_from: float = 0.0
-    is_active: bool = False
-    is_locked: bool = False
-    is_blocked: bool = False
-    is_usable: bool = True
-    is_deleted: bool = False
-    failures: int = 0
-    # 404s for a device that is there: a client that saw too many may take it for missing.
-    misses: int = 0
-    was_asked: bool = False
-    taken: set[str] = field(default_factory=set)
-    activated_by: Call | None = None
-
-
-@dataclass
-class Call:
-    """One request whose first byte went out. Times on the processes' clock; None: it did not happen (yet)."""
-
-    number: int
-    device: ModelDevice
-    # Which OTP it brought; 0 is a read.
-    ordinal: int
-    attempt: str
-    sent_at: float
-    # When PingOne will act on it. What it did nothing with was answered instead.
-    acts_at: float | None = None
-    acted_at: float | None = None
-    did_nothing: bool = False
-    verdict: str | None = None
-    reply: Reply | None = None
-    # When its worker read a whole answer; when it was certain that none would come.
-    heard_at: float | None = None
-    lost_at: float | None = None
-
-    @property
-    def is_post(self) -> bool:
-        return self.ordinal > 0
-
-    def __str__(self) -> str:
-        what = f"OTP {self.ordinal}" if self.is_post else "read"
-        return f"call {self.number} ({what}, {self.device.device_id[-4:]})"
-
-
-@dataclass(frozen=True)
-class Tenant:
-    """What is not published, and differs: docs of the vendor leave it open."""
-
-    locks_after: int = 99
-    # Whether an OTP that was looked at once is good no more.
-    uses_up_otps: bool = False
-    # The answer to an OTP for a device that is ACTIVE already.
-    says_when_active: str = REFUSED
-    resync_on_first_call: bool = False
 
 
 class ModelPingOne:
-    """Devices, and the journal of what arrived. `arriving` sees every call before it is written down."""
+    """Devices, and the journal of what arrived. `beginning` is told of every call when it is begun (the device's id,
+    and whether it is a post), `arriving` when its first byte goes out."""
 
-    def __init__(self, clock: Clock, tenant: Tenant, arriving: Callable[[Call], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        tenant: Tenant,
+        beginning: Callable[[str, bool], None],
+        arriving: Callable[[Call], None],
+    ) -> None:
         self._clock = clock
         self._tenant = tenant
+        self._beginning = beginning
         self._arriving = arriving
         self.devices: dict[str, ModelDevice] = {}
         self.journal: list[Call] = []
@@ -99,6 +34,10 @@ class ModelPingOne:
         number = int(self._access_token.rpartition("-")[2]) + 1
         self._access_token = f"access-token-{number}"
         return self._access_token
+
+    def expect(self, request: Request) -> None:
+        """Somebody begins a call."""
+        self._beginning(request.url.rpartition("/")[2], request.method == "POST")
 
     def arrive(self, request: Request) -> Call:
         """The first byte is here."""
@@ -131,10 +70,6 @@ class ModelPingOne:
         else:
             call.verdict = ACTIVE if device.is_active else WAITING
             call.reply = answer(200, **describe(device))
-
-    def is_done(self, call: Call) -> bool:
-        """Nothing of it can take effect any more."""
-        return call.acts_at is None or call.acted_at is not None
 
     def _ordinal(self, request: Request, device: ModelDevice) -> int:
         if request.method == "GET":

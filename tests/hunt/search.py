@@ -46,6 +46,12 @@ def first(seeds: Iterable[int]) -> tuple[Finding | None, int]:
     return None, count
 
 
+def find(begin: int, count: int) -> list[Finding]:
+    """Those of so many schedules that failed, each shrunk."""
+    found = [run(seed) for seed in range(begin, begin + count)]
+    return [shrink(finding) for finding in found if finding is not None]
+
+
 def shrink(finding: Finding) -> Finding:
     """The same seed with a shorter storm and fewer evils, as long as it fails; a few dozen schedules."""
     steps = finding.steps

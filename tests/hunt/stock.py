@@ -9,7 +9,7 @@ from sqlalchemy import insert, select
 
 from hunt.database import HuntedDatabase
 from hunt.dice import Dice
-from hunt.pingone import INVALID, REFUSED, ModelDevice, Tenant
+from hunt.journal import INVALID, REFUSED, ModelDevice, Tenant
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to, generate_key
 from models.record import Record
@@ -39,7 +39,7 @@ def leases(lease: float, max_attempts: int) -> Leases:
 
 
 @cache
-def environment(resync_on_first_call: bool) -> Environment:
+def environment(*, resync_on_first_call: bool) -> Environment:
     return Environment(
         name="default",
         environment_id=ENVIRONMENT_ID,
@@ -54,7 +54,7 @@ def settings(dice: Dice) -> Settings:
         encryption_keys=KEY,
         otp_post_budget=dice.pick("settings", (2, 3, 3, 3, 5)),
         max_attempts=dice.pick("settings", (1, 2, 8, 8)),
-        lease=dice.pick("settings", (32, 60)),
+        lease=dice.pick("settings", (30, 60)),
         lease_left_for_post=25,
         window=dice.pick("settings", (1, 3, None, None)),
         breaker_forbidden=dice.pick("settings", (1, 10)),
@@ -63,12 +63,12 @@ def settings(dice: Dice) -> Settings:
     )
 
 
-def tenant(dice: Dice) -> Tenant:
+def tenant(dice: Dice, environment: Environment) -> Tenant:
     return Tenant(
         locks_after=dice.pick("tenant", (1, 3, 99, 99)),
         uses_up_otps=dice.pick("tenant", (False, True)),
         says_when_active=dice.pick("tenant", (REFUSED, INVALID)),
-        resync_on_first_call=dice.pick("tenant", (False, False, False, True)),
+        resync_on_first_call=environment.resync_on_first_call,
     )
 
 

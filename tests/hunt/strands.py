@@ -19,12 +19,15 @@ class Broken(BaseException):
 
 class Strand:
     """One flow of control. `wakes_at` is on the processes' clock; `frozen` counts the scheduler's steps for which it
-    is passed over; `wants` must be true as well."""
+    is passed over, unless it `thaws` before; `wants` must be true as well."""
 
     def __init__(self, name: str, body: Callable[[], None]) -> None:
         self.name = name
         self.wakes_at = 0.0
         self.frozen = 0
+        # How often it came to a switch point.
+        self.switches = 0
+        self.thaws: Callable[[], bool] = lambda: False
         self.wants: Callable[[], bool] = lambda: True
         self.is_dying = False
         self._body = body
@@ -37,6 +40,12 @@ class Strand:
     def is_ready(self, now: float) -> bool:
         return self.wakes_at <= now and not self.frozen and not self.is_over and self.wants()
 
+    def thaw(self) -> None:
+        """By one step."""
+        self.frozen = 0 if self.thaws() else self.frozen - 1
+        if not self.frozen:
+            self.thaws = lambda: False
+
     def go_on(self) -> None:
         self._greenlet.switch()
 
@@ -46,6 +55,7 @@ class Strand:
 
     def stop(self) -> None:
         """Called by the strand itself: back to the scheduler, until it goes on or has to die."""
+        self.switches += 1
         self._greenlet.parent.switch()
         if self.is_dying:
             raise Died
@@ -82,8 +92,13 @@ class Strands:
         now = self._clock.monotonic()
         alive = self.alive()
         for strand in alive:
-            strand.frozen = max(0, strand.frozen - 1)
+            if strand.frozen:
+                strand.thaw()
         return [strand for strand in alive if strand.is_ready(now)]
+
+    def progress(self) -> dict[str, int]:
+        """How far each has come, by name."""
+        return {strand.name: strand.switches for strand in self.alive()}
 
     def go_on(self, strand: Strand) -> None:
         """Let it run to its next switch point."""

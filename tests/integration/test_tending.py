@@ -30,6 +30,7 @@ from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.loading import Loader
+from worker.pingone.errors import Answer
 from worker.tending import Tending
 
 THRESHOLDS = Thresholds(forbidden=3, refused=4, refused_share=0.5, unanswered=4)
@@ -69,6 +70,8 @@ class Works:
         self.database = database
         self.batches = Batches(database, TESTER)
         self.tending = Tending(database, THRESHOLDS)
+        # PingOne's last answer in every attempt from here on.
+        self.answer: Answer | None = None
         self._leases = leases
         self._broker = Broker()
         environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
@@ -101,7 +104,7 @@ class Works:
         """A second later than whatever came before it."""
         self.pass_time(1)
         progress = claimed.progress.taken_back(1) if decision in (UNDELIVERED, HELD) else claimed.progress
-        assert self._leases.settle(claimed, progress, decision, Tally(requests))
+        assert self._leases.settle(claimed, progress, decision, Tally(requests, answer=self.answer))
 
     def end(self, record_id: int, decision: Decision, requests: int = 1) -> None:
         self.settle(self.claim(record_id), decision, requests)
@@ -366,6 +369,26 @@ def test_any_answer_among_them_shows_that_pingone_is_there(works: Works, answer:
     assert works.fail(made, 1, answer) == [False]
     assert works.fail(made, 3) == [False] * 3
     assert works.fail(made, 1) == [True]
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_out"),
+    [
+        # A success that names no status; an answer to OTP 1, before OTP 2 was lost.
+        (Answer(status=200, correlation_id="b8ee5b23"), False),
+        (Answer(status=400, code="INVALID_DATA", correlation_id="b8ee5b23"), False),
+        # A proxy's page for whatever is asked of it; PingOne itself, when it fails.
+        (Answer(status=200), True),
+        (Answer(status=503, correlation_id="b8ee5b23"), True),
+    ],
+)
+def test_an_answer_of_pingones_that_leaves_the_fate_open_is_no_outage(
+    works: Works, answer: Answer, is_out: bool
+) -> None:
+    made = make_batch(works.database, 10)
+
+    works.answer = answer
+    assert works.fail(made, 4) == [False, False, False, is_out]
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,8 @@ class Fleet:
         self.records = Records(self.database, shipment)
         self.programs: list[Program] = []
         self.simulator_counts: dict[str, Any] = {}
+        # It was seen paused for an outage: the one pause that ends by itself.
+        self.was_out = False
         watch_moves(self.database)
         self._load()
 
@@ -134,7 +136,7 @@ class Fleet:
         self.wait_until(lambda: self.simulator.posts() >= posts, f"{posts} OTPs arrived")
 
     def wait_until_finished(self) -> BatchStatus:
-        """Raises AssertionError if it paused by itself, TimeoutError if it never ends."""
+        """Raises AssertionError if it waits for a person, TimeoutError if it never ends."""
         self.wait_until(self._is_finished, "the batch is finished")
         return self.status()
 
@@ -173,7 +175,9 @@ class Fleet:
 
     def _is_finished(self) -> bool:
         status = self.status()
-        assert status.state != "paused", f"it paused by itself: {status.reason}\n{self._testimony()}"
+        self.was_out = self.was_out or status.reason == "outage"
+        is_stopped = status.state == "paused" and status.reason != "outage"
+        assert not is_stopped, f"it paused by itself: {status.reason}\n{self._testimony()}"
         return not status.left
 
     def _testimony(self) -> str:

@@ -1,0 +1,76 @@
+"""The hunt, in short: some hundred bad days in the life of a fleet, and mutants that it has to find. `python -m hunt`
+goes on for longer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from hunt import search, stock
+from hunt.__main__ import main
+from hunt.mutants import MUTANTS, at_large
+from hunt.search import Finding
+
+CHUNK = 50
+CHUNKS = 12
+# In so many schedules, always the same, every mutant has to be found. Most take a handful.
+ENOUGH = 500
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _close_database() -> Iterator[None]:
+    """The one that all worlds of a process share."""
+    yield
+    stock.database().close()
+    stock.database.cache_clear()
+    stock.leases.cache_clear()
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_whatever_happens_the_promises_are_kept(chunk: int) -> None:
+    assert list(map(str, search.find(chunk * CHUNK, CHUNK))) == []
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_hunt_finds_code_that(name: str) -> None:
+    with at_large(name):
+        finding, _ = search.first(range(1, ENOUGH + 1))
+
+    assert finding is not None
+
+
+def test_a_seed_tells_the_same_story_every_time() -> None:
+    first, second = (search.tell(Finding(3, "")) for _ in range(2))
+
+    assert list(map(_without_lease_ids, first)) == list(map(_without_lease_ids, second))
+    assert len(first) > 20
+
+
+def test_a_finding_is_shrunk_to_what_it_needs_and_can_be_told() -> None:
+    with at_large("sends_although_the_batch_is_paused"):
+        finding, _ = search.first(range(1, ENOUGH + 1))
+        assert finding is not None
+        shrunk = search.shrink(finding)
+        told = search.tell(shrunk)
+
+    assert {"cancelled", "paused"} - set(shrunk.without)
+    assert len(shrunk.without) > 0
+    assert told[-1].startswith("BROKEN")
+
+
+def test_the_long_form_hunts_until_its_time_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--minutes", "0", "--seed", "2", "--processes", "1"]) == 0
+
+    assert re.search(r"^50 schedules in .* 0 broke a promise$", capsys.readouterr().out)
+
+
+def test_the_long_form_tells_one_schedule(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--replay", "3"]) == 0
+
+    assert capsys.readouterr().out.endswith("kept every promise\n")
+
+
+def _without_lease_ids(line: str) -> str:
+    """They are random, and nothing depends on them."""
+    return re.sub(r"\b[0-9a-f]{8}\b", "lease", line)

@@ -1,0 +1,87 @@
+"""Our tables as they are committed, read past SQLAlchemy: after every commit, so it has to be quick."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+from models.batch import BatchState
+from models.reason import PauseReason
+from models.record import FINAL, OtpState
+
+_RECORDS = """SELECT id, batch_id, device_id, status, scheduled_at, lease_id, lease_until, otp1_state, otp1_posts,
+    otp2_state, otp2_posts, otp_sent_at, otp_expires_at, verdict, attempts, attempts_forgiven, reason,
+    finalized_at IS NULL, otps IS NULL FROM record ORDER BY id"""
+_BATCHES = "SELECT id, name, state, reason, probe_at FROM batch ORDER BY id"
+
+
+class Row(NamedTuple):
+    """A record. Times are texts, as SQLite keeps them."""
+
+    id: int
+    batch_id: int
+    device_id: str
+    status: str
+    scheduled_at: str
+    lease_id: str | None
+    lease_until: str | None
+    otp1_state: str
+    otp1_posts: int
+    otp2_state: str
+    otp2_posts: int
+    otp_sent_at: str | None
+    otp_expires_at: str | None
+    verdict: str | None
+    attempts: int
+    attempts_forgiven: int
+    reason: str | None
+    is_not_finalized: bool
+    is_without_otps: bool
+
+    def state(self, ordinal: int) -> str:
+        return self.otp1_state if ordinal == 1 else self.otp2_state
+
+    def posts(self, ordinal: int) -> int:
+        return self.otp1_posts if ordinal == 1 else self.otp2_posts
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def needs_read(self) -> bool:
+        return OtpState.SENT in (self.otp1_state, self.otp2_state) or self.verdict is not None
+
+    def __str__(self) -> str:
+        otps = f"{self.otp1_state}/{self.otp1_posts} {self.otp2_state}/{self.otp2_posts}"
+        told = [
+            self.status,
+            (self.lease_id or "")[:8],
+            otps,
+            self.verdict,
+            self.reason,
+            f"due {self.scheduled_at[11:23]}",
+        ]
+        return " ".join(filter(None, told))
+
+
+class BatchRow(NamedTuple):
+    """A batch."""
+
+    id: int
+    name: str
+    state: str
+    reason: str | None
+    probe_at: str | None
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        return self.state == BatchState.PAUSED and self.reason != PauseReason.OUTAGE
+
+
+def read_records(connection: sqlite3.Connection) -> dict[int, Row]:
+    return {values[0]: Row(*values) for values in connection.execute(_RECORDS)}
+
+
+def read_batches(connection: sqlite3.Connection) -> dict[int, BatchRow]:
+    return {values[0]: BatchRow(*values) for values in connection.execute(_BATCHES)}

@@ -1,0 +1,84 @@
+"""Mutants that do not respect a lease, or a batch that was stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from sqlalchemy import true
+
+import worker.leases.queue
+import worker.leases.worker
+from hunt import stock
+from hunt.mutants.patching import Patch, around, execute, mutant
+from models.record import Record, Status
+from worker import activation
+from worker.activation import Activation
+from worker.leases.worker import Leases
+
+
+@mutant
+def settles_without_its_lease() -> list[Patch]:
+    def settle(real: Any, self: Leases, claim: Any, *rest: Any) -> bool:
+        (held,) = execute("SELECT lease_id FROM record WHERE id = ?", claim.record_id)
+        return bool(real(self, replace(claim, lease_id=held or claim.lease_id), *rest))
+
+    return [around(Leases, "settle", settle)]
+
+
+@mutant
+def claims_what_another_holds() -> list[Patch]:
+    def claim(real: Any, self: Leases, record_id: int, *rest: Any) -> Any:
+        execute("UPDATE record SET status='queued', lease_id=NULL WHERE id=? AND status='activating'", record_id)
+        return real(self, record_id, *rest)
+
+    return [around(Leases, "claim", claim)]
+
+
+@mutant
+def shares_one_lease_id() -> list[Patch]:
+    return [(worker.leases.worker, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="5" * 32)))]
+
+
+@mutant
+def rescues_and_keeps_the_lease() -> list[Patch]:
+    def move(real: Any, database: Any, source: Status, target: Status) -> Any:
+        statement = real(database, source, target)
+        return statement.values(lease_id=Record.lease_id) if source == Status.ACTIVATING else statement
+
+    return [around(worker.leases.queue, "move", move)]
+
+
+@mutant
+def sends_however_late_it_is() -> list[Patch]:
+    def build(real: Any, self: Activation, *arguments: Any) -> None:
+        real(self, *arguments)
+        self.send_within = self.last_send = 1e9
+
+    return [around(Activation, "__init__", build)]
+
+
+@mutant
+def hands_back_whatever_it_is() -> list[Patch]:
+    def hand_back(_: Any, self: Leases, record_id: int, delay: float) -> bool:
+        with stock.database().writing():
+            execute("UPDATE record SET status='pending', lease_id=NULL, lease_until=NULL WHERE id=?", record_id)
+        return True
+
+    return [around(Leases, "hand_back", hand_back)]
+
+
+@mutant
+def sends_although_the_batch_is_paused() -> list[Patch]:
+    return [(worker.leases.worker, "batch_is", lambda _: true())]
+
+
+@mutant
+def claims_although_the_batch_is_paused() -> list[Patch]:
+    return [(worker.leases.worker, "may_work", true)]
+
+
+@mutant
+def asks_no_permit_between_tries() -> list[Patch]:
+    return [around(activation._Attempt, "_permit", lambda *_: None)]

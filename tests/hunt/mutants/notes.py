@@ -1,0 +1,83 @@
+"""Mutants that write down too late, or not what was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import worker.leases.worker
+from hunt import stock
+from hunt.mutants.patching import Patch, around, execute, mutant
+from models.encrypted import Keyring
+from models.record import Record
+from worker.decisions import Active, OtpProgress
+from worker.dispatch import Dispatcher
+from worker.leases.settlement import Settlement
+from worker.leases.worker import Leases
+from worker.pingone.client import Client
+
+
+@mutant
+def writes_sending_after_the_post() -> list[Patch]:
+    late: list[Callable[[], object]] = []
+
+    def claim(real: Any, self: Leases, record_id: int, *rest: Any) -> Any:
+        claimed = real(self, record_id, *rest)
+        if claimed is None or not claimed.is_sending:
+            return claimed
+        with stock.database().writing():
+            execute("UPDATE record SET otp1_state='unsent', otp1_posts=0 WHERE id=?", record_id)
+        progress = replace(claimed.progress, first=OtpProgress())
+        return replace(claimed, progress=progress, is_sending=False)
+
+    def sending(real: Any, self: Leases, claimed: Any, ordinal: int) -> bool:
+        late.append(lambda: real(self, claimed, ordinal))
+        return True
+
+    def activate(real: Any, self: Client, *arguments: Any, **named: Any) -> Any:
+        try:
+            return real(self, *arguments, **named)
+        finally:
+            late.pop()()
+
+    return [around(Leases, "claim", claim), around(Leases, "sending", sending), around(Client, "activate", activate)]
+
+
+@mutant
+def does_not_write_that_it_was_answered() -> list[Patch]:
+    return [around(Leases, "answered", lambda *_: True)]
+
+
+@mutant
+def publishes_before_it_commits() -> list[Patch]:
+    def enqueue(real: Any, self: Dispatcher, *rest: Any) -> dict[str, list[int]]:
+        self._publish(real(self, *rest))
+        return {}
+
+    return [around(Dispatcher, "_enqueue", enqueue)]
+
+
+@mutant
+def counts_no_attempt() -> list[Patch]:
+    def parameters(real: Any, *arguments: Any) -> dict[str, Any]:
+        return {**real(*arguments), "uncounted": 1}
+
+    return [around(worker.leases.worker, "parameters", parameters)]
+
+
+@mutant
+def keeps_the_otps_of_an_active_device() -> list[Patch]:
+    def statement(real: Any, self: Settlement, progress: Any, decision: Any) -> Any:
+        found = real(self, progress, decision)
+        return found.values(otps=Record.otps) if isinstance(decision, Active) else found
+
+    return [around(Settlement, "statement", statement)]
+
+
+@mutant
+def stores_otps_in_the_clear() -> list[Patch]:
+    return [
+        around(Keyring, "seal", lambda _real, _self, plaintext, _identity: plaintext),
+        around(Keyring, "open", lambda _real, _self, sealed, _identity: sealed),
+    ]

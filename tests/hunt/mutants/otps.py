@@ -1,0 +1,55 @@
+"""Mutants that waste OTPs, and mutants that come to no end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import true
+
+import worker.leases.commands
+from hunt.mutants.patching import Patch, around, mutant
+from worker import decisions
+from worker.activation import Activation
+from worker.decisions import SendOtp
+from worker.leases.queue import Queue
+from worker.pingone import errors
+
+
+@mutant
+def has_no_budget() -> list[Patch]:
+    def build(real: Any, self: Activation, *arguments: Any) -> None:
+        real(self, *arguments)
+        self.limits = replace(self.limits, posts=99)
+
+    return [around(Activation, "__init__", build)]
+
+
+@mutant
+def sends_an_otp_three_times() -> list[Patch]:
+    return [(decisions, "POSTS_PER_OTP", 3)]
+
+
+@mutant
+def sends_otp_2_unasked() -> list[Patch]:
+    def after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
+        if isinstance(answer, errors.InvalidOtp) and ordinal == 1 and progress.second is not None:
+            return progress.answered(1), SendOtp(2)
+        return real(progress, ordinal, answer, limits)
+
+    return [around(decisions, "after_post", after_post)]
+
+
+@mutant
+def replays_answered_otps() -> list[Patch]:
+    return [(worker.leases.commands, "is_replayable", true)]
+
+
+@mutant
+def rescues_nothing() -> list[Patch]:
+    return [around(Queue, "rescue", lambda *_: 0)]
+
+
+@mutant
+def rescues_no_lost_message() -> list[Patch]:
+    return [around(Queue, "_rescue_queued", lambda *_: 0)]

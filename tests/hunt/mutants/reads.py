@@ -1,0 +1,80 @@
+"""Mutants that do not read a device when they should."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import false
+
+import worker.leases.commands
+from hunt.mutants.patching import Patch, around, mutant
+from worker import decisions
+from worker.decisions import Retry
+from worker.leases.queue import Queue
+from worker.leases.settlement import Settlement
+from worker.pingone import errors
+from worker.pingone.client import Client
+
+
+@mutant
+def sends_again_without_a_read() -> list[Patch]:
+    def begin(real: Any, progress: Any, limits: Any) -> Any:
+        return real(progress.found_waiting() if progress.is_open else progress, limits)
+
+    return [around(decisions, "begin", begin)]
+
+
+@mutant
+def takes_no_answer_for_not_delivered() -> list[Patch]:
+    def after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
+        is_unknown = isinstance(answer, errors.OutcomeUnknown)
+        return real(progress, ordinal, errors.NotDelivered() if is_unknown else answer, limits)
+
+    return [around(decisions, "after_post", after_post)]
+
+
+@mutant
+def takes_a_fault_of_its_own_for_not_delivered() -> list[Patch]:
+    def try_(real: Any, self: Client, request: Any, parse: Any, call: Any) -> Any:
+        before = call.requests
+        try:
+            return real(self, request, parse, call)
+        except errors.PingOneError:
+            raise
+        except Exception:
+            call.requests = before
+            raise
+
+    return [around(Client, "_try", try_)]
+
+
+@mutant
+def reads_at_once_after_a_rescue() -> list[Patch]:
+    def build(real: Any, self: Queue, *arguments: Any, **named: Any) -> None:
+        real(self, *arguments, **named | {"send_within": 0.0, "call_deadline": 0.0, "read_delay": 0.0})
+
+    return [around(Queue, "__init__", build)]
+
+
+@mutant
+def reads_at_once_after_a_loss() -> list[Patch]:
+    def after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
+        return real(progress, ordinal, answer, replace(limits, read_delay=0.0))
+
+    return [around(decisions, "after_post", after_post)]
+
+
+@mutant
+def cancels_although_a_read_is_owed() -> list[Patch]:
+    return [(worker.leases.commands, "needs_read", false)]
+
+
+@mutant
+def settles_as_cancelled_although_a_read_is_owed() -> list[Patch]:
+    def statement(real: Any, self: Settlement, progress: Any, decision: Any) -> Any:
+        if isinstance(decision, Retry):
+            progress = replace(progress.found_waiting(), verdict=None)
+        return real(self, progress, decision)
+
+    return [around(Settlement, "statement", statement)]
