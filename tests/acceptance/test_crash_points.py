@@ -4,12 +4,14 @@ from contextlib import ExitStack
 
 import pytest
 from crash_points.names import CLAIM, COMMANDS, SLOT, TICK
-from crash_points.stage import Stage, Zygote
+from crash_points.orders import TESTS, Zygote
+from crash_points.stage import Stage
 from crash_points.steps import COMMITTED
 from crash_points.ways import ACTIVE, CANCELLED, WAYS
 from support.fleet import PRODUCTION, batch_name
 
-from worker.simulator.shipment import make_shipment
+from models.attempt import Outcome
+from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
 
 # All at once; and no breaker, since what befalls one record of a batch here befalls each.
 SETTINGS = PRODUCTION | {
@@ -139,3 +141,18 @@ def undo(command, stage, name, records):
         stage.finish(records)
         assert sorted(stage.ends(records).values()) == [ACTIVE, CANCELLED, CANCELLED]
         stage.command("replay", name)
+
+
+def test_a_whole_worker_may_die_at_a_step_of_one_of_its_threads(make_fleet, postgres_url, valkey_url):
+    shipment = make_shipment(100, out_of_step=0.5, hopeless=A_FEW_HOPELESS)
+    fleet = make_fleet(postgres_url, valkey_url, shipment, latency=0.05)
+    # Seven others are somewhere else just then.
+    fleet.variables |= {"CRASH_POINT": "Leases.answered: before its commit", "CRASH_TIME": "10", "PYTHONPATH": TESTS}
+    victim = fleet.worker("victim", "--include", "crash_points.in_worker")
+    fleet.worker("second")
+    fleet.beat()
+    fleet.wait_until(lambda: not victim.is_running, "the victim dies")
+    fleet.wait_until_finished()
+    fleet.judge()
+    assert fleet.records.wrong_endings() == {}
+    assert fleet.records.attempts(Outcome.LOST) >= 1

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from queue import Empty
 from typing import Any, Self
 
 import redis
 from kombu import Connection
 from sqlalchemy import ColumnElement, select, update
-from support.fleet import Fleet, plain_env
+from support.fleet import Fleet
 from support.processes import wait_until
 from support.queue import ACTIVATE_QUEUE
 
-import crash_points
-from crash_points.zygote import Order
+from crash_points.orders import Life, Order, Zygote
 from models.record import FINAL, Record, Status
 from worker import audit
 from worker.config import load_environment
@@ -32,65 +25,6 @@ from worker.pingone.pacing import Pace
 LATER = 61.0
 # Rounds in which a record is finished, whatever befell it.
 ROUNDS = 6
-
-
-@dataclass(frozen=True)
-class Life:
-    """What one process did: its steps, in order, and whether it was killed at the last."""
-
-    steps: list[str]
-    exit_code: int
-
-    @property
-    def was_killed(self) -> bool:
-        return self.exit_code == -signal.SIGKILL
-
-
-class Zygote:
-    """The process of crash_points.zygote; it ends when it is left."""
-
-    def __init__(self, directory: Path) -> None:
-        self._log = directory / "zygote.log"
-        path = str(Path(crash_points.__file__).parents[1])
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "crash_points.zygote"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                cwd=directory,
-                env=plain_env() | {"PYTHONPATH": path},
-            )
-
-    @contextmanager
-    def installed(self, variables: Mapping[str, str]) -> Iterator[None]:
-        """Orders are for the installation with these settings."""
-        self._ask(variables)
-        yield
-        self._ask({})
-
-    def obey(self, order: Order) -> Life:
-        """Raises AssertionError where the process failed by itself."""
-        life = Life(**self._ask(asdict(order)))
-        assert life.exit_code in (0, -signal.SIGKILL), self._log.read_text()[-5000:]
-        return life
-
-    def _ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, self._log.read_text()[-5000:]
-        told: dict[str, Any] = json.loads(answer)
-        return told
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
 
 
 class Stage:

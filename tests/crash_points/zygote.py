@@ -14,7 +14,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
 
@@ -26,25 +25,13 @@ import psycopg  # noqa: F401
 from support.moving_clock import MovingDatabase
 
 import worker.parts  # noqa: F401
+from crash_points.orders import Order
 from crash_points.steps import Steps
 from worker.audit import Actor
 from worker.batches import Batches
 from worker.pingone import client, retrying
 
 STEPS = Steps()
-
-
-@dataclass(frozen=True)
-class Order:
-    """Run the tasks, or a person's command on a batch, in a process of its own, while the database's clock is `ahead`
-    (seconds); and kill it at its step number `dies_at`, counted from 0."""
-
-    ahead: float
-    records: list[int] = field(default_factory=list)
-    ticks: bool = False
-    command: str | None = None
-    batch: str = ""
-    dies_at: int | None = None
 
 
 def main() -> None:
