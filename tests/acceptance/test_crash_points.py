@@ -67,6 +67,26 @@ def test_a_worker_may_die_at_any_step_of_this_way(set_stage, name):
     assert [(step, cost) for step, written, cost in told if cost != written] == []
 
 
+@pytest.mark.parametrize("name", ["in_step", "out_of_step", "wrong_otp"])
+def test_a_worker_that_hears_the_answer_when_another_has_its_record_changes_nothing(set_stage, name):
+    way = WAYS[name]
+    stage = set_stage(1, way.kind)
+    (record_id,) = stage.enqueue()
+    sleeper = stage.freeze(record_id, at=way.steps.index("Client.activate: the answer was read"))
+    stage.go_on()
+    assert stage.enqueue() == [record_id]
+    # The next has the record in hand, and can do nothing with it.
+    assert stage.work(record_id, dies_at=LAST_OF_CLAIM).was_killed
+    before = stage.look(record_id)
+    late = stage.thaw(sleeper)
+    assert not {step.partition(":")[0] for step in late.steps} & {"Client.activate", "Client.read_device"}
+    assert stage.look(record_id) == before
+    stage.finish()
+
+    stage.fleet.judge()
+    assert stage.ends()[record_id] == way.end
+
+
 def test_the_dispatcher_may_die_at_any_step_of_a_tick(set_stage):
     stage = set_stage(len(TICK) + 3)
     in_hand, in_queue, *fresh = sorted(stage.ends())

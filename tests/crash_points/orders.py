@@ -20,7 +20,8 @@ TESTS = str(Path(__file__).parents[1])
 @dataclass(frozen=True)
 class Order:
     """Run the tasks, or a person's command on a batch, in a process of its own, while the database's clock is `ahead`
-    (seconds); and kill it at its step number `dies_at`, counted from 0."""
+    (seconds); and kill it at its step number `dies_at`, counted from 0, or only freeze it there. `thaws`: nothing but
+    this, let the process of that pid go on."""
 
     ahead: float
     records: list[int] = field(default_factory=list)
@@ -28,14 +29,17 @@ class Order:
     command: str | None = None
     batch: str = ""
     dies_at: int | None = None
+    is_frozen: bool = False
+    thaws: int | None = None
 
 
 @dataclass(frozen=True)
 class Life:
-    """What one process did: its steps, in order, and whether it was killed at the last."""
+    """What one process did: its steps, in order, and whether it was killed at the last. No exit code: it is frozen."""
 
+    pid: int
     steps: list[str]
-    exit_code: int
+    exit_code: int | None
 
     @property
     def was_killed(self) -> bool:
@@ -68,7 +72,7 @@ class Zygote:
     def obey(self, order: Order) -> Life:
         """Raises AssertionError where the process failed by itself."""
         life = Life(**self._ask(asdict(order)))
-        assert life.exit_code in (0, -signal.SIGKILL), self._log.read_text()[-5000:]
+        assert life.exit_code in (0, -signal.SIGKILL, None), self._log.read_text()[-5000:]
         return life
 
     def _ask(self, order: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import redis
 from kombu import Connection
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, Row, select, update
 from support.fleet import Fleet
 from support.processes import wait_until
 from support.queue import ACTIVATE_QUEUE
@@ -41,6 +41,13 @@ class Stage:
     def work(self, *records: int, dies_at: int | None = None) -> Life:
         """A worker that gets the messages of these records."""
         return self._obey(records=list(records), dies_at=dies_at)
+
+    def freeze(self, record: int, at: int) -> Life:
+        """A worker of this record, which stops at a step and goes on when it is thawed."""
+        return self._obey(records=[record], dies_at=at, is_frozen=True)
+
+    def thaw(self, life: Life) -> Life:
+        return self._obey(thaws=life.pid)
 
     def tick(self, dies_at: int | None = None) -> Life:
         return self._obey(ticks=True, dies_at=dies_at)
@@ -110,6 +117,11 @@ class Stage:
         """The fleet's."""
         environment = load_environment(self.fleet.settings, variables=self.fleet.variables)
         return Pace(self.redis, environment.license, environment.rate)
+
+    def look(self, record: int) -> Row[Any]:
+        """The record as it stands."""
+        with self.fleet.database.reading() as connection:
+            return connection.execute(select(Record.__table__).where(Record.id == record)).one()
 
     def devices(self) -> dict[int, str]:
         """Device ids by record."""

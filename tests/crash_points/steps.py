@@ -49,11 +49,12 @@ class Steps:
 
     def __init__(self) -> None:
         self._announce: Callable[[str], bool] = lambda _: False
+        self._ending = signal.SIGKILL
         self._sockets: dict[httpx.Client, socket.socket] = {}
 
-    def begin(self, announce: Callable[[str], bool]) -> None:
-        """`announce` hears of every step from now on, and says whether it is the last."""
-        self._announce = announce
+    def begin(self, announce: Callable[[str], bool], ending: signal.Signals = signal.SIGKILL) -> None:
+        """`announce` hears of every step from now on, and says whether it is the last: then the signal comes."""
+        self._announce, self._ending = announce, ending
 
     def watch(self) -> None:
         """For the whole life of this process, from before it opens its first connection."""
@@ -76,7 +77,7 @@ class Steps:
 
     def _step(self, moment: str, name: str | None = None) -> None:
         if self._announce(f"{name or who()}: {moment}"):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._ending)
 
     def _watched(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)

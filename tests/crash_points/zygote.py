@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -32,6 +33,8 @@ from worker.batches import Batches
 from worker.pingone import client, retrying
 
 STEPS = Steps()
+# Where the steps of a frozen process can be read, by its pid.
+FROZEN: dict[int, int] = {}
 
 
 def main() -> None:
@@ -72,19 +75,31 @@ def serve_installation(variables: dict[str, str]) -> NoReturn:
 
 def perform(order: Order, tasks: Any, database: MovingDatabase) -> dict[str, Any]:
     """The steps that were passed, and the exit status; negative is a signal."""
+    if order.thaws is not None:
+        os.kill(order.thaws, signal.SIGCONT)
+        return follow(order.thaws, FROZEN.pop(order.thaws))
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
         # What it prints is no answer.
         os.dup2(2, 1)
-        STEPS.begin(announcing(writer, order.dies_at))
+        STEPS.begin(announcing(writer, order.dies_at), signal.SIGSTOP if order.is_frozen else signal.SIGKILL)
         live(order, tasks, database)
     os.close(writer)
+    if order.is_frozen:
+        os.waitpid(pid, os.WUNTRACED)
+        FROZEN[pid] = reader
+        return {"pid": pid, "steps": os.read(reader, 65536).decode().splitlines(), "exit_code": None}
+    return follow(pid, reader)
+
+
+def follow(pid: int, reader: int) -> dict[str, Any]:
+    """A process to its end."""
     with os.fdopen(reader) as announced:
         steps = announced.read().splitlines()
     _, status = os.waitpid(pid, 0)
-    return {"steps": steps, "exit_code": os.waitstatus_to_exitcode(status)}
+    return {"pid": pid, "steps": steps, "exit_code": os.waitstatus_to_exitcode(status)}
 
 
 def announcing(writer: int, dies_at: int | None) -> Callable[[str], bool]:
