@@ -146,7 +146,11 @@ class _Attempt:
             )
         except NotPermitted:
             return decisions.not_permitted(self.progress)
-        return decisions.after_read(self.progress, answer, self.parts.limits)
+        self.progress, step = decisions.after_read(self.progress, answer, self.parts.limits)
+        # Only an OTP that is written down as not taken may be marked as sent again.
+        if isinstance(step, SendOtp) and not self.parts.leases.answered(self.claim, self.progress):
+            return decisions.not_permitted(self.progress)
+        return self.progress, step
 
     def _send(self, ordinal: int, otps: OtpPair) -> Next:
         if self.marked != ordinal and (refusal := self._mark(ordinal)):

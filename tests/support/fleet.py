@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from support.promises import Case, judge_calls, make_cases
 from support.records import Records
 from support.simulator import Simulator
 from worker.batches import Batches
-from worker.config import load_environment, load_settings
+from worker.config import Settings, load_environment, load_settings
 from worker.database import Database
 from worker.embedded.key import home_key
 from worker.intake import open_shipment
@@ -46,6 +47,12 @@ QUICK = {
     "OATHBULK_CONCURRENCY": "8",
     "PINGONE_RATE": "200",
 }
+# As a user has it who sets none of these.
+PRODUCTION = {
+    variable: str(Settings.model_fields[variable.removeprefix("OATHBULK_").lower()].default)
+    for variable in QUICK
+    if variable.startswith("OATHBULK_") and variable != "OATHBULK_WINDOW"
+}
 # Where no call is to be lost, a busy machine must not make one too slow.
 PATIENT = {
     "OATHBULK_CALL_DEADLINE": "15",
@@ -58,8 +65,9 @@ PATIENT = {
 class Fleet:
     """The shipment is loaded; work begins with the first worker and beat; `judge` ends it and gives the verdict.
 
-    `database_url` None is the single-machine installation: SQLite file and encryption key lie in the home. `settings`
-    are oathbulk's variables, `simulated` the simulator's settings."""
+    It is one batch, or several of `batch_of` records each. `database_url` None is the single-machine installation:
+    SQLite file and encryption key lie in the home. `settings` are oathbulk's variables, `simulated` the simulator's
+    settings."""
 
     def __init__(
         self,
@@ -70,6 +78,7 @@ class Fleet:
         shipment: MadeShipment,
         *,
         settings: Mapping[str, str] | None = None,
+        batch_of: int | None = None,
         **simulated: Any,
     ) -> None:
         self._directory = directory
@@ -96,7 +105,12 @@ class Fleet:
         # It was seen paused for an outage: the one pause that ends by itself.
         self.was_out = False
         watch_moves(self.database)
-        self._load()
+        if batch_of is None:
+            self._load(BATCH, shipment)
+        else:
+            for start in range(0, len(shipment.rows), batch_of):
+                part = replace(shipment, rows=shipment.rows[start : start + batch_of])
+                self._load(batch_name(start // batch_of), part)
 
     def worker(self, name: str, *arguments: str, level: str = "INFO") -> Program:
         """`celery -A worker worker`; it is not ready yet when this comes back."""
@@ -164,14 +178,13 @@ class Fleet:
         self.programs.append(self._stack.enter_context(program))
         return program
 
-    def _load(self) -> None:
-        file = self.outside / f"{BATCH}.csv"
-        self.shipment.write_pairs(file)
+    def _load(self, name: str, shipment: MadeShipment) -> None:
+        file = self.outside / f"{name}.csv"
+        shipment.write_pairs(file)
         environment = load_environment(self.settings, variables=self.variables)
-        loaded = Loader(self.database, load_keyring(self.settings), environment, TESTER).load(
-            open_shipment(file), BATCH
-        )
-        assert (loaded.total, loaded.rows_refused) == (len(self.shipment.rows), 0)
+        loader = Loader(self.database, load_keyring(self.settings), environment, TESTER)
+        loaded = loader.load(open_shipment(file), name)
+        assert (loaded.total, loaded.rows_refused) == (len(shipment.rows), 0)
 
     def _is_finished(self) -> bool:
         status = self.status()
@@ -193,6 +206,11 @@ class Fleet:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def batch_name(number: int) -> str:
+    """Of one batch of several, counted from 0."""
+    return f"{BATCH}-{number}"
 
 
 def plain_env() -> dict[str, str]:

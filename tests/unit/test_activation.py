@@ -93,7 +93,8 @@ class RecordInMemory:
 
     def sending(self, claim: Claim, ordinal: int) -> bool:
         self.write(f"sending {ordinal}")
-        if self.may_send and not self.is_lease_lost:
+        is_unsent = self.progress.otp(ordinal).state == OtpState.UNSENT
+        if self.may_send and is_unsent and not self.is_lease_lost:
             self.progress = self.progress.sent(ordinal)
             return True
         return False
@@ -238,8 +239,15 @@ def test_an_otp_of_unknown_fate_is_read_before_anything_is_sent():
 
 def test_an_otp_of_unknown_fate_goes_again_under_a_new_mark_if_the_device_waits():
     world = World(WAITING, ACTIVE, progress=UNKNOWN_FATE)
-    assert world.run() == ["slot", "claim", "read", "slot", "sending 1", "post 1", "settle Active"]
+    assert world.run() == ["slot", "claim", "read", "answered", "slot", "sending 1", "post 1", "settle Active"]
     assert world.progress.first == OtpProgress(OtpState.ANSWERED, 2)
+
+
+def test_a_lease_that_was_lost_during_a_read_keeps_the_otp_back():
+    world = World(WAITING, progress=UNKNOWN_FATE)
+    world.record.is_lease_lost = True
+    assert world.run() == ["slot", "claim", "read", "answered", "settle Retry"]
+    assert world.told == []
 
 
 def test_a_record_between_its_otps_goes_on_with_the_second():
@@ -304,7 +312,7 @@ def test_a_message_that_comes_twice_is_worked_on_once():
 def test_a_batch_that_was_paused_between_read_and_post_sends_nothing():
     world = World(WAITING, progress=UNKNOWN_FATE)
     world.record.may_send = False
-    assert world.run() == ["slot", "claim", "read", "slot", "sending 1", "settle Retry"]
+    assert world.run() == ["slot", "claim", "read", "answered", "slot", "sending 1", "settle Retry"]
     assert world.decision == Retry(0.0, is_counted=False, why="not_permitted")
     assert world.progress.first == OtpProgress(OtpState.UNSENT, 1)
 

@@ -1,0 +1,178 @@
+"""A process dies at each of its steps, by SIGKILL, and those who come after it keep every promise."""
+
+from contextlib import ExitStack
+
+import pytest
+from crash_points.names import CLAIM, COMMANDS, SLOT, TICK
+from crash_points.orders import TESTS, Zygote
+from crash_points.stage import Stage
+from crash_points.steps import COMMITTED
+from crash_points.ways import ACTIVE, CANCELLED, WAYS
+from support.fleet import PRODUCTION, batch_name
+
+from models.attempt import Outcome
+from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
+
+# All at once; and no breaker, since what befalls one record of a batch here befalls each.
+SETTINGS = PRODUCTION | {
+    "OATHBULK_WINDOW": "1000",
+    "OATHBULK_BREAKER_REFUSED": "1000",
+    "OATHBULK_BREAKER_UNANSWERED": "1000",
+    "PINGONE_RATE": "2000",
+}
+# A record is in hand from here on.
+LAST_OF_CLAIM = len(SLOT + CLAIM) - 1
+
+
+@pytest.fixture(scope="module")
+def zygote(tmp_path_factory):
+    with Zygote(tmp_path_factory.mktemp("zygote")) as zygote:
+        yield zygote
+
+
+@pytest.fixture
+def set_stage(make_fleet, database_url, valkey_url, zygote):
+    """Makes a stage for so many records of a kind."""
+    with ExitStack() as stack:
+
+        def make(records, kind="in_step", **named):
+            made = {"out_of_step": 1.0} if kind == "out_of_step" else {"out_of_step": 0.0, "hopeless": {kind: records}}
+            fleet = make_fleet(database_url, valkey_url, make_shipment(records, **made), settings=SETTINGS, **named)
+            stack.enter_context(zygote.installed(fleet.variables))
+            return stack.enter_context(Stage(fleet, zygote))
+
+        yield make
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_worker_may_die_at_any_step_of_this_way(set_stage, name):
+    way = WAYS[name]
+    stage = set_stage(len(way.steps) + 1, way.kind)
+    spared, *victims = ids = way.prepare(stage)
+    assert len(victims) == len(way.steps)
+
+    life = stage.work(spared)
+    assert life.steps == way.steps, "the code has other steps than the table: what does a death at the new ones cost?"
+    for number, record_id in enumerate(victims):
+        life = stage.work(record_id, dies_at=number)
+        assert (life.was_killed, life.steps) == (True, way.steps[: number + 1])
+    way.mend(stage)
+    stage.finish()
+
+    stage.fleet.judge()
+    ends, posts = stage.ends(), stage.posts(ids)
+    costs = dict(zip(ids, zip(posts, map(ends.get, ids), strict=True), strict=True))
+    assert costs[spared] == (way.posts, way.end)
+    told = zip(way.steps, way.costs, map(costs.get, victims), strict=True)
+    assert [(step, cost) for step, written, cost in told if cost != written] == []
+
+
+@pytest.mark.parametrize("name", ["in_step", "out_of_step", "wrong_otp"])
+def test_a_worker_that_hears_the_answer_when_another_has_its_record_changes_nothing(set_stage, name):
+    way = WAYS[name]
+    stage = set_stage(1, way.kind)
+    (record_id,) = stage.enqueue()
+    sleeper = stage.freeze(record_id, at=way.steps.index("Client.activate: the answer was read"))
+    stage.go_on()
+    assert stage.enqueue() == [record_id]
+    # The next has the record in hand, and can do nothing with it.
+    assert stage.work(record_id, dies_at=LAST_OF_CLAIM).was_killed
+    before = stage.look(record_id)
+    late = stage.thaw(sleeper)
+    assert not {step.partition(":")[0] for step in late.steps} & {"Client.activate", "Client.read_device"}
+    assert stage.look(record_id) == before
+    stage.finish()
+
+    stage.fleet.judge()
+    assert stage.ends()[record_id] == way.end
+
+
+def test_the_dispatcher_may_die_at_any_step_of_a_tick(set_stage):
+    stage = set_stage(len(TICK) + 3)
+    in_hand, in_queue, *fresh = sorted(stage.ends())
+    stage.keep_back()
+    stage.release(in_hand, in_queue)
+    assert sorted(stage.enqueue()) == [in_hand, in_queue]
+    # A worker dies with one of them in hand, and takes the other's message with it.
+    assert stage.work(in_hand, dies_at=LAST_OF_CLAIM).was_killed
+    for record_id, dies_at in zip(fresh, [*range(len(TICK)), None], strict=True):
+        stage.go_on()
+        stage.release(record_id)
+        life = stage.tick(dies_at=dies_at)
+        assert (life.was_killed, life.steps) == (dies_at is not None, TICK[: None if dies_at is None else dies_at + 1])
+        # What it published gets lost, so that the next has something to rescue again.
+        published = stage.take_messages()
+        assert bool(published) == (dies_at is None or dies_at == len(TICK) - 1)
+    stage.finish()
+
+    stage.fleet.judge()
+    assert set(stage.ends().values()) == {ACTIVE}
+    assert set(stage.posts([in_hand, in_queue, *fresh])) == {1}
+
+
+def test_a_command_of_a_person_may_die_at_any_step_and_is_typed_again(set_stage):
+    deaths = [(command, number) for command, steps in COMMANDS.items() for number in range(len(steps))]
+    stage = set_stage(3 * len(deaths), batch_of=3)
+    records = sorted(stage.ends())
+    stage.keep_back()
+    for number, (command, dies_at) in enumerate(deaths):
+        name, mine = batch_name(number), records[3 * number :][:3]
+        set_up_for(command, stage, name, mine)
+        before = stage.audit(name)
+        life = stage.command(command, name, dies_at=dies_at)
+        assert (life.was_killed, life.steps) == (True, COMMANDS[command][: dies_at + 1])
+        was_done = life.steps[-1].endswith(COMMITTED)
+        assert stage.audit(name) == before + [command] * was_done
+        stage.command(command, name)
+        undo(command, stage, name, mine)
+        stage.finish(mine)
+        assert set(stage.ends(mine).values()) == {ACTIVE}
+
+    stage.fleet.judge(was_replayed=True)
+    assert set(stage.posts(records)) == {1}
+
+
+def set_up_for(command, stage, name, records):
+    """One record is of unknown fate, one waits in the queue, one is fresh; and the batch is such that the command makes
+    sense."""
+    unknown, queued, fresh = records
+    stage.lose_answer(unknown)
+    stage.release(unknown, queued)
+    assert sorted(stage.enqueue()) == [unknown, queued]
+    stage.work(unknown)
+    stage.release(fresh)
+    if command == "resume":
+        stage.command("pause", name)
+    if command == "replay":
+        stage.command("cancel", name)
+        stage.finish(records)
+
+
+def undo(command, stage, name, records):
+    """A paused batch stands, and a cancelled one ends, until a person says otherwise."""
+    _, queued, _ = records
+    if command == "pause":
+        stage.go_on()
+        assert stage.enqueue() == []
+        # Its message has come all the same.
+        assert "Keyring.open: before" not in stage.work(queued).steps
+        stage.command("resume", name)
+    if command == "cancel":
+        stage.finish(records)
+        assert sorted(stage.ends(records).values()) == [ACTIVE, CANCELLED, CANCELLED]
+        stage.command("replay", name)
+
+
+def test_a_whole_worker_may_die_at_a_step_of_one_of_its_threads(make_fleet, postgres_url, valkey_url):
+    shipment = make_shipment(100, out_of_step=0.5, hopeless=A_FEW_HOPELESS)
+    fleet = make_fleet(postgres_url, valkey_url, shipment, latency=0.05)
+    # Seven others are somewhere else just then.
+    fleet.variables |= {"CRASH_POINT": "Leases.answered: before its commit", "CRASH_TIME": "10", "PYTHONPATH": TESTS}
+    victim = fleet.worker("victim", "--include", "crash_points.in_worker")
+    fleet.worker("second")
+    fleet.beat()
+    fleet.wait_until(lambda: not victim.is_running, "the victim dies")
+    fleet.wait_until_finished()
+    fleet.judge()
+    assert fleet.records.wrong_endings() == {}
+    assert fleet.records.attempts(Outcome.LOST) >= 1

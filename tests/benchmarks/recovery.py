@@ -1,0 +1,190 @@
+"""Seconds from a kill -9 of a busy worker until a second worker has every orphaned record in work again, on PostgreSQL.
+
+    python tests/benchmarks/recovery.py [--lease SECONDS …] [--rounds N] [--records N]
+
+The settings are those of production, but for the lease if one is given. Of two workers with 32 threads each, one is
+killed while all of its threads wait for PingOne, which takes some seconds for each answer. All moments are of the
+database's clock. A record whose OTP was on its way may be read only when the call is over for certain, which can be
+later than the end of its lease: `due` is the later of the two, and the table says how many had to wait for that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from sqlalchemy import select, text
+from support.fleet import PRODUCTION, Fleet
+from support.postgres import PostgresServer
+from support.processes import wait_until
+from support.valkey import ValkeyServer
+
+from models.attempt import Attempt, Outcome
+from models.record import OtpState, Record, Status
+from worker import schema
+from worker.config import Settings
+from worker.database import Database
+from worker.simulator.shipment import make_shipment
+
+# Seconds that PingOne takes for an answer, and up to so many more: long enough for 64 threads to be in a call.
+LATENCY, JITTER = 3.0, 3.0
+# Slots a second; so many that no thread waits for one.
+RATE = "200"
+# Seconds for a worker to be full, and for the last record to come back.
+TIMEOUT = 240.0
+
+# The database itself notes when a record is claimed: once it is settled, that is not to be seen any more.
+_WATCH = (
+    "CREATE TABLE claimed (record_id BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL)",
+    """CREATE FUNCTION note_claim() RETURNS trigger LANGUAGE plpgsql AS
+       $$ BEGIN INSERT INTO claimed VALUES (new.id, clock_timestamp()); RETURN NULL; END $$""",
+    """CREATE TRIGGER note_claim AFTER UPDATE ON record FOR EACH ROW
+       WHEN (old.status = 'queued' AND new.status = 'activating') EXECUTE FUNCTION note_claim()""",
+)
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A record that the victim had: in a call with an OTP, or waiting in its memory for a thread. Seconds from the kill
+    until its lease was over, until it was due, and until it was in work again."""
+
+    held: str
+    lease: float
+    due: float
+    back: float
+
+
+def run_round(records: int, lease: float) -> list[Orphan]:
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oathbulk-bench-")))
+        home = directory / "home"
+        home.mkdir(mode=0o700)
+        valkey = stack.enter_context(ValkeyServer())
+        postgres = stack.enter_context(PostgresServer(durable=True))
+        url = stack.enter_context(postgres.database())
+        migrate(url)
+        settings = PRODUCTION | {"OATHBULK_LEASE": f"{lease:g}", "PINGONE_RATE": RATE}
+        shipment = make_shipment(records, out_of_step=0.5)
+        fleet = stack.enter_context(
+            Fleet(directory, home, url, valkey.url, shipment, settings=settings, latency=LATENCY, jitter=JITTER)
+        )
+        return kill_and_follow(fleet)
+
+
+def migrate(url: str) -> None:
+    database = Database(url)
+    schema.upgrade(database)
+    with database.writing() as connection:
+        for statement in _WATCH:
+            connection.exec_driver_sql(statement)
+    database.close()
+
+
+def kill_and_follow(fleet: Fleet) -> list[Orphan]:
+    victim, _ = fleet.worker("victim"), fleet.worker("second")
+    threads = fleet.settings.concurrency
+    fleet.beat()
+    wait_until(lambda: fleet.simulator.open_calls() >= 2 * threads - 2, TIMEOUT, "every thread is in a call")
+    # Some devices have been asked for their second OTP by now.
+    time.sleep(LATENCY + JITTER)
+    wait_until(lambda: fleet.simulator.open_calls() >= 2 * threads - 2, TIMEOUT, "every thread is in a call")
+    killed_at = now(fleet)
+    victim.kill()
+    left = in_window(fleet)
+    fleet.wait_until(lambda: not fleet.status().left, "the second worker finishes the batch", TIMEOUT)
+    orphans = list(find_orphans(fleet, killed_at, left))
+    fleet.judge()
+    return orphans
+
+
+def now(fleet: Fleet) -> datetime:
+    with fleet.database.reading() as connection:
+        moment = connection.scalar(text("SELECT clock_timestamp()"))
+    assert isinstance(moment, datetime)
+    return moment
+
+
+@dataclass(frozen=True)
+class Left:
+    """A record that was queued or in work at the kill, the second worker's among them."""
+
+    record_id: int
+    status: str
+    otp: str
+    lease_until: datetime
+    due_at: datetime
+
+
+def in_window(fleet: Fleet) -> list[Left]:
+    settled_after = fleet.settings.send_within + fleet.settings.call_deadline + fleet.settings.read_delay
+    may_be_read_at = fleet.database.later(Record.otp_sent_at, settled_after).label("may_be_read_at")
+    columns = (Record.id, Record.status, Record.otp2_state, Record.lease_until, may_be_read_at)
+    statement = select(*columns).where(Record.status.in_([Status.QUEUED, Status.ACTIVATING]))
+    with fleet.database.reading() as connection:
+        rows = connection.execute(statement).all()
+    return [
+        Left(
+            row.id,
+            row.status,
+            "OTP 2 on its way" if row.otp2_state == OtpState.SENT else "OTP 1 on its way",
+            row.lease_until,
+            max(row.lease_until, row.may_be_read_at or row.lease_until),
+        )
+        for row in rows
+    ]
+
+
+def find_orphans(fleet: Fleet, killed_at: datetime, left: Sequence[Left]) -> Iterator[Orphan]:
+    """Those in work that were rescued, and those in the queue that were claimed only after their lease had run out."""
+    with fleet.database.reading() as connection:
+        lost = set(connection.scalars(select(Attempt.record_id).where(Attempt.outcome == Outcome.LOST)))
+        claims = connection.execute(text("SELECT record_id, at FROM claimed ORDER BY at")).all()
+    for record in left:
+        later = [claim.at for claim in claims if claim.record_id == record.record_id and claim.at > killed_at]
+        is_queued = record.status == Status.QUEUED
+        if later and (later[0] > record.due_at if is_queued else record.record_id in lost):
+            moments = (record.lease_until, record.due_at, later[0])
+            seconds = [(moment - killed_at).total_seconds() for moment in moments]
+            yield Orphan("message in its memory" if is_queued else record.otp, *seconds)
+
+
+def show(orphans: Sequence[Orphan], lease: float) -> None:
+    print(
+        f"\n| lease {lease:g} s | orphans | due after their lease | last due | in work: median | worst | worst delay |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for held in sorted({orphan.held for orphan in orphans}):
+        show_row(held, [orphan for orphan in orphans if orphan.held == held])
+    show_row("all", orphans)
+
+
+def show_row(held: str, orphans: Sequence[Orphan]) -> None:
+    back = [orphan.back for orphan in orphans]
+    late = max(orphan.back - orphan.due for orphan in orphans)
+    figures = (max(orphan.due for orphan in orphans), statistics.median(back), max(back), late)
+    waiting = sum(orphan.due > orphan.lease for orphan in orphans)
+    print(f"| {held} | {len(orphans)} | {waiting} | " + " | ".join(f"{seconds:.1f} s" for seconds in figures) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--lease", type=float, nargs="+", default=[Settings.model_fields["lease"].default])
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--records", type=int, default=300)
+    arguments = parser.parse_args()
+    for lease in arguments.lease:
+        show([orphan for _ in range(arguments.rounds) for orphan in run_round(arguments.records, lease)], lease)
+
+
+if __name__ == "__main__":
+    main()

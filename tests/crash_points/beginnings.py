@@ -1,0 +1,59 @@
+"""How records come to where a way begins, and a worker gets the message of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+
+from crash_points.stage import Stage
+
+
+def answers_are_lost(stage: Stage, fault: str = "reset_after") -> list[int]:
+    """That of every record's first post."""
+    ids = stage.enqueue()
+    stage.lose_answer(*ids, fault=fault)
+    return ids
+
+
+def unknown(fault: str, meanwhile: Callable[[Stage], object] = lambda _: None) -> Callable[[Stage], list[int]]:
+    """One attempt had no answer, and the read that it owes is due."""
+
+    def prepare(stage: Stage) -> list[int]:
+        stage.work(*answers_are_lost(stage, fault))
+        meanwhile(stage)
+        stage.go_on()
+        return stage.enqueue()
+
+    return prepare
+
+
+def doubled(stage: Stage) -> list[int]:
+    """The message comes again when all is done."""
+    ids = stage.enqueue()
+    stage.work(*ids)
+    return ids
+
+
+def held(stage: Stage) -> list[int]:
+    """The fleet holds when the messages are out."""
+    ids = stage.enqueue()
+    stage.pace.hold(300)
+    return ids
+
+
+def let_go(stage: Stage) -> None:
+    """As if the hold's time were over."""
+    stage.redis.delete(*stage.redis.keys("oathbulk:pace:*"))
+
+
+def limited(stage: Stage) -> list[int]:
+    """PingOne's license has nothing left, for hours."""
+    ids = stage.enqueue()
+    stage.fleet.simulator.change(rate=1e-6, burst=1, retry_after="none")
+    httpx.get(f"{stage.fleet.simulator.url}/v1/the-last-one-for-today")
+    return ids
+
+
+def unlimited(stage: Stage) -> None:
+    stage.fleet.simulator.change(rate=None)

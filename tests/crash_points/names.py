@@ -1,0 +1,64 @@
+"""The names of steps, as the tables have them: of transactions, of exchanges, and of what else is watched."""
+
+from __future__ import annotations
+
+from crash_points.steps import AFTER, ARRIVED, BEFORE, BEGIN, COMMIT, COMMITTED, FIRST_BYTE, HEADERS_OUT, READ
+
+
+def around(name: str) -> tuple[str, ...]:
+    return f"{name}: {BEFORE}", f"{name}: {AFTER}"
+
+
+def reading(name: str) -> tuple[str, ...]:
+    """A transaction that only reads: it commits nothing."""
+    return (f"{name}: {BEGIN}",)
+
+
+def writing(name: str) -> tuple[str, ...]:
+    return f"{name}: {BEGIN}", f"{name}: {COMMIT}", f"{name}: {COMMITTED}"
+
+
+def sending(name: str) -> tuple[str, ...]:
+    """The part of an exchange in which PingOne has not acted yet."""
+    return f"{name}: {FIRST_BYTE}", f"{name}: {HEADERS_OUT}"
+
+
+def hearing(name: str) -> tuple[str, ...]:
+    """The part in which it has."""
+    return f"{name}: {ARRIVED}", f"{name}: {READ}"
+
+
+def exchange(name: str) -> tuple[str, ...]:
+    return sending(name) + hearing(name)
+
+
+SLOT = around("Pace.wait")
+HOLD = around("Pace.hold")
+CLAIM = writing("Leases.claim")
+OPEN = around("Keyring.open")
+ACCESS_TOKEN = exchange("AccessTokens.get")
+ANSWERED = writing("Leases.answered")
+MARK = writing("Leases.sending")
+SETTLE = writing("Leases.settle")
+JUDGE = writing("Tending.judge_attempts")
+POST = "Client.activate"
+GET = "Client.read_device"
+
+# Whatever comes first: nothing that was sent is known yet.
+BEGINNING = SLOT + CLAIM + OPEN + ACCESS_TOKEN
+
+# What the dispatcher does at a tick that finds something to rescue and something to publish.
+TICK: list[str] = [
+    *writing("Dispatcher.tick"),
+    *writing("Tending.tend"),
+    *reading("Queue.in_window"),
+    *around("Pace.held_for"),
+    *around("CeleryBroker.depth"),
+    *writing("Dispatcher.tick"),
+    *around("CeleryBroker.publish"),
+]
+
+# What a person types, as one transaction each.
+COMMANDS: dict[str, list[str]] = {
+    command: list(writing(f"Batches.{command}")) for command in ("pause", "resume", "cancel", "replay")
+}

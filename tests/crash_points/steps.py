@@ -1,0 +1,128 @@
+"""Steps: the moments between which a process does something that outlives it. Each is named after the method of the
+worker's that is about to do it, or has just done it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import Engine, event
+from sqlalchemy.engine.default import DefaultDialect
+
+import worker
+from models.encrypted import Keyring
+from worker.pingone.pacing import Pace
+from worker.publishing import CeleryBroker
+
+WORKER = str(Path(worker.__file__).parent)
+# What everything goes through says nothing of who wants it.
+PASSED_OVER = tuple(f"{WORKER}/{file}" for file in ("database.py", "pingone/transport.py", "pingone/retrying.py"))
+# Work that is neither a transaction nor an HTTP exchange.
+WATCHED: tuple[tuple[type, str], ...] = (
+    (Pace, "wait"),
+    (Pace, "hold"),
+    (Pace, "held_for"),
+    (CeleryBroker, "depth"),
+    (CeleryBroker, "publish"),
+    (Keyring, "open"),
+)
+
+BEGIN, COMMIT, COMMITTED = "before it begins", "before its commit", "after its commit"
+FIRST_BYTE, HEADERS_OUT = "before the first byte", "the headers are out"
+ARRIVED, READ = "the answer has arrived", "the answer was read"
+BEFORE, AFTER = "before", "after"
+
+# Seconds.
+ANSWER_TIMEOUT = 30.0
+
+
+class Steps:
+    """Those of this process. Each is announced, and then the process may be dead."""
+
+    def __init__(self) -> None:
+        self._announce: Callable[[str], bool] = lambda _: False
+        self._ending = signal.SIGKILL
+        self._sockets: dict[httpx.Client, socket.socket] = {}
+
+    def begin(self, announce: Callable[[str], bool], ending: signal.Signals = signal.SIGKILL) -> None:
+        """`announce` hears of every step from now on, and says whether it is the last: then the signal comes."""
+        self._announce, self._ending = announce, ending
+
+    def watch(self) -> None:
+        """For the whole life of this process, from before it opens its first connection."""
+        event.listen(Engine, "begin", lambda _: self._step(BEGIN))
+        commit, send = DefaultDialect.do_commit, httpx.Client.send
+
+        def do_commit(dialect: DefaultDialect, connection: Any) -> None:
+            self._step(COMMIT)
+            commit(dialect, connection)
+            self._step(COMMITTED)
+
+        def traced_send(client: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
+            request.extensions["trace"] = self._traced(client, request.extensions["trace"])
+            return send(client, request, **options)
+
+        DefaultDialect.do_commit = do_commit  # type: ignore[method-assign, assignment]
+        httpx.Client.send = traced_send  # type: ignore[method-assign, assignment]
+        for owner, name in WATCHED:
+            setattr(owner, name, self._watched(getattr(owner, name)))
+
+    def _step(self, moment: str, name: str | None = None) -> None:
+        if self._announce(f"{name or who()}: {moment}"):
+            os.kill(os.getpid(), self._ending)
+
+    def _watched(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def watched(*arguments: Any, **named: Any) -> Any:
+            self._step(BEFORE, method.__qualname__)
+            try:
+                return method(*arguments, **named)
+            finally:
+                self._step(AFTER, method.__qualname__)
+
+        return watched
+
+    def _traced(self, client: httpx.Client, trace: Callable[[str, Mapping[str, Any]], None]) -> Callable[..., None]:
+        """Httpcore's own events, as the transport sees them. The transport comes first: it may refuse to send."""
+
+        def step(event: str, info: Mapping[str, Any]) -> None:
+            trace(event, info)
+            match event:
+                case "connection.connect_tcp.complete":
+                    self._sockets[client] = info["return_value"].get_extra_info("socket")
+                case "http11.send_request_headers.started":
+                    self._step(FIRST_BYTE)
+                case "http11.send_request_headers.complete":
+                    self._step(HEADERS_OUT)
+                case "http11.send_request_body.complete":
+                    # Until then it is a matter of luck whether PingOne has acted.
+                    select.select([self._sockets[client]], [], [], ANSWER_TIMEOUT)
+                    self._step(ARRIVED)
+                case "http11.receive_response_body.complete":
+                    self._step(READ)
+
+        return step
+
+
+def who() -> str:
+    """The method of the worker's that is at work, by which its module was entered."""
+    frame, home, name = sys._getframe(1), None, "nobody"
+    while frame.f_back is not None:
+        frame = frame.f_back
+        code = frame.f_code
+        is_ours = code.co_filename.startswith(WORKER) and code.co_filename not in PASSED_OVER
+        if not is_ours or code.co_name.startswith("<"):
+            continue
+        home = home or code.co_filename
+        if code.co_filename != home:
+            break
+        name = code.co_qualname
+    return name

@@ -1,0 +1,154 @@
+"""The ways of a record, each with the steps that a worker takes on it, and what a death at each step may cost.
+
+These tables are written by hand. The steps that the code really takes are held against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from support.fleet import BATCH
+
+from crash_points import beginnings
+from crash_points.names import (
+    ANSWERED,
+    BEGINNING,
+    CLAIM,
+    GET,
+    HOLD,
+    JUDGE,
+    MARK,
+    POST,
+    SETTLE,
+    SLOT,
+    exchange,
+    hearing,
+    reading,
+    sending,
+    writing,
+)
+from crash_points.stage import Stage
+from worker.simulator.shipment import Kind
+
+End = tuple[str, str | None]
+ACTIVE: End = ("active", None)
+CANCELLED: End = ("cancelled", None)
+
+
+def dead(reason: str) -> End:
+    return ("dead_letter", reason)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Steps at which a death costs the same: OTP posts that PingOne gets in all, and how the record ends; where they
+    are not named, as if nobody had died."""
+
+    steps: tuple[str, ...]
+    posts: int | None = None
+    end: End | None = None
+
+
+@dataclass(frozen=True)
+class Way:
+    """`posts` and `end` are of a record with which nobody died. `prepare` brings every record to where a worker gets
+    its message; `mend` ends what stood in the way, before others do the rest."""
+
+    stretches: tuple[Stretch, ...]
+    kind: Kind = "in_step"
+    posts: int = 1
+    end: End = ACTIVE
+    prepare: Callable[[Stage], list[int]] = Stage.enqueue
+    mend: Callable[[Stage], None] = lambda _: None
+
+    @property
+    def steps(self) -> list[str]:
+        return [step for stretch in self.stretches for step in stretch.steps]
+
+    @property
+    def costs(self) -> list[tuple[int, End]]:
+        """Posts and end for a death at each step."""
+        return [
+            (self.posts if stretch.posts is None else stretch.posts, stretch.end or self.end)
+            for stretch in self.stretches
+            for _ in stretch.steps
+        ]
+
+
+def tried_again() -> tuple[str, ...]:
+    """One more try of a post that PingOne did not act on."""
+    return HOLD + writing("Leases.still_sending") + SLOT + writing("Leases.still_sending") + exchange(POST)
+
+
+WAYS: dict[str, Way] = {
+    "in_step": Way((Stretch(BEGINNING + exchange(POST) + SETTLE),)),
+    "out_of_step": Way(
+        (
+            Stretch(BEGINNING + sending(POST)),
+            # That OTP 2 is wanted was not written down: OTP 1 goes once more.
+            Stretch(hearing(POST) + ANSWERED[:2], posts=3),
+            Stretch(ANSWERED[2:] + SLOT + MARK + exchange(POST) + SETTLE),
+        ),
+        kind="out_of_step",
+        posts=2,
+    ),
+    "wrong_otp": Way(
+        (
+            Stretch(BEGINNING + sending(POST)),
+            Stretch(hearing(POST) + ANSWERED[:2], posts=2),
+            Stretch(ANSWERED[2:] + SLOT + reading("Leases.may_read") + exchange(GET) + SETTLE),
+            Stretch(reading("Tending.judge_settled")),
+        ),
+        kind="wrong_otp",
+        end=dead("invalid_otp"),
+    ),
+    "second_otp_missing": Way(
+        (
+            Stretch(BEGINNING + sending(POST)),
+            Stretch(hearing(POST) + SETTLE[:2], posts=2),
+            Stretch(SETTLE[2:]),
+        ),
+        kind="second_otp_missing",
+        end=dead("second_otp_missing"),
+    ),
+    # The connection breaks, so that no answer can be read.
+    "answer_lost": Way(
+        (Stretch(BEGINNING + sending(POST) + hearing(POST)[:1] + HOLD + SETTLE + JUDGE),),
+        prepare=beginnings.answers_are_lost,
+    ),
+    "unknown_fate_of_an_active_device": Way(
+        (Stretch(BEGINNING + exchange(GET) + SETTLE),), prepare=beginnings.unknown("reset_after")
+    ),
+    "unknown_fate_of_a_waiting_device": Way(
+        (
+            Stretch(BEGINNING + exchange(GET) + ANSWERED + SLOT + MARK[:2]),
+            # It did not arrive, but that is not known: for all that is written down, this OTP has gone twice.
+            Stretch(MARK[2:] + sending(POST), posts=1, end=dead("budget_spent")),
+            Stretch(hearing(POST) + SETTLE),
+        ),
+        posts=2,
+        prepare=beginnings.unknown("reset_before"),
+    ),
+    "cancelled_while_a_read_is_owed": Way(
+        (Stretch(BEGINNING + exchange(GET) + ANSWERED + SLOT + MARK + SETTLE),),
+        end=CANCELLED,
+        prepare=beginnings.unknown("reset_before", lambda stage: stage.fleet.batches.cancel(BATCH)),
+    ),
+    "cancelled_while_its_device_is_active": Way(
+        (Stretch(BEGINNING + exchange(GET) + SETTLE),),
+        prepare=beginnings.unknown("reset_after", lambda stage: stage.fleet.batches.cancel(BATCH)),
+    ),
+    "rate_limited": Way(
+        (Stretch(BEGINNING + exchange(POST) + tried_again() + HOLD + SETTLE),),
+        prepare=beginnings.limited,
+        mend=beginnings.unlimited,
+    ),
+    "slot_too_far": Way(
+        (Stretch(SLOT + writing("Leases.hand_back")),), prepare=beginnings.held, mend=beginnings.let_go
+    ),
+    "message_comes_again": Way(
+        (Stretch(SLOT + CLAIM + writing("Leases.hand_back_stopped") + reading("Leases.find_stranger")),),
+        prepare=beginnings.doubled,
+    ),
+}
