@@ -33,21 +33,21 @@ class RowWriter:
             self._statement = f"COPY {table.name} ({names}) FROM STDIN"
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Raises sqlalchemy's DBAPIError, on either way."""
-        self._send([self._complete(row) for row in rows])
+        """Raises SQLAlchemy's DBAPIError, on either way."""
+        self._send(map(self._complete, rows))
 
-    def _complete(self, row: Row) -> Row:
+    def _complete(self, row: Row) -> tuple[Any, ...]:
         values = [*row, *self._constants]
         for place, bind in self._binds:
             if values[place] is not None:
                 values[place] = bind(values[place])
         return tuple(values)
 
-    def _insert(self, rows: list[Row]) -> None:
-        if rows:
-            self._connection.exec_driver_sql(self._statement, rows)
+    def _insert(self, rows: Iterable[Row]) -> None:
+        if values := list(rows):
+            self._connection.exec_driver_sql(self._statement, values)
 
-    def _copy(self, rows: list[Row]) -> None:
+    def _copy(self, rows: Iterable[Row]) -> None:
         driver: Any = self._connection.connection.driver_connection
         dialect = self._connection.dialect
         try:
