@@ -106,7 +106,7 @@ class Loader:
             facts: dict[str, Any] = {"file": file, "sha256": shipment.fingerprint, "canary": canary}
             facts |= {"environment": self._environment.name} | counts
             audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
-        self._database.analyze(Record.__tablename__)
+            self._database.analyze(connection, Record.__tablename__)
         return Loaded(batch_id, name, total, refused, is_new=True)
 
     def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
@@ -138,7 +138,7 @@ class Loader:
         """How many rows were written, how many refused; and the row number of the canary's last record."""
         conflicts = Conflicts(connection, self._keyring, self._environment.environment_id, batch_id)
         writer = self._open_writer(connection, batch_id)
-        written = refused = 0
+        written = refused = analyzed = 0
         canary_row = None
         rows = shipment.rows()
         while chunk := list(islice(rows, CHUNK)):
@@ -150,6 +150,10 @@ class Loader:
             if canary is not None and written < canary <= written + len(good):
                 canary_row = good[canary - written - 1].row_number
             written += len(good)
+            if written > 10 * analyzed:
+                # The look-ups for the chunks to come: without statistics any index seems as good as the right one.
+                self._database.analyze(connection, Record.__tablename__)
+                analyzed = written
             refused += len(errors) + len(conflicting)
         return written, refused, canary_row if canary is not None and canary < written else None
 

@@ -49,18 +49,14 @@ class RowWriter:
 
     def _copy(self, rows: Iterable[Row]) -> None:
         driver: Any = self._connection.connection.driver_connection
-        dialect = self._connection.dialect
+        failure = self._connection.dialect.loaded_dbapi.Error
         try:
             with driver.cursor() as cursor, cursor.copy(self._statement) as copy:
                 for row in rows:
                     copy.write_row(row)
-        except dialect.loaded_dbapi.Error as error:
-            # What SQLAlchemy does by itself where it runs the statement: it knows nothing of COPY.
-            if is_lost := dialect.is_disconnect(error, driver, None):
-                self._connection.invalidate(error)
-            raise DBAPIError.instance(
-                self._statement, None, error, dialect.loaded_dbapi.Error, True, is_lost, dialect
-            ) from error
+        except failure as error:
+            # As SQLAlchemy does for the statements that it runs itself: it knows nothing of COPY.
+            raise DBAPIError.instance(self._statement, None, error, failure, hide_parameters=True) from error
 
 
 def _as_it_is(value: Any) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from support.loads import Desk, Token, earlier, token
+from support.loads import Desk, Token, earlier, environment, token
 from support.moving_clock import MovingDatabase
 from support.processes import wait_until
 
@@ -64,7 +65,7 @@ def test_a_record_that_was_written_is_not_read_again_for_each_chunk(desk: Desk) 
         assert desk.load([token(number) for number in range(CHUNK)]).total == CHUNK
         return
     rows = 10 * CHUNK
-    desk.load([token(number) for number in range(rows)])
+    desk.load([token(number) for number in range(rows)], into=environment(environment_id=str(uuid.uuid4())))
 
     assert records_read(desk.database, written=rows) < rows
 
