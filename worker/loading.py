@@ -141,20 +141,25 @@ class Loader:
         written = refused = analyzed = 0
         canary_row = None
         rows = shipment.rows()
-        while chunk := list(islice(rows, CHUNK)):
+        chunk = list(islice(rows, CHUNK))
+        while chunk:
             errors = [row for row in chunk if isinstance(row, RowError)]
             good, conflicting = conflicts.split([row for row in chunk if isinstance(row, Row)])
-            writer.write(self._values(row, batch_id) for row in good)
+            with writer.writing() as write:
+                for row in good:
+                    write(self._values(row, batch_id))
+                # While PostgreSQL is busy with this one.
+                chunk = list(islice(rows, CHUNK))
             for error in sorted(errors + conflicting, key=lambda error: error.row_number):
                 self._refused(error)
             if canary is not None and written < canary <= written + len(good):
                 canary_row = good[canary - written - 1].row_number
             written += len(good)
+            refused += len(errors) + len(conflicting)
             if written > 10 * analyzed:
-                # The look-ups for the chunks to come: without statistics any index seems as good as the right one.
+                # For the look-ups to come: without statistics any index seems as good as the right one.
                 self._database.analyze(connection, Record.__tablename__)
                 analyzed = written
-            refused += len(errors) + len(conflicting)
         return written, refused, canary_row if canary is not None and canary < written else None
 
     def _open_writer(self, connection: Connection, batch_id: int) -> RowWriter:

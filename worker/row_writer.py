@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -10,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 Row = Sequence[Any]
+Write = Callable[[Row], object]
 
 
 class RowWriter:
@@ -23,18 +25,16 @@ class RowWriter:
         self._constants = tuple(binds[name](value) for name, value in constants.items())
         # Most values go as they are; a row is taken apart only where it must be.
         self._binds = [(place, binds[name]) for place, name in enumerate(columns) if binds[name] is not _as_it_is]
-        names = ", ".join([*columns, *constants])
-        if connection.dialect.name == "sqlite":
-            marks = ", ".join("?" * (len(columns) + len(constants)))
-            self._send = self._insert
-            self._statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 - the model's own names
-        else:
-            self._send = self._copy
-            self._statement = f"COPY {table.name} ({names}) FROM STDIN"
+        self._table = table.name
+        self._names = [*columns, *constants]
 
-    def write(self, rows: Iterable[Row]) -> None:
-        """Raises SQLAlchemy's DBAPIError, on either way."""
-        self._send(map(self._complete, rows))
+    @contextmanager
+    def writing(self) -> Iterator[Write]:
+        """What writes a row. All are written for certain when the block ends; PostgreSQL begins with the first ones at
+        once, while the block does something else. Raises SQLAlchemy's DBAPIError, on either way."""
+        way = self._insert if self._connection.dialect.name == "sqlite" else self._copy
+        with way(", ".join(self._names)) as write:
+            yield lambda row: write(self._complete(row))
 
     def _complete(self, row: Row) -> tuple[Any, ...]:
         values = [*row, *self._constants]
@@ -43,20 +43,27 @@ class RowWriter:
                 values[place] = bind(values[place])
         return tuple(values)
 
-    def _insert(self, rows: Iterable[Row]) -> None:
-        if values := list(rows):
-            self._connection.exec_driver_sql(self._statement, values)
+    @contextmanager
+    def _insert(self, names: str) -> Iterator[Write]:
+        rows: list[Row] = []
+        yield rows.append
+        if rows:
+            marks = ", ".join("?" * len(self._names))
+            # The names are those of the model.
+            statement = f"INSERT INTO {self._table} ({names}) VALUES ({marks})"  # noqa: S608
+            self._connection.exec_driver_sql(statement, rows)
 
-    def _copy(self, rows: Iterable[Row]) -> None:
+    @contextmanager
+    def _copy(self, names: str) -> Iterator[Write]:
         driver: Any = self._connection.connection.driver_connection
         failure = self._connection.dialect.loaded_dbapi.Error
+        statement = f"COPY {self._table} ({names}) FROM STDIN"
         try:
-            with driver.cursor() as cursor, cursor.copy(self._statement) as copy:
-                for row in rows:
-                    copy.write_row(row)
+            with driver.cursor() as cursor, cursor.copy(statement) as copy:
+                yield copy.write_row
         except failure as error:
             # As SQLAlchemy does for the statements that it runs itself: it knows nothing of COPY.
-            raise DBAPIError.instance(self._statement, None, error, failure, hide_parameters=True) from error
+            raise DBAPIError.instance(statement, None, error, failure, hide_parameters=True) from error
 
 
 def _as_it_is(value: Any) -> Any:

@@ -62,7 +62,9 @@ def batch(database: MovingDatabase) -> Made:
 def write(database: MovingDatabase, batch: Made, rows: Iterable[tuple[Any, ...]]) -> None:
     same = {"batch_id": batch.batch_id, "environment_id": "tenant", "scheduled_at": datetime.now(UTC)}
     with database.writing() as connection:
-        RowWriter(connection, TABLE, COLUMNS, same).write(rows)
+        with RowWriter(connection, TABLE, COLUMNS, same).writing() as write_row:
+            for values in rows:
+                write_row(values)
         # The judge of totals looks at it.
         connection.execute(update(Batch).values(total=_count()))
 
