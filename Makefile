@@ -27,6 +27,7 @@ lint: .venv/.dev ## style, formatting, types, and who may import whom
 
 bench: .venv/.dev ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/end_to_end.py
+	$(BIN)/python tests/benchmarks/intake.py
 
 soak: .venv/.demo ## a long rehearsal: make soak TOKENS=100000
 	$(BIN)/oathbulk rehearse --tokens $(TOKENS)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Select, select, text
+from sqlalchemy import ColumnElement, Connection, TextClause, func, select, text, true
 from sqlalchemy import Row as ResultRow
+from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
 from models.encrypted import DecryptionError, Keyring, bound_to
@@ -25,7 +26,6 @@ _COLUMNS = (
     Record.otps,
     Record.otp1_posts,
     Record.otp2_posts,
-    Batch.name,
 )
 
 
@@ -56,15 +56,24 @@ class Conflicts:
     def _earlier(self, rows: Sequence[Row]) -> tuple[dict[str, list[Found]], dict[str, Found]]:
         """Records of these serial numbers, and unfinished ones of these devices."""
         by_serial: dict[str, list[Found]] = {}
-        serials = self._records().where(Record.serial_number.in_([row.serial_number for row in rows]))
-        for found in self._connection.execute(serials):
+        for found in self._look_up(Record.serial_number, [row.serial_number for row in rows]):
             by_serial.setdefault(found.serial_number, []).append(found)
-        devices = self._records().where(Record.device_id.in_([row.device_id for row in rows]), text(NOT_FINAL))
-        return by_serial, {found.device_id: found for found in self._connection.execute(devices)}
+        devices = self._look_up(Record.device_id, [row.device_id for row in rows], text(NOT_FINAL))
+        return by_serial, {found.device_id: found for found in devices}
 
-    def _records(self) -> Select[*tuple[Any, ...]]:
-        statement = select(*_COLUMNS).join(Batch, Batch.id == Record.batch_id)
-        return statement.where(Record.environment_id == self._environment_id)
+    def _look_up(
+        self, column: InstrumentedAttribute[str], values: list[str], *conditions: ColumnElement[bool] | TextClause
+    ) -> Iterable[Found]:
+        """The environment's records that have one of the values in the column."""
+        records = select(*_COLUMNS).where(Record.environment_id == self._environment_id, *conditions)
+        if self._connection.dialect.name == "sqlite":
+            return self._connection.execute(records.where(column.in_(values)))
+        # PostgreSQL has no statistics yet of what this transaction has written, and would rather read the whole table,
+        # for each chunk again. OFFSET keeps the look-up of each value for itself, which an index serves.
+        # As one text, since the driver takes its time over lists: letters, digits and hyphens hold no comma.
+        sought = func.string_to_table(",".join(values), ",").table_valued("value", name="sought").render_derived()
+        found = records.where(column == sought.c.value).offset(0).lateral()
+        return self._connection.execute(select(found).select_from(sought.join(found, true())))
 
     def _duplicate(self, row: Row, in_chunk: dict[str, int]) -> str | None:
         for what, value in (("serial number", row.serial_number), ("device", row.device_id)):
@@ -85,10 +94,10 @@ class Conflicts:
         if found.device_id != row.device_id:
             return None
         if found.status == Status.ACTIVE:
-            return f"the token is active on this device since batch {found.name!r}: leave the row out"
+            return f"the token is active on this device since batch {self._name(found)!r}: leave the row out"
         if self._used_otps(found) & {row.otps.first, row.otps.second}:
             return (
-                f"an OTP of this row was sent already, in batch {found.name!r} (row {found.row_number}):"
+                f"an OTP of this row was sent already, in batch {self._name(found)!r} (row {found.row_number}):"
                 " press the token for two fresh, consecutive OTPs"
             )
         return None
@@ -97,9 +106,12 @@ class Conflicts:
         if found.batch_id == self._batch_id:
             return f"the {what} stands on row {found.row_number} of this file already: keep one of the two rows"
         return (
-            f"the {what} is in progress in batch {found.name!r} (row {found.row_number}):"
+            f"the {what} is in progress in batch {self._name(found)!r} (row {found.row_number}):"
             " wait until it is finished, or cancel it there"
         )
+
+    def _name(self, found: Found) -> str:
+        return self._connection.scalars(select(Batch.name).where(Batch.id == found.batch_id)).one()
 
     def _used_otps(self, found: Found) -> set[Otp | None]:
         """What an earlier record of this token has sent."""

@@ -77,12 +77,11 @@ class Database:
             self.lock(connection, DISPATCH_LOCK)
             yield connection
 
-    def analyze(self, table: str) -> None:
-        """Tell PostgreSQL what a table holds after much of it was written; by itself it looks only a minute later, and
-        plans badly until then."""
+    def analyze(self, connection: Connection, table: str) -> None:
+        """Tell PostgreSQL what a table holds after much of it was written, in this transaction too; by itself it looks
+        only a minute after the commit, and plans badly until then."""
         if not self.is_sqlite:
-            with self.writing() as connection:
-                connection.exec_driver_sql(f"ANALYZE {table}")
+            connection.exec_driver_sql(f"ANALYZE {table}")
 
     def try_lock(self, connection: Connection, number: int) -> bool:
         """Take an exclusive right until the transaction ends; False when another holds it. On SQLite the writing

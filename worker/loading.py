@@ -21,10 +21,27 @@ from worker.conflicts import Conflicts
 from worker.database import LOAD_LOCK, Database
 from worker.escaping import escape_line
 from worker.intake import Row, RowError, Shipment, UnusableFile
+from worker.row_writer import RowWriter
 
 # Rows that are looked up and written together: it bounds a load's memory, whatever the file's size.
 CHUNK = 1000
 LONGEST_NAME = 200
+
+# What a row of the file brings, in the order of `_values`.
+COLUMNS = (
+    "row_number",
+    "serial_number",
+    "user_id",
+    "device_id",
+    "username",
+    "lot",
+    "extra",
+    "otp_type",
+    "generated_at",
+    "otp_expires_at",
+    "has_second_otp",
+    "otps",
+)
 
 
 class NameTaken(Exception):
@@ -89,7 +106,7 @@ class Loader:
             facts: dict[str, Any] = {"file": file, "sha256": shipment.fingerprint, "canary": canary}
             facts |= {"environment": self._environment.name} | counts
             audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
-        self._database.analyze(Record.__tablename__)
+            self._database.analyze(connection, Record.__tablename__)
         return Loaded(batch_id, name, total, refused, is_new=True)
 
     def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
@@ -120,42 +137,55 @@ class Loader:
     ) -> tuple[int, int, int | None]:
         """How many rows were written, how many refused; and the row number of the canary's last record."""
         conflicts = Conflicts(connection, self._keyring, self._environment.environment_id, batch_id)
-        scheduled_at = connection.scalar(select(self._database.now()))
-        written = refused = 0
+        writer = self._open_writer(connection, batch_id)
+        written = refused = analyzed = 0
         canary_row = None
         rows = shipment.rows()
-        while chunk := list(islice(rows, CHUNK)):
+        chunk = list(islice(rows, CHUNK))
+        while chunk:
             errors = [row for row in chunk if isinstance(row, RowError)]
             good, conflicting = conflicts.split([row for row in chunk if isinstance(row, Row)])
-            if good:
-                values = [self._record(row, batch_id) | {"scheduled_at": scheduled_at} for row in good]
-                connection.execute(insert(Record), values)
+            with writer.writing() as write:
+                for row in good:
+                    write(self._values(row, batch_id))
+                # While PostgreSQL is busy with this one.
+                chunk = list(islice(rows, CHUNK))
             for error in sorted(errors + conflicting, key=lambda error: error.row_number):
                 self._refused(error)
             if canary is not None and written < canary <= written + len(good):
                 canary_row = good[canary - written - 1].row_number
             written += len(good)
             refused += len(errors) + len(conflicting)
+            if written > 10 * analyzed:
+                # For the look-ups to come: without statistics any index seems as good as the right one.
+                self._database.analyze(connection, Record.__tablename__)
+                analyzed = written
         return written, refused, canary_row if canary is not None and canary < written else None
 
-    def _record(self, row: Row, batch_id: int) -> dict[str, Any]:
-        expires_at = row.generated_at + self._max_age if row.otp_type == "totp" and row.generated_at else None
-        return {
+    def _open_writer(self, connection: Connection, batch_id: int) -> RowWriter:
+        same = {
             "batch_id": batch_id,
-            "row_number": row.row_number,
             "environment_id": self._environment.environment_id,
-            "serial_number": row.serial_number,
-            "user_id": row.user_id,
-            "device_id": row.device_id,
-            "username": row.username,
-            "lot": row.lot,
-            "extra": row.extra or None,
-            "otp_type": row.otp_type,
-            "generated_at": row.generated_at,
-            "otp_expires_at": expires_at,
-            "has_second_otp": row.otps.second is not None,
-            "otps": self._keyring.seal(row.otps.to_plaintext(), bound_to(batch_id, row.row_number)),
+            "scheduled_at": connection.scalar(select(self._database.now())),
         }
+        return RowWriter(connection, Record.metadata.tables[Record.__tablename__], COLUMNS, same)
+
+    def _values(self, row: Row, batch_id: int) -> tuple[Any, ...]:
+        expires_at = row.generated_at + self._max_age if row.otp_type == "totp" and row.generated_at else None
+        return (
+            row.row_number,
+            row.serial_number,
+            row.user_id,
+            row.device_id,
+            row.username,
+            row.lot,
+            row.extra or None,
+            row.otp_type,
+            row.generated_at,
+            expires_at,
+            row.otps.second is not None,
+            self._keyring.seal(row.otps.to_plaintext(), bound_to(batch_id, row.row_number)),
+        )
 
 
 def _check_name(connection: Connection, name: str) -> None:

@@ -1,0 +1,83 @@
+"""A large shipment is loaded in time and memory that its size accounts for, and every refused row is told."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from support.loads import Desk, Token, earlier, environment, token
+from support.moving_clock import MovingDatabase
+from support.processes import wait_until
+
+from models.encrypted import Keyring
+from worker.loading import CHUNK
+
+# The most tokens that an environment of PingOne has.
+ROWS = 100_000
+ON_ROW_2 = "stands on row 2 of this file already: keep one of the two rows"
+
+
+@pytest.fixture
+def desk(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> Desk:
+    return Desk(database, keyring, tmp_path)
+
+
+def tokens_with_faults(rows: int, every: int) -> Iterator[Token]:
+    """One row of `every` so many is bad, in four ways by turns; the first is good."""
+    for number in range(rows):
+        place = number // every
+        if not number or number % every:
+            yield token(number)
+        elif place % 4 == 0:
+            yield token(number, otp1="12")
+        elif place % 4 == 1:
+            yield token(number, serial=token(0)["serial"])
+        elif place % 4 == 2:
+            yield token(number, device_id=token(0)["device_id"])
+        else:
+            # Token 0 of the batch before this one.
+            yield token(number, serial="BEFORE")
+
+
+def test_every_bad_row_of_a_large_file_is_told_in_its_order(desk: Desk) -> None:
+    earlier(desk.database, desk.keyring, serial_number="BEFORE", device_id="another")
+
+    loaded = desk.load(list(tokens_with_faults(ROWS + 1, ROWS // 100)))
+
+    assert (loaded.total, loaded.rows_refused) == (ROWS + 1 - 100, 100)
+    assert [error.row_number for error in desk.refused] == [2 + place * ROWS // 100 for place in range(1, 101)]
+    beginnings = (
+        f"the serial number {ON_ROW_2}",
+        f"the device {ON_ROW_2}",
+        "the serial number is in progress in batch 'earlier' (row 2)",
+        "otp1 has 2 digits, but an OTP 6 or 8",
+    )
+    for place, error in enumerate(desk.refused):
+        assert error.reason.startswith(beginnings[place % 4])
+
+
+def test_a_record_that_was_written_is_not_read_again_for_each_chunk(desk: Desk) -> None:
+    """PostgreSQL, without statistics of what the load has written so far, is tempted to. SQLite has no such choice."""
+    if desk.database.is_sqlite:
+        assert desk.load([token(number) for number in range(CHUNK)]).total == CHUNK
+        return
+    rows = 10 * CHUNK
+    desk.load([token(number) for number in range(rows)], into=environment(environment_id=str(uuid.uuid4())))
+
+    assert records_read(desk.database, written=rows) < rows
+
+
+def records_read(database: MovingDatabase, written: int) -> int:
+    """How many PostgreSQL has read so far, by its own statistics, which it brings up to date when a connection ends."""
+    database.engine.dispose()
+    statement = text("SELECT n_tup_ins, seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'record'")
+
+    def read() -> int | None:
+        with database.reading() as connection:
+            inserted, tuples = connection.execute(statement).one()
+        return int(tuples) + 1 if inserted >= written else None
+
+    return wait_until(read, 30, "the statistics tell of the load")
