@@ -52,6 +52,14 @@ clean: ## remove what these targets made; .oathbulk holds records and stays
 	$(PIP) -e '.[dev]'
 	@touch .venv/.demo $@
 
+# arq and Celery demand redis-py of different ages.
+.venv/.bench: pyproject.toml Makefile | .venv/bin/pip
+	$(PIP) -e '.[bench]'
+	$(BIN)/python -m venv .venv/arq
+	.venv/arq/bin/pip install --quiet --disable-pip-version-check \
+		'arq==0.28.0' 'hiredis>=3' 'httpx>=0.28,<0.29' 'tenacity>=9.2,<10' 'psycopg[binary,pool]>=3.3,<4'
+	@touch .venv/.demo .venv/.dev $@
+
 # pip is the last thing that venv puts in place, so a half-made .venv is made again.
 .venv/bin/pip:
 	@missing=; \
