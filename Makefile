@@ -25,8 +25,9 @@ lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.dev ## measure, one thing at a time
+bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/end_to_end.py
+	$(BIN)/python tests/benchmarks/side_by_side.py
 
 soak: .venv/.demo ## a long rehearsal: make soak TOKENS=100000
 	$(BIN)/oathbulk rehearse --tokens $(TOKENS)
