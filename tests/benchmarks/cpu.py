@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
-# A process whose use grows by less than this in a look has started, and waits.
-IDLE = 0.02
+# A started process that waits may poll: what it uses in a look is less than this.
+IDLE = 0.06
 LOOK = 0.5
 
 
