@@ -24,6 +24,7 @@ class Ours:
             "OATHBULK_HOME": str(stack.directory),
             "OATHBULK_REDIS_URL": stack.redis_url,
             "PINGONE_RATE": f"{rate:g}",
+            "PINGONE_RATE_MAX": f"{UNLIMITED:g}",
         }
         self.database_url = f"sqlite:///{stack.directory / 'oathbulk.db'}"
         if stack.database_url is not None:
