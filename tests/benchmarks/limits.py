@@ -2,7 +2,7 @@
 four worker processes, the thread pool, and Celery as in its tutorial, in turn within one run.
 
     python tests/benchmarks/limits.py [--records N] [--limits 50,200,500] [--shapes bucket,window,changing]
-        [--workers 1,2,4] [--only ours,thread_pool,celery_tutorial] [--rate N] [--json FILE]
+        [--workers 1,2,4] [--only ours,thread_pool,celery_tutorial,celery_unpaced] [--rate N] [--json FILE]
 
 Everything counted is the simulator's own tally. `steady` leaves out the first and the last tenth of the time. The
 shapes: a token bucket; a count that starts anew each second; a bucket whose limit falls to a half after a third of the
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from contenders import CONTENDERS, Run
@@ -26,7 +26,11 @@ from tallies import Share, Tally
 from worker.simulator.shipment import make_shipment
 
 CALLS = 1.2
-OTHERS = {contender.name: contender for contender in CONTENDERS if contender.name in ("thread_pool", "celery_tutorial")}
+PEERS = {contender.name: contender for contender in CONTENDERS}
+TUTORIAL = PEERS["celery_tutorial"]
+# The same without `rate_limit`, so that it is not judged by that alone.
+UNPACED = replace(TUTORIAL, name="celery_unpaced", title="Celery, without rate_limit")
+OTHERS = {contender.name: contender for contender in (PEERS["thread_pool"], TUTORIAL, UNPACED)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,8 @@ def run_ours(stack: Stack, case: Case, workers: int, rate: float | None) -> None
 
 def run_other(stack: Stack, case: Case, name: str, workers: int) -> None:
     run = Run(stack, OTHERS[name])
-    stack.variables["RATE_LIMIT"] = f"{case.limit}/s"
+    if name == TUTORIAL.name:
+        stack.variables["RATE_LIMIT"] = f"{case.limit}/s"
     run.start(workers)
     run.work(case.timeout)
 

@@ -16,11 +16,12 @@ import matplotlib as mpl
 mpl.use("svg")
 
 from contenders import CONTENDERS
+from limits import OTHERS
 from matplotlib import pyplot as plt
 
 # Text as text, and the same file for the same figures.
 mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "oathbulk", "font.size": 9}
-TITLES = {contender.name: contender.title for contender in CONTENDERS} | {"ours": "oathbulk"}
+TITLES = {contender.name: contender.title for contender in (*CONTENDERS, *OTHERS.values())} | {"ours": "oathbulk"}
 
 
 def plot_cpu(told: dict[str, Any], file: Path) -> None:

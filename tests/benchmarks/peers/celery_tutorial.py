@@ -6,6 +6,9 @@
 Gives up promises 1, 3 and 4. OTPs travel in the messages (1). A retry begins the row again, with an OTP 1 that was
 answered already, and whatever became of a call that timed out (3). Redis holds the only list of what is left to do, and
 a killed worker loses what it had in hand (4). `rate_limit` counts tasks of one worker: not requests, not the fleet's.
+
+Under `rate_limit="100/s"` Celery 5.7 with kombu 5.7 fell to about one task a second after a second or two, in the
+threads pool and in prefork, in seven of eight runs; under 500/s, in one run, it did not. So RATE_LIMIT may be left out.
 """
 
 from __future__ import annotations
