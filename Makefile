@@ -25,9 +25,11 @@ lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.dev ## measure, one thing at a time
+bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/end_to_end.py
 	$(BIN)/python tests/benchmarks/intake.py
+	$(BIN)/python tests/benchmarks/side_by_side.py
+	$(BIN)/python tests/benchmarks/limits.py --records 2000
 
 soak: .venv/.demo ## a long rehearsal: make soak TOKENS=100000
 	$(BIN)/oathbulk rehearse --tokens $(TOKENS)
@@ -52,6 +54,14 @@ clean: ## remove what these targets made; .oathbulk holds records and stays
 .venv/.dev: pyproject.toml | .venv/bin/pip
 	$(PIP) -e '.[dev]'
 	@touch .venv/.demo $@
+
+# arq and Celery demand redis-py of different ages.
+.venv/.bench: pyproject.toml Makefile | .venv/bin/pip
+	$(PIP) -e '.[bench]'
+	$(BIN)/python -m venv .venv/arq
+	.venv/arq/bin/pip install --quiet --disable-pip-version-check \
+		'arq==0.28.0' 'hiredis>=3' 'httpx>=0.28,<0.29' 'tenacity>=9.2,<10' 'psycopg[binary,pool]>=3.3,<4'
+	@touch .venv/.demo .venv/.dev $@
 
 # pip is the last thing that venv puts in place, so a half-made .venv is made again.
 .venv/bin/pip:

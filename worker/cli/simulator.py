@@ -26,6 +26,8 @@ def simulator(
     tokens: Annotated[int, typer.Option(min=0, help="Make up so many tokens; needs --pairs.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="Where to write their OTP pairs.")] = None,
     rate: Annotated[float | None, typer.Option(help="Requests a second; default: unlimited.")] = None,
+    rate_at: Annotated[list[str] | None, typer.Option(help="SECONDS=RATE: another rate from then on.")] = None,
+    rate_window: Annotated[float | None, typer.Option(help="Seconds to count anew; default: a bucket.")] = None,
     latency: Annotated[float | None, typer.Option(min=0, help="Milliseconds before an answer.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=JSON: any setting.")] = None,
     journal: Annotated[Path | None, typer.Option(help="Append each call to this file, as JSON.")] = None,
@@ -40,7 +42,8 @@ def simulator(
     from worker.simulator.journal import Journal
     from worker.simulator.simulation import Simulation
 
-    settings, seeds = _prepare(world, tokens, pairs, setting or [], rate, latency)
+    given = _given(rate, rate_at or [], rate_window, latency, setting or [])
+    settings, seeds = _prepare(world, tokens, pairs, given)
     try:
         calls = Journal(salt=journal_salt or secrets.token_hex(16), file=journal, plain_otps=journal_otps)
     except OSError as error:
@@ -65,9 +68,7 @@ def _prepare(
     world: Path | None,
     tokens: int,
     pairs: Path | None,
-    assignments: list[str],
-    rate: float | None,
-    latency: float | None,
+    given: dict[str, Any],
 ) -> tuple[Settings, list[WorldSeed]]:
     """The settings, and the worlds to begin with: the file's first, then the made-up tokens."""
     from worker.simulator.settings import Settings
@@ -76,14 +77,8 @@ def _prepare(
     if bool(tokens) != bool(pairs):
         _fail("--tokens and --pairs go together: so many tokens, and the file for their OTPs", _WRONG_USAGE)
     seed = _read_world(world)
-    changes = dict(seed.settings)
-    if rate is not None:
-        changes["rate"] = rate
-    if latency is not None:
-        changes["latency"] = latency / 1000
-    changes |= dict(_assigned(assignment) for assignment in assignments)
     try:
-        settings = Settings().changed(changes)
+        settings = Settings().changed(seed.settings | given)
     except ValidationError as error:
         _fail(f"settings: {_complaints(error)}", _WRONG_USAGE)
     seeds = [seed.model_copy(update={"settings": {}})]
@@ -107,11 +102,31 @@ def _read_world(path: Path | None) -> WorldSeed:
         _fail(f"{path} is no world: {_complaints(error)}", _WRONG_USAGE)
 
 
-def _assigned(assignment: str) -> tuple[str, Any]:
+def _given(
+    rate: float | None,
+    rate_at: list[str],
+    rate_window: float | None,
+    latency: float | None,
+    assignments: list[str],
+) -> dict[str, Any]:
+    """The settings that the command line names; what has no option of its own comes by --set, which wins."""
+    changes = dict(_assigned("--rate-at", change, "SECONDS=RATE, such as --rate-at 30=100") for change in rate_at)
+    named = {
+        "rate": rate,
+        "rate_changes": changes or None,
+        "limit_window": rate_window,
+        "latency": None if latency is None else latency / 1000,
+    }
+    form = "NAME=VALUE, such as --set failure_count=5"
+    assigned = dict(_assigned("--set", assignment, form) for assignment in assignments)
+    return {name: value for name, value in named.items() if value is not None} | assigned
+
+
+def _assigned(option: str, assignment: str, form: str) -> tuple[str, Any]:
     """NAME=JSON; a value that is no JSON is text."""
     name, separator, value = assignment.partition("=")
     if not separator:
-        _fail(f"--set {assignment}: must be NAME=VALUE, such as --set failure_count=5", _WRONG_USAGE)
+        _fail(f"{option} {assignment}: must be {form}", _WRONG_USAGE)
     try:
         return name, json.loads(value)
     except ValueError:

@@ -118,8 +118,7 @@ class Call:
     def _limited(self) -> Answer | None:
         if self._operation == "access_token":
             return None
-        with self._simulation.lock:
-            wait = self._simulation.limit.take(time.monotonic())
+        wait = self._simulation.admit(self._entry.arrived_at)
         if wait is None:
             return None
         return limit_answer(wait, self._simulation.wall(), self._simulation.settings)

@@ -35,6 +35,7 @@ class Control:
             Route("/simulator/devices/{device_id}", self.read_device, methods=["GET"]),
             Route("/simulator/journal", self.read_journal, methods=["GET"]),
             Route("/simulator/counts", self.read_counts, methods=["GET"]),
+            Route("/simulator/tally", self.read_tally, methods=["GET"]),
             Route("/simulator/faults", self.order_faults, methods=["POST"]),
             Route("/simulator/access_tokens/revoke", self.revoke_access_tokens, methods=["POST"]),
             Route("/simulator/reset", self.reset, methods=["POST"]),
@@ -85,6 +86,10 @@ class Control:
             devices = [self._state(device)["status"] for device in self._simulation.world.devices()]
         statuses = {status: devices.count(status) for status in sorted(set(devices))}
         return JSONResponse(self._simulation.journal.counts() | {"devices": statuses})
+
+    async def read_tally(self, _: Request) -> JSONResponse:
+        with self._simulation.lock:
+            return JSONResponse({"seconds": self._simulation.tally.to_list()})
 
     async def order_faults(self, request: Request) -> JSONResponse:
         """`[{"kind": …, "operation": …, "device_id": …}]`: each hits the next call that fits it, once."""

@@ -14,19 +14,30 @@ class Limit:
 
     def __init__(self, settings: Settings) -> None:
         self._rate = settings.rate
+        self._changes = sorted(settings.rate_changes.items())
         self._window = settings.limit_window
         self._burst = float(settings.burst)
         self._left = self._burst
         self._filled_at = -math.inf
-        self._window_ends_at = -math.inf
+        self._began_at: float | None = None
+        self._window_number = -1
+        self._counted = 0
 
     def take(self, now: float) -> float | None:
         """Take one request's place: None, or, if there is none left, the seconds until there is one again."""
-        if self._rate is None:
+        if self._began_at is None:
+            self._began_at = now
+        rate = self.rate(now)
+        if rate is None:
             return None
         if self._window is None:
-            return self._take_from_bucket(now, self._rate)
-        return self._take_from_window(now, self._rate, self._window)
+            return self._take_from_bucket(now, rate)
+        return self._take_from_window(now, rate, self._window)
+
+    def rate(self, now: float) -> float | None:
+        """Requests a second that are permitted now; changes are counted from the first request."""
+        elapsed = now - self._began_at if self._began_at is not None else 0.0
+        return next((rate for at, rate in reversed(self._changes) if at <= elapsed), self._rate)
 
     def _take_from_bucket(self, now: float, rate: float) -> float | None:
         self._left = min(self._burst, self._left + (now - self._filled_at) * rate)
@@ -38,12 +49,14 @@ class Limit:
         return None
 
     def _take_from_window(self, now: float, rate: float, window: float) -> float | None:
-        if now >= self._window_ends_at:
-            self._window_ends_at = now + window
-            self._left = max(1.0, rate * window)
-        if self._left < 1:
-            return self._window_ends_at - now
-        self._left -= 1
+        """Windows lie on multiples of their length, as services count them, and not where a client begins."""
+        number = int(now // window)
+        if number != self._window_number:
+            self._window_number, self._counted = number, 0
+        # One request at least, or nobody would ever get through.
+        if self._counted >= max(1, int(rate * window)):
+            return (number + 1) * window - now
+        self._counted += 1
         return None
 
 

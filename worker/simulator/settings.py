@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, field_validator
 
 from worker.simulator.token import Rules
 
@@ -61,8 +61,10 @@ class Settings(BaseModel):
     permitted: bool = True
 
     # Requests a second to the API (not to the token endpoint); None is unlimited. With `limit_window` the
-    # count starts anew every so many seconds, else the limit is a bucket of `burst` that fills at `rate`.
+    # count starts anew every so many whole seconds, else the limit is a bucket of `burst` that fills at `rate`.
+    # `rate_changes` are further rates by the seconds after the first request from which on they hold.
     rate: float | None = Field(default=None, gt=0)
+    rate_changes: Mapping[NonNegativeFloat, PositiveFloat] = {}
     burst: int = Field(default=10, ge=1)
     limit_window: float | None = Field(default=None, gt=0)
     limit_answer: Literal["limit", "quota", "forbidden"] = "limit"

@@ -14,6 +14,7 @@ from worker.simulator.journal import Journal
 from worker.simulator.limits import Limit
 from worker.simulator.seeding import WorldSeed, add_devices
 from worker.simulator.settings import Settings
+from worker.simulator.tally import Tally
 from worker.simulator.world import World
 
 
@@ -47,6 +48,13 @@ class Simulation:
             if _limits(former) != _limits(self.settings):
                 self.limit = Limit(self.settings)
 
+    def admit(self, now: float) -> float | None:
+        """Hold one request against the limit, and tally it: None, or, over the limit, the seconds to wait."""
+        with self.lock:
+            wait = self.limit.take(now)
+            self.tally.note(now, self.limit.rate(now), limited=wait is not None)
+        return wait
+
     def reset(self) -> None:
         """Back to the settings of the start and a world without devices; the journal is cleared."""
         with self.lock:
@@ -60,7 +68,8 @@ class Simulation:
         self.access = Access(time.monotonic)
         self.faults = Faults()
         self.limit = Limit(self.settings)
+        self.tally = Tally()
 
 
-def _limits(settings: Settings) -> tuple[float | None, int, float | None]:
-    return settings.rate, settings.burst, settings.limit_window
+def _limits(settings: Settings) -> tuple[object, ...]:
+    return settings.rate, settings.rate_changes, settings.burst, settings.limit_window

@@ -83,6 +83,21 @@ def test_counts_add_up(visitor):
     assert (counts["calls"], counts["otp_posts"], counts["devices"]) == (2, 1, {"ACTIVE": 1})
 
 
+def test_the_tally_tells_what_the_limit_did_second_by_second(visitor):
+    limit = {"rate": 2e-6, "limit_window": 1e6}
+    visitor.http.post("/simulator/world", json={"devices": [DEVICE], "settings": limit})
+    statuses = [visitor.activate(otp).status_code for otp in ("999999", "111111", "111111")]
+    assert statuses == [400, 200, 429]
+    seconds = visitor.http.get("/simulator/tally").json()["seconds"]
+    assert sum(second["let_through"] for second in seconds) == 2
+    assert sum(second["limited"] for second in seconds) == 1
+    assert {second["rate"] for second in seconds} == {2e-6}
+    entries = visitor.entries()
+    assert {second["at"] for second in seconds} == {int(entry.arrived_at) for entry in entries}
+    visitor.http.post("/simulator/reset")
+    assert visitor.http.get("/simulator/tally").json() == {"seconds": []}
+
+
 def test_access_tokens_can_be_revoked(visitor):
     assert visitor.http.post("/simulator/access_tokens/revoke").json() == {"revoked": 1}
     assert visitor.read().status_code == 401

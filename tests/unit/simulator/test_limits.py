@@ -35,12 +35,47 @@ def test_a_refused_request_takes_nothing_from_the_bucket():
     assert [limit.take(at) is None for at in (0.3, 0.6, 0.9, 1.0)] == [False, False, False, True]
 
 
+def admitted(limit, *times):
+    return [limit.take(at) is None for at in times]
+
+
 def test_a_window_counts_anew_when_it_ends():
     limit = Limit(Settings(rate=2, limit_window=1))
     assert [limit.take(0.0), limit.take(0.5)] == [None, None]
     assert limit.take(0.75) == pytest.approx(0.25)
     assert [limit.take(1.0), limit.take(1.0)] == [None, None]
     assert limit.take(1.0) == pytest.approx(1.0)
+
+
+def test_windows_lie_on_whole_multiples_wherever_the_first_request_comes():
+    limit = Limit(Settings(rate=2, limit_window=5))
+    assert admitted(limit, *[14.5] * 11) == [True] * 10 + [False]
+    assert admitted(limit, *[15.0] * 11) == [True] * 10 + [False]
+    assert limit.take(16.0) == pytest.approx(4.0)
+
+
+def test_a_window_lets_one_request_through_at_the_least():
+    limit = Limit(Settings(rate=0.5, limit_window=1))
+    assert admitted(limit, 0.0, 0.5, 1.0) == [True, False, True]
+
+
+def test_a_rate_changes_so_long_after_the_first_request():
+    limit = Limit(Settings(rate=4, limit_window=1, rate_changes={10: 2, 20: 6}))
+    assert [limit.rate(at) for at in (0.0, 1000.0)] == [4, 4]
+    assert admitted(limit, *[1000.0] * 5) == [True] * 4 + [False]
+    assert [limit.rate(at) for at in (1009.9, 1010.0, 1019.9, 1020.0)] == [4, 2, 2, 6]
+    assert admitted(limit, *[1010.0] * 3) == [True, True, False]
+    assert admitted(limit, *[1020.0] * 7) == [True] * 6 + [False]
+
+
+def test_a_bucket_fills_at_the_changed_rate():
+    limit = Limit(Settings(rate=1, burst=1, rate_changes={10: 4}))
+    assert admitted(limit, 0.0, 0.25, 1.0, 10.0, 10.25, 10.5) == [True, False, True, True, True, True]
+
+
+def test_a_limit_may_begin_late():
+    limit = Limit(Settings(limit_window=1, rate_changes={10: 1}))
+    assert admitted(limit, 0.0, 0.0, 10.0, 10.0) == [True, True, True, False]
 
 
 def say(wait=0.3, **settings):

@@ -75,6 +75,14 @@ def test_it_serves_a_world_until_interrupted(tmp_path):
     assert "111111" not in (tmp_path / "journal").read_text()
 
 
+def test_a_limit_is_given_with_its_window_and_its_changes(tmp_path):
+    options = ["--rate", "200", "--rate-window", "1", "--rate-at", "30=50", "--rate-at", "60=500"]
+    with serving(tmp_path, *options) as (_, port):
+        settings = httpx.get(f"http://127.0.0.1:{port}/simulator/settings").json()
+    assert (settings["rate"], settings["limit_window"]) == (200, 1)
+    assert {float(at): rate for at, rate in settings["rate_changes"].items()} == {30: 50, 60: 500}
+
+
 def test_beyond_loopback_there_is_no_control_api(tmp_path):
     with serving(tmp_path, "--host", "0.0.0.0") as (_, port):
         assert httpx.get(f"http://127.0.0.1:{port}/simulator/settings").status_code == 401
@@ -96,6 +104,8 @@ def test_made_up_tokens_come_with_their_otp_pairs_and_control_for_those_who_ask(
         (["--tokens", "5"], "--tokens and --pairs go together"),
         (["--set", "look_aheat=5"], "settings: look_aheat: Extra inputs are not permitted"),
         (["--set", "look_ahead"], "must be NAME=VALUE"),
+        (["--rate-at", "30"], "--rate-at 30: must be SECONDS=RATE"),
+        (["--rate-at", "30=fast"], "settings: rate_changes.30: Input should be a valid number"),
         (["--rate", "0"], "settings: rate: Input should be greater than 0"),
         (["--world", "/no/such/world"], "/no/such/world cannot be read: No such file or directory"),
     ],

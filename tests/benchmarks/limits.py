@@ -1,0 +1,156 @@
+"""How much of a rate limit is used, and at how many 429s, while the simulator enforces it: oathbulk with one, two and
+four worker processes, the thread pool, and Celery as in its tutorial, in turn within one run.
+
+    python tests/benchmarks/limits.py [--records N] [--limits 50,200,500] [--shapes bucket,window,changing]
+        [--workers 1,2,4] [--only ours,thread_pool,celery_tutorial,celery_unpaced] [--rate N] [--json FILE]
+
+Everything counted is the simulator's own tally. `steady` leaves out the first and the last tenth of the time. The
+shapes: a token bucket; a count that starts anew each second; a bucket whose limit falls to a half after a third of the
+time that the job takes at best, and rises to one and a half after two. The two latter are measured at the middle limit
+only. oathbulk is told the limit as its rate unless --rate says otherwise; Celery gets it as its `rate_limit`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from contenders import CONTENDERS, Run
+from ours import Ours
+from stack import Stack, end_in_good_order, told
+from tallies import Share, Tally
+
+from worker.simulator.shipment import make_shipment
+
+CALLS = 1.2
+PEERS = {contender.name: contender for contender in CONTENDERS}
+TUTORIAL = PEERS["celery_tutorial"]
+# The same without `rate_limit`, so that it is not judged by that alone.
+UNPACED = replace(TUTORIAL, name="celery_unpaced", title="Celery, without rate_limit")
+OTHERS = {contender.name: contender for contender in (PEERS["thread_pool"], TUTORIAL, UNPACED)}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A limit of the simulator, in requests a second, and the job that meets it."""
+
+    shape: str
+    limit: int
+    records: int
+
+    @property
+    def at_best(self) -> float:
+        """Seconds that the job takes if nothing is left unused."""
+        return self.records * CALLS / self.limit
+
+    @property
+    def options(self) -> list[str]:
+        rate = ["--rate", str(self.limit)]
+        third = self.at_best / 3
+        match self.shape:
+            case "window":
+                return [*rate, "--rate-window", "1"]
+            case "changing":
+                falls, rises = f"{third:.0f}={self.limit / 2:g}", f"{2 * third:.0f}={self.limit * 1.5:g}"
+                return [*rate, "--rate-at", falls, "--rate-at", rises]
+        return rate
+
+    @property
+    def timeout(self) -> float:
+        return 2.5 * self.at_best + 60
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    shape: str
+    limit: int
+    name: str
+    workers: int
+    active: float
+    whole: Share
+    steady: Share
+    seconds: list[tuple[float, int, int]]
+
+
+def measure(case: Case, name: str, workers: int, rate: float | None) -> Result:
+    with Stack(make_shipment(case.records)) as stack:
+        stack.simulate(*case.options)
+        try:
+            if name == "ours":
+                run_ours(stack, case, workers, rate)
+            else:
+                run_other(stack, case, name, workers)
+        except TimeoutError:
+            # What is not done by now is part of the result.
+            print("(not finished)", end=" ", flush=True)
+        tally = Tally.read(stack.ask("tally")["seconds"])
+        active = stack.activated() / case.records
+        return Result(case.shape, case.limit, name, workers, active, tally.whole(), tally.steady(), tally.as_series())
+
+
+def run_ours(stack: Stack, case: Case, workers: int, rate: float | None) -> None:
+    ours = Ours(stack, rate=rate or case.limit)
+    ours.start(workers)
+    ours.load()
+    ours.follow(case.timeout)
+
+
+def run_other(stack: Stack, case: Case, name: str, workers: int) -> None:
+    run = Run(stack, OTHERS[name])
+    if name == TUTORIAL.name:
+        stack.variables["RATE_LIMIT"] = f"{case.limit}/s"
+    run.start(workers)
+    run.work(case.timeout)
+
+
+def print_row(result: Result) -> None:
+    title = f"oathbulk, {result.workers} worker(s)" if result.name == "ours" else OTHERS[result.name].title
+    whole, steady = result.whole, result.steady
+    figures = [f"{100 * share:.1f} %" for share in (whole.used, steady.used, whole.limited, result.active)]
+    cells = [result.shape, str(result.limit), title, f"{len(result.seconds)}", *figures]
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--records", type=int, default=20_000)
+    parser.add_argument("--limits", type=numbers, default=[50, 200, 500])
+    parser.add_argument("--shapes", default="bucket,window,changing")
+    parser.add_argument("--workers", type=numbers, default=[1, 2, 4])
+    parser.add_argument("--only", default=",".join(["ours", *OTHERS]))
+    parser.add_argument("--rate", type=float, help="what oathbulk is told instead of the limit")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    end_in_good_order()
+    if unknown := set(arguments.only.split(",")) - {"ours", *OTHERS}:
+        parser.error(f"unknown: {', '.join(unknown)}")
+    print(f"{arguments.records} records, a fifth with two OTPs\n")
+    print("| shape | limit/s | | seconds | used | used, steady | 429s of all | active |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    results = []
+    for case, name, workers in plan(arguments):
+        with told(f"{case.shape} {case.limit}/s, {name}, {workers} worker(s)"):
+            results.append(measure(case, name, workers, arguments.rate))
+        print_row(results[-1])
+        if arguments.json:
+            arguments.json.write_text(json.dumps([asdict(result) for result in results]))
+
+
+def plan(arguments: argparse.Namespace) -> Iterator[tuple[Case, str, int]]:
+    middle = sorted(arguments.limits)[len(arguments.limits) // 2]
+    for shape in arguments.shapes.split(","):
+        for limit in arguments.limits if shape == "bucket" else [middle]:
+            for name in arguments.only.split(","):
+                for workers in arguments.workers if name == "ours" else [1]:
+                    yield Case(shape, limit, arguments.records), name, workers
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""CPU a record and records a second of oathbulk, of the same job in other hands, and of the floor: what a Celery task
+that does nothing, bare HTTP calls and the raw SQL cost together. In turn within one run, at a simulator without limits.
+
+    python tests/benchmarks/side_by_side.py [--records N] [--rounds N] [--only NAME,…] [--json FILE]
+
+CPU is that of all of a contender's own processes, without their start; database, Valkey and simulator stand apart. Of
+oathbulk it is worker and beat, events on; `load` is not in it, nor is the reading of the file in the floor. Records a
+second go from the first call that the simulator saw to the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from celery import Celery
+from contenders import CONTENDERS, Contender, Run
+from cpu import cpu, wait_until_idle
+from ours import Ours
+from stack import Stack, end_in_good_order, follow, grown, told
+
+from worker.simulator.shipment import make_shipment
+
+TIMEOUT = 180
+FLOOR = "floor"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """CPU in milliseconds a record."""
+
+    cpu: float
+    postgres: float
+    valkey: float
+    simulator: float
+    pace: float | None = None
+    active: float = 1.0
+
+
+def run_ours(records: int) -> Figures:
+    with Stack(make_shipment(records)) as stack:
+        stack.simulate()
+        ours = Ours(stack)
+        ours.start(workers=1)
+        before = stack.cpu()
+        ours.load()
+        ours.follow(TIMEOUT)
+        used = grown(before, stack.cpu())
+        return figures(stack, sum(used[name] for name in ours.names), used)
+
+
+def run_contender(contender: Contender, records: int) -> Figures:
+    with Stack(make_shipment(records)) as stack:
+        stack.simulate()
+        run = Run(stack, contender)
+        run.start()
+        start_cost = run.start_cost()
+        before = stack.cpu()
+        spent = run.work(TIMEOUT) - start_cost
+        used = grown(before, stack.cpu())
+        return figures(stack, spent + used.get("worker0", 0.0), used)
+
+
+def figures(stack: Stack, own: float, used: dict[str, float]) -> Figures:
+    records = len(stack.shipment.rows)
+    apart = {name: 1000 * used[name] / records for name in ("postgres", "valkey", "simulator")}
+    pace = records / stack.span().seconds
+    return Figures(1000 * own / records, **apart, pace=pace, active=stack.activated() / records)
+
+
+def run_floor(records: int) -> dict[str, float]:
+    """CPU in milliseconds a record, by part."""
+    with Stack(make_shipment(records)) as stack:
+        stack.simulate()
+        ours = Ours(stack)
+        ours.migrate()
+        ours.load()
+        run = Run(stack, Contender(FLOOR, "", (), "peers.floor"))
+        run.start()
+        parts = {
+            "task": floor_task(stack, records),
+            "http": floor_job(stack, "http", str(stack.pairs), empty=str(run.empty())),
+            "sql": floor_job(stack, "sql", str(records), empty="0"),
+        }
+        return {name: 1000 * seconds / records for name, seconds in parts.items()}
+
+
+def floor_job(stack: Stack, part: str, argument: str, *, empty: str) -> float:
+    start_cost = stack.run("peers.floor", part, empty, timeout=60)
+    return stack.run("peers.floor", part, argument, timeout=TIMEOUT) - start_cost
+
+
+def floor_task(stack: Stack, records: int) -> float:
+    """Publishing, and the worker that does nothing with it."""
+    worker = ("celery", "-A", "peers.floor", "worker", "--pool", "threads", "--concurrency", "32", "-E")
+    stack.start(FLOOR, *worker, "--without-gossip")
+    pid = stack.processes[FLOOR].pid
+    wait_until_idle(pid)
+    before = cpu(pid)
+    published = floor_job(stack, "publish", str(records), empty="0")
+    inspect = Celery(broker=stack.redis_url).control.inspect(timeout=1)
+
+    def is_done() -> bool:
+        return any(told["total"].get("floor.nothing") == records for told in (inspect.stats() or {}).values())
+
+    follow(is_done, TIMEOUT, f"{records} tasks have run")
+    return published + cpu(pid) - before
+
+
+def median(rounds: Sequence[Figures], name: str) -> float:
+    return statistics.median(getattr(figures, name) or 0.0 for figures in rounds)
+
+
+def print_table(results: dict[str, list[Figures]], floors: list[dict[str, float]]) -> None:
+    floor = statistics.median(sum(parts.values()) for parts in floors) if floors else None
+    titles = {contender.name: (contender.title, contender.promises) for contender in CONTENDERS}
+    titles["ours"] = ("**oathbulk**", "none")
+    print(
+        "| | records/s | CPU ms a record | of the floor | database | Valkey | simulator | active | gives up promises |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, rounds in results.items():
+        title, promises = titles[name]
+        own = median(rounds, "cpu")
+        ratio = f"{own / floor:.2f}" if floor else ""
+        apart = " | ".join(f"{median(rounds, server):.2f}" for server in ("postgres", "valkey", "simulator"))
+        active = f"{100 * median(rounds, 'active'):.1f} %"
+        print(f"| {title} | {median(rounds, 'pace'):.0f} | {own:.2f} | {ratio} | {apart} | {active} | {promises} |")
+    if floor:
+        task, http, sql = (statistics.median(parts[part] for parts in floors) for part in ("task", "http", "sql"))
+        print(f"| the floor | | {floor:.2f} | 1.00 | | | | | does no job |")
+        print(f"\nThe floor: task {task:.2f} + HTTP {http:.2f} + SQL {sql:.2f} ms.")
+
+
+def main() -> None:
+    names = ["ours", *(contender.name for contender in CONTENDERS), FLOOR]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--records", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default=",".join(names), help=f"of: {', '.join(names)}")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    end_in_good_order()
+    wanted = arguments.only.split(",")
+    if unknown := set(wanted) - set(names):
+        parser.error(f"unknown: {', '.join(unknown)}")
+    jobs: dict[str, Callable[[], Figures]] = {"ours": lambda: run_ours(arguments.records)}
+    for contender in CONTENDERS:
+        jobs[contender.name] = lambda contender=contender: run_contender(contender, arguments.records)
+    results: dict[str, list[Figures]] = {name: [] for name in jobs if name in wanted}
+    floors: list[dict[str, float]] = []
+    for number in range(arguments.rounds):
+        for name in results:
+            with told(f"round {number + 1}, {name}"):
+                results[name].append(jobs[name]())
+        if FLOOR in wanted:
+            with told(f"round {number + 1}, {FLOOR}"):
+                floors.append(run_floor(arguments.records))
+    print(f"{arguments.records} records, a fifth with two OTPs; medians of {arguments.rounds}\n")
+    print_table(results, floors)
+    if arguments.json:
+        rounds = {name: [asdict(figures) for figures in rounds] for name, rounds in results.items()}
+        arguments.json.write_text(json.dumps({"records": arguments.records, "rounds": rounds, "floor": floors}))
+
+
+if __name__ == "__main__":
+    main()
