@@ -8,6 +8,9 @@ from email.utils import formatdate
 from worker.simulator.answers import Answer, refusal, timestamp
 from worker.simulator.settings import Settings
 
+# Seconds to stay away for where nothing is let through and no window says how long.
+UNTIL_NEXT_TRY = 1.0
+
 
 class Limit:
     """A token bucket, or a count that starts anew with each window. `now` is in seconds and only grows."""
@@ -24,6 +27,8 @@ class Limit:
         """Take one request's place: None, or, if there is none left, the seconds until there is one again."""
         if self._rate is None:
             return None
+        if self._rate == 0:
+            return self._window or UNTIL_NEXT_TRY
         if self._window is None:
             return self._take_from_bucket(now, self._rate)
         return self._take_from_window(now, self._rate, self._window)
