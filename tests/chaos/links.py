@@ -96,8 +96,8 @@ class Link:
             their_reader, their_writer = await asyncio.open_connection(HOST, self._target)
             ends.append(their_writer)
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass_on(reader, their_writer))
-                both.create_task(self._pass_on(their_reader, writer))
+                both.create_task(self._pass_on(reader, writer, their_writer))
+                both.create_task(self._pass_on(their_reader, their_writer, writer))
             for end in ends:
                 end.close()
         except (asyncio.CancelledError, OSError, ExceptionGroup):
@@ -106,18 +106,24 @@ class Link:
         finally:
             self._tasks.discard(task)
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Until the sender's orderly end. Raises OSError when either side is reset."""
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, sender: asyncio.StreamWriter, receiver: asyncio.StreamWriter
+    ) -> None:
+        """Until the sender's orderly end. Raises OSError when either side is reset: that overtakes what was held."""
         while piece := await reader.read(PIECE):
             await self._is_passing.wait()
-            if error := reader.exception():
-                # A reset overtakes what it follows.
-                raise error
-            writer.write(piece)
-            await writer.drain()
+            _check(sender)
+            receiver.write(piece)
+            await receiver.drain()
         await self._is_passing.wait()
+        _check(sender)
         with suppress(OSError):
-            writer.write_eof()
+            receiver.write_eof()
+
+
+def _check(sender: asyncio.StreamWriter) -> None:
+    """Raises OSError if it reset the connection, even after its orderly end."""
+    sender.get_extra_info("socket").getpeername()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -84,6 +84,8 @@ def test_who_gave_up_during_a_stall_is_still_heard_unless_he_reset_it(
         assert server.recv(10) == b"1"
         link.stall()
         client.sendall(b"2")
+        # As a call that is given up is ended: with an end, and then for good.
+        client.shutdown(socket.SHUT_RDWR)
         if is_reset:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
