@@ -19,7 +19,7 @@ LATENCY, SLOW = 0.02, 1.0
 
 @dataclass(frozen=True)
 class Disturbance:
-    """`lasts`: seconds, from and to. `is_outage`: all stands still meanwhile, whatever the code is like."""
+    """`lasts`: seconds, from and to. `is_outage`: nothing can be done meanwhile, however good the code."""
 
     begin: Begin
     lasts: tuple[float, float] = (0.5, 1.5)
@@ -155,16 +155,18 @@ def _has_link(name: str) -> Callable[[Stack], bool]:
 DISTURBANCES: dict[str, Disturbance] = {
     "kill_worker": Disturbance(kill_worker),
     "kill_beat": Disturbance(kill_beat),
-    "kill_everything": Disturbance(kill_everything),
+    "kill_everything": Disturbance(kill_everything, is_outage=True),
     "kill_run": Disturbance(kill_run, fits=lambda stack: isinstance(stack, SingleMachine)),
     "flush_queue": Disturbance(flush_queue),
     "freeze_worker": Disturbance(freeze_worker, (0.0, 2.0)),
     "roll_workers": Disturbance(roll_workers, (0.0, 0.5)),
     "revoke_access_tokens": Disturbance(revoke_access_tokens, (0.0, 0.5)),
-    "refuse_everything": Disturbance(refuse_everything, (1.0, 3.0)),
+    "refuse_everything": Disturbance(refuse_everything, (1.0, 3.0), is_outage=True),
 }
 for _server in ("queue", "database"):
-    DISTURBANCES[f"kill_{_server}"] = Disturbance(partial(kill_server, _server), fits=_has_server(_server))
+    DISTURBANCES[f"kill_{_server}"] = Disturbance(
+        partial(kill_server, _server), is_outage=True, fits=_has_server(_server)
+    )
 for _server in ("pingone", "queue", "database"):
     DISTURBANCES[f"cut_{_server}"] = Disturbance(partial(cut, _server), (0.5, 3.0), fits=_has_link(_server))
     DISTURBANCES[f"stall_{_server}"] = Disturbance(partial(stall, _server), (1.0, 6.0), fits=_has_link(_server))

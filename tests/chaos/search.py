@@ -1,13 +1,15 @@
-"""Stacks that are disturbed, one after the other."""
+"""One stack, from its begin to its judge."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from chaos.disturbances import LATENCY
 from chaos.fleet import FleetStack
+from chaos.schedule import Say, disturb
 from chaos.single_machine import SingleMachine
 from chaos.stack import Stack
 from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
@@ -38,3 +40,15 @@ def make_stack(kind: str, directory: Path, *, records: int, rate: float, seed: i
     """`rate`: requests a second."""
     shipment = make_shipment(records, seed=seed, hopeless=A_FEW_HOPELESS)
     return STACKS[kind](directory, shipment, {"PINGONE_RATE": str(rate)}, WEATHER | {"fault_seed": seed})
+
+
+def run(kind: str, directory: Path, seed: int, say: Say, *, records: int, rate: float) -> Counter[str]:
+    """What happened to it. Raises AssertionError or TimeoutError where a promise was broken."""
+    with make_stack(kind, directory, records=records, rate=rate, seed=seed) as stack:
+        stack.start()
+        happened = disturb(stack, seed, say)
+        status = stack.wait_until_finished()
+        stack.judge()
+        faults = Counter({f"fault {name}": count for name, count in stack.counts["faults"].items()})
+    say(f"acquitted: {status.counts['active']} active, {status.dead_letters}")
+    return happened + faults

@@ -168,9 +168,8 @@ def test_a_call_that_was_given_up_takes_along_what_was_not_delivered_yet(serve: 
 
     # More than both kernels hold while nobody reads, or little enough for them to deliver.
     request = Request("POST", serve(talk).url, {}, b"x" * (50_000_000 if is_given_up else 10))
-    with transport_of(deadline=1) as transport:
-        with pytest.raises(OutcomeUnknown) if is_given_up else nullcontext():
-            transport.exchange(request)
+    with transport_of(deadline=1) as transport, pytest.raises(OutcomeUnknown) if is_given_up else nullcontext():
+        transport.exchange(request)
     is_over.set()
     wait_until(lambda: ends == ["reset" if is_given_up else "in order"], SLACK, "the connection ends as it should")
 
