@@ -45,14 +45,14 @@ def test_a_batch_stands_without_a_beat_and_goes_on_with_two(make_fleet, valkey_u
 
 
 def test_a_rolling_restart_under_load_costs_no_attempt_and_no_otp(make_fleet, database_url, valkey_url):
-    shipment = make_shipment(160, out_of_step=0.4)
-    load = PATIENT | {"OATHBULK_CONCURRENCY": "4", "PINGONE_RATE": "40"}
+    shipment = make_shipment(200, out_of_step=0.4)
+    load = PATIENT | {"OATHBULK_CONCURRENCY": "4", "PINGONE_RATE": "20"}
     fleet = make_fleet(database_url, valkey_url, shipment, latency=0.3, settings=load)
     workers = {name: fleet.worker(name) for name in ("first", "second")}
     fleet.beat()
-    for posts, name in ((20, "first"), (60, "second"), (90, "first"), (120, "second")):
+    for posts, name in ((20, "first"), (50, "second"), (80, "first"), (110, "second")):
         fleet.wait_until_posted(posts)
-        wait_until(lambda: fleet.simulator.open_calls() > 4, 30, "both are in calls")
+        wait_until(lambda: fleet.simulator.open_calls() >= 4, 30, "calls are in flight")
         assert workers[name].stop() == 0
         workers[name] = fleet.worker(name)
     assert fleet.status().left
@@ -61,7 +61,7 @@ def test_a_rolling_restart_under_load_costs_no_attempt_and_no_otp(make_fleet, da
     fleet.judge()
     assert fleet.records.wrong_endings() == {}
     # As many as if nobody had been stopped: an attempt a record, and each OTP that is needed once.
-    assert status.attempts == 160
+    assert status.attempts == 200
     posts = Counter((call.device_id, call.otp) for call in fleet.simulator.calls() if call.otp is not None)
     assert set(posts.values()) == {1}
     assert len(posts) == status.otp_posts == fleet.records.posts_as_made()
