@@ -1,12 +1,27 @@
-"""kombu's Redis transport, with one fault of it mended: a worker that loses its broker must not end."""
+"""How a worker outlives its broker: kombu's Redis transport with a fault of it mended, and a connection that is soon
+there again."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import redis
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, Transport
+
+# Seconds between tries. Celery leaves it to kombu, which waits 2, 4, up to 30: half an outage again, or so, after it.
+INTERVALS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 5.0}
+
+
+class LastingConnection(Connection):
+    def ensure_connection(self, *args: Any, **options: Any) -> Any:
+        return super().ensure_connection(*args, **(INTERVALS | options))
+
+
+class LastingAMQP(AMQP):  # type: ignore[misc]
+    Connection = LastingConnection
 
 
 class LastingChannel(Channel):

@@ -23,7 +23,7 @@ DISPATCH_QUEUE = "oathbulk.dispatch"
 settings = load_settings()
 broker.install()
 
-app = Celery("oathbulk", broker=settings.redis, include=["worker.tasks"])
+app = Celery("oathbulk", broker=settings.redis, include=["worker.tasks"], amqp=broker.LastingAMQP)
 app.conf.update(
     # Only JSON goes in and out: a message can carry an id, and no code.
     accept_content=["json"],

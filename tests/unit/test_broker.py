@@ -6,7 +6,9 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from celery import Celery
 from kombu import Connection, Queue
+from kombu.exceptions import OperationalError
 from support.valkey import ValkeyServer
 
 from worker import broker
@@ -53,3 +55,12 @@ def test_a_message_that_was_not_acknowledged_comes_again(valkey_url: str) -> Non
         assert message is not None
         assert message.payload == {"id": 1}
         message.ack()
+
+
+def test_a_broker_that_is_away_is_asked_again_soon_and_at_last_every_few_seconds(own_valkey: ValkeyServer) -> None:
+    app = Celery(broker=own_valkey.url, amqp=broker.LastingAMQP)
+    own_valkey.kill()
+    waits = list[float]()
+    with pytest.raises(OperationalError), app.connection_for_read() as connection:
+        connection.ensure_connection(lambda _, wait: waits.append(wait), 3)
+    assert waits == [0.5, 1.0, 1.5]
