@@ -4,8 +4,10 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Processes that share the tests; most of their time they wait for a server.
 PROCESSES ?= 4
-# Tokens of one soak: hours of work at PingOne's pace, minutes at the simulator's.
-TOKENS ?= 20000
+# Of a soak: minutes for the hunt, and as many for chaos; where both begin; records of one batch.
+MINUTES ?= 30
+SEED ?= 1
+RECORDS ?= 2000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench soak audit-dependencies clean
@@ -31,8 +33,12 @@ bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/side_by_side.py
 	$(BIN)/python tests/benchmarks/limits.py --records 2000
 
-soak: .venv/.demo ## a long rehearsal: make soak TOKENS=100000
-	$(BIN)/oathbulk rehearse --tokens $(TOKENS)
+# Both are run whatever becomes of the first, and each tells at its end what it found.
+soak: .venv/.dev ## the long forms of hunt and chaos: make soak MINUTES=60 SEED=7
+	@broken=0; export PYTHONPATH=tests; \
+	$(BIN)/python -m hunt --minutes $(MINUTES) --seed $(SEED) || broken=1; \
+	$(BIN)/python -m chaos --minutes $(MINUTES) --seed $(SEED) --records $(RECORDS) || broken=1; \
+	exit $$broken
 
 # In an environment of its own, so that it adds no package to those that it looks at. Strict: where the database of known
 # vulnerabilities is out of reach, that is a failure, and not a clean bill.

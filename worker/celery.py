@@ -13,6 +13,7 @@ from celery import Celery
 from celery.schedules import crontab
 from kombu.entity import Queue
 
+from worker import broker
 from worker.config import load_settings
 from worker.observability.logs import configure_logs
 
@@ -20,8 +21,9 @@ ACTIVATE_QUEUE = "oathbulk.activate"
 DISPATCH_QUEUE = "oathbulk.dispatch"
 
 settings = load_settings()
+broker.install()
 
-app = Celery("oathbulk", broker=settings.redis, include=["worker.tasks"])
+app = Celery("oathbulk", broker=settings.redis, include=["worker.tasks"], amqp=broker.LastingAMQP)
 app.conf.update(
     # Only JSON goes in and out: a message can carry an id, and no code.
     accept_content=["json"],

@@ -19,6 +19,7 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.base import UtcDateTime
@@ -55,6 +56,17 @@ class Database:
         """A transaction that commits, durably, at the end."""
         with self._writer, self._writes.begin() as connection:
             yield connection
+
+    def try_to_write(self) -> None:
+        """Write something that changes nothing. Raises DBAPIError where the disk refuses it; a database that another
+        holds right now is none that cannot be written to."""
+        try:
+            with self.writing() as connection:
+                connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
+        except OperationalError as error:
+            if not is_refused_by_disk(error):
+                return
+            raise
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
@@ -105,6 +117,13 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def is_refused_by_disk(error: DBAPIError) -> bool:
+    """The disk of an SQLite database is full, read-only or broken."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    # The lowest byte is the kind, what stands above it a variety: https://www.sqlite.org/rescode.html
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 
 def _postgresql(url: str, connections: int) -> Engine:

@@ -62,18 +62,10 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
 
 @dataclass(frozen=True)
 class OwnDatabase:
-    """One that a test may stop and kill. SQLite has no server: it ends with the programs that use it."""
+    """One that a test may stop and kill."""
 
-    url: str | None
-    server: PostgresServer | None = None
-
-    def kill(self) -> None:
-        if self.server is not None:
-            self.server.kill()
-
-    def start(self) -> None:
-        if self.server is not None:
-            self.server.start()
+    url: str
+    server: PostgresServer
 
 
 @pytest.fixture
@@ -82,16 +74,6 @@ def own_migrated_postgres(migrate: Migrate) -> Iterator[OwnDatabase]:
     with PostgresServer(durable=False) as server, server.database() as url:
         migrate(url)
         yield OwnDatabase(url, server)
-
-
-@pytest.fixture(params=["postgresql", "sqlite"])
-def own_database(request: pytest.FixtureRequest) -> OwnDatabase:
-    if request.param == "sqlite":
-        request.getfixturevalue("sqlite_home")
-        return OwnDatabase(None)
-    database = request.getfixturevalue("own_migrated_postgres")
-    assert isinstance(database, OwnDatabase)
-    return database
 
 
 @pytest.fixture

@@ -6,13 +6,10 @@ import time
 import pytest
 from support.fleet import PATIENT
 
-from models.attempt import Outcome
 from worker.simulator.shipment import make_shipment
 
 # Seconds that an outage lasts: longer than everyone's patience within an attempt.
 OUTAGE = 4.0
-# A worker that lost its database has spent the posts whose answers it could not write down.
-SPENT = frozenset({"budget_spent"})
 
 
 @pytest.mark.usefixtures("sqlite_home")
@@ -66,29 +63,6 @@ def test_a_token_endpoint_that_is_down_costs_no_attempt(make_fleet, valkey_url):
     assert fleet.records.wrong_endings() == {}
     assert status.attempts == 100
     assert status.otp_posts == fleet.records.posts_as_made()
-
-
-def test_a_database_that_is_stopped_restarted_and_killed_loses_no_record(make_fleet, own_migrated_postgres, valkey_url):
-    server, shipment = own_migrated_postgres.server, make_shipment(120, out_of_step=0.7)
-    # Calls last longer than a restart: it has come and gone when their answer is to be written down.
-    fleet = make_fleet(own_migrated_postgres.url, valkey_url, shipment, latency=1.0)
-    fleet.worker("worker", "-c", "16")
-    fleet.beat()
-    fleet.wait_until_posted(30)
-    server.stop()
-    server.start()
-    fleet.wait_until_posted(70)
-    server.stop()
-    time.sleep(OUTAGE)
-    server.start()
-    fleet.wait_until_posted(120)
-    server.kill()
-    server.start()
-    fleet.database.close()
-    fleet.wait_until_finished()
-    fleet.judge()
-    assert fleet.records.wrong_endings(excused=SPENT) == {}
-    assert fleet.records.attempts(Outcome.LOST) > 0
 
 
 @pytest.mark.usefixtures("sqlite_home")

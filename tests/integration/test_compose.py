@@ -21,7 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support import valkey_cli
-from support.compose import PROJECT, Service, default_variables, make_program, read_services
+from support.compose import FILE, PROJECT, Service, default_variables, make_program, read_services
 from support.postgres import USER, PostgresServer
 from support.processes import wait_until
 
@@ -36,6 +36,7 @@ from worker.simulator.server import running
 from worker.simulator.shipment import MadeShipment, make_shipment
 from worker.simulator.simulation import Simulation
 
+DEPLOYMENT = FILE.with_name("docs") / "deployment.md"
 SERVICES = read_services({})
 ENDLESS = sorted(name for name in SERVICES if name not in ("migrate", "oathbulk"))
 START_TIMEOUT = 30.0
@@ -306,6 +307,9 @@ def test_a_stopping_worker_has_time_for_the_longest_call_in_hand() -> None:
     grace = float(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
     assert grace > load_settings({}).lease + LONGEST_SLOT_WAIT
     assert grace > GRACE
+    # What the page says of it.
+    told = re.findall(r"(\d+) seconds", DEPLOYMENT.read_text(encoding="utf-8"))
+    assert {float(seconds) for seconds in told} == {grace}
 
 
 def test_workers_begin_only_when_the_schema_is_there() -> None:

@@ -200,4 +200,5 @@ def _is_named(pid: int, names: Sequence[str]) -> bool:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return False
-    return any(Path(argument).name in names for argument in arguments)
+    # Valkey writes what it does behind its name: `valkey-server 127.0.0.1:6379`.
+    return any(Path(argument.partition(" ")[0]).name in names for argument in arguments)

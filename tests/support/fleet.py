@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from models.encrypted import generate_key
-from models.record import FINAL
 from support.batches import TESTER
-from support.books import find_unwritten, judge_books
-from support.judge import judge_moves, seen_moves, watch_moves
+from support.judge import watch_moves
 from support.program import Program
-from support.promises import Case, judge_calls, make_cases
 from support.records import Records
 from support.simulator import Simulator
+from support.verdict import deliver_verdict
 from worker.batches import Batches
 from worker.config import Settings, load_environment, load_settings
 from worker.database import Database
@@ -112,16 +110,17 @@ class Fleet:
                 part = replace(shipment, rows=shipment.rows[start : start + batch_of])
                 self._load(batch_name(start // batch_of), part)
 
-    def worker(self, name: str, *arguments: str, level: str = "INFO") -> Program:
-        """`celery -A worker worker`; it is not ready yet when this comes back."""
-        return self.celery(name, "worker", "-n", f"{name}@%h", "-l", level, *arguments)
+    def worker(self, name: str, *arguments: str, level: str = "INFO", **variables: str) -> Program:
+        """`celery -A worker worker`; it is not ready yet when this comes back. `variables` go before the fleet's."""
+        return self.celery(name, "worker", "-n", f"{name}@%h", "-l", level, *arguments, **variables)
 
-    def beat(self, name: str = "beat", *arguments: str, level: str = "INFO") -> Program:
+    def beat(self, name: str = "beat", *arguments: str, level: str = "INFO", **variables: str) -> Program:
         """`celery -A worker beat`, each with a file of its own, as on machines of their own."""
-        return self.celery(name, "beat", "-l", level, "-s", str(self._directory / f"{name}-schedule"), *arguments)
+        schedule = str(self._directory / f"{name}-schedule")
+        return self.celery(name, "beat", "-l", level, "-s", schedule, *arguments, **variables)
 
-    def celery(self, name: str, *arguments: str) -> Program:
-        return self._start(name, "celery", "-A", "worker", *arguments)
+    def celery(self, name: str, *arguments: str, **variables: str) -> Program:
+        return self._start(name, "celery", "-A", "worker", *arguments, **variables)
 
     def oathbulk(self, name: str, *arguments: str) -> str:
         """A command, to its end: what it printed."""
@@ -142,7 +141,7 @@ class Fleet:
         give_up_at = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > give_up_at:
-                raise TimeoutError(f"not within {timeout:g} s: {what}\n{self._testimony()}")
+                raise TimeoutError(f"not within {timeout:g} s: {what}\n{self.testimony()}")
             # Looking costs those who work.
             time.sleep(LOOK)
 
@@ -160,21 +159,14 @@ class Fleet:
             program.kill()
         active, self.simulator_counts = self.simulator.active(), self.simulator.counts()
         self.simulator.stop()
-        calls, pairs = self.simulator.calls(), self.simulator.pairs
-        unwritten, budget = find_unwritten(self.database), self.settings.otp_post_budget
-        cases = make_cases(calls, pairs, unwritten, budget)
-        charges = judge_calls(calls, pairs, unwritten=unwritten, budget=budget)
-        charges += judge_books(self.database, cases, active)
-        assert not charges, "\n".join(["the judge convicts:", *charges[:20], *_evidence(charges[:5], cases)])
-        judge_moves(self.database)
-        reopened = {move for move in seen_moves(self.database) if move[0] in FINAL}
-        assert was_replayed or not reopened, f"final records went on: {reopened}"
+        budget = self.settings.otp_post_budget
+        deliver_verdict(self.database, self.simulator, active, budget=budget, was_replayed=was_replayed)
 
     def close(self) -> None:
         self._stack.close()
 
-    def _start(self, name: str, module: str, *arguments: str) -> Program:
-        program = Program(name, module, arguments, plain_env() | self.variables, self._directory)
+    def _start(self, name: str, module: str, *arguments: str, **variables: str) -> Program:
+        program = Program(name, module, arguments, plain_env() | self.variables | variables, self._directory)
         self.programs.append(self._stack.enter_context(program))
         return program
 
@@ -190,10 +182,10 @@ class Fleet:
         status = self.status()
         self.was_out = self.was_out or status.reason == "outage"
         is_stopped = status.state == "paused" and status.reason != "outage"
-        assert not is_stopped, f"it paused by itself: {status.reason}\n{self._testimony()}"
+        assert not is_stopped, f"it paused by itself: {status.reason}\n{self.testimony()}"
         return not status.left
 
-    def _testimony(self) -> str:
+    def testimony(self) -> str:
         """How the batch stands, if the database can tell, and the last that each program said."""
         said = [
             f"--- {program.name}, running: {program.is_running}\n{program.read_log()[-3000:]}"
@@ -216,9 +208,3 @@ def batch_name(number: int) -> str:
 def plain_env() -> dict[str, str]:
     """The variables of this process, without any that is a setting of oathbulk."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("OATHBULK_", "PINGONE_"))}
-
-
-def _evidence(charges: Sequence[str], cases: Mapping[str, Case]) -> list[str]:
-    """The calls of those devices that the charges begin with."""
-    devices = [charge.split(":")[0].split(" ")[0] for charge in charges]
-    return [f"{call}" for device_id in dict.fromkeys(devices) if device_id in cases for call in cases[device_id].calls]

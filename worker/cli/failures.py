@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from models.encrypted import DecryptionError
 from worker.batches import NotPossible, UnknownBatch
 from worker.cli.console import error_console
 from worker.config import ConfigError
+from worker.database import is_refused_by_disk
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import HomeInUse
 from worker.escaping import escape_line
@@ -27,6 +29,8 @@ WRONG_USAGE = 2
 UNUSABLE_SETUP = 3
 WAITING_FOR_A_PERSON = 4
 INTERRUPTED = 130
+
+FREE_SPACE = "free some space; nothing is lost, and the same command goes on where it was"
 
 _USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken, NameUnfit)
 _SETUP = (ConfigError, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
@@ -59,10 +63,20 @@ def failing_clearly() -> Iterator[None]:
             UNUSABLE_SETUP,
         )
     except DBAPIError as error:
-        reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-        _fail(f"the database failed ({reason}): check OATHBULK_DATABASE_URL and the server", UNUSABLE_SETUP)
+        _fail(_database_failure(error), UNUSABLE_SETUP)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail(f"no space is left for {error.filename} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _database_failure(error: DBAPIError) -> str:
+    reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+    if is_refused_by_disk(error):
+        return f"the disk of the database is full, or refuses to be written to ({reason}): {FREE_SPACE}"
+    return f"the database failed ({reason}): check OATHBULK_DATABASE_URL and the server"
 
 
 def _fail(message: str, code: int) -> None:

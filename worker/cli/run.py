@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
+from sqlalchemy.exc import DBAPIError
 
 from models.record import Status
 from worker.audit import this_person
@@ -23,6 +24,7 @@ from worker.cli.refusals import Refusals
 from worker.cli.stack import Stack, running
 from worker.cli.watching import Watch, is_over
 from worker.config import DEFAULT_ENVIRONMENT
+from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
 from worker.intake import open_shipment
 from worker.pingone.auth import AccessTokens
@@ -65,12 +67,12 @@ def work_off(installation: Installation, name: str, *, as_json: bool = False) ->
     is_interrupted, broken = False, None
     if not is_over(before := watch.look()):
         _ask_for_access(installation, before.environment)
-        try:
-            with ended_by_signal(), running(Stack(installation)) as stack:
-                broken = watch.follow(stack.mend)
-        except KeyboardInterrupt:
-            is_interrupted = True
-        Batches(installation.database, this_person(installation.settings)).hand_back()
+        with _handing_back(Batches(installation.database, this_person(installation.settings))):
+            try:
+                with ended_by_signal(), running(Stack(installation)) as stack:
+                    broken = watch.follow(stack.mend)
+            except KeyboardInterrupt:
+                is_interrupted = True
     status = watch.look()
     if as_json:
         print_json(status.to_json())
@@ -83,6 +85,19 @@ def work_off(installation: Installation, name: str, *, as_json: bool = False) ->
         error_console.print(f"A part of the stack ended by itself: {broken}.")
         return UNUSABLE_SETUP
     return exit_code(status)
+
+
+@contextmanager
+def _handing_back(batches: Batches) -> Iterator[None]:
+    """What is queued is pending again afterwards, so that the next run does not wait until its queue leases run out."""
+    try:
+        yield
+    except (EmbeddedError, DBAPIError):
+        # Where the disk is full, this cannot be written either.
+        with suppress(DBAPIError):
+            batches.hand_back()
+        raise
+    batches.hand_back()
 
 
 def _ask_for_access(installation: Installation, environment: str) -> None:

@@ -135,7 +135,7 @@ class EmbeddedValkey:
             with connect(config) as client:
                 # SHUTDOWN syncs the file of commands; a dump beside it would never be read.
                 client.shutdown()
-        except redis.RedisError:
+        except (redis.RedisError, EmbeddedError):
             self._signal(signal.SIGTERM)
 
     def _signal(self, number: int) -> None:

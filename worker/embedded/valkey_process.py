@@ -75,12 +75,20 @@ def connect(config: ValkeyConfig) -> Iterator[redis.Redis]:
 
 
 def ask_pid(config: ValkeyConfig, directory: Path) -> int | None:
-    """The pid of the server there if it takes our password, is ready, and keeps its data in `directory`."""
+    """The pid of the server there if it takes our password, is ready, and keeps its data in `directory`.
+    Raises EmbeddedError where it cannot write."""
     try:
         with connect(config) as client:
             client.ping()
             kept_in = client.config_get("dir").get("dir") or ""
             pid = int(client.info("server")["process_id"])
+    except redis.ResponseError as error:
+        if str(error).startswith("MISCONF"):
+            raise EmbeddedError(
+                f"the Valkey server in {directory} cannot write down what is queued: see whether the disk is full, "
+                "and free some space; nothing is lost, and the same command goes on where it was"
+            ) from error
+        return None
     except (redis.RedisError, KeyError):
         return None
     return pid if os.path.realpath(kept_in) == os.path.realpath(directory) else None

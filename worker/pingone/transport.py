@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import struct
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +33,11 @@ CONNECT_TIMEOUT = 5.0
 # Seconds. Common servers close an idle connection after 5 s; a request sent just then is lost, its outcome
 # unknown.
 KEEPALIVE_EXPIRY = 4.0
+
+# SO_LINGER. On, 0 s: closing then drops what was not delivered yet, and sends RST. Otherwise the kernel goes on
+# delivering for a minute and more, to a network that was cut and healed: an OTP would arrive long after it was given
+# up, its device read and the OTP sent again.
+_DROP_ON_CLOSE, _DELIVER_ON_CLOSE = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 
 class Transport:
@@ -108,6 +115,8 @@ class _Call:
         elif event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             connection = info["return_value"].get_extra_info("socket")
             self._connections[self._origin] = self.deadline.connection = connection
+        elif event == "http11.receive_response_headers.complete":
+            self._linger(_DELIVER_ON_CLOSE)
         elif event == "http11.response_closed.started":
             WATCHDOG.release(self.deadline)
 
@@ -128,7 +137,14 @@ class _Call:
             return
         if self._send_before is not None and now >= self._send_before:
             raise TooLateToSend(Answer(message="the time to send had passed"))
+        self._linger(_DROP_ON_CLOSE)
         self._has_begun = True
+
+    def _linger(self, how: bytes) -> None:
+        if self.deadline.connection is not None:
+            # It may have been closed by the other side already.
+            with suppress(OSError):
+                self.deadline.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
 
 
 def _client(deadline: float) -> httpx.Client:

@@ -8,6 +8,9 @@ from email.utils import formatdate
 from worker.simulator.answers import Answer, refusal, timestamp
 from worker.simulator.settings import Settings
 
+# Seconds to stay away for where nothing is let through and no window says how long.
+UNTIL_NEXT_TRY = 1.0
+
 
 class Limit:
     """A token bucket, or a count that starts anew with each window. `now` is in seconds and only grows."""
@@ -30,6 +33,8 @@ class Limit:
         rate = self.rate(now)
         if rate is None:
             return None
+        if rate == 0:
+            return self._window or UNTIL_NEXT_TRY
         if self._window is None:
             return self._take_from_bucket(now, rate)
         return self._take_from_window(now, rate, self._window)

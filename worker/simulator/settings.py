@@ -60,10 +60,10 @@ class Settings(BaseModel):
     client_auth: Literal["any", "basic", "post"] = "any"
     permitted: bool = True
 
-    # Requests a second to the API (not to the token endpoint); None is unlimited. With `limit_window` the
-    # count starts anew every so many whole seconds, else the limit is a bucket of `burst` that fills at `rate`.
-    # `rate_changes` are further rates by the seconds after the first request from which on they hold.
-    rate: float | None = Field(default=None, gt=0)
+    # Requests a second to the API (not to the token endpoint); None is unlimited, 0 refuses every one. With
+    # `limit_window` the count starts anew every so many whole seconds, else the limit is a bucket of `burst` that fills
+    # at `rate`. `rate_changes` are further rates by the seconds after the first request from which on they hold.
+    rate: float | None = Field(default=None, ge=0)
     rate_changes: Mapping[NonNegativeFloat, PositiveFloat] = {}
     burst: int = Field(default=10, ge=1)
     limit_window: float | None = Field(default=None, gt=0)

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
+from support.processes import wait_until
 
 from worker.config import ConfigError
 from worker.pingone.errors import NotDelivered, OutcomeUnknown, TooLateToSend
@@ -147,6 +148,30 @@ def test_a_server_that_hangs_is_left_at_the_deadline(serve: Any) -> None:
         with pytest.raises(OutcomeUnknown):
             transport.exchange(post(serve(talk).url))
         assert 0.9 < time.monotonic() - began < 1 + SLACK
+
+
+@pytest.mark.parametrize("is_given_up", [True, False])
+def test_a_call_that_was_given_up_takes_along_what_was_not_delivered_yet(serve: Any, is_given_up: bool) -> None:
+    """An orderly end follows all that the kernel holds, and the kernel goes on delivering that; a reset drops it."""
+    is_over, ends = threading.Event(), []
+
+    def talk(conversation: Any) -> None:
+        if not is_given_up:
+            conversation.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        is_over.wait(SLACK)
+        try:
+            while conversation.connection.recv(1_000_000):
+                pass
+            ends.append("in order")
+        except ConnectionResetError:
+            ends.append("reset")
+
+    # More than both kernels hold while nobody reads, or little enough for them to deliver.
+    request = Request("POST", serve(talk).url, {}, b"x" * (50_000_000 if is_given_up else 10))
+    with transport_of(deadline=1) as transport, pytest.raises(OutcomeUnknown) if is_given_up else nullcontext():
+        transport.exchange(request)
+    is_over.set()
+    wait_until(lambda: ends == ["reset" if is_given_up else "in order"], SLACK, "the connection ends as it should")
 
 
 def drip(conversation: Any, head: bytes) -> None:

@@ -78,6 +78,12 @@ def test_a_limit_may_begin_late():
     assert admitted(limit, 0.0, 0.0, 10.0, 10.0) == [True, True, True, False]
 
 
+@pytest.mark.parametrize(("window", "wait"), [(None, 1.0), (3.0, 3.0)])
+def test_a_rate_of_nothing_refuses_every_request_at_every_time(window, wait):
+    limit = Limit(Settings(rate=0, limit_window=window))
+    assert [limit.take(at) for at in (0.0, 0.5, 1000.0)] == [wait] * 3
+
+
 def say(wait=0.3, **settings):
     answer = limit_answer(wait, WALL, Settings(**settings))
     return answer, dict(answer.headers).get(b"retry-after")

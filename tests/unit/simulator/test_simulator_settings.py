@@ -15,7 +15,7 @@ def test_a_change_gives_new_settings_and_keeps_the_rest():
     "changes",
     [
         {"look_aheat": 5},
-        {"rate": 0},
+        {"rate": -1},
         {"rate_changes": {"10": 0}},
         {"rate_changes": {"-1": 5}},
         {"faults": {"reset_after": 0.7, "drip": 0.4}},

@@ -1,0 +1,172 @@
+"""What befalls a stack, each under its name: it begins, lasts for a time that the schedule chooses, and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+
+from chaos.links import Link
+from chaos.single_machine import SingleMachine
+from chaos.stack import THREADS, Stack
+
+Begin = Callable[[Stack, Random], AbstractContextManager[None]]
+# Seconds that PingOne takes; and while everybody is to be caught in a call; well below a call's deadline.
+LATENCY, SLOW = 0.02, 1.0
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """`lasts`: seconds, from and to. `is_outage`: nothing can be done meanwhile, however good the code."""
+
+    begin: Begin
+    lasts: tuple[float, float] = (0.5, 1.5)
+    is_outage: bool = False
+    fits: Callable[[Stack], bool] = field(default=lambda _: True)
+
+
+@contextmanager
+def kill_worker(stack: Stack, dice: Random) -> Iterator[None]:
+    name = dice.choice(stack.workers)
+    stack.kill_worker(name)
+    yield
+    stack.start_worker(name)
+
+
+@contextmanager
+def kill_beat(stack: Stack, _: Random) -> Iterator[None]:
+    stack.kill_beat()
+    yield
+    stack.start_beat()
+
+
+@contextmanager
+def kill_everything(stack: Stack, _: Random) -> Iterator[None]:
+    for worker in stack.workers:
+        stack.kill_worker(worker)
+    stack.kill_beat()
+    for server in stack.servers:
+        stack.kill_server(server)
+    yield
+    for server in stack.servers:
+        stack.start_server(server)
+    for worker in stack.workers:
+        stack.start_worker(worker)
+    stack.start_beat()
+
+
+@contextmanager
+def kill_run(stack: Stack, _: Random) -> Iterator[None]:
+    assert isinstance(stack, SingleMachine)
+    stack.kill_run()
+    yield
+    stack.start_run()
+
+
+@contextmanager
+def flush_queue(stack: Stack, _: Random) -> Iterator[None]:
+    stack.flush_queue()
+    yield
+
+
+@contextmanager
+def kill_server(name: str, stack: Stack, _: Random) -> Iterator[None]:
+    stack.kill_server(name)
+    yield
+    stack.start_server(name)
+
+
+@contextmanager
+def freeze_worker(stack: Stack, dice: Random) -> Iterator[None]:
+    """Past its leases, until what was its own belongs to others."""
+    before = stack.lost()
+    name = dice.choice(stack.workers)
+    # Frozen between the last look at the clock and the first byte out, a worker could not be stopped by anyone: so all
+    # threads wait for an answer.
+    stack.simulator.change(latency=SLOW)
+    everybody = THREADS * len(stack.workers)
+    stack.wait_until(lambda: stack.simulator.open_calls() >= everybody, "every thread is in a call")
+    stack.freeze_worker(name)
+    stack.simulator.change(latency=LATENCY)
+    stack.wait_until(lambda: stack.lost() > before, "the frozen worker's records are rescued")
+    yield
+    stack.thaw_worker(name)
+
+
+@contextmanager
+def roll_workers(stack: Stack, _: Random) -> Iterator[None]:
+    """A new version comes: one worker after the other is asked to end, and started again."""
+    for worker in stack.workers:
+        stack.stop_worker(worker)
+        stack.start_worker(worker)
+    yield
+
+
+@contextmanager
+def cut(server: str, stack: Stack, dice: Random) -> Iterator[None]:
+    """One worker's way to it, or both."""
+    links = _some(stack, server, dice)
+    for link in links:
+        link.cut()
+    yield
+    for link in links:
+        link.heal()
+
+
+@contextmanager
+def stall(server: str, stack: Stack, dice: Random) -> Iterator[None]:
+    links = _some(stack, server, dice)
+    for link in links:
+        link.stall()
+    yield
+    for link in links:
+        link.heal()
+
+
+@contextmanager
+def revoke_access_tokens(stack: Stack, _: Random) -> Iterator[None]:
+    stack.simulator.revoke_access_tokens()
+    yield
+
+
+@contextmanager
+def refuse_everything(stack: Stack, _: Random) -> Iterator[None]:
+    """429 to every call."""
+    stack.simulator.change(rate=0)
+    yield
+    stack.simulator.change(rate=None)
+
+
+def _some(stack: Stack, server: str, dice: Random) -> list[Link]:
+    workers = dice.choice([*([worker] for worker in stack.workers), list(stack.workers)])
+    return [stack.links[server][worker] for worker in workers]
+
+
+def _has_server(name: str) -> Callable[[Stack], bool]:
+    return lambda stack: name in stack.servers
+
+
+def _has_link(name: str) -> Callable[[Stack], bool]:
+    return lambda stack: name in stack.links_to
+
+
+DISTURBANCES: dict[str, Disturbance] = {
+    "kill_worker": Disturbance(kill_worker),
+    "kill_beat": Disturbance(kill_beat),
+    "kill_everything": Disturbance(kill_everything, is_outage=True),
+    "kill_run": Disturbance(kill_run, fits=lambda stack: isinstance(stack, SingleMachine)),
+    "flush_queue": Disturbance(flush_queue),
+    "freeze_worker": Disturbance(freeze_worker, (0.0, 2.0)),
+    "roll_workers": Disturbance(roll_workers, (0.0, 0.5)),
+    "revoke_access_tokens": Disturbance(revoke_access_tokens, (0.0, 0.5)),
+    "refuse_everything": Disturbance(refuse_everything, (1.0, 3.0), is_outage=True),
+}
+for _server in ("queue", "database"):
+    DISTURBANCES[f"kill_{_server}"] = Disturbance(
+        partial(kill_server, _server), is_outage=True, fits=_has_server(_server)
+    )
+for _server in ("pingone", "queue", "database"):
+    DISTURBANCES[f"cut_{_server}"] = Disturbance(partial(cut, _server), (0.5, 3.0), fits=_has_link(_server))
+    DISTURBANCES[f"stall_{_server}"] = Disturbance(partial(stall, _server), (1.0, 6.0), fits=_has_link(_server))

@@ -1,0 +1,133 @@
+"""The network between a program and a server: connections that pass on what comes, until they are cut or stalled."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, Self
+
+from worker.embedded.ports import HOST, free_port
+
+TIMEOUT = 30.0
+PIECE = 65536
+# SO_LINGER, on, 0 s: closing then sends RST, and drops what was not sent yet.
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Network:
+    """All links of a test, in one thread; they are gone when it is left."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._links: list[Link] = []
+
+    def link(self, port: int) -> Link:
+        """A new way to the server on this port of this machine."""
+        link = Link(self, port)
+        link.heal()
+        self._links.append(link)
+        return link
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for link in self._links:
+            link.cut()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(TIMEOUT)
+        self._loop.close()
+
+
+class Link:
+    """One way to one server. Its port stays the same, whatever happens to it."""
+
+    def __init__(self, network: Network, target: int) -> None:
+        self.port = free_port()
+        self._network = network
+        self._target = target
+        self._server: asyncio.Server | None = None
+        self._is_passing = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def cut(self) -> None:
+        """Connections are reset, new ones refused."""
+        self._network.run(self._cut())
+
+    def stall(self) -> None:
+        """Nothing passes. What was sent waits, unless its sender resets the connection meanwhile."""
+        self._network.run(self._stall())
+
+    def heal(self) -> None:
+        self._network.run(self._heal())
+
+    async def _cut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _stall(self) -> None:
+        self._is_passing.clear()
+
+    async def _heal(self) -> None:
+        self._is_passing.set()
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, HOST, self.port)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        ends = [writer]
+        try:
+            await self._is_passing.wait()
+            their_reader, their_writer = await asyncio.open_connection(HOST, self._target)
+            ends.append(their_writer)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pass_on(reader, writer, their_writer))
+                both.create_task(self._pass_on(their_reader, their_writer, writer))
+            for end in ends:
+                end.close()
+        except (asyncio.CancelledError, OSError, ExceptionGroup):
+            for end in ends:
+                _reset(end)
+        finally:
+            self._tasks.discard(task)
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, sender: asyncio.StreamWriter, receiver: asyncio.StreamWriter
+    ) -> None:
+        """Until the sender's orderly end. Raises OSError when either side is reset: that overtakes what was held."""
+        while piece := await reader.read(PIECE):
+            await self._is_passing.wait()
+            _check(sender)
+            receiver.write(piece)
+            await receiver.drain()
+        await self._is_passing.wait()
+        _check(sender)
+        with suppress(OSError):
+            receiver.write_eof()
+
+
+def _check(sender: asyncio.StreamWriter) -> None:
+    """Raises OSError if it reset the connection, even after its orderly end."""
+    sender.get_extra_info("socket").getpeername()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    connection = writer.get_extra_info("socket")
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    writer.transport.abort()

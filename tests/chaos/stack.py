@@ -1,0 +1,169 @@
+"""What is broken in every stack, whatever it is made of, and how its end is judged."""
+
+from __future__ import annotations
+
+import abc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from support.judge import watch_moves
+from support.records import Records
+from support.simulator import Simulator
+from support.verdict import deliver_verdict
+
+from chaos.links import Link, Network
+from models.attempt import Outcome
+from worker.database import Database
+from worker.reports.status import BatchStatus, read_statuses
+from worker.simulator.shipment import MadeShipment
+
+BATCH = "shipment"
+# Seconds.
+TIMEOUT = 120.0
+LOOK = 0.05
+
+# Threads of each of the two workers.
+THREADS = 4
+SETTINGS = {
+    "OATHBULK_CALL_DEADLINE": "2",
+    "OATHBULK_SEND_WITHIN": "1",
+    "OATHBULK_LEASE_LEFT_FOR_POST": "3",
+    "OATHBULK_LEASE": "5",
+    "OATHBULK_QUEUE_LEASE": "5",
+    "OATHBULK_READ_DELAY": "1",
+    "OATHBULK_NOT_FOUND_DELAY": "1",
+    "OATHBULK_OUTAGE_HOLD": "1",
+    "OATHBULK_TICK": "0.3",
+    "OATHBULK_CONCURRENCY": str(THREADS),
+}
+# Disturbances may cost a device all the posts that it may have, or a record all its attempts.
+SPENT = frozenset({"budget_spent", "attempts_spent"})
+
+
+class Stack(abc.ABC):
+    """Two workers, beat, a queue, a database, and a simulated PingOne; the batch is loaded, and worked on from `start`.
+
+    What is killed or stopped stays so until it is started again, unless it is a part of the stack to see to that."""
+
+    # The servers that lie behind a network, and those that can be killed.
+    links_to: frozenset[str]
+    servers: frozenset[str]
+    workers: Sequence[str]
+    database: Database
+    budget: int
+
+    def __init__(self, directory: Path, shipment: MadeShipment) -> None:
+        self.directory = directory
+        self.shipment = shipment
+        self.links: dict[str, dict[str, Link]] = {}
+        self.stack = ExitStack()
+        self.network = self.stack.enter_context(Network())
+        self.simulator: Simulator
+        self.counts: dict[str, Any] = {}
+
+    @abc.abstractmethod
+    def start(self) -> None: ...
+
+    @abc.abstractmethod
+    def start_worker(self, name: str) -> None: ...
+
+    @abc.abstractmethod
+    def kill_worker(self, name: str) -> None: ...
+
+    @abc.abstractmethod
+    def stop_worker(self, name: str) -> None:
+        """In good order: it has ended when this comes back."""
+
+    @abc.abstractmethod
+    def freeze_worker(self, name: str) -> None: ...
+
+    @abc.abstractmethod
+    def thaw_worker(self, name: str) -> None: ...
+
+    @abc.abstractmethod
+    def start_beat(self) -> None: ...
+
+    @abc.abstractmethod
+    def kill_beat(self) -> None: ...
+
+    @abc.abstractmethod
+    def flush_queue(self) -> None: ...
+
+    @abc.abstractmethod
+    def kill_server(self, name: str) -> None: ...
+
+    @abc.abstractmethod
+    def start_server(self, name: str) -> None: ...
+
+    @abc.abstractmethod
+    def end_programs(self) -> None:
+        """All that works, when there is nothing left to do."""
+
+    @abc.abstractmethod
+    def testimony(self) -> str:
+        """The last that each program said."""
+
+    @abc.abstractmethod
+    def tend(self) -> None:
+        """What whoever runs the stack does unasked: called while somebody waits."""
+
+    @property
+    def records(self) -> Records:
+        return Records(self.database, self.shipment)
+
+    def status(self) -> BatchStatus:
+        (status,) = read_statuses(self.database, BATCH)
+        return status
+
+    def is_finished(self) -> bool:
+        """Raises AssertionError if the batch waits for a person."""
+        status = self.status()
+        waits = status.state == "paused" and status.reason != "outage"
+        assert not waits, f"it paused by itself: {status.reason}\n{self.testimony()}"
+        return not status.left
+
+    def lost(self) -> int:
+        """Attempts so far whose lease ran out."""
+        return self.records.attempts(Outcome.LOST)
+
+    def wait_until(self, condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
+        """Raises TimeoutError, with what the programs say."""
+        give_up_at = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > give_up_at:
+                raise TimeoutError(f"not within {timeout:g} s: {what}\n{self.testimony()}")
+            self.tend()
+            time.sleep(LOOK)
+
+    def wait_until_finished(self) -> BatchStatus:
+        self.wait_until(self.is_finished, "the batch is finished by itself")
+        return self.status()
+
+    def judge(self) -> None:
+        """End everything, and fail if a promise was broken or a record ended as it was not made to."""
+        self.end_programs()
+        active, self.counts = self.simulator.active(), self.simulator.counts()
+        self.simulator.stop()
+        deliver_verdict(self.database, self.simulator, active, budget=self.budget)
+        wrong = self.records.wrong_endings(excused=SPENT)
+        assert not wrong, f"not as they were made to end: {wrong}"
+
+    def lay_links(self, worker: str, ports: Mapping[str, int]) -> None:
+        """Ways of this worker's own to the servers on these ports of this machine."""
+        for server, port in ports.items():
+            self.links.setdefault(server, {})[worker] = self.network.link(port)
+
+    def watch(self, database: Database) -> None:
+        """This is the database that holds the batch: from here on, changes of a status are noted."""
+        self.database = database
+        self.stack.callback(database.close)
+        watch_moves(database)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()

@@ -1,0 +1,145 @@
+"""Records what the code of a revision says to its database: `python record.py REVISION DATABASE_URL`, with the checkout
+of that code first on the path. To be done when a migration follows it, for the test that old code goes on working."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import tempfile
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+
+from models.encrypted import Keyring, generate_key
+from models.reason import Reason
+from worker import schema
+from worker.batches import Batches
+from worker.config import Environment, Settings
+from worker.database import Database
+from worker.decisions import Active, DeadLetter, Retry
+from worker.dispatch import Dispatcher
+from worker.intake import open_shipment
+from worker.leases.queue import Queue
+from worker.leases.settlement import Tally
+from worker.leases.worker import Leases
+from worker.loading import Loader
+from worker.reports.status import read_statuses
+from worker.simulator.shipment import make_shipment
+
+RECORDS = 9
+
+
+class Nowhere:
+    """A pace without limits, and a broker that forgets."""
+
+    rate = 100.0
+
+    def held_for(self) -> float:
+        return 0.0
+
+    def depth(self) -> int:
+        return 0
+
+    def publish(self, ids: Any, environment: str) -> None:
+        return None
+
+
+def main(revision: str, url: str) -> None:
+    # Nothing of this machine goes into the record.
+    socket.gethostname, os.getpid = lambda: "host", lambda: 1
+    database = Database(url)
+    schema.upgrade(database, revision)
+    said = list[dict[str, Any]]()
+    event.listen(database.engine, "after_cursor_execute", lambda *about: said.append(_statement(*about)))
+    live(database)
+    kind = "sqlite" if database.is_sqlite else "postgresql"
+    database.close()
+    lines = ",\n".join(json.dumps(statement) for statement in said)
+    Path(__file__).resolve().with_name(f"{revision}_{kind}.json").write_text(f"[\n{lines}\n]\n")
+
+
+def live(database: Database) -> None:
+    """The life of a small batch: every statement of a worker, a dispatcher and a person's commands."""
+    environment = Environment(name="default", environment_id="environment", client_id="id", client_secret="secret")
+    batches, leases = Batches(database), Leases(database, lease=60)
+    nowhere = Nowhere()
+    dispatcher = Dispatcher(
+        database,
+        Queue(database),
+        nowhere,
+        Settings(),
+        environment=lambda _: environment,
+        pace=lambda _: nowhere,
+        pause=batches.pause_by_itself,
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        file = Path("shipment.csv")
+        make_shipment(RECORDS).write_pairs(file)
+        Loader(database, Keyring([generate_key()]), environment).load(open_shipment(file), "shipment")
+    dispatcher.tick()
+    work(leases)
+    lost = Leases(database, lease=-1)
+    assert lost.claim(8, "environment")
+    dispatcher.tick()
+    read_statuses(database)
+    batches.pause("shipment")
+    batches.resume("shipment")
+    batches.replay("shipment")
+    batches.judge(1)
+    dispatcher.tick()
+    batches.pause("shipment")
+    batches.hand_back("shipment")
+    batches.resume("shipment")
+
+
+def work(leases: Leases) -> None:
+    """Each record ends, or goes back, in a way of its own; the last is left in the queue."""
+    claims = [leases.claim(number, "environment") for number in range(1, 7)]
+    active, resynced, refused, unknown, spent, back = claims
+    tally = Tally(requests=1)
+    leases.settle(active, active.progress.answered(1), Active(), tally)
+    answered = resynced.progress.answered(1)
+    leases.answered(resynced, answered)
+    leases.may_call(resynced)
+    leases.sending(resynced, 2)
+    leases.settle(resynced, answered.sent(2).answered(2), Active(), tally)
+    leases.settle(refused, refused.progress.answered(1), DeadLetter(Reason.INVALID_OTP), tally)
+    leases.settle(unknown, unknown.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), tally)
+    leases.settle(spent, spent.progress.found_waiting(), DeadLetter(Reason.ATTEMPTS_SPENT), tally)
+    leases.settle(back, back.progress.taken_back(1), Retry(0.0, is_counted=False, why="hold"), tally)
+    leases.hand_back(7, 0.0)
+    leases.hand_back_stopped(9)
+
+
+def _statement(
+    _connection: Any, cursor: Any, sql: str, parameters: Any, _context: Any, is_many: bool
+) -> dict[str, Any]:
+    rows = -1
+    with suppress(Exception):
+        rows = cursor.rowcount
+    return {"sql": sql, "parameters": _plain(parameters), "many": is_many, "rows": rows}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    # psycopg wraps bytes and JSON.
+    if isinstance(obj := getattr(value, "obj", None), bytes):
+        return _plain(obj)
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, datetime):
+        return {"time": value.isoformat()}
+    return value if value is None or isinstance(value, str | int | float) else {"json": obj}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
