@@ -30,6 +30,7 @@ lint: .venv/.dev ## style, formatting, types, and who may import whom
 bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/end_to_end.py
 	$(BIN)/python tests/benchmarks/intake.py
+	$(BIN)/python tests/benchmarks/recovery.py
 	$(BIN)/python tests/benchmarks/side_by_side.py
 	$(BIN)/python tests/benchmarks/limits.py --records 2000
 

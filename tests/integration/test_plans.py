@@ -56,6 +56,7 @@ FILL = """
     FROM conditions
 """
 PENDING = {"ix_record_half_done", "ix_record_expiring", "ix_record_lasting"}
+DUE = PENDING | {"ix_record_unsettled"}
 KEY = "pk_record"
 # These are never a detour: what they lead to is in the window.
 AT_HAND = {KEY, "ix_record_window"}
@@ -198,7 +199,7 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
     note("settled_lately", {"ix_record_finalized_at"}, lambda c: queue.settled_lately(c, [large.batch_id], 10.0))
     note("sweep_cancelled", PENDING | {KEY}, queue.sweep_cancelled)
     note("enqueue_reads", {"ix_record_unsettled", KEY}, lambda c: queue.enqueue_reads(c, large.batch_id, 50, 60.0))
-    ids = note("enqueue", PENDING | {KEY}, lambda c: queue.enqueue(c, large.batch_id, 5000, 600.0))
+    ids = note("enqueue", DUE | {KEY}, lambda c: queue.enqueue(c, large.batch_id, 5000, 600.0))
     note("unqueue", {KEY}, lambda c: queue.unqueue(c, ids[3000:]))
     with noting(database) as queries:
         tick(database, queue)

@@ -68,7 +68,7 @@ def test_a_record_is_queued_once(database: MovingDatabase) -> None:
     assert enqueue(database, made) == []
 
 
-def test_half_done_goes_first_then_what_expires_soonest_then_the_rest(database: MovingDatabase) -> None:
+def test_half_done_goes_first_then_what_expires_soonest_then_owed_reads_then_the_rest(database: MovingDatabase) -> None:
     now = database.read_clock()
     made = make_batch(
         database,
@@ -79,12 +79,14 @@ def test_half_done_goes_first_then_what_expires_soonest_then_the_rest(database: 
             {"otp_expires_at": now + timedelta(seconds=40)},
             HALF_DONE | {"scheduled_at": now - timedelta(seconds=1)},
             HALF_DONE | {"scheduled_at": now - timedelta(seconds=2), "otp_expires_at": now + timedelta(seconds=500)},
+            {"otp1_state": OtpState.SENT, "scheduled_at": now - timedelta(seconds=1)},
+            {"verdict": Reason.INVALID_OTP, "scheduled_at": now - timedelta(seconds=2)},
         ],
     )
 
     queued = enqueue(database, made)
 
-    assert [made.ids.index(record_id) for record_id in queued] == [5, 4, 3, 2, 1, 0]
+    assert [made.ids.index(record_id) for record_id in queued] == [5, 4, 3, 2, 7, 6, 1, 0]
 
 
 def test_more_records_are_queued_than_one_statement_names(database: MovingDatabase) -> None:

@@ -146,7 +146,7 @@ def test_an_echo_of_sqlalchemy_shows_no_otp_and_no_password(heard: Heard, databa
         connection.execute(update(Record).values(status="nonsense"))
     database.close()
     told = f"{heard.text}{failure.value}{failure.value!r}{claim!r}{database.engine!r}"
-    assert "INSERT INTO record" in told
+    assert "UPDATE record SET" in told
     assert "parameters hidden" in told
     # Rows that were fetched are shown, the sealed OTPs among them.
     assert "Row " in told

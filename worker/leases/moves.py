@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Update, and_, exists, or_, select, text, u
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch, BatchState
-from models.record import EXPIRING, FINAL, HALF_DONE, LASTING, TRANSITIONS, Record, Status, needs_read
+from models.record import EXPIRING, FINAL, HALF_DONE, LASTING, TRANSITIONS, UNSETTLED, Record, Status, needs_read
 from worker.database import Database
 
 # What is pending, in three parts, and the order in which each goes: one OTP from the end, OTPs that expire, the rest.
@@ -19,6 +19,9 @@ PENDING_IN_ORDER: tuple[tuple[str, InstrumentedAttribute[Any]], ...] = (
     (EXPIRING, Record.otp_expires_at),
     (LASTING, Record.scheduled_at),
 )
+# The order in which a running batch goes. A read that is owed comes before fresh records: scheduled_at has moved on, so
+# it would wait behind all of them. It is part of the last part as well; what was taken here is not seen there any more.
+DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (UNSETTLED, Record.scheduled_at), PENDING_IN_ORDER[-1])
 
 
 def move(database: Database, source: Status, target: Status) -> Update:

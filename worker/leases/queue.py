@@ -12,7 +12,7 @@ from models.attempt import Attempt, Outcome
 from models.batch import Batch, BatchState
 from models.record import IN_WINDOW, UNSETTLED, Record, Status, needs_read
 from worker.database import Database
-from worker.leases.moves import PENDING_IN_ORDER, has_pending, move
+from worker.leases.moves import DUE_IN_ORDER, PENDING_IN_ORDER, has_pending, move
 
 # Records that one statement names by id: well below SQLite's bound of 32,766 parameters.
 CHUNK = 1000
@@ -35,7 +35,7 @@ class Queue:
         """Up to `room` due records of a running batch (of its rows up to `last_row`): pending → queued. Their ids, in
         the order in which they go."""
         ids: list[int] = []
-        for condition, order in PENDING_IN_ORDER:
+        for condition, order in DUE_IN_ORDER:
             if len(ids) < room:
                 due = self._due(batch_id, condition).order_by(order)
                 if last_row is not None:

@@ -106,7 +106,7 @@ def test_made_up_tokens_come_with_their_otp_pairs_and_control_for_those_who_ask(
         (["--set", "look_ahead"], "must be NAME=VALUE"),
         (["--rate-at", "30"], "--rate-at 30: must be SECONDS=RATE"),
         (["--rate-at", "30=fast"], "settings: rate_changes.30: Input should be a valid number"),
-        (["--rate", "0"], "settings: rate: Input should be greater than 0"),
+        (["--rate", "-1"], "settings: rate: Input should be greater than or equal to 0"),
         (["--world", "/no/such/world"], "/no/such/world cannot be read: No such file or directory"),
     ],
 )
