@@ -176,16 +176,18 @@ class _Attempt:
                 self.call.slot_in_hand = True
         except SlotTooFar as far:
             return decisions.no_slot(self.progress, far)
+        marked_after = monotonic()
         if not self.parts.leases.sending(self.claim, ordinal):
             return decisions.not_permitted(self.progress)
         self.progress = self.progress.sent(ordinal)
         self.marked, self.requests_before = ordinal, self.call.requests
-        self._send_soon()
+        self._send_soon(marked_after)
         return None
 
-    def _send_soon(self) -> None:
+    def _send_soon(self, marked_after: float) -> None:
+        """Counted from before the mark: its commit may be long past when this worker hears of it."""
         latest = self.claim.started + self.parts.last_send
-        self.call.send_before = min(latest, monotonic() + self.parts.send_within)
+        self.call.send_before = min(latest, marked_after + self.parts.send_within)
 
     def _post(self, ordinal: int, otps: OtpPair) -> Device:
         otp = otps.first if ordinal == 1 else otps.second
@@ -206,10 +208,11 @@ class _Attempt:
     def _permit(self) -> None:
         """Asked between the tries of a call. For a post the mark is renewed, since the rescue counts from it."""
         is_allowed = self.parts.leases.may_read if self.marked is None else self.parts.leases.still_sending
+        marked_after = monotonic()
         if self.parts.is_stopping() or not is_allowed(self.claim):
             raise NotPermitted
         if self.marked is not None:
-            self._send_soon()
+            self._send_soon(marked_after)
 
     def _settle(self, decision: Decision) -> None:
         tally = Tally(self.call.requests, self.call.rate_limited, self.answer)

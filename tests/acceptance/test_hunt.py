@@ -32,6 +32,11 @@ def test_whatever_happens_the_promises_are_kept(chunk: int) -> None:
     assert list(map(str, search.find(chunk * CHUNK, CHUNK))) == []
 
 
+def test_a_schedule_that_once_broke_a_promise_keeps_it() -> None:
+    # A worker stood still between the commit of its mark and the moment when it heard of it.
+    assert search.run(7700000767, {"replayed"}, steps=337) is None
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_hunt_finds_code_that(name: str) -> None:
     with at_large(name):
