@@ -35,6 +35,9 @@ def test_whatever_happens_the_promises_are_kept(chunk: int) -> None:
 def test_a_schedule_that_once_broke_a_promise_keeps_it() -> None:
     # A worker stood still between the commit of its mark and the moment when it heard of it.
     assert search.run(7700000767, {"replayed"}, steps=337) is None
+    # An OTP expired between two tries of a call.
+    evils = {"clock_drifts", "device_locked", "message_delayed", "process_freezes"}
+    assert search.run(7700000203, evils, steps=47) is None
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -55,7 +55,7 @@ class Leases:
             otp2_posts=bindparam("second_posts"),
             verdict=bindparam("new_verdict"),
         )
-        self._still_sending = held.where(batch_is(BatchState.RUNNING)).values(otp_sent_at=database.now())
+        self._still_sending = may_send.values(otp_sent_at=database.now())
         self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work())
         self._find_stranger = select(Record.batch_id).where(
             _THIS_RECORD, Record.status == Status.QUEUED, Record.environment_id != bindparam("for_environment_id")
@@ -87,7 +87,7 @@ class Leases:
         return self._changes_one(self._answered, names | otp_parameters(progress))
 
     def still_sending(self, claim: Claim) -> bool:
-        """Whether an OTP that did not go out may be tried again now: the lease stands, the batch runs. The time of its
+        """Whether an OTP that did not go out may be tried again now: lease, batch and OTP are good. The time of its
         mark is renewed: a rescue reads the device only when a call begun then is over for certain."""
         return self._changes_one(self._still_sending, _names(claim))
 
