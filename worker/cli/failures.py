@@ -15,7 +15,7 @@ from worker.batches import NotPossible, UnknownBatch
 from worker.cli.console import error_console
 from worker.config import ConfigError
 from worker.database import is_refused_by_disk
-from worker.embedded.errors import EmbeddedError
+from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.home import HomeInUse
 from worker.escaping import escape_line
 from worker.intake import UnusableFile
@@ -29,8 +29,6 @@ WRONG_USAGE = 2
 UNUSABLE_SETUP = 3
 WAITING_FOR_A_PERSON = 4
 INTERRUPTED = 130
-
-FREE_SPACE = "free some space; nothing is lost, and the same command goes on where it was"
 
 _USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken, NameUnfit)
 _SETUP = (ConfigError, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from worker.embedded.errors import EmbeddedError
+from worker.embedded.errors import FREE_SPACE, EmbeddedError
 
 # Bytes: enough to write down what is in hand, and to end in good order.
 NEEDED = 4 * 1024 * 1024
@@ -16,7 +16,4 @@ def ensure_room(home: Path) -> None:
     disk = os.statvfs(home)
     free = disk.f_bavail * disk.f_frsize
     if free < NEEDED:
-        raise EmbeddedError(
-            f"the disk of {home} is full, {free // 1024} KiB are left: free some space; nothing is lost, and the same "
-            "command goes on where it was"
-        )
+        raise EmbeddedError(f"the disk of {home} is full, {free // 1024} KiB are left: {FREE_SPACE}")

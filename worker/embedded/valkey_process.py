@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.embedded.errors import EmbeddedError
+from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.private_files import open_log
 from worker.embedded.valkey_config import ValkeyConfig
 
@@ -85,8 +85,7 @@ def ask_pid(config: ValkeyConfig, directory: Path) -> int | None:
     except redis.ResponseError as error:
         if str(error).startswith("MISCONF"):
             raise EmbeddedError(
-                f"the Valkey server in {directory} cannot write down what is queued: see whether the disk is full, "
-                "and free some space; nothing is lost, and the same command goes on where it was"
+                f"the Valkey server in {directory} cannot write down what is queued, its disk may be full: {FREE_SPACE}"
             ) from error
         return None
     except (redis.RedisError, KeyError):
