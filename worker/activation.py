@@ -19,7 +19,7 @@ from worker.leases.worker import Leases
 from worker.otp import OtpPair
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import Answer, PingOneError, SlotTooFar
-from worker.pingone.pacing import Pace
+from worker.pingone.pacing import Pace, Slot
 from worker.pingone.wire import Device
 
 Settled = Callable[[Claim, Decision], None]
@@ -67,7 +67,7 @@ class Activation:
     def run(self, record_id: int) -> None:
         """Activate this record, or take it one step further. A duplicate message changes nothing."""
         try:
-            self.pace.wait()
+            slot = self.pace.wait()
         except SlotTooFar as far:
             self.leases.hand_back(record_id, far.wait)
             return
@@ -78,7 +78,7 @@ class Activation:
         if claim is None:
             self._not_claimed(record_id)
             return
-        _Attempt(self, claim).run()
+        _Attempt(self, claim, slot).run()
 
     def _not_claimed(self, record_id: int) -> None:
         """A duplicate; or the batch was stopped; or this worker is configured for another tenant than the batch."""
@@ -91,7 +91,7 @@ class Activation:
 class _Attempt:
     """One leased try. `progress` is what we know at any moment, so that a failure of our own loses nothing."""
 
-    def __init__(self, activation: Activation, claim: Claim) -> None:
+    def __init__(self, activation: Activation, claim: Claim, slot: Slot) -> None:
         self.parts = activation
         self.claim = claim
         self.progress: Progress = claim.progress
@@ -102,7 +102,7 @@ class _Attempt:
         self.call = Call(
             session_id=f"oathbulk-batch-{claim.batch_id}",
             transaction_id=f"oathbulk-record-{claim.record_id}-{claim.lease_id[:8]}",
-            slot_in_hand=True,
+            slot=slot,
             send_before=claim.started + min(activation.send_within, activation.last_send),
             permit=self._permit,
         )
@@ -171,9 +171,8 @@ class _Attempt:
     def _mark(self, ordinal: int) -> Next | None:
         """Wait for a slot, then write down that the OTP goes out. Anything else than None stands in the way."""
         try:
-            if not self.call.slot_in_hand:
-                self.parts.pace.wait()
-                self.call.slot_in_hand = True
+            if self.call.slot is None:
+                self.call.slot = self.parts.pace.wait()
         except SlotTooFar as far:
             return decisions.no_slot(self.progress, far)
         marked_after = monotonic()

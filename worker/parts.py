@@ -28,9 +28,6 @@ from worker.pingone.pacing import Pace
 from worker.publishing import CeleryBroker
 from worker.tending import Tending
 
-# A thread may wait this long for its slot where the pace is so low that the threads of one process need it.
-LONGEST_SLOT_WAIT = 10.0
-
 
 class Parts:
     """Built when first asked for, so that importing the tasks opens no connection."""
@@ -91,10 +88,14 @@ class Parts:
         """One a license and process: what one thread learns of a hold, all know."""
         with self._lock:
             if environment.license not in self._paces:
-                needed = 2 * self.settings.concurrency / environment.rate
-                furthest = max(self.settings.furthest_slot, min(needed, LONGEST_SLOT_WAIT))
-                pace = Pace(self.redis, environment.license, environment.rate, furthest=furthest)
-                self._paces[environment.license] = pace
+                self._paces[environment.license] = Pace(
+                    self.redis,
+                    environment.license,
+                    environment.rate,
+                    highest=environment.rate_max,
+                    furthest=self.settings.furthest_slot,
+                    threads=self.settings.concurrency,
+                )
             return self._paces[environment.license]
 
     def activation(self, name: str) -> Activation:

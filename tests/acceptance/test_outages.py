@@ -14,7 +14,7 @@ OUTAGE = 4.0
 
 @pytest.mark.usefixtures("sqlite_home")
 def test_429_to_everything_is_waited_out_and_counts_as_nothing(make_fleet, valkey_url):
-    pace = {"PINGONE_RATE": "50", "OATHBULK_CONCURRENCY": "24"}
+    pace = {"PINGONE_RATE": "50", "PINGONE_RATE_MAX": "50", "OATHBULK_CONCURRENCY": "24"}
     fleet = make_fleet(None, valkey_url, make_shipment(100, out_of_step=0.4), latency=0.02, settings=PATIENT | pace)
     fleet.worker("worker")
     fleet.beat()

@@ -19,7 +19,7 @@ def calls_since(fleet, moment):
 
 def test_a_paused_batch_starts_no_call_after_a_second_and_a_resumed_one_goes_on(make_fleet, postgres_url, valkey_url):
     # So slow that threads wait seconds for their next slot: a read for which one waits is to be stopped too.
-    pace = {"PINGONE_RATE": "4", "OATHBULK_CONCURRENCY": "16"}
+    pace = {"PINGONE_RATE": "4", "PINGONE_RATE_MAX": "4", "OATHBULK_CONCURRENCY": "16"}
     shipment = make_shipment(30, hopeless={"wrong_otp": 15}, out_of_step=0.4)
     fleet = make_fleet(postgres_url, valkey_url, shipment, latency=0.1, settings=PATIENT | pace)
     fleet.worker("worker")

@@ -46,7 +46,7 @@ def test_a_batch_stands_without_a_beat_and_goes_on_with_two(make_fleet, valkey_u
 
 def test_a_rolling_restart_under_load_costs_no_attempt_and_no_otp(make_fleet, database_url, valkey_url):
     shipment = make_shipment(200, out_of_step=0.4)
-    load = PATIENT | {"OATHBULK_CONCURRENCY": "4", "PINGONE_RATE": "20"}
+    load = PATIENT | {"OATHBULK_CONCURRENCY": "4", "PINGONE_RATE": "20", "PINGONE_RATE_MAX": "20"}
     fleet = make_fleet(database_url, valkey_url, shipment, latency=0.3, settings=load)
     workers = {name: fleet.worker(name) for name in ("first", "second")}
     fleet.beat()

@@ -73,7 +73,7 @@ def run_round(records: int, lease: float) -> list[Orphan]:
         postgres = stack.enter_context(PostgresServer(durable=True))
         url = stack.enter_context(postgres.database())
         migrate(url)
-        settings = PRODUCTION | {"OATHBULK_LEASE": f"{lease:g}", "PINGONE_RATE": RATE}
+        settings = PRODUCTION | {"OATHBULK_LEASE": f"{lease:g}", "PINGONE_RATE": RATE, "PINGONE_RATE_MAX": RATE}
         shipment = make_shipment(records, out_of_step=0.5)
         fleet = stack.enter_context(
             Fleet(directory, home, url, valkey.url, shipment, settings=settings, latency=LATENCY, jitter=JITTER)

@@ -39,7 +39,9 @@ WEATHER: dict[str, Any] = {
 def make_stack(kind: str, directory: Path, *, records: int, rate: float, seed: int = 0) -> Stack:
     """`rate`: requests a second."""
     shipment = make_shipment(records, seed=seed, hopeless=A_FEW_HOPELESS)
-    return STACKS[kind](directory, shipment, {"PINGONE_RATE": str(rate)}, WEATHER | {"fault_seed": seed})
+    return STACKS[kind](
+        directory, shipment, {"PINGONE_RATE": str(rate), "PINGONE_RATE_MAX": str(rate)}, WEATHER | {"fault_seed": seed}
+    )
 
 
 def run(kind: str, directory: Path, seed: int, say: Say, *, records: int, rate: float) -> Counter[str]:

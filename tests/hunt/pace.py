@@ -8,6 +8,8 @@ from hunt.clock import Clock
 from hunt.dice import Dice
 from hunt.strands import Strands
 from worker.pingone.errors import SlotTooFar
+from worker.pingone.pace_state import MICROSECONDS
+from worker.pingone.pacing import Slot
 
 
 class ModelPace:
@@ -21,7 +23,7 @@ class ModelPace:
         self._furthest = furthest
         self._next_at = self.held_until = 0.0
 
-    def wait(self) -> None:
+    def wait(self) -> Slot:
         self._strands.switch()
         if self._dice.happens("redis_out_of_reach", 0.02):
             raise SlotTooFar(self._furthest * 2)
@@ -31,6 +33,16 @@ class ModelPace:
             raise SlotTooFar(slot - now)
         self._next_at = slot + 1 / self.rate
         self._strands.sleep_until(slot)
+        return Slot(round(slot * MICROSECONDS), self.rate)
+
+    def leave(self) -> None:
+        """Here nothing bunches."""
+
+    def answered(self, slot: Slot) -> None:
+        """The rate stays as it is."""
+
+    def refused(self, slot: Slot, seconds: float) -> None:
+        self.hold(seconds)
 
     def hold(self, seconds: float) -> None:
         if seconds > 0:

@@ -36,6 +36,7 @@ from worker.leases.worker import Leases
 from worker.otp import Otp
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer
+from worker.pingone.pacing import Slot
 from worker.pingone.wire import Device
 from worker.tending import Tending
 
@@ -272,8 +273,8 @@ class StoppingClient:
 class OpenPace:
     """Every slot is now."""
 
-    def wait(self) -> None:
-        pass
+    def wait(self) -> Slot:
+        return Slot(0, 1.0)
 
 
 @pytest.mark.parametrize(("command", "left"), [("pause", Status.PENDING), ("cancel", Status.CANCELLED)])

@@ -25,6 +25,7 @@ from worker.otp import Otp, OtpPair
 from worker.pingone import errors
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer
+from worker.pingone.pacing import Slot
 from worker.pingone.wire import Device
 
 PAIR = OtpPair(Otp("308714"), Otp("367299"))
@@ -54,12 +55,13 @@ class FleetPace:
         self.slots = 1000
         self.far = 9.0
 
-    def wait(self) -> None:
+    def wait(self) -> Slot:
         if not self.slots:
             self.journal.append("no slot")
             raise errors.SlotTooFar(self.far)
         self.slots -= 1
         self.journal.append("slot")
+        return Slot(0, 1.0)
 
 
 @dataclass
@@ -159,10 +161,9 @@ class ScriptedClient:
         return self._answer(call)
 
     def _take_slot(self, call: Call) -> None:
-        if call.slot_in_hand:
-            call.slot_in_hand = False
-        else:
+        if call.slot is None:
             self.pace.wait()
+        call.slot = None
 
     def _answer(self, call: Call) -> Device:
         self.calls.append(call)

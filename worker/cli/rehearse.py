@@ -47,7 +47,9 @@ LEFT_OUT = (
 def rehearse(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Your own OTP pairs. Default: made up.")] = None,
     tokens: Annotated[int, typer.Option(min=1, metavar="N", help="How many tokens to make up.")] = 500,
-    rate: Annotated[float | None, typer.Option(help="Requests a second. Default: PINGONE_RATE.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Requests a second, and no more. Default: PINGONE_RATE, and adapting.")
+    ] = None,
 ) -> None:
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
     here = Installation()
@@ -61,7 +63,7 @@ def rehearse(
         with _written(shipment, home, is_own=file is not None) as pairs, _simulating(home) as port:
             variables = _variables(here.variables, home, port, shipment)
             if rate is not None:
-                variables["PINGONE_RATE"] = str(rate)
+                variables["PINGONE_RATE"] = variables["PINGONE_RATE_MAX"] = str(rate)
             installation = Installation(variables)
             code = run_shipment(installation, pairs, Wish(BATCH))
         if code == INTERRUPTED:

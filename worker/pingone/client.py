@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from worker.config import Environment
 from worker.otp import Otp
 from worker.pingone.auth import AccessTokens
-from worker.pingone.errors import NotDelivered, RateLimited
-from worker.pingone.pacing import Pace
+from worker.pingone.errors import NotDelivered, OutcomeUnknown, PingOneError, RateLimited
+from worker.pingone.pacing import Pace, Slot
 from worker.pingone.retrying import Policy
 from worker.pingone.transport import Transport
 from worker.pingone.wire import (
@@ -22,20 +22,23 @@ from worker.pingone.wire import (
     parse_device,
 )
 
+# Seconds the fleet holds after a 429 that does not say for how long.
+SHORTEST_HOLD = 1.0
+
 
 @dataclass
 class Call:
     """One attempt's view of its calls: what goes with them, and the count of what went out.
 
     `session_id` and `transaction_id` (the batch and the record) come back in PingOne's audit records.
-    `slot_in_hand`: the caller has waited for a slot already; the first try takes it. `send_before`, in
+    `slot`: one that the caller has waited for already; the first try takes it. `send_before`, in
     `time.monotonic` seconds: no first byte goes out later. `permit` is asked before every try of a call but
     its first, and whenever a try has waited for its slot; it raises what it likes to stop. `requests` counts
     those whose first byte went out, `rate_limited` the 429s among them."""
 
     session_id: str
     transaction_id: str
-    slot_in_hand: bool = False
+    slot: Slot | None = None
     send_before: float | None = None
     permit: Callable[[], None] = lambda: None
     requests: int = 0
@@ -100,13 +103,16 @@ class Client:
             nonlocal access_token
             # Before the slot, which a slow token endpoint would let lapse.
             access_token = self._access_tokens.get()
-            self._take_slot(call)
-            return self._try(authorized(request, access_token), parse, call)
+            slot = self._take_slot(call)
+            return self._try(authorized(request, access_token), slot, parse, call)
 
         return self._policy.run(attempt, permit=call.permit, renew=lambda: self._access_tokens.renew(access_token))
 
-    def _try(self, request: Request, parse: Callable[[int, Mapping[str, str], bytes], Device], call: Call) -> Device:
-        """One request, counted if its first byte went out."""
+    def _try(
+        self, request: Request, slot: Slot, parse: Callable[[int, Mapping[str, str], bytes], Device], call: Call
+    ) -> Device:
+        """One request, counted if its first byte went out. What became of its slot moves the pace."""
+        self._pace.leave()
         try:
             answer = self._transport.exchange(request, send_before=call.send_before)
         except NotDelivered:
@@ -117,15 +123,25 @@ class Client:
             raise
         call.requests += 1
         try:
-            return parse(*answer)
-        except RateLimited:
+            device = parse(*answer)
+        except RateLimited as error:
             call.rate_limited += 1
+            self._pace.refused(slot, error.retry_after or SHORTEST_HOLD)
             raise
+        except OutcomeUnknown:
+            # Whatever answered in PingOne's place may have no limit.
+            raise
+        except PingOneError:
+            self._pace.answered(slot)
+            raise
+        self._pace.answered(slot)
+        return device
 
-    def _take_slot(self, call: Call) -> None:
-        if call.slot_in_hand:
-            call.slot_in_hand = False
-        else:
-            self._pace.wait()
-            # The wait may last seconds, and the batch be paused meanwhile.
-            call.permit()
+    def _take_slot(self, call: Call) -> Slot:
+        if call.slot is not None:
+            slot, call.slot = call.slot, None
+            return slot
+        slot = self._pace.wait()
+        # The wait may last seconds, and the batch be paused meanwhile.
+        call.permit()
+        return slot

@@ -1,4 +1,5 @@
-"""pingone: the fleet's pace. One slot at a time for one request, shared by every process through Redis.
+"""pingone: the fleet's pace. One slot at a time for one request, shared by every process through Redis; what comes of
+the requests moves the rate.
 
 The limits are per license and shared by its environments:
 https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
@@ -10,44 +11,48 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 import redis
 
+from worker.pingone import ceiling
+from worker.pingone.ceiling import Search
 from worker.pingone.errors import SlotTooFar
+from worker.pingone.pace_state import MICROSECONDS, PaceState, Reading, Reservation
+from worker.pingone.spacing import Spacing
 
-MICROSECONDS = 1_000_000
+# Seconds for which what another thread heard of a hold is good enough.
+FRESH = 0.02
+# Seconds that a thread waits for its slot at most.
+LONGEST_WAIT = 10.0
+# Another process may be first with its change; then ours is made anew, a few times.
+TRIES = 5
 
-# GCRA without a burst: slots lie an interval apart, and none is saved up while nobody asks. All times in
-# microseconds. KEYS[1]: the license's hash. ARGV: interval between slots (0 = reserve none), furthest slot
-# worth waiting for, hold from now on (0 = none). Answers whether the next slot was reserved, when it is, and
-# how far away that is. Redis' own clock is the only one here, so the fleet's clocks may differ. The rate
-# comes with each call and may change. A hash that expires, or is wiped, says the same as one whose times are
-# past. A hold that comes with a reservation is one that Redis may have forgotten: it counts only if none is
-# in force, for repeated each time it would move by the time that the message takes.
-PACE = """
-local state = redis.call('HMGET', KEYS[1], 'next_at', 'held_until')
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local next_at, held_until = tonumber(state[1] or 0), tonumber(state[2] or 0)
-local interval, furthest, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if hold > 0 and (interval == 0 or held_until <= now) then held_until = math.max(held_until, now + hold) end
-local slot = math.max(now, next_at, held_until)
-local is_reserved = interval > 0 and slot - now <= furthest
-if is_reserved then next_at = slot + interval end
-if is_reserved or hold > 0 then
-  redis.call('HSET', KEYS[1], 'next_at', string.format('%.0f', next_at),
-             'held_until', string.format('%.0f', held_until))
-  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', (math.max(next_at, held_until) - now) / 1000 + 60000))
-end
-return {is_reserved and 1 or 0, slot, slot - now}
-"""
+Change = Callable[[Search, Reading], Search]
+
+
+def _as_it_is(search: Search, _: Reading) -> Search:
+    return search
+
+
+def _unknown(_: float) -> None:
+    return None
+
+
+class Slot(NamedTuple):
+    """Leave to send one request: since when, in microseconds of Redis' clock, and the rate that it is of."""
+
+    at: int
+    rate: float
 
 
 class Pace:
-    """One license's pace, at `rate` requests a second; one object a process, shared by its threads.
+    """One license's pace; one object a process, shared by its threads. It begins with `begin`, at `rate` requests a
+    second unless something better is known, and never goes above `highest`.
 
-    `redis` should have a socket time-out: a wait lasts no longer than `furthest` seconds and a few round
-    trips."""
+    `redis` should have a socket time-out: a wait lasts no longer than `furthest` seconds and a few round trips; longer
+    where the rate is so low that the `threads` of the process need it, up to LONGEST_WAIT."""
 
     def __init__(
         self,
@@ -55,75 +60,159 @@ class Pace:
         license: str,
         rate: float,
         *,
+        highest: float = math.inf,
+        begin: Callable[[float], Search | None] = _unknown,
         furthest: float = 2.0,
+        threads: int = 0,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rate = rate
-        self._redis = redis
-        self._key = f"oathbulk:pace:{license}"
-        self._script = redis.register_script(PACE)
-        self._furthest = furthest
+        self._highest = max(highest, rate)
+        self._begin = begin
+        self._state = PaceState(redis, license)
+        self._nearest, self._threads = furthest, threads
         self._sleep = sleep
         self._clock = clock
+        self._spacing = Spacing(sleep, clock)
         self._lock = threading.Lock()
+        self._looking = threading.Lock()
+        # This process' own hold, on its own clock; what it heard last of the fleet's, and when.
         self._held_until = -math.inf
+        self._heard_hold, self._heard_at = 0, -math.inf
+        # Answers that Redis was not told of yet, and the last of their slots.
+        self._counted_since = self._answers = self._last = 0
+        self._search: Search | None = None
 
-    def wait(self) -> None:
+    def wait(self) -> Slot:
         """Reserve the next slot and sleep until it.
 
-        Raises SlotTooFar where it is further than `furthest`, or Redis cannot be asked: unpaced, nothing goes
-        out."""
-        left = self._furthest
+        Raises SlotTooFar where it is further than `furthest`, or Redis cannot be asked: unpaced, nothing goes out."""
+        furthest = left = max(self._nearest, min(2 * self._threads / self.rate, LONGEST_WAIT))
         try:
             while True:
                 slot, wait = self._reserve(left)
                 if wait > 0:
                     self._sleep(wait)
                 # A hold that came meanwhile stops those who had their slot already: they ask for another.
-                if wait <= 0 or not self._is_held_past(slot):
-                    return
+                if wait <= 0 or not self._is_held_past(slot.at):
+                    return slot
                 left = max(left - wait, 0.0)
         except redis.RedisError as error:
-            raise SlotTooFar(self._furthest * 2) from error
+            raise SlotTooFar(furthest * 2) from error
+
+    def leave(self) -> None:
+        """Right before a request leaves: no closer to the last one than their slots were."""
+        self._spacing.leave()
+
+    def answered(self, slot: Slot) -> None:
+        """The request of this slot was let through."""
+        with self._lock:
+            if slot.at >= self._counted_since:
+                self._answers += 1
+                self._last = max(self._last, slot.at)
+
+    def refused(self, slot: Slot, seconds: float) -> None:
+        """The request of this slot was answered 429: the fleet holds, and its rate was too high."""
+        self.hold(seconds)
+        try:
+            self._tell()
+            self.change(
+                lambda search, reading: ceiling.refused(
+                    search, slot.rate, slot.at / MICROSECONDS, reading.answers, max(reading.held_until, reading.now)
+                )
+            )
+        except redis.RedisError:
+            return
 
     def hold(self, seconds: float) -> None:
-        """No slot for anyone in the next seconds; never shortens a hold. Kept here as well, for the case that
-        Redis is out of reach or forgets: the next reservation tells it again."""
+        """No slot for anyone in the next seconds; never shortens a hold. Kept here as well, for the case that Redis is
+        out of reach or forgets: the next reservation tells it again."""
         if seconds <= 0:
             return
         with self._lock:
             self._held_until = max(self._held_until, self._clock() + seconds)
         try:
-            self._run(interval=0, furthest=0, hold=seconds)
+            self._state.hold(seconds)
         except redis.RedisError:
             return
 
     def held_for(self) -> float:
         """Seconds that the hold still lasts, 0 if there is none. Raises redis.RedisError."""
-        with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.time()
-            pipeline.hget(self._key, "held_until")
-            (seconds, microseconds), held_until = pipeline.execute()
-        held_for: float = (int(held_until or 0) - seconds * MICROSECONDS - microseconds) / MICROSECONDS
-        return max(held_for, self._held_here(), 0.0)
+        reading = self.read()
+        return max(reading.held_until - reading.now, self._held_here(), 0.0)
 
-    def _reserve(self, furthest: float) -> tuple[int, float]:
-        """A slot, in microseconds of Redis' clock, and the seconds until it."""
-        interval = math.ceil(MICROSECONDS / self.rate)
-        is_reserved, slot, wait = self._run(interval=interval, furthest=furthest, hold=self._held_here())
-        if not is_reserved:
-            raise SlotTooFar(wait / MICROSECONDS)
-        return slot, wait / MICROSECONDS
+    def read(self) -> Reading:
+        """How it stands in Redis. Raises redis.RedisError."""
+        reading = self._state.read()
+        if reading.search is not None:
+            self._search, self.rate = reading.search, reading.search.rate
+        return reading
 
-    def _run(self, *, interval: int, furthest: float, hold: float) -> tuple[int, int, int]:
-        arguments = [interval, int(furthest * MICROSECONDS), math.ceil(hold * MICROSECONDS)]
-        is_reserved, slot, wait = self._script(keys=[self._key], args=arguments)
-        return is_reserved, slot, wait
+    def change(self, change: Change) -> Search:
+        """Move the rate, whatever other processes do meanwhile; what it is after that. Raises redis.RedisError."""
+        for _ in range(TRIES):
+            reading = self.read()
+            search = reading.search or self._first(reading.now)
+            changed = change(search, reading)
+            if changed == reading.search:
+                break
+            if self._state.write(changed, reading.version):
+                self._search, self.rate = changed, changed.rate
+                return changed
+        return search
+
+    def _first(self, now: float) -> Search:
+        """What this process knew before Redis forgot it; what the database remembers; or the rate to begin with."""
+        known = self._search or self._begin(now) or Search(self.rate)
+        return replace(known, begun_at=now, since=now)
+
+    def _reserve(self, furthest: float) -> tuple[Slot, float]:
+        """A slot and the seconds until it."""
+        reservation = self._ask(furthest)
+        if reservation.outcome < 0:
+            self.change(_as_it_is)
+            reservation = self._ask(furthest)
+        if reservation.is_look_due:
+            self._look()
+        if reservation.outcome != 1:
+            raise SlotTooFar(reservation.wait / MICROSECONDS)
+        self._spacing.took(reservation.slot / MICROSECONDS)
+        return Slot(reservation.slot, MICROSECONDS / reservation.interval), reservation.wait / MICROSECONDS
+
+    def _ask(self, furthest: float) -> Reservation:
+        with self._lock:
+            answers, last = self._answers, self._last
+            self._answers = 0
+        reservation = self._state.reserve(furthest, self._held_here(), answers, last)
+        with self._lock:
+            self._heard_hold, self._heard_at = reservation.held_until, self._clock()
+            if reservation.counted_since != self._counted_since:
+                self._counted_since, self._answers, self._last = reservation.counted_since, 0, 0
+        return reservation
+
+    def _tell(self) -> None:
+        """The answers so far, without a slot: -1 s away is none."""
+        self._ask(-1.0)
+
+    def _look(self) -> None:
+        """One thread looks whether the rate moves; the others have their slots."""
+        if self._looking.acquire(blocking=False):
+            try:
+                self.change(
+                    lambda search, reading: ceiling.answered(
+                        search, reading.answers, reading.last, reading.now, self._highest
+                    )
+                )
+            finally:
+                self._looking.release()
 
     def _is_held_past(self, slot: int) -> bool:
-        held_until = self._redis.hget(self._key, "held_until")
-        return self._held_here() > 0 or int(held_until or 0) > slot
+        if self._held_here() > 0:
+            return True
+        if self._clock() - self._heard_at < FRESH:
+            return self._heard_hold > slot
+        return self._state.held_until() > slot
 
     def _held_here(self) -> float:
         with self._lock:

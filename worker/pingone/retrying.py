@@ -25,9 +25,6 @@ from worker.pingone.pacing import Pace
 
 T = TypeVar("T")
 
-# Seconds the fleet holds after a 429 that does not say for how long.
-SHORTEST_HOLD = 1.0
-
 BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=4)
 
 
@@ -93,9 +90,6 @@ class _Tries(Generic[T]):
         self.is_first = False
         try:
             return self.attempt()
-        except RateLimited as error:
-            self.pace.hold(error.retry_after or SHORTEST_HOLD)
-            raise
         except OutcomeUnknown as error:
             self.pace.hold(error.retry_after or 0)
             raise

@@ -28,12 +28,13 @@ from worker.pingone.errors import (
     TooLateToSend,
     Unauthorized,
 )
-from worker.pingone.pacing import Pace
+from worker.pingone.pacing import Pace, Slot
 
 ACTIVE = b'{"id": "0f0b7a52", "type": "OATH_TOKEN", "status": "ACTIVE"}'
 EXTRA_OTP_REQUIRED = b'{"code": "INVALID_DATA", "details": [{"code": "EXTRA_OTP_REQUIRED"}]}'
 INVALID_OTP = b'{"code": "INVALID_DATA", "details": [{"code": "INVALID_OTP", "message": "bad OTP 000634"}]}'
 OTP = Otp("000634")
+SLOT = Slot(0, 1.0)
 
 
 def new_call(**options: Any) -> Call:
@@ -218,18 +219,18 @@ def test_a_refused_access_token_is_renewed_once(connect: Any, http: Any) -> None
     assert len(api.received) == 2
 
 
-def test_the_slot_in_hand_is_for_the_first_try_and_is_used_once(connect: Any, http: Any, pace: Pace) -> None:
+def test_a_slot_in_hand_is_for_the_first_try_and_is_used_once(connect: Any, http: Any, pace: Pace) -> None:
     pace.hold(60)
     client, api = connect(http(404), http(403))
-    call = new_call(slot_in_hand=True)
+    call = new_call(slot=SLOT)
     with pytest.raises(NotFound):
         activate(client, call)
-    assert not call.slot_in_hand
+    assert call.slot is None
     with pytest.raises(SlotTooFar):
         client.read_device("6f1d3c1e", "0f0b7a52", call=call)
     # A second try needs a slot of its own.
     with pytest.raises(SlotTooFar):
-        activate(client, new_call(slot_in_hand=True))
+        activate(client, new_call(slot=SLOT))
     assert len(api.received) == 2
 
 
@@ -243,6 +244,36 @@ def test_after_its_time_to_send_a_call_neither_goes_out_nor_counts_as_an_outage(
     assert (api.received, call.requests, pace.held_for()) == ([], 0, 0)
 
 
+@pytest.mark.parametrize("headers", [{}, {"Retry_After": "0"}])
+def test_a_refusal_that_does_not_say_for_how_long_holds_the_fleet_for_a_second(
+    connect: Any, http: Any, pace: Pace, headers: dict[str, str]
+) -> None:
+    client, _ = connect(http(429, **headers), retry_for=0)
+    with pytest.raises(RateLimited):
+        activate(client)
+    assert 0.5 < pace.held_for() <= 1
+
+
+def test_what_became_of_a_slot_moves_the_pace(connect: Any, http: Any, pace: Pace) -> None:
+    def told() -> tuple[int, float]:
+        reading = pace.read()
+        assert reading.search is not None
+        return reading.answers, reading.search.rate
+
+    client, _ = connect(http(200, ACTIVE), http(400, INVALID_OTP), http(500), http(404), http(429, Retry_After="60"))
+    activate(client)
+    for refusal in (InvalidOtp, OutcomeUnknown, NotFound):
+        with pytest.raises(refusal):
+            activate(client)
+    pace.wait()
+    # Neither a proxy's answer nor a broken server's tells of the limit.
+    answers, rate = told()
+    assert answers == 3
+    with pytest.raises(RateLimited):
+        activate(client)
+    assert told()[1] < rate
+
+
 def test_a_retry_and_a_wait_for_a_slot_ask_for_a_permit(connect: Any, http: Any) -> None:
     class Stopped(Exception):
         pass
@@ -252,7 +283,7 @@ def test_a_retry_and_a_wait_for_a_slot_ask_for_a_permit(connect: Any, http: Any)
 
     client, api = connect(http(403))
     with pytest.raises(Stopped):
-        activate(client, new_call(slot_in_hand=True, permit=refuse))
+        activate(client, new_call(slot=SLOT, permit=refuse))
     assert len(api.received) == 1
     # A first try that has waited for its slot asks too: its batch may have been paused meanwhile.
     with pytest.raises(Stopped):

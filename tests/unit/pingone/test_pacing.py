@@ -7,13 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
 
+from worker.pingone.ceiling import Search
 from worker.pingone.errors import SlotTooFar
-from worker.pingone.pacing import Pace
+from worker.pingone.pace_state import KEPT
+from worker.pingone.pacing import Pace, Slot
 
 KEY = "oathbulk:pace:made-up-license"
 
@@ -24,7 +27,9 @@ SLOW = {"rate": 1 / INTERVAL, "furthest": 1e6}
 # Reserves slots without sleeping until them, and prints how far away those were that were not at once.
 FLEET_MEMBER = """
 import sys, redis
-from worker.pingone.pacing import Pace
+from worker.pingone.ceiling import Search
+from worker.pingone.pace_state import KEPT
+from worker.pingone.pacing import Pace, Slot
 
 with redis.Redis.from_url(sys.argv[1]) as client:
     waits = []
@@ -133,9 +138,9 @@ def test_the_rate_may_differ_from_call_to_call(make_pace: MakePace, client: redi
     pace = make_pace(**SLOW, sleep=lambda wait: None)
     pace.wait()
     first = next_at(client)
-    pace.rate = 0.02
+    pace.change(lambda search, reading: replace(search, rate=0.02))
     pace.wait()
-    pace.rate = 3
+    pace.change(lambda search, reading: replace(search, rate=3.0))
     pace.wait()
     # 1/3 s, rounded so that the pace is kept.
     assert next_at(client) == first + 50_000_000 + 333_334
@@ -148,10 +153,12 @@ def test_licenses_have_paces_of_their_own(make_pace: MakePace) -> None:
 
 def test_what_is_past_leaves_redis_by_itself(make_pace: MakePace, client: redis.Redis) -> None:
     pace = make_pace(rate=0.1)
-    pace.wait()
-    assert 60_000 < client.pttl(KEY) <= 70_000  # type: ignore[operator]
     pace.hold(1000)
     assert 1_050_000 < client.pttl(KEY) <= 1_060_000  # type: ignore[operator]
+    client.delete(KEY)
+    pace = make_pace(rate=0.1)
+    pace.wait()
+    assert 0 < client.pttl(KEY) <= KEPT  # type: ignore[operator]
 
 
 def test_a_hold_stops_all(make_pace: MakePace) -> None:
@@ -165,7 +172,12 @@ def test_a_hold_stops_all(make_pace: MakePace) -> None:
 
 def test_a_hold_stops_those_who_wait_for_their_slot_already(make_pace: MakePace) -> None:
     holding = make_pace()
-    pace = make_pace(rate=2, sleep=lambda wait: holding.hold(60))
+
+    def sleep(wait: float) -> None:
+        holding.hold(60)
+        time.sleep(wait)
+
+    pace = make_pace(rate=2, sleep=sleep)
     pace.wait()
     with pytest.raises(SlotTooFar) as caught:
         pace.wait()
@@ -331,3 +343,92 @@ def test_a_hold_by_one_thread_reaches_the_sleeping_others(make_pace: MakePace) -
     # Whoever woke while the hold was on its way may have gone.
     assert all(moment < held or moment >= began + 0.499 for moment in woken_at)
     assert max(woken_at) >= began + 0.499
+
+
+def use(pace: Pace, requests: int) -> list[Slot]:
+    """So many requests that are let through."""
+    slots = []
+    for _ in range(requests):
+        slots.append(pace.wait())
+        pace.answered(slots[-1])
+    return slots
+
+
+def rates(*paces: Pace) -> list[float]:
+    return [pace.read().search.rate for pace in paces]  # type: ignore[union-attr]
+
+
+def test_answers_raise_the_rate_of_the_whole_fleet(make_pace: MakePace) -> None:
+    pace, other = make_pace(rate=100), make_pace(rate=100)
+    use(pace, 40)
+    rate, same = rates(pace, other)
+    assert rate == same > 110
+    assert other.wait().rate == pytest.approx(rate, rel=0.01)
+
+
+def test_slots_that_came_to_nothing_raise_nothing(make_pace: MakePace) -> None:
+    pace = make_pace(rate=100)
+    for _ in range(40):
+        pace.wait()
+    assert rates(pace) == [100]
+
+
+def test_no_rate_is_raised_above_the_highest(make_pace: MakePace) -> None:
+    pace = make_pace(rate=100, highest=105)
+    use(pace, 60)
+    assert rates(pace) == [105]
+
+
+def test_a_refusal_holds_the_fleet_and_lowers_its_rate(make_pace: MakePace) -> None:
+    pace, other = make_pace(rate=100), make_pace(rate=100)
+    slots = use(pace, 20)
+    (before,) = rates(pace)
+    pace.refused(slots[-1], 60)
+    assert rates(other)[0] < 0.6 * before
+    assert 59 < other.held_for() <= 60
+    # Those that were on the way at the same time tell the same once more.
+    after = rates(pace)
+    other.refused(slots[-2], 60)
+    assert rates(pace) == after
+
+
+def test_two_refusals_at_once_count_as_one(make_pace: MakePace) -> None:
+    paces = [make_pace(rate=100) for _ in range(4)]
+    slot = use(paces[0], 20)[-1]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda pace: pace.refused(slot, 1.0), paces))
+    assert 0.5 * slot.rate < rates(paces[0])[0] < 0.6 * slot.rate
+
+
+def test_a_change_is_made_upon_what_another_process_has_changed(make_pace: MakePace) -> None:
+    pace, other = make_pace(rate=100), make_pace(rate=100)
+    pace.wait()
+    changes = []
+
+    def change(search: Search, _: object) -> Search:
+        changes.append(search.rate)
+        if len(changes) == 1:
+            other.change(lambda search, _: replace(search, rate=50.0))
+        return replace(search, rate=search.rate + 1)
+
+    assert pace.change(change).rate == 51
+    assert changes == [100, 50]
+    assert rates(other) == [51]
+
+
+def test_a_wiped_redis_is_told_the_rate_that_was_found(make_pace: MakePace, client: redis.Redis) -> None:
+    pace = make_pace(rate=100)
+    pace.change(lambda search, _: replace(search, rate=42.0, climb=0.0, ceiling=43.0))
+    client.flushall()
+    pace.wait()
+    found = pace.read().search
+    assert found is not None
+    assert (found.rate, found.ceiling, found.climb) == (42, 43, 0)
+
+
+def test_what_is_remembered_from_elsewhere_is_where_a_process_begins(make_pace: MakePace) -> None:
+    pace = make_pace(rate=100, begin=lambda now: Search(200.0, climb=0.0, ceiling=201.0, begun_at=now))
+    assert pace.wait().rate == pytest.approx(200, rel=0.01)
+    # Whoever comes later begins with the fleet.
+    other = make_pace(rate=100)
+    assert other.wait().rate == pytest.approx(200, rel=0.01)

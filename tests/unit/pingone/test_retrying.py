@@ -128,27 +128,17 @@ def test_pauses_grow_and_are_jittered() -> None:
     assert 0.5 < max(third) <= 2
 
 
-def test_too_many_requests_hold_the_fleet_as_long_as_the_service_asks() -> None:
+def test_the_same_call_is_not_made_sooner_than_the_service_asks() -> None:
     recorder = Recorder([RateLimited(retry_after=3.0), "done"])
     assert recorder.run() == "done"
-    assert recorder.holds == [3.0]
     assert recorder.sleeps == [3.0]
 
 
-@pytest.mark.parametrize("retry_after", [None, 0.0])
-def test_too_many_requests_hold_the_fleet_for_a_second_if_the_service_does_not_say(
-    retry_after: float | None,
-) -> None:
-    recorder = Recorder([RateLimited(retry_after=retry_after), "done"])
-    recorder.run()
-    assert recorder.holds == [1.0]
-
-
-def test_a_long_retry_after_ends_the_call_and_holds_the_fleet() -> None:
+def test_a_long_retry_after_ends_the_call() -> None:
     recorder = Recorder([RateLimited(retry_after=60.0)])
     with pytest.raises(RateLimited):
         recorder.run()
-    assert (recorder.story, recorder.sleeps, recorder.holds) == (["try"], [], [60.0])
+    assert (recorder.story, recorder.sleeps) == (["try"], [])
 
 
 def test_an_unknown_outcome_with_a_retry_after_holds_the_fleet() -> None:

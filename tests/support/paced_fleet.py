@@ -1,0 +1,126 @@
+"""A fleet that uses every slot of its pace against a limit, in virtual time: what the search for the ceiling meets."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from worker.pingone import ceiling
+from worker.pingone.ceiling import Search
+
+Rate = Callable[[float], float]
+
+
+class Limit(Protocol):
+    def take(self, now: float) -> float | None:
+        """None: let through. Otherwise seconds until there is room."""
+        ...
+
+
+class Bucket:
+    def __init__(self, rate: Rate, burst: float = 10) -> None:
+        self._rate, self._burst, self._left, self._filled_at = rate, burst, burst, 0.0
+
+    def take(self, now: float) -> float | None:
+        rate = self._rate(now)
+        self._left = min(self._burst, self._left + (now - self._filled_at) * rate)
+        self._filled_at = now
+        if self._left < 1 - 1e-9:
+            return (1 - self._left) / rate
+        self._left -= 1
+        return None
+
+
+class Window:
+    """Counts anew every second; the windows do not begin when the fleet does."""
+
+    def __init__(self, rate: Rate, phase: float) -> None:
+        self._rate, self._phase = rate, phase
+        self._number, self._count = -1, 0
+
+    def take(self, now: float) -> float | None:
+        number = int(now + self._phase)
+        if number != self._number:
+            self._number, self._count = number, 0
+        if self._count >= self._rate(now):
+            return number + 1 - now - self._phase
+        self._count += 1
+        return None
+
+
+class Closed:
+    """Lets nothing through."""
+
+    def take(self, now: float) -> float | None:
+        return 1.0
+
+
+@dataclass
+class PacedFleet:
+    """`latency` and `jitter` in seconds; `capacity`: requests a second that it can make at most."""
+
+    limit: Limit
+    search: Search = field(default_factory=lambda: Search(30.0))
+    latency: float = 0.005
+    jitter: float = 0.002
+    highest: float = 5000.0
+    capacity: float = math.inf
+    now: float = 0.0
+    # When each request was answered, and whether it was let through.
+    answers: list[tuple[float, bool]] = field(default_factory=list)
+    # Rates after each refusal that counted.
+    refusals: list[tuple[float, float]] = field(default_factory=list)
+    _dice: random.Random = field(default_factory=lambda: random.Random(7))
+    _on_the_way: list[tuple[float, int, float, float | None, float]] = field(default_factory=list)
+    _next_at: float = 0.0
+    _held_until: float = 0.0
+    _count: int = 0
+    _last: float = 0.0
+    _sent: int = 0
+
+    def run(self, until: float) -> PacedFleet:
+        while self.now < until:
+            slot = max(self._next_at, self._held_until)
+            if self._on_the_way and self._on_the_way[0][0] <= slot:
+                self._answer(*heapq.heappop(self._on_the_way))
+            else:
+                self._send(slot)
+        return self
+
+    def used(self, rate: Rate, since: float, until: float) -> float:
+        """The part of the permitted requests that were made."""
+        steps = 1000
+        width = (until - since) / steps
+        permitted = sum(rate(since + width * (step + 0.5)) for step in range(steps)) * width
+        return sum(is_let for at, is_let in self.answers if since <= at < until) / permitted
+
+    @property
+    def refused_share(self) -> float:
+        return sum(not is_let for _, is_let in self.answers) / len(self.answers)
+
+    def _send(self, slot: float) -> None:
+        self.now = max(self.now, slot)
+        self._next_at = slot + 1 / min(self.search.rate, self.capacity)
+        arrives_at = slot + self.latency / 2 + self._dice.random() * self.jitter
+        self._sent += 1
+        wait = self.limit.take(arrives_at)
+        heapq.heappush(self._on_the_way, (arrives_at + self.latency / 2, self._sent, slot, wait, self.search.rate))
+
+    def _answer(self, at: float, _: int, slot: float, wait: float | None, rate: float) -> None:
+        self.now = max(self.now, at)
+        self.answers.append((at, wait is None))
+        if wait is None:
+            if slot >= self.search.since:
+                self._count, self._last = self._count + 1, max(self._last, slot)
+            changed = ceiling.answered(self.search, self._count, self._last, at, self.highest)
+        else:
+            self._held_until = max(self._held_until, at + max(1, math.ceil(wait)))
+            changed = ceiling.refused(self.search, rate, slot, self._count, self._held_until)
+            if changed != self.search:
+                self.refusals.append((at, changed.rate))
+        if changed != self.search:
+            self.search, self._count, self._last = changed, 0, 0.0

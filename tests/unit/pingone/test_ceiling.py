@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.paced_fleet import Bucket, Closed, Limit, PacedFleet, Rate, Window
+
+from worker.pingone import ceiling
+from worker.pingone.ceiling import MARGIN, NARROW, PROBE, PROBE_AFTER, RISE, Search
+
+
+def steady(rate: float) -> Rate:
+    return lambda now: rate
+
+
+@pytest.mark.parametrize(
+    ("rate", "limit"),
+    [
+        *((rate, Bucket(steady(rate), burst)) for rate in (50, 200, 500) for burst in (10, 50)),
+        *((rate, Window(steady(rate), phase)) for rate in (50, 200) for phase in (0.3, 0.8)),
+    ],
+)
+def test_a_limit_that_nobody_told_is_used_within_a_minute(rate: float, limit: Limit) -> None:
+    fleet = PacedFleet(limit).run(until=260)
+    assert fleet.used(steady(rate), 60, 260) > 0.95
+    assert fleet.used(steady(rate), 0, 260) > 0.93
+    assert fleet.refused_share < 0.005
+
+
+def test_over_a_long_run_hardly_anything_is_left_unused() -> None:
+    fleet = PacedFleet(Bucket(steady(200))).run(until=3600)
+    assert fleet.used(steady(200), 30, 3600) > 0.99
+    assert len(fleet.refusals) < 20
+
+
+@pytest.mark.parametrize("latency", [0.05, 0.2, 1.0])
+def test_slow_answers_delay_the_search_and_spoil_nothing(latency: float) -> None:
+    fleet = PacedFleet(Bucket(steady(200)), latency=latency).run(until=260)
+    assert fleet.used(steady(200), 60, 260) > 0.95
+    assert fleet.refused_share < 0.005
+
+
+def test_a_limit_that_falls_is_met_again_lower_down() -> None:
+    def rate(now: float) -> float:
+        return 200 if now < 60 else 80
+
+    fleet = PacedFleet(Bucket(rate)).run(until=160)
+    assert fleet.used(rate, 90, 160) > 0.93
+    assert fleet.refused_share < 0.005
+
+
+def test_a_limit_that_rises_is_noticed() -> None:
+    def rate(now: float) -> float:
+        return 100 if now < 30 else 300
+
+    fleet = PacedFleet(Bucket(rate)).run(until=180)
+    assert fleet.used(rate, 110, 180) > 0.93
+
+
+def test_a_service_that_lets_nothing_through_teaches_nothing() -> None:
+    fleet = PacedFleet(Bucket(steady(200))).run(until=60)
+    rate = fleet.search.rate
+    fleet.limit = Closed()
+    fleet.run(until=100)
+    assert not any(is_let for at, is_let in fleet.answers if at > 61)
+    fleet.limit = Bucket(steady(200))
+    began = fleet.now
+    fleet.run(until=began + 60)
+    assert fleet.used(steady(200), began + 5, began + 60) > 0.93
+    assert fleet.search.rate > 0.9 * rate
+
+
+def test_what_a_fleet_cannot_use_is_not_reached_for() -> None:
+    fleet = PacedFleet(Bucket(steady(1000)), capacity=120).run(until=60)
+    assert fleet.search.rate < 2 * 120
+    assert fleet.refusals == []
+
+
+def test_no_rate_is_above_the_highest() -> None:
+    fleet = PacedFleet(Bucket(steady(1000)), highest=150).run(until=30)
+    assert fleet.search.rate == 150
+    assert fleet.used(steady(150), 5, 30) > 0.99
+
+
+def test_a_share_is_kept_to_once_the_ceiling_is_known() -> None:
+    search = ceiling.shared(Search(30.0), 0.6, now=0.0)
+    fleet = PacedFleet(Bucket(steady(200)), search).run(until=400)
+    assert 0.57 < fleet.used(steady(200), 60, 400) < 0.61
+    assert not any(at > 60 for at, _ in fleet.refusals)
+
+
+def test_a_share_comes_back_after_others_had_the_license_for_a_while() -> None:
+    """Others leave us 90 of 200 requests for a minute: we make room, and come back to our 120."""
+
+    def rate(now: float) -> float:
+        return 90 if 60 < now < 120 else 200
+
+    fleet = PacedFleet(Bucket(rate), ceiling.shared(Search(30.0), 0.6, now=0.0)).run(until=500)
+    assert 0.7 < fleet.used(rate, 70, 120) < 0.95
+    assert 0.55 < fleet.used(rate, 400, 500) < 0.62
+
+
+def test_a_share_that_changes_counts_at_once() -> None:
+    fleet = PacedFleet(Bucket(steady(200))).run(until=60)
+    fleet.search = ceiling.shared(fleet.search, 0.5, fleet.now)
+    assert fleet.search.rate == pytest.approx(0.5 * MARGIN * fleet.search.ceiling)
+    assert ceiling.shared(fleet.search, 1.0, fleet.now).rate == pytest.approx(MARGIN * fleet.search.ceiling)
+
+
+def test_a_rate_that_a_person_set_does_not_move() -> None:
+    fleet = PacedFleet(Bucket(steady(200)), ceiling.fixed(Search(30.0), 250.0, now=0.0)).run(until=30)
+    assert fleet.search.rate == 250
+    freed = ceiling.freed(fleet.search, fleet.now)
+    assert (freed.rate, freed.climb, freed.is_fixed) == (250, RISE, False)
+
+
+def test_a_ceiling_that_is_remembered_is_where_the_next_run_begins() -> None:
+    search = ceiling.remembered(ceiling=200.0, share=1.0, now=5.0)
+    assert (search.rate, search.climb) == (200 * MARGIN, 0)
+    fleet = PacedFleet(Bucket(steady(200)), ceiling.remembered(200.0, 1.0, now=0.0)).run(until=50)
+    assert fleet.used(steady(200), 0, 50) > 0.98
+    assert fleet.refusals == []
+
+
+def test_a_climb_grows_by_its_speed_and_waits_for_answers() -> None:
+    search = Search(100.0, climb=NARROW)
+    assert ceiling.answered(search, count=5, last=0.05, now=0.05, highest=500) is search
+    grown = ceiling.answered(search, count=20, last=0.2, now=0.2, highest=500)
+    assert grown.rate == pytest.approx(100 * (1 + NARROW * 0.2), rel=0.001)
+    # Hardly a slot was used: nothing is learnt from that.
+    assert ceiling.answered(search, count=3, last=0.2, now=0.2, highest=500) == replace(search, since=0.2)
+
+
+def test_a_refusal_of_a_slot_from_before_the_last_one_changes_nothing() -> None:
+    search = Search(100.0, climb=NARROW, begun_at=10.0, since=10.0)
+    assert ceiling.refused(search, 150.0, slot=9.9, count=50, resumes_at=12.0) is search
+
+
+def test_the_line_through_two_refusals_tells_the_limit() -> None:
+    """A bucket of 10 at 500/s: a climb of speed c passes it by √(2·c·10/500)."""
+
+    def passed(climb: float) -> float:
+        return 500 * (1 + (2 * climb * 10 / 500) ** 0.5)
+
+    search = Search(passed(0.01), climb=0.01, refused_rate=passed(0.08), refused_climb=0.08, since=5.0)
+    found = ceiling.refused(search, search.rate, slot=5.0, count=100, resumes_at=6.0)
+    assert found.ceiling == pytest.approx(500, rel=0.002)
+    assert (found.climb, found.rate) == (0, found.ceiling * MARGIN)
+
+
+def test_a_stay_that_is_refused_soon_again_goes_down_faster() -> None:
+    rates = [Search(200.0, climb=0.0, ceiling=201.0)]
+    for number in range(4):
+        begun_at = 10.0 * number
+        search = replace(rates[-1], begun_at=begun_at, since=begun_at + 1)
+        rates.append(ceiling.refused(search, search.rate, begun_at + 2, count=300, resumes_at=begun_at + 3))
+    steps = [1 - after.rate / before.rate for before, after in itertools.pairwise(rates)]
+    assert steps == pytest.approx([0.015, 0.03, 0.06, 0.12])
+
+
+def test_a_climb_that_finds_nothing_new_goes_back_and_waits_longer() -> None:
+    known = Search(199.0, climb=0.0, ceiling=200.0)
+    climbing = ceiling.answered(known, count=190 * 60, last=PROBE_AFTER, now=PROBE_AFTER, highest=500)
+    assert climbing.climb == PROBE
+    climbing = replace(climbing, rate=206.0)
+    refused = ceiling.refused(climbing, 206.0, slot=PROBE_AFTER + 3, count=500, resumes_at=PROBE_AFTER + 4)
+    assert (refused.rate, refused.climb, refused.probe_after) == (refused.stay, 0, 2 * PROBE_AFTER)
+    assert 200 < refused.ceiling < 201
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rate=st.floats(2, 800),
+    burst=st.floats(5, 100),
+    latency=st.floats(0.001, 0.5),
+    begins_at=st.floats(1, 1000),
+)
+def test_whatever_the_limit_it_is_found(rate: float, burst: float, latency: float, begins_at: float) -> None:
+    fleet = PacedFleet(Bucket(steady(rate), burst), Search(begins_at), latency=latency).run(until=300)
+    assert fleet.used(steady(rate), 100, 300) > 0.8
+    assert all(0 < lowered < 5000 for _, lowered in fleet.refusals)

@@ -1,0 +1,194 @@
+"""pingone: how the pace finds the license's limit. Pure: a state and an event give the next state.
+
+No limit is published, and no answer says how much of it is left, so it is found by meeting it: the rate climbs until a
+request is refused. What stands in the way of an exact answer is the burst that a limit forgives. A climb at relative
+speed c (a second) passes a limit L that forgives B requests by about the fraction √(2·c·B/L), so
+
+- the first climb is steep, each one after a refusal slower, and begins below what the last can have passed;
+- two climbs of different speed tell the limit: the refused rates, drawn over the root of the speed, lie on a line,
+  which meets speed 0 at the limit;
+- once that is known well enough, the rate stays just below. It climbs again, slowly, to see whether the limit has
+  risen, and rarely, since a refusal costs what `Retry-After` asks for; the longer nothing was found, the more rarely.
+
+Only answers to slots of the present rate count, and only if they show that the rate was used: what nobody sends finds
+no limit. Refusals of slots from before the last refusal are part of it. Times are in seconds of one clock, rates in
+requests a second. How this differs from others: docs/decisions/0010-finding-the-ceiling.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import exp, sqrt
+
+# Relative growth of the rate a second: doubled in a quarter of one; of later climbs; of one that looks for more.
+RISE, NARROW, PROBE = 2.8, 0.08, 0.0125
+# Each climb after a refusal is so much slower than the one that was refused.
+SLOWER = 6
+# The part of the slots that must have been used.
+USED = 0.85
+# What becomes of the rate where a refusal tells little: after the first climb, which passes most; of a rate that was
+# refused before it had lasted.
+FIRST_DROP, FALL = 0.55, 0.7
+# Seconds for which a rate must have been used for its refusal to tell more than that it was too high.
+LASTING = 1.0
+# Where the rate stays, as a part of the ceiling; and how close to it a refused rate tells it well enough.
+MARGIN, PRECISE = 0.995, 0.045
+# Seconds until the rate climbs again; after a limit was seen to fall, it may well rise again. The wait grows up to:
+PROBE_AFTER, PROBE_AFTER_FALL, LONGEST_PROBE_WAIT = 60.0, 15.0, 3600.0
+# A refusal so little above the ceiling finds nothing new: a burst alone carries a slow climb as far.
+NOTHING_NEW = 1.12
+# A climb that is so far above the ceiling speeds up, e-fold in so many seconds.
+BEYOND, FASTER = 1.04, 2.0
+# Of one step, so that slow answers, which make for long steps, do not make for wild ones.
+LARGEST_STEP = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How far the search for the limit has come. `ceiling` is 0 until it is known."""
+
+    rate: float
+    climb: float = RISE
+    # When this climb, or stay, began; and since when the answers were counted for the next look.
+    begun_at: float = 0.0
+    since: float = 0.0
+    ceiling: float = 0.0
+    # Where the last climb was refused, and its speed.
+    refused_rate: float = 0.0
+    refused_climb: float = 0.0
+    # By how much the rate was lowered last while it stayed.
+    drop: float = 0.0
+    probe_after: float = PROBE_AFTER
+    has_fallen: bool = False
+    # The part of the ceiling that is ours.
+    share: float = 1.0
+    # Set by a person: does not move.
+    is_fixed: bool = False
+
+    @property
+    def look_at(self) -> float:
+        """The next look is due once a slot from here on was answered: after a hundredth of growth, if not too soon."""
+        return self.since + (max(0.1, 0.01 / self.climb) if self.climb else 1.0)
+
+    @property
+    def is_shared(self) -> bool:
+        """Ours is a part of a ceiling that was found, and no more."""
+        return self.share < 1 and self.ceiling > 0
+
+    @property
+    def stay(self) -> float:
+        """The rate to stay at below the ceiling."""
+        return self.ceiling * MARGIN * self.share
+
+
+def answered(search: Search, count: int, last: float, now: float, highest: float) -> Search:
+    """After `count` answers to slots since `search.since`, the last of them at `last`. No rate is above `highest`."""
+    if last < search.look_at:
+        return search
+    looked = replace(search, since=now)
+    is_used = count >= USED * search.rate * (last - search.since)
+    if search.is_fixed or not is_used:
+        return looked
+    if search.is_shared:
+        highest = min(highest, search.stay)
+    if not search.climb:
+        is_due = now - search.begun_at >= search.probe_after and search.rate < highest
+        return replace(looked, climb=PROBE, begun_at=now, refused_rate=0.0, refused_climb=0.0) if is_due else looked
+    climb, seconds = search.climb, now - search.since
+    if search.ceiling and search.rate > BEYOND * search.ceiling:
+        climb = min(climb * exp(seconds / FASTER), RISE)
+    rate = search.rate * min(exp(climb * seconds), LARGEST_STEP)
+    return replace(looked, rate=min(rate, highest), climb=climb if rate < highest else 0.0)
+
+
+def refused(search: Search, rate: float, slot: float, count: int, resumes_at: float) -> Search:
+    """After a request that had its slot at this rate was refused; `count` as for `answered`. Nothing goes out before
+    `resumes_at`."""
+    if slot < search.begun_at or search.is_fixed:
+        return search
+    resumed = replace(search, since=resumes_at, begun_at=resumes_at)
+    has_answers = count > 0 or search.since > search.begun_at
+    if not has_answers:
+        # Refused whatever the rate: it tells nothing.
+        return resumed
+    rate, lasted = min(rate, search.rate), slot - search.begun_at
+    if search.is_shared:
+        # We are not alone: make room, and come back when it is free again.
+        return replace(resumed, rate=rate * FALL, climb=0.0, probe_after=PROBE_AFTER_FALL)
+    if lasted < LASTING and search.climb != RISE and (search.climb or search.drop):
+        return _fallen(resumed, rate)
+    if not search.climb:
+        return _lowered(resumed, rate, lasted)
+    if search.ceiling and rate < NOTHING_NEW * search.ceiling:
+        wait = search.probe_after * (1.5 if search.has_fallen else 2.0)
+        # The stay has lasted, so a little more may do.
+        again = replace(resumed, ceiling=min(search.ceiling * 1.004, rate), climb=0.0, drop=0.0)
+        return replace(again, rate=again.stay, probe_after=min(wait, LONGEST_PROBE_WAIT))
+    return _narrowed(resumed, rate)
+
+
+def shared(search: Search, share: float, now: float) -> Search:
+    """Keep to this part of the ceiling, 0 < share ≤ 1, as soon as that is known."""
+    changed = replace(search, share=share)
+    return replace(changed, rate=changed.stay, climb=0.0, begun_at=now, since=now) if search.ceiling else changed
+
+
+def fixed(search: Search, rate: float, now: float) -> Search:
+    """Stay at this rate whatever comes."""
+    return replace(search, rate=rate, is_fixed=True, begun_at=now, since=now)
+
+
+def freed(search: Search, now: float) -> Search:
+    """Go on searching from the present rate."""
+    return Search(search.rate, begun_at=now, since=now, share=search.share)
+
+
+def remembered(ceiling: float, share: float, now: float) -> Search:
+    """Begin where an earlier search ended."""
+    begun = Search(0.0, climb=0.0, ceiling=ceiling, share=share, begun_at=now, since=now)
+    return replace(begun, rate=begun.stay)
+
+
+def _fallen(search: Search, rate: float) -> Search:
+    """Far above the limit, which may have fallen: look for it from further down."""
+    return replace(
+        search,
+        rate=rate * FALL,
+        climb=2 * NARROW,
+        ceiling=0.0,
+        refused_rate=0.0,
+        refused_climb=0.0,
+        drop=0.0,
+        has_fallen=search.has_fallen or search.ceiling > 0,
+    )
+
+
+def _lowered(search: Search, rate: float, lasted: float) -> Search:
+    """A little above the limit, and the less the longer it took to be refused. Soon again: not so little."""
+    drop = min(max(0.03 / lasted, 0.004), 0.06)
+    if search.drop and lasted < 10:
+        drop = min(2 * search.drop, 0.25)
+    return replace(search, rate=rate * (1 - drop), drop=drop, ceiling=rate * (1 - drop) / MARGIN)
+
+
+def _narrowed(search: Search, rate: float) -> Search:
+    """A climb met the limit: once more, slower, or stay below it."""
+    limit = _limit(search, rate)
+    was_known = search.ceiling > 0
+    found = replace(search, refused_rate=rate, refused_climb=search.climb, drop=0.0)
+    if rate / limit - 1 > PRECISE and search.climb > PROBE / 3:
+        climb = min(search.climb / SLOWER, NARROW)
+        has_fallen = search.has_fallen or was_known
+        return replace(found, rate=limit * 0.985, climb=climb, ceiling=0.0, has_fallen=has_fallen)
+    wait = PROBE_AFTER_FALL if search.has_fallen or was_known else PROBE_AFTER
+    found = replace(found, ceiling=limit, climb=0.0, probe_after=wait)
+    return replace(found, rate=found.stay)
+
+
+def _limit(search: Search, rate: float) -> float:
+    """What the refusals of two climbs say, or this one alone: no lower than the rate was three seconds ago."""
+    lowest = rate * max(FIRST_DROP, exp(-3 * search.climb))
+    if not (search.refused_rate > rate and search.refused_climb > search.climb):
+        return lowest
+    root = sqrt(search.climb / search.refused_climb)
+    line = rate - (search.refused_rate - rate) * root / (1 - root)
+    return min(max(line, lowest), rate)

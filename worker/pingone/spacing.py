@@ -1,0 +1,46 @@
+"""pingone: requests of one process leave no closer together than their slots were.
+
+A slot is given out before the claim and its commit. Where those stall for a moment, what waited goes on all at once,
+and a limit that forgives a handful would refuse the rest. What a stall lost is lost: it is not caught up with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+# So many may leave at once; those behind them a little faster than their slots, so that they do not lag for ever.
+AT_ONCE = 3
+CATCHING_UP = 0.98
+# Of the newest gap between slots in their mean; and no gap counts for more than so many of the mean: a hold is none.
+WEIGHT, LONGEST = 0.2, 3.0
+
+
+class Spacing:
+    """Thread-safe. Times in seconds."""
+
+    def __init__(
+        self, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._sleep = sleep
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._gap = self._next = 0.0
+        self._last_slot: float | None = None
+
+    def took(self, slot: float) -> None:
+        """This process was given a slot."""
+        with self._lock:
+            gap = slot - self._last_slot if self._last_slot is not None else 0.0
+            self._last_slot = max(slot, self._last_slot or slot)
+            if gap > 0:
+                self._gap += WEIGHT * (min(gap, LONGEST * self._gap) - self._gap) if self._gap else gap
+
+    def leave(self) -> None:
+        """Sleep until the next request may leave."""
+        with self._lock:
+            now = self._clock()
+            leaves_at = max(self._next, now - (AT_ONCE - 1) * self._gap)
+            self._next = leaves_at + CATCHING_UP * self._gap
+        if leaves_at > now:
+            self._sleep(leaves_at - now)
