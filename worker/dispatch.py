@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Protocol
 
 import structlog
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, bindparam, or_, select
 
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
@@ -19,6 +19,18 @@ from worker.leases.moves import has_pending
 from worker.leases.queue import Queue
 
 log = structlog.get_logger()
+
+# Batches that may have work for a tick, the oldest first.
+_UNFINISHED = (
+    select(Batch.id, Batch.environment, Batch.environment_id, Batch.state, Batch.canary_row, Batch.outages)
+    .where(
+        or_(
+            Batch.id.in_(bindparam("in_window", expanding=True)),
+            and_(Batch.state != BatchState.PAUSED, has_pending()),
+        )
+    )
+    .order_by(Batch.id)
+)
 
 # Records that may wait in the queue or be in work at once: what the pace allows in ten seconds.
 SMALLEST_WINDOW = 64
@@ -111,11 +123,8 @@ class Dispatcher:
         """Every license with work left, whose environment is configured as it was at load. A batch of which all that
         is left is in the queue or in work counts too: it fills its license's window."""
         with self._database.reading() as connection:
-            in_window = Batch.id.in_(self._queue.in_window(connection))
-            is_waiting = and_(Batch.state != BatchState.PAUSED, has_pending())
-            columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.state, Batch.canary_row, Batch.outages)
-            statement = select(*columns)
-            batches = connection.execute(statement.where(or_(in_window, is_waiting)).order_by(Batch.id)).all()
+            in_window = list(self._queue.in_window(connection))
+            batches = connection.execute(_UNFINISHED, {"in_window": in_window}).all()
         licenses: dict[str, License] = {}
         for batch in batches:
             environment = self._bound_environment(batch.id, batch.environment, batch.environment_id)

@@ -52,19 +52,32 @@ class Parts:
         return Leases(self.database, lease=self.settings.lease, max_attempts=self.settings.max_attempts)
 
     @cached_property
+    def queue(self) -> Queue:
+        settings = self.settings
+        return Queue(
+            self.database,
+            send_within=settings.send_within,
+            call_deadline=settings.call_deadline,
+            read_delay=settings.read_delay,
+        )
+
+    @cached_property
     def batches(self) -> Batches:
         return Batches(self.database, SCHEDULE)
 
     @cached_property
     def tending(self) -> Tending:
+        return Tending(self.database, self.thresholds)
+
+    @property
+    def thresholds(self) -> breaker.Thresholds:
         settings = self.settings
-        thresholds = breaker.Thresholds(
+        return breaker.Thresholds(
             forbidden=settings.breaker_forbidden,
             refused=settings.breaker_refused,
             refused_share=settings.breaker_refused_share,
             unanswered=settings.breaker_unanswered,
         )
-        return Tending(self.database, thresholds)
 
     @cached_property
     def redis(self) -> redis.Redis:
@@ -106,17 +119,11 @@ class Parts:
         return mine[name]
 
     def dispatcher(self, app: Celery, task: Task, queue: str) -> Dispatcher:
-        settings = self.settings
         return Dispatcher(
             self.database,
-            Queue(
-                self.database,
-                send_within=settings.send_within,
-                call_deadline=settings.call_deadline,
-                read_delay=settings.read_delay,
-            ),
+            self.queue,
             CeleryBroker(app, task, queue),
-            settings,
+            self.settings,
             environment=self.environment,
             pace=self.pace,
             pause=self.tending.pause,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Select, and_, case, func, or_, select, text, update
+from sqlalchemy import Connection, Integer, Select, and_, bindparam, case, func, or_, select, text, update
 
 from models.attempt import Attempt
 from models.batch import Batch, BatchState
@@ -21,6 +21,11 @@ class Tending:
     def __init__(self, database: Database, thresholds: breaker.Thresholds) -> None:
         self._database = database
         self._thresholds = thresholds
+        due = update(Batch).where(
+            Batch.state == BatchState.PAUSED, Batch.reason == PauseReason.OUTAGE, Batch.probe_at <= database.now()
+        )
+        running = {"state": BatchState.RUNNING, "reason": None, "detail": None, "probe_at": None}
+        self._run_again = due.values(running | {"running_since": database.now()})
 
     def pause(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
         """Only a person can mend what was found. False if the batch did not run any more."""
@@ -63,7 +68,7 @@ class Tending:
         """What time brings: probes, the end of an outage, canaries that are done. Called at every tick."""
         with self._database.writing() as connection:
             self._probe(connection)
-            for batch in connection.execute(_watched()).all():
+            for batch in connection.execute(_WATCHED).all():
                 if batch.outages and breaker.is_back(self._latest(connection, batch.id)):
                     connection.execute(update(Batch).where(Batch.id == batch.id).values(outages=0))
                 if batch.canary_row is not None and not self._left(connection, batch.id, batch.canary_row):
@@ -71,31 +76,13 @@ class Tending:
 
     def _probe(self, connection: Connection) -> None:
         """Outages that may be over: the batch runs again, and the dispatcher lets only a few records go at first."""
-        due = update(Batch).where(
-            Batch.state == BatchState.PAUSED,
-            Batch.reason == PauseReason.OUTAGE,
-            Batch.probe_at <= self._database.now(),
-        )
-        running = {"state": BatchState.RUNNING, "reason": None, "detail": None, "probe_at": None}
-        connection.execute(due.values(running | {"running_since": self._database.now()}))
+        connection.execute(self._run_again)
 
     def _latest(self, connection: Connection, batch_id: int) -> list[str | None]:
         """How the batch's attempts since it began to run went, the newest first; only those that asked PingOne: one
         that was lost, or had nothing to ask, tells nothing."""
-        recent = select(Attempt).order_by(Attempt.id.desc()).limit(_RECENT_ATTEMPTS).subquery()
-        has_asked = or_(recent.c.requests > 0, recent.c.reason.in_(breaker.WATCHED_FAILURES))
-        # A tenant whose successes name no status leaves every fate open, and is there all the same. The Correlation-Id
-        # tells PingOne's answer from a proxy's page.
-        is_answered = and_(recent.c.http_status < 500, recent.c.correlation_id.is_not(None))
-        latest = (
-            select(case((is_answered, "answered"), else_=recent.c.reason))
-            .join(Record, Record.id == recent.c.record_id)
-            .join(Batch, Batch.id == Record.batch_id)
-            .where(Batch.id == batch_id, recent.c.ended_at > Batch.running_since, has_asked)
-            .order_by(recent.c.id.desc())
-            .limit(2 * self._thresholds.unanswered)
-        )
-        return list(connection.scalars(latest))
+        values = {"of_batch": batch_id, "count": 2 * self._thresholds.unanswered}
+        return list(connection.scalars(_LATEST, values))
 
     def _left(self, connection: Connection, batch_id: int, canary_row: int) -> int:
         left = select(func.count()).where(
@@ -109,8 +96,25 @@ class Tending:
         return connection.execute(running.values(values)).rowcount == 1
 
 
-def _watched() -> Select[int, int | None, int]:
-    """Running batches that only a part of may go."""
-    return select(Batch.id, Batch.canary_row, Batch.outages).where(
-        Batch.state == BatchState.RUNNING, (Batch.canary_row.is_not(None)) | (Batch.outages > 0)
+def _latest() -> Select[str | None]:
+    recent = select(Attempt).order_by(Attempt.id.desc()).limit(_RECENT_ATTEMPTS).subquery()
+    has_asked = or_(recent.c.requests > 0, recent.c.reason.in_(breaker.WATCHED_FAILURES))
+    # A tenant whose successes name no status leaves every fate open, and is there all the same. The Correlation-Id
+    # tells PingOne's answer from a proxy's page.
+    is_answered = and_(recent.c.http_status < 500, recent.c.correlation_id.is_not(None))
+    return (
+        select(case((is_answered, "answered"), else_=recent.c.reason))
+        .join(Record, Record.id == recent.c.record_id)
+        .join(Batch, Batch.id == Record.batch_id)
+        .where(Batch.id == bindparam("of_batch"), recent.c.ended_at > Batch.running_since, has_asked)
+        .order_by(recent.c.id.desc())
+        .limit(bindparam("count", type_=Integer()))
     )
+
+
+# Asked at every tick, or after every attempt of an outage: built once.
+_LATEST = _latest()
+# Running batches that only a part of may go.
+_WATCHED = select(Batch.id, Batch.canary_row, Batch.outages).where(
+    Batch.state == BatchState.RUNNING, (Batch.canary_row.is_not(None)) | (Batch.outages > 0)
+)

@@ -24,7 +24,7 @@ def _close_database() -> Iterator[None]:
     yield
     stock.database().close()
     stock.database.cache_clear()
-    stock.leases.cache_clear()
+    stock.forget_statements()
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import redis
 
+from hunt import stock
 from hunt.broker import Message
 from hunt.database import DatabaseLost
 from hunt.pace import ModelPace
@@ -13,6 +15,7 @@ from hunt.strands import Broken
 from hunt.weather import Bug
 from worker.config import Environment
 from worker.parts import Parts
+from worker.tending import Tending
 
 if TYPE_CHECKING:
     from hunt.world import World
@@ -27,7 +30,11 @@ class ModelParts(Parts):
     def __init__(self, world: World) -> None:
         super().__init__(world.settings, lambda _: world.environment)
         self.world = world
-        self.database, self.leases = world.database, world.leases
+        self.database, self.leases, self.queue = world.database, world.leases, stock.queue()
+
+    @cached_property
+    def tending(self) -> Tending:
+        return stock.tending(self.thresholds)
 
     def pace(self, environment: Environment) -> ModelPace:  # type: ignore[override]
         return self.world.pace

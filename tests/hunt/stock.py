@@ -13,9 +13,12 @@ from hunt.journal import INVALID, REFUSED, ModelDevice, Tenant
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to, generate_key
 from models.record import Record
+from worker.breaker import Thresholds
 from worker.config import Environment, Settings
+from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.otp import Otp, OtpPair
+from worker.tending import Tending
 
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 CLIENT_SECRET = "made-up-client-secret"
@@ -36,6 +39,22 @@ def database() -> HuntedDatabase:
 @cache
 def leases(lease: float, max_attempts: int) -> Leases:
     return Leases(database(), lease=lease, max_attempts=max_attempts)
+
+
+@cache
+def queue() -> Queue:
+    return Queue(database())
+
+
+@cache
+def tending(thresholds: Thresholds) -> Tending:
+    return Tending(database(), thresholds)
+
+
+def forget_statements() -> None:
+    """The next world's are built anew, from the code as it is then."""
+    for parts in (leases, queue, tending):
+        parts.cache_clear()
 
 
 @cache

@@ -6,28 +6,64 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, func, insert, select, text
+from sqlalchemy import Connection, Float, Integer, Select, Update, and_, bindparam, case, func, insert, select, text
+from sqlalchemy.orm import InstrumentedAttribute
 
 from models.attempt import Attempt, Outcome
 from models.batch import Batch, BatchState
 from models.record import IN_WINDOW, UNSETTLED, Record, Status, needs_read
-from worker.database import Database
+from worker.database import Database, Moment
 from worker.leases.moves import DUE_IN_ORDER, PENDING_IN_ORDER, has_pending, move
 
 # Records that one statement names by id: well below SQLite's bound of 32,766 parameters.
 CHUNK = 1000
+_NAMED = Record.id.in_(bindparam("ids", expanding=True))
+
+# Counted here: asked for some batches only, SQLite would look at all of their records.
+_IN_WINDOW = select(Record.batch_id).where(text(IN_WINDOW))
+_CANCELLED = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pending())
 
 
 class Queue:
-    """Moves between `pending` and `queued`, and rescues. Every method works in the caller's transaction."""
+    """Moves between `pending` and `queued`, and rescues. Every method works in the caller's transaction.
+
+    Every statement is built once, here: building one costs more than running it."""
 
     def __init__(
         self, database: Database, *, send_within: float = 5.0, call_deadline: float = 20.0, read_delay: float = 30.0
     ) -> None:
-        self._database = database
         # From the mark: the OTP went out within `send_within`, a living worker would have given the call up after
         # `call_deadline`, and a call that was given up may still run at PingOne for `read_delay`.
-        self._settled_after = send_within + call_deadline + read_delay
+        settled_after = send_within + call_deadline + read_delay
+        now, seconds = database.now(), bindparam("seconds", type_=Float())
+        self._due = [_due(condition, order, now) for condition, order in DUE_IN_ORDER]
+        self._due_in_canary = [due.where(Record.row_number <= bindparam("last_row")) for due in self._due]
+        self._due_reads = _due(UNSETTLED, Record.scheduled_at, now)
+        onto = move(database, Status.PENDING, Status.QUEUED).where(_NAMED)
+        self._onto = onto.values(lease_until=database.now(seconds))
+        back = move(database, Status.QUEUED, Status.PENDING)
+        self._unqueue = back.where(_NAMED).values(scheduled_at=database.now(seconds))
+        self._settled_lately = select(func.count()).where(
+            Record.batch_id.in_(bindparam("batch_ids", expanding=True)), Record.finalized_at > database.now(seconds)
+        )
+        ran_out = and_(text(IN_WINDOW), Record.lease_until < now)
+        self._unqueue_lost = back.where(ran_out).values(scheduled_at=now)
+        self._find_lost = (
+            select(Record.id, Record.lease_id, (Record.attempts - Record.attempts_forgiven).label("number"))
+            .where(ran_out, Record.status == Status.ACTIVATING)
+            .limit(CHUNK)
+            .with_for_update(skip_locked=True)
+        )
+        may_be_read_at = database.later(Record.otp_sent_at, settled_after)
+        self._take_back = (
+            move(database, Status.ACTIVATING, Status.PENDING)
+            .where(_NAMED)
+            .values(scheduled_at=case((needs_read(), may_be_read_at), else_=now))
+        )
+        self._line = insert(Attempt).values(outcome=Outcome.LOST, reason="lease_ran_out", ended_at=now)
+        pending = [_pending(condition, order) for condition, order in PENDING_IN_ORDER]
+        self._to_cancel = [mine.where(~needs_read()).limit(CHUNK) for mine in pending]
+        self._cancel = move(database, Status.PENDING, Status.CANCELLED).where(_NAMED)
 
     def enqueue(
         self, connection: Connection, batch_id: int, room: int, lease: float, last_row: int | None = None
@@ -35,36 +71,27 @@ class Queue:
         """Up to `room` due records of a running batch (of its rows up to `last_row`): pending → queued. Their ids, in
         the order in which they go."""
         ids: list[int] = []
-        for condition, order in DUE_IN_ORDER:
+        for due in self._due if last_row is None else self._due_in_canary:
             if len(ids) < room:
-                due = self._due(batch_id, condition).order_by(order)
-                if last_row is not None:
-                    due = due.where(Record.row_number <= last_row)
-                ids += self._enqueue(connection, due.limit(room - len(ids)), lease)
+                values = {"of_batch": batch_id, "room": room - len(ids), "last_row": last_row}
+                ids += self._enqueue(connection, due, values, lease)
         return ids
 
     def enqueue_reads(self, connection: Connection, batch_id: int, room: int, lease: float) -> list[int]:
         """The same for a cancelled batch: only records to which a read is owed."""
-        due = self._due(batch_id, UNSETTLED).order_by(Record.scheduled_at)
-        return self._enqueue(connection, due.limit(room), lease)
+        return self._enqueue(connection, self._due_reads, {"of_batch": batch_id, "room": room}, lease)
 
     def unqueue(self, connection: Connection, ids: Sequence[int], delay: float = 0.0) -> None:
         """Publishing failed: pending again."""
-        back = move(self._database, Status.QUEUED, Status.PENDING).values(scheduled_at=self._database.now(delay))
-        for start in range(0, len(ids), CHUNK):
-            connection.execute(back.where(Record.id.in_(ids[start : start + CHUNK])))
+        _each_chunk(connection, self._unqueue, ids, seconds=delay)
 
     def in_window(self, connection: Connection) -> Counter[int]:
         """How many records are queued or in work, by batch."""
-        # Counted here: asked for some batches only, SQLite would look at all of their records.
-        return Counter(connection.scalars(select(Record.batch_id).where(text(IN_WINDOW))))
+        return Counter(connection.scalars(_IN_WINDOW))
 
     def settled_lately(self, connection: Connection, batch_ids: Sequence[int], seconds: float) -> int:
         """How many records of these batches took a final status in the last so many seconds."""
-        statement = select(func.count()).where(
-            Record.batch_id.in_(batch_ids), Record.finalized_at > self._database.now(-seconds)
-        )
-        return connection.scalar(statement) or 0
+        return connection.scalar(self._settled_lately, {"batch_ids": batch_ids, "seconds": -seconds}) or 0
 
     def rescue(self, connection: Connection) -> int:
         """Leases that ran out: lost messages and dead workers. How many records came back."""
@@ -72,46 +99,39 @@ class Queue:
 
     def sweep_cancelled(self, connection: Connection) -> None:
         """Pending records of cancelled batches: those that came back after the command."""
-        cancelled = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pending())
-        for batch_id in connection.scalars(cancelled).all():
-            for condition, order in PENDING_IN_ORDER:
-                mine = select(Record.id).where(text(condition), Record.batch_id == batch_id, ~needs_read())
-                ids = connection.scalars(mine.order_by(order).limit(CHUNK)).all()
-                gone = move(self._database, Status.PENDING, Status.CANCELLED).where(Record.id.in_(ids))
-                connection.execute(gone)
+        for batch_id in connection.scalars(_CANCELLED).all():
+            for mine in self._to_cancel:
+                ids = connection.scalars(mine, {"of_batch": batch_id}).all()
+                _each_chunk(connection, self._cancel, ids)
 
-    def _due(self, batch_id: int, condition: str) -> Select[Any]:
-        is_due = Record.scheduled_at <= self._database.now()
-        return select(Record.id).where(text(condition), Record.batch_id == batch_id, is_due)
-
-    def _enqueue(self, connection: Connection, due: Select[Any], lease: float) -> list[int]:
-        ids = list(connection.scalars(due.with_for_update(skip_locked=True)))
-        onto = move(self._database, Status.PENDING, Status.QUEUED).values(lease_until=self._database.now(lease))
-        for start in range(0, len(ids), CHUNK):
-            connection.execute(onto.where(Record.id.in_(ids[start : start + CHUNK])))
+    def _enqueue(self, connection: Connection, due: Select[Any], values: dict[str, Any], lease: float) -> list[int]:
+        ids = list(connection.scalars(due, values))
+        _each_chunk(connection, self._onto, ids, seconds=lease)
         return ids
 
     def _rescue_queued(self, connection: Connection) -> int:
-        ran_out = (text(IN_WINDOW), Record.lease_until < self._database.now())
-        back = move(self._database, Status.QUEUED, Status.PENDING).where(*ran_out)
-        return connection.execute(back.values(scheduled_at=self._database.now())).rowcount
+        return connection.execute(self._unqueue_lost).rowcount
 
     def _rescue_activating(self, connection: Connection) -> int:
-        lost = (
-            select(Record.id, Record.lease_id, (Record.attempts - Record.attempts_forgiven).label("number"))
-            .where(text(IN_WINDOW), Record.status == Status.ACTIVATING, Record.lease_until < self._database.now())
-            .limit(CHUNK)
-            .with_for_update(skip_locked=True)
-        )
-        rows = connection.execute(lost).all()
+        rows = connection.execute(self._find_lost).all()
         if not rows:
             return 0
-        may_be_read_at = self._database.later(Record.otp_sent_at, self._settled_after)
-        back = move(self._database, Status.ACTIVATING, Status.PENDING).values(
-            scheduled_at=case((needs_read(), may_be_read_at), else_=self._database.now())
-        )
-        connection.execute(back.where(Record.id.in_([row.id for row in rows])))
-        fixed = {"outcome": Outcome.LOST, "reason": "lease_ran_out", "ended_at": self._database.now()}
+        _each_chunk(connection, self._take_back, [row.id for row in rows])
         lines = [{"record_id": row.id, "number": row.number, "lease_id": row.lease_id} for row in rows]
-        connection.execute(insert(Attempt).values(fixed), lines)
+        connection.execute(self._line, lines)
         return len(rows)
+
+
+def _pending(condition: str, order: InstrumentedAttribute[Any]) -> Select[int]:
+    """A batch's records of one part of what is pending, in its order."""
+    return select(Record.id).where(text(condition), Record.batch_id == bindparam("of_batch")).order_by(order)
+
+
+def _due(condition: str, order: InstrumentedAttribute[Any], now: Moment) -> Select[int]:
+    due = _pending(condition, order).where(Record.scheduled_at <= now)
+    return due.limit(bindparam("room", type_=Integer())).with_for_update(skip_locked=True)
+
+
+def _each_chunk(connection: Connection, statement: Update, ids: Sequence[int], **values: Any) -> None:
+    for start in range(0, len(ids), CHUNK):
+        connection.execute(statement, {"ids": ids[start : start + CHUNK], **values})

@@ -35,15 +35,15 @@ def around(target: Any, attribute: str, change: Callable[..., Any]) -> Patch:
 @contextmanager
 def at_large(name: str) -> Iterator[None]:
     """The mutant takes the place of the real code."""
-    # Statements that a healthy Leases has built are of no use to it, and the other way round.
-    stock.leases.cache_clear()
+    # Statements that healthy code has built are of no use to it, and the other way round.
+    stock.forget_statements()
     with ExitStack() as stack:
         for target, attribute, value in MUTANTS[name]():
             stack.enter_context(_patched(target, attribute, value))
         try:
             yield
         finally:
-            stock.leases.cache_clear()
+            stock.forget_statements()
 
 
 def execute(statement: str, *values: Any) -> Any:
