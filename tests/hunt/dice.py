@@ -29,6 +29,10 @@ class Dice:
             self._streams[name] = Random(f"{self._seed}:{name}")
         return self._streams[name]
 
+    def knows(self, evil: str) -> bool:
+        """Whether this evil may come at all, in this seed's world."""
+        return evil not in self._without and self._mood(evil) > 0
+
     def happens(self, evil: str, share: float) -> bool:
         """Whether this evil comes now."""
         if self.is_calm or evil in self._without:

@@ -20,7 +20,7 @@ LONGEST_FREEZE = 300
 
 def befall(world: World) -> None:
     """At most a few of them, at each step."""
-    for evil, share, happen in EVENTS:
+    for evil, share, happen in world.events:
         if world.dice.happens(evil, share):
             world.note(f"-- {evil}")
             happen(world)

@@ -12,6 +12,7 @@ from hunt.agenda import Agenda
 from hunt.broker import ModelBroker
 from hunt.clock import Clock
 from hunt.dice import Dice
+from hunt.events import EVENTS
 from hunt.fleet import Beat, Process
 from hunt.journal import Call
 from hunt.judge import judge
@@ -31,6 +32,7 @@ class World:
     def __init__(self, seed: int, without: Collection[str] = (), steps: int | None = None, *, tell: bool = False):
         self.seed = seed
         self.dice = Dice(seed, without)
+        self.events = [event for event in EVENTS if self.dice.knows(event[0])]
         self.clock = Clock()
         self.strands = Strands(self.clock)
         self.told: list[str] | None = [] if tell else None
