@@ -66,7 +66,7 @@ class FleetPace:
 
 @dataclass
 class RecordInMemory:
-    """One record as it is committed. A fresh one is claimed and marked as sent in one statement."""
+    """One record as it is committed. A fresh one whose OTPs are good is claimed and marked as sent in one statement."""
 
     journal: Journal
     otps: bytes
@@ -75,6 +75,7 @@ class RecordInMemory:
     may_work: bool = True
     may_send: bool = True
     is_lease_lost: bool = False
+    is_stale: bool = False
     is_strange: bool = False
     fails_at: str = ""
     failure: Exception = field(default_factory=lambda: RuntimeError("a fault of our own"))
@@ -87,16 +88,16 @@ class RecordInMemory:
             return None
         self.is_queued = False
         known = self.progress
-        is_fresh = known.first == OtpProgress() and known.verdict is None and not known.not_found
+        is_fresh = known.first == OtpProgress() and known.verdict is None and not known.not_found and not self.is_stale
         if is_fresh:
             self.progress = known = known.sent(1)
         claim = Claim(RECORD, BATCH, ROW, "0123456789abcdef", started, "user", "device", self.otps, known, is_fresh)
-        return replace(claim, progress=replace(known, jitter=jitter))
+        return replace(claim, progress=replace(known, is_stale=self.is_stale, jitter=jitter))
 
     def sending(self, claim: Claim, ordinal: int) -> bool:
         self.write(f"sending {ordinal}")
         is_unsent = self.progress.otp(ordinal).state == OtpState.UNSENT
-        if self.may_send and is_unsent and not self.is_lease_lost:
+        if self._goes_on_sending() and is_unsent:
             self.progress = self.progress.sent(ordinal)
             return True
         return False
@@ -109,7 +110,7 @@ class RecordInMemory:
 
     def still_sending(self, claim: Claim) -> bool:
         self.write("still sending?")
-        return self.may_work and self.may_send and not self.is_lease_lost
+        return self._goes_on_sending()
 
     def may_read(self, claim: Claim) -> bool:
         self.write("may read?")
@@ -130,6 +131,10 @@ class RecordInMemory:
         self.journal.append(f"settle {type(decision).__name__}")
         self.settled = replace(progress, jitter=0.0), decision, tally
         return not self.is_lease_lost
+
+    def _goes_on_sending(self) -> bool:
+        """The lease stands, the batch runs, and the OTPs are good."""
+        return self.may_work and self.may_send and not self.is_lease_lost and not self.is_stale
 
     def write(self, event: str) -> None:
         self.journal.append(event)
@@ -357,7 +362,11 @@ def stop(world: World) -> None:
     world.is_stopping = True
 
 
-@pytest.mark.parametrize("meanwhile", [pause, lose_lease, stop])
+def expire(world: World) -> None:
+    world.record.is_stale = True
+
+
+@pytest.mark.parametrize("meanwhile", [pause, lose_lease, stop, expire])
 def test_a_second_try_of_a_post_that_may_not_start_takes_the_mark_back(meanwhile):
     world = World()
     world.client.answers = [retried(lambda: meanwhile(world))]
@@ -373,6 +382,29 @@ def test_a_second_try_of_a_read_that_may_not_start_leaves_the_fate_open(meanwhil
     world.run()
     assert world.decision == Retry(0.0, is_counted=False, why="not_permitted")
     assert world.progress.first == OtpProgress(OtpState.SENT, 1)
+
+
+def test_a_second_try_of_a_read_needs_no_good_otp():
+    world = World(progress=UNKNOWN_FATE)
+    world.client.answers = [retried(lambda: expire(world))]
+    assert world.run() == ["slot", "claim", "read", "may read?", "settle Active"]
+
+
+def test_an_otp_that_expired_before_its_claim_is_not_sent():
+    world = World()
+    world.record.is_stale = True
+    assert world.run() == ["slot", "claim", "settle DeadLetter"]
+    assert world.decision == DeadLetter(Reason.STALE_OTP, is_counted=False)
+
+
+def test_an_otp_that_expires_during_the_read_before_it_is_not_sent():
+    def found_waiting(call: Call) -> Device:
+        expire(world)
+        return WAITING
+
+    world = World(found_waiting, progress=UNKNOWN_FATE)
+    assert world.run() == ["slot", "claim", "read", "answered", "slot", "sending 1", "settle Retry"]
+    assert world.progress.first == OtpProgress(OtpState.UNSENT, 1)
 
 
 def test_a_worker_that_stops_claims_nothing_more():
