@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from worker.batches import UnknownBatch
 from worker.config import ConfigError, Environment
 from worker.database import Database
 from worker.pingone.client import Call, Client
-from worker.pingone.errors import NotFound, PingOneError, SlotTooFar
+from worker.pingone.errors import NotFound, PaceOutOfReach, PingOneError, SlotTooFar
 from worker.pingone.wire import Device
 
 # Reads that are under way or wait for their slot; bounds the memory whatever the batch's size.
@@ -82,20 +83,22 @@ def compare(record: Row[*tuple[Any, ...]], answer: Device | PingOneError) -> Dif
 
 
 def patiently(client: Callable[[], Client], tries: int = 5) -> Read:
-    """Reads a device with the calling thread's client. Where a hold or a busy fleet leaves no slot it waits for one:
-    there is nobody to hand back to."""
+    """Reads a device with the calling thread's client. Where a hold or a busy fleet leaves no slot it waits for one,
+    however long that takes: there is nobody to hand back to. Only Redis out of reach is given up, after `tries`."""
 
     def read(user_id: str, device_id: str, call: Call) -> Device | PingOneError:
-        for tries_left in reversed(range(tries)):
+        tries_left = tries
+        while True:
             try:
                 return client().read_device(user_id, device_id, call=call)
             except SlotTooFar as far:
+                tries_left -= isinstance(far, PaceOutOfReach)
                 if not tries_left:
                     return far
-                time.sleep(far.wait)
+                # A fleet that takes every slot as soon as it is near leaves one to who asks at a moment of its own.
+                time.sleep(far.wait * random.uniform(0.5, 1))  # noqa: S311
             except PingOneError as error:
                 return error
-        raise ValueError("at least one try is needed")
 
     return read
 

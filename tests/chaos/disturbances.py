@@ -105,21 +105,12 @@ def roll_workers(stack: Stack, _: Random) -> Iterator[None]:
 
 
 @contextmanager
-def cut(server: str, stack: Stack, dice: Random) -> Iterator[None]:
-    """One worker's way to it, or both."""
-    links = _some(stack, server, dice)
+def disconnect(how: Callable[[Link], None], server: str, stack: Stack, dice: Random) -> Iterator[None]:
+    """One worker's way to it is cut or stalled, or both workers'."""
+    workers = dice.choice([*([worker] for worker in stack.workers), list(stack.workers)])
+    links = [stack.links[server][worker] for worker in workers]
     for link in links:
-        link.cut()
-    yield
-    for link in links:
-        link.heal()
-
-
-@contextmanager
-def stall(server: str, stack: Stack, dice: Random) -> Iterator[None]:
-    links = _some(stack, server, dice)
-    for link in links:
-        link.stall()
+        how(link)
     yield
     for link in links:
         link.heal()
@@ -137,11 +128,6 @@ def refuse_everything(stack: Stack, _: Random) -> Iterator[None]:
     stack.simulator.change(rate=0)
     yield
     stack.simulator.change(rate=None)
-
-
-def _some(stack: Stack, server: str, dice: Random) -> list[Link]:
-    workers = dice.choice([*([worker] for worker in stack.workers), list(stack.workers)])
-    return [stack.links[server][worker] for worker in workers]
 
 
 def _has_server(name: str) -> Callable[[Stack], bool]:
@@ -168,5 +154,7 @@ for _server in ("queue", "database"):
         partial(kill_server, _server), is_outage=True, fits=_has_server(_server)
     )
 for _server in ("pingone", "queue", "database"):
-    DISTURBANCES[f"cut_{_server}"] = Disturbance(partial(cut, _server), (0.5, 3.0), fits=_has_link(_server))
-    DISTURBANCES[f"stall_{_server}"] = Disturbance(partial(stall, _server), (1.0, 6.0), fits=_has_link(_server))
+    for _name, _how, _lasts in (("cut", Link.cut, (0.5, 3.0)), ("stall", Link.stall, (1.0, 6.0))):
+        DISTURBANCES[f"{_name}_{_server}"] = Disturbance(
+            partial(disconnect, _how, _server), _lasts, fits=_has_link(_server)
+        )

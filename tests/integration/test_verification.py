@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from redis import Redis
 from support.batches import ENVIRONMENT_ID, Made, look, make_batch
 from support.moving_clock import MovingDatabase
 
@@ -19,7 +21,8 @@ from worker.batches import UnknownBatch
 from worker.config import ConfigError, Environment, Settings
 from worker.parts import Parts
 from worker.pingone.client import Call, Client
-from worker.pingone.errors import Answer, Forbidden, NotFound, PingOneError, SlotTooFar
+from worker.pingone.errors import Answer, Forbidden, NotFound, PaceOutOfReach, PingOneError, SlotTooFar
+from worker.pingone.pacing import Pace
 from worker.pingone.wire import Device
 from worker.simulator.faults import FaultOrder
 from worker.simulator.journal import Journal
@@ -92,9 +95,9 @@ def pingone(listening: PingOne) -> PingOne:
 class Readers(Parts):
     """The parts of a process, whose threads' clients are closed in the end."""
 
-    def __init__(self, pingone: PingOne, redis_url: str, furthest_slot: float = 0.2) -> None:
+    def __init__(self, pingone: PingOne, redis_url: str, furthest_slot: float = 0.2, rate: float = 1000) -> None:
         settings = Settings(redis_url=SecretStr(redis_url), concurrency=THREADS, furthest_slot=furthest_slot)
-        super().__init__(settings, lambda name: pingone.environment(name=name))
+        super().__init__(settings, lambda name: pingone.environment(name=name, rate=rate))
         # By the thread that each belongs to.
         self.clients = set[tuple[int, Client]]()
 
@@ -326,9 +329,10 @@ def test_a_person_who_has_seen_enough_need_not_wait_for_the_rest(
 
 
 class Crowded:
-    """A client for which the fleet leaves no slot so many times."""
+    """A client that gets no slot so many times."""
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, failure: SlotTooFar, times: int) -> None:
+        self.failure = failure
         self.left = times
         self.asked = 0
 
@@ -336,7 +340,7 @@ class Crowded:
         self.asked += 1
         self.left -= 1
         if self.left >= 0:
-            raise SlotTooFar(0.001)
+            raise self.failure
         return ACTIVE
 
 
@@ -344,17 +348,18 @@ def read_with(client: Any) -> Device | PingOneError:
     return patiently(lambda: client)("user", "device", Call("session", "transaction"))
 
 
-@pytest.mark.parametrize("times", range(5))
+@pytest.mark.parametrize("times", [0, 1, 4, 5, 100])
 def test_a_read_waits_for_a_slot_when_the_fleet_leaves_none(times: int) -> None:
-    client = Crowded(times)
+    client = Crowded(SlotTooFar(0.001), times)
     assert read_with(client) is ACTIVE
     assert client.asked == times + 1
 
 
-def test_a_read_for_which_there_never_is_a_slot_says_so_in_the_end() -> None:
-    client = Crowded(1000)
-    assert isinstance(read_with(client), SlotTooFar)
-    assert client.asked == 5
+@pytest.mark.parametrize(("times", "asked"), [(4, 5), (1000, 5)])
+def test_redis_out_of_reach_is_told_in_the_end(times: int, asked: int) -> None:
+    client = Crowded(PaceOutOfReach(0.001), times)
+    assert isinstance(read_with(client), PaceOutOfReach) == (times >= asked)
+    assert client.asked == asked
 
 
 def test_no_other_failure_is_asked_again() -> None:
@@ -382,6 +387,42 @@ def test_a_hold_of_the_fleet_is_waited_for(database: MovingDatabase, pingone: Pi
     reads = pingone.reads()
     assert len(reads) == 6
     assert all(read_at >= began_at + hold for _, read_at in reads)
+
+
+def test_beside_a_fleet_that_takes_every_slot_each_device_is_read(
+    database: MovingDatabase, pingone: PingOne, valkey_url: str
+) -> None:
+    made = make_batch(database, 6, status=Status.ACTIVE)
+    pingone.seed(database, made, ["ACTIVE"] * 6)
+    with closing(Readers(pingone, valkey_url, rate=50)) as parts, crowd(valkey_url, parts):
+        assert differences(database, parts) == []
+
+    assert len(pingone.reads()) == 6
+
+
+@contextmanager
+def crowd(valkey_url: str, parts: Readers) -> Iterator[None]:
+    """More workers than there are slots within their reach, each of which asks for the next as soon as it had one."""
+    environment, is_over = parts.environment("default"), threading.Event()
+    threads = round(2 * environment.rate * parts.settings.furthest_slot)
+
+    def work(redis: Redis) -> None:
+        pace = Pace(redis, environment.license, environment.rate, furthest=parts.settings.furthest_slot)
+        while not is_over.is_set():
+            try:
+                pace.wait()
+            except SlotTooFar as far:
+                # As long as it takes to hand a record back and to take the next.
+                is_over.wait(min(far.wait, 0.01))
+
+    with closing(Redis.from_url(valkey_url)) as redis, ThreadPoolExecutor(threads) as pool:
+        workers = [pool.submit(work, redis) for _ in range(threads)]
+        try:
+            yield
+        finally:
+            is_over.set()
+    for worker in workers:
+        worker.result()
 
 
 def test_without_redis_nothing_is_read_and_nothing_is_claimed(database: MovingDatabase, pingone: PingOne) -> None:

@@ -15,6 +15,7 @@ PingOneError
 ├── Rejected              any other refusal
 ├── CredentialsRefused    the token endpoint refused the client id or secret
 └── SlotTooFar            the fleet's next slot is too far away to wait for; none was reserved
+    └── PaceOutOfReach    nobody can tell when it is, since Redis cannot be asked
 """
 
 from __future__ import annotations
@@ -133,9 +134,13 @@ class CredentialsRefused(PingOneError):
 
 
 class SlotTooFar(PingOneError):
-    """The next slot is `wait` seconds away: a hold, a long queue, or Redis out of reach."""
+    """The next slot is `wait` seconds away: a hold, or a long queue."""
 
     def __init__(self, wait: float) -> None:
         super().__init__(Answer(message=f"the fleet's next slot is {wait:.1f} s away"))
         self.args = (wait,)
         self.wait = wait
+
+
+class PaceOutOfReach(SlotTooFar):
+    """Redis cannot be asked for a slot; `wait` is how long not to ask it again."""

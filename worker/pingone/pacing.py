@@ -18,7 +18,7 @@ import redis
 
 from worker.pingone import ceiling
 from worker.pingone.ceiling import Search
-from worker.pingone.errors import SlotTooFar
+from worker.pingone.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.pace_state import MICROSECONDS, PaceState, Reading, Reservation
 from worker.pingone.spacing import Spacing
 
@@ -87,7 +87,8 @@ class Pace:
     def wait(self) -> Slot:
         """Reserve the next slot and sleep until it.
 
-        Raises SlotTooFar where it is further than `furthest`, or Redis cannot be asked: unpaced, nothing goes out."""
+        Raises SlotTooFar where it is further than `furthest`, PaceOutOfReach where Redis cannot be asked: unpaced,
+        nothing goes out."""
         furthest = left = max(self._nearest, min(2 * self._threads / self.rate, LONGEST_WAIT))
         try:
             while True:
@@ -99,7 +100,7 @@ class Pace:
                     return slot
                 left = max(left - wait, 0.0)
         except redis.RedisError as error:
-            raise SlotTooFar(furthest * 2) from error
+            raise PaceOutOfReach(furthest * 2) from error
 
     def leave(self) -> None:
         """Right before a request leaves: no closer to the last one than their slots were."""
