@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from shlex import quote
 from typing import Any
@@ -16,7 +17,7 @@ from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
 from models.record import Record, Status
 from worker import audit
 from worker.audit import Actor
-from worker.database import Database
+from worker.database import LOAD_LOCK, Database
 from worker.leases import commands
 
 
@@ -86,7 +87,7 @@ class Batches:
     def replay(self, name: str, reasons: Collection[Reason] | None = None) -> Replayed:
         """Dead letters of these reasons, or all of them and what was cancelled, go again. Raises UnknownBatch,
         NotPossible."""
-        with self._database.changing_many() as connection:
+        with self._beside_no_load() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED and (successor := self._successor(connection, batch.id)):
                 raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {quote(successor)}`")
@@ -101,7 +102,7 @@ class Batches:
 
     def replay_transient(self) -> int:
         """What the replay schedule does: dead letters that time alone may mend, of every batch that runs."""
-        with self._database.changing_many() as connection:
+        with self._beside_no_load() as connection:
             running = connection.execute(select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING)).all()
             counts = {batch.name: commands.replay(self._database, connection, batch.id, TRANSIENT) for batch in running}
             # Last: who holds the audit's lock must not wait for a load of the same tokens, which waits for that lock.
@@ -115,6 +116,11 @@ class Batches:
         with self._database.writing() as connection:
             self._find(connection, name)
             self._write_down(connection, Action.EXPORT_WITH_OTPS, name, file=file)
+
+    def _beside_no_load(self) -> AbstractContextManager[Connection]:
+        """A transaction that makes final records due again. A load that is not committed may bring the same tokens, and
+        nobody sees that before its end: each waits for the other."""
+        return self._database.changing_many(LOAD_LOCK)
 
     def _find(self, connection: Connection, name: str) -> Row[int, str, str | None]:
         found = connection.execute(

@@ -82,11 +82,13 @@ class Database:
                 connection.connection.execute("PRAGMA foreign_keys = ON")
 
     @contextmanager
-    def changing_many(self) -> Iterator[Connection]:
+    def changing_many(self, *first: int) -> Iterator[Connection]:
         """A transaction that changes many records. One at a time, ticks of the dispatcher among them: two that met
-        the same records in different orders would block each other, until PostgreSQL made one of them fail."""
+        the same records in different orders would block each other, until PostgreSQL made one of them fail. `first`:
+        locks that may be long in coming, during which ticks go on."""
         with self.writing() as connection:
-            self.lock(connection, DISPATCH_LOCK)
+            for number in (*first, DISPATCH_LOCK):
+                self.lock(connection, number)
             yield connection
 
     def analyze(self, connection: Connection, table: str) -> None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from support.batches import TESTER, Made, look_at_batch, make_batch, statuses
 from support.loads import HEADER, Desk, Token, earlier, environment, token
 from support.moving_clock import MovingDatabase
+from support.processes import wait_until
 
 from models.batch import BatchState
 from models.encrypted import Keyring, bound_to, generate_key
 from models.reason import Reason
 from models.record import OtpState, Status
 from worker.batches import Batches
+from worker.database import DISPATCH_LOCK
 from worker.intake import RowError, UnusableFile, open_shipment
 from worker.loading import CHUNK, Loaded, Loader, NameTaken
 from worker.otp import OtpPair
@@ -336,6 +340,47 @@ def test_a_load_after_one_that_broke_finds_nothing_in_its_way(desk: Desk) -> Non
         desk.load(tokens, refused=interrupt)
 
     assert desk.load(tokens).is_new
+
+
+REPLAYS: dict[str, Callable[[Batches], object]] = {
+    "a person's": lambda batches: batches.replay("earlier").records,
+    "the schedule's": Batches.replay_transient,
+}
+
+
+@pytest.mark.parametrize("whose", REPLAYS)
+def test_a_replay_during_a_load_of_the_same_token_leaves_it_to_that(desk: Desk, whose: str) -> None:
+    again, batches = token(0), Batches(desk.database, TESTER)
+    same = {"serial_number": again["serial"], "device_id": again["device_id"], "environment_id": "tenant-1"}
+    made = make_batch(desk.database, name="earlier", status=Status.DEAD_LETTER, reason=Reason.ATTEMPTS_SPENT, **same)
+    with ThreadPoolExecutor(1) as person:
+        replayed: list[Future[object]] = []
+
+        def meanwhile(_: RowError) -> None:
+            replayed.append(person.submit(REPLAYS[whose], batches))
+            wait_until(lambda: replayed[0].done() or somebody_waits(desk.database), 30, "the replay waits for the load")
+            assert may_tick(desk.database)
+
+        desk.load([again, token(1, otp1="12")], refused=meanwhile)
+
+        assert [future.result() for future in replayed] == [0]
+    assert statuses(desk.database, made) == [Status.DEAD_LETTER]
+
+
+def somebody_waits(database: MovingDatabase) -> bool:
+    """For a lock in PostgreSQL; on SQLite nobody can begin to write before the load has ended."""
+    if database.is_sqlite:
+        return True
+    with database.reading() as connection:
+        return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+
+def may_tick(database: MovingDatabase) -> bool:
+    """A long load must not keep the dispatcher from what was loaded before. On SQLite it does."""
+    if database.is_sqlite:
+        return True
+    with database.writing() as connection:
+        return database.try_lock(connection, DISPATCH_LOCK)
 
 
 def test_a_record_is_seen_only_when_its_whole_batch_is(desk: Desk) -> None:
