@@ -35,9 +35,10 @@ def set_stage(make_fleet, database_url, valkey_url, zygote):
     """Makes a stage for so many records of a kind."""
     with ExitStack() as stack:
 
-        def make(records, kind="in_step", **named):
+        def make(records, kind="in_step", settings=None, **named):
             made = {"out_of_step": 1.0} if kind == "out_of_step" else {"out_of_step": 0.0, "hopeless": {kind: records}}
-            fleet = make_fleet(database_url, valkey_url, make_shipment(records, **made), settings=SETTINGS, **named)
+            shipment = make_shipment(records, **made)
+            fleet = make_fleet(database_url, valkey_url, shipment, settings=SETTINGS | (settings or {}), **named)
             stack.enter_context(zygote.installed(fleet.variables))
             return stack.enter_context(Stage(fleet, zygote))
 
@@ -47,7 +48,7 @@ def set_stage(make_fleet, database_url, valkey_url, zygote):
 @pytest.mark.parametrize("name", WAYS)
 def test_a_worker_may_die_at_any_step_of_this_way(set_stage, name):
     way = WAYS[name]
-    stage = set_stage(len(way.steps) + 1, way.kind)
+    stage = set_stage(len(way.steps) + 1, way.kind, way.settings, batch_of=1 if way.pauses else None)
     spared, *victims = ids = way.prepare(stage)
     assert len(victims) == len(way.steps)
 
@@ -56,6 +57,7 @@ def test_a_worker_may_die_at_any_step_of_this_way(set_stage, name):
     for number, record_id in enumerate(victims):
         life = stage.work(record_id, dies_at=number)
         assert (life.was_killed, life.steps) == (True, way.steps[: number + 1])
+    assert set(stage.paused()) == ({spared, victims[-1]} if way.pauses else set())
     way.mend(stage)
     stage.finish()
 

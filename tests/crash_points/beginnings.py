@@ -57,3 +57,61 @@ def limited(stage: Stage) -> list[int]:
 
 def unlimited(stage: Stage) -> None:
     stage.fleet.simulator.change(rate=None)
+
+
+def revoked(stage: Stage) -> list[int]:
+    """Every worker has an access token by which PingOne does not know it any more."""
+    stage.revokes = True
+    return stage.enqueue()
+
+
+def not_revoked(stage: Stage) -> None:
+    stage.revokes = False
+
+
+def strange(stage: Stage) -> list[int]:
+    """PingOne knows the worker application by another secret."""
+    _seed(stage, client_secret="another")
+    return stage.enqueue()
+
+
+def known_again(stage: Stage) -> None:
+    _seed(stage)
+    stage.resume()
+
+
+def forbidden(stage: Stage) -> list[int]:
+    """The worker application lacks a role."""
+    stage.fleet.simulator.change(permitted=False)
+    return stage.enqueue()
+
+
+def permitted(stage: Stage) -> None:
+    stage.fleet.simulator.change(permitted=True)
+    stage.resume()
+
+
+def missed(times: int) -> Callable[[Stage], list[int]]:
+    """No device was found so often."""
+
+    def prepare(stage: Stage) -> list[int]:
+        for _ in range(times):
+            stage.work(*stage.enqueue())
+            stage.go_on()
+        return stage.enqueue()
+
+    return prepare
+
+
+def paired_late(stage: Stage) -> list[int]:
+    """The devices were not there yet, and are now."""
+    devices = stage.fleet.shipment.world_json()["devices"]
+    _seed(stage, devices=[device | {"appears_after": 3600} for device in devices])
+    stage.work(*stage.enqueue())
+    _seed(stage, devices=devices)
+    stage.go_on()
+    return stage.enqueue()
+
+
+def _seed(stage: Stage, **changes: object) -> None:
+    stage.fleet.simulator.seed(**stage.fleet.shipment.world_json() | {"devices": []} | changes)

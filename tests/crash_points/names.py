@@ -40,6 +40,7 @@ ACCESS_TOKEN = exchange("AccessTokens.get")
 ANSWERED = writing("Leases.answered")
 MARK = writing("Leases.sending")
 SETTLE = writing("Leases.settle")
+PAUSE = writing("Tending.pause")
 JUDGE = writing("Tending.judge_attempts")
 POST = "Client.activate"
 GET = "Client.read_device"

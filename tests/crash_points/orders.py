@@ -20,8 +20,10 @@ TESTS = str(Path(__file__).parents[1])
 @dataclass(frozen=True)
 class Order:
     """Run the tasks, or a person's command on a batch, in a process of its own, while the database's clock is `ahead`
-    (seconds); and kill it at its step number `dies_at`, counted from 0, or only freeze it there. `thaws`: nothing but
-    this, let the process of that pid go on."""
+    (seconds); and kill it at its step number `dies_at`, counted from 0, or only freeze it there.
+
+    `revokes`: beforehand the simulator of this URL gives it an access token, and revokes it. `thaws`: nothing but this,
+    let the process of that pid go on."""
 
     ahead: float
     records: list[int] = field(default_factory=list)
@@ -30,6 +32,7 @@ class Order:
     batch: str = ""
     dies_at: int | None = None
     is_frozen: bool = False
+    revokes: str | None = None
     thaws: int | None = None
 
 

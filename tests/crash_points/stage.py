@@ -16,6 +16,7 @@ from support.processes import wait_until
 from support.queue import ACTIVATE_QUEUE
 
 from crash_points.orders import Life, Order, Zygote
+from models.batch import Batch, BatchState
 from models.record import FINAL, Record, Status
 from worker import audit
 from worker.config import load_environment
@@ -35,12 +36,15 @@ class Stage:
         self.zygote = zygote
         # Seconds by which the database's clock is ahead.
         self.ahead = 0.0
+        # Whether workers have an access token from the beginning, which was revoked.
+        self.revokes = False
         self.redis = redis.Redis.from_url(fleet.settings.redis)
         self.broker = Connection(fleet.settings.redis)
 
     def work(self, *records: int, dies_at: int | None = None) -> Life:
         """A worker that gets the messages of these records."""
-        return self._obey(records=list(records), dies_at=dies_at)
+        revokes = self.fleet.simulator.url if self.revokes else None
+        return self._obey(records=list(records), dies_at=dies_at, revokes=revokes)
 
     def freeze(self, record: int, at: int) -> Life:
         """A worker of this record, which stops at a step and goes on when it is thawed."""
@@ -93,6 +97,18 @@ class Stage:
             rows = connection.execute(select(Record.id, Record.status, Record.reason)).all()
         return {row.id: (row.status, row.reason) for row in rows if records is None or row.id in records}
 
+    def paused(self) -> dict[int, str]:
+        """The names of the batches that are paused, by each of their records."""
+        statement = select(Record.id, Batch.name).join(Batch, Batch.id == Record.batch_id)
+        with self.fleet.database.reading() as connection:
+            rows = connection.execute(statement.where(Batch.state == BatchState.PAUSED)).all()
+        return {row.id: row.name for row in rows}
+
+    def resume(self) -> None:
+        """A person does, whatever is paused."""
+        for name in set(self.paused().values()):
+            self.fleet.batches.resume(name)
+
     def keep_back(self) -> None:
         """Nothing is due before it is released."""
         self._schedule(datetime(2100, 1, 1, tzinfo=UTC), Record.status == Status.PENDING)
@@ -100,10 +116,10 @@ class Stage:
     def release(self, *records: int) -> None:
         self._schedule(datetime(2000, 1, 1, tzinfo=UTC), Record.id.in_(records))
 
-    def lose_answer(self, *records: int, fault: str = "reset_after") -> None:
-        """To the next OTP post of each: the connection will break."""
+    def lose_answer(self, *records: int, fault: str = "reset_after", operation: str = "activate") -> None:
+        """To the next OTP post of each, or to the next read: the connection will break."""
         devices = self.devices()
-        orders = [{"kind": fault, "operation": "activate", "device_id": devices[record]} for record in records]
+        orders = [{"kind": fault, "operation": operation, "device_id": devices[record]} for record in records]
         self.fleet.simulator.order_faults(*orders)
 
     def audit(self, batch: str) -> list[str]:

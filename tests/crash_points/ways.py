@@ -5,8 +5,8 @@ These tables are written by hand. The steps that the code really takes are held 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from support.fleet import BATCH
 
@@ -19,6 +19,8 @@ from crash_points.names import (
     HOLD,
     JUDGE,
     MARK,
+    OPEN,
+    PAUSE,
     POST,
     SETTLE,
     SLOT,
@@ -29,6 +31,7 @@ from crash_points.names import (
     writing,
 )
 from crash_points.stage import Stage
+from worker.decisions import NOT_FOUND_READS
 from worker.simulator.shipment import Kind
 
 End = tuple[str, str | None]
@@ -53,12 +56,15 @@ class Stretch:
 @dataclass(frozen=True)
 class Way:
     """`posts` and `end` are of a record with which nobody died. `prepare` brings every record to where a worker gets
-    its message; `mend` ends what stood in the way, before others do the rest."""
+    its message; `mend` ends what stood in the way, before others do the rest. At the end of one that `pauses` its batch
+    is paused, so that each record has a batch of its own."""
 
     stretches: tuple[Stretch, ...]
     kind: Kind = "in_step"
     posts: int = 1
     end: End = ACTIVE
+    pauses: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[Stage], list[int]] = Stage.enqueue
     mend: Callable[[Stage], None] = lambda _: None
 
@@ -76,9 +82,8 @@ class Way:
         ]
 
 
-def tried_again() -> tuple[str, ...]:
-    """One more try of a post that PingOne did not act on."""
-    return HOLD + writing("Leases.still_sending") + SLOT + writing("Leases.still_sending") + exchange(POST)
+# One more try of a post that PingOne did not act on.
+NEXT_TRY = writing("Leases.still_sending") + SLOT + writing("Leases.still_sending") + exchange(POST)
 
 
 WAYS: dict[str, Way] = {
@@ -140,9 +145,60 @@ WAYS: dict[str, Way] = {
         prepare=beginnings.unknown("reset_after", lambda stage: stage.fleet.batches.cancel(BATCH)),
     ),
     "rate_limited": Way(
-        (Stretch(BEGINNING + exchange(POST) + tried_again() + HOLD + SETTLE),),
+        (Stretch(BEGINNING + exchange(POST) + HOLD + NEXT_TRY + HOLD + SETTLE),),
         prepare=beginnings.limited,
         mend=beginnings.unlimited,
+    ),
+    "access_token_revoked": Way(
+        (
+            Stretch(SLOT + CLAIM + OPEN + exchange(POST) + exchange("AccessTokens.renew")),
+            Stretch(NEXT_TRY + SETTLE),
+        ),
+        prepare=beginnings.revoked,
+        mend=beginnings.not_revoked,
+    ),
+    "credentials_refused": Way(
+        (Stretch(BEGINNING + SETTLE + PAUSE),),
+        pauses=True,
+        prepare=beginnings.strange,
+        mend=beginnings.known_again,
+    ),
+    "forbidden": Way(
+        (
+            Stretch(BEGINNING + exchange(POST) + NEXT_TRY + SETTLE[:2], posts=1, end=ACTIVE),
+            # Whether it was one too many in a row is asked again when the next record is forbidden.
+            Stretch(SETTLE[2:] + reading("Tending.judge_settled") + writing("Tending.judge_settled")),
+        ),
+        posts=0,
+        end=dead("forbidden"),
+        pauses=True,
+        settings={"OATHBULK_BREAKER_FORBIDDEN": "1"},
+        prepare=beginnings.forbidden,
+        mend=beginnings.permitted,
+    ),
+    # This pause ends by itself.
+    "outage": Way(
+        (Stretch(BEGINNING + sending(GET) + hearing(GET)[:1] + HOLD + SETTLE + JUDGE),),
+        pauses=True,
+        settings={"OATHBULK_BREAKER_UNANSWERED": "2"},
+        prepare=beginnings.unknown("reset_after", lambda stage: stage.lose_answer(*stage.ends(), operation="read")),
+    ),
+    "not_found": Way(
+        (Stretch(BEGINNING + exchange(POST) + SETTLE),),
+        kind="unknown_device",
+        posts=0,
+        end=dead("device_not_found"),
+    ),
+    "not_found_for_the_last_time": Way(
+        (Stretch(BEGINNING + exchange(GET) + SETTLE),),
+        kind="unknown_device",
+        posts=0,
+        end=dead("device_not_found"),
+        prepare=beginnings.missed(NOT_FOUND_READS),
+    ),
+    "found_late": Way(
+        (Stretch(BEGINNING + exchange(GET) + ANSWERED + SLOT + MARK + exchange(POST) + SETTLE),),
+        prepare=beginnings.paired_late,
     ),
     "slot_too_far": Way(
         (Stretch(SLOT + writing("Leases.hand_back")),), prepare=beginnings.held, mend=beginnings.let_go

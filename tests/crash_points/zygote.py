@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
+from urllib.request import Request, urlopen
 
 # What a worker imports only when it is at work is imported once, here.
 import celery.app.amqp  # noqa: F401
@@ -84,6 +85,8 @@ def perform(order: Order, tasks: Any, database: MovingDatabase) -> dict[str, Any
         os.close(reader)
         # What it prints is no answer.
         os.dup2(2, 1)
+        if order.revokes is not None:
+            revoke_access_token(order.revokes, tasks)
         STEPS.begin(announcing(writer, order.dies_at), signal.SIGSTOP if order.is_frozen else signal.SIGKILL)
         live(order, tasks, database)
     os.close(writer)
@@ -92,6 +95,11 @@ def perform(order: Order, tasks: Any, database: MovingDatabase) -> dict[str, Any
         FROZEN[pid] = reader
         return {"pid": pid, "steps": os.read(reader, 65536).decode().splitlines(), "exit_code": None}
     return follow(pid, reader)
+
+
+def revoke_access_token(simulator: str, tasks: Any) -> None:
+    tasks.parts.access_tokens(tasks.parts.environment("default")).get()
+    urlopen(Request(f"{simulator}/simulator/access_tokens/revoke", method="POST")).close()
 
 
 def follow(pid: int, reader: int) -> dict[str, Any]:
