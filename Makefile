@@ -9,6 +9,9 @@ MINUTES ?= 30
 SEED ?= 1
 RECORDS ?= 2000
 
+# The tests start hundreds of processes, and each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench soak audit-dependencies clean
 
@@ -19,7 +22,7 @@ demo: .venv/.demo ## a whole job against the built-in simulator: no accounts, no
 	$(BIN)/oathbulk rehearse
 
 test: .venv/.dev ## all tests, on real PostgreSQL and Valkey servers of their own
-	$(BIN)/python -m pytest -n $(PROCESSES)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 
 lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/ruff check .

@@ -21,6 +21,13 @@ Migrate = Callable[[str], None]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# Minutes, most of which these wait: begun last, they would keep one process busy and the others idle.
+LONG = ("test_chaos.py",)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture(scope="session")
 def migrate() -> Migrate:

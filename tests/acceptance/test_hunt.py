@@ -1,4 +1,4 @@
-"""The hunt, in short: some hundred bad days in the life of a fleet, and mutants that it has to find. `python -m hunt`
+"""The hunt, in short: some thousand bad days in the life of a fleet, and mutants that it has to find. `python -m hunt`
 goes on for longer."""
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from hunt.__main__ import main
 from hunt.mutants import MUTANTS, at_large
 from hunt.search import Finding
 
-CHUNK = 50
-CHUNKS = 12
+CHUNK = 100
+CHUNKS = 30
 # In so many schedules, always the same, every mutant has to be found. Most take a handful.
 ENOUGH = 500
 
