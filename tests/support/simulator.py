@@ -15,6 +15,7 @@ from support.program import Program
 from support.promises import Pair
 from worker.simulator.shipment import MadeShipment
 
+TESTS = str(Path(__file__).parents[1])
 SALT = "salted"
 START_TIMEOUT = 30.0
 
@@ -27,9 +28,11 @@ class Simulator:
         self._journal = directory / "journal.jsonl"
         world, ready = directory / "world.json", directory / "simulator.json"
         world.write_text(json.dumps(shipment.world_json() | {"settings": settings}))
-        arguments = ["simulator", "--port", "0", "--ready-file", str(ready), "--world", str(world)]
+        arguments = ["--port", "0", "--ready-file", str(ready), "--world", str(world)]
         arguments += ["--journal", str(self._journal), "--journal-salt", SALT]
-        self.program = Program("simulator", "worker", arguments, env, directory)
+        self.program = Program(
+            "simulator", "support.simulator_alone", arguments, {**env, "PYTHONPATH": TESTS}, directory
+        )
         wait_until(lambda: ready.exists() or not self.program.is_running, START_TIMEOUT, "the simulator listens")
         assert self.program.is_running, self.program.read_log()
         self.url = f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"

@@ -1,39 +1,8 @@
 """The commands: arguments in, printing out. Which failure has which exit code stands in `failures`."""
 
-from __future__ import annotations
-
-import typer
-
-from worker.cli import audit, batches, database, doctor, export, load, rehearse, run, simulator, status, verify
-from worker.cli.failures import failing_clearly
-
-app = typer.Typer(
-    name="oathbulk",
-    help="Activates whole shipments of hardware OATH tokens in PingOne MFA.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (
-    rehearse.rehearse,
-    run.run,
-    load.load,
-    status.status,
-    batches.pause,
-    batches.resume,
-    batches.cancel,
-    batches.replay,
-    export.export,
-    doctor.doctor,
-    simulator.simulator,
-    database.keygen,
-):
-    app.command()(command)
-app.command("verify")(verify.verify_command)
-app.command("audit")(audit.audit_command)
-app.add_typer(database.app, name="db")
-
 
 def main() -> None:
-    with failing_clearly():
-        app()
+    # Not at the top: who needs one command alone would import what all of them need, four times as much.
+    from worker.cli.application import run_command
+
+    run_command()
