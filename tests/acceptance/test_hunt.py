@@ -29,7 +29,7 @@ def _close_database() -> Iterator[None]:
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_whatever_happens_the_promises_are_kept(chunk: int) -> None:
-    assert list(map(str, search.find(chunk * CHUNK, CHUNK))) == []
+    assert list(map(str, search.find(chunk * CHUNK, CHUNK).findings)) == []
 
 
 def test_a_schedule_that_once_broke_a_promise_keeps_it() -> None:
@@ -70,7 +70,9 @@ def test_a_finding_is_shrunk_to_what_it_needs_and_can_be_told() -> None:
 def test_the_long_form_hunts_until_its_time_is_over(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--minutes", "0", "--seed", "2", "--processes", "1"]) == 0
 
-    assert re.search(r"^50 schedules in .* 0 broke a promise$", capsys.readouterr().out)
+    assert re.search(
+        r"^50 schedules of \d+ records in .* [1-9]\d+ evils; 0 broke a promise$", capsys.readouterr().out, re.M
+    )
 
 
 def test_the_long_form_tells_one_schedule(capsys: pytest.CaptureFixture[str]) -> None:

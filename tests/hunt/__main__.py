@@ -12,7 +12,7 @@ from itertools import count
 from multiprocessing import get_context
 
 from hunt import search
-from hunt.search import Finding
+from hunt.search import Finding, Hunted
 
 # Schedules that a process runs before it reports.
 CHUNK = 50
@@ -34,24 +34,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 def hunt(seconds: float, seed: int, processes: int) -> int:
     """Schedules until the time is over; 1 if one of them broke a promise."""
-    began, done, findings = time.monotonic(), 0, list[Finding]()
+    began, hunted = time.monotonic(), Hunted()
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for chunk in _chunks(pool, seed * SEEDS, processes, began + seconds):
-            done += CHUNK
-            for finding in chunk:
+            for finding in chunk.findings:
                 say(str(finding))
-                findings.append(finding)
-            if len(findings) >= ENOUGH:
+            hunted.add(chunk)
+            if len(hunted.findings) >= ENOUGH:
                 break
     passed = time.monotonic() - began
-    say(f"{done} schedules in {passed:.0f} s, {done / passed:.0f} a second; {len(findings)} broke a promise")
-    return int(bool(findings))
+    say("\n".join(f"{count:8} {evil}" for evil, count in sorted(hunted.evils.items())))
+    say(
+        f"{hunted.schedules} schedules of {hunted.records} records in {passed:.0f} s, {hunted.schedules / passed:.0f} "
+        f"a second, {hunted.evils.total()} evils; {len(hunted.findings)} broke a promise"
+    )
+    return int(bool(hunted.findings))
 
 
-def _chunks(pool: ProcessPoolExecutor, first: int, processes: int, ends_at: float) -> Iterator[list[Finding]]:
-    """Findings, chunk by chunk; each process has one at a time."""
+def _chunks(pool: ProcessPoolExecutor, first: int, processes: int, ends_at: float) -> Iterator[Hunted]:
+    """Chunk by chunk; each process has one at a time."""
     begins = count(first, CHUNK)
-    running: set[Future[list[Finding]]] = {pool.submit(search.find, next(begins), CHUNK) for _ in range(processes)}
+    running: set[Future[Hunted]] = {pool.submit(search.find, next(begins), CHUNK) for _ in range(processes)}
     while running:
         done, running = wait(running, return_when=FIRST_COMPLETED)
         for chunk in done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from random import Random
 from typing import TypeVar
@@ -21,8 +22,8 @@ class Dice:
         self._streams: dict[str, Random] = {}
         self._moods: dict[str, float] = {}
         self.is_calm = False
-        # What happened in fact: the rest need not be tried when a failure is shrunk.
-        self.happened: set[str] = set()
+        # What happened in fact, and how often: the rest need not be tried when a failure is shrunk.
+        self.happened = Counter[str]()
 
     def stream(self, name: str) -> Random:
         if name not in self._streams:
@@ -40,7 +41,7 @@ class Dice:
         share *= self._mood(evil)
         if not share or self.stream(evil).random() >= share:
             return False
-        self.happened.add(evil)
+        self.happened[evil] += 1
         return True
 
     def one_of(self, evils: Sequence[tuple[str, float]]) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hunt.strands import Broken
 from hunt.world import World
@@ -27,13 +28,26 @@ class Finding:
         return f"seed {self.seed}: {self.charge}\n  {how}"
 
 
+@dataclass
+class Hunted:
+    """Many schedules: those that failed, each shrunk; and what was in all of them."""
+
+    findings: list[Finding] = field(default_factory=list)
+    schedules: int = 0
+    records: int = 0
+    # How often each evil came.
+    evils: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Hunted) -> None:
+        self.findings += other.findings
+        self.schedules += other.schedules
+        self.records += other.records
+        self.evils += other.evils
+
+
 def run(seed: int, without: Collection[str] = (), steps: int | None = None) -> Finding | None:
     """One schedule; None if it keeps the promises."""
-    try:
-        World(seed, without, steps).run()
-    except Broken as broken:
-        return Finding(seed, str(broken), without, steps)
-    return None
+    return _judge(World(seed, without, steps), without, steps)
 
 
 def first(seeds: Iterable[int]) -> tuple[Finding | None, int]:
@@ -46,10 +60,17 @@ def first(seeds: Iterable[int]) -> tuple[Finding | None, int]:
     return None, count
 
 
-def find(begin: int, count: int) -> list[Finding]:
-    """Those of so many schedules that failed, each shrunk."""
-    found = [run(seed) for seed in range(begin, begin + count)]
-    return [shrink(finding) for finding in found if finding is not None]
+def find(begin: int, count: int) -> Hunted:
+    """So many schedules."""
+    hunted = Hunted()
+    for seed in range(begin, begin + count):
+        world = World(seed)
+        if finding := _judge(world):
+            hunted.findings.append(shrink(finding))
+        hunted.schedules += 1
+        hunted.records += len(world.ledger.rows)
+        hunted.evils += world.dice.happened
+    return hunted
 
 
 def shrink(finding: Finding) -> Finding:
@@ -75,10 +96,14 @@ def tell(finding: Finding) -> list[str]:
     return [*(world.told or []), "kept every promise"]
 
 
-def _happened(finding: Finding) -> set[str]:
-    world = World(finding.seed, finding.without, finding.steps)
+def _judge(world: World, without: Collection[str] = (), steps: int | None = None) -> Finding | None:
     try:
         world.run()
-    except Broken:
-        return world.dice.happened
-    return set()
+    except Broken as broken:
+        return Finding(world.seed, str(broken), without, steps)
+    return None
+
+
+def _happened(finding: Finding) -> Collection[str]:
+    world = World(finding.seed, finding.without, finding.steps)
+    return world.dice.happened if _judge(world) else ()
