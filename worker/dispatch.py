@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from sqlalchemy import Connection, and_, bindparam, or_, select
@@ -98,6 +98,7 @@ class Dispatcher:
         pace: Callable[[Environment], Pacing],
         pause: Callable[[int, PauseReason, str | None], bool],
         tend: Callable[[], None] = lambda: None,
+        keep: Callable[[Any], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -107,6 +108,8 @@ class Dispatcher:
         self._pace = pace
         self._pause = pause
         self._tend = tend
+        # Told each pace once a tick: what was found of it outlives Redis, and what a person set reaches it.
+        self._keep = keep
 
     def tick(self) -> int:
         """Rescue, tend, then fill the window. How many records were put onto the queue."""
@@ -153,6 +156,7 @@ class Dispatcher:
 
     def _fill(self, license_: License) -> int:
         """Commit first, then publish: a message that never comes costs a queue lease, a record never."""
+        self._keep(license_.pace)
         if license_.pace.held_for() > 0:
             return 0
         depth = self._broker.depth()

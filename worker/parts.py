@@ -22,6 +22,7 @@ from worker.keyring import load_keyring
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
+from worker.paces import Paces
 from worker.pingone.auth import AccessTokens
 from worker.pingone.client import Client
 from worker.pingone.pacing import Pace
@@ -66,6 +67,10 @@ class Parts:
         return Batches(self.database, SCHEDULE)
 
     @cached_property
+    def paces(self) -> Paces:
+        return Paces(self.database)
+
+    @cached_property
     def tending(self) -> Tending:
         return Tending(self.database, self.thresholds)
 
@@ -106,6 +111,7 @@ class Parts:
                     environment.license,
                     environment.rate,
                     highest=environment.rate_max,
+                    begin=partial(self.paces.begin, environment.license),
                     furthest=self.settings.furthest_slot,
                     threads=self.settings.concurrency,
                 )
@@ -128,6 +134,7 @@ class Parts:
             pace=self.pace,
             pause=self.tending.pause,
             tend=self.tending.tend,
+            keep=self.paces.keep,
         )
 
     def client(self, name: str) -> Client:

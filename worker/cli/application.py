@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from worker.cli import audit, batches, database, doctor, export, load, rehearse, run, simulator, status, verify
+from worker.cli import audit, batches, database, doctor, export, load, pace, rehearse, run, simulator, status, verify
 from worker.cli.failures import failing_clearly
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ for command in (
     batches.resume,
     batches.cancel,
     batches.replay,
+    pace.pace,
     export.export,
     doctor.doctor,
     simulator.simulator,

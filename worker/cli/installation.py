@@ -28,6 +28,13 @@ class Installation:
         """Raises ConfigError."""
         return load_environment(self.settings, name, self.variables)
 
+    def license_of(self, name: str, environment_id: str) -> str:
+        """Of the environment of this name, where it is configured here; by default its id."""
+        try:
+            return self.environment(name).license
+        except ConfigError:
+            return environment_id
+
     @cached_property
     def database(self) -> Database:
         """With the schema that this version works with; the embedded database is brought to it unasked.

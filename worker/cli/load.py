@@ -16,6 +16,7 @@ from worker.cli.refusals import Refusals
 from worker.config import DEFAULT_ENVIRONMENT
 from worker.intake import RowError, Shipment, UnusableFile, open_shipment
 from worker.loading import Loaded, Loader
+from worker.paces import Paces
 
 # As many characters as the audit has room for.
 LONGEST_TICKET = 200
@@ -35,6 +36,23 @@ def _fits(ticket: str | None) -> str | None:
     return ticket
 
 
+def _part(text: str) -> float:
+    """`60%` or `0.6` → 0.6"""
+    try:
+        part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        part = 0.0
+    if not 0 < part <= 1:
+        raise typer.BadParameter(f"{text!r} is no part of the ceiling: say 60% or 0.6, above 0 and up to 100%")
+    return part
+
+
+Share = Annotated[
+    float | None,
+    typer.Option(
+        metavar="60%", parser=_part, help="Keep to this part of what the license permits: people sign on with the rest."
+    ),
+]
 Ticket = Annotated[str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.", callback=_fits)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -46,6 +64,7 @@ def load(
     ] = None,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
     canary: Canary = None,
+    share: Share = None,
     ticket: Ticket = None,
     check: Annotated[bool, typer.Option(help="Only inspect the file: nothing is written.")] = False,
     as_json: AsJson = False,
@@ -57,7 +76,7 @@ def load(
         total = _count(shipment, refusals)
         facts = {"file": str(file), "rows": total, "rows_refused": refusals.count}
     else:
-        wish = Wish(batch or file.stem, environment, canary, ticket)
+        wish = Wish(batch or file.stem, environment, canary, ticket, share)
         loaded = load_shipment(Installation(), shipment, wish, refusals)
         facts = {
             "batch": loaded.name,
@@ -84,15 +103,20 @@ class Wish:
     environment: str = DEFAULT_ENVIRONMENT
     canary: int | None = None
     ticket: str | None = None
+    share: float | None = None
 
 
 def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, refusals: Refusals) -> Loaded:
     """The batch that the shipment is now, or was already. Raises UnusableFile, NameTaken."""
+    environment = installation.environment(wish.environment)
+    actor = this_person(installation.settings, wish.ticket)
+    if wish.share is not None:
+        Paces(installation.database).set_share(environment.license, wish.share, actor)
     loader = Loader(
         installation.database,
         installation.keyring,
-        installation.environment(wish.environment),
-        this_person(installation.settings, wish.ticket),
+        environment,
+        actor,
         totp_max_age=installation.settings.totp_max_age,
         refused=refusals.add,
     )

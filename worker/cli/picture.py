@@ -78,8 +78,25 @@ def outlook(status: BatchStatus) -> str:
     if is_waiting and waits > 1:
         return f"{status.left} wait for their time; the next is due in {duration(waits)}."
     if status.eta_seconds:
-        return f"{duration(status.eta_seconds)} left at this pace."
+        return f"{duration(status.eta_seconds)} left at this pace.{_why(status)}"
     return WAITING
+
+
+def _why(status: BatchStatus) -> str:
+    """What decides the time that is left, where it is the license's pace, and what could be done about it."""
+    known = status.license_pace
+    if known is None:
+        return ""
+    if known.fixed_rate:
+        return f" It stays at {known.fixed_rate:g} requests/s, as {known.set_by} set it."
+    if status.eta_if_listed_seconds is None:
+        return ""
+    if known.share < 1:
+        return f" That is {known.share:.0%} of the {known.ceiling:.0f} requests/s that PingOne permits."
+    return (
+        f" PingOne permits {known.ceiling:.0f} requests/s. If this address were listed under Rate Limits and Allowed "
+        f"IPs, and is not yet: about {duration(status.eta_if_listed_seconds)}."
+    )
 
 
 def plain_line(status: BatchStatus) -> str:

@@ -18,7 +18,7 @@ from worker.batches import Batches
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.installation import Installation
-from worker.cli.load import AsJson, Canary, EnvironmentName, File, Ticket, Wish, load_shipment, print_loaded
+from worker.cli.load import AsJson, Canary, EnvironmentName, File, Share, Ticket, Wish, load_shipment, print_loaded
 from worker.cli.picture import draw_batch
 from worker.cli.refusals import Refusals
 from worker.cli.stack import Stack, running
@@ -40,11 +40,12 @@ def run(
     ] = None,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
     canary: Canary = None,
+    share: Share = None,
     ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
-    wish = Wish(batch or file.stem, environment, canary, ticket)
+    wish = Wish(batch or file.stem, environment, canary, ticket, share)
     raise typer.Exit(run_shipment(Installation(), file, wish, as_json=as_json))
 
 
@@ -63,7 +64,7 @@ def run_shipment(installation: Installation, file: Path, wish: Wish, *, as_json:
 
 def work_off(installation: Installation, name: str, *, as_json: bool = False) -> int:
     """Work on a batch until it is finished, paused or interrupted; the exit code. The home is locked."""
-    watch = Watch(installation.database, name, is_quiet=as_json)
+    watch = Watch(installation, name, is_quiet=as_json)
     is_interrupted, broken = False, None
     if not is_over(before := watch.look()):
         _ask_for_access(installation, before.environment)

@@ -12,8 +12,7 @@ from rich.live import Live
 from worker.cli.console import console, print_json
 from worker.cli.installation import Installation
 from worker.cli.picture import WAITING, draw_batch, draw_batches, outlook
-from worker.database import Database
-from worker.reports.status import read_statuses
+from worker.reports.status import BatchStatus, read_statuses
 
 # Seconds between two looks.
 INTERVAL = 1.0
@@ -25,21 +24,25 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show counts, pace, time left and reasons; and what will happen if nobody does anything."""
-    database = Installation().database
+    installation = Installation()
     if as_json:
-        statuses = [status.to_json() for status in read_statuses(database, batch)]
+        statuses = [status.to_json() for status in _statuses(installation, batch)]
         print_json(statuses[0] if batch else {"batches": statuses})
     elif watch:
-        with Live(_draw(database, batch), console=console, auto_refresh=False) as live:
+        with Live(_draw(installation, batch), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(INTERVAL)
-                live.update(_draw(database, batch), refresh=True)
+                live.update(_draw(installation, batch), refresh=True)
     else:
-        console.print(_draw(database, batch))
+        console.print(_draw(installation, batch))
 
 
-def _draw(database: Database, batch: str | None) -> RenderableType:
-    statuses = read_statuses(database, batch)
+def _statuses(installation: Installation, batch: str | None) -> list[BatchStatus]:
+    return read_statuses(installation.database, batch, installation.license_of)
+
+
+def _draw(installation: Installation, batch: str | None) -> RenderableType:
+    statuses = _statuses(installation, batch)
     picture = draw_batch(statuses[0]) if batch else draw_batches(statuses)
     if any(outlook(status) == WAITING for status in statuses):
         return Group(picture, "`oathbulk run FILE` brings a worker; or start `celery -A worker worker` and `beat`.")

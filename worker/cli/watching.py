@@ -11,8 +11,8 @@ from models.batch import BatchState
 from models.reason import PauseReason
 from models.record import Status
 from worker.cli.console import error_console
+from worker.cli.installation import Installation
 from worker.cli.picture import draw_batch, plain_line
-from worker.database import Database
 from worker.reports.status import BatchStatus, read_statuses
 
 # Seconds between looks, and between lines where nobody watches a terminal.
@@ -23,14 +23,14 @@ LINE = 5.0
 class Watch:
     """Shows one batch while it is worked on: live on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, database: Database, name: str, *, is_quiet: bool = False) -> None:
-        self._database = database
+    def __init__(self, installation: Installation, name: str, *, is_quiet: bool = False) -> None:
+        self._installation = installation
         self._name = name
         self._is_quiet = is_quiet
         self._next_line_at = 0.0
 
     def look(self) -> BatchStatus:
-        (status,) = read_statuses(self._database, self._name)
+        (status,) = read_statuses(self._installation.database, self._name, self._installation.license_of)
         return status
 
     def follow(self, mend: Callable[[], str | None]) -> str | None:

@@ -67,6 +67,7 @@ class Pace:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.license = license
         self.rate = rate
         self._highest = max(highest, rate)
         self._begin = begin

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,11 +13,20 @@ from models.batch import Batch, BatchState
 from models.record import FINAL, Record, Status
 from worker.batches import UnknownBatch
 from worker.database import Database
+from worker.paces import KnownPace, read_pace
 
 # Records settled in the last so many seconds tell the pace.
 PACE_SECONDS = 30.0
 # Fewer say nothing.
 FEWEST = 5
+# What an address gets of the license's rate, unless it is listed under Rate Limits and Allowed IPs:
+# https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
+UNLISTED_PART = 0.35
+# Who makes so much of what the license permits is held back by nothing else.
+NEAR = 0.8
+
+# A license by the name and id of an environment.
+License = Callable[[str, str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,8 @@ class BatchStatus:
     # Records settled a second, lately; and when the next pending one is due.
     pace: float
     next_due_at: datetime | None
+    # What is known of the license's pace.
+    license_pace: KnownPace | None = None
 
     @property
     def left(self) -> int:
@@ -53,6 +65,21 @@ class BatchStatus:
         if not self.left:
             return 0.0
         return self.left / self.pace if self.pace else None
+
+    @property
+    def requests_per_record(self) -> float:
+        """Of those that are settled."""
+        return self.requests / max(self.total - self.left, 1)
+
+    @property
+    def eta_if_listed_seconds(self) -> float | None:
+        """The same if the address of the workers were listed, and is not: an unlisted one gets a part of the license's
+        rate. None where it is not PingOne's limit that decides."""
+        known = self.license_pace
+        if not self.eta_seconds or not known or not known.ceiling or not known.rate or known.fixed_rate:
+            return None
+        is_at_ceiling = self.pace * self.requests_per_record > NEAR * known.rate
+        return self.eta_seconds * UNLISTED_PART if is_at_ceiling else None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -71,13 +98,23 @@ class BatchStatus:
             "rate_limited": self.rate_limited,
             "dead_letters": self.dead_letters,
             "pace": round(self.pace, 2),
-            "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds),
+            "eta_seconds": _rounded(self.eta_seconds),
+            "eta_if_listed_seconds": _rounded(self.eta_if_listed_seconds),
+            "ceiling": self.license_pace and self.license_pace.ceiling,
+            "share": self.license_pace.share if self.license_pace else 1.0,
             "created_at": self.created_at.isoformat(),
             "finished_at": self.finished_at.isoformat() if self.finished_at else None,
         }
 
 
-def read_statuses(database: Database, name: str | None = None) -> list[BatchStatus]:
+def license_is_environment(_: str, environment_id: str) -> str:
+    """As long as nothing else is configured."""
+    return environment_id
+
+
+def read_statuses(
+    database: Database, name: str | None = None, license_of: License = license_is_environment
+) -> list[BatchStatus]:
     """Of this batch, or of all, the latest first. Raises UnknownBatch."""
     statement = select(Batch.__table__).order_by(Batch.id.desc())
     if name is not None:
@@ -86,7 +123,13 @@ def read_statuses(database: Database, name: str | None = None) -> list[BatchStat
         batches = connection.execute(statement).all()
         if name is not None and not batches:
             raise UnknownBatch(f"no batch is named {name!r}: `oathbulk status` lists those that there are")
-        return [_read(database, connection, batch) for batch in batches]
+        return [
+            replace(
+                _read(database, connection, batch),
+                license_pace=read_pace(connection, license_of(batch.environment, batch.environment_id)),
+            )
+            for batch in batches
+        ]
 
 
 def _read(database: Database, connection: Connection, batch: Row[*tuple[Any, ...]]) -> BatchStatus:
@@ -127,6 +170,10 @@ def _pace(database: Database, connection: Connection, batch_id: int) -> float:
     if settled < FEWEST:
         return 0.0
     return float(settled / max((now - since).total_seconds(), 1.0))
+
+
+def _rounded(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds)
 
 
 def _groups(batch_id: int) -> Select[*tuple[Any, ...]]:

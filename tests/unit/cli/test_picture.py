@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from models.reason import CURES, Reason
 from models.record import Status
 from worker.cli.picture import WAITING, draw_batch, draw_batches, duration, outlook, plain_line
+from worker.paces import KnownPace
 from worker.reports.status import BatchStatus
 
 LOADED = datetime(2024, 11, 24, 12, 0, tzinfo=UTC)
@@ -218,3 +219,31 @@ def test_the_same_goes_out_as_json_with_every_promised_key():
     assert set(facts["counts"]) == {str(status) for status in Status}
     assert sum(facts["counts"].values()) == facts["total"]
     assert facts["finished_at"] == "2024-11-24T14:05:00+00:00"
+
+
+LIMITED = replace(
+    RUNNING, requests=480, license_pace=KnownPace("license", rate=12.0, ceiling=12.1, found_at=LOADED, share=1.0)
+)
+
+
+def test_an_eta_says_what_would_make_it_shorter():
+    """10 records/s at 1.2 requests each is what PingOne permits."""
+    assert outlook(LIMITED) == (
+        "1 min 0 s left at this pace. PingOne permits 12 requests/s. If this address were listed under Rate Limits and "
+        "Allowed IPs, and is not yet: about 21 s."
+    )
+    assert LIMITED.to_json()["eta_if_listed_seconds"] == 21
+
+
+def test_an_eta_says_what_a_share_or_a_persons_rate_makes_of_it():
+    assert LIMITED.license_pace is not None
+    shared = replace(LIMITED.license_pace, share=0.5, ceiling=24.2)
+    assert "That is 50% of the 24 requests/s that PingOne permits." in outlook(replace(LIMITED, license_pace=shared))
+    fixed = replace(LIMITED.license_pace, fixed_rate=12.0, set_by="eve")
+    assert "It stays at 12 requests/s, as eve set it." in outlook(replace(LIMITED, license_pace=fixed))
+
+
+@pytest.mark.parametrize("known", [{"rate": 40.0}, {"ceiling": None}, {"rate": None}])
+def test_an_eta_that_others_than_pingone_decide_promises_nothing(known):
+    assert LIMITED.license_pace is not None
+    assert outlook(replace(LIMITED, license_pace=replace(LIMITED.license_pace, **known))) == outlook(RUNNING)

@@ -1,0 +1,29 @@
+"""A license's pace: how it stands, what was found of its limit, and what a person set."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base, UtcDateTime
+
+
+class LicensePace(Base):
+    __tablename__ = "pace"
+    __table_args__ = (CheckConstraint("share > 0 AND share <= 1", name="share"),)
+
+    license: Mapped[str] = mapped_column(String(200), primary_key=True)
+    # Requests a second: lately; and where PingOne began to refuse, and when that was found, empty until it did. Redis
+    # has the last word on how it stands, and may forget it.
+    rate: Mapped[float | None]
+    ceiling: Mapped[float | None]
+    found_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # The part of the ceiling that is ours, above 0 up to 1; or a rate that does not adapt, in requests a second.
+    share: Mapped[float] = mapped_column(default=1.0, server_default="1")
+    fixed_rate: Mapped[float | None]
+    # Who set one of the two last, when, and on which ticket.
+    set_by: Mapped[str | None] = mapped_column(String(200))
+    set_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    ticket: Mapped[str | None] = mapped_column(String(200))

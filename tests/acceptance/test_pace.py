@@ -1,0 +1,55 @@
+"""`oathbulk pace`, `--share`, and the pace that finds its limit, from the shell."""
+
+from __future__ import annotations
+
+from worker.simulator.shipment import make_shipment
+
+SETTINGS = {"PINGONE_RATE": "20", "OATHBULK_CONCURRENCY": "24"}
+
+
+def test_before_the_first_request_it_says_what_is_not_known(desk):
+    result = desk.oathbulk("pace")
+    assert result.code == 0
+    assert "no request yet" in result.stdout
+    assert "the limit is not known" in result.stdout
+
+
+def test_what_a_person_sets_is_shown_with_who_set_it(desk):
+    result = desk.oathbulk("pace", "--share", "60%", "--rate", "12", "--ticket", "CHG-7", OATHBULK_ACTOR="eve")
+    assert result.code == 0
+    assert "Ours are 60% of that" in result.stdout
+    assert "It stays at 12 requests/s" in result.stdout
+    assert "Set by eve" in result.stdout
+    assert "CHG-7" in result.stdout
+    known = desk.oathbulk("pace", "--adapt", "--share", "1", "--json").json
+    assert (known["share"], known["fixed_rate"]) == (1, None)
+
+
+def test_what_is_no_share_or_no_rate_is_refused(desk):
+    for wrong in (["--share", "0"], ["--share", "160%"], ["--share", "much"], ["--rate", "0"], ["--rate", "nan"]):
+        result = desk.oathbulk("pace", *wrong)
+        assert result.code == 2, wrong
+        assert wrong[0] in result.stderr
+    assert desk.oathbulk("pace", "--rate", "5", "--adapt").code == 2
+
+
+def test_a_run_finds_the_limit_remembers_it_and_a_share_is_kept(set_out):
+    """60 requests a second are permitted, and nobody told."""
+    desk, simulator = set_out(make_shipment(1100), SETTINGS, rate=60)
+    header, *rows = (desk.folder / "shipment.csv").read_text().splitlines()
+    for name, mine in (("first.csv", rows[:900]), ("second.csv", rows[900:])):
+        (desk.folder / name).write_text("\n".join([header, *mine, ""]))
+    first = desk.oathbulk("run", "first.csv", "--json")
+    assert first.code == 0
+    assert first.json["rate_limited"] < 0.02 * first.json["requests"]
+    known = desk.oathbulk("pace", "--json").json
+    assert 50 < known["ceiling"] < 70
+    assert first.json["ceiling"] == known["ceiling"]
+    assert "PingOne refuses from about" in desk.oathbulk("pace").stdout
+
+    began = len(simulator.calls())
+    second = desk.oathbulk("run", "second.csv", "--share", "50%", "--json")
+    assert second.code == 0
+    ours = [call.arrived_at for call in simulator.calls()[began:]]
+    assert (len(ours) - 1) / (ours[-1] - ours[0]) < 0.55 * known["ceiling"]
+    assert desk.oathbulk("pace", "--json").json["share"] == 0.5

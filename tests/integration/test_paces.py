@@ -1,0 +1,123 @@
+"""What is known of a license's pace outlives Redis; what a person set reaches the fleet within a tick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import redis
+from support.moving_clock import MovingDatabase
+
+from worker.audit import Actor
+from worker.paces import Paces
+from worker.pingone.ceiling import MARGIN, Search
+from worker.pingone.pacing import Pace
+
+LICENSE = "made-up-license"
+EVE = Actor("eve", "CHG-7")
+
+MakePace = Callable[[], Pace]
+
+
+@pytest.fixture
+def paces(database: MovingDatabase) -> Paces:
+    return Paces(database)
+
+
+@pytest.fixture
+def client(valkey_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(valkey_url) as client:
+        yield client
+
+
+@pytest.fixture
+def make_pace(client: redis.Redis, paces: Paces) -> MakePace:
+    """A process of the fleet."""
+    return lambda: Pace(client, LICENSE, 30.0, begin=lambda now: paces.begin(LICENSE, now))
+
+
+def find(pace: Pace, ceiling: float) -> None:
+    """As if the search had ended there."""
+    pace.change(lambda search, _: replace(search, rate=ceiling * MARGIN, climb=0.0, ceiling=ceiling))
+
+
+def search(pace: Pace) -> Search:
+    found = pace.read().search
+    assert found is not None
+    return found
+
+
+def test_before_anything_went_out_nothing_is_known(paces: Paces, make_pace: MakePace) -> None:
+    known = paces.read(LICENSE)
+    assert (known.rate, known.ceiling, known.share, known.fixed_rate) == (None, None, 1.0, None)
+    paces.keep(make_pace())
+    assert paces.read(LICENSE) == known
+
+
+def test_a_ceiling_outlives_redis_and_the_processes(paces: Paces, make_pace: MakePace, client: redis.Redis) -> None:
+    pace = make_pace()
+    find(pace, 120.0)
+    paces.keep(pace)
+    known = paces.read(LICENSE)
+    assert (known.rate, known.ceiling) == (120 * MARGIN, 120)
+    assert known.found_at is not None
+    client.flushall()
+    later = make_pace()
+    assert later.wait().rate == pytest.approx(120 * MARGIN, rel=0.01)
+    assert search(later).ceiling == 120
+
+
+def test_what_hardly_changed_is_not_written_again(paces: Paces, make_pace: MakePace) -> None:
+    pace = make_pace()
+    find(pace, 120.0)
+    paces.keep(pace)
+    find(pace, 120.1)
+    paces.keep(pace)
+    assert paces.read(LICENSE).ceiling == 120
+    find(pace, 90.0)
+    paces.keep(pace)
+    assert paces.read(LICENSE).ceiling == 90
+
+
+def test_a_share_reaches_a_fleet_that_runs_and_one_that_begins(
+    paces: Paces, make_pace: MakePace, client: redis.Redis
+) -> None:
+    pace = make_pace()
+    find(pace, 200.0)
+    paces.keep(pace)
+    paces.set_share(LICENSE, 0.6, EVE)
+    paces.keep(pace)
+    assert pace.wait().rate == pytest.approx(0.6 * 200 * MARGIN, rel=0.01)
+    client.flushall()
+    assert make_pace().wait().rate == pytest.approx(0.6 * 200 * MARGIN, rel=0.01)
+    known = paces.read(LICENSE)
+    assert (known.ceiling, known.share, known.set_by, known.ticket) == (200, 0.6, "eve", "CHG-7")
+    assert known.set_at is not None
+
+
+def test_a_fixed_rate_reaches_the_fleet_and_leaves_it(paces: Paces, make_pace: MakePace, client: redis.Redis) -> None:
+    pace = make_pace()
+    pace.wait()
+    paces.fix(LICENSE, 12.0, EVE)
+    paces.keep(pace)
+    assert (search(pace).rate, search(pace).is_fixed) == (12, True)
+    paces.keep(pace)
+    paces.fix(LICENSE, None, EVE)
+    paces.keep(pace)
+    assert (search(pace).rate, search(pace).is_fixed) == (12, False)
+    paces.fix(LICENSE, 7.0, EVE)
+    client.flushall()
+    assert search_of_a_new(make_pace).rate == 7
+
+
+def search_of_a_new(make_pace: MakePace) -> Search:
+    pace = make_pace()
+    pace.wait()
+    return search(pace)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
+def test_a_share_that_is_none_is_refused_by_the_database_at_the_latest(paces: Paces, share: float) -> None:
+    with pytest.raises(Exception, match="share"):
+        paces.set_share(LICENSE, share, EVE)
