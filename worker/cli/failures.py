@@ -14,12 +14,13 @@ from models.encrypted import DecryptionError
 from worker.batches import NotPossible, UnknownBatch
 from worker.cli.console import error_console
 from worker.config import ConfigError
+from worker.daily_window import UnfitWindow
 from worker.database import is_refused_by_disk
 from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.home import HomeInUse
 from worker.escaping import escape_line
 from worker.intake import UnusableFile
-from worker.loading import NameTaken, NameUnfit
+from worker.loading import NameTaken, NameUnfit, OtherWindow
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.schema import SchemaOutdated
 
@@ -30,7 +31,7 @@ UNUSABLE_SETUP = 3
 WAITING_FOR_A_PERSON = 4
 INTERRUPTED = 130
 
-_USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken, NameUnfit)
+_USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken, NameUnfit, OtherWindow, UnfitWindow)
 _SETUP = (ConfigError, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 
 

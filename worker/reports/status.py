@@ -42,6 +42,12 @@ class BatchStatus:
     # Records settled a second, lately; and when the next pending one is due.
     pace: float
     next_due_at: datetime | None
+    # Its daily window and the time zone of that; while it runs, when the window closes; while it is paused for its
+    # window or a quota, when it goes on by itself.
+    window: str | None = None
+    zone: str | None = None
+    closes_at: datetime | None = None
+    resumes_at: datetime | None = None
 
     @property
     def left(self) -> int:
@@ -72,8 +78,12 @@ class BatchStatus:
             "dead_letters": self.dead_letters,
             "pace": round(self.pace, 2),
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds),
+            "window": self.window,
+            "zone": self.zone,
+            "closes_at": _iso(self.closes_at),
+            "resumes_at": _iso(self.resumes_at),
             "created_at": self.created_at.isoformat(),
-            "finished_at": self.finished_at.isoformat() if self.finished_at else None,
+            "finished_at": _iso(self.finished_at),
         }
 
 
@@ -115,7 +125,15 @@ def _read(database: Database, connection: Connection, batch: Row[*tuple[Any, ...
         finished_at=max(finalized_at) if is_finished and finalized_at else None,
         pace=_pace(database, connection, batch.id),
         next_due_at=min((group.next_due_at for group in groups if group.status == Status.PENDING), default=None),
+        window=batch.daily_window,
+        zone=batch.zone,
+        closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
+        resumes_at=batch.resumes_at,
     )
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
 
 
 def _pace(database: Database, connection: Connection, batch_id: int) -> float:

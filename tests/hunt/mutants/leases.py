@@ -71,12 +71,12 @@ def hands_back_whatever_it_is() -> list[Patch]:
 
 @mutant
 def sends_although_the_batch_is_paused() -> list[Patch]:
-    return [(worker.leases.worker, "batch_is", lambda _: true())]
+    return [(worker.leases.worker, "batch_runs", lambda _: true())]
 
 
 @mutant
 def claims_although_the_batch_is_paused() -> list[Patch]:
-    return [(worker.leases.worker, "may_work", true)]
+    return [(worker.leases.worker, "may_work", lambda _: true())]
 
 
 @mutant
