@@ -141,6 +141,14 @@ def test_a_long_retry_after_ends_the_call() -> None:
     assert (recorder.story, recorder.sleeps) == (["try"], [])
 
 
+@pytest.mark.parametrize(("retry_after", "hold"), [(120.0, 120.0), (121.0, 120.0), (86_400.0, 120.0)])
+def test_a_limit_holds_the_fleet_no_longer_than_anybody_would_wait_unawares(retry_after: float, hold: float) -> None:
+    recorder = Recorder([RateLimited(retry_after=retry_after)])
+    with pytest.raises(RateLimited):
+        recorder.run()
+    assert (recorder.story, recorder.holds) == (["try"], [hold])
+
+
 def test_an_unknown_outcome_with_a_retry_after_holds_the_fleet() -> None:
     recorder = Recorder([OutcomeUnknown(retry_after=120.0)])
     with pytest.raises(OutcomeUnknown):
