@@ -84,7 +84,7 @@ def _known(zone: str) -> str:
     if zone in zones:
         return zone
     by_lower = {each.lower(): each for each in sorted(zones)} | {each.split("/")[-1].lower(): each for each in zones}
-    near = get_close_matches(zone.lower().replace(" ", "_"), by_lower, n=3)
+    near = get_close_matches(zone.lower().replace(" ", "_"), by_lower, n=3, cutoff=0.7)
     meant = " or ".join(dict.fromkeys(by_lower[name] for name in near))
     guess = f"did you mean {meant}? " if meant else ""
     raise UnfitWindow(

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from shlex import quote
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -53,10 +52,6 @@ class NameTaken(Exception):
 
 class NameUnfit(Exception):
     """A batch cannot be called that."""
-
-
-class OtherWindow(Exception):
-    """The batch that the file is already keeps to another window; the message names the command that changes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +101,7 @@ class Loader:
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := self._find(connection, shipment):
-                _check_window(connection, found, window)
+                timetable.check_same(connection, found.batch_id, found.name, window)
                 return found
             _check_name(connection, name)
             batch_id = self._insert_batch(connection, shipment, name)
@@ -202,17 +197,6 @@ class Loader:
             row.otps.second is not None,
             self._keyring.seal(row.otps.to_plaintext(), bound_to(batch_id, row.row_number)),
         )
-
-
-def _check_window(connection: Connection, found: Loaded, wanted: DailyWindow | None) -> None:
-    """Who goes on with a batch need not repeat its window; but another one must not be passed over. Raises
-    OtherWindow."""
-    has = timetable.window_of(connection, found.batch_id)
-    if wanted is None or wanted == has:
-        return
-    keeps = f"keeps to its window {has}" if has else "runs all day"
-    command = f"oathbulk resume {quote(found.name)} --window {wanted.hours} --zone {wanted.zone}"
-    raise OtherWindow(f"this file is batch {found.name!r} already, and it {keeps}. To change that: {command}")
 
 
 def _check_name(connection: Connection, name: str) -> None:

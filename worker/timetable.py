@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from shlex import quote
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -14,6 +15,11 @@ from models.batch import Batch, BatchState
 from models.reason import PauseReason
 from worker.daily_window import DailyWindow, moment
 from worker.database import Database
+
+
+class OtherWindow(Exception):
+    """The batch keeps to another window than the one that was asked for; the message names the command that changes
+    it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,17 @@ def keep(database: Database, connection: Connection, batch_id: int) -> Outside |
         .values(_paused(outside) if outside else _running(window, now))
     )
     return outside
+
+
+def check_same(connection: Connection, batch_id: int, name: str, wanted: DailyWindow | None) -> None:
+    """Who goes on with a batch need not repeat its window; but another one must not be passed over. Raises
+    OtherWindow."""
+    has = window_of(connection, batch_id)
+    if wanted is None or wanted == has:
+        return
+    keeps = f"keeps to its window {has}" if has else "runs all day"
+    command = f"oathbulk resume {quote(name)} --window {wanted.hours} --zone {wanted.zone}"
+    raise OtherWindow(f"this file is batch {name!r} already, and it {keeps}. To change that: {command}")
 
 
 def set_window(connection: Connection, batch_id: int, window: DailyWindow | None) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select, update
 from support.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_batch, statuses
 from support.loads import HEADER, token
@@ -21,15 +22,17 @@ from models.reason import PauseReason, Reason
 from models.record import OtpState, Record, Status
 from worker import timetable
 from worker.batches import WindowChange
-from worker.config import Environment
+from worker.config import ConfigError, Environment, Settings
 from worker.daily_window import DailyWindow
 from worker.decisions import Active, DeadLetter, Pause
 from worker.intake import open_shipment
 from worker.leases.moves import LAST_START
 from worker.leases.worker import Leases
-from worker.loading import Loaded, Loader, OtherWindow
+from worker.loading import Loaded, Loader
+from worker.parts import Parts
 from worker.quota import Quota
 from worker.reports.status import read_statuses
+from worker.timetable import OtherWindow
 
 # In November 21:00 to 04:30 UTC.
 NIGHT = DailyWindow.parse("22:00-05:30", "Europe/Berlin")
@@ -417,6 +420,27 @@ def test_every_batch_of_the_license_waits_until_the_quota_resets(works: Works) -
     works.set_clock("2026-11-25 23:00:01")
     works.tick()
     assert [works.state(made) for made in (mine, same, other)] == [RUNNING] * 3
+
+
+def test_a_worker_knows_which_environments_share_the_license(works: Works, database_url: str) -> None:
+    """One that is not configured where it works is none of them."""
+    licenses = {"default": "mine", "twin": "mine", "foreign": "another"}
+    names = [*licenses, "gone"]
+    made = [make_batch(works.database, 1, name=name, environment=name) for name in names]
+
+    def load_environment(name: str) -> Environment:
+        if name not in licenses:
+            raise ConfigError(name)
+        known = {"environment_id": name, "client_id": "id", "client_secret": "secret"}
+        return Environment(name=name, license=licenses[name], **known)
+
+    parts = Parts(Settings(database_url=SecretStr(database_url)), load_environment)
+    claimed = works.claim(works.tick()[0])
+
+    parts._settled("mine", claimed, Pause(PauseReason.QUOTA, quota=Quota(3600)))
+
+    assert [works.state(each) for each in made] == [FOR_QUOTA, FOR_QUOTA, RUNNING, RUNNING]
+    parts.database.close()
 
 
 def test_a_quota_that_resets_outside_the_window_is_waited_for_until_that_opens(works: Works) -> None:

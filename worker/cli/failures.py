@@ -20,9 +20,10 @@ from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.home import HomeInUse
 from worker.escaping import escape_line
 from worker.intake import UnusableFile
-from worker.loading import NameTaken, NameUnfit, OtherWindow
+from worker.loading import NameTaken, NameUnfit
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.schema import SchemaOutdated
+from worker.timetable import OtherWindow
 
 ALL_ACTIVE = 0
 SOME_LEFT = 1

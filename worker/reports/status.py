@@ -55,10 +55,10 @@ class BatchStatus:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Until the last record is settled at the present pace; None while there is none."""
+        """Until the last record is settled at the present pace; None while there is none, or it is paused."""
         if not self.left:
             return 0.0
-        return self.left / self.pace if self.pace else None
+        return self.left / self.pace if self.pace and self.state != BatchState.PAUSED else None
 
     def to_json(self) -> dict[str, Any]:
         return {
