@@ -6,7 +6,7 @@ from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker.daily_window import DailyWindow, UnfitWindow, moment
@@ -174,6 +174,7 @@ def windows(draw: st.DrawFn) -> DailyWindow:
     return DailyWindow(time(*divmod(start, 60)), time(*divmod(end, 60)), draw(st.sampled_from(ZONES)))
 
 
+@settings(deadline=None)
 @given(windows(), moments)
 def test_it_is_open_while_clocks_show_a_minute_between_its_beginning_and_its_end(
     window: DailyWindow, now: datetime
@@ -184,6 +185,7 @@ def test_it_is_open_while_clocks_show_a_minute_between_its_beginning_and_its_end
     assert window.is_open(now) == ((minute - start) % 1440 < (end - start) % 1440)
 
 
+@settings(deadline=None)
 @given(windows(), moments, st.floats(0, 0.99))
 @example(DailyWindow(time(2, 10), time(2, 50), "Europe/Berlin"), at("2026-10-25 00:20"), 0.5)
 def test_nothing_changes_before_the_next_change_and_all_does_at_it(
@@ -197,6 +199,7 @@ def test_nothing_changes_before_the_next_change_and_all_does_at_it(
     assert window.is_open(then - timedelta(microseconds=1)) == window.is_open(now)
 
 
+@settings(deadline=None)
 @given(windows(), moments)
 def test_it_is_open_from_the_first_moment_on_at_which_it_is(window: DailyWindow, now: datetime) -> None:
     opens = window.open_from(now)
