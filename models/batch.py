@@ -56,6 +56,13 @@ class Batch(Base):
     # Paused for an outage: when a few records are sent to see whether it is over; and how often in a row it was not.
     probe_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     outages: Mapped[int] = mapped_column(default=0, server_default="0")
+    # The hours of a day in which it may run, as 22:00-05:30, and the IANA name of their time zone; both or neither.
+    daily_window: Mapped[str | None] = mapped_column(String(11))
+    zone: Mapped[str | None] = mapped_column(String(64))
+    # While it runs: when its window closes; no call starts from then on.
+    closes_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # Paused for its window or a quota: when it goes on by itself.
+    resumes_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # Set at load and at each resume: the breaker judges only what came after it.
     running_since: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, String
+from sqlalchemy import CheckConstraint, Double, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, UtcDateTime
@@ -17,12 +17,12 @@ class LicensePace(Base):
     license: Mapped[str] = mapped_column(String(200), primary_key=True)
     # Requests a second: lately; and where PingOne began to refuse, and when that was found, empty until it did. Redis
     # has the last word on how it stands, and may forget it.
-    rate: Mapped[float | None]
-    ceiling: Mapped[float | None]
+    rate: Mapped[float | None] = mapped_column(Double)
+    ceiling: Mapped[float | None] = mapped_column(Double)
     found_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # The part of the ceiling that is ours, above 0 up to 1; or a rate that does not adapt, in requests a second.
-    share: Mapped[float] = mapped_column(default=1.0, server_default="1")
-    fixed_rate: Mapped[float | None]
+    share: Mapped[float] = mapped_column(Double, default=1.0, server_default="1")
+    fixed_rate: Mapped[float | None] = mapped_column(Double)
     # Who set one of the two last, when, and on which ticket.
     set_by: Mapped[str | None] = mapped_column(String(200))
     set_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

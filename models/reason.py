@@ -59,6 +59,12 @@ class PauseReason(StrEnum):
     INVALID_OTPS = "invalid_otps"
     CANARY = "canary"
     OUTAGE = "outage"
+    WINDOW = "window"
+    QUOTA = "quota"
+
+
+# A batch that is paused for one of these goes on by itself; for any other, a person has to resume it.
+PASSING = frozenset({PauseReason.OUTAGE, PauseReason.WINDOW, PauseReason.QUOTA})
 
 
 PAUSE_CURES = {
@@ -75,6 +81,8 @@ PAUSE_CURES = {
     PauseReason.CANARY: "The canary's records are done: look at how they ended, then resume or cancel.",
     PauseReason.OUTAGE: "PingOne does not answer. A few records are sent now and then to see whether it is back; the"
     " batch goes on by itself then.",
+    PauseReason.WINDOW: "It is outside the batch's daily window; the batch goes on by itself when that opens.",
+    PauseReason.QUOTA: "The quota of PingOne's license is used up; the batch goes on by itself when it resets.",
     PauseReason.INVALID_OTPS: "Wrong file, wrong lot, tokens imported with the wrong hash, or does this tenant want"
     " PINGONE_RESYNC_ON_FIRST_CALL? Find out with one token, then resume or cancel.",
 }

@@ -58,6 +58,7 @@ class Activation:
             attempts=settings.max_attempts,
             read_delay=settings.read_delay,
             not_found_delay=settings.not_found_delay,
+            longest_hold=settings.longest_hold,
         )
         # An OTP goes out soon after it was written down as sent, or not at all; and while enough of the lease is left,
         # counted from before the claim.

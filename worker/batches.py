@@ -13,12 +13,14 @@ from sqlalchemy.orm import aliased
 
 from models.audit import Action
 from models.batch import Batch, BatchState
-from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
+from models.reason import PASSING, PAUSE_CURES, TRANSIENT, PauseReason, Reason
 from models.record import Record, Status
-from worker import audit
+from worker import audit, timetable
 from worker.audit import Actor
+from worker.daily_window import DailyWindow
 from worker.database import LOAD_LOCK, Database
 from worker.leases import commands
+from worker.timetable import Outside
 
 
 class UnknownBatch(Exception):
@@ -32,10 +34,18 @@ class NotPossible(Exception):
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """How many records are pending again, and how many dead letters stay because their OTPs are used, or because
-    their token was loaded again since."""
+    their token was loaded again since. `outside`: what they wait for, if the batch's window is closed."""
 
     records: int
     need_fresh_otps: int
+    outside: Outside | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WindowChange:
+    """The daily window that a batch gets; None takes away the one that it has."""
+
+    window: DailyWindow | None
 
 
 class Batches:
@@ -61,24 +71,30 @@ class Batches:
         with self._database.changing_many() as connection:
             return commands.hand_back_queued(self._database, connection)
 
-    def resume(self, name: str) -> None:
-        """The canary ends only where it was what the batch paused for: a person has looked at it then. Raises
-        UnknownBatch, NotPossible."""
+    def resume(self, name: str, change: WindowChange | None = None) -> Outside | None:
+        """The batch runs, or waits for its window to open. The canary ends only where it was what the batch paused for:
+        a person has looked at it then. Raises UnknownBatch, NotPossible."""
         with self._database.writing() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
                 raise NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {quote(name)}` makes it run again")
-            if batch.state == BatchState.PAUSED:
-                self._set_running(connection, batch.id)
-                if batch.reason == PauseReason.CANARY:
-                    connection.execute(update(Batch).where(Batch.id == batch.id).values(canary_row=None))
-                self._write_down(connection, Action.RESUME, name, reason=batch.reason)
+            if batch.state == BatchState.RUNNING and change is None:
+                return None
+            facts: dict[str, Any] = {"reason": batch.reason}
+            if change is not None:
+                timetable.set_window(connection, batch.id, change.window)
+                facts["window"] = change.window and str(change.window)
+            outside = self._let_run(connection, batch.id)
+            if batch.reason == PauseReason.CANARY:
+                connection.execute(update(Batch).where(Batch.id == batch.id).values(canary_row=None))
+            self._write_down(connection, Action.RESUME, name, **facts)
+            return outside
 
     def cancel(self, name: str) -> int:
         """How many records were cancelled at once; those in work follow when their call ends. Raises UnknownBatch."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
-            cancelled = {"state": BatchState.CANCELLED, "reason": None, "detail": None}
+            cancelled = {"state": BatchState.CANCELLED, "reason": None, "detail": None, "resumes_at": None}
             connection.execute(update(Batch).where(Batch.id == batch.id).values(cancelled))
             count = commands.cancel(self._database, connection, batch.id)
             self._write_down(connection, Action.CANCEL, name, records=count)
@@ -95,10 +111,9 @@ class Batches:
             left = select(func.count()).where(Record.batch_id == batch.id, Record.status == Status.DEAD_LETTER)
             if reasons is not None:
                 left = left.where(Record.reason.in_(reasons))
-            if count:
-                self._set_running(connection, batch.id)
+            outside = self._let_run(connection, batch.id) if count else None
             self._write_down(connection, Action.REPLAY, name, reasons=sorted(reasons or ()), records=count)
-            return Replayed(count, connection.scalar(left) or 0)
+            return Replayed(count, connection.scalar(left) or 0, outside)
 
     def replay_transient(self) -> int:
         """What the replay schedule does: dead letters that time alone may mend, of every batch that runs."""
@@ -134,12 +149,13 @@ class Batches:
 
     def _set_paused(self, connection: Connection, batch_id: int, detail: str | None) -> None:
         """What paused by itself keeps its reason, which names the cure; but what would go on by itself must not."""
-        may_go_on = or_(Batch.state == BatchState.RUNNING, Batch.reason == PauseReason.OUTAGE)
+        may_go_on = or_(Batch.state == BatchState.RUNNING, Batch.reason.in_(PASSING))
         paused = {
             "state": BatchState.PAUSED,
             "reason": PauseReason.PERSON,
             "detail": detail or PAUSE_CURES[PauseReason.PERSON],
             "probe_at": None,
+            "resumes_at": None,
         }
         connection.execute(update(Batch).where(Batch.id == batch_id, may_go_on).values(paused))
 
@@ -153,13 +169,7 @@ class Batches:
         again = select(Batch.name).join(this, is_same_file).where(this.id == batch_id)
         return connection.scalar(again.where(Batch.state != BatchState.CANCELLED))
 
-    def _set_running(self, connection: Connection, batch_id: int) -> None:
-        running = {
-            "state": BatchState.RUNNING,
-            "reason": None,
-            "detail": None,
-            "probe_at": None,
-            "outages": 0,
-            "running_since": self._database.now(),
-        }
-        connection.execute(update(Batch).where(Batch.id == batch_id).values(running))
+    def _let_run(self, connection: Connection, batch_id: int) -> Outside | None:
+        """A person says so: whatever outage there was, the batch is judged anew."""
+        connection.execute(update(Batch).where(Batch.id == batch_id).values(outages=0))
+        return timetable.let_run(self._database, connection, batch_id)

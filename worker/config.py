@@ -119,6 +119,7 @@ class Settings(BaseModel):
     read_delay: float = Field(default=30, ge=0)
     not_found_delay: float = Field(default=10, gt=0)
     outage_hold: float = Field(default=5, gt=0)
+    longest_hold: float = Field(default=120, gt=0)
     furthest_slot: float = Field(default=2, gt=0)
     tick: float = Field(default=1, gt=0)
     breaker_forbidden: int = Field(default=10, ge=1)

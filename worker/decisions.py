@@ -14,8 +14,10 @@ from typing import Literal
 
 from models.reason import PauseReason, Reason
 from models.record import OtpState
+from worker import quota
 from worker.pingone import errors
 from worker.pingone.wire import Device
+from worker.quota import Quota
 
 POSTS_PER_OTP = 2
 NOT_FOUND_READS = 3
@@ -38,6 +40,7 @@ class Limits:
     attempts: int = 8
     read_delay: float = 30.0
     not_found_delay: float = 10.0
+    longest_hold: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +136,12 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Hand the record back uncounted and pause its batch: only a person can mend this."""
+    """Hand the record back uncounted and pause its batch: only a person can mend this, or time."""
 
     reason: PauseReason
     delay: float = 0.0
+    # With the reason `quota`, which passes by itself: until when.
+    quota: Quota | None = None
 
 
 Step = ReadDevice | SendOtp
@@ -267,6 +272,8 @@ def _after_nothing(progress: Progress, failure: errors.PingOneError, limits: Lim
             return _after_missing(progress, limits)
         case errors.SlotTooFar():
             return no_slot(progress, failure)
+        case errors.RateLimited() if spent := quota.spent(failure, limits.longest_hold):
+            return progress, replace(_pause(progress, PauseReason.QUOTA, limits), quota=spent)
         case errors.NotDelivered() | errors.RateLimited():
             return progress, Retry(1.0 + progress.jitter, is_counted=False, why=_name(failure))
     raise TypeError(f"no decision for {type(failure).__name__}")

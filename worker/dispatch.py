@@ -15,7 +15,7 @@ from models.reason import PauseReason
 from worker import breaker
 from worker.config import ConfigError, Environment, Settings
 from worker.database import DISPATCH_LOCK, Database
-from worker.leases.moves import has_pending
+from worker.leases.moves import LAST_START, has_pending
 from worker.leases.queue import Queue
 
 log = structlog.get_logger()
@@ -110,6 +110,8 @@ class Dispatcher:
         self._tend = tend
         # Told each pace once a tick: what was found of it outlives Redis, and what a person set reaches it.
         self._keep = keep
+        is_closing = Batch.closes_at <= database.now(LAST_START)
+        self._unfinished = _UNFINISHED.add_columns(is_closing.label("is_closing"))
 
     def tick(self) -> int:
         """Rescue, tend, then fill the window. How many records were put onto the queue."""
@@ -127,7 +129,7 @@ class Dispatcher:
         is left is in the queue or in work counts too: it fills its license's window."""
         with self._database.reading() as connection:
             in_window = list(self._queue.in_window(connection))
-            batches = connection.execute(_UNFINISHED, {"in_window": in_window}).all()
+            batches = connection.execute(self._unfinished, {"in_window": in_window}).all()
         licenses: dict[str, License] = {}
         for batch in batches:
             environment = self._bound_environment(batch.id, batch.environment, batch.environment_id)
@@ -136,7 +138,7 @@ class Dispatcher:
             license_ = licenses.setdefault(environment.license, License(self._pace(environment)))
             license_.batch_ids.add(batch.id)
             due = Due(batch.id, environment.name, batch.canary_row, batch.outages > 0)
-            if batch.state == BatchState.RUNNING:
+            if batch.state == BatchState.RUNNING and not batch.is_closing:
                 license_.running.append(due)
             elif batch.state == BatchState.CANCELLED:
                 license_.cancelled.append(due)

@@ -14,14 +14,16 @@ from models.audit import Action
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to
 from models.record import Record
-from worker import audit
+from worker import audit, timetable
 from worker.audit import Actor
 from worker.config import Environment
 from worker.conflicts import Conflicts
+from worker.daily_window import DailyWindow
 from worker.database import LOAD_LOCK, Database
 from worker.escaping import escape_line
 from worker.intake import Row, RowError, Shipment, UnusableFile
 from worker.row_writer import RowWriter
+from worker.timetable import Outside
 
 # Rows that are looked up and written together: it bounds a load's memory, whatever the file's size.
 CHUNK = 1000
@@ -54,13 +56,15 @@ class NameUnfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A batch that is in the database. `is_new` is False when the file had been loaded before."""
+    """A batch that is in the database. `is_new` is False when the file had been loaded before; `outside` is what a new
+    one waits for, if its window is closed."""
 
     batch_id: int
     name: str
     total: int
     rows_refused: int
     is_new: bool
+    outside: Outside | None = None
 
 
 class Loader:
@@ -88,26 +92,33 @@ class Loader:
         with self._database.reading() as connection:
             return self._find(connection, shipment)
 
-    def load(self, shipment: Shipment, name: str, canary: int | None = None) -> Loaded:
+    def load(
+        self, shipment: Shipment, name: str, canary: int | None = None, window: DailyWindow | None = None
+    ) -> Loaded:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
-        that leaves any. Raises NameTaken, NameUnfit; UnusableFile if no row is left."""
+        that leaves any; with a window, it runs only while that is open. Raises NameTaken, NameUnfit, OtherWindow;
+        UnusableFile if no row is left."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := self._find(connection, shipment):
+                timetable.check_same(connection, found.batch_id, found.name, window)
                 return found
             _check_name(connection, name)
             batch_id = self._insert_batch(connection, shipment, name)
             total, refused, canary_row = self._insert_records(connection, shipment, batch_id, canary)
             if not total:
                 raise UnusableFile(shipment.path, f"not one of its {refused} rows can be loaded", "Mend them first")
+            timetable.set_window(connection, batch_id, window)
+            outside = timetable.keep(self._database, connection, batch_id)
             counts = {"total": total, "rows_refused": refused}
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts | {"canary_row": canary_row}))
             file = escape_line(shipment.path.name)
             facts: dict[str, Any] = {"file": file, "sha256": shipment.fingerprint, "canary": canary}
+            facts["window"] = window and str(window)
             facts |= {"environment": self._environment.name} | counts
             audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
             self._database.analyze(connection, Record.__tablename__)
-        return Loaded(batch_id, name, total, refused, is_new=True)
+        return Loaded(batch_id, name, total, refused, is_new=True, outside=outside)
 
     def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
         statement = select(Batch.id, Batch.name, Batch.total, Batch.rows_refused).where(

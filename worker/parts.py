@@ -14,7 +14,7 @@ from worker import breaker
 from worker.activation import Activation
 from worker.audit import SCHEDULE
 from worker.batches import Batches
-from worker.config import Environment, Settings, load_environment
+from worker.config import ConfigError, Environment, Settings, load_environment
 from worker.database import Database
 from worker.decisions import DeadLetter, Decision, Pause, Retry
 from worker.dispatch import Dispatcher
@@ -27,6 +27,7 @@ from worker.pingone.auth import AccessTokens
 from worker.pingone.client import Client
 from worker.pingone.pacing import Pace
 from worker.publishing import CeleryBroker
+from worker.quota import Quota
 from worker.tending import Tending
 
 
@@ -148,6 +149,7 @@ class Parts:
                 self.pace(environment),
                 deadline=self.settings.call_deadline,
                 outage_hold=self.settings.outage_hold,
+                longest_hold=self.settings.longest_hold,
             )
         return mine[name]
 
@@ -167,17 +169,26 @@ class Parts:
             self.client(environment.name),
             self.pace(environment),
             load_keyring(self.settings),
-            self._settled,
+            partial(self._settled, environment.license),
             self.stopping.is_set,
             self._misconfigured,
         )
 
+    def _license(self, name: str) -> str | None:
+        """Of an environment; None where it is not configured here."""
+        try:
+            return self.environment(name).license
+        except ConfigError:
+            return None
+
     def _misconfigured(self, batch_id: int) -> None:
         self.tending.pause(batch_id, PauseReason.ENVIRONMENT)
 
-    def _settled(self, claim: Claim, decision: Decision) -> None:
-        """What a settled record may mean for its batch."""
+    def _settled(self, license: str, claim: Claim, decision: Decision) -> None:
+        """What a settled record may mean for its batch; and a quota, for all batches of the license."""
         match decision:
+            case Pause(quota=Quota() as spent):
+                self.tending.pause_for_quota(spent, lambda name: self._license(name) == license)
             case Pause(reason=reason):
                 self.tending.pause(claim.batch_id, reason)
             case DeadLetter(reason=why) if why in breaker.WATCHED_REASONS:

@@ -1,18 +1,38 @@
-"""What a batch does by itself: it pauses when its canary is done or PingOne is out, and goes on when that is back."""
+"""What a batch does by itself: it pauses when its canary is done, its window closes, the license's quota is used up or
+PingOne is out; and goes on when that is over."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Integer, Select, and_, bindparam, case, func, or_, select, text, update
+from collections.abc import Callable
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from models.attempt import Attempt
 from models.batch import Batch, BatchState
 from models.reason import PAUSE_CURES, PauseReason
 from models.record import NOT_FINAL, Record
-from worker import breaker
+from worker import breaker, quota, timetable
+from worker.daily_window import UnfitWindow
 from worker.database import Database
+from worker.quota import Quota
 
 # Attempts of other batches between ours are passed over, up to so many.
 _RECENT_ATTEMPTS = 500
+# Paused for one of these, a batch waits for a time alone.
+_WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)
 
 
 class Tending:
@@ -21,16 +41,31 @@ class Tending:
     def __init__(self, database: Database, thresholds: breaker.Thresholds) -> None:
         self._database = database
         self._thresholds = thresholds
-        due = update(Batch).where(
-            Batch.state == BatchState.PAUSED, Batch.reason == PauseReason.OUTAGE, Batch.probe_at <= database.now()
+        now = database.now()
+        is_over = or_(
+            and_(Batch.reason == PauseReason.OUTAGE, Batch.probe_at <= now),
+            and_(Batch.reason.in_(_WAITS), Batch.resumes_at <= now),
         )
-        running = {"state": BatchState.RUNNING, "reason": None, "detail": None, "probe_at": None}
-        self._run_again = due.values(running | {"running_since": database.now()})
+        self._due_again = select(Batch.id).where(Batch.state == BatchState.PAUSED, is_over)
+        has_closed = or_(Batch.closes_at <= now, and_(Batch.daily_window.is_not(None), Batch.closes_at.is_(None)))
+        self._due_to_close = select(Batch.id).where(Batch.state == BatchState.RUNNING, has_closed)
 
     def pause(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
         """Only a person can mend what was found. False if the batch did not run any more."""
         with self._database.writing() as connection:
             return self._pause(connection, batch_id, reason, detail)
+
+    def pause_for_quota(self, spent: Quota, shares: Callable[[str], bool]) -> None:
+        """Every batch that runs in an environment which `shares` the license waits until its quota resets."""
+        with self._database.writing() as connection:
+            resumes_at = connection.execute(select(self._database.now(spent.resets_in))).scalar_one()
+            columns = (Batch.id, Batch.environment, Batch.daily_window, Batch.zone)
+            running = select(*columns).where(Batch.state == BatchState.RUNNING).order_by(Batch.id)
+            for batch in connection.execute(running).all():
+                if shares(batch.environment):
+                    window = f"{batch.daily_window} {batch.zone}" if batch.daily_window else None
+                    self._pause(connection, batch.id, PauseReason.QUOTA, quota.explain(spent, resumes_at, window))
+                    connection.execute(update(Batch).where(Batch.id == batch.id).values(resumes_at=resumes_at))
 
     def judge_settled(self, batch_id: int) -> PauseReason | None:
         """Ask the breaker about the final records since the batch began to run, and pause if it says so."""
@@ -65,18 +100,44 @@ class Tending:
             return True
 
     def tend(self) -> None:
-        """What time brings: probes, the end of an outage, canaries that are done. Called at every tick."""
+        """What time brings: windows that open and close, quotas that reset, probes, the end of an outage, canaries that
+        are done. Called at every tick."""
         with self._database.writing() as connection:
-            self._probe(connection)
+            self._go_on(connection)
             for batch in connection.execute(_WATCHED).all():
                 if batch.outages and breaker.is_back(self._latest(connection, batch.id)):
                     connection.execute(update(Batch).where(Batch.id == batch.id).values(outages=0))
                 if batch.canary_row is not None and not self._left(connection, batch.id, batch.canary_row):
                     self._pause(connection, batch.id, PauseReason.CANARY)
+            self._close(connection)
 
-    def _probe(self, connection: Connection) -> None:
-        """Outages that may be over: the batch runs again, and the dispatcher lets only a few records go at first."""
-        connection.execute(self._run_again)
+    def _go_on(self, connection: Connection) -> None:
+        """Windows that open, quotas that reset; and outages that may be over: there the batch runs again, and the
+        dispatcher lets only a few records go at first."""
+        for batch_id in connection.scalars(self._due_again).all():
+            self._look_at_window(connection, batch_id, timetable.let_run)
+
+    def _close(self, connection: Connection) -> None:
+        """Windows that closed. A batch that an earlier version let run has not been told when its window does."""
+        for batch_id in connection.scalars(self._due_to_close).all():
+            self._look_at_window(connection, batch_id, timetable.keep)
+
+    def _look_at_window(
+        self, connection: Connection, batch_id: int, step: Callable[[Database, Connection, int], object]
+    ) -> None:
+        """Where this machine's time zones are older than those of the machine that loaded the batch, only that batch
+        must stop."""
+        try:
+            step(self._database, connection, batch_id)
+        except UnfitWindow as error:
+            stopped = {
+                "state": BatchState.PAUSED,
+                "reason": PauseReason.INTERNAL,
+                "detail": f"Its daily window cannot be read here: {error}. Update tzdata, then resume.",
+                "probe_at": None,
+                "resumes_at": None,
+            }
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(stopped))
 
     def _latest(self, connection: Connection, batch_id: int) -> list[str | None]:
         """How the batch's attempts since it began to run went, the newest first; only those that asked PingOne: one
@@ -91,9 +152,15 @@ class Tending:
         return connection.scalar(left) or 0
 
     def _pause(self, connection: Connection, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
-        running = update(Batch).where(Batch.id == batch_id, Batch.state == BatchState.RUNNING)
+        running = update(Batch).where(Batch.id == batch_id, _is_worked_on())
         values = {"state": BatchState.PAUSED, "reason": reason, "detail": detail or PAUSE_CURES[reason]}
-        return connection.execute(running.values(values)).rowcount == 1
+        return connection.execute(running.values(values | {"resumes_at": None})).rowcount == 1
+
+
+def _is_worked_on() -> ColumnElement[bool]:
+    """It runs; or it did until its window closed or its quota was used up: what its last calls brought to light is told
+    then, and not when it would have gone on."""
+    return or_(Batch.state == BatchState.RUNNING, and_(Batch.state == BatchState.PAUSED, Batch.reason.in_(_WAITS)))
 
 
 def _latest() -> Select[str | None]:
@@ -114,7 +181,7 @@ def _latest() -> Select[str | None]:
 
 # Asked at every tick, or after every attempt of an outage: built once.
 _LATEST = _latest()
-# Running batches that only a part of may go.
+# Batches that only a part of may go.
 _WATCHED = select(Batch.id, Batch.canary_row, Batch.outages).where(
-    Batch.state == BatchState.RUNNING, (Batch.canary_row.is_not(None)) | (Batch.outages > 0)
+    _is_worked_on(), (Batch.canary_row.is_not(None)) | (Batch.outages > 0)
 )

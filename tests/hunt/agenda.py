@@ -34,7 +34,7 @@ class Agenda:
     def is_any_due(self) -> bool:
         """For a tick."""
         books, now = self._world.ledger, self._world.clock.text()
-        if any(batch.probe_at is not None and batch.probe_at <= now for batch in books.batches.values()):
+        if any(batch.changes_at is not None and batch.changes_at <= now for batch in books.batches.values()):
             return True
         for row in books.rows.values():
             if row.lease_until is not None and row.lease_until < now:
@@ -59,5 +59,5 @@ class Agenda:
         moments += [moment_of(row.scheduled_at) for row in rows]
         # A lease has run out when its end is past.
         moments += [moment_of(row.lease_until) + 0.001 for row in rows if row.lease_until]
-        moments += [moment_of(batch.probe_at) for batch in world.ledger.batches.values() if batch.probe_at]
+        moments += [moment_of(batch.changes_at) for batch in world.ledger.batches.values() if batch.changes_at]
         return min((moment for moment in moments if moment > now), default=now + 1.0)

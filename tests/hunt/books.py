@@ -6,13 +6,13 @@ import sqlite3
 from typing import NamedTuple
 
 from models.batch import BatchState
-from models.reason import PauseReason
+from models.reason import PASSING
 from models.record import FINAL, OtpState
 
 _RECORDS = """SELECT id, batch_id, device_id, status, scheduled_at, lease_id, lease_until, otp1_state, otp1_posts,
     otp2_state, otp2_posts, otp_sent_at, otp_expires_at, verdict, attempts, attempts_forgiven, reason,
     finalized_at IS NULL, otps IS NULL FROM record ORDER BY id"""
-_BATCHES = "SELECT id, name, state, reason, probe_at FROM batch ORDER BY id"
+_BATCHES = "SELECT id, name, state, reason, probe_at, closes_at, resumes_at FROM batch ORDER BY id"
 
 
 class Row(NamedTuple):
@@ -73,10 +73,19 @@ class BatchRow(NamedTuple):
     state: str
     reason: str | None
     probe_at: str | None
+    closes_at: str | None
+    resumes_at: str | None
 
     @property
     def waits_for_a_person(self) -> bool:
-        return self.state == BatchState.PAUSED and self.reason != PauseReason.OUTAGE
+        return self.state == BatchState.PAUSED and self.reason not in PASSING
+
+    @property
+    def changes_at(self) -> str | None:
+        """When a tick will pause it, or let it run."""
+        if self.state == BatchState.RUNNING:
+            return self.closes_at
+        return self.probe_at or self.resumes_at if self.state == BatchState.PAUSED else None
 
 
 def read_records(connection: sqlite3.Connection) -> dict[int, Row]:

@@ -54,6 +54,7 @@ class Ledger:
         for record_id, row in self.rows.items():
             if row != before[record_id]:
                 self._check(before[record_id], row)
+                self._check_window(before[record_id], row)
 
     def published(self, record_id: object, environment: object) -> None:
         """Promise 1, and commit before publish."""
@@ -103,6 +104,12 @@ class Ledger:
     def _look(self) -> None:
         self.rows = read_records(self._connection)
         self.batches = read_batches(self._connection)
+
+    def _check_window(self, before: Row, row: Row) -> None:
+        """No OTP is marked as going out once the window of its batch has closed, whether or not a tick has noticed."""
+        closes_at = self.batches[row.batch_id].closes_at
+        if row.otp_sent_at != before.otp_sent_at and closes_at is not None and row.otp_sent_at >= closes_at:
+            raise Broken(f"an OTP of record {row.id} is marked at {row.otp_sent_at}, and its window closed {closes_at}")
 
     def _row_of(self, device: ModelDevice) -> Row:
         return self.rows[self._records_of[device.device_id]]

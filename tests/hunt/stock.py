@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from functools import cache
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from hunt.database import HuntedDatabase
 from hunt.dice import Dice
@@ -13,8 +13,10 @@ from hunt.journal import INVALID, REFUSED, ModelDevice, Tenant
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to, generate_key
 from models.record import Record
+from worker import timetable
 from worker.breaker import Thresholds
 from worker.config import Environment, Settings
+from worker.daily_window import DailyWindow
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.otp import Otp, OtpPair
@@ -115,7 +117,19 @@ def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> li
     split = dice.whole("batches", 1, len(devices)) if dice.chance("batches", 0.3) else len(devices)
     halves = [half for half in (devices[:split], devices[split:]) if half]
     canary_row = FIRST_ROW if dice.chance("batches", 0.1) else None
-    return [_load(database, f"batch {number}", half, canary_row) for number, half in enumerate(halves, start=1)]
+    names = [_load(database, f"batch {number}", half, canary_row) for number, half in enumerate(halves, start=1)]
+    if dice.happens("window", 0.6):
+        _give_window(database, dice)
+    return names
+
+
+def _give_window(database: HuntedDatabase, dice: Dice) -> None:
+    """To the first batch; every world begins at midnight."""
+    window = DailyWindow.parse(dice.pick("window", ("00:00-00:02", "00:01-00:04", "23:58-00:07")), "UTC")
+    with database.writing() as connection:
+        batch_id = connection.scalars(select(func.min(Batch.id))).one()
+        timetable.set_window(connection, batch_id, window)
+        timetable.keep(database, connection, batch_id)
 
 
 def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice], canary_row: int | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from support.judge import judge_moves, judge_totals, watch_moves
 from support.moving_clock import MovingDatabase
+from support.works import Works
 
 from models.encrypted import Keyring, generate_key
 from worker.leases.worker import Leases
@@ -39,6 +40,11 @@ def database(database_url: str) -> Iterator[MovingDatabase]:
 @pytest.fixture
 def leases(database: MovingDatabase) -> Leases:
     return Leases(database, lease=60.0, max_attempts=8)
+
+
+@pytest.fixture
+def works(database: MovingDatabase, leases: Leases) -> Works:
+    return Works(database, leases)
 
 
 @pytest.fixture

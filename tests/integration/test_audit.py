@@ -151,6 +151,7 @@ def test_a_load_writes_what_was_loaded_and_no_otp(database: MovingDatabase, keyr
         "file": "pallet 7.csv",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "canary": 2,
+        "window": None,
         "environment": "default",
         "total": 3,
         "rows_refused": 1,

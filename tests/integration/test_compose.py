@@ -29,7 +29,7 @@ from worker.cli.stack import GRACE
 from worker.config import load_settings
 from worker.database import Database
 from worker.embedded.valkey_process import valkey_binary
-from worker.parts import LONGEST_SLOT_WAIT
+from worker.pingone.pacing import LONGEST_WAIT
 from worker.reports.status import read_statuses
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 from worker.simulator.server import running
@@ -305,7 +305,7 @@ def test_only_flower_is_published_and_only_on_this_machine() -> None:
 
 def test_a_stopping_worker_has_time_for_the_longest_call_in_hand() -> None:
     grace = float(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
-    assert grace > load_settings({}).lease + LONGEST_SLOT_WAIT
+    assert grace > load_settings({}).lease + LONGEST_WAIT
     assert grace > GRACE
     # What the page says of it.
     told = re.findall(r"(\d+) seconds", DEPLOYMENT.read_text(encoding="utf-8"))

@@ -29,19 +29,26 @@ from worker.reports.status import read_statuses
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "old_code"
 VERSIONS = Path(schema.__file__).parents[1] / "migrations" / "versions"
-BEFORE = "0001"
+REVISIONS = ("0001", "0002")
 
 MakeDatabase = Callable[[], MovingDatabase]
 
 
+@pytest.fixture(params=REVISIONS)
+def before(request: pytest.FixtureRequest) -> str:
+    """The revision of the old code."""
+    revision: str = request.param
+    return revision
+
+
 @pytest.fixture(params=["postgresql", "sqlite"])
-def make_old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeDatabase]:
+def make_old(request: pytest.FixtureRequest, tmp_path: Path, before: str) -> Iterator[MakeDatabase]:
     """Makes databases with the schema of the version before."""
     made: list[MovingDatabase] = []
 
     def make(url: str) -> MovingDatabase:
         database = MovingDatabase(url)
-        schema.upgrade(database, BEFORE)
+        schema.upgrade(database, before)
         made.append(database)
         return database
 
@@ -59,9 +66,9 @@ def make_old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeDat
             database.close()
 
 
-def recorded(database: MovingDatabase) -> list[dict[str, Any]]:
+def recorded(database: MovingDatabase, revision: str) -> list[dict[str, Any]]:
     kind = "sqlite" if database.is_sqlite else "postgresql"
-    said = json.loads((SAMPLES / f"{BEFORE}_{kind}.json").read_text())
+    said = json.loads((SAMPLES / f"{revision}_{kind}.json").read_text())
     return [statement for statement in said if not statement["sql"].startswith("BEGIN")]
 
 
@@ -69,8 +76,9 @@ def say(database: MovingDatabase, statements: list[dict[str, Any]]) -> None:
     """Each must touch as many rows as it did for those who said it first."""
     for statement in statements:
         parameters = _revived(statement["parameters"])
-        if database.is_sqlite:
-            parameters = [tuple(each) for each in parameters] if statement["many"] else tuple(parameters)
+        if isinstance(parameters, list):
+            by_place = [tuple(each) if isinstance(each, list) else each for each in parameters]
+            parameters = by_place if statement["many"] else tuple(by_place)
         with database.writing() as connection:
             found = connection.exec_driver_sql(statement["sql"], parameters or None)
             rows = len(found.all()) if found.returns_rows else found.rowcount
@@ -105,10 +113,10 @@ def state(database: MovingDatabase) -> list[Any]:
 
 @pytest.mark.parametrize("is_half_worked", [False, True], ids=["empty", "half worked"])
 def test_old_workers_go_on_beside_the_new_schema_and_new_ones_finish(
-    make_old: MakeDatabase, is_half_worked: bool
+    make_old: MakeDatabase, before: str, is_half_worked: bool
 ) -> None:
     control, database = make_old(), make_old()
-    said = recorded(database)
+    said = recorded(database, before)
     say(control, said)
     # Some records are in old workers' hands, others in the queue.
     half = next(number for number, one in enumerate(said) if one["sql"].startswith("INSERT INTO attempt"))
@@ -119,8 +127,7 @@ def test_old_workers_go_on_beside_the_new_schema_and_new_ones_finish(
     say(database, said[upgraded_at:])
 
     assert state(database) == state(control)
-    before = state(control)
-    assert {row.status for row in before if hasattr(row, "status")} == {"active", "dead_letter", "pending"}
+    assert {row.status for row in state(control) if hasattr(row, "status")} == {"active", "dead_letter", "pending"}
     finish(database)
     (status,) = read_statuses(database, "shipment")
     assert (status.state, status.left, status.total) == ("finished", 0, sum(status.counts.values()))

@@ -115,7 +115,7 @@ def test_an_empty_database_is_brought_up_to_date(empty: MovingDatabase) -> None:
 
     assert schema.upgrade(empty) == schema.head()
 
-    assert tables(empty) == {"batch", "record", "attempt", "audit"}
+    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace"}
     schema.ensure_current(empty)
 
 
@@ -181,6 +181,9 @@ def test_every_revision_goes_down_and_up_by_itself(empty: MovingDatabase) -> Non
     assert (definitions(empty), triggers(empty)) == up
 
 
+WINDOW = ("daily_window", "zone", "closes_at", "resumes_at")
+
+
 def test_data_goes_through_0002_down_and_up(empty: MovingDatabase, leases_of_empty: Leases) -> None:
     schema.upgrade(empty)
     made = make_batch(empty, [{}, {"status": Status.ACTIVE}, {"status": Status.DEAD_LETTER}])
@@ -198,7 +201,7 @@ def test_data_goes_through_0002_down_and_up(empty: MovingDatabase, leases_of_emp
         write_down(empty)
         schema.downgrade(empty, "0001")
         assert tables(empty) == {"batch", "record", "attempt"}
-        assert set(kept["batch"][0]) - set(rows(empty, "batch")[0]) == {"canary_row", "probe_at", "outages"}
+        assert set(kept["batch"][0]) - set(rows(empty, "batch")[0]) == {"canary_row", "probe_at", "outages", *WINDOW}
         schema.upgrade(empty)
 
     # What an earlier version does not know is gone. It would not probe, so a person has to resume.
@@ -212,6 +215,29 @@ def test_data_goes_through_0002_down_and_up(empty: MovingDatabase, leases_of_emp
     if empty.is_sqlite:
         with empty.reading() as connection:
             assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+
+
+@pytest.mark.parametrize("reason", ["window", "quota"])
+def test_what_waits_for_a_time_waits_for_a_person_after_0003_went_down(empty: MovingDatabase, reason: str) -> None:
+    """The earlier version lets none of it go on, and would wait for ever."""
+    schema.upgrade(empty)
+    make_batch(empty, 2)
+    before = rows(empty, "batch")[0]
+    with empty.writing() as connection:
+        waits = {"daily_window": "22:00-05:30", "zone": "UTC", "closes_at": empty.now(), "resumes_at": empty.now()}
+        connection.execute(update(Batch).values(waits | {"state": "paused", "reason": reason, "outages": 1}))
+    records = rows(empty, "record")
+
+    schema.downgrade(empty, "0002")
+    below = rows(empty, "batch")[0]
+    schema.upgrade(empty)
+
+    assert set(before) - set(below) == set(WINDOW)
+    assert (below["reason"], below["outages"]) == ("person", 1)
+    assert "oathbulk resume" in below["detail"]
+    assert rows(empty, "batch")[0] == below | dict.fromkeys(WINDOW)
+    assert rows(empty, "record") == records
+    schema.check(empty)
 
 
 def test_a_file_is_still_loaded_once_after_0002_down_and_up(empty: MovingDatabase) -> None:
@@ -318,4 +344,4 @@ def test_an_installed_wheel_upgrades_and_two_at_once_do_not_collide(
 
     assert [process.returncode for process in processes] == [0, 0], ends
     assert [out.strip() for out, _ in ends] == [schema.head()] * 2
-    assert tables(empty) == {"batch", "record", "attempt", "audit"}
+    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace"}

@@ -95,9 +95,17 @@ def pingone(listening: PingOne) -> PingOne:
 class Readers(Parts):
     """The parts of a process, whose threads' clients are closed in the end."""
 
-    def __init__(self, pingone: PingOne, redis_url: str, furthest_slot: float = 0.2, rate: float = 1000) -> None:
+    def __init__(
+        self,
+        database: MovingDatabase,
+        pingone: PingOne,
+        redis_url: str,
+        furthest_slot: float = 0.2,
+        rate: float = 1000,
+    ) -> None:
         settings = Settings(redis_url=SecretStr(redis_url), concurrency=THREADS, furthest_slot=furthest_slot)
         super().__init__(settings, lambda name: pingone.environment(name=name, rate=rate))
+        self.database = database
         # By the thread that each belongs to.
         self.clients = set[tuple[int, Client]]()
 
@@ -113,8 +121,8 @@ class Readers(Parts):
 
 
 @pytest.fixture
-def parts(pingone: PingOne, valkey_url: str) -> Iterator[Readers]:
-    with closing(Readers(pingone, valkey_url)) as parts:
+def parts(database: MovingDatabase, pingone: PingOne, valkey_url: str) -> Iterator[Readers]:
+    with closing(Readers(database, pingone, valkey_url)) as parts:
         yield parts
 
 
@@ -394,7 +402,7 @@ def test_beside_a_fleet_that_takes_every_slot_each_device_is_read(
 ) -> None:
     made = make_batch(database, 6, status=Status.ACTIVE)
     pingone.seed(database, made, ["ACTIVE"] * 6)
-    with closing(Readers(pingone, valkey_url, rate=50)) as parts, crowd(valkey_url, parts):
+    with closing(Readers(database, pingone, valkey_url, rate=50)) as parts, crowd(valkey_url, parts):
         assert differences(database, parts) == []
 
     assert len(pingone.reads()) == 6
@@ -428,7 +436,7 @@ def crowd(valkey_url: str, parts: Readers) -> Iterator[None]:
 def test_without_redis_nothing_is_read_and_nothing_is_claimed(database: MovingDatabase, pingone: PingOne) -> None:
     made = make_batch(database, 2, status=Status.ACTIVE)
     pingone.seed(database, made, ["ACTIVE"] * 2)
-    with closing(Readers(pingone, "redis://127.0.0.1:1/0", furthest_slot=0.01)) as parts:
+    with closing(Readers(database, pingone, "redis://127.0.0.1:1/0", furthest_slot=0.01)) as parts:
         found = differences(database, parts)
 
     assert [each.is_known for each in found] == [False, False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -28,6 +29,7 @@ from worker.decisions import (
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
+from worker.quota import Quota
 
 LIMITS = Limits(posts=3, attempts=8, read_delay=30.0, not_found_delay=10.0)
 ANSWER = Answer(status=400)
@@ -107,6 +109,30 @@ def test_what_was_not_delivered_or_not_acted_on_is_as_if_it_had_not_been_sent(or
     assert isinstance(step, Retry)
     assert not step.is_counted
     assert begin(progress, LIMITS)[1] == SendOtp(ordinal)
+
+
+QUOTA = errors.RateLimited(Answer(status=429, detail_code="QUOTA_EXCEEDED"), 3600.0, datetime(2026, 11, 26, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("ordinal", [1, 2])
+def test_a_quota_that_resets_far_off_pauses_the_batch_and_costs_the_record_nothing(ordinal):
+    progress, step = after_post(posted(ordinal), ordinal, QUOTA, LIMITS)
+    assert progress.otp(ordinal) == OtpProgress(OtpState.UNSENT, 0)
+    assert step == Pause(PauseReason.QUOTA, quota=Quota(3600.0, QUOTA.quota_reset_at))
+    assert begin(progress, LIMITS)[1] == SendOtp(ordinal)
+
+
+def test_a_read_that_the_quota_does_not_let_through_is_still_owed():
+    progress, step = after_read(posted(1), QUOTA, LIMITS)
+    assert progress == posted(1)
+    assert (step.reason, step.quota) == (PauseReason.QUOTA, Quota(3600.0, QUOTA.quota_reset_at))
+    # A cancelled batch cannot pause: it asks again, and not at every tick.
+    assert step.delay == LIMITS.read_delay
+
+
+def test_a_limit_that_is_over_soon_pauses_nothing():
+    soon = errors.RateLimited(QUOTA.answer, LIMITS.longest_hold, QUOTA.quota_reset_at)
+    assert isinstance(after_post(posted(1), 1, soon, LIMITS)[1], Retry)
 
 
 @pytest.mark.parametrize("answer", NOTHING_HAPPENED, ids=lambda answer: type(answer).__name__)

@@ -53,6 +53,7 @@ FAILURES: dict[str, errors.PingOneError] = {
     "rejected": errors.Rejected(),
     "not_usable": errors.Rejected(Answer(status=400, code="ACCOUNT_NOT_USABLE")),
     "slot_too_far": errors.SlotTooFar(9.0),
+    "pace_out_of_reach": errors.PaceOutOfReach(4.0),
 }
 NOTHING = (errors.NotDelivered, errors.NotActedOn, errors.CredentialsRefused, errors.SlotTooFar)
 

@@ -14,6 +14,7 @@ from models.encrypted import DecryptionError
 from worker.batches import NotPossible, UnknownBatch
 from worker.cli.console import error_console
 from worker.config import ConfigError
+from worker.daily_window import UnfitWindow
 from worker.database import is_refused_by_disk
 from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.home import HomeInUse
@@ -22,6 +23,7 @@ from worker.intake import UnusableFile
 from worker.loading import NameTaken, NameUnfit
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.schema import SchemaOutdated
+from worker.timetable import OtherWindow
 
 ALL_ACTIVE = 0
 SOME_LEFT = 1
@@ -30,7 +32,7 @@ UNUSABLE_SETUP = 3
 WAITING_FOR_A_PERSON = 4
 INTERRUPTED = 130
 
-_USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken, NameUnfit)
+_USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken, NameUnfit, OtherWindow, UnfitWindow)
 _SETUP = (ConfigError, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 
 

@@ -13,7 +13,9 @@ from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.installation import Installation
 from worker.cli.refusals import Refusals
+from worker.cli.window import Hours, Zone, given_window
 from worker.config import DEFAULT_ENVIRONMENT
+from worker.daily_window import DailyWindow
 from worker.intake import RowError, Shipment, UnusableFile, open_shipment
 from worker.loading import Loaded, Loader
 from worker.paces import Paces
@@ -65,18 +67,21 @@ def load(
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
     canary: Canary = None,
     share: Share = None,
+    window: Hours = None,
+    zone: Zone = None,
     ticket: Ticket = None,
     check: Annotated[bool, typer.Option(help="Only inspect the file: nothing is written.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment into the database, for workers that run elsewhere."""
+    hours = given_window(window, zone)
     shipment = open_shipment(file)
     refusals = Refusals()
     if check:
         total = _count(shipment, refusals)
         facts = {"file": str(file), "rows": total, "rows_refused": refusals.count}
     else:
-        wish = Wish(batch or file.stem, environment, canary, ticket, share)
+        wish = Wish(batch or file.stem, environment, canary, ticket, hours, share)
         loaded = load_shipment(Installation(), shipment, wish, refusals)
         facts = {
             "batch": loaded.name,
@@ -103,11 +108,12 @@ class Wish:
     environment: str = DEFAULT_ENVIRONMENT
     canary: int | None = None
     ticket: str | None = None
+    window: DailyWindow | None = None
     share: float | None = None
 
 
 def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, refusals: Refusals) -> Loaded:
-    """The batch that the shipment is now, or was already. Raises UnusableFile, NameTaken."""
+    """The batch that the shipment is now, or was already. Raises UnusableFile, NameTaken, OtherWindow."""
     environment = installation.environment(wish.environment)
     actor = this_person(installation.settings, wish.ticket)
     if wish.share is not None:
@@ -121,7 +127,7 @@ def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, re
         refused=refusals.add,
     )
     try:
-        return loader.load(shipment, wish.name, wish.canary)
+        return loader.load(shipment, wish.name, wish.canary, wish.window)
     except UnusableFile:
         # It says that not one row is left; why, the rows say.
         refusals.print()
@@ -131,6 +137,8 @@ def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, re
 def print_loaded(loaded: Loaded) -> None:
     if loaded.is_new:
         console.print(f"Loaded {loaded.total} records as batch {loaded.name}; {loaded.rows_refused} rows were refused.")
+        if loaded.outside is not None:
+            console.print(f"It is {loaded.outside}.")
     else:
         console.print(f"This file is batch {loaded.name} already: {loaded.total} records. Nothing was loaded again.")
 

@@ -11,8 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from models.reason import CURES, PauseReason, Reason
+from models.reason import CURES, PASSING, Reason
 from models.record import Status
+from worker.daily_window import moment
 from worker.reports.status import BatchStatus
 
 WAITING = "Waiting for a worker."
@@ -69,7 +70,7 @@ def outlook(status: BatchStatus) -> str:
             return (
                 f"Cancelled. {status.left} records are read once more before they end." if status.left else "Cancelled."
             )
-        case "paused" if status.reason == PauseReason.OUTAGE:
+        case "paused" if status.reason in PASSING:
             return f"Paused ({status.reason}): {status.detail}"
         case "paused":
             return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {quote(status.name)}"
@@ -78,7 +79,7 @@ def outlook(status: BatchStatus) -> str:
     if is_waiting and waits > 1:
         return f"{status.left} wait for their time; the next is due in {duration(waits)}."
     if status.eta_seconds:
-        return f"{duration(status.eta_seconds)} left at this pace.{_why(status)}"
+        return f"{duration(status.eta_seconds)} left at this pace.{_why(status)}{_closing(status)}"
     return WAITING
 
 
@@ -97,6 +98,13 @@ def _why(status: BatchStatus) -> str:
         f" PingOne permits {known.ceiling:.0f} requests/s. If this address were listed under Rate Limits and Allowed "
         f"IPs, and is not yet: about {duration(status.eta_if_listed_seconds)}."
     )
+
+
+def _closing(status: BatchStatus) -> str:
+    """Its window may be over before the batch is."""
+    if status.closes_at is None:
+        return ""
+    return f" Its window {status.window} {status.zone} closes at {moment(status.closes_at)}."
 
 
 def plain_line(status: BatchStatus) -> str:

@@ -23,6 +23,7 @@ from worker.cli.picture import draw_batch
 from worker.cli.refusals import Refusals
 from worker.cli.stack import Stack, running
 from worker.cli.watching import Watch, is_over
+from worker.cli.window import Hours, Zone, given_window
 from worker.config import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
@@ -41,11 +42,13 @@ def run(
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
     canary: Canary = None,
     share: Share = None,
+    window: Hours = None,
+    zone: Zone = None,
     ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
-    wish = Wish(batch or file.stem, environment, canary, ticket, share)
+    wish = Wish(batch or file.stem, environment, canary, ticket, given_window(window, zone), share)
     raise typer.Exit(run_shipment(Installation(), file, wish, as_json=as_json))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rich.live import Live
 
 from models.batch import BatchState
-from models.reason import PauseReason
+from models.reason import PASSING
 from models.record import Status
 from worker.cli.console import error_console
 from worker.cli.installation import Installation
@@ -57,8 +57,8 @@ class Watch:
 def is_over(status: BatchStatus) -> bool:
     """Finished; or paused or cancelled, and no worker holds a record any more."""
     if status.state == BatchState.PAUSED:
-        if status.reason == PauseReason.OUTAGE:
-            # It probes, and goes on by itself.
+        if status.reason in PASSING:
+            # It goes on by itself.
             return False
         return not status.counts[Status.ACTIVATING]
     return not status.left

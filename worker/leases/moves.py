@@ -23,6 +23,10 @@ PENDING_IN_ORDER: tuple[tuple[str, InstrumentedAttribute[Any]], ...] = (
 # it would wait behind all of them. It is part of the last part as well; what was taken here is not seen there any more.
 DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (UNSETTLED, Record.scheduled_at), PENDING_IN_ORDER[-1])
 
+# So many seconds before its window closes, a batch begins no record any more: one that is out of step needs its second
+# OTP soon after the first, for PingOne may have forgotten that one when the window opens again.
+LAST_START = 15.0
+
 
 def move(database: Database, source: Status, target: Status) -> Update:
     """The statement that takes records from one status to the next, with the columns that follow from it."""
@@ -42,6 +46,12 @@ def batch_is(state: BatchState) -> ColumnElement[bool]:
     return exists().where(Batch.id == Record.batch_id, Batch.state == state)
 
 
+def batch_runs(database: Database, left: float = 0.0) -> ColumnElement[bool]:
+    """And its window is open for `left` more seconds: the very second counts, and not the tick that finds it closed."""
+    is_open = or_(Batch.closes_at.is_(None), Batch.closes_at > database.now(left))
+    return exists().where(Batch.id == Record.batch_id, Batch.state == BatchState.RUNNING, is_open)
+
+
 def has_pending() -> ColumnElement[bool]:
     """Of a batch: some record is pending."""
     first = [
@@ -51,6 +61,6 @@ def has_pending() -> ColumnElement[bool]:
     return or_(*[probe.correlate(Batch).scalar_subquery().is_not(None) for probe in first])
 
 
-def may_work() -> ColumnElement[bool]:
+def may_work(database: Database, left: float = 0.0) -> ColumnElement[bool]:
     """The batch runs; or it was cancelled, and a read is still owed."""
-    return or_(batch_is(BatchState.RUNNING), and_(batch_is(BatchState.CANCELLED), needs_read()))
+    return or_(batch_runs(database, left), and_(batch_is(BatchState.CANCELLED), needs_read()))

@@ -10,12 +10,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Float, Update, and_, bindparam, literal, select, true, update
 
-from models.batch import BatchState
 from models.record import OtpState, Record, Status
 from worker.database import Database
 from worker.decisions import Decision, Progress
 from worker.leases.claim import CLAIMED, Claim, from_row
-from worker.leases.moves import batch_is, may_work, move
+from worker.leases.moves import LAST_START, batch_runs, may_work, move
 from worker.leases.settlement import Settlement, Tally, history, otp_parameters, parameters
 
 _THIS_RECORD = Record.id == bindparam("record_id")
@@ -30,20 +29,21 @@ class Leases:
     def __init__(self, database: Database, *, lease: float = 60.0, max_attempts: int = 8) -> None:
         self._database = database
         is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
+        may_begin = may_work(database, LAST_START)
         take = (
             move(database, Status.QUEUED, Status.ACTIVATING)
-            .where(_THIS_RECORD, Record.environment_id == bindparam("for_environment_id"), may_work())
+            .where(_THIS_RECORD, Record.environment_id == bindparam("for_environment_id"), may_begin)
             .values(lease_id=bindparam("new_lease_id"), lease_until=database.now(lease), attempts=Record.attempts + 1)
             .returning(*CLAIMED)
         )
         self._claim_fresh = (
-            take.where(_is_fresh(max_attempts), ~is_stale)
+            take.where(_is_fresh(database, max_attempts), ~is_stale)
             .values(self._sent(1))
             .returning(literal(False).label("is_stale"))
         )
         self._claim_other = take.returning(is_stale.label("is_stale"))
         held = update(Record).where(_THIS_RECORD, _THIS_LEASE, Record.status == Status.ACTIVATING)
-        may_send = held.where(batch_is(BatchState.RUNNING), ~is_stale)
+        may_send = held.where(batch_runs(database), ~is_stale)
         self._sending = {
             1: may_send.where(Record.otp1_state == OtpState.UNSENT).values(self._sent(1)),
             2: may_send.where(Record.otp2_state == OtpState.UNSENT).values(self._sent(2)),
@@ -56,13 +56,13 @@ class Leases:
             verdict=bindparam("new_verdict"),
         )
         self._still_sending = may_send.values(otp_sent_at=database.now())
-        self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work())
+        self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work(database))
         self._find_stranger = select(Record.batch_id).where(
             _THIS_RECORD, Record.status == Status.QUEUED, Record.environment_id != bindparam("for_environment_id")
         )
         back = move(database, Status.QUEUED, Status.PENDING).where(_THIS_RECORD)
         self._hand_back = back.values(scheduled_at=database.now(bindparam("delay", type_=Float())))
-        self._hand_back_stopped = back.where(~batch_is(BatchState.RUNNING))
+        self._hand_back_stopped = back.where(~batch_runs(database, LAST_START))
         self._settlement = Settlement(database, f"{socket.gethostname()}:{os.getpid()}")
 
     def claim(self, record_id: int, environment_id: str, jitter: float = 0.0) -> Claim | None:
@@ -132,10 +132,10 @@ class Leases:
             return connection.execute(statement, values).rowcount == 1
 
 
-def _is_fresh(max_attempts: int) -> ColumnElement[bool]:
+def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
     """Nothing is known of it but its file's row: the first OTP goes."""
     return and_(
-        batch_is(BatchState.RUNNING),
+        batch_runs(database),
         Record.otp1_state == OtpState.UNSENT,
         Record.otp1_posts == 0,
         Record.not_found == 0,

@@ -121,15 +121,12 @@ def _deciding(details: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _retry_after(value: str | None, now: datetime, quota_reset_at: datetime | None) -> float | None:
     """Seconds (PingOne) or an HTTP date (RFC 9110, section 10.2.3). A date is measured against the answer's
-    own `Date`, so that an error of our clock does not matter. Without the header, the reset of a used-up
-    quota tells."""
+    own `Date`, so that an error of our clock does not matter. Where a quota is used up, nothing goes before
+    its reset, whatever the header says."""
     value = (value or "").strip()
-    if _SECONDS.fullmatch(value):
-        return min(float(value), LONGEST_RETRY_AFTER)
-    until = _date(value) or quota_reset_at
-    if until is None:
-        return None
-    return min(max((until - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
+    seconds = [float(value)] if _SECONDS.fullmatch(value) else []
+    seconds += [(until - now).total_seconds() for until in (_date(value), quota_reset_at) if until is not None]
+    return min(max(*seconds, 0.0), LONGEST_RETRY_AFTER) if seconds else None
 
 
 def _date(value: str | None) -> datetime | None:

@@ -54,6 +54,12 @@ class BatchStatus:
     next_due_at: datetime | None
     # What is known of the license's pace.
     license_pace: KnownPace | None = None
+    # Its daily window and the time zone of that; while it runs, when the window closes; while it is paused for its
+    # window or a quota, when it goes on by itself.
+    window: str | None = None
+    zone: str | None = None
+    closes_at: datetime | None = None
+    resumes_at: datetime | None = None
 
     @property
     def left(self) -> int:
@@ -61,10 +67,10 @@ class BatchStatus:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Until the last record is settled at the present pace; None while there is none."""
+        """Until the last record is settled at the present pace; None while there is none, or it is paused."""
         if not self.left:
             return 0.0
-        return self.left / self.pace if self.pace else None
+        return self.left / self.pace if self.pace and self.state != BatchState.PAUSED else None
 
     @property
     def requests_per_record(self) -> float:
@@ -102,8 +108,12 @@ class BatchStatus:
             "eta_if_listed_seconds": _rounded(self.eta_if_listed_seconds),
             "ceiling": self.license_pace and self.license_pace.ceiling,
             "share": self.license_pace.share if self.license_pace else 1.0,
+            "window": self.window,
+            "zone": self.zone,
+            "closes_at": _iso(self.closes_at),
+            "resumes_at": _iso(self.resumes_at),
             "created_at": self.created_at.isoformat(),
-            "finished_at": self.finished_at.isoformat() if self.finished_at else None,
+            "finished_at": _iso(self.finished_at),
         }
 
 
@@ -158,7 +168,15 @@ def _read(database: Database, connection: Connection, batch: Row[*tuple[Any, ...
         finished_at=max(finalized_at) if is_finished and finalized_at else None,
         pace=_pace(database, connection, batch.id),
         next_due_at=min((group.next_due_at for group in groups if group.status == Status.PENDING), default=None),
+        window=batch.daily_window,
+        zone=batch.zone,
+        closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
+        resumes_at=batch.resumes_at,
     )
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
 
 
 def _pace(database: Database, connection: Connection, batch_id: int) -> float:

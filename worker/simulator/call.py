@@ -12,7 +12,6 @@ from worker.simulator.answers import Answer, refusal
 from worker.simulator.delivery import ClientGone, Line
 from worker.simulator.faults import Fault, error_answer, garbled_answer
 from worker.simulator.journal import Entry
-from worker.simulator.limits import limit_answer
 from worker.simulator.operations import find_device, perform, sent_otp
 from worker.simulator.routes import Request, Target, find_operation, find_target
 from worker.simulator.settings import Operation
@@ -118,10 +117,7 @@ class Call:
     def _limited(self) -> Answer | None:
         if self._operation == "access_token":
             return None
-        wait = self._simulation.admit(self._entry.arrived_at)
-        if wait is None:
-            return None
-        return limit_answer(wait, self._simulation.wall(), self._simulation.settings)
+        return self._simulation.admit(self._entry.arrived_at)
 
     def _unauthorized(self) -> Answer | None:
         if self._operation == "access_token":

@@ -65,6 +65,33 @@ class Limit:
         return None
 
 
+class Quota:
+    """So many requests until it resets, and as many again. `now` is in seconds and only grows."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._quota = settings.quota
+        self._lasts = settings.quota_resets_after
+        self._left = 0
+        self._resets_at = -math.inf
+
+    def take(self, now: float) -> float | None:
+        """Take one request's place: None, or, if the quota is used up, the seconds until it resets."""
+        if self._quota is None:
+            return None
+        if now >= self._resets_at:
+            self._left, self._resets_at = self._quota, now + self._lasts
+        if not self._left:
+            return self._resets_at - now
+        self._left -= 1
+        return None
+
+
+def quota_answer(resets_in: float, wall: float, settings: Settings) -> Answer:
+    """The refusal of a request over the quota."""
+    resets_at = settings.quota_reset_time if settings.quota_reset_time is not None else timestamp(wall + resets_in)
+    return refusal(429, "REQUEST_LIMITED", "QUOTA_EXCEEDED", inner={"quotaResetTime": resets_at})
+
+
 def limit_answer(wait: float, wall: float, settings: Settings) -> Answer:
     """The refusal of a request over the limit: 429, or the 403 that some have seen in its place.
 
@@ -73,8 +100,7 @@ def limit_answer(wait: float, wall: float, settings: Settings) -> Answer:
     if settings.limit_answer == "forbidden":
         return refusal(403, "ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS")
     if settings.limit_answer == "quota":
-        resets_at = timestamp(wall + settings.quota_resets_after)
-        return refusal(429, "REQUEST_LIMITED", "QUOTA_EXCEEDED", inner={"quotaResetTime": resets_at})
+        return quota_answer(settings.quota_resets_after, wall, settings)
     answer = refusal(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED")
     match settings.retry_after:
         case "seconds":

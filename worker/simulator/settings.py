@@ -69,7 +69,12 @@ class Settings(BaseModel):
     limit_window: float | None = Field(default=None, gt=0)
     limit_answer: Literal["limit", "quota", "forbidden"] = "limit"
     retry_after: Literal["seconds", "date", "none"] = "seconds"
+
+    # A quota beside the rate: so many requests, then none until `quota_resets_after` seconds after the first of them,
+    # then as many again. `quota_reset_time` is said in place of the true time: a form of its own, an absurdity.
+    quota: int | None = Field(default=None, ge=0)
     quota_resets_after: float = Field(default=60, ge=0)
+    quota_reset_time: str | float | None = None
 
     latency: float = Field(default=0, ge=0)
     jitter: float = Field(default=0, ge=0)

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.simulator.access import Access
+from worker.simulator.answers import Answer
 from worker.simulator.faults import Faults
 from worker.simulator.journal import Journal
-from worker.simulator.limits import Limit
+from worker.simulator.limits import Limit, Quota, limit_answer, quota_answer
 from worker.simulator.seeding import WorldSeed, add_devices
 from worker.simulator.settings import Settings
 from worker.simulator.tally import Tally
@@ -47,13 +48,18 @@ class Simulation:
             former, self.settings = self.settings, self.settings.changed(changes)
             if _limits(former) != _limits(self.settings):
                 self.limit = Limit(self.settings)
+            if _quota(former) != _quota(self.settings):
+                self.quota = Quota(self.settings)
 
-    def admit(self, now: float) -> float | None:
-        """Hold one request against the limit, and tally it: None, or, over the limit, the seconds to wait."""
+    def admit(self, now: float) -> Answer | None:
+        """Hold one request against limit and quota, and tally it: None, or the refusal of one that is over them."""
         with self.lock:
             wait = self.limit.take(now)
-            self.tally.note(now, self.limit.rate(now), limited=wait is not None)
-        return wait
+            resets_in = self.quota.take(now) if wait is None else None
+            self.tally.note(now, self.limit.rate(now), limited=wait is not None or resets_in is not None)
+        if resets_in is not None:
+            return quota_answer(resets_in, self.wall(), self.settings)
+        return None if wait is None else limit_answer(wait, self.wall(), self.settings)
 
     def reset(self) -> None:
         """Back to the settings of the start and a world without devices; the journal is cleared."""
@@ -68,8 +74,13 @@ class Simulation:
         self.access = Access(time.monotonic)
         self.faults = Faults()
         self.limit = Limit(self.settings)
+        self.quota = Quota(self.settings)
         self.tally = Tally()
 
 
 def _limits(settings: Settings) -> tuple[object, ...]:
     return settings.rate, settings.rate_changes, settings.burst, settings.limit_window
+
+
+def _quota(settings: Settings) -> tuple[object, ...]:
+    return settings.quota, settings.quota_resets_after

@@ -6,15 +6,17 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import true
+from sqlalchemy import ColumnElement, true
 
 import worker.leases.queue
 import worker.leases.worker
 from hunt import stock
 from hunt.mutants.patching import Patch, around, execute, mutant
+from models.batch import BatchState
 from models.record import Record, Status
 from worker import activation
 from worker.activation import Activation
+from worker.leases import moves
 from worker.leases.worker import Leases
 
 
@@ -71,12 +73,21 @@ def hands_back_whatever_it_is() -> list[Patch]:
 
 @mutant
 def sends_although_the_batch_is_paused() -> list[Patch]:
-    return [(worker.leases.worker, "batch_is", lambda _: true())]
+    return [(worker.leases.worker, "batch_runs", lambda *_: true())]
 
 
 @mutant
 def claims_although_the_batch_is_paused() -> list[Patch]:
-    return [(worker.leases.worker, "may_work", true)]
+    return [(worker.leases.worker, "may_work", lambda *_: true())]
+
+
+@mutant
+def waits_for_a_tick_to_notice_that_a_window_has_closed() -> list[Patch]:
+    return [(moves, "batch_runs", _has_state), (worker.leases.worker, "batch_runs", _has_state)]
+
+
+def _has_state(*_: Any) -> ColumnElement[bool]:
+    return moves.batch_is(BatchState.RUNNING)
 
 
 @mutant

@@ -43,6 +43,7 @@ def batch(state: str = "running", pace: float = 0.0, **counts: int) -> BatchStat
 
 
 RUNNING = batch(pace=10.0, pending=500, queued=60, activating=40, active=400)
+CLOSES = datetime(2026, 11, 26, 4, 30, tzinfo=UTC)
 PAUSED = replace(
     batch("paused", pending=9, active=1), reason="credentials", detail="PingOne refused the credentials. Check them."
 )
@@ -247,3 +248,19 @@ def test_an_eta_says_what_a_share_or_a_persons_rate_makes_of_it():
 def test_an_eta_that_others_than_pingone_decide_promises_nothing(known):
     assert LIMITED.license_pace is not None
     assert outlook(replace(LIMITED, license_pace=replace(LIMITED.license_pace, **known))) == outlook(RUNNING)
+
+
+@pytest.mark.parametrize("reason", ["outage", "window", "quota"])
+def test_what_passes_by_itself_asks_nobody_for_anything(reason):
+    waits = replace(PAUSED, reason=reason, detail="It waits; goes on by itself at 2026-11-25 21:00 UTC.")
+
+    assert outlook(waits) == f"Paused ({reason}): It waits; goes on by itself at 2026-11-25 21:00 UTC."
+
+
+def test_the_end_of_a_window_is_told_beside_what_is_left():
+    nightly = replace(RUNNING, window="22:00-05:30", zone="Europe/Berlin", closes_at=CLOSES)
+
+    assert outlook(nightly) == (
+        "1 min 0 s left at this pace. Its window 22:00-05:30 Europe/Berlin closes at 2026-11-26 04:30 UTC."
+    )
+    assert outlook(RUNNING) == "1 min 0 s left at this pace."

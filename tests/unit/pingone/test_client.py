@@ -254,6 +254,25 @@ def test_a_refusal_that_does_not_say_for_how_long_holds_the_fleet_for_a_second(
     assert 0.5 < pace.held_for() <= 1
 
 
+@pytest.mark.parametrize(("retry_after", "hold"), [("120", 120), ("121", 120), ("86400", 120)])
+def test_a_limit_holds_the_fleet_no_longer_than_anybody_would_wait_unawares(
+    connect: Any, http: Any, pace: Pace, retry_after: str, hold: float
+) -> None:
+    client, _ = connect(http(429, Retry_After=retry_after))
+    with pytest.raises(RateLimited):
+        activate(client)
+    assert hold - 1 < pace.held_for() <= hold
+
+
+def test_a_quota_that_is_used_up_says_nothing_of_the_rate(connect: Any, http: Any, pace: Pace) -> None:
+    client, _ = connect(http(200, ACTIVE), http(429, Retry_After="86400"))
+    activate(client)
+    before = pace.read().search
+    with pytest.raises(RateLimited):
+        activate(client)
+    assert pace.read().search == before
+
+
 def test_what_became_of_a_slot_moves_the_pace(connect: Any, http: Any, pace: Pace) -> None:
     def told() -> tuple[int, float]:
         reading = pace.read()

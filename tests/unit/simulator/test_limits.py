@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from worker.simulator.limits import Limit, limit_answer
+from worker.simulator.limits import Limit, Quota, limit_answer, quota_answer
 from worker.simulator.settings import Settings
 
 WALL = 1_000_000_000.25
@@ -114,6 +114,31 @@ def test_a_spent_quota_says_when_it_resets():
     detail = json.loads(answer.body)["details"][0]
     assert detail["code"] == "QUOTA_EXCEEDED"
     assert detail["innerError"] == {"quotaResetTime": "2001-09-09T01:47:40.250Z"}
+
+
+def test_a_quota_is_used_up_until_it_resets_and_begins_anew():
+    quota = Quota(Settings(quota=2, quota_resets_after=60))
+    assert [quota.take(100.0), quota.take(130.0)] == [None, None]
+    assert [quota.take(130.0), quota.take(159.0)] == [30.0, 1.0]
+    assert [quota.take(200.0), quota.take(200.0), quota.take(200.0)] == [None, None, 60.0]
+
+
+def test_without_a_quota_none_is_used_up():
+    assert all(Quota(Settings()).take(0.0) is None for _ in range(1000))
+
+
+def test_a_quota_of_nothing_lets_nothing_through():
+    quota = Quota(Settings(quota=0, quota_resets_after=60))
+    assert [quota.take(0.0), quota.take(61.0)] == [60.0, 60.0]
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"), [(None, "2001-09-09T01:47:10.250Z"), ("soon", "soon"), ("", ""), (1e300, 1e300)]
+)
+def test_a_spent_quota_may_say_what_it_likes(said, heard):
+    answer = quota_answer(30.0, WALL, Settings(quota_reset_time=said))
+    assert (answer.status, answer.code, answer.detail_code) == (429, "REQUEST_LIMITED", "QUOTA_EXCEEDED")
+    assert json.loads(answer.body)["details"][0]["innerError"] == {"quotaResetTime": heard}
 
 
 def test_a_limit_may_come_as_forbidden():

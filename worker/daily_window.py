@@ -1,0 +1,93 @@
+"""The hours of a day in which a batch may run, by the clocks of one time zone. Pure: the time is passed in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from difflib import get_close_matches
+from zoneinfo import ZoneInfo, available_timezones
+
+# 24:00 is an end that people write; it is the 00:00 of the next day.
+_HOURS = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)-(?:([01]?\d|2[0-3]):([0-5]\d)|24:00)", re.ASCII)
+# Its file says what this machine's zone is, and another machine's says something else.
+_OF_THE_MACHINE = frozenset({"localtime"})
+_MINUTE = timedelta(minutes=1)
+# A window opens once a day, unless clocks that are put forward pass over it, or a country passes over a day.
+_LONGEST_WAIT = timedelta(days=5)
+
+
+class UnfitWindow(ValueError):
+    """These are no hours, or that is no time zone; the message says what would be."""
+
+
+@dataclass(frozen=True, slots=True)
+class DailyWindow:
+    """From `start` up to, not including, `end`, which is on the next day where it is earlier. Whole minutes.
+
+    What counts is the time that clocks in the zone show. In the night in which they are put forward, hours that do not
+    exist are passed over; in that in which they are put back, an hour that comes twice counts both times."""
+
+    start: time
+    end: time
+    zone: str
+
+    @classmethod
+    def parse(cls, hours: str, zone: str) -> DailyWindow:
+        """`22:00-05:30` in `Europe/Berlin`. Raises UnfitWindow."""
+        found = _HOURS.fullmatch(hours.strip())
+        if found is None:
+            raise UnfitWindow(f"{hours!r} is no daily window: write it as 22:00-05:30")
+        hour, minute, end_hour, end_minute = (int(part or 0) for part in found.groups())
+        start, end = time(hour, minute), time(end_hour, end_minute)
+        if start == end:
+            raise UnfitWindow(f"{hours!r} begins and ends at the same time: without a window a batch runs all day")
+        return cls(start, end, _known(zone.strip()))
+
+    @property
+    def hours(self) -> str:
+        return f"{self.start:%H:%M}-{self.end:%H:%M}"
+
+    def __str__(self) -> str:
+        return f"{self.hours} {self.zone}"
+
+    def is_open(self, at: datetime) -> bool:
+        shown = at.astimezone(ZoneInfo(self.zone)).time()
+        if self.start < self.end:
+            return self.start <= shown < self.end
+        return shown >= self.start or shown < self.end
+
+    def next_change(self, after: datetime) -> datetime:
+        """When it closes, where it is open at `after`; else when it opens. UTC."""
+        # Clocks are put forward and back at whole minutes, too. So each is looked at: some thousands at most, for which
+        # a few milliseconds are enough, twice a day.
+        is_open = self.is_open(after)
+        minute = after.astimezone(UTC).replace(second=0, microsecond=0) + _MINUTE
+        last = minute + _LONGEST_WAIT
+        while self.is_open(minute) == is_open and minute < last:
+            minute += _MINUTE
+        return minute
+
+    def open_from(self, at: datetime) -> datetime:
+        """The first moment from `at` on at which it is open: `at` itself, or when it opens next."""
+        return at if self.is_open(at) else self.next_change(at)
+
+
+def moment(at: datetime) -> str:
+    """A time in UTC, for a person: `2026-11-25 21:00 UTC`."""
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def _known(zone: str) -> str:
+    """Raises UnfitWindow."""
+    zones = available_timezones() - _OF_THE_MACHINE
+    if zone in zones:
+        return zone
+    by_lower = {each.lower(): each for each in sorted(zones)} | {each.split("/")[-1].lower(): each for each in zones}
+    near = get_close_matches(zone.lower().replace(" ", "_"), by_lower, n=3, cutoff=0.7)
+    meant = " or ".join(dict.fromkeys(by_lower[name] for name in near))
+    guess = f"did you mean {meant}? " if meant else ""
+    raise UnfitWindow(
+        f"{zone!r} is no time zone: {guess}Its name stands in the IANA database, such as Europe/Berlin,"
+        " America/New_York or UTC"
+    )
