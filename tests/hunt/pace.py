@@ -8,12 +8,14 @@ from hunt.clock import Clock
 from hunt.dice import Dice
 from hunt.strands import Strands
 from worker.pingone.errors import SlotTooFar
-from worker.pingone.pace_state import MICROSECONDS
+from worker.pingone.pace_state import MICROSECONDS, Reading
 from worker.pingone.pacing import Slot
 
 
 class ModelPace:
     """What worker.pingone.pacing.Pace promises: slots an interval apart, none in a hold, none beyond `furthest`."""
+
+    license = "license"
 
     def __init__(self, clock: Clock, strands: Strands, dice: Dice, rate: float, furthest: float) -> None:
         self.rate = rate
@@ -52,6 +54,11 @@ class ModelPace:
         if self._dice.happens("redis_out_of_reach", 0.02):
             raise redis.ConnectionError("out of reach")
         return max(0.0, self.held_until - self._clock.monotonic())
+
+    def read(self) -> Reading:
+        """Nobody looks for the limit here, so nothing is found that would be kept."""
+        now = self._clock.monotonic()
+        return Reading(None, version=0, answers=0, last=now, now=now, held_until=self.held_until)
 
     def forget(self) -> None:
         self._next_at = self.held_until = 0.0
