@@ -118,6 +118,11 @@ class Parts:
                 )
             return self._paces[environment.license]
 
+    def known_paces(self) -> list[Pace]:
+        """Those of the licenses that this process works for."""
+        with self._lock:
+            return list(self._paces.values())
+
     def activation(self, name: str) -> Activation:
         """This thread's own, since its HTTP client is."""
         mine: dict[str, Activation] = self._thread.__dict__.setdefault("activations", {})

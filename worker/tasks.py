@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from celery.signals import worker_shutting_down
+from typing import Any
+
+from celery.signals import worker_ready, worker_shutting_down
 
 from worker.celery import ACTIVATE_QUEUE, app, settings
 from worker.parts import Parts
+from worker.threads import Threads
 
 parts = Parts(settings)
+
+
+@worker_ready.connect
+def add_threads(sender: Any, **_: object) -> None:
+    """As many as PingOne's answers take."""
+    Threads(sender.pool.executor, parts.known_paces, settings.concurrency_max).watch()
 
 
 @worker_shutting_down.connect

@@ -2,12 +2,14 @@
 four worker processes, the thread pool, and Celery as in its tutorial, in turn within one run.
 
     python tests/benchmarks/limits.py [--records N] [--limits 50,200,500] [--shapes bucket,window,changing]
-        [--workers 1,2,4] [--only ours,thread_pool,celery_tutorial,celery_unpaced] [--rate N] [--json FILE]
+        [--workers 1,2,4] [--only ours,thread_pool,celery_tutorial,celery_unpaced] [--rate N]
+        [--latency MS] [--json FILE]
 
 Everything counted is the simulator's own tally. `steady` leaves out the first and the last tenth of the time. The
 shapes: a token bucket; a count that starts anew each second; a bucket whose limit falls to a half after a third of the
 time that the job takes at best, and rises to one and a half after two. The two latter are measured at the middle limit
-only. oathbulk is told the limit as its rate unless --rate says otherwise; Celery gets it as its `rate_limit`.
+only. oathbulk knows nothing and begins with its default unless --rate says otherwise; Celery gets the limit as its
+`rate_limit`. With --latency PingOne takes so many milliseconds for an answer.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class Case:
     shape: str
     limit: int
     records: int
+    latency: float = 0.0
 
     @property
     def at_best(self) -> float:
@@ -48,7 +51,7 @@ class Case:
 
     @property
     def options(self) -> list[str]:
-        rate = ["--rate", str(self.limit)]
+        rate = ["--rate", str(self.limit), "--latency", f"{self.latency:g}"]
         third = self.at_best / 3
         match self.shape:
             case "window":
@@ -92,7 +95,7 @@ def measure(case: Case, name: str, workers: int, rate: float | None) -> Result:
 
 
 def run_ours(stack: Stack, case: Case, workers: int, rate: float | None) -> None:
-    ours = Ours(stack, rate=rate or case.limit)
+    ours = Ours(stack, rate=rate)
     ours.start(workers)
     ours.load()
     ours.follow(case.timeout)
@@ -126,6 +129,7 @@ def main() -> None:
     parser.add_argument("--workers", type=numbers, default=[1, 2, 4])
     parser.add_argument("--only", default=",".join(["ours", *OTHERS]))
     parser.add_argument("--rate", type=float, help="what oathbulk is told instead of the limit")
+    parser.add_argument("--latency", type=float, default=0.0, help="milliseconds before an answer")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     end_in_good_order()
@@ -149,7 +153,7 @@ def plan(arguments: argparse.Namespace) -> Iterator[tuple[Case, str, int]]:
         for limit in arguments.limits if shape == "bucket" else [middle]:
             for name in arguments.only.split(","):
                 for workers in arguments.workers if name == "ours" else [1]:
-                    yield Case(shape, limit, arguments.records), name, workers
+                    yield Case(shape, limit, arguments.records, arguments.latency), name, workers
 
 
 if __name__ == "__main__":

@@ -15,17 +15,17 @@ UNLIMITED = 5000.0
 
 
 class Ours:
-    """`rate` is the pace that it is told, in requests a second."""
+    """`rate` is the pace that it is told, in requests a second; None: nothing, so that it looks for the limit."""
 
-    def __init__(self, stack: Stack, *, rate: float = UNLIMITED) -> None:
+    def __init__(self, stack: Stack, *, rate: float | None = UNLIMITED) -> None:
         self._stack = stack
         self.names: list[str] = []
         stack.variables |= {
             "OATHBULK_HOME": str(stack.directory),
             "OATHBULK_REDIS_URL": stack.redis_url,
-            "PINGONE_RATE": f"{rate:g}",
-            "PINGONE_RATE_MAX": f"{UNLIMITED:g}",
         }
+        if rate is not None:
+            stack.variables |= {"PINGONE_RATE": f"{rate:g}", "PINGONE_RATE_MAX": f"{UNLIMITED:g}"}
         self.database_url = f"sqlite:///{stack.directory / 'oathbulk.db'}"
         if stack.database_url is not None:
             self.database_url = stack.database_url

@@ -84,6 +84,8 @@ class Pace:
         # Answers that Redis was not told of yet, and the last of their slots.
         self._counted_since = self._answers = self._last = 0
         self._search: Search | None = None
+        # Slots that this process was given, and the seconds that its threads waited for them.
+        self.slots, self.waited = 0, 0.0
 
     def wait(self) -> Slot:
         """Reserve the next slot and sleep until it.
@@ -188,6 +190,8 @@ class Pace:
             self._answers = 0
         reservation = self._state.reserve(furthest, self._held_here(), answers, last)
         with self._lock:
+            if reservation.outcome == 1:
+                self.slots, self.waited = self.slots + 1, self.waited + reservation.wait / MICROSECONDS
             self._heard_hold, self._heard_at = reservation.held_until, self._clock()
             if reservation.counted_since != self._counted_since:
                 self._counted_since, self._answers, self._last = reservation.counted_since, 0, 0

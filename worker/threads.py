@@ -1,0 +1,106 @@
+"""How many threads a worker process needs: as many calls as are under way at once at the fleet's pace.
+
+That is the pace times the time that a call takes, which only PingOne knows. So a process begins with what is configured
+and adds threads while hardly one of them is free to wait for a slot."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+log = structlog.get_logger()
+
+# Seconds between two looks.
+LOOK = 1.0
+# Of the threads, so many must wait for their slots on average; unless there was hardly a slot.
+RESERVE, ENOUGH = 0.25, 5
+# A process that computes for so much of the time is not helped by more threads, but by another process.
+BUSY = 0.7
+GROWTH = 1.5
+
+
+class Slots(Protocol):
+    """What a pace tells."""
+
+    slots: int
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """At the time since the last one: slots; how many threads waited for one, on average; messages that no thread has
+    taken up; processor seconds a second."""
+
+    slots: int
+    waiting: float
+    backlog: int
+    processor: float
+
+
+def needed(threads: int, most: int, look: Look) -> int:
+    """How many threads there should be."""
+    is_lacking = look.slots >= ENOUGH and look.waiting < RESERVE * threads and look.backlog > 0
+    if not is_lacking or look.processor > BUSY:
+        return threads
+    return min(most, max(threads + 1, round(threads * GROWTH)))
+
+
+def _grow(pool: ThreadPoolExecutor, threads: int) -> None:
+    """What the executor has no method for. It takes a thread for idle once for each call that one has finished, also
+    while others wait; that is forgotten here, or it would add none."""
+    pool._max_workers = threads
+    while len(pool._threads) < threads and pool._work_queue.qsize():
+        while pool._idle_semaphore.acquire(blocking=False):
+            pass
+        pool._adjust_thread_count()
+
+
+class Threads:
+    """Watches the pool of a worker process. Ends with the process."""
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        paces: Callable[[], Iterable[Slots]],
+        most: int,
+        clock: Callable[[], float] = time.monotonic,
+        processor: Callable[[], float] = time.process_time,
+    ) -> None:
+        self._pool = pool
+        self._paces = paces
+        self._most = max(most, pool._max_workers)
+        self._clock = clock
+        self._processor = processor
+        self._former = self._sums()
+
+    def watch(self) -> None:
+        threading.Thread(target=self._watch, name="threads", daemon=True).start()
+
+    def look(self) -> None:
+        """Add threads, or say why there are too few."""
+        former, self._former = self._former, self._sums()
+        slots, waited, processor, seconds = (after - before for before, after in zip(former, self._former, strict=True))
+        backlog = self._pool._work_queue.qsize()
+        look = Look(int(slots), waited / seconds, backlog, processor / seconds)
+        threads = self._pool._max_workers
+        if (wanted := needed(threads, self._most, look)) != threads:
+            _grow(self._pool, wanted)
+            log.info("threads_added", threads=wanted, most=self._most)
+            if wanted == self._most:
+                log.warning("threads_spent", threads=wanted, cure="raise OATHBULK_CONCURRENCY_MAX, or start a worker")
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(LOOK)
+            self.look()
+
+    def _sums(self) -> tuple[float, float, float, float]:
+        paces = list(self._paces())
+        slots, waited = sum(pace.slots for pace in paces), sum(pace.waited for pace in paces)
+        return slots, waited, self._processor(), self._clock()
