@@ -42,14 +42,17 @@ class Database:
     def __init__(self, url: str, *, connections: int = 16) -> None:
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = _sqlite(url) if self.is_sqlite else _postgresql(url, connections)
-        self._writes = self.engine.execution_options(begins_immediate=True)
-        self._single_writes = self._writes if self.is_sqlite else _committing_by_itself(self.engine)
+        # The engine itself is PostgreSQL's for single statements; what spans several says that it is a transaction.
+        in_transaction = {} if self.is_sqlite else {"isolation_level": "READ COMMITTED"}
+        self._reads = self.engine.execution_options(**in_transaction)
+        self._writes = self._reads.execution_options(begins_immediate=True)
+        self._single_writes = self._writes if self.is_sqlite else self.engine
         # SQLite has one writer at a time. Threads of one process queue here, in order, instead of polling the file.
         self._writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection:
+        with self._reads.connect() as connection:
             yield connection
 
     @contextmanager
@@ -144,14 +147,11 @@ def _postgresql(url: str, connections: int) -> Engine:
         pool_size=connections,
         max_overflow=0,
         pool_use_lifo=True,
-        # There is nothing to roll back where each statement commits itself.
+        # Each statement commits by itself, so that there is nothing to roll back; a transaction is asked for.
+        isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
         hide_parameters=True,
     )
-
-
-def _committing_by_itself(engine: Engine) -> Engine:
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def _sqlite(url: str) -> Engine:
