@@ -13,7 +13,7 @@ from celery import Celery
 from celery.schedules import crontab
 from kombu.entity import Queue
 
-from worker import broker
+from worker import broker, events
 from worker.config import load_settings
 from worker.observability.logs import configure_logs
 
@@ -51,6 +51,9 @@ app.conf.update(
     # Seconds: a server that went away is noticed, not waited for.
     broker_transport_options={
         "queue_order_strategy": "priority",
+        # No copy in Redis of what a worker has fetched and not begun, written and taken back with each message: what
+        # a killed worker had fetched is noticed by its lease, as any lost message is, and sooner.
+        "ack_emulation": False,
         "socket_timeout": 10,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
@@ -78,6 +81,7 @@ app.conf.update(
         },
     },
 )
+events.install(app)
 if settings.replay_cron:
     app.conf.beat_schedule["replay"] = {
         "task": "oathbulk.replay",

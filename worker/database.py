@@ -39,22 +39,33 @@ _SQLITE_TIME = "%Y-%m-%d %H:%M:%f000"
 class Database:
     """A PostgreSQL or SQLite database. Thread-safe; one a process."""
 
-    def __init__(self, url: str, *, connections: int = 8) -> None:
+    def __init__(self, url: str, *, connections: int = 16) -> None:
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = _sqlite(url) if self.is_sqlite else _postgresql(url, connections)
-        self._writes = self.engine.execution_options(begins_immediate=True)
+        # The engine itself is PostgreSQL's for single statements; what spans several says that it is a transaction.
+        in_transaction = {} if self.is_sqlite else {"isolation_level": "READ COMMITTED"}
+        self._reads = self.engine.execution_options(**in_transaction)
+        self._writes = self._reads.execution_options(begins_immediate=True)
+        self._single_writes = self._writes if self.is_sqlite else self.engine
         # SQLite has one writer at a time. Threads of one process queue here, in order, instead of polling the file.
         self._writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection:
+        with self._reads.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that commits, durably, at the end."""
         with self._writer, self._writes.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing_one(self) -> Iterator[Connection]:
+        """A transaction of one statement. PostgreSQL commits it by itself, just as durably: BEGIN and COMMIT would be
+        two more trips to it."""
+        with self._writer, self._single_writes.begin() as connection:
             yield connection
 
     def try_to_write(self) -> None:
@@ -129,7 +140,18 @@ def is_refused_by_disk(error: DBAPIError) -> bool:
 
 
 def _postgresql(url: str, connections: int) -> Engine:
-    return create_engine(url, pool_size=connections, max_overflow=connections, hide_parameters=True)
+    return create_engine(
+        url,
+        # No overflow: a connection that is opened for a moment costs the server more than a hundred statements. The one
+        # used last is used again, since its statements are prepared.
+        pool_size=connections,
+        max_overflow=0,
+        pool_use_lifo=True,
+        # Each statement commits by itself, so that there is nothing to roll back; a transaction is asked for.
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        hide_parameters=True,
+    )
 
 
 def _sqlite(url: str) -> Engine:

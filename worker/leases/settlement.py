@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Float, Insert, Update, bindparam, case, func, insert
+from sqlalchemy import ColumnElement, Float, Insert, Update, bindparam, case, func, insert, literal, select
 
 from models.attempt import Attempt, Outcome
 from models.batch import BatchState
@@ -16,6 +16,21 @@ from worker.decisions import Active, DeadLetter, Decision, OtpProgress, Pause, P
 from worker.leases.claim import Claim
 from worker.leases.moves import batch_is, move
 from worker.pingone.errors import Answer
+
+# The columns of an attempt's line that differ from one to the next.
+_PARTICULAR = (
+    "record_id",
+    "number",
+    "outcome",
+    "reason",
+    "lease_id",
+    "requests",
+    "http_status",
+    "code",
+    "detail_code",
+    "pingone_error_id",
+    "correlation_id",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +46,10 @@ class Settlement:
     """The statements that take a record out of `activating`, built once: a million settlements use the same few."""
 
     def __init__(self, database: Database, worker: str) -> None:
+        self._database = database
         retry = self._pending_again(database)
         is_cancelled = batch_is(BatchState.CANCELLED)
-        self._statements: dict[str, Update] = {
+        updates = {
             # What is done needs no OTP any more, so none is kept.
             "active": _from_activating(database, Status.ACTIVE).values(
                 otps=None, resynced=bindparam("resynced"), reason=None, detail=None, pingone_error_id=None
@@ -49,15 +65,24 @@ class Settlement:
                 finalized_at=case((is_cancelled, database.now()), else_=None),
             ),
         }
-        self.line: Insert = insert(Attempt).values(worker=worker, ended_at=database.now())
+        line = _line(worker, database)
+        self._updates: dict[str, Update] = updates
+        self._line = insert(Attempt).inline().values(line)
+        # PostgreSQL writes both in one statement: the line goes in if the record was updated.
+        self._both = {kind: _with_line(update, line) for kind, update in updates.items()}
 
-    def statement(self, progress: Progress, decision: Decision) -> Update:
-        match decision:
-            case Active():
-                return self._statements["active"]
-            case DeadLetter():
-                return self._statements["dead_letter"]
-        return self._statements["unread" if progress.needs_read else "pending"]
+    def write(self, claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> bool:
+        """Both, or nothing where a rescue took the lease away: False."""
+        kind = _kind(progress, decision)
+        values = _parameters(claim, progress, decision, tally) | _history(claim, decision, tally)
+        if not self._database.is_sqlite:
+            with self._database.writing_one() as connection:
+                return connection.execute(self._both[kind], values).rowcount == 1
+        with self._database.writing() as connection:
+            if connection.execute(self._updates[kind], values).rowcount == 0:
+                return False
+            connection.execute(self._line, values)
+        return True
 
     @staticmethod
     def _pending_again(database: Database) -> Update:
@@ -85,7 +110,30 @@ def _from_activating(database: Database, target: Status) -> Update:
     )
 
 
-def parameters(claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> dict[str, Any]:
+def _kind(progress: Progress, decision: Decision) -> str:
+    match decision:
+        case Active():
+            return "active"
+        case DeadLetter():
+            return "dead_letter"
+    return "unread" if progress.needs_read else "pending"
+
+
+def _line(worker: str, database: Database) -> dict[str, ColumnElement[Any]]:
+    """The attempt's line of history, by column; `_history` has what is particular to one."""
+    columns = Attempt.__table__.c
+    particular = {name: bindparam(f"line_{name}", type_=columns[name].type) for name in _PARTICULAR}
+    return particular | {"worker": literal(worker), "ended_at": database.now()}
+
+
+def _with_line(update: Update, line: dict[str, ColumnElement[Any]]) -> Insert:
+    settled = update.returning(Record.id).cte("settled")
+    both = insert(Attempt).from_select(list(line), select(*line.values()).select_from(settled))
+    # SQLAlchemy does not keep the count of rows that an INSERT wrote, unless asked to.
+    return both.execution_options(preserve_rowcount=True)
+
+
+def _parameters(claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> dict[str, Any]:
     """For the statement that the decision takes."""
     answer = tally.answer or Answer()
     values = otp_parameters(progress) | {
@@ -118,21 +166,20 @@ def otp_parameters(progress: Progress) -> dict[str, Any]:
     }
 
 
-def history(claim: Claim, decision: Decision, tally: Tally) -> dict[str, Any]:
-    """The attempt's line, but for who worked and when it ended."""
+def _history(claim: Claim, decision: Decision, tally: Tally) -> dict[str, Any]:
     answer = tally.answer or Answer()
     return {
-        "record_id": claim.record_id,
-        "number": claim.progress.attempts,
-        "outcome": _outcome(decision),
-        "reason": _reason(decision),
-        "lease_id": claim.lease_id,
-        "requests": tally.requests,
-        "http_status": answer.status,
-        "code": answer.code,
-        "detail_code": answer.detail_code,
-        "pingone_error_id": answer.error_id,
-        "correlation_id": answer.correlation_id,
+        "line_record_id": claim.record_id,
+        "line_number": claim.progress.attempts,
+        "line_outcome": _outcome(decision),
+        "line_reason": _reason(decision),
+        "line_lease_id": claim.lease_id,
+        "line_requests": tally.requests,
+        "line_http_status": answer.status,
+        "line_code": answer.code,
+        "line_detail_code": answer.detail_code,
+        "line_pingone_error_id": answer.error_id,
+        "line_correlation_id": answer.correlation_id,
     }
 
 

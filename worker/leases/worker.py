@@ -15,7 +15,7 @@ from worker.database import Database
 from worker.decisions import Decision, Progress
 from worker.leases.claim import CLAIMED, Claim, from_row
 from worker.leases.moves import LAST_START, batch_runs, may_work, move
-from worker.leases.settlement import Settlement, Tally, history, otp_parameters, parameters
+from worker.leases.settlement import Settlement, Tally, otp_parameters
 
 _THIS_RECORD = Record.id == bindparam("record_id")
 _THIS_LEASE = Record.lease_id == bindparam("held_lease_id")
@@ -69,13 +69,13 @@ class Leases:
         """Take a queued record of this environment; None when it is not queued any more or may not be worked on."""
         started, lease_id = monotonic(), uuid.uuid4().hex
         values = {"record_id": record_id, "for_environment_id": environment_id, "new_lease_id": lease_id}
-        with self._database.writing() as connection:
-            # A fresh record needs no thought between claim and sending, so that one commit serves both.
-            row = connection.execute(self._claim_fresh, values).one_or_none()
-            if is_sending := row is not None:
-                return from_row(row, lease_id, started, jitter, is_sending=is_sending)
-            row = connection.execute(self._claim_other, values).one_or_none()
-        return from_row(row, lease_id, started, jitter, is_sending=False) if row else None
+        # A fresh record needs no thought between claim and sending, so that one statement serves both.
+        for statement in (self._claim_fresh, self._claim_other):
+            with self._database.writing_one() as connection:
+                row = connection.execute(statement, values).one_or_none()
+            if row is not None:
+                return from_row(row, lease_id, started, jitter, is_sending=statement is self._claim_fresh)
+        return None
 
     def sending(self, claim: Claim, ordinal: int) -> bool:
         """Write down, durably, that this OTP is about to go out. False: it must not (paused, stale, lease lost)."""
@@ -113,13 +113,7 @@ class Leases:
 
     def settle(self, claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> bool:
         """End the attempt. False: a rescue took the lease away, and nothing was changed."""
-        statement = self._settlement.statement(progress, decision)
-        values = parameters(claim, progress, decision, tally)
-        with self._database.writing() as connection:
-            if connection.execute(statement, values).rowcount == 0:
-                return False
-            connection.execute(self._settlement.line, history(claim, decision, tally))
-        return True
+        return self._settlement.write(claim, progress, decision, tally)
 
     def _sent(self, ordinal: int) -> dict[Any, Any]:
         sent_at = {Record.otp_sent_at: self._database.now()}
@@ -128,7 +122,7 @@ class Leases:
         return sent_at | {Record.otp2_state: OtpState.SENT, Record.otp2_posts: Record.otp2_posts + 1}
 
     def _changes_one(self, statement: Update, values: dict[str, Any]) -> bool:
-        with self._database.writing() as connection:
+        with self._database.writing_one() as connection:
             return connection.execute(statement, values).rowcount == 1
 
 

@@ -1,0 +1,61 @@
+"""What a statement costs PostgreSQL around itself: trips, and connections."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import Connection, event, text
+
+from worker.database import Database
+
+RENAME = text("UPDATE alembic_version SET version_num = :name")
+
+
+def read_name(connection: Connection) -> str:
+    return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+
+
+def test_a_single_statement_is_committed_as_soon_as_it_has_run(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    with database.writing_one() as connection:
+        connection.execute(RENAME, {"name": "new"})
+        with database.reading() as other:
+            assert read_name(other) == "new"
+    database.close()
+
+
+def test_several_statements_are_committed_together_or_not_at_all(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    # A connection that served single statements before.
+    with database.writing_one() as connection:
+        connection.execute(RENAME, {"name": "old"})
+    try:
+        with database.writing() as connection:
+            connection.execute(RENAME, {"name": "new"})
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+    with database.reading() as connection:
+        assert read_name(connection) == "old"
+    database.close()
+
+
+def test_connections_are_kept_however_many_threads_want_one(postgres_url: str) -> None:
+    threads, connections = 8, 2
+    database = Database(postgres_url, connections=connections)
+    opened = list[object]()
+    event.listen(database.engine, "connect", lambda *_: opened.append(1))
+    ready = threading.Barrier(threads)
+
+    def read() -> None:
+        ready.wait()
+        with database.reading() as connection:
+            read_name(connection)
+
+    for _ in range(3):
+        with ThreadPoolExecutor(threads) as pool:
+            for ended in [pool.submit(read) for _ in range(threads)]:
+                ended.result()
+    assert len(opened) <= connections
+    database.close()
