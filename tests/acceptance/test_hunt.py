@@ -38,6 +38,8 @@ def test_a_schedule_that_once_broke_a_promise_keeps_it() -> None:
     # An OTP expired between two tries of a call.
     evils = {"clock_drifts", "device_locked", "message_delayed", "process_freezes"}
     assert search.run(7700000203, evils, steps=47) is None
+    # A worker stood still in a call, past its deadline, and died; and the request was still on its way.
+    assert search.run(20200001093, {"device_blocked", "reordered", "replayed"}) is None
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -83,16 +83,26 @@ def freeze_worker(stack: Stack, dice: Random) -> Iterator[None]:
     """Past its leases, until what was its own belongs to others."""
     before = stack.lost()
     name = dice.choice(stack.workers)
-    # Frozen between the last look at the clock and the first byte out, a worker could not be stopped by anyone: so all
-    # threads wait for an answer.
     stack.simulator.change(latency=SLOW)
-    everybody = THREADS * len(stack.workers)
-    stack.wait_until(lambda: stack.simulator.open_calls() >= everybody, "every thread is in a call")
-    stack.freeze_worker(name)
+    stack.wait_until(lambda: _freeze_in_calls(stack, name), "a worker is frozen while all its threads are in a call")
     stack.simulator.change(latency=LATENCY)
     stack.wait_until(lambda: stack.lost() > before, "the frozen worker's records are rescued")
     yield
     stack.thaw_worker(name)
+
+
+def _freeze_in_calls(stack: Stack, name: str) -> bool:
+    """Frozen between the last look at the clock and the first byte out, a worker could not be stopped by anyone; frozen
+    while it writes to SQLite, it would keep everybody from that. So all threads wait for an answer, and, on a busy
+    machine, still do when it stands."""
+    everybody = THREADS * len(stack.workers)
+    if stack.simulator.open_calls() < everybody:
+        return False
+    stack.freeze_worker(name)
+    if stack.simulator.open_calls() >= everybody:
+        return True
+    stack.thaw_worker(name)
+    return False
 
 
 @contextmanager

@@ -27,7 +27,8 @@ What is never generated, because nothing could fence it (docs/decisions/0003): a
 transport's last look at the clock and the first byte, for longer than is left of its lease. Here the two are one step;
 a freeze anywhere else, of any length, is fair. For the same reason the database's clock runs away from the workers' by
 less than the spare seconds of a lease while a call is on its way; when none is, it jumps by hours. A lost request acts
-at PingOne up to the call's deadline after its loss, never later. SQLite has one writer at a time, so what two
+at PingOne up to the call's deadline after its loss, never later; and a worker that stands still has lost it at the
+deadline, for then the kernel drops what it has not delivered. SQLite has one writer at a time, so what two
 transactions do to each other inside PostgreSQL is not seen here: tests/integration is for that.
 
     python -m hunt --minutes 10 --seed 1        (with tests/ on the path) hunts on every core

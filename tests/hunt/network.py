@@ -64,7 +64,7 @@ class ModelNetwork:
         try:
             return self._conclude(call, deadline)
         except Died:
-            self._abandon(call)
+            self._abandon(call, deadline)
             raise
 
     def act_until(self, moment: float) -> None:
@@ -145,19 +145,21 @@ class ModelNetwork:
         if is_late and self._dice.chance("cut", 0.5):
             raise OutcomeUnknown(Answer(message="no complete answer in time"))
 
-    def _abandon(self, call: Call) -> None:
-        """Its process died: whatever acts on it does so soon, or never."""
+    def _abandon(self, call: Call, deadline: float) -> None:
+        """Its process died: whatever acts on it does so soon, or never. However late that is, the kernel has delivered
+        it within the deadline, or has dropped it."""
         now = self._clock.monotonic()
+        latest = min(now, call.sent_at + deadline) + LATEST
         if call not in self.on_their_way:
             return
         match self._dice.pick("abandoned", ("broken", "lingers", "lingers", "lingers", "as it was")):
-            case "broken":
+            case "lingers" if latest > now:
+                call.acts_at = self._dice.between("linger", now, latest)
+            case "as it was" if latest > now:
+                call.acts_at = min(call.acts_at or now, latest)
+            case _:
                 self.on_their_way.remove(call)
                 call.acts_at = None
-            case "lingers":
-                call.acts_at = self._dice.between("linger", now, now + LATEST)
-            case _:
-                call.acts_at = min(call.acts_at or now, now + LATEST)
 
     def _lag(self) -> float:
         long = self._dice.happens("slow_answer", 0.1)

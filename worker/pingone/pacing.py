@@ -181,8 +181,9 @@ class Pace:
             self._look()
         if reservation.outcome != 1:
             raise SlotTooFar(reservation.wait / MICROSECONDS)
-        self._spacing.took(reservation.slot / MICROSECONDS)
-        return Slot(reservation.slot, MICROSECONDS / reservation.interval), reservation.wait / MICROSECONDS
+        slot, interval = reservation.slot / MICROSECONDS, reservation.interval / MICROSECONDS
+        self._spacing.took(slot, interval, is_crowded=reservation.wait > 0)
+        return Slot(reservation.slot, 1 / interval), reservation.wait / MICROSECONDS
 
     def _ask(self, furthest: float) -> Reservation:
         with self._lock:

@@ -28,13 +28,15 @@ class Spacing:
         self._gap = self._next = 0.0
         self._last_slot: float | None = None
 
-    def took(self, slot: float) -> None:
-        """This process was given a slot."""
+    def took(self, slot: float, interval: float, *, is_crowded: bool) -> None:
+        """This process was given a slot; the fleet's lie `interval` apart. `is_crowded`: it is ahead, because others
+        had theirs first. Otherwise the time since the last one tells how long there was nothing to do, and no gap."""
         with self._lock:
             gap = slot - self._last_slot if self._last_slot is not None else 0.0
             self._last_slot = max(slot, self._last_slot or slot)
+            mean = self._gap or interval
             if gap > 0:
-                self._gap += WEIGHT * (min(gap, LONGEST * self._gap) - self._gap) if self._gap else gap
+                self._gap = mean + WEIGHT * (min(gap, LONGEST * mean if is_crowded else mean) - mean)
 
     def leave(self) -> None:
         """Sleep until the next request may leave."""

@@ -6,6 +6,7 @@ the outcome is unknown until the device was read."""
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 import struct
 import time
@@ -38,6 +39,10 @@ KEEPALIVE_EXPIRY = 4.0
 # delivering for a minute and more, to a network that was cut and healed: an OTP would arrive long after it was given
 # up, its device read and the OTP sent again.
 _DROP_ON_CLOSE, _DELIVER_ON_CLOSE = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
+
+# In milliseconds. A worker that stands still closes nothing: the kernel itself drops what it could not deliver for so
+# long. Linux alone has this.
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
 class Transport:
@@ -138,13 +143,18 @@ class _Call:
         if self._send_before is not None and now >= self._send_before:
             raise TooLateToSend(Answer(message="the time to send had passed"))
         self._linger(_DROP_ON_CLOSE)
+        if _USER_TIMEOUT is not None:
+            self._set(socket.IPPROTO_TCP, _USER_TIMEOUT, math.ceil((self.deadline.ends_at - now) * 1000))
         self._has_begun = True
 
     def _linger(self, how: bytes) -> None:
+        self._set(socket.SOL_SOCKET, socket.SO_LINGER, how)
+
+    def _set(self, level: int, option: int, value: int | bytes) -> None:
         if self.deadline.connection is not None:
             # It may have been closed by the other side already.
             with suppress(OSError):
-                self.deadline.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
+                self.deadline.connection.setsockopt(level, option, value)
 
 
 def _client(deadline: float) -> httpx.Client:

@@ -6,6 +6,9 @@ import pytest
 
 from worker.pingone.spacing import AT_ONCE, Spacing
 
+# Between the fleet's slots, in seconds.
+INTERVAL = 0.01
+
 
 @dataclass
 class Process:
@@ -26,9 +29,9 @@ class Process:
         self.spacing.leave()
         self.left_at.append(self.now + self._wait)
 
-    def take(self, slots: int, gap: float) -> None:
+    def take(self, slots: int, gap: float, *, is_crowded: bool = True) -> None:
         for number in range(slots):
-            self.spacing.took(self.now + number * gap)
+            self.spacing.took(self.now + number * gap, INTERVAL, is_crowded=is_crowded)
 
 
 def test_requests_that_leave_as_their_slots_were_wait_for_nothing() -> None:
@@ -68,3 +71,23 @@ def test_before_a_second_slot_nothing_is_known_and_nobody_waits() -> None:
     for _ in range(10):
         process.leave()
     assert process.left_at == [1000.0] * 10
+
+
+@pytest.mark.parametrize("slots_before", [1, 2, 20])
+def test_a_process_that_was_idle_lets_nobody_wait_for_that(slots_before: int) -> None:
+    process = Process()
+    process.take(slots_before, gap=600.0, is_crowded=False)
+    process.now += 600 * slots_before
+    process.take(1, gap=0.0, is_crowded=False)
+    for _ in range(10):
+        process.leave()
+    assert process.left_at[-1] - process.now < 10 * INTERVAL
+
+
+def test_slots_of_many_processes_lie_further_apart_in_each() -> None:
+    process = Process()
+    process.take(40, gap=20 * INTERVAL)
+    process.now += 60
+    for _ in range(13):
+        process.leave()
+    assert process.left_at[-1] - process.now == pytest.approx((13 - AT_ONCE) * 20 * INTERVAL, rel=0.1)

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +27,8 @@ ACCESS_TOKEN = "made-up-access-token"
 
 # What a call may need beyond its deadline on a busy machine, in seconds; still far from the servers' patience.
 SLACK = 5.0
+# Seconds to wait for what the kernel does by timers of its own.
+PATIENCE = 15.0
 
 
 def post(url: str) -> Request:
@@ -172,6 +178,46 @@ def test_a_call_that_was_given_up_takes_along_what_was_not_delivered_yet(serve: 
         transport.exchange(request)
     is_over.set()
     wait_until(lambda: ends == ["reset" if is_given_up else "in order"], SLACK, "the connection ends as it should")
+
+
+SENDER = """
+import sys
+from worker.pingone.transport import Transport
+from worker.pingone.wire import Request
+Transport(deadline=1).exchange(Request("POST", sys.argv[1], {}, b"x" * 50_000_000))
+"""
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux drops it by itself")
+def test_what_a_frozen_process_could_not_deliver_is_dropped_all_the_same(serve: Any) -> None:
+    ports, may_read, ends = list[int](), threading.Event(), list[str]()
+
+    def talk(conversation: Any) -> None:
+        conversation.reader.readline()
+        ports.append(conversation.connection.getpeername()[1])
+        may_read.wait(PATIENCE)
+        try:
+            while conversation.connection.recv(1_000_000):
+                pass
+            ends.append("in order")
+        except OSError as error:
+            ends.append(type(error).__name__)
+
+    with subprocess.Popen([sys.executable, "-c", SENDER, serve(talk).url]) as sender:
+        try:
+            wait_until(lambda: ports, PATIENCE, "the request begins to arrive")
+            sender.send_signal(signal.SIGSTOP)
+            wait_until(lambda: not is_connected(ports[0]), PATIENCE, "the kernel gives the connection up")
+            may_read.set()
+            wait_until(lambda: ends == ["ConnectionResetError"], PATIENCE, "the rest never arrives")
+        finally:
+            sender.kill()
+
+
+def is_connected(port: int) -> bool:
+    """Whether some connection of this machine begins at the port."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(line.split()[1].endswith(f":{port:04X}") for line in lines)
 
 
 def drip(conversation: Any, head: bytes) -> None:
