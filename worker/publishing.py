@@ -24,4 +24,6 @@ class CeleryBroker:
     def publish(self, ids: Sequence[int], environment: str) -> None:
         with self._app.producer_pool.acquire(block=True) as producer, producer.batch():
             for record_id in ids:
-                self._task.apply_async((record_id, environment), producer=producer)
+                # What Flower shows of the arguments; Celery would work it out for each with much more care.
+                shown = f"({record_id}, {environment!r})"
+                self._task.apply_async((record_id, environment), producer=producer, argsrepr=shown, kwargsrepr="{}")
