@@ -52,6 +52,20 @@ class Window:
         return None
 
 
+class Stalling:
+    """Stands still now and then, by chance, `every` so many seconds: what came meanwhile is taken at once."""
+
+    def __init__(self, limit: Limit, every: float, length: float) -> None:
+        self._limit, self._every, self._length = limit, every, length
+        self._dice = random.Random(3)
+        self._stall_at = self._dice.expovariate(1 / every)
+
+    def take(self, now: float) -> float | None:
+        while now >= self._stall_at + self._length:
+            self._stall_at += self._length + self._dice.expovariate(1 / self._every)
+        return self._limit.take(self._stall_at + self._length if now >= self._stall_at else now)
+
+
 class Closed:
     """Lets nothing through."""
 

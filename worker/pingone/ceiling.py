@@ -17,7 +17,7 @@ requests a second. How this differs from others: docs/decisions/0010-finding-the
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import exp, sqrt
+from math import exp, log, sqrt
 
 # Relative growth of the rate a second: doubled in a quarter of one; of later climbs; of one that looks for more.
 RISE, NARROW, PROBE = 2.8, 0.08, 0.0125
@@ -27,13 +27,19 @@ SLOWER = 6
 USED = 0.85
 # What becomes of the rate where a refusal tells little: after the first climb, which passes most; of a rate that was
 # refused before it had lasted.
-FIRST_DROP, FALL = 0.55, 0.7
+FIRST_DROP, FALL, SMALL_FALL = 0.55, 0.7, 0.85
 # Seconds for which a rate must have been used for its refusal to tell more than that it was too high.
 LASTING = 1.0
+# Seconds: refused again so soon, a rate was lowered by too little.
+SOON = 3.0
+# In which a climb comes from where it begins to where the last one was refused.
+BACK_WITHIN = 8.0
 # Where the rate stays, as a part of the ceiling; and how close to it a refused rate tells it well enough.
 MARGIN, PRECISE = 0.995, 0.045
 # Seconds until the rate climbs again; after a limit was seen to fall, it may well rise again. The wait grows up to:
 PROBE_AFTER, PROBE_AFTER_FALL, LONGEST_PROBE_WAIT = 60.0, 15.0, 3600.0
+# A slow climb has passed the limit by no more than this.
+PASSED = 0.9
 # A refusal so little above the ceiling finds nothing new: a burst alone carries a slow climb as far.
 NOTHING_NEW = 1.12
 # A climb that is so far above the ceiling speeds up, e-fold in so many seconds.
@@ -55,8 +61,11 @@ class Search:
     # Where the last climb was refused, and its speed.
     refused_rate: float = 0.0
     refused_climb: float = 0.0
-    # By how much the rate was lowered last while it stayed.
+    # By how much the rate was lowered last while it stayed, and after how many seconds of staying.
     drop: float = 0.0
+    lasted: float = 0.0
+    # While it stays: when it climbs again, and how long it waited for that.
+    probe_at: float = 0.0
     probe_after: float = PROBE_AFTER
     has_fallen: bool = False
     # The part of the ceiling that is ours.
@@ -75,6 +84,13 @@ class Search:
         return self.share < 1 and self.ceiling > 0
 
     @property
+    def is_beyond(self) -> bool:
+        """Where a slower climb should not have come: the limit has risen, or what was refused was a chance."""
+        if self.ceiling:
+            return self.rate > BEYOND * self.ceiling
+        return 0 < self.refused_rate < self.rate
+
+    @property
     def stay(self) -> float:
         """The rate to stay at below the ceiling."""
         return self.ceiling * MARGIN * self.share
@@ -91,10 +107,10 @@ def answered(search: Search, count: int, last: float, now: float, highest: float
     if search.is_shared:
         highest = min(highest, search.stay)
     if not search.climb:
-        is_due = now - search.begun_at >= search.probe_after and search.rate < highest
+        is_due = now >= search.probe_at and search.rate < highest
         return replace(looked, climb=PROBE, begun_at=now, refused_rate=0.0, refused_climb=0.0) if is_due else looked
     climb, seconds = search.climb, now - search.since
-    if search.ceiling and search.rate > BEYOND * search.ceiling:
+    if search.is_beyond:
         climb = min(climb * exp(seconds / FASTER), RISE)
     rate = search.rate * min(exp(climb * seconds), LARGEST_STEP)
     return replace(looked, rate=min(rate, highest), climb=climb if rate < highest else 0.0)
@@ -113,23 +129,25 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
     rate, lasted = min(rate, search.rate), slot - search.begun_at
     if search.is_shared:
         # We are not alone: make room, and come back when it is free again.
-        return replace(resumed, rate=rate * FALL, climb=0.0, probe_after=PROBE_AFTER_FALL)
+        return _staying(replace(resumed, rate=rate * FALL), PROBE_AFTER_FALL)
     if lasted < LASTING and search.climb != RISE and (search.climb or search.drop):
         return _fallen(resumed, rate)
     if not search.climb:
         return _lowered(resumed, rate, lasted)
     if search.ceiling and rate < NOTHING_NEW * search.ceiling:
         wait = search.probe_after * (1.5 if search.has_fallen else 2.0)
-        # The stay has lasted, so a little more may do.
-        again = replace(resumed, ceiling=min(search.ceiling * 1.004, rate), climb=0.0, drop=0.0)
-        return replace(again, rate=again.stay, probe_after=min(wait, LONGEST_PROBE_WAIT))
+        # The stay has lasted, so a little more may do; or more, if the climb came far.
+        ceiling = min(max(search.ceiling * 1.004, rate * PASSED), rate)
+        again = replace(resumed, ceiling=ceiling, drop=0.0)
+        return _staying(replace(again, rate=again.stay), min(wait, LONGEST_PROBE_WAIT))
     return _narrowed(resumed, rate)
 
 
 def shared(search: Search, share: float, now: float) -> Search:
     """Keep to this part of the ceiling, 0 < share ≤ 1, as soon as that is known."""
     changed = replace(search, share=share)
-    return replace(changed, rate=changed.stay, climb=0.0, begun_at=now, since=now) if search.ceiling else changed
+    begun = replace(changed, rate=changed.stay, begun_at=now, since=now)
+    return _staying(begun, PROBE_AFTER) if search.ceiling else changed
 
 
 def fixed(search: Search, rate: float, now: float) -> Search:
@@ -144,15 +162,22 @@ def freed(search: Search, now: float) -> Search:
 
 def remembered(ceiling: float, share: float, now: float) -> Search:
     """Begin where an earlier search ended."""
-    begun = Search(0.0, climb=0.0, ceiling=ceiling, share=share, begun_at=now, since=now)
-    return replace(begun, rate=begun.stay)
+    begun = Search(0.0, ceiling=ceiling, share=share, begun_at=now, since=now)
+    return _staying(replace(begun, rate=begun.stay), PROBE_AFTER)
+
+
+def _staying(search: Search, seconds: float) -> Search:
+    """At this rate, for so long."""
+    return replace(search, climb=0.0, probe_after=seconds, probe_at=search.begun_at + seconds)
 
 
 def _fallen(search: Search, rate: float) -> Search:
-    """Far above the limit, which may have fallen: look for it from further down."""
+    """Far above the limit, which may have fallen: look for it from further down. After the steep climb nobody knows how
+    far."""
+    is_first = search.refused_climb == RISE or search.ceiling > 0
     return replace(
         search,
-        rate=rate * FALL,
+        rate=rate * (FALL if is_first else SMALL_FALL),
         climb=2 * NARROW,
         ceiling=0.0,
         refused_rate=0.0,
@@ -163,11 +188,17 @@ def _fallen(search: Search, rate: float) -> Search:
 
 
 def _lowered(search: Search, rate: float, lasted: float) -> Search:
-    """A little above the limit, and the less the longer it took to be refused. Soon again: not so little."""
+    """A little above the limit, and the less the longer it took to be refused."""
     drop = min(max(0.03 / lasted, 0.004), 0.06)
-    if search.drop and lasted < 10:
-        drop = min(2 * search.drop, 0.25)
-    return replace(search, rate=rate * (1 - drop), drop=drop, ceiling=rate * (1 - drop) / MARGIN)
+    if search.drop and lasted > search.lasted:
+        # Twice a burst was used up, the second time more slowly: B = (rate - L) · lasted.
+        former = rate / (1 - search.drop)
+        burst = (former - rate) / (1 / search.lasted - 1 / lasted)
+        drop = min(max(burst / lasted / rate, 0.004), 0.1)
+    elif search.drop:
+        # Lower, and refused sooner: by chance, unless it was very soon.
+        drop = min(2 * search.drop, 0.25) if lasted < SOON else 0.002
+    return replace(search, rate=rate * (1 - drop), drop=drop, lasted=lasted, ceiling=rate * (1 - drop) / MARGIN)
 
 
 def _narrowed(search: Search, rate: float) -> Search:
@@ -176,12 +207,13 @@ def _narrowed(search: Search, rate: float) -> Search:
     was_known = search.ceiling > 0
     found = replace(search, refused_rate=rate, refused_climb=search.climb, drop=0.0)
     if rate / limit - 1 > PRECISE and search.climb > PROBE / 3:
-        climb = min(search.climb / SLOWER, NARROW)
+        begins_at = limit * 0.985
+        climb = min(max(search.climb / SLOWER, log(rate / begins_at) / BACK_WITHIN), NARROW)
         has_fallen = search.has_fallen or was_known
-        return replace(found, rate=limit * 0.985, climb=climb, ceiling=0.0, has_fallen=has_fallen)
+        return replace(found, rate=begins_at, climb=climb, ceiling=0.0, has_fallen=has_fallen)
     wait = PROBE_AFTER_FALL if search.has_fallen or was_known else PROBE_AFTER
-    found = replace(found, ceiling=limit, climb=0.0, probe_after=wait)
-    return replace(found, rate=found.stay)
+    found = replace(found, ceiling=limit)
+    return _staying(replace(found, rate=found.stay), wait)
 
 
 def _limit(search: Search, rate: float) -> float:
