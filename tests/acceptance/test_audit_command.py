@@ -57,6 +57,7 @@ def test_every_command_of_a_person_is_told_with_who_and_why(desk):
         "file": "shipment.csv",
         "sha256": hashlib.sha256((desk.folder / "shipment.csv").read_bytes()).hexdigest(),
         "canary": 2,
+        "window": None,
         "environment": "default",
         "total": 4,
         "rows_refused": 0,

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 import pytest
-from crash_points.names import CLAIM, COMMANDS, SLOT, TICK
+from crash_points.names import CLAIM, CLAIM_AGAIN, COMMANDS, SLOT, TICK
 from crash_points.orders import TESTS, Zygote
 from crash_points.stage import Stage
 from crash_points.steps import COMMITTED
@@ -21,7 +21,7 @@ SETTINGS = PRODUCTION | {
     "PINGONE_RATE": "2000",
 }
 # A record is in hand from here on.
-LAST_OF_CLAIM = len(SLOT + CLAIM) - 1
+LAST_OF_CLAIM, LAST_OF_CLAIM_AGAIN = len(SLOT + CLAIM) - 1, len(SLOT + CLAIM_AGAIN) - 1
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_worker_that_hears_the_answer_when_another_has_its_record_changes_noth
     stage.go_on()
     assert stage.enqueue() == [record_id]
     # The next has the record in hand, and can do nothing with it.
-    assert stage.work(record_id, dies_at=LAST_OF_CLAIM).was_killed
+    assert stage.work(record_id, dies_at=LAST_OF_CLAIM_AGAIN).was_killed
     before = stage.look(record_id)
     late = stage.thaw(sleeper)
     assert not {step.partition(":")[0] for step in late.steps} & {"Client.activate", "Client.read_device"}

@@ -35,11 +35,13 @@ def exchange(name: str) -> tuple[str, ...]:
 SLOT = around("Pace.wait")
 HOLD = around("Pace.hold")
 CLAIM = writing("Leases.claim")
+# What is not fresh any more is asked for as if it were, first.
+CLAIM_AGAIN = CLAIM + CLAIM
 OPEN = around("Keyring.open")
 ACCESS_TOKEN = exchange("AccessTokens.get")
 ANSWERED = writing("Leases.answered")
 MARK = writing("Leases.sending")
-SETTLE = writing("Leases.settle")
+SETTLE = writing("Settlement.write")
 PAUSE = writing("Tending.pause")
 JUDGE = writing("Tending.judge_attempts")
 POST = "Client.activate"
@@ -47,12 +49,14 @@ GET = "Client.read_device"
 
 # Whatever comes first: nothing that was sent is known yet.
 BEGINNING = SLOT + CLAIM + OPEN + ACCESS_TOKEN
+BEGINNING_AGAIN = SLOT + CLAIM_AGAIN + OPEN + ACCESS_TOKEN
 
 # What the dispatcher does at a tick that finds something to rescue and something to publish.
 TICK: list[str] = [
     *writing("Dispatcher.tick"),
     *writing("Tending.tend"),
     *reading("Queue.in_window"),
+    *reading("Paces.keep"),
     *around("Pace.held_for"),
     *around("CeleryBroker.depth"),
     *writing("Dispatcher.tick"),

@@ -59,10 +59,17 @@ class Steps:
     def watch(self) -> None:
         """For the whole life of this process, from before it opens its first connection."""
         event.listen(Engine, "begin", lambda _: self._step(BEGIN))
-        commit, send = DefaultDialect.do_commit, httpx.Client.send
+        execute, commit, send = DefaultDialect.do_execute, DefaultDialect.do_commit, httpx.Client.send
+
+        def do_execute(dialect: DefaultDialect, cursor: Any, *arguments: Any, **named: Any) -> None:
+            # A statement that commits by itself has done so when it returns.
+            if commits_itself(cursor.connection):
+                self._step(COMMIT)
+            execute(dialect, cursor, *arguments, **named)
 
         def do_commit(dialect: DefaultDialect, connection: Any) -> None:
-            self._step(COMMIT)
+            if not commits_itself(connection):
+                self._step(COMMIT)
             commit(dialect, connection)
             self._step(COMMITTED)
 
@@ -70,6 +77,7 @@ class Steps:
             request.extensions["trace"] = self._traced(client, request.extensions["trace"])
             return send(client, request, **options)
 
+        DefaultDialect.do_execute = do_execute  # type: ignore[method-assign, assignment]
         DefaultDialect.do_commit = do_commit  # type: ignore[method-assign, assignment]
         httpx.Client.send = traced_send  # type: ignore[method-assign, assignment]
         for owner, name in WATCHED:
@@ -110,6 +118,11 @@ class Steps:
                     self._step(READ)
 
         return step
+
+
+def commits_itself(connection: Any) -> bool:
+    """Psycopg's autocommit; what sqlite3 calls so is a number."""
+    return getattr(connection, "autocommit", None) is True
 
 
 def who() -> str:

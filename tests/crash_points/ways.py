@@ -14,7 +14,9 @@ from crash_points import beginnings
 from crash_points.names import (
     ANSWERED,
     BEGINNING,
+    BEGINNING_AGAIN,
     CLAIM,
+    CLAIM_AGAIN,
     GET,
     HOLD,
     JUDGE,
@@ -123,11 +125,11 @@ WAYS: dict[str, Way] = {
         prepare=beginnings.answers_are_lost,
     ),
     "unknown_fate_of_an_active_device": Way(
-        (Stretch(BEGINNING + exchange(GET) + SETTLE),), prepare=beginnings.unknown("reset_after")
+        (Stretch(BEGINNING_AGAIN + exchange(GET) + SETTLE),), prepare=beginnings.unknown("reset_after")
     ),
     "unknown_fate_of_a_waiting_device": Way(
         (
-            Stretch(BEGINNING + exchange(GET) + ANSWERED + SLOT + MARK[:2]),
+            Stretch(BEGINNING_AGAIN + exchange(GET) + ANSWERED + SLOT + MARK[:2]),
             # It did not arrive, but that is not known: for all that is written down, this OTP has gone twice.
             Stretch(MARK[2:] + sending(POST), posts=1, end=dead("budget_spent")),
             Stretch(hearing(POST) + SETTLE),
@@ -136,12 +138,12 @@ WAYS: dict[str, Way] = {
         prepare=beginnings.unknown("reset_before"),
     ),
     "cancelled_while_a_read_is_owed": Way(
-        (Stretch(BEGINNING + exchange(GET) + ANSWERED + SLOT + MARK + SETTLE),),
+        (Stretch(BEGINNING_AGAIN + exchange(GET) + ANSWERED + SLOT + MARK + SETTLE),),
         end=CANCELLED,
         prepare=beginnings.unknown("reset_before", lambda stage: stage.fleet.batches.cancel(BATCH)),
     ),
     "cancelled_while_its_device_is_active": Way(
-        (Stretch(BEGINNING + exchange(GET) + SETTLE),),
+        (Stretch(BEGINNING_AGAIN + exchange(GET) + SETTLE),),
         prepare=beginnings.unknown("reset_after", lambda stage: stage.fleet.batches.cancel(BATCH)),
     ),
     "rate_limited": Way(
@@ -178,7 +180,7 @@ WAYS: dict[str, Way] = {
     ),
     # This pause ends by itself.
     "outage": Way(
-        (Stretch(BEGINNING + sending(GET) + hearing(GET)[:1] + HOLD + SETTLE + JUDGE),),
+        (Stretch(BEGINNING_AGAIN + sending(GET) + hearing(GET)[:1] + HOLD + SETTLE + JUDGE),),
         pauses=True,
         settings={"OATHBULK_BREAKER_UNANSWERED": "2"},
         prepare=beginnings.unknown("reset_after", lambda stage: stage.lose_answer(*stage.ends(), operation="read")),
@@ -190,21 +192,21 @@ WAYS: dict[str, Way] = {
         end=dead("device_not_found"),
     ),
     "not_found_for_the_last_time": Way(
-        (Stretch(BEGINNING + exchange(GET) + SETTLE),),
+        (Stretch(BEGINNING_AGAIN + exchange(GET) + SETTLE),),
         kind="unknown_device",
         posts=0,
         end=dead("device_not_found"),
         prepare=beginnings.missed(NOT_FOUND_READS),
     ),
     "found_late": Way(
-        (Stretch(BEGINNING + exchange(GET) + ANSWERED + SLOT + MARK + exchange(POST) + SETTLE),),
+        (Stretch(BEGINNING_AGAIN + exchange(GET) + ANSWERED + SLOT + MARK + exchange(POST) + SETTLE),),
         prepare=beginnings.paired_late,
     ),
     "slot_too_far": Way(
         (Stretch(SLOT + writing("Leases.hand_back")),), prepare=beginnings.held, mend=beginnings.let_go
     ),
     "message_comes_again": Way(
-        (Stretch(SLOT + CLAIM + writing("Leases.hand_back_stopped") + reading("Leases.find_stranger")),),
+        (Stretch(SLOT + CLAIM_AGAIN + writing("Leases.hand_back_stopped") + reading("Leases.find_stranger")),),
         prepare=beginnings.doubled,
     ),
 }

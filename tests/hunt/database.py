@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, String, bindparam, event
@@ -79,6 +79,10 @@ class HuntedDatabase(Database):
         self._committed()
         self._may_fail("commit_unheard")
         self._switch()
+
+    def writing_one(self) -> AbstractContextManager[Connection]:
+        """On SQLite a transaction like any other."""
+        return self.writing()
 
     @contextmanager
     def _in_transaction(self) -> Iterator[None]:
