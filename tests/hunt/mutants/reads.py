@@ -11,7 +11,6 @@ import worker.leases.commands
 from hunt.mutants.patching import Patch, around, mutant
 from worker import decisions
 from worker.decisions import Retry
-from worker.leases.queue import Queue
 from worker.leases.settlement import Settlement
 from worker.pingone import errors
 from worker.pingone.client import Client
@@ -47,14 +46,6 @@ def takes_a_fault_of_its_own_for_not_delivered() -> list[Patch]:
             raise
 
     return [around(Client, "_try", try_)]
-
-
-@mutant
-def reads_at_once_after_a_rescue() -> list[Patch]:
-    def build(real: Any, self: Queue, *arguments: Any, **named: Any) -> None:
-        real(self, *arguments, **named | {"send_within": 0.0, "call_deadline": 0.0, "read_delay": 0.0})
-
-    return [around(Queue, "__init__", build)]
 
 
 @mutant
