@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from models.pace import LicensePace
 from worker.audit import Actor
@@ -39,9 +39,13 @@ class KnownPace:
         return asdict(self)
 
 
+# Asked at every tick: built once.
+_OF_LICENSE = select(LicensePace.__table__).where(LicensePace.license == bindparam("of_license"))
+
+
 def read_pace(connection: Connection, license: str) -> KnownPace:
     """What is known of a license, which may be nothing."""
-    row = connection.execute(select(LicensePace.__table__).where(LicensePace.license == license)).one_or_none()
+    row = connection.execute(_OF_LICENSE, {"of_license": license}).one_or_none()
     return KnownPace(**row._mapping) if row else KnownPace(license)
 
 

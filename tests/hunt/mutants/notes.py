@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import worker.leases.worker
+import worker.leases.settlement
 from hunt import stock
 from hunt.mutants.patching import Patch, around, execute, mutant
 from models.encrypted import Keyring
 from models.record import Record
-from worker.decisions import Active, OtpProgress
+from worker.decisions import OtpProgress
 from worker.dispatch import Dispatcher
 from worker.leases.settlement import Settlement
 from worker.leases.worker import Leases
@@ -63,16 +63,16 @@ def counts_no_attempt() -> list[Patch]:
     def parameters(real: Any, *arguments: Any) -> dict[str, Any]:
         return {**real(*arguments), "uncounted": 1}
 
-    return [around(worker.leases.worker, "parameters", parameters)]
+    return [around(worker.leases.settlement, "_parameters", parameters)]
 
 
 @mutant
 def keeps_the_otps_of_an_active_device() -> list[Patch]:
-    def statement(real: Any, self: Settlement, progress: Any, decision: Any) -> Any:
-        found = real(self, progress, decision)
-        return found.values(otps=Record.otps) if isinstance(decision, Active) else found
+    def build(real: Any, self: Settlement, *arguments: Any) -> None:
+        real(self, *arguments)
+        self._updates["active"] = self._updates["active"].values(otps=Record.otps)
 
-    return [around(Settlement, "statement", statement)]
+    return [around(Settlement, "__init__", build)]
 
 
 @mutant

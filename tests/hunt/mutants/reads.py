@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import false
 
 import worker.leases.commands
+import worker.leases.settlement
 from hunt.mutants.patching import Patch, around, mutant
 from worker import decisions
 from worker.decisions import Retry
-from worker.leases.settlement import Settlement
+from worker.leases.queue import Queue
 from worker.pingone import errors
 from worker.pingone.client import Client
 
@@ -49,6 +50,14 @@ def takes_a_fault_of_its_own_for_not_delivered() -> list[Patch]:
 
 
 @mutant
+def reads_at_once_after_a_rescue() -> list[Patch]:
+    def build(real: Any, self: Queue, *arguments: Any, **named: Any) -> None:
+        real(self, *arguments, **named | {"send_within": 0.0, "call_deadline": 0.0, "read_delay": 0.0})
+
+    return [around(Queue, "__init__", build)]
+
+
+@mutant
 def reads_at_once_after_a_loss() -> list[Patch]:
     def after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
         return real(progress, ordinal, answer, replace(limits, read_delay=0.0))
@@ -63,9 +72,9 @@ def cancels_although_a_read_is_owed() -> list[Patch]:
 
 @mutant
 def settles_as_cancelled_although_a_read_is_owed() -> list[Patch]:
-    def statement(real: Any, self: Settlement, progress: Any, decision: Any) -> Any:
+    def kind(real: Any, progress: Any, decision: Any) -> Any:
         if isinstance(decision, Retry):
             progress = replace(progress.found_waiting(), verdict=None)
-        return real(self, progress, decision)
+        return real(progress, decision)
 
-    return [around(Settlement, "statement", statement)]
+    return [around(worker.leases.settlement, "_kind", kind)]
