@@ -13,7 +13,7 @@ from hunt.mutants import MUTANTS, at_large
 from hunt.search import Finding
 
 CHUNK = 100
-CHUNKS = 30
+CHUNKS = 20
 # In these schedules, always the same, every mutant has to be found. Most take a handful, the rarest 160.
 HUNTED = range(1000, 1500)
 
