@@ -43,7 +43,7 @@ app.conf.update(
     task_default_queue=ACTIVATE_QUEUE,
     task_routes={"oathbulk.dispatch": DISPATCH_QUEUE, "oathbulk.replay": DISPATCH_QUEUE},
     # Flower sees a task from the moment that a worker takes it. An event for its sending would be a third of what
-    # publishing costs, and tell what the database tells: how many are queued.
+    # publishing costs, and tell what the database tells: how many are queued. Beat alone tells (below).
     worker_send_task_events=True,
     task_send_sent_event=False,
     # Celery alone would take any certificate of a rediss:// server. What the URL itself says goes before this.
@@ -87,6 +87,12 @@ if settings.replay_cron:
         "task": "oathbulk.replay",
         "schedule": crontab.from_string(settings.replay_cron),
     }
+
+
+@celery.signals.beat_init.connect
+def _tell_of_ticks(**_: object) -> None:
+    """Whoever wants to know whether beat is alive listens for them: docker-compose.yml does."""
+    app.conf.task_send_sent_event = True
 
 
 @celery.signals.setup_logging.connect
