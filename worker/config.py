@@ -40,6 +40,9 @@ DOMAINS = {
 # Where a container's engine mounts secrets: only the container's own user is there to read them.
 CONTAINER_SECRETS = Path("/run/secrets")
 
+# Nobody said otherwise.
+MOST_THREADS = 512
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -109,7 +112,7 @@ class Settings(BaseModel):
     otp_post_budget: int = Field(default=3, ge=2, le=7)
     max_attempts: int = Field(default=8, ge=1)
     concurrency: int = Field(default=32, ge=1, le=2000)
-    concurrency_max: int = Field(default=512, ge=1, le=2000)
+    concurrency_max: int | None = Field(default=None, ge=1, le=2000)
     replay_cron: str | None = None
     totp_max_age: float = Field(default=120, gt=0)
     call_deadline: float = Field(default=20, gt=0)
@@ -145,6 +148,13 @@ class Settings(BaseModel):
         if not self.call_deadline < self.lease_left_for_post < self.lease:
             raise ValueError("must satisfy CALL_DEADLINE < LEASE_LEFT_FOR_POST < LEASE: a call ends inside its lease")
         return self
+
+    def most_threads(self, begun: int) -> int:
+        """What a worker process that began with so many may come to. A number that a person set, here or to Celery, is
+        meant, unless the most is set too."""
+        is_set = "concurrency" in self.model_fields_set or begun != self.concurrency
+        most = self.concurrency_max or (begun if is_set else MOST_THREADS)
+        return max(most, begun)
 
     @property
     def is_embedded_database(self) -> bool:

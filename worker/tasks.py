@@ -16,7 +16,7 @@ parts = Parts(settings)
 @worker_ready.connect
 def add_threads(sender: Any, **_: object) -> None:
     """As many as PingOne's answers take."""
-    Threads(sender.pool.executor, parts.known_paces, settings.concurrency_max).watch()
+    Threads(sender.pool.executor, parts.known_paces, settings.most_threads).watch()
 
 
 @worker_shutting_down.connect

@@ -43,11 +43,13 @@ class Look:
     processor: float
 
 
-def needed(threads: int, most: int, look: Look) -> int:
-    """How many threads there should be."""
-    is_lacking = look.slots >= ENOUGH and look.waiting < RESERVE * threads and look.backlog > 0
-    if not is_lacking or look.processor > BUSY:
-        return threads
+def is_lacking(threads: int, look: Look) -> bool:
+    """Whether more threads would help."""
+    is_short = look.slots >= ENOUGH and look.waiting < RESERVE * threads and look.backlog > 0
+    return is_short and look.processor <= BUSY
+
+
+def grown(threads: int, most: int) -> int:
     return min(most, max(threads + 1, round(threads * GROWTH)))
 
 
@@ -62,19 +64,20 @@ def _grow(pool: ThreadPoolExecutor, threads: int) -> None:
 
 
 class Threads:
-    """Watches the pool of a worker process. Ends with the process."""
+    """Watches the pool of a worker process, and ends with it. `most` tells what it may come to, by what it began with."""
 
     def __init__(
         self,
         pool: ThreadPoolExecutor,
         paces: Callable[[], Iterable[Slots]],
-        most: int,
+        most: Callable[[int], int],
         clock: Callable[[], float] = time.monotonic,
         processor: Callable[[], float] = time.process_time,
     ) -> None:
         self._pool = pool
         self._paces = paces
-        self._most = max(most, pool._max_workers)
+        self._most = most(pool._max_workers)
+        self._has_told = False
         self._clock = clock
         self._processor = processor
         self._former = self._sums()
@@ -89,11 +92,16 @@ class Threads:
         backlog = self._pool._work_queue.qsize()
         look = Look(int(slots), waited / seconds, backlog, processor / seconds)
         threads = self._pool._max_workers
-        if (wanted := needed(threads, self._most, look)) != threads:
+        if not is_lacking(threads, look):
+            return
+        if (wanted := grown(threads, self._most)) > threads:
             _grow(self._pool, wanted)
             log.info("threads_added", threads=wanted, most=self._most)
-            if wanted == self._most:
-                log.warning("threads_spent", threads=wanted, cure="raise OATHBULK_CONCURRENCY_MAX, or start a worker")
+        elif not self._has_told:
+            self._has_told = True
+            log.warning(
+                "too_few_threads", threads=threads, cure="raise OATHBULK_CONCURRENCY or its _MAX, or add a worker"
+            )
 
     def _watch(self) -> None:
         while True:

@@ -424,3 +424,18 @@ def test_a_file_that_is_no_toml_is_named_and_not_quoted(tmp_path, content):
     with pytest.raises(ConfigError, match=r"oathbulk\.toml cannot be read") as error:
         load_environment(Settings(home=tmp_path), "prod")
     assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "begun", "most"),
+    [
+        ({}, 32, 512),
+        # What a person set is meant, to Celery too.
+        ({"OATHBULK_CONCURRENCY": "4"}, 4, 4),
+        ({}, 8, 8),
+        ({"OATHBULK_CONCURRENCY": "4", "OATHBULK_CONCURRENCY_MAX": "64"}, 4, 64),
+        ({"OATHBULK_CONCURRENCY": "100", "OATHBULK_CONCURRENCY_MAX": "64"}, 100, 100),
+    ],
+)
+def test_a_worker_comes_to_no_more_threads_than_a_person_set(variables, begun, most):
+    assert load_settings(variables).most_threads(begun) == most

@@ -2,39 +2,41 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
+from structlog.testing import capture_logs
 
-from worker.threads import Look, Threads, needed
+from worker.threads import Look, Threads, grown, is_lacking
 
 # A second in which hardly a thread was free to wait for a slot, while messages waited.
 LACKING = Look(slots=100, waiting=0.4, backlog=30, processor=0.2)
 
 
-def test_where_hardly_a_thread_is_free_while_messages_wait_threads_are_added():
-    assert needed(32, 512, LACKING) == 48
-    assert needed(2, 512, LACKING) == 3
+def test_where_hardly_a_thread_is_free_while_messages_wait_more_are_needed():
+    assert is_lacking(32, LACKING)
+    assert grown(32, 512) == 48
+    assert grown(1, 512) == 2
 
 
 def test_no_more_than_the_most():
-    assert needed(500, 512, LACKING) == 512
-    assert needed(512, 512, LACKING) == 512
+    assert grown(500, 512) == 512
+    assert grown(512, 512) == 512
 
 
 @pytest.mark.parametrize(
     "enough",
     [
-        Look(slots=100, waiting=20.0, backlog=30, processor=0.2),
-        Look(slots=100, waiting=0.4, backlog=0, processor=0.2),
-        Look(slots=3, waiting=0.4, backlog=30, processor=0.2),
+        replace(LACKING, waiting=20.0),
+        replace(LACKING, backlog=0),
+        replace(LACKING, slots=3),
         # Another thread would only wait for the processor.
-        Look(slots=100, waiting=0.4, backlog=30, processor=0.9),
+        replace(LACKING, processor=0.9),
     ],
     ids=["threads wait for slots", "no message waits", "hardly a slot", "the processor is the limit"],
 )
-def test_otherwise_there_are_as_many_as_before(enough: Look):
-    assert needed(32, 512, enough) == 32
+def test_otherwise_none_is(enough: Look):
+    assert not is_lacking(32, enough)
 
 
 @dataclass
@@ -52,7 +54,7 @@ def test_a_pool_whose_calls_take_long_gets_the_threads_it_needs():
         calls = [pool.submit(gate.acquire) for _ in range(30)]
         for call in calls[:4]:
             call.result(60)
-        watched = Threads(pool, lambda: [pace], 8, clock=lambda: next(clock), processor=lambda: 0.0)
+        watched = Threads(pool, lambda: [pace], lambda begun: 8, clock=lambda: next(clock), processor=lambda: 0.0)
         grown = []
         for _ in range(6):
             pace.slots += 50
@@ -62,3 +64,17 @@ def test_a_pool_whose_calls_take_long_gets_the_threads_it_needs():
             gate.release()
         assert all(call.result(60) for call in calls)
     assert grown == [3, 4, 6, 8, 8, 8]
+
+
+def test_a_pool_that_may_not_grow_says_once_that_it_is_too_small():
+    pace, clock, gate = Slots(), iter(range(100)), threading.Event()
+    with ThreadPoolExecutor(2) as pool, capture_logs() as told:
+        calls = [pool.submit(gate.wait, 60) for _ in range(10)]
+        watched = Threads(pool, lambda: [pace], lambda begun: begun, clock=lambda: next(clock), processor=lambda: 0.0)
+        for _ in range(3):
+            pace.slots += 50
+            watched.look()
+        gate.set()
+        assert all(call.result(60) for call in calls)
+    assert len(pool._threads) == 2
+    assert [line["event"] for line in told] == ["too_few_threads"]
