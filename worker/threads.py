@@ -64,7 +64,7 @@ def _grow(pool: ThreadPoolExecutor, threads: int) -> None:
 
 
 class Threads:
-    """Watches the pool of a worker process, and ends with it. `most` tells what it may come to, by what it began with."""
+    """Watches the pool of a worker process, and ends with it. `most`: what it may come to, by what it began with."""
 
     def __init__(
         self,
