@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from time import monotonic
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import exc
 
 from models.encrypted import Keyring, bound_to
 from models.reason import PauseReason
@@ -122,7 +122,8 @@ class _Attempt:
         """A failure of our own pauses the batch. A database that was restarted mends itself, so the record just goes
         back; where it is still away, this cannot be written either, and the lease runs out."""
         delay = self.parts.limits.read_delay
-        if isinstance(failure, OperationalError):
+        # A connection may not come in time, either: while the database stands still, others hold all of them.
+        if isinstance(failure, exc.OperationalError | exc.TimeoutError):
             return decisions.Retry(delay, is_counted=False, why="database")
         return decisions.Pause(PauseReason.INTERNAL, delay=delay)
 

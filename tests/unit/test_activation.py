@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import exc
 
 from models.encrypted import DecryptionError, Keyring, bound_to, generate_key
 from models.reason import PauseReason, Reason
@@ -459,11 +459,19 @@ def test_a_database_that_fails_before_a_call_lets_nothing_go_out(answer, event):
 @pytest.mark.parametrize(
     ("answer", "event"), [(RESYNC, "answered"), (RESYNC, "sending 2"), (retried(), "still sending?")]
 )
-def test_a_database_that_was_restarted_stops_no_batch(answer, event):
+@pytest.mark.parametrize(
+    "failure",
+    [
+        exc.OperationalError("UPDATE record", {}, Exception("server closed the connection")),
+        exc.TimeoutError("no connection"),
+    ],
+    ids=["a lost connection", "no connection in time"],
+)
+def test_a_database_that_was_restarted_stops_no_batch(answer, event, failure):
     world = World(answer)
     world.record.fails_at = event
-    world.record.failure = OperationalError("UPDATE record", {}, Exception("server closed the connection"))
-    with pytest.raises(OperationalError):
+    world.record.failure = failure
+    with pytest.raises(type(failure)):
         world.run()
     assert world.decision == Retry(SETTINGS.read_delay, is_counted=False, why="database")
 
