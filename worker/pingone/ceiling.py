@@ -101,8 +101,12 @@ def answered(search: Search, count: int, last: float, now: float, highest: float
     if last < search.look_at:
         return search
     looked = replace(search, since=now)
-    is_used = count >= USED * search.rate * (last - search.since)
-    if search.is_fixed or not is_used:
+    if search.is_fixed:
+        return looked
+    if search.rate > highest:
+        # A person may have lowered it since.
+        return replace(looked, rate=highest)
+    if count < USED * search.rate * (last - search.since):
         return looked
     if search.is_shared:
         highest = min(highest, search.stay)

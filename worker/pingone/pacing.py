@@ -169,7 +169,8 @@ class Pace:
     def _first(self, now: float) -> Search:
         """What this process knew before Redis forgot it; what the database remembers; or the rate to begin with."""
         known = self._search or self._begin(now) or Search(self.rate)
-        return replace(known, begun_at=now, since=now)
+        rate = known.rate if known.is_fixed else min(known.rate, self._highest)
+        return replace(known, rate=rate, begun_at=now, since=now)
 
     def _reserve(self, furthest: float) -> tuple[Slot, float]:
         """A slot and the seconds until it."""

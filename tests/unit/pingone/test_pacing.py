@@ -432,3 +432,14 @@ def test_what_is_remembered_from_elsewhere_is_where_a_process_begins(make_pace: 
     # Whoever comes later begins with the fleet.
     other = make_pace(rate=100)
     assert other.wait().rate == pytest.approx(200, rel=0.01)
+
+
+def test_nothing_that_is_remembered_is_above_the_highest_but_what_a_person_fixed(
+    make_pace: MakePace, client: redis.Redis
+) -> None:
+    known = Search(200.0, climb=0.0, ceiling=201.0)
+    pace = make_pace(rate=30, highest=50, begin=lambda _: known)
+    assert pace.wait().rate == pytest.approx(50, rel=0.01)
+    client.flushall()
+    pace = make_pace(rate=30, highest=50, begin=lambda _: replace(known, is_fixed=True))
+    assert pace.wait().rate == pytest.approx(200, rel=0.01)
