@@ -33,6 +33,12 @@ def test_what_is_no_share_or_no_rate_is_refused(desk):
     assert desk.oathbulk("pace", "--rate", "5", "--adapt").code == 2
 
 
+def test_a_load_that_is_refused_sets_no_share(desk):
+    (desk.folder / "empty.csv").write_text("serial,otp1,otp2,user_id,device_id\n")
+    assert desk.oathbulk("load", "empty.csv", "--share", "60%").code == 2
+    assert desk.oathbulk("pace", "--json").json["share"] == 1
+
+
 def test_a_run_finds_the_limit_remembers_it_and_a_share_is_kept(set_out):
     """60 requests a second are permitted, and nobody told."""
     desk, simulator = set_out(make_shipment(1100), SETTINGS, rate=60)

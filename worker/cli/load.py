@@ -32,7 +32,7 @@ Canary = Annotated[
 ]
 
 
-def _fits(ticket: str | None) -> str | None:
+def fits(ticket: str | None) -> str | None:
     if ticket is not None and len(ticket) > LONGEST_TICKET:
         raise typer.BadParameter(f"is longer than {LONGEST_TICKET} characters")
     return ticket
@@ -55,7 +55,7 @@ Share = Annotated[
         metavar="60%", parser=_part, help="Keep to this part of what the license permits: people sign on with the rest."
     ),
 ]
-Ticket = Annotated[str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.", callback=_fits)]
+Ticket = Annotated[str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.", callback=fits)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -116,8 +116,6 @@ def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, re
     """The batch that the shipment is now, or was already. Raises UnusableFile, NameTaken, OtherWindow."""
     environment = installation.environment(wish.environment)
     actor = this_person(installation.settings, wish.ticket)
-    if wish.share is not None:
-        Paces(installation.database).set_share(environment.license, wish.share, actor)
     loader = Loader(
         installation.database,
         installation.keyring,
@@ -127,11 +125,15 @@ def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, re
         refused=refusals.add,
     )
     try:
-        return loader.load(shipment, wish.name, wish.canary, wish.window)
+        loaded = loader.load(shipment, wish.name, wish.canary, wish.window)
     except UnusableFile:
         # It says that not one row is left; why, the rows say.
         refusals.print()
         raise
+    # Last: what was refused changes nothing.
+    if wish.share is not None:
+        Paces(installation.database).set_share(environment.license, wish.share, actor)
+    return loaded
 
 
 def print_loaded(loaded: Loaded) -> None:
