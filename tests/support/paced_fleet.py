@@ -7,10 +7,12 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from worker.pingone import ceiling
 from worker.pingone.ceiling import Search
+from worker.simulator.limits import Limit as SimulatedLimit
+from worker.simulator.settings import Settings
 
 Rate = Callable[[float], float]
 
@@ -21,35 +23,19 @@ class Limit(Protocol):
         ...
 
 
-class Bucket:
-    def __init__(self, rate: Rate, burst: float = 10) -> None:
-        self._rate, self._burst, self._left, self._filled_at = rate, burst, burst, 0.0
-
-    def take(self, now: float) -> float | None:
-        rate = self._rate(now)
-        self._left = min(self._burst, self._left + (now - self._filled_at) * rate)
-        self._filled_at = now
-        if self._left < 1 - 1e-9:
-            return (1 - self._left) / rate
-        self._left -= 1
-        return None
+def bucket(rate: float, burst: int = 10, **changes: Any) -> SimulatedLimit:
+    """The simulator's; `rate_changes` may say what the rate becomes after so many seconds."""
+    return SimulatedLimit(Settings(rate=rate, burst=burst, **changes))
 
 
 class Window:
-    """Counts anew every second; the windows do not begin when the fleet does."""
+    """The simulator's count that starts anew every second; its windows do not begin when the fleet does."""
 
-    def __init__(self, rate: Rate, phase: float) -> None:
-        self._rate, self._phase = rate, phase
-        self._number, self._count = -1, 0
+    def __init__(self, rate: float, phase: float) -> None:
+        self._limit, self._phase = SimulatedLimit(Settings(rate=rate, limit_window=1.0)), phase
 
     def take(self, now: float) -> float | None:
-        number = int(now + self._phase)
-        if number != self._number:
-            self._number, self._count = number, 0
-        if self._count >= self._rate(now):
-            return number + 1 - now - self._phase
-        self._count += 1
-        return None
+        return self._limit.take(now + self._phase)
 
 
 class Stalling:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.paced_fleet import Bucket, Closed, Limit, PacedFleet, Rate, Stalling, Window
+from support.paced_fleet import Closed, Limit, PacedFleet, Rate, Stalling, Window, bucket
 
 from worker.pingone import ceiling
 from worker.pingone.ceiling import MARGIN, NARROW, PROBE, PROBE_AFTER, RISE, Search
@@ -19,8 +19,8 @@ def steady(rate: float) -> Rate:
 @pytest.mark.parametrize(
     ("rate", "limit"),
     [
-        *((rate, Bucket(steady(rate), burst)) for rate in (50, 200, 500) for burst in (10, 50)),
-        *((rate, Window(steady(rate), phase)) for rate in (50, 200) for phase in (0.3, 0.8)),
+        *((rate, bucket(rate, burst)) for rate in (50, 200, 500) for burst in (10, 50)),
+        *((rate, Window(rate, phase)) for rate in (50, 200) for phase in (0.3, 0.8)),
     ],
 )
 def test_a_limit_that_nobody_told_is_used_within_a_minute(rate: float, limit: Limit) -> None:
@@ -31,42 +31,38 @@ def test_a_limit_that_nobody_told_is_used_within_a_minute(rate: float, limit: Li
 
 
 def test_over_a_long_run_hardly_anything_is_left_unused() -> None:
-    fleet = PacedFleet(Bucket(steady(200))).run(until=3600)
+    fleet = PacedFleet(bucket(200)).run(until=3600)
     assert fleet.used(steady(200), 30, 3600) > 0.99
     assert len(fleet.refusals) < 20
 
 
 @pytest.mark.parametrize("latency", [0.05, 0.2, 1.0])
 def test_slow_answers_delay_the_search_and_spoil_nothing(latency: float) -> None:
-    fleet = PacedFleet(Bucket(steady(200)), latency=latency).run(until=260)
+    fleet = PacedFleet(bucket(200), latency=latency).run(until=260)
     assert fleet.used(steady(200), 60, 260) > 0.95
     assert fleet.refused_share < 0.005
 
 
-def test_a_limit_that_falls_is_met_again_lower_down() -> None:
-    def rate(now: float) -> float:
-        return 200 if now < 60 else 80
-
-    fleet = PacedFleet(Bucket(rate)).run(until=160)
-    assert fleet.used(rate, 90, 160) > 0.9
+@pytest.mark.parametrize(
+    ("before", "change_at", "after", "found_by", "share"),
+    [(200, 60, 80, 90, 0.9), (100, 30, 300, 110, 0.93)],
+    ids=["it falls", "it rises"],
+)
+def test_a_limit_that_changes_is_found_again(
+    before: float, change_at: float, after: float, found_by: float, share: float
+) -> None:
+    fleet = PacedFleet(bucket(before, rate_changes={change_at: after})).run(until=found_by + 70)
+    assert fleet.used(steady(after), found_by, found_by + 70) > share
     assert fleet.refused_share < 0.005
 
 
-def test_a_limit_that_rises_is_noticed() -> None:
-    def rate(now: float) -> float:
-        return 100 if now < 30 else 300
-
-    fleet = PacedFleet(Bucket(rate)).run(until=180)
-    assert fleet.used(rate, 110, 180) > 0.93
-
-
 def test_a_service_that_lets_nothing_through_teaches_nothing() -> None:
-    fleet = PacedFleet(Bucket(steady(200))).run(until=60)
+    fleet = PacedFleet(bucket(200)).run(until=60)
     rate = fleet.search.rate
     fleet.limit = Closed()
     fleet.run(until=100)
     assert not any(is_let for at, is_let in fleet.answers if at > 61)
-    fleet.limit = Bucket(steady(200))
+    fleet.limit = bucket(200)
     began = fleet.now
     fleet.run(until=began + 60)
     assert fleet.used(steady(200), began + 5, began + 60) > 0.93
@@ -75,25 +71,32 @@ def test_a_service_that_lets_nothing_through_teaches_nothing() -> None:
 
 def test_refusals_by_chance_do_not_talk_the_fleet_down_for_ever() -> None:
     """A server that stands still now and then takes at once what came meanwhile, and refuses some of it at any rate."""
-    fleet = PacedFleet(Stalling(Bucket(steady(200)), every=10, length=0.08)).run(until=1500)
+    fleet = PacedFleet(Stalling(bucket(200), every=10, length=0.08)).run(until=1500)
     assert fleet.used(steady(200), 100, 1500) > 0.75
 
 
 def test_what_a_fleet_cannot_use_is_not_reached_for() -> None:
-    fleet = PacedFleet(Bucket(steady(1000)), capacity=120).run(until=60)
+    fleet = PacedFleet(bucket(1000), capacity=120).run(until=60)
     assert fleet.search.rate < 2 * 120
     assert fleet.refusals == []
 
 
 def test_no_rate_is_above_the_highest() -> None:
-    fleet = PacedFleet(Bucket(steady(1000)), highest=150).run(until=30)
+    fleet = PacedFleet(bucket(1000), highest=150).run(until=30)
     assert fleet.search.rate == 150
     assert fleet.used(steady(150), 5, 30) > 0.99
 
 
+def test_a_highest_rate_that_was_lowered_counts_at_once() -> None:
+    fleet = PacedFleet(bucket(1000), highest=150).run(until=30)
+    fleet.highest = 100
+    fleet.run(until=35)
+    assert fleet.search.rate == 100
+
+
 def test_a_share_is_kept_to_once_the_ceiling_is_known() -> None:
     search = ceiling.shared(Search(30.0), 0.6, now=0.0)
-    fleet = PacedFleet(Bucket(steady(200)), search).run(until=400)
+    fleet = PacedFleet(bucket(200), search).run(until=400)
     assert 0.57 < fleet.used(steady(200), 60, 400) < 0.61
     assert not any(at > 60 for at, _ in fleet.refusals)
 
@@ -104,20 +107,22 @@ def test_a_share_comes_back_after_others_had_the_license_for_a_while() -> None:
     def rate(now: float) -> float:
         return 90 if 60 < now < 120 else 200
 
-    fleet = PacedFleet(Bucket(rate), ceiling.shared(Search(30.0), 0.6, now=0.0)).run(until=500)
+    fleet = PacedFleet(bucket(200, rate_changes={60: 90, 120: 200}), ceiling.shared(Search(30.0), 0.6, now=0.0)).run(
+        until=500
+    )
     assert 0.7 < fleet.used(rate, 70, 120) < 0.95
     assert 0.55 < fleet.used(rate, 400, 500) < 0.62
 
 
 def test_a_share_that_changes_counts_at_once() -> None:
-    fleet = PacedFleet(Bucket(steady(200))).run(until=60)
+    fleet = PacedFleet(bucket(200)).run(until=60)
     fleet.search = ceiling.shared(fleet.search, 0.5, fleet.now)
     assert fleet.search.rate == pytest.approx(0.5 * MARGIN * fleet.search.ceiling)
     assert ceiling.shared(fleet.search, 1.0, fleet.now).rate == pytest.approx(MARGIN * fleet.search.ceiling)
 
 
 def test_a_rate_that_a_person_set_does_not_move() -> None:
-    fleet = PacedFleet(Bucket(steady(200)), ceiling.fixed(Search(30.0), 250.0, now=0.0)).run(until=30)
+    fleet = PacedFleet(bucket(200), ceiling.fixed(Search(30.0), 250.0, now=0.0)).run(until=30)
     assert fleet.search.rate == 250
     freed = ceiling.freed(fleet.search, fleet.now)
     assert (freed.rate, freed.climb, freed.is_fixed) == (250, RISE, False)
@@ -126,7 +131,7 @@ def test_a_rate_that_a_person_set_does_not_move() -> None:
 def test_a_ceiling_that_is_remembered_is_where_the_next_run_begins() -> None:
     search = ceiling.remembered(ceiling=200.0, share=1.0, now=5.0)
     assert (search.rate, search.climb) == (200 * MARGIN, 0)
-    fleet = PacedFleet(Bucket(steady(200)), ceiling.remembered(200.0, 1.0, now=0.0)).run(until=50)
+    fleet = PacedFleet(bucket(200), ceiling.remembered(200.0, 1.0, now=0.0)).run(until=50)
     assert fleet.used(steady(200), 0, 50) > 0.98
     assert fleet.refusals == []
 
@@ -180,11 +185,11 @@ def test_a_climb_that_finds_nothing_new_goes_back_and_waits_longer() -> None:
 @settings(deadline=None, max_examples=60)
 @given(
     rate=st.floats(2, 800),
-    burst=st.floats(5, 100),
+    burst=st.integers(5, 100),
     latency=st.floats(0.001, 0.5),
     begins_at=st.floats(1, 1000),
 )
 def test_whatever_the_limit_it_is_found(rate: float, burst: float, latency: float, begins_at: float) -> None:
-    fleet = PacedFleet(Bucket(steady(rate), burst), Search(begins_at), latency=latency).run(until=300)
+    fleet = PacedFleet(bucket(rate, burst), Search(begins_at), latency=latency).run(until=300)
     assert fleet.used(steady(rate), 100, 300) > 0.8
     assert all(0 < lowered < 5000 for _, lowered in fleet.refusals)
