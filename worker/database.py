@@ -15,6 +15,7 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    literal_column,
     make_url,
     select,
     type_coerce,
@@ -126,7 +127,10 @@ class Database:
         """A moment plus `shift` seconds."""
         if self.is_sqlite:
             return type_coerce(func.strftime(_SQLITE_TIME, moment, func.printf("%+.3f seconds", shift)), UtcDateTime)
-        return type_coerce(moment + func.make_interval(0, 0, 0, 0, 0, 0, shift), UtcDateTime)
+        if isinstance(shift, ColumnElement):
+            return type_coerce(moment + shift * literal_column("INTERVAL '1 second'"), UtcDateTime)
+        # Written out: psycopg takes statements with more than 50 parameters apart anew each time.
+        return type_coerce(moment + literal_column(f"INTERVAL '{shift:f} seconds'") if shift else moment, UtcDateTime)
 
     def close(self) -> None:
         self.engine.dispose()
