@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, and_, exists, or_, select, text, update
+from sqlalchemy import ColumnElement, Update, and_, exists, null, or_, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch, BatchState
@@ -36,9 +36,9 @@ def move(database: Database, source: Status, target: Status) -> Update:
     if target in FINAL:
         statement = statement.values(finalized_at=database.now())
     if target in FINAL | {Status.PENDING}:
-        statement = statement.values(lease_id=None, lease_until=None)
+        statement = statement.values(lease_id=null(), lease_until=null())
     if source in FINAL:
-        statement = statement.values(finalized_at=None)
+        statement = statement.values(finalized_at=null())
     return statement
 
 

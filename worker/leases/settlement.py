@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Insert, Update, bindparam, case, func, insert, literal, select
+from sqlalchemy import ColumnElement, Float, Insert, Update, bindparam, case, func, insert, literal, null, select
 
 from models.attempt import Attempt, Outcome
 from models.batch import BatchState
@@ -17,20 +17,21 @@ from worker.leases.claim import Claim
 from worker.leases.moves import batch_is, move
 from worker.pingone.errors import Answer
 
-# The columns of an attempt's line that differ from one to the next.
-_PARTICULAR = (
-    "record_id",
-    "number",
-    "outcome",
-    "reason",
-    "lease_id",
-    "requests",
-    "http_status",
-    "code",
-    "detail_code",
-    "pingone_error_id",
-    "correlation_id",
-)
+# The columns of an attempt's line that differ from one to the next, and the parameters that they come from: the
+# record's own where they are the same, for each parameter costs as much as a column does.
+_PARTICULAR = {
+    "record_id": "settled_id",
+    "number": "line_number",
+    "outcome": "line_outcome",
+    "reason": "line_reason",
+    "lease_id": "held_lease_id",
+    "requests": "new_requests",
+    "http_status": "line_http_status",
+    "code": "line_code",
+    "detail_code": "line_detail_code",
+    "pingone_error_id": "error_id",
+    "correlation_id": "new_correlation_id",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Settlement:
         updates = {
             # What is done needs no OTP any more, so none is kept.
             "active": _from_activating(database, Status.ACTIVE).values(
-                otps=None, resynced=bindparam("resynced"), reason=None, detail=None, pingone_error_id=None
+                otps=null(), resynced=bindparam("resynced"), reason=null(), detail=null(), pingone_error_id=null()
             ),
             "dead_letter": _from_activating(database, Status.DEAD_LETTER).values(
                 reason=bindparam("reason"), detail=bindparam("detail")
@@ -62,7 +63,7 @@ class Settlement:
             # The batch may have been cancelled meanwhile.
             "pending": retry.values(
                 status=case((is_cancelled, Status.CANCELLED), else_=Status.PENDING),
-                finalized_at=case((is_cancelled, database.now()), else_=None),
+                finalized_at=case((is_cancelled, database.now()), else_=null()),
             ),
         }
         line = _line(worker, database)
@@ -93,7 +94,7 @@ class Settlement:
 def _from_activating(database: Database, target: Status) -> Update:
     return (
         move(database, Status.ACTIVATING, target)
-        .where(Record.id == bindparam("record_id"), Record.lease_id == bindparam("held_lease_id"))
+        .where(Record.id == bindparam("settled_id"), Record.lease_id == bindparam("held_lease_id"))
         .values(
             otp1_state=bindparam("first_state"),
             otp1_posts=bindparam("first_posts"),
@@ -122,7 +123,7 @@ def _kind(progress: Progress, decision: Decision) -> str:
 def _line(worker: str, database: Database) -> dict[str, ColumnElement[Any]]:
     """The attempt's line of history, by column; `_history` has what is particular to one."""
     columns = Attempt.__table__.c
-    particular = {name: bindparam(f"line_{name}", type_=columns[name].type) for name in _PARTICULAR}
+    particular = {name: bindparam(value, type_=columns[name].type) for name, value in _PARTICULAR.items()}
     return particular | {"worker": literal(worker), "ended_at": database.now()}
 
 
@@ -137,7 +138,7 @@ def _parameters(claim: Claim, progress: Progress, decision: Decision, tally: Tal
     """For the statement that the decision takes."""
     answer = tally.answer or Answer()
     values = otp_parameters(progress) | {
-        "record_id": claim.record_id,
+        "settled_id": claim.record_id,
         "held_lease_id": claim.lease_id,
         "new_verdict": progress.verdict,
         "new_not_found": progress.not_found,
@@ -169,17 +170,12 @@ def otp_parameters(progress: Progress) -> dict[str, Any]:
 def _history(claim: Claim, decision: Decision, tally: Tally) -> dict[str, Any]:
     answer = tally.answer or Answer()
     return {
-        "line_record_id": claim.record_id,
         "line_number": claim.progress.attempts,
         "line_outcome": _outcome(decision),
         "line_reason": _reason(decision),
-        "line_lease_id": claim.lease_id,
-        "line_requests": tally.requests,
         "line_http_status": answer.status,
         "line_code": answer.code,
         "line_detail_code": answer.detail_code,
-        "line_pingone_error_id": answer.error_id,
-        "line_correlation_id": answer.correlation_id,
     }
 
 

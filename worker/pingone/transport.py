@@ -35,10 +35,10 @@ CONNECT_TIMEOUT = 5.0
 # unknown.
 KEEPALIVE_EXPIRY = 4.0
 
-# SO_LINGER. On, 0 s: closing then drops what was not delivered yet, and sends RST. Otherwise the kernel goes on
-# delivering for a minute and more, to a network that was cut and healed: an OTP would arrive long after it was given
-# up, its device read and the OTP sent again.
-_DROP_ON_CLOSE, _DELIVER_ON_CLOSE = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
+# SO_LINGER. On, 0 s: closing drops what was not delivered yet, and sends RST. Otherwise the kernel goes on delivering
+# for a minute and more, to a network that was cut and healed: an OTP would arrive long after it was given up, its
+# device read and the OTP sent again.
+_DROP_ON_CLOSE = struct.pack("ii", 1, 0)
 
 # In milliseconds. A worker that stands still closes nothing: the kernel itself drops what it could not deliver for so
 # long. Linux alone has this.
@@ -120,8 +120,7 @@ class _Call:
         elif event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             connection = info["return_value"].get_extra_info("socket")
             self._connections[self._origin] = self.deadline.connection = connection
-        elif event == "http11.receive_response_headers.complete":
-            self._linger(_DELIVER_ON_CLOSE)
+            _drop_undelivered(connection, self._limit)
         elif event == "http11.response_closed.started":
             WATCHDOG.release(self.deadline)
 
@@ -142,19 +141,16 @@ class _Call:
             return
         if self._send_before is not None and now >= self._send_before:
             raise TooLateToSend(Answer(message="the time to send had passed"))
-        self._linger(_DROP_ON_CLOSE)
-        if _USER_TIMEOUT is not None:
-            self._set(socket.IPPROTO_TCP, _USER_TIMEOUT, math.ceil((self.deadline.ends_at - now) * 1000))
         self._has_begun = True
 
-    def _linger(self, how: bytes) -> None:
-        self._set(socket.SOL_SOCKET, socket.SO_LINGER, how)
 
-    def _set(self, level: int, option: int, value: int | bytes) -> None:
-        if self.deadline.connection is not None:
-            # It may have been closed by the other side already.
-            with suppress(OSError):
-                self.deadline.connection.setsockopt(level, option, value)
+def _drop_undelivered(connection: socket.socket, seconds: float) -> None:
+    """When it is closed, or after so many seconds."""
+    # It may have been closed by the other side already.
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_ON_CLOSE)
+        if _USER_TIMEOUT is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, math.ceil(seconds * 1000))
 
 
 def _client(deadline: float) -> httpx.Client:
