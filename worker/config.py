@@ -111,7 +111,7 @@ class Settings(BaseModel):
     encryption_keys: SecretStr | None = None
     otp_post_budget: int = Field(default=3, ge=2, le=7)
     max_attempts: int = Field(default=8, ge=1)
-    concurrency: int = Field(default=32, ge=1, le=2000)
+    concurrency: int = Field(default=8, ge=1, le=2000)
     concurrency_max: int | None = Field(default=None, ge=1, le=2000)
     replay_cron: str | None = None
     totp_max_age: float = Field(default=120, gt=0)

@@ -1,7 +1,8 @@
 """How many threads a worker process needs: as many calls as are under way at once at the fleet's pace.
 
-That is the pace times the time that a call takes, which only PingOne knows. So a process begins with what is configured
-and adds threads while hardly one of them is free to wait for a slot."""
+That is the pace times the time that a call takes, which only PingOne knows. So a process begins with few, and adds
+threads while hardly one of them is free to wait for a slot. Not with many, to be safe: where calls are quick, threads
+that wait for each other's interpreter cost a sixth of the processor's time."""
 
 from __future__ import annotations
 
@@ -19,10 +20,10 @@ log = structlog.get_logger()
 # Seconds between two looks.
 LOOK = 1.0
 # Of the threads, so many must wait for their slots on average; unless there was hardly a slot.
-RESERVE, ENOUGH = 0.25, 5
+RESERVE, ENOUGH = 0.25, 3
 # A process that computes for so much of the time is not helped by more threads, but by another process.
 BUSY = 0.7
-GROWTH = 1.5
+GROWTH = 2
 
 
 class Slots(Protocol):
@@ -50,7 +51,7 @@ def is_lacking(threads: int, look: Look) -> bool:
 
 
 def grown(threads: int, most: int) -> int:
-    return min(most, max(threads + 1, round(threads * GROWTH)))
+    return min(most, threads * GROWTH)
 
 
 def _grow(pool: ThreadPoolExecutor, threads: int) -> None:

@@ -15,7 +15,7 @@ LACKING = Look(slots=100, waiting=0.4, backlog=30, processor=0.2)
 
 def test_where_hardly_a_thread_is_free_while_messages_wait_more_are_needed():
     assert is_lacking(32, LACKING)
-    assert grown(32, 512) == 48
+    assert grown(32, 512) == 64
     assert grown(1, 512) == 2
 
 
@@ -29,7 +29,7 @@ def test_no_more_than_the_most():
     [
         replace(LACKING, waiting=20.0),
         replace(LACKING, backlog=0),
-        replace(LACKING, slots=3),
+        replace(LACKING, slots=2),
         # Another thread would only wait for the processor.
         replace(LACKING, processor=0.9),
     ],
@@ -63,7 +63,7 @@ def test_a_pool_whose_calls_take_long_gets_the_threads_it_needs():
         for _ in range(26):
             gate.release()
         assert all(call.result(60) for call in calls)
-    assert grown == [3, 4, 6, 8, 8, 8]
+    assert grown == [4, 8, 8, 8, 8, 8]
 
 
 def test_a_pool_that_may_not_grow_says_once_that_it_is_too_small():
