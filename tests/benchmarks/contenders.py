@@ -11,7 +11,7 @@ from cpu import wait_until_idle
 from peers.results import TABLE
 from stack import HERE, Stack, follow
 
-CONCURRENCY = "32"
+CONCURRENCY = "8"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from celery import Celery
-from contenders import CONTENDERS, Contender, Run
+from contenders import CONCURRENCY, CONTENDERS, Contender, Run
 from cpu import cpu, wait_until_idle
 from ours import Ours
 from stack import Stack, end_in_good_order, follow, grown, told
@@ -96,7 +96,7 @@ def floor_job(stack: Stack, part: str, argument: str, *, empty: str) -> float:
 
 def floor_task(stack: Stack, records: int) -> float:
     """Publishing, and the worker that does nothing with it."""
-    worker = ("celery", "-A", "peers.floor", "worker", "--pool", "threads", "--concurrency", "32", "-E")
+    worker = ("celery", "-A", "peers.floor", "worker", "--pool", "threads", "--concurrency", CONCURRENCY, "-E")
     stack.start(FLOOR, *worker, "--without-gossip")
     pid = stack.processes[FLOOR].pid
     wait_until_idle(pid)

@@ -22,7 +22,7 @@ from typing import TypeVar
 import psycopg
 from celery import Celery
 
-CONCURRENCY = 32
+CONCURRENCY = 8
 T = TypeVar("T")
 
 app = Celery("floor", broker=os.environ["REDIS_URL"])
