@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -108,6 +108,9 @@ class Stack:
         files = ("--port", "0", "--world", str(world), "--ready-file", str(ready))
         self.start("simulator", "worker", "simulator", *files, *options)
         wait_until(ready.exists, 30, "the simulator listens")
+        # It stands for a service elsewhere, which does not wait for this machine's processors.
+        with suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, self.processes["simulator"].pid, -15)
         self._url = f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"
         self.variables |= {"PINGONE_API_URL": f"{self._url}/v1", "PINGONE_TOKEN_URL": f"{self._url}/{{env}}/as/token"}
 
