@@ -84,7 +84,7 @@ class Pace:
         # Answers that Redis was not told of yet, and the last of their slots.
         self._counted_since = self._answers = self._last = 0
         self._search: Search | None = None
-        # Slots that this process was given, and the seconds that its threads waited for them.
+        # Slots that this process was given, and the seconds that its threads waited for them and to leave.
         self.slots, self.waited = 0, 0.0
 
     def wait(self) -> Slot:
@@ -107,7 +107,9 @@ class Pace:
 
     def leave(self) -> None:
         """Right before a request leaves: no closer to the last one than their slots were."""
-        self._spacing.leave()
+        waited = self._spacing.leave()
+        with self._lock:
+            self.waited += waited
 
     def answered(self, slot: Slot) -> None:
         """The request of this slot was let through."""

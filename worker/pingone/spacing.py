@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 
-# So many may leave at once; those behind them a little faster than their slots, so that they do not lag for ever.
+# So many may leave at once; those behind them a little faster than their slots, so that they do not lag for ever, and
+# not above the limit that the rate is kept below by as little.
 AT_ONCE = 3
-CATCHING_UP = 0.98
+CATCHING_UP = 0.995
 # Of the newest gap between slots in their mean; and no gap counts for more than so many of the mean: a hold is none.
 WEIGHT, LONGEST = 0.2, 3.0
 
@@ -24,25 +25,29 @@ class Spacing:
     ) -> None:
         self._sleep = sleep
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
         self._gap = self._next = 0.0
         self._last_slot: float | None = None
 
     def took(self, slot: float, interval: float, *, is_crowded: bool) -> None:
         """This process was given a slot; the fleet's lie `interval` apart. `is_crowded`: it is ahead, because others
-        had theirs first. Otherwise the time since the last one tells how long there was nothing to do, and no gap."""
+        had theirs first. Otherwise nobody wanted one before, and there is room for as many as the fleet has: the time
+        since the last one tells how long there was nothing to do, or how long this spacing itself kept them."""
         with self._lock:
             gap = slot - self._last_slot if self._last_slot is not None else 0.0
             self._last_slot = max(slot, self._last_slot or slot)
             mean = self._gap or interval
             if gap > 0:
-                self._gap = mean + WEIGHT * (min(gap, LONGEST * mean if is_crowded else mean) - mean)
+                self._gap = mean + WEIGHT * (min(gap, LONGEST * mean if is_crowded else interval) - mean)
 
-    def leave(self) -> None:
-        """Sleep until the next request may leave."""
-        with self._lock:
+    def leave(self) -> float:
+        """Sleep until the next request may leave; for how long that was. One after the other, so that those behind one
+        that wakes too late wait for what is left of their gap too, and do not all leave with it."""
+        asked_at = self._clock()
+        with self._turn:
             now = self._clock()
-            leaves_at = max(self._next, now - (AT_ONCE - 1) * self._gap)
-            self._next = leaves_at + CATCHING_UP * self._gap
-        if leaves_at > now:
-            self._sleep(leaves_at - now)
+            if self._next > now:
+                self._sleep(self._next - now)
+                now = self._clock()
+            self._next = max(self._next, now - (AT_ONCE - 1) * self._gap) + CATCHING_UP * self._gap
+        return now - asked_at

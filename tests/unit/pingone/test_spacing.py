@@ -12,22 +12,23 @@ INTERVAL = 0.01
 
 @dataclass
 class Process:
-    """One thread after another asks to leave, in virtual time; `left_at` tells when each did."""
+    """One thread after another asks to leave, in virtual time; `left_at` tells when each did. `oversleeps`: seconds,
+    once."""
 
     now: float = 1000.0
     left_at: list[float] = field(default_factory=list)
+    oversleeps: float = 0.0
 
     def __post_init__(self) -> None:
-        self._wait = 0.0
         self.spacing = Spacing(self._sleep, lambda: self.now)
 
     def _sleep(self, seconds: float) -> None:
-        self._wait = seconds
+        self.now += seconds + self.oversleeps
+        self.oversleeps = 0.0
 
     def leave(self) -> None:
-        self._wait = 0.0
         self.spacing.leave()
-        self.left_at.append(self.now + self._wait)
+        self.left_at.append(self.now)
 
     def take(self, slots: int, gap: float, *, is_crowded: bool = True) -> None:
         for number in range(slots):
@@ -52,6 +53,38 @@ def test_what_a_stall_let_gather_leaves_in_good_order() -> None:
     gaps = [after - before for before, after in zip(process.left_at, process.left_at[1:], strict=False)]
     assert sum(gap < 0.001 for gap in gaps) == AT_ONCE - 1
     assert process.left_at[-1] - process.left_at[0] > (20 - AT_ONCE - 0.5) * 0.0098
+
+
+def test_what_slept_through_its_moment_leaves_in_good_order_too() -> None:
+    """A process that stood still finds that the moments of many of its threads are over."""
+    process = Process()
+    process.take(20, gap=0.01)
+    for _ in range(AT_ONCE):
+        process.leave()
+    process.oversleeps = 0.2
+    for _ in range(20):
+        process.leave()
+    late = process.left_at[AT_ONCE:]
+    assert sum(at < late[0] + 0.001 for at in late) == AT_ONCE
+    assert late[-1] - late[0] > (20 - AT_ONCE - 0.5) * 0.0098
+
+
+def test_who_waits_says_for_how_long() -> None:
+    process = Process()
+    process.take(20, gap=0.01)
+    assert sum(process.spacing.leave() for _ in range(AT_ONCE + 1)) == pytest.approx(0.01, rel=0.02)
+
+
+def test_a_process_that_this_kept_waiting_does_not_stay_slow_for_ever() -> None:
+    """Its slots came as seldom as it asked; the fleet has more, and nobody wants them."""
+    process = Process()
+    process.take(20, gap=0.1)
+    process.now += 2
+    for _ in range(40):
+        process.take(1, gap=0.0, is_crowded=False)
+        process.leave()
+        process.now += 0.001
+    assert process.left_at[-1] - process.left_at[-2] == pytest.approx(INTERVAL, rel=0.05)
 
 
 def test_a_hold_between_two_slots_is_no_gap() -> None:
@@ -79,15 +112,17 @@ def test_a_process_that_was_idle_lets_nobody_wait_for_that(slots_before: int) ->
     process.take(slots_before, gap=600.0, is_crowded=False)
     process.now += 600 * slots_before
     process.take(1, gap=0.0, is_crowded=False)
+    asked_at = process.now
     for _ in range(10):
         process.leave()
-    assert process.left_at[-1] - process.now < 10 * INTERVAL
+    assert process.left_at[-1] - asked_at < 10 * INTERVAL
 
 
 def test_slots_of_many_processes_lie_further_apart_in_each() -> None:
     process = Process()
     process.take(40, gap=20 * INTERVAL)
     process.now += 60
+    asked_at = process.now
     for _ in range(13):
         process.leave()
-    assert process.left_at[-1] - process.now == pytest.approx((13 - AT_ONCE) * 20 * INTERVAL, rel=0.1)
+    assert process.left_at[-1] - asked_at == pytest.approx((13 - AT_ONCE) * 20 * INTERVAL, rel=0.1)
