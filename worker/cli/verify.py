@@ -21,7 +21,6 @@ from worker.parts import Parts
 from worker.reports.status import read_statuses
 from worker.verification import Difference, find_environment, patiently, verify
 
-
 # Devices that are read at once; slow answers need many for the pace.
 READERS = 32
 
