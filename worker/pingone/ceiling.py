@@ -22,7 +22,7 @@ from math import exp, log, sqrt
 # Relative growth of the rate a second: doubled in a quarter of one; of later climbs; of one that looks for more.
 RISE, NARROW, PROBE = 2.8, 0.08, 0.0125
 # Each climb after a refusal is so much slower than the one that was refused.
-SLOWER = 6
+SLOWER = 4
 # The part of the slots that must have been used.
 USED = 0.85
 # What becomes of the rate where a refusal tells little: after the first climb, which passes most; of a rate that was
@@ -30,14 +30,17 @@ USED = 0.85
 FIRST_DROP, FALL, SMALL_FALL = 0.55, 0.7, 0.85
 # Seconds for which a rate must have been used for its refusal to tell more than that it was too high.
 LASTING = 1.0
+# A rate that was refused while it stayed is lowered by so much, divided by the seconds that it had lasted: a refusal
+# costs a second, so that the sooner the next one is to come the more is worth giving up for it.
+DROP, SMALLEST_DROP, LARGEST_DROP = 0.06, 0.005, 0.06
 # Seconds: refused again so soon, a rate was lowered by too little.
 SOON = 3.0
 # In which a climb comes from where it begins to where the last one was refused.
-BACK_WITHIN = 8.0
+BACK_WITHIN = 12.0
 # Where the rate stays, as a part of the ceiling; and how close to it a refused rate tells it well enough.
-MARGIN, PRECISE = 0.995, 0.045
+MARGIN, PRECISE = 0.99, 0.066
 # Seconds until the rate climbs again; after a limit was seen to fall, it may well rise again. The wait grows up to:
-PROBE_AFTER, PROBE_AFTER_FALL, LONGEST_PROBE_WAIT = 60.0, 15.0, 3600.0
+PROBE_AFTER, PROBE_AFTER_FALL, LONGEST_PROBE_WAIT = 120.0, 15.0, 3600.0
 # A slow climb has passed the limit by no more than this.
 PASSED = 0.9
 # A refusal so little above the ceiling finds nothing new: a burst alone carries a slow climb as far.
@@ -193,15 +196,15 @@ def _fallen(search: Search, rate: float) -> Search:
 
 def _lowered(search: Search, rate: float, lasted: float) -> Search:
     """A little above the limit, and the less the longer it took to be refused."""
-    drop = min(max(0.03 / lasted, 0.004), 0.06)
+    drop = min(max(DROP / lasted, SMALLEST_DROP), LARGEST_DROP)
     if search.drop and lasted > search.lasted:
         # Twice a burst was used up, the second time more slowly: B = (rate - L) · lasted.
         former = rate / (1 - search.drop)
         burst = (former - rate) / (1 / search.lasted - 1 / lasted)
-        drop = min(max(burst / lasted / rate, 0.004), 0.1)
+        drop = min(max(burst / lasted / rate, SMALLEST_DROP), 0.1)
     elif search.drop:
         # Lower, and refused sooner: by chance, unless it was very soon.
-        drop = min(2 * search.drop, 0.25) if lasted < SOON else 0.002
+        drop = min(2 * search.drop, 0.25) if lasted < SOON else SMALLEST_DROP
     return replace(search, rate=rate * (1 - drop), drop=drop, lasted=lasted, ceiling=rate * (1 - drop) / MARGIN)
 
 
@@ -211,10 +214,9 @@ def _narrowed(search: Search, rate: float) -> Search:
     was_known = search.ceiling > 0
     found = replace(search, refused_rate=rate, refused_climb=search.climb, drop=0.0)
     if rate / limit - 1 > PRECISE and search.climb > PROBE / 3:
-        begins_at = limit * 0.985
-        climb = min(max(search.climb / SLOWER, log(rate / begins_at) / BACK_WITHIN), NARROW)
+        climb = min(max(search.climb / SLOWER, log(rate / limit) / BACK_WITHIN), NARROW)
         has_fallen = search.has_fallen or was_known
-        return replace(found, rate=begins_at, climb=climb, ceiling=0.0, has_fallen=has_fallen)
+        return replace(found, rate=limit, climb=climb, ceiling=0.0, has_fallen=has_fallen)
     wait = PROBE_AFTER_FALL if search.has_fallen or was_known else PROBE_AFTER
     found = replace(found, ceiling=limit)
     return _staying(replace(found, rate=found.stay), wait)
