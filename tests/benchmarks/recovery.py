@@ -38,6 +38,7 @@ from worker.simulator.shipment import make_shipment
 
 # Seconds that PingOne takes for an answer, and up to so many more: long enough for 64 threads to be in a call.
 LATENCY, JITTER = 3.0, 3.0
+THREADS = "32"
 # Slots a second; so many that no thread waits for one.
 RATE = "200"
 # Seconds for a worker to be full, and for the last record to come back.
@@ -73,7 +74,12 @@ def run_round(records: int, lease: float) -> list[Orphan]:
         postgres = stack.enter_context(PostgresServer(durable=True))
         url = stack.enter_context(postgres.database())
         migrate(url)
-        settings = PRODUCTION | {"OATHBULK_LEASE": f"{lease:g}", "PINGONE_RATE": RATE, "PINGONE_RATE_MAX": RATE}
+        settings = PRODUCTION | {
+            "OATHBULK_LEASE": f"{lease:g}",
+            "OATHBULK_CONCURRENCY": THREADS,
+            "PINGONE_RATE": RATE,
+            "PINGONE_RATE_MAX": RATE,
+        }
         shipment = make_shipment(records, out_of_step=0.5)
         fleet = stack.enter_context(
             Fleet(directory, home, url, valkey.url, shipment, settings=settings, latency=LATENCY, jitter=JITTER)

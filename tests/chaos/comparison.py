@@ -73,10 +73,10 @@ def _measure(
 def _happen(stack: Stack, event: Event) -> float:
     """Seconds that it stopped everything for."""
     began = time.monotonic()
-    with DISTURBANCES[event.name].begin(stack, Random(event.seed)):
+    with DISTURBANCES[event.name].begin(stack, Random(event.seed)) as is_total:
         time.sleep(event.lasts)
         lasted = time.monotonic() - began
-    return lasted if DISTURBANCES[event.name].is_outage else 0.0
+    return lasted if is_total or DISTURBANCES[event.name].is_outage else 0.0
 
 
 def _tell_losses(stack: Stack, begins: Sequence[tuple[str, float]], rate: float, say: Say) -> None:

@@ -12,7 +12,8 @@ from chaos.links import Link
 from chaos.single_machine import SingleMachine
 from chaos.stack import THREADS, Stack
 
-Begin = Callable[[Stack, Random], AbstractContextManager[None]]
+# Gives True where nothing can be done meanwhile, as it turned out; `is_outage` says that it is always so.
+Begin = Callable[[Stack, Random], AbstractContextManager[bool | None]]
 # Seconds that PingOne takes; and while everybody is to be caught in a call; well below a call's deadline.
 LATENCY, SLOW = 0.02, 1.0
 
@@ -115,13 +116,13 @@ def roll_workers(stack: Stack, _: Random) -> Iterator[None]:
 
 
 @contextmanager
-def disconnect(how: Callable[[Link], None], server: str, stack: Stack, dice: Random) -> Iterator[None]:
+def disconnect(how: Callable[[Link], None], server: str, stack: Stack, dice: Random) -> Iterator[bool]:
     """One worker's way to it is cut or stalled, or both workers'."""
     workers = dice.choice([*([worker] for worker in stack.workers), list(stack.workers)])
     links = [stack.links[server][worker] for worker in workers]
     for link in links:
         how(link)
-    yield
+    yield len(links) == len(stack.workers)
     for link in links:
         link.heal()
 
