@@ -54,7 +54,7 @@ class Figures:
 
 def rows_of(stack: Stack, size: int) -> Iterator[list[str]]:
     """The shipment's rows, half of them at either end, and rows that are never sent between them."""
-    dice = random.Random(0)
+    dice = random.Random("between")
     real = [[row.serial, row.otp1, row.otp2 or "", row.user_id, row.device_id] for row in stack.shipment.rows]
     half = len(real) // 2
     yield from real[:half]
@@ -93,14 +93,14 @@ def finish(database: Database, last_row: int) -> None:
 
 def figures(stack: Stack, ours: Ours, database: Database, sample: int, command: Sequence[str]) -> Figures:
     """While the records go that this command lets go; of those that are settled when it ends, nothing is counted."""
-    began = time.monotonic()
+    queue, began = Queue(database), time.monotonic()
     stack.run("worker", *command, timeout=TIMEOUT)
 
     def settled() -> int:
         with database.reading() as connection:
             return queue.settled_lately(connection, [1], time.monotonic() - began)
 
-    queue, before, early = Queue(database), stack.cpu(), settled()
+    before, early = stack.cpu(), settled()
     follow(lambda: settled() >= sample, TIMEOUT, f"{sample} records are settled")
     used = {name: 1000 * seconds / (sample - early) for name, seconds in grown(before, stack.cpu()).items()}
     peak = redis.Redis.from_url(stack.redis_url).info("memory")["used_memory_peak"] / 2**20

@@ -1,6 +1,6 @@
 """Celery as its tutorial does it: a task a row from a group, autoretry with backoff, and `rate_limit`.
 
-    celery -A peers.celery_tutorial worker --pool threads --concurrency 32
+    celery -A peers.celery_tutorial worker --pool threads --concurrency 8
     python -m peers.celery_tutorial shipment.csv
 
 Gives up promises 1, 3 and 4. OTPs travel in the messages (1). A retry begins the row again, with an OTP 1 that was

@@ -1,6 +1,6 @@
 """The floor: what the three parts of one record cost when nothing joins them, each as cheap as Python has it.
 
-    celery -A peers.floor worker --pool threads --concurrency 32 -E
+    celery -A peers.floor worker --pool threads --concurrency 8 -E
     python -m peers.floor publish 3000          a Celery task that does nothing, with events
     python -m peers.floor http shipment.csv     one bare POST an OTP, with a client a thread
     python -m peers.floor sql 3000              claim, attempt and settle, on records that are loaded

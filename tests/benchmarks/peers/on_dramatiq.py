@@ -1,6 +1,6 @@
 """The job on dramatiq.
 
-    dramatiq peers.on_dramatiq --processes 1 --threads 32
+    dramatiq peers.on_dramatiq --processes 1 --threads 8
     python -m peers.on_dramatiq shipment.csv
 
 Gives up promises 1, 3 and 4. OTPs travel in the messages (1). A call that timed out is made again with the same OTP,

@@ -1,7 +1,7 @@
 """The job on procrastinate, whose queue is a table in PostgreSQL.
 
     procrastinate --app peers.on_procrastinate.app schema --apply
-    procrastinate --app peers.on_procrastinate.app worker --concurrency 32
+    procrastinate --app peers.on_procrastinate.app worker --concurrency 8
     python -m peers.on_procrastinate shipment.csv
 
 Gives up promises 1, 3 and 4. OTPs stand unencrypted in the jobs (1). A call that timed out is made again with the same
