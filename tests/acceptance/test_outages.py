@@ -34,7 +34,9 @@ def test_429_to_everything_is_waited_out_and_counts_as_nothing(make_fleet, valke
 
 
 def test_revoked_access_tokens_are_replaced(make_fleet, postgres_url, valkey_url):
-    fleet = make_fleet(postgres_url, valkey_url, make_shipment(100), latency=0.02, settings=PATIENT)
+    # Slow enough for the last revocation to come before the last post.
+    settings = PATIENT | {"PINGONE_RATE": "50", "PINGONE_RATE_MAX": "50"}
+    fleet = make_fleet(postgres_url, valkey_url, make_shipment(100), latency=0.02, settings=settings)
     fleet.worker("worker")
     fleet.beat()
     for posts in (20, 50, 80):
