@@ -85,8 +85,15 @@ def freeze_worker(stack: Stack, dice: Random) -> Iterator[None]:
     before = stack.lost()
     name = dice.choice(stack.workers)
     stack.simulator.change(latency=SLOW)
-    stack.wait_until(lambda: _freeze_in_calls(stack, name), "a worker is frozen while all its threads are in a call")
+    stack.wait_until(
+        lambda: stack.is_finished() or _freeze_in_calls(stack, name),
+        "a worker is frozen while all its threads are in a call",
+    )
     stack.simulator.change(latency=LATENCY)
+    if stack.is_finished():
+        # The last records were too few for all threads.
+        yield
+        return
     stack.wait_until(lambda: stack.lost() > before, "the frozen worker's records are rescued")
     yield
     stack.thaw_worker(name)
