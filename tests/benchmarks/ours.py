@@ -15,9 +15,10 @@ UNLIMITED = 5000.0
 
 
 class Ours:
-    """`rate` is the pace that it is told, in requests a second; None: nothing, so that it looks for the limit."""
+    """`rate` is the pace that it is told, in requests a second, and climbs from up to `highest`; None: nothing, so that
+    it looks for the limit."""
 
-    def __init__(self, stack: Stack, *, rate: float | None = UNLIMITED) -> None:
+    def __init__(self, stack: Stack, *, rate: float | None = UNLIMITED, highest: float = UNLIMITED) -> None:
         self._stack = stack
         self.names: list[str] = []
         stack.variables |= {
@@ -25,7 +26,7 @@ class Ours:
             "OATHBULK_REDIS_URL": stack.redis_url,
         }
         if rate is not None:
-            stack.variables |= {"PINGONE_RATE": f"{rate:g}", "PINGONE_RATE_MAX": f"{UNLIMITED:g}"}
+            stack.variables |= {"PINGONE_RATE": f"{rate:g}", "PINGONE_RATE_MAX": f"{highest:g}"}
         self.database_url = f"sqlite:///{stack.directory / 'oathbulk.db'}"
         if stack.database_url is not None:
             self.database_url = stack.database_url
