@@ -15,8 +15,8 @@ UNLIMITED = 5000.0
 
 
 class Ours:
-    """`rate` is the pace that it is told, in requests a second, and climbs from up to `highest`; None: nothing, so that
-    it looks for the limit."""
+    """`rate` is the pace that it is told, in requests a second, and that it never goes above `highest`; None: nothing,
+    so that it looks for the limit."""
 
     def __init__(self, stack: Stack, *, rate: float | None = UNLIMITED, highest: float = UNLIMITED) -> None:
         self._stack = stack

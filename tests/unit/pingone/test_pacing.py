@@ -17,6 +17,7 @@ from worker.pingone.ceiling import Search
 from worker.pingone.errors import SlotTooFar
 from worker.pingone.pace_state import KEPT
 from worker.pingone.pacing import Pace, Slot
+from worker.pingone.spacing import AT_ONCE
 
 KEY = "oathbulk:pace:made-up-license"
 
@@ -144,6 +145,23 @@ def test_the_rate_may_differ_from_call_to_call(make_pace: MakePace, client: redi
     pace.wait()
     # 1/3 s, rounded so that the pace is kept.
     assert next_at(client) == first + 50_000_000 + 333_334
+
+
+def test_who_waits_to_leave_is_as_free_as_who_waits_for_a_slot(make_pace: MakePace) -> None:
+    """A process that takes them for busy adds threads without end."""
+    now = [1000.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    pace = make_pace(**SLOW, sleep=sleep, clock=lambda: now[0])
+    pace.wait()
+    pace.wait()
+    before, left_at = pace.waited, now[0]
+    for _ in range(AT_ONCE + 2):
+        pace.leave()
+    assert now[0] - left_at > INTERVAL
+    assert pace.waited - before == pytest.approx(now[0] - left_at)
 
 
 def test_licenses_have_paces_of_their_own(make_pace: MakePace) -> None:
