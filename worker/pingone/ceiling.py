@@ -27,14 +27,15 @@ SLOWER = 4
 USED = 0.85
 # What becomes of the rate where a refusal tells little: after the first climb, which passes most; of a rate that was
 # refused before it had lasted.
-FIRST_DROP, FALL, SMALL_FALL = 0.55, 0.7, 0.85
+FIRST_DROP, FALL = 0.55, 0.7
 # Seconds for which a rate must have been used for its refusal to tell more than that it was too high.
 LASTING = 1.0
 # A rate that was refused while it stayed is lowered by so much, divided by the seconds that it had lasted: a refusal
 # costs a second, so that the sooner the next one is to come the more is worth giving up for it.
 DROP, SMALLEST_DROP, LARGEST_DROP = 0.06, 0.005, 0.06
-# Seconds: refused again so soon, a rate was lowered by too little.
-SOON = 3.0
+# Seconds: refused again so soon, a rate was lowered by too little; and by how much longer it must have lasted than the
+# one before for the difference to tell the burst.
+SOON, LONGER = 3.0, 1.2
 # In which a climb comes from where it begins to where the last one was refused.
 BACK_WITHIN = 12.0
 # Where the rate stays, as a part of the ceiling; and how close to it a refused rate tells it well enough.
@@ -179,12 +180,10 @@ def _staying(search: Search, seconds: float) -> Search:
 
 
 def _fallen(search: Search, rate: float) -> Search:
-    """Far above the limit, which may have fallen: look for it from further down. After the steep climb nobody knows how
-    far."""
-    is_first = search.refused_climb == RISE or search.ceiling > 0
+    """Far above the limit, nobody knows how far: look for it from further down."""
     return replace(
         search,
-        rate=rate * (FALL if is_first else SMALL_FALL),
+        rate=rate * FALL,
         climb=2 * NARROW,
         ceiling=0.0,
         refused_rate=0.0,
@@ -197,7 +196,7 @@ def _fallen(search: Search, rate: float) -> Search:
 def _lowered(search: Search, rate: float, lasted: float) -> Search:
     """A little above the limit, and the less the longer it took to be refused."""
     drop = min(max(DROP / lasted, SMALLEST_DROP), LARGEST_DROP)
-    if search.drop and lasted > search.lasted:
+    if search.drop and lasted > LONGER * search.lasted:
         # Twice a burst was used up, the second time more slowly: B = (rate - L) · lasted.
         former = rate / (1 - search.drop)
         burst = (former - rate) / (1 / search.lasted - 1 / lasted)
