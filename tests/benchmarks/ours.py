@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cpu import wait_until_idle
 from sqlalchemy import func, select
 from stack import Stack, follow
@@ -33,13 +35,15 @@ class Ours:
             key = generate_key()
             stack.variables |= {"OATHBULK_DATABASE_URL": stack.database_url, "OATHBULK_ENCRYPTION_KEYS": key}
 
-    def start(self, workers: int) -> None:
+    def start(self, workers: int, *, with_beat: bool = True) -> None:
         """Workers and beat, until they wait for a batch."""
         self.migrate()
-        self.names = [f"worker{number}" for number in range(workers)] + ["beat"]
-        for name in self.names[:-1]:
+        self.names = [f"worker{number}" for number in range(workers)]
+        for name in self.names:
             self._stack.start(name, "celery", "-A", "worker", "worker", "-n", f"{name}@bench", "--without-gossip")
-        self._stack.start("beat", "celery", "-A", "worker", "beat")
+        if with_beat:
+            self.names.append("beat")
+            self._stack.start("beat", "celery", "-A", "worker", "beat")
         for name in self.names:
             wait_until_idle(self._stack.processes[name].pid)
 
@@ -50,13 +54,14 @@ class Ours:
         """What is due goes out at once."""
         self._stack.run("worker", "load", str(self._stack.pairs), "--batch", "bench", timeout=120)
 
-    def follow(self, timeout: float) -> float:
+    def follow(self, timeout: float, meanwhile: Callable[[], object] = lambda: None) -> float:
         """Seconds from the first settled record to the last, by the database's clock. Raises TimeoutError."""
         database = Database(self.database_url)
         settled = select(func.count(Record.finalized_at), func.min(Record.finalized_at), func.max(Record.finalized_at))
         total = len(self._stack.shipment.rows)
 
         def read() -> tuple[int, float]:
+            meanwhile()
             with database.reading() as connection:
                 count, first, last = connection.execute(settled).one()
             return count, (last - first).total_seconds() if count else 0.0
