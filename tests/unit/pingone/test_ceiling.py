@@ -162,12 +162,14 @@ def test_the_line_through_two_refusals_tells_the_limit() -> None:
     assert (found.climb, found.rate) == (0, found.ceiling * MARGIN)
 
 
-def test_a_stay_that_is_refused_soon_again_goes_down_faster() -> None:
+@pytest.mark.parametrize("longer", [0.0, 0.1], ids=["as soon", "hardly later, as a count that starts anew does it"])
+def test_a_stay_that_is_refused_soon_again_goes_down_faster(longer: float) -> None:
     rates = [Search(200.0, climb=0.0, ceiling=201.0)]
     for number in range(4):
         begun_at = 10.0 * number
         search = replace(rates[-1], begun_at=begun_at, since=begun_at + 1)
-        rates.append(ceiling.refused(search, search.rate, begun_at + 2, count=300, resumes_at=begun_at + 3))
+        slot = begun_at + 2 + number * longer
+        rates.append(ceiling.refused(search, search.rate, slot, count=300, resumes_at=slot + 1))
     steps = [1 - after.rate / before.rate for before, after in itertools.pairwise(rates)]
     assert steps == pytest.approx([0.03, 0.06, 0.12, 0.24])
 
