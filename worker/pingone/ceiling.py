@@ -25,9 +25,10 @@ RISE, NARROW, PROBE = 2.8, 0.08, 0.0125
 SLOWER = 4
 # The part of the slots that must have been used.
 USED = 0.85
-# What becomes of the rate where a refusal tells little: after the first climb, which passes most; of a rate that was
-# refused before it had lasted.
-FIRST_DROP, FALL = 0.55, 0.7
+# A climb that nothing else tells of passes the limit by the root of this and of its speed.
+PASSES, BACK = 0.24, 3.0
+# What becomes of a rate that was refused before it had lasted.
+FALL = 0.7
 # Seconds for which a rate must have been used for its refusal to tell more than that it was too high.
 LASTING = 1.0
 # A rate that was refused while it stayed is lowered by so much, divided by the seconds that it had lasted: a refusal
@@ -58,8 +59,9 @@ class Search:
 
     rate: float
     climb: float = RISE
-    # When this climb, or stay, began; and since when the answers were counted for the next look.
+    # When this climb, or stay, began, and at which rate; and since when the answers were counted for the next look.
     begun_at: float = 0.0
+    begun_rate: float = 0.0
     since: float = 0.0
     ceiling: float = 0.0
     # Where the last climb was refused, and its speed.
@@ -116,7 +118,7 @@ def answered(search: Search, count: int, last: float, now: float, highest: float
         highest = min(highest, search.stay)
     if not search.climb:
         is_due = now >= search.probe_at and search.rate < highest
-        return replace(looked, climb=PROBE, begun_at=now, refused_rate=0.0, refused_climb=0.0) if is_due else looked
+        return replace(looked, climb=PROBE, begun_at=now, begun_rate=search.rate, refused_rate=0.0, refused_climb=0.0) if is_due else looked
     climb, seconds = search.climb, now - search.since
     if search.is_beyond:
         climb = min(climb * exp(seconds / FASTER), RISE)
@@ -134,7 +136,12 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
     if not has_answers:
         # Refused whatever the rate: it tells nothing.
         return resumed
-    rate, lasted = min(rate, search.rate), slot - search.begun_at
+    told = _told(search, resumed, min(rate, search.rate), slot - search.begun_at)
+    return replace(told, begun_rate=told.rate)
+
+
+def _told(search: Search, resumed: Search, rate: float, lasted: float) -> Search:
+    """What a refused rate tells."""
     if search.is_shared:
         # We are not alone: make room, and come back when it is free again.
         return _staying(replace(resumed, rate=rate * FALL), PROBE_AFTER_FALL)
@@ -148,7 +155,7 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
         ceiling = min(max(search.ceiling * 1.004, rate * PASSED), rate)
         again = replace(resumed, ceiling=ceiling, drop=0.0)
         return _staying(replace(again, rate=again.stay), min(wait, LONGEST_PROBE_WAIT))
-    return _narrowed(resumed, rate)
+    return _narrowed(resumed, rate, _speed(search, rate, lasted))
 
 
 def shared(search: Search, share: float, now: float) -> Search:
@@ -207,13 +214,20 @@ def _lowered(search: Search, rate: float, lasted: float) -> Search:
     return replace(search, rate=rate * (1 - drop), drop=drop, lasted=lasted, ceiling=rate * (1 - drop) / MARGIN)
 
 
-def _narrowed(search: Search, rate: float) -> Search:
+def _speed(search: Search, rate: float, seconds: float) -> float:
+    """Of a climb as it went: steps that wait for answers, or for threads to use the rate, make it slower than meant."""
+    if not 0 < search.begun_rate < rate or seconds <= 0:
+        return search.climb
+    return min(log(rate / search.begun_rate) / seconds, RISE)
+
+
+def _narrowed(search: Search, rate: float, speed: float) -> Search:
     """A climb met the limit: once more, slower, or stay below it."""
-    limit = _limit(search, rate)
+    limit = _limit(search, rate, speed)
     was_known = search.ceiling > 0
-    found = replace(search, refused_rate=rate, refused_climb=search.climb, drop=0.0)
-    if rate / limit - 1 > PRECISE and search.climb > PROBE / 3:
-        climb = min(max(search.climb / SLOWER, log(rate / limit) / BACK_WITHIN), NARROW)
+    found = replace(search, refused_rate=rate, refused_climb=speed, drop=0.0)
+    if rate / limit - 1 > PRECISE and speed > PROBE / 3:
+        climb = min(max(speed / SLOWER, log(rate / limit) / BACK_WITHIN), NARROW)
         has_fallen = search.has_fallen or was_known
         return replace(found, rate=limit, climb=climb, ceiling=0.0, has_fallen=has_fallen)
     wait = PROBE_AFTER_FALL if search.has_fallen or was_known else PROBE_AFTER
@@ -221,11 +235,11 @@ def _narrowed(search: Search, rate: float) -> Search:
     return _staying(replace(found, rate=found.stay), wait)
 
 
-def _limit(search: Search, rate: float) -> float:
-    """What the refusals of two climbs say, or this one alone: no lower than the rate was three seconds ago."""
-    lowest = rate * max(FIRST_DROP, exp(-3 * search.climb))
-    if not (search.refused_rate > rate and search.refused_climb > search.climb):
+def _limit(search: Search, rate: float, speed: float) -> float:
+    """What the refusals of two climbs say; or this one alone, if the limit forgives as much as PASSES says."""
+    lowest = rate / (1 + sqrt(PASSES * speed)) if search.climb == RISE else rate * exp(-BACK * speed)
+    if not (search.refused_rate > rate and search.refused_climb > speed):
         return lowest
-    root = sqrt(search.climb / search.refused_climb)
+    root = sqrt(speed / search.refused_climb)
     line = rate - (search.refused_rate - rate) * root / (1 - root)
     return min(max(line, lowest), rate)
