@@ -6,15 +6,10 @@ from importlib.resources import files
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from worker.database import Database
-
-
-class SchemaOutdated(Exception):
-    """The database's schema is not the one that this version works with; the message names the cure."""
+from worker.revision import current
 
 
 def upgrade(database: Database, revision: str = "head") -> str:
@@ -35,26 +30,7 @@ def check(database: Database) -> None:
         command.check(_config(connection))
 
 
-def current(database: Database) -> str | None:
-    """The revision of the database; None before the first."""
-    with database.reading() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-def head() -> str:
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
-
-
-def ensure_current(database: Database) -> None:
-    """Raises SchemaOutdated."""
-    found = current(database)
-    if found is None:
-        raise SchemaOutdated("the database is empty: run `oathbulk db upgrade`")
-    if found != head():
-        raise SchemaOutdated(f"the database is at revision {found}, not {head()}: run `oathbulk db upgrade`")
-
-
-def _config(connection: Connection | None = None) -> Config:
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(files("migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -19,6 +19,7 @@ from support.batches import Made, enqueue
 from support.moving_clock import MovingDatabase
 from support.postgres import PostgresServer
 
+from migrations import HEAD
 from models.attempt import Attempt
 from models.record import Record
 from worker import schema
@@ -123,7 +124,7 @@ def test_old_workers_go_on_beside_the_new_schema_and_new_ones_finish(
     upgraded_at = half if is_half_worked else 0
 
     say(database, said[:upgraded_at])
-    assert schema.upgrade(database) == schema.head()
+    assert schema.upgrade(database) == HEAD
     say(database, said[upgraded_at:])
 
     assert state(database) == state(control)
@@ -153,4 +154,4 @@ def test_each_revision_has_the_record_of_the_code_before_it() -> None:
     revisions = {
         path.name.partition("_")[0] for path in (Path(schema.__file__).parents[1] / "migrations/versions").glob("0*.py")
     }
-    assert known == revisions - {schema.head()}
+    assert known == revisions - {HEAD}

@@ -18,12 +18,14 @@ from support.batches import ENVIRONMENT_ID, TESTER, count, enqueue, make_batch
 from support.moving_clock import MovingDatabase
 from support.postgres import PostgresServer
 
+from migrations import HEAD
 from models.attempt import Attempt
 from models.audit import Action
 from models.base import Base
 from models.batch import Batch, BatchState
 from models.record import Record, Status
-from worker import audit, schema
+from worker import audit, revision, schema
+from worker.cli.installation import Installation
 from worker.decisions import Active
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
@@ -111,12 +113,12 @@ def checks(database: MovingDatabase) -> set[tuple[str, str | None, str]]:
 
 
 def test_an_empty_database_is_brought_up_to_date(empty: MovingDatabase) -> None:
-    assert schema.current(empty) is None
+    assert revision.current(empty) is None
 
-    assert schema.upgrade(empty) == schema.head()
+    assert schema.upgrade(empty) == HEAD
 
     assert tables(empty) == {"batch", "record", "attempt", "audit", "pace"}
-    schema.ensure_current(empty)
+    revision.ensure_current(empty)
 
 
 def test_models_and_migrations_say_the_same(empty: MovingDatabase) -> None:
@@ -140,7 +142,7 @@ def test_a_second_upgrade_changes_nothing_and_keeps_the_data(database: MovingDat
     make_batch(database, 3)
     before = definitions(database)
 
-    assert schema.upgrade(database) == schema.head()
+    assert schema.upgrade(database) == HEAD
 
     assert count(database, Record) == 3
     assert definitions(database) == before
@@ -155,7 +157,7 @@ def test_everything_goes_down_again_with_data_in_it(empty: MovingDatabase) -> No
     schema.downgrade(empty, "base")
 
     assert tables(empty) == set()
-    assert schema.current(empty) is None
+    assert revision.current(empty) is None
 
 
 def test_up_again_after_down(empty: MovingDatabase) -> None:
@@ -173,9 +175,9 @@ def test_every_revision_goes_down_and_up_by_itself(empty: MovingDatabase) -> Non
     schema.upgrade(empty)
     up = definitions(empty), triggers(empty)
 
-    while schema.current(empty) is not None:
+    while revision.current(empty) is not None:
         schema.downgrade(empty, "-1")
-    while schema.current(empty) != schema.head():
+    while revision.current(empty) != HEAD:
         schema.upgrade(empty, "+1")
 
     assert (definitions(empty), triggers(empty)) == up
@@ -293,18 +295,35 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(empty: MovingDatabas
         schema.upgrade(empty)
 
     assert tables(empty) == {"attempt"}
-    assert schema.current(empty) is None
+    assert revision.current(empty) is None
 
 
 def test_a_database_that_is_not_up_to_date_is_told_with_the_cure(empty: MovingDatabase) -> None:
-    with pytest.raises(schema.SchemaOutdated, match="empty: run `oathbulk db upgrade`"):
-        schema.ensure_current(empty)
+    with pytest.raises(revision.SchemaOutdated, match=r"^the database is empty: run `oathbulk db upgrade`$"):
+        revision.ensure_current(empty)
 
     schema.upgrade(empty)
     with empty.writing() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
-    with pytest.raises(schema.SchemaOutdated, match=r"revision 0000.*run `oathbulk db upgrade`"):
-        schema.ensure_current(empty)
+    told = f"^the database is at revision 0000, not {HEAD}: run `oathbulk db upgrade`$"
+    with pytest.raises(revision.SchemaOutdated, match=told):
+        revision.ensure_current(empty)
+
+    with empty.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM alembic_version")
+    with pytest.raises(revision.SchemaOutdated, match="empty"):
+        revision.ensure_current(empty)
+
+
+def test_the_embedded_database_of_an_earlier_version_is_brought_up_to_date_unasked(tmp_path: Path) -> None:
+    here = Installation({"OATHBULK_HOME": str(tmp_path)})
+    schema.downgrade(here.database, "0001")
+    here.database.close()
+
+    later = Installation({"OATHBULK_HOME": str(tmp_path)})
+
+    assert revision.current(later.database) == HEAD
+    later.database.close()
 
 
 UPGRADE = """
@@ -343,5 +362,5 @@ def test_an_installed_wheel_upgrades_and_two_at_once_do_not_collide(
     ends = [process.communicate(timeout=60) for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0], ends
-    assert [out.strip() for out, _ in ends] == [schema.head()] * 2
+    assert [out.strip() for out, _ in ends] == [HEAD] * 2
     assert tables(empty) == {"batch", "record", "attempt", "audit", "pace"}

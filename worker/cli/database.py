@@ -5,11 +5,8 @@ from __future__ import annotations
 import typer
 
 from models.encrypted import generate_key
-from worker import schema
 from worker.cli.console import console
 from worker.cli.installation import Installation
-from worker.database import Database
-from worker.embedded.home import make_home
 from worker.reencryption import reencrypt
 
 app = typer.Typer(help="The database's schema and keys.", no_args_is_help=True)
@@ -18,10 +15,7 @@ app = typer.Typer(help="The database's schema and keys.", no_args_is_help=True)
 @app.command()
 def upgrade() -> None:
     """Bring the database's schema up to date."""
-    settings = Installation().settings
-    if settings.is_embedded_database:
-        make_home(settings.home)
-    revision = schema.upgrade(Database(settings.database))
+    revision = Installation().upgrade_database()
     console.print(f"The database is at revision {revision}.")
 
 

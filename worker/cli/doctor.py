@@ -11,7 +11,7 @@ from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.encrypted import DecryptionError
-from worker import schema
+from worker import revision
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.installation import Installation
@@ -67,7 +67,7 @@ def _examine(installation: Installation, name: str) -> Iterator[Finding]:
 def _finding(check: str, examine: Callable[[], str]) -> Finding:
     try:
         return Finding(check, True, examine())
-    except schema.SchemaOutdated as error:
+    except revision.SchemaOutdated as error:
         return Finding(check, False, str(error))
     except _MENDABLE as error:
         # The first line: a driver's error goes on with advice of its own.
@@ -85,7 +85,7 @@ def _configuration(installation: Installation, name: str) -> str:
 
 def _database(installation: Installation) -> str:
     database = installation.database
-    return f"{database.engine.dialect.name}, at revision {schema.current(database)}"
+    return f"{database.engine.dialect.name}, at revision {revision.current(database)}"
 
 
 def _broker(installation: Installation) -> str:

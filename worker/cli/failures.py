@@ -22,7 +22,7 @@ from worker.escaping import escape_line
 from worker.intake import UnusableFile
 from worker.loading import NameTaken, NameUnfit
 from worker.pingone.errors import CredentialsRefused, NotDelivered
-from worker.schema import SchemaOutdated
+from worker.revision import SchemaOutdated
 from worker.timetable import OtherWindow
 
 ALL_ACTIVE = 0
