@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from celery.schedules import ParseException, crontab
 from dotenv import dotenv_values
 from pydantic import (
     BaseModel,
@@ -137,6 +136,10 @@ class Settings(BaseModel):
     def _is_cron(cls, cron: str | None) -> str | None:
         if not cron or cron.lower() == "off":
             return None
+        # Not at the top: every command would wait for Celery, a twelfth of its start, and few installations set a
+        # schedule.
+        from celery.schedules import ParseException, crontab
+
         try:
             crontab.from_string(cron)
         except (ValueError, ParseException) as error:
