@@ -18,8 +18,8 @@ from support.moving_clock import MovingDatabase
 from models.record import Status
 from worker import verification
 from worker.batches import UnknownBatch
+from worker.clients import Clients
 from worker.config import ConfigError, Environment, Settings
-from worker.parts import Parts
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import Answer, Forbidden, NotFound, PaceOutOfReach, PingOneError, SlotTooFar
 from worker.pingone.pacing import Pace
@@ -92,8 +92,8 @@ def pingone(listening: PingOne) -> PingOne:
     return listening
 
 
-class Readers(Parts):
-    """The parts of a process, whose threads' clients are closed in the end."""
+class Readers(Clients):
+    """The clients of a process; those of its threads are closed in the end."""
 
     def __init__(
         self,
@@ -121,13 +121,13 @@ class Readers(Parts):
 
 
 @pytest.fixture
-def parts(database: MovingDatabase, pingone: PingOne, valkey_url: str) -> Iterator[Readers]:
-    with closing(Readers(database, pingone, valkey_url)) as parts:
-        yield parts
+def readers(database: MovingDatabase, pingone: PingOne, valkey_url: str) -> Iterator[Readers]:
+    with closing(Readers(database, pingone, valkey_url)) as readers:
+        yield readers
 
 
-def differences(database: MovingDatabase, parts: Readers, name: str = "shipment") -> list[Difference]:
-    return list(verify(database, name, patiently(parts.client), THREADS))
+def differences(database: MovingDatabase, readers: Readers, name: str = "shipment") -> list[Difference]:
+    return list(verify(database, name, patiently(readers.client), THREADS))
 
 
 def told(found: list[Difference]) -> list[tuple[int, str, str, bool]]:
@@ -158,12 +158,12 @@ DIFFERING: list[tuple[Status, str | None, str]] = [
 
 
 def test_where_pingone_says_the_same_nothing_differs(
-    database: MovingDatabase, pingone: PingOne, parts: Readers
+    database: MovingDatabase, pingone: PingOne, readers: Readers
 ) -> None:
     made = make_batch(database, [{"status": status} for status, _ in AGREEING])
     pingone.seed(database, made, [device for _, device in AGREEING])
 
-    assert differences(database, parts) == []
+    assert differences(database, readers) == []
 
     # Every device was read, once.
     assert sorted(device_id for device_id, _ in pingone.reads()) == sorted(
@@ -172,13 +172,13 @@ def test_where_pingone_says_the_same_nothing_differs(
 
 
 def test_every_difference_is_told_in_the_order_of_the_file(
-    database: MovingDatabase, pingone: PingOne, parts: Parts
+    database: MovingDatabase, pingone: PingOne, readers: Readers
 ) -> None:
     both = [(status, device) for status, device, _ in DIFFERING for _ in range(2)]
     made = make_batch(database, [{"status": Status.ACTIVE}, *({"status": status} for status, _ in both)])
     pingone.seed(database, made, ["ACTIVE", *(device for _, device in both)])
 
-    found = differences(database, parts)
+    found = differences(database, readers)
 
     assert told(found) == [
         (place, status, theirs, True)
@@ -188,7 +188,7 @@ def test_every_difference_is_told_in_the_order_of_the_file(
 
 
 def test_a_device_that_cannot_be_read_is_no_known_difference(
-    database: MovingDatabase, pingone: PingOne, parts: Parts
+    database: MovingDatabase, pingone: PingOne, readers: Readers
 ) -> None:
     made = make_batch(database, 4, status=Status.ACTIVE)
     pingone.seed(database, made, ["ACTIVE"] * 4)
@@ -198,7 +198,7 @@ def test_a_device_that_cannot_be_read_is_no_known_difference(
             FaultOrder(kind, "read", look(database, made.ids[place]).device_id)  # type: ignore[arg-type]
         )
 
-    found = differences(database, parts)
+    found = differences(database, readers)
 
     assert [(place, ours, is_known) for place, ours, _, is_known in told(found)] == [
         (1, "active", False),
@@ -216,13 +216,13 @@ def test_what_is_not_known_is_told_whatever_the_record_says(database: MovingData
         assert [(each.ours, each.is_known) for each in found] == [(status, False) for status in Status]
 
 
-def test_other_batches_are_left_alone(database: MovingDatabase, pingone: PingOne, parts: Readers) -> None:
+def test_other_batches_are_left_alone(database: MovingDatabase, pingone: PingOne, readers: Readers) -> None:
     made = make_batch(database, 2, status=Status.ACTIVE)
     other = make_batch(database, 2, name="other", status=Status.ACTIVE)
     pingone.seed(database, made, ["ACTIVE", "ACTIVE"])
 
-    assert differences(database, parts) == []
-    assert [theirs for _, _, theirs, _ in told(differences(database, parts, other.name))] == ["not found"] * 2
+    assert differences(database, readers) == []
+    assert [theirs for _, _, theirs, _ in told(differences(database, readers, other.name))] == ["not found"] * 2
 
 
 def test_a_batch_that_is_not_there_is_told(database: MovingDatabase) -> None:
@@ -292,16 +292,16 @@ def test_as_many_reads_are_under_way_as_there_are_threads_and_no_transaction_is_
 
 
 def test_each_thread_has_a_client_of_its_own_and_all_share_an_access_token(
-    database: MovingDatabase, pingone: PingOne, parts: Parts
+    database: MovingDatabase, pingone: PingOne, readers: Readers
 ) -> None:
     made = make_batch(database, 12, status=Status.ACTIVE)
     pingone.seed(database, made, ["ACTIVE"] * 12)
     pingone.simulation.change({"latency": 0.05})
 
-    assert differences(database, parts) == []
+    assert differences(database, readers) == []
 
-    threads, own = {thread for thread, _ in parts.clients}, {client for _, client in parts.clients}
-    assert len(threads) == len(own) == len(parts.clients) == THREADS
+    threads, own = {thread for thread, _ in readers.clients}, {client for _, client in readers.clients}
+    assert len(threads) == len(own) == len(readers.clients) == THREADS
     assert pingone.simulation.journal.counts()["operations"]["access_token"] == 1
 
 
@@ -382,15 +382,15 @@ def test_no_other_failure_is_asked_again() -> None:
     assert asked == [1]
 
 
-def test_a_hold_of_the_fleet_is_waited_for(database: MovingDatabase, pingone: PingOne, parts: Readers) -> None:
+def test_a_hold_of_the_fleet_is_waited_for(database: MovingDatabase, pingone: PingOne, readers: Readers) -> None:
     """Longer than a worker would wait for its slot: it would hand its record back."""
     made = make_batch(database, 6, status=Status.ACTIVE)
     pingone.seed(database, made, ["ACTIVE"] * 6)
-    hold = 4 * parts.settings.furthest_slot
+    hold = 4 * readers.settings.furthest_slot
     began_at = time.monotonic()
-    parts.pace(parts.environment("default")).hold(hold)
+    readers.pace(readers.environment("default")).hold(hold)
 
-    assert differences(database, parts) == []
+    assert differences(database, readers) == []
 
     reads = pingone.reads()
     assert len(reads) == 6
@@ -402,20 +402,20 @@ def test_beside_a_fleet_that_takes_every_slot_each_device_is_read(
 ) -> None:
     made = make_batch(database, 6, status=Status.ACTIVE)
     pingone.seed(database, made, ["ACTIVE"] * 6)
-    with closing(Readers(database, pingone, valkey_url, rate=50)) as parts, crowd(valkey_url, parts):
-        assert differences(database, parts) == []
+    with closing(Readers(database, pingone, valkey_url, rate=50)) as readers, crowd(valkey_url, readers):
+        assert differences(database, readers) == []
 
     assert len(pingone.reads()) == 6
 
 
 @contextmanager
-def crowd(valkey_url: str, parts: Readers) -> Iterator[None]:
+def crowd(valkey_url: str, readers: Readers) -> Iterator[None]:
     """More workers than there are slots within their reach, each of which asks for the next as soon as it had one."""
-    environment, is_over = parts.environment("default"), threading.Event()
-    threads = round(2 * environment.rate * parts.settings.furthest_slot)
+    environment, is_over = readers.environment("default"), threading.Event()
+    threads = round(2 * environment.rate * readers.settings.furthest_slot)
 
     def work(redis: Redis) -> None:
-        pace = Pace(redis, environment.license, environment.rate, furthest=parts.settings.furthest_slot)
+        pace = Pace(redis, environment.license, environment.rate, furthest=readers.settings.furthest_slot)
         while not is_over.is_set():
             try:
                 pace.wait()
@@ -436,8 +436,8 @@ def crowd(valkey_url: str, parts: Readers) -> Iterator[None]:
 def test_without_redis_nothing_is_read_and_nothing_is_claimed(database: MovingDatabase, pingone: PingOne) -> None:
     made = make_batch(database, 2, status=Status.ACTIVE)
     pingone.seed(database, made, ["ACTIVE"] * 2)
-    with closing(Readers(database, pingone, "redis://127.0.0.1:1/0", furthest_slot=0.01)) as parts:
-        found = differences(database, parts)
+    with closing(Readers(database, pingone, "redis://127.0.0.1:1/0", furthest_slot=0.01)) as readers:
+        found = differences(database, readers)
 
     assert [each.is_known for each in found] == [False, False]
     assert pingone.reads() == []

@@ -14,10 +14,10 @@ from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.installation import Installation
 from worker.cli.load import AsJson
+from worker.clients import Clients
 from worker.config import Settings
 from worker.embedded.home import lock_home
 from worker.embedded.valkey import EmbeddedValkey
-from worker.parts import Parts
 from worker.reports.status import read_statuses
 from worker.verification import Difference, find_environment, patiently, verify
 
@@ -34,10 +34,10 @@ def verify_command(
     environment = find_environment(installation.database, batch, installation.environment)
     (status,) = read_statuses(installation.database, batch)
     with _paced(installation) as settings:
-        parts = Parts(settings, installation.environment)
+        clients = Clients(settings, installation.environment)
         # Wrong credentials are one failure, not one a device.
-        parts.access_tokens(environment).get()
-        read = patiently(lambda: parts.client(environment.name))
+        clients.access_tokens(environment).get()
+        read = patiently(lambda: clients.client(environment.name))
         differences = list(verify(installation.database, batch, read, READERS))
     if as_json:
         print_json({"batch": batch, "total": status.total, "differences": [asdict(found) for found in differences]})

@@ -1,0 +1,17 @@
+"""What a command does before it does anything: a person waits for it, and so does a schedule that asks each minute."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+NEEDED_BY_FEW = {"alembic", "celery", "kombu", "structlog"}
+
+
+def test_no_command_waits_for_what_only_workers_and_migrations_need() -> None:
+    listing = "import sys, worker.cli.application; print(*sys.modules)"
+    listed = subprocess.run([sys.executable, "-c", listing], check=True, capture_output=True, text=True)
+    loaded = set(listed.stdout.split())
+
+    assert "worker.cli.load" in loaded
+    assert loaded & NEEDED_BY_FEW == set()
