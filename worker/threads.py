@@ -30,7 +30,11 @@ class Slots(Protocol):
     """What a pace tells."""
 
     slots: int
-    waited: float
+
+    @property
+    def waited(self) -> float:
+        """Seconds, of those who wait still as well."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

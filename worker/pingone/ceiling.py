@@ -118,7 +118,7 @@ def answered(search: Search, count: int, last: float, now: float, highest: float
         highest = min(highest, search.stay)
     if not search.climb:
         is_due = now >= search.probe_at and search.rate < highest
-        return replace(looked, climb=PROBE, begun_at=now, begun_rate=search.rate, refused_rate=0.0, refused_climb=0.0) if is_due else looked
+        return begun(replace(search, climb=PROBE, refused_rate=0.0, refused_climb=0.0), now) if is_due else looked
     climb, seconds = search.climb, now - search.since
     if search.is_beyond:
         climb = min(climb * exp(seconds / FASTER), RISE)
@@ -131,7 +131,7 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
     `resumes_at`."""
     if slot < search.begun_at or search.is_fixed:
         return search
-    resumed = replace(search, since=resumes_at, begun_at=resumes_at)
+    resumed = begun(search, resumes_at)
     has_answers = count > 0 or search.since > search.begun_at
     if not has_answers:
         # Refused whatever the rate: it tells nothing.
@@ -161,24 +161,28 @@ def _told(search: Search, resumed: Search, rate: float, lasted: float) -> Search
 def shared(search: Search, share: float, now: float) -> Search:
     """Keep to this part of the ceiling, 0 < share ≤ 1, as soon as that is known."""
     changed = replace(search, share=share)
-    begun = replace(changed, rate=changed.stay, begun_at=now, since=now)
-    return _staying(begun, PROBE_AFTER) if search.ceiling else changed
+    return _staying(begun(replace(changed, rate=changed.stay), now), PROBE_AFTER) if search.ceiling else changed
 
 
 def fixed(search: Search, rate: float, now: float) -> Search:
     """Stay at this rate whatever comes."""
-    return replace(search, rate=rate, is_fixed=True, begun_at=now, since=now)
+    return begun(replace(search, rate=rate, is_fixed=True), now)
 
 
 def freed(search: Search, now: float) -> Search:
     """Go on searching from the present rate."""
-    return Search(search.rate, begun_at=now, since=now, share=search.share)
+    return begun(Search(search.rate, share=search.share), now)
 
 
 def remembered(ceiling: float, share: float, now: float) -> Search:
     """Begin where an earlier search ended."""
-    begun = Search(0.0, ceiling=ceiling, share=share, begun_at=now, since=now)
-    return _staying(replace(begun, rate=begun.stay), PROBE_AFTER)
+    known = Search(0.0, ceiling=ceiling, share=share)
+    return _staying(begun(replace(known, rate=known.stay), now), PROBE_AFTER)
+
+
+def begun(search: Search, now: float) -> Search:
+    """What is answered or refused from now on tells of the rate that it has now."""
+    return replace(search, begun_at=now, begun_rate=search.rate, since=now)
 
 
 def _staying(search: Search, seconds: float) -> Search:

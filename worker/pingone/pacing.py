@@ -21,6 +21,7 @@ from worker.pingone.ceiling import Search
 from worker.pingone.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.pace_state import MICROSECONDS, PaceState, Reading, Reservation
 from worker.pingone.spacing import Spacing
+from worker.pingone.waiting import Waiting
 
 # Seconds for which what another thread heard of a hold is good enough.
 FRESH = 0.02
@@ -84,8 +85,14 @@ class Pace:
         # Answers that Redis was not told of yet, and the last of their slots.
         self._counted_since = self._answers = self._last = 0
         self._search: Search | None = None
-        # Slots that this process was given, and the seconds that its threads waited for them and to leave.
-        self.slots, self.waited = 0, 0.0
+        # Slots that this process was given.
+        self.slots = 0
+        self._waiting = Waiting(clock)
+
+    @property
+    def waited(self) -> float:
+        """Seconds that the threads of this process waited for slots and to leave, all together."""
+        return self._waiting.seconds
 
     def wait(self) -> Slot:
         """Reserve the next slot and sleep until it.
@@ -97,7 +104,8 @@ class Pace:
             while True:
                 slot, wait = self._reserve(left)
                 if wait > 0:
-                    self._sleep(wait)
+                    with self._waiting:
+                        self._sleep(wait)
                 # A hold that came meanwhile stops those who had their slot already: they ask for another.
                 if wait <= 0 or not self._is_held_past(slot.at):
                     return slot
@@ -107,9 +115,8 @@ class Pace:
 
     def leave(self) -> None:
         """Right before a request leaves: no closer to the last one than their slots were."""
-        waited = self._spacing.leave()
-        with self._lock:
-            self.waited += waited
+        with self._waiting:
+            self._spacing.leave()
 
     def answered(self, slot: Slot) -> None:
         """The request of this slot was let through."""
@@ -172,7 +179,7 @@ class Pace:
         """What this process knew before Redis forgot it; what the database remembers; or the rate to begin with."""
         known = self._search or self._begin(now) or Search(self.rate)
         rate = known.rate if known.is_fixed else min(known.rate, self._highest)
-        return replace(known, rate=rate, begun_at=now, since=now)
+        return ceiling.begun(replace(known, rate=rate), now)
 
     def _reserve(self, furthest: float) -> tuple[Slot, float]:
         """A slot and the seconds until it."""
@@ -195,7 +202,7 @@ class Pace:
         reservation = self._state.reserve(furthest, self._held_here(), answers, last)
         with self._lock:
             if reservation.outcome == 1:
-                self.slots, self.waited = self.slots + 1, self.waited + reservation.wait / MICROSECONDS
+                self.slots += 1
             self._heard_hold, self._heard_at = reservation.held_until, self._clock()
             if reservation.counted_since != self._counted_since:
                 self._counted_since, self._answers, self._last = reservation.counted_since, 0, 0

@@ -40,14 +40,12 @@ class Spacing:
             if gap > 0:
                 self._gap = mean + WEIGHT * (min(gap, LONGEST * mean if is_crowded else interval) - mean)
 
-    def leave(self) -> float:
-        """Sleep until the next request may leave; for how long that was. One after the other, so that those behind one
-        that wakes too late wait for what is left of their gap too, and do not all leave with it."""
-        asked_at = self._clock()
+    def leave(self) -> None:
+        """Sleep until the next request may leave. One after the other, so that those behind one that wakes too late
+        wait for what is left of their gap too, and do not all leave with it."""
         with self._turn:
             now = self._clock()
             if self._next > now:
                 self._sleep(self._next - now)
                 now = self._clock()
             self._next = max(self._next, now - (AT_ONCE - 1) * self._gap) + CATCHING_UP * self._gap
-        return now - asked_at

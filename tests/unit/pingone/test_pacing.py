@@ -402,7 +402,7 @@ def test_a_refusal_holds_the_fleet_and_lowers_its_rate(make_pace: MakePace) -> N
     slots = use(pace, 20)
     (before,) = rates(pace)
     pace.refused(slots[-1], 60)
-    assert rates(other)[0] < 0.6 * before
+    assert rates(other)[0] < 0.8 * before
     assert 59 < other.held_for() <= 60
     # Those that were on the way at the same time tell the same once more.
     after = rates(pace)
@@ -415,7 +415,8 @@ def test_two_refusals_at_once_count_as_one(make_pace: MakePace) -> None:
     slot = use(paces[0], 20)[-1]
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda pace: pace.refused(slot, 1.0), paces))
-    assert 0.5 * slot.rate < rates(paces[0])[0] < 0.6 * slot.rate
+    # Once more would make less than half of it.
+    assert 0.5 * slot.rate < rates(paces[0])[0] < 0.8 * slot.rate
 
 
 def test_a_change_is_made_upon_what_another_process_has_changed(make_pace: MakePace) -> None:

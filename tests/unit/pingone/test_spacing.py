@@ -69,12 +69,6 @@ def test_what_slept_through_its_moment_leaves_in_good_order_too() -> None:
     assert late[-1] - late[0] > (20 - AT_ONCE - 0.5) * 0.0098
 
 
-def test_who_waits_says_for_how_long() -> None:
-    process = Process()
-    process.take(20, gap=0.01)
-    assert sum(process.spacing.leave() for _ in range(AT_ONCE + 1)) == pytest.approx(0.01, rel=0.02)
-
-
 def test_a_process_that_this_kept_waiting_does_not_stay_slow_for_ever() -> None:
     """Its slots came as seldom as it asked; the fleet has more, and nobody wants them."""
     process = Process()
