@@ -17,7 +17,9 @@ requests a second. How this differs from others: docs/decisions/0010-finding-the
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import exp, log, sqrt
+from math import exp, log
+
+from worker.pingone.bursts import Climb, limit_of, speed_of
 
 # Relative growth of the rate a second: doubled in a quarter of one; of later climbs; of one that looks for more.
 RISE, NARROW, PROBE = 2.8, 0.08, 0.0125
@@ -25,8 +27,6 @@ RISE, NARROW, PROBE = 2.8, 0.08, 0.0125
 SLOWER = 4
 # The part of the slots that must have been used.
 USED = 0.85
-# A climb that nothing else tells of passes the limit by the root of this and of its speed.
-PASSES, BACK = 0.24, 3.0
 # What becomes of a rate that was refused before it had lasted.
 FALL = 0.7
 # Seconds for which a rate must have been used for its refusal to tell more than that it was too high.
@@ -155,7 +155,8 @@ def _told(search: Search, resumed: Search, rate: float, lasted: float) -> Search
         ceiling = min(max(search.ceiling * 1.004, rate * PASSED), rate)
         again = replace(resumed, ceiling=ceiling, drop=0.0)
         return _staying(replace(again, rate=again.stay), min(wait, LONGEST_PROBE_WAIT))
-    return _narrowed(resumed, rate, _speed(search, rate, lasted))
+    speed = speed_of(search.begun_rate, rate, lasted) or search.climb
+    return _narrowed(resumed, Climb(rate, min(speed, RISE)))
 
 
 def shared(search: Search, share: float, now: float) -> Search:
@@ -218,32 +219,15 @@ def _lowered(search: Search, rate: float, lasted: float) -> Search:
     return replace(search, rate=rate * (1 - drop), drop=drop, lasted=lasted, ceiling=rate * (1 - drop) / MARGIN)
 
 
-def _speed(search: Search, rate: float, seconds: float) -> float:
-    """Of a climb as it went: steps that wait for answers, or for threads to use the rate, make it slower than meant."""
-    if not 0 < search.begun_rate < rate or seconds <= 0:
-        return search.climb
-    return min(log(rate / search.begun_rate) / seconds, RISE)
-
-
-def _narrowed(search: Search, rate: float, speed: float) -> Search:
+def _narrowed(search: Search, climb: Climb) -> Search:
     """A climb met the limit: once more, slower, or stay below it."""
-    limit = _limit(search, rate, speed)
-    was_known = search.ceiling > 0
-    found = replace(search, refused_rate=rate, refused_climb=speed, drop=0.0)
-    if rate / limit - 1 > PRECISE and speed > PROBE / 3:
-        climb = min(max(speed / SLOWER, log(rate / limit) / BACK_WITHIN), NARROW)
+    is_first, was_known = search.climb == RISE, search.ceiling > 0
+    limit = limit_of(climb, Climb(search.refused_rate, search.refused_climb), is_first=is_first)
+    found = replace(search, refused_rate=climb.rate, refused_climb=climb.speed, drop=0.0)
+    if climb.rate / limit - 1 > PRECISE and climb.speed > PROBE / 3:
+        slower = min(max(climb.speed / SLOWER, log(climb.rate / limit) / BACK_WITHIN), NARROW)
         has_fallen = search.has_fallen or was_known
-        return replace(found, rate=limit, climb=climb, ceiling=0.0, has_fallen=has_fallen)
+        return replace(found, rate=limit, climb=slower, ceiling=0.0, has_fallen=has_fallen)
     wait = PROBE_AFTER_FALL if search.has_fallen or was_known else PROBE_AFTER
     found = replace(found, ceiling=limit)
     return _staying(replace(found, rate=found.stay), wait)
-
-
-def _limit(search: Search, rate: float, speed: float) -> float:
-    """What the refusals of two climbs say; or this one alone, if the limit forgives as much as PASSES says."""
-    lowest = rate / (1 + sqrt(PASSES * speed)) if search.climb == RISE else rate * exp(-BACK * speed)
-    if not (search.refused_rate > rate and search.refused_climb > speed):
-        return lowest
-    root = sqrt(speed / search.refused_climb)
-    line = rate - (search.refused_rate - rate) * root / (1 - root)
-    return min(max(line, lowest), rate)

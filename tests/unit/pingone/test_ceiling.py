@@ -150,15 +150,22 @@ def test_a_refusal_of_a_slot_from_before_the_last_one_changes_nothing() -> None:
     assert ceiling.refused(search, 150.0, slot=9.9, count=50, resumes_at=12.0) is search
 
 
-def test_the_line_through_two_refusals_tells_the_limit() -> None:
-    """A bucket of 10 at 500/s: a climb of speed c passes it by √(2·c·10/500)."""
+def test_a_climb_that_was_slower_than_meant_has_passed_the_limit_by_less() -> None:
+    """Where answers are slow, the steepest climb takes seconds."""
+    search = ceiling.begun(Search(30.0), now=0.0)
+    quick, slow = (
+        ceiling.refused(replace(search, rate=240.0), 240.0, slot=seconds, count=100, resumes_at=seconds + 1).rate
+        for seconds in (0.75, 5.0)
+    )
+    assert quick == pytest.approx(130, rel=0.05)
+    assert slow == pytest.approx(180, rel=0.05)
 
-    def passed(climb: float) -> float:
-        return 500 * (1 + (2 * climb * 10 / 500) ** 0.5)
 
-    search = Search(passed(0.01), climb=0.01, refused_rate=passed(0.08), refused_climb=0.08, since=5.0)
-    found = ceiling.refused(search, search.rate, slot=5.0, count=100, resumes_at=6.0)
-    assert found.ceiling == pytest.approx(500, rel=0.002)
+def test_a_climb_that_is_hardly_above_the_limit_is_the_last() -> None:
+    begun = ceiling.begun(Search(480.0, climb=0.01), now=0.0)
+    climbing = replace(begun, rate=510.0, refused_rate=530.0, refused_climb=0.04, since=5.0)
+    found = ceiling.refused(climbing, 510.0, slot=6.06, count=100, resumes_at=7.1)
+    assert found.ceiling == pytest.approx(495, rel=0.002)
     assert (found.climb, found.rate) == (0, found.ceiling * MARGIN)
 
 
