@@ -18,7 +18,7 @@ import structlog
 log = structlog.get_logger()
 
 # Seconds between two looks.
-LOOK = 1.0
+LOOK = 0.5
 # Of the threads, so many must wait for their slots on average; unless there was hardly a slot.
 RESERVE, ENOUGH = 0.25, 3
 # A process that computes for so much of the time is not helped by more threads, but by another process.

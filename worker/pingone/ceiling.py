@@ -50,7 +50,7 @@ NOTHING_NEW = 1.12
 # A climb that is so far above the ceiling speeds up, e-fold in so many seconds.
 BEYOND, FASTER = 1.04, 2.0
 # Of one step, so that slow answers, which make for long steps, do not make for wild ones.
-LARGEST_STEP = 1.5
+LARGEST_STEP = 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from collections.abc import Callable
 # not above the limit that the rate is kept below by as little.
 AT_ONCE = 3
 CATCHING_UP = 0.995
-# Of the newest gap between slots in their mean; and no gap counts for more than so many of the mean: a hold is none.
-WEIGHT, LONGEST = 0.2, 3.0
+# Of the newest slot in the mean of how far apart they are, when there were many; and none counts for more than so many
+# of the mean: a hold is no distance.
+WEIGHT, LONGEST = 0.05, 5.0
 
 
 class Spacing:
@@ -26,7 +27,10 @@ class Spacing:
         self._sleep = sleep
         self._clock = clock
         self._lock, self._turn = threading.Lock(), threading.Lock()
-        self._gap = self._next = 0.0
+        self._next = self._gap = 0.0
+        # Of the fleet's slots, one in so many is this process'.
+        self._share = 1.0
+        self._weight = 1.0
         self._last_slot: float | None = None
 
     def took(self, slot: float, interval: float, *, is_crowded: bool) -> None:
@@ -34,11 +38,13 @@ class Spacing:
         had theirs first. Otherwise nobody wanted one before, and there is room for as many as the fleet has: the time
         since the last one tells how long there was nothing to do, or how long this spacing itself kept them."""
         with self._lock:
-            gap = slot - self._last_slot if self._last_slot is not None else 0.0
-            self._last_slot = max(slot, self._last_slot or slot)
-            mean = self._gap or interval
-            if gap > 0:
-                self._gap = mean + WEIGHT * (min(gap, LONGEST * mean if is_crowded else interval) - mean)
+            last = slot - interval if self._last_slot is None else self._last_slot
+            # Threads tell of their slots in any order: one that comes late was part of the last step.
+            self._last_slot = max(slot, last)
+            most = LONGEST * max(self._share, 1.0) if is_crowded else 1.0
+            self._weight = max(self._weight / (1 + self._weight), WEIGHT)
+            self._share += self._weight * (min((self._last_slot - last) / interval, most) - self._share)
+            self._gap = self._share * interval
 
     def leave(self) -> None:
         """Sleep until the next request may leave. One after the other, so that those behind one that wakes too late

@@ -74,11 +74,33 @@ def test_a_process_that_this_kept_waiting_does_not_stay_slow_for_ever() -> None:
     process = Process()
     process.take(20, gap=0.1)
     process.now += 2
-    for _ in range(40):
+    for _ in range(100):
         process.take(1, gap=0.0, is_crowded=False)
         process.leave()
         process.now += 0.001
     assert process.left_at[-1] - process.left_at[-2] == pytest.approx(INTERVAL, rel=0.05)
+
+
+@pytest.mark.parametrize("together", [2, 5])
+def test_slots_that_are_told_of_in_any_order_lie_no_further_apart(together: int) -> None:
+    """As many threads wait for the lock. Taken for gaps of two, they would make the process slower than its slots."""
+    process = Process()
+    for first in range(0, 200, together):
+        for number in reversed(range(first, first + together)):
+            process.spacing.took(process.now + number * INTERVAL, INTERVAL, is_crowded=True)
+    process.now += 200 * INTERVAL
+    for _ in range(50):
+        process.leave()
+    assert process.left_at[-1] - process.left_at[0] == pytest.approx((50 - AT_ONCE) * INTERVAL, rel=0.1)
+
+
+def test_a_few_slots_tell_how_many_processes_there_are() -> None:
+    process = Process()
+    process.take(8, gap=4 * INTERVAL)
+    process.now += 8 * 4 * INTERVAL
+    for _ in range(AT_ONCE + 1):
+        process.leave()
+    assert process.left_at[-1] - process.left_at[0] > 2.5 * INTERVAL
 
 
 def test_a_hold_between_two_slots_is_no_gap() -> None:
@@ -92,9 +114,8 @@ def test_a_hold_between_two_slots_is_no_gap() -> None:
     assert process.left_at[-1] - process.left_at[0] < 0.3
 
 
-def test_before_a_second_slot_nothing_is_known_and_nobody_waits() -> None:
+def test_before_the_first_slot_nothing_is_known_and_nobody_waits() -> None:
     process = Process()
-    process.take(1, gap=0.0)
     for _ in range(10):
         process.leave()
     assert process.left_at == [1000.0] * 10
@@ -114,7 +135,7 @@ def test_a_process_that_was_idle_lets_nobody_wait_for_that(slots_before: int) ->
 
 def test_slots_of_many_processes_lie_further_apart_in_each() -> None:
     process = Process()
-    process.take(40, gap=20 * INTERVAL)
+    process.take(100, gap=20 * INTERVAL)
     process.now += 60
     asked_at = process.now
     for _ in range(13):
