@@ -91,7 +91,7 @@ def test_slots_that_are_told_of_in_any_order_lie_no_further_apart(together: int)
     process.now += 200 * INTERVAL
     for _ in range(50):
         process.leave()
-    assert process.left_at[-1] - process.left_at[0] == pytest.approx((50 - AT_ONCE) * INTERVAL, rel=0.1)
+    assert process.left_at[-1] - process.left_at[0] == pytest.approx((50 - AT_ONCE) * INTERVAL, rel=0.15)
 
 
 def test_a_few_slots_tell_how_many_processes_there_are() -> None:
