@@ -59,10 +59,12 @@ class Search:
 
     rate: float
     climb: float = RISE
-    # When this climb, or stay, began, and at which rate; and since when the answers were counted for the next look.
+    # When this climb, or stay, began; and since when the answers were counted for the next look.
     begun_at: float = 0.0
-    begun_rate: float = 0.0
     since: float = 0.0
+    # Since when, and from which rate, it has climbed without standing still because its slots were not used.
+    climbs_since: float = 0.0
+    climbs_from: float = 0.0
     ceiling: float = 0.0
     # Where the last climb was refused, and its speed.
     refused_rate: float = 0.0
@@ -113,7 +115,7 @@ def answered(search: Search, count: int, last: float, now: float, highest: float
         # A person may have lowered it since.
         return replace(looked, rate=highest)
     if count < USED * search.rate * (last - search.since):
-        return looked
+        return replace(looked, climbs_since=now, climbs_from=search.rate)
     if search.is_shared:
         highest = min(highest, search.stay)
     if not search.climb:
@@ -136,12 +138,13 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
     if not has_answers:
         # Refused whatever the rate: it tells nothing.
         return resumed
-    told = _told(search, resumed, min(rate, search.rate), slot - search.begun_at)
-    return replace(told, begun_rate=told.rate)
+    told = _told(search, resumed, min(rate, search.rate), slot)
+    return replace(told, climbs_from=told.rate)
 
 
-def _told(search: Search, resumed: Search, rate: float, lasted: float) -> Search:
+def _told(search: Search, resumed: Search, rate: float, slot: float) -> Search:
     """What a refused rate tells."""
+    lasted = slot - search.begun_at
     if search.is_shared:
         # We are not alone: make room, and come back when it is free again.
         return _staying(replace(resumed, rate=rate * FALL), PROBE_AFTER_FALL)
@@ -155,7 +158,7 @@ def _told(search: Search, resumed: Search, rate: float, lasted: float) -> Search
         ceiling = min(max(search.ceiling * 1.004, rate * PASSED), rate)
         again = replace(resumed, ceiling=ceiling, drop=0.0)
         return _staying(replace(again, rate=again.stay), min(wait, LONGEST_PROBE_WAIT))
-    speed = speed_of(search.begun_rate, rate, lasted) or search.climb
+    speed = speed_of(search.climbs_from, rate, slot - search.climbs_since) or search.climb
     return _narrowed(resumed, Climb(rate, min(speed, RISE)))
 
 
@@ -183,7 +186,7 @@ def remembered(ceiling: float, share: float, now: float) -> Search:
 
 def begun(search: Search, now: float) -> Search:
     """What is answered or refused from now on tells of the rate that it has now."""
-    return replace(search, begun_at=now, begun_rate=search.rate, since=now)
+    return replace(search, begun_at=now, since=now, climbs_since=now, climbs_from=search.rate)
 
 
 def _staying(search: Search, seconds: float) -> Search:
