@@ -5,14 +5,14 @@ is worth s seconds of it by the fraction √(2·c·s). Rates are in requests a s
 
 from __future__ import annotations
 
-from math import exp, log, sqrt
+from math import exp, sqrt
 from typing import NamedTuple
 
-# Seconds of the limit that its burst is worth: so much is reckoned with after the first climb, before two can be
+# Seconds of the limit that its burst is worth: so much is reckoned with after a steep climb, before two can be
 # compared; and so little at least, since two that were refused by chance may tell that nothing is forgiven.
 LIKELY, LEAST = 0.12, 0.025
-# A later climb has passed the limit within so many seconds.
-PASSED_WITHIN = 3.0
+# Any other climb has passed the limit within so many seconds.
+STEEP, PASSED_WITHIN = 0.25, 3.0
 
 
 class Climb(NamedTuple):
@@ -22,21 +22,20 @@ class Climb(NamedTuple):
     speed: float
 
 
-def speed_of(begun: float, refused: float, seconds: float) -> float:
-    """Of a climb as it went, 0 if that is not known: steps that wait for answers, or for threads to use the rate, make
-    it slower than meant."""
-    return log(refused / begun) / seconds if 0 < begun < refused and seconds > 0 else 0.0
-
-
-def limit_of(climb: Climb, former: Climb, *, is_first: bool) -> float:
+def limit_of(climb: Climb, former: Climb) -> float:
     """The limit that this climb met. Where a faster one was refused before, their refusals lie on a line over the root
     of the speed, which meets speed 0 at the limit."""
-    lowest = climb.rate / _passed(climb.speed, LIKELY) if is_first else climb.rate * exp(-PASSED_WITHIN * climb.speed)
+    lowest = cautious(climb) if climb.speed > STEEP else climb.rate * exp(-PASSED_WITHIN * climb.speed)
     if not (former.rate > climb.rate and former.speed > climb.speed):
         return lowest
     root = sqrt(climb.speed / former.speed)
     limit = climb.rate - (former.rate - climb.rate) * root / (1 - root)
     return min(max(limit, lowest), climb.rate / _passed(climb.speed, LEAST))
+
+
+def cautious(climb: Climb) -> float:
+    """The limit if it forgives much."""
+    return climb.rate / _passed(climb.speed, LIKELY)
 
 
 def _passed(speed: float, burst: float) -> float:

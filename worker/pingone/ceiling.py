@@ -19,10 +19,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import exp, log
 
-from worker.pingone.bursts import Climb, limit_of, speed_of
+from worker.pingone.bursts import Climb, cautious, limit_of
 
-# Relative growth of the rate a second: doubled in a quarter of one; of later climbs; of one that looks for more.
-RISE, NARROW, PROBE = 2.8, 0.08, 0.0125
+# Relative growth of the rate a second: doubled in a quarter of one; of later climbs; from far below; of one that looks
+# for more.
+RISE, NARROW, AFTER_FALL, PROBE = 2.8, 0.08, 0.13, 0.0125
 # Each climb after a refusal is so much slower than the one that was refused.
 SLOWER = 4
 # The part of the slots that must have been used.
@@ -34,6 +35,8 @@ LASTING = 1.0
 # A rate that was refused while it stayed is lowered by so much, divided by the seconds that it had lasted: a refusal
 # costs a second, so that the sooner the next one is to come the more is worth giving up for it.
 DROP, SMALLEST_DROP, LARGEST_DROP = 0.06, 0.005, 0.06
+# A drop that leaves much room for the limit above it.
+WIDE_DROP = 0.05
 # Seconds: refused again so soon, a rate was lowered by too little; and by how much longer it must have lasted than the
 # one before for the difference to tell the burst.
 SOON, LONGER = 3.0, 1.2
@@ -43,14 +46,12 @@ BACK_WITHIN = 12.0
 MARGIN, PRECISE = 0.99, 0.066
 # Seconds until the rate climbs again; after a limit was seen to fall, it may well rise again. The wait grows up to:
 PROBE_AFTER, PROBE_AFTER_FALL, LONGEST_PROBE_WAIT = 120.0, 15.0, 3600.0
-# A slow climb has passed the limit by no more than this.
-PASSED = 0.9
 # A refusal so little above the ceiling finds nothing new: a burst alone carries a slow climb as far.
 NOTHING_NEW = 1.12
 # A climb that is so far above the ceiling speeds up, e-fold in so many seconds.
 BEYOND, FASTER = 1.04, 2.0
 # Of one step, so that slow answers, which make for long steps, do not make for wild ones.
-LARGEST_STEP = 2.0
+LARGEST_STEP = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,10 @@ class Search:
     # When this climb, or stay, began; and since when the answers were counted for the next look.
     begun_at: float = 0.0
     since: float = 0.0
-    # Since when, and from which rate, it has climbed without standing still because its slots were not used.
-    climbs_since: float = 0.0
-    climbs_from: float = 0.0
+    # When the rate changed last, and how fast it grew in its last steps: those that wait for answers, or for threads to
+    # use the rate, make a climb slower than meant.
+    changed_at: float = 0.0
+    speed: float = 0.0
     ceiling: float = 0.0
     # Where the last climb was refused, and its speed.
     refused_rate: float = 0.0
@@ -104,28 +106,26 @@ class Search:
         return self.ceiling * MARGIN * self.share
 
 
-def answered(search: Search, count: int, last: float, now: float, highest: float) -> Search:
-    """After `count` answers to slots since `search.since`, the last of them at `last`. No rate is above `highest`."""
+def answered(search: Search, count: int, last: float, now: float, highest: float, next_slot: float = 0.0) -> Search:
+    """After `count` answers to slots since `search.since`, the last of them at `last`. No rate is above `highest`. The
+    slots before `next_slot` are given out already: a rate that changes is not theirs."""
     if last < search.look_at:
         return search
-    looked = replace(search, since=now)
+    looked = replace(search, since=max(now, next_slot))
     if search.is_fixed:
         return looked
     if search.rate > highest:
         # A person may have lowered it since.
         return replace(looked, rate=highest)
     if count < USED * search.rate * (last - search.since):
-        return replace(looked, climbs_since=now, climbs_from=search.rate)
+        return looked
     if search.is_shared:
         highest = min(highest, search.stay)
-    if not search.climb:
-        is_due = now >= search.probe_at and search.rate < highest
-        return begun(replace(search, climb=PROBE, refused_rate=0.0, refused_climb=0.0), now) if is_due else looked
-    climb, seconds = search.climb, now - search.since
-    if search.is_beyond:
-        climb = min(climb * exp(seconds / FASTER), RISE)
-    rate = search.rate * min(exp(climb * seconds), LARGEST_STEP)
-    return replace(looked, rate=min(rate, highest), climb=climb if rate < highest else 0.0)
+    if search.climb:
+        return _climbed(search, looked, now, highest)
+    is_due = now >= search.probe_at and search.rate < highest
+    probing = replace(search, climb=PROBE, refused_rate=0.0, refused_climb=0.0)
+    return begun(probing, looked.since) if is_due else looked
 
 
 def refused(search: Search, rate: float, slot: float, count: int, resumes_at: float) -> Search:
@@ -138,13 +138,7 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
     if not has_answers:
         # Refused whatever the rate: it tells nothing.
         return resumed
-    told = _told(search, resumed, min(rate, search.rate), slot)
-    return replace(told, climbs_from=told.rate)
-
-
-def _told(search: Search, resumed: Search, rate: float, slot: float) -> Search:
-    """What a refused rate tells."""
-    lasted = slot - search.begun_at
+    rate, lasted = min(rate, search.rate), slot - search.begun_at
     if search.is_shared:
         # We are not alone: make room, and come back when it is free again.
         return _staying(replace(resumed, rate=rate * FALL), PROBE_AFTER_FALL)
@@ -155,11 +149,10 @@ def _told(search: Search, resumed: Search, rate: float, slot: float) -> Search:
     if search.ceiling and rate < NOTHING_NEW * search.ceiling:
         wait = search.probe_after * (1.5 if search.has_fallen else 2.0)
         # The stay has lasted, so a little more may do; or more, if the climb came far.
-        ceiling = min(max(search.ceiling * 1.004, rate * PASSED), rate)
+        ceiling = min(max(search.ceiling * 1.004, cautious(Climb(rate, search.speed or search.climb))), rate)
         again = replace(resumed, ceiling=ceiling, drop=0.0)
         return _staying(replace(again, rate=again.stay), min(wait, LONGEST_PROBE_WAIT))
-    speed = speed_of(search.climbs_from, rate, slot - search.climbs_since) or search.climb
-    return _narrowed(resumed, Climb(rate, min(speed, RISE)))
+    return _narrowed(resumed, Climb(rate, search.speed or search.climb))
 
 
 def shared(search: Search, share: float, now: float) -> Search:
@@ -186,7 +179,7 @@ def remembered(ceiling: float, share: float, now: float) -> Search:
 
 def begun(search: Search, now: float) -> Search:
     """What is answered or refused from now on tells of the rate that it has now."""
-    return replace(search, begun_at=now, since=now, climbs_since=now, climbs_from=search.rate)
+    return replace(search, begun_at=now, since=now, changed_at=now, speed=0.0)
 
 
 def _staying(search: Search, seconds: float) -> Search:
@@ -194,12 +187,28 @@ def _staying(search: Search, seconds: float) -> Search:
     return replace(search, climb=0.0, probe_after=seconds, probe_at=search.begun_at + seconds)
 
 
+def _climbed(search: Search, looked: Search, now: float, highest: float) -> Search:
+    """A step further, by the time since the last look."""
+    climb, seconds = search.climb, now - search.since
+    if search.is_beyond:
+        climb = min(climb * exp(seconds / FASTER), RISE)
+    growth = min(climb * seconds, LARGEST_STEP)
+    speed = min(growth / max(now - search.changed_at, seconds), RISE)
+    return replace(
+        looked,
+        rate=min(search.rate * exp(growth), highest),
+        climb=climb if search.rate * exp(growth) < highest else 0.0,
+        speed=(search.speed + speed) / 2 if search.speed else speed,
+        changed_at=now,
+    )
+
+
 def _fallen(search: Search, rate: float) -> Search:
     """Far above the limit, nobody knows how far: look for it from further down."""
     return replace(
         search,
         rate=rate * FALL,
-        climb=2 * NARROW,
+        climb=AFTER_FALL,
         ceiling=0.0,
         refused_rate=0.0,
         refused_climb=0.0,
@@ -219,13 +228,15 @@ def _lowered(search: Search, rate: float, lasted: float) -> Search:
     elif search.drop:
         # Lower, and refused sooner: by chance, unless it was very soon.
         drop = min(2 * search.drop, 0.25) if lasted < SOON else SMALLEST_DROP
-    return replace(search, rate=rate * (1 - drop), drop=drop, lasted=lasted, ceiling=rate * (1 - drop) / MARGIN)
+    lowered = replace(search, rate=rate * (1 - drop), drop=drop, lasted=lasted, ceiling=rate * (1 - drop) / MARGIN)
+    # By so much that it may well be too low: not for long.
+    return _staying(lowered, PROBE_AFTER_FALL) if drop > WIDE_DROP else lowered
 
 
 def _narrowed(search: Search, climb: Climb) -> Search:
     """A climb met the limit: once more, slower, or stay below it."""
-    is_first, was_known = search.climb == RISE, search.ceiling > 0
-    limit = limit_of(climb, Climb(search.refused_rate, search.refused_climb), is_first=is_first)
+    was_known = search.ceiling > 0
+    limit = limit_of(climb, Climb(search.refused_rate, search.refused_climb))
     found = replace(search, refused_rate=climb.rate, refused_climb=climb.speed, drop=0.0)
     if climb.rate / limit - 1 > PRECISE and climb.speed > PROBE / 3:
         slower = min(max(climb.speed / SLOWER, log(climb.rate / limit) / BACK_WITHIN), NARROW)

@@ -93,7 +93,7 @@ class Reservation(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Reading:
     """`search` is None where nobody has begun. `answers` since `search.since`, the last of them to a slot at `last`;
-    `last`, `now` and `held_until` in seconds."""
+    all slots before `next_slot` are given out. Times in seconds."""
 
     search: Search | None
     version: int
@@ -101,6 +101,7 @@ class Reading:
     last: float
     now: float
     held_until: float
+    next_slot: float
 
 
 class PaceState:
@@ -137,6 +138,7 @@ class PaceState:
             int(kept.get("last", 0)) / MICROSECONDS,
             seconds + microseconds / MICROSECONDS,
             int(kept.get("held_until", 0)) / MICROSECONDS,
+            int(kept.get("next_at", 0)) / MICROSECONDS,
         )
 
     def write(self, search: Search, version: int) -> bool:
@@ -152,7 +154,8 @@ class PaceState:
 
 
 def _search(kept: Mapping[str, str]) -> Search | None:
-    if "interval" not in kept:
+    """None where nobody has begun, or another version that knew other fields."""
+    if not kept.keys() >= {"interval", *(field.name for field in fields(Search))}:
         return None
     values: dict[str, Any] = {field.name: float(kept[field.name]) for field in fields(Search)}
     return Search(**values | {name: bool(values[name]) for name in ("has_fallen", "is_fixed")})

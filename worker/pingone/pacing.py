@@ -128,13 +128,14 @@ class Pace:
     def refused(self, slot: Slot, seconds: float) -> None:
         """The request of this slot was answered 429: the fleet holds, and its rate was too high."""
         self.hold(seconds)
+
+        def change(search: Search, reading: Reading) -> Search:
+            resumes_at = max(reading.held_until, reading.next_slot, reading.now)
+            return ceiling.refused(search, slot.rate, slot.at / MICROSECONDS, reading.answers, resumes_at)
+
         try:
             self._tell()
-            self.change(
-                lambda search, reading: ceiling.refused(
-                    search, slot.rate, slot.at / MICROSECONDS, reading.answers, max(reading.held_until, reading.now)
-                )
-            )
+            self.change(change)
         except redis.RedisError:
             return
 
@@ -218,7 +219,7 @@ class Pace:
             try:
                 self.change(
                     lambda search, reading: ceiling.answered(
-                        search, reading.answers, reading.last, reading.now, self._highest
+                        search, reading.answers, reading.last, reading.now, self._highest, reading.next_slot
                     )
                 )
             finally:

@@ -151,14 +151,26 @@ def test_a_refusal_of_a_slot_from_before_the_last_one_changes_nothing() -> None:
 
 
 def test_a_climb_that_was_slower_than_meant_has_passed_the_limit_by_less() -> None:
-    """Where answers are slow, the steepest climb takes seconds."""
+    """Where answers are slow, each step of the steepest climb takes seconds."""
+
+    def found(seconds: float) -> float:
+        search = ceiling.begun(Search(30.0), now=0.0)
+        for number in range(1, 4):
+            now = number * seconds
+            search = ceiling.answered(search, count=10**6, last=now, now=now, highest=5000)
+        return ceiling.refused(search, search.rate, slot=now, count=10**6, resumes_at=now + 1).rate / search.rate
+
+    assert found(0.2) == pytest.approx(0.55, rel=0.02)
+    assert found(2.0) == pytest.approx(0.775, rel=0.02)
+
+
+def test_slots_that_are_given_out_already_tell_nothing_of_a_changed_rate() -> None:
+    """Threads wait for them; counted for the new rate, which wants more, they would say that it is not used."""
     search = ceiling.begun(Search(30.0), now=0.0)
-    quick, slow = (
-        ceiling.refused(replace(search, rate=240.0), 240.0, slot=seconds, count=100, resumes_at=seconds + 1).rate
-        for seconds in (0.75, 5.0)
-    )
-    assert quick == pytest.approx(130, rel=0.05)
-    assert slow == pytest.approx(180, rel=0.05)
+    climbed = ceiling.answered(search, count=10, last=0.2, now=0.2, highest=500, next_slot=1.3)
+    assert climbed.rate > search.rate
+    assert climbed.since == 1.3
+    assert ceiling.answered(climbed, count=10, last=1.2, now=1.2, highest=500, next_slot=1.5) is climbed
 
 
 def test_a_climb_that_is_hardly_above_the_limit_is_the_last() -> None:

@@ -462,3 +462,13 @@ def test_nothing_that_is_remembered_is_above_the_highest_but_what_a_person_fixed
     client.flushall()
     pace = make_pace(rate=30, highest=50, begin=lambda _: replace(known, is_fixed=True))
     assert pace.wait().rate == pytest.approx(200, rel=0.01)
+
+
+def test_what_another_version_left_in_redis_is_begun_anew(make_pace: MakePace, client: redis.Redis) -> None:
+    """A fleet is upgraded while its pace stands in Redis."""
+    make_pace(rate=100).wait()
+    assert client.hdel(KEY, "speed") == 1
+    pace = make_pace(rate=50)
+    pace.wait()
+    pace.change(lambda search, reading: replace(search, rate=search.rate + 1))
+    assert rates(pace) == [51]
