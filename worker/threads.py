@@ -19,8 +19,8 @@ log = structlog.get_logger()
 
 # Seconds between two looks.
 LOOK = 0.5
-# Of the threads, so many must wait for their slots on average; unless there was hardly a slot.
-RESERVE, ENOUGH = 0.25, 3
+# Of the threads, so many must wait for their slots on average; unless there was hardly a slot a second.
+RESERVE, ENOUGH = 0.25, 3.0
 # A process that computes for so much of the time is not helped by more threads, but by another process.
 BUSY = 0.7
 GROWTH = 2
@@ -39,10 +39,10 @@ class Slots(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """At the time since the last one: slots; how many threads waited for one, on average; messages that no thread has
-    taken up; processor seconds a second."""
+    """At the time since the last one: slots a second; how many threads waited for one, on average; messages that no
+    thread has taken up; processor seconds a second."""
 
-    slots: int
+    slots: float
     waiting: float
     backlog: int
     processor: float
@@ -95,7 +95,7 @@ class Threads:
         former, self._former = self._former, self._sums()
         slots, waited, processor, seconds = (after - before for before, after in zip(former, self._former, strict=True))
         backlog = self._pool._work_queue.qsize()
-        look = Look(int(slots), waited / seconds, backlog, processor / seconds)
+        look = Look(slots / seconds, waited / seconds, backlog, processor / seconds)
         threads = self._pool._max_workers
         if not is_lacking(threads, look):
             return

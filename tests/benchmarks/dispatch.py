@@ -10,6 +10,7 @@ for them is not parted. Ticks that find nothing to do count as well.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 
@@ -33,12 +34,12 @@ class Ticks:
         self._dispatcher = parts.dispatcher(app, activate, ACTIVATE_QUEUE)
         # What is done once, connecting above all.
         self._dispatcher.tick()
-        self._due_at = time.monotonic()
+        self._due_at = -math.inf
         self.cpu = 0.0
 
     def tick(self) -> None:
-        if time.monotonic() >= self._due_at:
-            self._due_at += TICK
+        if (now := time.monotonic()) >= self._due_at:
+            self._due_at = now + TICK
             began = time.process_time()
             self._dispatcher.tick()
             self.cpu += time.process_time() - began

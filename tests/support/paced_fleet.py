@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -61,7 +62,8 @@ class Closed:
 
 @dataclass
 class PacedFleet:
-    """`latency` and `jitter` in seconds; `capacity`: requests a second that it can make at most."""
+    """`latency` and `jitter` in seconds; `capacity`: requests a second that it can make at most; `ahead`: threads that
+    wait for slots which they have already."""
 
     limit: Limit
     search: Search = field(default_factory=lambda: Search(30.0))
@@ -69,6 +71,7 @@ class PacedFleet:
     jitter: float = 0.002
     highest: float = 5000.0
     capacity: float = math.inf
+    ahead: int = 0
     now: float = 0.0
     # When each request was answered, and whether it was let through.
     answers: list[tuple[float, bool]] = field(default_factory=list)
@@ -76,20 +79,32 @@ class PacedFleet:
     refusals: list[tuple[float, float]] = field(default_factory=list)
     _dice: random.Random = field(default_factory=lambda: random.Random(7))
     _on_the_way: list[tuple[float, int, float, float | None, float]] = field(default_factory=list)
+    # Slots that were given out, and their rates.
+    _slots: deque[tuple[float, float]] = field(default_factory=deque)
     _next_at: float = 0.0
     _held_until: float = 0.0
     _count: int = 0
     _last: float = 0.0
     _sent: int = 0
+    _arrived_at: float = 0.0
 
     def run(self, until: float) -> PacedFleet:
         while self.now < until:
-            slot = max(self._next_at, self._held_until)
-            if self._on_the_way and self._on_the_way[0][0] <= slot:
+            # Who has a slot from before a hold asks for another.
+            while self._slots and self._slots[0][0] < self._held_until:
+                self._slots.popleft()
+            while len(self._slots) <= self.ahead:
+                self._reserve()
+            if self._on_the_way and self._on_the_way[0][0] <= self._slots[0][0]:
                 self._answer(*heapq.heappop(self._on_the_way))
             else:
-                self._send(slot)
+                self._send(*self._slots.popleft())
         return self
+
+    def _reserve(self) -> None:
+        slot = max(self._next_at, self._held_until, self.now)
+        self._next_at = slot + 1 / min(self.search.rate, self.capacity)
+        self._slots.append((slot, self.search.rate))
 
     def used(self, rate: Rate, since: float, until: float) -> float:
         """The part of the permitted requests that were made."""
@@ -102,13 +117,13 @@ class PacedFleet:
     def refused_share(self) -> float:
         return sum(not is_let for _, is_let in self.answers) / len(self.answers)
 
-    def _send(self, slot: float) -> None:
+    def _send(self, slot: float, rate: float) -> None:
         self.now = max(self.now, slot)
-        self._next_at = slot + 1 / min(self.search.rate, self.capacity)
-        arrives_at = slot + self.latency / 2 + self._dice.random() * self.jitter
+        arrives_at = max(slot + self.latency / 2 + self._dice.random() * self.jitter, self._arrived_at)
+        self._arrived_at = arrives_at
         self._sent += 1
         wait = self.limit.take(arrives_at)
-        heapq.heappush(self._on_the_way, (arrives_at + self.latency / 2, self._sent, slot, wait, self.search.rate))
+        heapq.heappush(self._on_the_way, (arrives_at + self.latency / 2, self._sent, slot, wait, rate))
 
     def _answer(self, at: float, _: int, slot: float, wait: float | None, rate: float) -> None:
         self.now = max(self.now, at)
@@ -116,10 +131,11 @@ class PacedFleet:
         if wait is None:
             if slot >= self.search.since:
                 self._count, self._last = self._count + 1, max(self._last, slot)
-            changed = ceiling.answered(self.search, self._count, self._last, at, self.highest)
+            changed = ceiling.answered(self.search, self._count, self._last, at, self.highest, self._next_at)
         else:
             self._held_until = max(self._held_until, at + max(1, math.ceil(wait)))
-            changed = ceiling.refused(self.search, rate, slot, self._count, self._held_until)
+            resumes_at = max(self._held_until, self._next_at)
+            changed = ceiling.refused(self.search, rate, slot, self._count, resumes_at)
             if changed != self.search:
                 self.refusals.append((at, changed.rate))
         if changed != self.search:

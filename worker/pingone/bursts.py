@@ -8,11 +8,11 @@ from __future__ import annotations
 from math import exp, sqrt
 from typing import NamedTuple
 
-# Seconds of the limit that its burst is worth: so much is reckoned with after a steep climb, before two can be
-# compared; and so little at least, since two that were refused by chance may tell that nothing is forgiven.
-LIKELY, LEAST = 0.12, 0.025
-# Any other climb has passed the limit within so many seconds.
-STEEP, PASSED_WITHIN = 0.25, 3.0
+# Seconds of the limit that its burst is worth: reckoned with after a steep climb, before two can be compared; at the
+# least, since two that were refused by chance may tell that nothing is forgiven; and at the most.
+LIKELY, LEAST, MOST = 0.12, 0.025, 0.3
+# A climb that is not steep has passed the limit within so many seconds.
+PASSED_WITHIN = 3.0
 
 
 class Climb(NamedTuple):
@@ -22,22 +22,18 @@ class Climb(NamedTuple):
     speed: float
 
 
-def limit_of(climb: Climb, former: Climb) -> float:
+def limit_of(climb: Climb, former: Climb, *, is_steep: bool) -> float:
     """The limit that this climb met. Where a faster one was refused before, their refusals lie on a line over the root
-    of the speed, which meets speed 0 at the limit."""
-    lowest = cautious(climb) if climb.speed > STEEP else climb.rate * exp(-PASSED_WITHIN * climb.speed)
+    of the speed, which meets speed 0 at the limit. A steep one begins far below, and one that was slowed is no less
+    steep; any other may have begun above the limit, so that its refusal tells less."""
+    lowest = limit_forgiving(climb, LIKELY) if is_steep else climb.rate * exp(-PASSED_WITHIN * climb.speed)
     if not (former.rate > climb.rate and former.speed > climb.speed):
         return lowest
     root = sqrt(climb.speed / former.speed)
     limit = climb.rate - (former.rate - climb.rate) * root / (1 - root)
-    return min(max(limit, lowest), climb.rate / _passed(climb.speed, LEAST))
+    return min(max(limit, lowest), limit_forgiving(climb, LEAST))
 
 
-def cautious(climb: Climb) -> float:
-    """The limit if it forgives much."""
-    return climb.rate / _passed(climb.speed, LIKELY)
-
-
-def _passed(speed: float, burst: float) -> float:
-    """Where such a climb is refused, in parts of the limit."""
-    return 1 + sqrt(2 * speed * burst)
+def limit_forgiving(climb: Climb, burst: float) -> float:
+    """The limit that refuses this climb if its burst is worth so many seconds of it."""
+    return climb.rate / (1 + sqrt(2 * climb.speed * burst))

@@ -19,11 +19,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import exp, log
 
-from worker.pingone.bursts import Climb, cautious, limit_of
+from worker.pingone.bursts import MOST, Climb, limit_forgiving, limit_of
 
-# Relative growth of the rate a second: doubled in a quarter of one; of later climbs; from far below; of one that looks
-# for more.
-RISE, NARROW, AFTER_FALL, PROBE = 2.8, 0.08, 0.13, 0.0125
+# Relative growth of the rate a second: doubled in a quarter of one; what is steep; of later climbs; from far below; of
+# one that looks for more.
+RISE, STEEP, NARROW, AFTER_FALL, PROBE = 2.8, 0.2, 0.08, 0.13, 0.0125
 # Each climb after a refusal is so much slower than the one that was refused.
 SLOWER = 4
 # The part of the slots that must have been used.
@@ -34,7 +34,7 @@ FALL = 0.7
 LASTING = 1.0
 # A rate that was refused while it stayed is lowered by so much, divided by the seconds that it had lasted: a refusal
 # costs a second, so that the sooner the next one is to come the more is worth giving up for it.
-DROP, SMALLEST_DROP, LARGEST_DROP = 0.06, 0.005, 0.06
+DROP, SMALLEST_DROP = 0.06, 0.005
 # A drop that leaves much room for the limit above it.
 WIDE_DROP = 0.05
 # Seconds: refused again so soon, a rate was lowered by too little; and by how much longer it must have lasted than the
@@ -50,8 +50,10 @@ PROBE_AFTER, PROBE_AFTER_FALL, LONGEST_PROBE_WAIT = 120.0, 15.0, 3600.0
 NOTHING_NEW = 1.12
 # A climb that is so far above the ceiling speeds up, e-fold in so many seconds.
 BEYOND, FASTER = 1.04, 2.0
-# Of one step, so that slow answers, which make for long steps, do not make for wild ones.
-LARGEST_STEP = 0.7
+# Of one step, as the logarithm of its growth, so that slow answers, which make for long steps, make for no wild ones.
+LARGEST_STEP = 0.4
+# Seconds: clocks that went back, and slots that came at once, count for as much.
+SHORTEST = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,8 @@ class Search:
     # When this climb, or stay, began; and since when the answers were counted for the next look.
     begun_at: float = 0.0
     since: float = 0.0
-    # When the rate changed last, and how fast it grew in its last steps: those that wait for answers, or for threads to
-    # use the rate, make a climb slower than meant.
+    # Since when the rate stands as it does, and is used; and how fast it grew in its last step: slow answers make a
+    # climb slower than meant.
     changed_at: float = 0.0
     speed: float = 0.0
     ceiling: float = 0.0
@@ -106,7 +108,7 @@ class Search:
         return self.ceiling * MARGIN * self.share
 
 
-def answered(search: Search, count: int, last: float, now: float, highest: float, next_slot: float = 0.0) -> Search:
+def answered(search: Search, count: int, last: float, now: float, highest: float, next_slot: float) -> Search:
     """After `count` answers to slots since `search.since`, the last of them at `last`. No rate is above `highest`. The
     slots before `next_slot` are given out already: a rate that changes is not theirs."""
     if last < search.look_at:
@@ -118,7 +120,7 @@ def answered(search: Search, count: int, last: float, now: float, highest: float
         # A person may have lowered it since.
         return replace(looked, rate=highest)
     if count < USED * search.rate * (last - search.since):
-        return looked
+        return replace(looked, changed_at=now)
     if search.is_shared:
         highest = min(highest, search.stay)
     if search.climb:
@@ -138,7 +140,7 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
     if not has_answers:
         # Refused whatever the rate: it tells nothing.
         return resumed
-    rate, lasted = min(rate, search.rate), slot - search.begun_at
+    rate, lasted = min(rate, search.rate), max(slot - search.begun_at, SHORTEST)
     if search.is_shared:
         # We are not alone: make room, and come back when it is free again.
         return _staying(replace(resumed, rate=rate * FALL), PROBE_AFTER_FALL)
@@ -149,7 +151,9 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
     if search.ceiling and rate < NOTHING_NEW * search.ceiling:
         wait = search.probe_after * (1.5 if search.has_fallen else 2.0)
         # The stay has lasted, so a little more may do; or more, if the climb came far.
-        ceiling = min(max(search.ceiling * 1.004, cautious(Climb(rate, search.speed or search.climb))), rate)
+        ceiling = min(
+            max(search.ceiling * 1.004, limit_forgiving(Climb(rate, search.speed or search.climb), MOST)), rate
+        )
         again = replace(resumed, ceiling=ceiling, drop=0.0)
         return _staying(replace(again, rate=again.stay), min(wait, LONGEST_PROBE_WAIT))
     return _narrowed(resumed, Climb(rate, search.speed or search.climb))
@@ -188,17 +192,17 @@ def _staying(search: Search, seconds: float) -> Search:
 
 
 def _climbed(search: Search, looked: Search, now: float, highest: float) -> Search:
-    """A step further, by the time since the last look."""
-    climb, seconds = search.climb, now - search.since
+    """A step further, by the time since the last one."""
+    climb, seconds = search.climb, max(now - search.changed_at, SHORTEST)
     if search.is_beyond:
         climb = min(climb * exp(seconds / FASTER), RISE)
     growth = min(climb * seconds, LARGEST_STEP)
-    speed = min(growth / max(now - search.changed_at, seconds), RISE)
+    rate = search.rate * exp(growth)
     return replace(
         looked,
-        rate=min(search.rate * exp(growth), highest),
-        climb=climb if search.rate * exp(growth) < highest else 0.0,
-        speed=(search.speed + speed) / 2 if search.speed else speed,
+        rate=min(rate, highest),
+        climb=climb if rate < highest else 0.0,
+        speed=growth / seconds,
         changed_at=now,
     )
 
@@ -219,26 +223,31 @@ def _fallen(search: Search, rate: float) -> Search:
 
 def _lowered(search: Search, rate: float, lasted: float) -> Search:
     """A little above the limit, and the less the longer it took to be refused."""
-    drop = min(max(DROP / lasted, SMALLEST_DROP), LARGEST_DROP)
+    drop = max(DROP / max(lasted, LASTING), SMALLEST_DROP)
     if search.drop and lasted > LONGER * search.lasted:
         # Twice a burst was used up, the second time more slowly: B = (rate - L) · lasted.
         former = rate / (1 - search.drop)
         burst = (former - rate) / (1 / search.lasted - 1 / lasted)
         drop = min(max(burst / lasted / rate, SMALLEST_DROP), 0.1)
-    elif search.drop:
-        # Lower, and refused sooner: by chance, unless it was very soon.
-        drop = min(2 * search.drop, 0.25) if lasted < SOON else SMALLEST_DROP
-    lowered = replace(search, rate=rate * (1 - drop), drop=drop, lasted=lasted, ceiling=rate * (1 - drop) / MARGIN)
-    # By so much that it may well be too low: not for long.
-    return _staying(lowered, PROBE_AFTER_FALL) if drop > WIDE_DROP else lowered
+    elif search.drop and lasted < SOON:
+        # As soon as before, though lower: far above.
+        drop = min(2 * search.drop, 0.25)
+    elif lasted < search.lasted:
+        # Sooner than before, though lower: by chance.
+        drop = SMALLEST_DROP
+    ceiling = rate * (1 - drop) / MARGIN
+    # Where it may well be too low now, it climbs again soon.
+    probe_at = min(search.probe_at, search.begun_at + PROBE_AFTER_FALL) if drop > WIDE_DROP else search.probe_at
+    return replace(search, rate=rate * (1 - drop), drop=drop, lasted=lasted, ceiling=ceiling, probe_at=probe_at)
 
 
 def _narrowed(search: Search, climb: Climb) -> Search:
     """A climb met the limit: once more, slower, or stay below it."""
     was_known = search.ceiling > 0
-    limit = limit_of(climb, Climb(search.refused_rate, search.refused_climb))
+    former = Climb(search.refused_rate, search.refused_climb)
+    limit = limit_of(climb, former, is_steep=search.climb > STEEP)
     found = replace(search, refused_rate=climb.rate, refused_climb=climb.speed, drop=0.0)
-    if climb.rate / limit - 1 > PRECISE and climb.speed > PROBE / 3:
+    if climb.rate / limit - 1 > PRECISE:
         slower = min(max(climb.speed / SLOWER, log(climb.rate / limit) / BACK_WITHIN), NARROW)
         has_fallen = search.has_fallen or was_known
         return replace(found, rate=limit, climb=slower, ceiling=0.0, has_fallen=has_fallen)

@@ -92,8 +92,8 @@ class Reservation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`search` is None where nobody has begun. `answers` since `search.since`, the last of them to a slot at `last`;
-    all slots before `next_slot` are given out. Times in seconds."""
+    """`search` is None where nobody has begun, or another version has. `answers` since `search.since`, the last of them
+    to a slot at `last`; all slots before `next_slot` are given out. Times in seconds."""
 
     search: Search | None
     version: int

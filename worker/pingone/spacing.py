@@ -16,6 +16,8 @@ CATCHING_UP = 0.995
 # Of the newest slot in the mean of how far apart they are, when there were many; and none counts for more than so many
 # of the mean: a hold is no distance.
 WEIGHT, LONGEST = 0.05, 5.0
+# The mean swings about 1 in a process that has all slots.
+LEAST = 0.8
 
 
 class Spacing:
@@ -28,9 +30,8 @@ class Spacing:
         self._clock = clock
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self._next = self._gap = 0.0
-        # Of the fleet's slots, one in so many is this process'.
-        self._share = 1.0
-        self._weight = 1.0
+        # Of the fleet's slots, one in so many is this process'; and what the newest counts for in that mean.
+        self._one_in = self._weight = 1.0
         self._last_slot: float | None = None
 
     def took(self, slot: float, interval: float, *, is_crowded: bool) -> None:
@@ -41,10 +42,11 @@ class Spacing:
             last = slot - interval if self._last_slot is None else self._last_slot
             # Threads tell of their slots in any order: one that comes late was part of the last step.
             self._last_slot = max(slot, last)
-            most = LONGEST * max(self._share, 1.0) if is_crowded else 1.0
+            most = LONGEST * max(self._one_in, 1.0) if is_crowded else 1.0
             self._weight = max(self._weight / (1 + self._weight), WEIGHT)
-            self._share += self._weight * (min((self._last_slot - last) / interval, most) - self._share)
-            self._gap = self._share * interval
+            self._one_in += self._weight * (min((self._last_slot - last) / interval, most) - self._one_in)
+            # Whatever Redis' clock does, no closer together than the fleet's.
+            self._gap = max(self._one_in, LEAST) * interval
 
     def leave(self) -> None:
         """Sleep until the next request may leave. One after the other, so that those behind one that wakes too late

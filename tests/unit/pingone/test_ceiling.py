@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from support.paced_fleet import Closed, Limit, PacedFleet, Rate, Stalling, Window, bucket
 
 from worker.pingone import ceiling
-from worker.pingone.ceiling import MARGIN, NARROW, PROBE, PROBE_AFTER, RISE, Search
+from worker.pingone.ceiling import MARGIN, NARROW, PROBE, PROBE_AFTER, PROBE_AFTER_FALL, RISE, Search
 
 
 def steady(rate: float) -> Rate:
@@ -19,21 +21,24 @@ def steady(rate: float) -> Rate:
 @pytest.mark.parametrize(
     ("rate", "limit"),
     [
-        *((rate, bucket(rate, burst)) for rate in (50, 200, 500) for burst in (10, 50)),
-        *((rate, Window(rate, phase)) for rate in (50, 200) for phase in (0.3, 0.8)),
+        *((rate, partial(bucket, rate, burst)) for rate in (50, 200, 500) for burst in (10, 50)),
+        *((rate, partial(Window, rate, phase)) for rate in (50, 200) for phase in (0.3, 0.8)),
     ],
 )
-def test_a_limit_that_nobody_told_is_used_within_a_minute(rate: float, limit: Limit) -> None:
-    fleet = PacedFleet(limit).run(until=260)
+@pytest.mark.parametrize("ahead", [0, 30], ids=["", "many threads wait with a slot"])
+def test_a_limit_that_nobody_told_is_used_within_a_minute(rate: float, limit: Callable[[], Limit], ahead: int) -> None:
+    fleet = PacedFleet(limit(), ahead=ahead).run(until=260)
     assert fleet.used(steady(rate), 60, 260) > 0.95
     assert fleet.used(steady(rate), 0, 260) > 0.93
     assert fleet.refused_share < 0.005
 
 
-def test_over_a_long_run_hardly_anything_is_left_unused() -> None:
-    fleet = PacedFleet(bucket(200)).run(until=3600)
-    assert fleet.used(steady(200), 30, 3600) > 0.99
-    assert len(fleet.refusals) < 20
+@pytest.mark.parametrize("rate", [35, 200])
+@pytest.mark.parametrize("ahead", [0, 30])
+def test_over_a_long_run_hardly_anything_is_left_unused(rate: float, ahead: int) -> None:
+    fleet = PacedFleet(bucket(rate), ahead=ahead).run(until=3600)
+    assert fleet.used(steady(rate), 60, 3600) > 0.985
+    assert len(fleet.refusals) < 30
 
 
 @pytest.mark.parametrize("latency", [0.05, 0.2, 1.0])
@@ -138,11 +143,12 @@ def test_a_ceiling_that_is_remembered_is_where_the_next_run_begins() -> None:
 
 def test_a_climb_grows_by_its_speed_and_waits_for_answers() -> None:
     search = Search(100.0, climb=NARROW)
-    assert ceiling.answered(search, count=5, last=0.05, now=0.05, highest=500) is search
-    grown = ceiling.answered(search, count=20, last=0.2, now=0.2, highest=500)
+    assert ceiling.answered(search, count=5, last=0.05, now=0.05, highest=500, next_slot=0.0) is search
+    grown = ceiling.answered(search, count=20, last=0.2, now=0.2, highest=500, next_slot=0.0)
     assert grown.rate == pytest.approx(100 * (1 + NARROW * 0.2), rel=0.001)
-    # Hardly a slot was used: nothing is learnt from that.
-    assert ceiling.answered(search, count=3, last=0.2, now=0.2, highest=500) == replace(search, since=0.2)
+    # Hardly a slot was used: nothing is learnt from that, and the time does not count.
+    unused = ceiling.answered(search, count=3, last=0.2, now=0.2, highest=500, next_slot=0.0)
+    assert unused == replace(search, since=0.2, changed_at=0.2)
 
 
 def test_a_refusal_of_a_slot_from_before_the_last_one_changes_nothing() -> None:
@@ -157,11 +163,11 @@ def test_a_climb_that_was_slower_than_meant_has_passed_the_limit_by_less() -> No
         search = ceiling.begun(Search(30.0), now=0.0)
         for number in range(1, 4):
             now = number * seconds
-            search = ceiling.answered(search, count=10**6, last=now, now=now, highest=5000)
+            search = ceiling.answered(search, count=10**6, last=now, now=now, highest=5000, next_slot=0.0)
         return ceiling.refused(search, search.rate, slot=now, count=10**6, resumes_at=now + 1).rate / search.rate
 
-    assert found(0.2) == pytest.approx(0.55, rel=0.02)
-    assert found(2.0) == pytest.approx(0.775, rel=0.02)
+    assert found(0.1) == pytest.approx(0.55, rel=0.02)
+    assert found(2.0) == pytest.approx(0.82, rel=0.02)
 
 
 def test_slots_that_are_given_out_already_tell_nothing_of_a_changed_rate() -> None:
@@ -193,9 +199,26 @@ def test_a_stay_that_is_refused_soon_again_goes_down_faster(longer: float) -> No
     assert steps == pytest.approx([0.03, 0.06, 0.12, 0.24])
 
 
+def test_a_refusal_of_the_first_slot_of_a_stay_is_no_fault() -> None:
+    """A neighbour was answered first."""
+    search = ceiling.begun(Search(200.0, climb=0.0, ceiling=201.0), now=10.0)
+    refused = ceiling.refused(search, search.rate, slot=10.0, count=5, resumes_at=11.0)
+    assert 180 < refused.rate < 200
+    again = ceiling.refused(refused, refused.rate, slot=11.0, count=5, resumes_at=12.0)
+    assert 0 < again.rate < refused.rate
+
+
+def test_a_rate_that_fell_by_much_climbs_again_soon() -> None:
+    search = ceiling.begun(Search(200.0, climb=0.0, ceiling=201.0, probe_at=500.0), now=10.0)
+    soon = ceiling.refused(search, 200.0, slot=11.0, count=50, resumes_at=12.0)
+    late = ceiling.refused(search, 200.0, slot=40.0, count=500, resumes_at=41.0)
+    assert (soon.probe_at, late.probe_at) == (12.0 + PROBE_AFTER_FALL, 500)
+
+
 def test_a_climb_that_finds_nothing_new_goes_back_and_waits_longer() -> None:
     known = Search(199.0, climb=0.0, ceiling=200.0)
-    climbing = ceiling.answered(known, count=200 * int(PROBE_AFTER), last=PROBE_AFTER, now=PROBE_AFTER, highest=500)
+    count, now = 200 * int(PROBE_AFTER), PROBE_AFTER
+    climbing = ceiling.answered(known, count=count, last=now, now=now, highest=500, next_slot=0.0)
     assert climbing.climb == PROBE
     climbing = replace(climbing, rate=206.0)
     refused = ceiling.refused(climbing, 206.0, slot=PROBE_AFTER + 3, count=500, resumes_at=PROBE_AFTER + 4)

@@ -472,3 +472,17 @@ def test_what_another_version_left_in_redis_is_begun_anew(make_pace: MakePace, c
     pace.wait()
     pace.change(lambda search, reading: replace(search, rate=search.rate + 1))
     assert rates(pace) == [51]
+
+
+def test_slots_that_were_given_out_before_a_refusal_tell_nothing_of_the_new_rate(make_pace: MakePace) -> None:
+    """Threads wait for slots beyond a short hold: they are of the rate that was refused."""
+    pace = make_pace(rate=10, sleep=lambda _: None)
+    slots = [pace.wait() for _ in range(15)]
+    pace.answered(slots[0])
+    pace.refused(slots[1], 0.1)
+    found = pace.read().search
+    assert found is not None
+    assert found.rate < 10
+    assert found.begun_at == pytest.approx(slots[-1].at / 1e6 + 0.1, abs=0.01)
+    pace.refused(slots[-1], 0.1)
+    assert rates(pace) == [found.rate]

@@ -141,3 +141,15 @@ def test_slots_of_many_processes_lie_further_apart_in_each() -> None:
     for _ in range(13):
         process.leave()
     assert process.left_at[-1] - asked_at == pytest.approx((13 - AT_ONCE) * 20 * INTERVAL, rel=0.1)
+
+
+def test_a_clock_of_redis_that_goes_back_lets_nothing_leave_at_once() -> None:
+    """As after a fail-over: slots lie in what this process has for the past."""
+    process = Process()
+    process.take(20, gap=INTERVAL)
+    process.spacing.took(process.now + 3600, INTERVAL, is_crowded=True)
+    process.take(200, gap=INTERVAL)
+    process.now += 300 * INTERVAL
+    for _ in range(20):
+        process.leave()
+    assert process.left_at[-1] - process.left_at[0] > (20 - AT_ONCE) * 0.75 * INTERVAL
