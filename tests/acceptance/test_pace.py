@@ -41,7 +41,7 @@ def test_a_load_that_is_refused_sets_no_share(desk):
 
 def test_a_run_finds_the_limit_remembers_it_and_a_share_is_kept(set_out):
     """60 requests a second are permitted, and nobody told."""
-    desk, simulator = set_out(make_shipment(1100), SETTINGS, rate=60)
+    desk, simulator = set_out(make_shipment(1100), SETTINGS, rate=60, burst=6)
     header, *rows = (desk.folder / "shipment.csv").read_text().splitlines()
     for name, mine in (("first.csv", rows[:900]), ("second.csv", rows[900:])):
         (desk.folder / name).write_text("\n".join([header, *mine, ""]))

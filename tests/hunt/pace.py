@@ -58,7 +58,7 @@ class ModelPace:
     def read(self) -> Reading:
         """Nobody looks for the limit here, so nothing is found that would be kept."""
         now = self._clock.monotonic()
-        return Reading(None, version=0, answers=0, last=now, now=now, held_until=self.held_until)
+        return Reading(None, version=0, answers=0, last=now, now=now, held_until=self.held_until, next_slot=now)
 
     def forget(self) -> None:
         self._next_at = self.held_until = 0.0

@@ -8,10 +8,10 @@ from __future__ import annotations
 from math import exp, sqrt
 from typing import NamedTuple
 
-# Seconds of the limit that its burst is worth: reckoned with after a steep climb, before two can be compared; at the
-# least, since two that were refused by chance may tell that nothing is forgiven; and at the most.
+# Seconds of the limit that its burst is worth: reckoned with before two climbs can be compared; at the least, since two
+# that were refused by chance may tell that nothing is forgiven; and at the most.
 LIKELY, LEAST, MOST = 0.12, 0.025, 0.3
-# A climb that is not steep has passed the limit within so many seconds.
+# A climb that may have begun above the limit is taken back by as much as it grew in so many seconds.
 PASSED_WITHIN = 3.0
 
 
@@ -22,11 +22,10 @@ class Climb(NamedTuple):
     speed: float
 
 
-def limit_of(climb: Climb, former: Climb, *, is_steep: bool) -> float:
+def limit_of(climb: Climb, former: Climb, *, began_below: bool) -> float:
     """The limit that this climb met. Where a faster one was refused before, their refusals lie on a line over the root
-    of the speed, which meets speed 0 at the limit. A steep one begins far below, and one that was slowed is no less
-    steep; any other may have begun above the limit, so that its refusal tells less."""
-    lowest = limit_forgiving(climb, LIKELY) if is_steep else climb.rate * exp(-PASSED_WITHIN * climb.speed)
+    of the speed, which meets speed 0 at the limit. One that may not have begun below the limit tells less."""
+    lowest = limit_forgiving(climb, LIKELY) if began_below else climb.rate * exp(-PASSED_WITHIN * climb.speed)
     if not (former.rate > climb.rate and former.speed > climb.speed):
         return lowest
     root = sqrt(climb.speed / former.speed)

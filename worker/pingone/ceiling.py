@@ -32,6 +32,8 @@ USED = 0.85
 FALL = 0.7
 # Seconds for which a rate must have been used for its refusal to tell more than that it was too high.
 LASTING = 1.0
+# A climb that lasted for longer had begun below the limit: no limit bears more of what is above it.
+SURELY_BELOW = 2.0
 # A rate that was refused while it stayed is lowered by so much, divided by the seconds that it had lasted: a refusal
 # costs a second, so that the sooner the next one is to come the more is worth giving up for it.
 DROP, SMALLEST_DROP = 0.06, 0.005
@@ -156,7 +158,7 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
         )
         again = replace(resumed, ceiling=ceiling, drop=0.0)
         return _staying(replace(again, rate=again.stay), min(wait, LONGEST_PROBE_WAIT))
-    return _narrowed(resumed, Climb(rate, search.speed or search.climb))
+    return _narrowed(resumed, Climb(rate, search.speed or search.climb), lasted)
 
 
 def shared(search: Search, share: float, now: float) -> Search:
@@ -241,11 +243,11 @@ def _lowered(search: Search, rate: float, lasted: float) -> Search:
     return replace(search, rate=rate * (1 - drop), drop=drop, lasted=lasted, ceiling=ceiling, probe_at=probe_at)
 
 
-def _narrowed(search: Search, climb: Climb) -> Search:
+def _narrowed(search: Search, climb: Climb, lasted: float) -> Search:
     """A climb met the limit: once more, slower, or stay below it."""
     was_known = search.ceiling > 0
     former = Climb(search.refused_rate, search.refused_climb)
-    limit = limit_of(climb, former, is_steep=search.climb > STEEP)
+    limit = limit_of(climb, former, began_below=search.climb > STEEP or lasted > SURELY_BELOW)
     found = replace(search, refused_rate=climb.rate, refused_climb=climb.speed, drop=0.0)
     if climb.rate / limit - 1 > PRECISE:
         slower = min(max(climb.speed / SLOWER, log(climb.rate / limit) / BACK_WITHIN), NARROW)
