@@ -1,6 +1,6 @@
 """How evenly requests leave: at a fixed pace, how many of them a token bucket that fills hardly faster must forgive.
 
-    python tests/benchmarks/evenness.py [--records N] [--rate N] [--workers N]
+    python tests/benchmarks/evenness.py [--records N] [--rate N] [--workers N] [--latency MS]
 
 The simulator has no limit here; what a bucket would have held is worked out from the times at which requests came. The
 first and the last twentieth are left out.
@@ -22,10 +22,10 @@ PAGE = 5000
 FASTER = (1.005, 1.01, 1.02, 1.05)
 
 
-def arrivals(records: int, rate: float, workers: int) -> list[float]:
+def arrivals(records: int, rate: float, workers: int, latency: float) -> list[float]:
     """Seconds."""
     with Stack(make_shipment(records)) as stack:
-        stack.simulate()
+        stack.simulate("--latency", f"{latency:g}")
         ours = Ours(stack, rate=rate, highest=rate)
         ours.start(workers)
         ours.load()
@@ -55,9 +55,10 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=6000)
     parser.add_argument("--rate", type=float, default=196.0, help="requests a second")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--latency", type=float, default=0.0, help="of PingOne's answers, in milliseconds")
     arguments = parser.parse_args()
     end_in_good_order()
-    times = arrivals(arguments.records, arguments.rate, arguments.workers)
+    times = arrivals(arguments.records, arguments.rate, arguments.workers, arguments.latency)
     edge = len(times) // 20
     times = times[edge:-edge]
     used = (len(times) - 1) / (times[-1] - times[0]) / arguments.rate

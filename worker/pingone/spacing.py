@@ -42,9 +42,11 @@ class Spacing:
             last = slot - interval if self._last_slot is None else self._last_slot
             # Threads tell of their slots in any order: one that comes late was part of the last step.
             self._last_slot = max(slot, last)
-            most = LONGEST * max(self._one_in, 1.0) if is_crowded else 1.0
-            self._weight = max(self._weight / (1 + self._weight), WEIGHT)
-            self._one_in += self._weight * (min((self._last_slot - last) / interval, most) - self._one_in)
+            step = (self._last_slot - last) / interval
+            if step > 0 or is_crowded:
+                most = LONGEST * max(self._one_in, 1.0) if is_crowded else 1.0
+                self._weight = max(self._weight / (1 + self._weight), WEIGHT)
+                self._one_in += self._weight * (min(step, most) - self._one_in)
             # Whatever Redis' clock does, no closer together than the fleet's.
             self._gap = max(self._one_in, LEAST) * interval
 

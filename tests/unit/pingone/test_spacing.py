@@ -81,13 +81,14 @@ def test_a_process_that_this_kept_waiting_does_not_stay_slow_for_ever() -> None:
     assert process.left_at[-1] - process.left_at[-2] == pytest.approx(INTERVAL, rel=0.05)
 
 
+@pytest.mark.parametrize("is_crowded", [True, False], ids=["crowded", "alone"])
 @pytest.mark.parametrize("together", [2, 5])
-def test_slots_that_are_told_of_in_any_order_lie_no_further_apart(together: int) -> None:
+def test_slots_that_are_told_of_in_any_order_lie_no_further_apart(together: int, is_crowded: bool) -> None:
     """As many threads wait for the lock. Taken for gaps of two, they would make the process slower than its slots."""
     process = Process()
     for first in range(0, 200, together):
         for number in reversed(range(first, first + together)):
-            process.spacing.took(process.now + number * INTERVAL, INTERVAL, is_crowded=True)
+            process.spacing.took(process.now + number * INTERVAL, INTERVAL, is_crowded=is_crowded)
     process.now += 200 * INTERVAL
     for _ in range(50):
         process.leave()
