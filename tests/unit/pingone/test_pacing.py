@@ -358,8 +358,8 @@ def test_a_hold_by_one_thread_reaches_the_sleeping_others(make_pace: MakePace) -
     for thread in threads:
         thread.join(10)
     assert len(woken_at) == 8
-    # Whoever woke while the hold was on its way may have gone.
-    assert all(moment < held or moment >= began + 0.499 for moment in woken_at)
+    # Whoever woke while the hold was on its way, or had just asked, may have gone; a busy machine tells of it late.
+    assert all(moment < held + 0.1 or moment >= began + 0.499 for moment in woken_at)
     assert max(woken_at) >= began + 0.499
 
 
