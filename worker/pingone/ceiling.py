@@ -32,7 +32,7 @@ USED = 0.85
 FALL = 0.7
 # Seconds for which a rate must have been used for its refusal to tell more than that it was too high.
 LASTING = 1.0
-# A climb that lasted for longer had begun below the limit: no limit bears more of what is above it.
+# A climb that lasted for longer had begun below the limit, or hardly above it.
 SURELY_BELOW = 2.0
 # A rate that was refused while it stayed is lowered by so much, divided by the seconds that it had lasted: a refusal
 # costs a second, so that the sooner the next one is to come the more is worth giving up for it.
@@ -120,7 +120,7 @@ def answered(search: Search, count: int, last: float, now: float, highest: float
         return looked
     if search.rate > highest:
         # A person may have lowered it since.
-        return replace(looked, rate=highest)
+        return replace(looked, rate=highest, changed_at=now)
     if count < USED * search.rate * (last - search.since):
         return replace(looked, changed_at=now)
     if search.is_shared:
@@ -150,15 +150,14 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
         return _fallen(resumed, rate)
     if not search.climb:
         return _lowered(resumed, rate, lasted)
+    climb = Climb(rate, search.speed or search.climb)
     if search.ceiling and rate < NOTHING_NEW * search.ceiling:
         wait = search.probe_after * (1.5 if search.has_fallen else 2.0)
         # The stay has lasted, so a little more may do; or more, if the climb came far.
-        ceiling = min(
-            max(search.ceiling * 1.004, limit_forgiving(Climb(rate, search.speed or search.climb), MOST)), rate
-        )
+        ceiling = min(max(search.ceiling * 1.004, limit_forgiving(climb, MOST)), rate)
         again = replace(resumed, ceiling=ceiling, drop=0.0)
         return _staying(replace(again, rate=again.stay), min(wait, LONGEST_PROBE_WAIT))
-    return _narrowed(resumed, Climb(rate, search.speed or search.climb), lasted)
+    return _narrowed(resumed, climb, lasted)
 
 
 def shared(search: Search, share: float, now: float) -> Search:
@@ -234,7 +233,7 @@ def _lowered(search: Search, rate: float, lasted: float) -> Search:
     elif search.drop and lasted < SOON:
         # As soon as before, though lower: far above.
         drop = min(2 * search.drop, 0.25)
-    elif lasted < search.lasted:
+    elif search.drop and lasted < search.lasted:
         # Sooner than before, though lower: by chance.
         drop = SMALLEST_DROP
     ceiling = rate * (1 - drop) / MARGIN

@@ -154,7 +154,7 @@ class PaceState:
 
 
 def _search(kept: Mapping[str, str]) -> Search | None:
-    """None where nobody has begun, or another version that knew other fields."""
+    """None where nobody has begun, or another version has, which knew other fields."""
     if not kept.keys() >= {"interval", *(field.name for field in fields(Search))}:
         return None
     values: dict[str, Any] = {field.name: float(kept[field.name]) for field in fields(Search)}

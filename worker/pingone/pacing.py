@@ -129,13 +129,13 @@ class Pace:
         """The request of this slot was answered 429: the fleet holds, and its rate was too high."""
         self.hold(seconds)
 
-        def change(search: Search, reading: Reading) -> Search:
+        def lower(search: Search, reading: Reading) -> Search:
             resumes_at = max(reading.held_until, reading.next_slot, reading.now)
             return ceiling.refused(search, slot.rate, slot.at / MICROSECONDS, reading.answers, resumes_at)
 
         try:
             self._tell()
-            self.change(change)
+            self.change(lower)
         except redis.RedisError:
             return
 

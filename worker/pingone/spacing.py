@@ -47,7 +47,7 @@ class Spacing:
                 most = LONGEST * max(self._one_in, 1.0) if is_crowded else 1.0
                 self._weight = max(self._weight / (1 + self._weight), WEIGHT)
                 self._one_in += self._weight * (min(step, most) - self._one_in)
-            # Whatever Redis' clock does, no closer together than the fleet's.
+            # Whatever Redis' clock does, hardly closer together than the fleet's.
             self._gap = max(self._one_in, LEAST) * interval
 
     def leave(self) -> None:

@@ -207,6 +207,12 @@ def test_a_refusal_of_the_first_slot_of_a_stay_is_no_fault() -> None:
     assert 0 < again.rate < refused.rate
 
 
+def test_how_long_an_earlier_stay_had_lasted_says_nothing_of_this_one() -> None:
+    """Between them a climb found another ceiling."""
+    earlier = ceiling.begun(Search(200.0, climb=0.0, ceiling=201.0, lasted=40.0), now=10.0)
+    assert ceiling.refused(earlier, 200.0, slot=11.5, count=50, resumes_at=13.0).rate == pytest.approx(0.96 * 200)
+
+
 def test_a_rate_that_fell_by_much_climbs_again_soon() -> None:
     search = ceiling.begun(Search(200.0, climb=0.0, ceiling=201.0, probe_at=500.0), now=10.0)
     soon = ceiling.refused(search, 200.0, slot=11.0, count=50, resumes_at=12.0)
