@@ -14,7 +14,7 @@ from celery.schedules import crontab
 from kombu.entity import Queue
 
 from worker import broker, events
-from worker.config import load_settings
+from worker.config_sources import load_settings
 from worker.observability.logs import configure_logs
 
 ACTIVATE_QUEUE = "oathbulk.activate"

@@ -9,7 +9,8 @@ from functools import cached_property, partial
 
 import redis
 
-from worker.config import Environment, Settings, load_environment
+from worker.config import Environment, Settings
+from worker.config_sources import load_environment
 from worker.database import Database
 from worker.paces import Paces
 from worker.pingone.auth import AccessTokens

@@ -32,7 +32,8 @@ from worker import audit
 from worker.audit import GENESIS, SCHEDULE, Actor, Broken, this_person
 from worker.batches import Batches, NotPossible, UnknownBatch
 from worker.breaker import Thresholds
-from worker.config import ConfigError, Environment, Settings, load_settings
+from worker.config import ConfigError, Environment, Settings
+from worker.config_sources import load_settings
 from worker.intake import UnusableFile, open_shipment
 from worker.loading import Loaded, Loader, NameTaken
 from worker.parts import Parts

@@ -26,7 +26,7 @@ from support.postgres import USER, PostgresServer
 from support.processes import wait_until
 
 from worker.cli.stack import GRACE
-from worker.config import load_settings
+from worker.config_sources import load_settings
 from worker.database import Database
 from worker.embedded.valkey_process import valkey_binary
 from worker.pingone.pacing import LONGEST_WAIT

@@ -23,7 +23,7 @@ from support.tokens import make_tokens, write_shipment
 
 from models.batch import Batch
 from models.record import Record
-from worker.config import load_environment, load_settings
+from worker.config_sources import load_environment, load_settings
 from worker.embedded.key import home_key
 from worker.intake import open_shipment
 from worker.keyring import load_keyring

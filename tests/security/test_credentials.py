@@ -28,7 +28,8 @@ from support.tokens import make_tokens, write_shipment
 
 from models.encrypted import Keyring, bound_to, generate_key
 from models.record import Record
-from worker.config import Environment, load_settings
+from worker.config import Environment
+from worker.config_sources import load_settings
 from worker.database import Database
 from worker.intake import open_shipment
 from worker.leases.worker import Leases

@@ -15,7 +15,7 @@ from support.standin import StandIn
 from support.tokens import make_tokens, write_shipment
 
 from models.encrypted import DecryptionError, generate_key
-from worker.config import load_environment, load_settings
+from worker.config_sources import load_environment, load_settings
 from worker.intake import open_shipment
 from worker.keyring import load_keyring
 from worker.loading import Loader

@@ -22,7 +22,7 @@ from support.certificates import make_certificate
 from support.postgres import PostgresServer
 from support.tls_server import TlsServer
 
-from worker.config import load_settings
+from worker.config_sources import load_settings
 from worker.database import Database
 from worker.parts import Parts
 

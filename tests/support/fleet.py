@@ -18,7 +18,8 @@ from support.records import Records
 from support.simulator import Simulator
 from support.verdict import deliver_verdict
 from worker.batches import Batches
-from worker.config import Settings, load_environment, load_settings
+from worker.config import Settings
+from worker.config_sources import load_environment, load_settings
 from worker.database import Database
 from worker.embedded.key import home_key
 from worker.intake import open_shipment

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from worker import config
-from worker.config import ConfigError, Environment, Settings, load_environment, load_settings, read_variables
+from worker import config_sources
+from worker.config import ConfigError, Environment, Settings
+from worker.config_sources import load_environment, load_settings, read_variables
 
 SECRET = "made-up-client-secret"
 VARIABLES = {
@@ -259,8 +260,8 @@ def test_what_is_no_secret_may_lie_open(tmp_path):
 
 def test_a_containers_secrets_are_open_within_the_container_only(tmp_path, monkeypatch):
     """Docker mounts them readable there, whoever the container runs as."""
-    assert Path("/run/secrets") == config.CONTAINER_SECRETS
-    monkeypatch.setattr(config, "CONTAINER_SECRETS", tmp_path / "run" / "secrets")
+    assert Path("/run/secrets") == config_sources.CONTAINER_SECRETS
+    monkeypatch.setattr(config_sources, "CONTAINER_SECRETS", tmp_path / "run" / "secrets")
     (tmp_path / "run" / "secrets").mkdir(parents=True)
     inside = private_file(tmp_path / "run" / "secrets" / "pingone_client_secret", SECRET.encode())
     beside = private_file(tmp_path / "run" / "secret", SECRET.encode())

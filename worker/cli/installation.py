@@ -11,7 +11,8 @@ from migrations import HEAD
 from models.encrypted import Keyring
 from models.record import Record
 from worker import revision
-from worker.config import ConfigError, Environment, Settings, load_environment, load_settings, read_variables
+from worker.config import ConfigError, Environment, Settings
+from worker.config_sources import load_environment, load_settings, read_variables
 from worker.database import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
