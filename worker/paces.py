@@ -12,10 +12,9 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from models.pace import LicensePace
 from worker.audit import Actor
 from worker.database import DISPATCH_LOCK, Database
-from worker.pingone import ceiling
-from worker.pingone.ceiling import Search
 from worker.pingone.pace_state import Reading
 from worker.pingone.pacing import Pace
+from worker.pingone.search import Search, fixed, freed, remembered, shared
 
 # Parts of the rate, and of the ceiling, that are worth a line in the database.
 NEWS, CEILING_NEWS = 0.02, 0.005
@@ -61,8 +60,8 @@ class Paces:
         """Where the fleet begins; None where nothing is known of this license."""
         known = self.read(license)
         if known.fixed_rate:
-            return ceiling.fixed(Search(known.fixed_rate, share=known.share), known.fixed_rate, now)
-        return ceiling.remembered(known.ceiling, known.share, now) if known.ceiling else None
+            return fixed(Search(known.fixed_rate, share=known.share), known.fixed_rate, now)
+        return remembered(known.ceiling, known.share, now) if known.ceiling else None
 
     def keep(self, pace: Pace) -> None:
         """Once a tick: what a person set goes to Redis, what was found comes from there. Raises redis.RedisError."""
@@ -106,10 +105,10 @@ def _obedient(search: Search, known: KnownPace, now: float) -> Search:
     """The search as a person wants it."""
     if known.fixed_rate:
         is_so = search.is_fixed and search.rate == known.fixed_rate
-        return search if is_so else ceiling.fixed(search, known.fixed_rate, now)
+        return search if is_so else fixed(search, known.fixed_rate, now)
     if search.is_fixed:
-        search = ceiling.freed(search, now)
-    return search if search.share == known.share else ceiling.shared(search, known.share, now)
+        search = freed(search, now)
+    return search if search.share == known.share else shared(search, known.share, now)
 
 
 def _is_news(found: float, known: float | None, part: float) -> bool:

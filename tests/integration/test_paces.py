@@ -11,8 +11,8 @@ from support.moving_clock import MovingDatabase
 
 from worker.audit import Actor
 from worker.paces import Paces
-from worker.pingone.ceiling import MARGIN, Search
 from worker.pingone.pacing import Pace
+from worker.pingone.search import MARGIN, Search
 
 LICENSE = "made-up-license"
 EVE = Actor("eve", "CHG-7")

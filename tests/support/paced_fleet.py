@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from worker.pingone import ceiling
-from worker.pingone.ceiling import Search
+from worker.pingone.search import Search
 from worker.simulator.limits import Limit as SimulatedLimit
 from worker.simulator.settings import Settings
 

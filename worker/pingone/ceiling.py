@@ -16,14 +16,14 @@ requests a second. How this differs from others: docs/decisions/0010-finding-the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import exp, log
 
 from worker.pingone.bursts import MOST, Climb, limit_forgiving, limit_of
+from worker.pingone.search import MARGIN, PROBE_AFTER, RISE, Search, begun, staying
 
-# Relative growth of the rate a second: doubled in a quarter of one; what is steep; of later climbs; from far below; of
-# one that looks for more.
-RISE, STEEP, NARROW, AFTER_FALL, PROBE = 2.8, 0.2, 0.08, 0.13, 0.0125
+# Relative growth of the rate a second: what is steep; of later climbs; from far below; of one that looks for more.
+STEEP, NARROW, AFTER_FALL, PROBE = 0.2, 0.08, 0.13, 0.0125
 # Each climb after a refusal is so much slower than the one that was refused.
 SLOWER = 4
 # The part of the slots that must have been used.
@@ -44,70 +44,18 @@ WIDE_DROP = 0.05
 SOON, LONGER = 3.0, 1.2
 # In which a climb comes from where it begins to where the last one was refused.
 BACK_WITHIN = 12.0
-# Where the rate stays, as a part of the ceiling; and how close to it a refused rate tells it well enough.
-MARGIN, PRECISE = 0.99, 0.066
-# Seconds until the rate climbs again; after a limit was seen to fall, it may well rise again. The wait grows up to:
-PROBE_AFTER, PROBE_AFTER_FALL, LONGEST_PROBE_WAIT = 120.0, 15.0, 3600.0
+# How close to the ceiling a refused rate tells it well enough.
+PRECISE = 0.066
+# Seconds until the rate climbs again after a limit was seen to fall: it may well rise again. The wait grows up to:
+PROBE_AFTER_FALL, LONGEST_PROBE_WAIT = 15.0, 3600.0
 # A refusal so little above the ceiling finds nothing new: a burst alone carries a slow climb as far.
 NOTHING_NEW = 1.12
-# A climb that is so far above the ceiling speeds up, e-fold in so many seconds.
-BEYOND, FASTER = 1.04, 2.0
+# A climb that has come beyond the ceiling speeds up, e-fold in so many seconds.
+FASTER = 2.0
 # Of one step, as the logarithm of its growth, so that slow answers, which make for long steps, make for no wild ones.
 LARGEST_STEP = 0.4
 # Seconds: clocks that went back, and slots that came at once, count for as much.
 SHORTEST = 0.001
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """How far the search for the limit has come. `ceiling` is 0 until it is known."""
-
-    rate: float
-    climb: float = RISE
-    # When this climb, or stay, began; and since when the answers were counted for the next look.
-    begun_at: float = 0.0
-    since: float = 0.0
-    # Since when the rate stands as it does, and is used; and how fast it grew in its last step: slow answers make a
-    # climb slower than meant.
-    changed_at: float = 0.0
-    speed: float = 0.0
-    ceiling: float = 0.0
-    # Where the last climb was refused, and its speed.
-    refused_rate: float = 0.0
-    refused_climb: float = 0.0
-    # By how much the rate was lowered last while it stayed, and after how many seconds of staying.
-    drop: float = 0.0
-    lasted: float = 0.0
-    # While it stays: when it climbs again, and how long it waited for that.
-    probe_at: float = 0.0
-    probe_after: float = PROBE_AFTER
-    has_fallen: bool = False
-    # The part of the ceiling that is ours.
-    share: float = 1.0
-    # Set by a person: does not move.
-    is_fixed: bool = False
-
-    @property
-    def look_at(self) -> float:
-        """The next look is due once a slot from here on was answered: after a hundredth of growth, if not too soon."""
-        return self.since + (max(0.1, 0.01 / self.climb) if self.climb else 1.0)
-
-    @property
-    def is_shared(self) -> bool:
-        """Ours is a part of a ceiling that was found, and no more."""
-        return self.share < 1 and self.ceiling > 0
-
-    @property
-    def is_beyond(self) -> bool:
-        """Where a slower climb should not have come: the limit has risen, or what was refused was a chance."""
-        if self.ceiling:
-            return self.rate > BEYOND * self.ceiling
-        return 0 < self.refused_rate < self.rate
-
-    @property
-    def stay(self) -> float:
-        """The rate to stay at below the ceiling."""
-        return self.ceiling * MARGIN * self.share
 
 
 def answered(search: Search, count: int, last: float, now: float, highest: float, next_slot: float) -> Search:
@@ -145,7 +93,7 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
     rate, lasted = min(rate, search.rate), max(slot - search.begun_at, SHORTEST)
     if search.is_shared:
         # We are not alone: make room, and come back when it is free again.
-        return _staying(replace(resumed, rate=rate * FALL), PROBE_AFTER_FALL)
+        return staying(replace(resumed, rate=rate * FALL), PROBE_AFTER_FALL)
     if lasted < LASTING and search.climb != RISE and (search.climb or search.drop):
         return _fallen(resumed, rate)
     if not search.climb:
@@ -156,40 +104,8 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
         # The stay has lasted, so a little more may do; or more, if the climb came far.
         ceiling = min(max(search.ceiling * 1.004, limit_forgiving(climb, MOST)), rate)
         again = replace(resumed, ceiling=ceiling, drop=0.0)
-        return _staying(replace(again, rate=again.stay), min(wait, LONGEST_PROBE_WAIT))
+        return staying(replace(again, rate=again.stay), min(wait, LONGEST_PROBE_WAIT))
     return _narrowed(resumed, climb, lasted)
-
-
-def shared(search: Search, share: float, now: float) -> Search:
-    """Keep to this part of the ceiling, 0 < share ≤ 1, as soon as that is known."""
-    changed = replace(search, share=share)
-    return _staying(begun(replace(changed, rate=changed.stay), now), PROBE_AFTER) if search.ceiling else changed
-
-
-def fixed(search: Search, rate: float, now: float) -> Search:
-    """Stay at this rate whatever comes."""
-    return begun(replace(search, rate=rate, is_fixed=True), now)
-
-
-def freed(search: Search, now: float) -> Search:
-    """Go on searching from the present rate."""
-    return begun(Search(search.rate, share=search.share), now)
-
-
-def remembered(ceiling: float, share: float, now: float) -> Search:
-    """Begin where an earlier search ended."""
-    known = Search(0.0, ceiling=ceiling, share=share)
-    return _staying(begun(replace(known, rate=known.stay), now), PROBE_AFTER)
-
-
-def begun(search: Search, now: float) -> Search:
-    """What is answered or refused from now on tells of the rate that it has now."""
-    return replace(search, begun_at=now, since=now, changed_at=now, speed=0.0)
-
-
-def _staying(search: Search, seconds: float) -> Search:
-    """At this rate, for so long."""
-    return replace(search, climb=0.0, probe_after=seconds, probe_at=search.begun_at + seconds)
 
 
 def _climbed(search: Search, looked: Search, now: float, highest: float) -> Search:
@@ -254,4 +170,4 @@ def _narrowed(search: Search, climb: Climb, lasted: float) -> Search:
         return replace(found, rate=limit, climb=slower, ceiling=0.0, has_fallen=has_fallen)
     wait = PROBE_AFTER_FALL if search.has_fallen or was_known else PROBE_AFTER
     found = replace(found, ceiling=limit)
-    return _staying(replace(found, rate=found.stay), wait)
+    return staying(replace(found, rate=found.stay), wait)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from worker.pingone.ceiling import Search
+from worker.pingone.search import Search
 
 MICROSECONDS = 1_000_000
 # What is older than a day is no longer known; the database remembers the ceiling.

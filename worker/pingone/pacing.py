@@ -17,9 +17,9 @@ from typing import NamedTuple
 import redis
 
 from worker.pingone import ceiling
-from worker.pingone.ceiling import Search
 from worker.pingone.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.pace_state import MICROSECONDS, PaceState, Reading, Reservation
+from worker.pingone.search import Search, begun
 from worker.pingone.spacing import Spacing
 from worker.pingone.waiting import Waiting
 
@@ -180,7 +180,7 @@ class Pace:
         """What this process knew before Redis forgot it; what the database remembers; or the rate to begin with."""
         known = self._search or self._begin(now) or Search(self.rate)
         rate = known.rate if known.is_fixed else min(known.rate, self._highest)
-        return ceiling.begun(replace(known, rate=rate), now)
+        return begun(replace(known, rate=rate), now)
 
     def _reserve(self, furthest: float) -> tuple[Slot, float]:
         """A slot and the seconds until it."""

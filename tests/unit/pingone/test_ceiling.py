@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from support.paced_fleet import Closed, Limit, PacedFleet, Rate, Stalling, Window, bucket
 
 from worker.pingone import ceiling
-from worker.pingone.ceiling import MARGIN, NARROW, PROBE, PROBE_AFTER, PROBE_AFTER_FALL, RISE, Search
+from worker.pingone.ceiling import NARROW, PROBE, PROBE_AFTER_FALL
+from worker.pingone.search import MARGIN, PROBE_AFTER, RISE, Search, begun, fixed, freed, remembered, shared
 
 
 def steady(rate: float) -> Rate:
@@ -99,7 +100,7 @@ def test_a_highest_rate_that_was_lowered_counts_at_once() -> None:
 
 
 def test_a_share_is_kept_to_once_the_ceiling_is_known() -> None:
-    search = ceiling.shared(Search(30.0), 0.6, now=0.0)
+    search = shared(Search(30.0), 0.6, now=0.0)
     fleet = PacedFleet(bucket(200), search).run(until=400)
     assert 0.57 < fleet.used(steady(200), 60, 400) < 0.61
     assert not any(at > 60 for at, _ in fleet.refusals)
@@ -111,31 +112,29 @@ def test_a_share_comes_back_after_others_had_the_license_for_a_while() -> None:
     def rate(now: float) -> float:
         return 90 if 60 < now < 120 else 200
 
-    fleet = PacedFleet(bucket(200, rate_changes={60: 90, 120: 200}), ceiling.shared(Search(30.0), 0.6, now=0.0)).run(
-        until=500
-    )
+    fleet = PacedFleet(bucket(200, rate_changes={60: 90, 120: 200}), shared(Search(30.0), 0.6, now=0.0)).run(until=500)
     assert 0.7 < fleet.used(rate, 70, 120) < 0.95
     assert 0.55 < fleet.used(rate, 400, 500) < 0.62
 
 
 def test_a_share_that_changes_counts_at_once() -> None:
     fleet = PacedFleet(bucket(200)).run(until=60)
-    fleet.search = ceiling.shared(fleet.search, 0.5, fleet.now)
+    fleet.search = shared(fleet.search, 0.5, fleet.now)
     assert fleet.search.rate == pytest.approx(0.5 * MARGIN * fleet.search.ceiling)
-    assert ceiling.shared(fleet.search, 1.0, fleet.now).rate == pytest.approx(MARGIN * fleet.search.ceiling)
+    assert shared(fleet.search, 1.0, fleet.now).rate == pytest.approx(MARGIN * fleet.search.ceiling)
 
 
 def test_a_rate_that_a_person_set_does_not_move() -> None:
-    fleet = PacedFleet(bucket(200), ceiling.fixed(Search(30.0), 250.0, now=0.0)).run(until=30)
+    fleet = PacedFleet(bucket(200), fixed(Search(30.0), 250.0, now=0.0)).run(until=30)
     assert fleet.search.rate == 250
-    freed = ceiling.freed(fleet.search, fleet.now)
-    assert (freed.rate, freed.climb, freed.is_fixed) == (250, RISE, False)
+    found = freed(fleet.search, fleet.now)
+    assert (found.rate, found.climb, found.is_fixed) == (250, RISE, False)
 
 
 def test_a_ceiling_that_is_remembered_is_where_the_next_run_begins() -> None:
-    search = ceiling.remembered(ceiling=200.0, share=1.0, now=5.0)
+    search = remembered(ceiling=200.0, share=1.0, now=5.0)
     assert (search.rate, search.climb) == (200 * MARGIN, 0)
-    fleet = PacedFleet(bucket(200), ceiling.remembered(200.0, 1.0, now=0.0)).run(until=50)
+    fleet = PacedFleet(bucket(200), remembered(200.0, 1.0, now=0.0)).run(until=50)
     assert fleet.used(steady(200), 0, 50) > 0.98
     assert fleet.refusals == []
 
@@ -159,7 +158,7 @@ def test_a_climb_that_was_slower_than_meant_has_passed_the_limit_by_less() -> No
     """Where answers are slow, each step of the steepest climb takes seconds."""
 
     def found(seconds: float) -> float:
-        search = ceiling.begun(Search(30.0), now=0.0)
+        search = begun(Search(30.0), now=0.0)
         for number in range(1, 4):
             now = number * seconds
             search = ceiling.answered(search, count=10**6, last=now, now=now, highest=5000, next_slot=0.0)
@@ -171,7 +170,7 @@ def test_a_climb_that_was_slower_than_meant_has_passed_the_limit_by_less() -> No
 
 def test_slots_that_are_given_out_already_tell_nothing_of_a_changed_rate() -> None:
     """Threads wait for them; counted for the new rate, which wants more, they would say that it is not used."""
-    search = ceiling.begun(Search(30.0), now=0.0)
+    search = begun(Search(30.0), now=0.0)
     climbed = ceiling.answered(search, count=10, last=0.2, now=0.2, highest=500, next_slot=1.3)
     assert climbed.rate > search.rate
     assert climbed.since == 1.3
@@ -179,8 +178,8 @@ def test_slots_that_are_given_out_already_tell_nothing_of_a_changed_rate() -> No
 
 
 def test_a_climb_that_is_hardly_above_the_limit_is_the_last() -> None:
-    begun = ceiling.begun(Search(480.0, climb=0.01), now=0.0)
-    climbing = replace(begun, rate=510.0, refused_rate=530.0, refused_climb=0.04, since=5.0)
+    started = begun(Search(480.0, climb=0.01), now=0.0)
+    climbing = replace(started, rate=510.0, refused_rate=530.0, refused_climb=0.04, since=5.0)
     found = ceiling.refused(climbing, 510.0, slot=6.06, count=100, resumes_at=7.1)
     assert found.ceiling == pytest.approx(490, rel=0.002)
     assert (found.climb, found.rate) == (0, found.ceiling * MARGIN)
@@ -200,7 +199,7 @@ def test_a_stay_that_is_refused_soon_again_goes_down_faster(longer: float) -> No
 
 def test_a_refusal_of_the_first_slot_of_a_stay_is_no_fault() -> None:
     """A neighbour was answered first."""
-    search = ceiling.begun(Search(200.0, climb=0.0, ceiling=201.0), now=10.0)
+    search = begun(Search(200.0, climb=0.0, ceiling=201.0), now=10.0)
     refused = ceiling.refused(search, search.rate, slot=10.0, count=5, resumes_at=11.0)
     assert 180 < refused.rate < 200
     again = ceiling.refused(refused, refused.rate, slot=11.0, count=5, resumes_at=12.0)
@@ -209,12 +208,12 @@ def test_a_refusal_of_the_first_slot_of_a_stay_is_no_fault() -> None:
 
 def test_how_long_an_earlier_stay_had_lasted_says_nothing_of_this_one() -> None:
     """Between them a climb found another ceiling."""
-    earlier = ceiling.begun(Search(200.0, climb=0.0, ceiling=201.0, lasted=40.0), now=10.0)
+    earlier = begun(Search(200.0, climb=0.0, ceiling=201.0, lasted=40.0), now=10.0)
     assert ceiling.refused(earlier, 200.0, slot=11.5, count=50, resumes_at=13.0).rate == pytest.approx(0.96 * 200)
 
 
 def test_a_rate_that_fell_by_much_climbs_again_soon() -> None:
-    search = ceiling.begun(Search(200.0, climb=0.0, ceiling=201.0, probe_at=500.0), now=10.0)
+    search = begun(Search(200.0, climb=0.0, ceiling=201.0, probe_at=500.0), now=10.0)
     soon = ceiling.refused(search, 200.0, slot=11.0, count=50, resumes_at=12.0)
     late = ceiling.refused(search, 200.0, slot=40.0, count=500, resumes_at=41.0)
     assert (soon.probe_at, late.probe_at) == (12.0 + PROBE_AFTER_FALL, 500)

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import redis
 
-from worker.pingone.ceiling import Search
 from worker.pingone.errors import SlotTooFar
 from worker.pingone.pace_state import KEPT
 from worker.pingone.pacing import Pace, Slot
+from worker.pingone.search import Search
 from worker.pingone.spacing import AT_ONCE
 
 KEY = "oathbulk:pace:made-up-license"
@@ -28,7 +28,7 @@ SLOW = {"rate": 1 / INTERVAL, "furthest": 1e6}
 # Reserves slots without sleeping until them, and prints how far away those were that were not at once.
 FLEET_MEMBER = """
 import sys, redis
-from worker.pingone.ceiling import Search
+from worker.pingone.search import Search
 from worker.pingone.pace_state import KEPT
 from worker.pingone.pacing import Pace, Slot
 
