@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from difflib import get_close_matches
+from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 # 24:00 is an end that people write; it is the 00:00 of the next day.
@@ -80,7 +81,7 @@ def moment(at: datetime) -> str:
 
 def _known(zone: str) -> str:
     """Raises UnfitWindow."""
-    zones = available_timezones() - _OF_THE_MACHINE
+    zones = _zones()
     if zone in zones:
         return zone
     by_lower = {each.lower(): each for each in sorted(zones)} | {each.split("/")[-1].lower(): each for each in zones}
@@ -91,3 +92,9 @@ def _known(zone: str) -> str:
         f"{zone!r} is no time zone: {guess}Its name stands in the IANA database, such as Europe/Berlin,"
         " America/New_York or UTC"
     )
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """Listing them reads some hundred files, too much for each look at a timetable."""
+    return frozenset(available_timezones() - _OF_THE_MACHINE)
