@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import os
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -158,7 +161,7 @@ def _client(deadline: float) -> httpx.Client:
     environment."""
     try:
         return httpx.Client(
-            verify=httpx.create_ssl_context(),
+            verify=_trust(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))),
             mounts=_mounts(),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             # Not compressed: a small body could unfold into a huge one.
@@ -170,6 +173,13 @@ def _client(deadline: float) -> httpx.Client:
     except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
         settings = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE or SSL_CERT_DIR"
         raise ConfigError(f"{settings} cannot be used: {error}") from error
+
+
+@cache
+def _trust(*_settings: str | None) -> ssl.SSLContext:
+    """Whom these settings name, which httpx reads by itself. All threads of a process share it: the certificates of all
+    authorities take most of a megabyte."""
+    return httpx.create_ssl_context()
 
 
 def _mounts() -> dict[str, httpx.BaseTransport | None]:

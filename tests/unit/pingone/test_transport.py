@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from support.processes import wait_until
 
@@ -598,3 +601,21 @@ def test_making_calls_makes_no_new_tls_contexts(
         monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/at/all.pem")
         for _ in range(3):
             assert transport.exchange(post(server.url))[0] == 200
+
+
+def test_the_threads_of_a_process_read_the_certificates_once(
+    certificate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # A path that no other test has named.
+    monkeypatch.setenv("SSL_CERT_FILE", str(shutil.copy(certificate.path, tmp_path)))
+    made: list[ssl.SSLContext] = []
+    create = httpx.create_ssl_context
+
+    def counted() -> ssl.SSLContext:
+        made.append(create())
+        return made[-1]
+
+    monkeypatch.setattr(httpx, "create_ssl_context", counted)
+    with transport_of(deadline=20), transport_of(deadline=20):
+        pass
+    assert len(made) == 1
