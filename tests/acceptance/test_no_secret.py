@@ -42,11 +42,10 @@ def shipment():
 
 @contextmanager
 def spoilt_record(database):
-    """Some record that waits cannot be decrypted meanwhile: a fault of our own, traceback and all."""
-    waits = "SELECT id, otps FROM record WHERE otp1_state = 'unsent' AND status IN ('pending', 'queued')"
+    """The last record cannot be decrypted meanwhile: a fault of our own, traceback and all."""
     put = text("UPDATE record SET otps = :otps WHERE id = :id")
     with database.writing() as connection:
-        record = connection.execute(text(f"{waits} ORDER BY id DESC LIMIT 1")).one()
+        record = connection.execute(text("SELECT id, otps FROM record ORDER BY id DESC LIMIT 1")).one()
         connection.execute(put, {"id": record.id, "otps": b"spoilt"})
     yield
     with database.writing() as connection:
@@ -60,10 +59,9 @@ def work(fleet, restart):
     with TokenTap(fleet.token_url) as tap:
         fleet.variables |= {"PINGONE_TOKEN_URL": tap.url, "FLOWER_UNAUTHENTICATED_API": "true"}
         fleet.celery("flower", "flower", "--address=127.0.0.1", f"--port={port}", "--max_tasks=100000")
-        fleet.worker("worker", level="DEBUG")
-        fleet.beat(level="DEBUG")
-        fleet.wait_until_posted(20)
         with spoilt_record(fleet.database):
+            fleet.worker("worker", level="DEBUG")
+            fleet.beat(level="DEBUG")
             fleet.wait_until(lambda: fleet.status().reason == "internal", "the spoilt record pauses the batch")
             shown = look_through_flower(f"http://127.0.0.1:{port}")
         fleet.simulator.revoke_access_tokens()

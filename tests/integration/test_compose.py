@@ -198,7 +198,7 @@ def seen_tasks(http: httpx.Client, auth: tuple[str, str]) -> list[dict[str, Any]
         except httpx.ConnectError:
             return []
         done = [task for task in tasks if task["name"] == "oathbulk.activate" and task["state"] == "SUCCESS"]
-        return done and [task for task in tasks if task["worker"]]
+        return done and [task for task in tasks if task.get("worker")]
 
     return wait_until(look, START_TIMEOUT, "Flower has seen an activation")
 
