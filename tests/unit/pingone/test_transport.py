@@ -205,19 +205,26 @@ def test_what_a_frozen_process_could_not_deliver_is_dropped_all_the_same(serve: 
 
     with subprocess.Popen([sys.executable, "-c", SENDER, serve(talk).url]) as sender:
         try:
-            wait_until(lambda: ports, PATIENCE, "the request begins to arrive")
+            wait_until(lambda: ports and is_stuck(ports[0]), PATIENCE, "the kernels hold all that they can")
             sender.send_signal(signal.SIGSTOP)
-            wait_until(lambda: not is_connected(ports[0]), PATIENCE, "the kernel gives the connection up")
+            wait_until(lambda: undelivered(ports[0]) is None, PATIENCE, "the kernel gives the connection up")
             may_read.set()
             wait_until(lambda: ends == ["ConnectionResetError"], PATIENCE, "the rest never arrives")
         finally:
             sender.kill()
 
 
-def is_connected(port: int) -> bool:
-    """Whether some connection of this machine begins at the port."""
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return any(line.split()[1].endswith(f":{port:04X}") for line in lines)
+def undelivered(port: int) -> int | None:
+    """Bytes that wait to go out from this machine's connection at the port; None: there is no such connection."""
+    connections = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    waiting = (queues.split(":")[0] for _, local, _, _, queues, *_ in connections if local.endswith(f":{port:04X}"))
+    return next((int(count, 16) for count in waiting), None)
+
+
+def is_stuck(port: int) -> bool:
+    before = undelivered(port)
+    time.sleep(0.05)
+    return bool(before) and undelivered(port) == before
 
 
 def drip(conversation: Any, head: bytes) -> None:
