@@ -36,3 +36,8 @@ def limit_of(climb: Climb, former: Climb, *, began_below: bool) -> float:
 def limit_forgiving(climb: Climb, burst: float) -> float:
     """The limit that refuses this climb if its burst is worth so many seconds of it."""
     return climb.rate / (1 + sqrt(2 * climb.speed * burst))
+
+
+def passing(limit: float, former: Climb, speed: float) -> float:
+    """By which part of it a climb of this speed passes a limit that refused the former."""
+    return (former.rate / limit - 1) * sqrt(speed / former.speed) if former.rate else 0.0

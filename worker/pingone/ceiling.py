@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import exp, log
 
-from worker.pingone.bursts import MOST, Climb, limit_forgiving, limit_of
+from worker.pingone.bursts import MOST, Climb, limit_forgiving, limit_of, passing
 from worker.pingone.search import MARGIN, PROBE_AFTER, RISE, Search, begun, staying
 
 # Relative growth of the rate a second: what is steep; of later climbs; from far below; of one that looks for more.
@@ -50,8 +50,9 @@ PRECISE = 0.066
 PROBE_AFTER_FALL, LONGEST_PROBE_WAIT = 15.0, 3600.0
 # A refusal so little above the ceiling finds nothing new: a burst alone carries a slow climb as far.
 NOTHING_NEW = 1.12
-# A climb that has come beyond the ceiling speeds up, e-fold in so many seconds.
-FASTER = 2.0
+# A climb that has come so much further above the ceiling than a burst carries it, and so far at the least, has found
+# more. It speeds up, e-fold in so many seconds.
+CARRIED, BEYOND, FASTER = 1.2, 0.06, 1.0
 # Of one step, as the logarithm of its growth, so that slow answers, which make for long steps, make for no wild ones.
 LARGEST_STEP = 0.4
 # Seconds: clocks that went back, and slots that came at once, count for as much.
@@ -76,7 +77,7 @@ def answered(search: Search, count: int, last: float, now: float, highest: float
     if search.climb:
         return _climbed(search, looked, now, highest)
     is_due = now >= search.probe_at and search.rate < highest
-    probing = replace(search, climb=PROBE, refused_rate=0.0, refused_climb=0.0)
+    probing = replace(search, climb=PROBE)
     return begun(probing, looked.since) if is_due else looked
 
 
@@ -111,7 +112,7 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
 def _climbed(search: Search, looked: Search, now: float, highest: float) -> Search:
     """A step further, by the time since the last one."""
     climb, seconds = search.climb, max(now - search.changed_at, SHORTEST)
-    if search.is_beyond:
+    if _is_beyond(search):
         climb = min(climb * exp(seconds / FASTER), RISE)
     growth = min(climb * seconds, LARGEST_STEP)
     rate = search.rate * exp(growth)
@@ -122,6 +123,14 @@ def _climbed(search: Search, looked: Search, now: float, highest: float) -> Sear
         speed=growth / seconds,
         changed_at=now,
     )
+
+
+def _is_beyond(search: Search) -> bool:
+    """Where a slower climb should not have come: the limit has risen, or what was refused was a chance."""
+    if not search.ceiling:
+        return 0 < search.refused_rate < search.rate
+    carried = passing(search.ceiling, Climb(search.refused_rate, search.refused_climb), PROBE)
+    return search.rate > search.ceiling * (1 + max(CARRIED * carried, BEYOND))
 
 
 def _fallen(search: Search, rate: float) -> Search:
@@ -153,9 +162,12 @@ def _lowered(search: Search, rate: float, lasted: float) -> Search:
         # Sooner than before, though lower: by chance.
         drop = SMALLEST_DROP
     ceiling = rate * (1 - drop) / MARGIN
-    # Where it may well be too low now, it climbs again soon.
-    probe_at = min(search.probe_at, search.begun_at + PROBE_AFTER_FALL) if drop > WIDE_DROP else search.probe_at
-    return replace(search, rate=rate * (1 - drop), drop=drop, lasted=lasted, ceiling=ceiling, probe_at=probe_at)
+    lowered = replace(search, rate=rate * (1 - drop), drop=drop, lasted=lasted, ceiling=ceiling)
+    if drop < WIDE_DROP:
+        return lowered
+    # It may well be too low now, so it climbs again soon; and what was refused before tells of another limit.
+    probe_at = min(search.probe_at, search.begun_at + PROBE_AFTER_FALL)
+    return replace(lowered, probe_at=probe_at, refused_rate=0.0, refused_climb=0.0)
 
 
 def _narrowed(search: Search, climb: Climb, lasted: float) -> Search:

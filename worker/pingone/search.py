@@ -13,8 +13,6 @@ RISE = 2.8
 MARGIN = 0.99
 # Seconds until the rate climbs again.
 PROBE_AFTER = 120.0
-# A climb that is so far above the ceiling has found more.
-BEYOND = 1.04
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Search:
     changed_at: float = 0.0
     speed: float = 0.0
     ceiling: float = 0.0
-    # Where the last climb was refused, and its speed.
+    # Where the last climb was refused, and its speed; 0 where there was none since a fall.
     refused_rate: float = 0.0
     refused_climb: float = 0.0
     # By how much the rate was lowered last while it stayed, and after how many seconds of staying.
@@ -55,13 +53,6 @@ class Search:
     def is_shared(self) -> bool:
         """Ours is a part of a ceiling that was found, and no more."""
         return self.share < 1 and self.ceiling > 0
-
-    @property
-    def is_beyond(self) -> bool:
-        """Where a slower climb should not have come: the limit has risen, or what was refused was a chance."""
-        if self.ceiling:
-            return self.rate > BEYOND * self.ceiling
-        return 0 < self.refused_rate < self.rate
 
     @property
     def stay(self) -> float:

@@ -41,6 +41,12 @@ def test_over_a_long_run_hardly_anything_is_left_unused(rate: float, ahead: int)
     assert len(fleet.refusals) < 30
 
 
+def test_what_a_wide_burst_lets_through_is_not_taken_for_a_higher_limit() -> None:
+    fleet = PacedFleet(bucket(35, burst=20)).run(until=1800)
+    assert fleet.used(steady(35), 60, 1800) > 0.985
+    assert len(fleet.refusals) < 30
+
+
 @pytest.mark.parametrize("latency", [0.05, 0.2, 1.0])
 def test_slow_answers_delay_the_search_and_spoil_nothing(latency: float) -> None:
     fleet = PacedFleet(bucket(200), latency=latency).run(until=260)
