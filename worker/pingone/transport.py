@@ -12,7 +12,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -179,7 +179,14 @@ def _client(deadline: float) -> httpx.Client:
 def _trust(*_settings: str | None) -> ssl.SSLContext:
     """Whom these settings name, which httpx reads by itself. All threads of a process share it: the certificates of all
     authorities take most of a megabyte."""
-    return httpx.create_ssl_context()
+    context = httpx.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols = _keep_protocols  # type: ignore[method-assign]
+    return context
+
+
+def _keep_protocols(alpn_protocols: Iterable[str]) -> None:
+    """httpcore sets the same with each connection; but no thread may change what another reads at that moment."""
 
 
 def _mounts() -> dict[str, httpx.BaseTransport | None]:

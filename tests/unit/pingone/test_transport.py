@@ -611,18 +611,28 @@ def test_making_calls_makes_no_new_tls_contexts(
 
 
 def test_the_threads_of_a_process_read_the_certificates_once(
-    certificate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    serve: Any, http: Any, certificate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # A path that no other test has named.
     monkeypatch.setenv("SSL_CERT_FILE", str(shutil.copy(certificate.path, tmp_path)))
-    made: list[ssl.SSLContext] = []
+    made, protocols = list[ssl.SSLContext](), list[str | None]()
     create = httpx.create_ssl_context
 
     def counted() -> ssl.SSLContext:
         made.append(create())
         return made[-1]
 
+    def talk(conversation: Any) -> None:
+        conversation.read_request()
+        protocols.append(conversation.connection.selected_alpn_protocol())
+        conversation.write(http(200))
+
     monkeypatch.setattr(httpx, "create_ssl_context", counted)
-    with transport_of(deadline=20), transport_of(deadline=20):
-        pass
+    tls = certificate.server_context()
+    tls.set_alpn_protocols(["h2", "http/1.1"])
+    server = serve(talk, tls)
+    for _ in range(2):
+        with transport_of(deadline=20) as transport:
+            assert transport.exchange(post(server.url))[0] == 200
     assert len(made) == 1
+    assert protocols == ["http/1.1"] * 2
