@@ -22,7 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Minutes, most of which these wait: begun last, they would keep one process busy and the others idle.
-LONG = ("test_chaos.py",)
+LONG = ("test_chaos.py", "test_windows_and_quotas.py", "test_pace.py", "test_promises.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
