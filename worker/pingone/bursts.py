@@ -22,10 +22,11 @@ class Climb(NamedTuple):
     speed: float
 
 
-def limit_of(climb: Climb, former: Climb, *, began_below: bool) -> float:
+def limit_of(climb: Climb, former: Climb, *, began_below: bool, burst: float = LIKELY) -> float:
     """The limit that this climb met. Where a faster one was refused before, their refusals lie on a line over the root
-    of the speed, which meets speed 0 at the limit. One that may not have begun below the limit tells less."""
-    lowest = limit_forgiving(climb, LIKELY) if began_below else climb.rate * exp(-PASSED_WITHIN * climb.speed)
+    of the speed, which meets speed 0 at the limit; but its burst is taken to be worth `burst` seconds at the most. A
+    climb that may not have begun below the limit tells less."""
+    lowest = limit_forgiving(climb, burst) if began_below else climb.rate * exp(-PASSED_WITHIN * climb.speed)
     if not (former.rate > climb.rate and former.speed > climb.speed):
         return lowest
     root = sqrt(climb.speed / former.speed)

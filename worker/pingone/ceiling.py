@@ -19,11 +19,11 @@ from __future__ import annotations
 from dataclasses import replace
 from math import exp, log
 
-from worker.pingone.bursts import MOST, Climb, limit_forgiving, limit_of, passing
+from worker.pingone.bursts import MOST, Climb, limit_of, passing
 from worker.pingone.search import MARGIN, PROBE_AFTER, RISE, Search, begun, staying
 
 # Relative growth of the rate a second: what is steep; of later climbs; from far below; of one that looks for more.
-STEEP, NARROW, AFTER_FALL, PROBE = 0.2, 0.08, 0.13, 0.0125
+STEEP, NARROW, AFTER_FALL, PROBE = 0.2, 0.08, 0.13, 0.009
 # Each climb after a refusal is so much slower than the one that was refused.
 SLOWER = 4
 # The part of the slots that must have been used.
@@ -52,7 +52,7 @@ PROBE_AFTER_FALL, LONGEST_PROBE_WAIT = 15.0, 3600.0
 NOTHING_NEW = 1.12
 # A climb that has come so much further above the ceiling than a burst carries it, and so far at the least, has found
 # more. It speeds up, e-fold in so many seconds.
-CARRIED, BEYOND, FASTER = 1.2, 0.06, 1.0
+CARRIED, BEYOND, FASTER = 1.2, 0.05, 1.0
 # Of one step, as the logarithm of its growth, so that slow answers, which make for long steps, make for no wild ones.
 LARGEST_STEP = 0.4
 # Seconds: clocks that went back, and slots that came at once, count for as much.
@@ -102,8 +102,9 @@ def refused(search: Search, rate: float, slot: float, count: int, resumes_at: fl
     climb = Climb(rate, search.speed or search.climb)
     if search.ceiling and rate < NOTHING_NEW * search.ceiling:
         wait = search.probe_after * (1.5 if search.has_fallen else 2.0)
-        # The stay has lasted, so a little more may do; or more, if the climb came far.
-        ceiling = min(max(search.ceiling * 1.004, limit_forgiving(climb, MOST)), rate)
+        # The stay has lasted, so a little more may do; or more, by what the climbs tell.
+        limit = limit_of(climb, _former(search), began_below=True, burst=MOST)
+        ceiling = min(max(search.ceiling * 1.004, limit), rate)
         again = replace(resumed, ceiling=ceiling, drop=0.0)
         return staying(replace(again, rate=again.stay), min(wait, LONGEST_PROBE_WAIT))
     return _narrowed(resumed, climb, lasted)
@@ -125,11 +126,15 @@ def _climbed(search: Search, looked: Search, now: float, highest: float) -> Sear
     )
 
 
+def _former(search: Search) -> Climb:
+    return Climb(search.refused_rate, search.refused_climb)
+
+
 def _is_beyond(search: Search) -> bool:
     """Where a slower climb should not have come: the limit has risen, or what was refused was a chance."""
     if not search.ceiling:
         return 0 < search.refused_rate < search.rate
-    carried = passing(search.ceiling, Climb(search.refused_rate, search.refused_climb), PROBE)
+    carried = passing(search.ceiling, _former(search), PROBE)
     return search.rate > search.ceiling * (1 + max(CARRIED * carried, BEYOND))
 
 
@@ -173,8 +178,7 @@ def _lowered(search: Search, rate: float, lasted: float) -> Search:
 def _narrowed(search: Search, climb: Climb, lasted: float) -> Search:
     """A climb met the limit: once more, slower, or stay below it."""
     was_known = search.ceiling > 0
-    former = Climb(search.refused_rate, search.refused_climb)
-    limit = limit_of(climb, former, began_below=search.climb > STEEP or lasted > SURELY_BELOW)
+    limit = limit_of(climb, _former(search), began_below=search.climb > STEEP or lasted > SURELY_BELOW)
     found = replace(search, refused_rate=climb.rate, refused_climb=climb.speed, drop=0.0)
     if climb.rate / limit - 1 > PRECISE:
         slower = min(max(climb.speed / SLOWER, log(climb.rate / limit) / BACK_WITHIN), NARROW)

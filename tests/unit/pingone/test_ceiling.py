@@ -41,6 +41,13 @@ def test_over_a_long_run_hardly_anything_is_left_unused(rate: float, ahead: int)
     assert len(fleet.refusals) < 30
 
 
+def test_a_stay_that_is_too_low_is_mended_by_its_first_look() -> None:
+    # A climb of 2 % a second met the limit of 200 where it should, and was taken for one of 194.
+    search = Search(192.0, climb=0.0, ceiling=194.0, refused_rate=208.9, refused_climb=0.02, probe_at=PROBE_AFTER)
+    fleet = PacedFleet(bucket(200), search=search).run(until=400)
+    assert fleet.used(steady(200), 140, 400) > 0.985
+
+
 def test_what_a_wide_burst_lets_through_is_not_taken_for_a_higher_limit() -> None:
     fleet = PacedFleet(bucket(35, burst=20)).run(until=1800)
     assert fleet.used(steady(35), 60, 1800) > 0.985
