@@ -92,7 +92,7 @@ def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(works: Wo
     works.tick()
     fresh, half, reading, left = made.ids
     before, between, other = works.claim(fresh), works.claim(half), works.claim(reading)
-    works.set_clock("2026-11-26 04:29:59")
+    works.set_clock("2026-11-26 04:29:55")
     assert leases.still_sending(before)
     assert leases.may_read(other)
     assert leases.answered(between, between.progress.answered(1))
@@ -124,17 +124,18 @@ def test_shortly_before_the_end_no_record_begins_so_that_none_is_left_between_it
     works: Works, leases: Leases
 ) -> None:
     made = make(works, OPEN, records=2)
-    works.set_clock("2026-11-26 04:29:44")
+    # Five seconds are left to begin, by a clock that goes on.
+    works.set_clock("2026-11-26 04:29:40")
     first, second = works.tick()
     claimed = works.claim(first)
-    works.pass_time(2)
+    works.pass_time(6)
 
     assert leases.claim(second, ENVIRONMENT_ID) is None
     assert leases.hand_back_stopped(second)
     assert works.tick() == []
     assert works.state(made) == RUNNING
     # The one that has begun gets its second OTP still.
-    works.pass_time(LAST_START - 3)
+    works.pass_time(LAST_START - 7)
     assert leases.answered(claimed, claimed.progress.answered(1))
     assert leases.sending(claimed, 2)
 
@@ -165,7 +166,7 @@ def test_a_batch_without_a_window_runs_on(works: Works) -> None:
 def test_it_goes_on_by_itself_when_its_window_opens(works: Works) -> None:
     made = make(works, CLOSED)
     assert works.state(made) == WAITS
-    works.set_clock("2026-11-26 20:59:59")
+    works.set_clock("2026-11-26 20:59:55")
     assert works.tick() == []
 
     works.set_clock("2026-11-26 21:00:00")
@@ -414,7 +415,7 @@ def test_every_batch_of_the_license_waits_until_the_quota_resets(works: Works) -
     for made in (mine, same):
         batch = look_at_batch(works.database, made.batch_id)
         assert batch.detail == "PingOne's quota is used up until 2026-11-25 23:00 UTC: goes on by itself then."
-    works.set_clock("2026-11-25 22:59:59")
+    works.set_clock("2026-11-25 22:59:55")
     works.tick()
     assert works.state(mine) == FOR_QUOTA
     works.set_clock("2026-11-25 23:00:01")
