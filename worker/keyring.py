@@ -22,6 +22,9 @@ def load_keyring(settings: Settings) -> Keyring:
     try:
         return Keyring([key.strip() for key in keys if key.strip()])
     except ValueError as error:
+        if settings.encryption_keys is None:
+            path = settings.home / KEY_FILE
+            raise ConfigError(f"{path} holds no encryption key: put it back from a backup") from None
         raise ConfigError(f"OATHBULK_ENCRYPTION_KEYS: {error}") from None
 
 

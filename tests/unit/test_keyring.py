@@ -71,7 +71,7 @@ def test_a_key_file_without_a_key_is_refused(tmp_path, content):
     path: Path = tmp_path / KEY_FILE
     path.write_bytes(content)
     path.chmod(0o600)
-    refusal(Settings(home=tmp_path))
+    assert str(path) in refusal(Settings(home=tmp_path))
 
 
 def test_a_key_of_the_wrong_form_is_refused_without_being_quoted():
