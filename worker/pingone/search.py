@@ -29,7 +29,7 @@ class Search:
     changed_at: float = 0.0
     speed: float = 0.0
     ceiling: float = 0.0
-    # Where the last climb was refused, and its speed; 0 where there was none since a fall.
+    # Where the climb before was refused, and its speed; 0 where none tells of this limit.
     refused_rate: float = 0.0
     refused_climb: float = 0.0
     # By how much the rate was lowered last while it stayed, and after how many seconds of staying.

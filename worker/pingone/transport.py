@@ -161,7 +161,7 @@ def _client(deadline: float) -> httpx.Client:
     environment."""
     try:
         return httpx.Client(
-            verify=_trust(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))),
+            verify=_tls_context(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))),
             mounts=_mounts(),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             # Not compressed: a small body could unfold into a huge one.
@@ -176,9 +176,9 @@ def _client(deadline: float) -> httpx.Client:
 
 
 @cache
-def _trust(*_settings: str | None) -> ssl.SSLContext:
-    """Whom these settings name, which httpx reads by itself. All threads of a process share it: the certificates of all
-    authorities take most of a megabyte."""
+def _tls_context(*_settings: str | None) -> ssl.SSLContext:
+    """That trusts whom these settings name; httpx reads them by itself. All threads of a process share it, for the
+    certificates of all authorities take most of a megabyte."""
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
     context.set_alpn_protocols = _keep_protocols  # type: ignore[method-assign]
