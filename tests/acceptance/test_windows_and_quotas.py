@@ -141,19 +141,15 @@ def test_a_run_whose_quota_is_used_up_goes_on_by_itself_when_that_resets(set_out
     assert 1 <= refused <= 3 * int(desk.settings["OATHBULK_CONCURRENCY"])
 
 
-@pytest.mark.parametrize(
-    ("reset_time", "told"),
-    [
-        ("9999-12-31T23:59:59Z", "by what it says until 9999-12-31 23:59 UTC: tried again by itself at "),
-        ("2001-01-01T00:00:00Z", "by what it says until 2001-01-01 00:00 UTC: tried again by itself at "),
-        ("soon", "and PingOne does not say until when: tried again by itself at "),
-    ],
-)
-def test_an_absurd_reset_is_explained_and_a_person_need_not_wait_for_it(set_out, reset_time, told):
+def test_an_absurd_reset_is_explained_and_a_person_need_not_wait_for_it(set_out):
     quick = {"OATHBULK_LONGEST_HOLD": "2"}
-    desk, simulator = set_out(make_shipment(20), quick, quota=10, quota_reset_time=reset_time)
+    desk, simulator = set_out(make_shipment(20), quick, quota=10, quota_reset_time="9999-12-31T23:59:59Z")
     run = desk.start("run", "shipment.csv")
-    wait_until(lambda: f"Paused (quota): PingOne's quota is used up, {told}" in said(run), PATIENCE, "it says so")
+    told = (
+        "Paused (quota): PingOne's quota is used up, by what it says until 9999-12-31 23:59 UTC: "
+        "tried again by itself at "
+    )
+    wait_until(lambda: told in said(run), PATIENCE, "it says so")
 
     simulator.change(quota=None)
     assert desk.oathbulk("resume", "shipment").stdout == "shipment runs.\n"

@@ -190,11 +190,12 @@ Transport(deadline=1).exchange(Request("POST", sys.argv[1], {}, b"x" * 50_000_00
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux drops it by itself")
 def test_what_a_frozen_process_could_not_deliver_is_dropped_all_the_same(serve: Any) -> None:
-    ports, may_read, ends = list[int](), threading.Event(), list[str]()
+    connections, may_read, ends = list[tuple[int, int]](), threading.Event(), list[str]()
 
     def talk(conversation: Any) -> None:
         conversation.reader.readline()
-        ports.append(conversation.connection.getpeername()[1])
+        sender, receiver = conversation.connection.getpeername(), conversation.connection.getsockname()
+        connections.append((sender[1], receiver[1]))
         may_read.wait(PATIENCE)
         try:
             while conversation.connection.recv(1_000_000):
@@ -205,26 +206,29 @@ def test_what_a_frozen_process_could_not_deliver_is_dropped_all_the_same(serve: 
 
     with subprocess.Popen([sys.executable, "-c", SENDER, serve(talk).url]) as sender:
         try:
-            wait_until(lambda: ports and is_stuck(ports[0]), PATIENCE, "the kernels hold all that they can")
+            wait_until(lambda: connections and is_stuck(connections[0]), PATIENCE, "the kernels hold all that they can")
             sender.send_signal(signal.SIGSTOP)
-            wait_until(lambda: undelivered(ports[0]) is None, PATIENCE, "the kernel gives the connection up")
+            wait_until(lambda: undelivered(connections[0]) is None, PATIENCE, "the kernel gives it up")
             may_read.set()
             wait_until(lambda: ends == ["ConnectionResetError"], PATIENCE, "the rest never arrives")
         finally:
             sender.kill()
 
 
-def undelivered(port: int) -> int | None:
-    """Bytes that wait to go out from this machine's connection at the port; None: there is no such connection."""
-    connections = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    waiting = (queues.split(":")[0] for _, local, _, _, queues, *_ in connections if local.endswith(f":{port:04X}"))
-    return next((int(count, 16) for count in waiting), None)
+def undelivered(ports: tuple[int, int]) -> int | None:
+    """Bytes that wait to go out from one port of this machine to another; None: there is no such connection."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        # Others may go from the same port to elsewhere.
+        if (int(local[-4:], 16), int(remote[-4:], 16)) == ports:
+            return int(queues.split(":")[0], 16)
+    return None
 
 
-def is_stuck(port: int) -> bool:
-    before = undelivered(port)
+def is_stuck(ports: tuple[int, int]) -> bool:
+    before = undelivered(ports)
     time.sleep(0.05)
-    return bool(before) and undelivered(port) == before
+    return bool(before) and undelivered(ports) == before
 
 
 def drip(conversation: Any, head: bytes) -> None:
