@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from time import monotonic
-
-from sqlalchemy import exc
+from time import monotonic, sleep
 
 from models.encrypted import Keyring, bound_to
 from models.reason import PauseReason
 from worker import decisions
+from worker.away import AWAY, wait_until_back
 from worker.config import Environment, Settings
 from worker.decisions import Decision, Next, Progress, ReadDevice, SendOtp, Step
 from worker.leases.claim import Claim
@@ -66,20 +65,33 @@ class Activation:
         self.last_send = settings.lease - settings.lease_left_for_post
 
     def run(self, record_id: int) -> None:
-        """Activate this record, or take it one step further. A duplicate message changes nothing."""
+        """Activate this record, or take it one step further. A duplicate message changes nothing.
+
+        While the database is away the message is kept in hand: those behind it could not be claimed either, and each
+        that was taken up in vain would wait for its queue lease to run out."""
+        try:
+            taken = self._take_up(record_id)
+        except AWAY:
+            wait_until_back(self.leases.reach, self.is_stopping, sleep)
+            taken = self._take_up(record_id)
+        if taken is not None:
+            _Attempt(self, *taken).run()
+
+    def _take_up(self, record_id: int) -> tuple[Claim, Slot] | None:
+        """None: it is not ours to work on now. Nothing has gone to PingOne so far."""
         try:
             slot = self.pace.wait()
         except SlotTooFar as far:
             self.leases.hand_back(record_id, far.wait)
-            return
+            return None
         if self.is_stopping():
             self.leases.hand_back(record_id, 0.0)
-            return
+            return None
         claim = self.leases.claim(record_id, self.environment.environment_id, random.random())  # noqa: S311
         if claim is None:
             self._not_claimed(record_id)
-            return
-        _Attempt(self, claim, slot).run()
+            return None
+        return claim, slot
 
     def _not_claimed(self, record_id: int) -> None:
         """A duplicate; or the batch was stopped; or this worker is configured for another tenant than the batch."""
@@ -122,8 +134,7 @@ class _Attempt:
         """A failure of our own pauses the batch. A database that was restarted mends itself, so the record just goes
         back; where it is still away, this cannot be written either, and the lease runs out."""
         delay = self.parts.limits.read_delay
-        # A connection may not come in time, either: while the database stands still, others hold all of them.
-        if isinstance(failure, exc.OperationalError | exc.TimeoutError):
+        if isinstance(failure, AWAY):
             return decisions.Retry(delay, is_counted=False, why="database")
         return decisions.Pause(PauseReason.INTERNAL, delay=delay)
 

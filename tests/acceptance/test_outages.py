@@ -85,6 +85,24 @@ def test_a_queue_that_is_stopped_and_killed_loses_no_record(make_fleet, own_valk
     assert status.otp_posts == fleet.records.posts_as_made()
 
 
+def test_a_database_that_is_gone_for_a_while_keeps_no_message_waiting(make_fleet, own_migrated_postgres, valkey_url):
+    # A message that was taken up in vain would come back after its lease.
+    settings = {"OATHBULK_QUEUE_LEASE": "60", "OATHBULK_WINDOW": "300", "PINGONE_RATE": "50", "PINGONE_RATE_MAX": "50"}
+    database, server = own_migrated_postgres.url, own_migrated_postgres.server
+    fleet = make_fleet(database, valkey_url, make_shipment(400), settings=settings)
+    fleet.worker("worker")
+    fleet.beat()
+    fleet.wait_until_posted(60)
+    server.stop()
+    time.sleep(OUTAGE)
+    server.start()
+    # Those of this process were cut, too.
+    fleet.database.close()
+    fleet.wait_until(lambda: not fleet.status().left, "the batch is finished", timeout=30)
+    fleet.judge()
+    assert fleet.records.wrong_endings() == {}
+
+
 def test_a_tenant_whose_answers_name_no_status_is_not_taken_for_one_that_is_out(make_fleet, postgres_url, valkey_url):
     # What the body of a success holds is not documented, so each of these has to be read before it counts.
     shipment = make_shipment(80, out_of_step=0.3)

@@ -26,6 +26,7 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
     """The models take their places; and chance, which the real code asks as well, is the seed's."""
     names: list[tuple[Any, str, object]] = [
         (worker.activation, "monotonic", clock.monotonic),
+        (worker.activation, "sleep", strands.sleep),
         (worker.leases.worker, "monotonic", clock.monotonic),
         (worker.parts, "CeleryBroker", lambda *_: broker),
         (worker.pingone.client, "Transport", network.transport),

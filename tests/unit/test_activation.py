@@ -16,6 +16,7 @@ from sqlalchemy import exc
 from models.encrypted import DecryptionError, Keyring, bound_to, generate_key
 from models.reason import PauseReason, Reason
 from models.record import OtpState
+from worker import activation
 from worker.activation import Activation
 from worker.config import Environment, Settings
 from worker.decisions import Active, DeadLetter, Decision, OtpProgress, Pause, Progress, Retry
@@ -33,6 +34,7 @@ RECORD, BATCH, ROW = 41, 7, 12
 SETTINGS = Settings(lease=60, lease_left_for_post=25, read_delay=30)
 RESYNC = errors.ResyncRequired(Answer(status=400, code="INVALID_DATA", detail_code="EXTRA_OTP_REQUIRED"))
 INVALID = errors.InvalidOtp(Answer(status=400, detail_code="INVALID_OTP"))
+DATABASE_AWAY = exc.OperationalError("UPDATE record", {}, Exception("server closed the connection"))
 FRESH = Progress()
 UNKNOWN_FATE = Progress(first=OtpProgress(OtpState.SENT, 1), attempts=2)
 
@@ -77,12 +79,19 @@ class RecordInMemory:
     is_lease_lost: bool = False
     is_stale: bool = False
     is_strange: bool = False
+    # How often the database is still to be found away before it is back.
+    away: int = 0
     fails_at: str = ""
     failure: Exception = field(default_factory=lambda: RuntimeError("a fault of our own"))
     settled: tuple[Progress, Decision, Tally] | None = None
 
+    def reach(self) -> None:
+        self.journal.append("reach")
+        self._ask()
+
     def claim(self, record_id: int, environment_id: str, jitter: float = 0.0) -> Claim | None:
         self.journal.append("claim")
+        self._ask()
         started = time.monotonic()
         if not (self.is_queued and self.may_work and (record_id, environment_id) == (RECORD, "env-1")):
             return None
@@ -121,6 +130,7 @@ class RecordInMemory:
 
     def hand_back(self, record_id: int, delay: float) -> bool:
         self.journal.append(f"handed back for {delay:g} s")
+        self._ask()
         return True
 
     def hand_back_stopped(self, record_id: int) -> bool:
@@ -135,6 +145,11 @@ class RecordInMemory:
     def _goes_on_sending(self) -> bool:
         """The lease stands, the batch runs, and the OTPs are good."""
         return self.may_work and self.may_send and not self.is_lease_lost and not self.is_stale
+
+    def _ask(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise DATABASE_AWAY
 
     def write(self, event: str) -> None:
         self.journal.append(event)
@@ -461,10 +476,7 @@ def test_a_database_that_fails_before_a_call_lets_nothing_go_out(answer, event):
 )
 @pytest.mark.parametrize(
     "failure",
-    [
-        exc.OperationalError("UPDATE record", {}, Exception("server closed the connection")),
-        exc.TimeoutError("no connection"),
-    ],
+    [DATABASE_AWAY, exc.TimeoutError("no connection")],
     ids=["a lost connection", "no connection in time"],
 )
 def test_a_database_that_was_restarted_stops_no_batch(answer, event, failure):
@@ -474,6 +486,47 @@ def test_a_database_that_was_restarted_stops_no_batch(answer, event, failure):
     with pytest.raises(type(failure)):
         world.run()
     assert world.decision == Retry(SETTINGS.read_delay, is_counted=False, why="database")
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of each sleep before a claim, which takes no time."""
+    seconds: list[float] = []
+    monkeypatch.setattr(activation, "sleep", seconds.append)
+    return seconds
+
+
+def test_a_message_is_kept_in_hand_while_the_database_is_away(slept):
+    world = World(ACTIVE)
+    world.record.away = 4
+    assert world.run() == ["slot", "claim", *["reach"] * 4, "slot", "claim", "post 1", "settle Active"]
+    assert all(0.5 <= seconds <= 1.5 for seconds in slept)
+    assert len(slept) == 3
+
+
+def test_a_message_that_is_to_be_handed_back_is_kept_in_hand_too(slept):
+    world = World()
+    world.pace.slots, world.record.away = 0, 2
+    back = ["no slot", "handed back for 9 s"]
+    assert world.run() == [*back, *["reach"] * 2, *back]
+
+
+def test_a_database_that_stays_away_is_given_up_after_about_a_minute(slept):
+    world = World()
+    world.record.away = 1000
+    with pytest.raises(exc.OperationalError):
+        world.run()
+    assert 45 < sum(slept) < 75
+    assert set(world.journal) == {"slot", "claim", "reach"}
+
+
+def test_a_worker_that_stops_does_not_wait_for_the_database(monkeypatch):
+    world = World()
+    world.record.away = 1000
+    monkeypatch.setattr(activation, "sleep", lambda _: setattr(world, "is_stopping", True))
+    with pytest.raises(exc.OperationalError):
+        world.run()
+    assert world.journal == ["slot", "claim", "reach", "reach"]
 
 
 @pytest.mark.parametrize("progress", [Progress(), Progress(attempts=3, not_found=1), UNKNOWN_FATE])

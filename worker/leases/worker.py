@@ -19,6 +19,7 @@ from worker.leases.settlement import Settlement, Tally, otp_parameters
 
 _THIS_RECORD = Record.id == bindparam("record_id")
 _THIS_LEASE = Record.lease_id == bindparam("held_lease_id")
+_NOTHING = select(true())
 
 
 class Leases:
@@ -76,6 +77,11 @@ class Leases:
             if row is not None:
                 return from_row(row, lease_id, started, jitter, is_sending=statement is self._claim_fresh)
         return None
+
+    def reach(self) -> None:
+        """Ask the database for nothing, to see that it answers."""
+        with self._database.reading() as connection:
+            connection.execute(_NOTHING)
 
     def sending(self, claim: Claim, ordinal: int) -> bool:
         """Write down, durably, that this OTP is about to go out. False: it must not (paused, stale, lease lost)."""

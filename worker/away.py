@@ -1,0 +1,36 @@
+"""A database that is away: how that shows, and waiting until it is back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+import tenacity
+from sqlalchemy import exc
+
+log = structlog.get_logger()
+
+# A connection may not come in time, either: while the database stands still, others hold all of them.
+AWAY = (exc.OperationalError, exc.TimeoutError)
+# Looks, each a second after the one before, or half of one more or less: a fleet should not look all at once.
+LOOKS, APART = 60, tenacity.wait_random(0.5, 1.5)
+
+
+def wait_until_back(
+    reach: Callable[[], object], is_stopping: Callable[[], bool], sleep: Callable[[float], None]
+) -> None:
+    """Until `reach` raises nothing of AWAY any more; about a minute at most, and no longer than this process works.
+    Raises what it raised last."""
+    tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(AWAY),
+        wait=APART,
+        stop=lambda state: state.attempt_number >= LOOKS or is_stopping(),
+        before_sleep=_tell_once,
+        sleep=sleep,
+        reraise=True,
+    )(reach)
+
+
+def _tell_once(state: tenacity.RetryCallState) -> None:
+    if state.attempt_number == 1:
+        log.warning("database_away", waits="up to a minute, with the message in hand")
