@@ -7,6 +7,9 @@ The database decides what runs and when; Celery carries ids and shows the work. 
 from __future__ import annotations
 
 import ssl
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import celery.signals
 from celery import Celery
@@ -14,16 +17,29 @@ from celery.schedules import crontab
 from kombu.entity import Queue
 
 from worker import broker, events
+from worker.config import ConfigError
 from worker.config_sources import load_settings
 from worker.observability.logs import configure_logs
 
 ACTIVATE_QUEUE = "oathbulk.activate"
 DISPATCH_QUEUE = "oathbulk.dispatch"
 
-settings = load_settings()
+
+@contextmanager
+def ending_clearly() -> Iterator[None]:
+    """What is wrong with the settings ends the process; Celery would bury it under a screen of traceback."""
+    try:
+        yield
+    except ConfigError as error:
+        sys.exit(f"oathbulk: {error}")
+
+
+with ending_clearly():
+    settings = load_settings()
+    broker_url = settings.redis
 broker.install()
 
-app = Celery("oathbulk", broker=settings.redis, include=["worker.tasks"], amqp=broker.LastingAMQP)
+app = Celery("oathbulk", broker=broker_url, include=["worker.tasks"], amqp=broker.LastingAMQP)
 app.conf.update(
     # Only JSON goes in and out: a message can carry an id, and no code.
     accept_content=["json"],
@@ -47,7 +63,7 @@ app.conf.update(
     worker_send_task_events=True,
     task_send_sent_event=False,
     # Celery alone would take any certificate of a rediss:// server. What the URL itself says goes before this.
-    broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if settings.redis.startswith("rediss://") else None,
+    broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if broker_url.startswith("rediss://") else None,
     # Seconds: a server that went away is noticed, not waited for.
     broker_transport_options={
         "queue_order_strategy": "priority",

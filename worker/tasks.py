@@ -5,13 +5,21 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutting_down
 
-from worker.celery import ACTIVATE_QUEUE, app, settings
+from worker.celery import ACTIVATE_QUEUE, app, ending_clearly, settings
+from worker.keyring import load_keyring
 from worker.parts import Parts
 from worker.threads import Threads
 
 parts = Parts(settings)
+
+
+@worker_init.connect
+def need_settings(**_signal: object) -> None:
+    """Without these a worker would take up message after message in vain, beside others that could do the work."""
+    with ending_clearly():
+        _ = load_keyring(settings), parts.leases
 
 
 @worker_ready.connect

@@ -1,0 +1,37 @@
+"""A program of a fleet that lacks a setting says which, in one line, and ends before it takes a message."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.fleet import plain_env
+
+NOBODY = "redis://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("program", "variables", "complaint"),
+    [
+        ("worker", {}, "OATHBULK_REDIS_URL is not set"),
+        ("beat", {"OATHBULK_REDIS_URL": NOBODY, "OATHBULK_TICK": "often"}, "OATHBULK_TICK"),
+        ("worker", {"OATHBULK_REDIS_URL": NOBODY}, "encryption.key cannot be read"),
+        (
+            "worker",
+            {"OATHBULK_REDIS_URL": NOBODY, "OATHBULK_DATABASE_URL": "postgresql+psycopg://user@127.0.0.1:1/oathbulk"},
+            "OATHBULK_ENCRYPTION_KEYS is not set",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, program: str, variables: dict[str, str], complaint: str) -> None:
+    env = plain_env() | {"OATHBULK_HOME": str(tmp_path)} | variables
+    argv = [sys.executable, "-m", "celery", "-A", "worker", program]
+
+    ended = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("oathbulk: ")
+    assert complaint in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
