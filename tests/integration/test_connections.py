@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from sqlalchemy import Connection, event, text
 
 from worker.database import Database
@@ -58,4 +61,19 @@ def test_connections_are_kept_however_many_threads_want_one(postgres_url: str) -
             for ended in [pool.submit(read) for _ in range(threads)]:
                 ended.result()
     assert len(opened) <= connections
+    database.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux notices it while something is sent")
+@pytest.mark.parametrize(("said", "limit"), [("", 20_000), ("?tcp_user_timeout=7000", 7000)])
+def test_a_server_that_is_gone_without_a_word_is_noticed(postgres_url: str, said: str, limit: int) -> None:
+    database = Database(postgres_url + said)
+    with database.reading() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        with socket.socket(fileno=os.dup(driver.fileno())) as twin:
+            options = [twin.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+            options += [twin.getsockopt(socket.IPPROTO_TCP, each) for each in (socket.TCP_KEEPIDLE, socket.TCP_KEEPCNT)]
+            assert twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == limit
+    assert options == [1, 10, 2]
     database.close()
