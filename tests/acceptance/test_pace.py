@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from worker.simulator.shipment import make_shipment
 
-SETTINGS = {"PINGONE_RATE": "20", "OATHBULK_CONCURRENCY": "24"}
+SETTINGS = {"PINGONE_RATE": "10", "OATHBULK_CONCURRENCY": "24"}
 
 
 def test_before_the_first_request_it_says_what_is_not_known(desk):
@@ -40,16 +40,16 @@ def test_a_load_that_is_refused_sets_no_share(desk):
 
 
 def test_a_run_finds_the_limit_remembers_it_and_a_share_is_kept(set_out):
-    """60 requests a second are permitted, and nobody told."""
-    desk, simulator = set_out(make_shipment(1100), SETTINGS, rate=60, burst=6)
+    """30 requests a second are permitted, and nobody told."""
+    desk, simulator = set_out(make_shipment(750), SETTINGS, rate=30, burst=3)
     header, *rows = (desk.folder / "shipment.csv").read_text().splitlines()
-    for name, mine in (("first.csv", rows[:900]), ("second.csv", rows[900:])):
+    for name, mine in (("first.csv", rows[:650]), ("second.csv", rows[650:])):
         (desk.folder / name).write_text("\n".join([header, *mine, ""]))
     first = desk.oathbulk("run", "first.csv", "--json")
     assert first.code == 0
     assert first.json["rate_limited"] < 0.02 * first.json["requests"]
     known = desk.oathbulk("pace", "--json").json
-    assert 50 < known["ceiling"] < 70
+    assert 25 < known["ceiling"] < 35
     assert first.json["ceiling"] == known["ceiling"]
     assert "PingOne refuses from about" in desk.oathbulk("pace").stdout
 

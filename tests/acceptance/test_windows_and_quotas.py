@@ -98,16 +98,15 @@ def test_a_run_stops_at_the_end_of_its_window_and_a_person_may_open_it(set_out):
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("command", "options", "complaint"),
     [
-        (("--window", "22:00-05:30"), "needs --zone"),
-        (("--zone", "UTC"), "give both"),
-        (("--window", "22-5", "--zone", "UTC"), "write it as 22:00-05:30"),
-        (("--window", "22:00-22:00", "--zone", "UTC"), "begins and ends at the same time"),
-        (("--window", "22:00-05:30", "--zone", "Europe/Belin"), "did you mean Europe/Berlin"),
+        ("run", ("--window", "22:00-05:30"), "needs --zone"),
+        ("load", ("--zone", "UTC"), "give both"),
+        ("run", ("--window", "22-5", "--zone", "UTC"), "write it as 22:00-05:30"),
+        ("load", ("--window", "22:00-22:00", "--zone", "UTC"), "begins and ends at the same time"),
+        ("run", ("--window", "22:00-05:30", "--zone", "Europe/Belin"), "did you mean Europe/Berlin"),
     ],
 )
-@pytest.mark.parametrize("command", ["run", "load"])
 def test_a_window_that_is_none_is_refused_before_anything_is_loaded(desk, command, options, complaint):
     (desk.folder / "shipment.csv").write_text("serial,otp1,otp2,user_id,device_id\n")
 

@@ -15,8 +15,8 @@ from support.processes import wait_until
 from models.encrypted import Keyring
 from worker.loading import CHUNK
 
-# The most tokens that an environment of PingOne has.
-ROWS = 100_000
+# Many chunks.
+ROWS = 20_000
 ON_ROW_2 = "stands on row 2 of this file already: keep one of the two rows"
 
 
