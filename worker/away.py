@@ -19,8 +19,8 @@ LOOKS, APART = 60, tenacity.wait_random(0.5, 1.5)
 def wait_until_back(
     reach: Callable[[], object], is_stopping: Callable[[], bool], sleep: Callable[[float], None]
 ) -> None:
-    """Until `reach` raises nothing of AWAY any more; about a minute at most, and no longer than this process works.
-    Raises what it raised last."""
+    """Until `reach` raises nothing of AWAY any more; no longer than this process works, and LOOKS looks at most: about
+    a minute, or more where each has to time out. Raises what it raised last."""
     tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(AWAY),
         wait=APART,
@@ -33,4 +33,4 @@ def wait_until_back(
 
 def _tell_once(state: tenacity.RetryCallState) -> None:
     if state.attempt_number == 1:
-        log.warning("database_away", waits="up to a minute, with the message in hand")
+        log.warning("database_away", looks=LOOKS, meanwhile="the message is kept in hand")
