@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from cpu import wait_until_idle
 from peers.results import TABLE
 from stack import HERE, Stack, follow
 
@@ -89,7 +88,7 @@ class Run:
         for name in names:
             stack.start(name, *contender.worker, python=contender.python)
         for name in names:
-            wait_until_idle(stack.processes[name].pid)
+            stack.wait_until_idle(name)
 
     def start_cost(self) -> float:
         """CPU of its job when there is nothing to do: what it takes to start Python and to import."""

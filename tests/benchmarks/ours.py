@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from cpu import wait_until_idle
 from sqlalchemy import func, select
 from stack import Stack, follow
 
@@ -20,20 +20,27 @@ class Ours:
     """`rate` is the pace that it is told, in requests a second, and that it never goes above `highest`; None: nothing,
     so that it looks for the limit."""
 
-    def __init__(self, stack: Stack, *, rate: float | None = UNLIMITED, highest: float = UNLIMITED) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        rate: float | None = UNLIMITED,
+        highest: float = UNLIMITED,
+        database_url: str | None = None,
+    ) -> None:
         self._stack = stack
         self.names: list[str] = []
         stack.variables |= {
             "OATHBULK_HOME": str(stack.directory),
             "OATHBULK_REDIS_URL": stack.redis_url,
+            "OATHBULK_ENCRYPTION_KEYS": generate_key(),
         }
         if rate is not None:
             stack.variables |= {"PINGONE_RATE": f"{rate:g}", "PINGONE_RATE_MAX": f"{highest:g}"}
         self.database_url = f"sqlite:///{stack.directory / 'oathbulk.db'}"
-        if stack.database_url is not None:
-            self.database_url = stack.database_url
-            key = generate_key()
-            stack.variables |= {"OATHBULK_DATABASE_URL": stack.database_url, "OATHBULK_ENCRYPTION_KEYS": key}
+        if url := database_url or stack.database_url:
+            self.database_url = url
+            stack.variables["OATHBULK_DATABASE_URL"] = url
 
     def start(self, workers: int, *, with_beat: bool = True) -> None:
         """Workers and beat, until they wait for a batch."""
@@ -45,20 +52,24 @@ class Ours:
             self.names.append("beat")
             self._stack.start("beat", "celery", "-A", "worker", "beat")
         for name in self.names:
-            wait_until_idle(self._stack.processes[name].pid)
+            self._stack.wait_until_idle(name)
 
     def migrate(self) -> None:
         self._stack.run("worker", "db", "upgrade", timeout=60)
 
-    def load(self) -> None:
-        """What is due goes out at once."""
-        self._stack.run("worker", "load", str(self._stack.pairs), "--batch", "bench", timeout=120)
+    def load(self, pairs: Path | None = None) -> None:
+        """The whole shipment, unless told otherwise; what is due goes out at once."""
+        file = pairs or self._stack.pairs
+        self._stack.run("worker", "load", str(file), timeout=120)
 
-    def follow(self, timeout: float, meanwhile: Callable[[], object] = lambda: None) -> float:
-        """Seconds from the first settled record to the last, by the database's clock. Raises TimeoutError."""
+    def follow(
+        self, timeout: float, meanwhile: Callable[[], object] = lambda: None, *, total: int | None = None
+    ) -> float:
+        """Until all of the shipment, or `total` of it, is settled: seconds from the first record to the last, by the
+        database's clock. Raises TimeoutError."""
         database = Database(self.database_url)
         settled = select(func.count(Record.finalized_at), func.min(Record.finalized_at), func.max(Record.finalized_at))
-        total = len(self._stack.shipment.rows)
+        total = total or len(self._stack.shipment.rows)
 
         def read() -> tuple[int, float]:
             meanwhile()

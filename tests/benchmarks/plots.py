@@ -29,7 +29,7 @@ def plot_cpu(told: dict[str, Any], file: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 3))
     left = 0.0
     for part, colour in (("task", "#999999"), ("http", "#b5b5b5"), ("sql", "#d0d0d0")):
-        width = statistics.median(floor[part] for floor in told["floor"])
+        width = statistics.median(each["parts"][part] for each in told["slices"])
         axes.barh("the floor", width, left=left, color=colour)
         axes.text(left + width / 2, 0, part, ha="center", va="center")
         left += width

