@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import json
 import math
 
 import celery
@@ -33,3 +35,18 @@ def test_messages_go_out_in_small_pieces_and_none_is_left_behind(
     assert broker.depth() == redis.Redis.from_url(valkey_url).llen("celery") == count
     assert max(pieces) == TOGETHER
     assert len([piece for piece in pieces if piece]) == math.ceil(count / TOGETHER)
+
+
+def test_a_message_carries_an_id_and_says_so_to_flower(valkey_url: str) -> None:
+    app = celery.Celery(broker=valkey_url, set_as_current=False)
+    task = app.task(activate)
+    CeleryBroker(app, task, "celery").publish([7, 8], "staging")
+
+    messages = [json.loads(message) for message in redis.Redis.from_url(valkey_url).lrange("celery", 0, -1)]
+
+    bodies = [json.loads(base64.b64decode(message["body"])) for message in messages]
+    assert [(args, kwargs) for args, kwargs, _ in bodies] == [([8, "staging"], {}), ([7, "staging"], {})]
+    headers = [message["headers"] for message in messages]
+    assert {each["task"] for each in headers} == {task.name}
+    assert [each["argsrepr"] for each in headers] == ["(8, 'staging')", "(7, 'staging')"]
+    assert headers[0]["id"] != headers[1]["id"]
