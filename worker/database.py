@@ -59,14 +59,11 @@ class Database:
         in_transaction = {} if self.is_sqlite else {"isolation_level": "READ COMMITTED"}
         self._reads = self.engine.execution_options(**in_transaction)
         self._writes = self._reads.execution_options(begins_immediate=True)
-        self._single_writes = self._writes if self.is_sqlite else self.engine
         # SQLite has one writer at a time. Threads of one process queue here, in order, instead of polling the file.
         self._writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        with self._reads.connect() as connection:
-            yield connection
+    def reading(self) -> AbstractContextManager[Connection]:
+        return self._reads.connect()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -74,12 +71,10 @@ class Database:
         with self._writer, self._writes.begin() as connection:
             yield connection
 
-    @contextmanager
-    def writing_one(self) -> Iterator[Connection]:
-        """A transaction of one statement. PostgreSQL commits it by itself, just as durably: BEGIN and COMMIT would be
-        two more trips to it."""
-        with self._writer, self._single_writes.begin() as connection:
-            yield connection
+    def writing_one(self) -> AbstractContextManager[Connection]:
+        """For one statement, and committed with it. PostgreSQL does that by itself, just as durably: BEGIN and COMMIT
+        would be two more trips to it."""
+        return self.writing() if self.is_sqlite else self.engine.connect()
 
     def try_to_write(self) -> None:
         """Write something that changes nothing. Raises DBAPIError where the disk refuses it; a database that another

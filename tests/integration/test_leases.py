@@ -109,6 +109,25 @@ def test_an_unknown_id_is_not_claimed(leases: Leases) -> None:
     assert leases.claim(12_345, ENVIRONMENT_ID) is None
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("otp1_posts", 1), ("otp2_posts", 1), ("not_found", 2), ("verdict", Reason.INVALID_OTP)],
+)
+def test_a_claim_knows_all_that_is_known_of_its_record(
+    database: MovingDatabase, leases: Leases, column: str, value: Any
+) -> None:
+    progress = claim_new(database, leases, **{column: value}).progress
+
+    assert progress.second is not None
+    known = {
+        "otp1_posts": progress.first.posts,
+        "otp2_posts": progress.second.posts,
+        "not_found": progress.not_found,
+        "verdict": progress.verdict,
+    }
+    assert known[column] == value
+
+
 @pytest.mark.parametrize("state", [BatchState.PAUSED, BatchState.CANCELLED])
 def test_a_record_of_a_stopped_batch_is_not_claimed(
     database: MovingDatabase, leases: Leases, state: BatchState

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Row
+from sqlalchemy.orm import InstrumentedAttribute
 
 from models.reason import Reason
 from models.record import OtpState, Record
@@ -31,7 +32,7 @@ class Claim:
 
 
 # The columns that a claim is made of.
-CLAIMED = (
+_EVERY = (
     Record.id,
     Record.batch_id,
     Record.row_number,
@@ -39,29 +40,51 @@ CLAIMED = (
     Record.device_id,
     Record.otps,
     Record.has_second_otp,
+    Record.attempts,
+    Record.attempts_forgiven,
+)
+_HISTORY = (
     Record.otp1_state,
     Record.otp1_posts,
     Record.otp2_state,
     Record.otp2_posts,
     Record.verdict,
     Record.not_found,
-    Record.attempts,
-    Record.attempts_forgiven,
 )
+# Of a record of which nothing is known but its file's row, the first OTP being marked as sent with the claim: what
+# else there is follows from that, and each column costs as much as a parameter does.
+FRESH: tuple[InstrumentedAttribute[Any], ...] = _EVERY
+OTHER: tuple[InstrumentedAttribute[Any], ...] = (*_EVERY, *_HISTORY)
 
 
-def from_row(row: Row[Any], lease_id: str, started: float, jitter: float, *, is_sending: bool) -> Claim:
-    """From CLAIMED and `is_stale`."""
+def fresh(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
+    """From FRESH."""
+    second = OtpProgress() if row.has_second_otp else None
+    progress = Progress(OtpProgress(OtpState.SENT, 1), second, _attempts(row), jitter=jitter)
+    return _claim(row, lease_id, started, progress, is_sending=True)
+
+
+def other(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
+    """From OTHER and `is_stale`."""
     second = OtpProgress(OtpState(row.otp2_state), row.otp2_posts) if row.has_second_otp else None
     progress = Progress(
         first=OtpProgress(OtpState(row.otp1_state), row.otp1_posts),
         second=second,
-        attempts=row.attempts - row.attempts_forgiven,
+        attempts=_attempts(row),
         verdict=Reason(row.verdict) if row.verdict else None,
         not_found=row.not_found,
-        is_stale=bool(row.is_stale),
+        is_stale=row.is_stale,
         jitter=jitter,
     )
+    return _claim(row, lease_id, started, progress, is_sending=False)
+
+
+def _attempts(row: Row[Any]) -> int:
+    attempts: int = row.attempts - row.attempts_forgiven
+    return attempts
+
+
+def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, *, is_sending: bool) -> Claim:
     return Claim(
         record_id=row.id,
         batch_id=row.batch_id,

@@ -8,12 +8,12 @@ import uuid
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Update, and_, bindparam, literal, select, true, update
+from sqlalchemy import ColumnElement, Float, Update, and_, bindparam, select, true, update
 
 from models.record import OtpState, Record, Status
 from worker.database import Database
 from worker.decisions import Decision, Progress
-from worker.leases.claim import CLAIMED, Claim, from_row
+from worker.leases.claim import FRESH, OTHER, Claim, fresh, other
 from worker.leases.moves import LAST_START, batch_runs, may_work, move
 from worker.leases.settlement import Settlement, Tally, otp_parameters
 
@@ -35,14 +35,11 @@ class Leases:
             move(database, Status.QUEUED, Status.ACTIVATING)
             .where(_THIS_RECORD, Record.environment_id == bindparam("for_environment_id"), may_begin)
             .values(lease_id=bindparam("new_lease_id"), lease_until=database.now(lease), attempts=Record.attempts + 1)
-            .returning(*CLAIMED)
         )
-        self._claim_fresh = (
-            take.where(_is_fresh(database, max_attempts), ~is_stale)
-            .values(self._sent(1))
-            .returning(literal(False).label("is_stale"))
-        )
-        self._claim_other = take.returning(is_stale.label("is_stale"))
+        claim_fresh = take.where(_is_fresh(database, max_attempts), ~is_stale).values(self._sent(1)).returning(*FRESH)
+        claim_other = take.returning(*OTHER, is_stale.label("is_stale"))
+        # A fresh record needs no thought between claim and sending, so that one statement serves both.
+        self._claims = (claim_fresh, fresh), (claim_other, other)
         held = update(Record).where(_THIS_RECORD, _THIS_LEASE, Record.status == Status.ACTIVATING)
         may_send = held.where(batch_runs(database), ~is_stale)
         self._sending = {
@@ -70,12 +67,11 @@ class Leases:
         """Take a queued record of this environment; None when it is not queued any more or may not be worked on."""
         started, lease_id = monotonic(), uuid.uuid4().hex
         values = {"record_id": record_id, "for_environment_id": environment_id, "new_lease_id": lease_id}
-        # A fresh record needs no thought between claim and sending, so that one statement serves both.
-        for statement in (self._claim_fresh, self._claim_other):
+        for statement, claim in self._claims:
             with self._database.writing_one() as connection:
                 row = connection.execute(statement, values).one_or_none()
             if row is not None:
-                return from_row(row, lease_id, started, jitter, is_sending=statement is self._claim_fresh)
+                return claim(row, lease_id, started, jitter)
         return None
 
     def reach(self) -> None:
@@ -138,6 +134,7 @@ def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
         batch_runs(database),
         Record.otp1_state == OtpState.UNSENT,
         Record.otp1_posts == 0,
+        Record.otp2_posts == 0,
         Record.not_found == 0,
         Record.verdict.is_(None),
         Record.attempts - Record.attempts_forgiven < max_attempts,
