@@ -55,7 +55,6 @@ def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envel
     detail = _deciding(details)
     # Token endpoints answer with `error` and `error_description` instead (RFC 6749, section 5.2).
     code = word(known.get("code")) or word(known.get("error"))
-    now = _date(header(headers, "date")) or datetime.now(UTC)
     quota_reset_at = next(filter(None, map(_quota_reset_at, details)), None)
     return Envelope(
         answer=Answer(
@@ -70,7 +69,7 @@ def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envel
         ),
         codes=frozenset(filter(None, [code, *(word(each.get("code")) for each in details)])),
         fields=fields,
-        retry_after=_retry_after(header(headers, "retry-after"), now, quota_reset_at),
+        retry_after=_retry_after(header(headers, "retry-after"), header(headers, "date"), quota_reset_at),
         quota_reset_at=quota_reset_at,
     )
 
@@ -119,11 +118,14 @@ def _deciding(details: list[dict[str, Any]]) -> dict[str, Any]:
     return next((detail for detail in details if word(detail.get("code"))), {})
 
 
-def _retry_after(value: str | None, now: datetime, quota_reset_at: datetime | None) -> float | None:
+def _retry_after(value: str | None, date: str | None, quota_reset_at: datetime | None) -> float | None:
     """Seconds (PingOne) or an HTTP date (RFC 9110, section 10.2.3). A date is measured against the answer's
     own `Date`, so that an error of our clock does not matter. Where a quota is used up, nothing goes before
     its reset, whatever the header says."""
+    if value is None and quota_reset_at is None:
+        return None
     value = (value or "").strip()
+    now = _date(date) or datetime.now(UTC)
     seconds = [float(value)] if _SECONDS.fullmatch(value) else []
     seconds += [(until - now).total_seconds() for until in (_date(value), quota_reset_at) if until is not None]
     return min(max(*seconds, 0.0), LONGEST_RETRY_AFTER) if seconds else None
