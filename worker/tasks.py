@@ -7,6 +7,7 @@ from typing import Any
 
 from celery.signals import worker_init, worker_ready, worker_shutting_down
 
+from worker import affinity
 from worker.celery import ACTIVATE_QUEUE, app, ending_clearly, settings
 from worker.keyring import load_keyring
 from worker.parts import Parts
@@ -26,6 +27,13 @@ def need_settings(**_signal: object) -> None:
 def add_threads(sender: Any, **_: object) -> None:
     """As many as PingOne's answers take."""
     Threads(sender.pool.executor, parts.known_paces, settings.most_threads).watch()
+
+
+@worker_ready.connect
+def keep_together(**_: object) -> None:
+    """All threads on one processor."""
+    if settings.one_processor:
+        affinity.watch()
 
 
 @worker_ready.connect

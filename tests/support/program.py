@@ -42,6 +42,12 @@ class Program:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
+    def keeps_together(self) -> bool:
+        """All its threads but one may run on one processor only, and that is the same."""
+        tasks = Path(f"/proc/{self._process.pid}/task").iterdir()
+        *kept, _ = sorted((os.sched_getaffinity(int(task.name)) for task in tasks), key=len)
+        return len(kept[0]) == 1 and kept == [kept[0]] * len(kept)
+
     def freeze(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
 
