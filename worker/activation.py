@@ -1,31 +1,21 @@
-"""The story of one record: a slot, a claim, the calls that its decisions ask for, a settlement."""
+"""The story of one record: a slot, a claim, an attempt."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from time import monotonic, sleep
+from time import sleep
 
-from models.encrypted import Keyring, bound_to
-from models.reason import PauseReason
+from models.encrypted import Keyring
 from worker import decisions
+from worker.attempt import Attempt, Means, Settled
 from worker.away import AWAY, wait_until_back
 from worker.config import Environment, Settings
-from worker.decisions import Decision, Next, Progress, ReadDevice, SendOtp, Step
 from worker.leases.claim import Claim
-from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.otp import OtpPair
-from worker.pingone.client import Call, Client
-from worker.pingone.errors import Answer, PingOneError, SlotTooFar
+from worker.pingone.client import Client
+from worker.pingone.errors import SlotTooFar
 from worker.pingone.pacing import Pace, Slot
-from worker.pingone.wire import Device
-
-Settled = Callable[[Claim, Decision], None]
-
-
-class NotPermitted(Exception):
-    """The batch was paused, the lease lost, or the worker stops: no further call may start."""
 
 
 class Activation:
@@ -43,26 +33,31 @@ class Activation:
         is_stopping: Callable[[], bool] = lambda: False,
         misconfigured: Callable[[int], object] = lambda _: None,
     ) -> None:
-        self.environment = environment
-        self.leases = leases
-        self.client = client
-        self.pace = pace
-        self.keyring = keyring
-        self.settled = settled
-        self.is_stopping = is_stopping
+        self._environment_id = environment.environment_id
+        self._leases = leases
+        self._pace = pace
+        self._is_stopping = is_stopping
         # Told the batch whose environment's id is not that of this worker's configuration.
-        self.misconfigured = misconfigured
-        self.limits = decisions.Limits(
+        self._misconfigured = misconfigured
+        limits = decisions.Limits(
             posts=settings.otp_post_budget,
             attempts=settings.max_attempts,
             read_delay=settings.read_delay,
             not_found_delay=settings.not_found_delay,
             longest_hold=settings.longest_hold,
         )
-        # An OTP goes out soon after it was written down as sent, or not at all; and while enough of the lease is left,
-        # counted from before the claim.
-        self.send_within = settings.send_within
-        self.last_send = settings.lease - settings.lease_left_for_post
+        self._means = Means(
+            leases=leases,
+            client=client,
+            pace=pace,
+            keyring=keyring,
+            limits=limits,
+            send_within=settings.send_within,
+            last_send=settings.lease - settings.lease_left_for_post,
+            resync_on_first_call=environment.resync_on_first_call,
+            settled=settled,
+            is_stopping=is_stopping,
+        )
 
     def run(self, record_id: int) -> None:
         """Activate this record, or take it one step further. A duplicate message changes nothing.
@@ -72,22 +67,22 @@ class Activation:
         try:
             taken = self._take_up(record_id)
         except AWAY:
-            wait_until_back(self.leases.reach, self.is_stopping, sleep)
+            wait_until_back(self._leases.reach, self._is_stopping, sleep)
             taken = self._take_up(record_id)
         if taken is not None:
-            _Attempt(self, *taken).run()
+            Attempt(self._means, *taken).run()
 
     def _take_up(self, record_id: int) -> tuple[Claim, Slot] | None:
         """None: it is not ours to work on now. Nothing has gone to PingOne so far."""
         try:
-            slot = self.pace.wait()
+            slot = self._pace.wait()
         except SlotTooFar as far:
-            self.leases.hand_back(record_id, far.wait)
+            self._leases.hand_back(record_id, far.wait)
             return None
-        if self.is_stopping():
-            self.leases.hand_back(record_id, 0.0)
+        if self._is_stopping():
+            self._leases.hand_back(record_id, 0.0)
             return None
-        claim = self.leases.claim(record_id, self.environment.environment_id, random.random())  # noqa: S311
+        claim = self._leases.claim(record_id, self._environment_id, random.random())  # noqa: S311
         if claim is None:
             self._not_claimed(record_id)
             return None
@@ -95,138 +90,7 @@ class Activation:
 
     def _not_claimed(self, record_id: int) -> None:
         """A duplicate; or the batch was stopped; or this worker is configured for another tenant than the batch."""
-        self.leases.hand_back_stopped(record_id)
-        stranger = self.leases.find_stranger(record_id, self.environment.environment_id)
+        self._leases.hand_back_stopped(record_id)
+        stranger = self._leases.find_stranger(record_id, self._environment_id)
         if stranger is not None:
-            self.misconfigured(stranger)
-
-
-class _Attempt:
-    """One leased try. `progress` is what we know at any moment, so that a failure of our own loses nothing."""
-
-    def __init__(self, activation: Activation, claim: Claim, slot: Slot) -> None:
-        self.parts = activation
-        self.claim = claim
-        self.progress: Progress = claim.progress
-        self.answer: Answer | None = None
-        # The OTP that is written down as sent, and the requests that had gone out before it was.
-        self.marked: int | None = 1 if claim.is_sending else None
-        self.requests_before = 0
-        self.call = Call(
-            session_id=f"oathbulk-batch-{claim.batch_id}",
-            transaction_id=f"oathbulk-record-{claim.record_id}-{claim.lease_id[:8]}",
-            slot=slot,
-            send_before=claim.started + min(activation.send_within, activation.last_send),
-            permit=self._permit,
-        )
-
-    def run(self) -> None:
-        try:
-            decision = self._tell()
-        except Exception as failure:
-            if self.marked is not None and self.call.requests == self.requests_before:
-                self.progress = self.progress.taken_back(self.marked)
-            self._settle(self._after(failure))
-            raise
-        self._settle(decision)
-
-    def _after(self, failure: Exception) -> Decision:
-        """A failure of our own pauses the batch. A database that was restarted mends itself, so the record just goes
-        back; where it is still away, this cannot be written either, and the lease runs out."""
-        delay = self.parts.limits.read_delay
-        if isinstance(failure, AWAY):
-            return decisions.Retry(delay, is_counted=False, why="database")
-        return decisions.Pause(PauseReason.INTERNAL, delay=delay)
-
-    def _tell(self) -> Decision:
-        otps = OtpPair.from_plaintext(
-            self.parts.keyring.open(self.claim.otps, bound_to(self.claim.batch_id, self.claim.row_number))
-        )
-        if self.claim.is_sending:
-            step: Step | Decision = SendOtp(1)
-        else:
-            self.progress, step = decisions.begin(self.progress, self.parts.limits)
-        while isinstance(step, ReadDevice | SendOtp):
-            self.progress, step = self._read() if isinstance(step, ReadDevice) else self._send(step.ordinal, otps)
-        return step
-
-    def _read(self) -> Next:
-        self.marked = None
-        self.call.send_before = self.claim.started + self.parts.last_send
-        try:
-            answer = self._ask(
-                lambda: self.parts.client.read_device(self.claim.user_id, self.claim.device_id, call=self.call)
-            )
-        except NotPermitted:
-            return decisions.not_permitted(self.progress)
-        self.progress, step = decisions.after_read(self.progress, answer, self.parts.limits)
-        # Only an OTP that is written down as not taken may be marked as sent again.
-        if isinstance(step, SendOtp) and not self.parts.leases.answered(self.claim, self.progress):
-            return decisions.not_permitted(self.progress)
-        return self.progress, step
-
-    def _send(self, ordinal: int, otps: OtpPair) -> Next:
-        if self.marked != ordinal and (refusal := self._mark(ordinal)):
-            return refusal
-        try:
-            answer = self._ask(lambda: self._post(ordinal, otps))
-        except NotPermitted:
-            # The permit is asked between tries, and only a try that did nothing is followed by another.
-            return decisions.not_permitted(self.progress.taken_back(ordinal))
-        # Known from here on, even if writing it down fails: the commit may have gone through all the same.
-        self.progress, step = decisions.after_post(self.progress, ordinal, answer, self.parts.limits)
-        self.marked = None
-        # Before anything else is asked: a worker that dies in the next call must not leave an answered OTP open.
-        if isinstance(step, SendOtp | ReadDevice) and not self.parts.leases.answered(self.claim, self.progress):
-            return decisions.not_permitted(self.progress)
-        return self.progress, step
-
-    def _mark(self, ordinal: int) -> Next | None:
-        """Wait for a slot, then write down that the OTP goes out. Anything else than None stands in the way."""
-        try:
-            if self.call.slot is None:
-                self.call.slot = self.parts.pace.wait()
-        except SlotTooFar as far:
-            return decisions.no_slot(self.progress, far)
-        marked_after = monotonic()
-        if not self.parts.leases.sending(self.claim, ordinal):
-            return decisions.not_permitted(self.progress)
-        self.progress = self.progress.sent(ordinal)
-        self.marked, self.requests_before = ordinal, self.call.requests
-        self._send_soon(marked_after)
-        return None
-
-    def _send_soon(self, marked_after: float) -> None:
-        """Counted from before the mark: its commit may be long past when this worker hears of it."""
-        latest = self.claim.started + self.parts.last_send
-        self.call.send_before = min(latest, marked_after + self.parts.send_within)
-
-    def _post(self, ordinal: int, otps: OtpPair) -> Device:
-        otp = otps.first if ordinal == 1 else otps.second
-        assert otp is not None, "decisions asks for a second OTP only if the record brought one"  # noqa: S101
-        resync = ordinal == 2 or self.parts.environment.resync_on_first_call
-        return self.parts.client.activate(self.claim.user_id, self.claim.device_id, otp, resync=resync, call=self.call)
-
-    def _ask(self, call: Callable[[], Device]) -> Device | PingOneError:
-        """Make a call; its failure is an answer too."""
-        try:
-            answer: Device | PingOneError = call()
-        except PingOneError as failure:
-            answer = failure
-        if answer.answer.status is not None:
-            self.answer = answer.answer
-        return answer
-
-    def _permit(self) -> None:
-        """Asked between the tries of a call. For a post the mark is renewed, since the rescue counts from it."""
-        is_allowed = self.parts.leases.may_read if self.marked is None else self.parts.leases.still_sending
-        marked_after = monotonic()
-        if self.parts.is_stopping() or not is_allowed(self.claim):
-            raise NotPermitted
-        if self.marked is not None:
-            self._send_soon(marked_after)
-
-    def _settle(self, decision: Decision) -> None:
-        tally = Tally(self.call.requests, self.call.rate_limited, self.answer)
-        if self.parts.leases.settle(self.claim, self.progress, decision, tally):
-            self.parts.settled(self.claim, decision)
+            self._misconfigured(stranger)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import worker.activation
+import worker.attempt
 import worker.leases.worker
 import worker.parts
 import worker.pingone.auth
@@ -25,8 +26,8 @@ from worker.pingone.retrying import Policy
 def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, broker: ModelBroker) -> Iterator[None]:
     """The models take their places; and chance, which the real code asks as well, is the seed's."""
     names: list[tuple[Any, str, object]] = [
-        (worker.activation, "monotonic", clock.monotonic),
         (worker.activation, "sleep", strands.sleep),
+        (worker.attempt, "monotonic", clock.monotonic),
         (worker.leases.worker, "monotonic", clock.monotonic),
         (worker.parts, "CeleryBroker", lambda *_: broker),
         (worker.pingone.client, "Transport", network.transport),

@@ -15,7 +15,7 @@ from hunt.mutants.patching import Patch, around, execute, mutant
 from models.batch import BatchState
 from models.record import Record, Status
 from worker import activation
-from worker.activation import Activation
+from worker.attempt import Attempt
 from worker.leases import moves
 from worker.leases.worker import Leases
 
@@ -54,11 +54,10 @@ def rescues_and_keeps_the_lease() -> list[Patch]:
 
 @mutant
 def sends_however_late_it_is() -> list[Patch]:
-    def build(real: Any, self: Activation, *arguments: Any) -> None:
-        real(self, *arguments)
-        self.send_within = self.last_send = 1e9
+    def means(real: Any, **given: Any) -> Any:
+        return real(**given | {"send_within": 1e9, "last_send": 1e9})
 
-    return [around(Activation, "__init__", build)]
+    return [around(activation, "Means", means)]
 
 
 @mutant
@@ -92,4 +91,4 @@ def _has_state(*_: Any) -> ColumnElement[bool]:
 
 @mutant
 def asks_no_permit_between_tries() -> list[Patch]:
-    return [around(activation._Attempt, "_permit", lambda *_: None)]
+    return [around(Attempt, "_permit", lambda *_: None)]

@@ -9,8 +9,7 @@ from sqlalchemy import true
 
 import worker.leases.commands
 from hunt.mutants.patching import Patch, around, mutant
-from worker import decisions
-from worker.activation import Activation
+from worker import activation, decisions
 from worker.decisions import SendOtp
 from worker.leases.queue import Queue
 from worker.pingone import errors
@@ -18,11 +17,10 @@ from worker.pingone import errors
 
 @mutant
 def has_no_budget() -> list[Patch]:
-    def build(real: Any, self: Activation, *arguments: Any) -> None:
-        real(self, *arguments)
-        self.limits = replace(self.limits, posts=99)
+    def means(real: Any, **given: Any) -> Any:
+        return real(**given | {"limits": replace(given["limits"], posts=99)})
 
-    return [around(Activation, "__init__", build)]
+    return [around(activation, "Means", means)]
 
 
 @mutant
