@@ -62,14 +62,15 @@ class Steps:
         execute, commit, send = DefaultDialect.do_execute, DefaultDialect.do_commit, httpx.Client.send
 
         def do_execute(dialect: DefaultDialect, cursor: Any, *arguments: Any, **named: Any) -> None:
-            # A statement that commits by itself has done so when it returns.
-            if commits_itself(cursor.connection):
-                self._step(COMMIT)
+            if not commits_itself(cursor.connection):
+                execute(dialect, cursor, *arguments, **named)
+                return
+            self._step(COMMIT)
             execute(dialect, cursor, *arguments, **named)
+            self._step(COMMITTED)
 
         def do_commit(dialect: DefaultDialect, connection: Any) -> None:
-            if not commits_itself(connection):
-                self._step(COMMIT)
+            self._step(COMMIT)
             commit(dialect, connection)
             self._step(COMMITTED)
 
@@ -121,7 +122,7 @@ class Steps:
 
 
 def commits_itself(connection: Any) -> bool:
-    """Psycopg's autocommit; what sqlite3 calls so is a number."""
+    """Each statement, as soon as it has run: psycopg's autocommit. What sqlite3 calls so is a number."""
     return getattr(connection, "autocommit", None) is True
 
 
