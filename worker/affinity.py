@@ -1,7 +1,7 @@
 """One processor for all threads of a worker process, and which.
 
 The threads of an interpreter take turns, so that a second processor is no use to them. Spread over several all the
-same, each turn wakes a thread on another one, some fifty times a record, and that takes a quarter of a worker's time
+same, each turn wakes a thread on another one, some sixty times a record, and that takes a fifth of a worker's time
 (docs/decisions/0011). So they are kept on one, and go together to wherever the kernel puts a thread that may go
 anywhere: where there is room."""
 

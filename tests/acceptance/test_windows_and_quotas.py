@@ -15,6 +15,8 @@ from worker.simulator.shipment import make_shipment
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}
 # Seconds: a window opens and closes at a whole minute.
 PATIENCE = 150
+# As installed: who waits for a minute should not be busy with looking.
+UNHURRIED = {"OATHBULK_TICK": "1"}
 # Seconds in which a command has begun, on a slow machine too.
 START = 20
 
@@ -41,7 +43,7 @@ def said(result):
 
 
 def test_a_run_outside_its_window_waits_and_goes_on_by_itself_when_that_opens(set_out):
-    desk, simulator = set_out(make_shipment(20))
+    desk, simulator = set_out(make_shipment(20), UNHURRIED)
     opens = Minute()
     hours = f"{opens.later()}-{opens.later(hours=2)}"
     run = desk.start("run", "shipment.csv", "--window", hours, "--zone", "UTC")
@@ -63,7 +65,7 @@ def test_a_run_outside_its_window_waits_and_goes_on_by_itself_when_that_opens(se
 
 def test_a_run_stops_at_the_end_of_its_window_and_a_person_may_open_it(set_out):
     slow = {"PINGONE_RATE": "8", "PINGONE_RATE_MAX": "8"}
-    desk, simulator = set_out(make_shipment(2000), slow)
+    desk, simulator = set_out(make_shipment(2000), UNHURRIED | slow)
     closes = Minute()
     window = ("--window", f"{closes.later(hours=-2)}-{closes.later()}", "--zone", "UTC")
     run = desk.start("run", "shipment.csv", *window)
