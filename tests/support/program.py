@@ -43,9 +43,15 @@ class Program:
         return self._process.poll() is None
 
     def keeps_together(self) -> bool:
-        """All its threads but one may run on one processor only, and that is the same."""
-        tasks = Path(f"/proc/{self._process.pid}/task").iterdir()
-        *kept, _ = sorted((os.sched_getaffinity(int(task.name)) for task in tasks), key=len)
+        """All its threads but one may run on one processor only, the same for all. Only Linux lets a process choose."""
+        if not hasattr(os, "sched_getaffinity"):
+            return True
+        try:
+            tasks = Path(f"/proc/{self._process.pid}/task").iterdir()
+            *kept, _ = sorted((os.sched_getaffinity(int(task.name)) for task in tasks), key=len)
+        except ProcessLookupError:
+            # A thread ended meanwhile.
+            return False
         return len(kept[0]) == 1 and kept == [kept[0]] * len(kept)
 
     def freeze(self) -> None:

@@ -31,8 +31,9 @@ class Claim:
     is_sending: bool
 
 
-# The columns that a claim is made of.
-_EVERY = (
+# The columns that a claim is made of. Of a record of which nothing is known but its file's row, its first OTP being
+# marked as sent with the claim, these say it all; and each column costs as much as a parameter does.
+FRESH: tuple[InstrumentedAttribute[Any], ...] = (
     Record.id,
     Record.batch_id,
     Record.row_number,
@@ -43,7 +44,8 @@ _EVERY = (
     Record.attempts,
     Record.attempts_forgiven,
 )
-_HISTORY = (
+OTHER: tuple[InstrumentedAttribute[Any], ...] = (
+    *FRESH,
     Record.otp1_state,
     Record.otp1_posts,
     Record.otp2_state,
@@ -51,10 +53,6 @@ _HISTORY = (
     Record.verdict,
     Record.not_found,
 )
-# Of a record of which nothing is known but its file's row, the first OTP being marked as sent with the claim: what
-# else there is follows from that, and each column costs as much as a parameter does.
-FRESH: tuple[InstrumentedAttribute[Any], ...] = _EVERY
-OTHER: tuple[InstrumentedAttribute[Any], ...] = (*_EVERY, *_HISTORY)
 
 
 def fresh(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
