@@ -1,18 +1,29 @@
-"""A Python module run as a process that tests stop, kill and freeze; it ends with them, kill -9 included."""
+"""A Python module run as a process that tests stop, kill and freeze; it ends with them, kill -9 included.
+
+It is forked from a process that has imported already what takes long, so that hundreds of them cost the tests seconds
+and not minutes; from there on it is what `python -m MODULE` is."""
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from worker.embedded import child
+
+# What reads settings as it is imported is not among them: each process has its own.
+IMPORTED = ("celery.bin.beat", "celery.bin.celery", "celery.bin.worker", "worker.cli.simulator", "worker.parts")
 STOP_TIMEOUT = 30.0
 # Seconds to end in good order once the tests are gone.
 ORPHAN_GRACE = 1.0
+
+_forking = multiprocessing.get_context("forkserver")
+_forking.set_forkserver_preload([*IMPORTED])
 
 
 class Program:
@@ -21,49 +32,41 @@ class Program:
     def __init__(self, name: str, module: str, arguments: Sequence[str], env: Mapping[str, str], directory: Path):
         self.name = name
         self.log = directory / f"{name}.log"
-        reader, self._lifeline = os.pipe()
-        launcher = [sys.executable, "-m", "worker.embedded.child", str(reader), str(ORPHAN_GRACE)]
-        try:
-            with self.log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    [*launcher, module, *arguments],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=env,
-                    cwd=directory,
-                    pass_fds=(reader,),
-                    start_new_session=True,
-                )
-        finally:
-            os.close(reader)
+        run = (module, [*arguments], {**env}, directory, self.log)
+        self._process = _forking.Process(target=_become, args=run, daemon=True)
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        return self._process.poll() is None
+        return self._process.is_alive()
 
     def keeps_together(self) -> bool:
         """All its threads but one may run on one processor only, the same for all. Only Linux lets a process choose."""
         if not hasattr(os, "sched_getaffinity"):
             return True
         try:
-            tasks = Path(f"/proc/{self._process.pid}/task").iterdir()
+            tasks = Path(f"/proc/{self.pid}/task").iterdir()
             *kept, _ = sorted((os.sched_getaffinity(int(task.name)) for task in tasks), key=len)
-        except ProcessLookupError:
-            # A thread ended meanwhile.
+        except (FileNotFoundError, ProcessLookupError):
+            # It, or a thread, ended meanwhile.
             return False
         return len(kept[0]) == 1 and kept == [kept[0]] * len(kept)
 
     def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """As kill -9 does it, and wait until it is gone."""
         self._process.kill()
-        self._process.wait(STOP_TIMEOUT)
+        self.wait()
 
     def stop(self) -> int:
         """Ask it to end in good order, and wait for that: its exit code."""
@@ -71,18 +74,46 @@ class Program:
         return self.wait()
 
     def wait(self) -> int:
-        """Until it ends by itself: its exit code."""
-        return self._process.wait(STOP_TIMEOUT)
+        """Until it ends by itself: its exit code. Raises TimeoutError."""
+        self._process.join(STOP_TIMEOUT)
+        if self._process.exitcode is None:
+            raise TimeoutError(f"{self.name} has not ended within {STOP_TIMEOUT:g} s")
+        return self._process.exitcode
 
     def close(self) -> None:
         self.kill()
-        os.close(self._lifeline)
+        self._process.close()
 
     def read_log(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def _signal(self, number: int) -> None:
+        if self.is_running:
+            os.kill(self.pid, number)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _become(module: str, arguments: list[str], env: dict[str, str], directory: Path, log: Path) -> None:
+    """`python -m module arguments`, in a session of its own."""
+    os.setsid()
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    os.chdir(directory)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    sys.argv = ["child", str(parent.sentinel), str(ORPHAN_GRACE), module, *arguments]
+    try:
+        child.main()
+    finally:
+        # multiprocessing ends a process without them.
+        atexit._run_exitfuncs()
