@@ -76,7 +76,7 @@ def test_after_a_kill_9_the_workers_end_and_the_next_run_finishes(set_up):
     run = start_and_hold(desk, pingone, 8)
     run.kill()
     pingone.let_go()
-    wait_until(lambda: not desk.processes("celery"), PATIENCE, "worker and beat end by themselves")
+    wait_until(lambda: not desk.processes("worker", "beat"), PATIENCE, "worker and beat end by themselves")
     result = desk.oathbulk("run", "shipment.csv", "--json")
     assert result.code == 0, result.stderr
     assert result.json["counts"] == NOTHING | {"active": 24}
@@ -88,8 +88,7 @@ def test_after_a_kill_9_the_workers_end_and_the_next_run_finishes(set_up):
 def test_a_run_outlives_a_killed_worker_and_a_killed_valkey(set_up):
     desk, pingone = set_up(make_tokens(24), **SHORT_LEASES)
     run = start_and_hold(desk, pingone, 8)
-    victims = desk.processes("worker") + desk.processes("valkey-server")
-    # The worker, beat (an argument of both is the app's name) and Valkey.
+    victims = desk.processes("worker", "beat", "valkey-server")
     assert len(victims) == 3
     desk.kill(*victims)
     pingone.let_go()

@@ -25,8 +25,6 @@ from worker.simulator.shipment import MadeShipment
 
 OWN, BESIDE = "own", "beside"
 CELERY = (sys.executable, "-P", "-m", "celery", "-A", "worker")
-# Of the command lines of run's own worker, and of no other.
-MARK = "--without-gossip"
 
 
 class SingleMachine(Stack):
@@ -69,7 +67,7 @@ class SingleMachine(Stack):
 
     def start_run(self) -> None:
         self._run = self._desk.start("run", f"{BATCH}.csv", "--json")
-        self._wait_for_own(MARK)
+        self._wait_for_own("worker")
 
     def kill_run(self) -> None:
         self._run.kill()
@@ -81,7 +79,7 @@ class SingleMachine(Stack):
 
     def start_worker(self, name: str) -> None:
         if name == OWN:
-            self._wait_for_own(MARK)
+            self._wait_for_own("worker")
             return
         variables = self._ways(BESIDE) | {"OATHBULK_REDIS_URL": self._valkey().url}
         arguments = ("worker", "-n", f"{BESIDE}@%h", "-l", "WARNING")
@@ -108,14 +106,14 @@ class SingleMachine(Stack):
         self._wait_for_own("beat")
 
     def kill_beat(self) -> None:
-        self._desk.kill(*self._desk.processes("beat"))
+        self._desk.kill(*self._own("beat"))
 
     def flush_queue(self) -> None:
         with connect(self._valkey()) as client:
             client.flushall()
 
     def kill_server(self, name: str) -> None:
-        self._desk.kill(*self._desk.processes("valkey-server"))
+        self._desk.kill(*self._own("valkey-server"))
 
     def start_server(self, name: str) -> None:
         self._wait_for_own("valkey-server")
@@ -130,14 +128,16 @@ class SingleMachine(Stack):
         said = [f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs if log.exists()]
         return "\n".join([*said, f"--- run\n{self._run.stderr[-2000:]}", f"--- beside\n{self._beside.stderr[-3000:]}"])
 
-    def _wait_for_own(self, mark: str) -> None:
+    def _wait_for_own(self, part: str) -> None:
         """Until run has started it."""
-        wait_until(
-            lambda: self._desk.processes(mark) or not self._run.is_alive, TIMEOUT, f"{mark} is there, or run is not"
-        )
+        wait_until(lambda: self._own(part) or not self._run.is_alive, TIMEOUT, f"{part} is there, or run is not")
+
+    def _own(self, part: str) -> list[int]:
+        """What run started; the worker beside it is Celery's command."""
+        return sorted({*self._desk.processes(part)} - {*self._desk.processes("celery")})
 
     def _pids(self, worker: str) -> list[int]:
-        return self._desk.processes(MARK) if worker == OWN else [self._beside.pid]
+        return self._own("worker") if worker == OWN else [self._beside.pid]
 
     def _valkey(self) -> ValkeyConfig:
         config = ValkeyConfig.read(self._desk.home / "valkey" / "valkey.conf")

@@ -20,7 +20,7 @@ FAILURES_A_MINUTE = 5
 # Seconds between looks whether Valkey lives, and the database takes what is written.
 LOOK = 2.0
 
-PARTS = {"worker": ("worker", "--without-gossip", "--without-mingle"), "beat": ("beat",)}
+PARTS = ("worker", "beat")
 # Beat knows the broker alone.
 NOT_FOR_BEAT = ("OATHBULK_DATABASE_URL", "OATHBULK_ENCRYPTION_KEYS", "PINGONE_")
 
@@ -82,7 +82,7 @@ class Stack:
 
     def _start(self, name: str) -> None:
         # -P: a `models.py` in the folder where a person works must not take the place of ours.
-        argv = [sys.executable, "-P", "-m", "celery", "-A", "worker", "--quiet", *PARTS[name], "-l", "WARNING"]
+        argv = [sys.executable, "-P", "-m", "worker.cli.part", name]
         variables = self._variables
         if name == "beat":
             variables = {key: value for key, value in variables.items() if not key.startswith(NOT_FOR_BEAT)}
