@@ -14,6 +14,7 @@ from hunt.pace import ModelPace
 from hunt.strands import Broken
 from hunt.weather import Bug
 from worker.config import Environment
+from worker.dispatch import Dispatcher
 from worker.parts import Parts
 from worker.tending import Tending
 
@@ -68,10 +69,15 @@ class Process(ModelParts):
 class Beat(ModelParts):
     """The process that ticks; its tick asks the dispatcher, whose connection to the queue is the world's."""
 
+    @cached_property
+    def _dispatcher(self) -> Dispatcher:
+        """One for all ticks, for most of what a tick takes here goes into building its statements."""
+        return self.dispatcher(None, None, "")  # type: ignore[arg-type]
+
     def tick(self) -> None:
         before = self.world.ledger.rows
         try:
-            count = self.dispatcher(None, None, "").tick()  # type: ignore[arg-type]
+            count = self._dispatcher.tick()
         except EXCUSED as error:
             self.world.note(f"fails: {error!r}")
         except Exception as error:
