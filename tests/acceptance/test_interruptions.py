@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from support.command import OATHBULK
 from support.processes import wait_until
 from support.tokens import make_tokens
@@ -98,6 +101,19 @@ def test_a_run_outlives_a_killed_worker_and_a_killed_valkey(set_up):
     # The killed calls reached PingOne: their devices were read, and no OTP went again.
     assert set(pingone.times_posted().values()) == {1}
     assert len(pingone.reads) == 4
+
+
+def test_a_worker_that_is_hung_up_on_ends_in_good_order_and_a_run_starts_another(set_up):
+    desk, pingone = set_up(make_tokens(16))
+    run = start_and_hold(desk, pingone, 4)
+    (worker,) = desk.processes("worker")
+    os.kill(worker, signal.SIGHUP)
+    pingone.let_go()
+    # Celery would start one in its place, of the same pid, that does not end with a killed run.
+    wait_until(lambda: desk.processes("worker") not in ([], [worker]), PATIENCE, "there is another worker")
+    assert run.wait().code == 0
+    assert len(pingone.active) == 16
+    assert set(pingone.times_posted().values()) == {1}
 
 
 def test_a_pause_from_beside_ends_a_run_with_4_and_after_a_resume_it_finishes(set_up):

@@ -1,16 +1,17 @@
 """A Python module run as a process that tests stop, kill and freeze; it ends with them, kill -9 included.
 
 It is forked from a process that has imported already what takes long, so that hundreds of them cost the tests seconds
-and not minutes; from there on it is what `python -m MODULE` is."""
+and not minutes. From there on it does what `python -m MODULE` does; but its command line is another, and variables that
+tell Python itself how to run come too late."""
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -65,12 +66,12 @@ class Program:
 
     def kill(self) -> None:
         """As kill -9 does it, and wait until it is gone."""
-        self._process.kill()
+        self._signal(signal.SIGKILL)
         self.wait()
 
     def stop(self) -> int:
         """Ask it to end in good order, and wait for that: its exit code."""
-        self._process.terminate()
+        self._signal(signal.SIGTERM)
         return self.wait()
 
     def wait(self) -> int:
@@ -89,7 +90,8 @@ class Program:
 
     def _signal(self, number: int) -> None:
         if self.is_running:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def __enter__(self) -> Self:
         return self
@@ -101,10 +103,11 @@ class Program:
 def _become(module: str, arguments: list[str], env: dict[str, str], directory: Path, log: Path) -> None:
     """`python -m module arguments`, in a session of its own."""
     os.setsid()
-    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
+    appending = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    streams = os.open(os.devnull, os.O_RDONLY), os.open(log, appending, 0o666), os.open(log, appending, 0o666)
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
     os.environ.clear()
     os.environ.update(env)
     sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
@@ -112,8 +115,4 @@ def _become(module: str, arguments: list[str], env: dict[str, str], directory: P
     parent = multiprocessing.parent_process()
     assert parent is not None
     sys.argv = ["child", str(parent.sentinel), str(ORPHAN_GRACE), module, *arguments]
-    try:
-        child.main()
-    finally:
-        # multiprocessing ends a process without them.
-        atexit._run_exitfuncs()
+    child.main()
