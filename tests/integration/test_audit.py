@@ -369,7 +369,8 @@ JSON = st.recursive(
 MOMENTS = st.integers(1_577_836_800, 2_208_988_800).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "at": MOMENTS.map(lambda moment: moment.strftime("%Y-%m-%d %H:%M:%S.%f")) | st.text(),
-    "actor": st.text() | st.integers() | st.binary(),
+    # An integer as SQLite can hold it.
+    "actor": st.text() | st.integers(-(2**63), 2**63 - 1) | st.binary(),
     "action": st.sampled_from([str(action) for action in Action]),
     "batch": st.text() | st.binary(),
     "ticket": st.none() | st.text(),
