@@ -1,8 +1,8 @@
 """A Python module run as a process that tests stop, kill and freeze; it ends with them, kill -9 included.
 
-It is forked from a process that has imported already what takes long, so that hundreds of them cost the tests seconds
-and not minutes. From there on it does what `python -m MODULE` does; but its command line is another, and variables that
-tell Python itself how to run come too late."""
+It is forked from a process that has imported already what takes long, so that the more than hundred of them cost the
+tests seconds and not minutes. From there on it does what `python -m MODULE` does; but its command line is another, and
+variables that tell Python itself how to run come too late."""
 
 from __future__ import annotations
 
