@@ -61,11 +61,12 @@ class Works:
         # PingOne's last answer in every attempt from here on.
         self.answer: Answer | None = None
         self._leases = leases
+        self._queue = Queue(database)
         self._broker = Broker()
         environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
         self._dispatcher = Dispatcher(
             database,
-            Queue(database),
+            self._queue,
             self._broker,
             Settings(),
             environment=lambda name: environment,
@@ -112,7 +113,7 @@ class Works:
         verdicts = []
         for _ in range(times):
             with self.database.writing() as connection:
-                (record_id,) = Queue(self.database).enqueue(connection, made.batch_id, 1, PATIENT)
+                (record_id,) = self._queue.enqueue(connection, made.batch_id, 1, PATIENT)
             self.end(record_id, decision, requests)
             verdicts.append(self.tending.judge_attempts(made.batch_id))
         return verdicts

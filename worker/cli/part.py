@@ -20,6 +20,8 @@ def main() -> None:
             worker.start()
             sys.exit(worker.exitcode)
         case ["beat"]:
+            # It sends by name; what a task needs is for workers, and would be a quarter of its memory.
+            app.conf.include = ()
             beat = app.Beat(loglevel="WARNING", quiet=True)
             gc.enable()
             beat.run()
