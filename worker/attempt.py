@@ -156,7 +156,8 @@ class Attempt:
         try:
             answer: Device | PingOneError = call()
         except PingOneError as failure:
-            answer = failure
+            # Its traceback leads to tenacity, which keeps the failure: a circle, with all that the call had in hand.
+            answer = failure.with_traceback(None)
         if answer.answer.status is not None:
             self.answer = answer.answer
         return answer

@@ -250,6 +250,12 @@ def test_the_second_otp_waits_for_the_answer_to_be_written_a_slot_and_its_own_ma
     assert world.record.progress.first == OtpProgress(OtpState.ANSWERED, 1)
 
 
+def test_a_refusal_that_was_heard_keeps_nothing_of_the_call_that_it_ended():
+    World(RESYNC, ACTIVE).run()
+
+    assert RESYNC.__traceback__ is None
+
+
 def test_a_tenant_may_want_oath_resync_with_the_first_otp_already():
     assert "post 1 with oathResync" in World(ACTIVE, resync_on_first_call=True).run()
 

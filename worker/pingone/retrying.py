@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
 import tenacity
@@ -45,20 +46,24 @@ class Policy:
 
         Raises what the last try raised.
         """
-        retrying = tenacity.Retrying(
+        try:
+            return self._retrying(_Tries(self.pace, attempt, permit, renew).once)
+        except TooLateToSend:
+            raise
+        except NotDelivered as error:
+            self.pace.hold(error.retry_after or self.outage_hold)
+            raise
+
+    @cached_property
+    def _retrying(self) -> tenacity.Retrying:
+        """One for all calls: it refers to itself, so that one for each would be left to the garbage collector."""
+        return tenacity.Retrying(
             retry=tenacity.retry_if_exception(_may_pass),
             wait=_wait,
             stop=tenacity.stop_after_attempt(self.tries) | tenacity.stop_before_delay(self.seconds),
             sleep=self.sleep,
             reraise=True,
         )
-        try:
-            return retrying(_Tries(self.pace, attempt, permit, renew).once)
-        except TooLateToSend:
-            raise
-        except NotDelivered as error:
-            self.pace.hold(error.retry_after or self.outage_hold)
-            raise
 
 
 @dataclass

@@ -94,6 +94,8 @@ class Transport:
                     raise OutcomeUnknown(Answer(status=response.status_code, message="an oversized body"))
         finally:
             response.close()
+            # The two refer to each other, and keep everything else of the exchange until the garbage collector comes.
+            del response.stream
         return response.status_code, dict(response.headers.items()), bytes(body)
 
 

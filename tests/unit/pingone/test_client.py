@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import socket
@@ -9,8 +10,10 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
+import httpx
 import pytest
 import redis
+import tenacity
 
 from worker.otp import Otp
 from worker.pingone.auth import AccessTokens
@@ -308,6 +311,30 @@ def test_a_retry_and_a_wait_for_a_slot_ask_for_a_permit(connect: Any, http: Any)
     with pytest.raises(Stopped):
         activate(client, new_call(permit=refuse))
     assert len(api.received) == 1
+
+
+def test_a_call_leaves_nothing_to_the_garbage_collector(connect: Any, http: Any) -> None:
+    """It would stop all threads again and again, and for longer the more of them there are."""
+    client, _ = connect(http(200, ACTIVE), http(200, ACTIVE), http(400, EXTRA_OTP_REQUIRED), http(200, ACTIVE))
+
+    def alive(kind: type) -> int:
+        return sum(type(each) is kind for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        activate(client)
+        before = alive(tenacity.Retrying)
+        activate(client)
+        try:
+            activate(client)
+        except ResyncRequired as failure:
+            failure.with_traceback(None)
+        activate(client)
+        assert [alive(kind) for kind in (httpx.Response, tenacity.RetryCallState)] == [0, 0]
+        assert alive(tenacity.Retrying) == before
+    finally:
+        gc.enable()
 
 
 def test_nothing_that_is_printed_or_logged_shows_an_otp_or_an_access_token(
