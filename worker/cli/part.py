@@ -20,7 +20,7 @@ def main() -> None:
             worker.start()
             sys.exit(worker.exitcode)
         case ["beat"]:
-            # It sends by name; what a task needs is for workers, and would be a quarter of its memory.
+            # It sends by name; what a task needs takes time and memory, and is for workers.
             app.conf.include = ()
             beat = app.Beat(loglevel="WARNING", quiet=True)
             gc.enable()
