@@ -10,7 +10,7 @@ from models.encrypted import Keyring, bound_to
 from models.reason import PauseReason
 from worker import decisions
 from worker.away import AWAY
-from worker.decisions import Decision, Next, Progress, ReadDevice, SendOtp, Step
+from worker.decisions import Next
 from worker.leases.claim import Claim
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
@@ -19,6 +19,8 @@ from worker.pingone.client import Call, Client
 from worker.pingone.errors import Answer, PingOneError, SlotTooFar
 from worker.pingone.pacing import Pace, Slot
 from worker.pingone.wire import Device
+from worker.progress import Progress
+from worker.steps import Decision, Pause, ReadDevice, Retry, SendOtp, Step
 
 Settled = Callable[[Claim, Decision], None]
 
@@ -79,8 +81,8 @@ class Attempt:
         back; where it is still away, this cannot be written either, and the lease runs out."""
         delay = self.means.limits.read_delay
         if isinstance(failure, AWAY):
-            return decisions.Retry(delay, is_counted=False, why="database")
-        return decisions.Pause(PauseReason.INTERNAL, delay=delay)
+            return Retry(delay, is_counted=False, why="database")
+        return Pause(PauseReason.INTERNAL, delay=delay)
 
     def _tell(self) -> Decision:
         otps = OtpPair.from_plaintext(

@@ -17,19 +17,12 @@ from models.record import OtpState
 from worker import quota
 from worker.pingone import errors
 from worker.pingone.wire import Device
-from worker.quota import Quota
+from worker.progress import Progress
+from worker.steps import Active, DeadLetter, Decision, Pause, ReadDevice, Retry, SendOtp, Step
 
 POSTS_PER_OTP = 2
 NOT_FOUND_READS = 3
 _LONGEST_DELAY = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class OtpProgress:
-    """What became of one OTP so far. `posts` counts requests that may have reached PingOne."""
-
-    state: OtpState = OtpState.UNSENT
-    posts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,109 +36,6 @@ class Limits:
     longest_hold: float = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """All that decides about a record. `attempts` includes this one, and starts anew at a replay."""
-
-    first: OtpProgress = OtpProgress()
-    second: OtpProgress | None = OtpProgress()
-    attempts: int = 1
-    verdict: Reason | None = None
-    not_found: int = 0
-    is_stale: bool = False
-    # 0 up to 1, drawn once an attempt: spreads what comes back.
-    jitter: float = 0.0
-
-    @property
-    def posts(self) -> int:
-        return self.first.posts + (self.second.posts if self.second else 0)
-
-    @property
-    def is_open(self) -> bool:
-        """The fate of an OTP is open: it may have made the device ACTIVE."""
-        return self.first.state == OtpState.SENT or (self.second is not None and self.second.state == OtpState.SENT)
-
-    @property
-    def needs_read(self) -> bool:
-        """The fate of an OTP is open, or a verdict waits: only a read may make this record final."""
-        return self.is_open or self.verdict is not None
-
-    def with_otp(self, ordinal: int, otp: OtpProgress) -> Progress:
-        return replace(self, first=otp) if ordinal == 1 else replace(self, second=otp)
-
-    def otp(self, ordinal: int) -> OtpProgress:
-        otp = self.first if ordinal == 1 else self.second
-        assert otp is not None, "only an OTP that the record brought is sent"  # noqa: S101
-        return otp
-
-    def sent(self, ordinal: int) -> Progress:
-        """It is about to go out: of unknown fate until an answer was read."""
-        return self.with_otp(ordinal, OtpProgress(OtpState.SENT, self.otp(ordinal).posts + 1))
-
-    def answered(self, ordinal: int) -> Progress:
-        return self.with_otp(ordinal, replace(self.otp(ordinal), state=OtpState.ANSWERED))
-
-    def taken_back(self, ordinal: int) -> Progress:
-        """It never reached PingOne, or PingOne did nothing with it: as if it had not been sent."""
-        return self.with_otp(ordinal, OtpProgress(OtpState.UNSENT, self.otp(ordinal).posts - 1))
-
-    def found_waiting(self) -> Progress:
-        """A read found the device still waiting: an OTP of unknown fate was not taken, and may go again. What was not
-        found stays counted: a device that can be read and not posted to must come to an end as well."""
-        known = self
-        for ordinal in (1, 2) if self.second else (1,):
-            if known.otp(ordinal).state == OtpState.SENT:
-                known = known.with_otp(ordinal, replace(known.otp(ordinal), state=OtpState.UNSENT))
-        return known
-
-
-@dataclass(frozen=True, slots=True)
-class ReadDevice:
-    """Ask PingOne how the device stands."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendOtp:
-    """Post this OTP; the second one goes with `oathResync`."""
-
-    ordinal: Literal[1, 2]
-
-
-@dataclass(frozen=True, slots=True)
-class Active:
-    """The device is ACTIVE."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Not settled now: due again after `delay` seconds. `is_counted`: it was an attempt."""
-
-    delay: float
-    is_counted: bool
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """Given up, waiting for a person."""
-
-    reason: Reason
-    # False where PingOne did nothing with the request.
-    is_counted: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Hand the record back uncounted and pause its batch: only a person can mend this, or time."""
-
-    reason: PauseReason
-    delay: float = 0.0
-    # With the reason `quota`, which passes by itself: until when.
-    quota: Quota | None = None
-
-
-Step = ReadDevice | SendOtp
-Decision = Active | Retry | DeadLetter | Pause
 Next = tuple[Progress, Step | Decision]
 
 

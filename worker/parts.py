@@ -15,7 +15,6 @@ from worker.audit import SCHEDULE
 from worker.batches import Batches
 from worker.clients import Clients
 from worker.config import ConfigError, Environment, Settings
-from worker.decisions import DeadLetter, Decision, Pause, Retry
 from worker.dispatch import Dispatcher
 from worker.keyring import load_keyring
 from worker.leases.claim import Claim
@@ -23,6 +22,7 @@ from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.publishing import CeleryBroker
 from worker.quota import Quota
+from worker.steps import DeadLetter, Decision, Pause, Retry
 from worker.tending import Tending
 
 

@@ -28,7 +28,6 @@ from worker.activation import Activation
 from worker.batches import Batches, NotPossible, Replayed, UnknownBatch
 from worker.breaker import Thresholds
 from worker.config import Environment, Settings
-from worker.decisions import Active, Retry
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
@@ -38,6 +37,7 @@ from worker.pingone.client import Call
 from worker.pingone.errors import Answer
 from worker.pingone.pacing import Slot
 from worker.pingone.wire import Device
+from worker.steps import Active, Retry
 from worker.tending import Tending
 
 AGAIN = Retry(0.0, is_counted=True, why="outcome_unknown")

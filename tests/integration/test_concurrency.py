@@ -31,13 +31,13 @@ from models.record import FINAL, Record, Status
 from worker.batches import Batches, NotPossible
 from worker.breaker import Thresholds
 from worker.config import Environment, Settings
-from worker.decisions import Active, DeadLetter, Decision, Retry
 from worker.dispatch import Dispatcher
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.reencryption import reencrypt
+from worker.steps import Active, DeadLetter, Decision, Retry
 from worker.tending import Tending
 
 THREADS = 32

@@ -29,11 +29,11 @@ from worker.batches import Batches
 from worker.breaker import Thresholds
 from worker.config import ConfigError, Environment, Settings
 from worker.database import DISPATCH_LOCK
-from worker.decisions import Active
 from worker.dispatch import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
+from worker.steps import Active
 from worker.tending import Tending
 
 UNKNOWN = {"otp1_state": OtpState.SENT, "otp1_posts": 1}

@@ -23,10 +23,10 @@ from migrations import HEAD
 from models.attempt import Attempt
 from models.record import Record
 from worker import schema
-from worker.decisions import Active
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.reports.status import read_statuses
+from worker.steps import Active
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "old_code"
 VERSIONS = Path(schema.__file__).parents[1] / "migrations" / "versions"

@@ -18,11 +18,11 @@ from models.batch import BatchState
 from worker.breaker import Thresholds
 from worker.config import Environment, Settings
 from worker.database import Database
-from worker.decisions import Active
 from worker.dispatch import Dispatcher
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
+from worker.steps import Active
 from worker.tending import Tending
 
 # A batch in the middle of its run: most records are done, most others wait, some are in every other condition.

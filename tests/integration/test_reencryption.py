@@ -12,11 +12,11 @@ from support.moving_clock import MovingDatabase
 
 from models.encrypted import DecryptionError, Keyring, bound_to, generate_key
 from models.record import Record, Status
-from worker.decisions import Active, Retry
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.otp import OtpPair
 from worker.reencryption import CHUNK, reencrypt
+from worker.steps import Active, Retry
 
 OLD, NEW = generate_key(), generate_key()
 BEFORE, ROTATING, AFTER = Keyring([OLD]), Keyring([NEW, OLD]), Keyring([NEW])

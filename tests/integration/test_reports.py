@@ -20,7 +20,6 @@ from models.record import Status
 from worker.batches import Batches, UnknownBatch
 from worker.breaker import Thresholds
 from worker.config import Environment
-from worker.decisions import Active, DeadLetter, Decision, Retry
 from worker.intake import open_shipment
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
@@ -28,6 +27,7 @@ from worker.loading import Loader
 from worker.pingone.errors import Answer
 from worker.reports.export import RESULT_COLUMNS, export
 from worker.reports.status import FEWEST, read_statuses
+from worker.steps import Active, DeadLetter, Decision, Retry
 from worker.tending import Tending
 
 # DESIGN, section 5. More keys may be added; none of these goes away.

@@ -26,9 +26,9 @@ from models.batch import Batch, BatchState
 from models.record import Record, Status
 from worker import audit, revision, schema
 from worker.cli.installation import Installation
-from worker.decisions import Active
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
+from worker.steps import Active
 
 CHECKOUT = Path(schema.__file__).parents[1]
 

@@ -20,11 +20,11 @@ from models.record import OtpState, Status
 from worker import breaker
 from worker.breaker import PROBES
 from worker.config import Environment
-from worker.decisions import Active, DeadLetter, Decision, Pause, Retry
 from worker.intake import open_shipment
 from worker.leases.queue import Queue
 from worker.loading import Loader
 from worker.pingone.errors import Answer
+from worker.steps import Active, DeadLetter, Decision, Pause, Retry
 
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
 

@@ -24,7 +24,6 @@ from worker import timetable
 from worker.batches import WindowChange
 from worker.config import ConfigError, Environment, Settings
 from worker.daily_window import DailyWindow
-from worker.decisions import Active, DeadLetter, Pause
 from worker.intake import open_shipment
 from worker.leases.moves import LAST_START
 from worker.leases.worker import Leases
@@ -32,6 +31,7 @@ from worker.loading import Loaded, Loader
 from worker.parts import Parts
 from worker.quota import Quota
 from worker.reports.status import read_statuses
+from worker.steps import Active, DeadLetter, Pause
 from worker.timetable import OtherWindow
 
 # In November 21:00 to 04:30 UTC.

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from support.batches import ENVIRONMENT_ID
 from worker.database import Database
-from worker.decisions import Active
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
+from worker.steps import Active
 
 
 def main() -> None:

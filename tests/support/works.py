@@ -13,13 +13,13 @@ from support.moving_clock import MovingDatabase
 from worker.batches import Batches
 from worker.breaker import Thresholds
 from worker.config import Environment, Settings
-from worker.decisions import Decision, Pause, Retry
 from worker.dispatch import Dispatcher
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
+from worker.steps import Decision, Pause, Retry
 from worker.tending import Tending
 
 THRESHOLDS = Thresholds(forbidden=3, refused=4, refused_share=0.5, unanswered=4)

@@ -19,7 +19,6 @@ from models.record import OtpState
 from worker import activation
 from worker.activation import Activation
 from worker.config import Environment, Settings
-from worker.decisions import Active, DeadLetter, Decision, OtpProgress, Pause, Progress, Retry
 from worker.leases.claim import Claim
 from worker.leases.settlement import Tally
 from worker.otp import Otp, OtpPair
@@ -28,6 +27,8 @@ from worker.pingone.client import Call
 from worker.pingone.errors import Answer
 from worker.pingone.pacing import Slot
 from worker.pingone.wire import Device
+from worker.progress import OtpProgress, Progress
+from worker.steps import Active, DeadLetter, Decision, Pause, Retry
 
 PAIR = OtpPair(Otp("308714"), Otp("367299"))
 RECORD, BATCH, ROW = 41, 7, 12

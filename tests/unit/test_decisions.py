@@ -10,26 +10,13 @@ import pytest
 from models.reason import PauseReason, Reason
 from models.record import OtpState
 from worker import decisions
-from worker.decisions import (
-    Active,
-    DeadLetter,
-    Decision,
-    Limits,
-    OtpProgress,
-    Pause,
-    Progress,
-    ReadDevice,
-    Retry,
-    SendOtp,
-    Step,
-    after_post,
-    after_read,
-    begin,
-)
+from worker.decisions import Limits, after_post, after_read, begin
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
+from worker.progress import OtpProgress, Progress
 from worker.quota import Quota
+from worker.steps import Active, DeadLetter, Decision, Pause, ReadDevice, Retry, SendOtp, Step
 
 LIMITS = Limits(posts=3, attempts=8, read_delay=30.0, not_found_delay=10.0)
 ANSWER = Answer(status=400)

@@ -15,26 +15,12 @@ from hypothesis import strategies as st
 from models.reason import Reason
 from models.record import OtpState
 from worker import decisions
-from worker.decisions import (
-    POSTS_PER_OTP,
-    Active,
-    DeadLetter,
-    Decision,
-    Limits,
-    OtpProgress,
-    Pause,
-    Progress,
-    ReadDevice,
-    Retry,
-    SendOtp,
-    Step,
-    after_post,
-    after_read,
-    begin,
-)
+from worker.decisions import POSTS_PER_OTP, Limits, after_post, after_read, begin
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
+from worker.progress import OtpProgress, Progress
+from worker.steps import Active, DeadLetter, Decision, Pause, ReadDevice, Retry, SendOtp, Step
 
 OFTEN = settings(deadline=None, derandomize=True, max_examples=200)
 

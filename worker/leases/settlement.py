@@ -12,10 +12,11 @@ from models.batch import BatchState
 from models.reason import CURES
 from models.record import Record, Status
 from worker.database import Database
-from worker.decisions import Active, DeadLetter, Decision, OtpProgress, Pause, Progress, Retry
 from worker.leases.claim import Claim
 from worker.leases.moves import batch_is, move
 from worker.pingone.errors import Answer
+from worker.progress import OtpProgress, Progress
+from worker.steps import Active, DeadLetter, Decision, Pause, Retry
 
 # The columns of an attempt's line that differ from one to the next, and the parameters that they come from: the
 # record's own where they are the same, for each parameter costs as much as a column does.

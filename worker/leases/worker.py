@@ -12,10 +12,11 @@ from sqlalchemy import ColumnElement, Float, Update, and_, bindparam, select, tr
 
 from models.record import OtpState, Record, Status
 from worker.database import Database
-from worker.decisions import Decision, Progress
 from worker.leases.claim import FRESH, OTHER, Claim, fresh, other
 from worker.leases.moves import LAST_START, batch_runs, may_work, move
 from worker.leases.settlement import Settlement, Tally, otp_parameters
+from worker.progress import Progress
+from worker.steps import Decision
 
 _THIS_RECORD = Record.id == bindparam("record_id")
 _THIS_LEASE = Record.lease_id == bindparam("held_lease_id")

@@ -10,9 +10,9 @@ from sqlalchemy import true
 import worker.leases.commands
 from hunt.mutants.patching import Patch, around, mutant
 from worker import activation, decisions
-from worker.decisions import SendOtp
 from worker.leases.queue import Queue
 from worker.pingone import errors
+from worker.steps import SendOtp
 
 
 @mutant

@@ -11,10 +11,10 @@ import worker.leases.commands
 import worker.leases.settlement
 from hunt.mutants.patching import Patch, around, mutant
 from worker import decisions
-from worker.decisions import Retry
 from worker.leases.queue import Queue
 from worker.pingone import errors
 from worker.pingone.client import Client
+from worker.steps import Retry
 
 
 @mutant

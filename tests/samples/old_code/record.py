@@ -24,7 +24,6 @@ from worker.batches import Batches
 from worker.breaker import Thresholds
 from worker.config import Environment, Settings
 from worker.database import Database
-from worker.decisions import Active, DeadLetter, Retry
 from worker.dispatch import Dispatcher
 from worker.intake import open_shipment
 from worker.leases.queue import Queue
@@ -34,6 +33,7 @@ from worker.loading import Loader
 from worker.reports.status import read_statuses
 from worker.row_writer import RowWriter
 from worker.simulator.shipment import make_shipment
+from worker.steps import Active, DeadLetter, Retry
 from worker.tending import Tending
 
 RECORDS = 9

@@ -24,8 +24,8 @@ from models.record import (
     needs_read,
 )
 from worker.database import Database
-from worker.decisions import OtpProgress, Progress
 from worker.leases.moves import move
+from worker.progress import OtpProgress, Progress
 
 # The design's table, an arrow a line.
 DESIGN = """
