@@ -65,7 +65,6 @@ redis.call('HSET', KEYS[1], 'held_until', string.format('%.0f', held_until))
 if redis.call('PTTL', KEYS[1]) < ARGV[1] / 1000 + 60000 then
   redis.call('PEXPIRE', KEYS[1], string.format('%.0f', ARGV[1] / 1000 + 60000))
 end
-return held_until
 """
 
 # ARGV: the version that the change was made from, milliseconds to keep it for, fields and values. 0: another was first.
@@ -117,10 +116,8 @@ class PaceState:
         arguments = [int(furthest * MICROSECONDS), math.ceil(hold * MICROSECONDS), answers, last]
         return Reservation(*self._reserve(keys=self._keys, args=arguments))
 
-    def hold(self, seconds: float) -> float:
-        """Until when the fleet holds now, in seconds."""
-        held_until: int = self._hold(keys=self._keys, args=[math.ceil(seconds * MICROSECONDS)])
-        return held_until / MICROSECONDS
+    def hold(self, seconds: float) -> None:
+        self._hold(keys=self._keys, args=[math.ceil(seconds * MICROSECONDS)])
 
     def held_until(self) -> int:
         return int(self._redis.hget(self._keys[0], "held_until") or 0)

@@ -18,13 +18,13 @@ import redis
 
 from worker.pingone import ceiling
 from worker.pingone.errors import PaceOutOfReach, SlotTooFar
+from worker.pingone.holding import Holding
 from worker.pingone.pace_state import MICROSECONDS, PaceState, Reading, Reservation
 from worker.pingone.search import Search, begun
 from worker.pingone.spacing import Spacing
+from worker.pingone.untold import Untold
 from worker.pingone.waiting import Waiting
 
-# Seconds for which what another thread heard of a hold is good enough.
-FRESH = 0.02
 # Seconds that a thread waits for its slot at most.
 LONGEST_WAIT = 10.0
 # Another process may be first with its change; then ours is made anew, a few times.
@@ -75,19 +75,12 @@ class Pace:
         self._state = PaceState(redis, license)
         self._nearest, self._threads = furthest, threads
         self._sleep = sleep
-        self._clock = clock
-        self._spacing = Spacing(sleep, clock)
-        self._lock = threading.Lock()
-        self._looking = threading.Lock()
-        # This process' own hold, on its own clock; what it heard last of the fleet's, and when.
-        self._held_until = -math.inf
-        self._heard_hold, self._heard_at = 0, -math.inf
-        # Answers that Redis was not told of yet, and the last of their slots.
-        self._counted_since = self._answers = self._last = 0
+        self._spacing, self._waiting, self._holding = Spacing(sleep, clock), Waiting(clock), Holding(clock)
+        self._untold = Untold()
         self._search: Search | None = None
+        self._looking, self._counting = threading.Lock(), threading.Lock()
         # Slots that this process was given.
         self.slots = 0
-        self._waiting = Waiting(clock)
 
     @property
     def waited(self) -> float:
@@ -120,10 +113,7 @@ class Pace:
 
     def answered(self, slot: Slot) -> None:
         """The request of this slot was let through."""
-        with self._lock:
-            if slot.at >= self._counted_since:
-                self._answers += 1
-                self._last = max(self._last, slot.at)
+        self._untold.add(slot.at)
 
     def refused(self, slot: Slot, seconds: float) -> None:
         """The request of this slot was answered 429: the fleet holds, and its rate was too high."""
@@ -144,8 +134,7 @@ class Pace:
         out of reach or forgets: the next reservation tells it again."""
         if seconds <= 0:
             return
-        with self._lock:
-            self._held_until = max(self._held_until, self._clock() + seconds)
+        self._holding.extend(seconds)
         try:
             self._state.hold(seconds)
         except redis.RedisError:
@@ -154,7 +143,7 @@ class Pace:
     def held_for(self) -> float:
         """Seconds that the hold still lasts, 0 if there is none. Raises redis.RedisError."""
         reading = self.read()
-        return max(reading.held_until - reading.now, self._held_here(), 0.0)
+        return max(reading.held_until - reading.now, self._holding.left)
 
     def read(self) -> Reading:
         """How it stands in Redis. Raises redis.RedisError."""
@@ -197,16 +186,12 @@ class Pace:
         return Slot(reservation.slot, 1 / interval), reservation.wait / MICROSECONDS
 
     def _ask(self, furthest: float) -> Reservation:
-        with self._lock:
-            answers, last = self._answers, self._last
-            self._answers = 0
-        reservation = self._state.reserve(furthest, self._held_here(), answers, last)
-        with self._lock:
-            if reservation.outcome == 1:
+        reservation = self._state.reserve(furthest, self._holding.left, *self._untold.take())
+        self._holding.heard(reservation.held_until)
+        self._untold.count_since(reservation.counted_since)
+        if reservation.outcome == 1:
+            with self._counting:
                 self.slots += 1
-            self._heard_hold, self._heard_at = reservation.held_until, self._clock()
-            if reservation.counted_since != self._counted_since:
-                self._counted_since, self._answers, self._last = reservation.counted_since, 0, 0
         return reservation
 
     def _tell(self) -> None:
@@ -226,12 +211,5 @@ class Pace:
                 self._looking.release()
 
     def _is_held_past(self, slot: int) -> bool:
-        if self._held_here() > 0:
-            return True
-        if self._clock() - self._heard_at < FRESH:
-            return self._heard_hold > slot
-        return self._state.held_until() > slot
-
-    def _held_here(self) -> float:
-        with self._lock:
-            return max(self._held_until - self._clock(), 0.0)
+        known = self._holding.is_past(slot)
+        return self._state.held_until() > slot if known is None else known
