@@ -5,37 +5,25 @@ the outcome is unknown until the device was read."""
 
 from __future__ import annotations
 
-import ipaddress
 import math
-import os
 import socket
-import ssl
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import httpx
 
-from worker.config import ConfigError
 from worker.pingone.deadlines import WATCHDOG, Deadline
 from worker.pingone.envelope import printable
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
+from worker.pingone.http_client import http_client
 from worker.pingone.wire import Request
 
 # Answers are a few hundred bytes; whatever is longer than this is no answer of PingOne's.
 LARGEST_BODY = 1024 * 1024
-
-# Seconds for each step of connecting: the answer needs the rest of the deadline.
-CONNECT_TIMEOUT = 5.0
-
-# Seconds. Common servers close an idle connection after 5 s; a request sent just then is lost, its outcome
-# unknown.
-KEEPALIVE_EXPIRY = 4.0
 
 # SO_LINGER. On, 0 s: closing drops what was not delivered yet, and sends RST. Otherwise the kernel goes on delivering
 # for a minute and more, to a network that was cut and healed: an OTP would arrive long after it was given up, its
@@ -56,7 +44,7 @@ class Transport:
     def __init__(self, *, deadline: float = 20.0) -> None:
         self._deadline = deadline
         self._connections: dict[str, socket.socket] = {}
-        self._client = _client(deadline)
+        self._client = http_client(deadline)
 
     def close(self) -> None:
         self._client.close()
@@ -155,64 +143,3 @@ def _drop_undelivered(connection: socket.socket, seconds: float) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_ON_CLOSE)
         if _USER_TIMEOUT is not None:
             connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, math.ceil(seconds * 1000))
-
-
-class _NoCookies(httpx.Cookies):
-    """Keeps none, and does not look for any: that takes a tenth of an exchange's processor time."""
-
-    def extract_cookies(self, response: httpx.Response) -> None:
-        pass
-
-
-class _Client(httpx.Client):
-    cookies = _NoCookies()  # type: ignore[override]
-
-
-def _client(deadline: float) -> httpx.Client:
-    """A client that builds its own transports: only so does httpx honour the proxy settings of the
-    environment."""
-    try:
-        return _Client(
-            verify=_tls_context(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))),
-            mounts=_mounts(),
-            # Not compressed: a small body could unfold into a huge one.
-            headers={"Accept-Encoding": "identity", "User-Agent": "oathbulk"},
-            timeout=httpx.Timeout(deadline, connect=min(CONNECT_TIMEOUT, deadline / 2)),
-            limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY),
-            follow_redirects=False,
-        )
-    except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
-        settings = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE or SSL_CERT_DIR"
-        raise ConfigError(f"{settings} cannot be used: {error}") from error
-
-
-@cache
-def _tls_context(*_settings: str | None) -> ssl.SSLContext:
-    """That trusts whom these settings name; httpx reads them by itself. All threads of a process share it, for the
-    certificates of all authorities take most of a megabyte."""
-    context = httpx.create_ssl_context()
-    context.set_alpn_protocols(["http/1.1"])
-    context.set_alpn_protocols = _keep_protocols  # type: ignore[method-assign]
-    return context
-
-
-def _keep_protocols(alpn_protocols: Iterable[str]) -> None:
-    """httpcore sets the same with each connection; but no thread may change what another reads at that moment."""
-
-
-def _mounts() -> dict[str, httpx.BaseTransport | None]:
-    """http:// is for this machine alone (see worker.config), so it bypasses any proxy elsewhere: what goes
-    through such a proxy would cross the network in the clear."""
-    proxies = getproxies()
-    proxy = proxies.get("http") or proxies.get("all")
-    if not proxy or _is_loopback(proxy):
-        return {}
-    return {"http://": None}
-
-
-def _is_loopback(proxy: str) -> bool:
-    host = urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
