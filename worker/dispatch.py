@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy import Connection, and_, bindparam, or_, select
+from sqlalchemy import Connection
 
-from models.batch import Batch, BatchState
-from models.reason import PauseReason
 from worker import breaker
-from worker.config import ConfigError, Environment, Settings
+from worker.config import Settings
 from worker.database import DISPATCH_LOCK, Database
-from worker.leases.moves import LAST_START, has_pending
 from worker.leases.queue import Queue
+from worker.licenses import Configured, License, Licenses, Paced, Paused
 
 log = structlog.get_logger()
-
-# Batches that may have work for a tick, the oldest first.
-_UNFINISHED = (
-    select(Batch.id, Batch.environment, Batch.environment_id, Batch.state, Batch.canary_row, Batch.outages)
-    .where(
-        or_(
-            Batch.id.in_(bindparam("in_window", expanding=True)),
-            and_(Batch.state != BatchState.PAUSED, has_pending()),
-        )
-    )
-    .order_by(Batch.id)
-)
 
 # Records that may wait in the queue or be in work at once: what the pace allows in ten seconds.
 SMALLEST_WINDOW = 64
@@ -39,15 +24,6 @@ WINDOW_SECONDS = 10.0
 # the queue for so long that its message seems lost. Before anything was settled, this is enough to begin with.
 FIRST_WINDOW = 512
 ROOM_TO_GROW = 1.5
-
-
-class Pacing(Protocol):
-    """What the dispatcher asks of a pace."""
-
-    @property
-    def rate(self) -> float: ...
-
-    def held_for(self) -> float: ...
 
 
 class Broker(Protocol):
@@ -62,28 +38,6 @@ class Broker(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A batch with pending records, and how much of it may go: rows up to its canary's last; a few while probing."""
-
-    batch_id: int
-    environment: str
-    canary_row: int | None = None
-    is_probing: bool = False
-
-
-@dataclass(slots=True)
-class License:
-    """The batches that share one pace, since their environments do."""
-
-    pace: Pacing
-    # All that have records pending, queued or in work.
-    batch_ids: set[int] = field(default_factory=set)
-    # Of these, the oldest first.
-    running: list[Due] = field(default_factory=list)
-    cancelled: list[Due] = field(default_factory=list)
-
-
 class Dispatcher:
     """Ticks. Several may tick at once: a database lock lets one of them work, and the others find nothing to do."""
 
@@ -94,9 +48,9 @@ class Dispatcher:
         broker: Broker,
         settings: Settings,
         *,
-        environment: Callable[[str], Environment],
-        pace: Callable[[Environment], Pacing],
-        pause: Callable[[int, PauseReason, str | None], bool],
+        environment: Configured,
+        pace: Paced,
+        pause: Paused,
         tend: Callable[[], None] = lambda: None,
         keep: Callable[[Any], None] = lambda _: None,
     ) -> None:
@@ -104,14 +58,10 @@ class Dispatcher:
         self._queue = queue
         self._broker = broker
         self._settings = settings
-        self._environment = environment
-        self._pace = pace
-        self._pause = pause
+        self._licenses = Licenses(database, queue, environment, pace, pause)
         self._tend = tend
         # Told each pace once a tick: what was found of it outlives Redis, and what a person set reaches it.
         self._keep = keep
-        is_closing = Batch.closes_at <= database.now(LAST_START)
-        self._unfinished = _UNFINISHED.add_columns(is_closing.label("is_closing"))
 
     def tick(self) -> int:
         """Rescue, tend, then fill the window. How many records were put onto the queue."""
@@ -122,39 +72,7 @@ class Dispatcher:
                 log.warning("rescued", records=rescued)
             self._queue.sweep_cancelled(connection)
         self._tend()
-        return sum(self._fill(license_) for license_ in self._licenses())
-
-    def _licenses(self) -> list[License]:
-        """Every license with work left, whose environment is configured as it was at load. A batch of which all that
-        is left is in the queue or in work counts too: it fills its license's window."""
-        with self._database.reading() as connection:
-            in_window = list(self._queue.in_window(connection))
-            batches = connection.execute(self._unfinished, {"in_window": in_window}).all()
-        licenses: dict[str, License] = {}
-        for batch in batches:
-            environment = self._bound_environment(batch.id, batch.environment, batch.environment_id)
-            if environment is None:
-                continue
-            license_ = licenses.setdefault(environment.license, License(self._pace(environment)))
-            license_.batch_ids.add(batch.id)
-            due = Due(batch.id, environment.name, batch.canary_row, batch.outages > 0)
-            if batch.state == BatchState.RUNNING and not batch.is_closing:
-                license_.running.append(due)
-            elif batch.state == BatchState.CANCELLED:
-                license_.cancelled.append(due)
-        return list(licenses.values())
-
-    def _bound_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
-        """The environment that the batch was loaded for; without it, the batch pauses."""
-        try:
-            environment = self._environment(name)
-        except ConfigError as error:
-            self._pause(batch_id, PauseReason.ENVIRONMENT, str(error))
-            return None
-        if environment.environment_id != environment_id:
-            self._pause(batch_id, PauseReason.ENVIRONMENT, None)
-            return None
-        return environment
+        return sum(self._fill(license_) for license_ in self._licenses.unfinished())
 
     def _fill(self, license_: License) -> int:
         """Commit first, then publish: a message that never comes costs a queue lease, a record never."""
