@@ -29,8 +29,8 @@ from worker.audit import Actor
 from worker.cli.console import console, print_json
 from worker.cli.picture import outlook
 from worker.escaping import escape, escape_line
+from worker.reports.batch_status import BatchStatus
 from worker.reports.export import export
-from worker.reports.status import BatchStatus
 
 # The title of the window, the whole screen, colours, a line painted over, the same in one byte, and right to left.
 EVIL = "\x1b]0;owned\x07\x1b[2J\x1b[31m\rpaid\x9b2J\x08\u202egnihton\x00"

@@ -25,7 +25,8 @@ from worker.embedded.key import home_key
 from worker.intake import open_shipment
 from worker.keyring import load_keyring
 from worker.loading import Loader
-from worker.reports.status import BatchStatus, read_statuses
+from worker.reports.batch_status import BatchStatus
+from worker.reports.status import read_statuses
 from worker.simulator.shipment import MadeShipment
 
 BATCH = "shipment"

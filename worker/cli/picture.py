@@ -14,7 +14,7 @@ from rich.text import Text
 from models.reason import CURES, PASSING, Reason
 from models.record import Status
 from worker.daily_window import moment
-from worker.reports.status import BatchStatus
+from worker.reports.batch_status import BatchStatus
 
 WAITING = "Waiting for a worker."
 _COLOURS = {"running": "cyan", "paused": "yellow", "cancelled": "red", "finished": "green"}

@@ -29,7 +29,7 @@ from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
 from worker.intake import open_shipment
 from worker.pingone.auth import AccessTokens
-from worker.reports.status import BatchStatus
+from worker.reports.batch_status import BatchStatus
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

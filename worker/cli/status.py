@@ -12,7 +12,8 @@ from rich.live import Live
 from worker.cli.console import console, print_json
 from worker.cli.installation import Installation
 from worker.cli.picture import WAITING, draw_batch, draw_batches, outlook
-from worker.reports.status import BatchStatus, read_statuses
+from worker.reports.batch_status import BatchStatus
+from worker.reports.status import read_statuses
 
 # Seconds between two looks.
 INTERVAL = 1.0

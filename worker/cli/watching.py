@@ -13,7 +13,8 @@ from models.record import Status
 from worker.cli.console import error_console
 from worker.cli.installation import Installation
 from worker.cli.picture import draw_batch, plain_line
-from worker.reports.status import BatchStatus, read_statuses
+from worker.reports.batch_status import BatchStatus
+from worker.reports.status import read_statuses
 
 # Seconds between looks, and between lines where nobody watches a terminal.
 LOOK = 0.5

@@ -13,7 +13,7 @@ from models.reason import CURES, Reason
 from models.record import Status
 from worker.cli.picture import WAITING, draw_batch, draw_batches, duration, outlook, plain_line
 from worker.paces import KnownPace
-from worker.reports.status import BatchStatus
+from worker.reports.batch_status import BatchStatus
 
 LOADED = datetime(2024, 11, 24, 12, 0, tzinfo=UTC)
 NOTHING = {str(status): 0 for status in Status}
