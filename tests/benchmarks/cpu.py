@@ -1,9 +1,10 @@
-"""CPU that processes used, as the kernel accounts it to them."""
+"""CPU that processes used, as the kernel accounts it to them, and on which processors they may use it."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,15 @@ def cpu(pid: int) -> float:
         return ticks(pid) + sum(map(cpu, children(pid)))
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
+
+
+def bind(pid: int, processors: Collection[int]) -> None:
+    """Keep a process, with all its threads and children, on these processors."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(task.name), processors)
+    for child in children(pid):
+        bind(child, processors)
 
 
 def wait_until_idle(pid: int, timeout: float = 60) -> None:

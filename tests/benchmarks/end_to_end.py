@@ -3,8 +3,8 @@ and two worker processes, in turn within one run.
 
     python tests/benchmarks/end_to_end.py [--records N] [--rounds N]
 
-CPU is what the kernel accounts to each process while the records are activated; `ours` is workers and beat, without
-their start.
+One worker has a processor of its own, and all else the others; two have all of them. CPU is what the kernel accounts to
+each process while the records are activated; `ours` is workers and beat, without their start.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def run_round(records: int, workers: int, *, on_postgres: bool) -> Round:
         stack.simulate()
         ours = Ours(stack)
         ours.start(workers)
+        if workers == 1:
+            stack.set_apart(ours.names[0])
         before = stack.cpu()
         ours.load()
         seconds = ours.follow(TIMEOUT)

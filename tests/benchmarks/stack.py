@@ -18,7 +18,7 @@ from typing import Any, Self
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import httpx
-from cpu import cpu, wait_until_idle
+from cpu import bind, cpu, wait_until_idle
 from support.postgres import PostgresServer
 from support.processes import wait_until
 from support.valkey import ValkeyServer
@@ -94,6 +94,15 @@ class Stack:
         if process.poll() is not None:
             raise RuntimeError(f"{name} ended:\n{(self.directory / f'{name}.log').read_text(errors='replace')[-2000:]}")
 
+    def set_apart(self, name: str) -> None:
+        """Keep a process on a processor of its own, and everything else that has started on the others, if there are
+        any."""
+        own, *others = sorted(os.sched_getaffinity(0))
+        if others:
+            for pid in self._pids().values():
+                bind(pid, others)
+            bind(self.processes[name].pid, [own])
+
     def run(self, *argv: str, timeout: float, python: str = sys.executable) -> float:
         """Run a module to its end: the seconds of CPU that it took, its start included."""
         log = self.directory / "run.log"
@@ -146,9 +155,11 @@ class Stack:
 
     def cpu(self) -> dict[str, float]:
         """Seconds used so far by each process and server."""
-        pids = {name: process.pid for name, process in self.processes.items() if process.poll() is None}
-        pids |= self.servers
-        return {name: cpu(pid) for name, pid in pids.items()}
+        return {name: cpu(pid) for name, pid in self._pids().items()}
+
+    def _pids(self) -> dict[str, int]:
+        running = {name: process.pid for name, process in self.processes.items() if process.poll() is None}
+        return running | self.servers
 
     def _stop(self) -> None:
         for process in self.processes.values():
