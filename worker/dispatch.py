@@ -13,7 +13,7 @@ from worker import breaker
 from worker.config import Settings
 from worker.database import DISPATCH_LOCK, Database
 from worker.leases.queue import Queue
-from worker.licenses import Configured, License, Licenses, Paced, Paused
+from worker.licenses import EnvironmentOf, License, Licenses, PaceOf, PauseBatch
 
 log = structlog.get_logger()
 
@@ -48,9 +48,9 @@ class Dispatcher:
         broker: Broker,
         settings: Settings,
         *,
-        environment: Configured,
-        pace: Paced,
-        pause: Paused,
+        environment: EnvironmentOf,
+        pace: PaceOf,
+        pause: PauseBatch,
         tend: Callable[[], None] = lambda: None,
         keep: Callable[[Any], None] = lambda _: None,
     ) -> None:

@@ -59,16 +59,20 @@ class License:
     cancelled: list[Due] = field(default_factory=list)
 
 
-# The environment of this name, or ConfigError; the pace of its license; pause a batch for this reason and detail.
-Configured = Callable[[str], Environment]
-Paced = Callable[[Environment], Pacing]
-Paused = Callable[[int, PauseReason, str | None], bool]
+# By its name; raises ConfigError.
+EnvironmentOf = Callable[[str], Environment]
+# By an environment of the license.
+PaceOf = Callable[[Environment], Pacing]
+# A batch's id, the reason and its detail; False if the batch did not run any more.
+PauseBatch = Callable[[int, PauseReason, str | None], bool]
 
 
 class Licenses:
     """Batches whose environment is not configured as it was at load are paused on the way."""
 
-    def __init__(self, database: Database, queue: Queue, environment: Configured, pace: Paced, pause: Paused) -> None:
+    def __init__(
+        self, database: Database, queue: Queue, environment: EnvironmentOf, pace: PaceOf, pause: PauseBatch
+    ) -> None:
         self._database = database
         self._queue = queue
         self._environment = environment

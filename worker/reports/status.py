@@ -19,8 +19,9 @@ from worker.reports.batch_status import BatchStatus
 PACE_SECONDS = 30.0
 # Fewer say nothing.
 FEWEST = 5
+
 # A license by the name and id of an environment.
-License = Callable[[str, str], str]
+LicenseOf = Callable[[str, str], str]
 
 
 def license_is_environment(_: str, environment_id: str) -> str:
@@ -29,7 +30,7 @@ def license_is_environment(_: str, environment_id: str) -> str:
 
 
 def read_statuses(
-    database: Database, name: str | None = None, license_of: License = license_is_environment
+    database: Database, name: str | None = None, license_of: LicenseOf = license_is_environment
 ) -> list[BatchStatus]:
     """Of this batch, or of all, the latest first. Raises UnknownBatch."""
     statement = select(Batch.__table__).order_by(Batch.id.desc())
