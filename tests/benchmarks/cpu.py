@@ -23,12 +23,13 @@ def cpu(pid: int) -> float:
 
 
 def bind(pid: int, processors: Collection[int]) -> None:
-    """Keep a process, with all its threads and children, on these processors."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(ProcessLookupError):
-            os.sched_setaffinity(int(task.name), processors)
-    for child in children(pid):
-        bind(child, processors)
+    """Keep a process, with all its threads and children, on these processors; what ends meanwhile needs none."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(task.name), processors)
+        for child in children(pid):
+            bind(child, processors)
 
 
 def wait_until_idle(pid: int, timeout: float = 60) -> None:
