@@ -12,7 +12,7 @@ import pytest
 import redis
 from sqlalchemy import make_url, text, update
 from support.fleet import BATCH
-from support.leftovers import dump_broker, dump_postgres, look_through_flower, read_files
+from support.leftovers import dump_broker, dump_postgres, look_through_flower, read_files, wait_until_flower_listens
 from support.listening import Monitor, TokenTap
 from support.processes import wait_until
 from support.search import Secrets
@@ -59,6 +59,7 @@ def work(fleet, restart):
     with TokenTap(fleet.token_url) as tap:
         fleet.variables |= {"PINGONE_TOKEN_URL": tap.url, "FLOWER_UNAUTHENTICATED_API": "true"}
         fleet.celery("flower", "flower", "--address=127.0.0.1", f"--port={port}", "--max_tasks=100000")
+        wait_until_flower_listens(fleet.settings.redis)
         with spoilt_record(fleet.database):
             fleet.worker("worker", level="DEBUG")
             fleet.beat(level="DEBUG")
