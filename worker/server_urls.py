@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs, urlsplit
 
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
-
 _ENCODE = "in its password write @ as %40, / as %2F, # as %23, ? as %3F, : as %3A and % as %25"
 _NO_DATABASE = f"is not a database URL, such as postgresql+psycopg://user:password@host/oathbulk; {_ENCODE}"
 _NO_REDIS = f"is not a URL such as redis://:password@host:6379/0 or rediss://…; {_ENCODE}"
@@ -15,6 +12,10 @@ _SHOWN = "has its password among the parameters, where it is printed: write it i
 
 def check_database_url(url: str) -> str:
     """The URL as it is. Raises ValueError, which quotes nothing of it."""
+    # Not at the top: beat, which needs settings and no database, would start more slowly and keep more memory.
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         parts = make_url(url)
     except (ArgumentError, ValueError):

@@ -61,8 +61,9 @@ def test_a_run_is_closed_to_others_and_hands_secrets_to_those_who_need_them(desk
     assert config.password in proc(beat, "environ")
     assert CLIENT_SECRET not in proc(beat, "environ")
     assert "PINGONE_" not in proc(beat, "environ")
-    # It could decrypt nothing either.
+    # It could decrypt nothing either, and has not even looked at the database.
     assert "cryptography" not in proc(beat, "maps")
+    assert "sqlalchemy" not in proc(beat, "maps")
     # Nobody else's business; /proc is as closed.
     assert mode(Path(f"/proc/{beat}/environ")) == 0o400
     pingone.let_go()
