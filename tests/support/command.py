@@ -10,15 +10,19 @@ import os
 import signal
 import subprocess
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from support.forking import Forked
 from support.processes import is_running, wait_until
 from support.terminal import Terminal
 
+Process = Forked | subprocess.Popen[bytes]
+# A program, its arguments and variables, the folder that it runs in, and the files for what it prints.
+Start = Callable[[str, list[str], Mapping[str, str], Path, Path, Path], Process]
 OATHBULK = (str(Path(sysconfig.get_path("scripts")) / "oathbulk"),)
 
 # Delays that a test can wait for, and few threads, so that a test can hold all their calls back.
@@ -54,18 +58,8 @@ class Result:
 class Running:
     """A command that was started, as the leader of a process group, which is what a shell makes of it."""
 
-    def __init__(self, argv: Sequence[str], folder: Path, env: Mapping[str, str], output: Path) -> None:
-        self._stdout, self._stderr = output.with_suffix(".stdout"), output.with_suffix(".stderr")
-        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
-            self._process = subprocess.Popen(
-                argv,
-                cwd=folder,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                start_new_session=True,
-            )
+    def __init__(self, process: Process, stdout: Path, stderr: Path) -> None:
+        self._process, self._stdout, self._stderr = process, stdout, stderr
 
     @property
     def pid(self) -> int:
@@ -111,9 +105,11 @@ class Running:
 
 
 class Desk:
-    """A folder in which commands are typed. Leaving it leaves no process behind."""
+    """A folder in which commands are typed. Leaving it leaves no process behind.
 
-    def __init__(self, folder: Path, *settings: Mapping[str, str], command: Sequence[str] = OATHBULK) -> None:
+    Without a `command` of its own it forks those of this checkout; on a terminal they are run for real."""
+
+    def __init__(self, folder: Path, *settings: Mapping[str, str], command: Sequence[str] = ()) -> None:
         self.folder = folder
         self.home = folder / ".oathbulk"
         self.settings = {**QUICK, "OATHBULK_HOME": str(self.home)}
@@ -145,17 +141,16 @@ class Desk:
         return machine | self.settings
 
     def start(self, *arguments: str | Path, **settings: str) -> Running:
-        return self.start_program(*self._command, *arguments, **settings)
+        if self._command:
+            return self.start_program(*self._command, *arguments, **settings)
+        return self._start(Forked, "worker", arguments, settings)
 
-    def start_program(self, *argv: str | Path, **settings: str) -> Running:
+    def start_program(self, program: str | Path, *arguments: str | Path, **settings: str) -> Running:
         """Another program, as if typed here."""
-        output = self._output / f"{len(self._started):02}"
-        running = Running([str(argument) for argument in argv], self.folder, self.environment | settings, output)
-        self._started.append(running)
-        return running
+        return self._start(_spawn, str(program), arguments, settings)
 
     def start_on_terminal(self, *arguments: str | Path, columns: int = 80) -> Terminal:
-        argv = [*self._command, *map(str, arguments)]
+        argv = [*(self._command or OATHBULK), *map(str, arguments)]
         terminal = Terminal(argv, self.folder, self.environment, columns)
         self._terminals.append(terminal)
         return terminal
@@ -180,6 +175,15 @@ class Desk:
         """Who runs with this home, or in it; only those whose command line has one of the names, if any are given."""
         return [pid for pid in _pids() if self._is_ours(pid) and (not names or _is_named(pid, names))]
 
+    def _start(
+        self, start: Start, program: str, arguments: Sequence[str | Path], settings: Mapping[str, str]
+    ) -> Running:
+        output = self._output / f"{len(self._started):02}"
+        streams = output.with_suffix(".stdout"), output.with_suffix(".stderr")
+        process = start(program, [*map(str, arguments)], self.environment | settings, self.folder, *streams)
+        self._started.append(running := Running(process, *streams))
+        return running
+
     def _is_ours(self, pid: int) -> bool:
         try:
             variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -188,6 +192,21 @@ class Desk:
             return False
         is_ours = f"OATHBULK_HOME={self.home}".encode() in variables or works_in.is_relative_to(self.folder)
         return is_ours and is_running(pid)
+
+
+def _spawn(
+    program: str, arguments: Sequence[str], env: Mapping[str, str], folder: Path, stdout: Path, stderr: Path
+) -> subprocess.Popen[bytes]:
+    with stdout.open("wb") as out, stderr.open("wb") as error:
+        return subprocess.Popen(
+            [program, *arguments],
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=error,
+            start_new_session=True,
+        )
 
 
 def _pids() -> list[int]:

@@ -1,30 +1,17 @@
-"""A Python module run as a process that tests stop, kill and freeze; it ends with them, kill -9 included.
-
-It is forked from a process that has imported already what takes long, so that the more than hundred of them cost the
-tests seconds and not minutes. From there on it does what `python -m MODULE` does; but its command line is another, and
-variables that tell Python itself how to run come too late."""
+"""A Python module run as a process that tests stop, kill and freeze; it ends with them, kill -9 included."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import sys
+import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from worker.embedded import child
+from support.forking import Forked
 
-# What reads settings as it is imported is not among them: each process has its own.
-IMPORTED = ("celery.bin.beat", "celery.bin.celery", "celery.bin.worker", "worker.cli.simulator", "worker.parts")
 STOP_TIMEOUT = 30.0
-# Seconds to end in good order once the tests are gone.
-ORPHAN_GRACE = 1.0
-
-_forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload([*IMPORTED])
 
 
 class Program:
@@ -33,18 +20,15 @@ class Program:
     def __init__(self, name: str, module: str, arguments: Sequence[str], env: Mapping[str, str], directory: Path):
         self.name = name
         self.log = directory / f"{name}.log"
-        run = (module, [*arguments], {**env}, directory, self.log)
-        self._process = _forking.Process(target=_become, args=run, daemon=True)
-        self._process.start()
+        self._process = Forked(module, arguments, env, directory, self.log, self.log)
 
     @property
     def pid(self) -> int:
-        assert self._process.pid is not None
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        return self._process.is_alive()
+        return self._process.poll() is None
 
     def keeps_together(self) -> bool:
         """All its threads but one may run on one processor only, the same for all. Only Linux lets a process choose."""
@@ -59,27 +43,27 @@ class Program:
         return len(kept[0]) == 1 and kept == [kept[0]] * len(kept)
 
     def freeze(self) -> None:
-        self._signal(signal.SIGSTOP)
+        self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """As kill -9 does it, and wait until it is gone."""
-        self._signal(signal.SIGKILL)
+        self._process.kill()
         self.wait()
 
     def stop(self) -> int:
         """Ask it to end in good order, and wait for that: its exit code."""
-        self._signal(signal.SIGTERM)
+        self._process.terminate()
         return self.wait()
 
     def wait(self) -> int:
         """Until it ends by itself: its exit code. Raises TimeoutError."""
-        self._process.join(STOP_TIMEOUT)
-        if self._process.exitcode is None:
-            raise TimeoutError(f"{self.name} has not ended within {STOP_TIMEOUT:g} s")
-        return self._process.exitcode
+        try:
+            return self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"{self.name} has not ended within {STOP_TIMEOUT:g} s") from None
 
     def close(self) -> None:
         self.kill()
@@ -88,31 +72,8 @@ class Program:
     def read_log(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def _signal(self, number: int) -> None:
-        if self.is_running:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _become(module: str, arguments: list[str], env: dict[str, str], directory: Path, log: Path) -> None:
-    """`python -m module arguments`, in a session of its own."""
-    os.setsid()
-    appending = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    streams = os.open(os.devnull, os.O_RDONLY), os.open(log, appending, 0o666), os.open(log, appending, 0o666)
-    for number, descriptor in enumerate(streams):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
-    os.environ.clear()
-    os.environ.update(env)
-    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
-    os.chdir(directory)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    sys.argv = ["child", str(parent.sentinel), str(ORPHAN_GRACE), module, *arguments]
-    child.main()
