@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from support.fleet import plain_env
-
-TESTS = str(Path(__file__).parents[1])
+from support.forking import TESTS
 
 
 @dataclass(frozen=True)

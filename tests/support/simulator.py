@@ -9,13 +9,13 @@ from typing import Any, Self
 
 import httpx
 
+from support.forking import TESTS
 from support.journal import JournalCall, fingerprint, read_journal
 from support.processes import wait_until
 from support.program import Program
 from support.promises import Pair
 from worker.simulator.shipment import MadeShipment
 
-TESTS = str(Path(__file__).parents[1])
 SALT = "salted"
 START_TIMEOUT = 30.0
 
