@@ -1,27 +1,28 @@
-"""What takes long to import and programs of tests have in common: imported once, by the process that forks them.
-
-Nothing that reads settings as it is imported, for each program has its own."""
+"""What takes long to import and programs of tests have in common: imported once, by the process that forks them."""
 
 import gc
+from importlib import import_module
 
-# All of it stays: there is no garbage to look for.
+# Nothing that reads settings or the terminal as it is imported, for each program has its own.
+MODULES = (
+    "celery.app.amqp",
+    "celery.app.control",
+    "celery.bin.beat",
+    "celery.bin.celery",
+    "celery.bin.worker",
+    "kombu.transport.redis",
+    "psycopg",
+    "worker.cli.simulator",
+    "worker.embedded.valkey",
+    "worker.parts",
+    "worker.reports.export",
+    "worker.schema",
+    "worker.simulator.server",
+    "worker.verification",
+)
+
+# All of it stays: there is no garbage to look for. And a program that looked through it later would copy it all.
 gc.disable()
-
-import celery.app.amqp  # noqa: E402
-import celery.app.control  # noqa: E402
-import celery.bin.beat  # noqa: E402
-import celery.bin.celery  # noqa: E402
-import celery.bin.worker  # noqa: E402, F401
-import kombu.transport.redis  # noqa: E402, F401
-import psycopg  # noqa: E402, F401
-
-import worker.cli.simulator  # noqa: E402
-import worker.embedded.valkey  # noqa: E402
-import worker.parts  # noqa: E402
-import worker.reports.export  # noqa: E402
-import worker.schema  # noqa: E402
-import worker.simulator.server  # noqa: E402
-import worker.verification  # noqa: E402, F401
-
-# A program that looked through it later would have a copy of all its memory.
+for module in MODULES:
+    import_module(module)
 gc.freeze()
