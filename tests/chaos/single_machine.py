@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support.command import Desk, Running
+from support.command import Desk
 from support.fleet import plain_env
 from support.processes import is_running, wait_until
+from support.running import Running
 from support.simulator import Simulator
 
 from chaos.fleet import through

@@ -5,24 +5,19 @@ Who runs in a home is looked up in Linux' /proc.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sysconfig
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from support.forking import Forked
 from support.processes import is_running, wait_until
+from support.running import TIMEOUT, Result, Running, Start, spawn
 from support.terminal import Terminal
 
-Process = Forked | subprocess.Popen[bytes]
-# A program, its arguments and variables, the folder that it runs in, and the files for what it prints.
-Start = Callable[[str, list[str], Mapping[str, str], Path, Path, Path], Process]
 OATHBULK = (str(Path(sysconfig.get_path("scripts")) / "oathbulk"),)
 
 # Delays that a test can wait for, and few threads, so that a test can hold all their calls back.
@@ -37,71 +32,6 @@ QUICK = {
     "OATHBULK_TICK": "0.2",
     "PINGONE_RATE": "400",
 }
-# Seconds; a command's work takes a few, and a machine at its limits many times as long.
-TIMEOUT = 120.0
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a command ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def json(self) -> Any:
-        """What it printed on stdout, as a whole."""
-        return json.loads(self.stdout)
-
-
-class Running:
-    """A command that was started, as the leader of a process group, which is what a shell makes of it."""
-
-    def __init__(self, process: Process, stdout: Path, stderr: Path) -> None:
-        self._process, self._stdout, self._stderr = process, stdout, stderr
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def stdout(self) -> str:
-        """What it has printed there so far."""
-        return self._stdout.read_text()
-
-    @property
-    def stderr(self) -> str:
-        return self._stderr.read_text()
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    def interrupt(self) -> None:
-        """What a terminal does at Ctrl-C: SIGINT to every process of the group."""
-        os.killpg(self.pid, signal.SIGINT)
-
-    def hang_up(self) -> None:
-        """What a terminal does when it is closed."""
-        os.killpg(self.pid, signal.SIGHUP)
-
-    def terminate(self) -> None:
-        self._process.terminate()
-
-    def kill(self) -> None:
-        """kill -9 of this process alone."""
-        self._process.kill()
-        self._process.wait()
-
-    def wait(self, timeout: float = TIMEOUT) -> Result:
-        """Its end. Raises TimeoutError, after killing it, when it does not come."""
-        try:
-            code = self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise TimeoutError(f"{self._process.args} did not end: {self.stderr[-2000:]}") from None
-        return Result(code, self.stdout, self.stderr)
 
 
 class Desk:
@@ -147,7 +77,7 @@ class Desk:
 
     def start_program(self, program: str | Path, *arguments: str | Path, **settings: str) -> Running:
         """Another program, as if typed here."""
-        return self._start(_spawn, str(program), arguments, settings)
+        return self._start(spawn, str(program), arguments, settings)
 
     def start_on_terminal(self, *arguments: str | Path, columns: int = 80) -> Terminal:
         argv = [*(self._command or OATHBULK), *map(str, arguments)]
@@ -192,21 +122,6 @@ class Desk:
             return False
         is_ours = f"OATHBULK_HOME={self.home}".encode() in variables or works_in.is_relative_to(self.folder)
         return is_ours and is_running(pid)
-
-
-def _spawn(
-    program: str, arguments: Sequence[str], env: Mapping[str, str], folder: Path, stdout: Path, stderr: Path
-) -> subprocess.Popen[bytes]:
-    with stdout.open("wb") as out, stderr.open("wb") as error:
-        return subprocess.Popen(
-            [program, *arguments],
-            cwd=folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=error,
-            start_new_session=True,
-        )
 
 
 def _pids() -> list[int]:
