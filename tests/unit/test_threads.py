@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import pytest
 from structlog.testing import capture_logs
+from support.processes import wait_until
 
 from worker.threads import Look, Threads, grown, is_lacking
 
@@ -47,21 +49,21 @@ class Slots:
 
 def test_a_pool_whose_calls_take_long_gets_the_threads_it_needs():
     pace, clock, gate = Slots(), iter(range(100)), threading.Semaphore(0)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, ExitStack() as stack:
+        # Whatever fails, no thread may wait for ever.
+        stack.callback(gate.release, 60)
         # A thread that has finished a call is idle to the executor, whatever waits.
-        for _ in range(4):
-            gate.release()
+        gate.release(4)
         calls = [pool.submit(gate.acquire) for _ in range(30)]
-        for call in calls[:4]:
-            call.result(60)
+        # Not the first four: a thread that took one up may be overtaken.
+        wait_until(lambda: sum(call.done() for call in calls) == 4, 60, "four calls are done")
         watched = Threads(pool, lambda: [pace], lambda begun: 8, clock=lambda: next(clock), processor=lambda: 0.0)
         grown = []
         for _ in range(6):
             pace.slots += 50
             watched.look()
             grown.append(len(pool._threads))
-        for _ in range(26):
-            gate.release()
+        gate.release(26)
         assert all(call.result(60) for call in calls)
     assert grown == [4, 8, 8, 8, 8, 8]
 
