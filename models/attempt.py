@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, UtcDateTime, one_of
@@ -23,15 +23,23 @@ class Outcome(StrEnum):
     LOST = "lost"
 
 
+# The condition of the partial index, as a constant: a database uses it only for a query that says the same words.
+FAILED = "outcome <> 'active'"
+
+
 class Attempt(Base):
     __tablename__ = "attempt"
     __table_args__ = (
         CheckConstraint(one_of("outcome", Outcome), name="outcome"),
         Index("ix_attempt_record_id", "record_id"),
+        # What went wrong in a batch lately, for the breaker. Successes, which are many, need not be kept in it.
+        Index("ix_attempt_failed", "batch_id", "id", postgresql_where=text(FAILED), sqlite_where=text(FAILED)),
     )
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
     record_id: Mapped[int] = mapped_column(ForeignKey("record.id"))
+    # The record's batch, so that a batch can be judged by its own attempts. Empty in lines of versions before 0004.
+    batch_id: Mapped[int | None] = mapped_column(BigKey)
     # From 1. One that was handed back does not count, so the next has its number again.
     number: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(16))
@@ -41,6 +49,8 @@ class Attempt(Base):
     # Host and process of the worker; empty where a rescue wrote this.
     worker: Mapped[str | None] = mapped_column(String(200))
     requests: Mapped[int] = mapped_column(default=0)
+    # OTPs that it posted and that may have reached PingOne.
+    otp_posts: Mapped[int] = mapped_column(default=0, server_default="0")
     # The last answer of PingOne, by which its audit log can be searched.
     http_status: Mapped[int | None]
     code: Mapped[str | None] = mapped_column(String(100))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import JSON, CheckConstraint, Index, String, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, UtcDateTime, one_of
@@ -53,6 +53,9 @@ class Batch(Base):
     rows_refused: Mapped[int] = mapped_column(default=0)
     # While set, only rows up to this one go, and the batch pauses when they are final; the resume after it empties it.
     canary_row: Mapped[int | None]
+    # While set, only rows up to this one go: the first few of a batch in an environment of which nothing is known yet.
+    # Emptied as soon as one of them is active, or by a person's resume.
+    trial_row: Mapped[int | None]
     # Paused for an outage: when a few records are sent to see whether it is over; and how often in a row it was not.
     probe_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     outages: Mapped[int] = mapped_column(default=0, server_default="0")
@@ -64,5 +67,10 @@ class Batch(Base):
     # Paused for its window or a quota: when it goes on by itself.
     resumes_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    # Set at load and at each resume: the breaker judges only what came after it.
+    # When it was loaded, or last began to run again.
     running_since: Mapped[datetime] = mapped_column(UtcDateTime)
+    # The breaker judges a batch by the attempts whose ids are above these marks, whatever a clock says. A person's
+    # command moves `judged_after`; `running_after` is moved whenever the batch goes on by itself as well, and an outage
+    # is told from the attempts after it.
+    judged_after: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    running_after: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Double, String
+from sqlalchemy import CheckConstraint, Double, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, UtcDateTime
@@ -23,7 +23,14 @@ class LicensePace(Base):
     # The part of the ceiling that is ours, above 0 up to 1; or a rate that does not adapt, in requests a second.
     share: Mapped[float] = mapped_column(Double, default=1.0, server_default="1")
     fixed_rate: Mapped[float | None] = mapped_column(Double)
-    # Who set one of the two last, when, and on which ticket.
+    # While the whole fleet holds: since when, until when, and why in one sentence. Kept by the dispatcher, which asks
+    # Redis; all three are empty while it does not hold.
+    held_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    held_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    held_why: Mapped[str | None] = mapped_column(String(200))
+    # A person wants the hold to end now. The next tick of a dispatcher does that, and takes this back.
+    is_to_be_lifted: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # Who set share or rate last, when, and on which ticket.
     set_by: Mapped[str | None] = mapped_column(String(200))
     set_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ticket: Mapped[str | None] = mapped_column(String(200))

@@ -117,7 +117,7 @@ def test_an_empty_database_is_brought_up_to_date(empty: MovingDatabase) -> None:
 
     assert schema.upgrade(empty) == HEAD
 
-    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace"}
+    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process"}
     revision.ensure_current(empty)
 
 
@@ -363,4 +363,4 @@ def test_an_installed_wheel_upgrades_and_two_at_once_do_not_collide(
 
     assert [process.returncode for process in processes] == [0, 0], ends
     assert [out.strip() for out, _ in ends] == [HEAD] * 2
-    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace"}
+    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process"}

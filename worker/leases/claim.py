@@ -30,6 +30,11 @@ class Claim:
     # Claim and sending were one statement: the first OTP is marked as sent already.
     is_sending: bool
 
+    @property
+    def posts_before(self) -> int:
+        """OTP posts of earlier attempts that may have reached PingOne."""
+        return self.progress.posts - int(self.is_sending)
+
 
 # The columns that a claim is made of. Of a record of which nothing is known but its file's row, its first OTP being
 # marked as sent with the claim, these say it all; and each column costs as much as a parameter does.

@@ -49,7 +49,12 @@ class Queue:
         ran_out = and_(text(IN_WINDOW), Record.lease_until < now)
         self._unqueue_lost = back.where(ran_out).values(scheduled_at=now)
         self._find_lost = (
-            select(Record.id, Record.lease_id, (Record.attempts - Record.attempts_forgiven).label("number"))
+            select(
+                Record.id,
+                Record.batch_id,
+                Record.lease_id,
+                (Record.attempts - Record.attempts_forgiven).label("number"),
+            )
             .where(ran_out, Record.status == Status.ACTIVATING)
             .limit(CHUNK)
             .with_for_update(skip_locked=True)
@@ -117,7 +122,10 @@ class Queue:
         if not rows:
             return 0
         _each_chunk(connection, self._take_back, [row.id for row in rows])
-        lines = [{"record_id": row.id, "number": row.number, "lease_id": row.lease_id} for row in rows]
+        lines = [
+            {"record_id": row.id, "batch_id": row.batch_id, "number": row.number, "lease_id": row.lease_id}
+            for row in rows
+        ]
         connection.execute(self._line, lines)
         return len(rows)
 

@@ -22,11 +22,13 @@ from worker.steps import Active, DeadLetter, Decision, Pause, Retry
 # record's own where they are the same, for each parameter costs as much as a column does.
 _PARTICULAR = {
     "record_id": "settled_id",
+    "batch_id": "line_batch_id",
     "number": "line_number",
     "outcome": "line_outcome",
     "reason": "line_reason",
     "lease_id": "held_lease_id",
     "requests": "new_requests",
+    "otp_posts": "line_otp_posts",
     "http_status": "line_http_status",
     "code": "line_code",
     "detail_code": "line_detail_code",
@@ -76,7 +78,7 @@ class Settlement:
     def write(self, claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> bool:
         """Both, or nothing where a rescue took the lease away: False."""
         kind = _kind(progress, decision)
-        values = _parameters(claim, progress, decision, tally) | _history(claim, decision, tally)
+        values = _parameters(claim, progress, decision, tally) | _history(claim, progress, decision, tally)
         if not self._database.is_sqlite:
             with self._database.writing_one() as connection:
                 return connection.execute(self._both[kind], values).rowcount == 1
@@ -168,9 +170,11 @@ def otp_parameters(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _history(claim: Claim, decision: Decision, tally: Tally) -> dict[str, Any]:
+def _history(claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> dict[str, Any]:
     answer = tally.answer or Answer()
     return {
+        "line_batch_id": claim.batch_id,
+        "line_otp_posts": progress.posts - claim.posts_before,
         "line_number": claim.progress.attempts,
         "line_outcome": _outcome(decision),
         "line_reason": _reason(decision),

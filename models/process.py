@@ -1,0 +1,28 @@
+"""A worker process: when it was last seen, when it last ticked, and what is wrong with it, if anything is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base, UtcDateTime
+
+
+class WorkerProcess(Base):
+    """One row a process, written by itself every few seconds while it lives. All times are the database's."""
+
+    __tablename__ = "process"
+
+    # Host and process id, as an attempt names its worker: `host:4711`.
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    # When it last did the dispatcher's work; empty if it never did.
+    ticked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # Since when it takes no more work, because something fails in it alone; one word why, and a sentence with the cure.
+    # All three are empty while it is well.
+    sick_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    reason: Mapped[str | None] = mapped_column(String(40))
+    detail: Mapped[str | None] = mapped_column(String(1000))
