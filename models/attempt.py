@@ -49,7 +49,8 @@ class Attempt(Base):
     # Host and process of the worker; empty where a rescue wrote this.
     worker: Mapped[str | None] = mapped_column(String(200))
     requests: Mapped[int] = mapped_column(default=0)
-    # OTPs that it posted and that may have reached PingOne.
+    # OTPs that it spent: posted, so that they may have reached PingOne. An OTP 1 after which PingOne asked for OTP 2 is
+    # counted by the attempt that posts that one.
     otp_posts: Mapped[int] = mapped_column(default=0, server_default="0")
     # The last answer of PingOne, by which its audit log can be searched.
     http_status: Mapped[int | None]

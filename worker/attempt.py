@@ -22,7 +22,8 @@ from worker.pingone.wire import Device
 from worker.progress import Progress
 from worker.steps import Decision, Pause, ReadDevice, Retry, SendOtp, Step
 
-Settled = Callable[[Claim, Decision], None]
+# What is told of a settled attempt: its claim, how it ended, and the OTPs that it spent.
+Settled = Callable[[Claim, Decision, int], None]
 
 
 class NotPermitted(Exception):
@@ -160,9 +161,14 @@ class Attempt:
         except PingOneError as failure:
             # Its traceback leads to tenacity, which keeps the failure: a circle, with all that the call had in hand.
             answer = failure.with_traceback(None)
-        if answer.answer.status is not None:
-            self.answer = answer.answer
+        self._keep(answer.answer)
         return answer
+
+    def _keep(self, answer: Answer) -> None:
+        """The last answer; but a read that says how the device stands does not hide why it was read."""
+        is_plain = answer.code is None and answer.detail_code is None
+        if answer.status is not None and not (is_plain and self.answer and self.answer.code):
+            self.answer = answer
 
     def _permit(self) -> None:
         """Asked between the tries of a call. For a post the mark is renewed, since the rescue counts from it."""
@@ -176,4 +182,4 @@ class Attempt:
     def _settle(self, decision: Decision) -> None:
         tally = Tally(self.call.requests, self.call.rate_limited, self.answer)
         if self.means.leases.settle(self.claim, self.progress, decision, tally):
-            self.means.settled(self.claim, decision)
+            self.means.settled(self.claim, decision, self.claim.posts_spent(self.progress))

@@ -22,6 +22,9 @@ from worker.database import LOAD_LOCK, Database
 from worker.leases import commands
 from worker.timetable import Outside
 
+# What holds most of a batch back, by the pause after which a person lets the rest go.
+_LOOKED_AT: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary_row, PauseReason.TRIAL: Batch.trial_row}
+
 
 class UnknownBatch(Exception):
     """No batch has this name; the message lists those that there are."""
@@ -72,8 +75,8 @@ class Batches:
             return commands.hand_back_queued(self._database, connection)
 
     def resume(self, name: str, change: WindowChange | None = None) -> Outside | None:
-        """The batch runs, or waits for its window to open. The canary ends only where it was what the batch paused for:
-        a person has looked at it then. Raises UnknownBatch, NotPossible."""
+        """The batch runs, or waits for its window to open. Canary and trial end only where they were what the batch
+        paused for: a person has looked at them then. Raises UnknownBatch, NotPossible."""
         with self._database.writing() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
@@ -85,8 +88,8 @@ class Batches:
                 timetable.set_window(connection, batch.id, change.window)
                 facts["window"] = change.window and str(change.window)
             outside = self._let_run(connection, batch.id)
-            if batch.reason == PauseReason.CANARY:
-                connection.execute(update(Batch).where(Batch.id == batch.id).values(canary_row=None))
+            if batch.reason in _LOOKED_AT:
+                connection.execute(update(Batch).where(Batch.id == batch.id).values({_LOOKED_AT[batch.reason]: None}))
             self._write_down(connection, Action.RESUME, name, **facts)
             return outside
 
@@ -171,5 +174,6 @@ class Batches:
 
     def _let_run(self, connection: Connection, batch_id: int) -> Outside | None:
         """A person says so: whatever outage there was, the batch is judged anew."""
-        connection.execute(update(Batch).where(Batch.id == batch_id).values(outages=0))
+        anew = {"outages": 0, "judged_after": timetable.latest_attempt()}
+        connection.execute(update(Batch).where(Batch.id == batch_id).values(anew))
         return timetable.let_run(self._database, connection, batch_id)

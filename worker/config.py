@@ -119,7 +119,9 @@ class Settings(BaseModel):
     breaker_forbidden: int = Field(default=10, ge=1)
     breaker_refused: int = Field(default=20, ge=1)
     breaker_refused_share: float = Field(default=0.5, gt=0, le=1)
+    breaker_spent: int = Field(default=25, ge=1)
     breaker_unanswered: int = Field(default=20, ge=2)
+    first_records: int = Field(default=3, ge=0)
     window: int | None = Field(default=None, ge=1)
 
     @field_validator("replay_cron")

@@ -152,8 +152,12 @@ def _settled_by_read(progress: Progress, otherwise: Reason) -> Next:
 def _after_nothing(progress: Progress, failure: errors.PingOneError, limits: Limits) -> Next:
     """Nothing reached PingOne, or it did nothing: no attempt was spent."""
     match failure:
-        case errors.Unauthorized() | errors.CredentialsRefused():
+        case errors.CredentialsRefused():
             return progress, _pause(progress, PauseReason.CREDENTIALS, limits)
+        case errors.Unauthorized():
+            # The token endpoint granted both: it may be this one call. Several records in a row are for the breaker.
+            delay = limits.read_delay if progress.needs_read else 1.0 + progress.jitter
+            return progress, Retry(delay, is_counted=False, why=_name(failure))
         case errors.ProtocolFault():
             return progress, _pause(progress, PauseReason.PROTOCOL, limits)
         case errors.Forbidden():

@@ -113,7 +113,7 @@ class Dispatcher:
             room -= len(reads)
         for batch in license_.running:
             mine = min(room, breaker.PROBES - in_window[batch.batch_id]) if batch.is_probing else room
-            due = self._queue.enqueue(connection, batch.batch_id, max(mine, 0), lease, last_row=batch.canary_row)
+            due = self._queue.enqueue(connection, batch.batch_id, max(mine, 0), lease, last_row=batch.last_row)
             ids.setdefault(batch.environment, []).extend(due)
             room -= len(due)
         return ids

@@ -17,7 +17,9 @@ from worker.leases.queue import Queue
 
 # Batches that may have work for a tick, the oldest first.
 _UNFINISHED = (
-    select(Batch.id, Batch.environment, Batch.environment_id, Batch.state, Batch.canary_row, Batch.outages)
+    select(
+        Batch.id, Batch.environment, Batch.environment_id, Batch.state, Batch.canary_row, Batch.trial_row, Batch.outages
+    )
     .where(
         or_(
             Batch.id.in_(bindparam("in_window", expanding=True)),
@@ -39,11 +41,12 @@ class Pacing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A batch with pending records, and how much of it may go: rows up to its canary's last; a few while probing."""
+    """A batch with pending records, and how much of it may go: rows up to the last of its canary, or of its first
+    records in an unknown environment; a few while probing."""
 
     batch_id: int
     environment: str
-    canary_row: int | None = None
+    last_row: int | None = None
     is_probing: bool = False
 
 
@@ -94,7 +97,8 @@ class Licenses:
                 continue
             license_ = licenses.setdefault(environment.license, License(self._pace(environment)))
             license_.batch_ids.add(batch.id)
-            due = Due(batch.id, environment.name, batch.canary_row, batch.outages > 0)
+            last_row = min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
+            due = Due(batch.id, environment.name, last_row, batch.outages > 0)
             if batch.state == BatchState.RUNNING and not batch.is_closing:
                 license_.running.append(due)
             elif batch.state == BatchState.CANCELLED:

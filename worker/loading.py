@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 from models.audit import Action
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to
-from models.record import Record
+from models.record import Record, Status
 from worker import audit, timetable
 from worker.audit import Actor
 from worker.config import Environment
@@ -68,7 +68,8 @@ class Loaded:
 
 
 class Loader:
-    """Loads shipments for one environment. `totp_max_age` in seconds."""
+    """Loads shipments for one environment. `totp_max_age` in seconds. A batch in an environment where no token ever
+    became active begins with `first_records`."""
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Loader:
         actor: Actor,
         *,
         totp_max_age: float = 120.0,
+        first_records: int = 0,
         refused: Callable[[RowError], None] = lambda _: None,
     ) -> None:
         self._database = database
@@ -85,6 +87,7 @@ class Loader:
         self._environment = environment
         self._actor = actor
         self._max_age = timedelta(seconds=totp_max_age)
+        self._first_records = first_records
         self._refused = refused
 
     def find(self, shipment: Shipment) -> Loaded | None:
@@ -111,7 +114,8 @@ class Loader:
             timetable.set_window(connection, batch_id, window)
             outside = timetable.keep(self._database, connection, batch_id)
             counts = {"total": total, "rows_refused": refused}
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts | {"canary_row": canary_row}))
+            held_back = {"canary_row": canary_row, "trial_row": self._trial_row(connection, batch_id, total)}
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts | held_back))
             file = escape_line(shipment.path.name)
             facts: dict[str, Any] = {"file": file, "sha256": shipment.fingerprint, "canary": canary}
             facts["window"] = window and str(window)
@@ -140,6 +144,8 @@ class Loader:
             "columns": shipment.columns,
             "created_at": self._database.now(),
             "running_since": self._database.now(),
+            "judged_after": timetable.latest_attempt(),
+            "running_after": timetable.latest_attempt(),
         }
         return int(connection.scalar(insert(Batch).values(values).returning(Batch.id)) or 0)
 
@@ -172,6 +178,16 @@ class Loader:
                 self._database.analyze(connection, Record.__tablename__)
                 analyzed = written
         return written, refused, canary_row if canary is not None and canary < written else None
+
+    def _trial_row(self, connection: Connection, batch_id: int, total: int) -> int | None:
+        """The row of the last of the first records, if these are to go alone: no token ever became active here."""
+        if not self._first_records or total <= self._first_records:
+            return None
+        here = select(Record.id).where(Record.environment_id == self._environment.environment_id)
+        if connection.scalar(here.where(Record.status == Status.ACTIVE).limit(1)) is not None:
+            return None
+        rows = select(Record.row_number).where(Record.batch_id == batch_id).order_by(Record.row_number)
+        return connection.scalar(rows.offset(self._first_records - 1).limit(1))
 
     def _open_writer(self, connection: Connection, batch_id: int) -> RowWriter:
         same = {

@@ -22,7 +22,7 @@ from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.publishing import CeleryBroker
 from worker.quota import Quota
-from worker.steps import DeadLetter, Decision, Pause, Retry
+from worker.steps import Active, Decision, Pause, Retry
 from worker.tending import Tending
 
 
@@ -63,6 +63,7 @@ class Parts(Clients):
             forbidden=settings.breaker_forbidden,
             refused=settings.breaker_refused,
             refused_share=settings.breaker_refused_share,
+            spent=settings.breaker_spent,
             unanswered=settings.breaker_unanswered,
         )
 
@@ -109,14 +110,16 @@ class Parts(Clients):
     def _misconfigured(self, batch_id: int) -> None:
         self.tending.pause(batch_id, PauseReason.ENVIRONMENT)
 
-    def _settled(self, license: str, claim: Claim, decision: Decision) -> None:
+    def _settled(self, license: str, claim: Claim, decision: Decision, posts: int) -> None:
         """What a settled record may mean for its batch; and a quota, for all batches of the license."""
         match decision:
+            case Active():
+                return
             case Pause(quota=Quota() as spent):
                 self.tending.pause_for_quota(spent, lambda name: self._license(name) == license)
             case Pause(reason=reason):
                 self.tending.pause(claim.batch_id, reason)
-            case DeadLetter(reason=why) if why in breaker.WATCHED_REASONS:
-                self.tending.judge_settled(claim.batch_id)
-            case Retry(why=failure) if failure in breaker.WATCHED_FAILURES:
-                self.tending.judge_attempts(claim.batch_id)
+            case Retry(why=why) if not posts and why not in breaker.WATCHED_FAILURES:
+                return
+            case _:
+                self.tending.judge(claim.batch_id)

@@ -34,6 +34,13 @@ class Progress:
         return self.first.posts + (self.second.posts if self.second else 0)
 
     @property
+    def posts_spent(self) -> int:
+        """Posts but for an OTP 1 after which PingOne asked for OTP 2, as long as that one has not gone out."""
+        second = self.second
+        is_half_done = self.first.state == OtpState.ANSWERED and second is not None and second.state == OtpState.UNSENT
+        return self.posts - int(is_half_done and self.verdict is None)
+
+    @property
     def is_open(self) -> bool:
         """The fate of an OTP is open: it may have made the device ACTIVE."""
         return self.first.state == OtpState.SENT or (self.second is not None and self.second.state == OtpState.SENT)

@@ -5,32 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Integer,
-    Select,
-    and_,
-    bindparam,
-    case,
-    func,
-    or_,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, text, update
 
-from models.attempt import Attempt
 from models.batch import Batch, BatchState
 from models.reason import PAUSE_CURES, PauseReason
-from models.record import NOT_FINAL, Record
-from worker import breaker, quota, timetable
+from models.record import NOT_FINAL, Record, Status
+from worker import breaker, judgement, quota, timetable
 from worker.daily_window import UnfitWindow
 from worker.database import Database
 from worker.quota import Quota
 
-# Attempts of other batches between ours are passed over, up to so many.
-_RECENT_ATTEMPTS = 500
+# As many characters as the column has room for.
+LONGEST_DETAIL = 1000
 # Paused for one of these, a batch waits for a time alone.
 _WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)
 
@@ -67,37 +53,25 @@ class Tending:
                     self._pause(connection, batch.id, PauseReason.QUOTA, quota.explain(spent, resumes_at, window))
                     connection.execute(update(Batch).where(Batch.id == batch.id).values(resumes_at=resumes_at))
 
-    def judge_settled(self, batch_id: int) -> PauseReason | None:
-        """Ask the breaker about the final records since the batch began to run, and pause if it says so."""
-        latest = (
-            select(Record.reason)
-            .join(Batch, Batch.id == Record.batch_id)
-            .where(Record.batch_id == batch_id, Record.finalized_at > Batch.running_since)
-            .order_by(Record.finalized_at.desc())
-            .limit(breaker.LATEST)
-        )
+    def judge(self, batch_id: int) -> PauseReason | None:
+        """Ask the breaker about the batch's latest attempts, and pause it if it says so. After an outage it goes on by
+        itself, with a probe."""
+        of_batch = select(*judgement.MARKS).where(Batch.id == batch_id, _is_worked_on())
         with self._database.reading() as connection:
-            trip = breaker.judge(connection.scalars(latest).all(), self._thresholds)
-        if trip is None:
+            batch = connection.execute(of_batch).one_or_none()
+            trip = batch and judgement.judge(connection, batch, self._thresholds)
+        if batch is None or trip is None:
             return None
-        self.pause(batch_id, trip.reason, trip.detail)
-        return trip.reason
-
-    def judge_attempts(self, batch_id: int) -> bool:
-        """Ask the breaker whether PingOne is out; then the batch pauses until a probe."""
         with self._database.writing() as connection:
-            outages = connection.scalar(
-                select(Batch.outages).where(Batch.id == batch_id, Batch.state == BatchState.RUNNING)
-            )
-            if outages is None:
-                return False
-            latest = self._latest(connection, batch_id)
-            if not breaker.is_out(latest, self._thresholds, is_probing=outages > 0):
-                return False
-            self._pause(connection, batch_id, PauseReason.OUTAGE)
-            probe = {"probe_at": self._database.now(breaker.probe_delay(outages)), "outages": outages + 1}
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(probe))
-            return True
+            if not self._pause(connection, batch_id, trip.reason, trip.detail, judged=batch):
+                return None
+            if trip.reason == PauseReason.OUTAGE:
+                probe = {
+                    "probe_at": self._database.now(breaker.probe_delay(batch.outages)),
+                    "outages": batch.outages + 1,
+                }
+                connection.execute(update(Batch).where(Batch.id == batch_id).values(probe))
+        return trip.reason
 
     def tend(self) -> None:
         """What time brings: windows that open and close, quotas that reset, probes, the end of an outage, canaries that
@@ -105,11 +79,21 @@ class Tending:
         with self._database.writing() as connection:
             self._go_on(connection)
             for batch in connection.execute(_WATCHED).all():
-                if batch.outages and breaker.is_back(self._latest(connection, batch.id)):
+                if batch.outages and judgement.is_back(connection, batch, self._thresholds):
                     connection.execute(update(Batch).where(Batch.id == batch.id).values(outages=0))
+                if batch.trial_row is not None:
+                    self._try_out(connection, batch.id, batch.trial_row)
                 if batch.canary_row is not None and not self._left(connection, batch.id, batch.canary_row):
                     self._pause(connection, batch.id, PauseReason.CANARY)
             self._close(connection)
+
+    def _try_out(self, connection: Connection, batch_id: int, trial_row: int) -> None:
+        """The first records of a batch in an unknown environment: one that is active lets the others go."""
+        first = select(Record.id).where(Record.batch_id == batch_id, Record.row_number <= trial_row)
+        if connection.scalar(first.where(Record.status == Status.ACTIVE).limit(1)) is not None:
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(trial_row=None))
+        elif not self._left(connection, batch_id, trial_row):
+            self._pause(connection, batch_id, PauseReason.TRIAL)
 
     def _go_on(self, connection: Connection) -> None:
         """Windows that open, quotas that reset; and outages that may be over: there the batch runs again, and the
@@ -139,21 +123,32 @@ class Tending:
             }
             connection.execute(update(Batch).where(Batch.id == batch_id).values(stopped))
 
-    def _latest(self, connection: Connection, batch_id: int) -> list[str | None]:
-        """How the batch's attempts since it began to run went, the newest first; only those that asked PingOne: one
-        that was lost, or had nothing to ask, tells nothing."""
-        values = {"of_batch": batch_id, "count": 2 * self._thresholds.unanswered}
-        return list(connection.scalars(_LATEST, values))
-
     def _left(self, connection: Connection, batch_id: int, canary_row: int) -> int:
         left = select(func.count()).where(
             Record.batch_id == batch_id, Record.row_number <= canary_row, text(f"record.{NOT_FINAL}")
         )
         return connection.scalar(left) or 0
 
-    def _pause(self, connection: Connection, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
+    def _pause(
+        self,
+        connection: Connection,
+        batch_id: int,
+        reason: PauseReason,
+        detail: str | None = None,
+        judged: judgement.Marks | None = None,
+    ) -> bool:
+        """False if the batch did not run any more; or, where it was `judged` before this transaction began, if it went
+        on anew since."""
         running = update(Batch).where(Batch.id == batch_id, _is_worked_on())
-        values = {"state": BatchState.PAUSED, "reason": reason, "detail": detail or PAUSE_CURES[reason]}
+        if judged is not None:
+            running = running.where(
+                Batch.judged_after == judged.judged_after, Batch.running_after == judged.running_after
+            )
+        values = {
+            "state": BatchState.PAUSED,
+            "reason": reason,
+            "detail": (detail or PAUSE_CURES[reason])[:LONGEST_DETAIL],
+        }
         return connection.execute(running.values(values | {"resumes_at": None})).rowcount == 1
 
 
@@ -163,25 +158,7 @@ def _is_worked_on() -> ColumnElement[bool]:
     return or_(Batch.state == BatchState.RUNNING, and_(Batch.state == BatchState.PAUSED, Batch.reason.in_(_WAITS)))
 
 
-def _latest() -> Select[str | None]:
-    recent = select(Attempt).order_by(Attempt.id.desc()).limit(_RECENT_ATTEMPTS).subquery()
-    has_asked = or_(recent.c.requests > 0, recent.c.reason.in_(breaker.WATCHED_FAILURES))
-    # A tenant whose successes name no status leaves every fate open, and is there all the same. The Correlation-Id
-    # tells PingOne's answer from a proxy's page.
-    is_answered = and_(recent.c.http_status < 500, recent.c.correlation_id.is_not(None))
-    return (
-        select(case((is_answered, "answered"), else_=recent.c.reason))
-        .join(Record, Record.id == recent.c.record_id)
-        .join(Batch, Batch.id == Record.batch_id)
-        .where(Batch.id == bindparam("of_batch"), recent.c.ended_at > Batch.running_since, has_asked)
-        .order_by(recent.c.id.desc())
-        .limit(bindparam("count", type_=Integer()))
-    )
-
-
-# Asked at every tick, or after every attempt of an outage: built once.
-_LATEST = _latest()
 # Batches that only a part of may go.
-_WATCHED = select(Batch.id, Batch.canary_row, Batch.outages).where(
-    _is_worked_on(), (Batch.canary_row.is_not(None)) | (Batch.outages > 0)
+_WATCHED = select(*judgement.MARKS, Batch.canary_row, Batch.trial_row).where(
+    _is_worked_on(), or_(Batch.canary_row.is_not(None), Batch.trial_row.is_not(None), Batch.outages > 0)
 )

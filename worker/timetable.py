@@ -9,8 +9,9 @@ from datetime import datetime
 from shlex import quote
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
+from models.attempt import Attempt
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
 from worker.daily_window import DailyWindow, moment
@@ -34,10 +35,11 @@ class Outside:
 
 
 def let_run(database: Database, connection: Connection, batch_id: int) -> Outside | None:
-    """The batch runs; or, outside its window, is paused until that opens."""
+    """The batch runs; or, outside its window, is paused until that opens. An outage is told from what comes after."""
     now, window = _now(database, connection), window_of(connection, batch_id)
     outside = _outside(window, now)
     values = _paused(outside) if outside else _running(window, now) | {"running_since": database.now()}
+    values["running_after"] = latest_attempt()
     connection.execute(update(Batch).where(Batch.id == batch_id).values(values))
     return outside
 
@@ -79,6 +81,11 @@ def window_of(connection: Connection, batch_id: int) -> DailyWindow | None:
 def read_window(hours: str | None, zone: str | None) -> DailyWindow | None:
     """What stands in the columns of a batch."""
     return DailyWindow.parse(hours, zone) if hours and zone else None
+
+
+def latest_attempt() -> ColumnElement[int]:
+    """The id of the newest attempt of all batches: whatever ends from now on has a larger one."""
+    return select(func.coalesce(func.max(Attempt.id), 0)).scalar_subquery()
 
 
 def _now(database: Database, connection: Connection) -> datetime:

@@ -43,7 +43,8 @@ ANSWERED = writing("Leases.answered")
 MARK = writing("Leases.sending")
 SETTLE = writing("Settlement.write")
 PAUSE = writing("Tending.pause")
-JUDGE = writing("Tending.judge_attempts")
+# A look at the batch, and nothing more where the breaker says nothing.
+JUDGE = reading("Tending.judge")
 POST = "Client.activate"
 GET = "Client.read_device"
 

@@ -105,7 +105,7 @@ WAYS: dict[str, Way] = {
             Stretch(BEGINNING + sending(POST)),
             Stretch(hearing(POST) + ANSWERED[:2], posts=2),
             Stretch(ANSWERED[2:] + SLOT + reading("Leases.may_read") + exchange(GET) + SETTLE),
-            Stretch(reading("Tending.judge_settled")),
+            Stretch(JUDGE),
         ),
         kind="wrong_otp",
         end=dead("invalid_otp"),
@@ -114,7 +114,7 @@ WAYS: dict[str, Way] = {
         (
             Stretch(BEGINNING + sending(POST)),
             Stretch(hearing(POST) + SETTLE[:2], posts=2),
-            Stretch(SETTLE[2:]),
+            Stretch(SETTLE[2:] + JUDGE),
         ),
         kind="second_otp_missing",
         end=dead("second_otp_missing"),
@@ -169,7 +169,7 @@ WAYS: dict[str, Way] = {
         (
             Stretch(BEGINNING + exchange(POST) + NEXT_TRY + SETTLE[:2], posts=1, end=ACTIVE),
             # Whether it was one too many in a row is asked again when the next record is forbidden.
-            Stretch(SETTLE[2:] + reading("Tending.judge_settled") + writing("Tending.judge_settled")),
+            Stretch(SETTLE[2:] + JUDGE + writing("Tending.judge")),
         ),
         posts=0,
         end=dead("forbidden"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from functools import cache
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from hunt.database import HuntedDatabase
 from hunt.dice import Dice
@@ -81,6 +81,7 @@ def settings(dice: Dice) -> Settings:
         breaker_forbidden=dice.pick("settings", (1, 10)),
         breaker_refused=dice.pick("settings", (1, 20)),
         breaker_unanswered=dice.pick("settings", (2, 20)),
+        breaker_spent=dice.pick("settings", (2, 25)),
     )
 
 
@@ -95,10 +96,10 @@ def tenant(dice: Dice, environment: Environment) -> Tenant:
 
 def devices(dice: Dice) -> list[ModelDevice]:
     """One to four; half of them out of step, for that is where most can go wrong."""
-    return [_device(dice, number) for number in range(1, dice.pick("devices", (1, 2, 3, 4)) + 1)]
+    return [device(dice, number) for number in range(1, dice.pick("devices", (1, 2, 3, 4)) + 1)]
 
 
-def _device(dice: Dice, number: int) -> ModelDevice:
+def device(dice: Dice, number: int) -> ModelDevice:
     has_second = dice.chance("devices", 0.85)
     return ModelDevice(
         device_id=str(uuid.UUID(int=number)),
@@ -121,6 +122,14 @@ def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> li
     if dice.happens("window", 0.6):
         _give_window(database, dice)
     return names
+
+
+def load_one(database: HuntedDatabase, devices: list[ModelDevice], trial_row: int | None) -> list[str]:
+    """One batch, of whose first records up to this row something must become active before others go; its name."""
+    name = _load(database, "batch 1", devices, None)
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(trial_row=trial_row))
+    return [name]
 
 
 def _give_window(database: HuntedDatabase, dice: Dice) -> None:

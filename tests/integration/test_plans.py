@@ -55,6 +55,12 @@ FILL = """
         'unsent', 0, 0, 1, 0, 1, 0, FALSE
     FROM conditions
 """
+# The history of what is done: one attempt in 25 failed.
+HISTORY = """
+    INSERT INTO attempt (record_id, batch_id, number, outcome, reason, lease_id, requests, otp_posts, ended_at)
+    SELECT id, batch_id, 1, status, CASE WHEN status = 'dead_letter' THEN 'rejected' END, 'lease', 1, 1, :earlier
+    FROM record WHERE status IN ('active', 'dead_letter')
+"""
 PENDING = {"ix_record_half_done", "ix_record_expiring", "ix_record_lasting"}
 DUE = PENDING | {"ix_record_unsettled"}
 KEY = "pk_record"
@@ -78,6 +84,7 @@ def fill(database: MovingDatabase) -> Made:
     )
     with database.writing() as connection:
         connection.execute(statement)
+        connection.execute(text(HISTORY).bindparams(bindparam("earlier", moments["earlier"], UtcDateTime())))
     return large
 
 
@@ -90,12 +97,12 @@ class Query:
 
     @property
     def concerns_records(self) -> bool:
-        return re.search(r"^(?:SELECT|UPDATE)\b.*\brecord\b", self.statement, re.DOTALL) is not None
+        return re.search(r"^(?:SELECT|UPDATE)\b.*\b(record|attempt)\b", self.statement, re.DOTALL) is not None
 
 
 @contextmanager
 def noting(database: Database) -> Iterator[list[Query]]:
-    """The queries of the block that look for records."""
+    """The queries of the block that look for records or attempts."""
     queries: list[Query] = []
 
     def note(_c: object, _cursor: object, statement: str, parameters: Any, _context: object, _many: bool) -> None:
@@ -130,12 +137,14 @@ def explain_for_any(connection: Connection, query: Query) -> str:
 
 
 def indexes(plan: str) -> set[str]:
-    """Those of `record` that a plan goes by; `everything` where it looks at every record."""
-    used = set(re.findall(r"(?:using|Index Scan on|COVERING INDEX|USING INDEX) (\w*_record\w*)", plan))
-    if re.search(r"Seq Scan on record|SCAN record(?! USING)", plan):
+    """Those that a plan goes by; `everything` where it looks at every record or attempt."""
+    used = set(re.findall(r"(?:using|Index Scan on|COVERING INDEX|USING INDEX) (\w*_(?:record|attempt)\w*)", plan))
+    if re.search(r"Seq Scan on (record|attempt)|SCAN (record|attempt)(?! USING)", plan):
         used.add("everything")
     if "SEARCH record USING INTEGER PRIMARY KEY" in plan:
         used.add(KEY)
+    if "SEARCH attempt USING INTEGER PRIMARY KEY" in plan:
+        used.add("pk_attempt")
     return used
 
 
@@ -208,8 +217,8 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
         work(database, ids[:1])
     noted["worker"] = ({KEY}, queries)
     with noting(database) as queries:
-        Tending(database, Thresholds()).judge_settled(large.batch_id)
-    noted["judge"] = ({"ix_record_finalized_at"}, queries)
+        Tending(database, Thresholds()).judge(large.batch_id)
+    noted["judge"] = ({"ix_attempt_failed", "pk_attempt"}, queries)
     return noted
 
 

@@ -229,9 +229,9 @@ def test_so_many_attempts_in_a_row_without_an_answer_are_an_outage(works: Works,
     made = make_batch(works.database, 10)
 
     for failure in failures[:-1]:
-        assert works.fail(made, 1, failure, requests=failure is UNKNOWN) == [False]
+        assert works.fail(made, 1, failure, requests=failure is UNKNOWN) == [None]
         assert works.state(made) == RUNNING
-    assert works.fail(made, 1, failures[-1]) == [True]
+    assert works.fail(made, 1, failures[-1]) == [PauseReason.OUTAGE]
 
     assert works.state(made) == OUTAGE
     batch = look_at_batch(works.database, made.batch_id)
@@ -247,10 +247,10 @@ def test_so_many_attempts_in_a_row_without_an_answer_are_an_outage(works: Works,
 def test_any_answer_among_them_shows_that_pingone_is_there(works: Works, answer: Decision) -> None:
     made = make_batch(works.database, 10)
 
-    assert works.fail(made, 3) == [False] * 3
-    assert works.fail(made, 1, answer) == [False]
-    assert works.fail(made, 3) == [False] * 3
-    assert works.fail(made, 1) == [True]
+    assert works.fail(made, 3) == [None] * 3
+    assert works.fail(made, 1, answer) == [None]
+    assert works.fail(made, 3) == [None] * 3
+    assert works.fail(made, 1) == [PauseReason.OUTAGE]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_an_answer_of_pingones_that_leaves_the_fate_open_is_no_outage(
     made = make_batch(works.database, 10)
 
     works.answer = answer
-    assert works.fail(made, 4) == [False, False, False, is_out]
+    assert works.fail(made, 4) == [None, None, None, PauseReason.OUTAGE if is_out else None]
 
 
 @pytest.mark.parametrize(
@@ -286,10 +286,10 @@ def test_an_answer_of_pingones_that_leaves_the_fate_open_is_no_outage(
 def test_what_asked_nothing_says_nothing(works: Works, decision: Decision, requests: int) -> None:
     made = make_batch(works.database, 20)
 
-    assert works.fail(made, 6, decision, requests) == [False] * 6
-    assert works.fail(made, 3) == [False] * 3
-    assert works.fail(made, 2, decision, requests) == [False] * 2
-    assert works.fail(made, 1) == [True]
+    assert works.fail(made, 6, decision, requests) == [None] * 6
+    assert works.fail(made, 3) == [None] * 3
+    assert works.fail(made, 2, decision, requests) == [None] * 2
+    assert works.fail(made, 1) == [PauseReason.OUTAGE]
 
 
 def test_a_lost_worker_says_nothing_either(works: Works) -> None:
@@ -302,7 +302,7 @@ def test_a_lost_worker_says_nothing_either(works: Works) -> None:
     with works.database.writing() as connection:
         assert Queue(works.database).rescue(connection) == 1
 
-    assert works.fail(made, 1) == [True]
+    assert works.fail(made, 1) == [PauseReason.OUTAGE]
 
 
 def test_other_batches_answers_between_say_nothing_of_this_one(works: Works) -> None:
@@ -310,13 +310,13 @@ def test_other_batches_answers_between_say_nothing_of_this_one(works: Works) -> 
     other = make_batch(works.database, 10, name="other")
 
     for _ in range(3):
-        assert works.fail(made, 1) == [False]
+        assert works.fail(made, 1) == [None]
         works.fail(other, 2, Active())
-    assert works.fail(made, 1) == [True]
+    assert works.fail(made, 1) == [PauseReason.OUTAGE]
 
     assert works.state(made) == OUTAGE
     assert works.state(other) == RUNNING
-    assert works.fail(other, 3) == [False] * 3
+    assert works.fail(other, 3) == [None] * 3
 
 
 def test_nothing_goes_until_the_probe_and_then_a_few_records_only(works: Works) -> None:
@@ -347,9 +347,9 @@ def test_an_outage_that_lasts_is_probed_less_and_less_often(works: Works) -> Non
         works.pass_time(expected + 1)
         first, second = works.tick()
         works.end(first, UNKNOWN)
-        assert not works.tending.judge_attempts(made.batch_id)
+        assert works.tending.judge(made.batch_id) is None
         works.end(second, UNDELIVERED)
-        assert works.tending.judge_attempts(made.batch_id)
+        assert works.tending.judge(made.batch_id) == PauseReason.OUTAGE
         assert works.state(made) == OUTAGE
         expected = min(2 * expected, breaker.LONGEST_PROBE)
     assert expected == breaker.LONGEST_PROBE
@@ -362,7 +362,7 @@ def test_one_answered_attempt_ends_an_outage(works: Works, answer: Decision) -> 
     works.pass_time(breaker.FIRST_PROBE + 1)
     first, second = works.tick()
     works.end(first, UNKNOWN)
-    assert not works.tending.judge_attempts(made.batch_id)
+    assert works.tending.judge(made.batch_id) is None
     assert works.tick() != []
     works.end(second, answer)
 
@@ -373,9 +373,9 @@ def test_one_answered_attempt_ends_an_outage(works: Works, answer: Decision) -> 
     assert (batch.state, batch.outages, batch.probe_at) == (BatchState.RUNNING, 0, None)
     # The next outage is a new one: it takes as many failures, and is probed as soon.
     works.end_all(rest[: THRESHOLDS.unanswered - 1], UNKNOWN)
-    assert not works.tending.judge_attempts(made.batch_id)
+    assert works.tending.judge(made.batch_id) is None
     works.end(rest[THRESHOLDS.unanswered - 1], UNKNOWN)
-    assert works.tending.judge_attempts(made.batch_id)
+    assert works.tending.judge(made.batch_id) == PauseReason.OUTAGE
     assert works.seconds_to_probe(made) == pytest.approx(breaker.FIRST_PROBE, abs=1)
 
 
@@ -414,11 +414,11 @@ def test_attempts_that_end_after_the_pause_do_not_make_the_outage_a_longer_one(w
     assert len(in_flight) == 6
     for record_id in made.ids[: THRESHOLDS.unanswered]:
         works.end(record_id, UNKNOWN)
-    assert works.tending.judge_attempts(made.batch_id)
+    assert works.tending.judge(made.batch_id) == PauseReason.OUTAGE
 
     for claimed in in_flight:
         works.settle(claimed, UNKNOWN)
-        assert not works.tending.judge_attempts(made.batch_id)
+        assert works.tending.judge(made.batch_id) is None
 
     assert look_at_batch(works.database, made.batch_id).outages == 1
 
@@ -449,7 +449,7 @@ def test_a_persons_pause_while_probing_stays(works: Works) -> None:
     works.batches.pause(made.name)
 
     works.settle(claimed, UNKNOWN)
-    assert not works.tending.judge_attempts(made.batch_id)
+    assert works.tending.judge(made.batch_id) is None
     works.pass_time(LATER)
     assert works.tick() == []
     assert works.state(made) == (BatchState.PAUSED, PauseReason.PERSON)
@@ -487,7 +487,7 @@ def test_an_outage_during_a_canary_ends_in_the_canary(works: Works) -> None:
     works.set_canary(made, 6)
     ids = works.tick()
     works.end_all(ids[:4], Retry(20.0, is_counted=True, why="outcome_unknown"))
-    assert works.tending.judge_attempts(made.batch_id)
+    assert works.tending.judge(made.batch_id) == PauseReason.OUTAGE
     works.pass_time(LATER)
 
     # The two that still waited in the queue have come back to it meanwhile.
@@ -506,8 +506,8 @@ def test_an_outage_during_a_canary_ends_in_the_canary(works: Works) -> None:
 
 def settle_next(works: Works, made: Made, decision: Decision) -> PauseReason | None:
     """What the breaker says to the next record's end."""
-    works.fail(made, 1, decision)
-    return works.tending.judge_settled(made.batch_id)
+    (verdict,) = works.fail(made, 1, decision)
+    return verdict
 
 
 def test_a_missing_role_pauses_a_batch(works: Works) -> None:
@@ -517,7 +517,8 @@ def test_a_missing_role_pauses_a_batch(works: Works) -> None:
 
     batch = look_at_batch(works.database, made.batch_id)
     assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.PERMISSIONS)
-    assert batch.detail == PAUSE_CURES[PauseReason.PERMISSIONS]
+    told = "3 OTPs were spent on 3 attempts that made no device ACTIVE: 3 forbidden. "
+    assert batch.detail == told + PAUSE_CURES[PauseReason.PERMISSIONS]
 
 
 def test_a_wrong_file_pauses_a_batch_and_says_how_many_otps_were_refused(works: Works) -> None:
@@ -529,7 +530,8 @@ def test_a_wrong_file_pauses_a_batch_and_says_how_many_otps_were_refused(works: 
 
     batch = look_at_batch(works.database, made.batch_id)
     assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.INVALID_OTPS)
-    assert batch.detail == f"4 of the last 6 tokens had their OTP refused. {PAUSE_CURES[PauseReason.INVALID_OTPS]}"
+    told = "4 OTPs were spent on 4 attempts that made no device ACTIVE: 3 invalid_otp, 1 resync_failed. "
+    assert batch.detail == told + PAUSE_CURES[PauseReason.INVALID_OTPS]
 
 
 def test_the_breaker_judges_only_what_came_after_a_resume(works: Works) -> None:

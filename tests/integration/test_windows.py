@@ -206,7 +206,7 @@ def test_what_the_breaker_counted_yesterday_is_not_held_against_tonight(works: W
 
     works.end(made.ids[-1], UNKNOWN)
 
-    assert not works.tending.judge_attempts(made.batch_id)
+    assert works.tending.judge(made.batch_id) is None
 
 
 def test_a_window_that_is_still_open_goes_on_being_open_after_an_earlier_version_resumed_it(works: Works) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from sqlalchemy import update
 
 from models.batch import Batch
+from models.reason import PauseReason
 from support.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch
 from support.moving_clock import MovingDatabase
 from worker.batches import Batches
@@ -22,7 +23,7 @@ from worker.pingone.errors import Answer
 from worker.steps import Decision, Pause, Retry
 from worker.tending import Tending
 
-THRESHOLDS = Thresholds(forbidden=3, refused=4, refused_share=0.5, unanswered=4)
+THRESHOLDS = Thresholds(forbidden=3, unauthorized=3, refused=4, refused_share=0.5, spent=12, unanswered=4)
 # A thousand seconds: what failed does not come back while a test looks at the rest.
 LATER = 1000.0
 UNKNOWN = Retry(LATER, is_counted=True, why="outcome_unknown")
@@ -108,18 +109,18 @@ class Works:
         for record_id in ids:
             self.end(record_id, decision)
 
-    def fail(self, made: Made, times: int, decision: Decision = UNKNOWN, requests: int = 1) -> list[bool]:
+    def fail(self, made: Made, times: int, decision: Decision = UNKNOWN, requests: int = 1) -> list[PauseReason | None]:
         """As many more attempts at a batch's records, each judged: what was said."""
         verdicts = []
         for _ in range(times):
             with self.database.writing() as connection:
                 (record_id,) = self._queue.enqueue(connection, made.batch_id, 1, PATIENT)
             self.end(record_id, decision, requests)
-            verdicts.append(self.tending.judge_attempts(made.batch_id))
+            verdicts.append(self.tending.judge(made.batch_id))
         return verdicts
 
     def begin_outage(self, made: Made) -> None:
-        assert self.fail(made, THRESHOLDS.unanswered) == [False] * (THRESHOLDS.unanswered - 1) + [True]
+        assert self.fail(made, THRESHOLDS.unanswered) == [None] * (THRESHOLDS.unanswered - 1) + [PauseReason.OUTAGE]
 
     def state(self, made: Made) -> tuple[str, str | None]:
         batch = look_at_batch(self.database, made.batch_id)

@@ -217,7 +217,7 @@ class World:
             self.client,
             self.pace,
             keyring,
-            lambda claim, decision: self.told.append((claim.batch_id, decision)),
+            lambda claim, decision, _posts: self.told.append((claim.batch_id, decision)),
             is_stopping=lambda: self.is_stopping,
             misconfigured=lambda batch_id: self.told.append((batch_id, "misconfigured")),
         )
@@ -549,7 +549,7 @@ def test_otps_that_do_not_open_pause_the_batch_and_are_as_they_were(progress):
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
-    [(errors.Unauthorized(), PauseReason.CREDENTIALS), (errors.ProtocolFault(), PauseReason.PROTOCOL)],
+    [(errors.CredentialsRefused(), PauseReason.CREDENTIALS), (errors.ProtocolFault(), PauseReason.PROTOCOL)],
 )
 def test_what_only_a_person_can_mend_is_told_to_whoever_pauses_batches(answer, reason):
     world = World(answer)

@@ -2,105 +2,198 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.attempt import Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from worker import breaker
-from worker.breaker import LATEST, Thresholds
-from worker.breaker import WATCHED_REASONS as WATCHED
+from worker.breaker import Failure, Thresholds, WellAfter
 
+# An attempt that made its device ACTIVE, where a list of attempts has the names of what others ended for.
 ACTIVE = None
+DEAD_LETTERS = frozenset(map(str, Reason))
 THRESHOLDS = Thresholds()
-FORBIDDEN_IN_A_ROW, REFUSED_AT_LEAST = THRESHOLDS.forbidden, THRESHOLDS.refused
 FORBIDDEN, INVALID, RESYNC_FAILED = Reason.FORBIDDEN, Reason.INVALID_OTP, Reason.RESYNC_FAILED
+Ends = Sequence[str | None]
 
 
-def judge(latest):
+def failure(number: int, reason: str) -> Failure:
+    """As such an attempt stands in the history; each is of another record."""
+    is_dead = reason in DEAD_LETTERS
+    posts = 1 if is_dead or reason in ("outcome_unknown", "other_device") else 0
+    outcome = Outcome.DEAD_LETTER if is_dead else Outcome.RETRY
+    return Failure(number, number, outcome, reason, posts, is_answered=reason == "other_device")
+
+
+def told(ends: Ends) -> tuple[list[Failure], WellAfter]:
+    """What the breaker is told of attempts that ended so, the newest first."""
+    numbered = [(len(ends) - place, end) for place, end in enumerate(ends)]
+    failures = [failure(number, end) for number, end in numbered if end is not None]
+    return failures, lambda after: sum(end is None and number > after for number, end in numbered)
+
+
+def judge(ends: Ends, thresholds: Thresholds = THRESHOLDS, *, is_probing: bool = False) -> PauseReason | None:
     """The reason alone."""
-    trip = breaker.judge(latest, THRESHOLDS)
+    trip = breaker.judge(*told(ends), thresholds, is_probing=is_probing)
     return trip and trip.reason
 
 
-@pytest.mark.parametrize("latest", [[], [ACTIVE], [ACTIVE] * LATEST, [Reason.LOCKED] * LATEST])
-def test_what_happens_to_single_records_pauses_nothing(latest):
-    assert judge(latest) is None
+@pytest.mark.parametrize("ends", [[], [ACTIVE], [ACTIVE] * 100, [Reason.LOCKED] * 24, ["hold", "not_found"] * 100])
+def test_what_happens_to_single_records_pauses_nothing(ends):
+    assert judge(ends) is None
+
+
+# Enough is enough, whatever the reason.
+
+
+@pytest.mark.parametrize("reason", [*sorted(DEAD_LETTERS - {FORBIDDEN, INVALID, RESYNC_FAILED})])
+def test_any_reason_that_dominates_pauses_the_batch(reason):
+    assert judge([reason] * 24) is None
+    assert judge([reason] * 25) == PauseReason.REFUSED
+    assert judge([reason, ACTIVE] * 25) == PauseReason.REFUSED
+
+
+def test_reasons_of_every_kind_count_together():
+    assert judge(sorted(DEAD_LETTERS) * 3) == PauseReason.REFUSED
+
+
+def test_a_batch_that_went_well_for_long_stops_as_soon_as_one_that_never_did():
+    assert judge([Reason.LOCKED] * 24 + [ACTIVE] * 1000) is None
+    assert judge([Reason.LOCKED] * 25 + [ACTIVE] * 1000) == PauseReason.REFUSED
+
+
+def test_otps_count_and_not_only_records():
+    twice = [replace(failure(number, Reason.RESYNC_FAILED), otp_posts=2) for number in range(13, 0, -1)]
+    as_locked = [replace(each, reason=Reason.LOCKED) for each in twice]
+    assert breaker.judge(as_locked[1:], lambda _: 0, THRESHOLDS) is None
+    trip = breaker.judge(as_locked, lambda _: 0, THRESHOLDS)
+    assert trip is not None
+    assert trip.reason == PauseReason.REFUSED
+
+
+def test_a_minority_of_failures_is_a_matter_of_single_records():
+    assert judge([ACTIVE, Reason.LOCKED, ACTIVE] * 100) is None
+
+
+def test_what_most_of_it_was_names_the_pause():
+    assert judge(["outcome_unknown", ACTIVE] * 25) == PauseReason.OUTAGE
+    assert judge(["outcome_unknown", Reason.LOCKED, Reason.LOCKED] * 10) == PauseReason.REFUSED
+    assert judge(["outcome_unknown", "outcome_unknown", Reason.LOCKED] * 10) == PauseReason.OUTAGE
+
+
+def test_what_an_earlier_outage_left_open_is_not_held_against_the_batch():
+    lost = [replace(failure(number, "outcome_unknown"), is_recent=False) for number in range(100, 0, -1)]
+    assert breaker.judge(lost, lambda _: 0, THRESHOLDS) is None
+    refused = [failure(200 + number, Reason.LOCKED) for number in range(24, 0, -1)]
+    assert breaker.judge([*refused, *lost], lambda _: 0, THRESHOLDS) is None
+
+
+@given(st.lists(st.none() | st.sampled_from(Reason), max_size=120), st.integers(1, 30))
+def test_no_batch_spends_more_than_it_may_without_a_success(ends, spent):
+    """Whatever is answered: where nothing became active, so many dead letters are the end."""
+    ends = [end for end in ends if end is not ACTIVE]
+    if len(ends) >= spent:
+        assert judge(ends, Thresholds(spent=spent)) is not None
+
+
+@given(st.lists(st.none() | st.sampled_from(Reason), max_size=100))
+def test_a_batch_that_is_mostly_active_at_any_moment_goes_on(ends):
+    if all(2 * ends[:upto].count(ACTIVE) > upto for upto in range(1, len(ends) + 1)):
+        assert judge(ends) is None
+
+
+# A missing role, a wrong file, an access token, another's answers.
 
 
 def test_so_many_forbidden_records_in_a_row_are_a_missing_role():
-    assert judge([FORBIDDEN] * (FORBIDDEN_IN_A_ROW - 1)) is None
-    assert judge([FORBIDDEN] * FORBIDDEN_IN_A_ROW) == PauseReason.PERMISSIONS
-    assert judge([FORBIDDEN] * FORBIDDEN_IN_A_ROW + [ACTIVE] * 50) == PauseReason.PERMISSIONS
+    assert judge([FORBIDDEN] * 9) is None
+    assert judge([FORBIDDEN] * 10) == PauseReason.PERMISSIONS
+    assert judge([FORBIDDEN] * 10 + [ACTIVE] * 50) == PauseReason.PERMISSIONS
 
 
-@pytest.mark.parametrize("place", range(FORBIDDEN_IN_A_ROW))
+@pytest.mark.parametrize("place", range(10))
 @pytest.mark.parametrize("other", [ACTIVE, Reason.LOCKED])
 def test_a_single_other_end_in_the_row_speaks_against_a_missing_role(place, other):
-    latest: list[Reason | None] = [FORBIDDEN] * FORBIDDEN_IN_A_ROW
-    latest[place] = other
-    assert judge(latest) is None
+    ends: list[str | None] = [FORBIDDEN] * 10
+    ends[place] = other
+    assert judge(ends) is None
 
 
-@pytest.mark.parametrize("reason", [INVALID, RESYNC_FAILED])
-def test_refused_otps_that_are_half_of_the_latest_are_a_wrong_file(reason):
-    assert judge([reason] * REFUSED_AT_LEAST) == PauseReason.INVALID_OTPS
-    assert judge([reason, ACTIVE] * (LATEST // 2)) == PauseReason.INVALID_OTPS
-
-
-def test_both_ways_of_being_refused_count_together():
-    assert judge([INVALID, RESYNC_FAILED] * (REFUSED_AT_LEAST // 2)) == PauseReason.INVALID_OTPS
+@pytest.mark.parametrize("ends", [[INVALID] * 20, [RESYNC_FAILED] * 20, [INVALID, RESYNC_FAILED] * 10])
+def test_refused_otps_that_are_half_of_what_was_tried_are_a_wrong_file(ends):
+    assert judge(ends) == PauseReason.INVALID_OTPS
+    assert judge([end for each in ends for end in (each, ACTIVE)]) == PauseReason.INVALID_OTPS
 
 
 def test_a_few_refused_otps_are_worn_buttons():
-    assert judge([INVALID] * (REFUSED_AT_LEAST - 1)) is None
-    assert judge([INVALID] * 49 + [ACTIVE] * 51) is None
+    assert judge([INVALID] * 19) is None
+    assert judge([INVALID, ACTIVE, ACTIVE] * 50) is None
 
 
-@given(st.lists(st.none() | st.sampled_from(Reason), max_size=LATEST))
-def test_only_watched_reasons_ever_pause_so_only_they_need_to_be_judged(latest):
-    if not WATCHED & set(latest):
-        assert judge(latest) is None
+@pytest.mark.parametrize(("share", "is_enough"), [(0.3, True), (0.31, False), (1.0, False)])
+def test_the_share_of_refused_otps_is_a_setting(share, is_enough):
+    ends = [INVALID] * 2 + [ACTIVE] * 7 + [INVALID]
+    assert (judge(ends, Thresholds(refused=3, refused_share=share)) is not None) is is_enough
 
 
-@given(st.lists(st.none() | st.sampled_from(Reason), max_size=LATEST))
-def test_a_batch_that_is_mostly_active_goes_on(latest):
-    if latest[:1] == [ACTIVE] and latest.count(ACTIVE) > len(latest) / 2:
-        assert judge(latest) is None
+def test_access_tokens_refused_at_random_pause_nothing():
+    assert judge(["unauthorized"] * 4) is None
+    assert judge(["unauthorized", ACTIVE] * 50) is None
+
+
+def test_an_access_token_refused_for_several_records_in_a_row_is_a_matter_of_credentials():
+    assert judge(["unauthorized"] * 5) == PauseReason.CREDENTIALS
+    assert judge(["unauthorized"] * 5 + [ACTIVE] * 9) == PauseReason.CREDENTIALS
+
+
+def test_one_record_that_comes_back_again_and_again_is_one_record():
+    again = [replace(failure(number, "unauthorized"), record_id=7) for number in range(50, 0, -1)]
+    assert breaker.judge(again, lambda _: 0, THRESHOLDS) is None
+
+
+def test_answers_for_other_devices_pause_the_batch_whatever_went_well_between():
+    assert judge(["other_device"] * 2) is None
+    assert judge(["other_device", ACTIVE, ACTIVE, ACTIVE] * 3) == PauseReason.PROTOCOL
 
 
 # What the sentence of a pause says.
 
 
-def test_a_wrong_file_is_told_with_how_many_were_refused():
-    trip = breaker.judge([INVALID, ACTIVE, RESYNC_FAILED, INVALID], Thresholds(refused=3))
+def test_a_pause_tells_what_it_cost_and_what_pingone_said():
+    said = [replace(failure(number, "rejected"), said="HTTP 400 INVALID_DATA NEW_CODE") for number in range(25, 0, -1)]
+    trip = breaker.judge(said, lambda _: 0, THRESHOLDS)
     assert trip is not None
-    assert trip.detail == f"3 of the last 4 tokens had their OTP refused. {PAUSE_CURES[PauseReason.INVALID_OTPS]}"
+    assert trip.detail == (
+        "25 OTPs were spent on 25 attempts that made no device ACTIVE: 25 rejected (HTTP 400 INVALID_DATA NEW_CODE). "
+        + PAUSE_CURES[PauseReason.REFUSED]
+    )
 
 
-def test_a_missing_role_is_told_with_its_cure():
-    trip = breaker.judge([FORBIDDEN] * FORBIDDEN_IN_A_ROW, THRESHOLDS)
-    assert trip == breaker.Trip(PauseReason.PERMISSIONS, PAUSE_CURES[PauseReason.PERMISSIONS])
+# Whether PingOne is out, and whether it is back.
 
-
-@pytest.mark.parametrize(("share", "is_enough"), [(0.3, True), (0.31, False), (1.0, False)])
-def test_the_share_of_refused_otps_is_a_setting(share, is_enough):
-    trip = breaker.judge([INVALID] * 3 + [ACTIVE] * 7, Thresholds(refused=3, refused_share=share))
-    assert (trip is not None) is is_enough
-
-
-# Whether PingOne is out, and whether it is back. Newest first; None is an attempt that made its token active.
-
-UNANSWERED = st.sampled_from(sorted(breaker.WATCHED_FAILURES))
+UNANSWERED = st.sampled_from(["outcome_unknown", "not_delivered"])
 SILENT = st.sampled_from(["hold", "not_permitted", "database"])
 ANSWERED = st.sampled_from([ACTIVE, "rate_limited", "not_found", "forbidden", "credentials", *map(str, Reason)])
 ANYTHING = st.lists(UNANSWERED | SILENT | ANSWERED, max_size=60)
-PATIENT = Thresholds(unanswered=5)
+PATIENT = Thresholds(forbidden=99, unauthorized=99, other_device=99, refused=99, spent=99, unanswered=5)
 NO_ANSWER = ["outcome_unknown", "not_delivered"]
 
 
+def is_out(ends: Ends, *, is_probing: bool = False) -> bool:
+    return judge(ends, PATIENT, is_probing=is_probing) == PauseReason.OUTAGE
+
+
+def is_back(ends: Ends) -> bool:
+    return breaker.is_back(*told(ends), since=0)
+
+
 @pytest.mark.parametrize(
-    ("latest", "is_out"),
+    ("ends", "expected"),
     [
         ([], False),
         (["outcome_unknown"] * 4, False),
@@ -116,15 +209,36 @@ NO_ANSWER = ["outcome_unknown", "not_delivered"]
         (["hold", "outcome_unknown"] * 4 + ["hold"] * 20, False),
     ],
 )
-def test_so_many_attempts_in_a_row_without_an_answer_are_an_outage(latest, is_out):
-    assert breaker.is_out(latest, PATIENT, is_probing=False) is is_out
+def test_so_many_attempts_in_a_row_without_an_answer_are_an_outage(ends, expected):
+    assert is_out(ends) is expected
 
 
 def test_while_probing_a_few_are_enough():
     few = ["outcome_unknown"] * breaker.STILL_OUT_IN_A_ROW
-    assert breaker.is_out(few, PATIENT, is_probing=True)
-    assert not breaker.is_out(few[1:], PATIENT, is_probing=True)
-    assert not breaker.is_out([few[0], ACTIVE, *few], PATIENT, is_probing=True)
+    assert is_out(few, is_probing=True)
+    assert not is_out(few[1:], is_probing=True)
+    assert not is_out([few[0], ACTIVE, *few], is_probing=True)
+
+
+def test_only_what_came_after_the_batch_went_on_tells_of_an_outage():
+    before = [replace(failure(number, "not_delivered"), is_recent=False) for number in range(9, 0, -1)]
+    assert breaker.judge(before, lambda _: 0, PATIENT) is None
+    assert breaker.judge(before, lambda _: 0, PATIENT, is_probing=True) is None
+
+
+def test_an_end_that_asked_pingone_nothing_neither_makes_nor_ends_an_outage():
+    stale = [replace(failure(number, Reason.STALE_OTP), has_asked=False) for number in range(30, 20, -1)]
+    unknown = [failure(number, "outcome_unknown") for number in range(5, 0, -1)]
+    trip = breaker.judge([*stale, *unknown], lambda _: 0, PATIENT)
+    assert trip is not None
+    assert trip.reason == PauseReason.OUTAGE
+    assert not breaker.is_back([*stale, *unknown], lambda _: 0, since=0)
+
+
+def test_an_answer_of_pingones_own_that_leaves_the_fate_open_is_no_outage():
+    answered = [replace(failure(number, "outcome_unknown"), is_answered=True) for number in range(5, 0, -1)]
+    assert breaker.judge(answered, lambda _: 0, PATIENT) is None
+    assert breaker.is_back(answered, lambda _: 0, since=0)
 
 
 def test_a_probe_sends_as_many_records_as_can_show_that_the_outage_lasts():
@@ -134,51 +248,47 @@ def test_a_probe_sends_as_many_records_as_can_show_that_the_outage_lasts():
 
 @pytest.mark.parametrize("answer", [ACTIVE, "rate_limited", "forbidden", Reason.INVALID_OTP])
 def test_one_answer_of_any_kind_shows_that_pingone_is_back(answer):
-    assert breaker.is_back([answer])
-    assert breaker.is_back(["outcome_unknown", "hold", answer, "outcome_unknown"])
+    assert is_back([answer])
+    assert is_back(["outcome_unknown", "hold", answer, "outcome_unknown"])
 
 
-@pytest.mark.parametrize("latest", [[], ["outcome_unknown"], NO_ANSWER, ["hold", "not_permitted", "database"]])
-def test_no_answer_shows_nothing_of_the_kind(latest):
-    assert not breaker.is_back(latest)
+@pytest.mark.parametrize("ends", [[], ["outcome_unknown"], NO_ANSWER, ["hold", "not_permitted", "database"]])
+def test_no_answer_shows_nothing_of_the_kind(ends):
+    assert not is_back(ends)
 
 
-@given(ANYTHING, st.booleans(), st.integers(2, 30))
-def test_an_outage_ends_with_the_first_answer(latest, is_probing, unanswered):
-    """Whatever came before it; so a batch that is answered is never paused for an outage."""
-    assert breaker.is_back([ACTIVE, *latest])
-    assert not breaker.is_out([ACTIVE, *latest], Thresholds(unanswered=unanswered), is_probing=is_probing)
-
-
-@given(st.lists(UNANSWERED | SILENT, max_size=60), st.booleans())
-def test_without_any_answer_it_is_out_as_soon_as_enough_attempts_say_so(latest, is_probing):
-    needed = breaker.STILL_OUT_IN_A_ROW if is_probing else PATIENT.unanswered
-    unanswered = sum(reason in NO_ANSWER for reason in latest)
-    assert breaker.is_out(latest, PATIENT, is_probing=is_probing) is (unanswered >= needed)
-    assert not breaker.is_back(latest)
-
-
-@given(ANYTHING, st.booleans(), st.data())
-def test_what_says_nothing_changes_nothing_wherever_it_stands(latest, is_probing, data):
-    place = data.draw(st.integers(0, len(latest)))
-    with_silence = [*latest[:place], data.draw(SILENT), *latest[place:]]
-    assert breaker.is_back(with_silence) is breaker.is_back(latest)
-    for seen in (latest, with_silence):
-        assert breaker.is_out(seen, PATIENT, is_probing=is_probing) is breaker.is_out(
-            latest, PATIENT, is_probing=is_probing
-        )
-
-
-@given(ANYTHING)
-def test_what_is_an_outage_after_many_attempts_is_one_after_few(latest):
-    if breaker.is_out(latest, PATIENT, is_probing=False):
-        assert breaker.is_out(latest, PATIENT, is_probing=True)
+def test_an_answer_from_before_the_probe_shows_nothing_either():
+    failures, well_after = told([*NO_ANSWER, ACTIVE, Reason.LOCKED])
+    assert not breaker.is_back(failures, well_after, since=2)
+    assert breaker.is_back(failures, well_after, since=1)
 
 
 @given(ANYTHING, st.booleans())
-def test_only_watched_failures_ever_make_an_outage_so_only_they_need_to_be_judged(latest, is_probing):
-    if not breaker.WATCHED_FAILURES & set(latest):
-        assert not breaker.is_out(latest, PATIENT, is_probing=is_probing)
+def test_an_outage_ends_with_the_first_answer(ends, is_probing):
+    """Whatever came before it; so a batch that is answered is never paused for an outage."""
+    assert is_back([ACTIVE, *ends])
+    assert not is_out([ACTIVE, *ends], is_probing=is_probing)
+
+
+@given(st.lists(UNANSWERED | SILENT, max_size=60), st.booleans())
+def test_without_any_answer_it_is_out_as_soon_as_enough_attempts_say_so(ends, is_probing):
+    needed = breaker.STILL_OUT_IN_A_ROW if is_probing else PATIENT.unanswered
+    unanswered = sum(reason in NO_ANSWER for reason in ends)
+    assert is_out(ends, is_probing=is_probing) is (unanswered >= needed)
+    assert not is_back(ends)
+
+
+@given(ANYTHING, st.booleans(), st.data())
+def test_what_says_nothing_changes_nothing_wherever_it_stands(ends, is_probing, data):
+    place = data.draw(st.integers(0, len(ends)))
+    with_silence = [*ends[:place], data.draw(SILENT), *ends[place:]]
+    assert is_back(with_silence) is is_back(ends)
+    assert judge(with_silence, is_probing=is_probing) == judge(ends, is_probing=is_probing)
+
+
+@given(st.lists(st.none() | st.sampled_from(["hold", "not_found", "rate_limited", "not_permitted"]), max_size=60))
+def test_only_dead_letters_and_watched_failures_ever_pause_so_only_they_need_to_be_judged(ends):
+    assert judge(ends, replace(THRESHOLDS, forbidden=1, unauthorized=1, refused=1, spent=1)) is None
 
 
 def test_probes_come_less_and_less_often_up_to_a_bound():

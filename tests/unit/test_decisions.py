@@ -180,8 +180,16 @@ def test_a_read_that_fails_is_made_again_ever_later_and_decides_nothing():
     assert spread.delay == 7.5
 
 
-@pytest.mark.parametrize("answer", [errors.Unauthorized(ANSWER), errors.CredentialsRefused(ANSWER)])
-def test_refused_credentials_pause_the_batch_and_cost_the_record_nothing(answer):
+def test_an_access_token_that_was_refused_twice_sends_the_record_back_and_costs_it_nothing():
+    refused = errors.Unauthorized(ANSWER)
+    assert after_post(posted(1), 1, refused, LIMITS) == (Progress(), Retry(1.0, is_counted=False, why="unauthorized"))
+    # A read that is owed is not asked for at every tick.
+    owed = Retry(LIMITS.read_delay, is_counted=False, why="unauthorized")
+    assert after_read(posted(1), refused, LIMITS) == (posted(1), owed)
+
+
+def test_refused_credentials_pause_the_batch_and_cost_the_record_nothing():
+    answer = errors.CredentialsRefused(ANSWER)
     progress, step = after_post(posted(1), 1, answer, LIMITS)
     assert (progress, step) == (Progress(), Pause(PauseReason.CREDENTIALS))
     # Not at once again: a cancelled batch cannot pause, and is asked at every tick for the read that it owes.

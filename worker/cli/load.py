@@ -122,6 +122,7 @@ def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, re
         environment,
         actor,
         totp_max_age=installation.settings.totp_max_age,
+        first_records=installation.settings.first_records,
         refused=refusals.add,
     )
     try:

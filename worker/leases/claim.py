@@ -30,10 +30,10 @@ class Claim:
     # Claim and sending were one statement: the first OTP is marked as sent already.
     is_sending: bool
 
-    @property
-    def posts_before(self) -> int:
-        """OTP posts of earlier attempts that may have reached PingOne."""
-        return self.progress.posts - int(self.is_sending)
+    def posts_spent(self, progress: Progress) -> int:
+        """OTPs that this attempt has spent, if it ends with this progress."""
+        before = self.progress.posts_spent - int(self.is_sending)
+        return progress.posts_spent - before
 
 
 # The columns that a claim is made of. Of a record of which nothing is known but its file's row, its first OTP being

@@ -174,7 +174,7 @@ def _history(claim: Claim, progress: Progress, decision: Decision, tally: Tally)
     answer = tally.answer or Answer()
     return {
         "line_batch_id": claim.batch_id,
-        "line_otp_posts": progress.posts - claim.posts_before,
+        "line_otp_posts": claim.posts_spent(progress),
         "line_number": claim.progress.attempts,
         "line_outcome": _outcome(decision),
         "line_reason": _reason(decision),
