@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 
-from models.encrypted import Keyring, bound_to
+from models.encrypted import DecryptionError, Keyring, bound_to
 from models.reason import PauseReason
 from worker import decisions
 from worker.away import AWAY
+from worker.boot_clock import boot_time
 from worker.decisions import Next
 from worker.leases.claim import Claim
 from worker.leases.settlement import Tally
@@ -83,7 +83,7 @@ class Attempt:
         delay = self.means.limits.read_delay
         if isinstance(failure, AWAY):
             return Retry(delay, is_counted=False, why="database")
-        return Pause(PauseReason.INTERNAL, delay=delay)
+        return Pause(PauseReason.INTERNAL, delay=delay, is_own=isinstance(failure, DecryptionError))
 
     def _tell(self) -> Decision:
         otps = OtpPair.from_plaintext(
@@ -135,7 +135,7 @@ class Attempt:
                 self.call.slot = self.means.pace.wait()
         except SlotTooFar as far:
             return decisions.no_slot(self.progress, far)
-        marked_after = monotonic()
+        marked_after = boot_time()
         if not self.means.leases.sending(self.claim, ordinal):
             return decisions.not_permitted(self.progress)
         self.progress = self.progress.sent(ordinal)
@@ -173,7 +173,7 @@ class Attempt:
     def _permit(self) -> None:
         """Asked between the tries of a call. For a post the mark is renewed, since the rescue counts from it."""
         is_allowed = self.means.leases.may_read if self.marked is None else self.means.leases.still_sending
-        marked_after = monotonic()
+        marked_after = boot_time()
         if self.means.is_stopping() or not is_allowed(self.claim):
             raise NotPermitted
         if self.marked is not None:

@@ -76,6 +76,11 @@ class Clients:
         with self._lock:
             return list(self._paces.values())
 
+    def known_environments(self) -> list[Environment]:
+        """Those that this process has worked for."""
+        with self._lock:
+            return list(self._environments.values())
+
     def client(self, name: str) -> Client:
         """This thread's own: one shared by threads would make them wait for each other."""
         mine: dict[str, Client] = self._thread.__dict__.setdefault("clients", {})

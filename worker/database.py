@@ -32,6 +32,7 @@ DISPATCH_LOCK = 0x0A7B_0001
 LOAD_LOCK = 0x0A7B_0002
 SCHEMA_LOCK = 0x0A7B_0003
 AUDIT_LOCK = 0x0A7B_0004
+PROCESS_LOCK = 0x0A7B_0005
 
 # A server that is gone without a word (a network cut, a host that was replaced) is noticed within 20 seconds, and not
 # when the kernel gives up: after a quarter of an hour, or two hours while an answer is waited for. Seconds, but for the

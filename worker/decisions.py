@@ -153,7 +153,7 @@ def _after_nothing(progress: Progress, failure: errors.PingOneError, limits: Lim
     """Nothing reached PingOne, or it did nothing: no attempt was spent."""
     match failure:
         case errors.CredentialsRefused():
-            return progress, _pause(progress, PauseReason.CREDENTIALS, limits)
+            return progress, replace(_pause(progress, PauseReason.CREDENTIALS, limits), is_own=True)
         case errors.Unauthorized():
             # The token endpoint granted both: it may be this one call. Several records in a row are for the breaker.
             delay = limits.read_delay if progress.needs_read else 1.0 + progress.jitter

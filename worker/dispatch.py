@@ -7,13 +7,16 @@ from itertools import chain
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
-from worker import breaker
+from worker import breaker, timetable
+from worker.clock_watch import ClockWatch
 from worker.config import Settings
 from worker.database import DISPATCH_LOCK, Database
+from worker.leases.anew import TimesAnew
 from worker.leases.queue import Queue
 from worker.licenses import EnvironmentOf, License, Licenses, PaceOf, PauseBatch
+from worker.processes import Processes
 
 log = structlog.get_logger()
 
@@ -53,6 +56,8 @@ class Dispatcher:
         pause: PauseBatch,
         tend: Callable[[], None] = lambda: None,
         keep: Callable[[Any], None] = lambda _: None,
+        processes: Processes | None = None,
+        clock_watch: ClockWatch | None = None,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -62,17 +67,37 @@ class Dispatcher:
         self._tend = tend
         # Told each pace once a tick: what was found of it outlives Redis, and what a person set reaches it.
         self._keep = keep
+        self._processes = processes
+        self._clock_watch = clock_watch or ClockWatch()
+        self._times = TimesAnew(
+            database,
+            lease=settings.lease,
+            queue_lease=settings.queue_lease,
+            read_delay=settings.send_within + settings.call_deadline + settings.read_delay,
+        )
 
     def tick(self) -> int:
         """Rescue, tend, then fill the window. How many records were put onto the queue."""
         with self._database.writing() as connection:
             if not self._database.try_lock(connection, DISPATCH_LOCK):
                 return 0
+            self._mistrust_times(connection)
             if rescued := self._queue.rescue(connection):
                 log.warning("rescued", records=rescued)
             self._queue.sweep_cancelled(connection)
         self._tend()
         return sum(self._fill(license_) for license_ in self._licenses.unfinished())
+
+    def _mistrust_times(self, connection: Connection) -> None:
+        """Where the database's clock was set, or nobody can tell that it was not, leases and delays begin anew."""
+        last_tick_at = self._processes.last_tick_at(connection) if self._processes else None
+        now = select(self._database.now())
+        if not self._clock_watch.is_steady(lambda: connection.execute(now).scalar_one(), last_tick_at):
+            log.warning("clock_set", cure="keep the database server's clock with NTP")
+            self._times.begin(connection)
+            timetable.begin_anew(self._database, connection)
+        if self._processes:
+            self._processes.note_tick(connection)
 
     def _fill(self, license_: License) -> int:
         """Commit first, then publish: a message that never comes costs a queue lease, a record never."""

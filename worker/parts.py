@@ -8,7 +8,7 @@ from functools import cached_property, partial
 
 from celery import Celery, Task
 
-from models.reason import PauseReason
+from models.reason import PAUSE_CURES, PauseReason
 from worker import breaker
 from worker.activation import Activation
 from worker.audit import SCHEDULE
@@ -16,14 +16,21 @@ from worker.batches import Batches
 from worker.clients import Clients
 from worker.config import ConfigError, Environment, Settings
 from worker.dispatch import Dispatcher
+from worker.fitness import Fitness
 from worker.keyring import load_keyring
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
+from worker.pingone.clock import drift
+from worker.pingone.errors import PingOneError
+from worker.processes import Processes, Sickness, this_process
 from worker.publishing import CeleryBroker
 from worker.quota import Quota
 from worker.steps import Active, Decision, Pause, Retry
 from worker.tending import Tending
+
+# The word for a process that cannot reach PingOne while others do.
+NETWORK = "network"
 
 
 class Parts(Clients):
@@ -53,6 +60,14 @@ class Parts(Clients):
         return Batches(self.database, SCHEDULE)
 
     @cached_property
+    def processes(self) -> Processes:
+        return Processes(self.database, this_process())
+
+    @cached_property
+    def fitness(self) -> Fitness:
+        return Fitness(self.processes, self._is_well_again)
+
+    @cached_property
     def tending(self) -> Tending:
         return Tending(self.database, self.thresholds)
 
@@ -66,6 +81,17 @@ class Parts(Clients):
             spent=settings.breaker_spent,
             unanswered=settings.breaker_unanswered,
         )
+
+    def activate(self, record_id: int, name: str) -> None:
+        """Take one record of the environment of this name a step further."""
+        try:
+            activation = self.activation(name)
+        except ConfigError as error:
+            if not self.fitness.fall_sick(Sickness(PauseReason.ENVIRONMENT, str(error))):
+                raise
+            self.leases.hand_back(record_id, 0.0)
+            return
+        activation.run(record_id)
 
     def activation(self, name: str) -> Activation:
         """This thread's own, since its HTTP client is."""
@@ -82,9 +108,10 @@ class Parts(Clients):
             self.settings,
             environment=self.environment,
             pace=self.pace,
-            pause=self.tending.pause,
+            pause=self._stop,
             tend=self.tending.tend,
             keep=self.paces.keep,
+            processes=self.processes,
         )
 
     def _activation(self, environment: Environment) -> Activation:
@@ -96,7 +123,7 @@ class Parts(Clients):
             self.pace(environment),
             load_keyring(self.settings),
             partial(self._settled, environment.license),
-            self.stopping.is_set,
+            lambda: self.stopping.is_set() or self.fitness.is_sick,
             self._misconfigured,
         )
 
@@ -108,7 +135,26 @@ class Parts(Clients):
             return None
 
     def _misconfigured(self, batch_id: int) -> None:
-        self.tending.pause(batch_id, PauseReason.ENVIRONMENT)
+        self._stop(batch_id, PauseReason.ENVIRONMENT)
+
+    def _stop(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
+        """What may be wrong with this process alone takes it out of work; where no other one is well, it pauses the
+        batch. False: the batch was not paused."""
+        if self.fitness.fall_sick(Sickness(reason, detail or PAUSE_CURES[reason])):
+            return False
+        return self.tending.pause(batch_id, reason, detail)
+
+    def _is_well_again(self, reason: str) -> bool:
+        """Whether what took this process out of work is over. A wrong key or environment is mended by a restart alone."""
+        try:
+            for environment in self.known_environments():
+                if reason == PauseReason.CREDENTIALS:
+                    self.access_tokens(environment).get()
+                else:
+                    drift(environment, deadline=self.settings.call_deadline)
+        except PingOneError:
+            return False
+        return reason in (NETWORK, PauseReason.CREDENTIALS)
 
     def _settled(self, license: str, claim: Claim, decision: Decision, posts: int) -> None:
         """What a settled record may mean for its batch; and a quota, for all batches of the license."""
@@ -117,6 +163,8 @@ class Parts(Clients):
                 return
             case Pause(quota=Quota() as spent):
                 self.tending.pause_for_quota(spent, lambda name: self._license(name) == license)
+            case Pause(reason=reason, is_own=True):
+                self._stop(claim.batch_id, reason)
             case Pause(reason=reason):
                 self.tending.pause(claim.batch_id, reason)
             case Retry(why=why) if not posts and why not in breaker.WATCHED_FAILURES:

@@ -50,6 +50,8 @@ class Pause:
 
     reason: PauseReason
     delay: float = 0.0
+    # It may be the fault of this worker process alone: a wrong key or secret. Then others can do the work.
+    is_own: bool = False
     # With the reason `quota`, which passes by itself: until when.
     quota: Quota | None = None
 

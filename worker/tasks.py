@@ -8,7 +8,8 @@ from typing import Any
 from celery.signals import worker_init, worker_ready, worker_shutting_down
 
 from worker import affinity
-from worker.celery import ACTIVATE_QUEUE, app, ending_clearly, settings
+from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, app, ending_clearly, settings
+from worker.fitness import ConsumerIntake
 from worker.keyring import load_keyring
 from worker.parts import Parts
 from worker.threads import Threads
@@ -27,6 +28,12 @@ def need_settings(**_signal: object) -> None:
 def add_threads(sender: Any, **_: object) -> None:
     """As many as PingOne's answers take."""
     Threads(sender.pool.executor, parts.known_paces, settings.most_threads).watch()
+
+
+@worker_ready.connect
+def show_life(sender: Any, **_: object) -> None:
+    """Say every few seconds that this process lives, and take it out of work where it fails alone."""
+    parts.fitness.watch(ConsumerIntake(sender, (DISPATCH_QUEUE, ACTIVATE_QUEUE)))
 
 
 @worker_ready.connect
@@ -52,7 +59,7 @@ def stop(**_: object) -> None:
 @app.task(name="oathbulk.activate")
 def activate(record_id: int, environment: str) -> None:
     """Take one record a step further."""
-    parts.activation(environment).run(record_id)
+    parts.activate(record_id, environment)
 
 
 @app.task(name="oathbulk.dispatch")

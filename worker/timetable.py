@@ -9,11 +9,12 @@ from datetime import datetime
 from shlex import quote
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from models.attempt import Attempt
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
+from worker.breaker import FIRST_PROBE
 from worker.daily_window import DailyWindow, moment
 from worker.database import Database
 
@@ -81,6 +82,16 @@ def window_of(connection: Connection, batch_id: int) -> DailyWindow | None:
 def read_window(hours: str | None, zone: str | None) -> DailyWindow | None:
     """What stands in the columns of a batch."""
     return DailyWindow.parse(hours, zone) if hours and zone else None
+
+
+def begin_anew(database: Database, connection: Connection) -> None:
+    """After a step of the clock: windows are looked at again, and no probe is further away than the first."""
+    paused = update(Batch).where(Batch.state == BatchState.PAUSED)
+    now, soon = database.now(), database.now(FIRST_PROBE)
+    connection.execute(paused.where(Batch.reason == PauseReason.WINDOW).values(resumes_at=now))
+    connection.execute(paused.where(Batch.reason == PauseReason.OUTAGE, Batch.probe_at > soon).values(probe_at=soon))
+    has_window = and_(Batch.state == BatchState.RUNNING, Batch.daily_window.is_not(None))
+    connection.execute(update(Batch).where(has_window).values(closes_at=None))
 
 
 def latest_attempt() -> ColumnElement[int]:

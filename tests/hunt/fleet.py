@@ -15,6 +15,7 @@ from hunt.strands import Broken
 from hunt.weather import Bug
 from worker.config import Environment
 from worker.dispatch import Dispatcher
+from worker.fitness import Fitness
 from worker.parts import Parts
 from worker.tending import Tending
 
@@ -32,6 +33,11 @@ class ModelParts(Parts):
         super().__init__(world.settings, lambda _: world.environment)
         self.world = world
         self.database, self.leases, self.queue = world.database, world.leases, stock.queue()
+
+    @cached_property
+    def fitness(self) -> Fitness:
+        """Nobody can be spared here: it takes no messages by a consumer of Celery's."""
+        return Fitness(self.processes, lambda _: True)
 
     @cached_property
     def tending(self) -> Tending:

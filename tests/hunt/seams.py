@@ -11,6 +11,7 @@ from typing import Any
 
 import worker.activation
 import worker.attempt
+import worker.dispatch
 import worker.leases.worker
 import worker.parts
 import worker.pingone.auth
@@ -19,6 +20,7 @@ from hunt.broker import ModelBroker
 from hunt.clock import Clock
 from hunt.network import ModelNetwork
 from hunt.strands import Strands
+from worker.clock_watch import ClockWatch
 from worker.pingone.retrying import Policy
 
 
@@ -27,8 +29,9 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
     """The models take their places; and chance, which the real code asks as well, is the seed's."""
     names: list[tuple[Any, str, object]] = [
         (worker.activation, "sleep", strands.sleep),
-        (worker.attempt, "monotonic", clock.monotonic),
-        (worker.leases.worker, "monotonic", clock.monotonic),
+        (worker.attempt, "boot_time", clock.monotonic),
+        (worker.leases.worker, "boot_time", clock.monotonic),
+        (worker.dispatch, "ClockWatch", partial(ClockWatch, clock.monotonic, lambda: 0.0)),
         (worker.parts, "CeleryBroker", lambda *_: broker),
         (worker.pingone.client, "Transport", network.transport),
         (worker.pingone.client, "Policy", partial(Policy, sleep=strands.sleep)),

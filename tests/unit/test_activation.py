@@ -5,7 +5,6 @@ one journal, so that the order of events can be read off."""
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from models.reason import PauseReason, Reason
 from models.record import OtpState
 from worker import activation
 from worker.activation import Activation
+from worker.boot_clock import boot_time
 from worker.config import Environment, Settings
 from worker.leases.claim import Claim
 from worker.leases.settlement import Tally
@@ -93,7 +93,7 @@ class RecordInMemory:
     def claim(self, record_id: int, environment_id: str, jitter: float = 0.0) -> Claim | None:
         self.journal.append("claim")
         self._ask()
-        started = time.monotonic()
+        started = boot_time()
         if not (self.is_queued and self.may_work and (record_id, environment_id) == (RECORD, "env-1")):
             return None
         self.is_queued = False
@@ -568,7 +568,7 @@ def timed(answer: Scripted, left: list[float]) -> Callable[[Call], Device]:
     """The answer, noting how many seconds the call had left to begin."""
 
     def respond(call: Call) -> Device:
-        left.append(call.send_before - time.monotonic())
+        left.append(call.send_before - boot_time())
         call.requests += 1
         if isinstance(answer, Exception):
             raise answer

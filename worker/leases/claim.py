@@ -21,7 +21,7 @@ class Claim:
     batch_id: int
     row_number: int
     lease_id: str
-    # time.monotonic() before the claim: deadlines count from here, so that they end before the lease does.
+    # `boot_time` before the claim: deadlines count from here, so that they end before the lease does.
     started: float
     user_id: str
     device_id: str

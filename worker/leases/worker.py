@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from time import monotonic
 from typing import Any
 
 from sqlalchemy import ColumnElement, Float, Update, and_, bindparam, select, true, update
 
 from models.record import OtpState, Record, Status
+from worker.boot_clock import boot_time
 from worker.database import Database
 from worker.leases.claim import FRESH, OTHER, Claim, fresh, other
 from worker.leases.moves import LAST_START, batch_runs, may_work, move
@@ -66,7 +66,7 @@ class Leases:
 
     def claim(self, record_id: int, environment_id: str, jitter: float = 0.0) -> Claim | None:
         """Take a queued record of this environment; None when it is not queued any more or may not be worked on."""
-        started, lease_id = monotonic(), uuid.uuid4().hex
+        started, lease_id = boot_time(), uuid.uuid4().hex
         values = {"record_id": record_id, "for_environment_id": environment_id, "new_lease_id": lease_id}
         for statement, claim in self._claims:
             with self._database.writing_one() as connection:

@@ -32,7 +32,7 @@ class Call:
 
     `session_id` and `transaction_id` (the batch and the record) come back in PingOne's audit records.
     `slot`: one that the caller has waited for already; the first try takes it. `send_before`, in
-    `time.monotonic` seconds: no first byte goes out later. `permit` is asked before every try of a call but
+    `boot_time` seconds: no first byte goes out later. `permit` is asked before every try of a call but
     its first, and whenever a try has waited for its slot; it raises what it likes to stop. `requests` counts
     those whose first byte went out, `rate_limited` the 429s among them."""
 

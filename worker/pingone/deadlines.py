@@ -9,13 +9,17 @@ import math
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from worker.boot_clock import boot_time
+
+# Seconds. A wait does not go on while the machine is suspended, and deadlines do: so it is looked at them this often.
+LOOK = 1.0
+
 
 class Deadline:
-    """The end of one call, in `time.monotonic` seconds, and the connection that the call uses, once it has
+    """The end of one call, in `boot_time` seconds, and the connection that the call uses, once it has
     one."""
 
     def __init__(self, ends_at: float, connection: socket.socket | None) -> None:
@@ -68,12 +72,12 @@ class Watchdog:
     def _watch(self) -> None:
         with self._changed:
             while True:
-                now = time.monotonic()
+                now = boot_time()
                 for deadline in [each for each in self._deadlines if each.ends_at <= now]:
                     deadline.cut()
                     self._deadlines.discard(deadline)
                 self._wakes_at = min((each.ends_at for each in self._deadlines), default=math.inf)
-                self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
+                self._changed.wait(None if self._wakes_at == math.inf else min(self._wakes_at - now, LOOK))
 
 
 WATCHDOG = Watchdog()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import socket
 import struct
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from worker.boot_clock import boot_time
 from worker.pingone.deadlines import WATCHDOG, Deadline
 from worker.pingone.envelope import printable
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
@@ -50,7 +50,7 @@ class Transport:
         self._client.close()
 
     def exchange(self, request: Request, *, send_before: float | None = None) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers (names in lower case) and body. `send_before` is in `time.monotonic` seconds.
+        """Status, headers (names in lower case) and body. `send_before` is in `boot_time` seconds.
 
         Raises NotDelivered (TooLateToSend after `send_before`) or OutcomeUnknown.
         """
@@ -94,7 +94,7 @@ class _Call:
     def __init__(
         self, connections: dict[str, socket.socket], url: str, deadline: float, send_before: float | None
     ) -> None:
-        now = time.monotonic()
+        now = boot_time()
         self._connections = connections
         self._origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
         self._send_before = send_before
@@ -126,7 +126,7 @@ class _Call:
     def _begin(self, *, is_tunnel: bool) -> None:
         """The first byte is about to go: to PingOne, or to a proxy that is asked for a tunnel and learns
         nothing."""
-        now = time.monotonic()
+        now = boot_time()
         if now >= self._starts_before:
             raise NotDelivered(Answer(message="connecting took too long to wait for an answer as well"))
         if is_tunnel:

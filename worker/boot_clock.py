@@ -1,0 +1,22 @@
+"""A clock that nobody can set: seconds since this machine was started, whatever its wall clock shows.
+
+`time.monotonic` stands still while a machine is suspended. After such a stop an OTP would go out minutes after it was
+marked as sent, and a call would wait for an answer that was given up long ago. So deadlines are counted by a clock that
+goes on meanwhile, where the system has one (Linux): https://man7.org/linux/man-pages/man3/clock_gettime.3.html"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+_BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def boot_time() -> float:
+    """Seconds since the machine was started, the time in which it was suspended included."""
+    return time.clock_gettime(_BOOT_CLOCK)
+
+
+def suspended_time(clock: Callable[[], float] = boot_time, awake: Callable[[], float] = time.monotonic) -> float:
+    """Seconds for which the machine was suspended since it was started; only differences of it mean something."""
+    return clock() - awake()
