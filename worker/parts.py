@@ -145,7 +145,7 @@ class Parts(Clients):
         return self.tending.pause(batch_id, reason, detail)
 
     def _is_well_again(self, reason: str) -> bool:
-        """Whether what took this process out of work is over. A wrong key or environment is mended by a restart alone."""
+        """Whether what took this process out of work is over. Only a restart mends a wrong key or environment."""
         try:
             for environment in self.known_environments():
                 if reason == PauseReason.CREDENTIALS:

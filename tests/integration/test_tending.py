@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from support.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, make_batch, statuses
 from support.moving_clock import MovingDatabase
 from support.works import HELD, LATER, PATIENT, THRESHOLDS, UNDELIVERED, UNKNOWN, Works
@@ -16,7 +17,7 @@ from support.works import HELD, LATER, PATIENT, THRESHOLDS, UNDELIVERED, UNKNOWN
 from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, PauseReason, Reason
-from models.record import OtpState, Status
+from models.record import OtpState, Record, Status
 from worker import breaker
 from worker.breaker import PROBES
 from worker.config import Environment
@@ -24,6 +25,7 @@ from worker.intake import open_shipment
 from worker.leases.queue import Queue
 from worker.loading import Loader
 from worker.pingone.errors import Answer
+from worker.simulator.shipment import make_shipment
 from worker.steps import Active, DeadLetter, Decision, Pause, Retry
 
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
@@ -554,3 +556,99 @@ def test_a_success_among_them_keeps_the_batch_running(works: Works) -> None:
     ends[2] = Active()
 
     assert [settle_next(works, made, decision) for decision in ends] == [None] * 5
+
+
+# Whatever PingOne answers, few OTPs are spent.
+
+
+@pytest.mark.parametrize(
+    "reason", [Reason.REJECTED, Reason.ACCOUNT_NOT_USABLE, Reason.LOCKED, Reason.SECOND_OTP_MISSING]
+)
+def test_any_reason_that_dominates_pauses_a_batch_with_what_pingone_said(works: Works, reason: Reason) -> None:
+    made = make_batch(works.database, 20)
+    works.answer = Answer(status=400, code="INVALID_DATA", detail_code="NEW_CODE", correlation_id="c")
+
+    verdicts = works.fail(made, THRESHOLDS.spent, DeadLetter(reason))
+
+    assert verdicts == [None] * (THRESHOLDS.spent - 1) + [PauseReason.REFUSED]
+    batch = look_at_batch(works.database, made.batch_id)
+    assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.REFUSED)
+    told = (
+        f"12 OTPs were spent on 12 attempts that made no device ACTIVE: 12 {reason} (HTTP 400 INVALID_DATA NEW_CODE)."
+    )
+    assert batch.detail == f"{told} {PAUSE_CURES[PauseReason.REFUSED]}"
+
+
+def test_a_batch_is_judged_by_its_own_attempts_however_many_others_there_are_between(works: Works) -> None:
+    made, other = make_batch(works.database, 20), make_batch(works.database, 60, name="other")
+    for expected in [None] * 11 + [PauseReason.REFUSED]:
+        works.fail(other, 5, Active())
+        assert works.fail(made, 1, DeadLetter(Reason.LOCKED)) == [expected]
+    assert works.state(other) == RUNNING
+
+
+def test_the_breaker_counts_by_attempts_whatever_the_clock_does(works: Works) -> None:
+    """A clock that was set back made everything before it look like nothing."""
+    made = make_batch(works.database, 20)
+    works.fail(made, 6, DeadLetter(Reason.LOCKED))
+    works.pass_time(-3600)
+    with works.database.writing() as connection:
+        connection.execute(update(Record).values(scheduled_at=works.database.read_clock()))
+
+    assert works.fail(made, 6, DeadLetter(Reason.LOCKED))[-1] == PauseReason.REFUSED
+
+
+def test_a_token_refused_for_several_records_in_a_row_pauses_a_batch_and_one_at_random_does_not(works: Works) -> None:
+    made = make_batch(works.database, 20)
+    refused = Retry(LATER, is_counted=False, why="unauthorized")
+    for decision in (refused, refused, Active(), refused, refused):
+        assert works.fail(made, 1, decision) == [None]
+    assert works.fail(made, 1, refused) == [PauseReason.CREDENTIALS]
+
+
+# The first records in an environment of which nothing is known.
+
+TRIAL = (BatchState.PAUSED, PauseReason.TRIAL)
+
+
+def test_in_an_unknown_environment_three_records_go_first_and_one_that_is_active_lets_the_others_go(
+    works: Works,
+) -> None:
+    made = make_batch(works.database, 8)
+    works.set_trial(made, 3)
+    first = works.tick()
+    assert sorted(first) == made.ids[:3]
+    works.end(first[0], DeadLetter(Reason.LOCKED))
+    assert works.tick() == []
+
+    works.end(first[1], Active())
+
+    assert sorted(works.tick()) == made.ids[3:]
+    assert works.state(made) == RUNNING
+
+
+def test_where_none_of_the_first_records_is_active_the_batch_pauses_until_a_person_has_looked(works: Works) -> None:
+    made = make_batch(works.database, 8)
+    works.set_trial(made, 3)
+    works.end_all(works.tick(), DeadLetter(Reason.LOCKED))
+
+    assert works.tick() == []
+    assert works.state(made) == TRIAL
+    works.batches.resume(made.name)
+    assert sorted(works.tick()) == made.ids[3:]
+
+
+@pytest.mark.parametrize(("records", "is_known", "row"), [(5, False, 4), (3, False, None), (5, True, None)])
+def test_a_load_knows_whether_any_token_ever_became_active_in_its_environment(
+    database: MovingDatabase, keyring: Keyring, tmp_path: Path, records: int, is_known: bool, row: int | None
+) -> None:
+    if is_known:
+        make_batch(database, [{"status": Status.ACTIVE}], name="earlier")
+    make_batch(database, [{"status": Status.ACTIVE}], name="elsewhere", environment_id="another tenant")
+    file = tmp_path / "shipment.csv"
+    make_shipment(records).write_pairs(file)
+    environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+
+    loaded = Loader(database, keyring, environment, TESTER, first_records=3).load(open_shipment(file), "shipment")
+
+    assert look_at_batch(database, loaded.batch_id).trial_row == row

@@ -131,9 +131,15 @@ class Works:
         return batch.state, batch.reason
 
     def set_canary(self, made: Made, records: int) -> None:
+        self._hold_back("canary_row", made, records)
+
+    def set_trial(self, made: Made, records: int) -> None:
+        self._hold_back("trial_row", made, records)
+
+    def _hold_back(self, column: str, made: Made, records: int) -> None:
         row = look(self.database, made.ids[records - 1]).row_number
         with self.database.writing() as connection:
-            connection.execute(update(Batch).where(Batch.id == made.batch_id).values(canary_row=row))
+            connection.execute(update(Batch).where(Batch.id == made.batch_id).values({column: row}))
 
     def seconds_to_probe(self, made: Made) -> float:
         batch = look_at_batch(self.database, made.batch_id)
