@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, or_, select, update
 from sqlalchemy.orm import aliased
 
 from models.audit import Action
 from models.batch import Batch, BatchState
 from models.reason import PASSING, PAUSE_CURES, TRANSIENT, PauseReason, Reason
-from models.record import Record, Status
 from worker import audit, timetable
 from worker.audit import Actor
 from worker.daily_window import DailyWindow
 from worker.database import LOAD_LOCK, Database
 from worker.leases import commands
+from worker.leases.staying import Staying, find_staying
 from worker.timetable import Outside
 
 # What holds most of a batch back, by the pause after which a person lets the rest go.
@@ -36,11 +36,11 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """How many records are pending again, and how many dead letters stay because their OTPs are used, or because
-    their token was loaded again since. `outside`: what they wait for, if the batch's window is closed."""
+    """How many records are pending again, and which stay and why. `outside`: what they wait for, if the batch's window
+    is closed."""
 
     records: int
-    need_fresh_otps: int
+    stay: tuple[Staying, ...] = ()
     outside: Outside | None = None
 
 
@@ -111,12 +111,10 @@ class Batches:
             if batch.state == BatchState.CANCELLED and (successor := self._successor(connection, batch.id)):
                 raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {quote(successor)}`")
             count = commands.replay(self._database, connection, batch.id, reasons)
-            left = select(func.count()).where(Record.batch_id == batch.id, Record.status == Status.DEAD_LETTER)
-            if reasons is not None:
-                left = left.where(Record.reason.in_(reasons))
+            stay = find_staying(connection, batch.id, reasons)
             outside = self._let_run(connection, batch.id) if count else None
             self._write_down(connection, Action.REPLAY, name, reasons=sorted(reasons or ()), records=count)
-            return Replayed(count, connection.scalar(left) or 0, outside)
+            return Replayed(count, stay, outside)
 
     def replay_transient(self) -> int:
         """What the replay schedule does: dead letters that time alone may mend, of every batch that runs."""

@@ -59,7 +59,7 @@ app.conf.update(
     task_default_queue=ACTIVATE_QUEUE,
     task_routes={"oathbulk.dispatch": DISPATCH_QUEUE, "oathbulk.replay": DISPATCH_QUEUE},
     # Flower sees a task from the moment that a worker takes it. An event for its sending would be a third of what
-    # publishing costs, and tell what the database tells: how many are queued. Beat alone tells (below).
+    # publishing costs, and tell what the database tells: how many are queued.
     worker_send_task_events=True,
     task_send_sent_event=False,
     # Celery alone would take any certificate of a rediss:// server. What the URL itself says goes before this.
@@ -84,18 +84,12 @@ app.conf.update(
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0.2},
     # Logs are ours (see observability/logs.py).
     worker_hijack_root_logger=False,
-    # Beat need not remember when it last ran: what is due stands in the database. So there is no file to spoil.
-    beat_scheduler="celery.beat:Scheduler",
+    # Ticks whatever becomes of the wall clock, and sends none where nobody takes them; so no message needs an expiry,
+    # which is a time by beat's clock and stops everything where that is behind. Beat need not remember when it last
+    # ran: what is due stands in the database. So there is no file to spoil.
+    beat_scheduler="worker.beat:SteadyScheduler",
     beat_max_loop_interval=5,
-    beat_schedule={
-        "dispatch": {
-            "task": "oathbulk.dispatch",
-            "schedule": settings.tick,
-            # Ticks of an hour without workers must not all run. Long enough for hosts whose clocks differ: a tick that
-            # always came too late would stop everything.
-            "options": {"expires": 30.0},
-        },
-    },
+    beat_schedule={"dispatch": {"task": "oathbulk.dispatch", "schedule": settings.tick}},
 )
 events.install(app)
 if settings.replay_cron:
@@ -103,12 +97,6 @@ if settings.replay_cron:
         "task": "oathbulk.replay",
         "schedule": crontab.from_string(settings.replay_cron),
     }
-
-
-@celery.signals.beat_init.connect
-def _tell_of_ticks(**_: object) -> None:
-    """Whoever wants to know whether beat is alive listens for them: docker-compose.yml does."""
-    app.conf.task_send_sent_event = True
 
 
 @celery.signals.setup_logging.connect

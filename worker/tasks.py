@@ -7,7 +7,7 @@ from typing import Any
 
 from celery.signals import worker_init, worker_ready, worker_shutting_down
 
-from worker import affinity
+from worker import affinity, request_sets
 from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, app, ending_clearly, settings
 from worker.fitness import ConsumerIntake
 from worker.keyring import load_keyring
@@ -22,6 +22,12 @@ def need_settings(**_signal: object) -> None:
     """Without these a worker would take up message after message in vain, beside others that could do the work."""
     with ending_clearly():
         _ = load_keyring(settings), parts.leases
+
+
+@worker_init.connect
+def count_on_threads(**_: object) -> None:
+    """Celery's sets of tasks in hand are gone through while threads change them."""
+    request_sets.install()
 
 
 @worker_ready.connect

@@ -58,14 +58,22 @@ def grown(threads: int, most: int) -> int:
     return min(most, threads * GROWTH)
 
 
-def _grow(pool: ThreadPoolExecutor, threads: int) -> None:
-    """What the executor has no method for. It takes a thread for idle once for each call that one has finished, also
-    while others wait; that is forgotten here, or it would add none."""
-    pool._max_workers = threads
-    while len(pool._threads) < threads and pool._work_queue.qsize():
-        while pool._idle_semaphore.acquire(blocking=False):
-            pass
-        pool._adjust_thread_count()
+def _grow(pool: ThreadPoolExecutor, threads: int) -> bool:
+    """Raise the pool's limit and add threads for what waits; False where the pool is ending.
+
+    The executor has no method for that. It takes a thread for idle once for each call that one has finished, also
+    while others wait; that is forgotten here, or it would add none. As its own `submit` does, this adds threads under
+    the executor's lock only: the end of the pool goes through the set of threads and waits for each, and fails with
+    "Set changed size during iteration" where one is added meanwhile."""
+    with pool._shutdown_lock:
+        if pool._shutdown:
+            return False
+        pool._max_workers = threads
+        while len(pool._threads) < threads and pool._work_queue.qsize():
+            while pool._idle_semaphore.acquire(blocking=False):
+                pass
+            pool._adjust_thread_count()
+        return True
 
 
 class Threads:
@@ -100,8 +108,8 @@ class Threads:
         if not is_lacking(threads, look):
             return
         if (wanted := grown(threads, self._most)) > threads:
-            _grow(self._pool, wanted)
-            log.info("threads_added", threads=wanted, most=self._most)
+            if _grow(self._pool, wanted):
+                log.info("threads_added", threads=wanted, most=self._most)
         elif not self._has_told:
             self._has_told = True
             log.warning(

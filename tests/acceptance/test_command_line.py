@@ -76,7 +76,10 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     # Its OTP was refused, so a replay has none to send.
     replay = desk.oathbulk("replay", "shipment")
     assert "0 records of shipment go again" in replay.stdout
-    assert "Load them again with fresh OTPs" in replay.stdout
+    assert "  1 invalid_otp: fresh OTPs are needed" in replay.stdout
+    assert "oathbulk export shipment --status dead_letter -o FILE" in replay.stdout
+    replay = desk.oathbulk("replay", "shipment", "--reason", "locked")
+    assert "No dead letter of shipment has the reason locked." in replay.stdout
 
 
 @pytest.mark.parametrize(

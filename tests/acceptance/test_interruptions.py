@@ -21,10 +21,10 @@ SHORT_LEASES = {
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}
 
 
-def start_and_hold(desk, pingone, posts, *command):
+def start_and_hold(desk, pingone, posts, *command, options=("--json",)):
     """A run whose calls are answered up to so many, and four that wait for their answer."""
     pingone.hold_after(posts)
-    run = desk.start_program(*command, *OATHBULK, "run", "shipment.csv", "--json")
+    run = desk.start_program(*command, *OATHBULK, "run", "shipment.csv", *options)
     wait_until(lambda: pingone.held == 4, PATIENCE, "four calls are in flight")
     return run
 
@@ -63,6 +63,20 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(set_up):
     assert result.code == 130
     assert not desk.processes()
     assert result.json["counts"] == NOTHING | {"active": 8, "pending": 32}
+    assert (result.json["pace"], result.json["eta_seconds"]) == (0, None)
+
+
+def test_an_interrupted_run_tells_no_time_that_is_left_but_what_goes_on(set_up):
+    desk, pingone = set_up(make_tokens(40))
+    run = start_and_hold(desk, pingone, 20, options=("--batch", "pallet 7"))
+    run.terminate()
+    wait_until(lambda: "calls in flight are answered" in run.stderr, PATIENCE, "it says what it waits for")
+    pingone.let_go()
+    result = run.wait()
+    assert result.code == 130
+    assert "16 records are left. Go on with: oathbulk run shipment.csv --batch 'pallet 7'" in result.stdout
+    assert "left at this pace" not in result.stdout
+    assert desk.oathbulk("run", "shipment.csv", "--batch", "pallet 7").code == 0
 
 
 def test_under_nohup_a_run_outlives_its_terminal(set_up):

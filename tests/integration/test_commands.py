@@ -31,6 +31,7 @@ from worker.config import Environment, Settings
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
+from worker.leases.staying import Staying, Why
 from worker.leases.worker import Leases
 from worker.otp import Otp
 from worker.pingone.client import Call
@@ -302,7 +303,7 @@ def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
 def test_a_replay_puts_dead_letters_back_and_the_batch_to_running(database: MovingDatabase, batches: Batches) -> None:
     made = make_batch(database, dead(*sorted(TRANSIENT)), state=BatchState.PAUSED, attempts=8, not_found=4)
 
-    assert batches.replay(made.name) == Replayed(records=2, need_fresh_otps=0)
+    assert batches.replay(made.name) == Replayed(records=2)
 
     record = look(database, made.ids[0])
     assert (record.status, record.reason, record.detail, record.finalized_at) == (Status.PENDING, None, None, None)
@@ -327,7 +328,7 @@ def test_a_replayed_record_is_due_at_once_and_has_its_attempts_again(
 def test_a_replay_may_name_reasons(database: MovingDatabase, batches: Batches) -> None:
     made = make_batch(database, dead(Reason.FORBIDDEN, Reason.ATTEMPTS_SPENT))
 
-    assert batches.replay(made.name, [Reason.FORBIDDEN]) == Replayed(records=1, need_fresh_otps=0)
+    assert batches.replay(made.name, [Reason.FORBIDDEN]) == Replayed(records=1)
     assert statuses(database, made) == [Status.PENDING, Status.DEAD_LETTER]
 
 
@@ -356,7 +357,8 @@ def test_only_otps_that_may_still_be_sent_go_again(
 
     replayed = batches.replay(made.name)
 
-    assert replayed == (Replayed(1, 0) if goes_again else Replayed(0, 1))
+    stays = Staying(1, reason, Why.FRESH_OTPS)
+    assert replayed == (Replayed(1) if goes_again else Replayed(0, (stays,)))
     assert statuses(database, made) == [Status.PENDING if goes_again else Status.DEAD_LETTER]
     assert look_at_batch(database, made.batch_id).state == (BatchState.RUNNING if goes_again else BatchState.PAUSED)
 
@@ -405,7 +407,14 @@ def test_a_token_that_was_loaded_again_is_replayed_there_only(database: MovingDa
     again = [serial | {"status": status} for serial, status in zip(serials, elsewhere, strict=True)]
     make_batch(database, again, name="second")
 
-    assert batches.replay("first") == Replayed(records=0, need_fresh_otps=5)
+    assert batches.replay("first") == Replayed(
+        0,
+        (
+            Staying(3, Reason.ATTEMPTS_SPENT, Why.LOADED_AGAIN, "second"),
+            Staying(2, Reason.ATTEMPTS_SPENT, Why.IN_PROGRESS, "second"),
+            Staying(1, Status.CANCELLED, Why.LOADED_AGAIN, "second"),
+        ),
+    )
     assert statuses(database, first) == [Status.DEAD_LETTER] * 5 + [Status.CANCELLED]
 
 
@@ -413,7 +422,8 @@ def test_a_device_in_progress_elsewhere_is_not_replayed(database: MovingDatabase
     first = make_batch(database, dead(Reason.ATTEMPTS_SPENT), name="first")
     make_batch(database, name="second", device_id=look(database, first.id).device_id)
 
-    assert batches.replay("first") == Replayed(records=0, need_fresh_otps=1)
+    stays = Staying(1, Reason.ATTEMPTS_SPENT, Why.IN_PROGRESS, "second")
+    assert batches.replay("first") == Replayed(0, (stays,))
     assert statuses(database, first) == [Status.DEAD_LETTER]
 
 
@@ -422,7 +432,36 @@ def test_the_later_of_two_loads_is_the_one_that_is_replayed(database: MovingData
     same = {"serial_number": look(database, first.id).serial_number}
     make_batch(database, dead(Reason.ATTEMPTS_SPENT, **same), name="second")
 
-    assert batches.replay("second") == Replayed(records=1, need_fresh_otps=0)
+    assert batches.replay("second") == Replayed(records=1)
+
+
+def test_a_replay_of_a_reason_tells_of_each_dead_letter_of_it_that_stays_why(
+    database: MovingDatabase, batches: Batches
+) -> None:
+    locked = dead(*[Reason.LOCKED] * 6, **HALF_DONE)
+    made = make_batch(database, [*locked, *dead(Reason.LOCKED, Reason.INVALID_OTP), {"status": Status.CANCELLED}])
+    serials = [{"serial_number": look(database, record_id).serial_number} for record_id in made.ids]
+    make_batch(
+        database, [serials[0] | {"status": Status.ACTIVE}, serials[1] | {"status": Status.ACTIVE}], name="second"
+    )
+    make_batch(database, [serials[1] | {"status": Status.QUEUED}], name="third")
+
+    assert batches.replay(made.name, [Reason.LOCKED]) == Replayed(
+        1,
+        (
+            Staying(4, Reason.LOCKED, Why.FRESH_OTPS),
+            Staying(1, Reason.LOCKED, Why.IN_PROGRESS, "third"),
+            Staying(1, Reason.LOCKED, Why.LOADED_AGAIN, "second"),
+        ),
+    )
+
+
+def test_a_batch_of_another_environment_keeps_nothing_back(database: MovingDatabase, batches: Batches) -> None:
+    made = make_batch(database, dead(Reason.LOCKED, **HALF_DONE))
+    same = {"serial_number": look(database, made.id).serial_number}
+    make_batch(database, [same], name="elsewhere", environment_id="9d0c5f40-2f4c-4f39-8b59-0d5b0a2f6c02")
+
+    assert batches.replay(made.name).stay == (Staying(1, Reason.LOCKED, Why.FRESH_OTPS),)
 
 
 def test_a_cancelled_batch_whose_file_was_loaded_again_is_not_replayed(

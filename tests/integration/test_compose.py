@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from support.compose import FILE, PROJECT, Service, default_variables, make_prog
 from support.postgres import USER, PostgresServer
 from support.processes import wait_until
 
+from worker.beat import MOST_WAITING
 from worker.cli.stack import GRACE
 from worker.config_sources import load_settings
 from worker.database import Database
@@ -41,6 +44,7 @@ SERVICES = read_services({})
 ENDLESS = sorted(name for name in SERVICES if name not in ("migrate", "oathbulk"))
 START_TIMEOUT = 30.0
 BATCH_TIMEOUT = 60.0
+DISPATCH_QUEUE = "oathbulk.dispatch"
 SECRETS = ("postgres_password", "redis_password", "encryption_keys", "pingone_client_secret", "flower_basic_auth")
 
 
@@ -110,15 +114,19 @@ def configure(project: Path, shipment: MadeShipment, simulator: str, database_ur
     """What a person does before `docker compose up`: .env, the client secret, a shipment."""
     (project / "secrets/database_url").write_text(database_url)
     (project / "secrets/pingone_client_secret").write_text(f"{CLIENT_SECRET}\n")
-    # Nothing but the mount of a container keeps others out, and these are read where they lie.
-    for secret in (project / "secrets").iterdir():
-        secret.chmod(0o600)
+    keep_out_others(project)
     shutil.copy(PROJECT / ".env.example", project / ".env")
     put(project / ".env", "\nPINGONE_ENVIRONMENT_ID=\n", f"\nPINGONE_ENVIRONMENT_ID={ENVIRONMENT_ID}\n")
     put(project / ".env", "\nPINGONE_CLIENT_ID=\n", f"\nPINGONE_CLIENT_ID={CLIENT_ID}\n")
     put(project / ".env", "#PINGONE_API_URL=\n", f"PINGONE_API_URL={simulator}/v1\n")
     put(project / ".env", "#PINGONE_TOKEN_URL=\n", f"PINGONE_TOKEN_URL={simulator}/{{env}}/as/token\n")
     shipment.write_pairs(project / "shipments/pairs.csv")
+
+
+def keep_out_others(project: Path) -> None:
+    """From the secrets: nothing but the mount of a container does, and here they are read where they lie."""
+    for secret in (project / "secrets").iterdir():
+        secret.chmod(0o600)
 
 
 def test_a_shipment_goes_through_all_the_services(
@@ -142,6 +150,25 @@ def test_a_shipment_goes_through_all_the_services(
             service.stop()
         assert not any(in_parallel([worker, beat, flower]))
         assert "Traceback" not in worker.log.read_text() + beat.log.read_text()
+
+
+def test_beat_without_workers_is_well_and_fills_no_queue(
+    project: Path, start: Callable[..., Service], valkey: Service
+) -> None:
+    keep_out_others(project)
+    (project / ".env").write_text("OATHBULK_TICK=0.05\n")
+    password = (project / "secrets/redis_password").read_text()
+    beat = start("beat")
+    beat.start()
+    with redis.Redis(port=valkey.port, password=password) as client:
+        wait_until(lambda: client.llen(DISPATCH_QUEUE) == MOST_WAITING, START_TIMEOUT, "ticks wait")
+        # Asking takes as long as many a tick.
+        assert_well([beat])
+        assert client.llen(DISPATCH_QUEUE) == MOST_WAITING
+    os.kill(beat.pid, signal.SIGSTOP)
+    assert not beat.is_well()
+    os.kill(beat.pid, signal.SIGCONT)
+    assert_well([beat])
 
 
 def finished_counts(database_url: str) -> dict[str, int]:

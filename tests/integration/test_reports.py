@@ -215,15 +215,27 @@ def test_a_batch_that_is_not_there_has_no_status(database: MovingDatabase) -> No
 
 
 @pytest.fixture
-def load(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> Any:
-    """Loads a file of these lines as the batch `shipment`."""
+def load_file(database: MovingDatabase, keyring: Keyring) -> Any:
+    """Loads a file as a batch of this name."""
     environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+
+    def load_named(path: Path, name: str) -> Made:
+        loaded = Loader(database, keyring, environment, TESTER).load(open_shipment(path), name)
+        return Made(loaded.batch_id, loaded.name, [])
+
+    return load_named
+
+
+@pytest.fixture
+def load(load_file: Any, tmp_path: Path) -> Any:
+    """Loads a file of these lines as the batch `shipment`."""
 
     def load_lines(*lines: str) -> Made:
         path = tmp_path / "shipment.csv"
         path.write_text("\n".join(lines) + "\n")
-        loaded = Loader(database, keyring, environment, TESTER).load(open_shipment(path), "shipment")
-        return Made(loaded.batch_id, loaded.name, [])
+        made = load_file(path, "shipment")
+        assert isinstance(made, Made)
+        return made
 
     return load_lines
 
@@ -361,6 +373,38 @@ def test_an_export_with_otps_can_be_loaded_again(
     for field in ("serial_number", "user_id", "device_id", "otps", "otp_type", "generated_at"):
         assert getattr(row, field) == getattr(original, field), field
     assert row.extra["note"] == "two\nlines, and a comma"
+
+
+def test_columns_that_are_named_as_a_result_are_replaced_by_it(database: MovingDatabase, load: Any) -> None:
+    load("Status,serial,otp1,user_id,device_id,correlation id,note", f"old,MADE1,012345,{ids(1)},old,kept")
+
+    header, row = exported(database)
+
+    assert header == ["serial", "otp1", "user_id", "device_id", "note", *RESULT_COLUMNS]
+    assert row == ["MADE1", "", *ids(1).split(","), "kept", "pending", "", "", "", "", "0", "0"]
+
+
+def test_an_export_with_fresh_otps_can_be_loaded_and_exported_again_and_again(
+    database: MovingDatabase, leases: Leases, load_file: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "round0.csv"
+    file.write_text(f"Cost Centre,serial,otp1,otp2,user_id,device_id,lot\n4711,MADE1,000000,500000,{ids(1)},L-1\n")
+    rounds = []
+    for number in range(1, 4):
+        made = load_file(file, f"round{number}")
+        settle(database, leases, made, (DeadLetter(Reason.LOCKED), Tally(2, 0, ANSWER), True))
+        text = io.StringIO(newline="")
+        assert export(database, made.name, text, status=Status.DEAD_LETTER) == 1
+        rounds.append(text.getvalue())
+        # What a person does with it: two fresh OTPs, and nothing else.
+        header, row = csv.reader(io.StringIO(text.getvalue(), newline=""))
+        filled = dict(zip(header, row, strict=True)) | {"otp1": f"{number:06}", "otp2": f"{number + 500000:06}"}
+        file = tmp_path / f"round{number}.csv"
+        with file.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([filled.keys(), filled.values()])
+
+    assert rounds == [rounds[0]] * 3
+    assert rounds[0].count("status") == 1
 
 
 def test_a_batch_that_is_not_there_is_not_exported(database: MovingDatabase) -> None:

@@ -80,3 +80,24 @@ def test_a_pool_that_may_not_grow_says_once_that_it_is_too_small():
         assert all(call.result(60) for call in calls)
     assert len(pool._threads) == 2
     assert [line["event"] for line in told] == ["too_few_threads"]
+
+
+def test_a_pool_that_is_ending_gets_no_more_threads():
+    """Its end waits for one thread after the other, and fails where another is put beside them meanwhile."""
+    pace, clock, gate = Slots(), iter(range(100)), threading.Event()
+    pool = ThreadPoolExecutor(2)
+    with ThreadPoolExecutor(1) as beside, ExitStack() as stack:
+        # Whatever fails, no thread may wait for ever.
+        stack.callback(gate.set)
+        calls = [pool.submit(gate.wait, 60) for _ in range(10)]
+        watched = Threads(pool, lambda: [pace], lambda begun: 8, clock=lambda: next(clock), processor=lambda: 0.0)
+        ending = beside.submit(pool.shutdown)
+        wait_until(lambda: pool._shutdown, 60, "the pool is ending")
+
+        pace.slots += 50
+        watched.look()
+
+        gate.set()
+        ending.result(60)
+        assert all(call.result(60) for call in calls)
+    assert len(pool._threads) == 2

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from shlex import quote
 from typing import Annotated
 
 import typer
 
 from models.reason import Reason
+from models.record import Status
 from worker.audit import this_person
 from worker.batches import Batches, WindowChange
 from worker.cli.console import console
 from worker.cli.installation import Installation
 from worker.cli.load import Ticket
 from worker.cli.window import Hours, Zone, given_window
+from worker.leases.staying import Staying, Why
 from worker.timetable import Outside
 
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
@@ -63,11 +66,30 @@ def replay(
     console.print(f"{replayed.records} records of {batch} go again.")
     if replayed.outside is not None:
         console.print(_waits(batch, replayed.outside))
-    if replayed.need_fresh_otps:
-        console.print(
-            f"{replayed.need_fresh_otps} dead letters stay: an OTP of theirs was refused or used, or their token was "
-            "loaded again since. Load them again with fresh OTPs, or replay the later batch."
-        )
+    if replayed.stay:
+        console.print(tell_staying(batch, replayed.stay))
+    elif reason and not replayed.records:
+        console.print(f"No dead letter of {batch} has the reason {' or '.join(reason)}.")
+
+
+def tell_staying(batch: str, stay: Sequence[Staying]) -> str:
+    """What a replay has left as it is, group by group, with why and what to do."""
+    lines = [f"{sum(group.records for group in stay)} stay as they are:"]
+    lines += [f"  {group.records} {group.reason}: {_explain(group)}" for group in stay]
+    if any(group.why == Why.FRESH_OTPS for group in stay):
+        export = f"oathbulk export {quote(batch)} --status {Status.DEAD_LETTER} -o FILE"
+        lines.append(f"The dead letters as a file, to write fresh OTPs into and load: {export}")
+    return "\n".join(lines)
+
+
+def _explain(group: Staying) -> str:
+    match group.why:
+        case Why.FRESH_OTPS:
+            return "fresh OTPs are needed, since those that they have were refused, used or too old."
+        case Why.LOADED_AGAIN:
+            return f"loaded again since, in batch {group.batch}."
+        case Why.IN_PROGRESS:
+            return f"in progress in batch {group.batch}."
 
 
 def _waits(batch: str, outside: Outside) -> str:

@@ -21,8 +21,8 @@ _COLOURS = {"running": "cyan", "paused": "yellow", "cancelled": "red", "finished
 _STATUS_COLOURS = {Status.ACTIVE: "green", Status.DEAD_LETTER: "red", Status.CANCELLED: "red"}
 
 
-def draw_batch(status: BatchStatus) -> RenderableType:
-    """One batch: bar, counts, pace, reasons, outlook."""
+def draw_batch(status: BatchStatus, *, stopped: str | None = None) -> RenderableType:
+    """One batch: bar, counts, pace, reasons, outlook. `stopped` says how to go on where its run has ended before it."""
     settled = status.total - status.left
     bar = Table.grid(padding=(0, 2))
     bar.add_row(
@@ -37,7 +37,8 @@ def draw_batch(status: BatchStatus) -> RenderableType:
         f"{_pace(status):.1f} records/s · {status.otp_posts} OTPs posted · {status.resynced} resynced · "
         f"{status.requests} requests, {status.rate_limited} of them answered 429 · {status.attempts} attempts"
     )
-    parts: list[RenderableType] = [bar, counts, Text(costs, style="dim"), Text(outlook(status))]
+    future = outlook(status) if stopped is None else outlook_after(status, stopped)
+    parts: list[RenderableType] = [bar, counts, Text(costs, style="dim"), Text(future)]
     if status.dead_letters:
         parts.append(_dead_letters(status))
     return Group(*parts)
@@ -81,6 +82,15 @@ def outlook(status: BatchStatus) -> str:
     if status.eta_seconds:
         return f"{duration(status.eta_seconds)} left at this pace.{_why(status)}{_closing(status)}"
     return WAITING
+
+
+def outlook_after(status: BatchStatus, stopped: str) -> str:
+    """The same when the run that worked on it has ended. Elsewhere, other workers may go on."""
+    waits_for_a_person = status.state == "paused" and status.reason not in PASSING
+    if waits_for_a_person or not status.left:
+        return outlook(status)
+    nothing_runs = f"Nothing works on it here any more; {status.left} records are left. {stopped}"
+    return nothing_runs if status.state == "running" else f"{outlook(status)} {nothing_runs}"
 
 
 def _why(status: BatchStatus) -> str:

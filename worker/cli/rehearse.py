@@ -65,7 +65,7 @@ def rehearse(
             if rate is not None:
                 variables["PINGONE_RATE"] = variables["PINGONE_RATE_MAX"] = str(rate)
             installation = Installation(variables)
-            code = run_shipment(installation, pairs, Wish(BATCH))
+            code = run_shipment(installation, pairs, Wish(BATCH), "`oathbulk rehearse` begins anew.")
         if code == INTERRUPTED:
             raise typer.Exit(code)
         raise typer.Exit(_judge(installation, shipment.expected))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -49,11 +51,22 @@ def run(
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
     wish = Wish(batch or file.stem, environment, canary, ticket, given_window(window, zone), share)
-    raise typer.Exit(run_shipment(Installation(), file, wish, as_json=as_json))
+    again = f"Go on with: {_command(file, wish)}"
+    raise typer.Exit(run_shipment(Installation(), file, wish, again, as_json=as_json))
 
 
-def run_shipment(installation: Installation, file: Path, wish: Wish, *, as_json: bool = False) -> int:
-    """The exit code."""
+def _command(file: Path, wish: Wish) -> str:
+    """What goes on with this run, where it was."""
+    words = ["oathbulk", "run", str(file)]
+    if wish.name != file.stem:
+        words += ["--batch", wish.name]
+    if wish.environment != DEFAULT_ENVIRONMENT:
+        words += ["--environment", wish.environment]
+    return shlex.join(words)
+
+
+def run_shipment(installation: Installation, file: Path, wish: Wish, again: str, *, as_json: bool = False) -> int:
+    """The exit code. `again` says what goes on with it after an interruption."""
     shipment = open_shipment(file)
     installation.environment(wish.environment)
     with lock_home(installation.settings.home):
@@ -62,10 +75,10 @@ def run_shipment(installation: Installation, file: Path, wish: Wish, *, as_json:
         refusals.print()
         if not as_json:
             print_loaded(loaded)
-        return work_off(installation, loaded.name, as_json=as_json)
+        return work_off(installation, loaded.name, again, as_json=as_json)
 
 
-def work_off(installation: Installation, name: str, *, as_json: bool = False) -> int:
+def work_off(installation: Installation, name: str, again: str, *, as_json: bool = False) -> int:
     """Work on a batch until it is finished, paused or interrupted; the exit code. The home is locked."""
     watch = Watch(installation, name, is_quiet=as_json)
     is_interrupted, broken = False, None
@@ -78,10 +91,7 @@ def work_off(installation: Installation, name: str, *, as_json: bool = False) ->
             except KeyboardInterrupt:
                 is_interrupted = True
     status = watch.look()
-    if as_json:
-        print_json(status.to_json())
-    else:
-        console.print(draw_batch(status))
+    _print_end(status, again if is_interrupted or broken else None, as_json=as_json)
     if is_interrupted:
         error_console.print("Interrupted: what was in hand is settled or handed back. The same command goes on.")
         return INTERRUPTED
@@ -89,6 +99,16 @@ def work_off(installation: Installation, name: str, *, as_json: bool = False) ->
         error_console.print(f"A part of the stack ended by itself: {broken}.")
         return UNUSABLE_SETUP
     return exit_code(status)
+
+
+def _print_end(status: BatchStatus, stopped: str | None, *, as_json: bool) -> None:
+    if stopped is not None:
+        # Nothing works on it here any more, so no time that is left follows from how quick it was.
+        status = replace(status, pace=0.0)
+    if as_json:
+        print_json(status.to_json())
+    else:
+        console.print(draw_batch(status, stopped=stopped))
 
 
 @contextmanager

@@ -1,7 +1,16 @@
 """Intake: a shipment's file in, rows and row errors out. Reads; knows no database and no PingOne."""
 
-from worker.intake.columns import CANONICAL, canonical_column
+from worker.intake.columns import CANONICAL, canonical_column, normalise
 from worker.intake.rows import Row, RowError, UnusableFile
 from worker.intake.shipment import Shipment, open_shipment
 
-__all__ = ["CANONICAL", "Row", "RowError", "Shipment", "UnusableFile", "canonical_column", "open_shipment"]
+__all__ = [
+    "CANONICAL",
+    "Row",
+    "RowError",
+    "Shipment",
+    "UnusableFile",
+    "canonical_column",
+    "normalise",
+    "open_shipment",
+]

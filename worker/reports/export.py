@@ -1,4 +1,7 @@
-"""A batch as a CSV file: the columns that it came with, and how each row ended."""
+"""A batch as a CSV file: the columns that it came with, and how each row ended.
+
+A file that was itself an export has the columns of results already. They are replaced, so that it can be loaded again:
+no file may have a column twice."""
 
 from __future__ import annotations
 
@@ -14,10 +17,12 @@ from models.record import Record
 from worker.batches import UnknownBatch
 from worker.database import Database
 from worker.escaping import escape
-from worker.intake import canonical_column
+from worker.intake import canonical_column, normalise
 from worker.otp import OtpPair
 
 RESULT_COLUMNS = ("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts")
+
+_RESULTS = frozenset(map(normalise, RESULT_COLUMNS))
 
 # A spreadsheet takes a cell that begins so for a formula, and runs it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -37,10 +42,11 @@ def export(
         records = select(Record.__table__).where(Record.batch_id == batch.id).order_by(Record.row_number)
         if status is not None:
             records = records.where(Record.status == status)
+        columns = [column for column in batch.columns if normalise(column) not in _RESULTS]
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*map(_text, batch.columns), *RESULT_COLUMNS])
+        writer.writerow([*map(_text, columns), *RESULT_COLUMNS])
         with connection.execution_options(yield_per=1000).execute(records) as found:
-            return sum(1 for row in _rows(found, batch.columns, keyring) if writer.writerow(row))
+            return sum(1 for row in _rows(found, columns, keyring) if writer.writerow(row))
 
 
 def _rows(records: Iterator[Found], columns: list[str], keyring: Keyring | None) -> Iterator[list[str]]:

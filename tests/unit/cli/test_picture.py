@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from models.reason import CURES, Reason
 from models.record import Status
-from worker.cli.picture import WAITING, draw_batch, draw_batches, duration, outlook, plain_line
+from worker.cli.picture import WAITING, draw_batch, draw_batches, duration, outlook, outlook_after, plain_line
 from worker.paces import KnownPace
 from worker.reports.batch_status import BatchStatus
 
@@ -264,3 +264,30 @@ def test_the_end_of_a_window_is_told_beside_what_is_left():
         "1 min 0 s left at this pace. Its window 22:00-05:30 Europe/Berlin closes at 2026-11-26 04:30 UTC."
     )
     assert outlook(RUNNING) == "1 min 0 s left at this pace."
+
+
+# When the run that worked on it has ended.
+
+
+AGAIN = "Go on with: oathbulk run pallet-7.csv"
+
+
+def test_after_an_interruption_no_time_is_left_and_the_command_is_named():
+    page = seen(draw_batch(RUNNING, stopped=AGAIN))
+
+    assert f"Nothing works on it here any more; 600 records are left. {AGAIN}" in page
+    assert "left at this pace" not in page
+
+
+def test_what_would_go_on_by_itself_does_not_where_nothing_runs():
+    waits = replace(batch("paused", pending=3), reason="window", detail="It waits.")
+
+    assert (
+        outlook_after(waits, AGAIN)
+        == f"{outlook(waits)} Nothing works on it here any more; 3 records are left. {AGAIN}"
+    )
+
+
+@pytest.mark.parametrize("ended", [PAUSED, CANCELLED, FINISHED, SOME_LEFT], ids=lambda status: status.state)
+def test_what_needs_no_run_looks_the_same_after_an_interruption(ended: BatchStatus):
+    assert outlook_after(ended, AGAIN) == outlook(ended)

@@ -1,0 +1,29 @@
+"""What the commands on a batch say."""
+
+from __future__ import annotations
+
+from worker.cli.batches import tell_staying
+from worker.leases.staying import Staying, Why
+
+
+def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_do():
+    stay = [
+        Staying(20, "locked", Why.FRESH_OTPS),
+        Staying(3, "locked", Why.LOADED_AGAIN, "august"),
+        Staying(2, "cancelled", Why.IN_PROGRESS, "september"),
+    ]
+
+    assert tell_staying("pallet 7", stay).splitlines() == [
+        "25 stay as they are:",
+        "  20 locked: fresh OTPs are needed, since those that they have were refused, used or too old.",
+        "  3 locked: loaded again since, in batch august.",
+        "  2 cancelled: in progress in batch september.",
+        "The dead letters as a file, to write fresh OTPs into and load: "
+        "oathbulk export 'pallet 7' --status dead_letter -o FILE",
+    ]
+
+
+def test_where_no_fresh_otps_are_needed_no_file_is_offered():
+    told = tell_staying("pallet 7", [Staying(3, "locked", Why.LOADED_AGAIN, "august")])
+
+    assert "FILE" not in told

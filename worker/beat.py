@@ -1,0 +1,96 @@
+"""Beat's scheduler: ticks by a clock that nobody sets, and no more of them than somebody takes.
+
+Celery's own asks the wall clock what is due. Where that is set back an hour, it sends nothing for an hour."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from celery.beat import ScheduleEntry, Scheduler
+from celery.schedules import crontab
+from kombu.exceptions import OperationalError
+
+log = structlog.get_logger()
+
+# Messages in a queue above which no tick is put beside them: any one of them does what all would do.
+MOST_WAITING = 3
+# A wall clock that is this far behind the last run was set back, and not only corrected.
+SET_BACK = timedelta(minutes=1)
+
+
+def read_steady_clock() -> float:
+    """Seconds that only ever grow. Where the system can tell (Linux), those that the machine was suspended count."""
+    boot_time: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+
+
+class SteadyScheduler(Scheduler):  # type: ignore[misc]
+    """Sends what has an interval by a steady clock, first at once, and what has a crontab by the wall clock."""
+
+    def __init__(self, *args: Any, clock: Callable[[], float] = read_steady_clock, **options: Any) -> None:
+        self._clock = clock
+        # By the entry's name: when it is due next, by the steady clock.
+        self._due_at: dict[str, float] = {}
+        super().__init__(*args, **options)
+
+    def tick(self) -> float:
+        """Send what is due. How many seconds to wait for the next tick."""
+        for entry in list(self.schedule.values()):
+            if isinstance(entry.schedule, crontab):
+                self._send_by_wall_clock(entry)
+            else:
+                self._send_by_steady_clock(entry)
+        return min([float(self.max_interval), *(self._wait(entry) for entry in self.schedule.values())])
+
+    def _send_by_steady_clock(self, entry: ScheduleEntry) -> None:
+        now = self._clock()
+        due_at = self._due_at.get(entry.name, now)
+        if now < due_at:
+            return
+        interval = entry.schedule.run_every.total_seconds()
+        # What was missed, while the machine slept or the broker was away, is not made up for.
+        self._due_at[entry.name] = due_at + interval if now < due_at + interval else now + interval
+        if self._is_taken(entry):
+            self._send(entry)
+
+    def _send_by_wall_clock(self, entry: ScheduleEntry) -> None:
+        if entry.last_run_at - entry.default_now() > SET_BACK:
+            # Otherwise it would wait until the clock has come to where it was.
+            entry.last_run_at = entry.default_now()
+        if self._is_due(entry)[0]:
+            self._send(entry)
+
+    def _send(self, entry: ScheduleEntry) -> None:
+        self.reserve(entry)
+        # Logs what fails, and goes on.
+        self.apply_entry(entry, producer=self.producer)
+
+    def _wait(self, entry: ScheduleEntry) -> float:
+        if isinstance(entry.schedule, crontab):
+            return float(self._is_due(entry)[1])
+        return max(self._due_at[entry.name] - self._clock(), 0.0)
+
+    def _is_due(self, entry: ScheduleEntry) -> tuple[bool, float]:
+        """By the wall clock; and the seconds until it is due next."""
+        try:
+            is_due, wait = self.is_due(entry)
+        except Exception:
+            # A crontab whose next time cannot be told must not end the ticks.
+            is_due, wait = self._is_due_failed(entry)
+        return is_due, wait
+
+    def _is_taken(self, entry: ScheduleEntry) -> bool:
+        """Whether workers take what is sent: else an hour without workers would fill Redis with ticks. False too where
+        the broker cannot say it, which would not take a tick either."""
+        queue = self.app.amqp.router.route(entry.options, entry.task)["queue"].name
+        # Waits until there is a broker, for ever.
+        connection = self.producer.connection
+        try:
+            return int(connection.default_channel.client.llen(queue)) < MOST_WAITING
+        except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
+            log.error("broker_out_of_reach", error=str(error), cure="none needed once it is back: beat goes on trying")
+            return False

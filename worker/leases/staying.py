@@ -1,0 +1,78 @@
+"""Which final records of a batch a replay leaves as they are, and why each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, TextClause, and_, case, func, or_, select, text
+from sqlalchemy.orm import aliased
+
+from models.batch import Batch
+from models.record import NOT_FINAL, Record, Status
+
+
+class Why(StrEnum):
+    """Why a record cannot go again."""
+
+    FRESH_OTPS = "fresh_otps"
+    LOADED_AGAIN = "loaded_again"
+    IN_PROGRESS = "in_progress"
+
+
+@dataclass(frozen=True, slots=True)
+class Staying:
+    """How many records stay for the same reason. `reason` is that of the dead letters, or "cancelled"; `batch` is the
+    other batch that has the tokens, None where they need fresh OTPs."""
+
+    records: int
+    reason: str
+    why: Why
+    batch: str | None = None
+
+
+def find_staying(connection: Connection, batch_id: int, reasons: Collection[str] | None) -> tuple[Staying, ...]:
+    """What a replay of these reasons, or of all and of what was cancelled, has left; the most first."""
+    each = _each(batch_id, reasons).subquery()
+    counted = (
+        select(func.count().label("records"), each.c.reason, each.c.why, each.c.batch)
+        .group_by(each.c.reason, each.c.why, each.c.batch)
+        .order_by(func.count().desc(), each.c.reason, each.c.why, each.c.batch)
+    )
+    return tuple(Staying(row.records, row.reason, Why(row.why), row.batch) for row in connection.execute(counted))
+
+
+def _each(batch_id: int, reasons: Collection[str] | None) -> Select[str, str, str | None]:
+    dead = Record.status == Status.DEAD_LETTER
+    left = or_(dead, Record.status == Status.CANCELLED) if reasons is None else and_(dead, Record.reason.in_(reasons))
+    other = aliased(Record, name="other")
+    is_same_token = other.serial_number == Record.serial_number
+    # In the words of the partial unique indexes, and as two questions: so each has an index that serves.
+    is_in_progress = text(f"other.{NOT_FINAL}")
+    in_progress = func.coalesce(
+        _latest_batch(other, is_same_token, is_in_progress),
+        _latest_batch(other, other.device_id == Record.device_id, is_in_progress),
+    )
+    later = _latest_batch(other, is_same_token, other.id > Record.id)
+    why = case(
+        (in_progress.is_not(None), Why.IN_PROGRESS), (later.is_not(None), Why.LOADED_AGAIN), else_=Why.FRESH_OTPS
+    )
+    reason = func.coalesce(Record.reason, Record.status)
+    batch = func.coalesce(in_progress, later)
+    return select(reason.label("reason"), why.label("why"), batch.label("batch")).where(
+        Record.batch_id == batch_id, left
+    )
+
+
+def _latest_batch(other: type[Record], *conditions: ColumnElement[bool] | TextClause) -> ScalarSelect[str]:
+    """The name of the batch of the latest such record in the same environment."""
+    return (
+        select(Batch.name)
+        .join(other, other.batch_id == Batch.id)
+        .where(other.environment_id == Record.environment_id, *conditions)
+        .order_by(other.id.desc())
+        .limit(1)
+        .correlate(Record)
+        .scalar_subquery()
+    )

@@ -1,0 +1,30 @@
+"""Celery's sets of the tasks in hand, made fit for a pool of threads.
+
+When a worker ends or loses its broker, Celery 5.7 goes through these sets while the threads of its pool add to them and
+take away, and now and then Python stops it there: "Set changed size during iteration"."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from celery.worker import state
+
+
+class SteadyWeakSet(weakref.WeakSet[Any]):
+    """Goes through what it holds at the beginning, whatever other threads do to it meanwhile."""
+
+    data: set[weakref.ref[Any]]
+
+    def __iter__(self) -> Iterator[Any]:
+        # Copied in one step of the interpreter: no other thread comes between.
+        for reference in list(self.data):
+            if (item := reference()) is not None:
+                yield item
+
+
+def install() -> None:
+    """The sets themselves stay: Celery has bound their methods all over the place."""
+    for requests in (state.reserved_requests, state.active_requests, state.scheduled_requests):
+        requests.__class__ = SteadyWeakSet
