@@ -59,7 +59,7 @@ def read(database: MovingDatabase, batch: str | None = None) -> list[Line]:
 
 def check(database: MovingDatabase) -> Broken | None:
     with database.reading() as connection:
-        return audit.check(connection)
+        return audit.check(connection).broken
 
 
 def dead(*reasons: Reason) -> Sequence[dict[str, Any]]:
@@ -409,7 +409,7 @@ def check_after(database: MovingDatabase, *tampering: tuple[str, dict[str, Any]]
         for statement, values in tampering:
             connection.execute(text(statement), values)
         try:
-            return audit.check(connection)
+            return audit.check(connection).broken
         finally:
             connection.rollback()
 
@@ -515,7 +515,7 @@ def test_a_line_that_was_pushed_in_is_found(copied: MovingDatabase, place: int, 
     """Before the one that stood on its place, as a copy of any other."""
     copy = {**raw(copied)[copy_of], "id": place}
     make_room = [("UPDATE audit SET id = id + 1 WHERE id = :id", {"id": old}) for old in range(LINES, place - 1, -1)]
-    insert = "INSERT INTO audit VALUES (:id, :at, :actor, :action, :batch, :ticket, :facts, :hash)"
+    insert = "INSERT INTO audit VALUES (:id, :at, :actor, :action, :batch, :ticket, :facts, :hash, :mac)"
 
     broken = check_after(copied, *make_room, (insert, copy))
 

@@ -271,7 +271,7 @@ CHANGES_ON_POSTGRESQL = [
     "INSERT INTO audit SELECT * FROM audit ON CONFLICT (id) DO UPDATE SET actor = 'somebody else'",
 ]
 CHANGES_ON_SQLITE = [
-    "REPLACE INTO audit SELECT id, at, 'somebody else', action, batch, ticket, facts, hash FROM audit",
+    "REPLACE INTO audit SELECT id, at, 'somebody else', action, batch, ticket, facts, hash, mac FROM audit",
     "INSERT INTO audit SELECT * FROM audit WHERE true ON CONFLICT (id) DO UPDATE SET actor = 'somebody else'",
 ]
 
