@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,14 +37,15 @@ def check(connection: Connection, keys: AuditKeys | None = None) -> Checked:
     seen: worker.audit.noted compares with what was noted elsewhere."""
     former, sound, authenticated_from, broken = GENESIS, 0, None, None
     try:
-        for line in read(connection):
-            why = _fault(line, sound + 1, former, keys, must_be_authenticated=authenticated_from is not None)
-            if why is not None:
-                broken = Broken(sound + 1, why)
-                break
-            if line.mac is not None and authenticated_from is None:
-                authenticated_from = line.id
-            former, sound = line.hash, line.id
+        with closing(read(connection)) as lines:
+            for line in lines:
+                why = _fault(line, sound + 1, former, keys, must_be_authenticated=authenticated_from is not None)
+                if why is not None:
+                    broken = Broken(sound + 1, why)
+                    break
+                if line.mac is not None and authenticated_from is None:
+                    authenticated_from = line.id
+                former, sound = line.hash, line.id
     except (ValueError, TypeError):
         # SQLite takes anything into any column: a time that is none, facts that are no JSON.
         broken = Broken(sound + 1, "the line cannot be read")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -48,12 +48,13 @@ def append(
     database.after_commit(connection, actor.protection.note, head)
 
 
-def read(connection: Connection, batch: str | None = None) -> Iterator[Row[*tuple[Any, ...]]]:
+def read(connection: Connection, batch: str | None = None) -> Generator[Row[*tuple[Any, ...]]]:
     """The lines in their order, of one batch or of all."""
     lines = select(AuditLine.__table__).order_by(AuditLine.id)
     if batch is not None:
         lines = lines.where(AuditLine.batch == batch)
-    yield from connection.execution_options(yield_per=1000).execute(lines)
+    with connection.execute(lines.execution_options(yield_per=1000)) as found:
+        yield from found
 
 
 def has_authenticated_line(connection: Connection) -> bool:

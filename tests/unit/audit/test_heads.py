@@ -44,11 +44,11 @@ def test_a_file_gets_a_line_a_head_and_keeps_the_lines_that_it_has(tmp_path: Pat
 
 def test_a_head_in_a_file_is_on_the_disk_when_the_command_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
 
     note(str(tmp_path / "heads"), [SEVENTH])
 
-    assert synced == [str(tmp_path / "heads")]
+    assert synced == [tmp_path / "heads"]
 
 
 def test_the_systems_log_gets_an_event_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
