@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import DBAPIError
+from support.audit_lines import read, refuse_lines
 from support.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, make_batch, pair_of, statuses
 from support.moving_clock import MovingDatabase
 
@@ -58,6 +60,31 @@ def test_a_second_rotation_finds_nothing_to_do(database: MovingDatabase) -> None
 
     assert reencrypt(database, ROTATING, TESTER) == 0
     assert reencrypt(database, AFTER, TESTER) == 0
+    assert look(database, made.ids[0]).otps == sealed
+
+
+def test_a_rotation_has_a_line_in_the_audit_and_one_that_finds_nothing_to_do_has_none(database: MovingDatabase) -> None:
+    make_batch(database, 3, keyring=BEFORE)
+
+    reencrypt(database, ROTATING, TESTER)
+    reencrypt(database, ROTATING, TESTER)
+
+    (line,) = read(database)
+    assert (line.actor, line.action, line.batch, line.facts) == ("tester", "reencrypt", None, {"records": 3})
+
+
+def test_a_rotation_that_fails_half_way_was_written_down_and_one_that_cannot_be_changes_nothing(
+    database: MovingDatabase,
+) -> None:
+    made = make_batch(database, 2, keyring=Keyring([generate_key()]))
+    with pytest.raises(DecryptionError):
+        reencrypt(database, ROTATING, TESTER)
+    assert [line.action for line in read(database)] == ["reencrypt"]
+
+    refuse_lines(database)
+    sealed = look(database, made.ids[0]).otps
+    with pytest.raises(DBAPIError, match="no room"):
+        reencrypt(database, ROTATING, TESTER)
     assert look(database, made.ids[0]).otps == sealed
 
 
