@@ -2,4 +2,4 @@
 
 # The last revision, and the one that the code beside it works with. Told here as well, so that a command can compare it
 # with the database's without Alembic.
-HEAD = "0004"
+HEAD = "0005"

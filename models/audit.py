@@ -19,6 +19,11 @@ class Action(StrEnum):
     CANCEL = "cancel"
     REPLAY = "replay"
     EXPORT_WITH_OTPS = "export_with_otps"
+    RECONCILE = "reconcile"
+    PACE = "pace"
+    LIFT_HOLD = "lift_hold"
+    REENCRYPT = "reencrypt"
+    UPGRADE = "upgrade"
 
 
 class AuditLine(Base):
@@ -33,10 +38,14 @@ class AuditLine(Base):
     # OATHBULK_ACTOR, or the user of the system; `schedule` for the replay schedule.
     actor: Mapped[str] = mapped_column(String(200))
     action: Mapped[str] = mapped_column(String(40))
-    batch: Mapped[str] = mapped_column(String(200))
+    # Empty where the action concerns no single batch: a license's pace, the keys, the schema.
+    batch: Mapped[str | None] = mapped_column(String(200))
     # What the person referred to with --ticket.
     ticket: Mapped[str | None] = mapped_column(String(200))
     # What was asked for and what it came to: counts, reasons, files; never an OTP.
     facts: Mapped[dict[str, Any]] = mapped_column(JSON)
     # SHA-256 (hexadecimal) over the hash of the line before and all of the above.
     hash: Mapped[str] = mapped_column(String(64))
+    # The id of an audit key, a colon, and the HMAC-SHA256 under that key (both hexadecimal) over what the hash covers.
+    # Empty in lines that were written before there was an audit key.
+    mac: Mapped[str | None] = mapped_column(String(73))

@@ -29,7 +29,7 @@ class DecryptionError(Exception):
 
 
 def generate_key() -> str:
-    """A new key for OATHBULK_ENCRYPTION_KEYS: 32 random bytes, base64url."""
+    """A new key for OATHBULK_ENCRYPTION_KEYS or OATHBULK_AUDIT_KEY: 32 random bytes, base64url."""
     return base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode()
 
 
@@ -44,7 +44,7 @@ class Keyring:
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
             raise ValueError("at least one key is needed")
-        raw = [_decoded(key) for key in keys]
+        raw = [decode_key(key) for key in keys]
         self._ciphers = {_key_id(key): AESGCM(key) for key in raw}
         # In front of every value that is sealed from now on.
         self.sealing_id = _key_id(raw[0])
@@ -71,14 +71,15 @@ class Keyring:
         return sealed[:_ID_BYTES] == self.sealing_id
 
 
-def _decoded(key: str) -> bytes:
+def decode_key(key: str) -> bytes:
+    """The bytes of a key in the form of `generate_key`. Raises ValueError, which does not quote it."""
     try:
         # Strictly: two keys with the comma between them forgotten must not pass for the first.
         raw = base64.b64decode(key, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != KEY_BYTES:
-        raise ValueError("an encryption key is 32 bytes in base64url: make one with `oathbulk keygen`")
+        raise ValueError("a key is 32 bytes in base64url: make one with `oathbulk keygen`")
     return raw
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -16,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from worker.server_urls import check_database_url, check_redis_url
+from worker.server_urls import check_database_url, check_redis_url, check_web_url
 
 DEFAULT_ENVIRONMENT = "default"
 
@@ -61,14 +60,7 @@ class Environment(BaseModel):
     @field_validator("api_url", "token_url")
     @classmethod
     def _encrypted_or_loopback(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if "@" in parts.netloc:
-            raise ValueError("must hold no user and password: it is printed")
-        if not url or (parts.scheme == "https" and parts.hostname):
-            return url.rstrip("/")
-        if parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"):
-            return url.rstrip("/")
-        raise ValueError("must be an https:// URL; http:// is accepted for a loopback address only")
+        return check_web_url(url).rstrip("/") if url else url
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
@@ -98,6 +90,8 @@ class Settings(BaseModel):
     database_url: SecretStr | None = None
     redis_url: SecretStr | None = None
     encryption_keys: SecretStr | None = None
+    audit_key: SecretStr | None = None
+    audit_head: str | None = None
     otp_post_budget: int = Field(default=3, ge=2, le=7)
     max_attempts: int = Field(default=8, ge=1)
     concurrency: int = Field(default=8, ge=1, le=2000)
@@ -138,6 +132,15 @@ class Settings(BaseModel):
         except (ValueError, ParseException) as error:
             raise ValueError("must be five cron fields, such as '15 * * * *', or 'off'") from error
         return cron
+
+    @field_validator("audit_head")
+    @classmethod
+    def _is_place(cls, place: str | None) -> str | None:
+        if not place or place == "syslog:" or Path(place).is_absolute():
+            return place or None
+        if "://" in place:
+            return check_web_url(place)
+        raise ValueError("must be the whole path of a file, such as /var/log/oathbulk.heads, or syslog:, or a URL")
 
     @model_validator(mode="after")
     def _lease_covers_a_call(self) -> Self:

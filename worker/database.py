@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
@@ -46,6 +46,9 @@ _PATIENCE = {
     "tcp_user_timeout": 20_000,
 }
 
+# An execution option of a connection: what to call after its transaction, and with which values.
+_AFTER_COMMIT = "oathbulk_after_commit"
+
 # How SQLite writes a time: text that sorts, and that SQLAlchemy reads back.
 _SQLITE_TIME = "%Y-%m-%d %H:%M:%f000"
 
@@ -68,9 +71,10 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that commits, durably, at the end."""
+        """A transaction that commits, durably, at the end; then comes what `after_commit` was given."""
         with self._writer, self._writes.begin() as connection:
             yield connection
+        _call_after_commit(connection)
 
     def writing_one(self) -> AbstractContextManager[Connection]:
         """For one statement, and committed with it. PostgreSQL does that by itself, just as durably: BEGIN and COMMIT
@@ -100,6 +104,7 @@ class Database:
                 yield connection
             if self.is_sqlite:
                 connection.connection.execute("PRAGMA foreign_keys = ON")
+        _call_after_commit(connection)
 
     @contextmanager
     def changing_many(self, *first: int) -> Iterator[Connection]:
@@ -110,6 +115,14 @@ class Database:
             for number in (*first, DISPATCH_LOCK):
                 self.lock(connection, number)
             yield connection
+
+    def after_commit(self, connection: Connection, call: Callable[[list[Any]], None], value: object) -> None:
+        """Call `call` once the transaction is committed, with all the values that were given for it; or never."""
+        calls = connection.get_execution_options().get(_AFTER_COMMIT)
+        if calls is None:
+            calls = dict[Callable[[list[Any]], None], list[Any]]()
+            connection.execution_options(**{_AFTER_COMMIT: calls})
+        calls.setdefault(call, []).append(value)
 
     def analyze(self, connection: Connection, table: str) -> None:
         """Tell PostgreSQL what a table holds after much of it was written, in this transaction too; by itself it looks
@@ -149,6 +162,11 @@ def is_refused_by_disk(error: DBAPIError) -> bool:
     code = getattr(error.orig, "sqlite_errorcode", None)
     # The lowest byte is the kind, what stands above it a variety: https://www.sqlite.org/rescode.html
     return code is not None and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+
+
+def _call_after_commit(connection: Connection) -> None:
+    for call, values in connection.get_execution_options().get(_AFTER_COMMIT, {}).items():
+        call(values)
 
 
 def _postgresql(url: str, connections: int) -> Engine:

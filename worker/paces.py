@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from models.audit import Action
 from models.pace import LicensePace
+from worker import audit
 from worker.audit import Actor
-from worker.database import DISPATCH_LOCK, Database
+from worker.database import Database
 from worker.pingone.pace_state import Reading
 from worker.pingone.pacing import Pace
 from worker.pingone.search import Search, fixed, freed, remembered, shared
@@ -38,8 +40,9 @@ class KnownPace:
         return asdict(self)
 
 
-# Asked at every tick: built once.
-_OF_LICENSE = select(LicensePace.__table__).where(LicensePace.license == bindparam("of_license"))
+# Asked at every tick: built once. The table may have more columns than are known here.
+_KNOWN = [getattr(LicensePace, field.name) for field in fields(KnownPace)]
+_OF_LICENSE = select(*_KNOWN).where(LicensePace.license == bindparam("of_license"))
 
 
 def read_pace(connection: Connection, license: str) -> KnownPace:
@@ -79,22 +82,30 @@ class Paces:
 
     def set_share(self, license: str, share: float, actor: Actor) -> None:
         """Keep to this part of the ceiling, 0 < share ≤ 1."""
-        self._set(license, {"share": share}, actor)
+        self._set(license, {"share": share}, actor, self._who(actor))
 
     def fix(self, license: str, rate: float | None, actor: Actor) -> None:
-        """Stay at this rate; None: adapt again."""
-        self._set(license, {"fixed_rate": rate}, actor)
+        """Stay at this rate; None: adapt again. Who adapts without a ticket leaves the one under which a share was set,
+        and who set it: the audit tells of them."""
+        who_is_kept = rate is None and actor.ticket is None
+        self._set(license, {"fixed_rate": rate}, actor, {} if who_is_kept else self._who(actor))
 
-    def _set(self, license: str, values: dict[str, Any], actor: Actor) -> None:
-        who = {"set_by": actor.name, "set_at": self._database.now(), "ticket": actor.ticket}
-        self._write(license, values | who)
+    def _who(self, actor: Actor) -> dict[str, Any]:
+        return {"set_by": actor.name, "set_at": self._database.now(), "ticket": actor.ticket}
+
+    def _set(self, license: str, values: dict[str, Any], actor: Actor, who: dict[str, Any]) -> None:
+        with self._database.changing_many() as connection:
+            self._put(connection, license, values | who)
+            audit.append(self._database, connection, actor, Action.PACE, None, {"license": license} | values)
 
     def _write(self, license: str, values: dict[str, Any]) -> None:
-        with self._database.writing() as connection:
-            self._database.lock(connection, DISPATCH_LOCK)
-            change = update(LicensePace).where(LicensePace.license == license).values(values)
-            if not connection.execute(change).rowcount:
-                connection.execute(insert(LicensePace).values({"license": license} | values))
+        with self._database.changing_many() as connection:
+            self._put(connection, license, values)
+
+    def _put(self, connection: Connection, license: str, values: dict[str, Any]) -> None:
+        change = update(LicensePace).where(LicensePace.license == license).values(values)
+        if not connection.execute(change).rowcount:
+            connection.execute(insert(LicensePace).values({"license": license} | values))
 
 
 def _obey(known: KnownPace, search: Search, reading: Reading) -> Search:

@@ -11,7 +11,7 @@ from celery import Celery, Task
 from models.reason import PAUSE_CURES, PauseReason
 from worker import breaker
 from worker.activation import Activation
-from worker.audit import SCHEDULE
+from worker.audit import the_schedule
 from worker.batches import Batches
 from worker.clients import Clients
 from worker.config import ConfigError, Environment, Settings
@@ -57,7 +57,7 @@ class Parts(Clients):
 
     @cached_property
     def batches(self) -> Batches:
-        return Batches(self.database, SCHEDULE)
+        return Batches(self.database, the_schedule(self.settings))
 
     @cached_property
     def processes(self) -> Processes:

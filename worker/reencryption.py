@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import ColumnElement, exists, func, select, update
 
+from models.audit import Action
 from models.encrypted import Keyring, bound_to
 from models.record import Record
+from worker import audit
+from worker.audit import Actor
 from worker.database import Database
 
 CHUNK = 1000
 
 
-def reencrypt(database: Database, keyring: Keyring) -> int:
+def reencrypt(database: Database, keyring: Keyring, actor: Actor) -> int:
     """How many records were sealed anew. Works beside running workers, and goes on where it was if run again.
 
     Raises DecryptionError at the first record whose key is not in the ring."""
+    _write_down(database, keyring, actor)
     count = 0
     while _is_any_left(database, keyring):
         count += _reseal(database, keyring)
     return count
 
 
+def _write_down(database: Database, keyring: Keyring, actor: Actor) -> None:
+    """Before the first record is changed: a rotation that fails half-way was asked for, too."""
+    with database.writing() as connection:
+        count = connection.scalar(select(func.count()).where(*_under_other_keys(keyring)))
+        if count:
+            audit.append(database, connection, actor, Action.REENCRYPT, None, {"records": count})
+
+
 def _is_any_left(database: Database, keyring: Keyring) -> bool:
-    other_key = func.substr(Record.otps, 1, len(keyring.sealing_id)) != keyring.sealing_id
     with database.reading() as connection:
-        return bool(connection.scalar(select(exists().where(Record.otps.is_not(None), other_key))))
+        return bool(connection.scalar(select(exists().where(*_under_other_keys(keyring)))))
+
+
+def _under_other_keys(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
+    other_key = func.substr(Record.otps, 1, len(keyring.sealing_id)) != keyring.sealing_id
+    return Record.otps.is_not(None), other_key
 
 
 def _reseal(database: Database, keyring: Keyring) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import inspect
+from sqlalchemy import Connection, inspect
 
 from migrations import HEAD
 from worker.database import Database
@@ -15,11 +15,16 @@ class SchemaOutdated(Exception):
 def current(database: Database) -> str | None:
     """The revision of the database; None before the first."""
     with database.reading() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            return None
-        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
-        revision: str | None = found.scalar_one_or_none()
-        return revision
+        return read_revision(connection)
+
+
+def read_revision(connection: Connection) -> str | None:
+    """The revision as a transaction sees it; None before the first."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+    revision: str | None = found.scalar_one_or_none()
+    return revision
 
 
 def ensure_current(database: Database) -> None:

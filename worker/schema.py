@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
 
 from alembic import command
@@ -9,14 +10,21 @@ from alembic.config import Config
 from sqlalchemy import Connection
 
 from worker.database import Database
-from worker.revision import current
+from worker.revision import read_revision
 
 
-def upgrade(database: Database, revision: str = "head") -> str:
-    """Bring the schema to this revision; the revision it has then."""
+def upgrade(
+    database: Database, revision: str = "head", changed: Callable[[Connection, str, str], None] | None = None
+) -> str:
+    """Bring the schema to this revision; the revision it has then. `changed` is called in the same transaction, with
+    the revisions before and after, unless they are the same, or the database was empty."""
     with database.migrating() as connection:
+        before = read_revision(connection)
         command.upgrade(_config(connection), revision)
-    return current(database) or "empty"
+        after = read_revision(connection) or "empty"
+        if changed is not None and before is not None and before != after:
+            changed(connection, before, after)
+    return after
 
 
 def downgrade(database: Database, revision: str) -> None:

@@ -1,4 +1,5 @@
-"""The URLs of database and broker, looked at before a driver does: its error would quote a piece of the password."""
+"""The URLs of database and broker, looked at before a driver does: its error would quote a piece of the password. And
+those of web servers, which must be reached by TLS."""
 
 from __future__ import annotations
 
@@ -41,4 +42,15 @@ def check_redis_url(url: str) -> str:
         raise ValueError(_NO_REDIS)
     if parse_qs(parts.query).keys() & {"password", "username"}:
         raise ValueError(_SHOWN)
+    return url
+
+
+def check_web_url(url: str) -> str:
+    """The URL as it is. Raises ValueError, which quotes nothing of it."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError("must hold no user and password: it is printed")
+    is_loopback = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if not is_loopback and not (parts.scheme == "https" and parts.hostname):
+        raise ValueError("must be an https:// URL; http:// is accepted for a loopback address only")
     return url

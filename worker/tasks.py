@@ -21,7 +21,7 @@ parts = Parts(settings)
 def need_settings(**_signal: object) -> None:
     """Without these a worker would take up message after message in vain, beside others that could do the work."""
     with ending_clearly():
-        _ = load_keyring(settings), parts.leases
+        _ = load_keyring(settings), parts.leases, parts.batches
 
 
 @worker_init.connect

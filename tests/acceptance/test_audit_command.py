@@ -14,6 +14,9 @@ SHIPMENT = make_shipment(4)
 TICKET = ("--ticket", "CHG-4711 [urgent]")
 
 
+DATABASE = "OATHBULK_DATABASE_URL"
+
+
 def read(desk, *arguments):
     """The lines, and what is broken."""
     result = desk.oathbulk("audit", "--json", *arguments)
@@ -85,7 +88,6 @@ def test_whoever_changed_a_line_is_found_out(desk):
     SHIPMENT.write_pairs(desk.folder / "shipment.csv")
     assert desk.oathbulk("load", "shipment.csv").code == 0
     assert desk.oathbulk("pause", "shipment").code == 0
-    assert read(desk, "another batch") == (0, [], None)
 
     tamper(desk, "UPDATE audit SET actor = 'somebody else' WHERE id = 2")
 
@@ -96,4 +98,129 @@ def test_whoever_changed_a_line_is_found_out(desk):
     tamper(desk, "UPDATE audit SET at = 'once upon a time', facts = '[1]' WHERE id = 1")
     assert desk.oathbulk("audit").stderr == "The audit is broken at line 1: the line cannot be read.\n"
     tamper(desk, "DELETE FROM audit WHERE id = 1")
-    assert read(desk, "another batch") == (1, [], {"line": 1, "why": "the line is missing"})
+    code, _, broken = read(desk, "shipment")
+    assert (code, broken) == (1, {"line": 1, "why": "the line is missing"})
+
+
+def test_a_batch_that_does_not_exist_is_wrong_usage(desk):
+    SHIPMENT.write_pairs(desk.folder / "shipment.csv")
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    for arguments in (("audit", "NOSUCH"), ("audit", "NOSUCH", "--json")):
+        refused = desk.oathbulk(*arguments)
+        assert refused.code == 2
+        assert "no batch is named 'NOSUCH'" in refused.stderr
+
+
+def test_the_home_has_a_key_and_heads_without_being_asked(desk):
+    SHIPMENT.write_pairs(desk.folder / "shipment.csv")
+    assert desk.oathbulk("load", "shipment.csv", "--share", "60%", *TICKET).code == 0
+    assert desk.oathbulk("pace", "--adapt", *TICKET).code == 0
+
+    result = desk.oathbulk("audit", "--json").json
+    told = desk.oathbulk("audit").stdout
+
+    actions = [(line["action"], line["batch"], line["ticket"]) for line in result["lines"]]
+    assert actions == [("load", "shipment", TICKET[1]), ("pace", None, TICKET[1]), ("pace", None, TICKET[1])]
+    assert (result["authenticated_from"], result["is_authenticity_checked"]) == (1, True)
+    assert "Lines 1 to 3 are authenticated." in told
+    assert (desk.home / "audit.key").stat().st_mode & 0o777 == 0o600
+    noted = [line.split()[:2] for line in (desk.home / "audit.heads").read_text().splitlines()]
+    assert noted == [[str(line["id"]), line["hash"]] for line in result["lines"]]
+    key = (desk.home / "audit.key").read_text().strip()
+    assert key not in (desk.home / "audit.heads").read_text() + json.dumps(result) + told
+
+
+def test_heads_that_were_noted_are_looked_for_and_what_is_gone_is_named(desk):
+    SHIPMENT.write_pairs(desk.folder / "shipment.csv")
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    assert desk.oathbulk("pause", "shipment").code == 0
+    _, lines, _ = read(desk)
+    heads = str(desk.home / "audit.heads")
+    for head in (heads, lines[1]["hash"], f"1:{lines[0]['hash']}"):
+        verified = desk.oathbulk("audit", "--verify", head)
+        assert (verified.code, verified.stderr) == (0, "")
+        assert "all are in the audit" in verified.stdout
+
+    tamper(desk, "DELETE FROM audit WHERE id = 2")
+
+    # The chain alone shows nothing.
+    assert desk.oathbulk("audit").code == 0
+    cut = desk.oathbulk("audit", "--verify", heads)
+    assert cut.code == 1
+    assert "1 of 2 noted heads are not in the audit any more" in cut.stderr
+    assert f"{lines[1]['hash']}: line 2 was cut off: the audit ends with line 1." in cut.stderr
+    told = desk.oathbulk("audit", "--verify", f"1:{'0' * 64}", "--json")
+    assert told.code == 1
+    why = "line 1 was rewritten after its head was noted"
+    assert told.json["missing_heads"] == [{"line": 1, "hash": "0" * 64, "why": why}]
+    unusable = desk.oathbulk("audit", "--verify", "no such file")
+    assert unusable.code == 2
+    assert "HASH or ID:HASH" in unusable.stderr
+
+
+def test_a_place_that_takes_no_head_is_told_and_the_command_is_done(desk):
+    SHIPMENT.write_pairs(desk.folder / "shipment.csv")
+    place = desk.folder / "nowhere" / "heads"
+    desk.settings["OATHBULK_AUDIT_HEAD"] = str(place)
+
+    loaded = desk.oathbulk("load", "shipment.csv", "--json")
+
+    assert loaded.code == 0
+    assert loaded.json["is_new"]
+    assert f"The head of the audit (line 1) could not be noted in {place}" in loaded.stderr
+    assert "set OATHBULK_AUDIT_HEAD to another" in loaded.stderr
+    assert len(read(desk)[1]) == 1
+
+
+def test_a_key_file_that_was_lost_is_not_replaced(desk):
+    SHIPMENT.write_pairs(desk.folder / "shipment.csv")
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    (desk.home / "audit.key").rename(desk.folder / "backup")
+
+    for command in (("pause", "shipment"), ("audit",)):
+        refused = desk.oathbulk(*command)
+        assert refused.code == 3
+        assert "audit.key is missing: put it back" in refused.stderr
+    assert desk.oathbulk("status", "--json").json["batches"][0]["state"] == "running"
+
+    (desk.folder / "backup").rename(desk.home / "audit.key")
+    assert read(desk)[::2] == (0, None)
+
+
+def test_a_database_of_ones_own_without_a_key_is_told_and_with_one_its_lines_are_told_apart(desk):
+    SHIPMENT.write_pairs(desk.folder / "shipment.csv")
+    desk.settings[DATABASE] = f"sqlite:///{desk.folder / 'own.db'}"
+    desk.settings["OATHBULK_ENCRYPTION_KEYS"] = desk.oathbulk("keygen").stdout.strip()
+    assert desk.oathbulk("db", "upgrade").code == 0
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    unprotected = "ines are chained but not authenticated: set OATHBULK_AUDIT_KEY to a key made with `oathbulk keygen`"
+    assert unprotected in desk.oathbulk("audit").stdout
+    checks = desk.oathbulk("doctor", "--json").json["checks"]
+    (detail,) = [check["detail"] for check in checks if check["check"] == "audit"]
+    assert unprotected in detail
+    assert "OATHBULK_AUDIT_HEAD" in detail
+
+    key = desk.oathbulk("keygen").stdout.strip()
+    assert "No line is authenticated yet" in desk.oathbulk("audit", OATHBULK_AUDIT_KEY=key).stdout
+    assert desk.oathbulk("pause", "shipment", OATHBULK_AUDIT_KEY=key).code == 0
+
+    told = desk.oathbulk("audit", OATHBULK_AUDIT_KEY=key).stdout
+    assert "Lines 1 to 1 were written before there was an audit key" in told
+    assert "Lines 2 to 2 are authenticated." in told
+    assert "an authentication that was not checked" in desk.oathbulk("audit").stdout
+    refused = desk.oathbulk("resume", "shipment")
+    assert refused.code == 3
+    assert "OATHBULK_AUDIT_KEY is not set, but line 2" in refused.stderr
+
+
+def test_a_rotation_of_keys_is_told(desk):
+    SHIPMENT.write_pairs(desk.folder / "shipment.csv")
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    old, new = (desk.home / "encryption.key").read_text().strip(), desk.oathbulk("keygen").stdout.strip()
+    desk.settings["OATHBULK_ENCRYPTION_KEYS"] = f"{new},{old}"
+
+    assert desk.oathbulk("db", "reencrypt", *TICKET).code == 0
+
+    line = read(desk)[1][-1]
+    assert (line["action"], line["batch"], line["ticket"]) == ("reencrypt", None, TICKET[1])
+    assert line["facts"] == {"records": 4}

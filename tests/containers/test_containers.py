@@ -146,7 +146,7 @@ def _status(stack: Stack) -> dict[str, Any]:
 
 def test_flower_answers_to_its_password_alone(stack: Stack) -> None:
     user, password = stack.secret("flower_basic_auth").split(":")
-    names = ("postgres_password", "redis_password", "encryption_keys", "pingone_client_secret")
+    names = ("postgres_password", "redis_password", "encryption_keys", "audit_key", "pingone_client_secret")
     secrets = [password, *(stack.secret(name) for name in names)]
     with httpx.Client(base_url=f"http://127.0.0.1:{stack.flower_port}", trust_env=False, timeout=20) as http:
         for page in ("/", "/tasks", "/broker", "/api/tasks", "/api/workers?refresh=1"):
@@ -176,7 +176,7 @@ def test_our_image_has_a_user_of_its_own_and_no_tools_to_build_with(stack: Stack
 
 
 def test_no_containers_settings_show_a_secret(stack: Stack) -> None:
-    secrets = [stack.secret(name) for name in ("postgres_password", "redis_password", "encryption_keys")]
+    secrets = [stack.secret(name) for name in ("postgres_password", "redis_password", "encryption_keys", "audit_key")]
     for container in stack.containers():
         settings = stack.compose("config")
         if container["State"] == "running":

@@ -125,7 +125,7 @@ class Stage:
     def audit(self, batch: str) -> list[str]:
         """The commands that were written down for this batch. Raises AssertionError if the chain is broken."""
         with self.fleet.database.reading() as connection:
-            assert audit.check(connection) is None
+            assert audit.check(connection).broken is None
             return [line.action for line in audit.read(connection, batch)]
 
     @property

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,8 +18,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
+from support.audit_lines import hash_of, read, refuse_lines
 from support.batches import TESTER, enqueue, look_at_batch, make_batch, statuses
 from support.moving_clock import MovingDatabase
 
@@ -43,7 +44,6 @@ ALICE = Actor("alice", "CHG-4711")
 ENVIRONMENT = Environment(name="default", environment_id="tenant-1", client_id="id", client_secret="secret")
 OTP = 60_010_203
 
-Line = Row[*tuple[Any, ...]]
 Command = Callable[[Batches], object]
 
 
@@ -52,14 +52,9 @@ def batches(database: MovingDatabase) -> Batches:
     return Batches(database, ALICE)
 
 
-def read(database: MovingDatabase, batch: str | None = None) -> list[Line]:
-    with database.reading() as connection:
-        return list(audit.read(connection, batch))
-
-
 def check(database: MovingDatabase) -> Broken | None:
     with database.reading() as connection:
-        return audit.check(connection)
+        return audit.check(connection).broken
 
 
 def dead(*reasons: Reason) -> Sequence[dict[str, Any]]:
@@ -179,21 +174,6 @@ def test_lines_are_numbered_from_one_and_each_covers_the_one_before(database: Mo
         former = line.hash
 
 
-def hash_of(line: Mapping[Any, Any], former: str) -> str:
-    """As an auditor would compute it, with nothing of ours."""
-    fields = {
-        "action": line["action"],
-        "actor": line["actor"],
-        "at": line["at"].astimezone(UTC).isoformat(timespec="microseconds"),
-        "batch": line["batch"],
-        "facts": line["facts"],
-        "id": line["id"],
-        "ticket": line["ticket"],
-    }
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(f"{former}\n{text}".encode()).hexdigest()
-
-
 def test_names_and_tickets_may_be_in_any_language(database: MovingDatabase) -> None:
     make_batch(database, name="Palette «7» 🔑")
     Batches(database, Actor("Zoë O'Brien", 'Änderung "12"\n\t')).pause("Palette «7» 🔑")
@@ -257,18 +237,6 @@ def test_what_a_batch_does_by_itself_is_nobodys_command(database: MovingDatabase
 
 
 # In the same transaction.
-
-REFUSE_LINES_ON_POSTGRESQL = (
-    "CREATE FUNCTION no_line() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no room'; END $$",
-    "CREATE TRIGGER no_line BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION no_line()",
-)
-REFUSE_LINES_ON_SQLITE = ("CREATE TRIGGER no_line BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END",)
-
-
-def refuse_lines(database: MovingDatabase) -> None:
-    with database.writing() as connection:
-        for statement in REFUSE_LINES_ON_SQLITE if database.is_sqlite else REFUSE_LINES_ON_POSTGRESQL:
-            connection.exec_driver_sql(statement)
 
 
 @pytest.mark.parametrize(
@@ -409,7 +377,7 @@ def check_after(database: MovingDatabase, *tampering: tuple[str, dict[str, Any]]
         for statement, values in tampering:
             connection.execute(text(statement), values)
         try:
-            return audit.check(connection)
+            return audit.check(connection).broken
         finally:
             connection.rollback()
 
@@ -515,7 +483,7 @@ def test_a_line_that_was_pushed_in_is_found(copied: MovingDatabase, place: int, 
     """Before the one that stood on its place, as a copy of any other."""
     copy = {**raw(copied)[copy_of], "id": place}
     make_room = [("UPDATE audit SET id = id + 1 WHERE id = :id", {"id": old}) for old in range(LINES, place - 1, -1)]
-    insert = "INSERT INTO audit VALUES (:id, :at, :actor, :action, :batch, :ticket, :facts, :hash)"
+    insert = "INSERT INTO audit VALUES (:id, :at, :actor, :action, :batch, :ticket, :facts, :hash, :mac)"
 
     broken = check_after(copied, *make_room, (insert, copy))
 

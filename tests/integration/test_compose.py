@@ -45,7 +45,14 @@ ENDLESS = sorted(name for name in SERVICES if name not in ("migrate", "oathbulk"
 START_TIMEOUT = 30.0
 BATCH_TIMEOUT = 60.0
 DISPATCH_QUEUE = "oathbulk.dispatch"
-SECRETS = ("postgres_password", "redis_password", "encryption_keys", "pingone_client_secret", "flower_basic_auth")
+SECRETS = (
+    "postgres_password",
+    "redis_password",
+    "encryption_keys",
+    "audit_key",
+    "pingone_client_secret",
+    "flower_basic_auth",
+)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from worker.steps import Active
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "old_code"
 VERSIONS = Path(schema.__file__).parents[1] / "migrations" / "versions"
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 
 MakeDatabase = Callable[[], MovingDatabase]
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 import redis
+from sqlalchemy.exc import DBAPIError
+from support.audit_lines import read, refuse_lines
 from support.moving_clock import MovingDatabase
 
 from worker.audit import Actor
@@ -121,3 +123,36 @@ def search_of_a_new(make_pace: MakePace) -> Search:
 def test_a_share_that_is_none_is_refused_by_the_database_at_the_latest(paces: Paces, share: float) -> None:
     with pytest.raises(Exception, match="share"):
         paces.set_share(LICENSE, share, EVE)
+
+
+def test_what_a_person_sets_has_a_line_in_the_audit_and_what_is_found_has_none(
+    database: MovingDatabase, paces: Paces, make_pace: MakePace
+) -> None:
+    find(pace := make_pace(), 120.0)
+    paces.keep(pace)
+    paces.set_share(LICENSE, 0.6, EVE)
+    paces.fix(LICENSE, 12.0, EVE)
+    paces.fix(LICENSE, None, Actor("bob"))
+
+    assert [(line.actor, line.action, line.batch, line.ticket, line.facts) for line in read(database)] == [
+        ("eve", "pace", None, "CHG-7", {"license": LICENSE, "share": 0.6}),
+        ("eve", "pace", None, "CHG-7", {"license": LICENSE, "fixed_rate": 12.0}),
+        ("bob", "pace", None, None, {"license": LICENSE, "fixed_rate": None}),
+    ]
+
+
+def test_who_lets_it_adapt_again_does_not_erase_the_ticket_of_what_stays(paces: Paces) -> None:
+    paces.set_share(LICENSE, 0.6, EVE)
+    paces.fix(LICENSE, None, Actor("bob"))
+    known = paces.read(LICENSE)
+    assert (known.set_by, known.ticket) == ("eve", "CHG-7")
+    paces.fix(LICENSE, None, Actor("bob", "CHG-8"))
+    known = paces.read(LICENSE)
+    assert (known.set_by, known.ticket, known.share) == ("bob", "CHG-8", 0.6)
+
+
+def test_a_pace_that_cannot_be_written_down_is_not_set(database: MovingDatabase, paces: Paces) -> None:
+    refuse_lines(database)
+    with pytest.raises(DBAPIError, match="no room"):
+        paces.set_share(LICENSE, 0.6, EVE)
+    assert paces.read(LICENSE).share == 1.0

@@ -6,26 +6,33 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import inspect, text, update
+from sqlalchemy import Column, Connection, MetaData, Table, insert, inspect, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from support.audit_lines import hash_of
 from support.batches import ENVIRONMENT_ID, TESTER, count, enqueue, make_batch
 from support.moving_clock import MovingDatabase
 from support.postgres import PostgresServer
+from support.processes import wait_until
 
 from migrations import HEAD
 from models.attempt import Attempt
-from models.audit import Action
+from models.audit import Action, AuditLine
 from models.base import Base
 from models.batch import Batch, BatchState
 from models.record import Record, Status
 from worker import audit, revision, schema
+from worker.audit import GENESIS
 from worker.cli.installation import Installation
+from worker.config import ConfigError
+from worker.database import AUDIT_LOCK
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.steps import Active
@@ -184,6 +191,9 @@ def test_every_revision_goes_down_and_up_by_itself(empty: MovingDatabase) -> Non
 
 
 WINDOW = ("daily_window", "zone", "closes_at", "resumes_at")
+# Of a batch and of an attempt, as they are where an earlier version wrote the row.
+MARKS = {"judged_after": 0, "running_after": 0, "trial_row": None}
+BELONGING = {"batch_id": None, "otp_posts": 0}
 
 
 def test_data_goes_through_0002_down_and_up(empty: MovingDatabase, leases_of_empty: Leases) -> None:
@@ -203,7 +213,8 @@ def test_data_goes_through_0002_down_and_up(empty: MovingDatabase, leases_of_emp
         write_down(empty)
         schema.downgrade(empty, "0001")
         assert tables(empty) == {"batch", "record", "attempt"}
-        assert set(kept["batch"][0]) - set(rows(empty, "batch")[0]) == {"canary_row", "probe_at", "outages", *WINDOW}
+        lost = {"canary_row", "probe_at", "outages", *WINDOW, *MARKS}
+        assert set(kept["batch"][0]) - set(rows(empty, "batch")[0]) == lost
         schema.upgrade(empty)
 
     # What an earlier version does not know is gone. It would not probe, so a person has to resume.
@@ -211,7 +222,7 @@ def test_data_goes_through_0002_down_and_up(empty: MovingDatabase, leases_of_emp
     outcome = {"state": "paused", "reason": "person", "canary_row": None, "probe_at": None, "outages": 0}
     assert [batch | {"detail": None} for batch in rows(empty, "batch")] == [kept["batch"][0] | outcome]
     assert rows(empty, "record") == kept["record"]
-    assert rows(empty, "attempt") == kept["attempt"]
+    assert rows(empty, "attempt") == [attempt | BELONGING for attempt in kept["attempt"]]
     assert rows(empty, "audit") == []
     schema.check(empty)
     if empty.is_sqlite:
@@ -234,10 +245,10 @@ def test_what_waits_for_a_time_waits_for_a_person_after_0003_went_down(empty: Mo
     below = rows(empty, "batch")[0]
     schema.upgrade(empty)
 
-    assert set(before) - set(below) == set(WINDOW)
+    assert set(before) - set(below) == {*WINDOW, *MARKS}
     assert (below["reason"], below["outages"]) == ("person", 1)
     assert "oathbulk resume" in below["detail"]
-    assert rows(empty, "batch")[0] == below | dict.fromkeys(WINDOW)
+    assert rows(empty, "batch")[0] == below | dict.fromkeys(WINDOW) | MARKS
     assert rows(empty, "record") == records
     schema.check(empty)
 
@@ -256,6 +267,110 @@ def test_a_file_is_still_loaded_once_after_0002_down_and_up(empty: MovingDatabas
     assert make_batch(empty, 0, name="second", file_sha256="f" * 64)
 
 
+def write_as_before_0005(database: MovingDatabase, count: int) -> None:
+    """Lines as the code of revision 0004 wrote them."""
+    former, names = GENESIS, ("id", "at", "actor", "action", "batch", "ticket", "facts", "hash")
+    old = Table("audit", MetaData(), *(Column(name, AuditLine.__table__.c[name].type) for name in names))
+    for number in range(1, count + 1):
+        line = {"id": number, "at": datetime(2026, 5, 4, 13, number, tzinfo=UTC), "actor": "alice", "action": "pause"}
+        line |= {"batch": f"batch {number}", "ticket": "CHG-1", "facts": {"records": number, "why": "«7»"}}
+        with database.writing() as connection:
+            connection.execute(insert(old).values(line | {"hash": hash_of(line, former)}))
+        former = hash_of(line, former)
+
+
+def refuses_changes(database: MovingDatabase) -> bool:
+    for change in ("UPDATE audit SET actor = 'somebody else'", "DELETE FROM audit"):
+        with pytest.raises(DBAPIError, match="append-only"), database.writing() as connection:
+            connection.exec_driver_sql(change)
+    return True
+
+
+def test_no_line_of_the_audit_is_lost_or_changed_through_0005_up_and_down_and_up(empty: MovingDatabase) -> None:
+    schema.upgrade(empty, "0004")
+    write_as_before_0005(empty, 3)
+    before = rows(empty, "audit")
+    assert len(before) == 3
+
+    schema.upgrade(empty)
+    assert rows(empty, "audit") == [line | {"mac": None} for line in before]
+    assert refuses_changes(empty)
+    with empty.writing() as connection:
+        audit.append(empty, connection, TESTER, Action.PACE, None, {"share": 0.5})
+    after = rows(empty, "audit")
+
+    # The earlier version finds every line as it was, and its chain whole.
+    schema.downgrade(empty, "0004")
+    assert rows(empty, "audit") == [{name: line[name] for name in before[0]} for line in after]
+    assert refuses_changes(empty)
+    write_down_on_0004 = "INSERT INTO audit VALUES (5, '2026-05-04 13:30:00', 'a', 'pause', 'b', NULL, '{}', 'h')"
+    with empty.writing() as connection:
+        connection.exec_driver_sql(write_down_on_0004)
+        connection.rollback()
+
+    schema.upgrade(empty)
+    assert rows(empty, "audit") == after
+    assert refuses_changes(empty)
+    with empty.reading() as connection:
+        assert audit.check(connection) == audit.Checked(4, None, None, has_keys=False)
+    schema.check(empty)
+
+
+def test_a_command_that_is_about_to_write_its_line_and_an_upgrade_do_not_wait_for_each_other(
+    empty: MovingDatabase,
+) -> None:
+    schema.upgrade(empty, "0004")
+    has_lock, upgraded = threading.Event(), list[str]()
+
+    def write_down_upgrade(connection: Connection, before: str, after: str) -> None:
+        audit.append(empty, connection, TESTER, Action.UPGRADE, None, {"before": before, "after": after})
+
+    def upgrade() -> None:
+        has_lock.wait(timeout=30)
+        upgraded.append(schema.upgrade(empty, changed=write_down_upgrade))
+
+    thread = threading.Thread(target=upgrade)
+    thread.start()
+    with empty.writing() as connection:
+        empty.lock(connection, AUDIT_LOCK)
+        has_lock.set()
+        if not empty.is_sqlite:
+            # Until the upgrade waits for something.
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            wait_until(lambda: connection.exec_driver_sql(waits).scalar_one() > 0, 30, "the upgrade waits")
+        connection.exec_driver_sql("SELECT count(*) FROM audit")
+    thread.join(timeout=60)
+
+    assert upgraded == [HEAD]
+    assert [(line["action"], line["batch"]) for line in rows(empty, "audit")] == [("upgrade", None)]
+
+
+def test_an_upgrade_tells_what_it_changed_and_nothing_where_nothing_changed(empty: MovingDatabase) -> None:
+    changes = list[tuple[str, str]]()
+
+    def note(_: Connection, before: str, after: str) -> None:
+        changes.append((before, after))
+
+    schema.upgrade(empty, "0003", note)
+    assert changes == []
+    schema.upgrade(empty, changed=note)
+    schema.upgrade(empty, changed=note)
+
+    assert changes == [("0003", HEAD)]
+
+
+def test_an_upgrade_that_cannot_be_written_down_is_none(empty: MovingDatabase) -> None:
+    schema.upgrade(empty, "0004")
+
+    def refuse(*_: object) -> None:
+        raise ConfigError("no key")
+
+    with pytest.raises(ConfigError):
+        schema.upgrade(empty, changed=refuse)
+
+    assert revision.current(empty) == "0004"
+
+
 CHANGES = [
     "UPDATE audit SET actor = 'somebody else'",
     "UPDATE audit SET hash = hash WHERE id = 1",
@@ -267,7 +382,7 @@ CHANGES_ON_POSTGRESQL = [
     "INSERT INTO audit SELECT * FROM audit ON CONFLICT (id) DO UPDATE SET actor = 'somebody else'",
 ]
 CHANGES_ON_SQLITE = [
-    "REPLACE INTO audit SELECT id, at, 'somebody else', action, batch, ticket, facts, hash FROM audit",
+    "REPLACE INTO audit SELECT id, at, 'somebody else', action, batch, ticket, facts, hash, mac FROM audit",
     "INSERT INTO audit SELECT * FROM audit WHERE true ON CONFLICT (id) DO UPDATE SET actor = 'somebody else'",
 ]
 
@@ -320,9 +435,11 @@ def test_the_embedded_database_of_an_earlier_version_is_brought_up_to_date_unask
     schema.downgrade(here.database, "0001")
     here.database.close()
 
-    later = Installation({"OATHBULK_HOME": str(tmp_path)})
+    later = Installation({"OATHBULK_HOME": str(tmp_path), "OATHBULK_ACTOR": "alice"})
 
     assert revision.current(later.database) == HEAD
+    (line,) = rows(later.database, "audit")
+    assert (line["actor"], line["action"], line["batch"]) == ("alice", "upgrade", None)
     later.database.close()
 
 

@@ -51,7 +51,8 @@ def test_a_run_is_closed_to_others_and_hands_secrets_to_those_who_need_them(desk
     check_modes(desk.home)
     config = ValkeyConfig.read(desk.home / "valkey" / "valkey.conf")
     assert config is not None
-    secrets = {CLIENT_SECRET, config.password, (desk.home / "encryption.key").read_text().strip()}
+    keys = {(desk.home / name).read_text().strip() for name in ("encryption.key", "audit.key")}
+    secrets = {CLIENT_SECRET, config.password, *keys}
     for pid in desk.processes():
         assert not [secret for secret in secrets if secret in proc(pid, "cmdline")], proc(pid, "cmdline")
     valkey = int((desk.home / "valkey" / "valkey.pid").read_text())
@@ -78,7 +79,15 @@ def check_modes(home: Path) -> None:
     private = [path for path in home.rglob("*") if path.is_file() and not path.name.startswith("oathbulk.db")]
     assert {path: mode(path) for path in private if mode(path) & 0o077} == {}
     names = {str(path.relative_to(home)) for path in private}
-    assert names >= {"encryption.key", "logs/worker.log", "logs/beat.log", "valkey/valkey.conf", "valkey/valkey.log"}
+    assert names >= {
+        "encryption.key",
+        "audit.key",
+        "audit.heads",
+        "logs/worker.log",
+        "logs/beat.log",
+        "valkey/valkey.conf",
+        "valkey/valkey.log",
+    }
 
 
 # Prints what of the paths on its standard input it can read or list.

@@ -440,3 +440,20 @@ def test_a_file_that_is_no_toml_is_named_and_not_quoted(tmp_path, content):
 )
 def test_a_worker_comes_to_no_more_threads_than_a_person_set(variables, begun, most):
     assert load_settings(variables).most_threads(begun) == most
+
+
+@pytest.mark.parametrize(
+    "place", ["/var/log/oathbulk.heads", "syslog:", "https://siem.example.com/heads/", "http://127.0.0.1:8080/heads"]
+)
+def test_the_audits_head_goes_to_a_file_the_systems_log_or_a_server(place: str) -> None:
+    assert load_settings({"OATHBULK_AUDIT_HEAD": place}).audit_head == place
+
+
+@pytest.mark.parametrize(
+    "place", ["heads.txt", "./heads", "syslog", "http://siem.example.com/heads", "https://", "https://me:hidden@host/"]
+)
+def test_what_is_no_place_for_the_audits_head_is_refused(place: str) -> None:
+    """A path that depends on where a command is typed is none."""
+    with pytest.raises(ConfigError, match=r"^OATHBULK_AUDIT_HEAD must") as error:
+        load_settings({"OATHBULK_AUDIT_HEAD": place})
+    assert "hidden" not in str(error.value)

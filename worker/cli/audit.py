@@ -7,36 +7,60 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row, select
 
+from models.audit import AuditLine
+from models.batch import Batch
 from worker import audit
+from worker.audit import Checked, Missing
+from worker.batches import UnknownBatch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.installation import Installation
 from worker.cli.load import AsJson
 from worker.escaping import escape_line
+from worker.keyring import load_audit_keys
 
 
 def audit_command(
     batch: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="Only this batch. Default: all.")] = None,
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEAD",
+            help="Look for what was noted elsewhere: a line's hash, ID:HASH, or a file that OATHBULK_AUDIT_HEAD named.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what persons did, and check that no line was changed since."""
-    with Installation().database.reading() as connection:
-        broken = audit.check(connection)
+    installation = Installation()
+    heads = audit.read_heads(verify) if verify is not None else []
+    with installation.database.reading() as connection:
+        checked = audit.check(connection, load_audit_keys(installation.settings))
+        missing = audit.find_missing(connection, heads)
+        if batch is not None:
+            _ensure_known(connection, batch)
         lines = list(_readable(audit.read(connection, batch)))
     if as_json:
-        facts = {"line": broken.line, "why": broken.why} if broken else None
-        print_json({"lines": [_to_json(line) for line in lines], "broken": facts})
+        print_json({"lines": [_to_json(line) for line in lines]} | _findings(checked, len(heads), missing))
     else:
-        for text in _draw(lines):
+        for text in (*_draw(lines), *_tell(checked)):
             console.print(text)
         if lines and batch is None:
             console.print(f"The last line's hash: {lines[-1].hash}")
-    if broken:
-        error_console.print(f"The audit is broken at line {broken.line}: {broken.why}.")
-        raise typer.Exit(SOME_LEFT)
-    raise typer.Exit(ALL_ACTIVE)
+        if heads and not missing:
+            console.print(f"{len(heads)} noted heads were looked for, and all are in the audit.")
+    _complain(checked, len(heads), missing)
+    raise typer.Exit(SOME_LEFT if checked.broken or missing else ALL_ACTIVE)
+
+
+def _ensure_known(connection: Connection, batch: str) -> None:
+    """Raises UnknownBatch."""
+    for names in (Batch.name, AuditLine.batch):
+        if connection.scalar(select(names).where(names == batch).limit(1)) is not None:
+            return
+    raise UnknownBatch(f"no batch is named {batch!r}: `oathbulk status` lists those that there are")
 
 
 def _readable(lines: Iterator[Row[*tuple[Any, ...]]]) -> Iterator[Row[*tuple[Any, ...]]]:
@@ -46,8 +70,19 @@ def _readable(lines: Iterator[Row[*tuple[Any, ...]]]) -> Iterator[Row[*tuple[Any
 
 
 def _to_json(line: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    names = ("id", "at", "actor", "action", "batch", "ticket", "facts", "hash")
+    names = ("id", "at", "actor", "action", "batch", "ticket", "facts", "hash", "mac")
     return {name: getattr(line, name) for name in names} | {"at": line.at.isoformat()}
+
+
+def _findings(checked: Checked, heads: int, missing: Sequence[Missing]) -> dict[str, Any]:
+    broken = checked.broken
+    return {
+        "broken": {"line": broken.line, "why": broken.why} if broken else None,
+        "authenticated_from": checked.authenticated_from,
+        "is_authenticity_checked": checked.has_keys,
+        "heads": heads,
+        "missing_heads": [{"line": each.head.line, "hash": each.head.hash, "why": each.why} for each in missing],
+    }
 
 
 def _draw(lines: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[str]:
@@ -60,12 +95,44 @@ def _draw(lines: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[str]:
 
 def _cells(line: Row[*tuple[Any, ...]]) -> tuple[str, ...]:
     when = line.at.isoformat(sep=" ", timespec="seconds")
-    told = (line.id, when, line.actor, line.action, line.batch, line.ticket or "", _tell(line.facts))
+    told = (line.id, when, line.actor, line.action, line.batch or "", line.ticket or "", _tell_facts(line.facts))
     return tuple(escape_line(str(cell)) for cell in told)
 
 
-def _tell(facts: object) -> str:
+def _tell_facts(facts: object) -> str:
     if not isinstance(facts, dict):
         # Nobody but a forger writes such.
         return str(facts)
     return ", ".join(f"{name}={value}" for name, value in facts.items() if value not in (None, []))
+
+
+def _tell(checked: Checked) -> Iterator[str]:
+    """How far the lines are authenticated, and what would authenticate the others."""
+    first, last = checked.authenticated_from, checked.lines
+    if first is None:
+        yield _tell_of_none(checked)
+        return
+    if first > 1:
+        yield f"Lines 1 to {first - 1} were written before there was an audit key: they are chained, not authenticated."
+    if checked.has_keys:
+        yield f"Lines {first} to {last} are authenticated."
+    else:
+        yield (
+            f"Lines {first} to {last} carry an authentication that was not checked, since there is no audit key here: "
+            "set OATHBULK_AUDIT_KEY."
+        )
+
+
+def _tell_of_none(checked: Checked) -> str:
+    if checked.has_keys:
+        return "No line is authenticated yet: the next one will be."
+    return f"Lines are chained but not authenticated: {audit.NO_KEY_CURE}."
+
+
+def _complain(checked: Checked, heads: int, missing: Sequence[Missing]) -> None:
+    if checked.broken:
+        error_console.print(f"The audit is broken at line {checked.broken.line}: {checked.broken.why}.")
+    if missing:
+        error_console.print(f"{len(missing)} of {heads} noted heads are not in the audit any more:")
+    for each in missing:
+        error_console.print(f"{each.head.hash}: {each.why}.")

@@ -5,28 +5,31 @@ from __future__ import annotations
 import typer
 
 from models.encrypted import generate_key
+from worker.audit import this_person
 from worker.cli.console import console
 from worker.cli.installation import Installation
+from worker.cli.load import Ticket
 from worker.reencryption import reencrypt
 
 app = typer.Typer(help="The database's schema and keys.", no_args_is_help=True)
 
 
 @app.command()
-def upgrade() -> None:
+def upgrade(ticket: Ticket = None) -> None:
     """Bring the database's schema up to date."""
-    revision = Installation().upgrade_database()
+    revision = Installation().upgrade_database(ticket)
     console.print(f"The database is at revision {revision}.")
 
 
 @app.command(name="reencrypt")
-def reencrypt_command() -> None:
+def reencrypt_command(ticket: Ticket = None) -> None:
     """Encrypt every stored OTP with the first key; older keys can be dropped from OATHBULK_ENCRYPTION_KEYS then."""
     installation = Installation()
-    count = reencrypt(installation.database, installation.keyring)
+    actor = this_person(installation.settings, ticket)
+    count = reencrypt(installation.database, installation.keyring, actor)
     console.print(f"{count} records are encrypted with the first key now.")
 
 
 def keygen() -> None:
-    """Print a new key for OATHBULK_ENCRYPTION_KEYS, alone on stdout."""
+    """Print a new key for OATHBULK_ENCRYPTION_KEYS or OATHBULK_AUDIT_KEY, alone on stdout."""
     typer.echo(generate_key())

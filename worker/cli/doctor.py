@@ -12,12 +12,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.encrypted import DecryptionError
 from worker import revision
+from worker.audit import NO_KEY_CURE, place_of, show_place
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.installation import Installation
 from worker.cli.load import AsJson, EnvironmentName
 from worker.config import DEFAULT_ENVIRONMENT, ConfigError
 from worker.embedded.errors import EmbeddedError
+from worker.keyring import load_audit_keys
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock import drift
 from worker.pingone.errors import PingOneError
@@ -54,6 +56,7 @@ def _examine(installation: Installation, name: str) -> Iterator[Finding]:
     yield _finding("configuration", lambda: _configuration(installation, name))
     yield _finding("encryption keys", lambda: "usable" if installation.keyring else "")
     yield _finding("database", lambda: _database(installation))
+    yield _finding("audit", lambda: _audit(installation))
     yield _finding("broker", lambda: _broker(installation))
     try:
         environment = installation.environment(name)
@@ -86,6 +89,18 @@ def _configuration(installation: Installation, name: str) -> str:
 def _database(installation: Installation) -> str:
     database = installation.database
     return f"{database.engine.dialect.name}, at revision {revision.current(database)}"
+
+
+def _audit(installation: Installation) -> str:
+    settings = installation.settings
+    if settings.is_embedded_database:
+        # The key file is made when the database is first opened.
+        _ = installation.database
+    has_key = load_audit_keys(settings) is not None
+    lines = "new lines are authenticated" if has_key else f"lines are chained but not authenticated: {NO_KEY_CURE}"
+    place = place_of(settings)
+    heads = f"heads go to {show_place(place)}" if place else "heads go nowhere: name a place with OATHBULK_AUDIT_HEAD"
+    return f"{lines}; {heads}"
 
 
 def _broker(installation: Installation) -> str:

@@ -11,6 +11,7 @@ import redis
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from models.encrypted import DecryptionError
+from worker.audit import UnusableHead
 from worker.batches import NotPossible, UnknownBatch
 from worker.cli.console import error_console
 from worker.config import ConfigError
@@ -32,7 +33,7 @@ UNUSABLE_SETUP = 3
 WAITING_FOR_A_PERSON = 4
 INTERRUPTED = 130
 
-_USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken, NameUnfit, OtherWindow, UnfitWindow)
+_USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken, NameUnfit, OtherWindow, UnfitWindow, UnusableHead)
 _SETUP = (ConfigError, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from migrations import HEAD
+from models.audit import Action
 from models.encrypted import Keyring
 from models.record import Record
-from worker import revision
+from worker import audit, revision
 from worker.config import ConfigError, Environment, Settings
 from worker.config_sources import load_environment, load_settings, read_variables
 from worker.database import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
-from worker.keyring import KEY_FILE, load_keyring
+from worker.keyring import AUDIT, ENCRYPTION, load_keyring
 
 
 class Installation:
@@ -44,15 +45,25 @@ class Installation:
         if self.settings.is_embedded_database and revision.current(self._opened_database) != HEAD:
             self.upgrade_database()
         revision.ensure_current(self._opened_database)
+        with self._opened_database.reading() as connection:
+            self._make_audit_key(connection)
         return self._opened_database
 
-    def upgrade_database(self) -> str:
-        """Bring its schema up to date; the revision that it has then. Raises EmbeddedError."""
+    def upgrade_database(self, ticket: str | None = None) -> str:
+        """Bring its schema up to date; the revision that it has then. Raises EmbeddedError; ConfigError where that
+        cannot be written down."""
         # Not at the top: every command would import Alembic, an eighth of the time that it takes to start, for what is
         # done once a version.
         from worker import schema
 
-        return schema.upgrade(self._opened_database)
+        actor = audit.this_person(self.settings, ticket)
+
+        def write_down(connection: Connection, before: str, after: str) -> None:
+            facts = {"before": before, "after": after}
+            self._make_audit_key(connection)
+            audit.append(self._opened_database, connection, actor, Action.UPGRADE, None, facts)
+
+        return schema.upgrade(self._opened_database, changed=write_down)
 
     @cached_property
     def _opened_database(self) -> Database:
@@ -61,9 +72,17 @@ class Installation:
             make_home(self.settings.home)
         return Database(self.settings.database)
 
+    def _make_audit_key(self, connection: Connection) -> None:
+        """Once a home. A lost key is not made anew: without it the lines that it authenticated cannot be checked."""
+        settings = self.settings
+        if not settings.is_embedded_database or settings.audit_key or (settings.home / AUDIT.file).exists():
+            return
+        if not audit.has_authenticated_line(connection):
+            home_key(settings.home, AUDIT)
+
     def _refuse_to_replace_key(self) -> None:
         """A lost key is not made anew: nothing that it encrypted would ever open again."""
-        path = self.settings.home / KEY_FILE
+        path = self.settings.home / ENCRYPTION.file
         if path.exists():
             return
         with self.database.reading() as connection:

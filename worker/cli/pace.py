@@ -9,7 +9,7 @@ import typer
 from worker.audit import this_person
 from worker.cli.console import console, print_json
 from worker.cli.installation import Installation
-from worker.cli.load import AsJson, EnvironmentName, Share, fits
+from worker.cli.load import AsJson, EnvironmentName, Share, Ticket
 from worker.config import DEFAULT_ENVIRONMENT
 from worker.paces import KnownPace, Paces
 
@@ -21,9 +21,7 @@ def pace(
         float | None, typer.Option(min=0.01, metavar="N", help="Stay at N requests a second, whatever PingOne permits.")
     ] = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Look for the limit again, after --rate.")] = False,
-    ticket: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What you act on; kept beside what you set.", callback=fits)
-    ] = None,
+    ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
     """Show or set how many requests a second a license's workers make; what is set holds from the next second on."""

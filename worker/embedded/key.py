@@ -1,4 +1,4 @@
-"""The encryption key of a single-machine installation: a file in the home, made once."""
+"""The keys of a single-machine installation: files in the home, each made once."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import make_home
 from worker.embedded.private_files import write_draft
+from worker.keyring import ENCRYPTION, KeySource
 
-KEY_FILE = "encryption.key"
 KEY_BYTES = 32
 
 
-def home_key(home: Path) -> str:
-    """The key: 32 random bytes as base64url, the form of OATHBULK_ENCRYPTION_KEYS. Raises EmbeddedError."""
+def home_key(home: Path, source: KeySource = ENCRYPTION) -> str:
+    """The key of this kind, made if there is none: 32 random bytes as base64url. Raises EmbeddedError."""
     make_home(home)
-    path = home / KEY_FILE
+    path = home / source.file
     try:
         if not path.exists():
             _create(path)
-        return _read(path)
+        return _read(path, source)
     except OSError as error:
         raise EmbeddedError(
-            f"{path} cannot be read or made ({error.strerror}): mend that, or set OATHBULK_ENCRYPTION_KEYS"
+            f"{path} cannot be read or made ({error.strerror}): mend that, or set {source.variable}"
         ) from error
 
 
@@ -43,7 +43,7 @@ def _create(path: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Records are encrypted with the key from now on, so its name must outlive a power cut as they do."""
+    """What is written with the key from now on is worth nothing without it, so its name must outlive a power cut."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -51,7 +51,7 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, source: KeySource) -> str:
     if path.stat().st_mode & 0o077:
         raise EmbeddedError(
             f"{path} can be read by other users: run `chmod 600 {path}`, "
@@ -60,8 +60,8 @@ def _read(path: Path) -> str:
     text = path.read_text(encoding="utf-8", errors="replace").strip()
     if not _is_key(text):
         raise EmbeddedError(
-            f"{path} holds no encryption key: put it back from a backup; "
-            "where no OTP is stored yet, delete it and a new one is made"
+            f"{path} holds no {source.kind}: put it back from a backup; "
+            f"where {source.unused}, delete it and a new one is made"
         )
     return text
 
