@@ -80,10 +80,10 @@ PAUSE_CURES = {
     PauseReason.INTERNAL: "oathbulk itself failed; the worker's log says how. Nothing is lost: mend it, then resume.",
     PauseReason.ENVIRONMENT: "The configuration's environment is not the one that the batch was loaded for. Restore"
     " its name and PINGONE_ENVIRONMENT_ID, then resume.",
-    PauseReason.REFUSED: "One record after the other comes to nothing, and each may cost an OTP. Look PingOne's codes up,"
-    " mend the cause, then resume, or cancel.",
-    PauseReason.TRIAL: "None of the first records became active, in an environment where none ever did. Look at how they"
-    " ended, mend the cause, then resume, or cancel.",
+    PauseReason.REFUSED: "One record after the other comes to nothing, and each may cost an OTP. Look PingOne's codes"
+    " up, mend the cause, then resume, or cancel.",
+    PauseReason.TRIAL: "None of the first records became active, in an environment where none ever did. Look at how"
+    " they ended, mend the cause, then resume, or cancel.",
     PauseReason.CANARY: "The canary's records are done: look at how they ended, then resume or cancel.",
     PauseReason.OUTAGE: "PingOne does not answer. A few records are sent now and then to see whether it is back; the"
     " batch goes on by itself then.",
