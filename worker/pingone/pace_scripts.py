@@ -6,21 +6,23 @@ Redis' clock was ahead, and nobody could wait for it."""
 
 from __future__ import annotations
 
-# What every script begins with. A comparison with what is no number (NaN) is false, so it is unsound as well. A look is
-# due a few seconds after the counting began, at the latest.
+# What every script begins with.
 _BEGINNING = """
 local longest_wait, longest_hold = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-
-local function is_sound(interval, next_at, held_until, since, look_from)
-  local ahead = longest_wait + interval
-  local furthest = math.max(ahead, longest_hold)
-  return interval > 0 and next_at - now <= ahead and held_until - now <= longest_hold
-    and since - now <= furthest and look_from - now <= furthest + 10000000
-end
-
 local written = {}
+"""
+
+# A condition on what was read of the state. A comparison with what is no number (NaN) is false, so it is unsound as
+# well. A look is due a few seconds after the counting began, at the latest.
+_IS_SOUND = """
+  interval > 0 and next_at - now <= longest_wait + interval and held_until - now <= longest_hold
+    and since - now <= math.max(longest_wait + interval, longest_hold)
+    and look_from - now <= math.max(longest_wait + interval, longest_hold) + 10000000
+"""
+
+_WRITING = """
 local function write(name, text)
   written[#written + 1] = name
   written[#written + 1] = text
@@ -29,7 +31,9 @@ local function write_time(name, microseconds) write(name, string.format('%.0f', 
 """
 
 # Never shortens a hold. A hold that is told again a moment later keeps its reason.
-_HOLDING = """
+_HOLDING = (
+    _WRITING
+    + """
 local function hold(microseconds, why)
   local state = redis.pcall('HMGET', KEYS[1], 'held_until', 'lifted')
   if state.err then
@@ -50,10 +54,11 @@ local function hold(microseconds, why)
   return tonumber(state[2] or 0) or 0
 end
 """
+)
 
 # GCRA without a burst: slots lie an interval apart, and none is saved up while nobody asks. ARGV: furthest slot worth
 # waiting for; hold from now on (0 = none), its reason, and the lifting that the process has heard of; answers that came
-# since the last reservation, the last of their slots, and who had them.
+# since the last reservation, the last of their slots, and who had them (empty where that was told a moment ago).
 # A hold that comes with a reservation is one that Redis may have forgotten: it counts only if none is in force, for
 # repeated each time it would move by the time that the message takes; and not if a person has lifted it since. An
 # answer counts for the rate that its slot was of. -1: nobody has begun, Redis was wiped, or its state is unsound.
@@ -66,30 +71,40 @@ if state.err then return {-1, 0, 0, 0, 0, 0, 0, 0} end
 local interval = tonumber(state[1]) or 0
 local next_at, held_until = tonumber(state[2] or 0) or math.huge, tonumber(state[3] or 0) or math.huge
 local since, look_from = tonumber(state[4]) or math.huge, tonumber(state[5]) or math.huge
-if not is_sound(interval, next_at, held_until, since, look_from) then return {-1, 0, 0, 0, 0, 0, 0, 0} end
+if not (
+"""
+    + _IS_SOUND
+    + """
+) then return {-1, 0, 0, 0, 0, 0, 0, 0} end
 local last, lifted = tonumber(state[6] or 0) or 0, tonumber(state[7] or 0) or 0
-local furthest, new_hold = tonumber(ARGV[3]), tonumber(ARGV[4])
+local furthest, hold = tonumber(ARGV[3]), tonumber(ARGV[4])
 local answers, answered_last = tonumber(ARGV[7]), tonumber(ARGV[8])
-if answers > 0 then
-  if answered_last >= since then
-    local counted = redis.pcall('HINCRBY', KEYS[1], 'answers', answers)
-    if type(counted) == 'table' then return {-1, 0, 0, 0, 0, 0, 0, 0} end
-    last = math.max(last, answered_last)
+if answers > 0 and answered_last >= since then
+  local counted = redis.pcall('HINCRBY', KEYS[1], 'answers', answers)
+  if type(counted) == 'table' then return {-1, 0, 0, 0, 0, 0, 0, 0} end
+  if answered_last > last then
+    last = answered_last
+    written = {'last', string.format('%.0f', last)}
   end
-  write_time('last', last)
-  write('delivered_by', ARGV[9])
-  write_time('delivered_at', now)
 end
-local is_lifted = lifted > 0 and lifted ~= tonumber(ARGV[6])
-if new_hold > 0 and held_until <= now and not is_lifted then
-  held_until = now + new_hold
-  write_time('held_until', held_until)
-  write_time('held_since', now)
-  write('held_why', ARGV[5])
+if ARGV[9] ~= '' then
+  for _, part in ipairs({'delivered_by', ARGV[9], 'delivered_at', string.format('%.0f', now)}) do
+    table.insert(written, part)
+  end
+end
+if hold > 0 and held_until <= now and (lifted == 0 or lifted == tonumber(ARGV[6])) then
+  held_until = now + hold
+  for _, part in ipairs({'held_until', string.format('%.0f', held_until), 'held_since', string.format('%.0f', now),
+    'held_why', ARGV[5]}) do
+    table.insert(written, part)
+  end
 end
 local slot = math.max(now, next_at, held_until)
 local is_reserved = slot - now <= furthest
-if is_reserved then write_time('next_at', slot + interval) end
+if is_reserved then
+  table.insert(written, 'next_at')
+  table.insert(written, string.format('%.0f', slot + interval))
+end
 if #written > 0 then redis.call('HSET', KEYS[1], unpack(written)) end
 return {is_reserved and 1 or 0, slot, slot - now, held_until, interval, since, last >= look_from and 1 or 0, lifted}
 """
@@ -136,6 +151,7 @@ return lifted
 # anew; a hold in it that nobody need doubt stays.
 READ = (
     _BEGINNING
+    + _WRITING
     + """
 local TEXTS = {held_why = true, delivered_by = true}
 local INTEGERS = {version = true, answers = true}
@@ -151,8 +167,12 @@ local function number(name, missing) return tonumber(kept[name] or missing) or m
 local held_until = number('held_until', 0)
 local is_hold_sound = held_until - now <= longest_hold
 if kept.interval then
-  is_good = is_good and is_sound(number('interval'), number('next_at', 0), held_until, number('counted_since', 'none'),
-    number('look_from', 'none'))
+  local interval, next_at = number('interval'), number('next_at', 0)
+  local since, look_from = number('counted_since', 'none'), number('look_from', 'none')
+  is_good = is_good and
+"""
+    + _IS_SOUND
+    + """
 end
 if not (is_good and is_hold_sound) then
   redis.call('DEL', KEYS[1])

@@ -6,6 +6,7 @@ worker.pingone.ceiling. All times are in microseconds of Redis' own clock, so th
 from __future__ import annotations
 
 import math
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -23,6 +24,8 @@ KEPT = 24 * 60 * 60 * 1000
 SLOWEST_CLIMB = 0.001
 # Seconds for which what another process delivered shows that PingOne can be reached.
 DELIVERED_WITHIN = 10.0
+# Seconds between two times that a process tells that it delivers.
+DELIVERED_TOLD = 1.0
 
 
 class Reservation(NamedTuple):
@@ -73,6 +76,7 @@ class PaceState:
     def __init__(self, redis: redis.Redis, license: str, *, longest_wait: float, longest_hold: float) -> None:
         self._keys = [f"oathbulk:pace:{license}"]
         self._redis = redis
+        self._told_at = -math.inf
         self._process = uuid.uuid4().hex
         # A second more, for times that are rounded.
         self._bounds = [math.ceil(longest_wait * MICROSECONDS), math.ceil((longest_hold + 1) * MICROSECONDS)]
@@ -86,8 +90,17 @@ class PaceState:
     ) -> Reservation:
         """`furthest` and `hold` in seconds, `last` in microseconds; `why` and `lifted` go with the hold."""
         held: list[str | int] = [math.ceil(hold * MICROSECONDS), why, lifted]
-        arguments = [*self._bounds, int(furthest * MICROSECONDS), *held, answers, last, self._process]
+        process = self._process if answers and self._is_news_that_it_delivered() else ""
+        arguments = [*self._bounds, int(furthest * MICROSECONDS), *held, answers, last, process]
         return Reservation(*self._reserve(keys=self._keys, args=arguments))
+
+    def _is_news_that_it_delivered(self) -> bool:
+        """Once in a second or so: with every answer it would make a reservation dearer."""
+        now = time.monotonic()
+        is_news = now - self._told_at >= DELIVERED_TOLD
+        if is_news:
+            self._told_at = now
+        return is_news
 
     def hold(self, seconds: float, why: str) -> int:
         """The fleet holds; when a person lifted a hold last."""
