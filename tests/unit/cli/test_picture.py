@@ -11,8 +11,8 @@ from rich.console import Console, RenderableType
 
 from models.reason import CURES, Reason
 from models.record import Status
-from worker.cli.picture import WAITING, draw_batch, draw_batches, duration, outlook, plain_line
-from worker.paces import KnownPace
+from worker.cli.picture import WAITING, draw_batch, draw_batches, duration, holding, outlook, plain_line
+from worker.paces import Hold, KnownPace
 from worker.reports.batch_status import BatchStatus
 
 LOADED = datetime(2024, 11, 24, 12, 0, tzinfo=UTC)
@@ -264,3 +264,39 @@ def test_the_end_of_a_window_is_told_beside_what_is_left():
         "1 min 0 s left at this pace. Its window 22:00-05:30 Europe/Berlin closes at 2026-11-26 04:30 UTC."
     )
     assert outlook(RUNNING) == "1 min 0 s left at this pace."
+
+
+HOLD = Hold(
+    since=LOADED,
+    until=datetime(2026, 11, 24, 10, 31, 7, tzinfo=UTC),
+    why="PingOne answered 503 and asks for 120 s",
+    left=20.4,
+)
+HELD = KnownPace("license", hold=HOLD)
+ALL_HOLD = (
+    "All workers hold until 10:31:07 UTC (20 s): PingOne answered 503 and asks for 120 s. To go on now: oathbulk "
+)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [batch(pending=3), RUNNING, due_in(600, pending=3, active=5)],
+    ids=["nobody works on it", "it has a pace", "its records wait for their time"],
+)
+def test_a_batch_whose_workers_hold_says_until_when_and_why_and_how_to_go_on(status):
+    held = replace(status, name="pallet 7", license_pace=HELD)
+    assert outlook(held) == f"{ALL_HOLD}resume 'pallet 7' --now"
+    assert held.to_json()["hold"] == {
+        "since": "2024-11-24T12:00:00+00:00",
+        "until": "2026-11-24T10:31:07+00:00",
+        "why": "PingOne answered 503 and asks for 120 s",
+    }
+
+
+def test_a_batch_that_does_not_run_has_no_part_in_a_hold():
+    for status in (PAUSED, CANCELLED, FINISHED):
+        assert outlook(replace(status, license_pace=HELD)) == outlook(status)
+
+
+def test_a_license_says_that_its_workers_hold_for_whatever_batch():
+    assert holding(HOLD) == f"{ALL_HOLD}resume BATCH --now"
