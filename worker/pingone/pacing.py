@@ -11,16 +11,15 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import redis
 
-from worker.pingone import ceiling
 from worker.pingone.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.holds import Holds
 from worker.pingone.pace_state import MICROSECONDS, PaceState, Reading, Reservation
-from worker.pingone.search import Search, begun, staying
+from worker.pingone.rate import Begin, Change, Rate
+from worker.pingone.search import Search
 from worker.pingone.spacing import Spacing
 from worker.pingone.untold import Untold
 from worker.pingone.waiting import Waiting
@@ -29,14 +28,6 @@ from worker.pingone.waiting import Waiting
 LONGEST_WAIT = 10.0
 # Why a hold was asked for where nothing better is known.
 UNEXPLAINED = "a worker asked for it"
-# Another process may be first with its change; then ours is made anew, a few times.
-TRIES = 5
-
-Change = Callable[[Search, Reading], Search]
-
-
-def _as_it_is(search: Search, _: Reading) -> Search:
-    return search
 
 
 def _unknown(_: float) -> None:
@@ -71,7 +62,7 @@ class Pace:
         rate: float,
         *,
         highest: float = math.inf,
-        begin: Callable[[float], Search | None] = _unknown,
+        begin: Begin = _unknown,
         furthest: float = 2.0,
         threads: int = 0,
         longest_hold: float = 120.0,
@@ -81,20 +72,22 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.license = license
-        self.rate = rate
-        self._highest = max(highest, rate)
-        self._begin = begin
         longest_wait = max(furthest, LONGEST_WAIT)
-        self._state = PaceState(redis, license, longest_wait=longest_wait, longest_hold=longest_hold)
+        state = PaceState(redis, license, longest_wait=longest_wait, longest_hold=longest_hold)
         self._nearest, self._threads = furthest, threads
         self._sleep = sleep
         self._spacing, self._waiting = Spacing(sleep, clock), Waiting(clock)
-        self._holds = Holds(self._state, longest_hold, clock, alone=alone, lifted=lifted)
+        self._holds = Holds(state, longest_hold, clock, alone=alone, lifted=lifted)
+        self._rate = Rate(state, self._holds, rate, highest, begin)
         self._untold = Untold()
-        self._search: Search | None = None
-        self._looking, self._counting = threading.Lock(), threading.Lock()
+        self._counting = threading.Lock()
         # Slots that this process was given.
         self.slots = 0
+
+    @property
+    def rate(self) -> float:
+        """Requests a second of the fleet, as this process heard of it last."""
+        return self._rate.rate
 
     @property
     def longest_hold(self) -> float:
@@ -136,14 +129,9 @@ class Pace:
     def refused(self, slot: Slot, seconds: float, why: str = UNEXPLAINED) -> None:
         """The request of this slot was answered 429: the fleet holds, and its rate was too high."""
         self.hold(seconds, why)
-
-        def lower(search: Search, reading: Reading) -> Search:
-            resumes_at = max(reading.held_until, reading.next_slot, reading.now)
-            return ceiling.refused(search, slot.rate, slot.at / MICROSECONDS, reading.answers, resumes_at)
-
         try:
             self._tell()
-            self.change(lower)
+            self._rate.lower(slot.rate, slot.at / MICROSECONDS)
         except redis.RedisError:
             return
 
@@ -165,32 +153,11 @@ class Pace:
 
     def read(self) -> Reading:
         """How it stands in Redis. Raises redis.RedisError."""
-        reading = self._state.read()
-        self._holds.hear_lifted(reading.lifted)
-        if reading.search is not None:
-            self._search, self.rate = reading.search, reading.search.rate
-        return reading
+        return self._rate.read()
 
     def change(self, change: Change) -> Search:
         """Move the rate, whatever other processes do meanwhile; what it is after that. Raises redis.RedisError."""
-        for _ in range(TRIES):
-            reading = self.read()
-            search = reading.search or self._first(reading.now)
-            changed = change(search, reading)
-            if changed == reading.search:
-                break
-            if self._state.write(changed, reading.version):
-                self._search, self.rate = changed, changed.rate
-                return changed
-        return search
-
-    def _first(self, now: float) -> Search:
-        """What this process knew before Redis forgot it; what the database remembers; or the rate to begin with."""
-        known = self._search or self._begin(now) or Search(self.rate)
-        rate = known.rate if known.is_fixed else min(known.rate, self._highest)
-        again = begun(replace(known, rate=rate), now)
-        # When it climbs again was a time of Redis' clock, which may have been wrong.
-        return again if again.climb else staying(again, again.probe_after)
+        return self._rate.change(change)
 
     def _wait_alone(self, furthest: float) -> float:
         """Sleep while this process alone holds; for how long. No longer than for a slot, which others have meanwhile:
@@ -214,10 +181,10 @@ class Pace:
         """A slot and the seconds until it."""
         reservation = self._ask(furthest)
         if reservation.outcome < 0:
-            self.change(_as_it_is)
+            self._rate.change()
             reservation = self._ask(furthest)
         if reservation.is_look_due:
-            self._look()
+            self._rate.look()
         if reservation.outcome != 1:
             raise SlotTooFar(reservation.wait / MICROSECONDS)
         slot, interval = reservation.slot / MICROSECONDS, reservation.interval / MICROSECONDS
@@ -235,15 +202,3 @@ class Pace:
     def _tell(self) -> None:
         """The answers so far, without a slot: -1 s away is none."""
         self._ask(-1.0)
-
-    def _look(self) -> None:
-        """One thread looks whether the rate moves; the others have their slots."""
-        if self._looking.acquire(blocking=False):
-            try:
-                self.change(
-                    lambda search, reading: ceiling.answered(
-                        search, reading.answers, reading.last, reading.now, self._highest, reading.next_slot
-                    )
-                )
-            finally:
-                self._looking.release()
