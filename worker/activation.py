@@ -77,7 +77,7 @@ class Activation:
         try:
             slot = self._pace.wait()
         except SlotTooFar as far:
-            self._leases.hand_back(record_id, far.wait)
+            self._leases.hand_back(record_id, decisions.hand_back_for(far))
             return None
         if self._is_stopping():
             self._leases.hand_back(record_id, 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from shlex import quote
@@ -20,10 +20,13 @@ from worker.daily_window import DailyWindow
 from worker.database import LOAD_LOCK, Database
 from worker.leases import commands
 from worker.leases.staying import Staying, find_staying
+from worker.paces import lift_hold
 from worker.timetable import Outside
 
 # What holds most of a batch back, by the pause after which a person lets the rest go.
 _LOOKED_AT: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary_row, PauseReason.TRIAL: Batch.trial_row}
+# A license by the name and id of an environment.
+LicenseOf = Callable[[str, str], str]
 
 
 class UnknownBatch(Exception):
@@ -74,19 +77,26 @@ class Batches:
         with self._database.changing_many() as connection:
             return commands.hand_back_queued(self._database, connection)
 
-    def resume(self, name: str, change: WindowChange | None = None) -> Outside | None:
+    def resume(
+        self, name: str, change: WindowChange | None = None, *, lift_in: LicenseOf | None = None
+    ) -> Outside | None:
         """The batch runs, or waits for its window to open. Canary and trial end only where they were what the batch
-        paused for: a person has looked at them then. Raises UnknownBatch, NotPossible."""
-        with self._database.writing() as connection:
+        paused for: a person has looked at them then. `lift_in`: a hold of the license that this tells is lifted,
+        whether the batch ran or not. Raises UnknownBatch, NotPossible."""
+        with self._database.changing_many() if lift_in else self._database.writing() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
                 raise NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {quote(name)}` makes it run again")
-            if batch.state == BatchState.RUNNING and change is None:
+            if batch.state == BatchState.RUNNING and change is None and lift_in is None:
                 return None
             facts: dict[str, Any] = {"reason": batch.reason}
             if change is not None:
                 timetable.set_window(connection, batch.id, change.window)
                 facts["window"] = change.window and str(change.window)
+            if lift_in is not None:
+                license_ = lift_in(batch.environment, batch.environment_id)
+                lift_hold(connection, license_)
+                self._write_down(connection, Action.LIFT_HOLD, name, license=license_)
             outside = self._let_run(connection, batch.id)
             if batch.reason in _LOOKED_AT:
                 connection.execute(update(Batch).where(Batch.id == batch.id).values({_LOOKED_AT[batch.reason]: None}))
@@ -138,10 +148,9 @@ class Batches:
         nobody sees that before its end: each waits for the other."""
         return self._database.changing_many(LOAD_LOCK)
 
-    def _find(self, connection: Connection, name: str) -> Row[int, str, str | None]:
-        found = connection.execute(
-            select(Batch.id, Batch.state, Batch.reason).where(Batch.name == name).with_for_update()
-        ).one_or_none()
+    def _find(self, connection: Connection, name: str) -> Row[int, str, str | None, str, str]:
+        columns = (Batch.id, Batch.state, Batch.reason, Batch.environment, Batch.environment_id)
+        found = connection.execute(select(*columns).where(Batch.name == name).with_for_update()).one_or_none()
         if found is None:
             names = connection.scalars(select(Batch.name).order_by(Batch.id.desc()).limit(5)).all()
             known = f"the latest are {', '.join(names)}" if names else "nothing was loaded yet"

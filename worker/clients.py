@@ -68,6 +68,8 @@ class Clients:
                     begin=partial(self.paces.begin, environment.license),
                     furthest=self.settings.furthest_slot,
                     threads=self.settings.concurrency,
+                    longest_hold=self.settings.longest_hold,
+                    lifted=partial(self._ask_again, environment.license),
                 )
             return self._paces[environment.license]
 
@@ -92,7 +94,6 @@ class Clients:
                 self.pace(environment),
                 deadline=self.settings.call_deadline,
                 outage_hold=self.settings.outage_hold,
-                longest_hold=self.settings.longest_hold,
             )
         return mine[name]
 
@@ -100,6 +101,16 @@ class Clients:
         """One a process: one renewal, however many threads wait."""
         with self._lock:
             if environment.name not in self._access_tokens:
-                tokens = AccessTokens(environment, deadline=self.settings.call_deadline)
-                self._access_tokens[environment.name] = tokens
+                self._access_tokens[environment.name] = AccessTokens(
+                    environment, deadline=self.settings.call_deadline, longest_hold=self.settings.longest_hold
+                )
             return self._access_tokens[environment.name]
+
+    def _ask_again(self, license: str) -> None:
+        """A person has lifted the license's hold: its token endpoints are asked at once, too."""
+        with self._lock:
+            tokens = [
+                tokens for name, tokens in self._access_tokens.items() if self._environments[name].license == license
+            ]
+        for each in tokens:
+            each.ask_again()

@@ -22,6 +22,9 @@ from worker.steps import Active, DeadLetter, Decision, Pause, ReadDevice, Retry,
 
 POSTS_PER_OTP = 2
 NOT_FOUND_READS = 3
+# Seconds for which a record is handed back where the fleet's slot is further away. While the fleet holds, the
+# dispatcher publishes nothing anyway; and a hold that ends sooner than was told leaves no record waiting for its end.
+LONGEST_HAND_BACK = 5.0
 _LONGEST_DELAY = 300.0
 
 
@@ -96,7 +99,12 @@ def after_read(progress: Progress, answer: Device | errors.PingOneError, limits:
 
 def no_slot(progress: Progress, far: errors.SlotTooFar) -> Next:
     """The next slot of the fleet is far: the record waits in the database, not in a worker."""
-    return progress, Retry(far.wait, is_counted=False, why="hold")
+    return progress, Retry(hand_back_for(far), is_counted=False, why="hold")
+
+
+def hand_back_for(far: errors.SlotTooFar) -> float:
+    """Seconds until a record is due again for which there is no near slot."""
+    return min(far.wait, LONGEST_HAND_BACK)
 
 
 def not_permitted(progress: Progress) -> Next:

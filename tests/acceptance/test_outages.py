@@ -2,10 +2,13 @@
 server that is gone for a while."""
 
 import time
+from datetime import timedelta
 
 import pytest
-from support.fleet import PATIENT
+from sqlalchemy import func, select
+from support.fleet import BATCH, PATIENT
 
+from models.record import Record
 from worker.simulator.shipment import make_shipment
 
 # Seconds that an outage lasts: longer than everyone's patience within an attempt.
@@ -114,3 +117,30 @@ def test_a_tenant_whose_answers_name_no_status_is_not_taken_for_one_that_is_out(
     assert fleet.records.wrong_endings() == {}
     assert status.otp_posts == fleet.records.posts_as_made()
     assert not fleet.was_out
+
+
+@pytest.mark.usefixtures("sqlite_home")
+def test_a_503_that_asks_for_a_day_is_shown_and_over_when_a_person_says_so(make_fleet, valkey_url):
+    fleet = make_fleet(None, valkey_url, make_shipment(60), latency=0.02, settings=PATIENT | {"PINGONE_RATE": "20"})
+    fleet.worker("worker")
+    fleet.beat()
+    fleet.wait_until_posted(5)
+    fleet.simulator.change(faults={"error_before": 1.0}, error_statuses=[503], error_retry_after=86_400)
+    fleet.wait_until(lambda: fleet.status().hold, "the hold is shown")
+    hold = fleet.status().hold
+    assert hold is not None
+    assert 0 < hold.left <= fleet.settings.longest_hold
+    said = " ".join(fleet.oathbulk("status", "status", BATCH).split())
+    assert "All workers hold until" in said
+    assert f"PingOne answered 503 and asks for 86400 s. To go on now: oathbulk resume {BATCH} --now" in said
+    # No record waits for a time that was told: neither tomorrow's, nor the end of the hold.
+    with fleet.database.reading() as connection:
+        latest = connection.scalar(select(func.max(Record.scheduled_at)))
+    assert latest < hold.until - timedelta(seconds=fleet.settings.longest_hold / 2)
+
+    fleet.simulator.change(faults={})
+    fleet.oathbulk("resume", "resume", BATCH, "--now")
+    fleet.wait_until(lambda: not fleet.status().left, "the batch is finished long before the hold was over", timeout=60)
+    assert fleet.status().hold is None
+    fleet.judge()
+    assert fleet.records.wrong_endings() == {}

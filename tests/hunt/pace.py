@@ -16,6 +16,8 @@ class ModelPace:
     """What worker.pingone.pacing.Pace promises: slots an interval apart, none in a hold, none beyond `furthest`."""
 
     license = "license"
+    # Seconds.
+    longest_hold = 120.0
 
     def __init__(self, clock: Clock, strands: Strands, dice: Dice, rate: float, furthest: float) -> None:
         self.rate = rate
@@ -43,12 +45,17 @@ class ModelPace:
     def answered(self, slot: Slot) -> None:
         """The rate stays as it is."""
 
-    def refused(self, slot: Slot, seconds: float) -> None:
-        self.hold(seconds)
+    def refused(self, slot: Slot, seconds: float, why: str = "") -> None:
+        self.hold(seconds, why)
 
-    def hold(self, seconds: float) -> None:
+    def undelivered(self, seconds: float, why: str) -> None:
+        """All processes reach PingOne over one network here."""
+        self.hold(seconds, why)
+
+    def hold(self, seconds: float, why: str = "") -> None:
         if seconds > 0:
-            self.held_until = max(self.held_until, self._clock.monotonic() + seconds)
+            until = self._clock.monotonic() + min(seconds, self.longest_hold)
+            self.held_until = max(self.held_until, until)
 
     def held_for(self) -> float:
         if self._dice.happens("redis_out_of_reach", 0.02):

@@ -93,6 +93,12 @@ def load(
     [
         (BatchState.RUNNING, lambda batches: batches.pause("shipment"), Action.PAUSE, {}),
         (BatchState.PAUSED, lambda batches: batches.resume("shipment"), Action.RESUME, {"reason": None}),
+        (
+            BatchState.RUNNING,
+            lambda batches: batches.resume("shipment", lift_in=lambda *_: "license"),
+            Action.RESUME,
+            {"reason": None, "now": True},
+        ),
         (BatchState.RUNNING, lambda batches: batches.cancel("shipment"), Action.CANCEL, {"records": 1}),
         (BatchState.PAUSED, lambda batches: batches.replay("shipment"), Action.REPLAY, {"reasons": [], "records": 2}),
         (

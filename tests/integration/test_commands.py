@@ -34,6 +34,7 @@ from worker.leases.settlement import Tally
 from worker.leases.staying import Staying, Why
 from worker.leases.worker import Leases
 from worker.otp import Otp
+from worker.paces import Paces
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer
 from worker.pingone.pacing import Slot
@@ -116,6 +117,28 @@ def test_resuming_a_running_batch_changes_nothing(database: MovingDatabase, batc
     batches.resume(made.name)
 
     assert look_at_batch(database, made.batch_id) == before
+
+
+@pytest.mark.parametrize("state", [BatchState.RUNNING, BatchState.PAUSED])
+def test_a_resume_may_lift_the_hold_of_the_batchs_license_whether_it_ran_or_not(
+    database: MovingDatabase, batches: Batches, state: BatchState
+) -> None:
+    made = make_batch(database, state=state)
+    paces = Paces(database)
+
+    batches.resume(made.name, lift_in=lambda name, environment_id: f"license of {name} {environment_id}")
+
+    assert look_at_batch(database, made.batch_id).state == BatchState.RUNNING
+    assert paces.read(f"license of default {ENVIRONMENT_ID}").is_to_be_lifted
+    batches.resume(made.name)
+    assert not paces.read("another").is_to_be_lifted
+
+
+def test_a_cancelled_batch_lifts_no_hold(database: MovingDatabase, batches: Batches) -> None:
+    made = make_batch(database, state=BatchState.CANCELLED)
+    with pytest.raises(NotPossible):
+        batches.resume(made.name, lift_in=lambda *_: "license")
+    assert not Paces(database).read("license").is_to_be_lifted
 
 
 def test_a_batch_that_paused_by_itself_keeps_its_reason(

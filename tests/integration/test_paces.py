@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import redis
@@ -12,12 +14,15 @@ from support.audit_lines import read, refuse_lines
 from support.moving_clock import MovingDatabase
 
 from worker.audit import Actor
-from worker.paces import Paces
+from worker.database import DISPATCH_LOCK
+from worker.paces import Paces, lift_hold
+from worker.pingone.errors import SlotTooFar
 from worker.pingone.pacing import Pace
 from worker.pingone.search import MARGIN, Search
 
 LICENSE = "made-up-license"
 EVE = Actor("eve", "CHG-7")
+WHY = "PingOne answered 503 and asks for 86400 s"
 
 MakePace = Callable[[], Pace]
 
@@ -156,3 +161,119 @@ def test_a_pace_that_cannot_be_written_down_is_not_set(database: MovingDatabase,
     with pytest.raises(DBAPIError, match="no room"):
         paces.set_share(LICENSE, 0.6, EVE)
     assert paces.read(LICENSE).share == 1.0
+
+
+def lift(database: MovingDatabase) -> None:
+    """As a command does it."""
+    with database.writing() as connection:
+        database.lock(connection, DISPATCH_LOCK)
+        lift_hold(connection, LICENSE)
+
+
+def test_a_hold_is_written_down_with_its_reason_by_the_databases_clock(
+    database: MovingDatabase, paces: Paces, make_pace: MakePace
+) -> None:
+    database.ahead = 5000
+    pace = make_pace()
+    assert paces.read(LICENSE).hold is None
+    pace.hold(86_400, WHY)
+    paces.keep(pace)
+    hold = paces.read(LICENSE).hold
+    assert hold is not None
+    now = database.read_clock()
+    assert (hold.why, 110 < hold.left <= 120) == (WHY, True)
+    assert timedelta(seconds=110) < hold.until - now <= timedelta(seconds=120)
+    assert now - timedelta(seconds=10) < hold.since <= now
+    assert json.loads(json.dumps(hold.to_json())) == {
+        "since": hold.since.isoformat(),
+        "until": hold.until.isoformat(),
+        "why": WHY,
+    }
+    assert paces.read(LICENSE).to_json()["hold"] == hold.to_json()
+
+
+def test_a_hold_is_written_again_only_when_it_has_changed(
+    database: MovingDatabase, paces: Paces, make_pace: MakePace
+) -> None:
+    pace = make_pace()
+    pace.hold(60, WHY)
+    paces.keep(pace)
+    before = paces.read(LICENSE).hold
+    assert before is not None
+    paces.keep(pace)
+    same = paces.read(LICENSE).hold
+    assert same is not None
+    assert (same.since, same.until) == (before.since, before.until)
+    pace.hold(100, "PingOne cannot be reached")
+    paces.keep(pace)
+    later = paces.read(LICENSE).hold
+    assert later is not None
+    assert (later.why, later.left > 90) == ("PingOne cannot be reached", True)
+    assert abs(later.since - before.since) < timedelta(seconds=1)
+
+
+def test_a_hold_that_is_over_is_shown_no_more(
+    database: MovingDatabase, paces: Paces, make_pace: MakePace, client: redis.Redis
+) -> None:
+    pace = make_pace()
+    pace.hold(60, WHY)
+    paces.keep(pace)
+    # Where no dispatcher comes by, the time alone ends it.
+    database.ahead = 61
+    assert paces.read(LICENSE).hold is None
+    database.ahead = 0
+    assert paces.read(LICENSE).hold is not None
+    client.flushall()
+    paces.keep(make_pace())
+    assert paces.read(LICENSE).hold is None
+
+
+def test_a_person_ends_a_hold_with_the_next_tick_for_every_process(
+    database: MovingDatabase, paces: Paces, make_pace: MakePace
+) -> None:
+    worker, dispatcher = make_pace(), make_pace()
+    worker.wait()
+    worker.hold(86_400, WHY)
+    paces.keep(dispatcher)
+    lift(database)
+    with pytest.raises(SlotTooFar):
+        worker.wait()
+    paces.keep(dispatcher)
+    worker.wait()
+    known = paces.read(LICENSE)
+    assert (known.hold, known.is_to_be_lifted, dispatcher.held_for()) == (None, False, 0)
+    # Once: the next hold stands.
+    worker.hold(60, WHY)
+    paces.keep(dispatcher)
+    hold = paces.read(LICENSE).hold
+    assert hold is not None
+    assert dispatcher.held_for() > 50
+
+
+def test_a_hold_is_lifted_that_nobody_has_written_down_yet(
+    database: MovingDatabase, paces: Paces, make_pace: MakePace
+) -> None:
+    pace = make_pace()
+    pace.hold(60, WHY)
+    lift(database)
+    paces.keep(pace)
+    assert (paces.read(LICENSE).is_to_be_lifted, pace.held_for()) == (False, 0)
+
+
+def test_a_hold_that_could_not_be_lifted_is_lifted_when_redis_is_back(
+    database: MovingDatabase, paces: Paces, make_pace: MakePace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace = make_pace()
+    pace.hold(60, WHY)
+    lift(database)
+
+    def fail() -> None:
+        raise redis.ConnectionError("out of reach")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pace, "lift", fail)
+        with pytest.raises(redis.ConnectionError):
+            paces.keep(pace)
+    assert paces.read(LICENSE).is_to_be_lifted
+    paces.keep(pace)
+    assert pace.held_for() == 0

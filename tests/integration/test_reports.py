@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 from support.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch
 from support.moving_clock import MovingDatabase
 
 from models.encrypted import DecryptionError, Keyring, generate_key
+from models.pace import LicensePace
 from models.reason import CURES, PauseReason, Reason
 from models.record import Status
 from worker.batches import Batches, UnknownBatch
@@ -410,3 +412,22 @@ def test_an_export_with_fresh_otps_can_be_loaded_and_exported_again_and_again(
 def test_a_batch_that_is_not_there_is_not_exported(database: MovingDatabase) -> None:
     with pytest.raises(UnknownBatch, match="'nothing'"):
         export(database, "nothing", io.StringIO())
+
+
+def test_a_status_tells_of_the_hold_of_its_license(database: MovingDatabase) -> None:
+    make_batch(database)
+    assert report(database)["hold"] is None
+    held = {
+        "license": ENVIRONMENT_ID,
+        "held_since": database.now(-5),
+        "held_until": database.now(60),
+        "held_why": "Why",
+    }
+    with database.writing() as connection:
+        connection.execute(insert(LicensePace).values(held))
+    hold = report(database)["hold"]
+    assert set(hold) == {"since", "until", "why"}
+    assert hold["why"] == "Why"
+    assert datetime.fromisoformat(hold["until"]) - datetime.fromisoformat(hold["since"]) == timedelta(seconds=65)
+    database.ahead = 61
+    assert report(database)["hold"] is None

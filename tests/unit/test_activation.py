@@ -303,14 +303,14 @@ def test_after_an_unknown_outcome_nothing_more_is_sent():
 def test_without_a_near_slot_nothing_is_claimed():
     world = World()
     world.pace.slots = 0
-    assert world.run() == ["no slot", "handed back for 9 s"]
+    assert world.run() == ["no slot", "handed back for 5 s"]
 
 
 def test_without_a_near_slot_for_the_second_otp_the_record_goes_back_half_done():
     world = World(RESYNC)
     world.pace.slots = 1
     assert world.run() == ["slot", "claim", "post 1", "answered", "no slot", "settle Retry"]
-    assert world.decision == Retry(9.0, is_counted=False, why="hold")
+    assert world.decision == Retry(5.0, is_counted=False, why="hold")
     assert (world.progress.first.state, world.progress.second) == (OtpState.ANSWERED, OtpProgress())
 
 
@@ -514,7 +514,7 @@ def test_a_message_is_kept_in_hand_while_the_database_is_away(slept):
 def test_a_message_that_is_to_be_handed_back_is_kept_in_hand_too(slept):
     world = World()
     world.pace.slots, world.record.away = 0, 2
-    back = ["no slot", "handed back for 9 s"]
+    back = ["no slot", "handed back for 5 s"]
     assert world.run() == [*back, *["reach"] * 2, *back]
 
 

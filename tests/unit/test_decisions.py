@@ -133,13 +133,14 @@ def test_an_outage_of_hours_dead_letters_nothing(answer):
         assert not step.is_counted
 
 
-def test_a_far_slot_hands_the_record_back_until_then():
+@pytest.mark.parametrize(("wait", "delay"), [(3.5, 3.5), (12.5, 5.0), (86_400.0, 5.0)])
+def test_a_far_slot_hands_the_record_back_for_seconds_however_far_it_is(wait, delay):
     for _, step in (
-        after_post(posted(1), 1, errors.SlotTooFar(12.5), LIMITS),
-        after_read(posted(1), errors.SlotTooFar(12.5), LIMITS),
-        decisions.no_slot(Progress(), errors.SlotTooFar(12.5)),
+        after_post(posted(1), 1, errors.SlotTooFar(wait), LIMITS),
+        after_read(posted(1), errors.SlotTooFar(wait), LIMITS),
+        decisions.no_slot(Progress(), errors.SlotTooFar(wait)),
     ):
-        assert step == Retry(12.5, is_counted=False, why="hold")
+        assert step == Retry(delay, is_counted=False, why="hold")
 
 
 @pytest.mark.parametrize("ordinal", [1, 2])

@@ -35,6 +35,9 @@ def resume(
     no_window: Annotated[
         bool, typer.Option("--no-window", help="Run all day from now on, whatever window the batch had.")
     ] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Also end the hold in which all workers of its license wait.")
+    ] = False,
     ticket: Ticket = None,
 ) -> None:
     """Let a paused batch run again; with --window or --no-window, in other hours from now on."""
@@ -42,10 +45,12 @@ def resume(
     if hours is not None and no_window:
         raise typer.BadParameter("says the opposite of --window: give one of them", param_hint="--no-window")
     change = WindowChange(hours) if hours is not None or no_window else None
-    if outside := _batches(ticket).resume(batch, change):
+    installation = Installation()
+    lift_in = installation.license_of if now else None
+    if outside := _batches(ticket, installation).resume(batch, change, lift_in=lift_in):
         console.print(_waits(batch, outside))
     else:
-        console.print(f"{batch} runs.")
+        console.print(f"{batch} runs." + (" A hold of its workers ends within seconds." if now else ""))
 
 
 def cancel(batch: BatchName, ticket: Ticket = None) -> None:
@@ -96,6 +101,6 @@ def _waits(batch: str, outside: Outside) -> str:
     return f"{batch} is {outside}. To let it run now, and all day: oathbulk resume {quote(batch)} --no-window"
 
 
-def _batches(ticket: str | None) -> Batches:
-    installation = Installation()
+def _batches(ticket: str | None, installation: Installation | None = None) -> Batches:
+    installation = installation or Installation()
     return Batches(installation.database, this_person(installation.settings, ticket))

@@ -10,6 +10,7 @@ from worker.audit import this_person
 from worker.cli.console import console, print_json
 from worker.cli.installation import Installation
 from worker.cli.load import AsJson, EnvironmentName, Share, Ticket
+from worker.cli.picture import holding
 from worker.config import DEFAULT_ENVIRONMENT
 from worker.paces import KnownPace, Paces
 
@@ -45,6 +46,8 @@ def _lines(known: KnownPace) -> list[str]:
     lines = [
         f"License {known.license}: " + (f"{known.rate:.1f} requests/s lately." if known.rate else "no request yet.")
     ]
+    if known.hold:
+        lines.append(holding(known.hold))
     if known.fixed_rate:
         lines.append(f"It stays at {known.fixed_rate:g} requests/s. Let it adapt again with: oathbulk pace --adapt")
     if known.ceiling and known.found_at:

@@ -14,6 +14,7 @@ from rich.text import Text
 from models.reason import CURES, PASSING, Reason
 from models.record import Status
 from worker.daily_window import moment
+from worker.paces import Hold
 from worker.reports.batch_status import BatchStatus
 
 WAITING = "Waiting for a worker."
@@ -75,6 +76,8 @@ def outlook(status: BatchStatus) -> str:
             return f"Paused ({status.reason}): {status.detail}"
         case "paused":
             return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {quote(status.name)}"
+    if status.hold:
+        return holding(status.hold, quote(status.name))
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
     if is_waiting and waits > 1:
@@ -91,6 +94,14 @@ def outlook_after(status: BatchStatus, stopped: str) -> str:
         return outlook(status)
     nothing_runs = f"Nothing works on it here any more; {status.left} records are left. {stopped}"
     return nothing_runs if status.state == "running" else f"{outlook(status)} {nothing_runs}"
+
+
+def holding(hold: Hold, batch: str = "BATCH") -> str:
+    """All workers wait: until when, why, and how a person ends it."""
+    return (
+        f"All workers hold until {hold.until:%H:%M:%S} UTC ({duration(hold.left)}): {hold.why}. "
+        f"To go on now: oathbulk resume {batch} --now"
+    )
 
 
 def _why(status: BatchStatus) -> str:

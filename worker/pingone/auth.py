@@ -40,13 +40,19 @@ class AccessTokens:
 
     Both methods raise CredentialsRefused, or NotDelivered if the token endpoint is out of reach, busy or
     broken: a call without an access token has not gone out. Nothing is ever unknown here, for asking twice
-    does no harm."""
+    does no harm. A token endpoint that asks for a pause is asked again after `longest_hold` seconds at the latest."""
 
     def __init__(
-        self, environment: Environment, *, deadline: float = 20.0, clock: Callable[[], float] = time.monotonic
+        self,
+        environment: Environment,
+        *,
+        deadline: float = 20.0,
+        longest_hold: float = 120.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._environment = environment
         self._deadline = deadline
+        self._longest_hold = longest_hold
         self._clock = clock
         self._asking = threading.Lock()
         self._rounds = 0
@@ -74,6 +80,10 @@ class AccessTokens:
             if grant is not None and grant.access_token == refused and grant.round <= seen:
                 self._grant = None
             return self._settled(seen)
+
+    def ask_again(self) -> None:
+        """The token endpoint may be asked at once, whatever pause it asked for: a person says so."""
+        self._asks_again_at = -math.inf
 
     def _settled(self, seen: int) -> str:
         """Call with the lock held; `seen` is the number of rounds before waiting for it."""
@@ -108,7 +118,8 @@ class AccessTokens:
             access_token, expires_in = self._exchange()
         except (CredentialsRefused, NotDelivered) as error:
             self._failure, self._failed_at = copy.copy(error), self._clock()
-            self._asks_again_at = self._failed_at + (getattr(error, "retry_after", None) or 0)
+            asked = getattr(error, "retry_after", None) or 0
+            self._asks_again_at = self._failed_at + min(asked, self._longest_hold)
             raise
         else:
             self._failure = None

@@ -9,6 +9,7 @@ from worker.config import Environment
 from worker.otp import Otp
 from worker.pingone.auth import AccessTokens
 from worker.pingone.errors import NotDelivered, OutcomeUnknown, PingOneError, RateLimited
+from worker.pingone.hold_reasons import why_held
 from worker.pingone.pacing import Pace, Slot
 from worker.pingone.retrying import Policy
 from worker.pingone.transport import Transport
@@ -60,7 +61,6 @@ class Client:
         *,
         deadline: float = 20.0,
         outage_hold: float = 5.0,
-        longest_hold: float = 120.0,
         retry_for: float = 10.0,
     ) -> None:
         self._environment = environment
@@ -68,7 +68,6 @@ class Client:
         self._pace = pace
         self._transport = Transport(deadline=deadline)
         self._policy = Policy(pace, seconds=retry_for, outage_hold=outage_hold)
-        self._longest_hold = longest_hold
 
     def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
         """The device, ACTIVE."""
@@ -128,7 +127,7 @@ class Client:
             device = parse(*answer)
         except RateLimited as error:
             call.rate_limited += 1
-            self._refused(slot, error.retry_after or SHORTEST_HOLD)
+            self._refused(slot, error)
             raise
         except OutcomeUnknown:
             # Whatever answered in PingOne's place may have no limit.
@@ -139,13 +138,14 @@ class Client:
         self._pace.answered(slot)
         return device
 
-    def _refused(self, slot: Slot, seconds: float) -> None:
+    def _refused(self, slot: Slot, error: RateLimited) -> None:
         """A wait of hours is a used-up quota, and says nothing of the rate; who is refused for it does not come back
         before, so that the fleet need not be held for all that time."""
-        if seconds > self._longest_hold:
-            self._pace.hold(self._longest_hold)
+        seconds, why = error.retry_after or SHORTEST_HOLD, why_held(error)
+        if seconds > self._pace.longest_hold:
+            self._pace.hold(seconds, why)
         else:
-            self._pace.refused(slot, seconds)
+            self._pace.refused(slot, seconds, why)
 
     def _take_slot(self, call: Call) -> Slot:
         if call.slot is not None:

@@ -11,33 +11,30 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import redis
 
-from worker.pingone import ceiling
 from worker.pingone.errors import PaceOutOfReach, SlotTooFar
-from worker.pingone.holding import Holding
+from worker.pingone.holds import Holds
 from worker.pingone.pace_state import MICROSECONDS, PaceState, Reading, Reservation
-from worker.pingone.search import Search, begun
+from worker.pingone.rate import Begin, Change, Rate
+from worker.pingone.search import Search
 from worker.pingone.spacing import Spacing
 from worker.pingone.untold import Untold
 from worker.pingone.waiting import Waiting
 
 # Seconds that a thread waits for its slot at most.
 LONGEST_WAIT = 10.0
-# Another process may be first with its change; then ours is made anew, a few times.
-TRIES = 5
-
-Change = Callable[[Search, Reading], Search]
-
-
-def _as_it_is(search: Search, _: Reading) -> Search:
-    return search
+# Why a hold was asked for where nothing better is known.
+UNEXPLAINED = "a worker asked for it"
 
 
 def _unknown(_: float) -> None:
+    return None
+
+
+def _tell_nobody(*_: object) -> None:
     return None
 
 
@@ -53,7 +50,10 @@ class Pace:
     second unless something better is known, and never goes above `highest`.
 
     `redis` should have a socket time-out: a wait lasts no longer than `furthest` seconds and a few round trips; longer
-    where the rate is so low that the `threads` of the process need it, up to LONGEST_WAIT."""
+    where the rate is so low that the `threads` of the process need it, up to LONGEST_WAIT.
+
+    No hold is longer than `longest_hold` seconds. `alone` is told, in a sentence, when this process could not deliver
+    while another could; `lifted` is called when a person has lifted a hold."""
 
     def __init__(
         self,
@@ -62,25 +62,37 @@ class Pace:
         rate: float,
         *,
         highest: float = math.inf,
-        begin: Callable[[float], Search | None] = _unknown,
+        begin: Begin = _unknown,
         furthest: float = 2.0,
         threads: int = 0,
+        longest_hold: float = 120.0,
+        alone: Callable[[str], object] = _tell_nobody,
+        lifted: Callable[[], object] = _tell_nobody,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.license = license
-        self.rate = rate
-        self._highest = max(highest, rate)
-        self._begin = begin
-        self._state = PaceState(redis, license)
+        longest_wait = max(furthest, LONGEST_WAIT)
+        state = PaceState(redis, license, longest_wait=longest_wait, longest_hold=longest_hold)
         self._nearest, self._threads = furthest, threads
         self._sleep = sleep
-        self._spacing, self._waiting, self._holding = Spacing(sleep, clock), Waiting(clock), Holding(clock)
+        self._spacing, self._waiting = Spacing(sleep, clock), Waiting(clock)
+        self._holds = Holds(state, longest_hold, clock, alone=alone, lifted=lifted)
+        self._rate = Rate(state, self._holds, rate, highest, begin)
         self._untold = Untold()
-        self._search: Search | None = None
-        self._looking, self._counting = threading.Lock(), threading.Lock()
+        self._counting = threading.Lock()
         # Slots that this process was given.
         self.slots = 0
+
+    @property
+    def rate(self) -> float:
+        """Requests a second of the fleet, as this process heard of it last."""
+        return self._rate.rate
+
+    @property
+    def longest_hold(self) -> float:
+        """Seconds that the fleet holds at most, whoever asks for it."""
+        return self._holds.longest
 
     @property
     def waited(self) -> float:
@@ -95,12 +107,11 @@ class Pace:
         furthest = left = max(self._nearest, min(2 * self._threads / self.rate, LONGEST_WAIT))
         try:
             while True:
+                left -= self._wait_alone(left)
                 slot, wait = self._reserve(left)
-                if wait > 0:
-                    with self._waiting:
-                        self._sleep(wait)
+                self._rest(wait)
                 # A hold that came meanwhile stops those who had their slot already: they ask for another.
-                if wait <= 0 or not self._is_held_past(slot.at):
+                if wait <= 0 or not self._holds.is_held_past(slot.at):
                     return slot
                 left = max(left - wait, 0.0)
         except redis.RedisError as error:
@@ -115,70 +126,65 @@ class Pace:
         """The request of this slot was let through."""
         self._untold.add(slot.at)
 
-    def refused(self, slot: Slot, seconds: float) -> None:
+    def refused(self, slot: Slot, seconds: float, why: str = UNEXPLAINED) -> None:
         """The request of this slot was answered 429: the fleet holds, and its rate was too high."""
-        self.hold(seconds)
-
-        def lower(search: Search, reading: Reading) -> Search:
-            resumes_at = max(reading.held_until, reading.next_slot, reading.now)
-            return ceiling.refused(search, slot.rate, slot.at / MICROSECONDS, reading.answers, resumes_at)
-
+        self.hold(seconds, why)
         try:
             self._tell()
-            self.change(lower)
+            self._rate.lower(slot.rate, slot.at / MICROSECONDS)
         except redis.RedisError:
             return
 
-    def hold(self, seconds: float) -> None:
-        """No slot for anyone in the next seconds; never shortens a hold. Kept here as well, for the case that Redis is
-        out of reach or forgets: the next reservation tells it again."""
-        if seconds <= 0:
-            return
-        self._holding.extend(seconds)
-        try:
-            self._state.hold(seconds)
-        except redis.RedisError:
-            return
+    def hold(self, seconds: float, why: str = UNEXPLAINED) -> None:
+        """No slot for anyone in the next seconds; never shortens a hold."""
+        self._holds.hold(seconds, why)
+
+    def undelivered(self, seconds: float, why: str) -> None:
+        """A request could not be delivered: the fleet holds, or this process alone where others deliver."""
+        self._holds.undelivered(seconds, why)
+
+    def lift(self) -> None:
+        """End the fleet's hold, whatever asked for it. Raises redis.RedisError."""
+        self._holds.lift()
 
     def held_for(self) -> float:
-        """Seconds that the hold still lasts, 0 if there is none. Raises redis.RedisError."""
-        reading = self.read()
-        return max(reading.held_until - reading.now, self._holding.left)
+        """Seconds that the fleet's hold still lasts, 0 if there is none. Raises redis.RedisError."""
+        return max(self.read().hold_left, self._holds.left)
 
     def read(self) -> Reading:
         """How it stands in Redis. Raises redis.RedisError."""
-        reading = self._state.read()
-        if reading.search is not None:
-            self._search, self.rate = reading.search, reading.search.rate
-        return reading
+        return self._rate.read()
 
     def change(self, change: Change) -> Search:
         """Move the rate, whatever other processes do meanwhile; what it is after that. Raises redis.RedisError."""
-        for _ in range(TRIES):
-            reading = self.read()
-            search = reading.search or self._first(reading.now)
-            changed = change(search, reading)
-            if changed == reading.search:
-                break
-            if self._state.write(changed, reading.version):
-                self._search, self.rate = changed, changed.rate
-                return changed
-        return search
+        return self._rate.change(change)
 
-    def _first(self, now: float) -> Search:
-        """What this process knew before Redis forgot it; what the database remembers; or the rate to begin with."""
-        known = self._search or self._begin(now) or Search(self.rate)
-        rate = known.rate if known.is_fixed else min(known.rate, self._highest)
-        return begun(replace(known, rate=rate), now)
+    def _wait_alone(self, furthest: float) -> float:
+        """Sleep while this process alone holds; for how long. No longer than for a slot, which others have meanwhile:
+        one that handed back at once would take all messages out of the queue."""
+        if not self._holds.left_alone:
+            return 0.0
+        # That is how it hears that a person has lifted the hold.
+        self._tell()
+        alone = self._holds.left_alone
+        self._rest(min(alone, furthest))
+        if alone > furthest:
+            raise SlotTooFar(alone - furthest)
+        return alone
+
+    def _rest(self, seconds: float) -> None:
+        if seconds > 0:
+            with self._waiting:
+                self._sleep(seconds)
 
     def _reserve(self, furthest: float) -> tuple[Slot, float]:
         """A slot and the seconds until it."""
         reservation = self._ask(furthest)
         if reservation.outcome < 0:
-            self.change(_as_it_is)
+            self._rate.change()
             reservation = self._ask(furthest)
         if reservation.is_look_due:
-            self._look()
+            self._rate.look()
         if reservation.outcome != 1:
             raise SlotTooFar(reservation.wait / MICROSECONDS)
         slot, interval = reservation.slot / MICROSECONDS, reservation.interval / MICROSECONDS
@@ -186,8 +192,7 @@ class Pace:
         return Slot(reservation.slot, 1 / interval), reservation.wait / MICROSECONDS
 
     def _ask(self, furthest: float) -> Reservation:
-        reservation = self._state.reserve(furthest, self._holding.left, *self._untold.take())
-        self._holding.heard(reservation.held_until)
+        reservation = self._holds.reserve(furthest, *self._untold.take())
         self._untold.count_since(reservation.counted_since)
         if reservation.outcome == 1:
             with self._counting:
@@ -197,19 +202,3 @@ class Pace:
     def _tell(self) -> None:
         """The answers so far, without a slot: -1 s away is none."""
         self._ask(-1.0)
-
-    def _look(self) -> None:
-        """One thread looks whether the rate moves; the others have their slots."""
-        if self._looking.acquire(blocking=False):
-            try:
-                self.change(
-                    lambda search, reading: ceiling.answered(
-                        search, reading.answers, reading.last, reading.now, self._highest, reading.next_slot
-                    )
-                )
-            finally:
-                self._looking.release()
-
-    def _is_held_past(self, slot: int) -> bool:
-        known = self._holding.is_past(slot)
-        return self._state.held_until() > slot if known is None else known

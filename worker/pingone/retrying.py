@@ -22,6 +22,7 @@ from worker.pingone.errors import (
     TooLateToSend,
     Unauthorized,
 )
+from worker.pingone.hold_reasons import why_held
 from worker.pingone.pacing import Pace
 
 T = TypeVar("T")
@@ -31,8 +32,8 @@ BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=4)
 
 @dataclass(frozen=True)
 class Policy:
-    """At most `tries` tries, none begun later than `seconds` after the first; an outage holds the fleet for
-    `outage_hold` seconds."""
+    """At most `tries` tries, none begun later than `seconds` after the first; an outage holds the fleet, or this
+    process where others deliver, for `outage_hold` seconds."""
 
     pace: Pace
     tries: int = 4
@@ -51,7 +52,7 @@ class Policy:
         except TooLateToSend:
             raise
         except NotDelivered as error:
-            self.pace.hold(error.retry_after or self.outage_hold)
+            self.pace.undelivered(error.retry_after or self.outage_hold, why_held(error))
             raise
 
     @cached_property
@@ -96,7 +97,7 @@ class _Tries(Generic[T]):
         try:
             return self.attempt()
         except OutcomeUnknown as error:
-            self.pace.hold(error.retry_after or 0)
+            self.pace.hold(error.retry_after or 0, why_held(error))
             raise
 
 

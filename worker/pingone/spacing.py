@@ -16,6 +16,8 @@ CATCHING_UP = 0.995
 # Of the newest slot in the mean of how far apart they are, when there were many; and none counts for more than so many
 # of the mean: a hold is no distance.
 WEIGHT, LONGEST = 0.05, 5.0
+# Seconds. A slot so much before the last one was given out by a Redis whose clock was set back.
+SET_BACK = 60.0
 # The mean swings about 1 in a process that has all slots.
 LEAST = 0.8
 
@@ -39,7 +41,9 @@ class Spacing:
         had theirs first. Otherwise nobody wanted one before, and there is room for as many as the fleet has: the time
         since the last one tells how long there was nothing to do, or how long this spacing itself kept them."""
         with self._lock:
-            last = slot - interval if self._last_slot is None else self._last_slot
+            last = self._last_slot
+            if last is None or last - slot > SET_BACK:
+                last = slot - interval
             # Threads tell of their slots in any order: one that comes late was part of the last step.
             self._last_slot = max(slot, last)
             step = (self._last_slot - last) / interval

@@ -8,7 +8,7 @@ from typing import Any
 
 from models.batch import BatchState
 from models.record import FINAL
-from worker.paces import KnownPace
+from worker.paces import Hold, KnownPace
 
 # What an address gets of the license's rate, unless it is listed under Rate Limits and Allowed IPs:
 # https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
@@ -61,6 +61,11 @@ class BatchStatus:
         return self.left / self.pace if self.pace and self.state != BatchState.PAUSED else None
 
     @property
+    def hold(self) -> Hold | None:
+        """While all workers of its license hold."""
+        return self.license_pace.hold if self.license_pace else None
+
+    @property
     def requests_per_record(self) -> float:
         """Of those that are settled."""
         return self.requests / max(self.total - self.left, 1)
@@ -95,6 +100,7 @@ class BatchStatus:
             "eta_seconds": _rounded(self.eta_seconds),
             "eta_if_listed_seconds": _rounded(self.eta_if_listed_seconds),
             "ceiling": self.license_pace and self.license_pace.ceiling,
+            "hold": self.hold.to_json() if self.hold else None,
             "share": self.license_pace.share if self.license_pace else 1.0,
             "window": self.window,
             "zone": self.zone,

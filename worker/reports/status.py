@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,7 @@ from sqlalchemy import Connection, Row, Select, func, select
 
 from models.batch import Batch, BatchState
 from models.record import FINAL, Record, Status
-from worker.batches import UnknownBatch
+from worker.batches import LicenseOf, UnknownBatch
 from worker.database import Database
 from worker.paces import read_pace
 from worker.reports.batch_status import BatchStatus
@@ -19,9 +18,6 @@ from worker.reports.batch_status import BatchStatus
 PACE_SECONDS = 30.0
 # Fewer say nothing.
 FEWEST = 5
-
-# A license by the name and id of an environment.
-LicenseOf = Callable[[str, str], str]
 
 
 def license_is_environment(_: str, environment_id: str) -> str:
@@ -43,7 +39,7 @@ def read_statuses(
         return [
             replace(
                 _read(database, connection, batch),
-                license_pace=read_pace(connection, license_of(batch.environment, batch.environment_id)),
+                license_pace=read_pace(database, connection, license_of(batch.environment, batch.environment_id)),
             )
             for batch in batches
         ]

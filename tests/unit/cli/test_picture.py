@@ -11,8 +11,8 @@ from rich.console import Console, RenderableType
 
 from models.reason import CURES, Reason
 from models.record import Status
-from worker.cli.picture import WAITING, draw_batch, draw_batches, duration, outlook, outlook_after, plain_line
-from worker.paces import KnownPace
+from worker.cli.picture import WAITING, draw_batch, draw_batches, duration, holding, outlook, outlook_after, plain_line
+from worker.paces import Hold, KnownPace
 from worker.reports.batch_status import BatchStatus
 
 LOADED = datetime(2024, 11, 24, 12, 0, tzinfo=UTC)
@@ -291,3 +291,39 @@ def test_what_would_go_on_by_itself_does_not_where_nothing_runs():
 @pytest.mark.parametrize("ended", [PAUSED, CANCELLED, FINISHED, SOME_LEFT], ids=lambda status: status.state)
 def test_what_needs_no_run_looks_the_same_after_an_interruption(ended: BatchStatus):
     assert outlook_after(ended, AGAIN) == outlook(ended)
+
+
+HOLD = Hold(
+    since=LOADED,
+    until=datetime(2026, 11, 24, 10, 31, 7, tzinfo=UTC),
+    why="PingOne answered 503 and asks for 120 s",
+    left=20.4,
+)
+HELD = KnownPace("license", hold=HOLD)
+ALL_HOLD = (
+    "All workers hold until 10:31:07 UTC (20 s): PingOne answered 503 and asks for 120 s. To go on now: oathbulk "
+)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [batch(pending=3), RUNNING, due_in(600, pending=3, active=5)],
+    ids=["nobody works on it", "it has a pace", "its records wait for their time"],
+)
+def test_a_batch_whose_workers_hold_says_until_when_and_why_and_how_to_go_on(status):
+    held = replace(status, name="pallet 7", license_pace=HELD)
+    assert outlook(held) == f"{ALL_HOLD}resume 'pallet 7' --now"
+    assert held.to_json()["hold"] == {
+        "since": "2024-11-24T12:00:00+00:00",
+        "until": "2026-11-24T10:31:07+00:00",
+        "why": "PingOne answered 503 and asks for 120 s",
+    }
+
+
+def test_a_batch_that_does_not_run_has_no_part_in_a_hold():
+    for status in (PAUSED, CANCELLED, FINISHED):
+        assert outlook(replace(status, license_pace=HELD)) == outlook(status)
+
+
+def test_a_license_says_that_its_workers_hold_for_whatever_batch():
+    assert holding(HOLD) == f"{ALL_HOLD}resume BATCH --now"

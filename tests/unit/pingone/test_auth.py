@@ -278,3 +278,32 @@ def test_nothing_that_is_printed_holds_a_secret_or_an_access_token(
     texts = [repr(access_tokens), str(caught.value), repr(caught.value), caplog.text]
     texts += [repr(each) for each in vars(access_tokens).values()]
     assert not any(word in text for text in texts for word in (secret, "made-up-access-token", "a" * 60))
+
+
+def test_no_token_endpoint_makes_it_wait_longer_than_the_longest_hold(
+    make_environment: Any, serve: Any, script: Any, http: Any, grants: Any, clock: Clock
+) -> None:
+    talk = script([http(503, Retry_After="86400"), grants()])
+    access_tokens = AccessTokens(make_environment(serve(talk).url), longest_hold=120, clock=clock)
+    with pytest.raises(NotDelivered) as caught:
+        access_tokens.get()
+    assert caught.value.retry_after == 86400
+    clock.now += 119
+    with pytest.raises(NotDelivered) as caught:
+        access_tokens.get()
+    assert caught.value.retry_after == 1
+    assert len(talk.received) == 1
+    clock.now += 1
+    assert access_tokens.get() == "access-token-1"
+
+
+def test_a_person_may_have_the_token_endpoint_asked_at_once(
+    make_environment: Any, serve: Any, script: Any, http: Any, grants: Any, clock: Clock
+) -> None:
+    access_tokens = AccessTokens(
+        make_environment(serve(script([http(429, Retry_After="100"), grants()])).url), clock=clock
+    )
+    with pytest.raises(NotDelivered):
+        access_tokens.get()
+    access_tokens.ask_again()
+    assert access_tokens.get() == "access-token-1"

@@ -175,6 +175,29 @@ def test_too_many_requests_for_long_end_the_call_and_hold_the_fleet(connect: Any
     assert len(api.received) == 1
 
 
+def test_a_service_that_asks_for_a_day_is_asked_again_after_the_longest_hold(
+    connect: Any, http: Any, pace: Pace
+) -> None:
+    client, _ = connect(http(503, Retry_After="86400"))
+    with pytest.raises(OutcomeUnknown):
+        activate(client)
+    assert 119 < pace.held_for() <= 120
+    assert pace.read().held_why == "PingOne answered 503 and asks for 86400 s"
+
+
+def test_a_token_endpoint_that_asks_for_a_day_is_asked_again_after_the_longest_hold(
+    make_environment: Any, serve: Any, script: Any, http: Any, pace: Pace
+) -> None:
+    environment = make_environment(serve(script([http(429, Retry_After="86400")])).url)
+    client = Client(environment, AccessTokens(environment), pace)
+    for _ in range(2):
+        with pytest.raises(NotDelivered):
+            activate(client)
+    client.close()
+    assert 119 < pace.held_for() <= 120
+    assert pace.read().held_why == "the token endpoint answered 429 and asks for 86400 s"
+
+
 def test_a_service_that_is_down_for_a_while_holds_the_fleet(connect: Any, http: Any, pace: Pace) -> None:
     client, _ = connect(http(503, Retry_After="60"))
     with pytest.raises(OutcomeUnknown):
@@ -255,6 +278,7 @@ def test_a_refusal_that_does_not_say_for_how_long_holds_the_fleet_for_a_second(
     with pytest.raises(RateLimited):
         activate(client)
     assert 0.5 < pace.held_for() <= 1
+    assert pace.read().held_why.startswith("PingOne answered 429 and ")
 
 
 @pytest.mark.parametrize(("retry_after", "hold"), [("120", 120), ("121", 120), ("86400", 120)])

@@ -49,3 +49,38 @@ def test_what_was_heard_a_moment_ago_must_be_asked_again(holding: Holding, now: 
     holding.heard(500)
     now[0] += 1.1 * FRESH
     assert holding.is_past(499) is None
+
+
+def test_a_hold_of_its_own_is_none_of_the_fleets(holding: Holding, now: list[float]) -> None:
+    holding.extend_alone(5)
+    holding.extend_alone(2)
+    assert (holding.left, holding.left_alone) == (0, 5)
+    holding.heard(0)
+    assert holding.is_past(10**18) is True
+    now[0] += 6
+    assert holding.left_alone == 0
+
+
+def test_the_reason_is_that_of_the_longest_hold(holding: Holding) -> None:
+    holding.extend(5, "PingOne answered 503 and asks for 5 s")
+    holding.extend(2, "PingOne cannot be reached")
+    assert holding.why == "PingOne answered 503 and asks for 5 s"
+    holding.extend(7, "PingOne cannot be reached")
+    assert holding.why == "PingOne cannot be reached"
+
+
+def test_what_a_person_lifts_is_forgotten_once(holding: Holding) -> None:
+    holding.extend(5)
+    holding.extend_alone(5)
+    assert not holding.is_lifted(0)
+    assert holding.left == 5
+    assert holding.is_lifted(17)
+    assert (holding.left, holding.left_alone) == (0, 0)
+    holding.extend(5)
+    assert not holding.is_lifted(17)
+    # A wiped Redis knows of none.
+    assert not holding.is_lifted(0)
+    assert holding.left == 5
+    # Whatever is said after that is another time.
+    assert holding.is_lifted(16)
+    assert holding.left == 0

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from worker.pingone.errors import (
+    Answer,
     CredentialsRefused,
     Forbidden,
     InvalidOtp,
@@ -31,14 +32,18 @@ class Recorder:
 
     endings: list[PingOneError | str]
     policy: dict[str, Any] = field(default_factory=dict)
-    holds: list[float] = field(default_factory=list)
+    holds: list[tuple[float, str]] = field(default_factory=list)
+    undelivered_for: list[tuple[float, str]] = field(default_factory=list)
     sleeps: list[float] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
     permit: Callable[[], None] | None = None
 
-    def hold(self, seconds: float) -> None:
+    def hold(self, seconds: float, why: str) -> None:
         if seconds > 0:
-            self.holds.append(seconds)
+            self.holds.append((seconds, why))
+
+    def undelivered(self, seconds: float, why: str) -> None:
+        self.undelivered_for.append((seconds, why))
 
     def run(self) -> str:
         policy = Policy(self, sleep=self.sleeps.append, **self.policy)  # type: ignore[arg-type]
@@ -142,27 +147,29 @@ def test_a_long_retry_after_ends_the_call() -> None:
 
 
 def test_an_unknown_outcome_with_a_retry_after_holds_the_fleet() -> None:
-    recorder = Recorder([OutcomeUnknown(retry_after=120.0)])
+    recorder = Recorder([OutcomeUnknown(Answer(503), retry_after=120.0)])
     with pytest.raises(OutcomeUnknown):
         recorder.run()
-    assert recorder.holds == [120.0]
+    assert recorder.holds == [(120.0, "PingOne answered 503 and asks for 120 s")]
 
 
-def test_an_outage_holds_the_fleet_after_the_last_try_only() -> None:
+def test_an_outage_is_told_after_the_last_try_only() -> None:
     recorder = Recorder([NotDelivered(), "done"])
     recorder.run()
-    assert recorder.holds == []
+    assert recorder.undelivered_for == []
     recorder = Recorder([NotDelivered()], policy={"outage_hold": 7.0})
     with pytest.raises(NotDelivered):
         recorder.run()
-    assert recorder.holds == [7.0]
+    assert recorder.undelivered_for == [(7.0, "PingOne cannot be reached")]
+    assert recorder.holds == []
 
 
 def test_an_outage_lasts_as_long_as_the_token_endpoint_says() -> None:
-    recorder = Recorder([NotDelivered(retry_after=30.0)])
+    recorder = Recorder([NotDelivered(Answer(429), retry_after=30.0)])
     with pytest.raises(NotDelivered):
         recorder.run()
-    assert (recorder.story, recorder.holds) == (["try"], [30.0])
+    told = [(30.0, "the token endpoint answered 429 and asks for 30 s")]
+    assert (recorder.story, recorder.undelivered_for) == (["try"], told)
 
 
 def test_a_refused_access_token_is_renewed_and_the_same_call_made_again_at_once() -> None:

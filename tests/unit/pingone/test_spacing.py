@@ -154,3 +154,16 @@ def test_a_clock_of_redis_that_goes_back_lets_nothing_leave_at_once() -> None:
     for _ in range(20):
         process.leave()
     assert process.left_at[-1] - process.left_at[0] > (20 - AT_ONCE) * 0.75 * INTERVAL
+
+
+def test_a_clock_that_was_set_back_makes_no_process_leave_faster() -> None:
+    """One that has every fourth slot goes on leaving that far apart: it does not take slots of the past for crowded."""
+    process = Process()
+    process.now += 3600
+    process.take(200, gap=4 * INTERVAL)
+    process.now -= 3600
+    process.take(200, gap=4 * INTERVAL)
+    for _ in range(40):
+        process.leave()
+    gaps = [after - before for before, after in zip(process.left_at, process.left_at[1:], strict=False)]
+    assert gaps[-1] > 3 * INTERVAL

@@ -1,0 +1,199 @@
+"""pingone: the scripts that keep a license's pace in Redis, one hash a license. Redis runs each as a whole.
+
+All times are in microseconds of Redis' own clock. ARGV[1] and ARGV[2] of each script are bounds, in microseconds: the
+longest that anybody waits for a slot, and the longest hold. What lies further ahead than they allow was written while
+Redis' clock was ahead, and nobody could wait for it."""
+
+from __future__ import annotations
+
+# What every script begins with.
+_BEGINNING = """
+local longest_wait, longest_hold = tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local written = {}
+"""
+
+# A condition on what was read of the state. A comparison with what is no number (NaN) is false, so it is unsound as
+# well. A look is due a few seconds after the counting began, at the latest.
+_IS_SOUND = """
+  interval > 0 and next_at - now <= longest_wait + interval and held_until - now <= longest_hold
+    and since - now <= math.max(longest_wait + interval, longest_hold)
+    and look_from - now <= math.max(longest_wait + interval, longest_hold) + 10000000
+"""
+
+_WRITING = """
+local function write(name, text)
+  written[#written + 1] = name
+  written[#written + 1] = text
+end
+local function write_time(name, microseconds) write(name, string.format('%.0f', microseconds)) end
+"""
+
+# Never shortens a hold. A hold that is told again a moment later keeps its reason.
+_HOLDING = (
+    _WRITING
+    + """
+local function hold(microseconds, why)
+  local state = redis.pcall('HMGET', KEYS[1], 'held_until', 'lifted')
+  if state.err then
+    redis.call('DEL', KEYS[1])
+    state = {}
+  end
+  local before, held_until = tonumber(state[1] or 0) or 0, now + microseconds
+  if not (before - now <= longest_hold) then before = 0 end
+  if held_until > before then
+    write_time('held_until', held_until)
+    if before <= now then write_time('held_since', now) end
+    if before <= now or held_until > before + 1000000 then write('held_why', why) end
+    redis.call('HSET', KEYS[1], unpack(written))
+  end
+  if redis.call('PTTL', KEYS[1]) < microseconds / 1000 + 60000 then
+    redis.call('PEXPIRE', KEYS[1], string.format('%.0f', microseconds / 1000 + 60000))
+  end
+  return tonumber(state[2] or 0) or 0
+end
+"""
+)
+
+# GCRA without a burst: slots lie an interval apart, and none is saved up while nobody asks. ARGV: furthest slot worth
+# waiting for; hold from now on (0 = none), its reason, and the lifting that the process has heard of; answers that came
+# since the last reservation, the last of their slots, and who had them (empty where that was told a moment ago).
+# A hold that comes with a reservation is one that Redis may have forgotten: it counts only if none is in force, for
+# repeated each time it would move by the time that the message takes; and not if a person has lifted it since. An
+# answer counts for the rate that its slot was of. -1: nobody has begun, Redis was wiped, or its state is unsound.
+RESERVE = (
+    _BEGINNING
+    + """
+local state = redis.pcall(
+  'HMGET', KEYS[1], 'interval', 'next_at', 'held_until', 'counted_since', 'look_from', 'last', 'lifted')
+if state.err then return {-1, 0, 0, 0, 0, 0, 0, 0} end
+local interval = tonumber(state[1]) or 0
+local next_at, held_until = tonumber(state[2] or 0) or math.huge, tonumber(state[3] or 0) or math.huge
+local since, look_from = tonumber(state[4]) or math.huge, tonumber(state[5]) or math.huge
+if not (
+"""
+    + _IS_SOUND
+    + """
+) then return {-1, 0, 0, 0, 0, 0, 0, 0} end
+local last, lifted = tonumber(state[6] or 0) or 0, tonumber(state[7] or 0) or 0
+local furthest, hold = tonumber(ARGV[3]), tonumber(ARGV[4])
+local answers, answered_last = tonumber(ARGV[7]), tonumber(ARGV[8])
+if answers > 0 and answered_last >= since then
+  local counted = redis.pcall('HINCRBY', KEYS[1], 'answers', answers)
+  if type(counted) == 'table' then return {-1, 0, 0, 0, 0, 0, 0, 0} end
+  if answered_last > last then
+    last = answered_last
+    written = {'last', string.format('%.0f', last)}
+  end
+end
+if ARGV[9] ~= '' then
+  for _, part in ipairs({'delivered_by', ARGV[9], 'delivered_at', string.format('%.0f', now)}) do
+    table.insert(written, part)
+  end
+end
+if hold > 0 and held_until <= now and (lifted == 0 or lifted == tonumber(ARGV[6])) then
+  held_until = now + hold
+  for _, part in ipairs({'held_until', string.format('%.0f', held_until), 'held_since', string.format('%.0f', now),
+    'held_why', ARGV[5]}) do
+    table.insert(written, part)
+  end
+end
+local slot = math.max(now, next_at, held_until)
+local is_reserved = slot - now <= furthest
+if is_reserved then
+  table.insert(written, 'next_at')
+  table.insert(written, string.format('%.0f', slot + interval))
+end
+if #written > 0 then redis.call('HSET', KEYS[1], unpack(written)) end
+return {is_reserved and 1 or 0, slot, slot - now, held_until, interval, since, last >= look_from and 1 or 0, lifted}
+"""
+)
+
+# ARGV: hold from now on, and its reason. When a person lifted a hold last.
+HOLD = (
+    _BEGINNING
+    + _HOLDING
+    + """
+return hold(tonumber(ARGV[3]), ARGV[4])
+"""
+)
+
+# ARGV: as HOLD; who could not deliver; and for how long another's delivery shows that PingOne can be reached. 1: only
+# this process must hold; 0: the fleet holds now. And when a person lifted a hold last.
+UNDELIVERED = (
+    _BEGINNING
+    + _HOLDING
+    + """
+local state = redis.pcall('HMGET', KEYS[1], 'delivered_by', 'delivered_at', 'lifted')
+if not state.err and state[1] and state[1] ~= ARGV[5] then
+  local ago = now - (tonumber(state[2]) or math.huge)
+  if ago >= 0 and ago <= tonumber(ARGV[6]) then return {1, tonumber(state[3] or 0) or 0} end
+end
+return {0, hold(tonumber(ARGV[3]), ARGV[4])}
+"""
+)
+
+# ARGV: milliseconds to keep a state for that is none yet. When the hold was lifted, which is another number each time,
+# though Redis be wiped in between.
+LIFT = (
+    _BEGINNING
+    + """
+local lifted = math.max(now, (tonumber(redis.call('HGET', KEYS[1], 'lifted') or 0) or 0) + 1)
+redis.call('HDEL', KEYS[1], 'held_until', 'held_since', 'held_why')
+redis.call('HSET', KEYS[1], 'lifted', string.format('%.0f', lifted))
+if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+return lifted
+"""
+)
+
+# The time, and the state as a list of fields and values. An unsound one is removed, so that the next to ask begins it
+# anew; a hold in it that nobody need doubt stays.
+READ = (
+    _BEGINNING
+    + _WRITING
+    + """
+local TEXTS = {held_why = true, delivered_by = true}
+local INTEGERS = {version = true, answers = true}
+local state, kept, is_good = redis.pcall('HGETALL', KEYS[1]), {}, true
+if state.err then state, is_good = {}, false end
+for at = 1, #state, 2 do
+  local name, text = state[at], state[at + 1]
+  local pattern = INTEGERS[name] and '^%d+$' or '^-?%d+%.?%d*[eE]?[-+]?%d*$'
+  kept[name] = text
+  if not TEXTS[name] and not (string.match(text, pattern) and tonumber(text)) then is_good = false end
+end
+local function number(name, missing) return tonumber(kept[name] or missing) or math.huge end
+local held_until = number('held_until', 0)
+local is_hold_sound = held_until - now <= longest_hold
+if kept.interval then
+  local interval, next_at = number('interval'), number('next_at', 0)
+  local since, look_from = number('counted_since', 'none'), number('look_from', 'none')
+  is_good = is_good and
+"""
+    + _IS_SOUND
+    + """
+end
+if not (is_good and is_hold_sound) then
+  redis.call('DEL', KEYS[1])
+  state = {}
+  if is_hold_sound and held_until > now then
+    write_time('held_until', held_until)
+    write_time('held_since', now)
+    write('held_why', kept.held_why or '')
+    state = written
+    redis.call('HSET', KEYS[1], unpack(written))
+    redis.call('PEXPIRE', KEYS[1], string.format('%.0f', (held_until - now) / 1000 + 60000))
+  end
+end
+return {time[1], time[2], state}
+"""
+)
+
+# ARGV: the version that the change was made from, milliseconds to keep it for, fields and values. 0: another was first.
+WRITE = """
+if tonumber(redis.call('HGET', KEYS[1], 'version') or 0) ~= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[1] + 1, 'answers', 0, 'last', 0, unpack(ARGV, 3))
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
