@@ -111,6 +111,19 @@ def _tell_of_ticks(**_: object) -> None:
     app.conf.task_send_sent_event = True
 
 
+@celery.signals.import_modules.connect
+def _restrict_flower(**_: object) -> None:
+    """Flower sends this signal when it has read its options, before it listens; workers send it too. An exception ends
+    whoever sent it, so Flower never starts unrestricted."""
+    # Celery's command line is made with click; a process without it is not Flower, and need not import it.
+    click = sys.modules.get("click")
+    context = click and click.get_current_context(silent=True)
+    if context and context.info_name == "flower":
+        from worker.flower_access import restrict_access
+
+        restrict_access()
+
+
 @celery.signals.setup_logging.connect
 def _setup_logging(loglevel: int | str | None = None, **_: object) -> None:
     configure_logs(loglevel or "WARNING")

@@ -34,6 +34,7 @@ BATCH = "rehearsal"
 START_TIMEOUT = 60.0
 # What leads elsewhere; all other settings are rehearsed too.
 LEFT_OUT = (
+    "OATHBULK_ENV_FILE",
     "OATHBULK_HOME",
     "OATHBULK_CONFIG",
     "OATHBULK_DATABASE_URL",

@@ -17,6 +17,7 @@ from worker.audit import this_person
 from worker.batches import Batches
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.hosts import print_hosts, print_unread_env_file
 from worker.cli.installation import Installation
 from worker.cli.load import AsJson, Canary, EnvironmentName, File, Share, Ticket, Wish, load_shipment, print_loaded
 from worker.cli.picture import draw_batch
@@ -49,13 +50,15 @@ def run(
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
     wish = Wish(batch or file.stem, environment, canary, ticket, given_window(window, zone), share)
-    raise typer.Exit(run_shipment(Installation(), file, wish, as_json=as_json))
+    installation = Installation()
+    print_unread_env_file(installation)
+    raise typer.Exit(run_shipment(installation, file, wish, as_json=as_json))
 
 
 def run_shipment(installation: Installation, file: Path, wish: Wish, *, as_json: bool = False) -> int:
     """The exit code."""
     shipment = open_shipment(file)
-    installation.environment(wish.environment)
+    print_hosts(installation, wish.environment)
     with lock_home(installation.settings.home):
         refusals = Refusals()
         loaded = load_shipment(installation, shipment, wish, refusals)
