@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import celery.signals
+import click
 from celery import Celery
 from celery.schedules import crontab
 from kombu.entity import Queue
@@ -115,10 +116,9 @@ def _tell_of_ticks(**_: object) -> None:
 def _restrict_flower(**_: object) -> None:
     """Flower sends this signal when it has read its options, before it listens; workers send it too. An exception ends
     whoever sent it, so Flower never starts unrestricted."""
-    # Celery's command line is made with click; a process without it is not Flower, and need not import it.
-    click = sys.modules.get("click")
-    context = click and click.get_current_context(silent=True)
+    context = click.get_current_context(silent=True)
     if context and context.info_name == "flower":
+        # Not at the top: no other process needs Flower.
         from worker.flower_access import restrict_access
 
         restrict_access()

@@ -8,7 +8,7 @@ import pytest
 from support.command import Desk
 from support.processes import wait_until
 
-CHECKS = ["configuration", "encryption keys", "database", "broker", "access token", "clock"]
+CHECKS = ["configuration", "encryption keys", "database", "broker", "hosts", "access token", "clock"]
 
 
 @pytest.fixture
@@ -67,6 +67,7 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(desk):
         "encryption keys": False,
         "database": False,
         "broker": False,
+        "hosts": True,
         "access token": False,
         "clock": True,
     }

@@ -140,7 +140,7 @@ def _simulating(home: Path) -> Iterator[int]:
 
 def _variables(outer: Mapping[str, str], home: Path, port: int, shipment: MadeShipment) -> dict[str, str]:
     """Everything points at the rehearsal: its own home, database and Valkey, and the simulator for PingOne."""
-    mine = {name: value for name, value in outer.items() if not name.removesuffix("_FILE").startswith(LEFT_OUT)}
+    mine = {name: value for name, value in outer.items() if not name.startswith(LEFT_OUT)}
     mine |= {name: outer[name] for name in ("PINGONE_RATE", "PINGONE_RATE_MAX") if name in outer}
     # Nothing is replicated here, so a device that is not found needs little patience.
     return (
