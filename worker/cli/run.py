@@ -58,7 +58,7 @@ def run(
 def run_shipment(installation: Installation, file: Path, wish: Wish, *, as_json: bool = False) -> int:
     """The exit code."""
     shipment = open_shipment(file)
-    print_hosts(installation, wish.environment)
+    installation.environment(wish.environment)
     with lock_home(installation.settings.home):
         refusals = Refusals()
         loaded = load_shipment(installation, shipment, wish, refusals)
@@ -73,6 +73,7 @@ def work_off(installation: Installation, name: str, *, as_json: bool = False) ->
     watch = Watch(installation, name, is_quiet=as_json)
     is_interrupted, broken = False, None
     if not is_over(before := watch.look()):
+        print_hosts(installation, before.environment)
         _ask_for_access(installation, before.environment)
         with _handing_back(Batches(installation.database, this_person(installation.settings))):
             try:
