@@ -66,7 +66,7 @@ def test_a_url_from_a_file_for_a_secret_from_elsewhere_is_told_before_anything_g
     secret = {"PINGONE_CLIENT_SECRET": settings.pop("PINGONE_CLIENT_SECRET")}
     write(desk.home / ".env", settings)
     mixed = (
-        f"PINGONE_API_URL and PINGONE_TOKEN_URL stands in {desk.home / '.env'}, "
+        f"PINGONE_API_URL and PINGONE_TOKEN_URL stand in {desk.home / '.env'}, "
         "PINGONE_CLIENT_SECRET in the process environment"
     )
     result = desk.oathbulk("run", "shipment.csv", **secret)

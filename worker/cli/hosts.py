@@ -63,6 +63,6 @@ def _mixed_places(installation: Installation, name: str) -> str | None:
     given = installation.variables | dict(file.values)
     place = "the process environment" if given.get(_SECRET) else given.get(f"{_SECRET}_FILE")
     return (
-        f"{' and '.join(urls)} stands in {file.path}, {_SECRET} in {place}: "
+        f"{' and '.join(urls)} {'stand' if len(urls) > 1 else 'stands'} in {file.path}, {_SECRET} in {place}: "
         f"see to it that these hosts may have that secret."
     )

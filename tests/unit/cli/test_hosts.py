@@ -100,7 +100,7 @@ def test_a_file_that_gives_urls_for_a_secret_of_a_third_file_is_named(
     ids = {"PINGONE_ENVIRONMENT_ID": "e", "PINGONE_CLIENT_ID": "c"}
     write(home / ".env", **urls, **ids, PINGONE_CLIENT_SECRET_FILE=str(secret))
     mixed = describe_hosts(Installation(), "default")[1]
-    assert mixed.startswith(f"PINGONE_API_URL and PINGONE_TOKEN_URL stands in {home / '.env'}, ")
+    assert mixed.startswith(f"PINGONE_API_URL and PINGONE_TOKEN_URL stand in {home / '.env'}, ")
     assert f"PINGONE_CLIENT_SECRET in {secret}: " in mixed
 
 
