@@ -25,6 +25,6 @@ ENV PATH=/opt/oathbulk/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     OATHBULK_HOME=/var/lib/oathbulk
 USER 10001:10001
-# Not the home: .env and flowerconfig.py are read from the working directory, and nothing may be written here.
+# Not the home: flowerconfig.py is read from the working directory, and nothing may be written here.
 WORKDIR /opt/oathbulk
 CMD ["oathbulk", "--help"]

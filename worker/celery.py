@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import celery.signals
+import click
 from celery import Celery
 from celery.schedules import crontab
 from kombu.entity import Queue
@@ -97,6 +98,18 @@ if settings.replay_cron:
         "task": "oathbulk.replay",
         "schedule": crontab.from_string(settings.replay_cron),
     }
+
+
+@celery.signals.import_modules.connect
+def _restrict_flower(**_: object) -> None:
+    """Flower sends this signal when it has read its options, before it listens; workers send it too. An exception ends
+    whoever sent it, so Flower never starts unrestricted."""
+    context = click.get_current_context(silent=True)
+    if context and context.info_name == "flower":
+        # Not at the top: no other process needs Flower.
+        from worker.flower_access import restrict_access
+
+        restrict_access()
 
 
 @celery.signals.setup_logging.connect

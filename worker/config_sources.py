@@ -1,30 +1,23 @@
-"""Where settings come from: the process environment, `.env`, `*_FILE` variables and `oathbulk.toml`."""
+"""Where settings come from: the process environment, the `.env` file, `*_FILE` variables and `oathbulk.toml`."""
 
 from __future__ import annotations
 
 import os
-import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, ValidationError
 
 from worker.config import DEFAULT_ENVIRONMENT, ConfigError, Environment, Settings
-
-# Where a container's engine mounts secrets: only the container's own user is there to read them.
-CONTAINER_SECRETS = Path("/run/secrets")
+from worker.env_file import EnvFile, read_env_file
+from worker.settings_files import SECRETS, is_open, read_trusted, refuse_open_secrets
 
 M = TypeVar("M", bound=BaseModel)
 
-_SECRETS = {
-    prefix + field.upper()
-    for model, prefix in ((Settings, "OATHBULK_"), (Environment, "PINGONE_"))
-    for field, facts in model.model_fields.items()
-    if "SecretStr" in str(facts.annotation)
-}
+# Settings that httpx reads from the process environment itself.
+_READ_BY_HTTPX = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def load_settings(variables: Mapping[str, str] | None = None) -> Settings:
@@ -41,50 +34,45 @@ def load_environment(
     if name == DEFAULT_ENVIRONMENT:
         source = read_variables() if variables is None else variables
     else:
-        source = _section(settings, name)
+        source = read_section(settings, name)
     values = _fields(Environment, "PINGONE_", source)
     return _validated(Environment, "PINGONE_", values | {"name": name})
 
 
-def read_variables() -> dict[str, str]:
-    """The process environment, and behind it `.env` in the working directory."""
-    from_file = {
-        key: value
-        for key, value in _read_dotenv(Path(".env")).items()
-        # Set through a file in the process environment is set in the process environment.
-        if value is not None and f"{key}_FILE" not in os.environ
-    }
-    return from_file | dict(os.environ)
+def read_variables(file: EnvFile | None = None) -> dict[str, str]:
+    """The process environment, and behind it the `.env` file. Proxies and certificates that the file names are put into
+    the process environment, where httpx looks for them. Raises ConfigError."""
+    given = (file or read_env_file()).values
+    for name in _READ_BY_HTTPX:
+        if name in given:
+            os.environ.setdefault(name, given[name])
+    return {**given, **os.environ}
 
 
-def _read_dotenv(path: Path) -> dict[str, str | None]:
+def config_path(settings: Settings) -> Path:
+    """The file with the environments besides `default`."""
+    return settings.config or settings.home / "oathbulk.toml"
+
+
+def read_section(settings: Settings, name: str) -> dict[str, str]:
+    """What `oathbulk.toml` says of the environment of this name. Raises ConfigError."""
+    path = config_path(settings)
     try:
-        values = dotenv_values(path)
-        if any(values.get(variable) for variable in _SECRETS) and _is_within_reach(path):
-            raise ConfigError(f"{path} holds a secret and can be read by every user: chmod 600 {path}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    return values
-
-
-def _section(settings: Settings, name: str) -> Mapping[str, str]:
-    path = settings.config or settings.home / "oathbulk.toml"
-    try:
-        sections = tomllib.loads(path.read_text(encoding="utf-8")).get("environments", {})
-        is_within_reach = _is_within_reach(path)
+        sections = tomllib.loads(read_trusted(path)).get("environments", {})
+        section = sections.get(name) if isinstance(sections, dict) else None
+        if isinstance(section, dict) and "PINGONE_CLIENT_SECRET" in section:
+            refuse_open_secrets(path)
     except FileNotFoundError as error:
         raise ConfigError(f"environment {name!r} is not configured: {path} does not exist") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    if not isinstance(sections, dict) or not isinstance(sections.get(name), dict):
+    if not isinstance(section, dict):
         raise ConfigError(f"environment {name!r} is not configured: add a section [environments.{name}] to {path}")
     known = {f"PINGONE_{field.upper()}" for field in Environment.model_fields} - {"PINGONE_NAME"}
-    if unknown := {key for key in sections[name] if key.removesuffix("_FILE") not in known}:
+    if unknown := {key for key in section if key.removesuffix("_FILE") not in known}:
         raise ConfigError(f"{path}, section [environments.{name}]: nothing is called {', '.join(sorted(unknown))}")
-    if is_within_reach and "PINGONE_CLIENT_SECRET" in sections[name]:
-        raise ConfigError(f"{path} holds a secret and can be read by every user: chmod 600 {path}")
     try:
-        return {key: str(value) for key, value in sections[name].items()}
+        return {key: str(value) for key, value in section.items()}
     except ValueError as error:
         # A number of thousands of digits.
         raise ConfigError(f"{path}, section [environments.{name}], cannot be read: {error}") from error
@@ -99,31 +87,19 @@ def _fields(model: type[BaseModel], prefix: str, source: Mapping[str, str]) -> d
         if value := source.get(variable, ""):
             found[field] = value
         elif file:
-            found[field] = _content(variable, Path(file), is_secret=variable in _SECRETS)
+            found[field] = _content(variable, Path(file), is_secret=variable in SECRETS)
     return found
 
 
 def _content(variable: str, path: Path, *, is_secret: bool) -> str:
     try:
-        if is_secret and _is_open(path):
+        if is_secret and is_open(path):
             raise ConfigError(
                 f"{variable}_FILE: {path} can be read by every user: chmod 600 {path}, or 640 for a group"
             )
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{variable}_FILE: {path} cannot be read: {error}") from error
-
-
-def _is_open(path: Path) -> bool:
-    """Whether every user may read it, once there."""
-    return bool(path.stat().st_mode & stat.S_IROTH) and not path.resolve().is_relative_to(CONTAINER_SECRETS)
-
-
-def _is_within_reach(path: Path) -> bool:
-    """Whether every user may read it and get there: a home is closed to others, whatever the mode of its files."""
-    return (
-        path.exists() and _is_open(path) and all(each.stat().st_mode & stat.S_IXOTH for each in path.resolve().parents)
-    )
 
 
 def _validated(model: type[M], prefix: str, values: dict[str, Any]) -> M:

@@ -7,6 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 
 _ENCODE = "in its password write @ as %40, / as %2F, # as %23, ? as %3F, : as %3A and % as %25"
 _NO_DATABASE = f"is not a database URL, such as postgresql+psycopg://user:password@host/oathbulk; {_ENCODE}"
+_OTHER_DATABASE = "must begin with postgresql+psycopg:// or sqlite:///: other databases and drivers are not supported"
+_OTHER_DRIVER = "must name the driver: write postgresql+psycopg:// in front of user and host"
+_NO_FILE = "names no file: write sqlite:////path/of/the/file, or leave it away for the one in the home"
 _NO_REDIS = f"is not a URL such as redis://:password@host:6379/0 or rediss://…; {_ENCODE}"
 _SHOWN = "has its password among the parameters, where it is printed: write it in front of the host, as user:password@"
 
@@ -24,6 +27,11 @@ def check_database_url(url: str) -> str:
     if "@" in (parts.host or ""):
         # The password holds an @, and what stands behind it passes for a host.
         raise ValueError(_NO_DATABASE)
+    if parts.drivername not in ("postgresql+psycopg", "sqlite"):
+        is_postgresql = parts.drivername.partition("+")[0] in ("postgresql", "postgres")
+        raise ValueError(_OTHER_DRIVER if is_postgresql else _OTHER_DATABASE)
+    if parts.drivername == "sqlite" and (parts.host or parts.database in (None, "", ":memory:")):
+        raise ValueError(_NO_FILE)
     if "password" in parts.query:
         raise ValueError(_SHOWN)
     return url

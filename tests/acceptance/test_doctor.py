@@ -8,7 +8,7 @@ import pytest
 from support.command import Desk
 from support.processes import wait_until
 
-CHECKS = ["configuration", "encryption keys", "database", "audit", "broker", "access token", "clock"]
+CHECKS = ["configuration", "encryption keys", "database", "audit", "broker", "hosts", "access token", "clock"]
 
 
 @pytest.fixture
@@ -68,6 +68,7 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(desk):
         "database": False,
         "audit": True,
         "broker": False,
+        "hosts": True,
         "access token": False,
         "clock": True,
     }

@@ -57,9 +57,11 @@ def test_a_pipe_gets_a_plain_line_now_and_then(set_up):
     result = run.wait()
     assert result.code == 0
     assert "\x1b" not in result.stdout + result.stderr
-    assert all(line.startswith("shipment: ") for line in result.stderr.splitlines())
+    hosts, *lines = result.stderr.splitlines()
+    assert hosts.startswith("PingOne's API is called at 127.0.0.1, ")
+    assert all(line.startswith("shipment: ") for line in lines)
     # Some seconds apart: a log should not drown in them.
-    assert 2 <= len(result.stderr.splitlines()) <= 20
+    assert 2 <= len(lines) <= 20
     assert "Finished after" in result.stdout
     assert "every token is active" in result.stdout
 

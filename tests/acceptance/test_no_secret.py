@@ -22,6 +22,8 @@ from worker.embedded.ports import free_port
 from worker.simulator.shipment import PairRow, shipment_from_rows
 
 RECORDS = 80
+# Of Flower.
+VISITOR = ("visitor", "made-up-password")
 WEATHER = {"reset_after": 0.05, "error_before": 0.05, "error_after": 0.05, "hang_after": 0.02, "garbled": 0.05}
 
 
@@ -57,14 +59,14 @@ def work(fleet, restart):
     is restarted. What Flower showed, and the access tokens that were handed out."""
     port = free_port()
     with TokenTap(fleet.token_url) as tap:
-        fleet.variables |= {"PINGONE_TOKEN_URL": tap.url, "FLOWER_UNAUTHENTICATED_API": "true"}
-        fleet.celery("flower", "flower", "--address=127.0.0.1", f"--port={port}", "--max_tasks=100000")
+        fleet.variables |= {"PINGONE_TOKEN_URL": tap.url, "FLOWER_BASIC_AUTH": ":".join(VISITOR)}
+        fleet.celery("flower", "flower", f"--port={port}", "--max_tasks=100000")
         wait_until_flower_listens(fleet.settings.redis)
         with spoilt_record(fleet.database):
             fleet.worker("worker", level="DEBUG")
             fleet.beat(level="DEBUG")
             fleet.wait_until(lambda: fleet.status().reason == "internal", "the spoilt record pauses the batch")
-            shown = look_through_flower(f"http://127.0.0.1:{port}")
+            shown = look_through_flower(f"http://127.0.0.1:{port}", VISITOR)
         fleet.simulator.revoke_access_tokens()
         fleet.batches.resume(BATCH)
         restart()

@@ -9,13 +9,22 @@ from pathlib import Path
 import pytest
 from support.fleet import plain_env
 
+from models.encrypted import generate_key
+
 NOBODY = "redis://127.0.0.1:1"
+KEY = generate_key()
 
 
 @pytest.mark.parametrize(
     ("program", "variables", "complaint"),
     [
         ("worker", {}, "OATHBULK_REDIS_URL is not set"),
+        ("worker", {"OATHBULK_ENV_FILE": "nothing.env"}, "nothing.env does not exist"),
+        (
+            "worker",
+            {"OATHBULK_REDIS_URL": NOBODY, "OATHBULK_ENCRYPTION_KEYS": KEY, "OATHBULK_DATABASE_URL": "mysql://h/x"},
+            "OATHBULK_DATABASE_URL must",
+        ),
         ("beat", {"OATHBULK_REDIS_URL": NOBODY, "OATHBULK_TICK": "often"}, "OATHBULK_TICK"),
         ("worker", {"OATHBULK_REDIS_URL": NOBODY}, "encryption.key cannot be read"),
         (

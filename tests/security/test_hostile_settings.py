@@ -107,10 +107,10 @@ def test_any_configuration_file_is_read_or_refused(tmp_path: Path, content: byte
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with no setting in the process environment."""
+    """The home, with no other setting in the process environment."""
     for name in [name for name in os.environ if name.startswith(("PINGONE_", "OATHBULK_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OATHBULK_HOME", str(tmp_path))
     return tmp_path
 
 
@@ -128,7 +128,7 @@ DOTENV = st.lists(
 def test_any_dotenv_file_is_read_or_refused(folder: Path, content: bytes) -> None:
     (folder / ".env").write_bytes(content)
     refused = complaint(read_variables)
-    assert not refused or refused.startswith(".env cannot be read")
+    assert not refused or refused.startswith(f"{folder / '.env'} cannot be read")
 
 
 @UNHURRIED
@@ -225,6 +225,7 @@ def test_a_file_of_settings_with_a_secret_in_it_is_closed_to_every_user(
     file: str, open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(open_folder)
+    monkeypatch.setenv("OATHBULK_HOME", str(open_folder))
     path = open_folder / file
     path.write_text(SECRET_LINES[file])
     path.chmod(0o644)
@@ -240,7 +241,7 @@ def test_a_file_of_settings_with_a_secret_in_it_is_closed_to_every_user(
 
 
 def test_a_file_of_settings_without_a_secret_may_be_open(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(open_folder)
+    monkeypatch.setenv("OATHBULK_HOME", str(open_folder))
     (open_folder / ".env").write_text("PINGONE_CLIENT_ID=anybody\nPINGONE_CLIENT_SECRET=\n")
     (open_folder / ".env").chmod(0o644)
     assert read_variables()["PINGONE_CLIENT_ID"] == "anybody"

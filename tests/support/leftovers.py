@@ -39,10 +39,10 @@ def wait_until_flower_listens(broker_url: str) -> None:
         wait_until(client.pubsub_numpat, START_TIMEOUT, "Flower listens for events")
 
 
-def look_through_flower(url: str) -> dict[str, bytes]:
+def look_through_flower(url: str, auth: tuple[str, str]) -> dict[str, bytes]:
     """Every page and API answer that shows tasks, workers or the broker; and each failed task's page, of which there
     must be one: that it failed is told a moment after it did."""
-    with httpx.Client(base_url=url, trust_env=False, verify=False, timeout=20) as browser:
+    with httpx.Client(base_url=url, auth=auth, trust_env=False, verify=False, timeout=20) as browser:
         wait_until(lambda: _is_up(browser), START_TIMEOUT, "Flower is up")
         wait_until(lambda: browser.get(_FAILED).raise_for_status().json(), START_TIMEOUT, "Flower shows a failed task")
         tasks = browser.get(_ALL_TASKS).raise_for_status()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from worker import config_sources
+from worker import settings_files
 from worker.config import ConfigError, Environment, Settings
-from worker.config_sources import load_environment, load_settings, read_variables
+from worker.config_sources import load_environment, load_settings
 
 SECRET = "made-up-client-secret"
 VARIABLES = {
@@ -260,8 +260,8 @@ def test_what_is_no_secret_may_lie_open(tmp_path):
 
 def test_a_containers_secrets_are_open_within_the_container_only(tmp_path, monkeypatch):
     """Docker mounts them readable there, whoever the container runs as."""
-    assert Path("/run/secrets") == config_sources.CONTAINER_SECRETS
-    monkeypatch.setattr(config_sources, "CONTAINER_SECRETS", tmp_path / "run" / "secrets")
+    assert Path("/run/secrets") == settings_files.CONTAINER_SECRETS
+    monkeypatch.setattr(settings_files, "CONTAINER_SECRETS", tmp_path / "run" / "secrets")
     (tmp_path / "run" / "secrets").mkdir(parents=True)
     inside = private_file(tmp_path / "run" / "secrets" / "pingone_client_secret", SECRET.encode())
     beside = private_file(tmp_path / "run" / "secret", SECRET.encode())
@@ -277,28 +277,6 @@ def test_a_containers_secrets_are_open_within_the_container_only(tmp_path, monke
         load("PINGONE_CLIENT_SECRET", roundabout)
 
 
-def test_a_dotenv_file_in_the_working_directory_is_read(clean):
-    (clean / ".env").write_text("OATHBULK_MAX_ATTEMPTS=5\n# a comment\nPINGONE_CLIENT_ID='quoted id'\n")
-    assert load_settings().max_attempts == 5
-    assert read_variables()["PINGONE_CLIENT_ID"] == "quoted id"
-
-
-def test_the_process_environment_goes_before_dotenv(clean, monkeypatch):
-    (clean / ".env").write_text("OATHBULK_MAX_ATTEMPTS=5\nOATHBULK_CONCURRENCY=4\n")
-    monkeypatch.setenv("OATHBULK_MAX_ATTEMPTS", "6")
-    settings = load_settings()
-    assert (settings.max_attempts, settings.concurrency) == (6, 4)
-
-
-def test_a_file_named_in_the_process_environment_goes_before_dotenv_too(clean, monkeypatch):
-    (clean / ".env").write_text("OATHBULK_ENCRYPTION_KEYS=of-a-rehearsal\n")
-    file = private_file(clean / "keys", b"of-production\n")
-    monkeypatch.setenv("OATHBULK_ENCRYPTION_KEYS_FILE", str(file))
-    keys = load_settings().encryption_keys
-    assert keys is not None
-    assert keys.get_secret_value() == "of-production"
-
-
 def test_nothing_needs_to_be_set_for_the_embedded_stack(clean):
     settings = load_settings()
     assert settings == Settings()
@@ -310,6 +288,27 @@ def test_a_database_url_is_taken_as_it_is():
     settings = load_settings({"OATHBULK_DATABASE_URL": "postgresql+psycopg://db/oathbulk"})
     assert not settings.is_embedded_database
     assert settings.database == "postgresql+psycopg://db/oathbulk"
+
+
+@pytest.mark.parametrize(
+    ("url", "cure"),
+    [
+        ("mysql://oathbulk:hidden@db/oathbulk", r"begin with postgresql\+psycopg:// or sqlite:///"),
+        ("oracle+oracledb://oathbulk:hidden@db/oathbulk", r"begin with postgresql\+psycopg:// or sqlite:///"),
+        ("sqlite+aiosqlite:///hidden.db", r"begin with postgresql\+psycopg:// or sqlite:///"),
+        ("postgresql://oathbulk:hidden@db/oathbulk", r"name the driver: write postgresql\+psycopg://"),
+        ("postgres://oathbulk:hidden@db/oathbulk", r"name the driver: write postgresql\+psycopg://"),
+        ("postgresql+asyncpg://oathbulk:hidden@db/oathbulk", r"name the driver: write postgresql\+psycopg://"),
+        ("sqlite://", "names no file: write sqlite:////path"),
+        ("sqlite:///:memory:", "names no file: write sqlite:////path"),
+        ("sqlite://hidden/oathbulk.db", "names no file: write sqlite:////path"),
+    ],
+)
+def test_a_database_that_is_not_supported_is_refused_with_what_to_write(url, cure):
+    settings = load_settings({"OATHBULK_DATABASE_URL": url})
+    with pytest.raises(ConfigError, match=f"^OATHBULK_DATABASE_URL .*{cure}") as error:
+        _ = settings.database
+    assert "hidden" not in str(error.value)
 
 
 def test_workers_without_redis_are_told_the_cure():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from worker.cli import audit, batches, database, doctor, export, load, pace, rehearse, run, simulator, status, verify
 from worker.cli.failures import failing_clearly
+from worker.env_file import ENV_FILE
 
 app = typer.Typer(
     name="oathbulk",
-    help="Activates whole shipments of hardware OATH tokens in PingOne MFA.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -33,6 +37,18 @@ for command in (
 app.command("verify")(verify.verify_command)
 app.command("audit")(audit.audit_command)
 app.add_typer(database.app, name="db")
+
+
+@app.callback()
+def name_env_file(
+    env_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Read settings from it. Default: .env in OATHBULK_HOME.")
+    ] = None,
+) -> None:
+    """Activates whole shipments of hardware OATH tokens in PingOne MFA."""
+    if env_file is not None:
+        # There every part of this process finds it, and so do the processes that it starts.
+        os.environ[ENV_FILE] = str(env_file.absolute())
 
 
 def run_command() -> None:

@@ -15,6 +15,7 @@ from worker import revision
 from worker.audit import NO_KEY_CURE, place_of, show_place
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
+from worker.cli.hosts import describe_hosts, print_unread_env_file
 from worker.cli.installation import Installation
 from worker.cli.load import AsJson, EnvironmentName
 from worker.config import DEFAULT_ENVIRONMENT, ConfigError
@@ -41,7 +42,9 @@ class Finding:
 
 def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
     """Check configuration, database, migrations, broker, access token, and the clock against PingOne's."""
-    findings = list(_examine(Installation(), environment))
+    installation = Installation()
+    print_unread_env_file(installation)
+    findings = list(_examine(installation, environment))
     if as_json:
         print_json({"checks": [asdict(finding) for finding in findings]})
     else:
@@ -62,6 +65,7 @@ def _examine(installation: Installation, name: str) -> Iterator[Finding]:
         environment = installation.environment(name)
     except ConfigError:
         return
+    yield _finding("hosts", lambda: " ".join(describe_hosts(installation, name)))
     tokens = AccessTokens(environment, deadline=min(DEADLINE, settings.call_deadline))
     yield _finding("access token", lambda: "granted" if tokens.get() else "")
     yield _clock(lambda: drift(environment, deadline=DEADLINE))

@@ -12,24 +12,32 @@ from models.audit import Action
 from models.encrypted import Keyring
 from models.record import Record
 from worker import audit, revision
-from worker.config import ConfigError, Environment, Settings
-from worker.config_sources import load_environment, load_settings, read_variables
+from worker.config import DEFAULT_ENVIRONMENT, ConfigError, Environment, Settings
+from worker.config_sources import config_path, load_environment, load_settings, read_section, read_variables
 from worker.database import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
+from worker.env_file import EnvFile, read_env_file
 from worker.keyring import AUDIT, ENCRYPTION, load_keyring
 
 
 class Installation:
-    """Opened by a command; `variables` take the place of the process environment and `.env`."""
+    """Opened by a command; `variables` take the place of the process environment and the `.env` file."""
 
     def __init__(self, variables: Mapping[str, str] | None = None) -> None:
-        self.variables = dict(read_variables() if variables is None else variables)
+        self.env_file = read_env_file() if variables is None else None
+        self.variables = dict(read_variables(self.env_file) if variables is None else variables)
         self.settings: Settings = load_settings(self.variables)
 
     def environment(self, name: str) -> Environment:
         """Raises ConfigError."""
         return load_environment(self.settings, name, self.variables)
+
+    def file_of(self, name: str) -> EnvFile | None:
+        """The settings file that this environment is written in, and what that gives. Raises ConfigError."""
+        if name == DEFAULT_ENVIRONMENT:
+            return self.env_file
+        return EnvFile(config_path(self.settings), read_section(self.settings, name))
 
     def license_of(self, name: str, environment_id: str) -> str:
         """Of the environment of this name, where it is configured here; by default its id."""

@@ -34,6 +34,7 @@ BATCH = "rehearsal"
 START_TIMEOUT = 60.0
 # What leads elsewhere; all other settings are rehearsed too.
 LEFT_OUT = (
+    "OATHBULK_ENV_FILE",
     "OATHBULK_HOME",
     "OATHBULK_CONFIG",
     "OATHBULK_DATABASE_URL",
@@ -139,7 +140,7 @@ def _simulating(home: Path) -> Iterator[int]:
 
 def _variables(outer: Mapping[str, str], home: Path, port: int, shipment: MadeShipment) -> dict[str, str]:
     """Everything points at the rehearsal: its own home, database and Valkey, and the simulator for PingOne."""
-    mine = {name: value for name, value in outer.items() if not name.removesuffix("_FILE").startswith(LEFT_OUT)}
+    mine = {name: value for name, value in outer.items() if not name.startswith(LEFT_OUT)}
     mine |= {name: outer[name] for name in ("PINGONE_RATE", "PINGONE_RATE_MAX") if name in outer}
     # Nothing is replicated here, so a device that is not found needs little patience.
     return (

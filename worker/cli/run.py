@@ -19,6 +19,7 @@ from worker.audit import this_person
 from worker.batches import Batches
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.hosts import print_hosts, print_unread_env_file
 from worker.cli.installation import Installation
 from worker.cli.load import AsJson, Canary, EnvironmentName, File, Share, Ticket, Wish, load_shipment, print_loaded
 from worker.cli.picture import draw_batch
@@ -52,7 +53,9 @@ def run(
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
     wish = Wish(batch or file.stem, environment, canary, ticket, given_window(window, zone), share)
     again = f"Go on with: {_command(file, wish)}"
-    raise typer.Exit(run_shipment(Installation(), file, wish, again, as_json=as_json))
+    installation = Installation()
+    print_unread_env_file(installation)
+    raise typer.Exit(run_shipment(installation, file, wish, again, as_json=as_json))
 
 
 def _command(file: Path, wish: Wish) -> str:
@@ -83,6 +86,7 @@ def work_off(installation: Installation, name: str, again: str, *, as_json: bool
     watch = Watch(installation, name, is_quiet=as_json)
     is_interrupted, broken = False, None
     if not is_over(before := watch.look()):
+        print_hosts(installation, before.environment)
         _ask_for_access(installation, before.environment)
         with _handing_back(Batches(installation.database, this_person(installation.settings))):
             try:

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterable
 from functools import cache
 from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -67,6 +67,15 @@ def _keep_protocols(alpn_protocols: Iterable[str]) -> None:
     """httpcore sets the same with each connection; but no thread may change what another reads at that moment."""
 
 
+def proxy_host(url: str) -> str | None:
+    """The host of the proxy that requests to this URL go through."""
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.hostname or "") or (parts.scheme == "http" and not _is_loopback(proxy)):
+        return None
+    return _host(proxy)
+
+
 def _mounts() -> dict[str, httpx.BaseTransport | None]:
     """http:// is for this machine alone (see worker.config), so it bypasses any proxy elsewhere: what goes
     through such a proxy would cross the network in the clear."""
@@ -77,8 +86,12 @@ def _mounts() -> dict[str, httpx.BaseTransport | None]:
     return {"http://": None}
 
 
+def _host(proxy: str) -> str:
+    return urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
+
+
 def _is_loopback(proxy: str) -> bool:
-    host = urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
+    host = _host(proxy)
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
