@@ -8,7 +8,7 @@ import pytest
 from support.command import Desk
 from support.processes import wait_until
 
-CHECKS = ["configuration", "encryption keys", "database", "broker", "access token", "clock"]
+CHECKS = ["configuration", "encryption keys", "database", "broker", "journal", "access token", "clock"]
 
 
 @pytest.fixture
@@ -67,6 +67,8 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(desk):
         "encryption keys": False,
         "database": False,
         "broker": False,
+        # None is kept beside a database elsewhere: no fault.
+        "journal": True,
         "access token": False,
         "clock": True,
     }
@@ -93,7 +95,7 @@ def test_a_database_without_its_schema_is_told_from_one_that_is_out_of_reach(des
 def test_without_settings_the_missing_ones_are_named_and_no_pingone_is_asked(desk):
     code, findings = examine(desk)
     assert code == 3
-    assert list(findings) == CHECKS[:4]
+    assert list(findings) == CHECKS[:5]
     is_well, detail = findings["configuration"]
     assert not is_well
     for name in ("PINGONE_ENVIRONMENT_ID", "PINGONE_CLIENT_ID", "PINGONE_CLIENT_SECRET"):

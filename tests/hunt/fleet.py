@@ -15,6 +15,7 @@ from hunt.strands import Broken
 from hunt.weather import Bug
 from worker.config import Environment
 from worker.dispatch import Dispatcher
+from worker.journal.writer import NoJournal
 from worker.parts import Parts
 from worker.tending import Tending
 
@@ -32,6 +33,7 @@ class ModelParts(Parts):
         super().__init__(world.settings, lambda _: world.environment)
         self.world = world
         self.database, self.leases, self.queue = world.database, world.leases, stock.queue()
+        self.journal = NoJournal()
 
     @cached_property
     def tending(self) -> Tending:

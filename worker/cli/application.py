@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from worker.cli import audit, batches, database, doctor, export, load, pace, rehearse, run, simulator, status, verify
+from worker.cli import (
+    audit,
+    batches,
+    database,
+    doctor,
+    export,
+    load,
+    pace,
+    reconcile,
+    rehearse,
+    run,
+    simulator,
+    status,
+    verify,
+)
 from worker.cli.failures import failing_clearly
 
 app = typer.Typer(
@@ -26,6 +40,7 @@ for command in (
     pace.pace,
     export.export,
     doctor.doctor,
+    reconcile.reconcile,
     simulator.simulator,
     database.keygen,
 ):
