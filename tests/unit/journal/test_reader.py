@@ -28,7 +28,9 @@ GOOD = {
     "detail_code": None,
     "then": None,
 }
-VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text("a0-\0\n") | st.lists(st.integers(), max_size=2)
+VALUES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text("a0-\0\n") | st.lists(st.integers(), max_size=2)
+)
 
 
 def text_of(**changed: Any) -> bytes:
