@@ -440,3 +440,10 @@ def test_a_file_that_is_no_toml_is_named_and_not_quoted(tmp_path, content):
 )
 def test_a_worker_comes_to_no_more_threads_than_a_person_set(variables, begun, most):
     assert load_settings(variables).most_threads(begun) == most
+
+
+def test_a_journal_is_kept_in_the_home_beside_the_embedded_database_and_elsewhere_where_it_is_said(clean: Path) -> None:
+    assert load_settings({"OATHBULK_HOME": "/home/of/it"}).journal_directory == Path("/home/of/it/journal")
+    fleet = {"OATHBULK_DATABASE_URL": "postgresql+psycopg://db/oathbulk"}
+    assert load_settings(fleet).journal_directory is None
+    assert load_settings(fleet | {"OATHBULK_JOURNAL": "/var/j"}).journal_directory == Path("/var/j")
