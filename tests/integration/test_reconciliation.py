@@ -199,6 +199,8 @@ def test_no_answered_otp_goes_again_and_every_record_ends_as_it_had(
     batches = Batches(restored.database, TESTER)
     batches.pause(made.name)
 
+    # A database that forgot nothing has nothing to learn.
+    assert reconcile(site.database, site.evidence(), is_written=False).changes == 0
     foreseen = reconcile(restored.database, restored.evidence(), is_written=False)
     found = reconcile(restored.database, restored.evidence())
     again = reconcile(restored.database, restored.evidence())
