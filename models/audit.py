@@ -19,6 +19,7 @@ class Action(StrEnum):
     CANCEL = "cancel"
     REPLAY = "replay"
     EXPORT_WITH_OTPS = "export_with_otps"
+    RECONCILE = "reconcile"
 
 
 class AuditLine(Base):

@@ -12,8 +12,11 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy import Row as DatabaseRow
 
+from models.audit import Action
 from models.batch import Batch, BatchState
 from models.record import OtpState, Status
+from worker import audit
+from worker.audit import Actor
 from worker.database import Database
 from worker.journal.evidence import Evidence, Row
 from worker.leases import reconcile
@@ -56,10 +59,11 @@ class Findings:
 
 class Reconciliation:
     """Compares a database with journals. `read_delay` in seconds; `is_written`: what was found goes into the
-    database."""
+    database, with a line in the audit for each batch and transaction."""
 
-    def __init__(self, database: Database, *, read_delay: float, is_written: bool) -> None:
+    def __init__(self, database: Database, actor: Actor, *, read_delay: float, is_written: bool) -> None:
         self._database = database
+        self._actor = actor
         self._read_delay = read_delay
         self._is_written = is_written
 
@@ -96,6 +100,9 @@ class Reconciliation:
         if changes and self._is_written:
             self._refuse_if_at_work(connection, batch)
             reconcile.write(self._database, connection, changes, self._read_delay)
+            audit.append(
+                self._database, connection, self._actor, Action.RECONCILE, batch.name, {"records": len(changes)}
+            )
 
     def _refuse_if_at_work(self, connection: Connection, batch: DatabaseRow[int, str, str]) -> None:
         pause = f"`oathbulk pause {quote(batch.name)}`"

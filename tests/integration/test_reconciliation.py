@@ -20,7 +20,7 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import Reason
 from models.record import OtpState, Status
-from worker import reconciliation
+from worker import audit, reconciliation
 from worker.activation import Activation
 from worker.batches import Batches
 from worker.config import Environment, Settings
@@ -172,7 +172,7 @@ def restore(site: Site, url: str) -> Site:
 
 
 def reconcile(database: MovingDatabase, evidence: dict[Row, Evidence], *, is_written: bool = True) -> Findings:
-    return Reconciliation(database, read_delay=READ_DELAY, is_written=is_written).run(evidence)
+    return Reconciliation(database, TESTER, read_delay=READ_DELAY, is_written=is_written).run(evidence)
 
 
 def lose_the_second_half(site: Site, made: Made, back_up: Callable[[], str]) -> Site:
@@ -269,6 +269,16 @@ def test_a_dry_run_changes_nothing_and_asks_for_no_pause(database: MovingDatabas
     before = look(database, made.id)
     assert reconcile(database, gather([line(made, OtpState.SENT)]), is_written=False).changes == 1
     assert look(database, made.id) == before
+
+
+def test_what_was_corrected_is_in_the_audit_and_a_dry_run_is_not(database: MovingDatabase) -> None:
+    made = paused(database)
+    evidence = gather([line(made, OtpState.SENT)])
+    for is_written in (False, True, True):
+        reconcile(database, evidence, is_written=is_written)
+    with database.reading() as connection:
+        lines = [(each.actor, each.action, each.batch, each.facts) for each in audit.read(connection)]
+    assert lines == [(TESTER.name, "reconcile", made.name, {"records": 1})]
 
 
 def test_a_batch_that_runs_is_refused_with_the_cure(database: MovingDatabase) -> None:

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from worker.audit import this_person
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.installation import Installation
-from worker.cli.load import AsJson
+from worker.cli.load import AsJson, Ticket
 from worker.config import Settings
 from worker.journal.evidence import gather
 from worker.journal.reader import NoJournalFound, Reader, find_files
@@ -42,13 +43,16 @@ def reconcile(
         typer.Option(metavar="TIME", parser=_moment, help="Leave out older lines. In UTC, unless it names a zone."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write it into the database; otherwise it is only shown.")] = False,
+    ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell a restored database what went out since its backup, as the workers' journals show it."""
     installation = Installation()
     reader = Reader(find_files(journals or [_directory(installation.settings)]), since)
     evidence = gather(reader)
-    story = Reconciliation(installation.database, read_delay=installation.settings.read_delay, is_written=yes)
+    settings = installation.settings
+    actor = this_person(settings, ticket)
+    story = Reconciliation(installation.database, actor, read_delay=settings.read_delay, is_written=yes)
     findings = story.run(evidence)
     if as_json:
         print_json(_to_json(reader, len(evidence), findings) | {"is_written": yes})
