@@ -11,6 +11,7 @@ from worker import decisions
 from worker.attempt import Attempt, Means, Settled
 from worker.away import AWAY, wait_until_back
 from worker.config import Environment, Settings
+from worker.journal.writer import Journal, NoJournal
 from worker.leases.claim import Claim
 from worker.leases.worker import Leases
 from worker.pingone.client import Client
@@ -32,6 +33,7 @@ class Activation:
         settled: Settled,
         is_stopping: Callable[[], bool] = lambda: False,
         misconfigured: Callable[[int], object] = lambda _: None,
+        journal: Journal | None = None,
     ) -> None:
         self._environment_id = environment.environment_id
         self._leases = leases
@@ -57,6 +59,7 @@ class Activation:
             resync_on_first_call=environment.resync_on_first_call,
             settled=settled,
             is_stopping=is_stopping,
+            journal=journal or NoJournal(),
         )
 
     def run(self, record_id: int) -> None:

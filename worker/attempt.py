@@ -11,12 +11,14 @@ from worker import decisions
 from worker.away import AWAY
 from worker.boot_clock import boot_time
 from worker.decisions import Next
+from worker.journal.evidence import consequence
+from worker.journal.writer import Journal
 from worker.leases.claim import Claim
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.otp import OtpPair
 from worker.pingone.client import Call, Client
-from worker.pingone.errors import Answer, PingOneError, SlotTooFar
+from worker.pingone.errors import NO_ANSWER, Answer, PingOneError, SlotTooFar
 from worker.pingone.pacing import Pace, Slot
 from worker.pingone.wire import Device
 from worker.progress import Progress
@@ -46,6 +48,7 @@ class Means:
     resync_on_first_call: bool
     settled: Settled
     is_stopping: Callable[[], bool]
+    journal: Journal
 
 
 class Attempt:
@@ -72,7 +75,7 @@ class Attempt:
             decision = self._tell()
         except Exception as failure:
             if self.marked is not None and self.call.requests == self.requests_before:
-                self.progress = self.progress.taken_back(self.marked)
+                self._take_back(self.marked)
             self._settle(self._after(failure))
             raise
         self._settle(decision)
@@ -115,18 +118,29 @@ class Attempt:
     def _send(self, ordinal: int, otps: OtpPair) -> Next:
         if self.marked != ordinal and (refusal := self._mark(ordinal)):
             return refusal
+        self._note(ordinal)
         try:
             answer = self._ask(lambda: self._post(ordinal, otps))
         except NotPermitted:
             # The permit is asked between tries, and only a try that did nothing is followed by another.
-            return decisions.not_permitted(self.progress.taken_back(ordinal))
+            self._take_back(ordinal)
+            return decisions.not_permitted(self.progress)
         # Known from here on, even if writing it down fails: the commit may have gone through all the same.
         self.progress, step = decisions.after_post(self.progress, ordinal, answer, self.means.limits)
+        self._note(ordinal, answer.answer, consequence(self.progress, step))
         self.marked = None
         # Before anything else is asked: a worker that dies in the next call must not leave an answered OTP open.
         if isinstance(step, SendOtp | ReadDevice) and not self.means.leases.answered(self.claim, self.progress):
             return decisions.not_permitted(self.progress)
         return self.progress, step
+
+    def _note(self, ordinal: int, answer: Answer = NO_ANSWER, then: str | None = None) -> None:
+        """Into the journal, which remembers for a database that forgets."""
+        self.means.journal.write(self.claim, ordinal, self.progress.otp(ordinal), answer, then)
+
+    def _take_back(self, ordinal: int) -> None:
+        self.progress = self.progress.taken_back(ordinal)
+        self._note(ordinal)
 
     def _mark(self, ordinal: int) -> Next | None:
         """Wait for a slot, then write down that the OTP goes out. Anything else than None stands in the way."""

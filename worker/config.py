@@ -92,6 +92,7 @@ class Settings(BaseModel):
     encryption_keys: SecretStr | None = None
     audit_key: SecretStr | None = None
     audit_head: str | None = None
+    journal: Path | None = None
     otp_post_budget: int = Field(default=3, ge=2, le=7)
     max_attempts: int = Field(default=8, ge=1)
     concurrency: int = Field(default=8, ge=1, le=2000)
@@ -158,6 +159,11 @@ class Settings(BaseModel):
     @property
     def is_embedded_database(self) -> bool:
         return self.database_url is None
+
+    @property
+    def journal_directory(self) -> Path | None:
+        """None: no journal is kept. Beside a database on another machine it must be chosen where it lasts."""
+        return self.journal or (self.home / "journal" if self.is_embedded_database else None)
 
     @property
     def database(self) -> str:

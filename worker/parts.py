@@ -17,6 +17,7 @@ from worker.clients import Clients
 from worker.config import ConfigError, Environment, Settings
 from worker.dispatch import Dispatcher
 from worker.fitness import Fitness
+from worker.journal.writer import FileJournal, Journal, NoJournal
 from worker.keyring import load_keyring
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
@@ -54,6 +55,11 @@ class Parts(Clients):
             call_deadline=settings.call_deadline,
             read_delay=settings.read_delay,
         )
+
+    @cached_property
+    def journal(self) -> Journal:
+        directory = self.settings.journal_directory
+        return FileJournal(directory) if directory else NoJournal()
 
     @cached_property
     def batches(self) -> Batches:
@@ -125,6 +131,7 @@ class Parts(Clients):
             partial(self._settled, environment.license),
             lambda: self.stopping.is_set() or self.fitness.is_sick,
             self._misconfigured,
+            self.journal,
         )
 
     def _license(self, name: str) -> str | None:

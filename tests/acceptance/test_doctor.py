@@ -8,7 +8,17 @@ import pytest
 from support.command import Desk
 from support.processes import wait_until
 
-CHECKS = ["configuration", "encryption keys", "database", "audit", "broker", "hosts", "access token", "clock"]
+CHECKS = [
+    "configuration",
+    "encryption keys",
+    "database",
+    "audit",
+    "broker",
+    "journal",
+    "hosts",
+    "access token",
+    "clock",
+]
 
 
 @pytest.fixture
@@ -68,6 +78,8 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(desk):
         "database": False,
         "audit": True,
         "broker": False,
+        # None is kept beside a database elsewhere: no fault.
+        "journal": True,
         "hosts": True,
         "access token": False,
         "clock": True,
@@ -125,3 +137,30 @@ def test_a_clock_that_is_off_is_found(desk):
     assert 85 <= seconds <= 95
     assert "ahead of PingOne's" in detail
     assert "NTP" in detail
+
+
+def test_a_journal_that_cannot_be_written_or_that_others_may_read_is_found(desk):
+    pingone = serve(desk)
+    (desk.folder / "file").touch()
+    code, findings = examine(desk, **pingone, OATHBULK_JOURNAL=str(desk.folder / "file" / "journal"))
+    assert code == 3
+    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["journal"]
+    assert "cannot be written (Not a directory)" in findings["journal"][1]
+    assert "OATHBULK_JOURNAL" in findings["journal"][1]
+    open_directory = desk.folder / "open"
+    open_directory.mkdir()
+    open_directory.chmod(0o755)
+    code, findings = examine(desk, **pingone, OATHBULK_JOURNAL=str(open_directory))
+    assert (code, findings["journal"]) == (
+        3,
+        (False, f"{open_directory} is open to other users: chmod 700 {open_directory}"),
+    )
+
+
+def test_without_a_journal_beside_a_database_elsewhere_there_is_a_note_and_no_fault(desk):
+    _, findings = examine(desk)
+    assert findings["journal"] == (True, f"in {desk.home / 'journal'}")
+    _, findings = examine(desk, OATHBULK_DATABASE_URL="postgresql+psycopg://nobody@127.0.0.1:1/none")
+    is_well, note = findings["journal"]
+    assert is_well
+    assert "none is kept; OATHBULK_JOURNAL" in note

@@ -16,6 +16,7 @@ from hunt.weather import Bug
 from worker.config import Environment
 from worker.dispatch import Dispatcher
 from worker.fitness import Fitness
+from worker.journal.writer import NoJournal
 from worker.parts import Parts
 from worker.tending import Tending
 
@@ -33,6 +34,7 @@ class ModelParts(Parts):
         super().__init__(world.settings, lambda _: world.environment)
         self.world = world
         self.database, self.leases, self.queue = world.database, world.leases, stock.queue()
+        self.journal = NoJournal()
 
     @cached_property
     def fitness(self) -> Fitness:

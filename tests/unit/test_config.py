@@ -456,3 +456,10 @@ def test_what_is_no_place_for_the_audits_head_is_refused(place: str) -> None:
     with pytest.raises(ConfigError, match=r"^OATHBULK_AUDIT_HEAD must") as error:
         load_settings({"OATHBULK_AUDIT_HEAD": place})
     assert "hidden" not in str(error.value)
+
+
+def test_a_journal_is_kept_in_the_home_beside_the_embedded_database_and_elsewhere_where_it_is_said(clean: Path) -> None:
+    assert load_settings({"OATHBULK_HOME": "/home/of/it"}).journal_directory == Path("/home/of/it/journal")
+    fleet = {"OATHBULK_DATABASE_URL": "postgresql+psycopg://db/oathbulk"}
+    assert load_settings(fleet).journal_directory is None
+    assert load_settings(fleet | {"OATHBULK_JOURNAL": "/var/j"}).journal_directory == Path("/var/j")

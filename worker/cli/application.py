@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import audit, batches, database, doctor, export, load, pace, rehearse, run, simulator, status, verify
+from worker.cli import (
+    audit,
+    batches,
+    database,
+    doctor,
+    export,
+    load,
+    pace,
+    reconcile,
+    rehearse,
+    run,
+    simulator,
+    status,
+    verify,
+)
 from worker.cli.failures import failing_clearly
 from worker.env_file import ENV_FILE
 
@@ -30,6 +44,7 @@ for command in (
     pace.pace,
     export.export,
     doctor.doctor,
+    reconcile.reconcile,
     simulator.simulator,
     database.keygen,
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import redis
 import typer
@@ -20,6 +21,7 @@ from worker.cli.installation import Installation
 from worker.cli.load import AsJson, EnvironmentName
 from worker.config import DEFAULT_ENVIRONMENT, ConfigError
 from worker.embedded.errors import EmbeddedError
+from worker.journal import writer
 from worker.keyring import load_audit_keys
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock import drift
@@ -61,6 +63,7 @@ def _examine(installation: Installation, name: str) -> Iterator[Finding]:
     yield _finding("database", lambda: _database(installation))
     yield _finding("audit", lambda: _audit(installation))
     yield _finding("broker", lambda: _broker(installation))
+    yield _journal(settings.journal_directory)
     try:
         environment = installation.environment(name)
     except ConfigError:
@@ -116,6 +119,19 @@ def _broker(installation: Installation) -> str:
     finally:
         client.close()
     return f"{facts.get('server_name', 'redis')} {facts.get('valkey_version') or facts['redis_version']}"
+
+
+def _journal(directory: Path | None) -> Finding:
+    if directory is None:
+        note = "none is kept; OATHBULK_JOURNAL names a directory for what a restored database would not know"
+        return Finding("journal", True, note)
+    try:
+        writer.try_to_write(directory)
+        if directory.stat().st_mode & 0o077:
+            return Finding("journal", False, f"{directory} is open to other users: chmod 700 {directory}")
+    except OSError as error:
+        return Finding("journal", False, f"{directory} cannot be written ({error.strerror}): {writer.CURE}")
+    return Finding("journal", True, f"in {directory}")
 
 
 def _clock(measure: Callable[[], float]) -> Finding:

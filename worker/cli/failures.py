@@ -21,8 +21,10 @@ from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.home import HomeInUse
 from worker.escaping import escape_line
 from worker.intake import UnusableFile
+from worker.journal.reader import NoJournalFound
 from worker.loading import NameTaken, NameUnfit
 from worker.pingone.errors import CredentialsRefused, NotDelivered
+from worker.reconciliation import StillAtWork
 from worker.revision import SchemaOutdated
 from worker.timetable import OtherWindow
 
@@ -33,7 +35,18 @@ UNUSABLE_SETUP = 3
 WAITING_FOR_A_PERSON = 4
 INTERRUPTED = 130
 
-_USAGE = (UnusableFile, UnknownBatch, NotPossible, NameTaken, NameUnfit, OtherWindow, UnfitWindow, UnusableHead)
+_USAGE = (
+    UnusableFile,
+    UnknownBatch,
+    NotPossible,
+    NameTaken,
+    NameUnfit,
+    OtherWindow,
+    UnfitWindow,
+    UnusableHead,
+    NoJournalFound,
+    StillAtWork,
+)
 _SETUP = (ConfigError, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 
 

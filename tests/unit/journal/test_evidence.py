@@ -1,0 +1,183 @@
+"""What journals show, and what a database that forgot has to learn from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import permutations
+
+import pytest
+
+from models.reason import Reason
+from models.record import OtpState
+from worker import decisions
+from worker.journal.evidence import ACTIVE, NEXT_OTP, Evidence, Row, consequence, gather
+from worker.journal.reader import Line
+from worker.pingone import errors
+from worker.pingone.errors import Answer
+from worker.pingone.wire import Device
+from worker.progress import OtpProgress, Progress
+from worker.steps import Active, DeadLetter, ReadDevice, Retry, SendOtp
+
+FRESH = Progress()
+SENT, UNSENT, ANSWERED = OtpState.SENT, OtpState.UNSENT, OtpState.ANSWERED
+LIMITS = decisions.Limits()
+
+
+def line(state: OtpState, posts: int, then: str | None = None, *, otp: int = 1, lease: str = "a") -> Line:
+    return Line.model_validate(
+        {
+            "at": datetime(2026, 7, 1, tzinfo=UTC),
+            "batch": 7,
+            "row": 12,
+            "device": "device",
+            "lease": lease,
+            "otp": otp,
+            "state": state,
+            "posts": posts,
+            "then": then,
+        }
+    )
+
+
+def evidence(*lines: Line) -> Evidence:
+    return gather(lines)[Row(7, 12, "device")]
+
+
+def otps(progress: Progress) -> tuple[tuple[OtpState, int], ...]:
+    return tuple((otp.state, otp.posts) for otp in (progress.first, progress.second) if otp)
+
+
+def test_an_otp_that_went_out_unknown_to_the_database_is_of_unknown_fate() -> None:
+    learnt = evidence(line(SENT, 1)).correct(FRESH)
+    assert otps(learnt) == ((SENT, 1), (UNSENT, 0))
+    assert decisions.begin(learnt, LIMITS)[1] == ReadDevice()
+
+
+def test_a_post_that_the_database_counts_tells_it_nothing_whatever_a_read_found_since() -> None:
+    for known in (OtpProgress(SENT, 1), OtpProgress(UNSENT, 1), OtpProgress(SENT, 2), OtpProgress(ANSWERED, 1)):
+        assert evidence(line(SENT, 1)).correct(Progress(first=known)) == Progress(first=known)
+
+
+def test_a_second_post_of_an_otp_is_one_more_than_the_database_counts() -> None:
+    learnt = evidence(line(SENT, 2)).correct(Progress(first=OtpProgress(UNSENT, 1)))
+    assert learnt.first == OtpProgress(SENT, 2)
+
+
+def test_an_otp_that_was_taken_back_never_went_out() -> None:
+    assert evidence(line(SENT, 1), line(UNSENT, 0)).correct(FRESH) == FRESH
+
+
+def test_an_otp_that_was_taken_back_leaves_an_earlier_lease_open() -> None:
+    seen = evidence(line(SENT, 1), line(SENT, 2, lease="b"), line(UNSENT, 1, lease="b"))
+    assert seen.correct(FRESH).first == OtpProgress(SENT, 1)
+
+
+def test_a_late_word_of_an_earlier_lease_does_not_take_back_a_later_one() -> None:
+    seen = evidence(line(SENT, 1), line(SENT, 2, lease="b"), line(UNSENT, 0))
+    assert seen.correct(FRESH).first == OtpProgress(SENT, 2)
+
+
+def test_the_order_of_two_leases_decides_nothing() -> None:
+    leases = [
+        [line(SENT, 1), line(SENT, 1)],
+        [line(SENT, 2, lease="b"), line(UNSENT, 1, lease="b")],
+        [line(SENT, 2, lease="c"), line(ANSWERED, 2, Reason.INVALID_OTP, lease="c")],
+    ]
+    learnt = {evidence(*[each for lease in order for each in lease]).correct(FRESH) for order in permutations(leases)}
+    assert learnt == {Progress(first=OtpProgress(ANSWERED, 2), verdict=Reason.INVALID_OTP)}
+
+
+def test_after_a_request_for_the_second_otp_that_one_goes_next() -> None:
+    learnt = evidence(line(SENT, 1), line(ANSWERED, 1, NEXT_OTP)).correct(FRESH)
+    assert otps(learnt) == ((ANSWERED, 1), (UNSENT, 0))
+    assert decisions.begin(learnt, LIMITS)[1] == SendOtp(2)
+
+
+def test_a_second_otp_that_went_out_says_that_the_first_was_answered_with_a_request_for_it() -> None:
+    for second in (line(SENT, 1, otp=2), line(UNSENT, 0, otp=2)):
+        for first in ([], [line(SENT, 1)], [line(ANSWERED, 1, Reason.ATTEMPTS_SPENT)]):
+            learnt = evidence(*first, second).correct(FRESH)
+            assert learnt.first == OtpProgress(ANSWERED, 1)
+            assert learnt.verdict is None
+
+
+def test_what_the_database_knows_already_stays() -> None:
+    known = Progress(first=OtpProgress(ANSWERED, 2), verdict=Reason.REJECTED, attempts=4)
+    assert evidence(line(ANSWERED, 1, Reason.INVALID_OTP)).correct(known) == known
+
+
+def test_a_record_without_a_second_otp_learns_of_its_first_alone() -> None:
+    known = Progress(second=None)
+    learnt = evidence(line(ANSWERED, 1, Reason.SECOND_OTP_MISSING)).correct(known)
+    assert (learnt.first, learnt.second, learnt.verdict) == (
+        OtpProgress(ANSWERED, 1),
+        None,
+        Reason.SECOND_OTP_MISSING,
+    )
+
+
+RESYNC = errors.ResyncRequired(Answer(status=400))
+INVALID = errors.InvalidOtp(Answer(status=400))
+REJECTED = errors.Rejected(Answer(status=400))
+UNUSABLE = errors.Rejected(Answer(status=400, code="ACCOUNT_NOT_USABLE"))
+DEVICE = Device("ACTIVE", False, False, Answer(status=200))
+SECOND = Progress(first=OtpProgress(ANSWERED, 1), second=OtpProgress(SENT, 1))
+
+
+@pytest.mark.parametrize(
+    ("sent", "ordinal", "answer", "then"),
+    [
+        (FRESH.sent(1), 1, DEVICE, ACTIVE),
+        (FRESH.sent(1), 1, RESYNC, NEXT_OTP),
+        (Progress(second=None).sent(1), 1, RESYNC, Reason.SECOND_OTP_MISSING),
+        (FRESH.sent(1), 1, INVALID, Reason.INVALID_OTP),
+        (FRESH.sent(1), 1, REJECTED, Reason.REJECTED),
+        (FRESH.sent(1), 1, UNUSABLE, Reason.ACCOUNT_NOT_USABLE),
+        (SECOND, 2, DEVICE, ACTIVE),
+        (SECOND, 2, RESYNC, Reason.RESYNC_FAILED),
+        (SECOND, 2, INVALID, Reason.RESYNC_FAILED),
+    ],
+    ids=str,
+)
+def test_every_answer_is_learnt_so_that_no_answered_otp_goes_again(
+    sent: Progress, ordinal: int, answer: Device | errors.PingOneError, then: str
+) -> None:
+    """And a record ends as it would have ended, had the database not forgotten."""
+    progress, step = decisions.after_post(sent, ordinal, answer, LIMITS)
+    assert consequence(progress, step) == then
+    written = [line(SENT, 1, otp=ordinal), line(ANSWERED, 1, consequence(progress, step), otp=ordinal)]
+    forgotten = replace(sent, first=OtpProgress(), second=sent.second and OtpProgress())
+
+    learnt = evidence(*written).correct(forgotten)
+
+    assert learnt.otp(ordinal) == OtpProgress(ANSWERED, 1)
+    assert evidence(*written).correct(learnt) == learnt
+    known, first_step = decisions.begin(learnt, LIMITS)
+    if then == NEXT_OTP:
+        assert first_step == SendOtp(2)
+        return
+    assert first_step == ReadDevice()
+    assert decisions.after_read(known, DEVICE, LIMITS)[1] == Active()
+    waiting = replace(DEVICE, status="ACTIVATION_REQUIRED")
+    ends = then if then != ACTIVE else Reason.BUDGET_SPENT
+    assert decisions.after_read(known, waiting, LIMITS)[1] == DeadLetter(Reason(ends))
+
+
+def test_what_follows_no_answer_is_nothing() -> None:
+    assert consequence(FRESH.sent(1), Retry(30.0, is_counted=True, why="outcome_unknown")) is None
+
+
+def test_a_word_that_is_not_known_asks_for_a_read() -> None:
+    for word in (None, "from_another_version"):
+        learnt = evidence(line(ANSWERED, 1, word)).correct(FRESH)
+        assert decisions.begin(learnt, LIMITS)[1] == ReadDevice()
+
+
+def test_rows_of_the_same_number_with_another_device_or_batch_are_others() -> None:
+    lines = [
+        line(SENT, 1),
+        line(SENT, 1).model_copy(update={"device": "x"}),
+        line(SENT, 1).model_copy(update={"batch": 8}),
+    ]
+    assert len(gather(lines)) == 3

@@ -1,0 +1,112 @@
+"""`oathbulk reconcile`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from worker.audit import this_person
+from worker.cli.console import console, print_json
+from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.installation import Installation
+from worker.cli.load import AsJson, Ticket
+from worker.config import Settings
+from worker.journal.evidence import gather
+from worker.journal.reader import NoJournalFound, Reader, find_files
+from worker.reconciliation import Findings, Reconciliation
+
+
+def _moment(text: str) -> datetime:
+    """`2026-07-01 14:30`, in UTC unless it names another zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time: say 2026-07-01 or 2026-07-01T14:30+02:00") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def reconcile(
+    journals: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[JOURNAL]...",
+            help="Files, or directories of them. Default: the directory of OATHBULK_JOURNAL.",
+            show_default=False,
+        ),
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", parser=_moment, help="Leave out older lines. In UTC, unless it names a zone."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write it into the database; otherwise it is only shown.")] = False,
+    ticket: Ticket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell a restored database what went out since its backup, as the workers' journals show it."""
+    installation = Installation()
+    reader = Reader(find_files(journals or [_directory(installation.settings)]), since)
+    evidence = gather(reader)
+    settings = installation.settings
+    actor = this_person(settings, ticket)
+    story = Reconciliation(installation.database, actor, read_delay=settings.read_delay, is_written=yes)
+    findings = story.run(evidence)
+    if as_json:
+        print_json(_to_json(reader, len(evidence), findings) | {"is_written": yes})
+    else:
+        _print(reader, len(evidence), findings)
+        console.print(_conclusion(findings, is_written=yes))
+    raise typer.Exit(SOME_LEFT if findings.unknown else ALL_ACTIVE)
+
+
+def _directory(settings: Settings) -> Path:
+    """Where this installation keeps its journal. Raises NoJournalFound."""
+    if settings.journal_directory is None:
+        raise NoJournalFound("no journal is kept: OATHBULK_JOURNAL is not set; name files or a directory of journals")
+    return settings.journal_directory
+
+
+def _to_json(reader: Reader, records: int, findings: Findings) -> dict[str, Any]:
+    return {
+        "lines": reader.lines,
+        "unreadable": reader.unreadable,
+        "first_at": reader.first_at,
+        "last_at": reader.last_at,
+        "records": records,
+        "batches": [asdict(batch) for batch in findings.batches.values()],
+        "missing": [{"batch_number": number, "records": count} for number, count in findings.missing.items()],
+    }
+
+
+def _print(reader: Reader, records: int, findings: Findings) -> None:
+    span = f", from {reader.first_at:%Y-%m-%d %H:%M} to {reader.last_at:%Y-%m-%d %H:%M} UTC" if reader.first_at else ""
+    console.print(f"The journal has {reader.lines} lines about {records} records{span}.")
+    if reader.unreadable:
+        console.print(f"{reader.unreadable} lines are cut off or not ours; they are left out.")
+    for batch in findings.batches.values():
+        if batch.answered or batch.sent:
+            console.print(
+                f"{batch.name}: of {batch.answered} records the database does not know an answer, of {batch.sent} it "
+                "does not know that an OTP went out; their devices are read first."
+            )
+        if batch.strange:
+            console.print(
+                f"{batch.name}: {batch.strange} records of the journal are not in it: they belong to a batch that had "
+                "its number before. Load that batch's file again, then reconcile again."
+            )
+    for number, count in findings.missing.items():
+        console.print(
+            f"Batch number {number} is not in the database; the journal has {count} records of it. Load its file "
+            "again, then reconcile again before it runs."
+        )
+
+
+def _conclusion(findings: Findings, *, is_written: bool) -> str:
+    if not findings.changes:
+        return "The database knows all that the journal shows of its records."
+    if is_written:
+        return f"{findings.changes} records were corrected."
+    return f"Nothing was changed. To correct {findings.changes} records: the same command with --yes"
