@@ -4,6 +4,7 @@ server that is gone for a while."""
 import time
 
 import pytest
+import redis
 from support.fleet import PATIENT
 
 from worker.simulator.shipment import make_shipment
@@ -80,6 +81,37 @@ def test_a_queue_that_is_stopped_and_killed_loses_no_record(make_fleet, own_valk
     own_valkey.kill()
     own_valkey.start()
     status = fleet.wait_until_finished()
+    fleet.judge()
+    assert fleet.records.wrong_endings() == {}
+    assert status.otp_posts == fleet.records.posts_as_made()
+
+
+@pytest.mark.parametrize("refusal", ["READONLY", "OOM"])
+@pytest.mark.usefixtures("sqlite_home")
+def test_a_queue_that_takes_no_writes_for_a_while_ends_no_worker(make_fleet, own_valkey, refusal):
+    fleet = make_fleet(None, own_valkey.url, make_shipment(120), latency=0.02, settings=PATIENT)
+    worker, beat = fleet.worker("worker"), fleet.beat()
+    fleet.wait_until_posted(30)
+    with redis.Redis.from_url(own_valkey.url) as client:
+        if refusal == "READONLY":
+            # As the former master of a failover, or one that a person demoted.
+            client.replicaof("127.0.0.1", "1")
+        else:
+            client.config_set("maxmemory", 1)
+        with pytest.raises(redis.ResponseError):
+            client.lpush("any", "thing")
+        time.sleep(OUTAGE)
+        if refusal == "READONLY":
+            client.replicaof("NO", "ONE")
+        else:
+            client.config_set("maxmemory", 0)
+    status = fleet.wait_until_finished()
+    assert worker.is_running
+    assert beat.is_running
+    log = worker.read_log()
+    assert "Unrecoverable error" not in log
+    # It asks again now and then, and does not fill the disk.
+    assert log.count("Traceback") < 30
     fleet.judge()
     assert fleet.records.wrong_endings() == {}
     assert status.otp_posts == fleet.records.posts_as_made()
