@@ -43,7 +43,7 @@ class ModelNetwork:
 
     def doubled(self) -> bool:
         """Whether an answer comes twice."""
-        return self._dice.happens("answers_doubled", 0.05)
+        return self._dice.happens("answers_doubled", 0.2)
 
     def grant(self, request: Request, send_before: float | None) -> Reply:
         if self._dice.happens("token_endpoint_down", 0.1):

@@ -37,6 +37,12 @@ class Holding:
         with self._lock:
             self._heard_until, self._heard_at = held_until, self._clock()
 
+    def came_after(self, slot: int, due: float) -> bool:
+        """Whether a hold that this process knows of, over by now or not, ends after this slot was due: at `due` by the
+        process' clock."""
+        with self._lock:
+            return self._own_until > due or self._heard_until > slot
+
     def is_past(self, slot: int) -> bool | None:
         """Nobody may send at this slot; None where only Redis can tell."""
         if self.left > 0:

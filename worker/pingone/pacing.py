@@ -22,6 +22,7 @@ from worker.pingone.holding import Holding
 from worker.pingone.pace_state import MICROSECONDS, PaceState, Reading, Reservation
 from worker.pingone.search import Search, begun
 from worker.pingone.spacing import Spacing
+from worker.pingone.spares import Spares
 from worker.pingone.untold import Untold
 from worker.pingone.waiting import Waiting
 
@@ -42,10 +43,12 @@ def _unknown(_: float) -> None:
 
 
 class Slot(NamedTuple):
-    """Leave to send one request: since when, in microseconds of Redis' clock, and the rate that it is of."""
+    """Leave to send one request: since when, in microseconds of Redis' clock; the rate that it is of; and since when in
+    seconds of this process' clock, -inf where nobody says."""
 
     at: int
     rate: float
+    due: float = -math.inf
 
 
 class Pace:
@@ -78,6 +81,7 @@ class Pace:
         self._spacing, self._waiting, self._holding = Spacing(sleep, clock), Waiting(clock), Holding(clock)
         self._untold = Untold()
         self._search: Search | None = None
+        self._clock, self._spares = clock, Spares(self._holding, clock)
         self._looking, self._counting = threading.Lock(), threading.Lock()
         # Slots that this process was given.
         self.slots = 0
@@ -88,10 +92,12 @@ class Pace:
         return self._waiting.seconds
 
     def wait(self) -> Slot:
-        """Reserve the next slot and sleep until it.
+        """Take a slot that was given back, or reserve the next one and sleep until it.
 
         Raises SlotTooFar where it is further than `furthest`, PaceOutOfReach where Redis cannot be asked: unpaced,
         nothing goes out."""
+        if spare := self._spares.take():
+            return Slot(*spare)
         furthest = left = max(self._nearest, min(2 * self._threads / self.rate, LONGEST_WAIT))
         try:
             while True:
@@ -105,6 +111,10 @@ class Pace:
                 left = max(left - wait, 0.0)
         except redis.RedisError as error:
             raise PaceOutOfReach(furthest * 2) from error
+
+    def give_back(self, slot: Slot) -> None:
+        """Nothing was to be sent at this slot: whoever waits next in this process takes it, if that is soon."""
+        self._spares.keep(slot)
 
     def leave(self) -> None:
         """Right before a request leaves: no closer to the last one than their slots were."""
@@ -183,7 +193,8 @@ class Pace:
             raise SlotTooFar(reservation.wait / MICROSECONDS)
         slot, interval = reservation.slot / MICROSECONDS, reservation.interval / MICROSECONDS
         self._spacing.took(slot, interval, is_crowded=reservation.wait > 0)
-        return Slot(reservation.slot, 1 / interval), reservation.wait / MICROSECONDS
+        wait = reservation.wait / MICROSECONDS
+        return Slot(reservation.slot, 1 / interval, self._clock() + wait), wait
 
     def _ask(self, furthest: float) -> Reservation:
         reservation = self._state.reserve(furthest, self._holding.left, *self._untold.take())
