@@ -7,6 +7,7 @@ import pytest
 import redis
 from support.fleet import PATIENT
 
+from worker.cli.broker_check import RULES
 from worker.simulator.shipment import make_shipment
 
 # Seconds that an outage lasts: longer than everyone's patience within an attempt.
@@ -112,6 +113,22 @@ def test_a_queue_that_takes_no_writes_for_a_while_ends_no_worker(make_fleet, own
     assert "Unrecoverable error" not in log
     # It asks again now and then, and does not fill the disk.
     assert log.count("Traceback") < 30
+    fleet.judge()
+    assert fleet.records.wrong_endings() == {}
+    assert status.otp_posts == fleet.records.posts_as_made()
+
+
+@pytest.mark.usefixtures("sqlite_home")
+def test_a_queue_that_takes_no_scripts_for_a_while_loses_no_record(make_fleet, own_valkey):
+    url = own_valkey.let_in("limited", RULES)
+    fleet = make_fleet(None, url, make_shipment(60), latency=0.02, settings=PATIENT)
+    worker = fleet.worker("worker")
+    fleet.beat()
+    fleet.wait_until_posted(20)
+    own_valkey.let_in("limited", f"{RULES} -@scripting")
+    fleet.wait_until(lambda: "pace_out_of_reach" in worker.read_log(), "the worker says so")
+    own_valkey.let_in("limited", RULES)
+    status = fleet.wait_until_finished()
     fleet.judge()
     assert fleet.records.wrong_endings() == {}
     assert status.otp_posts == fleet.records.posts_as_made()

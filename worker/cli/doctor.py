@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.encrypted import DecryptionError
 from worker import revision
+from worker.cli.broker_check import check_permissions
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.installation import Installation
@@ -93,6 +94,7 @@ def _broker(installation: Installation) -> str:
         return "`oathbulk run` brings its own Valkey"
     client = redis.Redis.from_url(installation.settings.redis, socket_timeout=5, socket_connect_timeout=5)
     try:
+        check_permissions(client)
         facts = client.info("server")
     finally:
         client.close()

@@ -15,16 +15,20 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import redis
+import structlog
 
 from worker.pingone import ceiling
 from worker.pingone.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.holding import Holding
 from worker.pingone.pace_state import MICROSECONDS, PaceState, Reading, Reservation
 from worker.pingone.search import Search, begun
+from worker.pingone.seldom import Seldom
 from worker.pingone.spacing import Spacing
 from worker.pingone.spares import Spares
 from worker.pingone.untold import Untold
 from worker.pingone.waiting import Waiting
+
+log = structlog.get_logger()
 
 # Seconds that a thread waits for its slot at most.
 LONGEST_WAIT = 10.0
@@ -81,6 +85,7 @@ class Pace:
         self._spacing, self._waiting, self._holding = Spacing(sleep, clock), Waiting(clock), Holding(clock)
         self._untold = Untold()
         self._search: Search | None = None
+        self._complaint = Seldom(clock=clock)
         self._clock, self._spares = clock, Spares(self._holding, clock)
         self._looking, self._counting = threading.Lock(), threading.Lock()
         # Slots that this process was given.
@@ -110,6 +115,7 @@ class Pace:
                     return slot
                 left = max(left - wait, 0.0)
         except redis.RedisError as error:
+            self._tell_why(error)
             raise PaceOutOfReach(furthest * 2) from error
 
     def give_back(self, slot: Slot) -> None:
@@ -204,6 +210,17 @@ class Pace:
             with self._counting:
                 self.slots += 1
         return reservation
+
+    def _tell_why(self, error: redis.RedisError) -> None:
+        """Once a minute: no record is lost, but none gets further either, and a refusal does not pass by itself."""
+        if self._complaint.is_due():
+            log.warning(
+                "pace_out_of_reach",
+                license=self.license,
+                error=str(error),
+                meanwhile="records go back and come again",
+                cure="look with `oathbulk doctor`",
+            )
 
     def _tell(self) -> None:
         """The answers so far, without a slot: -1 s away is none."""

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import redis
+from structlog.testing import capture_logs
+from support.valkey import ValkeyServer
 
-from worker.pingone.errors import SlotTooFar
+from worker.pingone.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.pace_state import KEPT
 from worker.pingone.pacing import Pace, Slot
 from worker.pingone.search import Search
@@ -513,3 +515,19 @@ def test_a_slot_that_is_given_back_late_is_lost(make_pace: MakePace, client: red
         taken = pace.wait()
     assert taken.at > slot.at
     assert waits == [pytest.approx(INTERVAL, abs=5)]
+
+
+def test_a_redis_that_takes_no_scripts_is_told_of_once_a_minute(own_valkey: ValkeyServer) -> None:
+    now = [1000.0]
+    url = own_valkey.let_in("limited", "~* &* +@all -@scripting")
+    with redis.Redis.from_url(url) as limited, capture_logs() as logs:
+        paces = [Pace(limited, "made-up-license", 1.0, clock=lambda: now[0])]
+        for _ in range(3):
+            for pace in paces * 5:
+                with pytest.raises(PaceOutOfReach):
+                    pace.wait()
+            now[0] += 40
+    told = [line for line in logs if line["event"] == "pace_out_of_reach"]
+    assert len(told) == 2
+    assert "permission" in told[0]["error"]
+    assert "oathbulk doctor" in told[0]["cure"]
