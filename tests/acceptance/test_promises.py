@@ -29,13 +29,13 @@ def test_every_message_may_come_twice(make_fleet, postgres_url, valkey_url):
 
 
 def test_thousands_of_copies_are_worked_through_without_a_slot_for_each(make_fleet, postgres_url, valkey_url):
-    # At ten requests a second, so many copies would take five minutes.
-    rate, copies = 10, 75
+    # At five requests a second, so many copies would take three minutes.
+    rate, copies = 5, 30
     settings = PATIENT | {"PINGONE_RATE": str(rate), "PINGONE_RATE_MAX": str(rate)}
-    fleet = make_fleet(postgres_url, valkey_url, make_shipment(40), settings=settings)
+    fleet = make_fleet(postgres_url, valkey_url, make_shipment(30), settings=settings)
     fleet.worker("dispatcher", "-Q", "oathbulk.dispatch")
     fleet.beat()
-    fleet.wait_until(lambda: waiting(valkey_url) == 40, "all records are queued")
+    fleet.wait_until(lambda: waiting(valkey_url) == 30, "all records are queued")
     copy_every_message(valkey_url, copies)
     fleet.worker("worker")
     status = fleet.wait_until_finished()
