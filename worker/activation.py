@@ -87,6 +87,8 @@ class Activation:
             return None
         claim = self._leases.claim(record_id, self._environment_id, random.random())  # noqa: S311
         if claim is None:
+            # Thousands of copies must not use up the pace.
+            self._pace.give_back(slot)
             self._not_claimed(record_id)
             return None
         return claim, slot

@@ -63,6 +63,9 @@ def after_post(progress: Progress, ordinal: int, answer: Device | errors.PingOne
             return replace(progress.answered(ordinal), verdict=verdict), ReadDevice()
         case errors.Rejected():
             return replace(progress.answered(ordinal), verdict=_rejection(answer)), ReadDevice()
+        case errors.OutcomeUnknown() if answer.is_over:
+            # No delay is needed: it guards against a post that still runs.
+            return progress, ReadDevice()
         case errors.OutcomeUnknown():
             return progress, Retry(limits.read_delay * (1 + progress.jitter / 4), is_counted=True, why=_name(answer))
     # Everything else did not reach PingOne or made it do nothing.

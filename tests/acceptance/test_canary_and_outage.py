@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
 from support.processes import wait_until
+from support.tokens import make_tokens
 
 from models.reason import PAUSE_CURES, PauseReason
 from worker.breaker import Thresholds
@@ -87,6 +89,30 @@ def test_an_outage_is_sat_out_and_costs_no_record(set_out):
     assert "oathbulk resume" not in result.stderr
     # Those that the breaker counts, and whatever each thread had in hand when it tripped.
     assert spent <= 6 + 3 * int(desk.settings["OATHBULK_CONCURRENCY"])
+
+
+@pytest.mark.parametrize("status", [404, 403])
+def test_a_gateway_that_answers_in_pingones_place_is_an_outage_and_no_verdict_on_a_device(set_up, status):
+    desk, pingone = set_up(make_tokens(60), OATHBULK_BREAKER_UNANSWERED="6", PINGONE_RATE="20", PINGONE_RATE_MAX="20")
+    run = desk.start("run", "shipment.csv", "--json")
+    wait_until(lambda: len(pingone.posts) >= 12, PATIENCE, "a part of the tokens went")
+    with closing(Database(f"sqlite:///{desk.home / 'oathbulk.db'}")) as database:
+
+        def look():
+            (status,) = read_statuses(database, "shipment")
+            return status
+
+        pingone.gateway_answers = status
+        wait_until(lambda: look().reason == "outage", PATIENCE, "the batch pauses")
+        pingone.gateway_answers = None
+        wait_until(lambda: look().state != "paused", PATIENCE, "the batch goes on by itself")
+        assert look().dead_letters == {}
+
+    result = run.wait()
+    assert result.code == 0, result.stderr
+    assert result.json["counts"] == NOTHING | {"active": 60}
+    # What the gateway took away never came to PingOne: each OTP came there once.
+    assert set(pingone.times_posted().values()) == {1}
 
 
 def test_the_wrong_file_costs_a_few_otps_and_not_two_thousand(set_out):

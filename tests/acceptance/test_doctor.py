@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import redis
 from support.command import Desk
 from support.processes import wait_until
+
+from worker.cli.broker_check import RULES
 
 CHECKS = [
     "configuration",
@@ -126,6 +129,27 @@ def test_a_pingone_that_is_not_there_is_found_out(desk):
     assert code == 3
     assert [check for check, (is_well, _) in findings.items() if not is_well] == ["access token", "clock"]
     assert "hidden" not in str(findings)
+
+
+@pytest.mark.parametrize(
+    ("less", "named"),
+    [
+        ("", ""),
+        ("-@scripting", "scripts (EVALSHA, SCRIPT LOAD)"),
+        ("-hset", "scripts (EVALSHA, SCRIPT LOAD)"),
+        ("-lpush -brpop", "LPUSH, BRPOP."),
+        ("resetchannels", "PUBLISH"),
+    ],
+)
+def test_a_broker_whose_user_may_not_do_what_workers_do_is_found_with_the_cure(desk, own_valkey, less, named):
+    url = own_valkey.let_in("limited", f"{RULES} {less}")
+    _, findings = examine(desk, OATHBULK_REDIS_URL=url)
+    is_well, detail = findings["broker"]
+    assert is_well == (not less), detail
+    assert named in detail
+    assert less == "" or f"ACL SETUSER name {RULES}" in detail
+    with redis.Redis.from_url(own_valkey.url) as client:
+        wait_until(lambda: not client.keys("oathbulk:doctor:*"), 10, "nothing is left of it")
 
 
 def test_a_clock_that_is_off_is_found(desk):

@@ -5,10 +5,12 @@ import time
 from datetime import timedelta
 
 import pytest
+import redis
 from sqlalchemy import func, select
 from support.fleet import BATCH, PATIENT
 
 from models.record import Record
+from worker.cli.broker_check import RULES
 from worker.simulator.shipment import make_shipment
 
 # Seconds that an outage lasts: longer than everyone's patience within an attempt.
@@ -82,6 +84,53 @@ def test_a_queue_that_is_stopped_and_killed_loses_no_record(make_fleet, own_valk
     fleet.wait_until_posted(70)
     own_valkey.kill()
     own_valkey.start()
+    status = fleet.wait_until_finished()
+    fleet.judge()
+    assert fleet.records.wrong_endings() == {}
+    assert status.otp_posts == fleet.records.posts_as_made()
+
+
+@pytest.mark.parametrize("refusal", ["READONLY", "OOM"])
+@pytest.mark.usefixtures("sqlite_home")
+def test_a_queue_that_takes_no_writes_for_a_while_ends_no_worker(make_fleet, own_valkey, refusal):
+    fleet = make_fleet(None, own_valkey.url, make_shipment(120), latency=0.02, settings=PATIENT)
+    worker, beat = fleet.worker("worker"), fleet.beat()
+    fleet.wait_until_posted(30)
+    with redis.Redis.from_url(own_valkey.url) as client:
+        if refusal == "READONLY":
+            # As the former master of a failover, or one that a person demoted.
+            client.replicaof("127.0.0.1", "1")
+        else:
+            client.config_set("maxmemory", 1)
+        with pytest.raises(redis.ResponseError):
+            client.lpush("any", "thing")
+        time.sleep(OUTAGE)
+        if refusal == "READONLY":
+            client.replicaof("NO", "ONE")
+        else:
+            client.config_set("maxmemory", 0)
+    status = fleet.wait_until_finished()
+    assert worker.is_running
+    assert beat.is_running
+    log = worker.read_log()
+    assert "Unrecoverable error" not in log
+    # It asks again now and then, and does not fill the disk.
+    assert log.count("Traceback") < 30
+    fleet.judge()
+    assert fleet.records.wrong_endings() == {}
+    assert status.otp_posts == fleet.records.posts_as_made()
+
+
+@pytest.mark.usefixtures("sqlite_home")
+def test_a_queue_that_takes_no_scripts_for_a_while_loses_no_record(make_fleet, own_valkey):
+    url = own_valkey.let_in("limited", RULES)
+    fleet = make_fleet(None, url, make_shipment(60), latency=0.02, settings=PATIENT)
+    worker = fleet.worker("worker")
+    fleet.beat()
+    fleet.wait_until_posted(20)
+    own_valkey.let_in("limited", f"{RULES} -@scripting")
+    fleet.wait_until(lambda: "pace_out_of_reach" in worker.read_log(), "the worker says so")
+    own_valkey.let_in("limited", RULES)
     status = fleet.wait_until_finished()
     fleet.judge()
     assert fleet.records.wrong_endings() == {}

@@ -6,9 +6,10 @@ from collections import Counter
 import pytest
 from support.fleet import PATIENT
 from support.processes import wait_until
-from support.queue import double_every_message, waiting
+from support.queue import copy_every_message, waiting
 
 from models.attempt import Outcome
+from worker.pingone.spacing import AT_ONCE
 from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
 
 
@@ -17,14 +18,34 @@ def test_every_message_may_come_twice(make_fleet, postgres_url, valkey_url):
     fleet.worker("dispatcher", "-Q", "oathbulk.dispatch")
     fleet.beat()
     fleet.wait_until(lambda: waiting(valkey_url) == 120, "all records are queued")
-    double_every_message(valkey_url)
+    copy_every_message(valkey_url)
     fleet.worker("worker")
     fleet.wait_until_posted(20)
-    double_every_message(valkey_url)
+    copy_every_message(valkey_url)
     status = fleet.wait_until_finished()
     fleet.judge()
     assert fleet.records.wrong_endings() == {}
     assert status.otp_posts == fleet.records.posts_as_made()
+
+
+def test_thousands_of_copies_are_worked_through_without_a_slot_for_each(make_fleet, postgres_url, valkey_url):
+    # At five requests a second, so many copies would take three minutes.
+    rate, copies = 5, 30
+    settings = PATIENT | {"PINGONE_RATE": str(rate), "PINGONE_RATE_MAX": str(rate)}
+    fleet = make_fleet(postgres_url, valkey_url, make_shipment(30), settings=settings)
+    fleet.worker("dispatcher", "-Q", "oathbulk.dispatch")
+    fleet.beat()
+    fleet.wait_until(lambda: waiting(valkey_url) == 30, "all records are queued")
+    copy_every_message(valkey_url, copies)
+    fleet.worker("worker")
+    status = fleet.wait_until_finished()
+    fleet.wait_until(lambda: not waiting(valkey_url), "the copies are gone", timeout=60)
+    fleet.judge()
+    assert fleet.records.wrong_endings() == {}
+    assert status.otp_posts == fleet.records.posts_as_made()
+    arrived = sorted(call.arrived_at for call in fleet.simulator.calls())
+    # A few may leave at once.
+    assert len(arrived) <= rate * (arrived[-1] - arrived[0]) * 1.02 + AT_ONCE
 
 
 @pytest.mark.usefixtures("sqlite_home")

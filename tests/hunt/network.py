@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -35,11 +35,15 @@ class ModelNetwork:
         self.on_their_way: list[Call] = []
 
     def transport(self, *, deadline: float) -> ModelTransport:
-        return ModelTransport(partial(self.exchange, deadline))
+        return ModelTransport(partial(self.exchange, deadline), self.doubled)
 
     def token_transport(self, *, deadline: float) -> ModelTransport:
         """To the token endpoint: AccessTokens holds a lock meanwhile, so no one comes between."""
         return ModelTransport(self.grant)
+
+    def doubled(self) -> bool:
+        """Whether an answer comes twice."""
+        return self._dice.happens("answers_doubled", 0.2)
 
     def grant(self, request: Request, send_before: float | None) -> Reply:
         if self._dice.happens("token_endpoint_down", 0.1):
@@ -172,11 +176,26 @@ class ModelNetwork:
 class ModelTransport:
     """Takes the place of worker.pingone.transport's Transport."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, doubled: Callable[[], bool] = lambda: False) -> None:
         self._exchange = exchange
+        self._doubled = doubled
+        # What came by the connection beyond the answer.
+        self._rest: Reply | None = None
 
     def exchange(self, request: Request, *, send_before: float | None = None) -> tuple[int, Mapping[str, str], bytes]:
-        return self._exchange(request, send_before)
+        rest, self._rest = self._rest, None
+        reply = self._exchange(request, send_before)
+        if self._doubled():
+            self._rest = reply
+            self.look_behind()
+        return rest or reply
+
+    def look_behind(self) -> None:
+        """What the real one does: a connection by which more came is not used again."""
+        self._rest = None
+
+    def drop(self, url: str) -> None:
+        self._rest = None
 
     def close(self) -> None:
         """Nothing is open."""

@@ -10,6 +10,7 @@ from hunt.strands import Strands
 from worker.pingone.errors import SlotTooFar
 from worker.pingone.pace_state import MICROSECONDS, Reading
 from worker.pingone.pacing import Slot
+from worker.pingone.spares import FRESH
 
 
 class ModelPace:
@@ -26,18 +27,25 @@ class ModelPace:
         self._dice = dice
         self._furthest = furthest
         self._next_at = self.held_until = 0.0
+        self._spare: Slot | None = None
 
     def wait(self) -> Slot:
         self._strands.switch()
         if self._dice.happens("redis_out_of_reach", 0.02):
             raise SlotTooFar(self._furthest * 2)
         now = self._clock.monotonic()
+        spare, self._spare = self._spare, None
+        if spare is not None and now - spare.due <= FRESH and self.held_until <= spare.due:
+            return spare
         slot = max(now, self._next_at, self.held_until)
         if slot - now > self._furthest:
             raise SlotTooFar(slot - now)
         self._next_at = slot + 1 / self.rate
         self._strands.sleep_until(slot)
-        return Slot(round(slot * MICROSECONDS), self.rate)
+        return Slot(round(slot * MICROSECONDS), self.rate, slot)
+
+    def give_back(self, slot: Slot) -> None:
+        self._spare = slot
 
     def leave(self) -> None:
         """Here nothing bunches."""

@@ -29,12 +29,18 @@ UNREADABLE = (
     ("redirect", 0.01),
     ("no_status", 0.02),
     ("garbled", 0.02),
+    ("other_device", 0.03),
+    ("proxy_not_found", 0.03),
+    ("proxy_forbidden", 0.03),
     ("own_fault", 0.03),
 )
 
 
 class Bug(Exception):
     """A fault of our own, in the middle of a call."""
+
+
+PAGE = {"content-type": "text/html", "server": "a gateway"}, b"<!doctype html><title>Not here</title>"
 
 
 def nothing_done(evil: str) -> Reply:
@@ -55,6 +61,9 @@ def unreadable(evil: str, dice: Dice) -> Reply:
         "unavailable": answer(503, retry_after=7),
         "request_timeout": answer(408),
         "redirect": answer(302),
-        "no_status": answer(200, id="made-up"),
+        "no_status": answer(200),
+        "other_device": answer(200, id="another", status=dice.pick("other_status", ("ACTIVE", "ACTIVATION_REQUIRED"))),
+        "proxy_not_found": (404, *PAGE),
+        "proxy_forbidden": (403, *PAGE),
         "garbled": (dice.pick("status", (200, 400)), {}, b'{"code": "INVALID_DA'),
     }[evil]

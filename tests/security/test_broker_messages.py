@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 from celery import Celery
 from kombu import Connection, Exchange, Producer
 from sqlalchemy import inspect, select
@@ -31,6 +33,8 @@ from worker.loading import Loader
 
 PATIENCE = 60.0
 ACTIVATE, DISPATCH = "oathbulk.activate", "oathbulk.dispatch"
+# Stands in messages, and in no log.
+QUOTED = "cafe-quoted-cafe"
 HEADERS = {"lang": "py", "task": ACTIVATE, "id": "c0ffee", "root_id": "c0ffee", "parent_id": None, "group": None}
 
 STRANGE_ARGUMENTS: list[Any] = [
@@ -46,6 +50,38 @@ STRANGE_ARGUMENTS: list[Any] = [
     (1, "default", "one too many"),
     (),
     ("a" * 100_000, "default"),
+]
+
+
+# Behind the name of a JSON message: what kombu itself reads, before Celery sees anything of it.
+PROPERTIES: dict[str, Any] = {
+    "delivery_tag": "1",
+    "body_encoding": "base64",
+    "delivery_info": {"exchange": "", "routing_key": ""},
+}
+SOUND: dict[str, Any] = {
+    "body": "W1tdLHt9LHt9XQ==",
+    "content-type": "application/json",
+    "content-encoding": "utf-8",
+    "headers": HEADERS,
+    "properties": PROPERTIES,
+}
+# Each of these ended the worker, or cut its connection.
+STRANGE_ENVELOPES: list[str | bytes] = [
+    f"no JSON: {QUOTED}",
+    "",
+    b"\xff\xfe\x00",
+    "[" * 100_000,
+    *map(json.dumps, ([], 1, None, "text", {}, {"body": 5}, {"properties": None}, {"properties": {}})),
+    json.dumps({"__type__": "uuid", "__value__": {"hex": QUOTED}}),
+    json.dumps({"__type__": ["uuid"], "__value__": 1}),
+    json.dumps(SOUND | {"body": QUOTED}),
+    json.dumps(SOUND | {"body": ["a list"]}),
+    json.dumps(SOUND | {"headers": [QUOTED]}),
+    json.dumps(SOUND | {"headers": HEADERS | {"task": [ACTIVATE]}}),
+    json.dumps(SOUND | {"properties": PROPERTIES | {"body_encoding": "rot13"}}),
+    json.dumps(SOUND | {"properties": PROPERTIES | {"delivery_tag": ["a list"]}}),
+    json.dumps(SOUND | {"properties": PROPERTIES | {"delivery_info": "text"}}),
 ]
 
 
@@ -139,6 +175,26 @@ def test_a_worker_takes_no_pickle_and_no_strange_argument_and_works_on(place: Pl
     assert {"batch", "record", "attempt"} <= set(inspect(place.database.engine).get_table_names())
     assert "ContentDisallowed" in place.worker.read_log()
     check_what_is_told(place)
+
+
+def test_a_worker_drops_what_is_no_message_and_works_on(place: Place, pingone: StandIn) -> None:
+    with redis.Redis.from_url(place.broker_url) as client:
+        # More than a worker takes in hand at once, so that none of them stays there.
+        for envelope in STRANGE_ENVELOPES * 3:
+            client.lpush(ACTIVATE, envelope)
+            client.publish("/0.celery.pidbox", envelope)
+        wait_until(lambda: not client.llen(ACTIVATE), PATIENCE, "all were taken")
+    place.app.send_task(DISPATCH, queue=DISPATCH)
+    wait_until(lambda: place.status() == "active", PATIENCE, "the token is active")
+
+    assert len(pingone.posts) == 1
+    assert place.worker.is_running
+    assert place.ready()
+    log = place.worker.read_log()
+    dropped = [line for line in log.splitlines() if "message_dropped" in line]
+    assert len(dropped) > len(STRANGE_ENVELOPES) * 2
+    assert QUOTED not in "".join(dropped)
+    assert "Connection to broker lost" not in log
 
 
 def check_what_is_told(place: Place) -> None:

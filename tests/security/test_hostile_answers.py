@@ -85,7 +85,7 @@ def test_a_compressed_body_is_not_unpacked(server: RawServer) -> None:
     try:
         status, body = exchange(server)
         with pytest.raises(OutcomeUnknown):
-            parse_activation(status, {"content-encoding": "gzip"}, body)
+            parse_activation(status, {"content-encoding": "gzip"}, body, user_id="user", device_id="device")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -1,4 +1,4 @@
-"""What waits in the broker, and how every message comes twice."""
+"""What waits in the broker, and how every message comes twice or more."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def waiting(url: str) -> int:
         return int(client.llen(ACTIVATE_QUEUE))
 
 
-def double_every_message(url: str) -> int:
-    """Put a copy of each waiting message onto the queue's far end; how many."""
+def copy_every_message(url: str, times: int = 1) -> int:
+    """Put so many copies of each waiting message onto the queue's far end; how many were waiting."""
     with closing(redis.Redis.from_url(url)) as client:
         messages = client.lrange(ACTIVATE_QUEUE, 0, -1)
         if messages:
-            client.lpush(ACTIVATE_QUEUE, *messages)
+            client.lpush(ACTIVATE_QUEUE, *messages * times)
         return len(messages)

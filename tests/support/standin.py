@@ -64,6 +64,8 @@ class StandIn:
         # Answered to the next activations, one each.
         self.refusals: deque[Refusal] = deque()
         self.knows_client = True
+        # A gateway before it answers all calls to devices with a page of this status.
+        self.gateway_answers: int | None = None
         self._lock = threading.Lock()
         self._gate = threading.Event()
         self._allowed: float = float("inf")
@@ -232,6 +234,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _find(self) -> re.Match[str] | None:
         """The user and device of the path; None where the request was refused."""
+        if self.stand_in.gateway_answers is not None:
+            return self._send(self.stand_in.gateway_answers, b"<!doctype html><title>Not here</title>", "text/html", {})
         found = DEVICE_PATH.fullmatch(self.path)
         if self.headers.get("Authorization") != f"Bearer {ACCESS_TOKEN}":
             return self._refuse(Refusal(401, "ACCESS_FAILED", "INVALID_TOKEN"))
@@ -241,9 +245,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(refusal.status, _envelope(refusal), refusal.headers)
 
     def _answer(self, status: int, body: Any, headers: dict[str, str]) -> None:
-        content = json.dumps(body).encode()
+        self._send(status, json.dumps(body).encode(), "application/json", headers)
+
+    def _send(self, status: int, content: bytes, content_type: str, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {**headers, "Content-Type": "application/json", "Content-Length": str(len(content))}.items():
+        for name, value in {**headers, "Content-Type": content_type, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)

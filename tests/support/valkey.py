@@ -30,6 +30,12 @@ class ValkeyServer(Server):
     def url(self) -> str:
         return self._config.url
 
+    def let_in(self, user: str, rules: str) -> str:
+        """The URL for another user, who may do what these rules of an ACL say."""
+        with connect(self._config) as client:
+            client.execute_command("ACL", "SETUSER", user, "reset", "on", ">limited", *rules.split())
+        return f"redis://{user}:limited@127.0.0.1:{self.port}/0"
+
     def flush(self) -> None:
         with connect(self._config) as client:
             client.flushall()

@@ -66,6 +66,10 @@ class FleetPace:
         self.journal.append("slot")
         return Slot(0, 1.0)
 
+    def give_back(self, slot: Slot) -> None:
+        assert slot == Slot(0, 1.0)
+        self.journal.append("slot given back")
+
 
 @dataclass
 class RecordInMemory:
@@ -339,7 +343,7 @@ def test_a_hold_that_comes_between_the_tries_of_a_post_takes_the_mark_back():
 def test_a_message_whose_record_may_not_be_claimed_changes_nothing(state):
     world = World()
     setattr(world.record, state, False)
-    assert world.run() == ["slot", "claim", "handed back if stopped"]
+    assert world.run() == ["slot", "claim", "slot given back", "handed back if stopped"]
 
 
 def test_a_message_that_comes_twice_is_worked_on_once():
@@ -348,7 +352,7 @@ def test_a_message_that_comes_twice_is_worked_on_once():
     world.run()
     assert [event for event in world.journal if event != "slot"] == [
         *("claim", "post 1", "settle Active"),
-        *("claim", "handed back if stopped"),
+        *("claim", "slot given back", "handed back if stopped"),
     ]
 
 
@@ -616,7 +620,7 @@ def test_a_worker_of_another_tenant_says_so_and_sends_nothing():
     world = World()
     world.record.is_queued = False
     world.record.is_strange = True
-    assert world.run() == ["slot", "claim", "handed back if stopped"]
+    assert world.run() == ["slot", "claim", "slot given back", "handed back if stopped"]
     assert world.told == [(BATCH, "misconfigured")]
 
 

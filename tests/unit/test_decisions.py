@@ -153,6 +153,29 @@ def test_an_unknown_outcome_waits_before_the_device_is_read(ordinal, jitter, del
     assert begin(progress, LIMITS)[1] == ReadDevice()
 
 
+DONE = Answer(status=200, correlation_id="3f0c8a52")
+
+
+@pytest.mark.parametrize("ordinal", [1, 2])
+def test_a_post_that_pingone_is_done_with_is_read_at_once_and_its_otp_stays_of_unknown_fate(ordinal):
+    progress, step = after_post(posted(ordinal), ordinal, errors.OutcomeUnknown(DONE), LIMITS)
+    assert step == ReadDevice()
+    assert progress.otp(ordinal).state == OtpState.SENT
+    assert after_read(progress, ACTIVE, LIMITS)[1] == Active()
+    assert after_read(progress, WAITING, LIMITS)[1] == SendOtp(ordinal)
+    # A read that fails leaves it so.
+    progress, step = after_read(progress, errors.OutcomeUnknown(DONE), LIMITS)
+    assert isinstance(step, Retry)
+    assert progress.needs_read
+
+
+def test_another_devices_answer_is_no_answer_and_told_by_its_name():
+    progress, step = after_post(posted(1), 1, errors.OtherDevice(DONE), LIMITS)
+    assert (progress, step) == (posted(1), Retry(30.0, is_counted=True, why="other_device"))
+    progress, step = after_read(posted(1), errors.OtherDevice(DONE), LIMITS)
+    assert (progress, step) == (posted(1), Retry(5.0, is_counted=True, why="other_device"))
+
+
 @pytest.mark.parametrize("ordinal", [1, 2])
 def test_after_an_unknown_outcome_the_same_otp_goes_again_if_the_device_still_waits(ordinal):
     progress, step = after_read(posted(ordinal), WAITING, LIMITS)

@@ -34,6 +34,8 @@ FAILURES: dict[str, errors.PingOneError] = {
     "not_found": errors.NotFound(),
     "protocol_fault": errors.ProtocolFault(),
     "unknown": errors.OutcomeUnknown(),
+    "done": errors.OutcomeUnknown(Answer(status=200, correlation_id="3f0c8a52")),
+    "other_device": errors.OtherDevice(Answer(status=200, correlation_id="3f0c8a52")),
     "resync": errors.ResyncRequired(),
     "invalid": errors.InvalidOtp(),
     "rejected": errors.Rejected(),
@@ -47,7 +49,18 @@ NOTHING = (errors.NotDelivered, errors.NotActedOn, errors.CredentialsRefused, er
 POSTS = [*FAILURES, "works", "works_unheard", "works_killed", "killed_before", "killed_after_resync", "not_permitted"]
 READS = [*FAILURES, "truth", "killed", "not_permitted"]
 # With one of these as PingOne's lasting mood, and reads that tell the truth, every story must come to its end.
-MOODS = ["works", "works_unheard", "unknown", "resync", "invalid", "rejected", "not_usable", "forbidden", "not_found"]
+MOODS = [
+    "works",
+    "works_unheard",
+    "unknown",
+    "done",
+    "resync",
+    "invalid",
+    "rejected",
+    "not_usable",
+    "forbidden",
+    "not_found",
+]
 
 
 class Killed(Exception):
@@ -131,7 +144,7 @@ class Story:
         self.is_active |= event.startswith("works")
         if event == "works":
             return Device("ACTIVE", False, False, Answer(status=200))
-        if answer is None or event == "unknown":
+        if answer is None or event in ("unknown", "done", "other_device"):
             self.open.add(ordinal)
         if event in ("works_killed", "killed_after_resync"):
             raise Killed

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.encrypted import DecryptionError
 from worker import revision
 from worker.audit import NO_KEY_CURE, place_of, show_place
+from worker.cli.broker_check import check_permissions
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.hosts import describe_hosts, print_unread_env_file
@@ -115,6 +116,7 @@ def _broker(installation: Installation) -> str:
         return "`oathbulk run` brings its own Valkey"
     client = redis.Redis.from_url(installation.settings.redis, socket_timeout=5, socket_connect_timeout=5)
     try:
+        check_permissions(client)
         facts = client.info("server")
     finally:
         client.close()

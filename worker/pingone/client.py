@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from worker.config import Environment
 from worker.otp import Otp
 from worker.pingone.auth import AccessTokens
-from worker.pingone.errors import NotDelivered, OutcomeUnknown, PingOneError, RateLimited
+from worker.pingone.errors import NotDelivered, OtherDevice, OutcomeUnknown, PingOneError, RateLimited
 from worker.pingone.hold_reasons import why_held
 from worker.pingone.pacing import Pace, Slot
 from worker.pingone.retrying import Policy
@@ -22,6 +23,9 @@ from worker.pingone.wire import (
     parse_activation,
     parse_device,
 )
+
+# Makes an answer's status, headers and body a device, or raises the error that they stand for.
+Parse = Callable[[int, Mapping[str, str], bytes], Device]
 
 # Seconds the fleet holds after a 429 that does not say for how long.
 SHORTEST_HOLD = 1.0
@@ -80,7 +84,7 @@ class Client:
             session_id=call.session_id,
             transaction_id=call.transaction_id,
         )
-        return self._perform(request, parse_activation, call)
+        return self._perform(request, partial(parse_activation, user_id=user_id, device_id=device_id), call)
 
     def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
         request = device_request(
@@ -90,14 +94,12 @@ class Client:
             session_id=call.session_id,
             transaction_id=call.transaction_id,
         )
-        return self._perform(request, parse_device, call)
+        return self._perform(request, partial(parse_device, user_id=user_id, device_id=device_id), call)
 
     def close(self) -> None:
         self._transport.close()
 
-    def _perform(
-        self, request: Request, parse: Callable[[int, Mapping[str, str], bytes], Device], call: Call
-    ) -> Device:
+    def _perform(self, request: Request, parse: Parse, call: Call) -> Device:
         access_token = ""
 
         def attempt() -> Device:
@@ -109,9 +111,7 @@ class Client:
 
         return self._policy.run(attempt, permit=call.permit, renew=lambda: self._access_tokens.renew(access_token))
 
-    def _try(
-        self, request: Request, slot: Slot, parse: Callable[[int, Mapping[str, str], bytes], Device], call: Call
-    ) -> Device:
+    def _try(self, request: Request, slot: Slot, parse: Parse, call: Call) -> Device:
         """One request, counted if its first byte went out. What became of its slot moves the pace."""
         self._pace.leave()
         try:
@@ -128,6 +128,10 @@ class Client:
         except RateLimited as error:
             call.rate_limited += 1
             self._refused(slot, error)
+            raise
+        except OtherDevice:
+            # Whatever comes next on this connection may be another's answer as well.
+            self._transport.drop(request.url)
             raise
         except OutcomeUnknown:
             # Whatever answered in PingOne's place may have no limit.

@@ -20,6 +20,15 @@ from worker.pingone.errors import Answer
 EXTRA_OTP_REQUIRED = "EXTRA_OTP_REQUIRED"
 INVALID_OTP = "INVALID_OTP"
 
+# The codes that PingOne documents: https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html
+# Only an answer of PingOne's own has one of them.
+CODES = frozenset(
+    {
+        *("INVALID_DATA", "INVALID_REQUEST", "REQUEST_FAILED", "ACCESS_FAILED", "NOT_FOUND", "REQUEST_LIMITED"),
+        *("UNEXPECTED_ERROR", "INVALID_TOKEN", "INSUFFICIENT_PERMISSIONS", "LICENSE_EXCEEDED"),
+    }
+)
+
 # Where an answer lists several faults, these decide, in this order.
 VERDICTS_ON_OTPS = (EXTRA_OTP_REQUIRED, INVALID_OTP)
 
@@ -45,6 +54,14 @@ class Envelope:
     fields: Mapping[str, Any] | None = field(repr=False)
     retry_after: float | None
     quota_reset_at: datetime | None
+
+    @property
+    def is_pingones(self) -> bool:
+        """Whether PingOne itself answered, and not a proxy or gateway in its place: PingOne's answers carry a
+        Correlation-Id, and its errors an id and a code that it documents."""
+        known = self.fields or {}
+        is_named = _matching(_ID, known.get("id")) is not None
+        return self.answer.correlation_id is not None or is_named or word(known.get("code")) in CODES
 
 
 def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envelope:

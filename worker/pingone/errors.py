@@ -10,6 +10,7 @@ PingOneError
 │   ├── NotFound          no such device, or not yet
 │   └── ProtocolFault     our request was malformed: wrong method or media type
 ├── OutcomeUnknown        the request went out, no readable answer came: read the device before anything else
+│   └── OtherDevice       the answer is another device's, and belongs to another request
 ├── ResyncRequired        the OTP is out of step: the next one completes the activation
 ├── InvalidOtp            the OTP was refused
 ├── Rejected              any other refusal
@@ -115,6 +116,22 @@ class OutcomeUnknown(PingOneError):
     def __init__(self, answer: Answer = NO_ANSWER, retry_after: float | None = None) -> None:
         super().__init__(answer, retry_after)
         self.retry_after = retry_after
+
+    @property
+    def is_over(self) -> bool:
+        """PingOne itself answered 2xx, so it is done with the request, though its answer does not tell how the device
+        stands. Only 202 says that it goes on."""
+        status = self.answer.status or 0
+        return 200 <= status < 300 and status != 202 and self.answer.correlation_id is not None
+
+
+class OtherDevice(OutcomeUnknown):
+    """The answer names another device or another user than the request did."""
+
+    @property
+    def is_over(self) -> bool:
+        """Never: another request's answer tells nothing of this one."""
+        return False
 
 
 class ResyncRequired(PingOneError):

@@ -61,6 +61,12 @@ class Holding:
             self._until = self._alone_until = -math.inf
             return True
 
+    def came_after(self, slot: int, due: float) -> bool:
+        """Whether a hold that this process knows of, over by now or not, ends after this slot was due: at `due` by the
+        process' clock."""
+        with self._lock:
+            return max(self._until, self._alone_until) > due or self._heard_until > slot
+
     def is_past(self, slot: int) -> bool | None:
         """Nobody may send at this slot; None where only Redis can tell."""
         if self.left > 0 or self.left_alone > 0:

@@ -94,6 +94,10 @@ class Holds:
             self._tell_lifted()
         return is_news
 
+    def came_after(self, slot: int, due: float) -> bool:
+        """Whether a hold that this process knows of ends after this slot was due, which was at `due` by its clock."""
+        return self._holding.came_after(slot, due)
+
     def is_held_past(self, slot: int) -> bool:
         """Nobody may send at this slot any more. Raises redis.RedisError."""
         known = self._holding.is_past(slot)

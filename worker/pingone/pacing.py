@@ -14,15 +14,20 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import redis
+import structlog
 
 from worker.pingone.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.holds import Holds
 from worker.pingone.pace_state import MICROSECONDS, PaceState, Reading, Reservation
 from worker.pingone.rate import Begin, Change, Rate
 from worker.pingone.search import Search
+from worker.pingone.seldom import Seldom
 from worker.pingone.spacing import Spacing
+from worker.pingone.spares import Spares
 from worker.pingone.untold import Untold
 from worker.pingone.waiting import Waiting
+
+log = structlog.get_logger()
 
 # Seconds that a thread waits for its slot at most.
 LONGEST_WAIT = 10.0
@@ -39,10 +44,12 @@ def _tell_nobody(*_: object) -> None:
 
 
 class Slot(NamedTuple):
-    """Leave to send one request: since when, in microseconds of Redis' clock, and the rate that it is of."""
+    """Leave to send one request: since when, in microseconds of Redis' clock; the rate that it is of; and since when in
+    seconds of this process' clock, -inf where nobody says."""
 
     at: int
     rate: float
+    due: float = -math.inf
 
 
 class Pace:
@@ -80,6 +87,8 @@ class Pace:
         self._holds = Holds(state, longest_hold, clock, alone=alone, lifted=lifted)
         self._rate = Rate(state, self._holds, rate, highest, begin)
         self._untold = Untold()
+        self._complaint = Seldom(clock=clock)
+        self._clock, self._spares = clock, Spares(self._holds, clock)
         self._counting = threading.Lock()
         # Slots that this process was given.
         self.slots = 0
@@ -100,10 +109,12 @@ class Pace:
         return self._waiting.seconds
 
     def wait(self) -> Slot:
-        """Reserve the next slot and sleep until it.
+        """Take a slot that was given back, or reserve the next one and sleep until it.
 
         Raises SlotTooFar where it is further than `furthest`, PaceOutOfReach where Redis cannot be asked: unpaced,
         nothing goes out."""
+        if spare := self._spares.take():
+            return Slot(*spare)
         furthest = left = max(self._nearest, min(2 * self._threads / self.rate, LONGEST_WAIT))
         try:
             while True:
@@ -115,7 +126,12 @@ class Pace:
                     return slot
                 left = max(left - wait, 0.0)
         except redis.RedisError as error:
+            self._tell_why(error)
             raise PaceOutOfReach(furthest * 2) from error
+
+    def give_back(self, slot: Slot) -> None:
+        """Nothing was to be sent at this slot: whoever waits next in this process takes it, if that is soon."""
+        self._spares.keep(slot)
 
     def leave(self) -> None:
         """Right before a request leaves: no closer to the last one than their slots were."""
@@ -189,7 +205,8 @@ class Pace:
             raise SlotTooFar(reservation.wait / MICROSECONDS)
         slot, interval = reservation.slot / MICROSECONDS, reservation.interval / MICROSECONDS
         self._spacing.took(slot, interval, is_crowded=reservation.wait > 0)
-        return Slot(reservation.slot, 1 / interval), reservation.wait / MICROSECONDS
+        wait = reservation.wait / MICROSECONDS
+        return Slot(reservation.slot, 1 / interval, self._clock() + wait), wait
 
     def _ask(self, furthest: float) -> Reservation:
         reservation = self._holds.reserve(furthest, *self._untold.take())
@@ -198,6 +215,17 @@ class Pace:
             with self._counting:
                 self.slots += 1
         return reservation
+
+    def _tell_why(self, error: redis.RedisError) -> None:
+        """Once a minute: no record is lost, but none gets further either, and a refusal does not pass by itself."""
+        if self._complaint.is_due():
+            log.warning(
+                "pace_out_of_reach",
+                license=self.license,
+                error=str(error),
+                meanwhile="records go back and come again",
+                cure="look with `oathbulk doctor`",
+            )
 
     def _tell(self) -> None:
         """The answers so far, without a slot: -1 s away is none."""

@@ -30,6 +30,9 @@ def refusal(envelope: Envelope) -> PingOneError:
         return OutcomeUnknown(answer, envelope.retry_after if status >= 400 else None)
     if status == 429 or "REQUEST_LIMITED" in codes:
         return RateLimited(answer, envelope.retry_after, envelope.quota_reset_at)
+    if status in (403, 404) and not envelope.is_pingones:
+        # A proxy's or gateway's page says nothing of the device or of our roles: it is an outage.
+        return OutcomeUnknown(answer, envelope.retry_after)
     if error := _access_refusal(status, codes):
         return error(answer)
     if status == 404 or "NOT_FOUND" in codes:

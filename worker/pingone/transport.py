@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import h11
 import httpx
 
 from worker.boot_clock import boot_time
@@ -54,7 +55,7 @@ class Transport:
 
         Raises NotDelivered (TooLateToSend after `send_before`) or OutcomeUnknown.
         """
-        call = _Call(self._connections, request.url, self._deadline, send_before)
+        call = _Call(self._connections, _origin(request.url), self._deadline, send_before)
         with WATCHDOG.watching(call.deadline):
             try:
                 answer = self._send(request, call)
@@ -64,6 +65,14 @@ class Transport:
             # An answer that ends with its connection looks complete wherever it was cut.
             raise call.failure("cut off")
         return answer
+
+    def drop(self, url: str) -> None:
+        """Never use the present connection to this URL's host again: what comes by it may answer another request."""
+        connection = self._connections.get(_origin(url))
+        if connection is not None:
+            # The pool finds it ended and closes it before the next request. Not SSLSocket.shutdown, see Deadline.cut.
+            with suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def _send(self, request: Request, call: _Call) -> tuple[int, Mapping[str, str], bytes]:
         outgoing = self._client.build_request(
@@ -75,6 +84,7 @@ class Transport:
         )
         response = self._client.send(outgoing, stream=True)
         try:
+            received = _parser_behind(response)
             body = bytearray()
             for chunk in response.iter_raw():
                 body += chunk
@@ -84,7 +94,18 @@ class Transport:
             response.close()
             # The two refer to each other, and keep everything else of the exchange until the garbage collector comes.
             del response.stream
+        if received.trailing_data[0]:
+            # Bytes that nobody asked for would be read as the answer to the next request.
+            self.drop(request.url)
         return response.status_code, dict(response.headers.items()), bytes(body)
+
+
+def _parser_behind(response: httpx.Response) -> h11.Connection:
+    """What parses the answers that come by the same connection as this one, which is not closed yet. The way to it
+    leads through private names of httpx and httpcore: there is no other."""
+    stream: Any = response.stream
+    parser: h11.Connection = stream._stream._httpcore_stream._stream._connection._h11_state
+    return parser
 
 
 class _Call:
@@ -92,11 +113,11 @@ class _Call:
     https://www.encode.io/httpcore/extensions/#trace"""
 
     def __init__(
-        self, connections: dict[str, socket.socket], url: str, deadline: float, send_before: float | None
+        self, connections: dict[str, socket.socket], origin: str, deadline: float, send_before: float | None
     ) -> None:
         now = boot_time()
         self._connections = connections
-        self._origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+        self._origin = origin
         self._send_before = send_before
         # What is left must do for an answer: after a slow look-up or handshake it is better not to send at
         # all.
@@ -134,6 +155,10 @@ class _Call:
         if self._send_before is not None and now >= self._send_before:
             raise TooLateToSend(Answer(message="the time to send had passed"))
         self._has_begun = True
+
+
+def _origin(url: str) -> str:
+    return "{0.scheme}://{0.netloc}".format(urlsplit(url))
 
 
 def _drop_undelivered(connection: socket.socket, seconds: float) -> None:

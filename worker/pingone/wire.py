@@ -16,7 +16,7 @@ from urllib.parse import quote, quote_plus, urlencode
 from worker.config import Environment
 from worker.otp import Otp
 from worker.pingone.envelope import Envelope, open_envelope, word
-from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered
+from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, OtherDevice
 from worker.pingone.refusals import refusal
 
 ACTIVE = "ACTIVE"
@@ -103,19 +103,20 @@ def access_token_request(environment: Environment) -> Request:
     return Request("POST", environment.token_url, headers, urlencode(form).encode())
 
 
-def parse_activation(status: int, headers: Mapping[str, str], body: bytes) -> Device:
-    """The device, ACTIVE: its body is not documented, so the status is all that is asked of it."""
+def parse_activation(status: int, headers: Mapping[str, str], body: bytes, *, user_id: str, device_id: str) -> Device:
+    """The device, ACTIVE: its body is not documented, so all that is asked of it is the status, and that it names no
+    other device or user than these."""
     envelope = open_envelope(status, headers, body)
-    device = _device(envelope)
+    device = _device(envelope, user_id, device_id)
     if device is not None and device.is_active:
         return device
     raise refusal(envelope)
 
 
-def parse_device(status: int, headers: Mapping[str, str], body: bytes) -> Device:
-    """The device as it is, whatever its status, so long as it has one."""
+def parse_device(status: int, headers: Mapping[str, str], body: bytes, *, user_id: str, device_id: str) -> Device:
+    """The device as it is, whatever its status, so long as it has one, and it is this user's and this device."""
     envelope = open_envelope(status, headers, body)
-    device = _device(envelope)
+    device = _device(envelope, user_id, device_id)
     if device is None:
         raise refusal(envelope)
     return device
@@ -158,11 +159,17 @@ def _audit_id(value: str) -> str:
     return re.sub(r"[^\x21-\x7e]", "-", value)[:LONGEST_AUDIT_ID]
 
 
-def _device(envelope: Envelope) -> Device | None:
-    """The device in a 2xx answer; None if there is no readable one."""
+def _device(envelope: Envelope, user_id: str, device_id: str) -> Device | None:
+    """The device in a 2xx answer; None if there is no readable one. Raises OtherDevice if it is not the one asked
+    for."""
     fields = envelope.fields or {}
+    if not 200 <= (envelope.answer.status or 0) < 300:
+        return None
+    user = fields.get("user")
+    if _differs(fields.get("id"), device_id) or (isinstance(user, dict) and _differs(user.get("id"), user_id)):
+        raise OtherDevice(replace(envelope.answer, message="the answer is about another device"))
     status = word(fields.get("status"))
-    if not 200 <= (envelope.answer.status or 0) < 300 or status is None:
+    if status is None:
         return None
     return Device(
         status=status,
@@ -170,6 +177,11 @@ def _device(envelope: Envelope) -> Device | None:
         is_blocked=_says(fields.get("block"), "BLOCKED"),
         answer=envelope.answer,
     )
+
+
+def _differs(told: object, expected: str) -> bool:
+    """Whether another id is told; ids are the same in either case. An answer may leave them out."""
+    return isinstance(told, str) and told.lower() != expected.lower()
 
 
 def _says(part: object, status: str) -> bool:

@@ -10,10 +10,12 @@ from sqlalchemy import false
 import worker.leases.commands
 import worker.leases.settlement
 from hunt.mutants.patching import Patch, around, mutant
+from hunt.network import ModelTransport
 from worker import decisions
 from worker.leases.queue import Queue
-from worker.pingone import errors
+from worker.pingone import errors, wire
 from worker.pingone.client import Client
+from worker.pingone.envelope import Envelope
 from worker.steps import Retry
 
 
@@ -63,6 +65,21 @@ def reads_at_once_after_a_loss() -> list[Patch]:
         return real(progress, ordinal, answer, replace(limits, read_delay=0.0))
 
     return [around(decisions, "after_post", after_post)]
+
+
+@mutant
+def takes_a_proxys_page_for_pingones_word() -> list[Patch]:
+    return [(Envelope, "is_pingones", True)]
+
+
+@mutant
+def believes_an_answer_about_another_device() -> list[Patch]:
+    return [around(wire, "_differs", lambda *_: False)]
+
+
+@mutant
+def keeps_a_connection_by_which_more_came_than_the_answer() -> list[Patch]:
+    return [around(ModelTransport, "look_behind", lambda *_: None)]
 
 
 @mutant

@@ -23,6 +23,7 @@ from worker.pingone.errors import (
     InvalidOtp,
     NotDelivered,
     NotFound,
+    OtherDevice,
     OutcomeUnknown,
     PingOneError,
     RateLimited,
@@ -36,6 +37,10 @@ from worker.pingone.pacing import Pace, Slot
 ACTIVE = b'{"id": "0f0b7a52", "type": "OATH_TOKEN", "status": "ACTIVE"}'
 EXTRA_OTP_REQUIRED = b'{"code": "INVALID_DATA", "details": [{"code": "EXTRA_OTP_REQUIRED"}]}'
 INVALID_OTP = b'{"code": "INVALID_DATA", "details": [{"code": "INVALID_OTP", "message": "bad OTP 000634"}]}'
+OTHER = b'{"id": "another", "status": "ACTIVE"}'
+# Of PingOne's own, since they carry its header.
+REFUSED = b"HTTP/1.1 %d Refused\r\nContent-Length: 0\r\nCorrelation-Id: 3f0c8a52\r\n\r\n"
+FORBIDDEN, NOT_FOUND = REFUSED % 403, REFUSED % 404
 OTP = Otp("000634")
 SLOT = Slot(0, 1.0)
 
@@ -119,7 +124,9 @@ def test_a_device_is_read(connect: Any, http: Any) -> None:
     ("status", "body", "error"),
     [
         (400, INVALID_OTP, InvalidOtp),
-        (404, b"", NotFound),
+        (404, b'{"code": "NOT_FOUND"}', NotFound),
+        (404, b"<html>", OutcomeUnknown),
+        (403, b"<html>", OutcomeUnknown),
         (500, b"", OutcomeUnknown),
         (200, b'{"status": "ACTIVATION_REQUIRED"}', OutcomeUnknown),
         (302, b"", OutcomeUnknown),
@@ -220,11 +227,11 @@ def test_an_outage_is_not_counted_and_holds_the_fleet(
 
 
 def test_a_forbidden_call_is_tried_again_as_long_as_time_allows(connect: Any, http: Any) -> None:
-    client, api = connect(http(403), http(403), http(200, ACTIVE))
+    client, api = connect(FORBIDDEN, FORBIDDEN, http(200, ACTIVE))
     call = new_call()
     assert activate(client, call).is_active
     assert call.requests == 3
-    client, api = connect(http(403), retry_for=0)
+    client, api = connect(FORBIDDEN, retry_for=0)
     with pytest.raises(Forbidden):
         activate(client)
     assert len(api.received) == 1
@@ -245,9 +252,31 @@ def test_a_refused_access_token_is_renewed_once(connect: Any, http: Any) -> None
     assert len(api.received) == 2
 
 
+def test_an_answer_about_another_device_is_not_believed_and_its_connection_not_used_again(
+    connect: Any, http: Any
+) -> None:
+    client, api = connect(http(200, OTHER), http(200, OTHER), http(200, ACTIVE))
+    call = new_call()
+    with pytest.raises(OtherDevice):
+        activate(client, call)
+    with pytest.raises(OtherDevice):
+        client.read_device("6f1d3c1e", "0f0b7a52", call=call)
+    assert client.read_device("6f1d3c1e", "0f0b7a52", call=call).is_active
+    assert [request.connection for request in api.received] == [1, 2, 3]
+    assert call.requests == 3
+
+
+def test_an_answer_that_comes_twice_makes_no_other_device_active(connect: Any, http: Any) -> None:
+    client, api = connect(http(200, ACTIVE) * 2, http(400, INVALID_OTP))
+    activate(client)
+    with pytest.raises(InvalidOtp):
+        client.activate("6f1d3c1e", "7c3e9d14", OTP, resync=False, call=new_call())
+    assert [request.connection for request in api.received] == [1, 2]
+
+
 def test_a_slot_in_hand_is_for_the_first_try_and_is_used_once(connect: Any, http: Any, pace: Pace) -> None:
     pace.hold(60)
-    client, api = connect(http(404), http(403))
+    client, api = connect(NOT_FOUND, FORBIDDEN)
     call = new_call(slot=SLOT)
     with pytest.raises(NotFound):
         activate(client, call)
@@ -306,7 +335,7 @@ def test_what_became_of_a_slot_moves_the_pace(connect: Any, http: Any, pace: Pac
         assert reading.search is not None
         return reading.answers, reading.search.rate
 
-    client, _ = connect(http(200, ACTIVE), http(400, INVALID_OTP), http(500), http(404), http(429, Retry_After="60"))
+    client, _ = connect(http(200, ACTIVE), http(400, INVALID_OTP), http(500), NOT_FOUND, http(429, Retry_After="60"))
     activate(client)
     for refusal in (InvalidOtp, OutcomeUnknown, NotFound):
         with pytest.raises(refusal):
@@ -327,7 +356,7 @@ def test_a_retry_and_a_wait_for_a_slot_ask_for_a_permit(connect: Any, http: Any)
     def refuse() -> None:
         raise Stopped
 
-    client, api = connect(http(403))
+    client, api = connect(FORBIDDEN)
     with pytest.raises(Stopped):
         activate(client, new_call(slot=SLOT, permit=refuse))
     assert len(api.received) == 1

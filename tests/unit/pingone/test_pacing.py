@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 import redis
+from structlog.testing import capture_logs
+from support.valkey import ValkeyServer
 
-from worker.pingone.errors import SlotTooFar
+from worker.pingone.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.pace_state import KEPT
 from worker.pingone.pacing import Pace, Slot
 from worker.pingone.search import Search
 from worker.pingone.spacing import AT_ONCE
+from worker.pingone.spares import FRESH
 
 KEY = "oathbulk:pace:made-up-license"
 
@@ -486,3 +489,45 @@ def test_slots_that_were_given_out_before_a_refusal_tell_nothing_of_the_new_rate
     assert found.begun_at == pytest.approx(slots[-1].at / 1e6 + 0.1, abs=0.01)
     pace.refused(slots[-1], 0.1)
     assert rates(pace) == [found.rate]
+
+
+def test_a_slot_that_is_given_back_is_the_next_one_and_redis_is_not_asked(make_pace: MakePace) -> None:
+    now = [1000.0]
+    pace = make_pace(**SLOW, clock=lambda: now[0])
+    slot = pace.wait()
+    for _ in range(1000):
+        pace.give_back(slot)
+        assert pace.wait() == slot
+    assert pace.slots == 1
+    pace.give_back(slot)
+    now[0] += FRESH
+    assert pace.wait() == slot
+
+
+def test_a_slot_that_is_given_back_late_is_lost(make_pace: MakePace, client: redis.Redis) -> None:
+    now, waits = [1000.0], list[float]()
+    pace = make_pace(**SLOW, clock=lambda: now[0], sleep=waits.append)
+    slot = pace.wait()
+    # However often it was taken and given back meanwhile: it counts from when it was due.
+    for _ in range(2):
+        pace.give_back(slot)
+        now[0] += FRESH * 0.6
+        taken = pace.wait()
+    assert taken.at > slot.at
+    assert waits == [pytest.approx(INTERVAL, abs=5)]
+
+
+def test_a_redis_that_takes_no_scripts_is_told_of_once_a_minute(own_valkey: ValkeyServer) -> None:
+    now = [1000.0]
+    url = own_valkey.let_in("limited", "~* &* +@all -@scripting")
+    with redis.Redis.from_url(url) as limited, capture_logs() as logs:
+        paces = [Pace(limited, "made-up-license", 1.0, clock=lambda: now[0])]
+        for _ in range(3):
+            for pace in paces * 5:
+                with pytest.raises(PaceOutOfReach):
+                    pace.wait()
+            now[0] += 40
+    told = [line for line in logs if line["event"] == "pace_out_of_reach"]
+    assert len(told) == 2
+    assert "permission" in told[0]["error"]
+    assert "oathbulk doctor" in told[0]["cure"]

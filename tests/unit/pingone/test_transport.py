@@ -79,6 +79,63 @@ def test_calls_share_one_connection(transport: Transport, serve: Any, script: An
     assert server.connections == 1
 
 
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("rest", ["an answer", "half an answer", "a byte", "chunks"])
+def test_a_connection_by_which_more_came_than_the_answer_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch, certificate: Any, serve: Any, script: Any, http: Any, rest: str, is_encrypted: bool
+) -> None:
+    second = http(200, b"the answer to somebody else")
+    more = {"an answer": second, "half an answer": second[:30], "a byte": b"\n", "chunks": second}[rest]
+    first = http(200, b"mine")
+    if rest == "chunks":
+        first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nmine\r\n0\r\n\r\n"
+    talk = script([first + more, http(200, b"mine too")])
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    server = serve(talk, certificate.server_context() if is_encrypted else None)
+    with transport_of(SLACK) as transport:
+        answers = [transport.exchange(post(server.url))[2] for _ in range(3)]
+    assert answers == [b"mine", b"mine too", b"mine too"]
+    assert [request.connection for request in talk.received] == [1, 2, 2]
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "encrypted"])
+def test_a_connection_by_which_something_comes_while_it_is_idle_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch, certificate: Any, serve: Any, http: Any, is_encrypted: bool
+) -> None:
+    asked_again, has_come = threading.Event(), threading.Event()
+
+    def talk(conversation: Any) -> None:
+        conversation.read_request()
+        conversation.write(http(200, b"%d" % conversation.number))
+        if conversation.number == 1:
+            assert asked_again.wait(SLACK)
+            conversation.write(http(200, b"unasked"))
+            has_come.set()
+            conversation.read_request()
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    server = serve(talk, certificate.server_context() if is_encrypted else None)
+    with transport_of(SLACK) as transport:
+        first = transport.exchange(post(server.url))[2]
+        asked_again.set()
+        assert has_come.wait(SLACK)
+        second = transport.exchange(post(server.url))[2]
+    assert (first, second) == (b"1", b"2")
+
+
+def test_a_connection_that_is_dropped_is_not_used_again(
+    transport: Transport, serve: Any, script: Any, http: Any
+) -> None:
+    server = serve(script([http(200)]))
+    # There is none yet.
+    transport.drop(server.url)
+    for _ in range(2):
+        transport.exchange(post(server.url))
+    transport.drop(f"{server.url}/v1/elsewhere")
+    transport.exchange(post(server.url))
+    assert server.connections == 2
+
+
 def test_cookies_are_not_kept(transport: Transport, serve: Any, script: Any, http: Any) -> None:
     talk = script([http(200, Set_Cookie="balancer=7; Path=/")])
     server = serve(talk)

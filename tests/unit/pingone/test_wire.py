@@ -21,6 +21,7 @@ from worker.pingone.errors import (
     InvalidOtp,
     NotDelivered,
     NotFound,
+    OtherDevice,
     OutcomeUnknown,
     PingOneError,
     ProtocolFault,
@@ -55,9 +56,13 @@ def recorded(name: str) -> Recorded:
 
 REFUSED_ACTIVATIONS: dict[str, type[PingOneError]] = {
     "still_waiting": OutcomeUnknown,
+    "another_device": OtherDevice,
+    "another_user": OtherDevice,
+    "another_device_without_status": OtherDevice,
     "without_status": OutcomeUnknown,
     "status_of_a_wrong_type": OutcomeUnknown,
     "no_content": OutcomeUnknown,
+    "accepted": OutcomeUnknown,
     "extra_otp_required": ResyncRequired,
     "extra_otp_required_among_others": ResyncRequired,
     "extra_otp_required_under_another_status": ResyncRequired,
@@ -72,9 +77,17 @@ REFUSED_ACTIVATIONS: dict[str, type[PingOneError]] = {
     "invalid_access_token_as_403": Unauthorized,
     "insufficient_permissions": Forbidden,
     "license_exceeded": Forbidden,
-    "forbidden_by_proxy": Forbidden,
+    "forbidden_by_proxy": OutcomeUnknown,
+    "forbidden_by_gateway": OutcomeUnknown,
+    "forbidden_without_correlation_id": Forbidden,
     "access_failed_as_400": Forbidden,
     "not_found": NotFound,
+    "not_found_by_proxy": OutcomeUnknown,
+    "not_found_by_gateway": OutcomeUnknown,
+    "not_found_in_a_list": OutcomeUnknown,
+    "not_found_without_correlation_id": NotFound,
+    "not_found_without_a_body": NotFound,
+    "not_found_with_an_id_alone": NotFound,
     "not_found_as_410": NotFound,
     "wrong_method": ProtocolFault,
     "wrong_media_type": ProtocolFault,
@@ -113,14 +126,26 @@ REFUSED_ACTIVATIONS: dict[str, type[PingOneError]] = {
 }
 
 
+# Of the recorded answers.
+IDS = {"user_id": "6f1d3c1e-2b7a-4f55-9d0c-3e8a1b6c5d42", "device_id": "0f0b7a52-1c5e-4d0e-8c55-9a0b4d1f7e21"}
+
+
+def activated(status: int, headers: dict[str, str], body: bytes, **ids: str) -> Device:
+    return parse_activation(status, headers, body, **IDS | ids)
+
+
+def read(status: int, headers: dict[str, str], body: bytes, **ids: str) -> Device:
+    return parse_device(status, headers, body, **IDS | ids)
+
+
 def refusal(name: str) -> PingOneError:
     with pytest.raises(PingOneError) as caught:
-        parse_activation(*recorded(f"activation/{name}"))
+        activated(*recorded(f"activation/{name}"))
     return caught.value
 
 
 def test_an_activation_answers_with_the_active_device() -> None:
-    device = parse_activation(*recorded("activation/activated"))
+    device = activated(*recorded("activation/activated"))
     assert device.is_active
     assert device.answer.status == 200
     assert device.answer.correlation_id == "3f0c8a52-6b1e-4f6d-9a34-0d1f5a7c2b91"
@@ -131,6 +156,39 @@ def test_an_activation_answers_with_the_active_device() -> None:
 @pytest.mark.parametrize(("name", "error"), REFUSED_ACTIVATIONS.items())
 def test_every_recorded_refusal_becomes_its_error(name: str, error: type[PingOneError]) -> None:
     assert type(refusal(name)) is error
+
+
+@pytest.mark.parametrize("parse", [activated, read])
+def test_ids_are_the_same_in_either_case_and_may_be_left_out(parse: Callable[..., Device]) -> None:
+    answer = recorded("activation/activated")
+    assert parse(*answer, **{name: value.upper() for name, value in IDS.items()}).is_active
+    for body in (b'{"status": "ACTIVE"}', b'{"status": "ACTIVE", "id": null, "user": []}'):
+        assert parse(200, {}, body).is_active
+
+
+def test_an_answer_about_another_device_is_told_with_what_finds_it() -> None:
+    answer = refusal("another_device").answer
+    assert (answer.status, answer.message) == (200, "the answer is about another device")
+    assert answer.correlation_id == "3f0c8a52-6b1e-4f6d-9a34-0d1f5a7c2b91"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_over"),
+    {
+        "without_status": True,
+        "still_waiting": True,
+        "no_content": True,
+        # Not PingOne's; not done; not of this request; not 2xx.
+        "captive_portal": False,
+        "accepted": False,
+        "another_device_without_status": False,
+        "unexpected_error": False,
+    }.items(),
+)
+def test_only_a_complete_answer_of_pingones_own_says_that_it_is_done(name: str, is_over: bool) -> None:
+    error = refusal(name)
+    assert isinstance(error, OutcomeUnknown)
+    assert error.is_over == is_over
 
 
 def test_no_recorded_activation_is_left_out() -> None:
@@ -156,7 +214,7 @@ def test_the_deciding_detail_is_told_wherever_it_stands() -> None:
 
 def test_a_verdict_counts_as_the_top_code_too() -> None:
     with pytest.raises(ResyncRequired):
-        parse_activation(400, {}, b'{"code": "EXTRA_OTP_REQUIRED"}')
+        activated(400, {}, b'{"code": "EXTRA_OTP_REQUIRED"}')
 
 
 def test_wrong_types_leave_blanks() -> None:
@@ -194,7 +252,7 @@ def test_retry_after_is_understood_in_each_of_its_forms(name: str, seconds: floa
 def test_a_date_to_retry_after_is_measured_by_our_clock_where_the_answer_has_no_date() -> None:
     headers = {"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}
     with pytest.raises(RateLimited) as caught:
-        parse_activation(429, headers, b"")
+        activated(429, headers, b"")
     assert caught.value.retry_after == LONGEST_RETRY_AFTER
 
 
@@ -227,16 +285,16 @@ def test_long_text_is_cut_and_a_cut_otp_does_not_show() -> None:
 
 
 def test_a_device_is_read_as_it_is() -> None:
-    assert parse_device(*recorded("device/active")).is_active
-    waiting = parse_device(*recorded("device/waiting"))
+    assert read(*recorded("device/active")).is_active
+    waiting = read(*recorded("device/waiting"))
     assert (waiting.status, waiting.is_active) == ("ACTIVATION_REQUIRED", False)
     assert (waiting.is_locked, waiting.is_blocked) == (False, False)
-    locked = parse_device(*recorded("device/locked"))
+    locked = read(*recorded("device/locked"))
     assert (locked.is_locked, locked.is_blocked) == (True, False)
-    blocked = parse_device(*recorded("device/blocked"))
+    blocked = read(*recorded("device/blocked"))
     assert (blocked.is_locked, blocked.is_blocked) == (False, True)
-    assert parse_device(*recorded("device/of_unknown_status")).status == "ASLEEP"
-    odd = parse_device(*recorded("device/wrong_types"))
+    assert read(*recorded("device/of_unknown_status")).status == "ASLEEP"
+    odd = read(*recorded("device/wrong_types"))
     assert (odd.is_active, odd.is_locked, odd.is_blocked) == (True, False, False)
 
 
@@ -246,12 +304,16 @@ def test_a_device_is_read_as_it_is() -> None:
         "without_status": OutcomeUnknown,
         "status_is_prose": OutcomeUnknown,
         "not_found": NotFound,
+        "not_found_by_proxy": OutcomeUnknown,
+        "forbidden_by_proxy": OutcomeUnknown,
+        "another_device": OtherDevice,
+        "another_user": OtherDevice,
         "unavailable": OutcomeUnknown,
     }.items(),
 )
 def test_a_read_without_a_readable_device_is_refused(name: str, error: type[PingOneError]) -> None:
     with pytest.raises(error):
-        parse_device(*recorded(f"device/{name}"))
+        read(*recorded(f"device/{name}"))
 
 
 @pytest.mark.parametrize(
@@ -451,7 +513,7 @@ def test_any_answer_to_an_activation_is_a_device_or_a_pingone_error(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
     try:
-        device = parse_activation(status, headers, body)
+        device = activated(status, headers, body)
     except PingOneError as error:
         told(error)
     else:
@@ -463,7 +525,7 @@ def test_any_answer_to_an_activation_is_a_device_or_a_pingone_error(
 @ANSWERS
 def test_any_answer_to_a_read_is_a_device_or_a_pingone_error(status: int, headers: dict[str, str], body: bytes) -> None:
     try:
-        device = parse_device(status, headers, body)
+        device = read(status, headers, body)
     except PingOneError as error:
         told(error)
     else:
@@ -495,5 +557,5 @@ def test_any_answer_to_a_token_request_is_an_access_token_or_a_pingone_error(
 def test_no_otp_gets_through_a_message(otp: str, before: str, after: str) -> None:
     body = json.dumps({"code": "REQUEST_FAILED", "message": before + otp + after}).encode()
     with pytest.raises(Rejected) as caught:
-        parse_activation(400, {}, body)
+        activated(400, {}, body)
     assert otp not in told(caught.value)
