@@ -9,7 +9,7 @@ from time import monotonic
 from models.encrypted import Keyring, bound_to
 from models.reason import PauseReason
 from worker import decisions
-from worker.away import AWAY
+from worker.away import is_away
 from worker.decisions import Next
 from worker.leases.claim import Claim
 from worker.leases.settlement import Tally
@@ -80,7 +80,7 @@ class Attempt:
         """A failure of our own pauses the batch. A database that was restarted mends itself, so the record just goes
         back; where it is still away, this cannot be written either, and the lease runs out."""
         delay = self.means.limits.read_delay
-        if isinstance(failure, AWAY):
+        if is_away(failure):
             return Retry(delay, is_counted=False, why="database")
         return Pause(PauseReason.INTERNAL, delay=delay)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import worker.activation
 import worker.attempt
+import worker.leases.retrying
 import worker.leases.worker
 import worker.parts
 import worker.pingone.auth
@@ -29,6 +30,8 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.activation, "sleep", strands.sleep),
         (worker.attempt, "monotonic", clock.monotonic),
         (worker.leases.worker, "monotonic", clock.monotonic),
+        (worker.leases.retrying, "monotonic", clock.monotonic),
+        (worker.leases.retrying, "sleep", strands.sleep),
         (worker.parts, "CeleryBroker", lambda *_: broker),
         (worker.pingone.client, "Transport", network.transport),
         (worker.pingone.client, "Policy", partial(Policy, sleep=strands.sleep)),
