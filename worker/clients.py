@@ -32,7 +32,7 @@ class Clients:
 
     @cached_property
     def database(self) -> Database:
-        return Database(self.settings.database)
+        return Database(self.settings.database, connections=self.settings.database_connections)
 
     @cached_property
     def paces(self) -> Paces:

@@ -18,6 +18,9 @@ from worker.embedded.home import make_home
 from worker.embedded.key import home_key
 from worker.keyring import KEY_FILE, load_keyring
 
+# Seconds that a command waits for a connection where workers have taken all that PostgreSQL has.
+CONNECTION_PATIENCE = 10.0
+
 
 class Installation:
     """Opened by a command; `variables` take the place of the process environment and `.env`."""
@@ -59,7 +62,9 @@ class Installation:
         """Whatever its schema. Raises EmbeddedError."""
         if self.settings.is_embedded_database:
             make_home(self.settings.home)
-        return Database(self.settings.database)
+        return Database(
+            self.settings.database, connections=self.settings.database_connections, patience=CONNECTION_PATIENCE
+        )
 
     def _refuse_to_replace_key(self) -> None:
         """A lost key is not made anew: nothing that it encrypted would ever open again."""

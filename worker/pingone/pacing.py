@@ -23,7 +23,7 @@ from worker.pingone.pace_state import MICROSECONDS, PaceState, Reading, Reservat
 from worker.pingone.search import Search, begun
 from worker.pingone.spacing import Spacing
 from worker.pingone.untold import Untold
-from worker.pingone.waiting import Waiting
+from worker.waiting import Waiting
 
 # Seconds that a thread waits for its slot at most.
 LONGEST_WAIT = 10.0
