@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Protocol
@@ -53,6 +54,7 @@ class Dispatcher:
         pause: PauseBatch,
         tend: Callable[[], None] = lambda: None,
         keep: Callable[[Any], None] = lambda _: None,
+        ticking: threading.Lock | None = None,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -62,9 +64,20 @@ class Dispatcher:
         self._tend = tend
         # Told each pace once a tick: what was found of it outlives Redis, and what a person set reaches it.
         self._keep = keep
+        # Of the process: ticks that come faster than a database far away answers would take all of its connections.
+        self._ticking = ticking or threading.Lock()
 
     def tick(self) -> int:
-        """Rescue, tend, then fill the window. How many records were put onto the queue."""
+        """Rescue, tend, then fill the window. How many records were put onto the queue; none while another tick of this
+        process is at work."""
+        if not self._ticking.acquire(blocking=False):
+            return 0
+        try:
+            return self._tick()
+        finally:
+            self._ticking.release()
+
+    def _tick(self) -> int:
         with self._database.writing() as connection:
             if not self._database.try_lock(connection, DISPATCH_LOCK):
                 return 0

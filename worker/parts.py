@@ -33,6 +33,7 @@ class Parts(Clients):
         super().__init__(settings, load)
         # Set when the worker is asked to end: what is in hand is finished, and nothing else begun.
         self.stopping = threading.Event()
+        self._ticking = threading.Lock()
 
     @cached_property
     def leases(self) -> Leases:
@@ -84,6 +85,7 @@ class Parts(Clients):
             pause=self.tending.pause,
             tend=self.tending.tend,
             keep=self.paces.keep,
+            ticking=self._ticking,
         )
 
     def _activation(self, environment: Environment) -> Activation:
