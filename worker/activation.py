@@ -9,7 +9,7 @@ from time import sleep
 from models.encrypted import Keyring
 from worker import decisions
 from worker.attempt import Attempt, Means, Settled
-from worker.away import AWAY, wait_until_back
+from worker.away import is_away, wait_until_back
 from worker.config import Environment, Settings
 from worker.journal.writer import Journal, NoJournal
 from worker.leases.claim import Claim
@@ -69,7 +69,9 @@ class Activation:
         that was taken up in vain would wait for its queue lease to run out."""
         try:
             taken = self._take_up(record_id)
-        except AWAY:
+        except Exception as failure:
+            if not is_away(failure):
+                raise
             wait_until_back(self._leases.reach, self._is_stopping, sleep)
             taken = self._take_up(record_id)
         if taken is not None:

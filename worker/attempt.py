@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from models.encrypted import DecryptionError, Keyring, bound_to
 from models.reason import PauseReason
 from worker import decisions
-from worker.away import AWAY
+from worker.away import is_away
 from worker.boot_clock import boot_time
 from worker.decisions import Next
 from worker.journal.evidence import consequence
@@ -84,7 +84,7 @@ class Attempt:
         """A failure of our own pauses the batch. A database that was restarted mends itself, so the record just goes
         back; where it is still away, this cannot be written either, and the lease runs out."""
         delay = self.means.limits.read_delay
-        if isinstance(failure, AWAY):
+        if is_away(failure):
             return Retry(delay, is_counted=False, why="database")
         return Pause(PauseReason.INTERNAL, delay=delay, is_own=isinstance(failure, DecryptionError))
 

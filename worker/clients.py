@@ -32,7 +32,7 @@ class Clients:
 
     @cached_property
     def database(self) -> Database:
-        return Database(self.settings.database)
+        return Database(self.settings.database, connections=self.settings.database_connections)
 
     @cached_property
     def paces(self) -> Paces:
@@ -69,9 +69,13 @@ class Clients:
                     furthest=self.settings.furthest_slot,
                     threads=self.settings.concurrency,
                     longest_hold=self.settings.longest_hold,
+                    alone=self.failed_alone,
                     lifted=partial(self._ask_again, environment.license),
                 )
             return self._paces[environment.license]
+
+    def failed_alone(self, why: str) -> None:
+        """This process cannot reach PingOne, and others can. For a single command that changes nothing."""
 
     def known_paces(self) -> list[Pace]:
         """Those of the licenses that this process works for."""

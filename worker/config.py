@@ -98,6 +98,7 @@ class Settings(BaseModel):
     concurrency: int = Field(default=8, ge=1, le=2000)
     concurrency_max: int | None = Field(default=None, ge=1, le=2000)
     one_processor: bool = True
+    database_connections: int = Field(default=4, ge=1, le=1000)
     replay_cron: str | None = None
     totp_max_age: float = Field(default=120, gt=0)
     call_deadline: float = Field(default=20, gt=0)

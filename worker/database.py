@@ -24,6 +24,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.base import UtcDateTime
+from worker import postgresql
+from worker.waiting import Waiting
 
 Moment: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]
 
@@ -33,18 +35,6 @@ LOAD_LOCK = 0x0A7B_0002
 SCHEMA_LOCK = 0x0A7B_0003
 AUDIT_LOCK = 0x0A7B_0004
 PROCESS_LOCK = 0x0A7B_0005
-
-# A server that is gone without a word (a network cut, a host that was replaced) is noticed within 20 seconds, and not
-# when the kernel gives up: after a quarter of an hour, or two hours while an answer is waited for. Seconds, but for the
-# last. What a URL says itself goes before these:
-# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
-_PATIENCE = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 20_000,
-}
 
 # An execution option of a connection: what to call after its transaction, and with which values.
 _AFTER_COMMIT = "oathbulk_after_commit"
@@ -56,9 +46,13 @@ _SQLITE_TIME = "%Y-%m-%d %H:%M:%f000"
 class Database:
     """A PostgreSQL or SQLite database. Thread-safe; one a process."""
 
-    def __init__(self, url: str, *, connections: int = 16) -> None:
+    def __init__(self, url: str, *, connections: int = 4, patience: float = 0.0) -> None:
+        """`connections`: the most that a process has open to PostgreSQL; threads wait for one. `patience`: so many
+        seconds a PostgreSQL that has no connection left is asked again."""
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        self.engine = _sqlite(url) if self.is_sqlite else _postgresql(url, connections)
+        self.engine = _sqlite(url) if self.is_sqlite else postgresql.make_engine(url, connections, patience)
+        # What threads wait for a connection, all together.
+        self.waiting = Waiting()
         # The engine itself is PostgreSQL's for single statements; what spans several says that it is a transaction.
         in_transaction = {} if self.is_sqlite else {"isolation_level": "READ COMMITTED"}
         self._reads = self.engine.execution_options(**in_transaction)
@@ -67,19 +61,26 @@ class Database:
         self._writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
 
     def reading(self) -> AbstractContextManager[Connection]:
-        return self._reads.connect()
+        return self._connect(self._reads)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that commits, durably, at the end; then comes what `after_commit` was given."""
-        with self._writer, self._writes.begin() as connection:
+        with self._writer, self._connect(self._writes) as connection, connection.begin():
             yield connection
         _call_after_commit(connection)
 
-    def writing_one(self) -> AbstractContextManager[Connection]:
+    @contextmanager
+    def writing_one(self) -> Iterator[Connection]:
         """For one statement, and committed with it. PostgreSQL does that by itself, just as durably: BEGIN and COMMIT
-        would be two more trips to it."""
-        return self.writing() if self.is_sqlite else self.engine.connect()
+        would be two more trips to it, which are made where a transaction has to say what it needs."""
+        if not self.is_sqlite:
+            with self._connect(self.engine) as connection:
+                if not postgresql.is_told_each_time(connection):
+                    yield connection
+                    return
+        with self.writing() as connection:
+            yield connection
 
     def try_to_write(self) -> None:
         """Write something that changes nothing. Raises DBAPIError where the disk refuses it; a database that another
@@ -96,7 +97,7 @@ class Database:
     def migrating(self) -> Iterator[Connection]:
         """A transaction for changes of the schema. On SQLite a table is changed by copying it, so foreign keys are
         looked at only at its end; on PostgreSQL a second migration waits for the first."""
-        with self._writer, self._writes.connect() as connection:
+        with self._writer, self._connect(self._writes) as connection:
             if self.is_sqlite:
                 connection.connection.execute("PRAGMA foreign_keys = OFF")
             with connection.begin():
@@ -156,6 +157,10 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
 
+    def _connect(self, engine: Engine) -> Connection:
+        with self.waiting:
+            return engine.connect()
+
 
 def is_refused_by_disk(error: DBAPIError) -> bool:
     """The disk of an SQLite database is full, read-only or broken."""
@@ -167,23 +172,6 @@ def is_refused_by_disk(error: DBAPIError) -> bool:
 def _call_after_commit(connection: Connection) -> None:
     for call, values in connection.get_execution_options().get(_AFTER_COMMIT, {}).items():
         call(values)
-
-
-def _postgresql(url: str, connections: int) -> Engine:
-    said = make_url(url).query
-    return create_engine(
-        url,
-        connect_args={name: value for name, value in _PATIENCE.items() if name not in said},
-        # No overflow: a connection that is opened for a moment costs the server more than a hundred statements. The one
-        # used last is used again, since its statements are prepared.
-        pool_size=connections,
-        max_overflow=0,
-        pool_use_lifo=True,
-        # Each statement commits by itself, so that there is nothing to roll back; a transaction is asked for.
-        isolation_level="AUTOCOMMIT",
-        skip_autocommit_rollback=True,
-        hide_parameters=True,
-    )
 
 
 def _sqlite(url: str) -> Engine:

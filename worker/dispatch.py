@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Protocol
@@ -58,6 +59,7 @@ class Dispatcher:
         keep: Callable[[Any], None] = lambda _: None,
         processes: Processes | None = None,
         clock_watch: ClockWatch | None = None,
+        ticking: threading.Lock | None = None,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -75,9 +77,20 @@ class Dispatcher:
             queue_lease=settings.queue_lease,
             read_delay=settings.send_within + settings.call_deadline + settings.read_delay,
         )
+        # Of the process: ticks that come faster than a database far away answers would take all of its connections.
+        self._ticking = ticking or threading.Lock()
 
     def tick(self) -> int:
-        """Rescue, tend, then fill the window. How many records were put onto the queue."""
+        """Rescue, tend, then fill the window. How many records were put onto the queue; none while another tick of this
+        process is at work."""
+        if not self._ticking.acquire(blocking=False):
+            return 0
+        try:
+            return self._tick()
+        finally:
+            self._ticking.release()
+
+    def _tick(self) -> int:
         with self._database.writing() as connection:
             if not self._database.try_lock(connection, DISPATCH_LOCK):
                 return 0

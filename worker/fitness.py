@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from worker.away import AWAY
+from worker.away import is_away
 from worker.processes import SIGN_OF_LIFE, Processes, Sickness
 
 log = structlog.get_logger()
@@ -94,6 +94,9 @@ class Fitness:
         while True:
             try:
                 self.look()
-            except AWAY:
-                log.warning("no_sign_of_life", why="the database is away")
+            except Exception as error:
+                if not is_away(error):
+                    log.exception("no_sign_of_life")
+                else:
+                    log.warning("no_sign_of_life", why="the database is away")
             time.sleep(SIGN_OF_LIFE)

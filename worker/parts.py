@@ -14,6 +14,7 @@ from worker.activation import Activation
 from worker.audit import the_schedule
 from worker.batches import Batches
 from worker.clients import Clients
+from worker.clock_watch import ClockWatch
 from worker.config import ConfigError, Environment, Settings
 from worker.dispatch import Dispatcher
 from worker.fitness import Fitness
@@ -41,6 +42,7 @@ class Parts(Clients):
         super().__init__(settings, load)
         # Set when the worker is asked to end: what is in hand is finished, and nothing else begun.
         self.stopping = threading.Event()
+        self._ticking = threading.Lock()
 
     @cached_property
     def leases(self) -> Leases:
@@ -68,6 +70,11 @@ class Parts(Clients):
     @cached_property
     def processes(self) -> Processes:
         return Processes(self.database, this_process())
+
+    @cached_property
+    def clock_watch(self) -> ClockWatch:
+        """One a process: it remembers from tick to tick."""
+        return ClockWatch()
 
     @cached_property
     def fitness(self) -> Fitness:
@@ -118,6 +125,8 @@ class Parts(Clients):
             tend=self.tending.tend,
             keep=self.paces.keep,
             processes=self.processes,
+            clock_watch=self.clock_watch,
+            ticking=self._ticking,
         )
 
     def _activation(self, environment: Environment) -> Activation:
@@ -140,6 +149,10 @@ class Parts(Clients):
             return self.environment(name).license
         except ConfigError:
             return None
+
+    def failed_alone(self, why: str) -> None:
+        """This process cannot reach PingOne, and others can: it takes no more work until it can."""
+        self.fitness.fall_sick(Sickness(NETWORK, why))
 
     def _misconfigured(self, batch_id: int) -> None:
         self._stop(batch_id, PauseReason.ENVIRONMENT)

@@ -3,7 +3,11 @@ those of web servers, which must be reached by TLS."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 _ENCODE = "in its password write @ as %40, / as %2F, # as %23, ? as %3F, : as %3A and % as %25"
 _NO_DATABASE = f"is not a database URL, such as postgresql+psycopg://user:password@host/oathbulk; {_ENCODE}"
@@ -34,7 +38,19 @@ def check_database_url(url: str) -> str:
         raise ValueError(_NO_FILE)
     if "password" in parts.query:
         raise ValueError(_SHOWN)
+    read_prepare_threshold(parts)
     return url
+
+
+def read_prepare_threshold(url: URL) -> int | None:
+    """After how many runs psycopg prepares a statement; None: never. In a URL it is text, which psycopg does not take.
+    Raises ValueError."""
+    said = url.query.get("prepare_threshold", "5")
+    if said == "none":
+        return None
+    if not isinstance(said, str) or not said.isdecimal():
+        raise ValueError("has a prepare_threshold that is neither a whole number nor `none`")
+    return int(said)
 
 
 def check_redis_url(url: str) -> str:

@@ -33,7 +33,9 @@ def count_on_threads(**_: object) -> None:
 @worker_ready.connect
 def add_threads(sender: Any, **_: object) -> None:
     """As many as PingOne's answers take."""
-    Threads(sender.pool.executor, parts.known_paces, settings.most_threads).watch()
+    Threads(
+        sender.pool.executor, parts.known_paces, settings.most_threads, lambda: parts.database.waiting.seconds
+    ).watch()
 
 
 @worker_ready.connect

@@ -21,6 +21,9 @@ log = structlog.get_logger()
 LOOK = 0.5
 # Of the threads, so many must wait for their slots on average; unless there was hardly a slot a second.
 RESERVE, ENOUGH = 0.25, 3.0
+# Where such a part of the threads waits for a connection to the database, on average, more of them would only wait
+# there too, and hold slots and leases for longer.
+UNCONNECTED = 0.25
 # A process that computes for so much of the time is not helped by more threads, but by another process.
 BUSY = 0.7
 GROWTH = 2
@@ -40,18 +43,24 @@ class Slots(Protocol):
 @dataclass(frozen=True, slots=True)
 class Look:
     """At the time since the last one: slots a second; how many threads waited for one, on average; messages that no
-    thread has taken up; processor seconds a second."""
+    thread has taken up; processor seconds a second; how many threads waited for a connection to the database."""
 
     slots: float
     waiting: float
     backlog: int
     processor: float
+    unconnected: float = 0.0
 
 
 def is_lacking(threads: int, look: Look) -> bool:
-    """Whether more threads would help."""
+    """Whether the threads do not keep up."""
     is_short = look.slots >= ENOUGH and look.waiting < RESERVE * threads and look.backlog > 0
     return is_short and look.processor <= BUSY
+
+
+def is_short_of_connections(threads: int, look: Look) -> bool:
+    """Whether the threads wait for the database rather than for PingOne: more of them would not help then."""
+    return look.unconnected > UNCONNECTED * threads
 
 
 def grown(threads: int, most: int) -> int:
@@ -77,20 +86,23 @@ def _grow(pool: ThreadPoolExecutor, threads: int) -> bool:
 
 
 class Threads:
-    """Watches the pool of a worker process, and ends with it. `most`: what it may come to, by what it began with."""
+    """Watches the pool of a worker process, and ends with it. `most`: what it may come to, by what it began with.
+    `unconnected`: seconds that its threads have waited for a connection to the database, all together."""
 
     def __init__(
         self,
         pool: ThreadPoolExecutor,
         paces: Callable[[], Iterable[Slots]],
         most: Callable[[int], int],
+        unconnected: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.monotonic,
         processor: Callable[[], float] = time.process_time,
     ) -> None:
         self._pool = pool
         self._paces = paces
         self._most = most(pool._max_workers)
-        self._has_told = False
+        self._told = set[str]()
+        self._unconnected = unconnected
         self._clock = clock
         self._processor = processor
         self._former = self._sums()
@@ -101,27 +113,34 @@ class Threads:
     def look(self) -> None:
         """Add threads, or say why there are too few."""
         former, self._former = self._former, self._sums()
-        slots, waited, processor, seconds = (after - before for before, after in zip(former, self._former, strict=True))
-        backlog = self._pool._work_queue.qsize()
-        look = Look(slots / seconds, waited / seconds, backlog, processor / seconds)
+        *sums, seconds = (after - before for before, after in zip(former, self._former, strict=True))
+        slots, waiting, processor, unconnected = (each / seconds for each in sums)
+        look = Look(slots, waiting, self._pool._work_queue.qsize(), processor, unconnected)
         threads = self._pool._max_workers
         if not is_lacking(threads, look):
             return
-        if (wanted := grown(threads, self._most)) > threads:
+        if is_short_of_connections(threads, look):
+            self._tell(
+                "too_few_connections", threads, "raise OATHBULK_DATABASE_CONNECTIONS, or bring the database nearer"
+            )
+        elif (wanted := grown(threads, self._most)) > threads:
             if _grow(self._pool, wanted):
                 log.info("threads_added", threads=wanted, most=self._most)
-        elif not self._has_told:
-            self._has_told = True
-            log.warning(
-                "too_few_threads", threads=threads, cure="raise OATHBULK_CONCURRENCY or its _MAX, or add a worker"
-            )
+        else:
+            self._tell("too_few_threads", threads, "raise OATHBULK_CONCURRENCY or its _MAX, or add a worker")
+
+    def _tell(self, event: str, threads: int, cure: str) -> None:
+        """Once a process."""
+        if event not in self._told:
+            self._told.add(event)
+            log.warning(event, threads=threads, cure=cure)
 
     def _watch(self) -> None:
         while True:
             time.sleep(LOOK)
             self.look()
 
-    def _sums(self) -> tuple[float, float, float, float]:
+    def _sums(self) -> tuple[float, ...]:
         paces = list(self._paces())
         slots, waited = sum(pace.slots for pace in paces), sum(pace.waited for pace in paces)
-        return slots, waited, self._processor(), self._clock()
+        return slots, waited, self._processor(), self._unconnected(), self._clock()

@@ -188,3 +188,43 @@ def test_without_a_journal_beside_a_database_elsewhere_there_is_a_note_and_no_fa
     is_well, note = findings["journal"]
     assert is_well
     assert "none is kept; OATHBULK_JOURNAL" in note
+
+
+def on_postgresql(desk, url):
+    key = desk.oathbulk("keygen").stdout.strip()
+    return {"OATHBULK_DATABASE_URL": url, "OATHBULK_ENCRYPTION_KEYS": key}
+
+
+def test_what_postgresql_does_with_a_commit_is_told(desk, postgres_url):
+    code, findings = examine(desk, **serve(desk), **on_postgresql(desk, postgres_url))
+    assert code == 0, findings
+    assert list(findings) == [*CHECKS[:3], "commits", *CHECKS[3:]]
+    is_well, detail = findings["commits"]
+    assert is_well
+    assert "synchronous_commit is on" in detail
+    assert "no synchronous standby" in detail
+
+
+def test_an_administrators_defaults_are_not_what_is_in_force(desk, postgres_server, postgres_url):
+    name = postgres_url.rpartition("/")[2]
+    postgres_server.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    postgres_server.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = serializable")
+    _, findings = examine(desk, **on_postgresql(desk, postgres_url))
+    is_well, detail = findings["commits"]
+    assert is_well
+    assert "synchronous_commit is on, isolation is read committed" in detail
+
+
+def test_a_command_that_gets_no_connection_is_told_the_cure(desk, postgres_server, postgres_url):
+    database = postgres_url.rpartition("/")[2]
+    postgres_server.execute(f"ALTER DATABASE {database} CONNECTION LIMIT 0")
+    postgres_server.execute("CREATE ROLE crowded LOGIN PASSWORD 'x'")
+    try:
+        url = f"postgresql+psycopg://crowded:x@127.0.0.1:{postgres_server.port}/{database}"
+        told = desk.oathbulk("pause", "july", **on_postgresql(desk, url))
+    finally:
+        postgres_server.execute("DROP ROLE crowded")
+    assert told.code == 3
+    (line,) = told.stderr.strip().splitlines()
+    assert "PostgreSQL has no connection left" in line
+    assert "OATHBULK_DATABASE_CONNECTIONS" in line

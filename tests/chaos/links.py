@@ -57,6 +57,8 @@ class Link:
         self._target = target
         self._server: asyncio.Server | None = None
         self._is_passing = asyncio.Event()
+        # Seconds that each piece takes, in either direction.
+        self.delay = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def cut(self) -> None:
@@ -112,6 +114,7 @@ class Link:
         """Until the sender's orderly end. Raises OSError when either side is reset: that overtakes what was held."""
         while piece := await reader.read(PIECE):
             await self._is_passing.wait()
+            await asyncio.sleep(self.delay)
             _check(sender)
             receiver.write(piece)
             await receiver.drain()

@@ -13,6 +13,7 @@ from hunt.database import DatabaseLost
 from hunt.pace import ModelPace
 from hunt.strands import Broken
 from hunt.weather import Bug
+from worker.clock_watch import ClockWatch
 from worker.config import Environment
 from worker.dispatch import Dispatcher
 from worker.fitness import Fitness
@@ -35,6 +36,7 @@ class ModelParts(Parts):
         self.world = world
         self.database, self.leases, self.queue = world.database, world.leases, stock.queue()
         self.journal = NoJournal()
+        self.clock_watch = ClockWatch(world.clock.monotonic, lambda: 0.0)
 
     @cached_property
     def fitness(self) -> Fitness:

@@ -11,7 +11,7 @@ from typing import Any
 
 import worker.activation
 import worker.attempt
-import worker.dispatch
+import worker.leases.retrying
 import worker.leases.worker
 import worker.parts
 import worker.pingone.auth
@@ -20,7 +20,6 @@ from hunt.broker import ModelBroker
 from hunt.clock import Clock
 from hunt.network import ModelNetwork
 from hunt.strands import Strands
-from worker.clock_watch import ClockWatch
 from worker.pingone.retrying import Policy
 
 
@@ -31,7 +30,8 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.activation, "sleep", strands.sleep),
         (worker.attempt, "boot_time", clock.monotonic),
         (worker.leases.worker, "boot_time", clock.monotonic),
-        (worker.dispatch, "ClockWatch", partial(ClockWatch, clock.monotonic, lambda: 0.0)),
+        (worker.leases.retrying, "boot_time", clock.monotonic),
+        (worker.leases.retrying, "sleep", strands.sleep),
         (worker.parts, "CeleryBroker", lambda *_: broker),
         (worker.pingone.client, "Transport", network.transport),
         (worker.pingone.client, "Policy", partial(Policy, sleep=strands.sleep)),

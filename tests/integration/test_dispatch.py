@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from support.batches import (
     ENVIRONMENT_ID,
     TESTER,
@@ -295,6 +296,24 @@ def test_a_dispatcher_that_finds_another_at_work_does_nothing(stage: Stage) -> N
         assert stage.tick() == 0
 
     assert statuses(stage.database, made) == [Status.PENDING] * 3
+
+
+def test_a_tick_beside_another_of_its_process_asks_the_database_for_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_batch(stage.database, 3)
+    dispatcher, depth, asked = stage.dispatcher(), stage.broker.depth, list[object]()
+    event.listen(stage.database.engine, "engine_connect", lambda connection: asked.append(connection))
+
+    def tick_meanwhile() -> int:
+        before = len(asked)
+        assert before
+        assert dispatcher.tick() == 0
+        assert len(asked) == before
+        return depth()
+
+    monkeypatch.setattr(stage.broker, "depth", tick_meanwhile)
+    assert dispatcher.tick() == 3
 
 
 def test_a_publish_that_fails_hands_every_record_back(stage: Stage) -> None:

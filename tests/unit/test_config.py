@@ -311,6 +311,20 @@ def test_a_database_that_is_not_supported_is_refused_with_what_to_write(url, cur
     assert "hidden" not in str(error.value)
 
 
+@pytest.mark.parametrize("said", ["0", "5", "none"])
+def test_a_database_url_may_say_when_statements_are_prepared(said):
+    url = f"postgresql+psycopg://db/oathbulk?prepare_threshold={said}"
+    assert load_settings({"OATHBULK_DATABASE_URL": url}).database == url
+
+
+@pytest.mark.parametrize("said", ["never", "-1", "1.5", "1&prepare_threshold=2"])
+def test_a_database_url_that_says_it_wrongly_is_told_so_and_not_quoted(said):
+    url = f"postgresql+psycopg://me:{SECRET}@db/oathbulk?prepare_threshold={said}"
+    with pytest.raises(ConfigError, match=r"OATHBULK_DATABASE_URL .*prepare_threshold") as refused:
+        _ = load_settings({"OATHBULK_DATABASE_URL": url}).database
+    assert SECRET not in str(refused.value)
+
+
 def test_workers_without_redis_are_told_the_cure():
     with pytest.raises(ConfigError, match=r"OATHBULK_REDIS_URL is not set.*oathbulk run"):
         _ = load_settings({}).redis
@@ -325,6 +339,7 @@ def test_workers_without_redis_are_told_the_cure():
         ("OATHBULK_CONCURRENCY", "0"),
         ("OATHBULK_CONCURRENCY", "many"),
         ("OATHBULK_LEASE", "-1"),
+        ("OATHBULK_DATABASE_CONNECTIONS", "0"),
         ("OATHBULK_REPLAY_CRON", "every day"),
         ("OATHBULK_REPLAY_CRON", "61 * * * *"),
         ("OATHBULK_REPLAY_CRON", "* * * *"),

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 from support.processes import wait_until
 
-from worker.threads import Look, Threads, grown, is_lacking
+from worker.threads import Look, Threads, grown, is_lacking, is_short_of_connections
 
 # A second in which hardly a thread was free to wait for a slot, while messages waited.
 LACKING = Look(slots=100, waiting=0.4, backlog=30, processor=0.2)
@@ -19,6 +19,11 @@ def test_where_hardly_a_thread_is_free_while_messages_wait_more_are_needed():
     assert is_lacking(32, LACKING)
     assert grown(32, 512) == 64
     assert grown(1, 512) == 2
+
+
+def test_threads_that_wait_for_connections_are_told_from_those_that_wait_for_pingone():
+    assert is_short_of_connections(32, replace(LACKING, unconnected=20.0))
+    assert not is_short_of_connections(32, replace(LACKING, unconnected=4.0))
 
 
 def test_no_more_than_the_most():
@@ -101,3 +106,22 @@ def test_a_pool_that_is_ending_gets_no_more_threads():
         ending.result(60)
         assert all(call.result(60) for call in calls)
     assert len(pool._threads) == 2
+
+
+def test_a_pool_whose_threads_wait_for_connections_does_not_grow_until_they_come_quicker():
+    pace, clock, gate, waited = Slots(), iter(range(100)), threading.Event(), [0.0]
+    with ThreadPoolExecutor(4) as pool, capture_logs() as told:
+        calls = [pool.submit(gate.wait, 60) for _ in range(40)]
+        watched = Threads(
+            pool, lambda: [pace], lambda _: 8, lambda: waited[0], clock=lambda: next(clock), processor=lambda: 0.0
+        )
+        grown = []
+        for unconnected in (3.0, 3.0, 0.5):
+            pace.slots += 50
+            waited[0] += unconnected
+            watched.look()
+            grown.append(pool._max_workers)
+        gate.set()
+        assert all(call.result(60) for call in calls)
+    assert grown == [4, 4, 8]
+    assert [line["event"] for line in told] == ["too_few_connections", "threads_added"]

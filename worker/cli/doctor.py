@@ -9,6 +9,7 @@ from pathlib import Path
 import redis
 import typer
 from rich.text import Text
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.encrypted import DecryptionError
@@ -27,11 +28,18 @@ from worker.keyring import load_audit_keys
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock import drift
 from worker.pingone.errors import PingOneError
+from worker.postgresql import DURABLE, READ_COMMITTED
 
 # A TOTP step is 30 s: a clock that is off by more than a few spoils how old a pair seems.
 LARGEST_DRIFT = 5.0
 # Seconds; a person waits for the answer.
 DEADLINE = 10.0
+
+_IN_FORCE = select(
+    func.current_setting("synchronous_commit"),
+    func.current_setting("transaction_isolation"),
+    func.current_setting("synchronous_standby_names"),
+)
 
 _MENDABLE = (ConfigError, SQLAlchemyError, redis.RedisError, PingOneError, EmbeddedError, DecryptionError)
 
@@ -61,7 +69,9 @@ def _examine(installation: Installation, name: str) -> Iterator[Finding]:
     settings = installation.settings
     yield _finding("configuration", lambda: _configuration(installation, name))
     yield _finding("encryption keys", lambda: "usable" if installation.keyring else "")
-    yield _finding("database", lambda: _database(installation))
+    yield (reached := _finding("database", lambda: _database(installation)))
+    if reached.is_well and not installation.database.is_sqlite:
+        yield _commits(installation)
     yield _finding("audit", lambda: _audit(installation))
     yield _finding("broker", lambda: _broker(installation))
     yield _journal(settings.journal_directory)
@@ -109,6 +119,17 @@ def _audit(installation: Installation) -> str:
     place = place_of(settings)
     heads = f"heads go to {show_place(place)}" if place else "heads go nowhere: name a place with OATHBULK_AUDIT_HEAD"
     return f"{lines}; {heads}"
+
+
+def _commits(installation: Installation) -> Finding:
+    """What PostgreSQL does with a commit, as our transactions have it, whatever an administrator's defaults are."""
+    with installation.database.writing() as connection:
+        commits, isolation, standbys = connection.execute(_IN_FORCE).one()
+    is_well = commits in DURABLE and isolation == READ_COMMITTED
+    note = (
+        f"synchronous standbys: {standbys}" if standbys else "no synchronous standby: a failover loses the last commits"
+    )
+    return Finding("commits", is_well, f"synchronous_commit is {commits}, isolation is {isolation}; {note}")
 
 
 def _broker(installation: Installation) -> str:

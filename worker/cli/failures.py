@@ -26,6 +26,7 @@ from worker.loading import NameTaken, NameUnfit
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.reconciliation import StillAtWork
 from worker.revision import SchemaOutdated
+from worker.sqlstates import TOO_MANY_CONNECTIONS, sqlstate_of
 from worker.timetable import OtherWindow
 
 ALL_ACTIVE = 0
@@ -90,6 +91,11 @@ def _database_failure(error: DBAPIError) -> str:
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
     if is_refused_by_disk(error):
         return f"the disk of the database is full, or refuses to be written to ({reason}): {FREE_SPACE}"
+    if sqlstate_of(error.orig) == TOO_MANY_CONNECTIONS:
+        return (
+            f"PostgreSQL has no connection left ({reason}): lower OATHBULK_DATABASE_CONNECTIONS, start fewer workers "
+            "or raise max_connections (see docs/deployment.md)"
+        )
     return f"the database failed ({reason}): check OATHBULK_DATABASE_URL and the server"
 
 

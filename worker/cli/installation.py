@@ -20,6 +20,9 @@ from worker.embedded.key import home_key
 from worker.env_file import EnvFile, read_env_file
 from worker.keyring import AUDIT, ENCRYPTION, load_keyring
 
+# Seconds that a command waits for a connection where workers have taken all that PostgreSQL has.
+CONNECTION_PATIENCE = 10.0
+
 
 class Installation:
     """Opened by a command; `variables` take the place of the process environment and the `.env` file."""
@@ -78,7 +81,9 @@ class Installation:
         """Whatever its schema. Raises EmbeddedError."""
         if self.settings.is_embedded_database:
             make_home(self.settings.home)
-        return Database(self.settings.database)
+        return Database(
+            self.settings.database, connections=self.settings.database_connections, patience=CONNECTION_PATIENCE
+        )
 
     def _make_audit_key(self, connection: Connection) -> None:
         """Once a home. A lost key is not made anew: without it the lines that it authenticated cannot be checked."""

@@ -9,11 +9,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Float, Update, and_, bindparam, select, true, update
 
+from models.attempt import Attempt, Outcome
 from models.record import OtpState, Record, Status
 from worker.boot_clock import boot_time
 from worker.database import Database
 from worker.leases.claim import FRESH, OTHER, Claim, fresh, other
 from worker.leases.moves import LAST_START, batch_runs, may_work, move
+from worker.leases.retrying import write_until
 from worker.leases.settlement import Settlement, Tally, otp_parameters
 from worker.progress import Progress
 from worker.steps import Decision
@@ -21,6 +23,11 @@ from worker.steps import Decision
 _THIS_RECORD = Record.id == bindparam("record_id")
 _THIS_LEASE = Record.lease_id == bindparam("held_lease_id")
 _NOTHING = select(true())
+_OWN_LINE = select(Attempt.id).where(
+    Attempt.record_id == bindparam("record_id"),
+    Attempt.lease_id == bindparam("held_lease_id"),
+    Attempt.outcome != Outcome.LOST,
+)
 
 
 class Leases:
@@ -30,6 +37,7 @@ class Leases:
 
     def __init__(self, database: Database, *, lease: float = 60.0, max_attempts: int = 8) -> None:
         self._database = database
+        self._lease = lease
         is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
         may_begin = may_work(database, LAST_START)
         take = (
@@ -86,8 +94,9 @@ class Leases:
 
     def answered(self, claim: Claim, progress: Progress) -> bool:
         """Write down what became of the OTPs in the middle of an attempt. False: the lease was lost."""
-        names = _names(claim) | {"new_verdict": progress.verdict}
-        return self._changes_one(self._answered, names | otp_parameters(progress))
+        values = _names(claim) | {"new_verdict": progress.verdict} | otp_parameters(progress)
+        # Writing the same again under the same lease finds it again.
+        return write_until(self._ends_at(claim), lambda: self._changes_one(self._answered, values), lambda: False)
 
     def still_sending(self, claim: Claim) -> bool:
         """Whether an OTP that did not go out may be tried again now: lease, batch and OTP are good. The time of its
@@ -116,7 +125,19 @@ class Leases:
 
     def settle(self, claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> bool:
         """End the attempt. False: a rescue took the lease away, and nothing was changed."""
-        return self._settlement.write(claim, progress, decision, tally)
+        return write_until(
+            self._ends_at(claim),
+            lambda: self._settlement.write(claim, progress, decision, tally),
+            lambda: self._was_settled(claim),
+        )
+
+    def _was_settled(self, claim: Claim) -> bool:
+        """Whether the attempt under this lease has a line of its own, and not one of a rescue."""
+        with self._database.reading() as connection:
+            return connection.scalar(_OWN_LINE, _names(claim)) is not None
+
+    def _ends_at(self, claim: Claim) -> float:
+        return claim.started + self._lease
 
     def _sent(self, ordinal: int) -> dict[Any, Any]:
         sent_at = {Record.otp_sent_at: self._database.now()}

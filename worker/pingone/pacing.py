@@ -25,7 +25,7 @@ from worker.pingone.seldom import Seldom
 from worker.pingone.spacing import Spacing
 from worker.pingone.spares import Spares
 from worker.pingone.untold import Untold
-from worker.pingone.waiting import Waiting
+from worker.waiting import Waiting
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""pingone: the seconds that a process' threads wait, summed over all of them while they pass."""
+"""The seconds that a process' threads wait, summed over all of them while they pass."""
 
 from __future__ import annotations
 

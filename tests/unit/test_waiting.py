@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from worker.pingone.waiting import Waiting
+from worker.waiting import Waiting
 
 
 def test_seconds_count_while_they_pass() -> None:

@@ -1,0 +1,128 @@
+"""A whole batch through PgBouncer in transaction mode, where each transaction may get another server connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from support.fleet import PATIENT, Fleet
+from support.pgbouncer import PgBouncer
+from support.postgres import PostgresServer
+
+from worker.database import Database
+from worker.simulator.shipment import make_shipment
+
+SERVER_CONNECTIONS = 5
+# Statements, so that each of these connections gets some.
+ENOUGH = 30
+RENAME = text("UPDATE alembic_version SET version_num = version_num")
+
+
+@pytest.fixture(params=[0, 200], ids=["without prepared statements", "with prepared statements"])
+def prepared(request: pytest.FixtureRequest) -> int:
+    assert isinstance(request.param, int)
+    return request.param
+
+
+@contextmanager
+def pgbouncer(url: str, prepared: int) -> Iterator[str]:
+    """The URL of the database through one that has several connections to the server, and takes another for each
+    transaction."""
+    with PgBouncer(url, prepared=prepared) as server, ExitStack() as stack:
+        plain = server.url.replace("+psycopg", "")
+        for _ in range(SERVER_CONNECTIONS):
+            stack.enter_context(psycopg.connect(plain)).execute("SELECT 1")
+        stack.close()
+        yield server.url
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def set_default(server: PostgresServer, url: str, name: str, value: str) -> None:
+    """As an administrator does; before PgBouncer opens its connections."""
+    server.execute(f"ALTER DATABASE {url.rpartition('/')[2]} SET {name} = '{value}'")
+
+
+def rename_often(database: Database) -> None:
+    for _ in range(ENOUGH):
+        with database.writing_one() as connection:
+            assert connection.execute(RENAME).rowcount == 1
+
+
+def in_force(database: Database, name: str) -> set[str]:
+    """In statements alone and in transactions, so many that each connection to the server gets some."""
+    found = set[str]()
+    for _ in range(ENOUGH):
+        for enter in (database.writing_one, database.writing):
+            with enter() as connection:
+                found.add(str(connection.exec_driver_sql(f"SHOW {name}").scalar_one()))
+    return found
+
+
+@pytest.mark.parametrize("commits", ["on", "off"])
+@pytest.mark.parametrize("isolation", ["read committed", "serializable"])
+def test_commits_are_durable_and_read_committed_whatever_the_defaults_are(
+    postgres_server: PostgresServer, postgres_url: str, prepared: int, commits: str, isolation: str
+) -> None:
+    set_default(postgres_server, postgres_url, "synchronous_commit", commits)
+    set_default(postgres_server, postgres_url, "default_transaction_isolation", isolation)
+    with pgbouncer(postgres_url, prepared) as url, opened(url) as database:
+        assert in_force(database, "synchronous_commit") == {"on"}
+        assert in_force(database, "transaction_isolation") == {"read committed"}
+
+
+def test_nothing_is_left_behind_in_a_connection_that_others_get(
+    postgres_server: PostgresServer, postgres_url: str, prepared: int
+) -> None:
+    set_default(postgres_server, postgres_url, "synchronous_commit", "off")
+    with pgbouncer(postgres_url, prepared) as url:
+        with opened(url) as database:
+            in_force(database, "synchronous_commit")
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as other:
+            for _ in range(ENOUGH):
+                assert other.execute("SHOW synchronous_commit", prepare=False).fetchone() == ("off",)
+                assert other.execute("SELECT count(*) FROM pg_prepared_statements", prepare=False).fetchone() == (0,)
+
+
+def test_a_statement_may_run_again_and_again(postgres_url: str, prepared: int) -> None:
+    with pgbouncer(postgres_url, prepared) as url, opened(url) as database:
+        rename_often(database)
+
+
+def test_statements_are_prepared_where_the_url_says_that_they_may_be(postgres_url: str) -> None:
+    with pgbouncer(postgres_url, 200) as url, opened(url + "?prepare_threshold=2") as database:
+        rename_often(database)
+        with database.reading() as connection:
+            count = connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar_one()
+        assert count > 0
+
+
+def test_a_batch_is_finished_and_pauses_for_nothing(
+    postgres_url: str, prepared: int, valkey_url: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    shipment = make_shipment(200, out_of_step=0.3)
+    with (
+        pgbouncer(postgres_url, prepared) as url,
+        Fleet(tmp_path, home, url, valkey_url, shipment, settings=PATIENT) as fleet,
+    ):
+        for name in ("one", "two"):
+            fleet.worker(name)
+        fleet.beat()
+        status = fleet.wait_until_finished()
+        fleet.judge()
+        assert fleet.records.wrong_endings() == {}
+        assert status.attempts == 200
+        assert status.otp_posts == fleet.records.posts_as_made()

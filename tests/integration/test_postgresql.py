@@ -1,0 +1,254 @@
+"""PostgreSQL as others set it up: their defaults, a failover, a server with few connections."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from support.postgres import PostgresServer
+from support.processes import wait_until
+
+from worker.away import is_away
+from worker.cli.installation import Installation
+from worker.clients import Clients
+from worker.database import Database
+
+RENAME = text("UPDATE alembic_version SET version_num = version_num")
+
+
+@contextmanager
+def opened(url: str, *, connections: int = 2, patience: float = 0.0) -> Iterator[Database]:
+    database = Database(url, connections=connections, patience=patience)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def shown(connection: Connection, name: str) -> str:
+    return str(connection.exec_driver_sql(f"SHOW {name}").scalar_one())
+
+
+def set_for_database(server: PostgresServer, url: str, name: str, value: str) -> None:
+    """As an administrator does, for every session that begins from now on."""
+    server.execute(f"ALTER DATABASE {url.rpartition('/')[2]} SET {name} = '{value}'")
+
+
+def in_force(database: Database, name: str) -> list[str]:
+    """In a statement alone, in a transaction that writes and in one that reads."""
+    found = []
+    for enter in (database.writing_one, database.writing, database.reading):
+        with enter() as connection:
+            found.append(shown(connection, name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("default", "said", "expected"),
+    [
+        ("off", "", "on"),
+        ("local", "", "on"),
+        ("remote_apply", "", "remote_apply"),
+        ("on", "?options=-c%20synchronous_commit%3Dlocal", "local"),
+        ("off", "?options=-c%20synchronous_commit%3Dremote_write", "remote_write"),
+        ("on", "?options=-c%20synchronous_commit%3Doff", "on"),
+    ],
+)
+def test_a_commit_is_durable_whatever_the_default_is(
+    postgres_server: PostgresServer, postgres_url: str, default: str, said: str, expected: str
+) -> None:
+    set_for_database(postgres_server, postgres_url, "synchronous_commit", default)
+    with opened(postgres_url + said) as database:
+        assert in_force(database, "synchronous_commit") == [expected] * 3
+
+
+def test_every_statement_is_read_committed_whatever_the_default_is(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    set_for_database(postgres_server, postgres_url, "default_transaction_isolation", "serializable")
+    with opened(postgres_url) as database:
+        assert in_force(database, "transaction_isolation") == ["read committed"] * 3
+
+
+def test_what_the_url_asks_of_a_session_stays(postgres_url: str) -> None:
+    with opened(postgres_url + "?options=-c%20statement_timeout%3D7s") as database:
+        assert in_force(database, "statement_timeout") == ["7s"] * 3
+
+
+def test_a_connection_is_looked_at_once_and_not_at_every_transaction(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    set_for_database(postgres_server, postgres_url, "synchronous_commit", "off")
+    with opened(postgres_url, connections=1) as database:
+        with database.writing_one() as connection:
+            connection.execute(RENAME)
+            driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        # A setting that the next transaction would put right again, if it looked.
+        driver.execute("SET synchronous_commit = 'local'")
+        assert in_force(database, "synchronous_commit") == ["local"] * 3
+
+
+@pytest.mark.parametrize(("said", "threshold"), [("0", 0), ("3", 3), ("none", None)])
+def test_a_url_says_when_statements_are_prepared(postgres_url: str, said: str, threshold: int | None) -> None:
+    with opened(f"{postgres_url}?prepare_threshold={said}") as database, database.reading() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        assert driver.prepare_threshold == threshold
+
+
+# A failover.
+
+
+def make_read_only(server: PostgresServer, is_read_only: bool) -> None:
+    """As a cloud does with a former primary: sessions stay, and their writes are refused."""
+    server.execute(f"ALTER SYSTEM SET default_transaction_read_only = {'on' if is_read_only else 'off'}")
+    server.execute("SELECT pg_reload_conf()")
+
+
+def is_read_only(database: Database) -> bool:
+    with database.reading() as connection:
+        return shown(connection, "transaction_read_only") == "on"
+
+
+def test_no_connection_to_a_former_primary_stays(own_postgres: PostgresServer, migrate) -> None:
+    migrate(own_postgres.url())
+    with opened(own_postgres.url()) as database:
+        with database.reading() as one, database.reading() as other:
+            before = {one.connection.driver_connection, other.connection.driver_connection}
+        make_read_only(own_postgres, True)
+        wait_until(lambda: is_read_only(database), 30, "the sessions have heard of it")
+        with pytest.raises(DBAPIError) as refused, database.writing_one() as connection:
+            connection.execute(RENAME)
+        assert is_away(refused.value)
+        # Nor is a new one opened there, not even to read: a stale answer would pass for the truth.
+        with pytest.raises(OperationalError, match="read-only"):
+            is_read_only(database)
+        make_read_only(own_postgres, False)
+        wait_until(lambda: takes_writes(database), 30, "the primary takes writes again")
+        with database.reading() as one, database.reading() as other:
+            after = {one.connection.driver_connection, other.connection.driver_connection}
+        assert not before & after
+
+
+def takes_writes(database: Database) -> bool:
+    try:
+        with database.writing_one() as connection:
+            connection.execute(RENAME)
+    except DBAPIError as error:
+        if not is_away(error):
+            raise
+        return False
+    return True
+
+
+def test_a_url_may_ask_for_a_standby(postgres_server: PostgresServer, postgres_url: str) -> None:
+    set_for_database(postgres_server, postgres_url, "default_transaction_read_only", "on")
+    with opened(postgres_url) as database, pytest.raises(OperationalError, match="read-only"):
+        is_read_only(database)
+    with opened(postgres_url + "?target_session_attrs=any") as database:
+        assert is_read_only(database)
+
+
+def test_a_server_that_ends_a_connection_costs_one_failure_and_not_one_a_connection(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    with opened(postgres_url, connections=3) as database:
+        with database.reading() as one, database.reading() as two, database.reading() as three:
+            pids = [each.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() for each in (one, two, three)]
+        for pid in pids:
+            postgres_server.execute(f"SELECT pg_terminate_backend({pid}, 10000)")
+        with pytest.raises(OperationalError) as lost, database.writing_one() as connection:
+            connection.execute(RENAME)
+        assert is_away(lost.value)
+        for _ in range(3):
+            assert takes_writes(database)
+
+
+# Few connections.
+
+
+@pytest.fixture
+def crowded_url(postgres_server: PostgresServer, postgres_url: str) -> Iterator[str]:
+    """A database to which a role may open one connection."""
+    name, _, database = "few", None, postgres_url.rpartition("/")[2]
+    postgres_server.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x' CONNECTION LIMIT 1")
+    postgres_server.execute(f"GRANT ALL ON DATABASE {database} TO {name}")
+    yield f"postgresql+psycopg://{name}:x@127.0.0.1:{postgres_server.port}/{database}"
+    postgres_server.execute(f"REVOKE ALL ON DATABASE {database} FROM {name}")
+    postgres_server.execute(f"DROP ROLE {name}")
+
+
+def test_a_worker_that_gets_no_connection_takes_the_database_for_away(crowded_url: str) -> None:
+    with opened(crowded_url) as first, opened(crowded_url) as second, first.reading() as connection:
+        shown(connection, "timezone")
+        with pytest.raises(OperationalError) as refused, second.reading():
+            pass
+        assert is_away(refused.value)
+
+
+def test_a_command_that_gets_no_connection_asks_again_for_a_while(crowded_url: str) -> None:
+    with opened(crowded_url) as first, opened(crowded_url, patience=60) as second:
+        with first.reading() as connection:
+            shown(connection, "timezone")
+        leaving = threading.Timer(0.5, first.close)
+        leaving.start()
+        with second.reading() as connection:
+            assert shown(connection, "timezone")
+        leaving.join()
+
+
+def test_a_command_does_not_ask_for_ever(crowded_url: str) -> None:
+    with opened(crowded_url) as first, opened(crowded_url, patience=0.5) as second, first.reading() as connection:
+        shown(connection, "timezone")
+        with pytest.raises(OperationalError, match="too many connections"), second.reading():
+            pass
+
+
+def test_workers_and_commands_open_no_more_connections_than_the_setting_says(postgres_url: str, tmp_path: Path) -> None:
+    variables = {
+        "OATHBULK_DATABASE_URL": postgres_url,
+        "OATHBULK_DATABASE_CONNECTIONS": "3",
+        "OATHBULK_HOME": str(tmp_path),
+    }
+    installation = Installation(variables)
+    for database in (installation.database, Clients(installation.settings).database):
+        with ExitStack() as held:
+            for _ in range(3):
+                held.enter_context(database.reading())
+            before = database.waiting.seconds
+            asking = threading.Thread(target=takes_writes, args=(database,))
+            asking.start()
+            wait_until(partial(has_waited, database, before + 0.2), 30, "the fourth waits")
+            held.close()
+            asking.join()
+        assert len(opened_by(postgres_url)) == 3
+        database.close()
+
+
+def has_waited(database: Database, seconds: float) -> bool:
+    return database.waiting.seconds > seconds
+
+
+def opened_by(url: str) -> list[int]:
+    """The processes of the server that serve this database, but for the one asked."""
+    with opened(url, connections=1) as database, database.reading() as connection:
+        others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        return list(connection.execute(text(others)).scalars())
+
+
+def test_what_threads_wait_for_a_connection_is_counted(postgres_url: str) -> None:
+    with opened(postgres_url, connections=1) as database:
+        with database.reading():
+            before = database.waiting.seconds
+            waiting = threading.Thread(target=takes_writes, args=(database,))
+            waiting.start()
+            wait_until(lambda: has_waited(database, before + 0.2), 30, "the other thread waits, and that counts")
+        waiting.join()

@@ -1,0 +1,91 @@
+"""PostgreSQL's error codes (SQLSTATEs): the one table of those that mean that the database is away, or that a statement
+may be asked for again."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Lost(Enum):
+    """What is of no use any more after an error."""
+
+    STATEMENT = "the statement alone: the connection goes on"
+    CONNECTION = "the connection"
+    SERVER = "every connection to this server: the pool begins anew"
+
+
+# None of these is a fault of ours: they pass by themselves, or an administrator mends them while a batch waits.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+AWAY: dict[str, Lost] = {
+    # connection_exception, and what it is in particular: the network, or a server that ended.
+    "08000": Lost.CONNECTION,
+    # sqlclient_unable_to_establish_sqlconnection: nobody listens there, or not yet.
+    "08001": Lost.CONNECTION,
+    # connection_does_not_exist
+    "08003": Lost.CONNECTION,
+    # sqlserver_rejected_establishment_of_sqlconnection
+    "08004": Lost.CONNECTION,
+    # connection_failure: it broke.
+    "08006": Lost.CONNECTION,
+    # transaction_resolution_unknown: it broke during a commit.
+    "08007": Lost.CONNECTION,
+    # protocol_violation: PgBouncer says with it that it has no server, or no connection in time (query_wait_timeout).
+    "08P01": Lost.CONNECTION,
+    # read_only_sql_transaction: after a failover the former primary is a standby, or a cloud has made it read-only.
+    "25006": Lost.SERVER,
+    # idle_in_transaction_session_timeout: this process stood still, and an administrator allows it for a time only.
+    "25P03": Lost.CONNECTION,
+    # transaction_timeout: the same, of PostgreSQL 17.
+    "25P04": Lost.CONNECTION,
+    # serialization_failure: another transaction came first.
+    "40001": Lost.STATEMENT,
+    # statement_completion_unknown
+    "40003": Lost.CONNECTION,
+    # deadlock_detected: PostgreSQL made this one of two give way.
+    "40P01": Lost.STATEMENT,
+    # insufficient_resources, in general.
+    "53000": Lost.STATEMENT,
+    # disk_full: until an administrator makes room.
+    "53100": Lost.STATEMENT,
+    # out_of_memory, of the server.
+    "53200": Lost.STATEMENT,
+    # too_many_connections: max_connections, or the limit of a role or a database, is reached.
+    "53300": Lost.CONNECTION,
+    # configuration_limit_exceeded
+    "53400": Lost.STATEMENT,
+    # lock_not_available: lock_timeout, which an administrator has set.
+    "55P03": Lost.STATEMENT,
+    # query_canceled: statement_timeout, or an administrator's pg_cancel_backend.
+    "57014": Lost.STATEMENT,
+    # admin_shutdown: the server ends or is restarted, or an administrator ended this connection.
+    "57P01": Lost.SERVER,
+    # crash_shutdown: another process of the server crashed, and it ends all connections.
+    "57P02": Lost.SERVER,
+    # cannot_connect_now: the server starts, or ends.
+    "57P03": Lost.SERVER,
+    # idle_session_timeout
+    "57P05": Lost.CONNECTION,
+    # system_error: the server's operating system refused something.
+    "58000": Lost.STATEMENT,
+    # io_error: the server's disk.
+    "58030": Lost.STATEMENT,
+}
+
+TOO_MANY_CONNECTIONS = "53300"
+# An error in the middle of connecting reaches the driver without its code, as text alone. These are the words of
+# PostgreSQL for 53300 and of PgBouncer for the same; a server whose lc_messages is another language is not understood.
+_TOO_MANY = (
+    "too many clients already",
+    "too many connections for",
+    "remaining connection slots are reserved",
+    "number of requested standby connections exceeds",
+    "no more connections allowed",
+)
+
+
+def sqlstate_of(error: BaseException | None) -> str | None:
+    """The code of a driver's error; None where it has none, as a connection that broke, and SQLite's errors."""
+    state: str | None = getattr(error, "sqlstate", None)
+    if state is None and any(words in str(error) for words in _TOO_MANY):
+        return TOO_MANY_CONNECTIONS
+    return state
