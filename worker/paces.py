@@ -34,6 +34,9 @@ class Hold:
     why: str
     left: float
 
+    def __str__(self) -> str:
+        return f"All workers hold until {self.until:%H:%M:%S} UTC: {self.why}."
+
     def to_json(self) -> dict[str, Any]:
         return {"since": self.since.isoformat(), "until": self.until.isoformat(), "why": self.why}
 

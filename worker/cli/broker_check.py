@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import redis
 
+from worker.config import Settings
+
 # As in worker/celery.py, which cannot be asked without all of Celery.
 ACTIVATE_QUEUE = "oathbulk.activate"
 
@@ -51,6 +53,28 @@ def check_permissions(client: redis.Redis) -> None:
             f"the user of OATHBULK_REDIS_URL may not use {', '.join(refused)}. Give it what workers need:"
             f" ACL SETUSER name {RULES}"
         )
+
+
+def broker_fault(settings: Settings) -> str | None:
+    """Why workers cannot use the broker, in one line; None where they can, or where `oathbulk run` brings it."""
+    if settings.redis_url is None:
+        return None
+    try:
+        describe_broker(settings)
+    except redis.RedisError as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return None
+
+
+def describe_broker(settings: Settings) -> str:
+    """Its name and version. Raises ConfigError, redis.RedisError, NotPermitted."""
+    client = redis.Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
+    try:
+        check_permissions(client)
+        facts = client.info("server")
+    finally:
+        client.close()
+    return f"{facts.get('server_name', 'redis')} {facts.get('valkey_version') or facts['redis_version']}"
 
 
 def _is_refused(attempt: Callable[[], object]) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.encrypted import DecryptionError
 from worker import revision
 from worker.audit import NO_KEY_CURE, place_of, show_place
-from worker.cli.broker_check import check_permissions
+from worker.cli.broker_check import describe_broker
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.hosts import describe_hosts, print_unread_env_file
@@ -29,6 +29,8 @@ from worker.pingone.auth import AccessTokens
 from worker.pingone.clock import drift
 from worker.pingone.errors import PingOneError
 from worker.postgresql import DURABLE, READ_COMMITTED
+from worker.processes import read_processes
+from worker.stall import Fleet, tell_sick
 
 # A TOTP step is 30 s: a clock that is off by more than a few spoils how old a pair seems.
 LARGEST_DRIFT = 5.0
@@ -73,6 +75,8 @@ def _examine(installation: Installation, name: str) -> Iterator[Finding]:
     if reached.is_well and not installation.database.is_sqlite:
         yield _commits(installation)
     yield _finding("audit", lambda: _audit(installation))
+    if reached.is_well:
+        yield _workers(installation)
     yield _finding("broker", lambda: _broker(installation))
     yield _journal(settings.journal_directory)
     try:
@@ -135,13 +139,18 @@ def _commits(installation: Installation) -> Finding:
 def _broker(installation: Installation) -> str:
     if installation.settings.redis_url is None:
         return "`oathbulk run` brings its own Valkey"
-    client = redis.Redis.from_url(installation.settings.redis, socket_timeout=5, socket_connect_timeout=5)
-    try:
-        check_permissions(client)
-        facts = client.info("server")
-    finally:
-        client.close()
-    return f"{facts.get('server_name', 'redis')} {facts.get('valkey_version') or facts['redis_version']}"
+    return describe_broker(installation.settings)
+
+
+def _workers(installation: Installation) -> Finding:
+    """Who works, who does not and why, and when the last tick came."""
+    with installation.database.reading() as connection:
+        fleet = Fleet(read_processes(installation.database, connection))
+    if fleet.sick:
+        return Finding("workers", False, f"these take no work: {tell_sick(fleet)}")
+    tick = fleet.seconds_since_tick
+    ticked = "no tick yet" if tick is None else f"the last tick came {tick:.0f} s ago"
+    return Finding("workers", True, f"{len(fleet.alive)} at work; {ticked}" if fleet.alive else "none runs now")
 
 
 def _journal(directory: Path | None) -> Finding:

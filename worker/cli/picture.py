@@ -82,6 +82,8 @@ def outlook(status: BatchStatus) -> str:
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
     if is_waiting and waits > 1:
         return f"{status.left} wait for their time; the next is due in {duration(waits)}."
+    if status.stall:
+        return f"Nothing has moved for {duration(status.still_for or 0.0)}. {status.stall}"
     if status.eta_seconds:
         return f"{duration(status.eta_seconds)} left at this pace.{_why(status)}{_closing(status)}"
     return WAITING

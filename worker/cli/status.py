@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.text import Text
 
+from models.batch import BatchState
+from models.reason import PASSING
+from worker.cli.broker_check import broker_fault
 from worker.cli.console import console, print_json
+from worker.cli.failures import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.installation import Installation
 from worker.cli.picture import WAITING, draw_batch, draw_batches, outlook
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import read_statuses
+from worker.stall import Cause, explain, tell_sick
 
 # Seconds between two looks.
 INTERVAL = 1.0
@@ -23,6 +30,13 @@ def status(
     batch: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="The batch's name. Default: all.")] = None,
     watch: Annotated[bool, typer.Option(help="Keep looking, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="End with 5 where due work stands still, with 4 where a batch waits for a person, else with 0.",
+        ),
+    ] = False,
 ) -> None:
     """Show counts, pace, time left and reasons; and what will happen if nobody does anything."""
     installation = Installation()
@@ -36,15 +50,33 @@ def status(
                 live.update(_draw(installation, batch), refresh=True)
     else:
         console.print(_draw(installation, batch))
+    if check:
+        raise typer.Exit(max((_alarm(status) for status in _statuses(installation, batch)), default=ALL_ACTIVE))
+
+
+def _alarm(status: BatchStatus) -> int:
+    """For whoever watches over a fleet by exit codes."""
+    if status.stall:
+        return STALLED
+    waits_for_a_person = status.state == BatchState.PAUSED and status.reason not in PASSING
+    return WAITING_FOR_A_PERSON if waits_for_a_person else ALL_ACTIVE
 
 
 def _statuses(installation: Installation, batch: str | None) -> list[BatchStatus]:
-    return read_statuses(installation.database, batch, installation.license_of)
+    """With what is known of the broker, where that may be what a batch waits for."""
+    statuses = read_statuses(installation.database, batch, installation.license_of)
+    if not any(status.still_for for status in statuses):
+        return statuses
+    fault = broker_fault(installation.settings)
+    return [replace(status, fleet=replace(status.fleet, broker=fault)) for status in statuses]
 
 
 def _draw(installation: Installation, batch: str | None) -> RenderableType:
     statuses = _statuses(installation, batch)
-    picture = draw_batch(statuses[0]) if batch else draw_batches(statuses)
+    parts = [draw_batch(statuses[0]) if batch else draw_batches(statuses)]
     if any(outlook(status) == WAITING for status in statuses):
-        return Group(picture, "`oathbulk run FILE` brings a worker; or start `celery -A worker worker` and `beat`.")
-    return picture
+        stall = explain(statuses[0].fleet)
+        parts += [] if stall.cause == Cause.UNKNOWN else [Text(str(stall))]
+    if statuses and statuses[0].fleet.sick:
+        parts.append(Text(f"These take no work: {tell_sick(statuses[0].fleet)}"))
+    return Group(*parts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from models.batch import BatchState
 from models.record import FINAL
 from worker.paces import Hold, KnownPace
+from worker.stall import STILL_AFTER, Fleet, Stall, explain
 
 # What an address gets of the license's rate, unless it is listed under Rate Limits and Allowed IPs:
 # https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
@@ -48,6 +49,16 @@ class BatchStatus:
     zone: str | None = None
     closes_at: datetime | None = None
     resumes_at: datetime | None = None
+    # Seconds for which nothing of its due work has moved; None where nothing is due, or it does not run.
+    still_for: float | None = None
+    fleet: Fleet = field(default_factory=Fleet)
+
+    @property
+    def stall(self) -> Stall | None:
+        """Why due work stands still, if it has for long enough to call it that."""
+        if self.still_for is None or self.still_for < STILL_AFTER:
+            return None
+        return explain(replace(self.fleet, hold=str(self.hold) if self.hold else None))
 
     @property
     def left(self) -> int:
@@ -106,6 +117,9 @@ class BatchStatus:
             "zone": self.zone,
             "closes_at": _iso(self.closes_at),
             "resumes_at": _iso(self.resumes_at),
+            "still_for_seconds": _rounded(self.still_for),
+            "stall": self.stall.to_json() if self.stall else None,
+            "sick_processes": [process.name for process in self.fleet.sick],
             "created_at": self.created_at.isoformat(),
             "finished_at": _iso(self.finished_at),
         }

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, func, select, text
 
+from models.attempt import FAILED, Attempt
 from models.batch import Batch, BatchState
 from models.record import FINAL, Record, Status
 from worker.batches import LicenseOf, UnknownBatch
 from worker.database import Database
 from worker.paces import read_pace
+from worker.processes import read_processes
 from worker.reports.batch_status import BatchStatus
+from worker.stall import Fleet
 
 # Records settled in the last so many seconds tell the pace.
 PACE_SECONDS = 30.0
@@ -36,9 +41,11 @@ def read_statuses(
         batches = connection.execute(statement).all()
         if name is not None and not batches:
             raise UnknownBatch(f"no batch is named {name!r}: `oathbulk status` lists those that there are")
+        fleet = Fleet(read_processes(database, connection))
         return [
             replace(
                 _read(database, connection, batch),
+                fleet=fleet,
                 license_pace=read_pace(database, connection, license_of(batch.environment, batch.environment_id)),
             )
             for batch in batches
@@ -52,6 +59,7 @@ def _read(database: Database, connection: Connection, batch: Row[*tuple[Any, ...
         counts[group.status] += group.records
     is_finished = sum(counts[status] for status in FINAL) == batch.total
     finalized_at = [group.finalized_at for group in groups if group.finalized_at]
+    next_due_at = min((group.next_due_at for group in groups if group.status == Status.PENDING), default=None)
     return BatchStatus(
         name=batch.name,
         environment=batch.environment,
@@ -70,12 +78,33 @@ def _read(database: Database, connection: Connection, batch: Row[*tuple[Any, ...
         created_at=batch.created_at,
         finished_at=max(finalized_at) if is_finished and finalized_at else None,
         pace=_pace(database, connection, batch.id),
-        next_due_at=min((group.next_due_at for group in groups if group.status == Status.PENDING), default=None),
+        next_due_at=next_due_at,
         window=batch.daily_window,
         zone=batch.zone,
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
         resumes_at=batch.resumes_at,
+        still_for=_still_for(database, connection, batch, counts, next_due_at),
     )
+
+
+def _still_for(
+    database: Database,
+    connection: Connection,
+    batch: Row[*tuple[Any, ...]],
+    counts: Mapping[str, int],
+    next_due_at: datetime | None,
+) -> float | None:
+    """Seconds since anything of what is due moved: a record was settled or failed, or became due in the first place."""
+    if batch.state != BatchState.RUNNING:
+        return None
+    failed_at = select(Attempt.ended_at).where(Attempt.batch_id == batch.id, text(FAILED)).order_by(Attempt.id.desc())
+    settled_at = select(func.max(Record.finalized_at)).where(Record.batch_id == batch.id)
+    now, moved_at = connection.execute(select(database.now(), settled_at.scalar_subquery())).one()
+    in_window = counts[Status.QUEUED] + counts[Status.ACTIVATING]
+    if not in_window and (next_due_at is None or next_due_at > now):
+        return None
+    moments = (batch.running_since, moved_at, connection.scalar(failed_at.limit(1)), None if in_window else next_due_at)
+    return float(max((now - max(filter(None, moments))).total_seconds(), 0.0))
 
 
 def _pace(database: Database, connection: Connection, batch_id: int) -> float:
