@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import redis
-import structlog
 
 from worker.pingone.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.holds import Holds
@@ -26,8 +25,6 @@ from worker.pingone.spacing import Spacing
 from worker.pingone.spares import Spares
 from worker.pingone.untold import Untold
 from worker.waiting import Waiting
-
-log = structlog.get_logger()
 
 # Seconds that a thread waits for its slot at most.
 LONGEST_WAIT = 10.0
@@ -219,7 +216,10 @@ class Pace:
     def _tell_why(self, error: redis.RedisError) -> None:
         """Once a minute: no record is lost, but none gets further either, and a refusal does not pass by itself."""
         if self._complaint.is_due():
-            log.warning(
+            # Not at the top: commands know of paces too, and tell of nothing by a log.
+            import structlog
+
+            structlog.get_logger().warning(
                 "pace_out_of_reach",
                 license=self.license,
                 error=str(error),
