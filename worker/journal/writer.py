@@ -18,13 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-import structlog
-
 from worker.leases.claim import Claim
 from worker.pingone.errors import NO_ANSWER, Answer
 from worker.progress import OtpProgress
-
-log = structlog.get_logger()
 
 SUFFIX = ".jsonl"
 # Days that a file is kept after its last line: longer than a batch takes, and than a backup is likely to be old.
@@ -117,7 +113,12 @@ class FileJournal:
     def _tell(self, error: OSError) -> None:
         if not self._has_told:
             self._has_told = True
-            log.warning("journal_not_written", directory=str(self._directory), error=error.strerror, cure=CURE)
+            # Not at the top: commands know the journal too, and tell of nothing by a log.
+            import structlog
+
+            structlog.get_logger().warning(
+                "journal_not_written", directory=str(self._directory), error=error.strerror, cure=CURE
+            )
 
 
 def open_file(directory: Path, name: str) -> int:
