@@ -95,6 +95,8 @@ class Dispatcher:
             if not self._database.try_lock(connection, DISPATCH_LOCK):
                 return 0
             self._mistrust_times(connection)
+            if self._processes:
+                self._processes.note_tick(connection)
             if rescued := self._queue.rescue(connection):
                 log.warning("rescued", records=rescued)
             self._queue.sweep_cancelled(connection)
@@ -109,8 +111,6 @@ class Dispatcher:
             log.warning("clock_set", cure="keep the database server's clock with NTP")
             self._times.begin(connection)
             timetable.begin_anew(self._database, connection)
-        if self._processes:
-            self._processes.note_tick(connection)
 
     def _fill(self, license_: License) -> int:
         """Commit first, then publish: a message that never comes costs a queue lease, a record never."""
@@ -121,6 +121,8 @@ class Dispatcher:
         with self._database.writing() as connection:
             if not self._database.try_lock(connection, DISPATCH_LOCK):
                 return 0
+            # Again: what is due is told by the clock of this transaction.
+            self._mistrust_times(connection)
             window = self._window(connection, license_)
             lease = self._queue_lease(window, license_)
             due = self._enqueue(connection, license_, window, lease) if depth < window else {}

@@ -82,6 +82,14 @@ def set_clock(world: World) -> None:
     world.settled_ahead = world.clock.ahead
 
 
+def step_clock(world: World) -> None:
+    """By a minute or an hour, whatever is under way: a server's clock is mended when somebody notices."""
+    seconds = world.dice.pick("stepped", (-3600.0, -90.0, -20.0, 20.0, 90.0, 3600.0))
+    world.clock.jump(seconds)
+    world.settled_ahead += seconds
+    world.ledger.is_clock_trusted = False
+
+
 def _a_device(world: World) -> ModelDevice:
     return world.dice.pick("device", list(world.pingone.devices.values()))
 
@@ -171,6 +179,7 @@ EVENTS: list[tuple[str, float, Callable[[World], None]]] = [
     ("redis_wiped", 0.003, wipe),
     ("clock_drifts", 0.005, drift),
     ("clock_set", 0.005, set_clock),
+    ("clock_stepped", 0.006, step_clock),
     ("device_locked", 0.002, lock),
     ("device_unlocked", 0.005, unlock),
     ("device_blocked", 0.002, block),

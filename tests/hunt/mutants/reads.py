@@ -12,6 +12,7 @@ import worker.leases.settlement
 from hunt.mutants.patching import Patch, around, mutant
 from hunt.network import ModelTransport
 from worker import decisions
+from worker.clock_watch import ClockWatch
 from worker.leases.queue import Queue
 from worker.pingone import errors, wire
 from worker.pingone.client import Client
@@ -57,6 +58,11 @@ def reads_at_once_after_a_rescue() -> list[Patch]:
         real(self, *arguments, **named | {"send_within": 0.0, "call_deadline": 0.0, "read_delay": 0.0})
 
     return [around(Queue, "__init__", build)]
+
+
+@mutant
+def trusts_times_after_a_step_of_the_clock() -> list[Patch]:
+    return [around(ClockWatch, "is_steady", lambda *_: True)]
 
 
 @mutant
