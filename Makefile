@@ -13,7 +13,7 @@ RECORDS ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak audit-dependencies clean
+.PHONY: help demo test faults lint bench soak audit-dependencies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -21,8 +21,13 @@ help: ## this list
 demo: .venv/.demo ## a whole job against the built-in simulator: no accounts, no servers
 	$(BIN)/oathbulk rehearse
 
-test: .venv/.dev ## all tests, on real PostgreSQL and Valkey servers of their own
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
+test: .venv/.dev ## the tests, on real PostgreSQL and Valkey servers of their own; what takes long is in faults
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m "not faults"
+
+# Clocks are set with libfaketime, and PostgreSQL is reached through a pooler: on Debian and Ubuntu,
+# apt-get install libfaketime pgbouncer.
+faults: .venv/.dev ## thousands of bad days, a death at every step, chaos, clocks that lie, poolers
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m faults tests/acceptance tests/clocks tests/chaos_servers
 
 lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/ruff check .

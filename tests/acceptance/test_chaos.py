@@ -7,6 +7,8 @@ from chaos.disturbances import DISTURBANCES
 from chaos.schedule import disturb
 from chaos.search import STACKS, make_stack
 
+pytestmark = pytest.mark.faults
+
 SEED = 1
 
 

@@ -13,10 +13,14 @@ from support.fleet import PRODUCTION, batch_name
 from models.attempt import Outcome
 from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
 
+pytestmark = pytest.mark.faults
+
 # All at once; and no breaker, since what befalls one record of a batch here befalls each.
 SETTINGS = PRODUCTION | {
     "OATHBULK_WINDOW": "1000",
     "OATHBULK_BREAKER_REFUSED": "1000",
+    "OATHBULK_BREAKER_SPENT": "1000",
+    "OATHBULK_FIRST_RECORDS": "0",
     "OATHBULK_BREAKER_UNANSWERED": "1000",
     "PINGONE_RATE": "2000",
 }

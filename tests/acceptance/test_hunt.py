@@ -27,6 +27,11 @@ def _close_database() -> Iterator[None]:
     stock.forget_statements()
 
 
+def test_in_a_few_bad_days_the_promises_are_kept() -> None:
+    assert list(map(str, search.find(CHUNKS * CHUNK, CHUNK).findings)) == []
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_whatever_happens_the_promises_are_kept(chunk: int) -> None:
     assert list(map(str, search.find(chunk * CHUNK, CHUNK).findings)) == []
@@ -42,6 +47,7 @@ def test_a_schedule_that_once_broke_a_promise_keeps_it() -> None:
     assert search.run(20200001093, {"device_blocked", "reordered", "replayed"}) is None
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_hunt_finds_code_that(name: str) -> None:
     with at_large(name):

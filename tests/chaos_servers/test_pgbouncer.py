@@ -16,6 +16,8 @@ from support.postgres import PostgresServer
 from worker.database import Database
 from worker.simulator.shipment import make_shipment
 
+pytestmark = pytest.mark.faults
+
 SERVER_CONNECTIONS = 5
 # Statements, so that each of these connections gets some.
 ENOUGH = 30

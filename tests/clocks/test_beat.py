@@ -15,6 +15,8 @@ import pytest
 import redis
 from support.fleet import plain_env
 
+pytestmark = pytest.mark.faults
+
 DISPATCH_QUEUE = "oathbulk.dispatch"
 TICK = 0.3
 # Seconds that a start may take on a busy machine; and for ten ticks, which take three.

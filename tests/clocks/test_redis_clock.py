@@ -16,6 +16,8 @@ from support.unsteady_clock import UnsteadyValkey
 from worker.pingone.errors import SlotTooFar
 from worker.pingone.pacing import Pace
 
+pytestmark = pytest.mark.faults
+
 RATE = 50.0
 HOUR = 3600
 # Seconds within which the pace must be whole again. It is at once; this is what was promised.

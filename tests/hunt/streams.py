@@ -23,8 +23,8 @@ from worker.config import Settings
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown
 from worker.pingone.wire import Request
 
-RECORDS = 70
-WORKERS = 4
+RECORDS = 40
+WORKERS = 3
 # Moments after which a stream ends that neither finishes nor stops its batch: the service says nothing of use.
 MOMENTS = 4000
 # What PingOne did nothing with, whatever code it gives.
