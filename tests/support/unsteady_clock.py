@@ -1,4 +1,4 @@
-"""A Valkey whose clock a test moves, by Debian's libfaketime."""
+"""Servers whose clock a test moves, by Debian's libfaketime."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from support.postgres import PostgresServer
+from support.servers import Server
 from support.valkey import ValkeyServer
 
 
@@ -16,13 +18,14 @@ def find_libfaketime() -> Path:
     raise FileNotFoundError("libfaketime is missing: apt-get install libfaketime")
 
 
-class UnsteadyValkey(ValkeyServer):
-    """Its clock begins with this machine's."""
+class UnsteadyClock(Server):
+    """Comes before the server's own class. The clock begins with this machine's."""
 
     def options(self) -> dict[str, Any]:
         self.set_ahead(0)
-        return {
-            "env": os.environ
+        options = super().options()
+        return options | {
+            "env": options.get("env", dict(os.environ))
             | {
                 "LD_PRELOAD": str(find_libfaketime()),
                 "FAKETIME_TIMESTAMP_FILE": str(self._offset),
@@ -37,8 +40,17 @@ class UnsteadyValkey(ValkeyServer):
         """Behind, if negative. In one step, so that the server never finds the file empty."""
         draft = self.directory / "offset.draft"
         draft.write_text(f"{seconds:+d}")
+        draft.chmod(0o644)
         draft.rename(self._offset)
 
     @property
     def _offset(self) -> Path:
         return self.directory / "offset"
+
+
+class UnsteadyValkey(UnsteadyClock, ValkeyServer):
+    pass
+
+
+class UnsteadyPostgres(UnsteadyClock, PostgresServer):
+    pass
