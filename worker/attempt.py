@@ -14,7 +14,7 @@ from worker.decisions import Next
 from worker.journal.evidence import consequence
 from worker.journal.writer import Journal
 from worker.leases.claim import Claim
-from worker.leases.settlement import Tally
+from worker.leases.settlement import Tally, goes_on
 from worker.leases.worker import Leases
 from worker.otp import OtpPair
 from worker.pingone.client import Call, Client
@@ -196,4 +196,5 @@ class Attempt:
     def _settle(self, decision: Decision) -> None:
         tally = Tally(self.call.requests, self.call.rate_limited, self.answer)
         if self.means.leases.settle(self.claim, self.progress, decision, tally):
-            self.means.settled(self.claim, decision, self.claim.posts_spent(self.progress))
+            posts = self.claim.posts_spent(self.progress, goes_on=goes_on(decision))
+            self.means.settled(self.claim, decision, posts)

@@ -14,6 +14,8 @@ from models.reason import PAUSE_CURES, PauseReason, Reason
 
 # Attempts in a row without a usable answer that say, while probing, that the outage lasts.
 STILL_OUT_IN_A_ROW = 2
+# Failures a record that are as good as another record.
+AGAIN = 4
 # Records that may be in the window while probing.
 PROBES = 2
 # Seconds until the first probe, and at most.
@@ -139,14 +141,14 @@ def _unanswered(asked: Sequence[Failure], count: int) -> Sequence[Failure]:
 
 
 def _of_records(telling: Sequence[Failure], count: int, reason: str) -> Sequence[Failure]:
-    """The newest failures down to the so-manieth record, if all have this reason; one record that comes back again and
-    again counts once."""
+    """The newest failures of so many records, if all have this reason. One record that comes back again and again
+    counts once; but AGAIN times as many failures are enough, whichever records they are of: there may be no others."""
     records = set[int]()
     for place, failure in enumerate(telling, start=1):
         if failure.reason != reason:
             return ()
         records.add(failure.record_id)
-        if len(records) == count:
+        if len(records) == count or place == AGAIN * count:
             return telling[:place]
     return ()
 

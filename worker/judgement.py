@@ -54,7 +54,7 @@ def is_back(connection: Connection, batch: Marks, thresholds: Thresholds) -> boo
 
 def _failures(connection: Connection, batch: Marks, thresholds: Thresholds) -> list[Failure]:
     """The newest first: those that asked PingOne, as many as a row can need; and those that cost something."""
-    in_a_row = 2 * max(thresholds.unanswered, thresholds.forbidden, thresholds.unauthorized)
+    in_a_row = 2 * max(thresholds.unanswered, thresholds.forbidden, breaker.AGAIN * thresholds.unauthorized)
     costly = 2 * max(thresholds.spent, thresholds.refused, thresholds.other_device)
     values = {"of_batch": batch.id, "after": batch.judged_after}
     asked = connection.execute(_ASKED, values | {"count": in_a_row}).all()

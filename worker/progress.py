@@ -34,11 +34,11 @@ class Progress:
         return self.first.posts + (self.second.posts if self.second else 0)
 
     @property
-    def posts_spent(self) -> int:
-        """Posts but for an OTP 1 after which PingOne asked for OTP 2, as long as that one has not gone out."""
+    def is_half_done(self) -> bool:
+        """Of a record that goes on: PingOne has asked for OTP 2, which has not gone out."""
         second = self.second
-        is_half_done = self.first.state == OtpState.ANSWERED and second is not None and second.state == OtpState.UNSENT
-        return self.posts - int(is_half_done and self.verdict is None)
+        is_answered = self.first.state == OtpState.ANSWERED and second is not None and second.state == OtpState.UNSENT
+        return is_answered and self.verdict is None
 
     @property
     def is_open(self) -> bool:

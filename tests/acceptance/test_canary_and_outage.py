@@ -125,9 +125,11 @@ def test_the_wrong_file_costs_a_few_otps_and_not_two_thousand(set_out):
     assert result.code == 4, result.stderr
     state, reason, detail = told(result)
     assert (state, reason) == ("paused", "invalid_otps")
-    refused, of = (int(word) for word in detail.split() if word.isdigit())
-    assert refused == of >= Thresholds().refused
-    assert detail == f"{refused} of the last {of} tokens had their OTP refused. {PAUSE_CURES[PauseReason.INVALID_OTPS]}"
+    spent, refused, *_ = (int(word) for word in detail.split() if word.isdigit())
+    assert spent == refused == Thresholds().refused
+    kind = "20 invalid_otp (HTTP 400 INVALID_DATA INVALID_OTP)"
+    cost = f"20 OTPs were spent on 20 attempts that made no device ACTIVE: {kind}"
+    assert detail == f"{cost}. {PAUSE_CURES[PauseReason.INVALID_OTPS]}"
     # The breaker's count, and what each thread had in hand.
     assert Thresholds().refused <= len(posted(simulator)) <= Thresholds().refused + 2 * threads
     assert len(set(posted(simulator))) == len(posted(simulator)) == result.json["otp_posts"]
@@ -165,7 +167,10 @@ def test_a_missing_role_pauses_it_and_costs_no_otp(set_out):
     result = desk.oathbulk("run", "shipment.csv", "--json")
 
     assert result.code == 4, result.stderr
-    assert told(result) == ("paused", "permissions", PAUSE_CURES[PauseReason.PERMISSIONS])
+    cost = "0 OTPs were spent on 4 attempts that made no device ACTIVE"
+    kind = "4 forbidden (HTTP 403 ACCESS_FAILED INSUFFICIENT_PERMISSIONS)"
+    detail = f"{cost}: {kind}. {PAUSE_CURES[PauseReason.PERMISSIONS]}"
+    assert told(result) == ("paused", "permissions", detail)
     assert (result.json["otp_posts"], result.json["attempts"]) == (0, 0)
     forbidden = result.json["dead_letters"]["forbidden"]
     assert 4 <= forbidden <= 4 + 2 * int(desk.settings["OATHBULK_CONCURRENCY"])

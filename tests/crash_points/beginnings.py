@@ -38,7 +38,7 @@ def doubled(stage: Stage) -> list[int]:
 def held(stage: Stage) -> list[int]:
     """The fleet holds when the messages are out."""
     ids = stage.enqueue()
-    stage.pace.hold(300)
+    stage.pace.hold(100)
     return ids
 
 

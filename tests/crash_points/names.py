@@ -45,6 +45,7 @@ SETTLE = writing("Settlement.write")
 PAUSE = writing("Tending.pause")
 # A look at the batch, and nothing more where the breaker says nothing.
 JUDGE = reading("Tending.judge")
+PAUSE_JUDGED = writing("Tending.judge")
 POST = "Client.activate"
 GET = "Client.read_device"
 

@@ -24,7 +24,9 @@ from worker.publishing import CeleryBroker
 
 WORKER = str(Path(worker.__file__).parent)
 # What everything goes through says nothing of who wants it.
-PASSED_OVER = tuple(f"{WORKER}/{file}" for file in ("database.py", "pingone/transport.py", "pingone/retrying.py"))
+PASSED_OVER = tuple(
+    f"{WORKER}/{file}" for file in ("database.py", "leases/retrying.py", "pingone/transport.py", "pingone/retrying.py")
+)
 # Work that is neither a transaction nor an HTTP exchange.
 WATCHED: tuple[tuple[type, str], ...] = (
     (Pace, "wait"),

@@ -23,6 +23,7 @@ from crash_points.names import (
     MARK,
     OPEN,
     PAUSE,
+    PAUSE_JUDGED,
     POST,
     SETTLE,
     SLOT,
@@ -169,7 +170,7 @@ WAYS: dict[str, Way] = {
         (
             Stretch(BEGINNING + exchange(POST) + NEXT_TRY + SETTLE[:2], posts=1, end=ACTIVE),
             # Whether it was one too many in a row is asked again when the next record is forbidden.
-            Stretch(SETTLE[2:] + JUDGE + writing("Tending.judge")),
+            Stretch(SETTLE[2:] + JUDGE + PAUSE_JUDGED),
         ),
         posts=0,
         end=dead("forbidden"),
@@ -180,7 +181,7 @@ WAYS: dict[str, Way] = {
     ),
     # This pause ends by itself.
     "outage": Way(
-        (Stretch(BEGINNING_AGAIN + sending(GET) + hearing(GET)[:1] + HOLD + SETTLE + JUDGE),),
+        (Stretch(BEGINNING_AGAIN + sending(GET) + hearing(GET)[:1] + HOLD + SETTLE + JUDGE + PAUSE_JUDGED),),
         pauses=True,
         settings={"OATHBULK_BREAKER_UNANSWERED": "2"},
         prepare=beginnings.unknown("reset_after", lambda stage: stage.lose_answer(*stage.ends(), operation="read")),
@@ -192,7 +193,7 @@ WAYS: dict[str, Way] = {
         end=dead("device_not_found"),
     ),
     "not_found_for_the_last_time": Way(
-        (Stretch(BEGINNING_AGAIN + exchange(GET) + SETTLE),),
+        (Stretch(BEGINNING_AGAIN + exchange(GET) + SETTLE + JUDGE),),
         kind="unknown_device",
         posts=0,
         end=dead("device_not_found"),

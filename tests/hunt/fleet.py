@@ -13,6 +13,8 @@ from hunt.database import DatabaseLost
 from hunt.pace import ModelPace
 from hunt.strands import Broken
 from hunt.weather import Bug
+from worker.audit import Actor
+from worker.batches import Batches
 from worker.clock_watch import ClockWatch
 from worker.config import Environment
 from worker.dispatch import Dispatcher
@@ -37,6 +39,11 @@ class ModelParts(Parts):
         self.database, self.leases, self.queue = world.database, world.leases, stock.queue()
         self.journal = NoJournal()
         self.clock_watch = ClockWatch(world.clock.monotonic, lambda: 0.0)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The replay schedule's."""
+        return Batches(self.database, Actor("schedule"))
 
     @cached_property
     def fitness(self) -> Fitness:

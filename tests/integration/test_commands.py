@@ -310,7 +310,7 @@ def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
     client: Any = StoppingClient(lambda: getattr(batches, command)(made.name))
     pace: Any = OpenPace()
     environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
-    activation = Activation(environment, Settings(), leases, client, pace, keyring, lambda claim, decision: None)
+    activation = Activation(environment, Settings(), leases, client, pace, keyring, lambda *_: None)
 
     activation.run(made.id)
 

@@ -120,7 +120,7 @@ class Site:
         journal = FileJournal(self.journal)
         worker: Any = Activation
         activation = worker(
-            environment, Settings(), leases, client, pace, self.keyring, lambda claim, decision: None, journal=journal
+            environment, Settings(), leases, client, pace, self.keyring, lambda *_: None, journal=journal
         )
         for record_id in record_ids:
             activation.run(record_id)

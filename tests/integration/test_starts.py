@@ -26,7 +26,7 @@ KEY = generate_key()
             "OATHBULK_DATABASE_URL must",
         ),
         ("beat", {"OATHBULK_REDIS_URL": NOBODY, "OATHBULK_TICK": "often"}, "OATHBULK_TICK"),
-        ("worker", {"OATHBULK_REDIS_URL": NOBODY}, "encryption.key cannot be read"),
+        ("worker", {"OATHBULK_REDIS_URL": NOBODY}, "encryption.key is missing"),
         (
             "worker",
             {"OATHBULK_REDIS_URL": NOBODY, "OATHBULK_DATABASE_URL": "postgresql+psycopg://user@127.0.0.1:1/oathbulk"},

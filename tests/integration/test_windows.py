@@ -438,7 +438,7 @@ def test_a_worker_knows_which_environments_share_the_license(works: Works, datab
     parts = Parts(Settings(database_url=SecretStr(database_url)), load_environment)
     claimed = works.claim(works.tick()[0])
 
-    parts._settled("mine", claimed, Pause(PauseReason.QUOTA, quota=Quota(3600)))
+    parts._settled("mine", claimed, Pause(PauseReason.QUOTA, quota=Quota(3600)), 0)
 
     assert [works.state(each) for each in made] == [FOR_QUOTA, FOR_QUOTA, RUNNING, RUNNING]
     parts.database.close()

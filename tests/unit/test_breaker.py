@@ -152,8 +152,12 @@ def test_an_access_token_refused_for_several_records_in_a_row_is_a_matter_of_cre
 
 
 def test_one_record_that_comes_back_again_and_again_is_one_record():
-    again = [replace(failure(number, "unauthorized"), record_id=7) for number in range(50, 0, -1)]
-    assert breaker.judge(again, lambda _: 0, THRESHOLDS) is None
+    again = [replace(failure(number, "unauthorized"), record_id=7) for number in range(20, 0, -1)]
+    assert breaker.judge(again[:19], lambda _: 0, THRESHOLDS) is None
+    # Where it is the only one that may go, that has to be enough.
+    trip = breaker.judge(again, lambda _: 0, THRESHOLDS)
+    assert trip is not None
+    assert trip.reason == PauseReason.CREDENTIALS
 
 
 def test_answers_for_other_devices_pause_the_batch_whatever_went_well_between():

@@ -18,7 +18,7 @@ def clients(valkey_url: str) -> Iterator[Clients]:
         return Environment(name=name, environment_id=name, client_id="id", client_secret="secret", license=license_)
 
     clients = Clients(
-        Settings(redis_url=valkey_url, database_url="sqlite://", longest_hold=45),
+        Settings(redis_url=valkey_url, database_url="sqlite:////nowhere/oathbulk.db", longest_hold=45),
         load,  # type: ignore[arg-type]
     )
     # Where the limit was found before is asked of the database, which these tests have none of.

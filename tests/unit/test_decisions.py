@@ -215,9 +215,10 @@ def test_an_access_token_that_was_refused_twice_sends_the_record_back_and_costs_
 def test_refused_credentials_pause_the_batch_and_cost_the_record_nothing():
     answer = errors.CredentialsRefused(ANSWER)
     progress, step = after_post(posted(1), 1, answer, LIMITS)
-    assert (progress, step) == (Progress(), Pause(PauseReason.CREDENTIALS))
+    assert (progress, step) == (Progress(), Pause(PauseReason.CREDENTIALS, is_own=True))
     # Not at once again: a cancelled batch cannot pause, and is asked at every tick for the read that it owes.
-    assert after_read(posted(1), answer, LIMITS) == (posted(1), Pause(PauseReason.CREDENTIALS, LIMITS.read_delay))
+    owed = Pause(PauseReason.CREDENTIALS, LIMITS.read_delay, is_own=True)
+    assert after_read(posted(1), answer, LIMITS) == (posted(1), owed)
 
 
 def test_a_protocol_fault_pauses_the_batch_and_costs_the_record_nothing():

@@ -17,6 +17,8 @@ from worker.cli.installation import Installation
 from worker.cli.load import Ticket
 from worker.cli.window import Hours, Zone, given_window
 from worker.leases.staying import Staying, Why
+from worker.processes import read_processes
+from worker.stall import Fleet, explain
 from worker.timetable import Outside
 
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
@@ -50,7 +52,15 @@ def resume(
     if outside := _batches(ticket, installation).resume(batch, change, lift_in=lift_in):
         console.print(_waits(batch, outside))
     else:
-        console.print(f"{batch} runs." + (" A hold of its workers ends within seconds." if now else ""))
+        hold = " A hold of its workers ends within seconds." if now else ""
+        console.print(_who_works(installation, batch) + hold)
+
+
+def _who_works(installation: Installation, batch: str) -> str:
+    """Whether anybody works on the batch now that it may run."""
+    with installation.database.reading() as connection:
+        fleet = Fleet(read_processes(installation.database, connection))
+    return f"{batch} runs." if fleet.alive else f"{batch} may run, but nothing works on it. {explain(fleet)}"
 
 
 def cancel(batch: BatchName, ticket: Ticket = None) -> None:

@@ -30,10 +30,11 @@ class Claim:
     # Claim and sending were one statement: the first OTP is marked as sent already.
     is_sending: bool
 
-    def posts_spent(self, progress: Progress) -> int:
-        """OTPs that this attempt has spent, if it ends with this progress."""
-        before = self.progress.posts_spent - int(self.is_sending)
-        return progress.posts_spent - before
+    def posts_spent(self, progress: Progress, *, goes_on: bool) -> int:
+        """OTPs that this attempt has spent, if it ends with this progress. An OTP 1 after which PingOne asked for OTP 2
+        is spent with that one, or when the record ends."""
+        before = self.progress.posts - int(self.is_sending) - int(self.progress.is_half_done)
+        return progress.posts - int(goes_on and progress.is_half_done) - before
 
 
 # The columns that a claim is made of. Of a record of which nothing is known but its file's row, its first OTP being

@@ -174,7 +174,7 @@ def _history(claim: Claim, progress: Progress, decision: Decision, tally: Tally)
     answer = tally.answer or Answer()
     return {
         "line_batch_id": claim.batch_id,
-        "line_otp_posts": claim.posts_spent(progress),
+        "line_otp_posts": claim.posts_spent(progress, goes_on=goes_on(decision)),
         "line_number": claim.progress.attempts,
         "line_outcome": _outcome(decision),
         "line_reason": _reason(decision),
@@ -182,6 +182,11 @@ def _history(claim: Claim, progress: Progress, decision: Decision, tally: Tally)
         "line_code": answer.code,
         "line_detail_code": answer.detail_code,
     }
+
+
+def goes_on(decision: Decision) -> bool:
+    """The record is not final after this."""
+    return isinstance(decision, Retry | Pause)
 
 
 def is_counted(decision: Decision) -> bool:

@@ -110,10 +110,11 @@ class Pace:
 
         Raises SlotTooFar where it is further than `furthest`, PaceOutOfReach where Redis cannot be asked: unpaced,
         nothing goes out."""
-        if spare := self._spares.take():
-            return Slot(*spare)
         furthest = left = max(self._nearest, min(2 * self._threads / self.rate, LONGEST_WAIT))
         try:
+            # Another process may have begun a hold since.
+            if (spare := self._spares.take()) and not self._holds.is_held_past(spare[0]):
+                return Slot(*spare)
             while True:
                 left -= self._wait_alone(left)
                 slot, wait = self._reserve(left)
