@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 from models.audit import Action
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to
-from models.record import Record, Status
+from models.record import Record
 from worker import audit, timetable
 from worker.audit import Actor
 from worker.config import Environment
@@ -24,6 +24,7 @@ from worker.escaping import escape_line
 from worker.intake import Row, RowError, Shipment, UnusableFile
 from worker.row_writer import RowWriter
 from worker.timetable import Outside
+from worker.trial import trial_row
 
 # Rows that are looked up and written together: it bounds a load's memory, whatever the file's size.
 CHUNK = 1000
@@ -114,7 +115,8 @@ class Loader:
             timetable.set_window(connection, batch_id, window)
             outside = timetable.keep(self._database, connection, batch_id)
             counts = {"total": total, "rows_refused": refused}
-            held_back = {"canary_row": canary_row, "trial_row": self._trial_row(connection, batch_id, total)}
+            trial = trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
+            held_back = {"canary_row": canary_row, "trial_row": trial}
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts | held_back))
             file = escape_line(shipment.path.name)
             facts: dict[str, Any] = {"file": file, "sha256": shipment.fingerprint, "canary": canary}
@@ -178,16 +180,6 @@ class Loader:
                 self._database.analyze(connection, Record.__tablename__)
                 analyzed = written
         return written, refused, canary_row if canary is not None and canary < written else None
-
-    def _trial_row(self, connection: Connection, batch_id: int, total: int) -> int | None:
-        """The row of the last of the first records, if these are to go alone: no token ever became active here."""
-        if not self._first_records or total <= self._first_records:
-            return None
-        here = select(Record.id).where(Record.environment_id == self._environment.environment_id)
-        if connection.scalar(here.where(Record.status == Status.ACTIVE).limit(1)) is not None:
-            return None
-        rows = select(Record.row_number).where(Record.batch_id == batch_id).order_by(Record.row_number)
-        return connection.scalar(rows.offset(self._first_records - 1).limit(1))
 
     def _open_writer(self, connection: Connection, batch_id: int) -> RowWriter:
         same = {

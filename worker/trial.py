@@ -1,0 +1,21 @@
+"""The first records of a batch in an environment of which nothing is known: they go alone, so that whatever PingOne says
+there is learnt at the cost of a few OTPs."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+
+from models.record import Record, Status
+
+
+def trial_row(connection: Connection, environment_id: str, batch_id: int, records: int) -> int | None:
+    """The row of the last of so many first records of a batch that was just written. None where a token became active
+    in this environment before, where the batch has no more records than these, and where `records` is 0."""
+    if not records:
+        return None
+    here = select(Record.id).where(Record.environment_id == environment_id, Record.status == Status.ACTIVE)
+    if connection.scalar(here.limit(1)) is not None:
+        return None
+    rows = select(Record.row_number).where(Record.batch_id == batch_id).order_by(Record.row_number)
+    first = connection.scalars(rows.limit(records + 1)).all()
+    return first[-2] if len(first) > records else None
