@@ -1,5 +1,5 @@
-"""The first records of a batch in an environment of which nothing is known: they go alone, so that whatever PingOne says
-there is learnt at the cost of a few OTPs."""
+"""The first records of a batch in an environment of which nothing is known. They go alone: whatever PingOne says there
+is learnt at the cost of a few OTPs."""
 
 from __future__ import annotations
 
