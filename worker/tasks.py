@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 from typing import Any
 
-from celery.signals import worker_init, worker_ready, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from sqlalchemy.exc import DBAPIError
 
 from worker import affinity, request_sets
 from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, app, ending_clearly, settings
@@ -62,6 +64,13 @@ def spare_the_collector(**_: object) -> None:
 def stop(**_: object) -> None:
     """SIGTERM or Ctrl-C: threads that wait for a slot hand their record back."""
     parts.stopping.set()
+
+
+@worker_shutdown.connect
+def leave(**_: object) -> None:
+    """Nobody counts on this process any more. Where the database is away, that shows after a while by itself."""
+    with suppress(DBAPIError):
+        parts.processes.leave()
 
 
 @app.task(name="oathbulk.activate")

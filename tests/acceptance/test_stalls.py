@@ -49,6 +49,13 @@ def test_no_worker(fleet):
     assert "celery -A worker worker" in told
 
 
+def test_a_worker_that_has_ended_in_good_order_is_missed_at_once(fleet):
+    worker = fleet.worker("worker")
+    fleet.wait_until(lambda: fleet.status().fleet.alive, "a worker shows that it lives")
+    worker.stop()
+    fleet.wait_until(lambda: not fleet.status().fleet.alive, "it is gone", timeout=15)
+
+
 def test_no_tick(fleet):
     fleet.worker("worker")
     fleet.wait_until(lambda: fleet.status().fleet.alive, "a worker shows that it lives")
