@@ -76,6 +76,7 @@ if SmallDisk.can_be_had():
             judge(simulator, database, shipment)
 
 
+@pytest.mark.faults
 def test_files_that_may_not_grow_end_a_run_which_goes_on_when_they_may(tmp_path: Path) -> None:
     """As a quota has it; and any user can set this one."""
     shipment, home = make_shipment(200), tmp_path / "home"

@@ -28,6 +28,7 @@ def test_every_message_may_come_twice(make_fleet, postgres_url, valkey_url):
     assert status.otp_posts == fleet.records.posts_as_made()
 
 
+@pytest.mark.faults
 def test_thousands_of_copies_are_worked_through_without_a_slot_for_each(make_fleet, postgres_url, valkey_url):
     # At five requests a second, so many copies would take three minutes.
     rate, copies = 5, 30
@@ -66,6 +67,7 @@ def test_a_batch_stands_without_a_beat_and_goes_on_with_two(make_fleet, valkey_u
     assert status.otp_posts == fleet.records.posts_as_made()
 
 
+@pytest.mark.faults
 def test_a_rolling_restart_under_load_costs_no_attempt_and_no_otp(make_fleet, database_url, valkey_url):
     shipment = make_shipment(200, out_of_step=0.4)
     load = PATIENT | {"OATHBULK_CONCURRENCY": "4", "PINGONE_RATE": "20", "PINGONE_RATE_MAX": "20"}

@@ -60,6 +60,7 @@ def restored(set_out) -> tuple[Desk, Simulator, dict[str, int]]:
     return desk, simulator, finish_and_restore(desk)
 
 
+@pytest.mark.faults
 def test_no_answered_otp_goes_again_after_a_reconciliation(restored) -> None:
     desk, simulator, before = restored
     assert sent_after_their_answer(simulator.calls()) == []
@@ -81,6 +82,7 @@ def test_no_answered_otp_goes_again_after_a_reconciliation(restored) -> None:
     assert after["counts"]["active"] == len(simulator.active())
 
 
+@pytest.mark.faults
 def test_without_one_they_do(restored) -> None:
     """Otherwise the test above would show nothing."""
     desk, simulator, _ = restored
@@ -88,6 +90,7 @@ def test_without_one_they_do(restored) -> None:
     assert len(sent_after_their_answer(simulator.calls())) >= 10
 
 
+@pytest.mark.faults
 def test_the_journal_is_private_and_tells_no_otp_and_no_person(set_out) -> None:
     shipment = make_shipment(6, out_of_step=0.5)
     desk, _ = set_out(shipment)
@@ -104,6 +107,7 @@ def test_the_journal_is_private_and_tells_no_otp_and_no_person(set_out) -> None:
             assert secret is None or f'"{secret}"' not in texts
 
 
+@pytest.mark.faults
 def test_a_batch_that_runs_is_paused_first(set_out) -> None:
     desk, simulator = set_out(make_shipment(20), {"PINGONE_RATE": "4", "PINGONE_RATE_MAX": "4"})
     running = desk.start("run", "shipment.csv")
@@ -121,6 +125,7 @@ def test_a_batch_that_runs_is_paused_first(set_out) -> None:
     assert desk.oathbulk("reconcile", "forged.jsonl", "--yes").code == 0
 
 
+@pytest.mark.faults
 def test_a_batch_that_the_backup_does_not_have_is_named_with_the_cure_and_recognized_once_it_is_loaded(set_out) -> None:
     desk, simulator = set_out(make_shipment(8, hopeless={"wrong_otp": 2}))
     assert desk.oathbulk("run", "shipment.csv").code == 1
@@ -138,6 +143,7 @@ def test_a_batch_that_the_backup_does_not_have_is_named_with_the_cure_and_recogn
     assert sent_after_their_answer(simulator.calls()) == []
 
 
+@pytest.mark.faults
 def test_what_is_no_journal_and_no_time_is_refused(desk) -> None:
     missing = desk.oathbulk("reconcile", "nothing.jsonl")
     assert (missing.code, "nothing.jsonl is no journal" in missing.stderr) == (2, True)

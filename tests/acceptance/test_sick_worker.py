@@ -29,6 +29,7 @@ def processes(fleet) -> list[KnownProcess]:
         return read_processes(fleet.database, connection)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("what", SICKNESSES)
 def test_a_worker_that_fails_alone_is_named_and_the_others_do_the_work(make_fleet, postgres_url, valkey_url, what):
     variables, reason = SICKNESSES[what]

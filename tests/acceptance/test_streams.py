@@ -12,7 +12,7 @@ from hunt.streams import WORKERS
 from worker.tending import Tending
 
 CHUNK = 25
-CHUNKS = 20
+CHUNKS = 12
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -42,6 +42,7 @@ def said(result):
     return " ".join(result.stderr.split())
 
 
+@pytest.mark.faults
 def test_a_run_outside_its_window_waits_and_goes_on_by_itself_when_that_opens(set_out):
     desk, simulator = set_out(make_shipment(20), UNHURRIED)
     opens = Minute()
@@ -63,6 +64,7 @@ def test_a_run_outside_its_window_waits_and_goes_on_by_itself_when_that_opens(se
     assert all(opens.is_past(call) for call in simulator.calls())
 
 
+@pytest.mark.faults
 def test_a_run_stops_at_the_end_of_its_window_and_a_person_may_open_it(set_out):
     slow = {"PINGONE_RATE": "8", "PINGONE_RATE_MAX": "8"}
     desk, simulator = set_out(make_shipment(2000), UNHURRIED | slow)
