@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pytest
 from chaos.disk import SmallDisk
 from chaos.stack import SETTINGS, SPENT
 from support.command import OATHBULK, Desk
