@@ -70,17 +70,16 @@ class Database:
             yield connection
         _call_after_commit(connection)
 
-    @contextmanager
-    def writing_one(self) -> Iterator[Connection]:
+    def writing_one(self) -> AbstractContextManager[Connection]:
         """For one statement, and committed with it. PostgreSQL does that by itself, just as durably: BEGIN and COMMIT
         would be two more trips to it, which are made where a transaction has to say what it needs."""
-        if not self.is_sqlite:
-            with self._connect(self.engine) as connection:
-                if not postgresql.is_told_each_time(connection):
-                    yield connection
-                    return
-        with self.writing() as connection:
-            yield connection
+        if self.is_sqlite:
+            return self.writing()
+        connection = self._connect(self.engine)
+        if not postgresql.is_told_each_time(connection):
+            return connection
+        connection.close()
+        return self.writing()
 
     def try_to_write(self) -> None:
         """Write something that changes nothing. Raises DBAPIError where the disk refuses it; a database that another
