@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from worker.simulator.shipment import make_shipment
 
 SETTINGS = {"PINGONE_RATE": "10", "OATHBULK_CONCURRENCY": "24"}
@@ -39,6 +41,7 @@ def test_a_load_that_is_refused_sets_no_share(desk):
     assert desk.oathbulk("pace", "--json").json["share"] == 1
 
 
+@pytest.mark.faults
 def test_a_run_finds_the_limit_remembers_it_and_a_share_is_kept(set_out):
     """30 requests a second are permitted, and nobody told."""
     desk, simulator = set_out(make_shipment(750), SETTINGS, rate=30, burst=3)

@@ -121,6 +121,7 @@ def test_a_window_that_is_none_is_refused_before_anything_is_loaded(desk, comman
     assert not (desk.home / "oathbulk.db").exists()
 
 
+@pytest.mark.faults
 def test_a_run_whose_quota_is_used_up_goes_on_by_itself_when_that_resets(set_out):
     shipment = make_shipment(60)
     desk, simulator = set_out(shipment, {"OATHBULK_LONGEST_HOLD": "2"}, quota=40, quota_resets_after=20)
