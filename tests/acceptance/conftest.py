@@ -127,3 +127,15 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     """A desk alone."""
     with Desk(tmp_path / "desk", NOWHERE) as desk:
         yield desk
+
+
+@pytest.fixture(scope="module")
+def hunted_database() -> Iterator[None]:
+    """The one that all worlds of a process share; closed when the module's tests are done."""
+    # Not at the top: most tests hunt nothing.
+    from hunt import stock
+
+    yield
+    stock.database().close()
+    stock.database.cache_clear()
+    stock.forget_statements()

@@ -4,27 +4,19 @@ goes on for longer."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
-from hunt import search, stock
+from hunt import search
 from hunt.__main__ import main
 from hunt.mutants import MUTANTS, at_large
 from hunt.search import Finding
+
+pytestmark = pytest.mark.usefixtures("hunted_database")
 
 CHUNK = 100
 CHUNKS = 20
 # In these schedules, always the same, every mutant has to be found. Most take a handful, the rarest 160.
 HUNTED = range(1000, 1500)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _close_database() -> Iterator[None]:
-    """The one that all worlds of a process share."""
-    yield
-    stock.database().close()
-    stock.database.cache_clear()
-    stock.forget_statements()
 
 
 def test_in_a_few_bad_days_the_promises_are_kept() -> None:

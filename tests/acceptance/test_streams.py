@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from hunt import stock, streams
+from hunt import streams
 from hunt.strands import Broken
 from hunt.streams import WORKERS
 
 from worker.tending import Tending
 
+pytestmark = pytest.mark.usefixtures("hunted_database")
+
 CHUNK = 25
 CHUNKS = 7
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _close_database() -> Iterator[None]:
-    """The one that all worlds of a process share."""
-    yield
-    stock.database().close()
-    stock.database.cache_clear()
-    stock.forget_statements()
 
 
 def test_a_few_streams_spend_no_more_than_they_may() -> None:
