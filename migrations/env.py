@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions on the connection that `worker.schema` hands over."""
+"""Alembic's entry: runs the revisions on the connection that `worker.database.schema` hands over."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ import pytest
 from support.postgres import PostgresServer
 from support.valkey import ValkeyServer
 
-from worker import schema
-from worker.database import Database
+from worker.database import schema
+from worker.database.engine import Database
 
 Migrate = Callable[[str], None]
 

@@ -17,10 +17,10 @@ from celery import Celery
 from celery.schedules import crontab
 from kombu.entity import Queue
 
-from worker import broker, events
-from worker.config import ConfigError
-from worker.config_sources import load_settings
+from worker.config.settings import ConfigError
+from worker.config.sources import load_settings
 from worker.observability.logs import configure_logs
+from worker.process import broker, events
 
 ACTIVATE_QUEUE = "oathbulk.activate"
 DISPATCH_QUEUE = "oathbulk.dispatch"
@@ -88,7 +88,7 @@ app.conf.update(
     # Ticks whatever becomes of the wall clock, and sends none where nobody takes them; so no message needs an expiry,
     # which is a time by beat's clock and stops everything where that is behind. Beat need not remember when it last
     # ran: what is due stands in the database. So there is no file to spoil.
-    beat_scheduler="worker.beat:SteadyScheduler",
+    beat_scheduler="worker.process.beat:SteadyScheduler",
     beat_max_loop_interval=5,
     beat_schedule={"dispatch": {"task": "oathbulk.dispatch", "schedule": settings.tick}},
 )
@@ -107,7 +107,7 @@ def _restrict_flower(**_: object) -> None:
     context = click.get_current_context(silent=True)
     if context and context.info_name == "flower":
         # Not at the top: no other process needs Flower.
-        from worker.flower_access import restrict_access
+        from worker.process.flower_access import restrict_access
 
         restrict_access()
 

@@ -9,12 +9,12 @@ from typing import Any
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
-from worker import affinity, request_sets
 from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, app, ending_clearly, settings
-from worker.fitness import ConsumerIntake
-from worker.keyring import load_keyring
-from worker.parts import Parts
-from worker.threads import Threads
+from worker.fleet.fitness import ConsumerIntake
+from worker.process import affinity, request_sets
+from worker.process.parts import Parts
+from worker.process.threads import Threads
+from worker.vault.keyring import load_keyring
 
 parts = Parts(settings)
 

@@ -10,9 +10,9 @@ from support.processes import wait_until
 from support.tokens import make_tokens
 
 from models.reason import PAUSE_CURES, PauseReason
-from worker.breaker import Thresholds
-from worker.database import Database
+from worker.database.engine import Database
 from worker.reports.status import read_statuses
+from worker.rules.breaker import Thresholds
 from worker.simulator.shipment import make_shipment
 
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}

@@ -9,7 +9,7 @@ import redis
 from support.command import Desk
 from support.processes import wait_until
 
-from worker.cli.broker_check import RULES
+from worker.installation.broker_check import RULES
 
 CHECKS = [
     "configuration",

@@ -17,8 +17,8 @@ from support.records import Records
 from support.simulator import Simulator
 from support.verdict import deliver_verdict
 
-from worker.config import Settings
-from worker.database import Database
+from worker.config.settings import Settings
+from worker.database.engine import Database
 from worker.simulator.shipment import MadeShipment, make_shipment
 
 PATIENCE = 60

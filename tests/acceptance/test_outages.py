@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from support.fleet import BATCH, PATIENT
 
 from models.record import Record
-from worker.cli.broker_check import RULES
+from worker.installation.broker_check import RULES
 from worker.simulator.shipment import make_shipment
 
 # Seconds that an outage lasts: longer than everyone's patience within an attempt.

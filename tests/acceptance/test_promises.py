@@ -9,7 +9,7 @@ from support.processes import wait_until
 from support.queue import copy_every_message, waiting
 
 from models.attempt import Outcome
-from worker.pingone.spacing import AT_ONCE
+from worker.pace.spacing import AT_ONCE
 from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
 
 

@@ -9,7 +9,7 @@ from chaos.links import Network
 from support.fleet import PATIENT
 
 from models.encrypted import generate_key
-from worker.processes import KnownProcess, read_processes
+from worker.fleet.processes import KnownProcess, read_processes
 from worker.simulator.shipment import make_shipment
 
 RECORDS = 300

@@ -9,9 +9,9 @@ from support.fleet import BATCH
 from models.batch import Batch
 from models.process import WorkerProcess
 from models.record import Record
-from worker.processes import Processes, Sickness
+from worker.fleet.processes import Processes, Sickness
+from worker.reports.stall import STILL_AFTER
 from worker.simulator.shipment import make_shipment
-from worker.stall import STILL_AFTER
 
 STALLED = 5
 

@@ -7,7 +7,7 @@ from hunt import streams
 from hunt.strands import Broken
 from hunt.streams import WORKERS
 
-from worker.tending import Tending
+from worker.batches.upkeep import Tending
 
 pytestmark = pytest.mark.usefixtures("hunted_database")
 

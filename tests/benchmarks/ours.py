@@ -10,7 +10,7 @@ from stack import Stack, follow
 
 from models.encrypted import generate_key
 from models.record import Record
-from worker.database import Database
+from worker.database.engine import Database
 
 # Far above what one machine can do, so that nothing waits for its slot.
 UNLIMITED = 5000.0

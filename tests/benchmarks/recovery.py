@@ -31,9 +31,9 @@ from support.valkey import ValkeyServer
 
 from models.attempt import Attempt, Outcome
 from models.record import OtpState, Record, Status
-from worker import schema
-from worker.config import Settings
-from worker.database import Database
+from worker.config.settings import Settings
+from worker.database import schema
+from worker.database.engine import Database
 from worker.simulator.shipment import make_shipment
 
 # Seconds that PingOne takes for an answer, and up to so many more: long enough for 64 threads to be in a call.

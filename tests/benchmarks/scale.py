@@ -25,7 +25,7 @@ from ours import Ours
 from sqlalchemy import text
 from stack import Stack, end_in_good_order, follow, grown, told
 
-from worker.database import Database
+from worker.database.engine import Database
 from worker.leases.queue import Queue
 from worker.simulator.shipment import make_shipment
 

@@ -15,8 +15,8 @@ from support.servers import Server
 from support.valkey import ValkeyServer
 
 from chaos.stack import SETTINGS, Stack
-from worker import schema
-from worker.database import Database
+from worker.database import schema
+from worker.database.engine import Database
 from worker.simulator.shipment import MadeShipment
 
 

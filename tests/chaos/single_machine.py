@@ -18,8 +18,8 @@ from support.simulator import Simulator
 
 from chaos.fleet import through
 from chaos.stack import BATCH, SETTINGS, TIMEOUT, Stack
-from worker.config import Settings
-from worker.database import Database
+from worker.config.settings import Settings
+from worker.database.engine import Database
 from worker.embedded.valkey_config import ValkeyConfig
 from worker.embedded.valkey_process import connect
 from worker.simulator.shipment import MadeShipment

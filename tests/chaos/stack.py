@@ -16,7 +16,7 @@ from support.verdict import deliver_verdict
 
 from chaos.links import Link, Network
 from models.attempt import Outcome
-from worker.database import Database
+from worker.database.engine import Database
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import read_statuses
 from worker.simulator.shipment import MadeShipment

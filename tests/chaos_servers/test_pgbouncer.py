@@ -13,7 +13,7 @@ from support.fleet import PATIENT, Fleet
 from support.pgbouncer import PgBouncer
 from support.postgres import PostgresServer
 
-from worker.database import Database
+from worker.database.engine import Database
 from worker.simulator.shipment import make_shipment
 
 pytestmark = pytest.mark.faults

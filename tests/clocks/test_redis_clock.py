@@ -13,8 +13,8 @@ import pytest
 import redis
 from support.unsteady_clock import UnsteadyValkey
 
+from worker.pace.slots import Pace
 from worker.pingone.errors import SlotTooFar
-from worker.pingone.pacing import Pace
 
 pytestmark = pytest.mark.faults
 

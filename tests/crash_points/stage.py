@@ -19,8 +19,8 @@ from crash_points.orders import Life, Order, Zygote
 from models.batch import Batch, BatchState
 from models.record import FINAL, Record, Status
 from worker import audit
-from worker.config_sources import load_environment
-from worker.pingone.pacing import Pace
+from worker.config.sources import load_environment
+from worker.pace.slots import Pace
 
 # Seconds by which the clock goes on before whoever was left lying is looked for: past every lease and delay.
 LATER = 61.0

@@ -19,8 +19,8 @@ from sqlalchemy.engine.default import DefaultDialect
 
 import worker
 from models.encrypted import Keyring
-from worker.pingone.pacing import Pace
-from worker.publishing import CeleryBroker
+from worker.dispatch.publishing import CeleryBroker
+from worker.pace.slots import Pace
 
 WORKER = str(Path(worker.__file__).parent)
 # What everything goes through says nothing of who wants it.

@@ -26,11 +26,11 @@ import kombu.transport.redis  # noqa: F401
 import psycopg  # noqa: F401
 from support.moving_clock import MovingDatabase
 
-import worker.parts  # noqa: F401
+import worker.process.parts  # noqa: F401
 from crash_points.orders import Order
 from crash_points.steps import Steps
 from worker.audit import Actor
-from worker.batches import Batches
+from worker.batches.commands import Batches
 from worker.pingone import client, retrying
 
 STEPS = Steps()

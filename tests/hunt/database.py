@@ -13,8 +13,8 @@ from sqlalchemy.exc import OperationalError
 from hunt.clock import Clock
 from hunt.dice import Dice
 from hunt.strands import Died, Strands
-from worker import schema
-from worker.database import Database
+from worker.database import schema
+from worker.database.engine import Database
 
 
 class DatabaseLost(OperationalError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hunt.clock import SPARE
 from hunt.journal import ModelDevice
 from models.reason import Reason
-from worker.batches import NotPossible
+from worker.batches.commands import NotPossible
 
 if TYPE_CHECKING:
     from hunt.strands import Strand

@@ -1,4 +1,4 @@
-"""Worker processes and dispatchers, as strands. Their parts are put together by the real worker.parts."""
+"""Worker processes and dispatchers, as strands. Their parts are put together by the real worker.process.parts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hunt.pace import ModelPace
 from hunt.strands import Broken
 from hunt.weather import Bug
 from worker.audit import Actor
-from worker.batches import Batches
-from worker.clock_watch import ClockWatch
-from worker.config import Environment
-from worker.dispatch import Dispatcher
-from worker.fitness import Fitness
+from worker.batches.commands import Batches
+from worker.batches.upkeep import Tending
+from worker.clocks.clock_watch import ClockWatch
+from worker.config.settings import Environment
+from worker.dispatch.dispatcher import Dispatcher
+from worker.fleet.fitness import Fitness
 from worker.journal.writer import NoJournal
-from worker.parts import Parts
-from worker.tending import Tending
+from worker.process.parts import Parts
 
 if TYPE_CHECKING:
     from hunt.world import World

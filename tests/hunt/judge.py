@@ -12,7 +12,7 @@ from hunt.strands import Broken
 from models.attempt import Outcome
 from models.reason import Reason
 from models.record import Status
-from worker.decisions import POSTS_PER_OTP
+from worker.rules.decisions import POSTS_PER_OTP
 
 if TYPE_CHECKING:
     from hunt.world import World

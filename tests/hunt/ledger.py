@@ -13,8 +13,8 @@ from hunt.strands import Broken, Strands
 from models.batch import BatchState
 from models.reason import Reason
 from models.record import TRANSITIONS, OtpState, Status
-from worker.config import Settings
-from worker.decisions import POSTS_PER_OTP
+from worker.config.settings import Settings
+from worker.rules.decisions import POSTS_PER_OTP
 
 
 class Ledger:

@@ -7,14 +7,14 @@ import redis
 from hunt.clock import Clock
 from hunt.dice import Dice
 from hunt.strands import Strands
+from worker.pace.slots import Slot
+from worker.pace.spare_slots import FRESH
+from worker.pace.state import MICROSECONDS, Reading
 from worker.pingone.errors import SlotTooFar
-from worker.pingone.pace_state import MICROSECONDS, Reading
-from worker.pingone.pacing import Slot
-from worker.pingone.spares import FRESH
 
 
 class ModelPace:
-    """What worker.pingone.pacing.Pace promises: slots an interval apart, none in a hold, none beyond `furthest`."""
+    """What worker.pace.slots.Pace promises: slots an interval apart, none in a hold, none beyond `furthest`."""
 
     license = "license"
     # Seconds.

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import worker.activation
-import worker.attempt
-import worker.leases.retrying
 import worker.leases.worker
-import worker.parts
+import worker.leases.write_retries
 import worker.pingone.auth
 import worker.pingone.client
+import worker.process.parts
+import worker.records.activation
+import worker.records.attempt
 from hunt.broker import ModelBroker
 from hunt.clock import Clock
 from hunt.network import ModelNetwork
@@ -27,12 +27,12 @@ from worker.pingone.retrying import Policy
 def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, broker: ModelBroker) -> Iterator[None]:
     """The models take their places; and chance, which the real code asks as well, is the seed's."""
     names: list[tuple[Any, str, object]] = [
-        (worker.activation, "sleep", strands.sleep),
-        (worker.attempt, "boot_time", clock.monotonic),
+        (worker.records.activation, "sleep", strands.sleep),
+        (worker.records.attempt, "boot_time", clock.monotonic),
         (worker.leases.worker, "boot_time", clock.monotonic),
-        (worker.leases.retrying, "boot_time", clock.monotonic),
-        (worker.leases.retrying, "sleep", strands.sleep),
-        (worker.parts, "CeleryBroker", lambda *_: broker),
+        (worker.leases.write_retries, "boot_time", clock.monotonic),
+        (worker.leases.write_retries, "sleep", strands.sleep),
+        (worker.process.parts, "CeleryBroker", lambda *_: broker),
         (worker.pingone.client, "Transport", network.transport),
         (worker.pingone.client, "Policy", partial(Policy, sleep=strands.sleep)),
         (worker.pingone.auth, "Transport", network.token_transport),

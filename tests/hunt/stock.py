@@ -13,14 +13,14 @@ from hunt.journal import INVALID, REFUSED, ModelDevice, Tenant
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to, generate_key
 from models.record import Record
-from worker import timetable
-from worker.breaker import Thresholds
-from worker.config import Environment, Settings
-from worker.daily_window import DailyWindow
+from worker.batches import hours
+from worker.batches.upkeep import Tending
+from worker.config.settings import Environment, Settings
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
-from worker.otp import Otp, OtpPair
-from worker.tending import Tending
+from worker.rules.breaker import Thresholds
+from worker.rules.hours import DailyWindow
+from worker.vault.otp import Otp, OtpPair
 
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 CLIENT_SECRET = "made-up-client-secret"
@@ -137,8 +137,8 @@ def _give_window(database: HuntedDatabase, dice: Dice) -> None:
     window = DailyWindow.parse(dice.pick("window", ("00:00-00:02", "00:01-00:04", "23:58-00:07")), "UTC")
     with database.writing() as connection:
         batch_id = connection.scalars(select(func.min(Batch.id))).one()
-        timetable.set_window(connection, batch_id, window)
-        timetable.keep(database, connection, batch_id)
+        hours.set_window(connection, batch_id, window)
+        hours.keep(database, connection, batch_id)
 
 
 def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice], canary_row: int | None) -> str:

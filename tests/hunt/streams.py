@@ -19,7 +19,7 @@ from hunt.strands import Broken
 from hunt.world import World
 from models.batch import BatchState
 from models.record import OtpState
-from worker.config import Settings
+from worker.config.settings import Settings
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown
 from worker.pingone.wire import Request
 

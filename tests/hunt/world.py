@@ -23,7 +23,7 @@ from hunt.phases import calm, storm
 from hunt.pingone import ModelPingOne
 from hunt.strands import Strand, Strands
 from worker.audit import Actor
-from worker.batches import Batches
+from worker.batches.commands import Batches
 
 
 class World:

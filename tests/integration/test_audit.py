@@ -31,14 +31,14 @@ from models.reason import TRANSIENT, PauseReason, Reason
 from models.record import Status
 from worker import audit
 from worker.audit import GENESIS, SCHEDULE, Actor, Broken, this_person
-from worker.batches import Batches, NotPossible, UnknownBatch
-from worker.breaker import Thresholds
-from worker.config import ConfigError, Environment, Settings
-from worker.config_sources import load_settings
+from worker.batches.commands import Batches, NotPossible, UnknownBatch
+from worker.batches.loading import Loaded, Loader, NameTaken
+from worker.batches.upkeep import Tending
+from worker.config.settings import ConfigError, Environment, Settings
+from worker.config.sources import load_settings
 from worker.intake import UnusableFile, open_shipment
-from worker.loading import Loaded, Loader, NameTaken
-from worker.parts import Parts
-from worker.tending import Tending
+from worker.process.parts import Parts
+from worker.rules.breaker import Thresholds
 
 ALICE = Actor("alice", "CHG-4711")
 ENVIRONMENT = Environment(name="default", environment_id="tenant-1", client_id="id", client_secret="secret")

@@ -21,10 +21,10 @@ from models.record import Status
 from worker import audit
 from worker.audit import GENESIS, Actor, Checked, NotedHead, the_schedule, this_person
 from worker.audit.chain import FIELDS, covered
-from worker.batches import Batches
-from worker.config import ConfigError, Settings
-from worker.config_sources import load_settings
-from worker.paces import Paces
+from worker.batches.commands import Batches
+from worker.config.settings import ConfigError, Settings
+from worker.config.sources import load_settings
+from worker.pace.memory import Paces
 
 KEY, OTHER = generate_key(), generate_key()
 KEYS = AuditKeys([KEY])

@@ -11,14 +11,14 @@ from support.moving_clock import MovingDatabase
 from support.works import HELD, UNKNOWN, Works
 
 from models.record import Status
-from worker.batches import WindowChange
-from worker.boot_clock import boot_time
-from worker.clock_watch import ClockWatch
-from worker.daily_window import DailyWindow
-from worker.leases.anew import SOON
+from worker.batches.commands import WindowChange
+from worker.clocks.boot_clock import boot_time
+from worker.clocks.clock_watch import ClockWatch
+from worker.leases.clock_steps import SOON
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.steps import Active, Retry
+from worker.rules.hours import DailyWindow
+from worker.rules.steps import Active, Retry
 
 HOUR = 3600.0
 STEPS = (-HOUR, -90.0, 90.0, HOUR)

@@ -24,23 +24,23 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
 from models.record import OtpState, Status
-from worker.activation import Activation
-from worker.batches import Batches, NotPossible, Replayed, UnknownBatch
-from worker.breaker import Thresholds
-from worker.config import Environment, Settings
+from worker.batches.commands import Batches, NotPossible, Replayed, UnknownBatch
+from worker.batches.upkeep import Tending
+from worker.config.settings import Environment, Settings
 from worker.leases.claim import Claim
+from worker.leases.not_replayed import Staying, Why
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
-from worker.leases.staying import Staying, Why
 from worker.leases.worker import Leases
-from worker.otp import Otp
-from worker.paces import Paces
+from worker.pace.memory import Paces
+from worker.pace.slots import Slot
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer
-from worker.pingone.pacing import Slot
 from worker.pingone.wire import Device
-from worker.steps import Active, Retry
-from worker.tending import Tending
+from worker.records.activation import Activation
+from worker.rules.breaker import Thresholds
+from worker.rules.steps import Active, Retry
+from worker.vault.otp import Otp
 
 AGAIN = Retry(0.0, is_counted=True, why="outcome_unknown")
 UNKNOWN = {"otp1_state": OtpState.SENT, "otp1_posts": 1}

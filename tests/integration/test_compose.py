@@ -27,12 +27,12 @@ from support.compose import FILE, PROJECT, Service, default_variables, make_prog
 from support.postgres import USER, PostgresServer
 from support.processes import wait_until
 
-from worker.beat import MOST_WAITING
-from worker.cli.stack import GRACE
-from worker.config_sources import load_settings
-from worker.database import Database
+from worker.config.sources import load_settings
+from worker.database.engine import Database
 from worker.embedded.valkey_process import valkey_binary
-from worker.pingone.pacing import LONGEST_WAIT
+from worker.installation.stack import GRACE
+from worker.pace.slots import LONGEST_WAIT
+from worker.process.beat import MOST_WAITING
 from worker.reports.status import read_statuses
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 from worker.simulator.server import running

@@ -28,19 +28,19 @@ from models.attempt import Attempt, Outcome
 from models.encrypted import Keyring, generate_key
 from models.reason import Reason
 from models.record import FINAL, Record, Status
-from worker.batches import Batches, NotPossible
-from worker.boot_clock import boot_time
-from worker.breaker import Thresholds
-from worker.clock_watch import ClockWatch
-from worker.config import Environment, Settings
-from worker.dispatch import Dispatcher
+from worker.batches.commands import Batches, NotPossible
+from worker.batches.upkeep import Tending
+from worker.clocks.boot_clock import boot_time
+from worker.clocks.clock_watch import ClockWatch
+from worker.config.settings import Environment, Settings
+from worker.dispatch.dispatcher import Dispatcher
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.reencryption import reencrypt
-from worker.steps import Active, DeadLetter, Decision, Retry
-from worker.tending import Tending
+from worker.rules.breaker import Thresholds
+from worker.rules.steps import Active, DeadLetter, Decision, Retry
+from worker.vault.rotation import reencrypt
 
 THREADS = 32
 WAY = (Status.PENDING, Status.QUEUED, Status.ACTIVATING, Status.ACTIVE)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Connection, event, text
 
-from worker.database import Database
+from worker.database.engine import Database
 
 RENAME = text("UPDATE alembic_version SET version_num = :name")
 

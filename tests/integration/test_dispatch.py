@@ -26,16 +26,16 @@ from models.attempt import Outcome
 from models.batch import BatchState
 from models.reason import PAUSE_CURES, PauseReason
 from models.record import OtpState, Status
-from worker.batches import Batches
-from worker.breaker import Thresholds
-from worker.config import ConfigError, Environment, Settings
-from worker.database import DISPATCH_LOCK
-from worker.dispatch import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
+from worker.batches.commands import Batches
+from worker.batches.upkeep import Tending
+from worker.config.settings import ConfigError, Environment, Settings
+from worker.database.engine import DISPATCH_LOCK
+from worker.dispatch.dispatcher import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.steps import Active
-from worker.tending import Tending
+from worker.rules.breaker import Thresholds
+from worker.rules.steps import Active
 
 UNKNOWN = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}

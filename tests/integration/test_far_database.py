@@ -11,8 +11,8 @@ from chaos.links import Network
 from sqlalchemy import make_url, text
 from structlog.testing import capture_logs
 
-from worker.database import Database
-from worker.threads import Threads
+from worker.database.engine import Database
+from worker.process.threads import Threads
 
 # Seconds that a message takes each way, that PingOne takes to answer, and between two looks at the threads.
 DELAY, ANSWER, LOOK = 0.02, 0.02, 0.25

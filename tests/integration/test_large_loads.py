@@ -13,7 +13,7 @@ from support.moving_clock import MovingDatabase
 from support.processes import wait_until
 
 from models.encrypted import Keyring
-from worker.loading import CHUNK
+from worker.batches.loading import CHUNK
 
 # Many chunks.
 ROWS = 20_000

@@ -15,13 +15,13 @@ from models.attempt import Outcome
 from models.batch import BatchState
 from models.reason import CURES, PauseReason, Reason
 from models.record import FINAL, OtpState, Status
-from worker.batches import Batches
+from worker.batches.commands import Batches
 from worker.leases.claim import Claim
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
-from worker.progress import OtpProgress
-from worker.steps import Active, DeadLetter, Decision, Pause, Retry
+from worker.rules.progress import OtpProgress
+from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 
 ANSWER = Answer(200, None, None, "error-1", "correlation-1", None)
 ENDS: list[Decision] = [

@@ -21,11 +21,11 @@ from models.batch import BatchState
 from models.encrypted import Keyring, bound_to, generate_key
 from models.reason import Reason
 from models.record import OtpState, Status
-from worker.batches import Batches
-from worker.database import DISPATCH_LOCK
+from worker.batches.commands import Batches
+from worker.batches.loading import CHUNK, Loaded, Loader, NameTaken
+from worker.database.engine import DISPATCH_LOCK
 from worker.intake import RowError, UnusableFile, open_shipment
-from worker.loading import CHUNK, Loaded, Loader, NameTaken
-from worker.otp import OtpPair
+from worker.vault.otp import OtpPair
 
 
 @pytest.fixture

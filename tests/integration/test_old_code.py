@@ -22,11 +22,11 @@ from support.postgres import PostgresServer
 from migrations import HEAD
 from models.attempt import Attempt
 from models.record import Record
-from worker import schema
+from worker.database import schema
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.reports.status import read_statuses
-from worker.steps import Active
+from worker.rules.steps import Active
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "old_code"
 VERSIONS = Path(schema.__file__).parents[1] / "migrations" / "versions"

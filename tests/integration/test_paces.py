@@ -14,11 +14,11 @@ from support.audit_lines import read, refuse_lines
 from support.moving_clock import MovingDatabase
 
 from worker.audit import Actor
-from worker.database import DISPATCH_LOCK
-from worker.paces import Paces, lift_hold
+from worker.database.engine import DISPATCH_LOCK
+from worker.pace.memory import Paces, lift_hold
+from worker.pace.search import MARGIN, Search
+from worker.pace.slots import Pace
 from worker.pingone.errors import SlotTooFar
-from worker.pingone.pacing import Pace
-from worker.pingone.search import MARGIN, Search
 
 LICENSE = "made-up-license"
 EVE = Actor("eve", "CHG-7")

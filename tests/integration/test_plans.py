@@ -15,15 +15,15 @@ from support.moving_clock import MovingDatabase
 
 from models.base import UtcDateTime
 from models.batch import BatchState
-from worker.breaker import Thresholds
-from worker.config import Environment, Settings
-from worker.database import Database
-from worker.dispatch import Dispatcher
+from worker.batches.upkeep import Tending
+from worker.config.settings import Environment, Settings
+from worker.database.engine import Database
+from worker.dispatch.dispatcher import Dispatcher
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.steps import Active
-from worker.tending import Tending
+from worker.rules.breaker import Thresholds
+from worker.rules.steps import Active
 
 # A batch in the middle of its run: most records are done, most others wait, some are in every other condition.
 RECORDS = 200_000

@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from support.postgres import PostgresServer
 from support.processes import wait_until
 
-from worker.away import is_away
-from worker.cli.installation import Installation
-from worker.clients import Clients
-from worker.database import Database
+from worker.database.away import is_away
+from worker.database.engine import Database
+from worker.installation.installation import Installation
+from worker.process.clients import Clients
 
 RENAME = text("UPDATE alembic_version SET version_num = version_num")
 

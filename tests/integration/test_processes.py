@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from support.moving_clock import MovingDatabase
 
-from worker.processes import GONE_AFTER, KEPT_FOR, KnownProcess, Processes, Sickness, read_processes
+from worker.fleet.processes import GONE_AFTER, KEPT_FOR, KnownProcess, Processes, Sickness, read_processes
 
 BROKEN = Sickness("network", "PingOne cannot be reached.")
 

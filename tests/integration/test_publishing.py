@@ -9,7 +9,7 @@ import pytest
 import redis
 from redis.client import Pipeline
 
-from worker.publishing import TOGETHER, CeleryBroker
+from worker.dispatch.publishing import TOGETHER, CeleryBroker
 
 
 def activate(record_id: int, environment: str) -> None:

@@ -20,21 +20,22 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import Reason
 from models.record import OtpState, Status
-from worker import audit, reconciliation
-from worker.activation import Activation
-from worker.batches import Batches
-from worker.config import Environment, Settings
+from worker import audit
+from worker.batches import reconciliation
+from worker.batches.commands import Batches
+from worker.batches.reconciliation import BatchFindings, Findings, Reconciliation, StillAtWork
+from worker.config.settings import Environment, Settings
 from worker.journal.evidence import Evidence, Row, gather
 from worker.journal.reader import Line, Reader, find_files
 from worker.journal.writer import FileJournal
 from worker.leases.worker import Leases
-from worker.otp import Otp
+from worker.pace.slots import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer
-from worker.pingone.pacing import Slot
 from worker.pingone.wire import Device
-from worker.reconciliation import BatchFindings, Findings, Reconciliation, StillAtWork
+from worker.records.activation import Activation
+from worker.vault.otp import Otp
 
 READ_DELAY = 30.0
 # What PingOne makes of a device's posts. The answer to a lost one does not arrive: the device is ACTIVE, or is not.

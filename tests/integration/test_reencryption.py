@@ -16,9 +16,9 @@ from models.encrypted import DecryptionError, Keyring, bound_to, generate_key
 from models.record import Record, Status
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.otp import OtpPair
-from worker.reencryption import CHUNK, reencrypt
-from worker.steps import Active, Retry
+from worker.rules.steps import Active, Retry
+from worker.vault.otp import OtpPair
+from worker.vault.rotation import CHUNK, reencrypt
 
 OLD, NEW = generate_key(), generate_key()
 BEFORE, ROTATING, AFTER = Keyring([OLD]), Keyring([NEW, OLD]), Keyring([NEW])

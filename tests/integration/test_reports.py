@@ -19,18 +19,18 @@ from models.encrypted import DecryptionError, Keyring, generate_key
 from models.pace import LicensePace
 from models.reason import CURES, PauseReason, Reason
 from models.record import Status
-from worker.batches import Batches, UnknownBatch
-from worker.breaker import Thresholds
-from worker.config import Environment
+from worker.batches.commands import Batches, UnknownBatch
+from worker.batches.loading import Loader
+from worker.batches.upkeep import Tending
+from worker.config.settings import Environment
 from worker.intake import open_shipment
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.loading import Loader
 from worker.pingone.errors import Answer
 from worker.reports.export import RESULT_COLUMNS, export
 from worker.reports.status import FEWEST, read_statuses
-from worker.steps import Active, DeadLetter, Decision, Retry
-from worker.tending import Tending
+from worker.rules.breaker import Thresholds
+from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
 # DESIGN, section 5. More keys may be added; none of these goes away.
 KEYS = {

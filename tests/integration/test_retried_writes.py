@@ -17,7 +17,7 @@ from models.record import OtpState, Record, Status
 from worker.leases.claim import Claim
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.steps import Active, Retry
+from worker.rules.steps import Active, Retry
 
 
 @pytest.fixture

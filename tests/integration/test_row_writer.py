@@ -15,8 +15,8 @@ from support.postgres import PostgresServer
 
 from models.batch import Batch
 from models.record import Record, Status
-from worker.loading import COLUMNS
-from worker.row_writer import RowWriter
+from worker.batches.loading import COLUMNS
+from worker.database.row_writer import RowWriter
 
 TABLE = Record.metadata.tables["record"]
 # What COPY's text format, CSV or SQL would take for something else, and what is not one byte a character.

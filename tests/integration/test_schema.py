@@ -28,14 +28,15 @@ from models.audit import Action, AuditLine
 from models.base import Base
 from models.batch import Batch, BatchState
 from models.record import Record, Status
-from worker import audit, revision, schema
+from worker import audit
 from worker.audit import GENESIS
-from worker.cli.installation import Installation
-from worker.config import ConfigError
-from worker.database import AUDIT_LOCK
+from worker.config.settings import ConfigError
+from worker.database import revision, schema
+from worker.database.engine import AUDIT_LOCK
+from worker.installation.installation import Installation
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.steps import Active
+from worker.rules.steps import Active
 
 CHECKOUT = Path(schema.__file__).parents[1]
 
@@ -445,8 +446,8 @@ def test_the_embedded_database_of_an_earlier_version_is_brought_up_to_date_unask
 
 UPGRADE = """
 import os, sys
-from worker import schema
-from worker.database import Database
+from worker.database import schema
+from worker.database.engine import Database
 assert schema.__file__.startswith(sys.argv[1]), schema.__file__
 database = Database(os.environ["URL"])
 print(schema.upgrade(database))

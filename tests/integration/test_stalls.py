@@ -10,10 +10,10 @@ from support.moving_clock import MovingDatabase
 from support.works import UNKNOWN, Works
 
 from models.batch import BatchState
-from worker.processes import Processes, Sickness
+from worker.fleet.processes import Processes, Sickness
+from worker.reports.stall import STILL_AFTER, Cause
 from worker.reports.status import read_statuses
-from worker.stall import STILL_AFTER, Cause
-from worker.steps import Active
+from worker.rules.steps import Active
 
 
 def test_a_batch_whose_due_work_does_not_move_says_for_how_long_and_why(database: MovingDatabase) -> None:

@@ -18,15 +18,15 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from models.record import OtpState, Record, Status
-from worker import breaker
-from worker.breaker import PROBES
-from worker.config import Environment
+from worker.batches.loading import Loader
+from worker.config.settings import Environment
 from worker.intake import open_shipment
 from worker.leases.queue import Queue
-from worker.loading import Loader
 from worker.pingone.errors import Answer
+from worker.rules import breaker
+from worker.rules.breaker import PROBES
+from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 from worker.simulator.shipment import make_shipment
-from worker.steps import Active, DeadLetter, Decision, Pause, Retry
 
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
 

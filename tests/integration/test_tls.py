@@ -21,8 +21,8 @@ with app.connection_for_write() as connection:
     connection.ensure_connection(max_retries=1, timeout=10)
 """
 PACE = """
-from worker.config_sources import load_settings
-from worker.parts import Parts
+from worker.config.sources import load_settings
+from worker.process.parts import Parts
 Parts(load_settings()).redis.ping()
 """
 

@@ -16,20 +16,20 @@ from support.batches import ENVIRONMENT_ID, Made, look, make_batch
 from support.moving_clock import MovingDatabase
 
 from models.record import Status
-from worker import verification
-from worker.batches import UnknownBatch
-from worker.clients import Clients
-from worker.config import ConfigError, Environment, Settings
+from worker.batches.commands import UnknownBatch
+from worker.config.settings import ConfigError, Environment, Settings
+from worker.pace.slots import Pace
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import Answer, Forbidden, NotFound, PaceOutOfReach, PingOneError, SlotTooFar
-from worker.pingone.pacing import Pace
 from worker.pingone.wire import Device
+from worker.process.clients import Clients
+from worker.reports import verification
+from worker.reports.verification import Difference, find_environment, patiently, verify
 from worker.simulator.faults import FaultOrder
 from worker.simulator.journal import Journal
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
 from worker.simulator.server import running
 from worker.simulator.simulation import Simulation
-from worker.verification import Difference, find_environment, patiently, verify
 
 ACTIVE = Device("ACTIVE", is_locked=False, is_blocked=False, answer=Answer(200))
 WAITING = Device("ACTIVATION_REQUIRED", is_locked=False, is_blocked=False, answer=Answer(200))

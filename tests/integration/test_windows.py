@@ -20,19 +20,19 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.reason import PauseReason, Reason
 from models.record import OtpState, Record, Status
-from worker import timetable
-from worker.batches import WindowChange
-from worker.config import ConfigError, Environment, Settings
-from worker.daily_window import DailyWindow
+from worker.batches import hours
+from worker.batches.commands import WindowChange
+from worker.batches.hours import OtherWindow
+from worker.batches.loading import Loaded, Loader
+from worker.config.settings import ConfigError, Environment, Settings
 from worker.intake import open_shipment
 from worker.leases.moves import LAST_START
 from worker.leases.worker import Leases
-from worker.loading import Loaded, Loader
-from worker.parts import Parts
-from worker.quota import Quota
+from worker.process.parts import Parts
 from worker.reports.status import read_statuses
-from worker.steps import Active, DeadLetter, Pause
-from worker.timetable import OtherWindow
+from worker.rules.hours import DailyWindow
+from worker.rules.quota import Quota
+from worker.rules.steps import Active, DeadLetter, Pause
 
 # In November 21:00 to 04:30 UTC.
 NIGHT = DailyWindow.parse("22:00-05:30", "Europe/Berlin")
@@ -49,8 +49,8 @@ def make(works: Works, at: str, window: DailyWindow | None = NIGHT, records: int
     works.set_clock(at)
     made = make_batch(works.database, records, name=name)
     with works.database.writing() as connection:
-        timetable.set_window(connection, made.batch_id, window)
-        timetable.keep(works.database, connection, made.batch_id)
+        hours.set_window(connection, made.batch_id, window)
+        hours.keep(works.database, connection, made.batch_id)
     return made
 
 

@@ -25,11 +25,11 @@ from support.tokens import make_tokens, write_shipment
 
 from models.batch import Batch
 from models.record import Record
-from worker.config_sources import load_environment, load_settings
+from worker.batches.loading import Loader
+from worker.config.sources import load_environment, load_settings
 from worker.embedded.key import home_key
 from worker.intake import open_shipment
-from worker.keyring import load_keyring
-from worker.loading import Loader
+from worker.vault.keyring import load_keyring
 
 PATIENCE = 60.0
 ACTIVATE, DISPATCH = "oathbulk.activate", "oathbulk.dispatch"

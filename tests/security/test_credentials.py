@@ -28,13 +28,13 @@ from support.tokens import make_tokens, write_shipment
 
 from models.encrypted import Keyring, bound_to, generate_key
 from models.record import Record
-from worker.config import Environment
-from worker.config_sources import load_settings
-from worker.database import Database
+from worker.batches.loading import Loader
+from worker.config.settings import Environment
+from worker.config.sources import load_settings
+from worker.database.engine import Database
 from worker.intake import open_shipment
 from worker.leases.worker import Leases
-from worker.loading import Loader
-from worker.parts import Parts
+from worker.process.parts import Parts
 from worker.reports.export import export
 
 CLIENT_SECRET = "made-up-client-secret-that-is-long"
@@ -80,7 +80,7 @@ def test_a_traceback_of_a_command_shows_no_local_on_a_terminal_or_elsewhere(desk
 
 CRASH = """
 import faulthandler
-from worker.otp import Otp, OtpPair
+from worker.vault.otp import Otp, OtpPair
 from worker.pingone.wire import Request
 
 def activate(otp, secret):

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.raw_server import RawServer
 
-from worker.config import Environment
+from worker.config.settings import Environment
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock import drift
 from worker.pingone.errors import NotDelivered, OutcomeUnknown

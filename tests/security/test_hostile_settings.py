@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from models.encrypted import Keyring
-from worker.config import ConfigError, Environment, Settings
-from worker.config_sources import load_environment, load_settings, read_variables
+from worker.config.settings import ConfigError, Environment, Settings
+from worker.config.sources import load_environment, load_settings, read_variables
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.key import home_key
 from worker.embedded.locks import read_pid

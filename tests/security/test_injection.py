@@ -22,12 +22,12 @@ from models.encrypted import Keyring, generate_key
 from models.record import Record
 from worker import audit
 from worker.audit import Actor
-from worker.batches import Batches
-from worker.config import Environment
-from worker.database import Database
+from worker.batches.commands import Batches
+from worker.batches.loading import LONGEST_NAME, Loader, NameTaken, NameUnfit
+from worker.config.settings import Environment
+from worker.database.engine import Database
 from worker.intake import UnusableFile, open_shipment
 from worker.leases.worker import Leases
-from worker.loading import LONGEST_NAME, Loader, NameTaken, NameUnfit
 from worker.reports.export import export
 from worker.reports.status import read_statuses
 

@@ -15,11 +15,11 @@ from support.standin import StandIn
 from support.tokens import make_tokens, write_shipment
 
 from models.encrypted import DecryptionError, generate_key
-from worker.config_sources import load_environment, load_settings
+from worker.batches.loading import Loader
+from worker.config.sources import load_environment, load_settings
 from worker.intake import open_shipment
-from worker.keyring import load_keyring
-from worker.loading import Loader
-from worker.parts import Parts
+from worker.process.parts import Parts
+from worker.vault.keyring import load_keyring
 
 # What a database administrator may do; row 2 of batch 1 is the victim. Each batch has rows 2 and 3.
 TAMPERINGS = {

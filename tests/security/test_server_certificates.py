@@ -22,9 +22,9 @@ from support.certificates import make_certificate
 from support.postgres import PostgresServer
 from support.tls_server import TlsServer
 
-from worker.config_sources import load_settings
-from worker.database import Database
-from worker.parts import Parts
+from worker.config.sources import load_settings
+from worker.database.engine import Database
+from worker.process.parts import Parts
 
 # The name that the certificates of these tests are for, and one that they are not for.
 RIGHT_NAME = "127.0.0.1"

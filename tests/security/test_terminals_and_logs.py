@@ -28,7 +28,7 @@ from worker import audit
 from worker.audit import Actor
 from worker.cli.console import console, print_json
 from worker.cli.picture import outlook
-from worker.escaping import escape, escape_line
+from worker.observability.escaping import escape, escape_line
 from worker.reports.batch_status import BatchStatus
 from worker.reports.export import export
 

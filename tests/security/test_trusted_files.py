@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from worker import settings_files
-from worker.config import ConfigError, Settings
-from worker.config_sources import load_environment, read_variables
+from worker.config import files
+from worker.config.settings import ConfigError, Settings
+from worker.config.sources import load_environment, read_variables
 
 is_root = os.geteuid() == 0
 as_root = pytest.mark.skipif(not is_root, reason="only root may give files to others")
@@ -122,9 +122,9 @@ def test_what_a_containers_engine_mounts_belongs_to_a_user_of_the_host(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.chown(file, 1000, -1)
-    monkeypatch.setattr(settings_files, "CONTAINER_SECRETS", file.parent / "run")
+    monkeypatch.setattr(files, "CONTAINER_SECRETS", file.parent / "run")
     assert "belongs to" in refusal(file)
-    monkeypatch.setattr(settings_files, "CONTAINER_SECRETS", file.parent)
+    monkeypatch.setattr(files, "CONTAINER_SECRETS", file.parent)
     read(file)
 
 

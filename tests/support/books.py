@@ -12,7 +12,7 @@ from models.attempt import Attempt, Outcome
 from models.batch import Batch
 from models.record import FINAL, OtpState, Record, Status
 from support.promises import Case
-from worker.database import Database
+from worker.database.engine import Database
 
 Found = Row[*tuple[Any, ...]]
 

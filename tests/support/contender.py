@@ -11,10 +11,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from support.batches import ENVIRONMENT_ID
-from worker.database import Database
+from worker.database.engine import Database
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.steps import Active
+from worker.rules.steps import Active
 
 
 def main() -> None:

@@ -17,17 +17,17 @@ from support.program import Program
 from support.records import Records
 from support.simulator import Simulator
 from support.verdict import deliver_verdict
-from worker.batches import Batches
-from worker.config import Settings
-from worker.config_sources import load_environment, load_settings
-from worker.database import Database
+from worker.batches.commands import Batches
+from worker.batches.loading import Loader
+from worker.config.settings import Settings
+from worker.config.sources import load_environment, load_settings
+from worker.database.engine import Database
 from worker.embedded.key import home_key
 from worker.intake import open_shipment
-from worker.keyring import load_keyring
-from worker.loading import Loader
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import read_statuses
 from worker.simulator.shipment import MadeShipment
+from worker.vault.keyring import load_keyring
 
 BATCH = "shipment"
 TIMEOUT = 90.0

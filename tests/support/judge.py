@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 
 from models.record import TRANSITIONS, Status
-from worker.database import Database
+from worker.database.engine import Database
 
 _TABLE = "CREATE TABLE seen_move (record_id BIGINT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL)"
 _POSTGRESQL = (

@@ -17,9 +17,9 @@ from models.encrypted import Keyring
 from models.record import Record
 from support.batches import TESTER, Made, count, make_batch
 from support.moving_clock import MovingDatabase
-from worker.config import Environment
+from worker.batches.loading import Loaded, Loader
+from worker.config.settings import Environment
 from worker.intake import RowError, open_shipment
-from worker.loading import Loaded, Loader
 
 HEADER = ("serial", "otp1", "otp2", "user_id", "device_id")
 Token = dict[str, str]

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Float, bindparam, select
 
-from worker.database import Database
+from worker.database.engine import Database
 
 
 class MovingDatabase(Database):

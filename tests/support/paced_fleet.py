@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from worker.pingone import ceiling
-from worker.pingone.search import Search
+from worker.pace import ceiling
+from worker.pace.search import Search
 from worker.simulator.limits import Limit as SimulatedLimit
 from worker.simulator.settings import Settings
 

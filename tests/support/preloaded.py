@@ -14,11 +14,11 @@ MODULES = (
     "psycopg",
     "worker.cli.simulator",
     "worker.embedded.valkey",
-    "worker.parts",
+    "worker.process.parts",
     "worker.reports.export",
-    "worker.schema",
+    "worker.database.schema",
     "worker.simulator.server",
-    "worker.verification",
+    "worker.reports.verification",
 )
 
 # All of it stays: there is no garbage to look for. And a program that looked through it later would copy it all.

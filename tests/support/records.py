@@ -9,7 +9,7 @@ from sqlalchemy import Select, func, select, text
 
 from models.attempt import Attempt, Outcome
 from models.record import IN_WINDOW, Record, Status
-from worker.database import Database
+from worker.database.engine import Database
 from worker.simulator.shipment import MadeShipment
 
 # Posts that a row costs if nothing goes wrong; one, but for these.

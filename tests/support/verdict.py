@@ -9,7 +9,7 @@ from support.books import find_unwritten, judge_books
 from support.judge import judge_moves, seen_moves
 from support.promises import Case, judge_calls, make_cases
 from support.simulator import Simulator
-from worker.database import Database
+from worker.database.engine import Database
 
 # Calls that show what a few charges are about.
 EVIDENCE = 5

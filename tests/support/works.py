@@ -11,19 +11,19 @@ from models.batch import Batch
 from models.reason import PauseReason
 from support.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch
 from support.moving_clock import MovingDatabase
-from worker.batches import Batches
-from worker.boot_clock import boot_time
-from worker.breaker import Thresholds
-from worker.clock_watch import ClockWatch
-from worker.config import Environment, Settings
-from worker.dispatch import Dispatcher
+from worker.batches.commands import Batches
+from worker.batches.upkeep import Tending
+from worker.clocks.boot_clock import boot_time
+from worker.clocks.clock_watch import ClockWatch
+from worker.config.settings import Environment, Settings
+from worker.dispatch.dispatcher import Dispatcher
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
-from worker.steps import Decision, Pause, Retry
-from worker.tending import Tending
+from worker.rules.breaker import Thresholds
+from worker.rules.steps import Decision, Pause, Retry
 
 THRESHOLDS = Thresholds(forbidden=3, unauthorized=3, refused=4, refused_share=0.5, spent=12, unanswered=4)
 # A thousand seconds: what failed does not come back while a test looks at the rest.

@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel
 from support.compose import PROJECT, default_variables
 
-from worker.config import DEFAULT_ENVIRONMENT, Environment, Settings
-from worker.config_sources import load_environment, load_settings
+from worker.config.settings import DEFAULT_ENVIRONMENT, Environment, Settings
+from worker.config.sources import load_environment, load_settings
 
 LINES = (PROJECT / ".env.example").read_text(encoding="utf-8").splitlines()
 # A setting with its default is commented out; one without a `#` must be filled in.

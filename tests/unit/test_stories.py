@@ -1,7 +1,7 @@
 """Stories of a record, told to their end against a made-up PingOne: the promises hold whatever happens on the way.
 
-A story is told as worker/activation.py tells it, and keeps what worker/leases would have committed, so that it can be
-broken off at any moment: a killed worker's record goes on from what was written down."""
+A story is told as worker/records/activation.py tells it, and keeps what worker/leases would have committed, so that it
+can be broken off at any moment: a killed worker's record goes on from what was written down."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from models.reason import Reason
 from models.record import OtpState
-from worker import decisions
-from worker.decisions import POSTS_PER_OTP, Limits, after_post, after_read, begin
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
-from worker.progress import OtpProgress, Progress
-from worker.steps import Active, DeadLetter, Decision, Pause, ReadDevice, Retry, SendOtp, Step
+from worker.rules import decisions
+from worker.rules.decisions import POSTS_PER_OTP, Limits, after_post, after_read, begin
+from worker.rules.progress import OtpProgress, Progress
+from worker.rules.steps import Active, DeadLetter, Decision, Pause, ReadDevice, Retry, SendOtp, Step
 
 OFTEN = settings(deadline=None, derandomize=True, max_examples=200)
 

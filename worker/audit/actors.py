@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field, replace
 
 from worker.audit.protection import UNPROTECTED, Protection, protection_of
-from worker.config import Settings
+from worker.config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

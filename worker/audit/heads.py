@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from worker.config import ConfigError, Settings
-from worker.escaping import escape_line
+from worker.config.settings import ConfigError, Settings
+from worker.observability.escaping import escape_line
 from worker.pingone.errors import PingOneError
 from worker.pingone.transport import Transport
 from worker.pingone.wire import Request

@@ -12,7 +12,7 @@ from models.audit import Action, AuditLine
 from worker.audit.actors import Actor
 from worker.audit.chain import GENESIS, covered, hash_of
 from worker.audit.heads import Head
-from worker.database import AUDIT_LOCK, Database
+from worker.database.engine import AUDIT_LOCK, Database
 
 
 def append(

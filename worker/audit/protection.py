@@ -8,8 +8,8 @@ from functools import partial
 
 from models.authenticated import AuditKeys
 from worker.audit.heads import Head, note, place_of
-from worker.config import ConfigError, Settings
-from worker.keyring import load_audit_keys
+from worker.config.settings import ConfigError, Settings
+from worker.vault.keyring import load_audit_keys
 
 # What a person does where lines are not authenticated.
 NO_KEY_CURE = "set OATHBULK_AUDIT_KEY to a key made with `oathbulk keygen`, for every command and worker"

@@ -24,7 +24,7 @@ from worker.cli import (
     verify,
 )
 from worker.cli.failures import failing_clearly
-from worker.env_file import ENV_FILE
+from worker.config.env_file import ENV_FILE
 
 app = typer.Typer(
     name="oathbulk",

@@ -13,13 +13,13 @@ from models.audit import AuditLine
 from models.batch import Batch
 from worker import audit
 from worker.audit import Checked, Missing
-from worker.batches import UnknownBatch
+from worker.batches.commands import UnknownBatch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
-from worker.cli.installation import Installation
 from worker.cli.load import AsJson
-from worker.escaping import escape_line
-from worker.keyring import load_audit_keys
+from worker.installation.installation import Installation
+from worker.observability.escaping import escape_line
+from worker.vault.keyring import load_audit_keys
 
 
 def audit_command(

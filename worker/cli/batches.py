@@ -11,15 +11,15 @@ import typer
 from models.reason import Reason
 from models.record import Status
 from worker.audit import this_person
-from worker.batches import Batches, WindowChange
+from worker.batches.commands import Batches, WindowChange
+from worker.batches.hours import Outside
 from worker.cli.console import console
-from worker.cli.installation import Installation
 from worker.cli.load import Ticket
 from worker.cli.window import Hours, Zone, given_window
-from worker.leases.staying import Staying, Why
-from worker.processes import read_processes
-from worker.stall import Fleet, explain
-from worker.timetable import Outside
+from worker.fleet.processes import read_processes
+from worker.installation.installation import Installation
+from worker.leases.not_replayed import Staying, Why
+from worker.reports.stall import Fleet, explain
 
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from worker.escaping import escape
+from worker.observability.escaping import escape
 
 
 class _SafeConsole(Console):

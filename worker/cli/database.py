@@ -7,9 +7,9 @@ import typer
 from models.encrypted import generate_key
 from worker.audit import this_person
 from worker.cli.console import console
-from worker.cli.installation import Installation
 from worker.cli.load import Ticket
-from worker.reencryption import reencrypt
+from worker.installation.installation import Installation
+from worker.vault.rotation import reencrypt
 
 app = typer.Typer(help="The database's schema and keys.", no_args_is_help=True)
 

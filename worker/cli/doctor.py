@@ -13,24 +13,24 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.encrypted import DecryptionError
-from worker import revision
 from worker.audit import NO_KEY_CURE, place_of, show_place
-from worker.cli.broker_check import describe_broker
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.hosts import describe_hosts, print_unread_env_file
-from worker.cli.installation import Installation
 from worker.cli.load import AsJson, EnvironmentName
-from worker.config import DEFAULT_ENVIRONMENT, ConfigError
+from worker.config.settings import DEFAULT_ENVIRONMENT, ConfigError
+from worker.database import revision
+from worker.database.postgresql import DURABLE, READ_COMMITTED
 from worker.embedded.errors import EmbeddedError
+from worker.fleet.processes import read_processes
+from worker.installation.broker_check import describe_broker
+from worker.installation.installation import Installation
 from worker.journal import writer
-from worker.keyring import load_audit_keys
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock import drift
 from worker.pingone.errors import PingOneError
-from worker.postgresql import DURABLE, READ_COMMITTED
-from worker.processes import read_processes
-from worker.stall import Fleet, tell_sick
+from worker.reports.stall import Fleet, tell_sick
+from worker.vault.keyring import load_audit_keys
 
 # A TOTP step is 30 s: a clock that is off by more than a few spoils how old a pair seems.
 LARGEST_DRIFT = 5.0

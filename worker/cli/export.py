@@ -11,10 +11,10 @@ import typer
 
 from models.record import Status
 from worker.audit import this_person
-from worker.batches import Batches
+from worker.batches.commands import Batches
 from worker.cli.console import console
-from worker.cli.installation import Installation
 from worker.cli.load import Ticket
+from worker.installation.installation import Installation
 from worker.reports import export as reports
 
 

@@ -12,22 +12,22 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from models.encrypted import DecryptionError
 from worker.audit import UnusableHead
-from worker.batches import NotPossible, UnknownBatch
+from worker.batches.commands import NotPossible, UnknownBatch
+from worker.batches.hours import OtherWindow
+from worker.batches.loading import NameTaken, NameUnfit
+from worker.batches.reconciliation import StillAtWork
 from worker.cli.console import error_console
-from worker.config import ConfigError
-from worker.daily_window import UnfitWindow
-from worker.database import is_refused_by_disk
+from worker.config.settings import ConfigError
+from worker.database.engine import is_refused_by_disk
+from worker.database.revision import SchemaOutdated
+from worker.database.sqlstates import TOO_MANY_CONNECTIONS, sqlstate_of
 from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.home import HomeInUse
-from worker.escaping import escape_line
 from worker.intake import UnusableFile
 from worker.journal.reader import NoJournalFound
-from worker.loading import NameTaken, NameUnfit
+from worker.observability.escaping import escape_line
 from worker.pingone.errors import CredentialsRefused, NotDelivered
-from worker.reconciliation import StillAtWork
-from worker.revision import SchemaOutdated
-from worker.sqlstates import TOO_MANY_CONNECTIONS, sqlstate_of
-from worker.timetable import OtherWindow
+from worker.rules.hours import UnfitWindow
 
 ALL_ACTIVE = 0
 SOME_LEFT = 1

@@ -6,8 +6,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from worker.cli.console import error_console
-from worker.cli.installation import Installation
-from worker.config import Environment
+from worker.config.settings import Environment
+from worker.installation.installation import Installation
 from worker.pingone.http_client import proxy_host
 
 _URLS = ("PINGONE_API_URL", "PINGONE_TOKEN_URL")

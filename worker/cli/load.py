@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 from worker.audit import this_person
+from worker.batches.loading import Loaded, Loader
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
-from worker.cli.installation import Installation
 from worker.cli.refusals import Refusals
 from worker.cli.window import Hours, Zone, given_window
-from worker.config import DEFAULT_ENVIRONMENT
-from worker.daily_window import DailyWindow
+from worker.config.settings import DEFAULT_ENVIRONMENT
+from worker.installation.installation import Installation
 from worker.intake import RowError, Shipment, UnusableFile, open_shipment
-from worker.loading import Loaded, Loader
-from worker.paces import Paces
+from worker.pace.memory import Paces
+from worker.rules.hours import DailyWindow
 
 # As many characters as the audit has room for.
 LONGEST_TICKET = 200

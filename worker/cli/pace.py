@@ -8,11 +8,11 @@ import typer
 
 from worker.audit import this_person
 from worker.cli.console import console, print_json
-from worker.cli.installation import Installation
 from worker.cli.load import AsJson, EnvironmentName, Share, Ticket
 from worker.cli.picture import holding
-from worker.config import DEFAULT_ENVIRONMENT
-from worker.paces import KnownPace, Paces
+from worker.config.settings import DEFAULT_ENVIRONMENT
+from worker.installation.installation import Installation
+from worker.pace.memory import KnownPace, Paces
 
 
 def pace(

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from models.reason import CURES, PASSING, Reason
 from models.record import Status
-from worker.daily_window import moment
-from worker.paces import Hold
+from worker.pace.memory import Hold
 from worker.reports.batch_status import BatchStatus
+from worker.rules.hours import moment
 
 WAITING = "Waiting for a worker."
 _COLOURS = {"running": "cyan", "paused": "yellow", "cancelled": "red", "finished": "green"}

@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from worker.audit import this_person
+from worker.batches.reconciliation import Findings, Reconciliation
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
-from worker.cli.installation import Installation
 from worker.cli.load import AsJson, Ticket
-from worker.config import Settings
+from worker.config.settings import Settings
+from worker.installation.installation import Installation
 from worker.journal.evidence import gather
 from worker.journal.reader import NoJournalFound, Reader, find_files
-from worker.reconciliation import Findings, Reconciliation
 
 
 def _moment(text: str) -> datetime:

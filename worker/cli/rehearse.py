@@ -17,7 +17,6 @@ from sqlalchemy import select
 from models.record import Record
 from worker.cli.console import console
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
-from worker.cli.installation import Installation
 from worker.cli.load import Wish
 from worker.cli.refusals import Refusals
 from worker.cli.run import run_shipment
@@ -25,6 +24,7 @@ from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
 from worker.embedded.valkey import EmbeddedValkey
+from worker.installation.installation import Installation
 from worker.intake import Row, UnusableFile, open_shipment
 
 if TYPE_CHECKING:

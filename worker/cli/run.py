@@ -16,20 +16,20 @@ from sqlalchemy.exc import DBAPIError
 
 from models.record import Status
 from worker.audit import this_person
-from worker.batches import Batches
+from worker.batches.commands import Batches
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.hosts import print_hosts, print_unread_env_file
-from worker.cli.installation import Installation
 from worker.cli.load import AsJson, Canary, EnvironmentName, File, Share, Ticket, Wish, load_shipment, print_loaded
 from worker.cli.picture import draw_batch
 from worker.cli.refusals import Refusals
-from worker.cli.stack import Stack, running
 from worker.cli.watching import Watch, is_over
 from worker.cli.window import Hours, Zone, given_window
-from worker.config import DEFAULT_ENVIRONMENT
+from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
+from worker.installation.installation import Installation
+from worker.installation.stack import Stack, running
 from worker.intake import open_shipment
 from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus

@@ -13,14 +13,14 @@ from rich.text import Text
 
 from models.batch import BatchState
 from models.reason import PASSING
-from worker.cli.broker_check import broker_fault
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
-from worker.cli.installation import Installation
 from worker.cli.picture import WAITING, draw_batch, draw_batches, outlook
+from worker.installation.broker_check import broker_fault
+from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
+from worker.reports.stall import Cause, explain, tell_sick
 from worker.reports.status import read_statuses
-from worker.stall import Cause, explain, tell_sick
 
 # Seconds between two looks.
 INTERVAL = 1.0

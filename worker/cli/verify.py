@@ -12,14 +12,14 @@ from pydantic import SecretStr
 
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
-from worker.cli.installation import Installation
 from worker.cli.load import AsJson
-from worker.clients import Clients
-from worker.config import Settings
+from worker.config.settings import Settings
 from worker.embedded.home import lock_home
 from worker.embedded.valkey import EmbeddedValkey
+from worker.installation.installation import Installation
+from worker.process.clients import Clients
 from worker.reports.status import read_statuses
-from worker.verification import Difference, find_environment, patiently, verify
+from worker.reports.verification import Difference, find_environment, patiently, verify
 
 # Devices that are read at once; slow answers need many for the pace.
 READERS = 32

@@ -11,8 +11,8 @@ from models.batch import BatchState
 from models.reason import PASSING
 from models.record import Status
 from worker.cli.console import error_console
-from worker.cli.installation import Installation
 from worker.cli.picture import draw_batch, plain_line
+from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import read_statuses
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker.daily_window import DailyWindow, UnfitWindow
+from worker.rules.hours import DailyWindow, UnfitWindow
 
 Hours = Annotated[
     str | None,

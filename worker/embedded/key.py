@@ -12,7 +12,7 @@ from pathlib import Path
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import make_home
 from worker.embedded.private_files import write_draft
-from worker.keyring import ENCRYPTION, KeySource
+from worker.vault.keyring import ENCRYPTION, KeySource
 
 KEY_BYTES = 32
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from worker.intake.other_formats import BYTE_ORDER_MARK, SAVE_AS
+from worker.intake.foreign_files import BYTE_ORDER_MARK, SAVE_AS
 from worker.intake.rows import UnusableFile
 
 # A row of pairs has some 150 bytes; a line of this many is no CSV, and reading on would fill the memory.

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from worker.otp import OtpPair
+from worker.vault.otp import OtpPair
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from worker.intake import reasons
-from worker.intake.fields import split_rows
-from worker.intake.header import is_blank, read_header
+from worker.intake.csv_rows import split_rows
+from worker.intake.foreign_files import refuse_other_formats
+from worker.intake.formats.otp_pairs import reasons
+from worker.intake.formats.otp_pairs.cells import PairReader
+from worker.intake.formats.otp_pairs.header import is_blank, read_header
 from worker.intake.lines import read_lines
-from worker.intake.other_formats import refuse_other_formats
-from worker.intake.otp_pairs import PairReader
 from worker.intake.rows import Row, RowError, UnusableFile
 
 # Enough to find the names that tell a workbook from another zip archive.

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from models.reason import Reason
 from models.record import OtpState
 from worker.journal.reader import Line
-from worker.progress import OtpProgress, Progress
-from worker.steps import Active, DeadLetter, Decision, ReadDevice, SendOtp, Step
+from worker.rules.progress import OtpProgress, Progress
+from worker.rules.steps import Active, DeadLetter, Decision, ReadDevice, SendOtp, Step
 
 # What follows an answer, if it is no reason for a dead letter: the device is ACTIVE, or the next OTP goes.
 ACTIVE, NEXT_OTP = "active", "next_otp"

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from worker.leases.claim import Claim
 from worker.pingone.errors import NO_ANSWER, Answer
-from worker.progress import OtpProgress
+from worker.rules.progress import OtpProgress
 
 SUFFIX = ".jsonl"
 # Days that a file is kept after its last line: longer than a batch takes, and than a backup is likely to be old.

@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from models.reason import Reason
 from models.record import OtpState, Record
-from worker.progress import OtpProgress, Progress
+from worker.rules.progress import OtpProgress, Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import aliased
 
 from models.reason import TRANSIENT, Reason
 from models.record import NOT_FINAL, OtpState, Record, Status, needs_read
-from worker.database import Database
+from worker.database.engine import Database
 from worker.leases.moves import move
 
 # A dead letter of these reasons had no OTP refused, so its OTPs may go on where they were.

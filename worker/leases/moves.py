@@ -9,7 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch, BatchState
 from models.record import EXPIRING, FINAL, HALF_DONE, LASTING, TRANSITIONS, UNSETTLED, Record, Status, needs_read
-from worker.database import Database
+from worker.database.engine import Database
 
 # What is pending, in three parts, and the order in which each goes: one OTP from the end, OTPs that expire, the rest.
 # Each part is a partial index, and a planner takes it only for a query that asks for this order. Without, SQLite looks

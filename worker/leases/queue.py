@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from models.attempt import Attempt, Outcome
 from models.batch import Batch, BatchState
 from models.record import IN_WINDOW, UNSETTLED, Record, Status, needs_read
-from worker.database import Database, Moment
+from worker.database.engine import Database, Moment
 from worker.leases.moves import DUE_IN_ORDER, PENDING_IN_ORDER, has_pending, move
 
 # Records that one statement names by id: well below SQLite's bound of 32,766 parameters.

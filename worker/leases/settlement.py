@@ -11,12 +11,12 @@ from models.attempt import Attempt, Outcome
 from models.batch import BatchState
 from models.reason import CURES
 from models.record import Record, Status
-from worker.database import Database
+from worker.database.engine import Database
 from worker.leases.claim import Claim
 from worker.leases.moves import batch_is, move
 from worker.pingone.errors import Answer
-from worker.progress import OtpProgress, Progress
-from worker.steps import Active, DeadLetter, Decision, Pause, Retry
+from worker.rules.progress import OtpProgress, Progress
+from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 
 # The columns of an attempt's line that differ from one to the next, and the parameters that they come from: the
 # record's own where they are the same, for each parameter costs as much as a column does.

@@ -11,14 +11,14 @@ from sqlalchemy import ColumnElement, Float, Update, and_, bindparam, select, tr
 
 from models.attempt import Attempt, Outcome
 from models.record import OtpState, Record, Status
-from worker.boot_clock import boot_time
-from worker.database import Database
+from worker.clocks.boot_clock import boot_time
+from worker.database.engine import Database
 from worker.leases.claim import FRESH, OTHER, Claim, fresh, other
 from worker.leases.moves import LAST_START, batch_runs, may_work, move
-from worker.leases.retrying import write_until
 from worker.leases.settlement import Settlement, Tally, otp_parameters
-from worker.progress import Progress
-from worker.steps import Decision
+from worker.leases.write_retries import write_until
+from worker.rules.progress import Progress
+from worker.rules.steps import Decision
 
 _THIS_RECORD = Record.id == bindparam("record_id")
 _THIS_LEASE = Record.lease_id == bindparam("held_lease_id")

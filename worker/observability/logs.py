@@ -10,7 +10,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
-from worker.escaping import escape, escape_line
+from worker.observability.escaping import escape, escape_line
 
 
 def configure_logs(level: int | str) -> None:

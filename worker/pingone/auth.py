@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from worker.config import Environment
+from worker.config.settings import Environment
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
 from worker.pingone.transport import Transport
 from worker.pingone.wire import access_token_request, parse_access_token

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from worker.config import Environment
-from worker.otp import Otp
+from worker.config.settings import Environment
+from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens
 from worker.pingone.errors import NotDelivered, OtherDevice, OutcomeUnknown, PingOneError, RateLimited
 from worker.pingone.hold_reasons import why_held
-from worker.pingone.pacing import Pace, Slot
 from worker.pingone.retrying import Policy
 from worker.pingone.transport import Transport
 from worker.pingone.wire import (
@@ -23,6 +22,7 @@ from worker.pingone.wire import (
     parse_activation,
     parse_device,
 )
+from worker.vault.otp import Otp
 
 # Makes an answer's status, headers and body a device, or raises the error that they stand for.
 Parse = Callable[[int, Mapping[str, str], bytes], Device]

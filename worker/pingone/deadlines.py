@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from worker.boot_clock import boot_time
+from worker.clocks.boot_clock import boot_time
 
 # Seconds. A wait does not go on while the machine is suspended, and deadlines do: so it is looked at them this often.
 LOOK = 1.0

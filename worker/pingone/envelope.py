@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from worker.otp import MASK
 from worker.pingone.errors import Answer
+from worker.vault.otp import MASK
 
 EXTRA_OTP_REQUIRED = "EXTRA_OTP_REQUIRED"
 INVALID_OTP = "INVALID_OTP"

@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from worker.config import ConfigError
+from worker.config.settings import ConfigError
 
 # Seconds for each step of connecting: the answer needs the rest of the deadline.
 CONNECT_TIMEOUT = 5.0
@@ -77,7 +77,7 @@ def proxy_host(url: str) -> str | None:
 
 
 def _mounts() -> dict[str, httpx.BaseTransport | None]:
-    """http:// is for this machine alone (see worker.config), so it bypasses any proxy elsewhere: what goes
+    """http:// is for this machine alone (see worker.config.settings), so it bypasses any proxy elsewhere: what goes
     through such a proxy would cross the network in the clear."""
     proxies = getproxies()
     proxy = proxies.get("http") or proxies.get("all")

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 import tenacity
 
+from worker.pace.slots import Pace
 from worker.pingone.errors import (
     Forbidden,
     NotDelivered,
@@ -23,7 +24,6 @@ from worker.pingone.errors import (
     Unauthorized,
 )
 from worker.pingone.hold_reasons import why_held
-from worker.pingone.pacing import Pace
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import h11
 import httpx
 
-from worker.boot_clock import boot_time
+from worker.clocks.boot_clock import boot_time
 from worker.pingone.deadlines import WATCHDOG, Deadline
 from worker.pingone.envelope import printable
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend

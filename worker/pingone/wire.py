@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, quote_plus, urlencode
 
-from worker.config import Environment
-from worker.otp import Otp
+from worker.config.settings import Environment
 from worker.pingone.envelope import Envelope, open_envelope, word
 from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, OtherDevice
 from worker.pingone.refusals import refusal
+from worker.vault.otp import Otp
 
 ACTIVE = "ACTIVE"
 # Five operations share one path and method: this media type is what makes the request an activation.

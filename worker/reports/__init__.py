@@ -1,1 +1,5 @@
-"""What is read out of the database for a person: how a batch stands, and its records as a file."""
+"""What is read out of the database for a person: status, export, verification. Changes no record.
+
+May import batches, leases, fleet, pingone, pace, vault and database; not records or dispatch.
+Begin with `status` (how the batches stand); `export` writes a batch as a CSV, `verification` asks PingOne itself.
+"""

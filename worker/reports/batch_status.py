@@ -8,8 +8,8 @@ from typing import Any
 
 from models.batch import BatchState
 from models.record import FINAL
-from worker.paces import Hold, KnownPace
-from worker.stall import STILL_AFTER, Fleet, Stall, explain
+from worker.pace.memory import Hold, KnownPace
+from worker.reports.stall import STILL_AFTER, Fleet, Stall, explain
 
 # What an address gets of the license's rate, unless it is listed under Rate Limits and Allowed IPs:
 # https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html

@@ -14,11 +14,11 @@ from sqlalchemy import Row, select
 from models.batch import Batch
 from models.encrypted import Keyring, bound_to
 from models.record import Record
-from worker.batches import UnknownBatch
-from worker.database import Database
-from worker.escaping import escape
+from worker.batches.commands import UnknownBatch
+from worker.database.engine import Database
 from worker.intake import canonical_column, normalise
-from worker.otp import OtpPair
+from worker.observability.escaping import escape
+from worker.vault.otp import OtpPair
 
 RESULT_COLUMNS = ("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts")
 

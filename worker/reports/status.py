@@ -12,12 +12,12 @@ from sqlalchemy import Connection, Row, Select, func, select, text
 from models.attempt import FAILED, Attempt
 from models.batch import Batch, BatchState
 from models.record import FINAL, Record, Status
-from worker.batches import LicenseOf, UnknownBatch
-from worker.database import Database
-from worker.paces import read_pace
-from worker.processes import read_processes
+from worker.batches.commands import LicenseOf, UnknownBatch
+from worker.database.engine import Database
+from worker.fleet.processes import read_processes
+from worker.pace.memory import read_pace
 from worker.reports.batch_status import BatchStatus
-from worker.stall import Fleet
+from worker.reports.stall import Fleet
 
 # Records settled in the last so many seconds tell the pace.
 PACE_SECONDS = 30.0

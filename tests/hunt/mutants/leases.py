@@ -14,10 +14,10 @@ from hunt import stock
 from hunt.mutants.patching import Patch, around, execute, mutant
 from models.batch import BatchState
 from models.record import Record, Status
-from worker import activation
-from worker.attempt import Attempt
 from worker.leases import moves
 from worker.leases.worker import Leases
+from worker.records import activation
+from worker.records.attempt import Attempt
 
 
 @mutant

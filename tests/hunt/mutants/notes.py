@@ -11,11 +11,11 @@ from hunt import stock
 from hunt.mutants.patching import Patch, around, execute, mutant
 from models.encrypted import Keyring
 from models.record import Record
-from worker.dispatch import Dispatcher
+from worker.dispatch.dispatcher import Dispatcher
 from worker.leases.settlement import Settlement
 from worker.leases.worker import Leases
 from worker.pingone.client import Client
-from worker.progress import OtpProgress
+from worker.rules.progress import OtpProgress
 
 
 @mutant

@@ -9,10 +9,11 @@ from sqlalchemy import true
 
 import worker.leases.commands
 from hunt.mutants.patching import Patch, around, mutant
-from worker import activation, decisions
 from worker.leases.queue import Queue
 from worker.pingone import errors
-from worker.steps import SendOtp
+from worker.records import activation
+from worker.rules import decisions
+from worker.rules.steps import SendOtp
 
 
 @mutant

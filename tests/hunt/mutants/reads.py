@@ -11,13 +11,13 @@ import worker.leases.commands
 import worker.leases.settlement
 from hunt.mutants.patching import Patch, around, mutant
 from hunt.network import ModelTransport
-from worker import decisions
-from worker.clock_watch import ClockWatch
+from worker.clocks.clock_watch import ClockWatch
 from worker.leases.queue import Queue
 from worker.pingone import errors, wire
 from worker.pingone.client import Client
 from worker.pingone.envelope import Envelope
-from worker.steps import Retry
+from worker.rules import decisions
+from worker.rules.steps import Retry
 
 
 @mutant

@@ -18,23 +18,23 @@ from sqlalchemy import event
 
 from models.encrypted import Keyring, generate_key
 from models.reason import PauseReason, Reason
-from worker import schema
 from worker.audit import Actor
-from worker.batches import Batches
-from worker.breaker import Thresholds
-from worker.config import Environment, Settings
-from worker.database import Database
-from worker.dispatch import Dispatcher
+from worker.batches.commands import Batches
+from worker.batches.loading import Loader
+from worker.batches.upkeep import Tending
+from worker.config.settings import Environment, Settings
+from worker.database import schema
+from worker.database.engine import Database
+from worker.database.row_writer import RowWriter
+from worker.dispatch.dispatcher import Dispatcher
 from worker.intake import open_shipment
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.loading import Loader
 from worker.reports.status import read_statuses
-from worker.row_writer import RowWriter
+from worker.rules.breaker import Thresholds
+from worker.rules.steps import Active, DeadLetter, Retry
 from worker.simulator.shipment import make_shipment
-from worker.steps import Active, DeadLetter, Retry
-from worker.tending import Tending
 
 RECORDS = 9
 

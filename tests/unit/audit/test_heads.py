@@ -15,7 +15,7 @@ from support.raw_server import RawServer
 
 from worker.audit import heads
 from worker.audit.heads import SYSLOG, Head, note, place_of, show_place
-from worker.config import Settings
+from worker.config.settings import Settings
 
 AT = datetime(2026, 5, 4, 13, 30, 0, 250_000, UTC)
 SEVENTH, EIGHTH = Head(7, "a7" * 32, AT, "1d" * 4 + ":" + "c" * 64), Head(8, "b8" * 32, AT, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.cli.batches import tell_staying
-from worker.leases.staying import Staying, Why
+from worker.leases.not_replayed import Staying, Why
 
 
 def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_do():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker.cli.hosts import describe_hosts, print_unread_env_file
-from worker.cli.installation import Installation
+from worker.installation.installation import Installation
 
 SECRET = "made-up-secret"
 PINGONE = {

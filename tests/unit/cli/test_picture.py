@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from models.reason import CURES, Reason
 from models.record import Status
 from worker.cli.picture import WAITING, draw_batch, draw_batches, duration, holding, outlook, outlook_after, plain_line
-from worker.paces import Hold, KnownPace
+from worker.pace.memory import Hold, KnownPace
 from worker.reports.batch_status import BatchStatus
 
 LOADED = datetime(2024, 11, 24, 12, 0, tzinfo=UTC)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from worker.intake import Row, RowError, Shipment, UnusableFile, open_shipment
 from worker.intake.lines import MAX_LINE
-from worker.otp import Otp, OtpPair
+from worker.vault.otp import Otp, OtpPair
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "otp_pairs"
 HEADER = b"serial,otp1,otp2,user_id,device_id\n"

@@ -10,14 +10,14 @@ import pytest
 
 from models.reason import Reason
 from models.record import OtpState
-from worker import decisions
 from worker.journal.evidence import ACTIVE, NEXT_OTP, Evidence, Row, consequence, gather
 from worker.journal.reader import Line
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
-from worker.progress import OtpProgress, Progress
-from worker.steps import Active, DeadLetter, ReadDevice, Retry, SendOtp
+from worker.rules import decisions
+from worker.rules.progress import OtpProgress, Progress
+from worker.rules.steps import Active, DeadLetter, ReadDevice, Retry, SendOtp
 
 FRESH = Progress()
 SENT, UNSENT, ANSWERED = OtpState.SENT, OtpState.UNSENT, OtpState.ANSWERED

@@ -24,7 +24,7 @@ from worker.journal.reader import Reader, find_files
 from worker.journal.writer import KEPT_FOR, FileJournal
 from worker.leases.claim import Claim
 from worker.pingone.errors import Answer
-from worker.progress import OtpProgress, Progress
+from worker.rules.progress import OtpProgress, Progress
 
 USER, DEVICE, LEASE = "6f1d3c1e-user", "0f0b7a52-device", "0123456789abcdef0123456789abcdef"
 CLAIM = Claim(41, 7, 12, LEASE, 0.0, USER, DEVICE, b"sealed 308714", Progress(), is_sending=True)
@@ -214,7 +214,7 @@ from pathlib import Path
 from models.record import OtpState
 from worker.journal.writer import FileJournal
 from worker.leases.claim import Claim
-from worker.progress import OtpProgress, Progress
+from worker.rules.progress import OtpProgress, Progress
 journal = FileJournal(Path(sys.argv[1]))
 journal.write(Claim(41, 7, 12, "lease", 0.0, "user", "device", b"", Progress(), True), 1, OtpProgress(OtpState.SENT, 1))
 os.kill(os.getpid(), signal.SIGKILL)

@@ -23,9 +23,9 @@ from models.record import (
     Status,
     needs_read,
 )
-from worker.database import Database
+from worker.database.engine import Database
 from worker.leases.moves import move
-from worker.progress import OtpProgress, Progress
+from worker.rules.progress import OtpProgress, Progress
 
 # The design's table, an arrow a line.
 DESIGN = """

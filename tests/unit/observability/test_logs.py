@@ -15,7 +15,7 @@ EVENTS = """
 import logging
 import structlog
 from worker.observability.logs import configure_logs
-from worker.otp import Otp
+from worker.vault.otp import Otp
 
 configure_logs("INFO")
 log = structlog.get_logger("worker.somewhere")

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from worker.config import Environment
+from worker.config.settings import Environment
 
 SECRET = "s3cret:with%odd+signs"
 

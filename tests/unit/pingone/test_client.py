@@ -15,7 +15,7 @@ import pytest
 import redis
 import tenacity
 
-from worker.otp import Otp
+from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import (
@@ -32,7 +32,7 @@ from worker.pingone.errors import (
     TooLateToSend,
     Unauthorized,
 )
-from worker.pingone.pacing import Pace, Slot
+from worker.vault.otp import Otp
 
 ACTIVE = b'{"id": "0f0b7a52", "type": "OATH_TOKEN", "status": "ACTIVE"}'
 EXTRA_OTP_REQUIRED = b'{"code": "INVALID_DATA", "details": [{"code": "EXTRA_OTP_REQUIRED"}]}'

@@ -21,7 +21,7 @@ import httpx
 import pytest
 from support.processes import wait_until
 
-from worker.config import ConfigError
+from worker.config.settings import ConfigError
 from worker.pingone.errors import NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.transport import LARGEST_BODY, Transport
 from worker.pingone.wire import Request

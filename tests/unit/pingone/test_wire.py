@@ -12,8 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from worker.config import Environment
-from worker.otp import MASK, Otp
+from worker.config.settings import Environment
 from worker.pingone.envelope import LONGEST_RETRY_AFTER, printable
 from worker.pingone.errors import (
     CredentialsRefused,
@@ -41,6 +40,7 @@ from worker.pingone.wire import (
     parse_activation,
     parse_device,
 )
+from worker.vault.otp import MASK, Otp
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "pingone"
 MakeEnvironment = Callable[..., Environment]

@@ -1,0 +1,130 @@
+"""The `.env` file: from the home, or from where a person says that it is, and never from the working directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from worker.config.env_file import read_env_file
+from worker.config.settings import ConfigError
+from worker.config.sources import load_settings, read_variables
+
+
+@pytest.fixture
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and a process environment that says nothing of ours."""
+    for name in [name for name in os.environ if name.startswith(("PINGONE_", "OATHBULK_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def home(clean: Path) -> Path:
+    """The home where it is by default."""
+    (clean / ".oathbulk").mkdir(mode=0o700)
+    return clean / ".oathbulk"
+
+
+def write(path: Path, content: str) -> Path:
+    path.write_text(content)
+    path.chmod(0o600)
+    return path
+
+
+def test_the_file_in_the_working_directory_is_not_read(clean: Path) -> None:
+    write(clean / ".env", "OATHBULK_MAX_ATTEMPTS=5\nPINGONE_API_URL=https://stranger.example/v1\n")
+    assert load_settings().max_attempts == 8
+    assert "PINGONE_API_URL" not in read_variables()
+
+
+def test_the_file_in_the_home_is_read(home: Path) -> None:
+    write(home / ".env", "OATHBULK_MAX_ATTEMPTS=5\n# a comment\nPINGONE_CLIENT_ID='quoted id'\n")
+    assert load_settings().max_attempts == 5
+    assert read_variables()["PINGONE_CLIENT_ID"] == "quoted id"
+
+
+def test_the_home_is_the_one_that_the_process_environment_names(
+    clean: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(home / ".env", "OATHBULK_MAX_ATTEMPTS=5\n")
+    (clean / "elsewhere").mkdir()
+    write(clean / "elsewhere" / ".env", "OATHBULK_MAX_ATTEMPTS=6\n")
+    monkeypatch.setenv("OATHBULK_HOME", str(clean / "elsewhere"))
+    assert load_settings().max_attempts == 6
+
+
+def test_a_file_that_is_named_is_read_in_place_of_the_homes(
+    clean: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(home / ".env", "OATHBULK_MAX_ATTEMPTS=5\nOATHBULK_CONCURRENCY=4\n")
+    monkeypatch.setenv("OATHBULK_ENV_FILE", str(write(clean / "test.env", "OATHBULK_MAX_ATTEMPTS=6\n")))
+    settings = load_settings()
+    assert (settings.max_attempts, settings.concurrency) == (6, 8)
+
+
+def test_a_file_that_is_named_and_not_there_is_refused_with_the_cure(
+    clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OATHBULK_ENV_FILE", "nothing.env")
+    with pytest.raises(ConfigError, match=r"^nothing\.env does not exist: name another with --env-file or"):
+        read_variables()
+
+
+def test_the_process_environment_goes_before_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(home / ".env", "OATHBULK_MAX_ATTEMPTS=5\nOATHBULK_CONCURRENCY=4\n")
+    monkeypatch.setenv("OATHBULK_MAX_ATTEMPTS", "6")
+    settings = load_settings()
+    assert (settings.max_attempts, settings.concurrency) == (6, 4)
+    assert read_env_file().values == {"OATHBULK_CONCURRENCY": "4"}
+
+
+def test_a_file_that_the_process_environment_names_goes_before_it_too(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(home / ".env", "OATHBULK_ENCRYPTION_KEYS=of-a-rehearsal\n")
+    monkeypatch.setenv("OATHBULK_ENCRYPTION_KEYS_FILE", str(write(home / "keys", "of-production\n")))
+    keys = load_settings().encryption_keys
+    assert keys is not None
+    assert keys.get_secret_value() == "of-production"
+
+
+def test_a_proxy_and_authorities_that_it_names_are_where_httpx_looks_for_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "SSL_CERT_FILE"):
+        # Afterwards the process environment is as it was.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    write(home / ".env", "HTTPS_PROXY=http://proxy.example:3128\nSSL_CERT_FILE=/own/ca.pem\nPATH_OF_OURS=/x\n")
+    read_variables()
+    assert os.environ["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert os.environ["SSL_CERT_FILE"] == "/own/ca.pem"
+    assert "PATH_OF_OURS" not in os.environ
+
+
+def test_the_file_of_a_home_may_not_name_another_home(clean: Path, home: Path) -> None:
+    """Who finds the file by the home would then write elsewhere, and a process started from there read another."""
+    write(home / ".env", "OATHBULK_HOME=/somewhere/else\n")
+    with pytest.raises(ConfigError, match=r"sets OATHBULK_HOME to another: remove that line, or .* --env-file"):
+        read_variables()
+    write(home / ".env", f"OATHBULK_HOME={home}\n")
+    assert load_settings().home == home
+
+
+def test_a_file_that_is_named_may_name_the_home(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OATHBULK_ENV_FILE", str(write(clean / "test.env", "OATHBULK_HOME=/somewhere/else\n")))
+    assert load_settings().home == Path("/somewhere/else")
+
+
+def test_no_file_leads_to_another_file(home: Path) -> None:
+    write(home / ".env", "OATHBULK_ENV_FILE=other.env\n")
+    with pytest.raises(ConfigError, match="sets OATHBULK_ENV_FILE, which only the process environment can"):
+        read_variables()
+
+
+def test_its_values_are_not_in_its_repr(home: Path) -> None:
+    write(home / ".env", "PINGONE_CLIENT_SECRET=hidden\n")
+    assert "hidden" not in repr(read_env_file())

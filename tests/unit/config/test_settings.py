@@ -1,0 +1,480 @@
+"""Settings: where they come from, what they must be, and that no message quotes a secret."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from worker.config import files
+from worker.config.settings import ConfigError, Environment, Settings
+from worker.config.sources import load_environment, load_settings
+
+SECRET = "made-up-client-secret"
+VARIABLES = {
+    "PINGONE_ENVIRONMENT_ID": "env-1",
+    "PINGONE_CLIENT_ID": "client-1",
+    "PINGONE_CLIENT_SECRET": SECRET,
+}
+
+
+@pytest.fixture
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and a process environment that says nothing of ours."""
+    for name in [name for name in os.environ if name.startswith(("PINGONE_", "OATHBULK_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def private_file(path: Path, content: bytes) -> Path:
+    """A file as a person keeps a secret in it."""
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
+
+
+def environment(**variables: str) -> Environment:
+    return load_environment(Settings(), variables=VARIABLES | variables)
+
+
+def refusal(**variables: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        environment(**variables)
+    return str(error.value)
+
+
+def settings_refusal(**variables: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        load_settings(variables)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("region", "domain"),
+    [
+        ("NA", "pingone.com"),
+        ("CA", "pingone.ca"),
+        ("EU", "pingone.eu"),
+        ("AU", "pingone.com.au"),
+        ("SG", "pingone.sg"),
+        ("AP", "pingone.asia"),
+    ],
+)
+def test_a_region_sets_both_urls(region, domain):
+    configured = environment(PINGONE_REGION=region)
+    assert configured.api_url == f"https://api.{domain}/v1"
+    assert configured.token_url == f"https://auth.{domain}/env-1/as/token"
+
+
+def test_the_region_is_north_america_unless_told_otherwise():
+    assert environment() == environment(PINGONE_REGION="NA")
+
+
+def test_an_unknown_region_is_refused_with_those_that_there_are():
+    assert "PINGONE_REGION" in refusal(PINGONE_REGION="XX")
+    assert "'EU'" in refusal(PINGONE_REGION="XX")
+
+
+def test_the_token_url_names_the_environment_of_the_worker_application():
+    url = "http://127.0.0.1:8900/{env}/as/token"
+    assert environment(PINGONE_TOKEN_URL=url).token_url == "http://127.0.0.1:8900/env-1/as/token"
+    elsewhere = environment(PINGONE_TOKEN_URL=url, PINGONE_AUTH_ENVIRONMENT_ID="env-2")
+    assert elsewhere.token_url == "http://127.0.0.1:8900/env-2/as/token"
+    assert elsewhere.environment_id == "env-1"
+    assert environment(PINGONE_AUTH_ENVIRONMENT_ID="env-2").token_url == "https://auth.pingone.com/env-2/as/token"
+
+
+def test_a_custom_domain_has_no_environment_in_its_token_url():
+    configured = environment(PINGONE_TOKEN_URL="https://login.example.test/as/token")
+    assert configured.token_url == "https://login.example.test/as/token"
+    assert configured.api_url == "https://api.pingone.com/v1"
+
+
+def test_a_slash_at_the_end_of_a_url_is_dropped():
+    assert environment(PINGONE_API_URL="https://api.example.test/v1/").api_url == "https://api.example.test/v1"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8900", "localhost", "[::1]:8900"])
+def test_plain_http_is_accepted_for_this_machine(host):
+    assert environment(PINGONE_API_URL=f"http://{host}/v1").api_url == f"http://{host}/v1"
+
+
+@pytest.mark.parametrize("variable", ["PINGONE_API_URL", "PINGONE_TOKEN_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.pingone.com/v1",
+        "http://127.0.0.1@evil.test/v1",
+        "http://localhost.evil.test/v1",
+        "http://0.0.0.0/v1",
+        "http://",
+        "https:///v1",
+        "ftp://127.0.0.1/v1",
+        "api.pingone.com/v1",
+        "http://[::1",
+    ],
+)
+def test_plain_http_and_what_is_no_url_is_refused(variable, url):
+    assert refusal(**{variable: url}).startswith(variable + " ")
+
+
+def test_a_license_is_the_environment_s_own_unless_told_otherwise():
+    assert environment().license == "env-1"
+    assert environment(PINGONE_LICENSE="shared").license == "shared"
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_setting_is_named(name, value):
+    variables = {key: each for key, each in VARIABLES.items() if key != name} | ({name: value} if value == "" else {})
+    with pytest.raises(ConfigError, match=f"^{name} is not set$"):
+        load_environment(Settings(), variables=variables)
+
+
+def test_everything_that_is_wrong_is_named_at_once():
+    message = refusal(PINGONE_RATE="fast", PINGONE_REGION="XX", PINGONE_CLIENT_ID="")
+    assert [name for name in ("PINGONE_RATE", "PINGONE_REGION", "PINGONE_CLIENT_ID") if name in message] == [
+        *("PINGONE_RATE", "PINGONE_REGION", "PINGONE_CLIENT_ID")
+    ]
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "inf", "nan", "fast"])
+def test_a_rate_is_a_finite_number_above_zero(rate):
+    assert "PINGONE_RATE " in refusal(PINGONE_RATE=rate)
+    assert "PINGONE_RATE_MAX " in refusal(PINGONE_RATE_MAX=rate)
+
+
+@pytest.mark.parametrize(
+    ("word", "means"), [("true", True), ("1", True), ("True", True), ("false", False), ("", False)]
+)
+def test_a_switch_is_true_or_false(word, means):
+    assert environment(PINGONE_RESYNC_ON_FIRST_CALL=word).resync_on_first_call is means
+
+
+def test_no_repr_shows_a_secret():
+    settings = load_settings(
+        {
+            "OATHBULK_DATABASE_URL": f"postgresql+psycopg://oathbulk:{SECRET}@db/oathbulk",
+            "OATHBULK_REDIS_URL": f"redis://:{SECRET}@redis/0",
+            "OATHBULK_ENCRYPTION_KEYS": SECRET,
+        }
+    )
+    for value in (settings, environment()):
+        assert SECRET not in repr(value)
+        assert SECRET not in str(value)
+        assert SECRET not in str(value.model_dump())
+    assert environment().client_secret.get_secret_value() == SECRET
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"PINGONE_RATE": "fast"}, {"PINGONE_CLIENT_AUTH": SECRET}, {"PINGONE_API_URL": f"http://u:{SECRET}@x"}]
+)
+def test_no_error_quotes_a_value(wrong):
+    message = refusal(**wrong)
+    assert SECRET not in message
+    assert "fast" not in message
+
+
+def test_an_error_does_not_carry_what_was_validated():
+    with pytest.raises(ConfigError) as error:
+        environment(PINGONE_RATE="fast")
+    assert error.value.__cause__ is None
+    assert error.value.__suppress_context__
+
+
+def test_a_file_may_hold_a_setting(tmp_path):
+    file = private_file(tmp_path / "secret", f"{SECRET}-from-a-file\n".encode())
+    variables = {key: value for key, value in VARIABLES.items() if key != "PINGONE_CLIENT_SECRET"}
+    configured = load_environment(Settings(), variables=variables | {"PINGONE_CLIENT_SECRET_FILE": str(file)})
+    assert configured.client_secret.get_secret_value() == f"{SECRET}-from-a-file"
+    named = environment(PINGONE_CLIENT_SECRET_FILE=str(file))
+    assert named.client_secret.get_secret_value() == SECRET
+
+
+def test_settings_of_the_installation_may_stand_in_files_too(tmp_path):
+    file = private_file(tmp_path / "url", b"redis://127.0.0.1/3\n")
+    assert load_settings({"OATHBULK_REDIS_URL_FILE": str(file)}).redis == "redis://127.0.0.1/3"
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe secret \xff"])
+def test_a_file_that_cannot_be_read_is_named_and_not_quoted(tmp_path, content):
+    file = tmp_path / "secret"
+    if content is not None:
+        private_file(file, content)
+    message = refusal(PINGONE_CLIENT_SECRET="", PINGONE_CLIENT_SECRET_FILE=str(file))
+    assert message.startswith(f"PINGONE_CLIENT_SECRET_FILE: {file} cannot be read")
+    assert " secret " not in message
+
+
+SECRET_FILES = (
+    "OATHBULK_DATABASE_URL",
+    "OATHBULK_REDIS_URL",
+    "OATHBULK_ENCRYPTION_KEYS",
+    "PINGONE_CLIENT_SECRET",
+)
+
+
+def load(variable: str, file: Path) -> Environment | Settings:
+    """With this setting from this file."""
+    if variable.startswith("OATHBULK_"):
+        return load_settings({f"{variable}_FILE": str(file)})
+    return load_environment(Settings(), variables=VARIABLES | {variable: "", f"{variable}_FILE": str(file)})
+
+
+@pytest.mark.parametrize("variable", SECRET_FILES)
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o666])
+def test_a_secret_that_every_user_may_read_is_refused_with_the_cure_and_not_quoted(tmp_path, variable, mode):
+    file = private_file(tmp_path / "secret", SECRET.encode())
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match=f"^{variable}_FILE: {file} can be read by every user: chmod 600") as error:
+        load(variable, file)
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize("variable", SECRET_FILES)
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640])
+def test_a_secret_may_be_read_by_its_owner_and_a_group(tmp_path, variable, mode):
+    file = private_file(tmp_path / "secret", SECRET.encode())
+    file.chmod(mode)
+    field = variable.partition("_")[2].lower()
+    assert getattr(load(variable, file), field).get_secret_value() == SECRET
+
+
+def test_a_link_to_a_secret_is_as_open_as_the_secret(tmp_path):
+    file = private_file(tmp_path / "secret", SECRET.encode())
+    file.chmod(0o644)
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    with pytest.raises(ConfigError, match="can be read by every user"):
+        load("PINGONE_CLIENT_SECRET", link)
+
+
+def test_what_is_no_secret_may_lie_open(tmp_path):
+    file = private_file(tmp_path / "client_id", b"client-from-a-file\n")
+    file.chmod(0o644)
+    configured = environment(PINGONE_CLIENT_ID="", PINGONE_CLIENT_ID_FILE=str(file))
+    assert configured.client_id == "client-from-a-file"
+
+
+def test_a_containers_secrets_are_open_within_the_container_only(tmp_path, monkeypatch):
+    """Docker mounts them readable there, whoever the container runs as."""
+    assert Path("/run/secrets") == files.CONTAINER_SECRETS
+    monkeypatch.setattr(files, "CONTAINER_SECRETS", tmp_path / "run" / "secrets")
+    (tmp_path / "run" / "secrets").mkdir(parents=True)
+    inside = private_file(tmp_path / "run" / "secrets" / "pingone_client_secret", SECRET.encode())
+    beside = private_file(tmp_path / "run" / "secret", SECRET.encode())
+    for file in (inside, beside):
+        file.chmod(0o444)
+    loaded = load("PINGONE_CLIENT_SECRET", inside)
+    assert isinstance(loaded, Environment)
+    assert loaded.client_secret.get_secret_value() == SECRET
+    with pytest.raises(ConfigError, match="can be read by every user"):
+        load("PINGONE_CLIENT_SECRET", beside)
+    roundabout = tmp_path / "run" / "secrets" / ".." / "secret"
+    with pytest.raises(ConfigError, match="can be read by every user"):
+        load("PINGONE_CLIENT_SECRET", roundabout)
+
+
+def test_nothing_needs_to_be_set_for_the_embedded_stack(clean):
+    settings = load_settings()
+    assert settings == Settings()
+    assert settings.is_embedded_database
+    assert settings.database == f"sqlite:///{clean / '.oathbulk' / 'oathbulk.db'}"
+
+
+def test_a_database_url_is_taken_as_it_is():
+    settings = load_settings({"OATHBULK_DATABASE_URL": "postgresql+psycopg://db/oathbulk"})
+    assert not settings.is_embedded_database
+    assert settings.database == "postgresql+psycopg://db/oathbulk"
+
+
+@pytest.mark.parametrize(
+    ("url", "cure"),
+    [
+        ("mysql://oathbulk:hidden@db/oathbulk", r"begin with postgresql\+psycopg:// or sqlite:///"),
+        ("oracle+oracledb://oathbulk:hidden@db/oathbulk", r"begin with postgresql\+psycopg:// or sqlite:///"),
+        ("sqlite+aiosqlite:///hidden.db", r"begin with postgresql\+psycopg:// or sqlite:///"),
+        ("postgresql://oathbulk:hidden@db/oathbulk", r"name the driver: write postgresql\+psycopg://"),
+        ("postgres://oathbulk:hidden@db/oathbulk", r"name the driver: write postgresql\+psycopg://"),
+        ("postgresql+asyncpg://oathbulk:hidden@db/oathbulk", r"name the driver: write postgresql\+psycopg://"),
+        ("sqlite://", "names no file: write sqlite:////path"),
+        ("sqlite:///:memory:", "names no file: write sqlite:////path"),
+        ("sqlite://hidden/oathbulk.db", "names no file: write sqlite:////path"),
+    ],
+)
+def test_a_database_that_is_not_supported_is_refused_with_what_to_write(url, cure):
+    settings = load_settings({"OATHBULK_DATABASE_URL": url})
+    with pytest.raises(ConfigError, match=f"^OATHBULK_DATABASE_URL .*{cure}") as error:
+        _ = settings.database
+    assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize("said", ["0", "5", "none"])
+def test_a_database_url_may_say_when_statements_are_prepared(said):
+    url = f"postgresql+psycopg://db/oathbulk?prepare_threshold={said}"
+    assert load_settings({"OATHBULK_DATABASE_URL": url}).database == url
+
+
+@pytest.mark.parametrize("said", ["never", "-1", "1.5", "1&prepare_threshold=2"])
+def test_a_database_url_that_says_it_wrongly_is_told_so_and_not_quoted(said):
+    url = f"postgresql+psycopg://me:{SECRET}@db/oathbulk?prepare_threshold={said}"
+    with pytest.raises(ConfigError, match=r"OATHBULK_DATABASE_URL .*prepare_threshold") as refused:
+        _ = load_settings({"OATHBULK_DATABASE_URL": url}).database
+    assert SECRET not in str(refused.value)
+
+
+def test_workers_without_redis_are_told_the_cure():
+    with pytest.raises(ConfigError, match=r"OATHBULK_REDIS_URL is not set.*oathbulk run"):
+        _ = load_settings({}).redis
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OATHBULK_OTP_POST_BUDGET", "1"),
+        ("OATHBULK_OTP_POST_BUDGET", "8"),
+        ("OATHBULK_MAX_ATTEMPTS", "0"),
+        ("OATHBULK_CONCURRENCY", "0"),
+        ("OATHBULK_CONCURRENCY", "many"),
+        ("OATHBULK_LEASE", "-1"),
+        ("OATHBULK_DATABASE_CONNECTIONS", "0"),
+        ("OATHBULK_REPLAY_CRON", "every day"),
+        ("OATHBULK_REPLAY_CRON", "61 * * * *"),
+        ("OATHBULK_REPLAY_CRON", "* * * *"),
+    ],
+)
+def test_a_setting_out_of_bounds_is_named_and_not_quoted(variable, value):
+    message = settings_refusal(**{variable: value})
+    assert message.startswith(variable + " ")
+    assert "every day" not in message
+
+
+@pytest.mark.parametrize("cron", ["off", "OFF", ""])
+def test_no_replay_is_scheduled_unless_asked_for(cron):
+    assert load_settings({"OATHBULK_REPLAY_CRON": cron}).replay_cron is None
+    assert load_settings({"OATHBULK_REPLAY_CRON": "15 3 * * 1"}).replay_cron == "15 3 * * 1"
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"OATHBULK_LEASE": "25"},
+        {"OATHBULK_LEASE_LEFT_FOR_POST": "20"},
+        {"OATHBULK_CALL_DEADLINE": "25"},
+    ],
+)
+def test_a_call_must_end_inside_its_lease(times):
+    message = settings_refusal(**times)
+    assert all(name in message for name in ("CALL_DEADLINE", "LEASE_LEFT_FOR_POST", "LEASE:"))
+
+
+TOML = f"""
+[environments.staging]
+PINGONE_ENVIRONMENT_ID = "env-9"
+PINGONE_CLIENT_ID = "client-9"
+PINGONE_CLIENT_SECRET = "{SECRET}"
+PINGONE_REGION = "EU"
+PINGONE_RATE = 12.5
+PINGONE_RESYNC_ON_FIRST_CALL = true
+
+[environments.half]
+PINGONE_ENVIRONMENT_ID = "env-9"
+"""
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Settings:
+    (tmp_path / "oathbulk.toml").write_text(TOML)
+    return Settings(home=tmp_path)
+
+
+def test_another_environment_is_a_section_of_the_configuration_file(configured):
+    staging = load_environment(configured, "staging", VARIABLES)
+    assert (staging.name, staging.environment_id, staging.rate) == ("staging", "env-9", 12.5)
+    assert staging.api_url == "https://api.pingone.eu/v1"
+    assert staging.resync_on_first_call is True
+
+
+def test_a_section_takes_nothing_from_the_default_environment(configured):
+    with pytest.raises(ConfigError, match="PINGONE_CLIENT_ID is not set; PINGONE_CLIENT_SECRET is not set"):
+        load_environment(configured, "half", VARIABLES)
+
+
+def test_the_default_environment_takes_nothing_from_the_file(configured):
+    assert load_environment(configured, variables=VARIABLES).environment_id == "env-1"
+
+
+def test_a_section_may_name_a_file_with_the_secret(tmp_path):
+    private_file(tmp_path / "secret", SECRET.encode())
+    (tmp_path / "elsewhere.toml").write_text(
+        f'[environments.s]\nPINGONE_ENVIRONMENT_ID = "e"\nPINGONE_CLIENT_ID = "c"\n'
+        f'PINGONE_CLIENT_SECRET_FILE = "{tmp_path / "secret"}"\n'
+    )
+    settings = load_settings({"OATHBULK_CONFIG": str(tmp_path / "elsewhere.toml")})
+    assert load_environment(settings, "s", {}).client_secret.get_secret_value() == SECRET
+
+
+def test_a_missing_section_names_the_cure(configured, tmp_path):
+    with pytest.raises(ConfigError, match=r"add a section \[environments\.prod\] to .*oathbulk\.toml"):
+        load_environment(configured, "prod")
+
+
+@pytest.mark.parametrize("content", ["environments = 3\n", "[environments]\nprod = 3\n", ""])
+def test_a_file_without_such_a_section_names_the_cure(tmp_path, content):
+    (tmp_path / "oathbulk.toml").write_text(content)
+    with pytest.raises(ConfigError, match=r"add a section \[environments\.prod\]"):
+        load_environment(Settings(home=tmp_path), "prod")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"'prod' is not configured: .*oathbulk\.toml does not exist"):
+        load_environment(Settings(home=tmp_path), "prod")
+
+
+@pytest.mark.parametrize("content", [f'PINGONE_CLIENT_SECRET = "{SECRET}\n'.encode(), b"\xff\xfe"])
+def test_a_file_that_is_no_toml_is_named_and_not_quoted(tmp_path, content):
+    (tmp_path / "oathbulk.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"oathbulk\.toml cannot be read") as error:
+        load_environment(Settings(home=tmp_path), "prod")
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "begun", "most"),
+    [
+        ({}, 8, 512),
+        # What a person set is meant, to Celery too.
+        ({"OATHBULK_CONCURRENCY": "4"}, 4, 4),
+        ({}, 32, 32),
+        ({"OATHBULK_CONCURRENCY": "4", "OATHBULK_CONCURRENCY_MAX": "64"}, 4, 64),
+        ({"OATHBULK_CONCURRENCY": "100", "OATHBULK_CONCURRENCY_MAX": "64"}, 100, 100),
+    ],
+)
+def test_a_worker_comes_to_no_more_threads_than_a_person_set(variables, begun, most):
+    assert load_settings(variables).most_threads(begun) == most
+
+
+@pytest.mark.parametrize(
+    "place", ["/var/log/oathbulk.heads", "syslog:", "https://siem.example.com/heads/", "http://127.0.0.1:8080/heads"]
+)
+def test_the_audits_head_goes_to_a_file_the_systems_log_or_a_server(place: str) -> None:
+    assert load_settings({"OATHBULK_AUDIT_HEAD": place}).audit_head == place
+
+
+@pytest.mark.parametrize(
+    "place", ["heads.txt", "./heads", "syslog", "http://siem.example.com/heads", "https://", "https://me:hidden@host/"]
+)
+def test_what_is_no_place_for_the_audits_head_is_refused(place: str) -> None:
+    """A path that depends on where a command is typed is none."""
+    with pytest.raises(ConfigError, match=r"^OATHBULK_AUDIT_HEAD must") as error:
+        load_settings({"OATHBULK_AUDIT_HEAD": place})
+    assert "hidden" not in str(error.value)
+
+
+def test_a_journal_is_kept_in_the_home_beside_the_embedded_database_and_elsewhere_where_it_is_said(clean: Path) -> None:
+    assert load_settings({"OATHBULK_HOME": "/home/of/it"}).journal_directory == Path("/home/of/it/journal")
+    fleet = {"OATHBULK_DATABASE_URL": "postgresql+psycopg://db/oathbulk"}
+    assert load_settings(fleet).journal_directory is None
+    assert load_settings(fleet | {"OATHBULK_JOURNAL": "/var/j"}).journal_directory == Path("/var/j")

@@ -1,0 +1,31 @@
+"""Files that are no CSV at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from worker.intake import UnusableFile
+from worker.intake.foreign_files import refuse_other_formats
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b'\xef\xbb\xbf\r\n<?xml version="1.0"?><KeyContainer>', "PSKC"),
+        (b'<pskc:KeyContainer xmlns:pskc="urn:ietf:params:xml:ns:keyprov:pskc">', "PSKC"),
+        (b"<Tokens>", "XML"),
+        (b"\n\n  {", "JSON"),
+        ("serial,otp1\n".encode("utf-16-be"), "UTF-16"),
+        ("\ufeffserial".encode("utf-32-le"), "UTF-16"),
+    ],
+)
+def test_a_format_is_known_behind_marks_and_blanks(head: bytes, kind: str) -> None:
+    with pytest.raises(UnusableFile, match=kind):
+        refuse_other_formats(Path("shipment.csv"), head)
+
+
+@pytest.mark.parametrize("head", [b"", b"s", b"serial,otp1\n", b"\xef\xbb\xbfserial;otp1\r\n", b"PKI,otp\n"])
+def test_a_csv_passes(head: bytes) -> None:
+    refuse_other_formats(Path("shipment.csv"), head)

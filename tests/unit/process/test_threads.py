@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import pytest
+from structlog.testing import capture_logs
+from support.processes import wait_until
+
+from worker.process.threads import Look, Threads, grown, is_lacking, is_short_of_connections
+
+# A second in which hardly a thread was free to wait for a slot, while messages waited.
+LACKING = Look(slots=100, waiting=0.4, backlog=30, processor=0.2)
+
+
+def test_where_hardly_a_thread_is_free_while_messages_wait_more_are_needed():
+    assert is_lacking(32, LACKING)
+    assert grown(32, 512) == 64
+    assert grown(1, 512) == 2
+
+
+def test_threads_that_wait_for_connections_are_told_from_those_that_wait_for_pingone():
+    assert is_short_of_connections(32, replace(LACKING, unconnected=20.0))
+    assert not is_short_of_connections(32, replace(LACKING, unconnected=4.0))
+
+
+def test_no_more_than_the_most():
+    assert grown(500, 512) == 512
+    assert grown(512, 512) == 512
+
+
+@pytest.mark.parametrize(
+    "enough",
+    [
+        replace(LACKING, waiting=20.0),
+        replace(LACKING, backlog=0),
+        replace(LACKING, slots=2),
+        # Another thread would only wait for the processor.
+        replace(LACKING, processor=0.9),
+    ],
+    ids=["threads wait for slots", "no message waits", "hardly a slot", "the processor is the limit"],
+)
+def test_otherwise_none_is(enough: Look):
+    assert not is_lacking(32, enough)
+
+
+@dataclass
+class Slots:
+    slots: int = 0
+    waited: float = 0.0
+
+
+def test_a_pool_whose_calls_take_long_gets_the_threads_it_needs():
+    pace, clock, gate = Slots(), iter(range(100)), threading.Semaphore(0)
+    with ThreadPoolExecutor(2) as pool, ExitStack() as stack:
+        # Whatever fails, no thread may wait for ever.
+        stack.callback(gate.release, 60)
+        # A thread that has finished a call is idle to the executor, whatever waits.
+        gate.release(4)
+        calls = [pool.submit(gate.acquire) for _ in range(30)]
+        # Not the first four: a thread that took one up may be overtaken.
+        wait_until(lambda: sum(call.done() for call in calls) == 4, 60, "four calls are done")
+        watched = Threads(pool, lambda: [pace], lambda begun: 8, clock=lambda: next(clock), processor=lambda: 0.0)
+        grown = []
+        for _ in range(6):
+            pace.slots += 50
+            watched.look()
+            grown.append(len(pool._threads))
+        gate.release(26)
+        assert all(call.result(60) for call in calls)
+    assert grown == [4, 8, 8, 8, 8, 8]
+
+
+def test_a_pool_that_may_not_grow_says_once_that_it_is_too_small():
+    pace, clock, gate = Slots(), iter(range(100)), threading.Event()
+    with ThreadPoolExecutor(2) as pool, capture_logs() as told:
+        calls = [pool.submit(gate.wait, 60) for _ in range(10)]
+        watched = Threads(pool, lambda: [pace], lambda begun: begun, clock=lambda: next(clock), processor=lambda: 0.0)
+        for _ in range(3):
+            pace.slots += 50
+            watched.look()
+        gate.set()
+        assert all(call.result(60) for call in calls)
+    assert len(pool._threads) == 2
+    assert [line["event"] for line in told] == ["too_few_threads"]
+
+
+def test_a_pool_that_is_ending_gets_no_more_threads():
+    """Its end waits for one thread after the other, and fails where another is put beside them meanwhile."""
+    pace, clock, gate = Slots(), iter(range(100)), threading.Event()
+    pool = ThreadPoolExecutor(2)
+    with ThreadPoolExecutor(1) as beside, ExitStack() as stack:
+        # Whatever fails, no thread may wait for ever.
+        stack.callback(gate.set)
+        calls = [pool.submit(gate.wait, 60) for _ in range(10)]
+        watched = Threads(pool, lambda: [pace], lambda begun: 8, clock=lambda: next(clock), processor=lambda: 0.0)
+        ending = beside.submit(pool.shutdown)
+        wait_until(lambda: pool._shutdown, 60, "the pool is ending")
+
+        pace.slots += 50
+        watched.look()
+
+        gate.set()
+        ending.result(60)
+        assert all(call.result(60) for call in calls)
+    assert len(pool._threads) == 2
+
+
+def test_a_pool_whose_threads_wait_for_connections_does_not_grow_until_they_come_quicker():
+    pace, clock, gate, waited = Slots(), iter(range(100)), threading.Event(), [0.0]
+    with ThreadPoolExecutor(4) as pool, capture_logs() as told:
+        calls = [pool.submit(gate.wait, 60) for _ in range(40)]
+        watched = Threads(
+            pool, lambda: [pace], lambda _: 8, lambda: waited[0], clock=lambda: next(clock), processor=lambda: 0.0
+        )
+        grown = []
+        for unconnected in (3.0, 3.0, 0.5):
+            pace.slots += 50
+            waited[0] += unconnected
+            watched.look()
+            grown.append(pool._max_workers)
+        gate.set()
+        assert all(call.result(60) for call in calls)
+    assert grown == [4, 4, 8]
+    assert [line["event"] for line in told] == ["too_few_connections", "threads_added"]

@@ -1,0 +1,715 @@
+"""The story of one record: which events, in which order, and what is written down when something fails.
+
+The real Activation works here against a database, a client and a pace that are kept in memory; all three write into
+one journal, so that the order of events can be read off."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+from sqlalchemy import exc
+
+from models.encrypted import DecryptionError, Keyring, bound_to, generate_key
+from models.reason import PauseReason, Reason
+from models.record import OtpState
+from worker.clocks.boot_clock import boot_time
+from worker.config.settings import Environment, Settings
+from worker.leases.claim import Claim
+from worker.leases.settlement import Tally
+from worker.pace.slots import Slot
+from worker.pingone import errors
+from worker.pingone.client import Call
+from worker.pingone.errors import Answer
+from worker.pingone.wire import Device
+from worker.records import activation
+from worker.records.activation import Activation
+from worker.rules.progress import OtpProgress, Progress
+from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
+from worker.vault.otp import Otp, OtpPair
+
+PAIR = OtpPair(Otp("308714"), Otp("367299"))
+RECORD, BATCH, ROW = 41, 7, 12
+SETTINGS = Settings(lease=60, lease_left_for_post=25, read_delay=30)
+RESYNC = errors.ResyncRequired(Answer(status=400, code="INVALID_DATA", detail_code="EXTRA_OTP_REQUIRED"))
+INVALID = errors.InvalidOtp(Answer(status=400, detail_code="INVALID_OTP"))
+DATABASE_AWAY = exc.OperationalError("UPDATE record", {}, Exception("server closed the connection"))
+FRESH = Progress()
+UNKNOWN_FATE = Progress(first=OtpProgress(OtpState.SENT, 1), attempts=2)
+
+Journal = list[str]
+Scripted = Device | Exception | Callable[[Call], Device]
+
+
+def device(status: str, **answer: str) -> Device:
+    return Device(status, False, False, Answer(status=200, **answer))
+
+
+ACTIVE, WAITING = device("ACTIVE"), device("ACTIVATION_REQUIRED")
+
+
+class FleetPace:
+    """Gives slots until it is told how far the next one is."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.slots = 1000
+        self.far = 9.0
+
+    def wait(self) -> Slot:
+        if not self.slots:
+            self.journal.append("no slot")
+            raise errors.SlotTooFar(self.far)
+        self.slots -= 1
+        self.journal.append("slot")
+        return Slot(0, 1.0)
+
+    def give_back(self, slot: Slot) -> None:
+        assert slot == Slot(0, 1.0)
+        self.journal.append("slot given back")
+
+
+@dataclass
+class RecordInMemory:
+    """One record as it is committed. A fresh one whose OTPs are good is claimed and marked as sent in one statement."""
+
+    journal: Journal
+    otps: bytes
+    progress: Progress = field(default_factory=Progress)
+    is_queued: bool = True
+    may_work: bool = True
+    may_send: bool = True
+    is_lease_lost: bool = False
+    is_stale: bool = False
+    is_strange: bool = False
+    # How often the database is still to be found away before it is back.
+    away: int = 0
+    fails_at: str = ""
+    failure: Exception = field(default_factory=lambda: RuntimeError("a fault of our own"))
+    settled: tuple[Progress, Decision, Tally] | None = None
+
+    def reach(self) -> None:
+        self.journal.append("reach")
+        self._ask()
+
+    def claim(self, record_id: int, environment_id: str, jitter: float = 0.0) -> Claim | None:
+        self.journal.append("claim")
+        self._ask()
+        started = boot_time()
+        if not (self.is_queued and self.may_work and (record_id, environment_id) == (RECORD, "env-1")):
+            return None
+        self.is_queued = False
+        known = self.progress
+        is_fresh = known.first == OtpProgress() and known.verdict is None and not known.not_found and not self.is_stale
+        if is_fresh:
+            self.progress = known = known.sent(1)
+        claim = Claim(RECORD, BATCH, ROW, "0123456789abcdef", started, "user", "device", self.otps, known, is_fresh)
+        return replace(claim, progress=replace(known, is_stale=self.is_stale, jitter=jitter))
+
+    def sending(self, claim: Claim, ordinal: int) -> bool:
+        self.write(f"sending {ordinal}")
+        is_unsent = self.progress.otp(ordinal).state == OtpState.UNSENT
+        if self._goes_on_sending() and is_unsent:
+            self.progress = self.progress.sent(ordinal)
+            return True
+        return False
+
+    def answered(self, claim: Claim, progress: Progress) -> bool:
+        if not self.is_lease_lost:
+            self.progress = replace(progress, jitter=0.0)
+        self.write("answered")
+        return not self.is_lease_lost
+
+    def still_sending(self, claim: Claim) -> bool:
+        self.write("still sending?")
+        return self._goes_on_sending()
+
+    def may_read(self, claim: Claim) -> bool:
+        self.write("may read?")
+        return self.may_work and not self.is_lease_lost
+
+    def find_stranger(self, record_id: int, environment_id: str) -> int | None:
+        return BATCH if self.is_strange else None
+
+    def hand_back(self, record_id: int, delay: float) -> bool:
+        self.journal.append(f"handed back for {delay:g} s")
+        self._ask()
+        return True
+
+    def hand_back_stopped(self, record_id: int) -> bool:
+        self.journal.append("handed back if stopped")
+        return False
+
+    def settle(self, claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> bool:
+        self.journal.append(f"settle {type(decision).__name__}")
+        self.settled = replace(progress, jitter=0.0), decision, tally
+        return not self.is_lease_lost
+
+    def _goes_on_sending(self) -> bool:
+        """The lease stands, the batch runs, and the OTPs are good."""
+        return self.may_work and self.may_send and not self.is_lease_lost and not self.is_stale
+
+    def _ask(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise DATABASE_AWAY
+
+    def write(self, event: str) -> None:
+        self.journal.append(event)
+        if event == self.fails_at:
+            raise self.failure
+
+
+class ScriptedClient:
+    """Answers in turn; looks at each OTP post into the database first, as an auditor would."""
+
+    def __init__(self, journal: Journal, record: RecordInMemory, pace: FleetPace, answers: list[Scripted]) -> None:
+        self.journal = journal
+        self.record = record
+        self.pace = pace
+        self.answers = answers
+        self.calls: list[Call] = []
+
+    def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
+        ordinal = 1 if otp == PAIR.first else 2
+        self._take_slot(call)
+        self.journal.append(f"post {ordinal}{' with oathResync' if resync else ''}")
+        written = self.record.progress.otp(ordinal)
+        assert (written.state, written.posts > 0) == (OtpState.SENT, True), "an OTP goes out that is not written down"
+        return self._answer(call)
+
+    def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
+        self._take_slot(call)
+        self.journal.append("read")
+        return self._answer(call)
+
+    def _take_slot(self, call: Call) -> None:
+        if call.slot is None:
+            self.pace.wait()
+        call.slot = None
+
+    def _answer(self, call: Call) -> Device:
+        self.calls.append(call)
+        answer = self.answers.pop(0)
+        if callable(answer):
+            return answer(call)
+        if not isinstance(answer, errors.NotDelivered | errors.SlotTooFar):
+            call.requests += 1
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class ListedJournal:
+    """The lines that an attempt writes: which OTP, how it stands, its posts, and what follows the answer."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, str, int, str | None]] = []
+
+    def write(
+        self, claim: Claim, ordinal: int, otp: OtpProgress, answer: Answer = errors.NO_ANSWER, then: str | None = None
+    ) -> None:
+        assert (claim.batch_id, claim.record_id) == (BATCH, RECORD)
+        self.lines.append((ordinal, str(otp.state), otp.posts, then))
+
+
+class World:
+    """An Activation and all that it works with."""
+
+    def __init__(self, *answers: Scripted, progress: Progress = FRESH, **environment: object) -> None:
+        self.journal: Journal = []
+        keyring = Keyring([generate_key()])
+        otps = keyring.seal(PAIR.to_plaintext(), bound_to(BATCH, ROW))
+        self.record = RecordInMemory(self.journal, otps, progress)
+        self.pace = FleetPace(self.journal)
+        self.client = ScriptedClient(self.journal, self.record, self.pace, list(answers))
+        self.told: list[tuple[int, Decision]] = []
+        self.is_stopping = False
+        self.written = ListedJournal()
+        self.activation = Activation(
+            Environment(name="default", environment_id="env-1", client_id="c", client_secret="s", **environment),
+            SETTINGS,
+            self.record,
+            self.client,
+            self.pace,
+            keyring,
+            lambda claim, decision, _posts: self.told.append((claim.batch_id, decision)),
+            is_stopping=lambda: self.is_stopping,
+            misconfigured=lambda batch_id: self.told.append((batch_id, "misconfigured")),
+            journal=self.written,
+        )
+
+    def run(self) -> Journal:
+        self.activation.run(RECORD)
+        return self.journal
+
+    @property
+    def decision(self) -> Decision:
+        return self.record.settled[1]
+
+    @property
+    def progress(self) -> Progress:
+        return self.record.settled[0]
+
+
+def test_a_fresh_record_takes_a_slot_a_lease_a_post_and_a_settlement():
+    world = World(ACTIVE)
+    assert world.run() == ["slot", "claim", "post 1", "settle Active"]
+    assert world.told == [(BATCH, Active())]
+
+
+def test_the_second_otp_waits_for_the_answer_to_be_written_a_slot_and_its_own_mark():
+    world = World(RESYNC, ACTIVE)
+    assert world.run() == [
+        *("slot", "claim", "post 1"),
+        *("answered", "slot", "sending 2", "post 2 with oathResync"),
+        "settle Active",
+    ]
+    assert world.record.progress.first == OtpProgress(OtpState.ANSWERED, 1)
+
+
+def test_a_refusal_that_was_heard_keeps_nothing_of_the_call_that_it_ended():
+    World(RESYNC, ACTIVE).run()
+
+    assert RESYNC.__traceback__ is None
+
+
+def test_a_tenant_may_want_oath_resync_with_the_first_otp_already():
+    assert "post 1 with oathResync" in World(ACTIVE, resync_on_first_call=True).run()
+
+
+def test_an_otp_of_unknown_fate_is_read_before_anything_is_sent():
+    assert World(ACTIVE, progress=UNKNOWN_FATE).run() == ["slot", "claim", "read", "settle Active"]
+
+
+def test_an_otp_of_unknown_fate_goes_again_under_a_new_mark_if_the_device_waits():
+    world = World(WAITING, ACTIVE, progress=UNKNOWN_FATE)
+    assert world.run() == ["slot", "claim", "read", "answered", "slot", "sending 1", "post 1", "settle Active"]
+    assert world.progress.first == OtpProgress(OtpState.ANSWERED, 2)
+
+
+def test_a_lease_that_was_lost_during_a_read_keeps_the_otp_back():
+    world = World(WAITING, progress=UNKNOWN_FATE)
+    world.record.is_lease_lost = True
+    assert world.run() == ["slot", "claim", "read", "answered", "settle Retry"]
+    assert world.told == []
+
+
+def test_a_record_between_its_otps_goes_on_with_the_second():
+    half_done = Progress(first=OtpProgress(OtpState.ANSWERED, 1), attempts=2)
+    world = World(ACTIVE, progress=half_done)
+    assert world.run() == ["slot", "claim", "sending 2", "post 2 with oathResync", "settle Active"]
+
+
+def test_a_refused_otp_is_settled_after_a_read():
+    world = World(INVALID, WAITING)
+    assert [event for event in world.run() if event in ("post 1", "read", "settle DeadLetter")] == [
+        *("post 1", "read", "settle DeadLetter")
+    ]
+    assert world.decision == DeadLetter(Reason.INVALID_OTP)
+    assert world.told == [(BATCH, world.decision)]
+
+
+def test_after_an_unknown_outcome_nothing_more_is_sent():
+    world = World(errors.OutcomeUnknown())
+    assert world.run() == ["slot", "claim", "post 1", "settle Retry"]
+    assert world.progress.first == OtpProgress(OtpState.SENT, 1)
+    assert world.decision.delay >= SETTINGS.read_delay
+
+
+def test_without_a_near_slot_nothing_is_claimed():
+    world = World()
+    world.pace.slots = 0
+    assert world.run() == ["no slot", "handed back for 5 s"]
+
+
+def test_without_a_near_slot_for_the_second_otp_the_record_goes_back_half_done():
+    world = World(RESYNC)
+    world.pace.slots = 1
+    assert world.run() == ["slot", "claim", "post 1", "answered", "no slot", "settle Retry"]
+    assert world.decision == Retry(5.0, is_counted=False, why="hold")
+    assert (world.progress.first.state, world.progress.second) == (OtpState.ANSWERED, OtpProgress())
+
+
+def test_a_hold_that_comes_between_the_tries_of_a_post_takes_the_mark_back():
+    world = World(errors.SlotTooFar(4.0))
+    assert world.run() == ["slot", "claim", "post 1", "settle Retry"]
+    assert (world.decision, world.progress.first) == (Retry(4.0, is_counted=False, why="hold"), OtpProgress())
+
+
+@pytest.mark.parametrize("state", ["is_queued", "may_work"])
+def test_a_message_whose_record_may_not_be_claimed_changes_nothing(state):
+    world = World()
+    setattr(world.record, state, False)
+    assert world.run() == ["slot", "claim", "slot given back", "handed back if stopped"]
+
+
+def test_a_message_that_comes_twice_is_worked_on_once():
+    world = World(ACTIVE)
+    world.run()
+    world.run()
+    assert [event for event in world.journal if event != "slot"] == [
+        *("claim", "post 1", "settle Active"),
+        *("claim", "slot given back", "handed back if stopped"),
+    ]
+
+
+def test_a_batch_that_was_paused_between_read_and_post_sends_nothing():
+    world = World(WAITING, progress=UNKNOWN_FATE)
+    world.record.may_send = False
+    assert world.run() == ["slot", "claim", "read", "answered", "slot", "sending 1", "settle Retry"]
+    assert world.decision == Retry(0.0, is_counted=False, why="not_permitted")
+    assert world.progress.first == OtpProgress(OtpState.UNSENT, 1)
+
+
+def test_a_lost_lease_keeps_the_second_otp_back_and_tells_nobody():
+    world = World(RESYNC)
+    world.record.is_lease_lost = True
+    assert world.run() == ["slot", "claim", "post 1", "answered", "settle Retry"]
+    assert world.told == []
+
+
+def retried(meanwhile: Callable[[], None] = lambda: None) -> Callable[[Call], Device]:
+    """A call that ends well at its second try, for which it asks as the real client does."""
+
+    def answer(call: Call) -> Device:
+        call.requests += 1
+        call.rate_limited += 1
+        meanwhile()
+        call.permit()
+        call.requests += 1
+        return ACTIVE
+
+    return answer
+
+
+def test_a_second_try_asks_whether_it_may():
+    world = World(retried())
+    assert world.run() == ["slot", "claim", "post 1", "still sending?", "settle Active"]
+    assert world.record.settled[2] == Tally(requests=2, rate_limited=1, answer=ACTIVE.answer)
+
+
+def pause(world: World) -> None:
+    world.record.may_work = False
+
+
+def lose_lease(world: World) -> None:
+    world.record.is_lease_lost = True
+
+
+def stop(world: World) -> None:
+    world.is_stopping = True
+
+
+def expire(world: World) -> None:
+    world.record.is_stale = True
+
+
+@pytest.mark.parametrize("meanwhile", [pause, lose_lease, stop, expire])
+def test_a_second_try_of_a_post_that_may_not_start_takes_the_mark_back(meanwhile):
+    world = World()
+    world.client.answers = [retried(lambda: meanwhile(world))]
+    world.run()
+    assert world.decision == Retry(0.0, is_counted=False, why="not_permitted")
+    assert world.progress.first == OtpProgress()
+
+
+@pytest.mark.parametrize("meanwhile", [pause, lose_lease, stop])
+def test_a_second_try_of_a_read_that_may_not_start_leaves_the_fate_open(meanwhile):
+    world = World(progress=UNKNOWN_FATE)
+    world.client.answers = [retried(lambda: meanwhile(world))]
+    world.run()
+    assert world.decision == Retry(0.0, is_counted=False, why="not_permitted")
+    assert world.progress.first == OtpProgress(OtpState.SENT, 1)
+
+
+def test_a_second_try_of_a_read_needs_no_good_otp():
+    world = World(progress=UNKNOWN_FATE)
+    world.client.answers = [retried(lambda: expire(world))]
+    assert world.run() == ["slot", "claim", "read", "may read?", "settle Active"]
+
+
+def test_an_otp_that_expired_before_its_claim_is_not_sent():
+    world = World()
+    world.record.is_stale = True
+    assert world.run() == ["slot", "claim", "settle DeadLetter"]
+    assert world.decision == DeadLetter(Reason.STALE_OTP, is_counted=False)
+
+
+def test_an_otp_that_expires_during_the_read_before_it_is_not_sent():
+    def found_waiting(call: Call) -> Device:
+        expire(world)
+        return WAITING
+
+    world = World(found_waiting, progress=UNKNOWN_FATE)
+    assert world.run() == ["slot", "claim", "read", "answered", "slot", "sending 1", "settle Retry"]
+    assert world.progress.first == OtpProgress(OtpState.UNSENT, 1)
+
+
+def test_a_worker_that_stops_claims_nothing_more():
+    world = World()
+    world.is_stopping = True
+    assert world.run() == ["slot", "handed back for 0 s"]
+
+
+def test_our_own_failure_before_anything_went_out_takes_the_mark_back_and_pauses_the_batch():
+    def fail(call: Call) -> Device:
+        raise RuntimeError("a fault of our own")
+
+    world = World(fail)
+    with pytest.raises(RuntimeError, match="a fault of our own"):
+        world.run()
+    assert world.journal[-2:] == ["post 1", "settle Pause"]
+    assert world.progress.first == OtpProgress()
+    assert world.told == [(BATCH, Pause(PauseReason.INTERNAL, delay=SETTINGS.read_delay))]
+
+
+@pytest.mark.parametrize("ordinal", [1, 2])
+def test_our_own_failure_after_something_went_out_leaves_the_fate_open(ordinal):
+    half_done = Progress(first=OtpProgress(OtpState.ANSWERED, 1), attempts=2)
+    world = World(RuntimeError("unreadable"), progress=Progress() if ordinal == 1 else half_done)
+    with pytest.raises(RuntimeError, match="unreadable"):
+        world.run()
+    assert world.progress.otp(ordinal) == OtpProgress(OtpState.SENT, 1)
+    assert world.decision == Pause(PauseReason.INTERNAL, delay=SETTINGS.read_delay)
+
+
+def test_our_own_failure_forgets_no_answer_that_may_be_written_down():
+    # The commit may have gone through although its acknowledgement did not.
+    world = World(RESYNC)
+    world.record.fails_at = "answered"
+    with pytest.raises(RuntimeError, match="a fault of our own"):
+        world.run()
+    assert world.journal[-2:] == ["answered", "settle Pause"]
+    assert world.record.progress.first.state == OtpState.ANSWERED
+    assert world.progress.first == OtpProgress(OtpState.ANSWERED, 1)
+
+
+@pytest.mark.parametrize(("answer", "event"), [(RESYNC, "sending 2"), (retried(), "still sending?")])
+def test_a_database_that_fails_before_a_call_lets_nothing_go_out(answer, event):
+    world = World(answer)
+    world.record.fails_at = event
+    with pytest.raises(RuntimeError, match="a fault of our own"):
+        world.run()
+    assert world.journal[-2] == event
+    assert sum(post.startswith("post") for post in world.journal) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "event"), [(RESYNC, "answered"), (RESYNC, "sending 2"), (retried(), "still sending?")]
+)
+@pytest.mark.parametrize(
+    "failure",
+    [DATABASE_AWAY, exc.TimeoutError("no connection")],
+    ids=["a lost connection", "no connection in time"],
+)
+def test_a_database_that_was_restarted_stops_no_batch(answer, event, failure):
+    world = World(answer)
+    world.record.fails_at = event
+    world.record.failure = failure
+    with pytest.raises(type(failure)):
+        world.run()
+    assert world.decision == Retry(SETTINGS.read_delay, is_counted=False, why="database")
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of each sleep before a claim, which takes no time."""
+    seconds: list[float] = []
+    monkeypatch.setattr(activation, "sleep", seconds.append)
+    return seconds
+
+
+def test_a_message_is_kept_in_hand_while_the_database_is_away(slept):
+    world = World(ACTIVE)
+    world.record.away = 4
+    assert world.run() == ["slot", "claim", *["reach"] * 4, "slot", "claim", "post 1", "settle Active"]
+    assert all(0.5 <= seconds <= 1.5 for seconds in slept)
+    assert len(slept) == 3
+
+
+def test_a_message_that_is_to_be_handed_back_is_kept_in_hand_too(slept):
+    world = World()
+    world.pace.slots, world.record.away = 0, 2
+    back = ["no slot", "handed back for 5 s"]
+    assert world.run() == [*back, *["reach"] * 2, *back]
+
+
+def test_a_database_that_stays_away_is_given_up_after_about_a_minute(slept):
+    world = World()
+    world.record.away = 1000
+    with pytest.raises(exc.OperationalError):
+        world.run()
+    assert 45 < sum(slept) < 75
+    assert set(world.journal) == {"slot", "claim", "reach"}
+
+
+def test_a_worker_that_stops_does_not_wait_for_the_database(monkeypatch):
+    world = World()
+    world.record.away = 1000
+    monkeypatch.setattr(activation, "sleep", lambda _: setattr(world, "is_stopping", True))
+    with pytest.raises(exc.OperationalError):
+        world.run()
+    assert world.journal == ["slot", "claim", "reach", "reach"]
+
+
+@pytest.mark.parametrize("progress", [Progress(), Progress(attempts=3, not_found=1), UNKNOWN_FATE])
+def test_otps_that_do_not_open_pause_the_batch_and_are_as_they_were(progress):
+    world = World(progress=progress)
+    world.record.otps = Keyring([generate_key()]).seal(PAIR.to_plaintext(), bound_to(BATCH, ROW))
+    with pytest.raises(DecryptionError):
+        world.run()
+    assert world.journal == ["slot", "claim", "settle Pause"]
+    assert world.progress == progress
+    assert world.told == [(BATCH, Pause(PauseReason.INTERNAL, delay=SETTINGS.read_delay, is_own=True))]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(errors.CredentialsRefused(), PauseReason.CREDENTIALS), (errors.ProtocolFault(), PauseReason.PROTOCOL)],
+)
+def test_what_only_a_person_can_mend_is_told_to_whoever_pauses_batches(answer, reason):
+    world = World(answer)
+    world.run()
+    (told,) = world.told
+    assert (told[0], told[1].reason) == (BATCH, reason)
+    # A wrong secret may be this process' alone; what PingOne did not understand is everybody's.
+    assert told[1].is_own is (reason == PauseReason.CREDENTIALS)
+    assert world.progress.first == OtpProgress()
+
+
+def test_the_attempt_remembers_the_last_answer_that_pingone_gave():
+    world = World(WAITING, errors.NotDelivered(), progress=UNKNOWN_FATE)
+    world.run()
+    assert world.record.settled[2] == Tally(requests=1, rate_limited=0, answer=WAITING.answer)
+
+
+def timed(answer: Scripted, left: list[float]) -> Callable[[Call], Device]:
+    """The answer, noting how many seconds the call had left to begin."""
+
+    def respond(call: Call) -> Device:
+        left.append(call.send_before - boot_time())
+        call.requests += 1
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return respond
+
+
+def test_an_otp_goes_out_soon_after_its_mark_or_not_at_all():
+    left: list[float] = []
+    World(timed(RESYNC, left), timed(ACTIVE, left)).run()
+    assert len(left) == 2
+    assert all(0 < seconds <= SETTINGS.send_within for seconds in left)
+
+
+def test_a_read_may_begin_while_enough_of_the_lease_is_left_for_a_call():
+    left: list[float] = []
+    World(timed(ACTIVE, left), progress=UNKNOWN_FATE).run()
+    assert SETTINGS.send_within < left[0] <= SETTINGS.lease - SETTINGS.lease_left_for_post
+
+
+def test_the_answer_that_a_refused_otp_got_is_written_down_before_the_device_is_read():
+    world = World(INVALID, WAITING)
+    assert world.run() == ["slot", "claim", "post 1", "answered", "slot", "read", "settle DeadLetter"]
+    assert world.record.progress.first == OtpProgress(OtpState.ANSWERED, 1)
+    assert world.record.progress.verdict == Reason.INVALID_OTP
+
+
+def test_a_worker_of_another_tenant_says_so_and_sends_nothing():
+    world = World()
+    world.record.is_queued = False
+    world.record.is_strange = True
+    assert world.run() == ["slot", "claim", "slot given back", "handed back if stopped"]
+    assert world.told == [(BATCH, "misconfigured")]
+
+
+def test_the_audit_log_of_pingone_learns_batch_and_record():
+    world = World(ACTIVE)
+    world.run()
+    (call,) = world.client.calls
+    assert call.session_id == f"oathbulk-batch-{BATCH}"
+    assert call.transaction_id == f"oathbulk-record-{RECORD}-01234567"
+
+
+def test_nothing_that_an_activation_leaves_behind_shows_an_otp():
+    def fail(call: Call) -> Device:
+        raise RuntimeError("a fault of our own")
+
+    world = World(fail)
+    with pytest.raises(RuntimeError) as failure:
+        world.run()
+    texts = [repr(world.record.settled), repr(world.told), *traceback.format_exception(failure.value)]
+    claim = replace(World().record, is_queued=True).claim(RECORD, "env-1")
+    texts += [repr(claim), repr(PAIR)]
+    for text in texts:
+        assert "308714" not in text
+        assert "367299" not in text
+    assert "otps" not in repr(claim)
+
+
+# The journal.
+
+
+@pytest.mark.parametrize(
+    ("answers", "lines"),
+    [
+        ([ACTIVE], [(1, "sent", 1, None), (1, "answered", 1, "active")]),
+        (
+            [RESYNC, ACTIVE],
+            [
+                *((1, "sent", 1, None), (1, "answered", 1, "next_otp")),
+                *((2, "sent", 1, None), (2, "answered", 1, "active")),
+            ],
+        ),
+        ([INVALID, WAITING], [(1, "sent", 1, None), (1, "answered", 1, "invalid_otp")]),
+        ([errors.OutcomeUnknown()], [(1, "sent", 1, None), (1, "sent", 1, None)]),
+        ([errors.NotDelivered()], [(1, "sent", 1, None), (1, "unsent", 0, None)]),
+    ],
+    ids=["active", "resync", "invalid", "unknown", "undelivered"],
+)
+def test_the_journal_has_a_line_before_an_otp_goes_and_one_with_what_became_of_it(answers, lines):
+    world = World(*answers)
+    world.run()
+    assert world.written.lines == lines
+
+
+def test_the_journal_knows_of_a_post_before_it_goes_out_and_of_its_answer_before_the_database_does():
+    def look(call: Call) -> Device:
+        assert world.written.lines == [(1, "sent", 1, None)]
+        assert world.journal == ["slot", "claim", "post 1"]
+        raise RESYNC
+
+    world = World(look)
+    world.record.fails_at = "answered"
+    with pytest.raises(RuntimeError):
+        world.run()
+    assert world.written.lines == [(1, "sent", 1, None), (1, "answered", 1, "next_otp")]
+
+
+def test_an_otp_that_a_fault_or_a_pause_kept_back_is_taken_back_in_the_journal_too():
+    def fail(call: Call) -> Device:
+        raise RuntimeError("a fault of our own")
+
+    def pause(call: Call) -> Device:
+        world.record.may_work = False
+        call.permit()
+        raise AssertionError("it may not go on")
+
+    for scripted in (fail, pause):
+        world = World(scripted)
+        try:
+            world.run()
+        except RuntimeError:
+            assert scripted is fail
+        assert world.written.lines == [(1, "sent", 1, None), (1, "unsent", 0, None)]
+        assert world.progress.first == OtpProgress()
+
+
+def test_a_read_leaves_no_line():
+    world = World(WAITING, ACTIVE, progress=UNKNOWN_FATE)
+    world.run()
+    assert world.written.lines == [(1, "sent", 2, None), (1, "answered", 2, "active")]

@@ -1,0 +1,306 @@
+"""When a batch must stop by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.attempt import Outcome
+from models.reason import PAUSE_CURES, PauseReason, Reason
+from worker.rules import breaker
+from worker.rules.breaker import Failure, Thresholds, WellAfter
+
+# An attempt that made its device ACTIVE, where a list of attempts has the names of what others ended for.
+ACTIVE = None
+DEAD_LETTERS = frozenset(map(str, Reason))
+THRESHOLDS = Thresholds()
+FORBIDDEN, INVALID, RESYNC_FAILED = Reason.FORBIDDEN, Reason.INVALID_OTP, Reason.RESYNC_FAILED
+Ends = Sequence[str | None]
+
+
+def failure(number: int, reason: str) -> Failure:
+    """As such an attempt stands in the history; each is of another record."""
+    is_dead = reason in DEAD_LETTERS
+    posts = 1 if is_dead or reason in ("outcome_unknown", "other_device") else 0
+    outcome = Outcome.DEAD_LETTER if is_dead else Outcome.RETRY
+    return Failure(number, number, outcome, reason, posts, is_answered=reason == "other_device")
+
+
+def told(ends: Ends) -> tuple[list[Failure], WellAfter]:
+    """What the breaker is told of attempts that ended so, the newest first."""
+    numbered = [(len(ends) - place, end) for place, end in enumerate(ends)]
+    failures = [failure(number, end) for number, end in numbered if end is not None]
+    return failures, lambda after: sum(end is None and number > after for number, end in numbered)
+
+
+def judge(ends: Ends, thresholds: Thresholds = THRESHOLDS, *, is_probing: bool = False) -> PauseReason | None:
+    """The reason alone."""
+    trip = breaker.judge(*told(ends), thresholds, is_probing=is_probing)
+    return trip and trip.reason
+
+
+@pytest.mark.parametrize("ends", [[], [ACTIVE], [ACTIVE] * 100, [Reason.LOCKED] * 24, ["hold", "not_found"] * 100])
+def test_what_happens_to_single_records_pauses_nothing(ends):
+    assert judge(ends) is None
+
+
+# Enough is enough, whatever the reason.
+
+
+@pytest.mark.parametrize("reason", [*sorted(DEAD_LETTERS - {FORBIDDEN, INVALID, RESYNC_FAILED})])
+def test_any_reason_that_dominates_pauses_the_batch(reason):
+    assert judge([reason] * 24) is None
+    assert judge([reason] * 25) == PauseReason.REFUSED
+    assert judge([reason, ACTIVE] * 25) == PauseReason.REFUSED
+
+
+def test_reasons_of_every_kind_count_together():
+    assert judge(sorted(DEAD_LETTERS) * 3) == PauseReason.REFUSED
+
+
+def test_a_batch_that_went_well_for_long_stops_as_soon_as_one_that_never_did():
+    assert judge([Reason.LOCKED] * 24 + [ACTIVE] * 1000) is None
+    assert judge([Reason.LOCKED] * 25 + [ACTIVE] * 1000) == PauseReason.REFUSED
+
+
+def test_otps_count_and_not_only_records():
+    twice = [replace(failure(number, Reason.RESYNC_FAILED), otp_posts=2) for number in range(13, 0, -1)]
+    as_locked = [replace(each, reason=Reason.LOCKED) for each in twice]
+    assert breaker.judge(as_locked[1:], lambda _: 0, THRESHOLDS) is None
+    trip = breaker.judge(as_locked, lambda _: 0, THRESHOLDS)
+    assert trip is not None
+    assert trip.reason == PauseReason.REFUSED
+
+
+def test_a_minority_of_failures_is_a_matter_of_single_records():
+    assert judge([ACTIVE, Reason.LOCKED, ACTIVE] * 100) is None
+
+
+def test_what_most_of_it_was_names_the_pause():
+    assert judge(["outcome_unknown", ACTIVE] * 25) == PauseReason.OUTAGE
+    assert judge(["outcome_unknown", Reason.LOCKED, Reason.LOCKED] * 10) == PauseReason.REFUSED
+    assert judge(["outcome_unknown", "outcome_unknown", Reason.LOCKED] * 10) == PauseReason.OUTAGE
+
+
+def test_what_an_earlier_outage_left_open_is_not_held_against_the_batch():
+    lost = [replace(failure(number, "outcome_unknown"), is_recent=False) for number in range(100, 0, -1)]
+    assert breaker.judge(lost, lambda _: 0, THRESHOLDS) is None
+    refused = [failure(200 + number, Reason.LOCKED) for number in range(24, 0, -1)]
+    assert breaker.judge([*refused, *lost], lambda _: 0, THRESHOLDS) is None
+
+
+@given(st.lists(st.none() | st.sampled_from(Reason), max_size=120), st.integers(1, 30))
+def test_no_batch_spends_more_than_it_may_without_a_success(ends, spent):
+    """Whatever is answered: where nothing became active, so many dead letters are the end."""
+    ends = [end for end in ends if end is not ACTIVE]
+    if len(ends) >= spent:
+        assert judge(ends, Thresholds(spent=spent)) is not None
+
+
+@given(st.lists(st.none() | st.sampled_from(Reason), max_size=100))
+def test_a_batch_that_is_mostly_active_at_any_moment_goes_on(ends):
+    if all(2 * ends[:upto].count(ACTIVE) > upto for upto in range(1, len(ends) + 1)):
+        assert judge(ends) is None
+
+
+# A missing role, a wrong file, an access token, another's answers.
+
+
+def test_so_many_forbidden_records_in_a_row_are_a_missing_role():
+    assert judge([FORBIDDEN] * 9) is None
+    assert judge([FORBIDDEN] * 10) == PauseReason.PERMISSIONS
+    assert judge([FORBIDDEN] * 10 + [ACTIVE] * 50) == PauseReason.PERMISSIONS
+
+
+@pytest.mark.parametrize("place", range(10))
+@pytest.mark.parametrize("other", [ACTIVE, Reason.LOCKED])
+def test_a_single_other_end_in_the_row_speaks_against_a_missing_role(place, other):
+    ends: list[str | None] = [FORBIDDEN] * 10
+    ends[place] = other
+    assert judge(ends) is None
+
+
+@pytest.mark.parametrize("ends", [[INVALID] * 20, [RESYNC_FAILED] * 20, [INVALID, RESYNC_FAILED] * 10])
+def test_refused_otps_that_are_half_of_what_was_tried_are_a_wrong_file(ends):
+    assert judge(ends) == PauseReason.INVALID_OTPS
+    assert judge([end for each in ends for end in (each, ACTIVE)]) == PauseReason.INVALID_OTPS
+
+
+def test_a_few_refused_otps_are_worn_buttons():
+    assert judge([INVALID] * 19) is None
+    assert judge([INVALID, ACTIVE, ACTIVE] * 50) is None
+
+
+@pytest.mark.parametrize(("share", "is_enough"), [(0.3, True), (0.31, False), (1.0, False)])
+def test_the_share_of_refused_otps_is_a_setting(share, is_enough):
+    ends = [INVALID] * 2 + [ACTIVE] * 7 + [INVALID]
+    assert (judge(ends, Thresholds(refused=3, refused_share=share)) is not None) is is_enough
+
+
+def test_access_tokens_refused_at_random_pause_nothing():
+    assert judge(["unauthorized"] * 4) is None
+    assert judge(["unauthorized", ACTIVE] * 50) is None
+
+
+def test_an_access_token_refused_for_several_records_in_a_row_is_a_matter_of_credentials():
+    assert judge(["unauthorized"] * 5) == PauseReason.CREDENTIALS
+    assert judge(["unauthorized"] * 5 + [ACTIVE] * 9) == PauseReason.CREDENTIALS
+
+
+def test_one_record_that_comes_back_again_and_again_is_one_record():
+    again = [replace(failure(number, "unauthorized"), record_id=7) for number in range(20, 0, -1)]
+    assert breaker.judge(again[:19], lambda _: 0, THRESHOLDS) is None
+    # Where it is the only one that may go, that has to be enough.
+    trip = breaker.judge(again, lambda _: 0, THRESHOLDS)
+    assert trip is not None
+    assert trip.reason == PauseReason.CREDENTIALS
+
+
+def test_answers_for_other_devices_pause_the_batch_whatever_went_well_between():
+    assert judge(["other_device"] * 2) is None
+    assert judge(["other_device", ACTIVE, ACTIVE, ACTIVE] * 3) == PauseReason.PROTOCOL
+
+
+# What the sentence of a pause says.
+
+
+def test_a_pause_tells_what_it_cost_and_what_pingone_said():
+    said = [replace(failure(number, "rejected"), said="HTTP 400 INVALID_DATA NEW_CODE") for number in range(25, 0, -1)]
+    trip = breaker.judge(said, lambda _: 0, THRESHOLDS)
+    assert trip is not None
+    assert trip.detail == (
+        "25 OTPs were spent on 25 attempts that made no device ACTIVE: 25 rejected (HTTP 400 INVALID_DATA NEW_CODE). "
+        + PAUSE_CURES[PauseReason.REFUSED]
+    )
+
+
+# Whether PingOne is out, and whether it is back.
+
+UNANSWERED = st.sampled_from(["outcome_unknown", "not_delivered"])
+SILENT = st.sampled_from(["hold", "not_permitted", "database"])
+ANSWERED = st.sampled_from([ACTIVE, "rate_limited", "not_found", "forbidden", "credentials", *map(str, Reason)])
+ANYTHING = st.lists(UNANSWERED | SILENT | ANSWERED, max_size=60)
+PATIENT = Thresholds(forbidden=99, unauthorized=99, other_device=99, refused=99, spent=99, unanswered=5)
+NO_ANSWER = ["outcome_unknown", "not_delivered"]
+
+
+def is_out(ends: Ends, *, is_probing: bool = False) -> bool:
+    return judge(ends, PATIENT, is_probing=is_probing) == PauseReason.OUTAGE
+
+
+def is_back(ends: Ends) -> bool:
+    return breaker.is_back(*told(ends), since=0)
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ([], False),
+        (["outcome_unknown"] * 4, False),
+        (["outcome_unknown"] * 5, True),
+        (["not_delivered"] * 5, True),
+        ([*NO_ANSWER * 2, "outcome_unknown", ACTIVE], True),
+        (["outcome_unknown"] * 4 + [ACTIVE, "outcome_unknown"], False),
+        ([ACTIVE] + ["outcome_unknown"] * 10, False),
+        ([Reason.INVALID_OTP] + ["outcome_unknown"] * 10, False),
+        (["rate_limited"] * 10, False),
+        (["hold"] * 10, False),
+        (["hold", "outcome_unknown"] * 5, True),
+        (["hold", "outcome_unknown"] * 4 + ["hold"] * 20, False),
+    ],
+)
+def test_so_many_attempts_in_a_row_without_an_answer_are_an_outage(ends, expected):
+    assert is_out(ends) is expected
+
+
+def test_while_probing_a_few_are_enough():
+    few = ["outcome_unknown"] * breaker.STILL_OUT_IN_A_ROW
+    assert is_out(few, is_probing=True)
+    assert not is_out(few[1:], is_probing=True)
+    assert not is_out([few[0], ACTIVE, *few], is_probing=True)
+
+
+def test_only_what_came_after_the_batch_went_on_tells_of_an_outage():
+    before = [replace(failure(number, "not_delivered"), is_recent=False) for number in range(9, 0, -1)]
+    assert breaker.judge(before, lambda _: 0, PATIENT) is None
+    assert breaker.judge(before, lambda _: 0, PATIENT, is_probing=True) is None
+
+
+def test_an_end_that_asked_pingone_nothing_neither_makes_nor_ends_an_outage():
+    stale = [replace(failure(number, Reason.STALE_OTP), has_asked=False) for number in range(30, 20, -1)]
+    unknown = [failure(number, "outcome_unknown") for number in range(5, 0, -1)]
+    trip = breaker.judge([*stale, *unknown], lambda _: 0, PATIENT)
+    assert trip is not None
+    assert trip.reason == PauseReason.OUTAGE
+    assert not breaker.is_back([*stale, *unknown], lambda _: 0, since=0)
+
+
+def test_an_answer_of_pingones_own_that_leaves_the_fate_open_is_no_outage():
+    answered = [replace(failure(number, "outcome_unknown"), is_answered=True) for number in range(5, 0, -1)]
+    assert breaker.judge(answered, lambda _: 0, PATIENT) is None
+    assert breaker.is_back(answered, lambda _: 0, since=0)
+
+
+def test_a_probe_sends_as_many_records_as_can_show_that_the_outage_lasts():
+    """Fewer, and a batch would probe for ever without a verdict; more, and each probe would spend attempts."""
+    assert breaker.PROBES == breaker.STILL_OUT_IN_A_ROW
+
+
+@pytest.mark.parametrize("answer", [ACTIVE, "rate_limited", "forbidden", Reason.INVALID_OTP])
+def test_one_answer_of_any_kind_shows_that_pingone_is_back(answer):
+    assert is_back([answer])
+    assert is_back(["outcome_unknown", "hold", answer, "outcome_unknown"])
+
+
+@pytest.mark.parametrize("ends", [[], ["outcome_unknown"], NO_ANSWER, ["hold", "not_permitted", "database"]])
+def test_no_answer_shows_nothing_of_the_kind(ends):
+    assert not is_back(ends)
+
+
+def test_an_answer_from_before_the_probe_shows_nothing_either():
+    failures, well_after = told([*NO_ANSWER, ACTIVE, Reason.LOCKED])
+    assert not breaker.is_back(failures, well_after, since=2)
+    assert breaker.is_back(failures, well_after, since=1)
+
+
+@given(ANYTHING, st.booleans())
+def test_an_outage_ends_with_the_first_answer(ends, is_probing):
+    """Whatever came before it; so a batch that is answered is never paused for an outage."""
+    assert is_back([ACTIVE, *ends])
+    assert not is_out([ACTIVE, *ends], is_probing=is_probing)
+
+
+@given(st.lists(UNANSWERED | SILENT, max_size=60), st.booleans())
+def test_without_any_answer_it_is_out_as_soon_as_enough_attempts_say_so(ends, is_probing):
+    needed = breaker.STILL_OUT_IN_A_ROW if is_probing else PATIENT.unanswered
+    unanswered = sum(reason in NO_ANSWER for reason in ends)
+    assert is_out(ends, is_probing=is_probing) is (unanswered >= needed)
+    assert not is_back(ends)
+
+
+@given(ANYTHING, st.booleans(), st.data())
+def test_what_says_nothing_changes_nothing_wherever_it_stands(ends, is_probing, data):
+    place = data.draw(st.integers(0, len(ends)))
+    with_silence = [*ends[:place], data.draw(SILENT), *ends[place:]]
+    assert is_back(with_silence) is is_back(ends)
+    assert judge(with_silence, is_probing=is_probing) == judge(ends, is_probing=is_probing)
+
+
+@given(st.lists(st.none() | st.sampled_from(["hold", "not_found", "rate_limited", "not_permitted"]), max_size=60))
+def test_only_dead_letters_and_watched_failures_ever_pause_so_only_they_need_to_be_judged(ends):
+    assert judge(ends, replace(THRESHOLDS, forbidden=1, unauthorized=1, refused=1, spent=1)) is None
+
+
+def test_probes_come_less_and_less_often_up_to_a_bound():
+    assert [breaker.probe_delay(outages) for outages in range(6)] == [15.0, 30.0, 60.0, 120.0, 240.0, 300.0]
+
+
+@given(st.integers(0, 10**9))
+def test_a_probe_is_never_further_than_the_bound_and_never_sooner_than_the_one_before(outages):
+    delay = breaker.probe_delay(outages)
+    assert breaker.FIRST_PROBE <= delay <= breaker.LONGEST_PROBE
+    assert breaker.probe_delay(outages + 1) >= delay

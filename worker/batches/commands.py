@@ -1,0 +1,187 @@
+"""The story of a batch: what persons, and the breaker, do with it as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from shlex import quote
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, or_, select, update
+from sqlalchemy.orm import aliased
+
+from models.audit import Action
+from models.batch import Batch, BatchState
+from models.reason import PASSING, PAUSE_CURES, TRANSIENT, PauseReason, Reason
+from worker import audit
+from worker.audit import Actor
+from worker.batches import hours
+from worker.batches.hours import Outside
+from worker.database.engine import LOAD_LOCK, Database
+from worker.leases import commands
+from worker.leases.not_replayed import Staying, find_staying
+from worker.pace.memory import lift_hold
+from worker.rules.hours import DailyWindow
+
+# What holds most of a batch back, by the pause after which a person lets the rest go.
+_LOOKED_AT: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary_row, PauseReason.TRIAL: Batch.trial_row}
+# A license by the name and id of an environment.
+LicenseOf = Callable[[str, str], str]
+
+
+class UnknownBatch(Exception):
+    """No batch has this name; the message lists those that there are."""
+
+
+class NotPossible(Exception):
+    """The batch is in a state that does not allow the command; the message says what does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How many records are pending again, and which stay and why. `outside`: what they wait for, if the batch's window
+    is closed."""
+
+    records: int
+    stay: tuple[Staying, ...] = ()
+    outside: Outside | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WindowChange:
+    """The daily window that a batch gets; None takes away the one that it has."""
+
+    window: DailyWindow | None
+
+
+class Batches:
+    """Commands on batches, each with its line in the audit; thread-safe."""
+
+    def __init__(self, database: Database, actor: Actor) -> None:
+        self._database = database
+        self._actor = actor
+
+    def pause(self, name: str, detail: str | None = None) -> int:
+        """No new call starts. How many records went back from the queue. Raises UnknownBatch, NotPossible."""
+        with self._database.changing_many() as connection:
+            batch = self._find(connection, name)
+            if batch.state == BatchState.CANCELLED:
+                raise NotPossible(f"batch {name!r} is cancelled: nothing of it runs")
+            self._set_paused(connection, batch.id, detail)
+            count = commands.hand_back_queued(self._database, connection, batch.id)
+            self._write_down(connection, Action.PAUSE, name)
+            return count
+
+    def hand_back(self) -> int:
+        """What waits in the queue, of every batch, waits in the database again: no worker will take it."""
+        with self._database.changing_many() as connection:
+            return commands.hand_back_queued(self._database, connection)
+
+    def resume(
+        self, name: str, change: WindowChange | None = None, *, lift_in: LicenseOf | None = None
+    ) -> Outside | None:
+        """The batch runs, or waits for its window to open. Canary and trial end only where they were what the batch
+        paused for: a person has looked at them then. `lift_in`: a hold of the license that this tells is lifted,
+        whether the batch ran or not. Raises UnknownBatch, NotPossible."""
+        with self._database.changing_many() if lift_in else self._database.writing() as connection:
+            batch = self._find(connection, name)
+            if batch.state == BatchState.CANCELLED:
+                raise NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {quote(name)}` makes it run again")
+            if batch.state == BatchState.RUNNING and change is None and lift_in is None:
+                return None
+            facts: dict[str, Any] = {"reason": batch.reason}
+            if change is not None:
+                hours.set_window(connection, batch.id, change.window)
+                facts["window"] = change.window and str(change.window)
+            if lift_in is not None:
+                license_ = lift_in(batch.environment, batch.environment_id)
+                lift_hold(connection, license_)
+                self._write_down(connection, Action.LIFT_HOLD, name, license=license_)
+            outside = self._let_run(connection, batch.id)
+            if batch.reason in _LOOKED_AT:
+                connection.execute(update(Batch).where(Batch.id == batch.id).values({_LOOKED_AT[batch.reason]: None}))
+            self._write_down(connection, Action.RESUME, name, **facts)
+            return outside
+
+    def cancel(self, name: str) -> int:
+        """How many records were cancelled at once; those in work follow when their call ends. Raises UnknownBatch."""
+        with self._database.changing_many() as connection:
+            batch = self._find(connection, name)
+            cancelled = {"state": BatchState.CANCELLED, "reason": None, "detail": None, "resumes_at": None}
+            connection.execute(update(Batch).where(Batch.id == batch.id).values(cancelled))
+            count = commands.cancel(self._database, connection, batch.id)
+            self._write_down(connection, Action.CANCEL, name, records=count)
+            return count
+
+    def replay(self, name: str, reasons: Collection[Reason] | None = None) -> Replayed:
+        """Dead letters of these reasons, or all of them and what was cancelled, go again. Raises UnknownBatch,
+        NotPossible."""
+        with self._beside_no_load() as connection:
+            batch = self._find(connection, name)
+            if batch.state == BatchState.CANCELLED and (successor := self._successor(connection, batch.id)):
+                raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {quote(successor)}`")
+            count = commands.replay(self._database, connection, batch.id, reasons)
+            stay = find_staying(connection, batch.id, reasons)
+            outside = self._let_run(connection, batch.id) if count else None
+            self._write_down(connection, Action.REPLAY, name, reasons=sorted(reasons or ()), records=count)
+            return Replayed(count, stay, outside)
+
+    def replay_transient(self) -> int:
+        """What the replay schedule does: dead letters that time alone may mend, of every batch that runs."""
+        with self._beside_no_load() as connection:
+            running = connection.execute(select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING)).all()
+            counts = {batch.name: commands.replay(self._database, connection, batch.id, TRANSIENT) for batch in running}
+            # Last: who holds the audit's lock must not wait for a load of the same tokens, which waits for that lock.
+            for name, count in counts.items():
+                if count:
+                    self._write_down(connection, Action.REPLAY, name, reasons=sorted(TRANSIENT), records=count)
+            return sum(counts.values())
+
+    def note_export(self, name: str, file: str) -> None:
+        """OTPs are about to leave the database. Raises UnknownBatch."""
+        with self._database.writing() as connection:
+            self._find(connection, name)
+            self._write_down(connection, Action.EXPORT_WITH_OTPS, name, file=file)
+
+    def _beside_no_load(self) -> AbstractContextManager[Connection]:
+        """A transaction that makes final records due again. A load that is not committed may bring the same tokens, and
+        nobody sees that before its end: each waits for the other."""
+        return self._database.changing_many(LOAD_LOCK)
+
+    def _find(self, connection: Connection, name: str) -> Row[int, str, str | None, str, str]:
+        columns = (Batch.id, Batch.state, Batch.reason, Batch.environment, Batch.environment_id)
+        found = connection.execute(select(*columns).where(Batch.name == name).with_for_update()).one_or_none()
+        if found is None:
+            names = connection.scalars(select(Batch.name).order_by(Batch.id.desc()).limit(5)).all()
+            known = f"the latest are {', '.join(names)}" if names else "nothing was loaded yet"
+            raise UnknownBatch(f"no batch is named {name!r}: {known}")
+        return found
+
+    def _set_paused(self, connection: Connection, batch_id: int, detail: str | None) -> None:
+        """What paused by itself keeps its reason, which names the cure; but what would go on by itself must not."""
+        may_go_on = or_(Batch.state == BatchState.RUNNING, Batch.reason.in_(PASSING))
+        paused = {
+            "state": BatchState.PAUSED,
+            "reason": PauseReason.PERSON,
+            "detail": detail or PAUSE_CURES[PauseReason.PERSON],
+            "probe_at": None,
+            "resumes_at": None,
+        }
+        connection.execute(update(Batch).where(Batch.id == batch_id, may_go_on).values(paused))
+
+    def _write_down(self, connection: Connection, action: Action, batch: str, **facts: Any) -> None:
+        audit.append(self._database, connection, self._actor, action, batch, facts)
+
+    def _successor(self, connection: Connection, batch_id: int) -> str | None:
+        """The batch that a cancelled one's file became when it was loaded again."""
+        this = aliased(Batch)
+        is_same_file = and_(this.environment_id == Batch.environment_id, this.file_sha256 == Batch.file_sha256)
+        again = select(Batch.name).join(this, is_same_file).where(this.id == batch_id)
+        return connection.scalar(again.where(Batch.state != BatchState.CANCELLED))
+
+    def _let_run(self, connection: Connection, batch_id: int) -> Outside | None:
+        """A person says so: whatever outage there was, the batch is judged anew."""
+        anew = {"outages": 0, "judged_after": hours.latest_attempt()}
+        connection.execute(update(Batch).where(Batch.id == batch_id).values(anew))
+        return hours.let_run(self._database, connection, batch_id)

@@ -1,0 +1,132 @@
+"""Which rows of a shipment must not be loaded, because their token or device has been here before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+from sqlalchemy import ColumnElement, Connection, TextClause, func, select, text, true
+from sqlalchemy import Row as ResultRow
+from sqlalchemy.orm import InstrumentedAttribute
+
+from models.batch import Batch
+from models.encrypted import DecryptionError, Keyring, bound_to
+from models.record import FINAL, NOT_FINAL, Record, Status
+from worker.intake import Row, RowError
+from worker.vault.otp import Otp, OtpPair
+
+Found: TypeAlias = "ResultRow[*tuple[Any, ...]]"
+
+_COLUMNS = (
+    Record.serial_number,
+    Record.device_id,
+    Record.status,
+    Record.row_number,
+    Record.batch_id,
+    Record.otps,
+    Record.otp1_posts,
+    Record.otp2_posts,
+)
+
+
+class Conflicts:
+    """Compares rows with the records of one environment, within the load's transaction."""
+
+    def __init__(self, connection: Connection, keyring: Keyring, environment_id: str, batch_id: int) -> None:
+        self._connection = connection
+        self._keyring = keyring
+        self._environment_id = environment_id
+        self._batch_id = batch_id
+
+    def split(self, rows: Sequence[Row]) -> tuple[list[Row], list[RowError]]:
+        """The rows that may be loaded, and why the others may not. What was split before counts as loaded."""
+        serials, devices = self._earlier(rows)
+        good: list[Row] = []
+        errors: list[RowError] = []
+        in_chunk: dict[str, int] = {}
+        for row in rows:
+            reason = self._duplicate(row, in_chunk) or self._conflict(row, serials, devices)
+            if reason:
+                errors.append(RowError(row.row_number, reason, row.serial_number))
+            else:
+                good.append(row)
+                in_chunk[row.serial_number] = in_chunk[row.device_id] = row.row_number
+        return good, errors
+
+    def _earlier(self, rows: Sequence[Row]) -> tuple[dict[str, list[Found]], dict[str, Found]]:
+        """Records of these serial numbers, and unfinished ones of these devices."""
+        by_serial: dict[str, list[Found]] = {}
+        for found in self._look_up(Record.serial_number, [row.serial_number for row in rows]):
+            by_serial.setdefault(found.serial_number, []).append(found)
+        devices = self._look_up(Record.device_id, [row.device_id for row in rows], text(NOT_FINAL))
+        return by_serial, {found.device_id: found for found in devices}
+
+    def _look_up(
+        self, column: InstrumentedAttribute[str], values: list[str], *conditions: ColumnElement[bool] | TextClause
+    ) -> Iterable[Found]:
+        """The environment's records that have one of the values in the column."""
+        records = select(*_COLUMNS).where(Record.environment_id == self._environment_id, *conditions)
+        if self._connection.dialect.name == "sqlite":
+            return self._connection.execute(records.where(column.in_(values)))
+        # PostgreSQL has no statistics yet of what this transaction has written, and would rather read the whole table,
+        # for each chunk again. OFFSET keeps the look-up of each value for itself, which an index serves.
+        # As one text, since the driver takes its time over lists: letters, digits and hyphens hold no comma.
+        sought = func.string_to_table(",".join(values), ",").table_valued("value", name="sought").render_derived()
+        found = records.where(column == sought.c.value).offset(0).lateral()
+        return self._connection.execute(select(found).select_from(sought.join(found, true())))
+
+    def _duplicate(self, row: Row, in_chunk: dict[str, int]) -> str | None:
+        for what, value in (("serial number", row.serial_number), ("device", row.device_id)):
+            if value in in_chunk:
+                return f"the {what} stands on row {in_chunk[value]} of this file already: keep one of the two rows"
+        return None
+
+    def _conflict(self, row: Row, serials: dict[str, list[Found]], devices: dict[str, Found]) -> str | None:
+        for found in serials.get(row.serial_number, ()):
+            if reason := self._history(row, found):
+                return reason
+        elsewhere = devices.get(row.device_id)
+        return self._in_progress("device", elsewhere) if elsewhere else None
+
+    def _history(self, row: Row, found: Found) -> str | None:
+        if found.status not in FINAL:
+            return self._in_progress("serial number", found)
+        if found.device_id != row.device_id:
+            return None
+        if found.status == Status.ACTIVE:
+            return f"the token is active on this device since batch {self._name(found)!r}: leave the row out"
+        if self._used_otps(found) & {row.otps.first, row.otps.second}:
+            return (
+                f"an OTP of this row was sent already, in batch {self._name(found)!r} (row {found.row_number}):"
+                " press the token for two fresh, consecutive OTPs"
+            )
+        return None
+
+    def _in_progress(self, what: str, found: Found) -> str:
+        if found.batch_id == self._batch_id:
+            return f"the {what} stands on row {found.row_number} of this file already: keep one of the two rows"
+        return (
+            f"the {what} is in progress in batch {self._name(found)!r} (row {found.row_number}):"
+            " wait until it is finished, or cancel it there"
+        )
+
+    def _name(self, found: Found) -> str:
+        return self._connection.scalars(select(Batch.name).where(Batch.id == found.batch_id)).one()
+
+    def _used_otps(self, found: Found) -> set[Otp | None]:
+        """What an earlier record of this token has sent."""
+        if found.otps is None:
+            return set()
+        try:
+            opened = self._keyring.open(found.otps, bound_to(found.batch_id, found.row_number))
+        except DecryptionError:
+            # Its key is gone; so nobody can tell, and the device's own answer will.
+            return set()
+        pair = OtpPair.from_plaintext(opened)
+        used: set[Otp | None] = set()
+        # Its posts, not its state: one found unused is unsent again, but may go only once more, and there.
+        if found.otp1_posts:
+            used.add(pair.first)
+        if found.otp2_posts and pair.second is not None:
+            used.add(pair.second)
+        return used

@@ -1,0 +1,88 @@
+"""What the breaker needs to know of a batch: its failed attempts, and how many went well since."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Integer, Row, bindparam, func, or_, select, text
+
+from models.attempt import FAILED, Attempt, Outcome
+from models.batch import Batch
+from worker.rules import breaker
+from worker.rules.breaker import Failure, Thresholds, Trip, WellAfter
+
+# Successes that are counted at most: more than any threshold asks for.
+_ENOUGH = 1000
+# Columns of a batch by which it is judged.
+MARKS = (Batch.id, Batch.judged_after, Batch.running_after, Batch.outages)
+# A row with these columns; it may have others.
+Marks = Row[*tuple[Any, ...]]
+
+_BATCH = bindparam("of_batch", type_=Integer())
+# In the words of the partial index: successes, which are most attempts, are not looked at.
+_FAILED = (
+    select(Attempt.__table__)
+    .where(Attempt.batch_id == _BATCH, text(FAILED), Attempt.id > bindparam("after"))
+    .order_by(Attempt.id.desc())
+    .limit(bindparam("count", type_=Integer()))
+)
+_ASKED = _FAILED.where(
+    or_(Attempt.requests > 0, Attempt.reason.in_(sorted(breaker.WATCHED_FAILURES))),
+    Attempt.reason.not_in(sorted(breaker.SAYS_NOTHING)),
+)
+_COSTLY = _FAILED.where(or_(Attempt.outcome == Outcome.DEAD_LETTER, Attempt.otp_posts > 0))
+_WELL = select(func.count()).select_from(
+    select(Attempt.id)
+    .where(Attempt.id > bindparam("after"), Attempt.batch_id == _BATCH, Attempt.outcome == Outcome.ACTIVE)
+    .limit(_ENOUGH)
+    .subquery()
+)
+
+
+def judge(connection: Connection, batch: Marks, thresholds: Thresholds) -> Trip | None:
+    """Whether the batch must pause."""
+    failures, well_after = _failures(connection, batch, thresholds), _well_after(connection, batch)
+    return breaker.judge(failures, well_after, thresholds, is_probing=batch.outages > 0)
+
+
+def is_back(connection: Connection, batch: Marks, thresholds: Thresholds) -> bool:
+    """Whether PingOne answered any attempt since the batch last began to run."""
+    failures, well_after = _failures(connection, batch, thresholds), _well_after(connection, batch)
+    return breaker.is_back(failures, well_after, batch.running_after)
+
+
+def _failures(connection: Connection, batch: Marks, thresholds: Thresholds) -> list[Failure]:
+    """The newest first: those that asked PingOne, as many as a row can need; and those that cost something."""
+    in_a_row = 2 * max(thresholds.unanswered, thresholds.forbidden, breaker.AGAIN * thresholds.unauthorized)
+    costly = 2 * max(thresholds.spent, thresholds.refused, thresholds.other_device)
+    values = {"of_batch": batch.id, "after": batch.judged_after}
+    asked = connection.execute(_ASKED, values | {"count": in_a_row}).all()
+    spent = connection.execute(_COSTLY, values | {"count": costly}).all()
+    rows = {row.id: row for row in (*asked, *spent)}
+    return [_failure(rows[number], batch.running_after) for number in sorted(rows, reverse=True)]
+
+
+def _failure(row: Row[*tuple[Any, ...]], running_after: int) -> Failure:
+    status = f"HTTP {row.http_status}" if row.http_status else None
+    return Failure(
+        id=row.id,
+        record_id=row.record_id,
+        outcome=row.outcome,
+        reason=row.reason or "",
+        otp_posts=row.otp_posts,
+        said=" ".join(filter(None, (status, row.code, row.detail_code))),
+        has_asked=row.requests > 0 or row.reason in breaker.WATCHED_FAILURES,
+        # A tenant whose successes name no status leaves every fate open, and is there all the same. The Correlation-Id
+        # tells PingOne's answer from a proxy's page.
+        is_answered=(row.http_status or 500) < 500 and row.correlation_id is not None,
+        is_recent=row.id > running_after,
+    )
+
+
+def _well_after(connection: Connection, batch: Marks) -> WellAfter:
+    return partial(_count_well, connection, batch.id)
+
+
+def _count_well(connection: Connection, batch_id: int, after: int) -> int:
+    return connection.scalar(_WELL, {"of_batch": batch_id, "after": after}) or 0

@@ -1,0 +1,216 @@
+"""The story of a load: a shipment becomes a batch in one transaction, each row written or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from models.audit import Action
+from models.batch import Batch, BatchState
+from models.encrypted import Keyring, bound_to
+from models.record import Record
+from worker import audit
+from worker.audit import Actor
+from worker.batches import hours
+from worker.batches.conflicts import Conflicts
+from worker.batches.hours import Outside
+from worker.batches.trial import trial_row
+from worker.config.settings import Environment
+from worker.database.engine import LOAD_LOCK, Database
+from worker.database.row_writer import RowWriter
+from worker.intake import Row, RowError, Shipment, UnusableFile
+from worker.observability.escaping import escape_line
+from worker.rules.hours import DailyWindow
+
+# Rows that are looked up and written together: it bounds a load's memory, whatever the file's size.
+CHUNK = 1000
+LONGEST_NAME = 200
+
+# What a row of the file brings, in the order of `_values`.
+COLUMNS = (
+    "row_number",
+    "serial_number",
+    "user_id",
+    "device_id",
+    "username",
+    "lot",
+    "extra",
+    "otp_type",
+    "generated_at",
+    "otp_expires_at",
+    "has_second_otp",
+    "otps",
+)
+
+
+class NameTaken(Exception):
+    """Another file's batch has this name already."""
+
+
+class NameUnfit(Exception):
+    """A batch cannot be called that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A batch that is in the database. `is_new` is False when the file had been loaded before; `outside` is what a new
+    one waits for, if its window is closed."""
+
+    batch_id: int
+    name: str
+    total: int
+    rows_refused: int
+    is_new: bool
+    outside: Outside | None = None
+
+
+class Loader:
+    """Loads shipments for one environment. `totp_max_age` in seconds. A batch in an environment where no token ever
+    became active begins with `first_records`."""
+
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        environment: Environment,
+        actor: Actor,
+        *,
+        totp_max_age: float = 120.0,
+        first_records: int = 0,
+        refused: Callable[[RowError], None] = lambda _: None,
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._environment = environment
+        self._actor = actor
+        self._max_age = timedelta(seconds=totp_max_age)
+        self._first_records = first_records
+        self._refused = refused
+
+    def find(self, shipment: Shipment) -> Loaded | None:
+        """The batch that this very file became earlier, unless it was cancelled."""
+        with self._database.reading() as connection:
+            return self._find(connection, shipment)
+
+    def load(
+        self, shipment: Shipment, name: str, canary: int | None = None, window: DailyWindow | None = None
+    ) -> Loaded:
+        """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
+        that leaves any; with a window, it runs only while that is open. Raises NameTaken, NameUnfit, OtherWindow;
+        UnusableFile if no row is left."""
+        with self._database.writing() as connection:
+            self._database.lock(connection, LOAD_LOCK)
+            if found := self._find(connection, shipment):
+                hours.check_same(connection, found.batch_id, found.name, window)
+                return found
+            _check_name(connection, name)
+            batch_id = self._insert_batch(connection, shipment, name)
+            total, refused, canary_row = self._insert_records(connection, shipment, batch_id, canary)
+            if not total:
+                raise UnusableFile(shipment.path, f"not one of its {refused} rows can be loaded", "Mend them first")
+            hours.set_window(connection, batch_id, window)
+            outside = hours.keep(self._database, connection, batch_id)
+            counts = {"total": total, "rows_refused": refused}
+            trial = trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
+            held_back = {"canary_row": canary_row, "trial_row": trial}
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts | held_back))
+            file = escape_line(shipment.path.name)
+            facts: dict[str, Any] = {"file": file, "sha256": shipment.fingerprint, "canary": canary}
+            facts["window"] = window and str(window)
+            facts |= {"environment": self._environment.name} | counts
+            audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
+            self._database.analyze(connection, Record.__tablename__)
+        return Loaded(batch_id, name, total, refused, is_new=True, outside=outside)
+
+    def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
+        statement = select(Batch.id, Batch.name, Batch.total, Batch.rows_refused).where(
+            Batch.environment_id == self._environment.environment_id,
+            Batch.file_sha256 == shipment.fingerprint,
+            Batch.state != BatchState.CANCELLED,
+        )
+        row = connection.execute(statement).one_or_none()
+        return Loaded(row.id, row.name, row.total, row.rows_refused, is_new=False) if row else None
+
+    def _insert_batch(self, connection: Connection, shipment: Shipment, name: str) -> int:
+        values = {
+            "name": name,
+            "environment": self._environment.name,
+            "environment_id": self._environment.environment_id,
+            "state": BatchState.RUNNING,
+            "file": escape_line(str(shipment.path)),
+            "file_sha256": shipment.fingerprint,
+            "columns": shipment.columns,
+            "created_at": self._database.now(),
+            "running_since": self._database.now(),
+            "judged_after": hours.latest_attempt(),
+            "running_after": hours.latest_attempt(),
+        }
+        return int(connection.scalar(insert(Batch).values(values).returning(Batch.id)) or 0)
+
+    def _insert_records(
+        self, connection: Connection, shipment: Shipment, batch_id: int, canary: int | None
+    ) -> tuple[int, int, int | None]:
+        """How many rows were written, how many refused; and the row number of the canary's last record."""
+        conflicts = Conflicts(connection, self._keyring, self._environment.environment_id, batch_id)
+        writer = self._open_writer(connection, batch_id)
+        written = refused = analyzed = 0
+        canary_row = None
+        rows = shipment.rows()
+        chunk = list(islice(rows, CHUNK))
+        while chunk:
+            errors = [row for row in chunk if isinstance(row, RowError)]
+            good, conflicting = conflicts.split([row for row in chunk if isinstance(row, Row)])
+            with writer.writing() as write:
+                for row in good:
+                    write(self._values(row, batch_id))
+                # While PostgreSQL is busy with this one.
+                chunk = list(islice(rows, CHUNK))
+            for error in sorted(errors + conflicting, key=lambda error: error.row_number):
+                self._refused(error)
+            if canary is not None and written < canary <= written + len(good):
+                canary_row = good[canary - written - 1].row_number
+            written += len(good)
+            refused += len(errors) + len(conflicting)
+            if written > 10 * analyzed:
+                # For the look-ups to come: without statistics any index seems as good as the right one.
+                self._database.analyze(connection, Record.__tablename__)
+                analyzed = written
+        return written, refused, canary_row if canary is not None and canary < written else None
+
+    def _open_writer(self, connection: Connection, batch_id: int) -> RowWriter:
+        same = {
+            "batch_id": batch_id,
+            "environment_id": self._environment.environment_id,
+            "scheduled_at": connection.scalar(select(self._database.now())),
+        }
+        return RowWriter(connection, Record.metadata.tables[Record.__tablename__], COLUMNS, same)
+
+    def _values(self, row: Row, batch_id: int) -> tuple[Any, ...]:
+        expires_at = row.generated_at + self._max_age if row.otp_type == "totp" and row.generated_at else None
+        return (
+            row.row_number,
+            row.serial_number,
+            row.user_id,
+            row.device_id,
+            row.username,
+            row.lot,
+            row.extra or None,
+            row.otp_type,
+            row.generated_at,
+            expires_at,
+            row.otps.second is not None,
+            self._keyring.seal(row.otps.to_plaintext(), bound_to(batch_id, row.row_number)),
+        )
+
+
+def _check_name(connection: Connection, name: str) -> None:
+    """It may be that of a stranger's file, and it is printed again and again. Raises NameTaken, NameUnfit."""
+    if not (name.isprintable() and name.strip() and len(name) <= LONGEST_NAME):
+        raise NameUnfit(f"a batch's name has 1 to {LONGEST_NAME} printable characters: give another --batch NAME")
+    if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
+        raise NameTaken(f"a batch named {name!r} exists already, of another file: give another --batch NAME")

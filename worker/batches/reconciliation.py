@@ -1,0 +1,133 @@
+"""The story of a reconciliation: what journals show is compared with the database, and written into it if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from shlex import quote
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy import Row as DatabaseRow
+
+from models.audit import Action
+from models.batch import Batch, BatchState
+from models.record import OtpState, Status
+from worker import audit
+from worker.audit import Actor
+from worker.database.engine import Database
+from worker.journal.evidence import Evidence, Row
+from worker.leases import restoring
+from worker.rules.progress import Progress
+
+# Rows that one transaction changes.
+CHUNK = 1000
+
+
+class StillAtWork(Exception):
+    """Somebody may be working on a batch that has to be changed; the message says what to do."""
+
+
+@dataclass(slots=True)
+class BatchFindings:
+    """Of one batch, in records: an answer that the database does not know; an OTP that went out without its knowledge;
+    and rows of the journal that the batch does not have."""
+
+    name: str
+    answered: int = 0
+    sent: int = 0
+    strange: int = 0
+
+
+@dataclass(slots=True)
+class Findings:
+    """By the number of their batch; `missing`: how many rows of batches that the database does not have."""
+
+    batches: dict[int, BatchFindings] = field(default_factory=dict)
+    missing: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def changes(self) -> int:
+        return sum(batch.answered + batch.sent for batch in self.batches.values())
+
+    @property
+    def unknown(self) -> int:
+        return sum(batch.strange for batch in self.batches.values()) + sum(self.missing.values())
+
+
+class Reconciliation:
+    """Compares a database with journals. `read_delay` in seconds; `is_written`: what was found goes into the
+    database, with a line in the audit for each batch and transaction."""
+
+    def __init__(self, database: Database, actor: Actor, *, read_delay: float, is_written: bool) -> None:
+        self._database = database
+        self._actor = actor
+        self._read_delay = read_delay
+        self._is_written = is_written
+
+    def run(self, evidence: Mapping[Row, Evidence]) -> Findings:
+        """Transaction by transaction; run again, it goes on where it was. Raises StillAtWork."""
+        findings = Findings()
+        for batch_id, rows in groupby(sorted(evidence), key=lambda row: row.batch):
+            for chunk in _chunks(rows):
+                with self._transaction() as connection:
+                    self._compare(connection, batch_id, {row: evidence[row] for row in chunk}, findings)
+        return findings
+
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        # The dispatcher puts nothing onto the queue meanwhile.
+        return self._database.changing_many() if self._is_written else self._database.reading()
+
+    def _compare(
+        self, connection: Connection, batch_id: int, evidence: Mapping[Row, Evidence], findings: Findings
+    ) -> None:
+        batch = connection.execute(select(Batch.id, Batch.name, Batch.state).where(Batch.id == batch_id)).one_or_none()
+        if batch is None:
+            findings.missing[batch_id] = findings.missing.get(batch_id, 0) + len(evidence)
+            return
+        mine = findings.batches.setdefault(batch_id, BatchFindings(batch.name))
+        found = restoring.find(connection, batch_id, [row.row for row in evidence], is_locking=self._is_written)
+        records = {Row(batch_id, record.row_number, record.device_id): record for record in found}
+        changes = []
+        for row, seen in evidence.items():
+            if (record := records.get(row)) is None:
+                mine.strange += 1
+            elif (learnt := _learn(record, seen)) is not None:
+                changes.append((record.id, learnt[0]))
+                mine.answered, mine.sent = mine.answered + learnt[1], mine.sent + (not learnt[1])
+        if changes and self._is_written:
+            self._refuse_if_at_work(connection, batch)
+            restoring.write(self._database, connection, changes, self._read_delay)
+            audit.append(
+                self._database, connection, self._actor, Action.RECONCILE, batch.name, {"records": len(changes)}
+            )
+
+    def _refuse_if_at_work(self, connection: Connection, batch: DatabaseRow[int, str, str]) -> None:
+        pause = f"`oathbulk pause {quote(batch.name)}`"
+        if batch.state == BatchState.RUNNING:
+            raise StillAtWork(f"batch {batch.name!r} runs: {pause}, then reconcile again")
+        if in_hand := restoring.count_in_hand(self._database, connection, batch.id):
+            raise StillAtWork(
+                f"{in_hand} records of batch {batch.name!r} are in hand: {pause}, wait until their calls have ended "
+                "(a minute at most), then reconcile again"
+            )
+
+
+def _learn(record: DatabaseRow[Any], seen: Evidence) -> tuple[Progress, bool] | None:
+    """What the record has to learn, and whether there is an answer in it. What is ACTIVE needs to learn nothing."""
+    known = restoring.progress_of(record)
+    learnt = seen.correct(known)
+    if record.status == Status.ACTIVE or learnt == known:
+        return None
+    return learnt, _answers(learnt) > _answers(known)
+
+
+def _answers(progress: Progress) -> int:
+    return [otp.state for otp in (progress.first, progress.second) if otp].count(OtpState.ANSWERED)
+
+
+def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while chunk := list(islice(rows, CHUNK)):
+        yield chunk

@@ -1,0 +1,70 @@
+"""The `.env` file: where it lies, and what it gives.
+
+It says where the client secret and OTPs are sent. So it is read from the installation's home, or from where a person
+says that it is, and never from the working directory, which may be anybody's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from worker.config.files import SECRETS, read_trusted, refuse_open_secrets
+from worker.config.settings import ConfigError, Settings
+
+# Names the file, for programs without the option --env-file, such as Celery's.
+ENV_FILE = "OATHBULK_ENV_FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvFile:
+    """The settings file of this process; it may be missing where nobody named it. `values` is what the file gives and
+    the process environment does not: what is set there, or through a file that is named there, goes before."""
+
+    path: Path
+    values: Mapping[str, str] = field(repr=False)
+
+
+def read_env_file() -> EnvFile:
+    """The file that OATHBULK_ENV_FILE names, else `.env` in the home. Raises ConfigError."""
+    named = os.environ.get(ENV_FILE, "")
+    home = Path(os.environ.get("OATHBULK_HOME") or Settings.model_fields["home"].default)
+    path = Path(named) if named else home / ".env"
+    if not named and not os.path.lexists(path):
+        return EnvFile(path, {})
+    values = _read_values(path)
+    _refuse_other_places(path, values, home=None if named else home)
+    return EnvFile(
+        path,
+        {name: value for name, value in values.items() if name not in os.environ and f"{name}_FILE" not in os.environ},
+    )
+
+
+def _read_values(path: Path) -> dict[str, str]:
+    try:
+        found = dotenv_values(stream=StringIO(read_trusted(path)))
+        values = {name: value for name, value in found.items() if value is not None}
+        if any(values.get(variable) for variable in SECRETS):
+            refuse_open_secrets(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist: name another with --env-file or {ENV_FILE}, or none") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    return values
+
+
+def _refuse_other_places(path: Path, values: Mapping[str, str], home: Path | None) -> None:
+    """Refuse a file that says that the settings stand elsewhere: which were read would depend on who reads them."""
+    if values.get(ENV_FILE):
+        raise ConfigError(f"{path} sets {ENV_FILE}, which only the process environment can: remove that line")
+    other = values.get("OATHBULK_HOME")
+    if home is not None and other and Path(other).absolute() != home.absolute():
+        raise ConfigError(
+            f"{path} lies in one home and sets OATHBULK_HOME to another: remove that line, "
+            f"or name the file with --env-file"
+        )

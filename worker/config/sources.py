@@ -1,0 +1,114 @@
+"""Where settings come from: the process environment, the `.env` file, `*_FILE` variables and `oathbulk.toml`."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from worker.config.env_file import EnvFile, read_env_file
+from worker.config.files import SECRETS, is_open, read_trusted, refuse_open_secrets
+from worker.config.settings import DEFAULT_ENVIRONMENT, ConfigError, Environment, Settings
+
+M = TypeVar("M", bound=BaseModel)
+
+# Settings that httpx reads from the process environment itself.
+_READ_BY_HTTPX = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def load_settings(variables: Mapping[str, str] | None = None) -> Settings:
+    """The `OATHBULK_*` settings. Raises ConfigError."""
+    values = _fields(Settings, "OATHBULK_", read_variables() if variables is None else variables)
+    return _validated(Settings, "OATHBULK_", values)
+
+
+def load_environment(
+    settings: Settings, name: str = DEFAULT_ENVIRONMENT, variables: Mapping[str, str] | None = None
+) -> Environment:
+    """The PingOne environment of this name: `default` from the `PINGONE_*` variables, another from its section of
+    `oathbulk.toml`. Raises ConfigError."""
+    if name == DEFAULT_ENVIRONMENT:
+        source = read_variables() if variables is None else variables
+    else:
+        source = read_section(settings, name)
+    values = _fields(Environment, "PINGONE_", source)
+    return _validated(Environment, "PINGONE_", values | {"name": name})
+
+
+def read_variables(file: EnvFile | None = None) -> dict[str, str]:
+    """The process environment, and behind it the `.env` file. Proxies and certificates that the file names are put into
+    the process environment, where httpx looks for them. Raises ConfigError."""
+    given = (file or read_env_file()).values
+    for name in _READ_BY_HTTPX:
+        if name in given:
+            os.environ.setdefault(name, given[name])
+    return {**given, **os.environ}
+
+
+def config_path(settings: Settings) -> Path:
+    """The file with the environments besides `default`."""
+    return settings.config or settings.home / "oathbulk.toml"
+
+
+def read_section(settings: Settings, name: str) -> dict[str, str]:
+    """What `oathbulk.toml` says of the environment of this name. Raises ConfigError."""
+    path = config_path(settings)
+    try:
+        sections = tomllib.loads(read_trusted(path)).get("environments", {})
+        section = sections.get(name) if isinstance(sections, dict) else None
+        if isinstance(section, dict) and "PINGONE_CLIENT_SECRET" in section:
+            refuse_open_secrets(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"environment {name!r} is not configured: {path} does not exist") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if not isinstance(section, dict):
+        raise ConfigError(f"environment {name!r} is not configured: add a section [environments.{name}] to {path}")
+    known = {f"PINGONE_{field.upper()}" for field in Environment.model_fields} - {"PINGONE_NAME"}
+    if unknown := {key for key in section if key.removesuffix("_FILE") not in known}:
+        raise ConfigError(f"{path}, section [environments.{name}]: nothing is called {', '.join(sorted(unknown))}")
+    try:
+        return {key: str(value) for key, value in section.items()}
+    except ValueError as error:
+        # A number of thousands of digits.
+        raise ConfigError(f"{path}, section [environments.{name}], cannot be read: {error}") from error
+
+
+def _fields(model: type[BaseModel], prefix: str, source: Mapping[str, str]) -> dict[str, Any]:
+    """The model's fields found in the source, each under PREFIX + its name, or in the file that …_FILE names."""
+    found: dict[str, Any] = {}
+    for field in model.model_fields:
+        variable = prefix + field.upper()
+        file = source.get(f"{variable}_FILE", "")
+        if value := source.get(variable, ""):
+            found[field] = value
+        elif file:
+            found[field] = _content(variable, Path(file), is_secret=variable in SECRETS)
+    return found
+
+
+def _content(variable: str, path: Path, *, is_secret: bool) -> str:
+    try:
+        if is_secret and is_open(path):
+            raise ConfigError(
+                f"{variable}_FILE: {path} can be read by every user: chmod 600 {path}, or 640 for a group"
+            )
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{variable}_FILE: {path} cannot be read: {error}") from error
+
+
+def _validated(model: type[M], prefix: str, values: dict[str, Any]) -> M:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        complaints = []
+        for fault in error.errors(include_input=False, include_url=False):
+            variable = prefix + str(fault["loc"][0]).upper() if fault["loc"] else f"{prefix}*"
+            missing = fault["type"] == "missing"
+            complaints.append(f"{variable} {'is not set' if missing else fault['msg'].removeprefix('Value error, ')}")
+        raise ConfigError("; ".join(complaints)) from None

@@ -1,0 +1,36 @@
+"""The revision of the database's schema: which one it has, and whether this version works with it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, inspect
+
+from migrations import HEAD
+from worker.database.engine import Database
+
+
+class SchemaOutdated(Exception):
+    """The database's schema is not the one that this version works with; the message names the cure."""
+
+
+def current(database: Database) -> str | None:
+    """The revision of the database; None before the first."""
+    with database.reading() as connection:
+        return read_revision(connection)
+
+
+def read_revision(connection: Connection) -> str | None:
+    """The revision as a transaction sees it; None before the first."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+    revision: str | None = found.scalar_one_or_none()
+    return revision
+
+
+def ensure_current(database: Database) -> None:
+    """Raises SchemaOutdated."""
+    found = current(database)
+    if found is None:
+        raise SchemaOutdated("the database is empty: run `oathbulk db upgrade`")
+    if found != HEAD:
+        raise SchemaOutdated(f"the database is at revision {found}, not {HEAD}: run `oathbulk db upgrade`")

@@ -1,0 +1,173 @@
+"""The story of the queue: each tick, what is due goes onto it, up to the window; what was left lying is rescued."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, Protocol
+
+import structlog
+from sqlalchemy import Connection, select
+
+from worker.batches import hours
+from worker.clocks.clock_watch import ClockWatch
+from worker.config.settings import Settings
+from worker.database.engine import DISPATCH_LOCK, Database
+from worker.dispatch.workload import EnvironmentOf, License, Licenses, PaceOf, PauseBatch
+from worker.fleet.processes import Processes
+from worker.leases.clock_steps import TimesAnew
+from worker.leases.queue import Queue
+from worker.rules import breaker
+
+log = structlog.get_logger()
+
+# Records that may wait in the queue or be in work at once: what the pace allows in ten seconds.
+SMALLEST_WINDOW = 64
+WINDOW_SECONDS = 10.0
+# Where the workers are slower than the pace, the window follows them, with room to grow: a record must not wait in
+# the queue for so long that its message seems lost. Before anything was settled, this is enough to begin with.
+FIRST_WINDOW = 512
+ROOM_TO_GROW = 1.5
+
+
+class Broker(Protocol):
+    """Where the ids go."""
+
+    def depth(self) -> int:
+        """Messages that wait."""
+        ...
+
+    def publish(self, ids: Sequence[int], environment: str) -> None:
+        """All of them, or an error."""
+        ...
+
+
+class Dispatcher:
+    """Ticks. Several may tick at once: a database lock lets one of them work, and the others find nothing to do."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: Queue,
+        broker: Broker,
+        settings: Settings,
+        *,
+        environment: EnvironmentOf,
+        pace: PaceOf,
+        pause: PauseBatch,
+        tend: Callable[[], None] = lambda: None,
+        keep: Callable[[Any], None] = lambda _: None,
+        processes: Processes | None = None,
+        clock_watch: ClockWatch | None = None,
+        ticking: threading.Lock | None = None,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._broker = broker
+        self._settings = settings
+        self._licenses = Licenses(database, queue, environment, pace, pause)
+        self._tend = tend
+        # Told each pace once a tick: what was found of it outlives Redis, and what a person set reaches it.
+        self._keep = keep
+        self._processes = processes
+        self._clock_watch = clock_watch or ClockWatch()
+        self._times = TimesAnew(
+            database,
+            lease=settings.lease,
+            queue_lease=settings.queue_lease,
+            read_delay=settings.send_within + settings.call_deadline + settings.read_delay,
+        )
+        # Of the process: ticks that come faster than a database far away answers would take all of its connections.
+        self._ticking = ticking or threading.Lock()
+
+    def tick(self) -> int:
+        """Rescue, tend, then fill the window. How many records were put onto the queue; none while another tick of this
+        process is at work."""
+        if not self._ticking.acquire(blocking=False):
+            return 0
+        try:
+            return self._tick()
+        finally:
+            self._ticking.release()
+
+    def _tick(self) -> int:
+        with self._database.writing() as connection:
+            if not self._database.try_lock(connection, DISPATCH_LOCK):
+                return 0
+            self._mistrust_times(connection)
+            if self._processes:
+                self._processes.note_tick(connection)
+            if rescued := self._queue.rescue(connection):
+                log.warning("rescued", records=rescued)
+            self._queue.sweep_cancelled(connection)
+        self._tend()
+        return sum(self._fill(license_) for license_ in self._licenses.unfinished())
+
+    def _mistrust_times(self, connection: Connection) -> None:
+        """Where the database's clock was set, or nobody can tell that it was not, leases and delays begin anew."""
+        last_tick_at = self._processes.last_tick_at(connection) if self._processes else None
+        now = select(self._database.now())
+        if not self._clock_watch.is_steady(lambda: connection.execute(now).scalar_one(), last_tick_at):
+            log.warning("clock_set", cure="keep the database server's clock with NTP")
+            self._times.begin(connection)
+            hours.begin_anew(self._database, connection)
+
+    def _fill(self, license_: License) -> int:
+        """Commit first, then publish: a message that never comes costs a queue lease, a record never."""
+        self._keep(license_.pace)
+        if license_.pace.held_for() > 0:
+            return 0
+        depth = self._broker.depth()
+        with self._database.writing() as connection:
+            if not self._database.try_lock(connection, DISPATCH_LOCK):
+                return 0
+            # Again: what is due is told by the clock of this transaction.
+            self._mistrust_times(connection)
+            window = self._window(connection, license_)
+            lease = self._queue_lease(window, license_)
+            due = self._enqueue(connection, license_, window, lease) if depth < window else {}
+        self._publish(due)
+        return sum(map(len, due.values()))
+
+    def _window(self, connection: Connection, license_: License) -> int:
+        if self._settings.window is not None:
+            return self._settings.window
+        by_pace = round(license_.pace.rate * WINDOW_SECONDS)
+        batch_ids = [due.batch_id for due in license_.running]
+        settled = self._queue.settled_lately(connection, batch_ids, WINDOW_SECONDS)
+        return max(SMALLEST_WINDOW, min(by_pace, max(FIRST_WINDOW, round(settled * ROOM_TO_GROW))))
+
+    def _queue_lease(self, window: int, license_: License) -> float:
+        """Seconds: twice what a full window needs at a slow pace, so that a message that still waits is not taken for
+        lost."""
+        return max(self._settings.queue_lease, 2 * window / license_.pace.rate)
+
+    def _enqueue(self, connection: Connection, license_: License, window: int, lease: float) -> dict[str, list[int]]:
+        """Record ids by environment name."""
+        in_window = self._queue.in_window(connection)
+        room = window - sum(in_window[batch_id] for batch_id in license_.batch_ids)
+        ids: dict[str, list[int]] = {}
+        for batch in license_.cancelled:
+            reads = self._queue.enqueue_reads(connection, batch.batch_id, max(room, 0), lease)
+            ids.setdefault(batch.environment, []).extend(reads)
+            room -= len(reads)
+        for batch in license_.running:
+            mine = min(room, breaker.PROBES - in_window[batch.batch_id]) if batch.is_probing else room
+            due = self._queue.enqueue(connection, batch.batch_id, max(mine, 0), lease, last_row=batch.last_row)
+            ids.setdefault(batch.environment, []).extend(due)
+            room -= len(due)
+        return ids
+
+    def _publish(self, due: dict[str, list[int]]) -> None:
+        """Everything, or what is left is pending again."""
+        left = dict(due)
+        try:
+            for environment, ids in due.items():
+                if ids:
+                    self._broker.publish(ids, environment)
+                del left[environment]
+        except Exception:
+            with self._database.changing_many() as connection:
+                self._queue.unqueue(connection, list(chain.from_iterable(left.values())))
+            raise

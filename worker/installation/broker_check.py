@@ -1,0 +1,90 @@
+"""`oathbulk doctor`: whether the user of OATHBULK_REDIS_URL may do what a worker does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import redis
+
+from worker.config.settings import Settings
+
+# As in worker/celery.py, which cannot be asked without all of Celery.
+ACTIVATE_QUEUE = "oathbulk.activate"
+
+# What a user needs. FLUSHALL and its like are among the dangerous commands, and so is INFO.
+RULES = "~* &* +@read +@write +@pubsub +@connection +@transaction +@scripting -@dangerous +info +time"
+
+# In milliseconds.
+_KEPT = 1000
+
+# What the pace's scripts call.
+_SCRIPT = f"""
+redis.call('TIME')
+redis.call('HSET', KEYS[1], 'tried', 1)
+redis.call('HINCRBY', KEYS[1], 'tried', 1)
+redis.call('PEXPIRE', KEYS[1], {_KEPT})
+redis.call('HGET', KEYS[1], 'tried')
+redis.call('HMGET', KEYS[1], 'tried')
+return redis.call('PTTL', KEYS[1])
+"""
+
+
+class NotPermitted(redis.RedisError):
+    """The message names the commands and the cure."""
+
+
+def check_permissions(client: redis.Redis) -> None:
+    """Try what a worker does on keys that nobody else uses and that last a second. Raises NotPermitted."""
+    key = f"oathbulk:doctor:{uuid4().hex}"
+    tries: dict[str, Callable[[], object]] = {
+        "scripts (EVALSHA, SCRIPT LOAD)": lambda: client.register_script(_SCRIPT)(keys=[key]),
+        "LPUSH": lambda: (client.lpush(f"{key}:list", "tried"), client.pexpire(f"{key}:list", _KEPT)),
+        "BRPOP": lambda: client.brpop([f"{key}:list"], timeout=1),
+        "LLEN": lambda: client.llen(ACTIVATE_QUEUE),
+        "SADD": lambda: (client.sadd(f"{key}:set", "tried"), client.pexpire(f"{key}:set", _KEPT)),
+        "SREM": lambda: client.srem(f"{key}:set", "tried"),
+        "SMEMBERS": lambda: client.smembers(f"_kombu.binding.{ACTIVATE_QUEUE}"),
+        "PUBLISH": lambda: client.publish(key, "tried"),
+    }
+    refused = [name for name, attempt in tries.items() if _is_refused(attempt)]
+    if refused:
+        raise NotPermitted(
+            f"the user of OATHBULK_REDIS_URL may not use {', '.join(refused)}. Give it what workers need:"
+            f" ACL SETUSER name {RULES}"
+        )
+
+
+def broker_fault(settings: Settings) -> str | None:
+    """Why workers cannot use the broker, in one line; None where they can, or where `oathbulk run` brings it."""
+    if settings.redis_url is None:
+        return None
+    try:
+        describe_broker(settings)
+    except redis.RedisError as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return None
+
+
+def describe_broker(settings: Settings) -> str:
+    """Its name and version. Raises ConfigError, redis.RedisError, NotPermitted."""
+    client = redis.Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
+    try:
+        check_permissions(client)
+        facts = client.info("server")
+    finally:
+        client.close()
+    return f"{facts.get('server_name', 'redis')} {facts.get('valkey_version') or facts['redis_version']}"
+
+
+def _is_refused(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except redis.exceptions.NoPermissionError:
+        return True
+    except redis.ResponseError as error:
+        # The script may run, and not what it calls.
+        if not str(error).startswith("ACL failure in script"):
+            raise
+        return True
+    return False

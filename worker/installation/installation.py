@@ -1,0 +1,112 @@
+"""What the commands work on: the settings of this installation, its database, its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from sqlalchemy import Connection, select
+
+from migrations import HEAD
+from models.audit import Action
+from models.encrypted import Keyring
+from models.record import Record
+from worker import audit
+from worker.config.env_file import EnvFile, read_env_file
+from worker.config.settings import DEFAULT_ENVIRONMENT, ConfigError, Environment, Settings
+from worker.config.sources import config_path, load_environment, load_settings, read_section, read_variables
+from worker.database import revision
+from worker.database.engine import Database
+from worker.embedded.home import make_home
+from worker.embedded.key import home_key
+from worker.vault.keyring import AUDIT, ENCRYPTION, load_keyring
+
+# Seconds that a command waits for a connection where workers have taken all that PostgreSQL has.
+CONNECTION_PATIENCE = 10.0
+
+
+class Installation:
+    """Opened by a command; `variables` take the place of the process environment and the `.env` file."""
+
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        self.env_file = read_env_file() if variables is None else None
+        self.variables = dict(read_variables(self.env_file) if variables is None else variables)
+        self.settings: Settings = load_settings(self.variables)
+
+    def environment(self, name: str) -> Environment:
+        """Raises ConfigError."""
+        return load_environment(self.settings, name, self.variables)
+
+    def file_of(self, name: str) -> EnvFile | None:
+        """The settings file that this environment is written in, and what that gives. Raises ConfigError."""
+        if name == DEFAULT_ENVIRONMENT:
+            return self.env_file
+        return EnvFile(config_path(self.settings), read_section(self.settings, name))
+
+    def license_of(self, name: str, environment_id: str) -> str:
+        """Of the environment of this name, where it is configured here; by default its id."""
+        try:
+            return self.environment(name).license
+        except ConfigError:
+            return environment_id
+
+    @cached_property
+    def database(self) -> Database:
+        """With the schema that this version works with; the embedded database is brought to it unasked.
+        Raises SchemaOutdated, EmbeddedError."""
+        if self.settings.is_embedded_database and revision.current(self._opened_database) != HEAD:
+            self.upgrade_database()
+        revision.ensure_current(self._opened_database)
+        with self._opened_database.reading() as connection:
+            self._make_audit_key(connection)
+        return self._opened_database
+
+    def upgrade_database(self, ticket: str | None = None) -> str:
+        """Bring its schema up to date; the revision that it has then. Raises EmbeddedError; ConfigError where that
+        cannot be written down."""
+        # Not at the top: every command would import Alembic, an eighth of the time that it takes to start, for what is
+        # done once a version.
+        from worker.database import schema
+
+        actor = audit.this_person(self.settings, ticket)
+
+        def write_down(connection: Connection, before: str, after: str) -> None:
+            facts = {"before": before, "after": after}
+            self._make_audit_key(connection)
+            audit.append(self._opened_database, connection, actor, Action.UPGRADE, None, facts)
+
+        return schema.upgrade(self._opened_database, changed=write_down)
+
+    @cached_property
+    def _opened_database(self) -> Database:
+        """Whatever its schema. Raises EmbeddedError."""
+        if self.settings.is_embedded_database:
+            make_home(self.settings.home)
+        return Database(
+            self.settings.database, connections=self.settings.database_connections, patience=CONNECTION_PATIENCE
+        )
+
+    def _make_audit_key(self, connection: Connection) -> None:
+        """Once a home. A lost key is not made anew: without it the lines that it authenticated cannot be checked."""
+        settings = self.settings
+        if not settings.is_embedded_database or settings.audit_key or (settings.home / AUDIT.file).exists():
+            return
+        if not audit.has_authenticated_line(connection):
+            home_key(settings.home, AUDIT)
+
+    def _refuse_to_replace_key(self) -> None:
+        """A lost key is not made anew: nothing that it encrypted would ever open again."""
+        path = self.settings.home / ENCRYPTION.file
+        if path.exists():
+            return
+        with self.database.reading() as connection:
+            if connection.scalar(select(Record.id).where(Record.otps.is_not(None)).limit(1)) is not None:
+                raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: put it back")
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """Raises ConfigError, EmbeddedError."""
+        if self.settings.is_embedded_database and self.settings.encryption_keys is None:
+            self._refuse_to_replace_key()
+            home_key(self.settings.home)
+        return load_keyring(self.settings)

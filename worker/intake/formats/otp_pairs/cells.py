@@ -1,0 +1,116 @@
+"""The format "OTP pairs": the fields of one row in, a Row or a RowError out."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Literal
+
+from worker.intake.formats.otp_pairs import reasons
+from worker.intake.formats.otp_pairs.header import Header
+from worker.intake.rows import Row, RowError
+from worker.vault.otp import Otp, OtpPair
+
+SERIAL = re.compile(r"[A-Za-z0-9]{1,50}")
+OTP = re.compile(r"[0-9]{6}(?:[0-9]{2})?")
+OTP_TYPES: dict[str, Literal["hotp", "totp"]] = {"": "hotp", "hotp": "hotp", "totp": "totp"}
+
+# As far as the clocks of two machines may be apart before a time counts as wrong.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
+COLUMNS = ("serial", "otp1", "otp2", "user_id", "device_id", "username", "otp_type", "generated_at", "lot")
+
+
+class _CellError(Exception):
+    """The reason for refusing a row, on the way to its RowError."""
+
+
+class PairReader:
+    """Reads the rows under one header. `now` is aware; a row's `generated_at` may be no later."""
+
+    def __init__(self, header: Header, now: datetime) -> None:
+        self._header = header
+        self._width = len(header.names)
+        self._latest = now + CLOCK_TOLERANCE
+        # A column that the file does not have is read from the blank that is put behind every row.
+        self._pick = itemgetter(*(header.places.get(column, self._width) for column in COLUMNS))
+
+    def read(self, row_number: int, fields: list[str]) -> Row | RowError:
+        """Never raises. Blanks around a value of ours are dropped."""
+        if not self._header.is_fitting(fields):
+            # With a field too few or too many, only the first is certain to be in its column.
+            serial = "" if self._header.places["serial"] else fields[0].strip()
+            reason = reasons.explain_fields(len(fields), self._width)
+            return RowError(row_number, reason, _tell_serial(serial, otp1=""))
+        cells = [*map(str.strip, self._pick([*fields[: self._width], ""]))]
+        try:
+            return self._check(row_number, fields, cells)
+        except _CellError as error:
+            return RowError(row_number, str(error), _tell_serial(cells[0], cells[1]))
+
+    def _check(self, row_number: int, fields: list[str], cells: list[str]) -> Row:
+        serial, otp1, otp2, user_id, device_id, username, otp_type, generated_at, lot = cells
+        if not SERIAL.fullmatch(serial):
+            raise _CellError(reasons.explain_serial(serial))
+        kind = OTP_TYPES.get(otp_type.lower())
+        if kind is None:
+            raise _CellError(reasons.TYPE_UNKNOWN)
+        otps = _check_otps(otp1, otp2, kind)
+        if not (reasons.UUID.fullmatch(user_id) and reasons.UUID.fullmatch(device_id)):
+            raise _CellError(reasons.explain_ids(user_id, device_id, username))
+        return Row(
+            row_number=row_number,
+            serial_number=serial,
+            user_id=user_id.lower(),
+            device_id=device_id.lower(),
+            otps=otps,
+            otp_type=kind,
+            generated_at=self._check_time(generated_at, kind),
+            lot=lot or None,
+            username=username or None,
+            extra={name: fields[place] for name, place in self._header.extra},
+        )
+
+    def _check_time(self, text: str, kind: str) -> datetime | None:
+        if not text:
+            if kind == "totp":
+                raise _CellError(reasons.TOTP_WITHOUT_TIME)
+            return None
+        try:
+            time = datetime.fromisoformat(text)
+            # Without a zone, astimezone would take it for this machine's local time.
+            if time.tzinfo is None:
+                raise _CellError(reasons.TIME_WITHOUT_ZONE)
+            time = time.astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise _CellError(reasons.TIME_UNREADABLE) from None
+        if time > self._latest:
+            raise _CellError(reasons.TIME_IN_FUTURE)
+        return time
+
+
+def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:
+    """The two OTPs, as strings of the same length.
+
+    Equal HOTP values pass: every press moves the counter, and one pair in a million is equal by chance, so
+    that a large shipment would lose a good token. Equal TOTP values are refused: most likely the display was
+    read twice in one time step; the second OTP is not the next one, and sending it leads towards a lock.
+    """
+    if not OTP.fullmatch(otp1):
+        raise _CellError(reasons.explain_otp("otp1", otp1))
+    if not otp2:
+        return OtpPair(Otp(otp1), None)
+    if not OTP.fullmatch(otp2):
+        raise _CellError(reasons.explain_otp("otp2", otp2))
+    if len(otp2) != len(otp1):
+        raise _CellError(reasons.OTHER_LENGTH)
+    if otp1 == otp2 and kind == "totp":
+        raise _CellError(reasons.SAME_OTPS)
+    return OtpPair(Otp(otp1), Otp(otp2))
+
+
+def _tell_serial(serial: str, otp1: str) -> str | None:
+    """The serial number to name in an error; None if it may be an OTP, since the columns are interchanged."""
+    is_interchanged = OTP.fullmatch(serial) and not OTP.fullmatch(otp1)
+    return serial if SERIAL.fullmatch(serial) and not is_interchanged else None

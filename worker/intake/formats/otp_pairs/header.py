@@ -1,0 +1,138 @@
+"""The header line: delimiter, columns and their places."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.intake.foreign_files import EXPORT_CSV
+from worker.intake.formats.otp_pairs.columns import REQUIRED, canonical_column, looks_like_data, normalise, says_secret
+from worker.intake.rows import UnusableFile
+
+DELIMITERS = (",", ";", "\t")
+MAX_COLUMNS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """`row_number` is the header's own line, `names` are as written; `places` tells where each column of ours
+    stands, `extra` the names and places of the others."""
+
+    row_number: int
+    delimiter: str
+    names: list[str]
+    places: dict[str, int]
+    extra: tuple[tuple[str, int], ...]
+
+    def is_fitting(self, fields: list[str]) -> bool:
+        """Whether there is a field for every column, and only empty ones beyond, as Excel writes them."""
+        width = len(self.names)
+        return len(fields) == width or (len(fields) > width and not any(map(str.strip, fields[width:])))
+
+    def is_whole(self, fields: list[str]) -> bool:
+        """Whether fields with line breaks are one row: they fit, and no break is in a column of ours."""
+        if not self.is_fitting(fields):
+            return False
+        return not any("\n" in fields[place] or "\r" in fields[place] for place in self.places.values())
+
+
+def is_blank(line: str) -> bool:
+    """Excel ends many a file with lines of separators alone."""
+    return not line.strip(' ,;\t\r\n"')
+
+
+def read_header(path: Path, lines: Iterator[str]) -> Header:
+    """Takes lines up to and with the header. Raises UnusableFile."""
+    row_number, line = next(((n, text) for n, text in enumerate(lines, 1) if not is_blank(text)), (0, ""))
+    if not row_number:
+        raise UnusableFile(path, "is empty", EXPORT_CSV)
+    try:
+        delimiter, names = _split(line)
+        _refuse_foreign(names)
+        _refuse_secrets(names)
+        _refuse_incomplete(names)
+        _refuse_doubles(names)
+    except _HeaderError as fault:
+        raise UnusableFile(path, *fault.args, row_number=row_number) from None
+    columns = [canonical_column(name) for name in names]
+    places = {column: place for place, column in enumerate(columns) if column}
+    extra = tuple((name, place) for place, name in enumerate(names) if not columns[place])
+    return Header(row_number, delimiter, names, places, extra)
+
+
+class _HeaderError(Exception):
+    """Problem and cure, on the way to the UnusableFile that also names file and line."""
+
+
+def _split(line: str) -> tuple[str, list[str]]:
+    """The delimiter that shows the most columns of ours, then the most columns; and the names without empty
+    ones at the end."""
+    if re.match(r"\s*\"?sep=", line):
+        raise _HeaderError(
+            "begins with a 'sep=' line for Excel", "Delete that line: the separator is told from the header"
+        )
+    candidates = []
+    for delimiter in DELIMITERS:
+        try:
+            names = next(csv.reader([line], delimiter=delimiter, strict=True))
+        except csv.Error:
+            continue
+        candidates.append((sum(map(bool, map(canonical_column, names))), len(names), delimiter, names))
+    if not candidates:
+        cure = "Close the quotation marks, and keep line breaks out of column names"
+        raise _HeaderError("the quotation marks in the header make no sense", cure)
+    _, _, delimiter, names = max(candidates, key=lambda candidate: candidate[:2])
+    while names and not names[-1].strip():
+        names.pop()
+    return delimiter, names
+
+
+def _refuse_foreign(names: list[str]) -> None:
+    if len(names) > MAX_COLUMNS:
+        cure = "Remove those that say nothing about the tokens"
+        raise _HeaderError(f"the header has more than {MAX_COLUMNS} columns", cure)
+    if any(map(canonical_column, names)):
+        return
+    # Quoting it would print OTPs or seeds, if it is a row of data.
+    problem = "the first line names none of the columns of OTP pairs"
+    if any(map(looks_like_data, names)):
+        problem = "the first line is a row of data, the header is missing"
+    columns = "serial,otp1,otp2,user_id,device_id"
+    cure = f"Put a header above the rows, separated by comma, semicolon or tab, such as: {columns}"
+    raise _HeaderError(problem, cure)
+
+
+def _refuse_secrets(names: list[str]) -> None:
+    for place, name in enumerate(names, 1):
+        if canonical_column(name) is None and says_secret(name):
+            problem = f"{_describe(name, place)} says that it holds a seed, key, PIN, password or another OTP"
+            cure = "Remove the column, or rename it if it holds no secret: only the OTPs are kept encrypted"
+            raise _HeaderError(problem, cure)
+
+
+def _refuse_incomplete(names: list[str]) -> None:
+    found = {canonical_column(name) for name in names}
+    if missing := [column for column in REQUIRED if column not in found]:
+        cure = "Add it, or give the column that holds it this name; a file of seeds is not one of OTP pairs"
+        raise _HeaderError(f"the header has no column {' and no column '.join(missing)}", cure)
+    if unnamed := [place for place, name in enumerate(names, 1) if not name.strip()]:
+        raise _HeaderError(f"column {unnamed[0]} has no name", "Name the column or remove it")
+
+
+def _refuse_doubles(names: list[str]) -> None:
+    seen: dict[str, int] = {}
+    for place, name in enumerate(names, 1):
+        meaning = canonical_column(name) or normalise(name)
+        if meaning in seen:
+            problem = f"{_describe(name, place)} means the same as column {seen[meaning]}"
+            raise _HeaderError(problem, "Remove or rename one of the two")
+        seen[meaning] = place
+
+
+def _describe(name: str, place: int) -> str:
+    """A column's number, and its name where that can't be anything but a name."""
+    is_name = len(name) <= 40 and name.isprintable() and not looks_like_data(name)
+    return f"column {place} ('{name.strip()}')" if is_name else f"column {place}"

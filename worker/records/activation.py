@@ -1,0 +1,103 @@
+"""The story of one record: a slot, a claim, an attempt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from time import sleep
+
+from models.encrypted import Keyring
+from worker.config.settings import Environment, Settings
+from worker.database.away import is_away, wait_until_back
+from worker.journal.writer import Journal, NoJournal
+from worker.leases.claim import Claim
+from worker.leases.worker import Leases
+from worker.pace.slots import Pace, Slot
+from worker.pingone.client import Client
+from worker.pingone.errors import SlotTooFar
+from worker.records.attempt import Attempt, Means, Settled
+from worker.rules import decisions
+
+
+class Activation:
+    """Activates records of one environment; one a thread, since its client is."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        settings: Settings,
+        leases: Leases,
+        client: Client,
+        pace: Pace,
+        keyring: Keyring,
+        settled: Settled,
+        is_stopping: Callable[[], bool] = lambda: False,
+        misconfigured: Callable[[int], object] = lambda _: None,
+        journal: Journal | None = None,
+    ) -> None:
+        self._environment_id = environment.environment_id
+        self._leases = leases
+        self._pace = pace
+        self._is_stopping = is_stopping
+        # Told the batch whose environment's id is not that of this worker's configuration.
+        self._misconfigured = misconfigured
+        limits = decisions.Limits(
+            posts=settings.otp_post_budget,
+            attempts=settings.max_attempts,
+            read_delay=settings.read_delay,
+            not_found_delay=settings.not_found_delay,
+            longest_hold=settings.longest_hold,
+        )
+        self._means = Means(
+            leases=leases,
+            client=client,
+            pace=pace,
+            keyring=keyring,
+            limits=limits,
+            send_within=settings.send_within,
+            last_send=settings.lease - settings.lease_left_for_post,
+            resync_on_first_call=environment.resync_on_first_call,
+            settled=settled,
+            is_stopping=is_stopping,
+            journal=journal or NoJournal(),
+        )
+
+    def run(self, record_id: int) -> None:
+        """Activate this record, or take it one step further. A duplicate message changes nothing.
+
+        While the database is away the message is kept in hand: those behind it could not be claimed either, and each
+        that was taken up in vain would wait for its queue lease to run out."""
+        try:
+            taken = self._take_up(record_id)
+        except Exception as failure:
+            if not is_away(failure):
+                raise
+            wait_until_back(self._leases.reach, self._is_stopping, sleep)
+            taken = self._take_up(record_id)
+        if taken is not None:
+            Attempt(self._means, *taken).run()
+
+    def _take_up(self, record_id: int) -> tuple[Claim, Slot] | None:
+        """None: it is not ours to work on now. Nothing has gone to PingOne so far."""
+        try:
+            slot = self._pace.wait()
+        except SlotTooFar as far:
+            self._leases.hand_back(record_id, decisions.hand_back_for(far))
+            return None
+        if self._is_stopping():
+            self._leases.hand_back(record_id, 0.0)
+            return None
+        claim = self._leases.claim(record_id, self._environment_id, random.random())  # noqa: S311
+        if claim is None:
+            # Thousands of copies must not use up the pace.
+            self._pace.give_back(slot)
+            self._not_claimed(record_id)
+            return None
+        return claim, slot
+
+    def _not_claimed(self, record_id: int) -> None:
+        """A duplicate; or the batch was stopped; or this worker is configured for another tenant than the batch."""
+        self._leases.hand_back_stopped(record_id)
+        stranger = self._leases.find_stranger(record_id, self._environment_id)
+        if stranger is not None:
+            self._misconfigured(stranger)

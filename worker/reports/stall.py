@@ -1,0 +1,103 @@
+"""Why work that is due does not move, and the command that mends it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from worker.fleet.processes import KnownProcess
+
+# Seconds without any movement after which due work stands still.
+STILL_AFTER = 60.0
+# Seconds. Ticks come every second, and are written down every five.
+LATE_TICK = 20.0
+
+
+class Cause(StrEnum):
+    """What keeps due work from moving."""
+
+    HOLD = "hold"
+    BROKER = "broker"
+    WORKER = "worker"
+    SICK = "sick"
+    CLOCK = "clock"
+    TICK = "tick"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What is known of all that a batch needs to move. `broker`: why it cannot be asked, None where it answers or is
+    not known here. `hold`: until when and why all workers hold, in a sentence."""
+
+    processes: Sequence[KnownProcess] = ()
+    broker: str | None = None
+    hold: str | None = None
+
+    @property
+    def alive(self) -> list[KnownProcess]:
+        return [process for process in self.processes if process.is_alive]
+
+    @property
+    def sick(self) -> list[KnownProcess]:
+        return [process for process in self.alive if process.sick_since is not None]
+
+    @property
+    def seconds_since_tick(self) -> float | None:
+        """None if nobody ever ticked."""
+        ticks = [process.seconds_since_tick for process in self.processes if process.seconds_since_tick is not None]
+        return min(ticks, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """`detail` says what is the matter, `cure` what to do."""
+
+    cause: Cause
+    detail: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.detail} {self.cure}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def explain(fleet: Fleet) -> Stall:
+    """The most likely reason why nothing moves. What is further from the records comes first: without a broker no
+    worker can take anything, and without workers nobody ticks."""
+    if fleet.hold is not None:
+        return Stall(Cause.HOLD, fleet.hold, "To go on now: oathbulk resume BATCH --now")
+    if fleet.broker is not None:
+        detail = f"The broker cannot be used ({fleet.broker})."
+        return Stall(Cause.BROKER, detail, "Check OATHBULK_REDIS_URL and the server with: oathbulk doctor")
+    if not fleet.alive:
+        cure = "`oathbulk run FILE` brings one; or start `celery -A worker worker` and `celery -A worker beat`."
+        return Stall(Cause.WORKER, "No worker runs.", cure)
+    if len(fleet.sick) == len(fleet.alive):
+        return Stall(
+            Cause.SICK, f"No worker is well: {tell_sick(fleet)}", "Mend that, and restart what does not recover."
+        )
+    return _explain_ticks(fleet)
+
+
+def tell_sick(fleet: Fleet) -> str:
+    """Each process that takes no work, with the reason."""
+    return "; ".join(f"{process.name} ({process.reason}: {process.detail})" for process in fleet.sick)
+
+
+def _explain_ticks(fleet: Fleet) -> Stall:
+    age = fleet.seconds_since_tick
+    if age is not None and age < -LATE_TICK:
+        detail = f"The database's clock was set back: its last tick is {-age:.0f} s in the future."
+        return Stall(
+            Cause.CLOCK, detail, "Set the clock of its server, for instance with NTP; the fleet goes on by itself."
+        )
+    if age is None or age > LATE_TICK:
+        since = "ever came" if age is None else f"came for {age:.0f} s"
+        return Stall(Cause.TICK, f"No tick {since}.", "Start beat, once: celery -A worker beat")
+    detail = "Workers run and ticks come, but nothing is settled."
+    return Stall(Cause.UNKNOWN, detail, "The workers' logs tell more; begin with: oathbulk doctor")

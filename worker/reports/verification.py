@@ -1,0 +1,130 @@
+"""Verification: every device of a batch is read back from PingOne, and its truth compared with ours."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from models.batch import Batch
+from models.record import Record, Status
+from worker.batches.commands import UnknownBatch
+from worker.config.settings import ConfigError, Environment
+from worker.database.engine import Database
+from worker.pingone.client import Call, Client
+from worker.pingone.errors import NotFound, PaceOutOfReach, PingOneError, SlotTooFar
+from worker.pingone.wire import Device
+
+# Reads that are under way or wait for their slot; bounds the memory whatever the batch's size.
+CHUNK = 500
+
+Read = Callable[[str, str, Call], "Device | PingOneError"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A device whose state is not what the record says; or one that could not be read (`is_known` False)."""
+
+    row_number: int
+    serial_number: str
+    ours: str
+    theirs: str
+    is_known: bool = True
+
+
+def find_environment(database: Database, name: str, load: Callable[[str], Environment]) -> Environment:
+    """The one that the batch was loaded for. Raises UnknownBatch; ConfigError where it is not configured any more: in
+    another, none of its devices would be found."""
+    with database.reading() as connection:
+        statement = select(Batch.environment, Batch.environment_id).where(Batch.name == name)
+        batch = connection.execute(statement).one_or_none()
+    if batch is None:
+        raise _unknown(name)
+    environment = load(batch.environment)
+    if environment.environment_id != batch.environment_id:
+        raise ConfigError(
+            f"batch {name!r} was loaded for environment {batch.environment_id}, and {batch.environment!r} is "
+            f"{environment.environment_id} now: restore PINGONE_ENVIRONMENT_ID"
+        )
+    return environment
+
+
+def verify(database: Database, name: str, read: Read, threads: int) -> Iterator[Difference]:
+    """The differences, in the order of the batch's file. Raises UnknownBatch."""
+    with database.reading() as connection:
+        batch_id = connection.scalar(select(Batch.id).where(Batch.name == name))
+    if batch_id is None:
+        raise _unknown(name)
+    with ThreadPoolExecutor(threads) as pool:
+        records = _records(database, batch_id)
+        while chunk := list(islice(records, CHUNK)):
+            answers = pool.map(lambda record: read(record.user_id, record.device_id, _call(record)), chunk)
+            for record, answer in zip(chunk, answers, strict=True):
+                if difference := compare(record, answer):
+                    yield difference
+
+
+def compare(record: Row[*tuple[Any, ...]], answer: Device | PingOneError) -> Difference | None:
+    """An active record must be ACTIVE there, and no other may be."""
+    if isinstance(answer, NotFound):
+        theirs, is_known, is_same = "not found", True, record.status != Status.ACTIVE
+    elif isinstance(answer, PingOneError):
+        theirs, is_known, is_same = f"could not be read ({answer})", False, False
+    else:
+        theirs, is_known = answer.status or "unknown", True
+        is_same = answer.is_active == (record.status == Status.ACTIVE)
+    return None if is_same else Difference(record.row_number, record.serial_number, record.status, theirs, is_known)
+
+
+def patiently(client: Callable[[], Client], tries: int = 5) -> Read:
+    """Reads a device with the calling thread's client. Where a hold or a busy fleet leaves no slot it waits for one,
+    however long that takes: there is nobody to hand back to. Only Redis out of reach is given up, after `tries`."""
+
+    def read(user_id: str, device_id: str, call: Call) -> Device | PingOneError:
+        tries_left = tries
+        while True:
+            try:
+                return client().read_device(user_id, device_id, call=call)
+            except SlotTooFar as far:
+                tries_left -= isinstance(far, PaceOutOfReach)
+                if not tries_left:
+                    return far
+                # A fleet that takes every slot as soon as it is near leaves one to who asks at a moment of its own.
+                time.sleep(far.wait * random.uniform(0.5, 1))  # noqa: S311
+            except PingOneError as error:
+                return error
+
+    return read
+
+
+def _unknown(name: str) -> UnknownBatch:
+    return UnknownBatch(f"no batch is named {name!r}: `oathbulk status` lists those that there are")
+
+
+def _records(database: Database, batch_id: int) -> Iterator[Row[*tuple[Any, ...]]]:
+    """By pages, so that no transaction is open while the network is."""
+    columns = (Record.id, Record.row_number, Record.serial_number, Record.user_id, Record.device_id, Record.status)
+    last = -1
+    while True:
+        page = (
+            select(*columns)
+            .where(Record.batch_id == batch_id, Record.row_number > last)
+            .order_by(Record.row_number)
+            .limit(CHUNK)
+        )
+        with database.reading() as connection:
+            records = connection.execute(page).all()
+        if not records:
+            return
+        yield from records
+        last = records[-1].row_number
+
+
+def _call(record: Row[*tuple[Any, ...]]) -> Call:
+    return Call(session_id="oathbulk-verify", transaction_id=f"oathbulk-record-{record.id}")

@@ -1,0 +1,47 @@
+"""What a used-up quota of PingOne's license means: how long batches wait, and what a person is told. Pure.
+
+https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from worker.pingone.errors import RateLimited
+from worker.rules.hours import moment
+
+EXCEEDED = "QUOTA_EXCEEDED"
+# Seconds until the next try where PingOne does not say when its quota resets, or names a time that is past.
+NEXT_TRY = 60.0
+# What PingOne's time and ours may differ by, and still be told as one.
+_SAME = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A quota that is used up. `resets_in` are the seconds until something may go again; `reset_at` is what PingOne
+    named, None where it named nothing."""
+
+    resets_in: float
+    reset_at: datetime | None = None
+
+
+def spent(failure: RateLimited, longest_hold: float) -> Quota | None:
+    """None where the fleet's hold is enough: it is over in seconds."""
+    wait = failure.retry_after
+    if wait is not None and wait > longest_hold:
+        return Quota(wait, failure.quota_reset_at)
+    is_quota = EXCEEDED in (failure.answer.code, failure.answer.detail_code)
+    return Quota(NEXT_TRY, failure.quota_reset_at) if is_quota and not wait else None
+
+
+def explain(quota: Quota, resumes_at: datetime, window: str | None = None) -> str:
+    """The detail of a batch that waits until `resumes_at`, and has this daily window."""
+    at, inside = moment(resumes_at), f", inside its window {window}" if window else ""
+    if quota.reset_at is None:
+        until = "and PingOne does not say until when"
+    elif abs(quota.reset_at - resumes_at) <= _SAME:
+        return f"PingOne's quota is used up until {at}: goes on by itself then{inside}."
+    else:
+        until = f"by what it says until {moment(quota.reset_at)}"
+    return f"PingOne's quota is used up, {until}: tried again by itself at {at}{inside}."
