@@ -29,7 +29,7 @@ from worker.reports.status import read_statuses
 from worker.rules.steps import Active
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "old_code"
-VERSIONS = Path(schema.__file__).parents[1] / "migrations" / "versions"
+VERSIONS = Path(schema.__file__).parents[2] / "migrations" / "versions"
 REVISIONS = ("0001", "0002", "0003", "0004")
 
 MakeDatabase = Callable[[], MovingDatabase]
@@ -152,6 +152,6 @@ def test_each_revision_has_the_record_of_the_code_before_it() -> None:
     """The next migration needs one too: tests/samples/old_code/record.py makes it."""
     known = {path.name.partition("_")[0] for path in SAMPLES.glob("*.json")}
     revisions = {
-        path.name.partition("_")[0] for path in (Path(schema.__file__).parents[1] / "migrations/versions").glob("0*.py")
+        path.name.partition("_")[0] for path in (Path(schema.__file__).parents[2] / "migrations/versions").glob("0*.py")
     }
     assert known == revisions - {HEAD}

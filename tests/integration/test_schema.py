@@ -38,7 +38,7 @@ from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.rules.steps import Active
 
-CHECKOUT = Path(schema.__file__).parents[1]
+CHECKOUT = Path(schema.__file__).parents[2]
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])

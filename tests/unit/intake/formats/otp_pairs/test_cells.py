@@ -15,7 +15,7 @@ from worker.intake.formats.otp_pairs.cells import PairReader
 from worker.intake.formats.otp_pairs.header import read_header
 from worker.vault.otp import Otp, OtpPair
 
-SAMPLES = Path(__file__).parents[2] / "samples" / "otp_pairs"
+SAMPLES = Path(__file__).parents[4] / "samples" / "otp_pairs"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 # File -> words of the fault, words of the cure. The fault is always on line 3, between two good rows.
