@@ -13,8 +13,8 @@ import pytest
 import redis
 from support.unsteady_clock import UnsteadyValkey
 
+from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace
-from worker.pingone.errors import SlotTooFar
 
 pytestmark = pytest.mark.faults
 

@@ -7,10 +7,10 @@ import redis
 from hunt.clock import Clock
 from hunt.dice import Dice
 from hunt.strands import Strands
+from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Slot
 from worker.pace.spare_slots import FRESH
 from worker.pace.state import MICROSECONDS, Reading
-from worker.pingone.errors import SlotTooFar
 
 
 class ModelPace:

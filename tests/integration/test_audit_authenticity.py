@@ -22,9 +22,9 @@ from worker import audit
 from worker.audit import GENESIS, Actor, Checked, NotedHead, the_schedule, this_person
 from worker.audit.chain import FIELDS, covered
 from worker.batches.commands import Batches
+from worker.batches.pace_commands import PaceCommands
 from worker.config.settings import ConfigError, Settings
 from worker.config.sources import load_settings
-from worker.pace.memory import Paces
 
 KEY, OTHER = generate_key(), generate_key()
 KEYS = AuditKeys([KEY])
@@ -197,7 +197,7 @@ def find_missing(database: MovingDatabase, heads: list[NotedHead]) -> list[tuple
 def test_each_lines_head_is_noted_outside(database: MovingDatabase, tmp_path: Path) -> None:
     path = tmp_path / "heads"
     write_lines(database, 3, person(head=path))
-    Paces(database).set_share("license", 0.5, person(head=path))
+    PaceCommands(database, person(head=path)).set_share("license", 0.5)
 
     lines = read(database)
     assert noted(path) == [NotedHead(line.hash, line.id) for line in lines]

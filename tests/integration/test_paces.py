@@ -14,11 +14,12 @@ from support.audit_lines import read, refuse_lines
 from support.moving_clock import MovingDatabase
 
 from worker.audit import Actor
+from worker.batches.pace_commands import PaceCommands
 from worker.database.engine import DISPATCH_LOCK
+from worker.pace.errors import SlotTooFar
 from worker.pace.memory import Paces, lift_hold
 from worker.pace.search import MARGIN, Search
 from worker.pace.slots import Pace
-from worker.pingone.errors import SlotTooFar
 
 LICENSE = "made-up-license"
 EVE = Actor("eve", "CHG-7")
@@ -88,12 +89,12 @@ def test_what_hardly_changed_is_not_written_again(paces: Paces, make_pace: MakeP
 
 
 def test_a_share_reaches_a_fleet_that_runs_and_one_that_begins(
-    paces: Paces, make_pace: MakePace, client: redis.Redis
+    paces: Paces, database: MovingDatabase, make_pace: MakePace, client: redis.Redis
 ) -> None:
     pace = make_pace()
     find(pace, 200.0)
     paces.keep(pace)
-    paces.set_share(LICENSE, 0.6, EVE)
+    PaceCommands(database, EVE).set_share(LICENSE, 0.6)
     paces.keep(pace)
     assert pace.wait().rate == pytest.approx(0.6 * 200 * MARGIN, rel=0.01)
     client.flushall()
@@ -103,17 +104,19 @@ def test_a_share_reaches_a_fleet_that_runs_and_one_that_begins(
     assert known.set_at is not None
 
 
-def test_a_fixed_rate_reaches_the_fleet_and_leaves_it(paces: Paces, make_pace: MakePace, client: redis.Redis) -> None:
+def test_a_fixed_rate_reaches_the_fleet_and_leaves_it(
+    paces: Paces, database: MovingDatabase, make_pace: MakePace, client: redis.Redis
+) -> None:
     pace = make_pace()
     pace.wait()
-    paces.fix(LICENSE, 12.0, EVE)
+    PaceCommands(database, EVE).fix(LICENSE, 12.0)
     paces.keep(pace)
     assert (search(pace).rate, search(pace).is_fixed) == (12, True)
     paces.keep(pace)
-    paces.fix(LICENSE, None, EVE)
+    PaceCommands(database, EVE).adapt(LICENSE)
     paces.keep(pace)
     assert (search(pace).rate, search(pace).is_fixed) == (12, False)
-    paces.fix(LICENSE, 7.0, EVE)
+    PaceCommands(database, EVE).fix(LICENSE, 7.0)
     client.flushall()
     assert search_of_a_new(make_pace).rate == 7
 
@@ -125,9 +128,9 @@ def search_of_a_new(make_pace: MakePace) -> Search:
 
 
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
-def test_a_share_that_is_none_is_refused_by_the_database_at_the_latest(paces: Paces, share: float) -> None:
+def test_a_share_that_is_none_is_refused_by_the_database_at_the_latest(database: MovingDatabase, share: float) -> None:
     with pytest.raises(Exception, match="share"):
-        paces.set_share(LICENSE, share, EVE)
+        PaceCommands(database, EVE).set_share(LICENSE, share)
 
 
 def test_what_a_person_sets_has_a_line_in_the_audit_and_what_is_found_has_none(
@@ -135,9 +138,9 @@ def test_what_a_person_sets_has_a_line_in_the_audit_and_what_is_found_has_none(
 ) -> None:
     find(pace := make_pace(), 120.0)
     paces.keep(pace)
-    paces.set_share(LICENSE, 0.6, EVE)
-    paces.fix(LICENSE, 12.0, EVE)
-    paces.fix(LICENSE, None, Actor("bob"))
+    PaceCommands(database, EVE).set_share(LICENSE, 0.6)
+    PaceCommands(database, EVE).fix(LICENSE, 12.0)
+    PaceCommands(database, Actor("bob")).adapt(LICENSE)
 
     assert [(line.actor, line.action, line.batch, line.ticket, line.facts) for line in read(database)] == [
         ("eve", "pace", None, "CHG-7", {"license": LICENSE, "share": 0.6}),
@@ -146,12 +149,14 @@ def test_what_a_person_sets_has_a_line_in_the_audit_and_what_is_found_has_none(
     ]
 
 
-def test_who_lets_it_adapt_again_does_not_erase_the_ticket_of_what_stays(paces: Paces) -> None:
-    paces.set_share(LICENSE, 0.6, EVE)
-    paces.fix(LICENSE, None, Actor("bob"))
+def test_who_lets_it_adapt_again_does_not_erase_the_ticket_of_what_stays(
+    paces: Paces, database: MovingDatabase
+) -> None:
+    PaceCommands(database, EVE).set_share(LICENSE, 0.6)
+    PaceCommands(database, Actor("bob")).adapt(LICENSE)
     known = paces.read(LICENSE)
     assert (known.set_by, known.ticket) == ("eve", "CHG-7")
-    paces.fix(LICENSE, None, Actor("bob", "CHG-8"))
+    PaceCommands(database, Actor("bob", "CHG-8")).adapt(LICENSE)
     known = paces.read(LICENSE)
     assert (known.set_by, known.ticket, known.share) == ("bob", "CHG-8", 0.6)
 
@@ -159,7 +164,7 @@ def test_who_lets_it_adapt_again_does_not_erase_the_ticket_of_what_stays(paces: 
 def test_a_pace_that_cannot_be_written_down_is_not_set(database: MovingDatabase, paces: Paces) -> None:
     refuse_lines(database)
     with pytest.raises(DBAPIError, match="no room"):
-        paces.set_share(LICENSE, 0.6, EVE)
+        PaceCommands(database, EVE).set_share(LICENSE, 0.6)
     assert paces.read(LICENSE).share == 1.0
 
 

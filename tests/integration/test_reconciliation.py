@@ -29,6 +29,7 @@ from worker.journal.evidence import Evidence, Row, gather
 from worker.journal.reader import Line, Reader, find_files
 from worker.journal.writer import FileJournal
 from worker.leases.worker import Leases
+from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
@@ -100,7 +101,7 @@ class OpenPace:
 
     def wait(self) -> Slot:
         if not self.slots:
-            raise errors.SlotTooFar(5.0)
+            raise SlotTooFar(5.0)
         self.slots -= 1
         return Slot(0, 1.0)
 

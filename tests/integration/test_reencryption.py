@@ -6,22 +6,32 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 from sqlalchemy.exc import DBAPIError
 from support.audit_lines import read, refuse_lines
 from support.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, make_batch, pair_of, statuses
 from support.moving_clock import MovingDatabase
 
+from models.audit import Action
 from models.encrypted import DecryptionError, Keyring, bound_to, generate_key
 from models.record import Record, Status
+from worker import audit
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.rules.steps import Active, Retry
+from worker.vault import rotation
 from worker.vault.otp import OtpPair
-from worker.vault.rotation import CHUNK, reencrypt
+from worker.vault.rotation import CHUNK
 
 OLD, NEW = generate_key(), generate_key()
 BEFORE, ROTATING, AFTER = Keyring([OLD]), Keyring([NEW, OLD]), Keyring([NEW])
+
+
+def reencrypt(database: MovingDatabase, keyring: Keyring) -> int:
+    def write_down(connection: Connection, records: int) -> None:
+        audit.append(database, connection, TESTER, Action.REENCRYPT, None, {"records": records})
+
+    return rotation.reencrypt(database, keyring, write_down)
 
 
 def opened(database: MovingDatabase, keyring: Keyring, record_id: int) -> OtpPair:
@@ -36,7 +46,7 @@ def open_all(database: MovingDatabase, keyring: Keyring, made: Made) -> list[Otp
 def test_every_pair_opens_with_the_new_key_alone(database: MovingDatabase) -> None:
     made = make_batch(database, [{"status": status} for status in Status if status != Status.ACTIVE], keyring=BEFORE)
 
-    assert reencrypt(database, ROTATING, TESTER) == len(made.ids)
+    assert reencrypt(database, ROTATING) == len(made.ids)
 
     assert open_all(database, AFTER, made) == [pair_of(number) for number in range(len(made.ids))]
     with pytest.raises(DecryptionError):
@@ -47,7 +57,7 @@ def test_nothing_but_the_seal_changes(database: MovingDatabase) -> None:
     made = make_batch(database, keyring=BEFORE)
     before = look(database, made.id)._asdict()
 
-    reencrypt(database, ROTATING, TESTER)
+    reencrypt(database, ROTATING)
 
     after = look(database, made.id)._asdict()
     assert [column for column in before if after[column] != before[column]] == ["otps"]
@@ -55,19 +65,19 @@ def test_nothing_but_the_seal_changes(database: MovingDatabase) -> None:
 
 def test_a_second_rotation_finds_nothing_to_do(database: MovingDatabase) -> None:
     made = make_batch(database, 3, keyring=BEFORE)
-    reencrypt(database, ROTATING, TESTER)
+    reencrypt(database, ROTATING)
     sealed = look(database, made.ids[0]).otps
 
-    assert reencrypt(database, ROTATING, TESTER) == 0
-    assert reencrypt(database, AFTER, TESTER) == 0
+    assert reencrypt(database, ROTATING) == 0
+    assert reencrypt(database, AFTER) == 0
     assert look(database, made.ids[0]).otps == sealed
 
 
 def test_a_rotation_has_a_line_in_the_audit_and_one_that_finds_nothing_to_do_has_none(database: MovingDatabase) -> None:
     make_batch(database, 3, keyring=BEFORE)
 
-    reencrypt(database, ROTATING, TESTER)
-    reencrypt(database, ROTATING, TESTER)
+    reencrypt(database, ROTATING)
+    reencrypt(database, ROTATING)
 
     (line,) = read(database)
     assert (line.actor, line.action, line.batch, line.facts) == ("tester", "reencrypt", None, {"records": 3})
@@ -78,20 +88,20 @@ def test_a_rotation_that_fails_half_way_was_written_down_and_one_that_cannot_be_
 ) -> None:
     made = make_batch(database, 2, keyring=Keyring([generate_key()]))
     with pytest.raises(DecryptionError):
-        reencrypt(database, ROTATING, TESTER)
+        reencrypt(database, ROTATING)
     assert [line.action for line in read(database)] == ["reencrypt"]
 
     refuse_lines(database)
     sealed = look(database, made.ids[0]).otps
     with pytest.raises(DBAPIError, match="no room"):
-        reencrypt(database, ROTATING, TESTER)
+        reencrypt(database, ROTATING)
     assert look(database, made.ids[0]).otps == sealed
 
 
 def test_what_was_erased_stays_erased(database: MovingDatabase) -> None:
     made = make_batch(database, status=Status.ACTIVE, keyring=BEFORE)
 
-    assert reencrypt(database, ROTATING, TESTER) == 0
+    assert reencrypt(database, ROTATING) == 0
     assert look(database, made.id).otps is None
 
 
@@ -101,7 +111,7 @@ def test_a_key_that_is_missing_is_told_and_what_is_left_keeps_its_seal(database:
     lost = make_batch(database, 2, name="lost", keyring=other)
 
     with pytest.raises(DecryptionError, match="OATHBULK_ENCRYPTION_KEYS"):
-        reencrypt(database, ROTATING, TESTER)
+        reencrypt(database, ROTATING)
 
     assert opened(database, AFTER, known.ids[0]) == pair_of(0)
     assert open_all(database, other, lost) == [pair_of(0), pair_of(1)]
@@ -112,9 +122,9 @@ def test_it_goes_on_where_it_was_once_the_key_is_there(database: MovingDatabase)
     known = make_batch(database, CHUNK, name="known", keyring=BEFORE)
     lost = make_batch(database, 2, name="lost", keyring=Keyring([third]))
     with pytest.raises(DecryptionError):
-        reencrypt(database, ROTATING, TESTER)
+        reencrypt(database, ROTATING)
 
-    assert reencrypt(database, Keyring([NEW, OLD, third]), TESTER) == 2
+    assert reencrypt(database, Keyring([NEW, OLD, third])) == 2
 
     assert open_all(database, AFTER, lost) == [pair_of(0), pair_of(1)]
     assert opened(database, AFTER, known.ids[-1]) == pair_of(CHUNK - 1)
@@ -127,7 +137,7 @@ def test_a_pair_copied_to_another_row_is_not_taken(database: MovingDatabase) -> 
         connection.execute(update(Record).where(Record.id == made.ids[1]).values(otps=foreign))
 
     with pytest.raises(DecryptionError, match="do not belong to this record"):
-        reencrypt(database, ROTATING, TESTER)
+        reencrypt(database, ROTATING)
 
 
 def test_an_attempt_that_began_before_goes_on_and_the_next_opens_with_the_new_key(
@@ -138,7 +148,7 @@ def test_an_attempt_that_began_before_goes_on_and_the_next_opens_with_the_new_ke
     claimed = leases.claim(made.id, ENVIRONMENT_ID)
     assert claimed is not None
 
-    reencrypt(database, ROTATING, TESTER)
+    reencrypt(database, ROTATING)
 
     identity = bound_to(claimed.batch_id, claimed.row_number)
     assert OtpPair.from_plaintext(ROTATING.open(claimed.otps, identity)) == pair_of(0)
@@ -167,7 +177,7 @@ def test_rotation_beside_workers_loses_no_pair_and_brings_none_back(database: Mo
 
     def rotate() -> int:
         all_ready.wait(timeout=30)
-        return reencrypt(database, ROTATING, TESTER)
+        return reencrypt(database, ROTATING)
 
     with ThreadPoolExecutor(4) as threads:
         workers = [threads.submit(work, made.ids[first::3]) for first in range(3)]

@@ -18,9 +18,10 @@ from support.moving_clock import MovingDatabase
 from models.record import Status
 from worker.batches.commands import UnknownBatch
 from worker.config.settings import ConfigError, Environment, Settings
+from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.slots import Pace
 from worker.pingone.client import Call, Client
-from worker.pingone.errors import Answer, Forbidden, NotFound, PaceOutOfReach, PingOneError, SlotTooFar
+from worker.pingone.errors import Answer, Forbidden, NotFound, PingOneError
 from worker.pingone.wire import Device
 from worker.process.clients import Clients
 from worker.reports import verification

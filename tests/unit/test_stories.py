@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from models.reason import Reason
 from models.record import OtpState
+from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
@@ -40,10 +41,10 @@ FAILURES: dict[str, errors.PingOneError] = {
     "invalid": errors.InvalidOtp(),
     "rejected": errors.Rejected(),
     "not_usable": errors.Rejected(Answer(status=400, code="ACCOUNT_NOT_USABLE")),
-    "slot_too_far": errors.SlotTooFar(9.0),
-    "pace_out_of_reach": errors.PaceOutOfReach(4.0),
+    "slot_too_far": SlotTooFar(9.0),
+    "pace_out_of_reach": PaceOutOfReach(4.0),
 }
-NOTHING = (errors.NotDelivered, errors.NotActedOn, errors.CredentialsRefused, errors.SlotTooFar)
+NOTHING = (errors.NotDelivered, errors.NotActedOn, errors.CredentialsRefused, SlotTooFar)
 
 # What may happen to an OTP post: a failure above; or it works, and its answer is read, lost, or dies with the worker.
 POSTS = [*FAILURES, "works", "works_unheard", "works_killed", "killed_before", "killed_after_resync", "not_permitted"]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import typer
 
 from models.encrypted import generate_key
-from worker.audit import this_person
 from worker.cli.console import console
 from worker.cli.load import Ticket
 from worker.installation.installation import Installation
-from worker.vault.rotation import reencrypt
 
 app = typer.Typer(help="The database's schema and keys.", no_args_is_help=True)
 
@@ -24,9 +22,7 @@ def upgrade(ticket: Ticket = None) -> None:
 @app.command(name="reencrypt")
 def reencrypt_command(ticket: Ticket = None) -> None:
     """Encrypt every stored OTP with the first key; older keys can be dropped from OATHBULK_ENCRYPTION_KEYS then."""
-    installation = Installation()
-    actor = this_person(installation.settings, ticket)
-    count = reencrypt(installation.database, installation.keyring, actor)
+    count = Installation().reencrypt(ticket)
     console.print(f"{count} records are encrypted with the first key now.")
 
 

@@ -10,6 +10,7 @@ import typer
 
 from worker.audit import this_person
 from worker.batches.loading import Loaded, Loader
+from worker.batches.pace_commands import PaceCommands
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.refusals import Refusals
@@ -17,7 +18,6 @@ from worker.cli.window import Hours, Zone, given_window
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
 from worker.intake import RowError, Shipment, UnusableFile, open_shipment
-from worker.pace.memory import Paces
 from worker.rules.hours import DailyWindow
 
 # As many characters as the audit has room for.
@@ -133,7 +133,7 @@ def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, re
         raise
     # Last: what was refused changes nothing.
     if wish.share is not None:
-        Paces(installation.database).set_share(environment.license, wish.share, actor)
+        PaceCommands(installation.database, actor).set_share(environment.license, wish.share)
     return loaded
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from worker.audit import this_person
+from worker.batches.pace_commands import PaceCommands
 from worker.cli.console import console, print_json
 from worker.cli.load import AsJson, EnvironmentName, Share, Ticket
 from worker.cli.picture import holding
@@ -30,12 +31,14 @@ def pace(
         raise typer.BadParameter("--rate stays, --adapt moves: give one of them")
     installation = Installation()
     license_ = installation.environment(environment).license
-    paces, actor = Paces(installation.database), this_person(installation.settings, ticket)
+    commands = PaceCommands(installation.database, this_person(installation.settings, ticket))
     if share is not None:
-        paces.set_share(license_, share, actor)
-    if rate is not None or adapt:
-        paces.fix(license_, rate, actor)
-    known = paces.read(license_)
+        commands.set_share(license_, share)
+    if rate is not None:
+        commands.fix(license_, rate)
+    if adapt:
+        commands.adapt(license_)
+    known = Paces(installation.database).read(license_)
     if as_json:
         print_json(known.to_json())
     else:

@@ -29,7 +29,7 @@ from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
 from worker.installation.installation import Installation
-from worker.installation.stack import Stack, running
+from worker.installation.stack import Stack
 from worker.intake import open_shipment
 from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus
@@ -90,7 +90,7 @@ def work_off(installation: Installation, name: str, again: str, *, as_json: bool
         _ask_for_access(installation, before.environment)
         with _handing_back(Batches(installation.database, this_person(installation.settings))):
             try:
-                with ended_by_signal(), running(Stack(installation)) as stack:
+                with ended_by_signal(), _running(Stack(installation)) as stack:
                     broken = watch.follow(stack.mend)
             except KeyboardInterrupt:
                 is_interrupted = True
@@ -113,6 +113,19 @@ def _print_end(status: BatchStatus, stopped: str | None, *, as_json: bool) -> No
         print_json(status.to_json())
     else:
         console.print(draw_batch(status, stopped=stopped))
+
+
+@contextmanager
+def _running(stack: Stack) -> Iterator[Stack]:
+    """The stack runs until the block ends."""
+    try:
+        stack.start()
+        yield stack
+    except KeyboardInterrupt:
+        error_console.print("Ending: calls in flight are answered and written down first.")
+        raise
+    finally:
+        stack.stop()
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from worker.database.engine import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
 from worker.vault.keyring import AUDIT, ENCRYPTION, load_keyring
+from worker.vault.rotation import reencrypt
 
 # Seconds that a command waits for a connection where workers have taken all that PostgreSQL has.
 CONNECTION_PATIENCE = 10.0
@@ -76,6 +77,16 @@ class Installation:
             audit.append(self._opened_database, connection, actor, Action.UPGRADE, None, facts)
 
         return schema.upgrade(self._opened_database, changed=write_down)
+
+    def reencrypt(self, ticket: str | None = None) -> int:
+        """Seal every stored pair of OTPs with the first encryption key; how many records were sealed anew. Raises
+        DecryptionError at the first record whose key is not among ours, ConfigError, EmbeddedError."""
+        actor = audit.this_person(self.settings, ticket)
+
+        def write_down(connection: Connection, records: int) -> None:
+            audit.append(self.database, connection, actor, Action.REENCRYPT, None, {"records": records})
+
+        return reencrypt(self.database, self.keyring, write_down)
 
     @cached_property
     def _opened_database(self) -> Database:

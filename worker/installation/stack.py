@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from worker.cli.console import error_console
 from worker.embedded.children import Children
 from worker.embedded.disk import ensure_room
 from worker.embedded.valkey import EmbeddedValkey
@@ -87,15 +84,3 @@ class Stack:
         if name == "beat":
             variables = {key: value for key, value in variables.items() if not key.startswith(NOT_FOR_BEAT)}
         self._children.start(name, argv, variables, self._home / "logs" / f"{name}.log")
-
-
-@contextmanager
-def running(stack: Stack) -> Iterator[Stack]:
-    try:
-        stack.start()
-        yield stack
-    except KeyboardInterrupt:
-        error_console.print("Ending: calls in flight are answered and written down first.")
-        raise
-    finally:
-        stack.stop()

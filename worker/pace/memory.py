@@ -9,10 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Float, insert, literal, select, update
 
-from models.audit import Action
 from models.pace import LicensePace
-from worker import audit
-from worker.audit import Actor
 from worker.database.engine import Database
 from worker.pace.search import Search, fixed, freed, remembered, shared
 from worker.pace.slots import Pace
@@ -76,10 +73,11 @@ def read_pace(database: Database, connection: Connection, license: str) -> Known
 
 def lift_hold(connection: Connection, license: str) -> None:
     """The fleet's hold is to end with the dispatcher's next tick. The caller's transaction holds DISPATCH_LOCK."""
-    _write(connection, license, {"is_to_be_lifted": True})
+    write_pace(connection, license, {"is_to_be_lifted": True})
 
 
-def _write(connection: Connection, license: str, values: dict[str, Any]) -> None:
+def write_pace(connection: Connection, license: str, values: dict[str, Any]) -> None:
+    """Set these columns of a license's line, which is made where there is none."""
     change = update(LicensePace).where(LicensePace.license == license).values(values)
     if not connection.execute(change).rowcount:
         connection.execute(insert(LicensePace).values({"license": license} | values))
@@ -140,27 +138,9 @@ class Paces:
             found |= {"ceiling": search.ceiling, "found_at": self._database.now()}
         return found
 
-    def set_share(self, license: str, share: float, actor: Actor) -> None:
-        """Keep to this part of the ceiling, 0 < share ≤ 1."""
-        self._set(license, {"share": share}, actor, self._who(actor))
-
-    def fix(self, license: str, rate: float | None, actor: Actor) -> None:
-        """Stay at this rate; None: adapt again. Who adapts without a ticket leaves the one under which a share was set,
-        and who set it: the audit tells of them."""
-        who_is_kept = rate is None and actor.ticket is None
-        self._set(license, {"fixed_rate": rate}, actor, {} if who_is_kept else self._who(actor))
-
-    def _who(self, actor: Actor) -> dict[str, Any]:
-        return {"set_by": actor.name, "set_at": self._database.now(), "ticket": actor.ticket}
-
-    def _set(self, license: str, values: dict[str, Any], actor: Actor, who: dict[str, Any]) -> None:
-        with self._database.changing_many() as connection:
-            _write(connection, license, values | who)
-            audit.append(self._database, connection, actor, Action.PACE, None, {"license": license} | values)
-
     def _write(self, license: str, values: dict[str, Any]) -> None:
         with self._database.changing_many() as connection:
-            _write(connection, license, values)
+            write_pace(connection, license, values)
 
 
 def _obey(known: KnownPace, search: Search, reading: Reading) -> Search:

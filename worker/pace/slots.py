@@ -17,6 +17,7 @@ import redis
 
 from worker.clocks.waiting import Waiting
 from worker.observability.seldom import Seldom
+from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.holds import Holds
 from worker.pace.rate import Begin, Change, Rate
 from worker.pace.search import Search
@@ -24,7 +25,6 @@ from worker.pace.spacing import Spacing
 from worker.pace.spare_slots import Spares
 from worker.pace.state import MICROSECONDS, PaceState, Reading, Reservation
 from worker.pace.unreported import Untold
-from worker.pingone.errors import PaceOutOfReach, SlotTooFar
 
 # Seconds that a thread waits for its slot at most.
 LONGEST_WAIT = 10.0

@@ -14,9 +14,7 @@ PingOneError
 ├── ResyncRequired        the OTP is out of step: the next one completes the activation
 ├── InvalidOtp            the OTP was refused
 ├── Rejected              any other refusal
-├── CredentialsRefused    the token endpoint refused the client id or secret
-└── SlotTooFar            the fleet's next slot is too far away to wait for; none was reserved
-    └── PaceOutOfReach    nobody can tell when it is, since Redis cannot be asked
+└── CredentialsRefused    the token endpoint refused the client id or secret
 """
 
 from __future__ import annotations
@@ -148,16 +146,3 @@ class Rejected(PingOneError):
 
 class CredentialsRefused(PingOneError):
     """The token endpoint refused the worker application, or is not a token endpoint at all."""
-
-
-class SlotTooFar(PingOneError):
-    """The next slot is `wait` seconds away: a hold, or a long queue."""
-
-    def __init__(self, wait: float) -> None:
-        super().__init__(Answer(message=f"the fleet's next slot is {wait:.1f} s away"))
-        self.args = (wait,)
-        self.wait = wait
-
-
-class PaceOutOfReach(SlotTooFar):
-    """Redis cannot be asked for a slot; `wait` is how long not to ask it again."""

@@ -12,9 +12,9 @@ from worker.database.away import is_away, wait_until_back
 from worker.journal.writer import Journal, NoJournal
 from worker.leases.claim import Claim
 from worker.leases.worker import Leases
+from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Client
-from worker.pingone.errors import SlotTooFar
 from worker.records.attempt import Attempt, Means, Settled
 from worker.rules import decisions
 

@@ -14,12 +14,13 @@ from worker.journal.writer import Journal
 from worker.leases.claim import Claim
 from worker.leases.settlement import Tally, goes_on
 from worker.leases.worker import Leases
+from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Call, Client
-from worker.pingone.errors import NO_ANSWER, Answer, PingOneError, SlotTooFar
+from worker.pingone.errors import NO_ANSWER, Answer, PingOneError
 from worker.pingone.wire import Device
 from worker.rules import decisions
-from worker.rules.decisions import Next
+from worker.rules.decisions import Failure, Next
 from worker.rules.progress import Progress
 from worker.rules.steps import Decision, Pause, ReadDevice, Retry, SendOtp, Step
 from worker.vault.otp import OtpPair
@@ -127,7 +128,7 @@ class Attempt:
             return decisions.not_permitted(self.progress)
         # Known from here on, even if writing it down fails: the commit may have gone through all the same.
         self.progress, step = decisions.after_post(self.progress, ordinal, answer, self.means.limits)
-        self._note(ordinal, answer.answer, consequence(self.progress, step))
+        self._note(ordinal, _said(answer), consequence(self.progress, step))
         self.marked = None
         # Before anything else is asked: a worker that dies in the next call must not leave an answered OTP open.
         if isinstance(step, SendOtp | ReadDevice) and not self.means.leases.answered(self.claim, self.progress):
@@ -168,14 +169,14 @@ class Attempt:
         resync = ordinal == 2 or self.means.resync_on_first_call
         return self.means.client.activate(self.claim.user_id, self.claim.device_id, otp, resync=resync, call=self.call)
 
-    def _ask(self, call: Callable[[], Device]) -> Device | PingOneError:
+    def _ask(self, call: Callable[[], Device]) -> Device | Failure:
         """Make a call; its failure is an answer too."""
         try:
-            answer: Device | PingOneError = call()
-        except PingOneError as failure:
+            answer: Device | Failure = call()
+        except (PingOneError, SlotTooFar) as failure:
             # Its traceback leads to tenacity, which keeps the failure: a circle, with all that the call had in hand.
             answer = failure.with_traceback(None)
-        self._keep(answer.answer)
+        self._keep(_said(answer))
         return answer
 
     def _keep(self, answer: Answer) -> None:
@@ -198,3 +199,8 @@ class Attempt:
         if self.means.leases.settle(self.claim, self.progress, decision, tally):
             posts = self.claim.posts_spent(self.progress, goes_on=goes_on(decision))
             self.means.settled(self.claim, decision, posts)
+
+
+def _said(answer: Device | Failure) -> Answer:
+    """PingOne's answer as the history keeps it; NO_ANSWER where no slot was near, so that nothing was asked."""
+    return NO_ANSWER if isinstance(answer, SlotTooFar) else answer.answer

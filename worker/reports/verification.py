@@ -17,14 +17,18 @@ from models.record import Record, Status
 from worker.batches.commands import UnknownBatch
 from worker.config.settings import ConfigError, Environment
 from worker.database.engine import Database
+from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.client import Call, Client
-from worker.pingone.errors import NotFound, PaceOutOfReach, PingOneError, SlotTooFar
+from worker.pingone.errors import NotFound, PingOneError
 from worker.pingone.wire import Device
 
 # Reads that are under way or wait for their slot; bounds the memory whatever the batch's size.
 CHUNK = 500
 
-Read = Callable[[str, str, Call], "Device | PingOneError"]
+# What a read of a device brings: how it stands, or why that is not known.
+Answer = Device | PingOneError | SlotTooFar
+# A user id, a device id and the call to count in.
+Read = Callable[[str, str, Call], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,11 @@ def verify(database: Database, name: str, read: Read, threads: int) -> Iterator[
                     yield difference
 
 
-def compare(record: Row[*tuple[Any, ...]], answer: Device | PingOneError) -> Difference | None:
+def compare(record: Row[*tuple[Any, ...]], answer: Answer) -> Difference | None:
     """An active record must be ACTIVE there, and no other may be."""
     if isinstance(answer, NotFound):
         theirs, is_known, is_same = "not found", True, record.status != Status.ACTIVE
-    elif isinstance(answer, PingOneError):
+    elif isinstance(answer, PingOneError | SlotTooFar):
         theirs, is_known, is_same = f"could not be read ({answer})", False, False
     else:
         theirs, is_known = answer.status or "unknown", True
@@ -86,7 +90,7 @@ def patiently(client: Callable[[], Client], tries: int = 5) -> Read:
     """Reads a device with the calling thread's client. Where a hold or a busy fleet leaves no slot it waits for one,
     however long that takes: there is nobody to hand back to. Only Redis out of reach is given up, after `tries`."""
 
-    def read(user_id: str, device_id: str, call: Call) -> Device | PingOneError:
+    def read(user_id: str, device_id: str, call: Call) -> Answer:
         tries_left = tries
         while True:
             try:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from models.reason import PauseReason, Reason
 from models.record import OtpState
+from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.wire import Device
 from worker.rules import quota
@@ -39,6 +40,9 @@ class Limits:
     longest_hold: float = 120.0
 
 
+# How a call ends that brings no device.
+Failure = errors.PingOneError | SlotTooFar
+# What is known of the record now, and what it does next.
 Next = tuple[Progress, Step | Decision]
 
 
@@ -49,7 +53,7 @@ def begin(progress: Progress, limits: Limits) -> Next:
     return _then_post(progress, limits)
 
 
-def after_post(progress: Progress, ordinal: int, answer: Device | errors.PingOneError, limits: Limits) -> Next:
+def after_post(progress: Progress, ordinal: int, answer: Device | Failure, limits: Limits) -> Next:
     """What follows the answer to an OTP that `progress` knows as sent."""
     match answer:
         case Device():
@@ -72,7 +76,7 @@ def after_post(progress: Progress, ordinal: int, answer: Device | errors.PingOne
     return _after_nothing(progress.taken_back(ordinal), answer, limits)
 
 
-def after_read(progress: Progress, answer: Device | errors.PingOneError, limits: Limits) -> Next:
+def after_read(progress: Progress, answer: Device | Failure, limits: Limits) -> Next:
     """What follows a read of the device."""
     match answer:
         case Device() if answer.is_active:
@@ -100,12 +104,12 @@ def after_read(progress: Progress, answer: Device | errors.PingOneError, limits:
     return _after_nothing(progress, answer, limits)
 
 
-def no_slot(progress: Progress, far: errors.SlotTooFar) -> Next:
+def no_slot(progress: Progress, far: SlotTooFar) -> Next:
     """The next slot of the fleet is far: the record waits in the database, not in a worker."""
     return progress, Retry(hand_back_for(far), is_counted=False, why="hold")
 
 
-def hand_back_for(far: errors.SlotTooFar) -> float:
+def hand_back_for(far: SlotTooFar) -> float:
     """Seconds until a record is due again for which there is no near slot."""
     return min(far.wait, LONGEST_HAND_BACK)
 
@@ -160,7 +164,7 @@ def _settled_by_read(progress: Progress, otherwise: Reason) -> Next:
     return replace(progress, verdict=None), DeadLetter(progress.verdict or otherwise)
 
 
-def _after_nothing(progress: Progress, failure: errors.PingOneError, limits: Limits) -> Next:
+def _after_nothing(progress: Progress, failure: Failure, limits: Limits) -> Next:
     """Nothing reached PingOne, or it did nothing: no attempt was spent."""
     match failure:
         case errors.CredentialsRefused():
@@ -175,7 +179,7 @@ def _after_nothing(progress: Progress, failure: errors.PingOneError, limits: Lim
             return progress, DeadLetter(Reason.FORBIDDEN, is_counted=False)
         case errors.NotFound():
             return _after_missing(progress, limits)
-        case errors.SlotTooFar():
+        case SlotTooFar():
             return no_slot(progress, failure)
         case errors.RateLimited() if spent := quota.spent(failure, limits.longest_hold):
             return progress, replace(_pause(progress, PauseReason.QUOTA, limits), quota=spent)
@@ -206,7 +210,7 @@ def _backoff(progress: Progress) -> float:
     return float(min(_LONGEST_DELAY, 5.0 * 2 ** min(progress.attempts - 1, 10)) * (1 + progress.jitter / 2))
 
 
-def _name(failure: errors.PingOneError) -> str:
+def _name(failure: Failure) -> str:
     """The failure's class as one word, `OutcomeUnknown` → `outcome_unknown`."""
     name = type(failure).__name__
     return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, exists, func, select, update
+from collections.abc import Callable
 
-from models.audit import Action
+from sqlalchemy import ColumnElement, Connection, exists, func, select, update
+
 from models.encrypted import Keyring, bound_to
 from models.record import Record
-from worker import audit
-from worker.audit import Actor
 from worker.database.engine import Database
 
+# Records that one transaction seals anew.
 CHUNK = 1000
+# Told how many records are to be sealed anew, in a transaction of its own.
+WriteDown = Callable[[Connection, int], None]
 
 
-def reencrypt(database: Database, keyring: Keyring, actor: Actor) -> int:
-    """How many records were sealed anew. Works beside running workers, and goes on where it was if run again.
+def reencrypt(database: Database, keyring: Keyring, write_down: WriteDown) -> int:
+    """Seal every pair of OTPs that another key sealed with the first key; how many records. Works beside running
+    workers, and goes on where it was if run again. `write_down` is called first, unless there is nothing to do: a
+    rotation that fails half-way was asked for, too.
 
     Raises DecryptionError at the first record whose key is not in the ring."""
-    _write_down(database, keyring, actor)
+    with database.writing() as connection:
+        if left := connection.scalar(select(func.count()).where(*_under_other_keys(keyring))):
+            write_down(connection, left)
     count = 0
     while _is_any_left(database, keyring):
         count += _reseal(database, keyring)
     return count
-
-
-def _write_down(database: Database, keyring: Keyring, actor: Actor) -> None:
-    """Before the first record is changed: a rotation that fails half-way was asked for, too."""
-    with database.writing() as connection:
-        count = connection.scalar(select(func.count()).where(*_under_other_keys(keyring)))
-        if count:
-            audit.append(database, connection, actor, Action.REENCRYPT, None, {"records": count})
 
 
 def _is_any_left(database: Database, keyring: Keyring) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import redis
 
+from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace
-from worker.pingone.errors import SlotTooFar
 
 KEY = "oathbulk:pace:made-up-license"
 WHY = "PingOne answered 503 and asks for 60 s"

@@ -15,12 +15,12 @@ import redis
 from structlog.testing import capture_logs
 from support.valkey import ValkeyServer
 
+from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.search import Search
 from worker.pace.slots import Pace, Slot
 from worker.pace.spacing import AT_ONCE
 from worker.pace.spare_slots import FRESH
 from worker.pace.state import KEPT
-from worker.pingone.errors import PaceOutOfReach, SlotTooFar
 
 KEY = "oathbulk:pace:made-up-license"
 

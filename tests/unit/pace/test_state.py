@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import redis
 
+from worker.pace.errors import SlotTooFar
 from worker.pace.search import Search
 from worker.pace.slots import Pace
-from worker.pingone.errors import SlotTooFar
 
 KEY = "oathbulk:pace:made-up-license"
 HOUR = 3600 * 1_000_000

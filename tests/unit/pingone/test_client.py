@@ -15,6 +15,7 @@ import pytest
 import redis
 import tenacity
 
+from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens
 from worker.pingone.client import Call, Client
@@ -28,7 +29,6 @@ from worker.pingone.errors import (
     PingOneError,
     RateLimited,
     ResyncRequired,
-    SlotTooFar,
     TooLateToSend,
     Unauthorized,
 )

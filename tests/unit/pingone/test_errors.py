@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import (
     Answer,
@@ -15,7 +16,6 @@ from worker.pingone.errors import (
     OutcomeUnknown,
     PingOneError,
     RateLimited,
-    SlotTooFar,
 )
 
 ANSWER = Answer(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED", "b8ee5b23", "3f0c8a52", "Too many requests")
@@ -67,7 +67,7 @@ def test_an_error_tells_all_that_the_answer_told() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_error_survives_copying_and_pickling_whole(error: PingOneError) -> None:
+def test_an_error_survives_copying_and_pickling_whole(error: PingOneError | SlotTooFar) -> None:
     for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
         assert type(twin) is type(error)
         assert vars(twin) == vars(error)

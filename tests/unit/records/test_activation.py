@@ -19,6 +19,7 @@ from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment, Settings
 from worker.leases.claim import Claim
 from worker.leases.settlement import Tally
+from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
@@ -61,7 +62,7 @@ class FleetPace:
     def wait(self) -> Slot:
         if not self.slots:
             self.journal.append("no slot")
-            raise errors.SlotTooFar(self.far)
+            raise SlotTooFar(self.far)
         self.slots -= 1
         self.journal.append("slot")
         return Slot(0, 1.0)
@@ -195,7 +196,7 @@ class ScriptedClient:
         answer = self.answers.pop(0)
         if callable(answer):
             return answer(call)
-        if not isinstance(answer, errors.NotDelivered | errors.SlotTooFar):
+        if not isinstance(answer, errors.NotDelivered | SlotTooFar):
             call.requests += 1
         if isinstance(answer, Exception):
             raise answer
@@ -334,7 +335,7 @@ def test_without_a_near_slot_for_the_second_otp_the_record_goes_back_half_done()
 
 
 def test_a_hold_that_comes_between_the_tries_of_a_post_takes_the_mark_back():
-    world = World(errors.SlotTooFar(4.0))
+    world = World(SlotTooFar(4.0))
     assert world.run() == ["slot", "claim", "post 1", "settle Retry"]
     assert (world.decision, world.progress.first) == (Retry(4.0, is_counted=False, why="hold"), OtpProgress())
 

@@ -9,6 +9,7 @@ import pytest
 
 from models.reason import PauseReason, Reason
 from models.record import OtpState
+from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
@@ -136,9 +137,9 @@ def test_an_outage_of_hours_dead_letters_nothing(answer):
 @pytest.mark.parametrize(("wait", "delay"), [(3.5, 3.5), (12.5, 5.0), (86_400.0, 5.0)])
 def test_a_far_slot_hands_the_record_back_for_seconds_however_far_it_is(wait, delay):
     for _, step in (
-        after_post(posted(1), 1, errors.SlotTooFar(wait), LIMITS),
-        after_read(posted(1), errors.SlotTooFar(wait), LIMITS),
-        decisions.no_slot(Progress(), errors.SlotTooFar(wait)),
+        after_post(posted(1), 1, SlotTooFar(wait), LIMITS),
+        after_read(posted(1), SlotTooFar(wait), LIMITS),
+        decisions.no_slot(Progress(), SlotTooFar(wait)),
     ):
         assert step == Retry(delay, is_counted=False, why="hold")
 
