@@ -12,11 +12,44 @@ from models.base import Base, BigKey, UtcDateTime, one_of
 
 
 class BatchState(StrEnum):
-    """What a person or the breaker set. Whether a batch is finished is a count of its records, not a state."""
+    """What a person or the upkeep of batches has set. A batch is finished when all its records are final, which is a
+    count and no state."""
 
+    # Its due records are put onto the queue at each tick, and workers may send OTPs. Ends with a pause or a cancel.
     RUNNING = "running"
+    # No new call starts; `reason` says why. For an outage, closed hours or a used-up quota it goes on by itself; for
+    # anything else a person resumes it.
     PAUSED = "paused"
+    # A person gave it up: its records are cancelled, those in work when their call ends. A replay lets it run again.
     CANCELLED = "cancelled"
+
+
+# Every arrow that a batch's state may take. Only `worker.batches.state` writes one, and asks this table first.
+TRANSITIONS = frozenset(
+    {
+        # A person pauses it; its hours end, or the license's quota is used up; its canary or first records are done; or
+        # the breaker, a worker or the dispatcher found something that stands in the way of every record.
+        (BatchState.RUNNING, BatchState.PAUSED),
+        # A person resumes it or replays records of it. Or what it waited for is over: its hours begin, the quota
+        # resets, or a few records are to try whether an outage is over.
+        (BatchState.PAUSED, BatchState.RUNNING),
+        # A person resumes a batch that runs, with other hours or to lift a hold, or replays records of it: it is judged
+        # by its attempts from now on.
+        (BatchState.RUNNING, BatchState.RUNNING),
+        # It would have gone on by itself, and now waits for something else: a person paused it, or its last calls
+        # showed what only a person can mend. Or it was to go on, and its hours have not begun.
+        (BatchState.PAUSED, BatchState.PAUSED),
+        # A person cancels it.
+        (BatchState.RUNNING, BatchState.CANCELLED),
+        (BatchState.PAUSED, BatchState.CANCELLED),
+        # A person replays its cancelled records: it runs, or waits for its hours to begin.
+        (BatchState.CANCELLED, BatchState.RUNNING),
+        (BatchState.CANCELLED, BatchState.PAUSED),
+    }
+)
+
+# Characters that the column `detail` has room for.
+LONGEST_DETAIL = 1000
 
 
 class Batch(Base):
@@ -39,11 +72,11 @@ class Batch(Base):
     # The binding: set at load, never changed. The name finds the configuration, the id proves it is the same tenant.
     environment: Mapped[str] = mapped_column(String(100))
     environment_id: Mapped[str] = mapped_column(String(100))
-    # Changed by a person's command, or by a worker that found something which only a person can mend.
+    # Written by `worker.batches.state` alone.
     state: Mapped[str] = mapped_column(String(16), default=BatchState.RUNNING)
     # One word why it is paused, and a sentence with the cure; both empty unless paused.
     reason: Mapped[str | None] = mapped_column(String(40))
-    detail: Mapped[str | None] = mapped_column(String(1000))
+    detail: Mapped[str | None] = mapped_column(String(LONGEST_DETAIL))
     # The file: where it came from, the SHA-256 of its bytes (hexadecimal), its header in order.
     file: Mapped[str] = mapped_column(String(1000))
     file_sha256: Mapped[str] = mapped_column(String(64))

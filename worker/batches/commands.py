@@ -13,10 +13,10 @@ from sqlalchemy.orm import aliased
 
 from models.audit import Action
 from models.batch import Batch, BatchState
-from models.reason import PASSING, PAUSE_CURES, TRANSIENT, PauseReason, Reason
+from models.reason import PASSING, TRANSIENT, PauseReason, Reason
 from worker import audit
 from worker.audit import Actor
-from worker.batches import hours
+from worker.batches import hours, state
 from worker.batches.hours import Outside
 from worker.database.engine import LOAD_LOCK, Database
 from worker.leases import commands
@@ -108,8 +108,7 @@ class Batches:
         """How many records were cancelled at once; those in work follow when their call ends. Raises UnknownBatch."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
-            cancelled = {"state": BatchState.CANCELLED, "reason": None, "detail": None, "resumes_at": None}
-            connection.execute(update(Batch).where(Batch.id == batch.id).values(cancelled))
+            connection.execute(state.cancel((BatchState.RUNNING, BatchState.PAUSED)).where(Batch.id == batch.id))
             count = commands.cancel(self._database, connection, batch.id)
             self._write_down(connection, Action.CANCEL, name, records=count)
             return count
@@ -161,14 +160,8 @@ class Batches:
     def _set_paused(self, connection: Connection, batch_id: int, detail: str | None) -> None:
         """What paused by itself keeps its reason, which names the cure; but what would go on by itself must not."""
         may_go_on = or_(Batch.state == BatchState.RUNNING, Batch.reason.in_(PASSING))
-        paused = {
-            "state": BatchState.PAUSED,
-            "reason": PauseReason.PERSON,
-            "detail": detail or PAUSE_CURES[PauseReason.PERSON],
-            "probe_at": None,
-            "resumes_at": None,
-        }
-        connection.execute(update(Batch).where(Batch.id == batch_id, may_go_on).values(paused))
+        paused = state.pause((BatchState.RUNNING, BatchState.PAUSED), PauseReason.PERSON, detail)
+        connection.execute(paused.where(Batch.id == batch_id, may_go_on))
 
     def _write_down(self, connection: Connection, action: Action, batch: str, **facts: Any) -> None:
         audit.append(self._database, connection, self._actor, action, batch, facts)

@@ -4,16 +4,17 @@ Every function works in the caller's transaction, by the database's clock."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from shlex import quote
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, func, select, update
 
 from models.attempt import Attempt
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
+from worker.batches import state
 from worker.database.engine import Database
 from worker.rules.breaker import FIRST_PROBE
 from worker.rules.hours import DailyWindow, moment
@@ -35,25 +36,30 @@ class Outside:
         return f"outside its window {self.window}; goes on by itself at {moment(self.opens_at)}"
 
 
-def let_run(database: Database, connection: Connection, batch_id: int) -> Outside | None:
-    """The batch runs; or, outside its window, is paused until that opens. An outage is told from what comes after."""
+def let_run(
+    database: Database, connection: Connection, batch_id: int, sources: Collection[BatchState] = tuple(BatchState)
+) -> Outside | None:
+    """Let a batch that is in one of these states run; or pause it until its hours begin, and tell when. Whether PingOne
+    is out is judged by the attempts that end from now on."""
     now, window = _now(database, connection), window_of(connection, batch_id)
     outside = _outside(window, now)
-    values = _paused(outside) if outside else _running(window, now) | {"running_since": database.now()}
-    values["running_after"] = latest_attempt()
-    connection.execute(update(Batch).where(Batch.id == batch_id).values(values))
+    if outside:
+        change = _pause(sources, outside)
+    else:
+        change = state.let_run(sources, closes_at=window.next_change(now) if window else None, since=database.now())
+    connection.execute(change.where(Batch.id == batch_id).values(running_after=latest_attempt()))
     return outside
 
 
 def keep(database: Database, connection: Connection, batch_id: int) -> Outside | None:
-    """The same for a batch that runs: it goes on as it did, or its window has closed."""
+    """Pause a running batch whose hours have ended, and tell when they begin; otherwise write down when they end."""
     now, window = _now(database, connection), window_of(connection, batch_id)
     outside = _outside(window, now)
-    connection.execute(
-        update(Batch)
-        .where(Batch.id == batch_id, Batch.state == BatchState.RUNNING)
-        .values(_paused(outside) if outside else _running(window, now))
-    )
+    if outside:
+        connection.execute(_pause((BatchState.RUNNING,), outside).where(Batch.id == batch_id))
+    else:
+        closes_at = window.next_change(now) if window else None
+        connection.execute(update(Batch).where(Batch.id == batch_id).values(closes_at=closes_at))
     return outside
 
 
@@ -110,22 +116,5 @@ def _outside(window: DailyWindow | None, now: datetime) -> Outside | None:
     return Outside(window, window.next_change(now))
 
 
-def _running(window: DailyWindow | None, now: datetime) -> dict[str, Any]:
-    return {
-        "state": BatchState.RUNNING,
-        "reason": None,
-        "detail": None,
-        "probe_at": None,
-        "resumes_at": None,
-        "closes_at": window.next_change(now) if window else None,
-    }
-
-
-def _paused(outside: Outside) -> dict[str, Any]:
-    return {
-        "state": BatchState.PAUSED,
-        "reason": PauseReason.WINDOW,
-        "detail": f"{outside}.",
-        "probe_at": None,
-        "resumes_at": outside.opens_at,
-    }
+def _pause(sources: Collection[BatchState], outside: Outside) -> Update:
+    return state.pause(sources, PauseReason.WINDOW, f"{outside}.", resumes_at=outside.opens_at)

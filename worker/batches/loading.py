@@ -141,7 +141,6 @@ class Loader:
             "name": name,
             "environment": self._environment.name,
             "environment_id": self._environment.environment_id,
-            "state": BatchState.RUNNING,
             "file": escape_line(str(shipment.path)),
             "file_sha256": shipment.fingerprint,
             "columns": shipment.columns,

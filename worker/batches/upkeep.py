@@ -4,22 +4,24 @@ PingOne is out; and goes on when that is over."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, text, update
 
 from models.batch import Batch, BatchState
-from models.reason import PAUSE_CURES, PauseReason
+from models.reason import PauseReason
 from models.record import NOT_FINAL, Record, Status
-from worker.batches import hours, judgement
+from worker.batches import hours, judgement, state
 from worker.database.engine import Database
 from worker.rules import breaker, quota
 from worker.rules.hours import UnfitWindow
 from worker.rules.quota import Quota
 
-# As many characters as the column has room for.
-LONGEST_DETAIL = 1000
 # Paused for one of these, a batch waits for a time alone.
 _WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)
+# States in which something may be found that stops a batch.
+_STOPPABLE = (BatchState.RUNNING, BatchState.PAUSED)
 
 
 class Tending:
@@ -33,9 +35,12 @@ class Tending:
             and_(Batch.reason == PauseReason.OUTAGE, Batch.probe_at <= now),
             and_(Batch.reason.in_(_WAITS), Batch.resumes_at <= now),
         )
-        self._due_again = select(Batch.id).where(Batch.state == BatchState.PAUSED, is_over)
+        due_again = select(Batch.id).where(Batch.state == BatchState.PAUSED, is_over)
+        # Locked, and what a person's command holds is left to it: a batch that was cancelled meanwhile must not run.
+        self._due_again = due_again.with_for_update(skip_locked=True)
         has_closed = or_(Batch.closes_at <= now, and_(Batch.daily_window.is_not(None), Batch.closes_at.is_(None)))
-        self._due_to_close = select(Batch.id).where(Batch.state == BatchState.RUNNING, has_closed)
+        due_to_close = select(Batch.id).where(Batch.state == BatchState.RUNNING, has_closed)
+        self._due_to_close = due_to_close.with_for_update(skip_locked=True)
 
     def pause(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
         """Only a person can mend what was found. False if the batch did not run any more."""
@@ -51,8 +56,8 @@ class Tending:
             for batch in connection.execute(running).all():
                 if shares(batch.environment):
                     window = f"{batch.daily_window} {batch.zone}" if batch.daily_window else None
-                    self._pause(connection, batch.id, PauseReason.QUOTA, quota.explain(spent, resumes_at, window))
-                    connection.execute(update(Batch).where(Batch.id == batch.id).values(resumes_at=resumes_at))
+                    detail = quota.explain(spent, resumes_at, window)
+                    self._pause(connection, batch.id, PauseReason.QUOTA, detail, resumes_at=resumes_at)
 
     def judge(self, batch_id: int) -> PauseReason | None:
         """Ask the breaker about the batch's latest attempts, and pause it if it says so. After an outage it goes on by
@@ -64,15 +69,19 @@ class Tending:
         if batch is None or trip is None:
             return None
         with self._database.writing() as connection:
-            if not self._pause(connection, batch_id, trip.reason, trip.detail, judged=batch):
-                return None
-            if trip.reason == PauseReason.OUTAGE:
-                probe = {
-                    "probe_at": self._database.now(breaker.probe_delay(batch.outages)),
-                    "outages": batch.outages + 1,
-                }
-                connection.execute(update(Batch).where(Batch.id == batch_id).values(probe))
-        return trip.reason
+            return trip.reason if self._trip(connection, batch, trip) else None
+
+    def _trip(self, connection: Connection, judged: judgement.Marks, trip: breaker.Trip) -> bool:
+        """Pause a batch as the breaker says. False if it did not run any more, or went on anew since it was judged."""
+        is_outage = trip.reason == PauseReason.OUTAGE
+        probe_at = self._database.now(breaker.probe_delay(judged.outages)) if is_outage else None
+        change = state.pause(_STOPPABLE, trip.reason, trip.detail, probe_at=probe_at).where(
+            Batch.id == judged.id,
+            _is_worked_on(),
+            Batch.judged_after == judged.judged_after,
+            Batch.running_after == judged.running_after,
+        )
+        return connection.execute(change.values(outages=judged.outages + is_outage)).rowcount == 1
 
     def tend(self) -> None:
         """What time brings: windows that open and close, quotas that reset, probes, the end of an outage, canaries that
@@ -100,7 +109,7 @@ class Tending:
         """Windows that open, quotas that reset; and outages that may be over: there the batch runs again, and the
         dispatcher lets only a few records go at first."""
         for batch_id in connection.scalars(self._due_again).all():
-            self._look_at_window(connection, batch_id, hours.let_run)
+            self._look_at_window(connection, batch_id, partial(hours.let_run, sources=(BatchState.PAUSED,)))
 
     def _close(self, connection: Connection) -> None:
         """Windows that closed. A batch that an earlier version let run has not been told when its window does."""
@@ -115,14 +124,9 @@ class Tending:
         try:
             step(self._database, connection, batch_id)
         except UnfitWindow as error:
-            stopped = {
-                "state": BatchState.PAUSED,
-                "reason": PauseReason.INTERNAL,
-                "detail": f"Its daily window cannot be read here: {error}. Update tzdata, then resume.",
-                "probe_at": None,
-                "resumes_at": None,
-            }
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(stopped))
+            detail = f"Its daily window cannot be read here: {error}. Update tzdata, then resume."
+            stopped = state.pause(_STOPPABLE, PauseReason.INTERNAL, detail)
+            connection.execute(stopped.where(Batch.id == batch_id))
 
     def _left(self, connection: Connection, batch_id: int, canary_row: int) -> int:
         left = select(func.count()).where(
@@ -131,26 +135,11 @@ class Tending:
         return connection.scalar(left) or 0
 
     def _pause(
-        self,
-        connection: Connection,
-        batch_id: int,
-        reason: PauseReason,
-        detail: str | None = None,
-        judged: judgement.Marks | None = None,
+        self, connection: Connection, batch_id: int, reason: PauseReason, detail: str | None = None, **times: Any
     ) -> bool:
-        """False if the batch did not run any more; or, where it was `judged` before this transaction began, if it went
-        on anew since."""
-        running = update(Batch).where(Batch.id == batch_id, _is_worked_on())
-        if judged is not None:
-            running = running.where(
-                Batch.judged_after == judged.judged_after, Batch.running_after == judged.running_after
-            )
-        values = {
-            "state": BatchState.PAUSED,
-            "reason": reason,
-            "detail": (detail or PAUSE_CURES[reason])[:LONGEST_DETAIL],
-        }
-        return connection.execute(running.values(values | {"resumes_at": None})).rowcount == 1
+        """False if the batch did not run any more."""
+        paused = state.pause(_STOPPABLE, reason, detail, **times)
+        return connection.execute(paused.where(Batch.id == batch_id, _is_worked_on())).rowcount == 1
 
 
 def _is_worked_on() -> ColumnElement[bool]:
