@@ -10,20 +10,20 @@ from celery.signals import worker_init, worker_ready, worker_shutdown, worker_sh
 from sqlalchemy.exc import DBAPIError
 
 from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, app, ending_clearly, settings
+from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.fitness import ConsumerIntake
 from worker.process import affinity, request_sets
-from worker.process.parts import Parts
 from worker.process.threads import Threads
-from worker.vault.keyring import load_keyring
+from worker.process.worker_parts import WorkerParts
 
-parts = Parts(settings)
+parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QUEUE))
 
 
 @worker_init.connect
 def need_settings(**_signal: object) -> None:
     """Without these a worker would take up message after message in vain, beside others that could do the work."""
     with ending_clearly():
-        _ = load_keyring(settings), parts.leases, parts.batches
+        _ = parts.keyring, parts.leases, parts.replays
 
 
 @worker_init.connect
@@ -36,7 +36,7 @@ def count_on_threads(**_: object) -> None:
 def add_threads(sender: Any, **_: object) -> None:
     """As many as PingOne's answers take."""
     Threads(
-        sender.pool.executor, parts.known_paces, settings.most_threads, lambda: parts.database.waiting.seconds
+        sender.pool.executor, parts.paces.known, settings.most_threads, lambda: parts.database.waiting.seconds
     ).watch()
 
 
@@ -76,16 +76,16 @@ def leave(**_: object) -> None:
 @app.task(name="oathbulk.activate")
 def activate(record_id: int, environment: str) -> None:
     """Take one record a step further."""
-    parts.activate(record_id, environment)
+    parts.activations.run(record_id, environment)
 
 
 @app.task(name="oathbulk.dispatch")
 def dispatch() -> None:
     """Put onto the queue what is due."""
-    parts.dispatcher(app, activate, ACTIVATE_QUEUE).tick()
+    parts.dispatcher.tick()
 
 
 @app.task(name="oathbulk.replay")
 def replay() -> None:
     """Replay the dead letters that time alone may mend."""
-    parts.batches.replay_transient()
+    parts.replays.replay_transient()

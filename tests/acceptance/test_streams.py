@@ -7,7 +7,7 @@ from hunt import streams
 from hunt.strands import Broken
 from hunt.streams import WORKERS
 
-from worker.batches.upkeep import Tending
+from worker.batches.upkeep import Upkeep
 
 pytestmark = pytest.mark.usefixtures("hunted_database")
 
@@ -27,6 +27,6 @@ def test_no_stream_spends_more_than_it_may(chunk: int) -> None:
 
 
 def test_a_batch_that_is_not_judged_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tending, "judge", lambda *_: None)
+    monkeypatch.setattr(Upkeep, "judge", lambda *_: None)
     with pytest.raises(Broken, match="spent"):
         streams.worst(0, CHUNK)

@@ -28,10 +28,9 @@ class Ticks:
 
     def __init__(self) -> None:
         # Here, since they read their settings when they are imported.
-        from worker.celery import ACTIVATE_QUEUE, app
-        from worker.tasks import activate, parts
+        from worker.tasks import parts
 
-        self._dispatcher = parts.dispatcher(app, activate, ACTIVATE_QUEUE)
+        self._dispatcher = parts.dispatcher
         # What is done once, connecting above all.
         self._dispatcher.tick()
         self._due_at = -math.inf

@@ -42,10 +42,10 @@ ACCESS_TOKEN = exchange("AccessTokens.get")
 ANSWERED = writing("Leases.answered")
 MARK = writing("Leases.sending")
 SETTLE = writing("Settlement.write")
-PAUSE = writing("Tending.pause")
+PAUSE = writing("Upkeep.pause")
 # A look at the batch, and nothing more where the breaker says nothing.
-JUDGE = reading("Tending.judge")
-PAUSE_JUDGED = writing("Tending.judge")
+JUDGE = reading("Upkeep.judge")
+PAUSE_JUDGED = writing("Upkeep.judge")
 POST = "Client.activate"
 GET = "Client.read_device"
 
@@ -56,7 +56,7 @@ BEGINNING_AGAIN = SLOT + CLAIM_AGAIN + OPEN + ACCESS_TOKEN
 # What the dispatcher does at a tick that finds something to rescue and something to publish.
 TICK: list[str] = [
     *writing("Dispatcher.tick"),
-    *writing("Tending.tend"),
+    *writing("Upkeep.tend"),
     *reading("Queue.in_window"),
     *reading("Paces.keep"),
     *around("Pace.held_for"),

@@ -26,7 +26,7 @@ import kombu.transport.redis  # noqa: F401
 import psycopg  # noqa: F401
 from support.moving_clock import MovingDatabase
 
-import worker.process.parts  # noqa: F401
+import worker.process.worker_parts  # noqa: F401
 from crash_points.orders import Order
 from crash_points.steps import Steps
 from worker.audit import Actor
@@ -98,7 +98,7 @@ def perform(order: Order, tasks: Any, database: MovingDatabase) -> dict[str, Any
 
 
 def revoke_access_token(simulator: str, tasks: Any) -> None:
-    tasks.parts.access_tokens(tasks.parts.environment("default")).get()
+    tasks.parts.clients.access_tokens(tasks.parts.environments.get("default")).get()
     urlopen(Request(f"{simulator}/simulator/access_tokens/revoke", method="POST")).close()
 
 

@@ -168,7 +168,7 @@ def replay_some(world: World) -> None:
 
 def replay_transient(world: World) -> None:
     if world.has_given_up():
-        _command(world, lambda _: world.beat.batches.replay_transient())
+        _command(world, lambda _: world.beat.replays.replay_transient())
 
 
 # Each with its share: how often it comes at one step, in a world of ordinary mood.

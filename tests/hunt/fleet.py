@@ -1,4 +1,4 @@
-"""Worker processes and dispatchers, as strands. Their parts are put together by the real worker.process.parts."""
+"""Worker processes and dispatchers, as strands. Their parts are put together by the real worker.process."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from hunt.strands import Broken
 from hunt.weather import Bug
 from worker.audit import Actor
 from worker.batches.commands import Batches
-from worker.batches.upkeep import Tending
+from worker.batches.upkeep import Upkeep
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.settings import Environment
-from worker.dispatch.dispatcher import Dispatcher
 from worker.fleet.fitness import Fitness
 from worker.journal.writer import NoJournal
-from worker.process.parts import Parts
+from worker.process.worker_parts import WorkerParts, thresholds
 
 if TYPE_CHECKING:
     from hunt.world import World
@@ -30,20 +29,29 @@ if TYPE_CHECKING:
 EXCUSED = (DatabaseLost, Bug, redis.ConnectionError)
 
 
-class ModelParts(Parts):
+class ModelPaces:
+    """One pace, whatever the license."""
+
+    def __init__(self, pace: ModelPace) -> None:
+        self._pace = pace
+
+    def of(self, environment: Environment) -> ModelPace:
+        return self._pace
+
+
+class ModelParts(WorkerParts):
     """The parts of one process of the fleet: its own, but for what stands in the world."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(world.settings, lambda _: world.environment)
+        super().__init__(world.settings, world.broker, lambda _: world.environment)
         self.world = world
         self.database, self.leases, self.queue = world.database, world.leases, stock.queue()
         self.journal = NoJournal()
         self.clock_watch = ClockWatch(world.clock.monotonic, lambda: 0.0)
 
     @cached_property
-    def batches(self) -> Batches:
-        """The replay schedule's."""
-        return Batches(self.database, Actor("schedule"))
+    def replays(self) -> Batches:
+        return self.batches(Actor("schedule"))
 
     @cached_property
     def fitness(self) -> Fitness:
@@ -51,11 +59,12 @@ class ModelParts(Parts):
         return Fitness(self.processes, lambda _: True)
 
     @cached_property
-    def tending(self) -> Tending:
-        return stock.tending(self.thresholds)
+    def upkeep(self) -> Upkeep:
+        return stock.upkeep(thresholds(self.settings))
 
-    def pace(self, environment: Environment) -> ModelPace:  # type: ignore[override]
-        return self.world.pace
+    @cached_property
+    def paces(self) -> ModelPaces:  # type: ignore[override]
+        return ModelPaces(self.world.pace)
 
 
 class Process(ModelParts):
@@ -75,7 +84,7 @@ class Process(ModelParts):
             self.message = message = world.broker.take()
             world.note(f"takes record {message.record_id}")
             try:
-                self.activation(message.environment).run(message.record_id)
+                self.activations.of(message.environment).run(message.record_id)
             except EXCUSED as error:
                 world.note(f"fails: {error!r}")
             except Exception as error:
@@ -86,15 +95,10 @@ class Process(ModelParts):
 class Beat(ModelParts):
     """The process that ticks; its tick asks the dispatcher, whose connection to the queue is the world's."""
 
-    @cached_property
-    def _dispatcher(self) -> Dispatcher:
-        """One for all ticks, for most of what a tick takes here goes into building its statements."""
-        return self.dispatcher(None, None, "")  # type: ignore[arg-type]
-
     def tick(self) -> None:
         before = self.world.ledger.rows
         try:
-            count = self._dispatcher.tick()
+            count = self.dispatcher.tick()
         except EXCUSED as error:
             self.world.note(f"fails: {error!r}")
         except Exception as error:

@@ -13,7 +13,6 @@ import worker.leases.worker
 import worker.leases.write_retries
 import worker.pingone.auth
 import worker.pingone.client
-import worker.process.parts
 import worker.records.activation
 import worker.records.attempt
 from hunt.broker import ModelBroker
@@ -32,7 +31,6 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.leases.worker, "boot_time", clock.monotonic),
         (worker.leases.write_retries, "boot_time", clock.monotonic),
         (worker.leases.write_retries, "sleep", strands.sleep),
-        (worker.process.parts, "CeleryBroker", lambda *_: broker),
         (worker.pingone.client, "Transport", network.transport),
         (worker.pingone.client, "Policy", partial(Policy, sleep=strands.sleep)),
         (worker.pingone.auth, "Transport", network.token_transport),

@@ -14,7 +14,7 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to, generate_key
 from models.record import Record
 from worker.batches import hours
-from worker.batches.upkeep import Tending
+from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment, Settings
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
@@ -49,13 +49,13 @@ def queue() -> Queue:
 
 
 @cache
-def tending(thresholds: Thresholds) -> Tending:
-    return Tending(database(), thresholds)
+def upkeep(thresholds: Thresholds) -> Upkeep:
+    return Upkeep(database(), thresholds)
 
 
 def forget_statements() -> None:
     """The next world's are built anew, from the code as it is then."""
-    for parts in (leases, queue, tending):
+    for parts in (leases, queue, upkeep):
         parts.cache_clear()
 
 

@@ -33,11 +33,11 @@ from worker import audit
 from worker.audit import GENESIS, SCHEDULE, Actor, Broken, this_person
 from worker.batches.commands import Batches, NotPossible, UnknownBatch
 from worker.batches.loading import Loaded, Loader, NameTaken
-from worker.batches.upkeep import Tending
+from worker.batches.upkeep import Upkeep
 from worker.config.settings import ConfigError, Environment, Settings
 from worker.config.sources import load_settings
 from worker.intake import UnusableFile, open_shipment
-from worker.process.parts import Parts
+from worker.process.worker_parts import WorkerParts
 from worker.rules.breaker import Thresholds
 
 ALICE = Actor("alice", "CHG-4711")
@@ -236,9 +236,9 @@ def test_resuming_what_runs_and_handing_back_are_nobodys_commands(database: Movi
 
 def test_what_a_batch_does_by_itself_is_nobodys_command(database: MovingDatabase) -> None:
     made = make_batch(database)
-    tending = Tending(database, Thresholds())
-    tending.pause(made.batch_id, PauseReason.CREDENTIALS)
-    tending.tend()
+    upkeep = Upkeep(database, Thresholds())
+    upkeep.pause(made.batch_id, PauseReason.CREDENTIALS)
+    upkeep.tend()
     assert read(database) == []
 
 
@@ -315,10 +315,10 @@ def test_the_schedule_is_an_actor_of_its_own(database: MovingDatabase, database_
     make_batch(database, dead(Reason.INVALID_OTP), name="nothing to replay")
     make_batch(database, dead(Reason.ATTEMPTS_SPENT), name="paused", state=BatchState.PAUSED)
     last = make_batch(database, dead(Reason.ATTEMPTS_SPENT), name="last")
-    parts = Parts(Settings(database_url=SecretStr(database_url)))
+    parts = WorkerParts(Settings(database_url=SecretStr(database_url)), broker=None)
 
-    assert parts.batches.replay_transient() == 3
-    assert parts.batches.replay_transient() == 0
+    assert parts.replays.replay_transient() == 3
+    assert parts.replays.replay_transient() == 0
 
     parts.database.close()
     assert statuses(database, first)[:2] == [Status.PENDING] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,14 +26,14 @@ from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
 from models.record import OtpState, Status
 from worker.batches.commands import Batches, NotPossible, Replayed, UnknownBatch
-from worker.batches.upkeep import Tending
+from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment, Settings
 from worker.leases.claim import Claim
 from worker.leases.not_replayed import Staying, Why
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.pace.memory import Paces
+from worker.pace.memory import PaceMemory
 from worker.pace.slots import Slot
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer
@@ -54,8 +55,8 @@ def batches(database: MovingDatabase) -> Batches:
 
 
 @pytest.fixture
-def tending(database: MovingDatabase) -> Tending:
-    return Tending(database, Thresholds())
+def upkeep(database: MovingDatabase) -> Upkeep:
+    return Upkeep(database, Thresholds())
 
 
 def claim(database: MovingDatabase, leases: Leases, made: Made) -> Claim:
@@ -124,7 +125,7 @@ def test_a_resume_may_lift_the_hold_of_the_batchs_license_whether_it_ran_or_not(
     database: MovingDatabase, batches: Batches, state: BatchState
 ) -> None:
     made = make_batch(database, state=state)
-    paces = Paces(database)
+    paces = PaceMemory(database)
 
     batches.resume(made.name, lift_in=lambda name, environment_id: f"license of {name} {environment_id}")
 
@@ -138,16 +139,16 @@ def test_a_cancelled_batch_lifts_no_hold(database: MovingDatabase, batches: Batc
     made = make_batch(database, state=BatchState.CANCELLED)
     with pytest.raises(NotPossible):
         batches.resume(made.name, lift_in=lambda *_: "license")
-    assert not Paces(database).read("license").is_to_be_lifted
+    assert not PaceMemory(database).read("license").is_to_be_lifted
 
 
 def test_a_batch_that_paused_by_itself_keeps_its_reason(
-    database: MovingDatabase, batches: Batches, tending: Tending
+    database: MovingDatabase, batches: Batches, upkeep: Upkeep
 ) -> None:
     made = make_batch(database)
 
-    assert tending.pause(made.batch_id, PauseReason.CREDENTIALS)
-    assert not tending.pause(made.batch_id, PauseReason.INTERNAL)
+    assert upkeep.pause(made.batch_id, PauseReason.CREDENTIALS)
+    assert not upkeep.pause(made.batch_id, PauseReason.INTERNAL)
     batches.pause(made.name)
 
     batch = look_at_batch(database, made.batch_id)
@@ -155,16 +156,14 @@ def test_a_batch_that_paused_by_itself_keeps_its_reason(
     assert batch.detail == PAUSE_CURES[PauseReason.CREDENTIALS]
 
 
-def test_a_cancelled_batch_is_not_paused_or_resumed(
-    database: MovingDatabase, batches: Batches, tending: Tending
-) -> None:
+def test_a_cancelled_batch_is_not_paused_or_resumed(database: MovingDatabase, batches: Batches, upkeep: Upkeep) -> None:
     made = make_batch(database, state=BatchState.CANCELLED, status=Status.CANCELLED)
 
     with pytest.raises(NotPossible, match="cancelled"):
         batches.pause(made.name)
     with pytest.raises(NotPossible, match="oathbulk replay shipment"):
         batches.resume(made.name)
-    assert not tending.pause(made.batch_id, PauseReason.INTERNAL)
+    assert not upkeep.pause(made.batch_id, PauseReason.INTERNAL)
     assert look_at_batch(database, made.batch_id).state == BatchState.CANCELLED
 
 
@@ -310,7 +309,8 @@ def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
     client: Any = StoppingClient(lambda: getattr(batches, command)(made.name))
     pace: Any = OpenPace()
     environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
-    activation = Activation(environment, Settings(), leases, client, pace, keyring, lambda *_: None)
+    consequences: Any = SimpleNamespace(follow=lambda *_: None)
+    activation = Activation(environment, Settings(), leases, client, pace, keyring, consequences)
 
     activation.run(made.id)
 

@@ -20,6 +20,7 @@ import support.contender
 from sqlalchemy import func, select, text
 from support.batches import ENVIRONMENT_ID, TESTER, Made, attempts, count, enqueue, look, make_batch, rescue, statuses
 from support.contender import contend
+from support.dispatchers import make_dispatcher
 from support.judge import seen_moves
 from support.moving_clock import MovingDatabase
 from support.processes import wait_until
@@ -29,7 +30,6 @@ from models.encrypted import Keyring, generate_key
 from models.reason import Reason
 from models.record import FINAL, Record, Status
 from worker.batches.commands import Batches, NotPossible
-from worker.batches.upkeep import Tending
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.settings import Environment, Settings
@@ -38,7 +38,6 @@ from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 from worker.vault.rotation import reencrypt
 
@@ -225,16 +224,15 @@ class OpenPace:
         return 0.0
 
 
-def make_dispatcher(database: MovingDatabase, broker: Mailbox, window: int) -> Dispatcher:
+def make_ticking(database: MovingDatabase, broker: Mailbox, window: int) -> Dispatcher:
     environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
-    return Dispatcher(
+    return make_dispatcher(
         database,
-        Queue(database, call_deadline=2.0, read_delay=3.0),
         broker,
         Settings(window=window),
         environment=lambda name: environment,
         pace=lambda environment: OpenPace(),
-        pause=Tending(database, Thresholds()).pause,
+        queue=Queue(database, call_deadline=2.0, read_delay=3.0),
         # Time that a test lets pass, passes for everybody.
         clock_watch=ClockWatch(lambda: boot_time() + database.ahead, lambda: 0.0),
     )
@@ -297,7 +295,7 @@ class Chaos:
         self.made = made
         self.batches = Batches(database, TESTER)
         self.mailbox = Mailbox()
-        self.dispatcher = make_dispatcher(database, self.mailbox, window=20)
+        self.dispatcher = make_ticking(database, self.mailbox, window=20)
 
     def work(self, chance: random.Random) -> None:
         record_id = chance.choice(self.mailbox.ids or self.made.ids)

@@ -20,6 +20,7 @@ from support.batches import (
     make_batch,
     statuses,
 )
+from support.dispatchers import make_dispatcher
 from support.moving_clock import MovingDatabase
 
 from models.attempt import Outcome
@@ -27,14 +28,11 @@ from models.batch import BatchState
 from models.reason import PAUSE_CURES, PauseReason
 from models.record import OtpState, Status
 from worker.batches.commands import Batches
-from worker.batches.upkeep import Tending
 from worker.config.settings import ConfigError, Environment, Settings
 from worker.database.engine import DISPATCH_LOCK
 from worker.dispatch.dispatcher import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
-from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active
 
 UNKNOWN = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
@@ -96,15 +94,7 @@ class Stage:
 
     def dispatcher(self, **settings: Any) -> Dispatcher:
         chosen = Settings(**settings)
-        return Dispatcher(
-            self.database,
-            Queue(self.database, call_deadline=chosen.call_deadline, read_delay=chosen.read_delay),
-            self.broker,
-            chosen,
-            environment=self.environment,
-            pace=self.pace,
-            pause=Tending(self.database, Thresholds()).pause,
-        )
+        return make_dispatcher(self.database, self.broker, chosen, environment=self.environment, pace=self.pace)
 
     def tick(self, **settings: Any) -> int:
         return self.dispatcher(**settings).tick()

@@ -17,7 +17,7 @@ from worker.audit import Actor
 from worker.batches.pace_commands import PaceCommands
 from worker.database.engine import DISPATCH_LOCK
 from worker.pace.errors import SlotTooFar
-from worker.pace.memory import Paces, lift_hold
+from worker.pace.memory import PaceMemory, lift_hold
 from worker.pace.search import MARGIN, Search
 from worker.pace.slots import Pace
 
@@ -29,8 +29,8 @@ MakePace = Callable[[], Pace]
 
 
 @pytest.fixture
-def paces(database: MovingDatabase) -> Paces:
-    return Paces(database)
+def paces(database: MovingDatabase) -> PaceMemory:
+    return PaceMemory(database)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def client(valkey_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def make_pace(client: redis.Redis, paces: Paces) -> MakePace:
+def make_pace(client: redis.Redis, paces: PaceMemory) -> MakePace:
     """A process of the fleet."""
     return lambda: Pace(client, LICENSE, 30.0, begin=lambda now: paces.begin(LICENSE, now))
 
@@ -56,14 +56,16 @@ def search(pace: Pace) -> Search:
     return found
 
 
-def test_before_anything_went_out_nothing_is_known(paces: Paces, make_pace: MakePace) -> None:
+def test_before_anything_went_out_nothing_is_known(paces: PaceMemory, make_pace: MakePace) -> None:
     known = paces.read(LICENSE)
     assert (known.rate, known.ceiling, known.share, known.fixed_rate) == (None, None, 1.0, None)
     paces.keep(make_pace())
     assert paces.read(LICENSE) == known
 
 
-def test_a_ceiling_outlives_redis_and_the_processes(paces: Paces, make_pace: MakePace, client: redis.Redis) -> None:
+def test_a_ceiling_outlives_redis_and_the_processes(
+    paces: PaceMemory, make_pace: MakePace, client: redis.Redis
+) -> None:
     pace = make_pace()
     find(pace, 120.0)
     paces.keep(pace)
@@ -76,7 +78,7 @@ def test_a_ceiling_outlives_redis_and_the_processes(paces: Paces, make_pace: Mak
     assert search(later).ceiling == 120
 
 
-def test_what_hardly_changed_is_not_written_again(paces: Paces, make_pace: MakePace) -> None:
+def test_what_hardly_changed_is_not_written_again(paces: PaceMemory, make_pace: MakePace) -> None:
     pace = make_pace()
     find(pace, 120.0)
     paces.keep(pace)
@@ -89,7 +91,7 @@ def test_what_hardly_changed_is_not_written_again(paces: Paces, make_pace: MakeP
 
 
 def test_a_share_reaches_a_fleet_that_runs_and_one_that_begins(
-    paces: Paces, database: MovingDatabase, make_pace: MakePace, client: redis.Redis
+    paces: PaceMemory, database: MovingDatabase, make_pace: MakePace, client: redis.Redis
 ) -> None:
     pace = make_pace()
     find(pace, 200.0)
@@ -105,7 +107,7 @@ def test_a_share_reaches_a_fleet_that_runs_and_one_that_begins(
 
 
 def test_a_fixed_rate_reaches_the_fleet_and_leaves_it(
-    paces: Paces, database: MovingDatabase, make_pace: MakePace, client: redis.Redis
+    paces: PaceMemory, database: MovingDatabase, make_pace: MakePace, client: redis.Redis
 ) -> None:
     pace = make_pace()
     pace.wait()
@@ -134,7 +136,7 @@ def test_a_share_that_is_none_is_refused_by_the_database_at_the_latest(database:
 
 
 def test_what_a_person_sets_has_a_line_in_the_audit_and_what_is_found_has_none(
-    database: MovingDatabase, paces: Paces, make_pace: MakePace
+    database: MovingDatabase, paces: PaceMemory, make_pace: MakePace
 ) -> None:
     find(pace := make_pace(), 120.0)
     paces.keep(pace)
@@ -150,7 +152,7 @@ def test_what_a_person_sets_has_a_line_in_the_audit_and_what_is_found_has_none(
 
 
 def test_who_lets_it_adapt_again_does_not_erase_the_ticket_of_what_stays(
-    paces: Paces, database: MovingDatabase
+    paces: PaceMemory, database: MovingDatabase
 ) -> None:
     PaceCommands(database, EVE).set_share(LICENSE, 0.6)
     PaceCommands(database, Actor("bob")).adapt(LICENSE)
@@ -161,7 +163,7 @@ def test_who_lets_it_adapt_again_does_not_erase_the_ticket_of_what_stays(
     assert (known.set_by, known.ticket, known.share) == ("bob", "CHG-8", 0.6)
 
 
-def test_a_pace_that_cannot_be_written_down_is_not_set(database: MovingDatabase, paces: Paces) -> None:
+def test_a_pace_that_cannot_be_written_down_is_not_set(database: MovingDatabase, paces: PaceMemory) -> None:
     refuse_lines(database)
     with pytest.raises(DBAPIError, match="no room"):
         PaceCommands(database, EVE).set_share(LICENSE, 0.6)
@@ -176,7 +178,7 @@ def lift(database: MovingDatabase) -> None:
 
 
 def test_a_hold_is_written_down_with_its_reason_by_the_databases_clock(
-    database: MovingDatabase, paces: Paces, make_pace: MakePace
+    database: MovingDatabase, paces: PaceMemory, make_pace: MakePace
 ) -> None:
     database.ahead = 5000
     pace = make_pace()
@@ -198,7 +200,7 @@ def test_a_hold_is_written_down_with_its_reason_by_the_databases_clock(
 
 
 def test_a_hold_is_written_again_only_when_it_has_changed(
-    database: MovingDatabase, paces: Paces, make_pace: MakePace
+    database: MovingDatabase, paces: PaceMemory, make_pace: MakePace
 ) -> None:
     pace = make_pace()
     pace.hold(60, WHY)
@@ -218,7 +220,7 @@ def test_a_hold_is_written_again_only_when_it_has_changed(
 
 
 def test_a_hold_that_is_over_is_shown_no_more(
-    database: MovingDatabase, paces: Paces, make_pace: MakePace, client: redis.Redis
+    database: MovingDatabase, paces: PaceMemory, make_pace: MakePace, client: redis.Redis
 ) -> None:
     pace = make_pace()
     pace.hold(60, WHY)
@@ -234,7 +236,7 @@ def test_a_hold_that_is_over_is_shown_no_more(
 
 
 def test_a_person_ends_a_hold_with_the_next_tick_for_every_process(
-    database: MovingDatabase, paces: Paces, make_pace: MakePace
+    database: MovingDatabase, paces: PaceMemory, make_pace: MakePace
 ) -> None:
     worker, dispatcher = make_pace(), make_pace()
     worker.wait()
@@ -256,7 +258,7 @@ def test_a_person_ends_a_hold_with_the_next_tick_for_every_process(
 
 
 def test_a_hold_is_lifted_that_nobody_has_written_down_yet(
-    database: MovingDatabase, paces: Paces, make_pace: MakePace
+    database: MovingDatabase, paces: PaceMemory, make_pace: MakePace
 ) -> None:
     pace = make_pace()
     pace.hold(60, WHY)
@@ -266,7 +268,7 @@ def test_a_hold_is_lifted_that_nobody_has_written_down_yet(
 
 
 def test_a_hold_that_could_not_be_lifted_is_lifted_when_redis_is_back(
-    database: MovingDatabase, paces: Paces, make_pace: MakePace, monkeypatch: pytest.MonkeyPatch
+    database: MovingDatabase, paces: PaceMemory, make_pace: MakePace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pace = make_pace()
     pace.hold(60, WHY)

@@ -11,14 +11,14 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, event, text
 from support.batches import ENVIRONMENT_ID, Made, make_batch
+from support.dispatchers import make_dispatcher
 from support.moving_clock import MovingDatabase
 
 from models.base import UtcDateTime
 from models.batch import BatchState
-from worker.batches.upkeep import Tending
+from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment, Settings
 from worker.database.engine import Database
-from worker.dispatch.dispatcher import Dispatcher
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
@@ -171,14 +171,8 @@ def tick(database: Database, queue: Queue) -> int:
         tenant = ENVIRONMENT_ID if name == "default" else "another tenant"
         return Environment(name=name, environment_id=tenant, client_id="id", client_secret="secret")
 
-    dispatcher = Dispatcher(
-        database,
-        queue,
-        NoBroker(),
-        Settings(),
-        environment=environment,
-        pace=lambda _: Held(),
-        pause=Tending(database, Thresholds()).pause,
+    dispatcher = make_dispatcher(
+        database, NoBroker(), Settings(), environment=environment, pace=lambda _: Held(), queue=queue
     )
     return dispatcher.tick()
 
@@ -217,7 +211,7 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
         work(database, ids[:1])
     noted["worker"] = ({KEY}, queries)
     with noting(database) as queries:
-        Tending(database, Thresholds()).judge(large.batch_id)
+        Upkeep(database, Thresholds()).judge(large.batch_id)
     noted["judge"] = ({"ix_attempt_failed", "pk_attempt"}, queries)
     return noted
 

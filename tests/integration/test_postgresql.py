@@ -18,7 +18,7 @@ from support.processes import wait_until
 from worker.database.away import is_away
 from worker.database.engine import Database
 from worker.installation.installation import Installation
-from worker.process.clients import Clients
+from worker.process.parts import Parts
 
 RENAME = text("UPDATE alembic_version SET version_num = version_num")
 
@@ -219,7 +219,7 @@ def test_workers_and_commands_open_no_more_connections_than_the_setting_says(pos
         "OATHBULK_HOME": str(tmp_path),
     }
     installation = Installation(variables)
-    for database in (installation.database, Clients(installation.settings).database):
+    for database in (installation.database, Parts(installation.settings).database):
         with ExitStack() as held:
             for _ in range(3):
                 held.enter_context(database.reading())

@@ -29,7 +29,7 @@ def test_messages_go_out_in_small_pieces_and_none_is_left_behind(
 
     monkeypatch.setattr(Pipeline, "execute", counted)
     app = celery.Celery(broker=valkey_url, set_as_current=False)
-    broker = CeleryBroker(app, app.task(activate), "celery")
+    broker = CeleryBroker(app, app.task(activate).name, "celery")
     count = 5 * TOGETHER + 3
     broker.publish(range(count), "default")
     assert broker.depth() == redis.Redis.from_url(valkey_url).llen("celery") == count
@@ -40,7 +40,7 @@ def test_messages_go_out_in_small_pieces_and_none_is_left_behind(
 def test_a_message_carries_an_id_and_says_so_to_flower(valkey_url: str) -> None:
     app = celery.Celery(broker=valkey_url, set_as_current=False)
     task = app.task(activate)
-    CeleryBroker(app, task, "celery").publish([7, 8], "staging")
+    CeleryBroker(app, task.name, "celery").publish([7, 8], "staging")
 
     messages = [json.loads(message) for message in redis.Redis.from_url(valkey_url).lrange("celery", 0, -1)]
 

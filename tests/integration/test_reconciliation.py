@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,6 +95,10 @@ class PingOne:
         return Device("ACTIVE", is_locked=False, is_blocked=False, answer=Answer(200))
 
 
+# Nobody does anything about an attempt that was settled.
+UNHEARD = SimpleNamespace(follow=lambda *_: None)
+
+
 class OpenPace:
     """Every slot is now, until there are no more."""
 
@@ -121,9 +126,7 @@ class Site:
         leases, client, pace = Leases(self.database), self.pingone, self.pace
         journal = FileJournal(self.journal)
         worker: Any = Activation
-        activation = worker(
-            environment, Settings(), leases, client, pace, self.keyring, lambda *_: None, journal=journal
-        )
+        activation = worker(environment, Settings(), leases, client, pace, self.keyring, UNHEARD, journal=journal)
         for record_id in record_ids:
             activation.run(record_id)
         journal.close()

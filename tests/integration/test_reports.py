@@ -21,7 +21,7 @@ from models.reason import CURES, PauseReason, Reason
 from models.record import Status
 from worker.batches.commands import Batches, UnknownBatch
 from worker.batches.loading import Loader
-from worker.batches.upkeep import Tending
+from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment
 from worker.intake import open_shipment
 from worker.leases.settlement import Tally
@@ -152,7 +152,7 @@ def test_a_replay_makes_a_finished_batch_run_again(database: MovingDatabase) -> 
 
 def test_a_paused_batch_says_why(database: MovingDatabase) -> None:
     made = make_batch(database)
-    Tending(database, Thresholds()).pause(made.batch_id, PauseReason.CREDENTIALS)
+    Upkeep(database, Thresholds()).pause(made.batch_id, PauseReason.CREDENTIALS)
 
     assert (report(database)["state"], report(database)["reason"]) == ("paused", "credentials")
 

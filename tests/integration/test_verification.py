@@ -23,7 +23,7 @@ from worker.pace.slots import Pace
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import Answer, Forbidden, NotFound, PingOneError
 from worker.pingone.wire import Device
-from worker.process.clients import Clients
+from worker.process.parts import Parts
 from worker.reports import verification
 from worker.reports.verification import Difference, find_environment, patiently, verify
 from worker.simulator.faults import FaultOrder
@@ -93,8 +93,8 @@ def pingone(listening: PingOne) -> PingOne:
     return listening
 
 
-class Readers(Clients):
-    """The clients of a process; those of its threads are closed in the end."""
+class Readers(Parts):
+    """The parts of a process that reads; the clients of its threads are closed in the end."""
 
     def __init__(
         self,
@@ -108,15 +108,16 @@ class Readers(Clients):
         super().__init__(settings, lambda name: pingone.environment(name=name, rate=rate))
         self.database = database
         # By the thread that each belongs to.
-        self.clients = set[tuple[int, Client]]()
+        self.made = set[tuple[int, Client]]()
 
-    def client(self, name: str = "default") -> Client:
-        client = super().client(name)
-        self.clients.add((threading.get_ident(), client))
+    def client(self) -> Client:
+        """The calling thread's own."""
+        client = self.clients.of(self.environments.get("default"))
+        self.made.add((threading.get_ident(), client))
         return client
 
     def close(self) -> None:
-        for _, client in self.clients:
+        for _, client in self.made:
             client.close()
         self.redis.close()
 
@@ -301,8 +302,8 @@ def test_each_thread_has_a_client_of_its_own_and_all_share_an_access_token(
 
     assert differences(database, readers) == []
 
-    threads, own = {thread for thread, _ in readers.clients}, {client for _, client in readers.clients}
-    assert len(threads) == len(own) == len(readers.clients) == THREADS
+    threads, own = {thread for thread, _ in readers.made}, {client for _, client in readers.made}
+    assert len(threads) == len(own) == len(readers.made) == THREADS
     assert pingone.simulation.journal.counts()["operations"]["access_token"] == 1
 
 
@@ -389,7 +390,7 @@ def test_a_hold_of_the_fleet_is_waited_for(database: MovingDatabase, pingone: Pi
     pingone.seed(database, made, ["ACTIVE"] * 6)
     hold = 4 * readers.settings.furthest_slot
     began_at = time.monotonic()
-    readers.pace(readers.environment("default")).hold(hold)
+    readers.paces.of(readers.environments.get("default")).hold(hold)
 
     assert differences(database, readers) == []
 
@@ -412,7 +413,7 @@ def test_beside_a_fleet_that_takes_every_slot_each_device_is_read(
 @contextmanager
 def crowd(valkey_url: str, readers: Readers) -> Iterator[None]:
     """More workers than there are slots within their reach, each of which asks for the next as soon as it had one."""
-    environment, is_over = readers.environment("default"), threading.Event()
+    environment, is_over = readers.environments.get("default"), threading.Event()
     threads = round(2 * environment.rate * readers.settings.furthest_slot)
 
     def work(redis: Redis) -> None:

@@ -28,7 +28,7 @@ from worker.config.settings import ConfigError, Environment, Settings
 from worker.intake import open_shipment
 from worker.leases.moves import LAST_START
 from worker.leases.worker import Leases
-from worker.process.parts import Parts
+from worker.process.worker_parts import WorkerParts
 from worker.reports.status import read_statuses
 from worker.rules.hours import DailyWindow
 from worker.rules.quota import Quota
@@ -206,7 +206,7 @@ def test_what_the_breaker_counted_yesterday_is_not_held_against_tonight(works: W
 
     works.end(made.ids[-1], UNKNOWN)
 
-    assert works.tending.judge(made.batch_id) is None
+    assert works.upkeep.judge(made.batch_id) is None
 
 
 def test_a_window_that_is_still_open_goes_on_being_open_after_an_earlier_version_resumed_it(works: Works) -> None:
@@ -378,7 +378,7 @@ def test_refused_credentials_that_come_after_the_end_wait_for_a_person(works: Wo
     works.set_clock(CLOSED)
     works.tick()
 
-    assert works.tending.pause(made.batch_id, PauseReason.CREDENTIALS)
+    assert works.upkeep.pause(made.batch_id, PauseReason.CREDENTIALS)
 
     works.set_clock("2026-11-26 21:00")
     assert works.tick() == []
@@ -409,7 +409,7 @@ def test_every_batch_of_the_license_waits_until_the_quota_resets(works: Works) -
     mine, same = make_batch(works.database, 2), make_batch(works.database, 2, name="same", environment="twin")
     other = make_batch(works.database, 2, name="other", environment="another license")
 
-    works.tending.pause_for_quota(quota(works), lambda name: name in ("default", "twin"))
+    works.upkeep.pause_for_quota(quota(works), lambda name: name in ("default", "twin"))
 
     assert [works.state(made) for made in (mine, same, other)] == [FOR_QUOTA, FOR_QUOTA, RUNNING]
     for made in (mine, same):
@@ -435,10 +435,12 @@ def test_a_worker_knows_which_environments_share_the_license(works: Works, datab
         known = {"environment_id": name, "client_id": "id", "client_secret": "secret"}
         return Environment(name=name, license=licenses[name], **known)
 
-    parts = Parts(Settings(database_url=SecretStr(database_url)), load_environment)
+    settings = Settings(database_url=SecretStr(database_url), redis_url=SecretStr("redis://127.0.0.1:1"))
+    parts = WorkerParts(settings, broker=None, load=load_environment)
     claimed = works.claim(works.tick()[0])
 
-    parts._settled("mine", claimed, Pause(PauseReason.QUOTA, quota=Quota(3600)), 0)
+    mine = load_environment(names[0])
+    parts.consequences.follow(mine, claimed, Pause(PauseReason.QUOTA, quota=Quota(3600)), 0)
 
     assert [works.state(each) for each in made] == [FOR_QUOTA, FOR_QUOTA, RUNNING, RUNNING]
     parts.database.close()
@@ -446,7 +448,7 @@ def test_a_worker_knows_which_environments_share_the_license(works: Works, datab
 
 def test_a_quota_that_resets_outside_the_window_is_waited_for_until_that_opens(works: Works) -> None:
     made = make(works, "2026-11-26 04:00")
-    works.tending.pause_for_quota(quota(works), lambda _: True)
+    works.upkeep.pause_for_quota(quota(works), lambda _: True)
     assert look_at_batch(works.database, made.batch_id).detail == (
         "PingOne's quota is used up until 2026-11-26 05:00 UTC: goes on by itself then, "
         "inside its window 22:00-05:30 Europe/Berlin."
@@ -460,11 +462,11 @@ def test_a_quota_that_resets_outside_the_window_is_waited_for_until_that_opens(w
 def test_a_person_may_resume_before_the_quota_resets_and_pause_what_waits_for_it(works: Works) -> None:
     """An administrator may have raised it."""
     made = make(works, OPEN, None)
-    works.tending.pause_for_quota(quota(works), lambda _: True)
+    works.upkeep.pause_for_quota(quota(works), lambda _: True)
     assert works.batches.resume(made.name) is None
     assert works.tick() == made.ids
 
-    works.tending.pause_for_quota(quota(works), lambda _: True)
+    works.upkeep.pause_for_quota(quota(works), lambda _: True)
     works.batches.pause(made.name)
     works.pass_time(4000)
 
@@ -476,7 +478,7 @@ def test_a_quota_does_not_touch_what_waits_already(works: Works) -> None:
     waits, paused = make(works, CLOSED), make(works, CLOSED, None, name="paused")
     works.batches.pause(paused.name)
 
-    works.tending.pause_for_quota(quota(works), lambda _: True)
+    works.upkeep.pause_for_quota(quota(works), lambda _: True)
 
     assert (works.state(waits), works.state(paused)) == (WAITS, BY_A_PERSON)
 

@@ -18,7 +18,7 @@ from models.encrypted import DecryptionError, generate_key
 from worker.batches.loading import Loader
 from worker.config.sources import load_environment, load_settings
 from worker.intake import open_shipment
-from worker.process.parts import Parts
+from worker.process.worker_parts import WorkerParts
 from worker.vault.keyring import load_keyring
 
 # What a database administrator may do; row 2 of batch 1 is the victim. Each batch has rows 2 and 3.
@@ -43,13 +43,13 @@ class Place:
         self.database = MovingDatabase(database_url)
         self.environment = load_environment(settings, variables=variables)
         self.loader = Loader(self.database, load_keyring(settings), self.environment, TESTER)
-        self.parts = Parts(settings, lambda _: self.environment)
+        self.parts = WorkerParts(settings, broker=None, load=lambda _: self.environment)
 
     def run(self, record_id: int) -> None:
-        self.parts.activation("default").run(record_id)
+        self.parts.activations.run(record_id, "default")
 
     def close(self) -> None:
-        self.parts.client("default").close()
+        self.parts.clients.of(self.environment).close()
         self.parts.redis.close()
         self.parts.database.close()
         self.database.close()

@@ -14,7 +14,7 @@ MODULES = (
     "psycopg",
     "worker.cli.simulator",
     "worker.embedded.valkey",
-    "worker.process.parts",
+    "worker.process.worker_parts",
     "worker.reports.export",
     "worker.database.schema",
     "worker.simulator.server",

@@ -10,13 +10,13 @@ from sqlalchemy import update
 from models.batch import Batch
 from models.reason import PauseReason
 from support.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch
+from support.dispatchers import make_dispatcher
 from support.moving_clock import MovingDatabase
 from worker.batches.commands import Batches
-from worker.batches.upkeep import Tending
+from worker.batches.upkeep import Upkeep
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.settings import Environment, Settings
-from worker.dispatch.dispatcher import Dispatcher
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
@@ -60,22 +60,21 @@ class Works:
     def __init__(self, database: MovingDatabase, leases: Leases) -> None:
         self.database = database
         self.batches = Batches(database, TESTER)
-        self.tending = Tending(database, THRESHOLDS)
+        self.upkeep = Upkeep(database, THRESHOLDS)
         # PingOne's last answer in every attempt from here on.
         self.answer: Answer | None = None
         self._leases = leases
         self._queue = Queue(database)
         self._broker = Broker()
         environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
-        self._dispatcher = Dispatcher(
+        self._dispatcher = make_dispatcher(
             database,
-            self._queue,
             self._broker,
             Settings(),
             environment=lambda name: environment,
             pace=lambda environment: StillPace(),
-            pause=self.tending.pause,
-            tend=self.tending.tend,
+            upkeep=self.upkeep,
+            queue=self._queue,
             # Time that a test lets pass, passes for everybody.
             clock_watch=ClockWatch(lambda: boot_time() + database.ahead, lambda: 0.0),
         )
@@ -120,7 +119,7 @@ class Works:
             with self.database.writing() as connection:
                 (record_id,) = self._queue.enqueue(connection, made.batch_id, 1, PATIENT)
             self.end(record_id, decision, requests)
-            verdicts.append(self.tending.judge(made.batch_id))
+            verdicts.append(self.upkeep.judge(made.batch_id))
         return verdicts
 
     def begin_outage(self, made: Made) -> None:

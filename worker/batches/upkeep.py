@@ -24,7 +24,7 @@ _WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)
 _STOPPABLE = (BatchState.RUNNING, BatchState.PAUSED)
 
 
-class Tending:
+class Upkeep:
     """Looks after batches; thread-safe."""
 
     def __init__(self, database: Database, thresholds: breaker.Thresholds) -> None:

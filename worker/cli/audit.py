@@ -16,7 +16,7 @@ from worker.audit import Checked, Missing
 from worker.batches.commands import UnknownBatch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
-from worker.cli.load import AsJson
+from worker.cli.options import AsJson
 from worker.installation.installation import Installation
 from worker.observability.escaping import escape_line
 from worker.vault.keyring import load_audit_keys

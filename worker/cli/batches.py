@@ -10,23 +10,19 @@ import typer
 
 from models.reason import Reason
 from models.record import Status
-from worker.audit import this_person
-from worker.batches.commands import Batches, WindowChange
+from worker.batches.commands import WindowChange
 from worker.batches.hours import Outside
 from worker.cli.console import console
-from worker.cli.load import Ticket
-from worker.cli.window import Hours, Zone, given_window
+from worker.cli.options import BatchName, Hours, Ticket, Zone, parse_hours
 from worker.fleet.processes import read_processes
 from worker.installation.installation import Installation
 from worker.leases.not_replayed import Staying, Why
 from worker.reports.stall import Fleet, explain
 
-BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
-
 
 def pause(batch: BatchName, ticket: Ticket = None) -> None:
     """Start no new call; calls in flight are settled."""
-    _batches(ticket).pause(batch)
+    Installation().batches(ticket).pause(batch)
     console.print(f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}")
 
 
@@ -43,13 +39,13 @@ def resume(
     ticket: Ticket = None,
 ) -> None:
     """Let a paused batch run again; with --window or --no-window, in other hours from now on."""
-    hours = given_window(window, zone)
+    hours = parse_hours(window, zone)
     if hours is not None and no_window:
         raise typer.BadParameter("says the opposite of --window: give one of them", param_hint="--no-window")
     change = WindowChange(hours) if hours is not None or no_window else None
     installation = Installation()
     lift_in = installation.license_of if now else None
-    if outside := _batches(ticket, installation).resume(batch, change, lift_in=lift_in):
+    if outside := installation.batches(ticket).resume(batch, change, lift_in=lift_in):
         console.print(_waits(batch, outside))
     else:
         hold = " A hold of its workers ends within seconds." if now else ""
@@ -65,7 +61,7 @@ def _who_works(installation: Installation, batch: str) -> str:
 
 def cancel(batch: BatchName, ticket: Ticket = None) -> None:
     """Give up what is not active yet; records whose fate is open are read first."""
-    cancelled = _batches(ticket).cancel(batch)
+    cancelled = Installation().batches(ticket).cancel(batch)
     console.print(f"{batch} is cancelled: {cancelled} records. Take it back with: oathbulk replay {quote(batch)}")
 
 
@@ -77,7 +73,7 @@ def replay(
     ticket: Ticket = None,
 ) -> None:
     """Put dead letters, and cancelled records, back to pending, and the batch to running."""
-    replayed = _batches(ticket).replay(batch, reason)
+    replayed = Installation().batches(ticket).replay(batch, reason)
     console.print(f"{replayed.records} records of {batch} go again.")
     if replayed.outside is not None:
         console.print(_waits(batch, replayed.outside))
@@ -109,8 +105,3 @@ def _explain(group: Staying) -> str:
 
 def _waits(batch: str, outside: Outside) -> str:
     return f"{batch} is {outside}. To let it run now, and all day: oathbulk resume {quote(batch)} --no-window"
-
-
-def _batches(ticket: str | None, installation: Installation | None = None) -> Batches:
-    installation = installation or Installation()
-    return Batches(installation.database, this_person(installation.settings, ticket))

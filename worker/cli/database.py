@@ -6,7 +6,7 @@ import typer
 
 from models.encrypted import generate_key
 from worker.cli.console import console
-from worker.cli.load import Ticket
+from worker.cli.options import Ticket
 from worker.installation.installation import Installation
 
 app = typer.Typer(help="The database's schema and keys.", no_args_is_help=True)

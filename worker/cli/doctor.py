@@ -17,7 +17,7 @@ from worker.audit import NO_KEY_CURE, place_of, show_place
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.hosts import describe_hosts, print_unread_env_file
-from worker.cli.load import AsJson, EnvironmentName
+from worker.cli.options import AsJson, EnvironmentName
 from worker.config.settings import DEFAULT_ENVIRONMENT, ConfigError
 from worker.database import revision
 from worker.database.postgresql import DURABLE, READ_COMMITTED

@@ -10,16 +10,14 @@ from typing import Annotated
 import typer
 
 from models.record import Status
-from worker.audit import this_person
-from worker.batches.commands import Batches
 from worker.cli.console import console
-from worker.cli.load import Ticket
+from worker.cli.options import BatchName, Ticket
 from worker.installation.installation import Installation
 from worker.reports import export as reports
 
 
 def export(
-    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)],
+    batch: BatchName,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV file to write.")],
     status: Annotated[Status | None, typer.Option(help="Only records of this status.")] = None,
     ticket: Ticket = None,
@@ -34,8 +32,7 @@ def export(
     if with_otps:
         keyring = installation.keyring
         # Written down before the first OTP leaves: an export that fails half-way was asked for, too.
-        actor = this_person(installation.settings, ticket)
-        Batches(installation.database, actor).note_export(batch, str(output))
+        installation.batches(ticket).note_export(batch, str(output))
     # A name that nobody can guess: in a directory that others may write to, a file or link could wait there.
     draft = output.with_name(f"{output.name}.{secrets.token_hex(8)}.part")
     try:

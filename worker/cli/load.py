@@ -3,67 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from worker.audit import this_person
 from worker.batches.loading import Loaded, Loader
-from worker.batches.pace_commands import PaceCommands
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.options import (
+    AsJson,
+    Canary,
+    EnvironmentName,
+    File,
+    Hours,
+    NewBatchName,
+    Share,
+    Ticket,
+    Zone,
+    parse_hours,
+)
 from worker.cli.refusals import Refusals
-from worker.cli.window import Hours, Zone, given_window
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
 from worker.intake import RowError, Shipment, UnusableFile, open_shipment
 from worker.rules.hours import DailyWindow
 
-# As many characters as the audit has room for.
-LONGEST_TICKET = 200
-
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file of OTP pairs.", show_default=False)]
-EnvironmentName = Annotated[
-    str, typer.Option(metavar="NAME", help="The PingOne environment: `default`, or a section of oathbulk.toml.")
-]
-Canary = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Pause after the first N records, to look at how they ended.")
-]
-
-
-def fits(ticket: str | None) -> str | None:
-    if ticket is not None and len(ticket) > LONGEST_TICKET:
-        raise typer.BadParameter(f"is longer than {LONGEST_TICKET} characters")
-    return ticket
-
-
-def _part(text: str) -> float:
-    """`60%` or `0.6` → 0.6"""
-    try:
-        part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        part = 0.0
-    if not 0 < part <= 1:
-        raise typer.BadParameter(f"{text!r} is no part of the ceiling: say 60% or 0.6, above 0 and up to 100%")
-    return part
-
-
-Share = Annotated[
-    float | None,
-    typer.Option(
-        metavar="60%", parser=_part, help="Keep to this part of what the license permits: people sign on with the rest."
-    ),
-]
-Ticket = Annotated[str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.", callback=fits)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 def load(
     file: File,
-    batch: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The batch's name. Default: the file's name.")
-    ] = None,
+    batch: NewBatchName = None,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
     canary: Canary = None,
     share: Share = None,
@@ -74,7 +43,7 @@ def load(
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment into the database, for workers that run elsewhere."""
-    hours = given_window(window, zone)
+    hours = parse_hours(window, zone)
     shipment = open_shipment(file)
     refusals = Refusals()
     if check:
@@ -133,7 +102,7 @@ def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, re
         raise
     # Last: what was refused changes nothing.
     if wish.share is not None:
-        PaceCommands(installation.database, actor).set_share(environment.license, wish.share)
+        installation.pace_commands(wish.ticket).set_share(environment.license, wish.share)
     return loaded
 
 

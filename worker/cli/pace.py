@@ -6,14 +6,12 @@ from typing import Annotated
 
 import typer
 
-from worker.audit import this_person
-from worker.batches.pace_commands import PaceCommands
 from worker.cli.console import console, print_json
-from worker.cli.load import AsJson, EnvironmentName, Share, Ticket
+from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
 from worker.cli.picture import holding
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
-from worker.pace.memory import KnownPace, Paces
+from worker.pace.memory import KnownPace, PaceMemory
 
 
 def pace(
@@ -31,14 +29,14 @@ def pace(
         raise typer.BadParameter("--rate stays, --adapt moves: give one of them")
     installation = Installation()
     license_ = installation.environment(environment).license
-    commands = PaceCommands(installation.database, this_person(installation.settings, ticket))
+    commands = installation.pace_commands(ticket)
     if share is not None:
         commands.set_share(license_, share)
     if rate is not None:
         commands.fix(license_, rate)
     if adapt:
         commands.adapt(license_)
-    known = Paces(installation.database).read(license_)
+    known = PaceMemory(installation.database).read(license_)
     if as_json:
         print_json(known.to_json())
     else:

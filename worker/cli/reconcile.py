@@ -13,7 +13,7 @@ from worker.audit import this_person
 from worker.batches.reconciliation import Findings, Reconciliation
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
-from worker.cli.load import AsJson, Ticket
+from worker.cli.options import AsJson, Ticket
 from worker.config.settings import Settings
 from worker.installation.installation import Installation
 from worker.journal.evidence import gather

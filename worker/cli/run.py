@@ -9,22 +9,31 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
 
 import typer
 from sqlalchemy.exc import DBAPIError
 
 from models.record import Status
-from worker.audit import this_person
 from worker.batches.commands import Batches
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.hosts import print_hosts, print_unread_env_file
-from worker.cli.load import AsJson, Canary, EnvironmentName, File, Share, Ticket, Wish, load_shipment, print_loaded
+from worker.cli.load import Wish, load_shipment, print_loaded
+from worker.cli.options import (
+    AsJson,
+    Canary,
+    EnvironmentName,
+    File,
+    Hours,
+    NewBatchName,
+    Share,
+    Ticket,
+    Zone,
+    parse_hours,
+)
 from worker.cli.picture import draw_batch
 from worker.cli.refusals import Refusals
 from worker.cli.watching import Watch, is_over
-from worker.cli.window import Hours, Zone, given_window
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
@@ -39,9 +48,7 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def run(
     file: File,
-    batch: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The batch's name. Default: the file's name.")
-    ] = None,
+    batch: NewBatchName = None,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
     canary: Canary = None,
     share: Share = None,
@@ -51,7 +58,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
-    wish = Wish(batch or file.stem, environment, canary, ticket, given_window(window, zone), share)
+    wish = Wish(batch or file.stem, environment, canary, ticket, parse_hours(window, zone), share)
     again = f"Go on with: {_command(file, wish)}"
     installation = Installation()
     print_unread_env_file(installation)
@@ -88,7 +95,7 @@ def work_off(installation: Installation, name: str, again: str, *, as_json: bool
     if not is_over(before := watch.look()):
         print_hosts(installation, before.environment)
         _ask_for_access(installation, before.environment)
-        with _handing_back(Batches(installation.database, this_person(installation.settings))):
+        with _handing_back(installation.batches()):
             try:
                 with ended_by_signal(), _running(Stack(installation)) as stack:
                     broken = watch.follow(stack.mend)

@@ -15,6 +15,7 @@ from models.batch import BatchState
 from models.reason import PASSING
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
+from worker.cli.options import AsJson
 from worker.cli.picture import WAITING, draw_batch, draw_batches, outlook
 from worker.installation.broker_check import broker_fault
 from worker.installation.installation import Installation
@@ -29,7 +30,7 @@ INTERVAL = 1.0
 def status(
     batch: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="The batch's name. Default: all.")] = None,
     watch: Annotated[bool, typer.Option(help="Keep looking, until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     check: Annotated[
         bool,
         typer.Option(

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 from pydantic import SecretStr
 
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
-from worker.cli.load import AsJson
+from worker.cli.options import AsJson, BatchName
 from worker.config.settings import Settings
 from worker.embedded.home import lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
-from worker.process.clients import Clients
+from worker.process.parts import Parts
 from worker.reports.status import read_statuses
 from worker.reports.verification import Difference, find_environment, patiently, verify
 
@@ -26,7 +25,7 @@ READERS = 32
 
 
 def verify_command(
-    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)],
+    batch: BatchName,
     as_json: AsJson = False,
 ) -> None:
     """Read every device of a batch back from PingOne, at the pace, and report each difference."""
@@ -34,10 +33,10 @@ def verify_command(
     environment = find_environment(installation.database, batch, installation.environment)
     (status,) = read_statuses(installation.database, batch)
     with _paced(installation) as settings:
-        clients = Clients(settings, installation.environment)
+        clients = Parts(settings, installation.environment).clients
         # Wrong credentials are one failure, not one a device.
         clients.access_tokens(environment).get()
-        read = patiently(lambda: clients.client(environment.name))
+        read = patiently(lambda: clients.of(environment))
         differences = list(verify(installation.database, batch, read, READERS))
     if as_json:
         print_json({"batch": batch, "total": status.total, "differences": [asdict(found) for found in differences]})

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 from sqlalchemy import Connection, select
 
 from worker.batches import hours
+from worker.batches.upkeep import Upkeep
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.settings import Settings
 from worker.database.engine import DISPATCH_LOCK, Database
-from worker.dispatch.workload import EnvironmentOf, License, Licenses, PaceOf, PauseBatch
+from worker.dispatch.workload import License, Workload
 from worker.fleet.processes import Processes
 from worker.leases.clock_steps import TimesAnew
 from worker.leases.queue import Queue
+from worker.pace.memory import PaceMemory
 from worker.rules import breaker
 
 log = structlog.get_logger()
@@ -53,33 +55,26 @@ class Dispatcher:
         broker: Broker,
         settings: Settings,
         *,
-        environment: EnvironmentOf,
-        pace: PaceOf,
-        pause: PauseBatch,
-        tend: Callable[[], None] = lambda: None,
-        keep: Callable[[Any], None] = lambda _: None,
-        processes: Processes | None = None,
-        clock_watch: ClockWatch | None = None,
-        ticking: threading.Lock | None = None,
+        workload: Workload,
+        upkeep: Upkeep,
+        pace_memory: PaceMemory,
+        processes: Processes,
+        clock_watch: ClockWatch,
+        times: TimesAnew,
     ) -> None:
         self._database = database
         self._queue = queue
         self._broker = broker
         self._settings = settings
-        self._licenses = Licenses(database, queue, environment, pace, pause)
-        self._tend = tend
-        # Told each pace once a tick: what was found of it outlives Redis, and what a person set reaches it.
-        self._keep = keep
+        self._workload = workload
+        self._upkeep = upkeep
+        self._pace_memory = pace_memory
         self._processes = processes
-        self._clock_watch = clock_watch or ClockWatch()
-        self._times = TimesAnew(
-            database,
-            lease=settings.lease,
-            queue_lease=settings.queue_lease,
-            read_delay=settings.send_within + settings.call_deadline + settings.read_delay,
-        )
-        # Of the process: ticks that come faster than a database far away answers would take all of its connections.
-        self._ticking = ticking or threading.Lock()
+        self._clock_watch = clock_watch
+        self._times = times
+        # Held by the tick that is at work: ticks that come faster than a database far away answers would take all of
+        # its connections.
+        self._ticking = threading.Lock()
 
     def tick(self) -> int:
         """Rescue, tend, then fill the window. How many records were put onto the queue; none while another tick of this
@@ -96,17 +91,16 @@ class Dispatcher:
             if not self._database.try_lock(connection, DISPATCH_LOCK):
                 return 0
             self._mistrust_times(connection)
-            if self._processes:
-                self._processes.note_tick(connection)
+            self._processes.note_tick(connection)
             if rescued := self._queue.rescue(connection):
                 log.warning("rescued", records=rescued)
             self._queue.sweep_cancelled(connection)
-        self._tend()
-        return sum(self._fill(license_) for license_ in self._licenses.unfinished())
+        self._upkeep.tend()
+        return sum(self._fill(license_) for license_ in self._workload.unfinished())
 
     def _mistrust_times(self, connection: Connection) -> None:
         """Where the database's clock was set, or nobody can tell that it was not, leases and delays begin anew."""
-        last_tick_at = self._processes.last_tick_at(connection) if self._processes else None
+        last_tick_at = self._processes.last_tick_at(connection)
         now = select(self._database.now())
         if not self._clock_watch.is_steady(lambda: connection.execute(now).scalar_one(), last_tick_at):
             log.warning("clock_set", cure="keep the database server's clock with NTP")
@@ -115,7 +109,7 @@ class Dispatcher:
 
     def _fill(self, license_: License) -> int:
         """Commit first, then publish: a message that never comes costs a queue lease, a record never."""
-        self._keep(license_.pace)
+        self._pace_memory.keep(license_.pace)
         if license_.pace.held_for() > 0:
             return 0
         depth = self._broker.depth()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from celery import Celery, Task
+from celery import Celery
 from kombu.utils.uuid import uuid
 
 # Messages that go out in one piece. A thousand would keep the other threads of this process from their calls for
@@ -14,9 +14,9 @@ TOGETHER = 16
 
 
 class CeleryBroker:
-    """Publishes activations. Raises kombu's and redis' errors."""
+    """Publishes ids as messages for the task of this name. Raises kombu's and redis' errors."""
 
-    def __init__(self, app: Celery, task: Task, queue: str) -> None:
+    def __init__(self, app: Celery, task: str, queue: str) -> None:
         self._app = app
         self._task = task
         self._queue = queue
@@ -30,7 +30,7 @@ class CeleryBroker:
         """What `apply_async` does at its end. All that it does before, it would do for each message anew, and that
         takes longer: look for options and routes, which are the same for all; make a result, for which nobody asks;
         declare the queue, which needs none."""
-        amqp, name = self._app.amqp, self._task.name
+        amqp, name = self._app.amqp, self._task
         with self._app.producer_pool.acquire(block=True) as producer, producer.batch(TOGETHER):
             for record_id in ids:
                 # What Flower shows of the arguments; Celery would work it out for each with much more care.

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from sqlalchemy import and_, bindparam, or_, select
 
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
+from worker.batches.consequences import Consequences
+from worker.config.environments import Environments
 from worker.config.settings import ConfigError, Environment
 from worker.database.engine import Database
 from worker.leases.moves import LAST_START, has_pending
 from worker.leases.queue import Queue
+from worker.pace.paces import Paces
+from worker.pace.slots import Pace
 
 # Batches that may have work for a tick, the oldest first.
 _UNFINISHED = (
@@ -28,15 +30,6 @@ _UNFINISHED = (
     )
     .order_by(Batch.id)
 )
-
-
-class Pacing(Protocol):
-    """What the dispatcher asks of a pace."""
-
-    @property
-    def rate(self) -> float: ...
-
-    def held_for(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +47,7 @@ class Due:
 class License:
     """The batches that share one pace, since their environments do."""
 
-    pace: Pacing
+    pace: Pace
     # All that have records pending, queued or in work.
     batch_ids: set[int] = field(default_factory=set)
     # Of these, the oldest first.
@@ -62,25 +55,17 @@ class License:
     cancelled: list[Due] = field(default_factory=list)
 
 
-# By its name; raises ConfigError.
-EnvironmentOf = Callable[[str], Environment]
-# By an environment of the license.
-PaceOf = Callable[[Environment], Pacing]
-# A batch's id, the reason and its detail; False if the batch did not run any more.
-PauseBatch = Callable[[int, PauseReason, str | None], bool]
-
-
-class Licenses:
-    """Batches whose environment is not configured as it was at load are paused on the way."""
+class Workload:
+    """Reads which batches have work. Those whose environment is not configured as it was at load are stopped."""
 
     def __init__(
-        self, database: Database, queue: Queue, environment: EnvironmentOf, pace: PaceOf, pause: PauseBatch
+        self, database: Database, queue: Queue, environments: Environments, paces: Paces, consequences: Consequences
     ) -> None:
         self._database = database
         self._queue = queue
-        self._environment = environment
-        self._pace = pace
-        self._pause = pause
+        self._environments = environments
+        self._paces = paces
+        self._consequences = consequences
         is_closing = Batch.closes_at <= database.now(LAST_START)
         self._batches = _UNFINISHED.add_columns(is_closing.label("is_closing"))
 
@@ -95,7 +80,7 @@ class Licenses:
             environment = self._bound(batch.id, batch.environment, batch.environment_id)
             if environment is None:
                 continue
-            license_ = licenses.setdefault(environment.license, License(self._pace(environment)))
+            license_ = licenses.setdefault(environment.license, License(self._paces.of(environment)))
             license_.batch_ids.add(batch.id)
             last_row = min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
             due = Due(batch.id, environment.name, last_row, batch.outages > 0)
@@ -108,11 +93,11 @@ class Licenses:
     def _bound(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
         """The environment that the batch was loaded for; without it, the batch pauses."""
         try:
-            environment = self._environment(name)
+            environment = self._environments.get(name)
         except ConfigError as error:
-            self._pause(batch_id, PauseReason.ENVIRONMENT, str(error))
+            self._consequences.stop(batch_id, PauseReason.ENVIRONMENT, str(error))
             return None
         if environment.environment_id != environment_id:
-            self._pause(batch_id, PauseReason.ENVIRONMENT, None)
+            self._consequences.stop(batch_id, PauseReason.ENVIRONMENT)
             return None
         return environment

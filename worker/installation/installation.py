@@ -12,6 +12,8 @@ from models.audit import Action
 from models.encrypted import Keyring
 from models.record import Record
 from worker import audit
+from worker.batches.commands import Batches
+from worker.batches.pace_commands import PaceCommands
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.settings import DEFAULT_ENVIRONMENT, ConfigError, Environment, Settings
 from worker.config.sources import config_path, load_environment, load_settings, read_section, read_variables
@@ -19,7 +21,8 @@ from worker.database import revision
 from worker.database.engine import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
-from worker.vault.keyring import AUDIT, ENCRYPTION, load_keyring
+from worker.process.parts import Parts
+from worker.vault.keyring import AUDIT, ENCRYPTION
 from worker.vault.rotation import reencrypt
 
 # Seconds that a command waits for a connection where workers have taken all that PostgreSQL has.
@@ -93,9 +96,7 @@ class Installation:
         """Whatever its schema. Raises EmbeddedError."""
         if self.settings.is_embedded_database:
             make_home(self.settings.home)
-        return Database(
-            self.settings.database, connections=self.settings.database_connections, patience=CONNECTION_PATIENCE
-        )
+        return self._parts.database
 
     def _make_audit_key(self, connection: Connection) -> None:
         """Once a home. A lost key is not made anew: without it the lines that it authenticated cannot be checked."""
@@ -120,4 +121,18 @@ class Installation:
         if self.settings.is_embedded_database and self.settings.encryption_keys is None:
             self._refuse_to_replace_key()
             home_key(self.settings.home)
-        return load_keyring(self.settings)
+        return self._parts.keyring
+
+    def batches(self, ticket: str | None = None) -> Batches:
+        """Commands on batches, as the person at this terminal gives them. Raises what `database` raises."""
+        _ = self.database
+        return self._parts.batches(audit.this_person(self.settings, ticket))
+
+    def pace_commands(self, ticket: str | None = None) -> PaceCommands:
+        """Commands on paces, as the person at this terminal gives them. Raises what `database` raises."""
+        _ = self.database
+        return self._parts.pace_commands(audit.this_person(self.settings, ticket))
+
+    @cached_property
+    def _parts(self) -> Parts:
+        return Parts(self.settings, self.environment, patience=CONNECTION_PATIENCE)

@@ -83,7 +83,7 @@ def write_pace(connection: Connection, license: str, values: dict[str, Any]) -> 
         connection.execute(insert(LicensePace).values({"license": license} | values))
 
 
-class Paces:
+class PaceMemory:
     def __init__(self, database: Database) -> None:
         self._database = database
 

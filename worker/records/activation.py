@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from time import sleep
 
 from models.encrypted import Keyring
+from models.reason import PauseReason
+from worker.batches.consequences import Consequences
 from worker.config.settings import Environment, Settings
 from worker.database.away import is_away, wait_until_back
 from worker.journal.writer import Journal, NoJournal
@@ -15,7 +18,7 @@ from worker.leases.worker import Leases
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Client
-from worker.records.attempt import Attempt, Means, Settled
+from worker.records.attempt import Attempt, Means
 from worker.rules import decisions
 
 
@@ -30,17 +33,15 @@ class Activation:
         client: Client,
         pace: Pace,
         keyring: Keyring,
-        settled: Settled,
+        consequences: Consequences,
         is_stopping: Callable[[], bool] = lambda: False,
-        misconfigured: Callable[[int], object] = lambda _: None,
         journal: Journal | None = None,
     ) -> None:
         self._environment_id = environment.environment_id
         self._leases = leases
         self._pace = pace
         self._is_stopping = is_stopping
-        # Told the batch whose environment's id is not that of this worker's configuration.
-        self._misconfigured = misconfigured
+        self._consequences = consequences
         limits = decisions.Limits(
             posts=settings.otp_post_budget,
             attempts=settings.max_attempts,
@@ -57,7 +58,7 @@ class Activation:
             send_within=settings.send_within,
             last_send=settings.lease - settings.lease_left_for_post,
             resync_on_first_call=environment.resync_on_first_call,
-            settled=settled,
+            settled=partial(consequences.follow, environment),
             is_stopping=is_stopping,
             journal=journal or NoJournal(),
         )
@@ -100,4 +101,4 @@ class Activation:
         self._leases.hand_back_stopped(record_id)
         stranger = self._leases.find_stranger(record_id, self._environment_id)
         if stranger is not None:
-            self._misconfigured(stranger)
+            self._consequences.stop(stranger, PauseReason.ENVIRONMENT)

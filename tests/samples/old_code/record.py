@@ -21,7 +21,7 @@ from models.reason import PauseReason, Reason
 from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.loading import Loader
-from worker.batches.upkeep import Tending
+from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment, Settings
 from worker.database import schema
 from worker.database.engine import Database
@@ -74,7 +74,7 @@ def live(database: Database) -> None:
     environment = Environment(name="default", environment_id="environment", client_id="id", client_secret="secret")
     actor = Actor("a person")
     batches, leases = Batches(database, actor), Leases(database, lease=60)
-    tending, nowhere = Tending(database, Thresholds(unanswered=2)), Nowhere()
+    upkeep, nowhere = Upkeep(database, Thresholds(unanswered=2)), Nowhere()
     dispatcher = Dispatcher(
         database,
         Queue(database),
@@ -82,8 +82,8 @@ def live(database: Database) -> None:
         Settings(),
         environment=lambda _: environment,
         pace=lambda _: nowhere,
-        pause=tending.pause,
-        tend=tending.tend,
+        pause=upkeep.pause,
+        tend=upkeep.tend,
     )
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
@@ -100,9 +100,9 @@ def live(database: Database) -> None:
     batches.resume("shipment")
     batches.replay("shipment")
     batches.replay_transient()
-    tending.judge_settled(1)
-    tending.judge_attempts(1)
-    tending.pause(1, PauseReason.CREDENTIALS)
+    upkeep.judge_settled(1)
+    upkeep.judge_attempts(1)
+    upkeep.pause(1, PauseReason.CREDENTIALS)
     batches.resume("shipment")
     dispatcher.tick()
     batches.pause("shipment")

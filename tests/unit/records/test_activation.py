@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import exc
@@ -236,9 +237,11 @@ class World:
             self.client,
             self.pace,
             keyring,
-            lambda claim, decision, _posts: self.told.append((claim.batch_id, decision)),
+            SimpleNamespace(
+                follow=lambda _environment, claim, decision, _posts: self.told.append((claim.batch_id, decision)),
+                stop=lambda batch_id, reason: self.told.append((batch_id, reason)),
+            ),
             is_stopping=lambda: self.is_stopping,
-            misconfigured=lambda batch_id: self.told.append((batch_id, "misconfigured")),
             journal=self.written,
         )
 
@@ -625,7 +628,7 @@ def test_a_worker_of_another_tenant_says_so_and_sends_nothing():
     world.record.is_queued = False
     world.record.is_strange = True
     assert world.run() == ["slot", "claim", "slot given back", "handed back if stopped"]
-    assert world.told == [(BATCH, "misconfigured")]
+    assert world.told == [(BATCH, PauseReason.ENVIRONMENT)]
 
 
 def test_the_audit_log_of_pingone_learns_batch_and_record():

@@ -8,36 +8,38 @@ import pytest
 
 from worker.config.settings import Environment, Settings
 from worker.pingone.auth import AccessTokens
-from worker.process.clients import Clients
+from worker.process.parts import Parts
 
 
 @pytest.fixture
-def clients(valkey_url: str) -> Iterator[Clients]:
+def parts(valkey_url: str) -> Iterator[Parts]:
     def load(name: str) -> Environment:
         license_ = "shared" if name in ("first", "second") else name
         return Environment(name=name, environment_id=name, client_id="id", client_secret="secret", license=license_)
 
-    clients = Clients(
+    parts = Parts(
         Settings(redis_url=valkey_url, database_url="sqlite:////nowhere/oathbulk.db", longest_hold=45),
         load,  # type: ignore[arg-type]
     )
     # Where the limit was found before is asked of the database, which these tests have none of.
-    clients.paces.begin = lambda *_: None  # type: ignore[method-assign]
-    yield clients
-    clients.redis.close()
+    parts.pace_memory.begin = lambda *_: None  # type: ignore[method-assign]
+    yield parts
+    parts.redis.close()
 
 
-def test_the_longest_hold_is_a_setting(clients: Clients) -> None:
-    pace = clients.pace(clients.environment("first"))
+def test_the_longest_hold_is_a_setting(parts: Parts) -> None:
+    pace = parts.paces.of(parts.environments.get("first"))
     pace.hold(86_400)
     assert 44 < pace.held_for() <= 45
 
 
 def test_who_hears_that_a_hold_was_lifted_asks_the_token_endpoints_of_that_license_at_once(
-    clients: Clients, monkeypatch: pytest.MonkeyPatch
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[AccessTokens] = []
     monkeypatch.setattr(AccessTokens, "ask_again", lambda tokens: asked.append(tokens))
-    first, second, _ = (clients.access_tokens(clients.environment(name)) for name in ("first", "second", "other"))
-    clients.pace(clients.environment("first")).lift()
+    first, second, _ = (
+        parts.clients.access_tokens(parts.environments.get(name)) for name in ("first", "second", "other")
+    )
+    parts.paces.of(parts.environments.get("first")).lift()
     assert asked == [first, second]

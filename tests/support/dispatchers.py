@@ -1,0 +1,49 @@
+"""A dispatcher for tests: real, but for the broker and the paces that a test brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from worker.batches.upkeep import Upkeep
+from worker.clocks.clock_watch import ClockWatch
+from worker.config.environments import Environments
+from worker.config.settings import Environment, Settings
+from worker.database.engine import Database
+from worker.dispatch.dispatcher import Broker, Dispatcher
+from worker.dispatch.workload import Workload
+from worker.fleet.processes import Processes
+from worker.leases.clock_steps import TimesAnew
+from worker.leases.queue import Queue
+from worker.rules.breaker import Thresholds
+
+
+def make_dispatcher(
+    database: Database,
+    broker: Broker,
+    settings: Settings,
+    *,
+    environment: Callable[[str], Environment],
+    pace: Callable[[Environment], Any],
+    upkeep: Upkeep | None = None,
+    queue: Queue | None = None,
+    clock_watch: ClockWatch | None = None,
+) -> Dispatcher:
+    """`pace` gives what the dispatcher asks of a pace: `rate` and `held_for()`. Without `upkeep`, batches are paused
+    where their environment is another one, and nothing else happens to them at a tick."""
+    queue = queue or Queue(database, call_deadline=settings.call_deadline, read_delay=settings.read_delay)
+    stopping = SimpleNamespace(stop=(upkeep or Upkeep(database, Thresholds())).pause)
+    read_delay = settings.send_within + settings.call_deadline + settings.read_delay
+    return Dispatcher(
+        database,
+        queue,
+        broker,
+        settings,
+        workload=Workload(database, queue, Environments(environment), SimpleNamespace(of=pace), stopping),
+        upkeep=upkeep or SimpleNamespace(tend=lambda: None),
+        pace_memory=SimpleNamespace(keep=lambda _: None),
+        processes=Processes(database, "test:1"),
+        clock_watch=clock_watch or ClockWatch(),
+        times=TimesAnew(database, lease=settings.lease, queue_lease=settings.queue_lease, read_delay=read_delay),
+    )

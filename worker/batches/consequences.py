@@ -1,0 +1,48 @@
+"""What a settled record, or a failure of this process, means for a batch."""
+
+from __future__ import annotations
+
+from models.reason import PAUSE_CURES, PauseReason
+from worker.batches.upkeep import Upkeep
+from worker.config.environments import Environments
+from worker.config.settings import Environment
+from worker.fleet.fitness import Fitness
+from worker.fleet.processes import Sickness
+from worker.leases.claim import Claim
+from worker.rules import breaker
+from worker.rules.quota import Quota
+from worker.rules.steps import Active, Decision, Pause, Retry
+
+
+class Consequences:
+    """Pauses batches, or takes this process out of work where others are well. Thread-safe."""
+
+    def __init__(self, upkeep: Upkeep, fitness: Fitness, environments: Environments) -> None:
+        self._upkeep = upkeep
+        self._fitness = fitness
+        self._environments = environments
+
+    def follow(self, environment: Environment, claim: Claim, decision: Decision, posts: int) -> None:
+        """Do what a settled attempt asks for: pause its batch, or every batch of a license whose quota is used up, or
+        let the breaker judge the batch. `posts`: OTPs that the attempt has spent."""
+        match decision:
+            case Active():
+                return
+            case Pause(quota=Quota() as quota):
+                license_of = self._environments.license_of
+                self._upkeep.pause_for_quota(quota, lambda name: license_of(name) == environment.license)
+            case Pause(reason=reason, is_own=True):
+                self.stop(claim.batch_id, reason)
+            case Pause(reason=reason):
+                self._upkeep.pause(claim.batch_id, reason)
+            case Retry(why=why) if not posts and why not in breaker.WATCHED_FAILURES:
+                return
+            case _:
+                self._upkeep.judge(claim.batch_id)
+
+    def stop(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
+        """Take this process out of work, since what was found may be wrong with it alone; where no other process is
+        well, pause the batch. False: the batch was not paused."""
+        if self._fitness.fall_sick(Sickness(reason, detail or PAUSE_CURES[reason])):
+            return False
+        return self._upkeep.pause(batch_id, reason, detail)

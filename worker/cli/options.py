@@ -1,0 +1,86 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker.rules.hours import DailyWindow, UnfitWindow
+
+# Characters of a ticket that the audit has room for.
+LONGEST_TICKET = 200
+
+
+def _check_ticket(ticket: str | None) -> str | None:
+    if ticket is not None and len(ticket) > LONGEST_TICKET:
+        raise typer.BadParameter(f"is longer than {LONGEST_TICKET} characters")
+    return ticket
+
+
+def _parse_share(text: str) -> float:
+    """`60%` or `0.6` → 0.6. Raises typer.BadParameter."""
+    try:
+        part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        part = 0.0
+    if not 0 < part <= 1:
+        raise typer.BadParameter(f"{text!r} is no part of the ceiling: say 60% or 0.6, above 0 and up to 100%")
+    return part
+
+
+# A shipment, and the batch that it becomes.
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file of OTP pairs.", show_default=False)]
+NewBatchName = Annotated[
+    str | None, typer.Option("--batch", metavar="NAME", help="The batch's name. Default: the file's name.")
+]
+EnvironmentName = Annotated[
+    str, typer.Option(metavar="NAME", help="The PingOne environment: `default`, or a section of oathbulk.toml.")
+]
+Canary = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Pause after the first N records, to look at how they ended.")
+]
+Share = Annotated[
+    float | None,
+    typer.Option(
+        metavar="60%",
+        parser=_parse_share,
+        help="Keep to this part of what the license permits: people sign on with the rest.",
+    ),
+]
+Hours = Annotated[
+    str | None,
+    typer.Option(
+        "--window", metavar="HH:MM-HH:MM", help="Run only in these hours of each day; pauses and goes on by itself."
+    ),
+]
+Zone = Annotated[
+    str | None, typer.Option(metavar="ZONE", help="The time zone of --window, such as Europe/Berlin or UTC.")
+]
+
+# A batch that is there.
+BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
+
+# Every command that changes something, and every listing.
+Ticket = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.", callback=_check_ticket)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def parse_hours(hours: str | None, zone: str | None) -> DailyWindow | None:
+    """The hours of --window by the clocks of --zone; None where neither is given. Raises typer.BadParameter where one
+    is missing: whose clocks are meant is not guessed, since where a machine stands says little of that."""
+    if hours is None and zone is None:
+        return None
+    if hours is None:
+        raise typer.BadParameter("is the time zone of --window: give both", param_hint="--zone")
+    if zone is None:
+        raise typer.BadParameter(
+            "needs --zone: whose clocks are meant, such as --zone Europe/Berlin, or --zone UTC", param_hint="--window"
+        )
+    try:
+        return DailyWindow.parse(hours, zone)
+    except UnfitWindow as error:
+        raise typer.BadParameter(str(error), param_hint="--window and --zone") from error

@@ -1,0 +1,36 @@
+"""The PingOne environments that one process works for, each read once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from worker.config.settings import ConfigError, Environment
+
+
+class Environments:
+    """Environments by name; thread-safe. `load` reads one from the configuration and raises ConfigError."""
+
+    def __init__(self, load: Callable[[str], Environment]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._known: dict[str, Environment] = {}
+
+    def get(self, name: str) -> Environment:
+        """The environment of this name. Raises ConfigError where it is not configured here."""
+        with self._lock:
+            if name not in self._known:
+                self._known[name] = self._load(name)
+            return self._known[name]
+
+    def license_of(self, name: str) -> str | None:
+        """The license of an environment; None where it is not configured here."""
+        try:
+            return self.get(name).license
+        except ConfigError:
+            return None
+
+    def known(self) -> list[Environment]:
+        """Environments that this process has asked for so far."""
+        with self._lock:
+            return list(self._known.values())

@@ -1,0 +1,47 @@
+"""The activations of one process: one a thread and environment, since an HTTP client is one thread's own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from models.reason import PauseReason
+from worker.config.environments import Environments
+from worker.config.settings import ConfigError, Environment
+from worker.fleet.fitness import Fitness
+from worker.fleet.processes import Sickness
+from worker.leases.worker import Leases
+from worker.records.activation import Activation
+
+
+class Activations:
+    """Thread-safe. `make` puts an Activation together for the calling thread."""
+
+    def __init__(
+        self, environments: Environments, leases: Leases, fitness: Fitness, make: Callable[[Environment], Activation]
+    ) -> None:
+        self._environments = environments
+        self._leases = leases
+        self._fitness = fitness
+        self._make = make
+        self._thread = threading.local()
+
+    def run(self, record_id: int, name: str) -> None:
+        """Take one record of the environment of this name a step further. Where the environment is not configured here,
+        and another process is well, the record goes back and this process takes no more work; otherwise raises
+        ConfigError."""
+        try:
+            activation = self.of(name)
+        except ConfigError as error:
+            if not self._fitness.fall_sick(Sickness(PauseReason.ENVIRONMENT, str(error))):
+                raise
+            self._leases.hand_back(record_id, 0.0)
+            return
+        activation.run(record_id)
+
+    def of(self, name: str) -> Activation:
+        """The calling thread's activation for the environment of this name. Raises ConfigError."""
+        mine: dict[str, Activation] = self._thread.__dict__.setdefault("activations", {})
+        if name not in mine:
+            mine[name] = self._make(self._environments.get(name))
+        return mine[name]

@@ -1,0 +1,133 @@
+"""The parts that only a worker and its ticks have: leases, activations, the dispatcher, and the upkeep of batches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cached_property
+
+from worker.audit import the_schedule
+from worker.batches.commands import Batches
+from worker.batches.consequences import Consequences
+from worker.batches.upkeep import Upkeep
+from worker.clocks.clock_watch import ClockWatch
+from worker.config.settings import Environment, Settings
+from worker.dispatch.dispatcher import Broker, Dispatcher
+from worker.dispatch.workload import Workload
+from worker.fleet.fitness import Fitness
+from worker.fleet.processes import Processes, Sickness, this_process
+from worker.journal.writer import FileJournal, Journal, NoJournal
+from worker.leases.clock_steps import TimesAnew
+from worker.leases.queue import Queue
+from worker.leases.worker import Leases
+from worker.process.activations import Activations
+from worker.process.parts import Parts
+from worker.process.recovery import NETWORK, Recovery
+from worker.records.activation import Activation
+from worker.rules.breaker import Thresholds
+
+
+class WorkerParts(Parts):
+    """`broker`: where the dispatcher publishes."""
+
+    def __init__(self, settings: Settings, broker: Broker, load: Callable[[str], Environment] | None = None) -> None:
+        super().__init__(settings, load)
+        # Set when the worker is asked to end: what is in hand is finished, and nothing else begun.
+        self.stopping = threading.Event()
+        self._broker = broker
+
+    @cached_property
+    def leases(self) -> Leases:
+        return Leases(self.database, lease=self.settings.lease, max_attempts=self.settings.max_attempts)
+
+    @cached_property
+    def journal(self) -> Journal:
+        directory = self.settings.journal_directory
+        return FileJournal(directory) if directory else NoJournal()
+
+    @cached_property
+    def processes(self) -> Processes:
+        return Processes(self.database, this_process())
+
+    @cached_property
+    def fitness(self) -> Fitness:
+        return Fitness(self.processes, Recovery(self.environments, self.clients, self.settings.call_deadline).is_over)
+
+    def failed_alone(self, why: str) -> None:
+        """Take no more work until PingOne can be reached from here too."""
+        self.fitness.fall_sick(Sickness(NETWORK, why))
+
+    @cached_property
+    def upkeep(self) -> Upkeep:
+        return Upkeep(self.database, thresholds(self.settings))
+
+    @cached_property
+    def consequences(self) -> Consequences:
+        return Consequences(self.upkeep, self.fitness, self.environments)
+
+    @cached_property
+    def replays(self) -> Batches:
+        """Commands on batches, as the replay schedule gives them."""
+        return self.batches(the_schedule(self.settings))
+
+    @cached_property
+    def activations(self) -> Activations:
+        return Activations(self.environments, self.leases, self.fitness, self._make_activation)
+
+    def _make_activation(self, environment: Environment) -> Activation:
+        return Activation(
+            environment,
+            self.settings,
+            self.leases,
+            self.clients.of(environment),
+            self.paces.of(environment),
+            self.keyring,
+            self.consequences,
+            is_stopping=lambda: self.stopping.is_set() or self.fitness.is_sick,
+            journal=self.journal,
+        )
+
+    @cached_property
+    def queue(self) -> Queue:
+        settings = self.settings
+        return Queue(
+            self.database,
+            send_within=settings.send_within,
+            call_deadline=settings.call_deadline,
+            read_delay=settings.read_delay,
+        )
+
+    @cached_property
+    def clock_watch(self) -> ClockWatch:
+        return ClockWatch()
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        """One for all ticks: most of what a tick takes would go into building its statements."""
+        settings = self.settings
+        read_delay = settings.send_within + settings.call_deadline + settings.read_delay
+        return Dispatcher(
+            self.database,
+            self.queue,
+            self._broker,
+            settings,
+            workload=Workload(self.database, self.queue, self.environments, self.paces, self.consequences),
+            upkeep=self.upkeep,
+            pace_memory=self.pace_memory,
+            processes=self.processes,
+            clock_watch=self.clock_watch,
+            times=TimesAnew(
+                self.database, lease=settings.lease, queue_lease=settings.queue_lease, read_delay=read_delay
+            ),
+        )
+
+
+def thresholds(settings: Settings) -> Thresholds:
+    """When the breaker pauses a batch, as the settings OATHBULK_BREAKER_… say."""
+    return Thresholds(
+        forbidden=settings.breaker_forbidden,
+        refused=settings.breaker_refused,
+        refused_share=settings.breaker_refused_share,
+        spent=settings.breaker_spent,
+        unanswered=settings.breaker_unanswered,
+    )
