@@ -18,7 +18,7 @@ from support.raw_server import RawServer
 
 from worker.config.settings import Environment
 from worker.pingone.auth import AccessTokens
-from worker.pingone.clock import drift
+from worker.pingone.clock_drift import drift
 from worker.pingone.errors import NotDelivered, OutcomeUnknown
 from worker.pingone.transport import LARGEST_BODY, Transport
 from worker.pingone.wire import Request, parse_activation

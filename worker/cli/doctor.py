@@ -27,7 +27,7 @@ from worker.installation.broker_check import describe_broker
 from worker.installation.installation import Installation
 from worker.journal import writer
 from worker.pingone.auth import AccessTokens
-from worker.pingone.clock import drift
+from worker.pingone.clock_drift import drift
 from worker.pingone.errors import PingOneError
 from worker.reports.stall import Fleet, tell_sick
 from worker.vault.keyring import load_audit_keys

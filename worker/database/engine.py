@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.base import UtcDateTime
-from worker.clocks.waiting import Waiting
+from worker.clocks.waiting_time import Waiting
 from worker.database import postgresql
 
 Moment: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]

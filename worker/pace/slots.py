@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import redis
 
-from worker.clocks.waiting import Waiting
-from worker.observability.seldom import Seldom
+from worker.clocks.waiting_time import Waiting
+from worker.observability.log_interval import Seldom
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.holds import Holds
 from worker.pace.rate import Begin, Change, Rate

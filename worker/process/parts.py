@@ -22,7 +22,7 @@ from worker.journal.writer import FileJournal, Journal, NoJournal
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
-from worker.pingone.clock import drift
+from worker.pingone.clock_drift import drift
 from worker.pingone.errors import PingOneError
 from worker.process.clients import Clients
 from worker.records.activation import Activation

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from worker.clocks.waiting import Waiting
+from worker.clocks.waiting_time import Waiting
 
 
 def test_seconds_count_while_they_pass() -> None:
