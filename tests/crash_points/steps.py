@@ -31,7 +31,7 @@ PASSED_OVER = tuple(
 WATCHED: tuple[tuple[type, str], ...] = (
     (Pace, "wait"),
     (Pace, "hold"),
-    (Pace, "held_for"),
+    (Pace, "read_hold_left"),
     (CeleryBroker, "depth"),
     (CeleryBroker, "publish"),
     (Keyring, "open"),

@@ -116,7 +116,7 @@ class Dispatcher:
     def _fill(self, license_: License) -> int:
         """Commit first, then publish: a message that never comes costs a queue lease, a record never."""
         self._keep(license_.pace)
-        if license_.pace.held_for() > 0:
+        if license_.pace.read_hold_left() > 0:
             return 0
         depth = self._broker.depth()
         with self._database.writing() as connection:

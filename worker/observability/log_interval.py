@@ -1,4 +1,4 @@
-"""pingone: what goes on for long is said now and then, and not each time."""
+"""How often a trouble that goes on is logged: once in a while, and not each time that it is met."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import time
 from collections.abc import Callable
 
 
-class Seldom:
-    """Thread-safe. Says once in `apart` seconds that it is time to say something."""
+class LogInterval:
+    """The time between two log lines about the same trouble, in seconds. Thread-safe."""
 
-    def __init__(self, apart: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._apart = apart
+    def __init__(self, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._last = -math.inf
+        self._begun_at = -math.inf
 
-    def is_due(self) -> bool:
+    def begin_if_over(self) -> bool:
+        """Begin another interval if the last one is over, or if there was none: then True, and it is time to log."""
         with self._lock:
             now = self._clock()
-            if now - self._last < self._apart:
+            if now - self._begun_at < self._seconds:
                 return False
-            self._last = now
+            self._begun_at = now
             return True

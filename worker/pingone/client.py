@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from worker.config.settings import Environment
-from worker.pace.slots import Pace, Slot
+from worker.pace.slot import Slot
+from worker.pace.slots import Pace
 from worker.pingone.auth import AccessTokens
 from worker.pingone.errors import NotDelivered, OtherDevice, OutcomeUnknown, PingOneError, RateLimited
 from worker.pingone.hold_reasons import why_held
@@ -113,7 +114,7 @@ class Client:
 
     def _try(self, request: Request, slot: Slot, parse: Parse, call: Call) -> Device:
         """One request, counted if its first byte went out. What became of its slot moves the pace."""
-        self._pace.leave()
+        self._pace.wait_to_leave()
         try:
             answer = self._transport.exchange(request, send_before=call.send_before)
         except NotDelivered:
@@ -137,9 +138,9 @@ class Client:
             # Whatever answered in PingOne's place may have no limit.
             raise
         except PingOneError:
-            self._pace.answered(slot)
+            self._pace.report_answer(slot)
             raise
-        self._pace.answered(slot)
+        self._pace.report_answer(slot)
         return device
 
     def _refused(self, slot: Slot, error: RateLimited) -> None:
@@ -149,7 +150,7 @@ class Client:
         if seconds > self._pace.longest_hold:
             self._pace.hold(seconds, why)
         else:
-            self._pace.refused(slot, seconds, why)
+            self._pace.report_refusal(slot, seconds, why)
 
     def _take_slot(self, call: Call) -> Slot:
         if call.slot is not None:

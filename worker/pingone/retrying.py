@@ -52,7 +52,7 @@ class Policy:
         except TooLateToSend:
             raise
         except NotDelivered as error:
-            self.pace.undelivered(error.retry_after or self.outage_hold, why_held(error))
+            self.pace.report_undelivered(error.retry_after or self.outage_hold, why_held(error))
             raise
 
     @cached_property

@@ -65,12 +65,12 @@ class Clients:
                     environment.license,
                     environment.rate,
                     highest=environment.rate_max,
-                    begin=partial(self.paces.begin, environment.license),
+                    recall=partial(self.paces.recall_search, environment.license),
                     furthest=self.settings.furthest_slot,
                     threads=self.settings.concurrency,
                     longest_hold=self.settings.longest_hold,
-                    alone=self.failed_alone,
-                    lifted=partial(self._ask_again, environment.license),
+                    on_alone=self.failed_alone,
+                    on_lifted=partial(self._ask_again, environment.license),
                 )
             return self._paces[environment.license]
 

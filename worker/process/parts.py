@@ -123,7 +123,7 @@ class Parts(Clients):
             pace=self.pace,
             pause=self._stop,
             tend=self.tending.tend,
-            keep=self.paces.keep,
+            keep=self.paces.synchronize,
             processes=self.processes,
             clock_watch=self.clock_watch,
             ticking=self._ticking,

@@ -27,12 +27,12 @@ class Process:
         self.oversleeps = 0.0
 
     def leave(self) -> None:
-        self.spacing.leave()
+        self.spacing.wait_to_leave()
         self.left_at.append(self.now)
 
     def take(self, slots: int, gap: float, *, is_crowded: bool = True) -> None:
         for number in range(slots):
-            self.spacing.took(self.now + number * gap, INTERVAL, is_crowded=is_crowded)
+            self.spacing.note_slot(self.now + number * gap, INTERVAL, is_crowded=is_crowded)
 
 
 def test_requests_that_leave_as_their_slots_were_wait_for_nothing() -> None:
@@ -88,7 +88,7 @@ def test_slots_that_are_told_of_in_any_order_lie_no_further_apart(together: int,
     process = Process()
     for first in range(0, 200, together):
         for number in reversed(range(first, first + together)):
-            process.spacing.took(process.now + number * INTERVAL, INTERVAL, is_crowded=is_crowded)
+            process.spacing.note_slot(process.now + number * INTERVAL, INTERVAL, is_crowded=is_crowded)
     process.now += 200 * INTERVAL
     for _ in range(50):
         process.leave()
@@ -148,7 +148,7 @@ def test_a_clock_of_redis_that_goes_back_lets_nothing_leave_at_once() -> None:
     """As after a fail-over: slots lie in what this process has for the past."""
     process = Process()
     process.take(20, gap=INTERVAL)
-    process.spacing.took(process.now + 3600, INTERVAL, is_crowded=True)
+    process.spacing.note_slot(process.now + 3600, INTERVAL, is_crowded=True)
     process.take(200, gap=INTERVAL)
     process.now += 300 * INTERVAL
     for _ in range(20):

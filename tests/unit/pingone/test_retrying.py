@@ -42,7 +42,7 @@ class Recorder:
         if seconds > 0:
             self.holds.append((seconds, why))
 
-    def undelivered(self, seconds: float, why: str) -> None:
+    def report_undelivered(self, seconds: float, why: str) -> None:
         self.undelivered_for.append((seconds, why))
 
     def run(self) -> str:

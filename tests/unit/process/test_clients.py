@@ -22,7 +22,7 @@ def clients(valkey_url: str) -> Iterator[Clients]:
         load,  # type: ignore[arg-type]
     )
     # Where the limit was found before is asked of the database, which these tests have none of.
-    clients.paces.begin = lambda *_: None  # type: ignore[method-assign]
+    clients.paces.recall_search = lambda *_: None  # type: ignore[method-assign]
     yield clients
     clients.redis.close()
 
@@ -30,7 +30,7 @@ def clients(valkey_url: str) -> Iterator[Clients]:
 def test_the_longest_hold_is_a_setting(clients: Clients) -> None:
     pace = clients.pace(clients.environment("first"))
     pace.hold(86_400)
-    assert 44 < pace.held_for() <= 45
+    assert 44 < pace.read_hold_left() <= 45
 
 
 def test_who_hears_that_a_hold_was_lifted_asks_the_token_endpoints_of_that_license_at_once(
