@@ -10,7 +10,7 @@ from celery.signals import worker_init, worker_ready, worker_shutdown, worker_sh
 from sqlalchemy.exc import DBAPIError
 
 from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, app, ending_clearly, settings
-from worker.fleet.fitness import ConsumerIntake
+from worker.fleet.fitness import ConsumerQueues
 from worker.process import affinity, request_sets
 from worker.process.parts import Parts
 from worker.process.threads import Threads
@@ -43,7 +43,7 @@ def add_threads(sender: Any, **_: object) -> None:
 @worker_ready.connect
 def show_life(sender: Any, **_: object) -> None:
     """Say every few seconds that this process lives, and take it out of work where it fails alone."""
-    parts.fitness.watch(ConsumerIntake(sender, (DISPATCH_QUEUE, ACTIVATE_QUEUE)))
+    parts.fitness.start_watching(ConsumerQueues(sender, (DISPATCH_QUEUE, ACTIVATE_QUEUE)))
 
 
 @worker_ready.connect

@@ -117,4 +117,4 @@ class Clients:
                 tokens for name, tokens in self._access_tokens.items() if self._environments[name].license == license
             ]
         for each in tokens:
-            each.ask_again()
+            each.end_pause()

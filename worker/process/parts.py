@@ -17,12 +17,12 @@ from worker.config.settings import ConfigError, Environment, Settings
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.fitness import Fitness
-from worker.fleet.processes import Processes, Sickness, this_process
+from worker.fleet.processes import Processes, Sickness, name_this_process
 from worker.journal.writer import FileJournal, Journal, NoJournal
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
-from worker.pingone.clock_drift import drift
+from worker.pingone.clock_drift import measure_drift
 from worker.pingone.errors import PingOneError
 from worker.process.clients import Clients
 from worker.records.activation import Activation
@@ -69,7 +69,7 @@ class Parts(Clients):
 
     @cached_property
     def processes(self) -> Processes:
-        return Processes(self.database, this_process())
+        return Processes(self.database, name_this_process())
 
     @cached_property
     def clock_watch(self) -> ClockWatch:
@@ -171,7 +171,7 @@ class Parts(Clients):
                 if reason == PauseReason.CREDENTIALS:
                     self.access_tokens(environment).get()
                 else:
-                    drift(environment, deadline=self.settings.call_deadline)
+                    measure_drift(environment, deadline=self.settings.call_deadline)
         except PingOneError:
             return False
         return reason in (NETWORK, PauseReason.CREDENTIALS)

@@ -47,7 +47,7 @@ class Process:
     def __init__(self) -> None:
         self.fleet, self.queues, self.is_well = Fleet(), Queues(), False
         self.fitness = Fitness(self.fleet, lambda _: self.is_well)  # type: ignore[arg-type]
-        self.fitness._intake = self.queues
+        self.fitness._source = self.queues
 
 
 @pytest.fixture
@@ -84,11 +84,11 @@ def test_it_is_told_once(process: Process) -> None:
 
 def test_it_stays_away_while_it_is_sick_and_comes_back_when_it_is_well(process: Process) -> None:
     process.fitness.fall_sick(BROKEN)
-    process.fitness.look()
+    process.fitness.check()
     assert process.fitness.is_sick
 
     process.is_well = True
-    process.fitness.look()
+    process.fitness.check()
 
     assert not process.fitness.is_sick
     assert process.queues.is_open
@@ -100,12 +100,12 @@ def test_it_comes_back_sick_as_it_is_when_nobody_else_is_left(process: Process) 
     process.fitness.fall_sick(BROKEN)
     process.fleet.others_are_well = False
 
-    process.fitness.look()
+    process.fitness.check()
 
     assert process.queues.is_open
     assert not process.fitness.fall_sick(BROKEN)
 
 
 def test_a_look_at_one_that_is_well_only_shows_life(process: Process) -> None:
-    process.fitness.look()
+    process.fitness.check()
     assert process.fleet.told == ["alive"]

@@ -132,10 +132,10 @@ def test_a_connection_that_is_dropped_is_not_used_again(
 ) -> None:
     server = serve(script([http(200)]))
     # There is none yet.
-    transport.drop(server.url)
+    transport.drop_connection(server.url)
     for _ in range(2):
         transport.exchange(post(server.url))
-    transport.drop(f"{server.url}/v1/elsewhere")
+    transport.drop_connection(f"{server.url}/v1/elsewhere")
     transport.exchange(post(server.url))
     assert server.connections == 2
 

@@ -37,7 +37,7 @@ def test_who_hears_that_a_hold_was_lifted_asks_the_token_endpoints_of_that_licen
     clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[AccessTokens] = []
-    monkeypatch.setattr(AccessTokens, "ask_again", lambda tokens: asked.append(tokens))
+    monkeypatch.setattr(AccessTokens, "end_pause", lambda tokens: asked.append(tokens))
     first, second, _ = (clients.access_tokens(clients.environment(name)) for name in ("first", "second", "other"))
     clients.pace(clients.environment("first")).lift()
     assert asked == [first, second]
