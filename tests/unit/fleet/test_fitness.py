@@ -11,7 +11,7 @@ BROKEN = Sickness("network", "PingOne cannot be reached.")
 
 
 class Fleet:
-    """What the others are like, as the database tells it."""
+    """Stands for the database: whether the other processes are well, and what it was told."""
 
     def __init__(self) -> None:
         self.others_are_well = True
@@ -42,7 +42,7 @@ class Queues:
 
 
 class Process:
-    """A process that takes messages, looked at by hand."""
+    """A process that takes messages, and is checked by the test."""
 
     def __init__(self) -> None:
         self.fleet, self.queues, self.is_well = Fleet(), Queues(), False
@@ -96,7 +96,7 @@ def test_it_stays_away_while_it_is_sick_and_comes_back_when_it_is_well(process: 
 
 
 def test_it_comes_back_sick_as_it_is_when_nobody_else_is_left(process: Process) -> None:
-    """Otherwise nobody would tick, and the batch would stand still without a word."""
+    """Otherwise no process would do the dispatcher's work, and the batch would stand still without a word."""
     process.fitness.fall_sick(BROKEN)
     process.fleet.others_are_well = False
 

@@ -6,7 +6,7 @@ from worker.pace.bursts import RefusedClimb, estimate_limit
 
 
 def refused(limit: float, burst: int, speed: float) -> RefusedClimb:
-    """By a bucket: a climb of speed c passes it by √(2·c·burst/limit)."""
+    """Where a bucket refuses a climb of this speed: it passes the limit by √(2·c·burst/limit)."""
     return RefusedClimb(limit * (1 + (2 * speed * burst / limit) ** 0.5), speed)
 
 
@@ -22,7 +22,7 @@ def test_a_steep_climb_alone_tells_a_limit_that_is_not_too_high() -> None:
 
 @pytest.mark.parametrize("former", [222.5, 223.0, 226.0])
 def test_refusals_by_chance_do_not_tell_that_nothing_is_forgiven(former: float) -> None:
-    """As high as a climb of six times the speed: that line would end hardly below."""
+    """The climb was refused as high as one of six times its speed: the line through both would end hardly below."""
     assert estimate_limit(RefusedClimb(222.0, 0.08), RefusedClimb(former, 0.5), began_below=False) < 0.95 * 222
 
 

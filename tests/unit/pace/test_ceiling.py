@@ -198,7 +198,7 @@ def test_a_climb_that_was_slower_than_meant_has_passed_the_limit_by_less() -> No
 
 
 def test_slots_that_are_given_out_already_tell_nothing_of_a_changed_rate() -> None:
-    """Threads wait for them; counted for the new rate, which wants more, they would say that it is not used."""
+    """Threads wait for such slots; counted for the new, higher rate, they would say that it is not used."""
     search = restart_counting(Search(30.0), now=0.0)
     climbed = ceiling.learn_from_answers(search, count=10, last=0.2, now=0.2, highest=500, next_slot=1.3)
     assert climbed.rate > search.rate
@@ -227,7 +227,7 @@ def test_a_stay_that_is_refused_soon_again_goes_down_faster(longer: float) -> No
 
 
 def test_a_refusal_of_the_first_slot_of_a_stay_is_no_fault() -> None:
-    """A neighbour was answered first."""
+    """Another slot was answered before it, so it tells of the rate although it lasted for no time."""
     search = restart_counting(Search(200.0, climb=0.0, ceiling=201.0), now=10.0)
     refused = ceiling.learn_from_refusal(search, search.rate, slot=10.0, count=5, resumes_at=11.0)
     assert 180 < refused.rate < 200
@@ -236,7 +236,7 @@ def test_a_refusal_of_the_first_slot_of_a_stay_is_no_fault() -> None:
 
 
 def test_how_long_an_earlier_stay_had_lasted_says_nothing_of_this_one() -> None:
-    """Between them a climb found another ceiling."""
+    """Between the two stays a climb found another ceiling."""
     earlier = restart_counting(Search(200.0, climb=0.0, ceiling=201.0, lasted=40.0), now=10.0)
     assert ceiling.learn_from_refusal(earlier, 200.0, slot=11.5, count=50, resumes_at=13.0).rate == pytest.approx(
         0.96 * 200

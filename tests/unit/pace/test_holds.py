@@ -26,7 +26,7 @@ def client(valkey_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def make_pace(client: redis.Redis) -> MakePace:
-    """A process of the fleet; none sleeps for real."""
+    """Makes the paces of processes of the fleet; none sleeps for real."""
 
     def make(rate: float = 1000.0, **options: Any) -> Pace:
         return Pace(client, "made-up-license", rate, **{"sleep": lambda _: None} | options)
@@ -35,7 +35,7 @@ def make_pace(client: redis.Redis) -> MakePace:
 
 
 def deliver(pace: Pace) -> None:
-    """A request is answered, and the next one tells so."""
+    """Let a request be answered; the next reservation tells Redis."""
     pace.report_answer(pace.wait())
     pace.wait()
 

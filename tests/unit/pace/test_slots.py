@@ -56,7 +56,7 @@ def client(valkey_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def make_pace(client: redis.Redis) -> MakePace:
-    """A member of the fleet: another object has no more in common with it than another process."""
+    """Makes the paces of members of the fleet: two objects have no more in common than two processes."""
 
     def make(rate: float = 1.0, license: str = "made-up-license", **options: Any) -> Pace:
         return Pace(client, license, rate, **options)
@@ -153,7 +153,7 @@ def test_the_rate_may_differ_from_call_to_call(make_pace: MakePace, client: redi
 
 
 def test_who_waits_to_leave_is_as_free_as_who_waits_for_a_slot(make_pace: MakePace) -> None:
-    """A process that takes them for busy adds threads without end."""
+    """A process that takes waiting threads for busy ones adds threads without end."""
     now = [1000.0]
 
     def sleep(seconds: float) -> None:
@@ -345,7 +345,7 @@ def test_answers_that_redis_decodes_are_understood_too(valkey_url: str) -> None:
 
 
 def test_a_hold_by_one_thread_reaches_the_sleeping_others(make_pace: MakePace) -> None:
-    """All at once and for real: who sleeps when the hold comes does not go before it has passed."""
+    """Several threads sleep for real: none that sleeps when the hold comes goes before it has passed."""
     pace, holding = make_pace(rate=20), make_pace()
     woken_at: list[float] = []
 
@@ -369,7 +369,7 @@ def test_a_hold_by_one_thread_reaches_the_sleeping_others(make_pace: MakePace) -
 
 
 def use(pace: Pace, requests: int) -> list[Slot]:
-    """So many requests that are let through."""
+    """Make so many requests that are let through."""
     slots = []
     for _ in range(requests):
         slots.append(pace.wait())
@@ -480,7 +480,7 @@ def test_what_another_version_left_in_redis_is_begun_anew(make_pace: MakePace, c
 
 
 def test_slots_that_were_given_out_before_a_refusal_tell_nothing_of_the_new_rate(make_pace: MakePace) -> None:
-    """Threads wait for slots beyond a short hold: they are of the rate that was refused."""
+    """Threads wait for slots after a short hold: those are of the rate that was refused."""
     pace = make_pace(rate=10, sleep=lambda _: None)
     slots = [pace.wait() for _ in range(15)]
     pace.report_answer(slots[0])

@@ -70,7 +70,7 @@ def test_what_slept_through_its_moment_leaves_in_good_order_too() -> None:
 
 
 def test_a_process_that_this_kept_waiting_does_not_stay_slow_for_ever() -> None:
-    """Its slots came as seldom as it asked; the fleet has more, and nobody wants them."""
+    """It got few slots because it asked for few; the fleet has more, and no other process wants them."""
     process = Process()
     process.take(20, gap=0.1)
     process.now += 2
@@ -84,7 +84,8 @@ def test_a_process_that_this_kept_waiting_does_not_stay_slow_for_ever() -> None:
 @pytest.mark.parametrize("is_crowded", [True, False], ids=["crowded", "alone"])
 @pytest.mark.parametrize("together", [2, 5])
 def test_slots_that_are_told_of_in_any_order_lie_no_further_apart(together: int, is_crowded: bool) -> None:
-    """As many threads wait for the lock. Taken for gaps of two, they would make the process slower than its slots."""
+    """Several threads wait for the lock. Their slots, taken for gaps of two, would make the process slower than its
+    slots."""
     process = Process()
     for first in range(0, 200, together):
         for number in reversed(range(first, first + together)):
@@ -145,7 +146,7 @@ def test_slots_of_many_processes_lie_further_apart_in_each() -> None:
 
 
 def test_a_clock_of_redis_that_goes_back_lets_nothing_leave_at_once() -> None:
-    """As after a fail-over: slots lie in what this process has for the past."""
+    """As after a fail-over: the slots lie in the past, for all that this process knows."""
     process = Process()
     process.take(20, gap=INTERVAL)
     process.spacing.note_slot(process.now + 3600, INTERVAL, is_crowded=True)

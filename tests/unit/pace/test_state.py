@@ -1,4 +1,4 @@
-"""What stands in Redis and cannot be true is begun anew."""
+"""A state in Redis that cannot be true is replaced by a new one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_pace(client: redis.Redis) -> MakePace:
 
 
 def find(pace: Pace) -> None:
-    """As if the search had ended there."""
+    """Write FOUND to Redis, as if the search had ended there."""
     pace.change(lambda search, _: FOUND)
     pace.wait()
 
@@ -47,7 +47,7 @@ def now(client: redis.Redis) -> int:
 
 
 def assert_whole(pace: Pace) -> Search:
-    """Slots are had, the search is the one that the process knew, and its times are of this moment."""
+    """Assert that slots are given, that the search is the one that the process knew, and that its times are of now."""
     pace.wait()
     reading = pace.read()
     search = reading.search

@@ -52,7 +52,7 @@ def new_call(**options: Any) -> Call:
 
 @pytest.fixture
 def pace(valkey_url: str) -> Iterator[Pace]:
-    """Faster than any test, so that only holds are felt."""
+    """A pace that is faster than any test, so that nothing but holds delays a request."""
     with redis.Redis.from_url(valkey_url) as client:
         yield Pace(client, "made-up-license", 100_000)
 
@@ -66,7 +66,7 @@ def counting(http: Any) -> Callable[[Any], bytes]:
 
 @pytest.fixture
 def connect(make_environment: Any, serve: Any, script: Any, counting: Any, pace: Pace) -> Iterator[Any]:
-    """Makes a client whose API answers as told, beside a token endpoint that grants; answers with both."""
+    """Makes a client whose API answers as told, and whose token endpoint grants; returns the client and the API."""
     clients = []
 
     def make(*answers: bytes | Callable[[Any], bytes], **options: Any) -> tuple[Client, Any]:

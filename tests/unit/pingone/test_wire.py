@@ -494,7 +494,7 @@ ANSWERS = given(STATUSES, st.dictionaries(NAMES, VALUES, max_size=4), BODIES)
 
 
 def told(error: PingOneError) -> str:
-    """What the error tells can be written to a log and a database."""
+    """Return what the error tells, which must be fit for a log and a database."""
     text = f"{error} {error!r}"
     assert "\0" not in text
     assert len(text.encode()) < 4000
