@@ -11,24 +11,27 @@ from models.base import Base, UtcDateTime
 
 
 class LicensePace(Base):
+    """One row a license. Rates are in requests a second."""
+
     __tablename__ = "pace"
     __table_args__ = (CheckConstraint("share > 0 AND share <= 1", name="share"),)
 
     license: Mapped[str] = mapped_column(String(200), primary_key=True)
-    # Requests a second: lately; and where PingOne began to refuse, and when that was found, empty until it did. Redis
-    # has the last word on how it stands, and may forget it.
+    # The rate lately. The rate that counts is in Redis, which may forget it.
     rate: Mapped[float | None] = mapped_column(Double)
+    # The rate at which PingOne began to refuse, and when that was found; both are empty until it refused.
     ceiling: Mapped[float | None] = mapped_column(Double)
     found_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # The part of the ceiling that is ours, above 0 up to 1; or a rate that does not adapt, in requests a second.
+    # The part of the ceiling that is ours, above 0 up to 1.
     share: Mapped[float] = mapped_column(Double, default=1.0, server_default="1")
+    # A rate that a person has set, and that does not adapt; empty unless one did.
     fixed_rate: Mapped[float | None] = mapped_column(Double)
-    # While the whole fleet holds: since when, until when, and why in one sentence. Kept by the dispatcher, which asks
-    # Redis; all three are empty while it does not hold.
+    # While the whole fleet holds: since when, until when, and why, in one sentence. The dispatcher copies them from
+    # Redis; all three are empty while the fleet does not hold.
     held_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     held_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     held_why: Mapped[str | None] = mapped_column(String(200))
-    # A person wants the hold to end now. The next tick of a dispatcher does that, and takes this back.
+    # A person wants the hold to end now. The next tick of a dispatcher ends it, and sets this to false.
     is_to_be_lifted: Mapped[bool] = mapped_column(default=False, server_default=false())
     # Who set share or rate last, when, and on which ticket.
     set_by: Mapped[str | None] = mapped_column(String(200))

@@ -11,18 +11,20 @@ from models.base import Base, UtcDateTime
 
 
 class WorkerProcess(Base):
-    """One row a process, written by itself every few seconds while it lives. All times are the database's."""
+    """One row a process, which the process itself writes every few seconds while it lives. All times are by the
+    database's clock."""
 
     __tablename__ = "process"
 
     # Host and process id, as an attempt names its worker: `host:4711`.
     name: Mapped[str] = mapped_column(String(200), primary_key=True)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    # When it gave its last sign of life.
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # When it last did the dispatcher's work; empty if it never did.
     ticked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # Since when it takes no more work, because something fails in it alone; one word why, and a sentence with the cure.
-    # All three are empty while it is well.
+    # Since when it takes no more work, because something fails in it alone; in one word why; and a sentence with the
+    # cure. All three are empty while it is well.
     sick_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     reason: Mapped[str | None] = mapped_column(String(40))
     detail: Mapped[str | None] = mapped_column(String(1000))

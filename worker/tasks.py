@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, app, ending_clearly, settings
 from worker.dispatch.publishing import CeleryBroker
-from worker.fleet.fitness import ConsumerIntake
+from worker.fleet.fitness import ConsumerQueues
 from worker.process import affinity, request_sets
 from worker.process.threads import Threads
 from worker.process.worker_parts import WorkerParts
@@ -43,7 +43,7 @@ def add_threads(sender: Any, **_: object) -> None:
 @worker_ready.connect
 def show_life(sender: Any, **_: object) -> None:
     """Say every few seconds that this process lives, and take it out of work where it fails alone."""
-    parts.fitness.watch(ConsumerIntake(sender, (DISPATCH_QUEUE, ACTIVATE_QUEUE)))
+    parts.fitness.start_watching(ConsumerQueues(sender, (DISPATCH_QUEUE, ACTIVATE_QUEUE)))
 
 
 @worker_ready.connect

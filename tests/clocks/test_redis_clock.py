@@ -39,9 +39,9 @@ class Process:
             except SlotTooFar:
                 time.sleep(0.05)
                 continue
-            self.pace.leave()
+            self.pace.wait_to_leave()
             self.sent_at.append(time.monotonic())
-            self.pace.answered(slot)
+            self.pace.report_answer(slot)
 
     def sent_since(self, moment: float) -> int:
         return sum(at >= moment for at in list(self.sent_at))
@@ -85,7 +85,7 @@ def wait_until_whole(processes: list[Process]) -> None:
         reading = process.pace.read()
         assert reading.search is not None
         assert reading.search.since <= reading.now + 10
-        assert process.pace.held_for() == 0
+        assert process.pace.read_hold_left() == 0
 
 
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR, 20], ids=["an hour ahead", "an hour behind", "seconds ahead"])

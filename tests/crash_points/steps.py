@@ -25,13 +25,14 @@ from worker.pace.slots import Pace
 WORKER = str(Path(worker.__file__).parent)
 # What everything goes through says nothing of who wants it.
 PASSED_OVER = tuple(
-    f"{WORKER}/{file}" for file in ("database.py", "leases/retrying.py", "pingone/transport.py", "pingone/retrying.py")
+    f"{WORKER}/{file}"
+    for file in ("database/engine.py", "leases/write_retries.py", "pingone/transport.py", "pingone/retrying.py")
 )
 # Work that is neither a transaction nor an HTTP exchange.
 WATCHED: tuple[tuple[type, str], ...] = (
     (Pace, "wait"),
     (Pace, "hold"),
-    (Pace, "held_for"),
+    (Pace, "read_hold_left"),
     (CeleryBroker, "depth"),
     (CeleryBroker, "publish"),
     (Keyring, "open"),

@@ -53,7 +53,7 @@ def main() -> None:
 def hasten() -> None:
     """What has no setting: a call that is not acted on makes a second try at once, and no third."""
     client.SHORTEST_HOLD = 0.01
-    client.Policy = partial(retrying.Policy, tries=2, sleep=lambda _: None)  # type: ignore[misc, assignment]
+    client.RetryPolicy = partial(retrying.RetryPolicy, tries=2, sleep=lambda _: None)  # type: ignore[misc, assignment]
 
 
 def serve_installation(variables: dict[str, str]) -> NoReturn:

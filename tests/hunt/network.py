@@ -194,7 +194,7 @@ class ModelTransport:
         """What the real one does: a connection by which more came is not used again."""
         self._rest = None
 
-    def drop(self, url: str) -> None:
+    def drop_connection(self, url: str) -> None:
         self._rest = None
 
     def close(self) -> None:

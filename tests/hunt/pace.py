@@ -8,9 +8,10 @@ from hunt.clock import Clock
 from hunt.dice import Dice
 from hunt.strands import Strands
 from worker.pace.errors import SlotTooFar
-from worker.pace.slots import Slot
-from worker.pace.spare_slots import FRESH
-from worker.pace.state import MICROSECONDS, Reading
+from worker.pace.replies import Reading
+from worker.pace.slot import Slot
+from worker.pace.spare_slots import USABLE_FOR
+from worker.pace.state import MICROSECONDS
 
 
 class ModelPace:
@@ -35,7 +36,7 @@ class ModelPace:
             raise SlotTooFar(self._furthest * 2)
         now = self._clock.monotonic()
         spare, self._spare = self._spare, None
-        if spare is not None and now - spare.due <= FRESH and self.held_until <= spare.due:
+        if spare is not None and now - spare.due <= USABLE_FOR and self.held_until <= spare.due:
             return spare
         slot = max(now, self._next_at, self.held_until)
         if slot - now > self._furthest:
@@ -47,16 +48,16 @@ class ModelPace:
     def give_back(self, slot: Slot) -> None:
         self._spare = slot
 
-    def leave(self) -> None:
+    def wait_to_leave(self) -> None:
         """Here nothing bunches."""
 
-    def answered(self, slot: Slot) -> None:
+    def report_answer(self, slot: Slot) -> None:
         """The rate stays as it is."""
 
-    def refused(self, slot: Slot, seconds: float, why: str = "") -> None:
+    def report_refusal(self, slot: Slot, seconds: float, why: str = "") -> None:
         self.hold(seconds, why)
 
-    def undelivered(self, seconds: float, why: str) -> None:
+    def report_undelivered(self, seconds: float, why: str) -> None:
         """All processes reach PingOne over one network here."""
         self.hold(seconds, why)
 
@@ -65,7 +66,7 @@ class ModelPace:
             until = self._clock.monotonic() + min(seconds, self.longest_hold)
             self.held_until = max(self.held_until, until)
 
-    def held_for(self) -> float:
+    def read_hold_left(self) -> float:
         if self._dice.happens("redis_out_of_reach", 0.02):
             raise redis.ConnectionError("out of reach")
         return max(0.0, self.held_until - self._clock.monotonic())

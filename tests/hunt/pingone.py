@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from hunt.clock import Clock
 from hunt.journal import ACTIVE, EXTRA, INVALID, MISSING, REFUSED, WAITING, Call, ModelDevice, Reply, Tenant
-from worker.pingone.wire import ACTIVATE, Request
+from worker.pingone.wire import ACTIVATE_MEDIA_TYPE, Request
 
 
 class ModelPingOne:
@@ -77,7 +77,11 @@ class ModelPingOne:
         fields = json.loads(request.content)
         ordinal = {device.first: 1, device.second: 2}.get(fields["otp"], 0)
         is_resync = ordinal == 2 or self._tenant.resync_on_first_call
-        if ordinal == 0 or fields.get("oathResync", False) != is_resync or request.headers["Content-Type"] != ACTIVATE:
+        if (
+            ordinal == 0
+            or fields.get("oathResync", False) != is_resync
+            or request.headers["Content-Type"] != ACTIVATE_MEDIA_TYPE
+        ):
             self.charges.append(f"a post to {device.device_id} is malformed")
         return ordinal
 

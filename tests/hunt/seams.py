@@ -19,7 +19,7 @@ from hunt.broker import ModelBroker
 from hunt.clock import Clock
 from hunt.network import ModelNetwork
 from hunt.strands import Strands
-from worker.pingone.retrying import Policy
+from worker.pingone.retrying import RetryPolicy
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.leases.write_retries, "boot_time", clock.monotonic),
         (worker.leases.write_retries, "sleep", strands.sleep),
         (worker.pingone.client, "Transport", network.transport),
-        (worker.pingone.client, "Policy", partial(Policy, sleep=strands.sleep)),
+        (worker.pingone.client, "RetryPolicy", partial(RetryPolicy, sleep=strands.sleep)),
         (worker.pingone.auth, "Transport", network.token_transport),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in names]

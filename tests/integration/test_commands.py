@@ -34,7 +34,7 @@ from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.pace.memory import PaceMemory
-from worker.pace.slots import Slot
+from worker.pace.slot import Slot
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device

@@ -220,7 +220,7 @@ class Mailbox:
 class OpenPace:
     rate = 30.0
 
-    def held_for(self) -> float:
+    def read_hold_left(self) -> float:
         return 0.0
 
 

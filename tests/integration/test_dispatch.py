@@ -66,7 +66,7 @@ class StillPace:
     rate: float = 30.0
     hold: float = 0.0
 
-    def held_for(self) -> float:
+    def read_hold_left(self) -> float:
         return self.hold
 
 

@@ -23,8 +23,8 @@ STATEMENT = text("SELECT 1")
 class Slots:
     """A pace for which nobody waits."""
 
-    slots = 0
-    waited = 0.0
+    slots_taken = 0
+    seconds_waited = 0.0
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_no_more_threads_are_added_than_the_connections_serve(far_database: Data
             with far_database.writing_one() as connection:
                 connection.execute(STATEMENT)
             is_over.wait(ANSWER)
-        pace.slots += 1
+        pace.slots_taken += 1
 
     with ThreadPoolExecutor(BEGUN) as pool, capture_logs() as told:
         calls = [pool.submit(activate) for _ in range(2000)]

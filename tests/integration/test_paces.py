@@ -18,7 +18,7 @@ from worker.batches.pace_commands import PaceCommands
 from worker.database.engine import DISPATCH_LOCK
 from worker.pace.errors import SlotTooFar
 from worker.pace.memory import PaceMemory, lift_hold
-from worker.pace.search import MARGIN, Search
+from worker.pace.search import PART_OF_CEILING, Search
 from worker.pace.slots import Pace
 
 LICENSE = "made-up-license"
@@ -42,12 +42,12 @@ def client(valkey_url: str) -> Iterator[redis.Redis]:
 @pytest.fixture
 def make_pace(client: redis.Redis, paces: PaceMemory) -> MakePace:
     """A process of the fleet."""
-    return lambda: Pace(client, LICENSE, 30.0, begin=lambda now: paces.begin(LICENSE, now))
+    return lambda: Pace(client, LICENSE, 30.0, recall=lambda now: paces.recall_search(LICENSE, now))
 
 
 def find(pace: Pace, ceiling: float) -> None:
     """As if the search had ended there."""
-    pace.change(lambda search, _: replace(search, rate=ceiling * MARGIN, climb=0.0, ceiling=ceiling))
+    pace.change(lambda search, _: replace(search, rate=ceiling * PART_OF_CEILING, climb=0.0, ceiling=ceiling))
 
 
 def search(pace: Pace) -> Search:
@@ -59,7 +59,7 @@ def search(pace: Pace) -> Search:
 def test_before_anything_went_out_nothing_is_known(paces: PaceMemory, make_pace: MakePace) -> None:
     known = paces.read(LICENSE)
     assert (known.rate, known.ceiling, known.share, known.fixed_rate) == (None, None, 1.0, None)
-    paces.keep(make_pace())
+    paces.synchronize(make_pace())
     assert paces.read(LICENSE) == known
 
 
@@ -68,25 +68,25 @@ def test_a_ceiling_outlives_redis_and_the_processes(
 ) -> None:
     pace = make_pace()
     find(pace, 120.0)
-    paces.keep(pace)
+    paces.synchronize(pace)
     known = paces.read(LICENSE)
-    assert (known.rate, known.ceiling) == (120 * MARGIN, 120)
+    assert (known.rate, known.ceiling) == (120 * PART_OF_CEILING, 120)
     assert known.found_at is not None
     client.flushall()
     later = make_pace()
-    assert later.wait().rate == pytest.approx(120 * MARGIN, rel=0.01)
+    assert later.wait().rate == pytest.approx(120 * PART_OF_CEILING, rel=0.01)
     assert search(later).ceiling == 120
 
 
 def test_what_hardly_changed_is_not_written_again(paces: PaceMemory, make_pace: MakePace) -> None:
     pace = make_pace()
     find(pace, 120.0)
-    paces.keep(pace)
+    paces.synchronize(pace)
     find(pace, 120.1)
-    paces.keep(pace)
+    paces.synchronize(pace)
     assert paces.read(LICENSE).ceiling == 120
     find(pace, 90.0)
-    paces.keep(pace)
+    paces.synchronize(pace)
     assert paces.read(LICENSE).ceiling == 90
 
 
@@ -95,12 +95,12 @@ def test_a_share_reaches_a_fleet_that_runs_and_one_that_begins(
 ) -> None:
     pace = make_pace()
     find(pace, 200.0)
-    paces.keep(pace)
+    paces.synchronize(pace)
     PaceCommands(database, EVE).set_share(LICENSE, 0.6)
-    paces.keep(pace)
-    assert pace.wait().rate == pytest.approx(0.6 * 200 * MARGIN, rel=0.01)
+    paces.synchronize(pace)
+    assert pace.wait().rate == pytest.approx(0.6 * 200 * PART_OF_CEILING, rel=0.01)
     client.flushall()
-    assert make_pace().wait().rate == pytest.approx(0.6 * 200 * MARGIN, rel=0.01)
+    assert make_pace().wait().rate == pytest.approx(0.6 * 200 * PART_OF_CEILING, rel=0.01)
     known = paces.read(LICENSE)
     assert (known.ceiling, known.share, known.set_by, known.ticket) == (200, 0.6, "eve", "CHG-7")
     assert known.set_at is not None
@@ -112,11 +112,11 @@ def test_a_fixed_rate_reaches_the_fleet_and_leaves_it(
     pace = make_pace()
     pace.wait()
     PaceCommands(database, EVE).fix(LICENSE, 12.0)
-    paces.keep(pace)
+    paces.synchronize(pace)
     assert (search(pace).rate, search(pace).is_fixed) == (12, True)
-    paces.keep(pace)
+    paces.synchronize(pace)
     PaceCommands(database, EVE).adapt(LICENSE)
-    paces.keep(pace)
+    paces.synchronize(pace)
     assert (search(pace).rate, search(pace).is_fixed) == (12, False)
     PaceCommands(database, EVE).fix(LICENSE, 7.0)
     client.flushall()
@@ -139,7 +139,7 @@ def test_what_a_person_sets_has_a_line_in_the_audit_and_what_is_found_has_none(
     database: MovingDatabase, paces: PaceMemory, make_pace: MakePace
 ) -> None:
     find(pace := make_pace(), 120.0)
-    paces.keep(pace)
+    paces.synchronize(pace)
     PaceCommands(database, EVE).set_share(LICENSE, 0.6)
     PaceCommands(database, EVE).fix(LICENSE, 12.0)
     PaceCommands(database, Actor("bob")).adapt(LICENSE)
@@ -184,7 +184,7 @@ def test_a_hold_is_written_down_with_its_reason_by_the_databases_clock(
     pace = make_pace()
     assert paces.read(LICENSE).hold is None
     pace.hold(86_400, WHY)
-    paces.keep(pace)
+    paces.synchronize(pace)
     hold = paces.read(LICENSE).hold
     assert hold is not None
     now = database.read_clock()
@@ -204,15 +204,15 @@ def test_a_hold_is_written_again_only_when_it_has_changed(
 ) -> None:
     pace = make_pace()
     pace.hold(60, WHY)
-    paces.keep(pace)
+    paces.synchronize(pace)
     before = paces.read(LICENSE).hold
     assert before is not None
-    paces.keep(pace)
+    paces.synchronize(pace)
     same = paces.read(LICENSE).hold
     assert same is not None
     assert (same.since, same.until) == (before.since, before.until)
     pace.hold(100, "PingOne cannot be reached")
-    paces.keep(pace)
+    paces.synchronize(pace)
     later = paces.read(LICENSE).hold
     assert later is not None
     assert (later.why, later.left > 90) == ("PingOne cannot be reached", True)
@@ -224,14 +224,14 @@ def test_a_hold_that_is_over_is_shown_no_more(
 ) -> None:
     pace = make_pace()
     pace.hold(60, WHY)
-    paces.keep(pace)
+    paces.synchronize(pace)
     # Where no dispatcher comes by, the time alone ends it.
     database.ahead = 61
     assert paces.read(LICENSE).hold is None
     database.ahead = 0
     assert paces.read(LICENSE).hold is not None
     client.flushall()
-    paces.keep(make_pace())
+    paces.synchronize(make_pace())
     assert paces.read(LICENSE).hold is None
 
 
@@ -241,20 +241,20 @@ def test_a_person_ends_a_hold_with_the_next_tick_for_every_process(
     worker, dispatcher = make_pace(), make_pace()
     worker.wait()
     worker.hold(86_400, WHY)
-    paces.keep(dispatcher)
+    paces.synchronize(dispatcher)
     lift(database)
     with pytest.raises(SlotTooFar):
         worker.wait()
-    paces.keep(dispatcher)
+    paces.synchronize(dispatcher)
     worker.wait()
     known = paces.read(LICENSE)
-    assert (known.hold, known.is_to_be_lifted, dispatcher.held_for()) == (None, False, 0)
+    assert (known.hold, known.is_to_be_lifted, dispatcher.read_hold_left()) == (None, False, 0)
     # Once: the next hold stands.
     worker.hold(60, WHY)
-    paces.keep(dispatcher)
+    paces.synchronize(dispatcher)
     hold = paces.read(LICENSE).hold
     assert hold is not None
-    assert dispatcher.held_for() > 50
+    assert dispatcher.read_hold_left() > 50
 
 
 def test_a_hold_is_lifted_that_nobody_has_written_down_yet(
@@ -263,8 +263,8 @@ def test_a_hold_is_lifted_that_nobody_has_written_down_yet(
     pace = make_pace()
     pace.hold(60, WHY)
     lift(database)
-    paces.keep(pace)
-    assert (paces.read(LICENSE).is_to_be_lifted, pace.held_for()) == (False, 0)
+    paces.synchronize(pace)
+    assert (paces.read(LICENSE).is_to_be_lifted, pace.read_hold_left()) == (False, 0)
 
 
 def test_a_hold_that_could_not_be_lifted_is_lifted_when_redis_is_back(
@@ -280,7 +280,7 @@ def test_a_hold_that_could_not_be_lifted_is_lifted_when_redis_is_back(
     with monkeypatch.context() as patch:
         patch.setattr(pace, "lift", fail)
         with pytest.raises(redis.ConnectionError):
-            paces.keep(pace)
+            paces.synchronize(pace)
     assert paces.read(LICENSE).is_to_be_lifted
-    paces.keep(pace)
-    assert pace.held_for() == 0
+    paces.synchronize(pace)
+    assert pace.read_hold_left() == 0

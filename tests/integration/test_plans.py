@@ -154,7 +154,7 @@ class Held:
 
     rate: float = 500.0
 
-    def held_for(self) -> float:
+    def read_hold_left(self) -> float:
         return 1.0
 
 

@@ -31,7 +31,7 @@ from worker.journal.reader import Line, Reader, find_files
 from worker.journal.writer import FileJournal
 from worker.leases.worker import Leases
 from worker.pace.errors import SlotTooFar
-from worker.pace.slots import Slot
+from worker.pace.slot import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer

@@ -18,7 +18,7 @@ from support.raw_server import RawServer
 
 from worker.config.settings import Environment
 from worker.pingone.auth import AccessTokens
-from worker.pingone.clock import drift
+from worker.pingone.clock_drift import measure_drift
 from worker.pingone.errors import NotDelivered, OutcomeUnknown
 from worker.pingone.transport import LARGEST_BODY, Transport
 from worker.pingone.wire import Request, parse_activation
@@ -163,7 +163,7 @@ ANSWERS = st.lists(PIECES | st.binary(max_size=30), max_size=12).map(b"".join)
 @example(ok(b"Date: Mon, 1 Jan 2026 00:00:00 -0000", b"Content-Length: 0"))
 def test_any_bytes_for_an_answer_are_one_or_leave_the_outcome_unknown(server: RawServer, answer: bytes) -> None:
     server.answer = lambda: [answer]
-    for ask in (exchange, lambda server: drift(environment(server.url), deadline=DEADLINE)):
+    for ask in (exchange, lambda server: measure_drift(environment(server.url), deadline=DEADLINE)):
         try:
             ask(server)
         except OutcomeUnknown as error:

@@ -30,8 +30,8 @@ def make_dispatcher(
     queue: Queue | None = None,
     clock_watch: ClockWatch | None = None,
 ) -> Dispatcher:
-    """`pace` gives what the dispatcher asks of a pace: `rate` and `held_for()`. Without `upkeep`, batches are paused
-    where their environment is another one, and nothing else happens to them at a tick."""
+    """`pace` gives what the dispatcher asks of a pace, `rate` and `read_hold_left()`. Without `upkeep`, batches are
+    paused where their environment is another one, and nothing else happens to them at a tick."""
     queue = queue or Queue(database, call_deadline=settings.call_deadline, read_delay=settings.read_delay)
     stopping = SimpleNamespace(stop=(upkeep or Upkeep(database, Thresholds())).pause)
     read_delay = settings.send_within + settings.call_deadline + settings.read_delay
@@ -42,7 +42,7 @@ def make_dispatcher(
         settings,
         workload=Workload(database, queue, Environments(environment), SimpleNamespace(of=pace), stopping),
         upkeep=upkeep or SimpleNamespace(tend=lambda: None),
-        pace_memory=SimpleNamespace(keep=lambda _: None),
+        pace_memory=SimpleNamespace(synchronize=lambda _: None),
         processes=Processes(database, "test:1"),
         clock_watch=clock_watch or ClockWatch(),
         times=TimesAnew(database, lease=settings.lease, queue_lease=settings.queue_lease, read_delay=read_delay),

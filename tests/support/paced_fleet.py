@@ -131,11 +131,11 @@ class PacedFleet:
         if wait is None:
             if slot >= self.search.since:
                 self._count, self._last = self._count + 1, max(self._last, slot)
-            changed = ceiling.answered(self.search, self._count, self._last, at, self.highest, self._next_at)
+            changed = ceiling.learn_from_answers(self.search, self._count, self._last, at, self.highest, self._next_at)
         else:
             self._held_until = max(self._held_until, at + max(1, math.ceil(wait)))
             resumes_at = max(self._held_until, self._next_at)
-            changed = ceiling.refused(self.search, rate, slot, self._count, resumes_at)
+            changed = ceiling.learn_from_refusal(self.search, rate, slot, self._count, resumes_at)
             if changed != self.search:
                 self.refusals.append((at, changed.rate))
         if changed != self.search:

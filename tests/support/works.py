@@ -37,7 +37,7 @@ PATIENT = 60.0
 class StillPace:
     rate = 30.0
 
-    def held_for(self) -> float:
+    def read_hold_left(self) -> float:
         return 0.0
 
 

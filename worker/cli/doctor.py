@@ -27,7 +27,7 @@ from worker.installation.broker_check import describe_broker
 from worker.installation.installation import Installation
 from worker.journal import writer
 from worker.pingone.auth import AccessTokens
-from worker.pingone.clock import drift
+from worker.pingone.clock_drift import measure_drift
 from worker.pingone.errors import PingOneError
 from worker.reports.stall import Fleet, tell_sick
 from worker.vault.keyring import load_audit_keys
@@ -86,7 +86,7 @@ def _examine(installation: Installation, name: str) -> Iterator[Finding]:
     yield _finding("hosts", lambda: " ".join(describe_hosts(installation, name)))
     tokens = AccessTokens(environment, deadline=min(DEADLINE, settings.call_deadline))
     yield _finding("access token", lambda: "granted" if tokens.get() else "")
-    yield _clock(lambda: drift(environment, deadline=DEADLINE))
+    yield _clock(lambda: measure_drift(environment, deadline=DEADLINE))
 
 
 def _finding(check: str, examine: Callable[[], str]) -> Finding:

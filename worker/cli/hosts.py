@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from worker.cli.console import error_console
 from worker.config.settings import Environment
 from worker.installation.installation import Installation
-from worker.pingone.http_client import proxy_host
+from worker.pingone.http_client import find_proxy_host
 
 _URLS = ("PINGONE_API_URL", "PINGONE_TOKEN_URL")
 _SECRET = "PINGONE_CLIENT_SECRET"  # noqa: S105
@@ -48,7 +48,7 @@ def _file_number(path: Path) -> tuple[int, int] | None:
 
 def _hosts(environment: Environment) -> str:
     api, tokens = (urlsplit(url).hostname for url in (environment.api_url, environment.token_url))
-    proxies = sorted({proxy for url in (environment.api_url, environment.token_url) if (proxy := proxy_host(url))})
+    proxies = sorted({proxy for url in (environment.api_url, environment.token_url) if (proxy := find_proxy_host(url))})
     through = f", through the proxy {' and '.join(proxies)}" if proxies else ""
     return f"PingOne's API is called at {api}, access tokens come from {tokens}{through}."
 

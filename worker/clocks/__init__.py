@@ -1,5 +1,6 @@
-"""Clocks that nobody can set: seconds since boot, the watch over the database's clock, and time spent waiting.
+"""Clocks: seconds since boot, which setting the time does not change; whether the database's clock was set; and the
+time that threads spend waiting.
 
 Imports nothing of ours.
-Begin with `boot_clock`.
+Begin with `boot_clock`, by which deadlines are counted; `clock_watch` compares it with the database's clock.
 """

@@ -1,4 +1,5 @@
-"""Whether times in the database can be trusted: its clock may be set, and a machine may stand still, at any moment.
+"""Tells whether times in the database can be trusted: its clock may be set, and a machine may stand still, at any
+moment.
 
 What is due, and which lease has run out, is told by the database's clock. After a step of it a lease seems to be over
 while its worker is still in a call, and a device would be read too soon after an answer was lost."""
@@ -12,24 +13,26 @@ from worker.clocks.boot_clock import boot_time, suspended_time
 
 # Seconds by which two clocks may drift apart, or an answer of the database be late, without being taken for a step.
 TOLERANCE = 2.0
-# Seconds. Ticks come every second: where none came for so long, nobody was there to see whether the clock was set.
+# Seconds. Ticks come every second: where none came for so long, no process was there to see whether the clock was set.
 UNWATCHED = 15.0
 
 
 class ClockWatch:
-    """Compares the database's clock with this machine's own, which nobody can set. Not thread-safe: one tick looks at a
+    """Compares the database's clock with this machine's seconds since boot. Not thread-safe: one tick compares at a
     time."""
 
     def __init__(self, clock: Callable[[], float] = boot_time, suspended: Callable[[], float] = suspended_time) -> None:
         self._clock = clock
         self._suspended = suspended
-        # By how much the database's clock is ahead of ours, at least and at most; the answer came within these.
+        # By how many seconds the database's clock is ahead of ours, at least and at most: it was read at some moment
+        # between our asking and its answer.
         self._ahead: tuple[float, float] | None = None
         self._was_suspended = 0.0
 
     def is_steady(self, read: Callable[[], datetime], last_tick_at: datetime | None) -> bool:
-        """Whether the database's clock, as `read` tells it, went on as ours did since the last look. `last_tick_at`:
-        when any process of the fleet looked last, by the database's clock; it counts where this one never did."""
+        """Whether the database's clock, as `read` tells it, went on as ours did since the last call. `last_tick_at`:
+        when any process of the fleet compared the clocks last, by the database's clock; it counts where this process
+        never did."""
         before = self._clock()
         now = read()
         after = self._clock()

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.base import UtcDateTime
-from worker.clocks.waiting import Waiting
+from worker.clocks.waiting_time import WaitingTime
 from worker.database import postgresql
 
 Moment: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]
@@ -52,7 +52,7 @@ class Database:
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = _sqlite(url) if self.is_sqlite else postgresql.make_engine(url, connections, patience)
         # What threads wait for a connection, all together.
-        self.waiting = Waiting()
+        self.waiting = WaitingTime()
         # The engine itself is PostgreSQL's for single statements; what spans several says that it is a transaction.
         in_transaction = {} if self.is_sqlite else {"isolation_level": "READ COMMITTED"}
         self._reads = self.engine.execution_options(**in_transaction)

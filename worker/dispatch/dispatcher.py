@@ -109,8 +109,8 @@ class Dispatcher:
 
     def _fill(self, license_: License) -> int:
         """Commit first, then publish: a message that never comes costs a queue lease, a record never."""
-        self._pace_memory.keep(license_.pace)
-        if license_.pace.held_for() > 0:
+        self._pace_memory.synchronize(license_.pace)
+        if license_.pace.read_hold_left() > 0:
             return 0
         depth = self._broker.depth()
         with self._database.writing() as connection:

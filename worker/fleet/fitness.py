@@ -11,24 +11,25 @@ from typing import Any, Protocol
 import structlog
 
 from worker.database.away import is_away
-from worker.fleet.processes import SIGN_OF_LIFE, Processes, Sickness
+from worker.fleet.processes import SIGN_OF_LIFE_EVERY, Processes, Sickness
 
 log = structlog.get_logger()
 
-# Whether what failed works again, by the word for it.
+# Tells whether what failed works again; asked by the reason of the sickness, which is one word.
 Examine = Callable[[str], bool]
 
 
-class Intake(Protocol):
-    """Where this process takes its messages from."""
+class MessageSource(Protocol):
+    """Where this process takes its messages from; it can stop taking them, and begin again."""
 
     def close(self) -> None: ...
 
     def open(self) -> None: ...
 
 
-class ConsumerIntake:
-    """The queues that a Celery worker's consumer takes from. Its own loop has to open and close them."""
+class ConsumerQueues:
+    """The queues that a Celery worker's consumer takes messages from. They are opened and closed by the consumer's own
+    loop, as they have to be."""
 
     def __init__(self, consumer: Any, queues: Sequence[str]) -> None:
         self._consumer = consumer
@@ -44,59 +45,64 @@ class ConsumerIntake:
 
 
 class Fitness:
-    """Thread-safe. Until a process takes messages, and where no other process is well, it cannot be spared."""
+    """Whether this process takes work, and why not. Thread-safe.
+
+    It goes on working until it takes messages, and where no other process is well: then it cannot be spared."""
 
     def __init__(self, processes: Processes, examine: Examine) -> None:
         self._processes = processes
         self._examine = examine
         self._lock = threading.Lock()
-        self._intake: Intake | None = None
+        self._source: MessageSource | None = None
         self._sickness: Sickness | None = None
 
     @property
     def is_sick(self) -> bool:
+        """Whether this process takes no work."""
         return self._sickness is not None
 
     def fall_sick(self, sickness: Sickness) -> bool:
-        """Take no more work; what is in hand goes back. False: no other process is well, so the trouble is everybody's,
-        and this one works on."""
+        """Take no more work, and return True; what is in hand goes back. False: no other process is well, so the
+        trouble is everybody's, and this one works on."""
         with self._lock:
             if self._sickness is not None:
                 return True
-            if self._intake is None or not self._processes.fall_sick(sickness):
+            if self._source is None or not self._processes.fall_sick(sickness):
                 return False
             self._sickness = sickness
-            self._intake.close()
+            self._source.close()
         log.error("takes_no_more_work", reason=sickness.reason, detail=sickness.detail)
         return True
 
-    def watch(self, intake: Intake) -> None:
-        """Show life, and look after this process, as long as it lives."""
-        self._intake = intake
+    def start_watching(self, source: MessageSource) -> None:
+        """Check this process every few seconds as long as it lives, in a thread of its own; it takes its messages from
+        `source`."""
+        self._source = source
         threading.Thread(target=self._watch, name="fitness", daemon=True).start()
 
-    def look(self) -> None:
-        """Show life; where this process is sick, see whether it is well again, or needed after all."""
+    def check(self) -> None:
+        """Write down that this process lives. If it is sick and well again, or needed after all, take work again."""
         self._processes.show_life()
         sickness = self._sickness
         if sickness is not None and (self._examine(sickness.reason) or self._processes.is_needed()):
             self._recover()
 
     def _recover(self) -> None:
+        """Take work again."""
         with self._lock:
             self._processes.recover()
             self._sickness = None
-            if self._intake is not None:
-                self._intake.open()
+            if self._source is not None:
+                self._source.open()
         log.warning("takes_work_again")
 
     def _watch(self) -> None:
         while True:
             try:
-                self.look()
+                self.check()
             except Exception as error:
                 if not is_away(error):
                     log.exception("no_sign_of_life")
                 else:
                     log.warning("no_sign_of_life", why="the database is away")
-            time.sleep(SIGN_OF_LIFE)
+            time.sleep(SIGN_OF_LIFE_EVERY)

@@ -12,44 +12,49 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select, upda
 from models.process import WorkerProcess
 from worker.database.engine import PROCESS_LOCK, Database
 
-# Seconds between two signs of life; and after which a process without one counts as gone.
-SIGN_OF_LIFE = 5.0
+# Seconds between two signs of life of a process.
+SIGN_OF_LIFE_EVERY = 5.0
+# Seconds without a sign of life after which a process counts as gone.
 GONE_AFTER = 30.0
-# Seconds for which a process that is gone is still told of.
+# Seconds for which the row of a process that is gone is kept and shown.
 KEPT_FOR = 24 * 60 * 60.0
-# As many characters as the column has room for.
+# Characters of the detail: as many as the column has room for.
 LONGEST_DETAIL = 1000
 
 
-def this_process() -> str:
-    """Host and process id, as attempts name their worker."""
+def name_this_process() -> str:
+    """Make the name of this process, of host and process id, as attempts name their worker: `host:4711`."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @dataclass(frozen=True, slots=True)
 class Sickness:
-    """What fails in one process, in one word and in a sentence with the cure."""
+    """What fails in one process."""
 
+    # In one word.
     reason: str
+    # In a sentence, with the cure.
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class KnownProcess:
-    """A process as the database knows it. `is_alive`: it was seen lately. `seconds_since_tick`: None if it never did
-    the dispatcher's work."""
+    """A process as the database knows it."""
 
     name: str
+    # Whether it was seen lately.
     is_alive: bool
     seen_at: datetime
+    # Since it did the dispatcher's work last; None if it never did.
     seconds_since_tick: float | None
+    # Since when it takes no work, and why; None while it is well.
     sick_since: datetime | None
     reason: str | None
     detail: str | None
 
 
 class Processes:
-    """The rows of one process, `name`, among those of the fleet; thread-safe."""
+    """The processes of the fleet, as the process of this name sees them and writes its own row. Thread-safe."""
 
     def __init__(self, database: Database, name: str) -> None:
         self._database = database
@@ -59,13 +64,14 @@ class Processes:
         self._is_alive = WorkerProcess.seen_at > database.now(-GONE_AFTER)
         self._last_tick = select(func.max(WorkerProcess.ticked_at))
         self._seen = update(WorkerProcess).where(self._me).values(seen_at=now)
-        # After a step of the clock the last one may lie in the future.
-        is_recent = and_(WorkerProcess.ticked_at > database.now(-SIGN_OF_LIFE), WorkerProcess.ticked_at <= now)
+        # After the database's clock was set back, the last tick may lie in the future.
+        is_recent = and_(WorkerProcess.ticked_at > database.now(-SIGN_OF_LIFE_EVERY), WorkerProcess.ticked_at <= now)
         is_old = or_(WorkerProcess.ticked_at.is_(None), ~is_recent)
         self._ticked = update(WorkerProcess).where(self._me, is_old).values(ticked_at=now, seen_at=now)
 
     def show_life(self) -> None:
-        """This process lives; one that was unknown joins, and those that are gone for long are forgotten."""
+        """Write down that this process lives. If it had no row it gets one, and the rows of processes that are gone for
+        long are deleted."""
         with self._database.writing() as connection:
             if not connection.execute(self._seen).rowcount:
                 self._join(connection)
@@ -73,21 +79,21 @@ class Processes:
                 connection.execute(delete(WorkerProcess).where(old, ~self._me))
 
     def leave(self) -> None:
-        """This process ends in good order."""
+        """Delete the row of this process, which ends in good order."""
         with self._database.writing() as connection:
             connection.execute(delete(WorkerProcess).where(self._me))
 
     def last_tick_at(self, connection: Connection) -> datetime | None:
-        """When any process did the dispatcher's work last."""
+        """Read when any process did the dispatcher's work last; None if none ever did."""
         return connection.scalar(self._last_tick)
 
     def note_tick(self, connection: Connection) -> None:
-        """This process does the dispatcher's work; written down every few seconds."""
+        """Write down that this process does the dispatcher's work; every few seconds, however often it is called."""
         connection.execute(self._ticked)
 
     def fall_sick(self, sickness: Sickness) -> bool:
-        """Take no more work, if another process lives and is well. False: there is none, so this one must stay, and the
-        trouble is everybody's."""
+        """Write down that this process is sick and takes no more work, if another process lives and is well. False:
+        there is none, so this one must go on, and the trouble is everybody's."""
         with self._database.writing() as connection:
             # Two that fell sick at the same moment would each count on the other.
             self._database.lock(connection, PROCESS_LOCK)
@@ -101,7 +107,7 @@ class Processes:
             return True
 
     def recover(self) -> None:
-        """This process is well again."""
+        """Write down that this process is well again."""
         with self._database.writing() as connection:
             well = {"sick_since": None, "reason": None, "detail": None}
             connection.execute(update(WorkerProcess).where(self._me).values(well))
@@ -121,7 +127,7 @@ class Processes:
 
 
 def read_processes(database: Database, connection: Connection) -> list[KnownProcess]:
-    """All that were seen within a day, by their names."""
+    """Read all processes that have a row, by their names; who was gone for a day has none."""
     is_alive = WorkerProcess.seen_at > database.now(-GONE_AFTER)
     columns = (WorkerProcess.__table__, is_alive.label("is_alive"), database.now().label("now"))
     rows = connection.execute(select(*columns).order_by(WorkerProcess.name)).all()

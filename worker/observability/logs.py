@@ -14,7 +14,8 @@ from worker.observability.escaping import escape, escape_line
 
 
 def configure_logs(level: int | str) -> None:
-    """Send our events and those of the libraries to stderr, in one form. Locals are never shown: they hold secrets."""
+    """Send our events and those of the libraries to stderr, in one form. The values of variables are
+    never shown in a traceback: they hold secrets."""
     timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     shared: list[Processor] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, timestamp]
     render: list[Processor] = (
@@ -45,12 +46,12 @@ def configure_logs(level: int | str) -> None:
 
 
 def _escape_words(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """JSON does this by itself."""
+    """Make names and values safe for a terminal; JSON needs no such step, for it escapes them by itself."""
     return {escape_line(name): escape_line(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _show_traceback(terminal: TextIO, failure: ExcInfo) -> None:
-    """Without locals: they hold secrets."""
+    """Write a traceback without the values of variables: they hold secrets."""
     shown = io.StringIO()
     structlog.dev.plain_traceback(shown, failure)
     terminal.write(escape(shown.getvalue()))

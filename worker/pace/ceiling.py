@@ -1,4 +1,4 @@
-"""pingone: how the pace finds the license's limit. Pure: a state and an event give the next state.
+"""How the pace finds the license's limit. Pure: a state and an event give the next state.
 
 No limit is published, and no answer says how much of it is left, so it is found by meeting it: the rate climbs until a
 request is refused. What stands in the way of an exact answer is the burst that a limit forgives. A climb at relative
@@ -10,115 +10,119 @@ speed c (a second) passes a limit L that forgives B requests by about the fracti
 - once that is known well enough, the rate stays just below. It climbs again, slowly, to see whether the limit has
   risen, and rarely, since a refusal costs what `Retry-After` asks for; the longer nothing was found, the more rarely.
 
-Only answers to slots of the present rate count, and only if they show that the rate was used: what nobody sends finds
-no limit. Refusals of slots from before the last refusal are part of it. Times are in seconds of one clock, rates in
-requests a second. How this differs from others: docs/decisions/0010-finding-the-ceiling.md."""
+Only answers to slots of the present rate count, and only if they show that the rate was used: a rate at which nobody
+sends finds no limit. Refusals of slots from before the last refusal are part of it. Times are in seconds of one clock,
+rates in requests a second. How this differs from others: docs/decisions/0010-finding-the-ceiling.md."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from math import exp, log
 
-from worker.pace.bursts import MOST, Climb, limit_of, passing
-from worker.pace.search import MARGIN, PROBE_AFTER, RISE, Search, begun, staying
+from worker.pace.bursts import LARGEST_BURST, RefusedClimb, estimate_limit, predict_overshoot
+from worker.pace.search import FIRST_CLIMB, PROBE_AFTER, Search, hold_rate, restart_counting
+from worker.pace.stays import LASTING, PROBE_AFTER_FALL, lower_stay
 
-# Relative growth of the rate a second: what is steep; of later climbs; from far below; of one that looks for more.
-STEEP, NARROW, AFTER_FALL, PROBE = 0.2, 0.08, 0.13, 0.009
-# Each climb after a refusal is so much slower than the one that was refused.
+# Relative growth a second above which a climb surely began below the limit that refused it.
+STEEP_CLIMB = 0.2
+# Relative growth a second of a climb after a refusal, at the most.
+NARROWING_CLIMB = 0.08
+# Relative growth a second of a climb that begins far below the limit.
+CLIMB_AFTER_FALL = 0.13
+# Relative growth a second of a climb that sees whether the limit has risen.
+PROBING_CLIMB = 0.009
+# Each climb after a refusal is slower by this factor than the one that was refused.
 SLOWER = 4
-# The part of the slots that must have been used.
+# The part of the slots that must have been used for their answers to count.
 USED = 0.85
-# What becomes of a rate that was refused before it had lasted.
+# By this factor a rate goes down that was refused before it had lasted.
 FALL = 0.7
-# Seconds for which a rate must have been used for its refusal to tell more than that it was too high.
-LASTING = 1.0
-# A climb that lasted for longer had begun below the limit, or hardly above it.
+# Seconds. A climb that lasted for longer had begun below the limit, or hardly above it.
 SURELY_BELOW = 2.0
-# A rate that was refused while it stayed is lowered by so much, divided by the seconds that it had lasted: a refusal
-# costs a second, so that the sooner the next one is to come the more is worth giving up for it.
-DROP, SMALLEST_DROP = 0.06, 0.005
-# A drop that leaves much room for the limit above it.
-WIDE_DROP = 0.05
-# Seconds: refused again so soon, a rate was lowered by too little; and by how much longer it must have lasted than the
-# one before for the difference to tell the burst.
-SOON, LONGER = 3.0, 1.2
-# In which a climb comes from where it begins to where the last one was refused.
+# Seconds in which a climb comes from where it begins to where the last one was refused.
 BACK_WITHIN = 12.0
-# How close to the ceiling a refused rate tells it well enough.
+# A refused rate tells the ceiling well enough if it is no further above it than this part of it.
 PRECISE = 0.066
-# Seconds until the rate climbs again after a limit was seen to fall: it may well rise again. The wait grows up to:
-PROBE_AFTER_FALL, LONGEST_PROBE_WAIT = 15.0, 3600.0
-# A refusal so little above the ceiling finds nothing new: a burst alone carries a slow climb as far.
+# Seconds that the rate waits at the most until it climbs again: the wait grows with each climb that finds nothing.
+LONGEST_PROBE_WAIT = 3600.0
+# A refusal of less than this multiple of the ceiling finds nothing new: a burst alone carries a slow climb as far.
 NOTHING_NEW = 1.12
-# A climb that has come so much further above the ceiling than a burst carries it, and so far at the least, has found
-# more. It speeds up, e-fold in so many seconds.
-CARRIED, BEYOND, FASTER = 1.2, 0.05, 1.0
-# Of one step, as the logarithm of its growth, so that slow answers, which make for long steps, make for no wild ones.
+# A climb has found a higher limit once it is further above the ceiling than a burst carries it, by this factor.
+CARRIED = 1.2
+# A climb has found a higher limit once it is above the ceiling by this part of it, at the least.
+BEYOND = 0.05
+# A climb that has found a higher limit speeds up: e-fold in so many seconds.
+FASTER = 1.0
+# How much one step grows at the most, as a logarithm: slow answers make for long steps, which must not be wild ones.
 LARGEST_STEP = 0.4
-# Seconds: clocks that went back, and slots that came at once, count for as much.
+# Seconds. Shorter times count as this: a clock may have gone back, and slots may have come at once.
 SHORTEST = 0.001
 
 
-def answered(search: Search, count: int, last: float, now: float, highest: float, next_slot: float) -> Search:
-    """After `count` answers to slots since `search.since`, the last of them at `last`. No rate is above `highest`. The
-    slots before `next_slot` are given out already: a rate that changes is not theirs."""
-    if last < search.look_at:
+def learn_from_answers(search: Search, count: int, last: float, now: float, highest: float, next_slot: float) -> Search:
+    """Move the rate after `count` answers to slots since `search.since`, the last of them to a slot at `last`.
+
+    No rate is above `highest`. The slots before `next_slot` are given out already, at the old rate: they tell nothing
+    of a new one."""
+    if last < search.review_due_at:
         return search
-    looked = replace(search, since=max(now, next_slot))
+    reviewed = replace(search, since=max(now, next_slot))
     if search.is_fixed:
-        return looked
+        return reviewed
     if search.rate > highest:
-        # A person may have lowered it since.
-        return replace(looked, rate=highest, changed_at=now)
+        # A person may have lowered the highest rate meanwhile.
+        return replace(reviewed, rate=highest, changed_at=now)
     if count < USED * search.rate * (last - search.since):
-        return replace(looked, changed_at=now)
+        return replace(reviewed, changed_at=now)
     if search.is_shared:
-        highest = min(highest, search.stay)
+        highest = min(highest, search.rate_below_ceiling)
     if search.climb:
-        return _climbed(search, looked, now, highest)
+        return _climb_further(search, reviewed, now, highest)
     is_due = now >= search.probe_at and search.rate < highest
-    probing = replace(search, climb=PROBE)
-    return begun(probing, looked.since) if is_due else looked
+    probing = replace(search, climb=PROBING_CLIMB)
+    return restart_counting(probing, reviewed.since) if is_due else reviewed
 
 
-def refused(search: Search, rate: float, slot: float, count: int, resumes_at: float) -> Search:
-    """After a request that had its slot at this rate was refused; `count` as for `answered`. Nothing goes out before
-    `resumes_at`."""
+def learn_from_refusal(search: Search, rate: float, slot: float, count: int, resumes_at: float) -> Search:
+    """Move the rate after a request was refused that had its slot at this rate, at the time `slot`.
+
+    `count` answers have come to slots since `search.since`. Nothing goes out before `resumes_at`."""
     if slot < search.begun_at or search.is_fixed:
         return search
-    resumed = begun(search, resumes_at)
+    resumed = restart_counting(search, resumes_at)
     has_answers = count > 0 or search.since > search.begun_at
     if not has_answers:
-        # Refused whatever the rate: it tells nothing.
+        # Everything is refused, whatever the rate, so this tells nothing of it.
         return resumed
     rate, lasted = min(rate, search.rate), max(slot - search.begun_at, SHORTEST)
     if search.is_shared:
-        # We are not alone: make room, and come back when it is free again.
-        return staying(replace(resumed, rate=rate * FALL), PROBE_AFTER_FALL)
-    if lasted < LASTING and search.climb != RISE and (search.climb or search.drop):
-        return _fallen(resumed, rate)
+        # Others use the limit too: make room for them, and come back to our share later.
+        return hold_rate(replace(resumed, rate=rate * FALL), PROBE_AFTER_FALL)
+    if lasted < LASTING and search.climb != FIRST_CLIMB and (search.climb or search.drop):
+        return _search_from_below(resumed, rate)
     if not search.climb:
-        return _lowered(resumed, rate, lasted)
-    climb = Climb(rate, search.speed or search.climb)
+        return lower_stay(resumed, rate, lasted)
+    climb = RefusedClimb(rate, search.speed or search.climb)
     if search.ceiling and rate < NOTHING_NEW * search.ceiling:
         wait = search.probe_after * (1.5 if search.has_fallen else 2.0)
-        # The stay has lasted, so a little more may do; or more, by what the climbs tell.
-        limit = limit_of(climb, _former(search), began_below=True, burst=MOST)
+        # The stay below this ceiling has lasted, so the limit may be a little higher; or more than that, by what the
+        # climbs tell.
+        limit = estimate_limit(climb, _recall_refused_climb(search), began_below=True, burst=LARGEST_BURST)
         ceiling = min(max(search.ceiling * 1.004, limit), rate)
         again = replace(resumed, ceiling=ceiling, drop=0.0)
-        return staying(replace(again, rate=again.stay), min(wait, LONGEST_PROBE_WAIT))
-    return _narrowed(resumed, climb, lasted)
+        return hold_rate(replace(again, rate=again.rate_below_ceiling), min(wait, LONGEST_PROBE_WAIT))
+    return _narrow_down(resumed, climb, lasted)
 
 
-def _climbed(search: Search, looked: Search, now: float, highest: float) -> Search:
-    """A step further, by the time since the last one."""
+def _climb_further(search: Search, reviewed: Search, now: float, highest: float) -> Search:
+    """Raise the rate by one step of its climb, for the time since the last step."""
     climb, seconds = search.climb, max(now - search.changed_at, SHORTEST)
-    if _is_beyond(search):
-        climb = min(climb * exp(seconds / FASTER), RISE)
+    if _is_limit_higher(search):
+        climb = min(climb * exp(seconds / FASTER), FIRST_CLIMB)
     growth = min(climb * seconds, LARGEST_STEP)
     rate = search.rate * exp(growth)
     return replace(
-        looked,
+        reviewed,
         rate=min(rate, highest),
         climb=climb if rate < highest else 0.0,
         speed=growth / seconds,
@@ -126,24 +130,27 @@ def _climbed(search: Search, looked: Search, now: float, highest: float) -> Sear
     )
 
 
-def _former(search: Search) -> Climb:
-    return Climb(search.refused_rate, search.refused_climb)
+def _recall_refused_climb(search: Search) -> RefusedClimb:
+    """Return the climb that was refused before this one; its rate is 0 where none tells of this limit."""
+    return RefusedClimb(search.refused_rate, search.refused_climb)
 
 
-def _is_beyond(search: Search) -> bool:
-    """Where a slower climb should not have come: the limit has risen, or what was refused was a chance."""
+def _is_limit_higher(search: Search) -> bool:
+    """Whether the rate is where a climb should have been refused: the limit has risen, or what was refused before was
+    refused by chance."""
     if not search.ceiling:
         return 0 < search.refused_rate < search.rate
-    carried = passing(search.ceiling, _former(search), PROBE)
+    carried = predict_overshoot(search.ceiling, _recall_refused_climb(search), PROBING_CLIMB)
     return search.rate > search.ceiling * (1 + max(CARRIED * carried, BEYOND))
 
 
-def _fallen(search: Search, rate: float) -> Search:
-    """Far above the limit, nobody knows how far: look for it from further down."""
+def _search_from_below(search: Search, rate: float) -> Search:
+    """Begin a climb from further down, after a rate was refused at once: it was far above the limit, nobody knows how
+    far."""
     return replace(
         search,
         rate=rate * FALL,
-        climb=AFTER_FALL,
+        climb=CLIMB_AFTER_FALL,
         ceiling=0.0,
         refused_rate=0.0,
         refused_climb=0.0,
@@ -152,38 +159,16 @@ def _fallen(search: Search, rate: float) -> Search:
     )
 
 
-def _lowered(search: Search, rate: float, lasted: float) -> Search:
-    """A little above the limit, and the less the longer it took to be refused."""
-    drop = max(DROP / max(lasted, LASTING), SMALLEST_DROP)
-    if search.drop and lasted > LONGER * search.lasted:
-        # Twice a burst was used up, the second time more slowly: B = (rate - L) · lasted.
-        former = rate / (1 - search.drop)
-        burst = (former - rate) / (1 / search.lasted - 1 / lasted)
-        drop = min(max(burst / lasted / rate, SMALLEST_DROP), 0.1)
-    elif search.drop and lasted < SOON:
-        # As soon as before, though lower: far above.
-        drop = min(2 * search.drop, 0.25)
-    elif search.drop and lasted < search.lasted:
-        # Sooner than before, though lower: by chance.
-        drop = SMALLEST_DROP
-    ceiling = rate * (1 - drop) / MARGIN
-    lowered = replace(search, rate=rate * (1 - drop), drop=drop, lasted=lasted, ceiling=ceiling)
-    if drop < WIDE_DROP:
-        return lowered
-    # It may well be too low now, so it climbs again soon; and what was refused before tells of another limit.
-    probe_at = min(search.probe_at, search.begun_at + PROBE_AFTER_FALL)
-    return replace(lowered, probe_at=probe_at, refused_rate=0.0, refused_climb=0.0)
-
-
-def _narrowed(search: Search, climb: Climb, lasted: float) -> Search:
-    """A climb met the limit: once more, slower, or stay below it."""
+def _narrow_down(search: Search, climb: RefusedClimb, lasted: float) -> Search:
+    """Climb once more, slower, after a climb met the limit; or stay below the limit, once it is known well enough."""
     was_known = search.ceiling > 0
-    limit = limit_of(climb, _former(search), began_below=search.climb > STEEP or lasted > SURELY_BELOW)
+    began_below = search.climb > STEEP_CLIMB or lasted > SURELY_BELOW
+    limit = estimate_limit(climb, _recall_refused_climb(search), began_below=began_below)
     found = replace(search, refused_rate=climb.rate, refused_climb=climb.speed, drop=0.0)
     if climb.rate / limit - 1 > PRECISE:
-        slower = min(max(climb.speed / SLOWER, log(climb.rate / limit) / BACK_WITHIN), NARROW)
+        slower = min(max(climb.speed / SLOWER, log(climb.rate / limit) / BACK_WITHIN), NARROWING_CLIMB)
         has_fallen = search.has_fallen or was_known
         return replace(found, rate=limit, climb=slower, ceiling=0.0, has_fallen=has_fallen)
     wait = PROBE_AFTER_FALL if search.has_fallen or was_known else PROBE_AFTER
     found = replace(found, ceiling=limit)
-    return staying(replace(found, rate=found.stay), wait)
+    return hold_rate(replace(found, rate=found.rate_below_ceiling), wait)

@@ -1,5 +1,5 @@
-"""pingone: a process' part in the fleet's holds: it asks for one, hears of others', tells a wiped Redis again, and ends
-them when a person says so."""
+"""A process' part in the fleet's holds: it asks for one, hears of others', tells Redis again after it was wiped, and
+ends them when a person says so."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from collections.abc import Callable
 
 import redis
 
-from worker.pace.local_holds import Holding
-from worker.pace.state import PaceState, Reservation
+from worker.pace.local_holds import LocalHolds
+from worker.pace.replies import Reservation
+from worker.pace.state import PaceState
 
 
 class Holds:
-    """Thread-safe. No hold is longer than `longest` seconds, whoever asks for it: after that the fleet asks PingOne
-    again. `alone` is told, in a sentence, that this process failed where others do not; `lifted` is called when a
-    person has lifted a hold."""
+    """The holds of a license, as one process asks for them and hears of them. Thread-safe.
+
+    No hold is longer than `longest` seconds, whoever asks for it: after that the fleet asks PingOne again. `on_alone`
+    is called with a sentence when this process failed where others do not; `on_lifted` when a person has lifted a
+    hold."""
 
     def __init__(
         self,
@@ -23,82 +26,85 @@ class Holds:
         longest: float,
         clock: Callable[[], float] = time.monotonic,
         *,
-        alone: Callable[[str], object],
-        lifted: Callable[[], object],
+        on_alone: Callable[[str], object],
+        on_lifted: Callable[[], object],
     ) -> None:
         self.longest = longest
         self._state = state
-        self._holding = Holding(clock)
-        self._tell_alone, self._tell_lifted = alone, lifted
+        self._local = LocalHolds(clock)
+        self._on_alone, self._on_lifted = on_alone, on_lifted
 
     @property
-    def left(self) -> float:
-        """Seconds that the fleet's hold still lasts, as far as this process asked for it."""
-        return self._holding.left
+    def fleet_left(self) -> float:
+        """Seconds that the fleet's hold still lasts, as far as this process asked for it; 0 if it did not."""
+        return self._local.fleet_left
 
     @property
-    def left_alone(self) -> float:
-        """Seconds that this process alone still holds."""
-        return self._holding.left_alone
+    def own_left(self) -> float:
+        """Seconds that this process alone still holds, 0 if it does not."""
+        return self._local.own_left
 
     def hold(self, seconds: float, why: str) -> None:
-        """No slot for anyone in the next seconds; never shortens a hold. Kept here as well, for the case that Redis is
-        out of reach or forgets: the next reservation tells it again."""
+        """Give nobody in the fleet a slot in the next seconds; never shortens a hold.
+
+        This process remembers it as well, in case that Redis is out of reach or forgets: the next reservation tells
+        Redis again."""
         seconds = min(seconds, self.longest)
         if seconds <= 0:
             return
-        self._holding.extend(seconds, why)
+        self._local.extend_fleet_hold(seconds, why)
         try:
-            lifted = self._state.hold(seconds, why)
+            last_lifting = self._state.hold(seconds, why)
         except redis.RedisError:
             return
-        if self.hear_lifted(lifted):
-            # What was lifted is what came before.
-            self._holding.extend(seconds, why)
+        if self.note_lifting(last_lifting):
+            # A person has lifted the holds of before, not this one.
+            self._local.extend_fleet_hold(seconds, why)
 
-    def undelivered(self, seconds: float, why: str) -> None:
-        """A request could not be delivered. Where another process delivers, this one alone holds: its network is at
-        fault, not PingOne. Otherwise the fleet does."""
+    def report_undelivered(self, seconds: float, why: str) -> None:
+        """Hold after a request that could not be delivered. Where another process delivers, this one holds alone: its
+        network is at fault, not PingOne. Otherwise the fleet holds."""
         seconds = min(seconds, self.longest)
         try:
-            is_alone, lifted = self._state.undelivered(seconds, why)
+            is_alone, last_lifting = self._state.report_undelivered(seconds, why)
         except redis.RedisError:
-            self._holding.extend(seconds, why)
+            self._local.extend_fleet_hold(seconds, why)
             return
-        self.hear_lifted(lifted)
+        self.note_lifting(last_lifting)
         if is_alone:
-            self._holding.extend_alone(seconds)
-            self._tell_alone(f"{why}, and other processes deliver: only this one holds")
+            self._local.extend_own_hold(seconds)
+            self._on_alone(f"{why}, and other processes deliver: only this one holds")
         else:
-            self._holding.extend(seconds, why)
+            self._local.extend_fleet_hold(seconds, why)
 
     def lift(self) -> None:
         """End the hold of the whole fleet. Raises redis.RedisError."""
-        self.hear_lifted(self._state.lift())
+        self.note_lifting(self._state.lift())
 
     def reserve(self, furthest: float, answers: int, last: int) -> Reservation:
-        """Ask for a slot, tell of a hold that Redis may have forgotten, and hear of those that it knows. Raises
+        """Ask for a slot, tell Redis of a hold that it may have forgotten, and hear of the holds that it knows. Raises
         redis.RedisError."""
-        holding = self._holding
-        left = holding.left
-        why = holding.why if left else ""
-        reservation = self._state.reserve(furthest, left, answers, last, why, holding.lifted)
-        holding.heard(reservation.held_until)
-        self.hear_lifted(reservation.lifted)
+        local = self._local
+        left = local.fleet_left
+        why = local.why if left else ""
+        reservation = self._state.reserve(furthest, left, answers, last, why, local.last_lifting)
+        local.note_fleet_hold(reservation.held_until)
+        self.note_lifting(reservation.last_lifting)
         return reservation
 
-    def hear_lifted(self, lifted: int) -> bool:
-        """Redis says when a person lifted a hold last. True: that is news, and this process holds no longer."""
-        is_news = self._holding.is_lifted(lifted)
+    def note_lifting(self, last_lifting: int) -> bool:
+        """Note when a person lifted a hold last, as Redis says. If that is news, this process holds no longer; then
+        True."""
+        is_news = self._local.note_lifting(last_lifting)
         if is_news:
-            self._tell_lifted()
+            self._on_lifted()
         return is_news
 
-    def came_after(self, slot: int, due: float) -> bool:
+    def has_hold_after(self, slot: int, due: float) -> bool:
         """Whether a hold that this process knows of ends after this slot was due, which was at `due` by its clock."""
-        return self._holding.came_after(slot, due)
+        return self._local.has_hold_after(slot, due)
 
     def is_held_past(self, slot: int) -> bool:
-        """Nobody may send at this slot any more. Raises redis.RedisError."""
-        known = self._holding.is_past(slot)
-        return self._state.held_until() > slot if known is None else known
+        """Whether a hold forbids to send at this slot by now. Raises redis.RedisError."""
+        known = self._local.is_held_past(slot)
+        return self._state.read_held_until() > slot if known is None else known

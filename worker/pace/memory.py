@@ -1,4 +1,4 @@
-"""The story of a license's pace: what was found of its limit outlives Redis; what a person set reaches the fleet."""
+"""A license's pace in the database: what was found of its limit, which Redis may forget, and what a person has set."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from sqlalchemy import Connection, Float, insert, literal, select, update
 
 from models.pace import LicensePace
 from worker.database.engine import Database
-from worker.pace.search import Search, fixed, freed, remembered, shared
+from worker.pace.replies import Reading
+from worker.pace.search import Search, fix_rate, free_rate, resume_below_ceiling, set_share
 from worker.pace.slots import Pace
-from worker.pace.state import Reading
 
-# Parts of the rate, and of the ceiling, that are worth a line in the database.
-NEWS, CEILING_NEWS = 0.02, 0.005
-# Seconds by which a hold's end, told by two clocks and rounded, may differ and still be the same.
+# A rate is written to the database when it differs from the one there by more than this part of it.
+RATE_NEWS = 0.02
+# A ceiling is written to the database when it differs from the one there by more than this part of it.
+CEILING_NEWS = 0.005
+# Seconds by which the end of a hold may differ between Redis and the database, told by two clocks and rounded, and
+# still be the same.
 SAME_HOLD = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The whole fleet waits: since and until when, by the database's clock, and why in one sentence. `left` are the
-    seconds that it still lasted when it was read."""
+    """A hold of the whole fleet; times are by the database's clock."""
 
     since: datetime
     until: datetime
+    # In one sentence.
     why: str
+    # Seconds that it still lasted when it was read.
     left: float
 
     def __str__(self) -> str:
@@ -40,19 +44,24 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class KnownPace:
-    """Rates in requests a second; `ceiling` is None until PingOne has refused, `fixed_rate` unless a person set one.
-    `hold` is None while the fleet does not hold; `is_to_be_lifted`: a person wants it to end."""
+    """What the database knows of a license's pace; rates are in requests a second."""
 
     license: str
     rate: float | None = None
+    # None until PingOne has refused a request.
     ceiling: float | None = None
     found_at: datetime | None = None
+    # The part of the ceiling that is ours, above 0 up to 1.
     share: float = 1.0
+    # None unless a person has set a rate.
     fixed_rate: float | None = None
+    # Who set share or rate last, when, and on which ticket.
     set_by: str | None = None
     set_at: datetime | None = None
     ticket: str | None = None
+    # None while the fleet does not hold.
     hold: Hold | None = None
+    # A person wants the hold to end.
     is_to_be_lifted: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -60,7 +69,7 @@ class KnownPace:
 
 
 def read_pace(database: Database, connection: Connection, license: str) -> KnownPace:
-    """What is known of a license, which may be nothing."""
+    """Read what is known of a license's pace, which may be nothing."""
     of_license = select(LicensePace.__table__, database.now().label("now")).where(LicensePace.license == license)
     row = connection.execute(of_license).one_or_none()
     if row is None:
@@ -72,46 +81,50 @@ def read_pace(database: Database, connection: Connection, license: str) -> Known
 
 
 def lift_hold(connection: Connection, license: str) -> None:
-    """The fleet's hold is to end with the dispatcher's next tick. The caller's transaction holds DISPATCH_LOCK."""
+    """Let the fleet's hold end with the dispatcher's next tick. The caller's transaction holds DISPATCH_LOCK."""
     write_pace(connection, license, {"is_to_be_lifted": True})
 
 
 def write_pace(connection: Connection, license: str, values: dict[str, Any]) -> None:
-    """Set these columns of a license's line, which is made where there is none."""
+    """Set these columns of a license's row; insert the row if there is none."""
     change = update(LicensePace).where(LicensePace.license == license).values(values)
     if not connection.execute(change).rowcount:
         connection.execute(insert(LicensePace).values({"license": license} | values))
 
 
 class PaceMemory:
+    """The paces of all licenses, as the database remembers them."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def read(self, license: str) -> KnownPace:
+        """Read what is known of a license's pace, in a transaction of its own."""
         with self._database.reading() as connection:
             return read_pace(self._database, connection, license)
 
-    def begin(self, license: str, now: float) -> Search | None:
-        """Where the fleet begins; None where nothing is known of this license."""
+    def recall_search(self, license: str, now: float) -> Search | None:
+        """Make the search that a fleet without one in Redis begins with, of what a person has set, or of the ceiling
+        that was found; None where there is neither. `now` is in seconds of Redis' clock."""
         known = self.read(license)
         if known.fixed_rate:
-            return fixed(Search(known.fixed_rate, share=known.share), known.fixed_rate, now)
-        return remembered(known.ceiling, known.share, now) if known.ceiling else None
+            return fix_rate(Search(known.fixed_rate, share=known.share), known.fixed_rate, now)
+        return resume_below_ceiling(known.ceiling, known.share, now) if known.ceiling else None
 
-    def keep(self, pace: Pace) -> None:
-        """Once a tick: what a person set goes to Redis; what was found, and a hold, comes from there. Raises
-        redis.RedisError."""
+    def synchronize(self, pace: Pace) -> None:
+        """Take to Redis what a person has set, and write to the database what was found of the limit, and the fleet's
+        hold. The dispatcher does so once a tick. Raises redis.RedisError."""
         known, reading = self.read(pace.license), pace.read()
         if known.is_to_be_lifted:
             pace.lift()
             reading = pace.read()
-        found = self._hold(known, reading) | self._search(pace, known, reading)
+        found = self._compare_holds(known, reading) | self._exchange_search(pace, known, reading)
         if found:
             self._write(pace.license, found)
 
-    def _hold(self, known: KnownPace, reading: Reading) -> dict[str, Any]:
-        """What has changed of the hold since it was written down. Redis' clock and the database's may differ, so what
-        counts is how far away its end is."""
+    def _compare_holds(self, known: KnownPace, reading: Reading) -> dict[str, Any]:
+        """Return the columns of the hold that have changed in Redis since they were written. Redis' clock and the
+        database's may differ, so what counts is how far away the end of the hold is."""
         lifted: dict[str, Any] = {"is_to_be_lifted": False} if known.is_to_be_lifted else {}
         left, before = reading.hold_left, known.hold
         if not left:
@@ -125,14 +138,15 @@ class PaceMemory:
             "held_why": reading.held_why,
         }
 
-    def _search(self, pace: Pace, known: KnownPace, reading: Reading) -> dict[str, Any]:
-        """What was found of the limit, after a person's wishes were passed on."""
+    def _exchange_search(self, pace: Pace, known: KnownPace, reading: Reading) -> dict[str, Any]:
+        """Apply to the search in Redis what a person has set; then return the columns of what was found of the limit,
+        as far as they differ enough from those in the database."""
         if reading.search is None:
             return {}
-        search = _obedient(reading.search, known, reading.now)
+        search = _apply_settings(reading.search, known, reading.now)
         if search != reading.search:
-            search = pace.change(partial(_obey, known))
-        is_news = _is_news(search.rate, known.rate, NEWS) or _is_news(search.ceiling, known.ceiling, CEILING_NEWS)
+            search = pace.change(partial(_change_to_settings, known))
+        is_news = _is_news(search.rate, known.rate, RATE_NEWS) or _is_news(search.ceiling, known.ceiling, CEILING_NEWS)
         found: dict[str, Any] = {"rate": search.rate} if is_news else {}
         if is_news and search.ceiling:
             found |= {"ceiling": search.ceiling, "found_at": self._database.now()}
@@ -143,19 +157,20 @@ class PaceMemory:
             write_pace(connection, license, values)
 
 
-def _obey(known: KnownPace, search: Search, reading: Reading) -> Search:
-    return _obedient(search, known, reading.now)
+def _change_to_settings(known: KnownPace, search: Search, reading: Reading) -> Search:
+    return _apply_settings(search, known, reading.now)
 
 
-def _obedient(search: Search, known: KnownPace, now: float) -> Search:
-    """The search as a person wants it."""
+def _apply_settings(search: Search, known: KnownPace, now: float) -> Search:
+    """Give the search the rate or the share that a person has set."""
     if known.fixed_rate:
         is_so = search.is_fixed and search.rate == known.fixed_rate
-        return search if is_so else fixed(search, known.fixed_rate, now)
+        return search if is_so else fix_rate(search, known.fixed_rate, now)
     if search.is_fixed:
-        search = freed(search, now)
-    return search if search.share == known.share else shared(search, known.share, now)
+        search = free_rate(search, now)
+    return search if search.share == known.share else set_share(search, known.share, now)
 
 
 def _is_news(found: float, known: float | None, part: float) -> bool:
+    """Whether what was found differs from what is known by more than this part of it."""
     return found > 0 and abs(found - (known or 0.0)) > part * found

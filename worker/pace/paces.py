@@ -14,8 +14,8 @@ from worker.pace.slots import Pace
 
 
 class Paces:
-    """Paces by license; thread-safe. `alone` is told, in a sentence, when this process could not reach PingOne while
-    another could; `lifted` is told the license whose hold a person has lifted."""
+    """Paces by license; thread-safe. `on_alone` is told, in a sentence, when this process could not reach PingOne while
+    another could; `on_lifted` is told the license whose hold a person has lifted."""
 
     def __init__(
         self,
@@ -23,14 +23,14 @@ class Paces:
         memory: PaceMemory,
         settings: Settings,
         *,
-        alone: Callable[[str], object],
-        lifted: Callable[[str], object],
+        on_alone: Callable[[str], object],
+        on_lifted: Callable[[str], object],
     ) -> None:
         self._redis = redis
         self._memory = memory
         self._settings = settings
-        self._alone = alone
-        self._lifted = lifted
+        self._on_alone = on_alone
+        self._on_lifted = on_lifted
         self._lock = threading.Lock()
         self._by_license: dict[str, Pace] = {}
 
@@ -52,10 +52,10 @@ class Paces:
             environment.license,
             environment.rate,
             highest=environment.rate_max,
-            begin=partial(self._memory.begin, environment.license),
+            recall=partial(self._memory.recall_search, environment.license),
             furthest=self._settings.furthest_slot,
             threads=self._settings.concurrency,
             longest_hold=self._settings.longest_hold,
-            alone=self._alone,
-            lifted=partial(self._lifted, environment.license),
+            on_alone=self._on_alone,
+            on_lifted=partial(self._on_lifted, environment.license),
         )

@@ -1,5 +1,7 @@
-"""pingone: the fleet's rate, as one process knows it and moves it: what was answered and refused goes to
-worker.pace.ceiling, and what that makes of it to Redis, whatever other processes do meanwhile."""
+"""The fleet's rate, as one process knows it and moves it.
+
+What was answered and refused goes to worker.pace.ceiling, and the rate that comes of it to Redis, whatever other
+processes change meanwhile."""
 
 from __future__ import annotations
 
@@ -9,47 +11,50 @@ from dataclasses import replace
 
 from worker.pace import ceiling
 from worker.pace.holds import Holds
-from worker.pace.search import Search, begun, staying
-from worker.pace.state import PaceState, Reading
+from worker.pace.replies import Reading
+from worker.pace.search import Search, hold_rate, restart_counting
+from worker.pace.state import PaceState
 
-# Another process may be first with its change; then ours is made anew, a few times.
+# How often a change is tried: where another process has changed the rate first, ours is made again upon theirs.
 TRIES = 5
 
+# Makes another search of the present one and of what Redis says.
 Change = Callable[[Search, Reading], Search]
-# What is remembered of the license's limit, by the time in Redis; None where nothing is.
-Begin = Callable[[float], Search | None]
+# Returns what is remembered of the license's limit, for the time in Redis; None where nothing is.
+Recall = Callable[[float], Search | None]
 
 
-def _as_it_is(search: Search, _: Reading) -> Search:
+def _leave_unchanged(search: Search, _: Reading) -> Search:
     return search
 
 
 class Rate:
-    """Thread-safe; every method raises redis.RedisError. Begins with `begin`, at `rate` requests a second unless
-    something better is known, and never goes above `highest`."""
+    """The rate of one license. Thread-safe; every method raises redis.RedisError.
 
-    def __init__(self, state: PaceState, holds: Holds, rate: float, highest: float, begin: Begin) -> None:
-        # What it was when it was read or changed last, in requests a second.
+    It begins with what `recall` returns, or else at `rate` requests a second, and never goes above `highest`."""
+
+    def __init__(self, state: PaceState, holds: Holds, rate: float, highest: float, recall: Recall) -> None:
+        # Requests a second, as it was when it was read or changed last.
         self.rate = rate
         self._state, self._holds = state, holds
         self._highest = max(highest, rate)
-        self._begin = begin
+        self._recall = recall
         self._search: Search | None = None
-        self._looking = threading.Lock()
+        self._reviewing = threading.Lock()
 
     def read(self) -> Reading:
-        """How it stands in Redis."""
+        """Read the state of the license from Redis."""
         reading = self._state.read()
-        self._holds.hear_lifted(reading.lifted)
+        self._holds.note_lifting(reading.last_lifting)
         if reading.search is not None:
             self._search, self.rate = reading.search, reading.search.rate
         return reading
 
-    def change(self, change: Change = _as_it_is) -> Search:
-        """Move it, or begin where nobody has; what it is after that."""
+    def change(self, change: Change = _leave_unchanged) -> Search:
+        """Change the search in Redis, or write a first one where there is none; return it as it is after that."""
         for _ in range(TRIES):
             reading = self.read()
-            search = reading.search or self._first(reading.now)
+            search = reading.search or self._make_first_search(reading.now)
             changed = change(search, reading)
             if changed == reading.search:
                 break
@@ -59,30 +64,31 @@ class Rate:
         return search
 
     def lower(self, rate: float, slot: float) -> None:
-        """A request that had its slot at this rate, at this time in Redis, was refused."""
+        """Lower the rate after a refusal of a request that had its slot at this rate, at this time in Redis."""
 
-        def lowered(search: Search, reading: Reading) -> Search:
+        def learn(search: Search, reading: Reading) -> Search:
             resumes_at = max(reading.held_until, reading.next_slot, reading.now)
-            return ceiling.refused(search, rate, slot, reading.answers, resumes_at)
+            return ceiling.learn_from_refusal(search, rate, slot, reading.answers, resumes_at)
 
-        self.change(lowered)
+        self.change(learn)
 
-    def look(self) -> None:
-        """One thread looks whether it moves; the others have their slots."""
-        if self._looking.acquire(blocking=False):
+    def review(self) -> None:
+        """Move the rate by what was answered so far. One thread does that at a time; the others go on without."""
+        if self._reviewing.acquire(blocking=False):
             try:
                 self.change(
-                    lambda search, reading: ceiling.answered(
+                    lambda search, reading: ceiling.learn_from_answers(
                         search, reading.answers, reading.last, reading.now, self._highest, reading.next_slot
                     )
                 )
             finally:
-                self._looking.release()
+                self._reviewing.release()
 
-    def _first(self, now: float) -> Search:
-        """What this process knew before Redis forgot it; what the database remembers; or the rate to begin with."""
-        known = self._search or self._begin(now) or Search(self.rate)
+    def _make_first_search(self, now: float) -> Search:
+        """Return what this process knew before Redis forgot it; or what the database remembers; or the rate to begin
+        with."""
+        known = self._search or self._recall(now) or Search(self.rate)
         rate = known.rate if known.is_fixed else min(known.rate, self._highest)
-        again = begun(replace(known, rate=rate), now)
-        # When it climbs again was a time of Redis' clock, which may have been wrong.
-        return again if again.climb else staying(again, again.probe_after)
+        first = restart_counting(replace(known, rate=rate), now)
+        # The time at which it was to climb again was a time of Redis' clock, which may have been wrong.
+        return first if first.climb else hold_rate(first, first.probe_after)

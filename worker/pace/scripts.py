@@ -1,69 +1,28 @@
-"""pingone: the scripts that keep a license's pace in Redis, one hash a license. Redis runs each as a whole.
+"""The scripts that keep a license's pace in Redis, one hash a license. Redis runs each as a whole.
 
 All times are in microseconds of Redis' own clock. ARGV[1] and ARGV[2] of each script are bounds, in microseconds: the
-longest that anybody waits for a slot, and the longest hold. What lies further ahead than they allow was written while
-Redis' clock was ahead, and nobody could wait for it."""
+longest that anybody waits for a slot, and the longest hold. A state with times further ahead than they allow was
+written while Redis' clock was ahead, and nobody could wait for its slots: it is unsound."""
 
 from __future__ import annotations
 
-# What every script begins with.
-_BEGINNING = """
-local longest_wait, longest_hold = tonumber(ARGV[1]), tonumber(ARGV[2])
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local written = {}
-"""
+from worker.pace.script_parts import BEGINNING, HOLDING, IS_SOUND, WRITING
 
-# A condition on what was read of the state. A comparison with what is no number (NaN) is false, so it is unsound as
-# well. A look is due a few seconds after the counting began, at the latest.
-_IS_SOUND = """
-  interval > 0 and next_at - now <= longest_wait + interval and held_until - now <= longest_hold
-    and since - now <= math.max(longest_wait + interval, longest_hold)
-    and look_from - now <= math.max(longest_wait + interval, longest_hold) + 10000000
-"""
-
-_WRITING = """
-local function write(name, text)
-  written[#written + 1] = name
-  written[#written + 1] = text
-end
-local function write_time(name, microseconds) write(name, string.format('%.0f', microseconds)) end
-"""
-
-# Never shortens a hold. A hold that is told again a moment later keeps its reason.
-_HOLDING = (
-    _WRITING
-    + """
-local function hold(microseconds, why)
-  local state = redis.pcall('HMGET', KEYS[1], 'held_until', 'lifted')
-  if state.err then
-    redis.call('DEL', KEYS[1])
-    state = {}
-  end
-  local before, held_until = tonumber(state[1] or 0) or 0, now + microseconds
-  if not (before - now <= longest_hold) then before = 0 end
-  if held_until > before then
-    write_time('held_until', held_until)
-    if before <= now then write_time('held_since', now) end
-    if before <= now or held_until > before + 1000000 then write('held_why', why) end
-    redis.call('HSET', KEYS[1], unpack(written))
-  end
-  if redis.call('PTTL', KEYS[1]) < microseconds / 1000 + 60000 then
-    redis.call('PEXPIRE', KEYS[1], string.format('%.0f', microseconds / 1000 + 60000))
-  end
-  return tonumber(state[2] or 0) or 0
-end
-"""
-)
-
-# GCRA without a burst: slots lie an interval apart, and none is saved up while nobody asks. ARGV: furthest slot worth
-# waiting for; hold from now on (0 = none), its reason, and the lifting that the process has heard of; answers that came
-# since the last reservation, the last of their slots, and who had them (empty where that was told a moment ago).
-# A hold that comes with a reservation is one that Redis may have forgotten: it counts only if none is in force, for
+# Reserves a slot, by the generic cell rate algorithm (GCRA) without a burst: slots lie an interval apart, and none is
+# saved up while nobody asks.
+#
+# ARGV after the bounds: how far away the slot may be; the hold from now on (0 = none), its reason, and the last lifting
+# that the process has heard of; the number of answers that came since its last reservation, the last of their slots,
+# and the process that had them (empty where Redis was told of that a moment ago).
+#
+# A hold that comes with a reservation is one that Redis may have forgotten. It counts only if none is in force, for
 # repeated each time it would move by the time that the message takes; and not if a person has lifted it since. An
-# answer counts for the rate that its slot was of. -1: nobody has begun, Redis was wiped, or its state is unsound.
+# answer counts only for the rate that its slot was given at.
+#
+# Returns the fields of worker.pace.state.Reservation. The first is 1 if the slot is reserved, 0 if it is too far away,
+# -1 if there is no state: nobody has begun, Redis was wiped, or its state is unsound.
 RESERVE = (
-    _BEGINNING
+    BEGINNING
     + """
 local state = redis.pcall(
   'HMGET', KEYS[1], 'interval', 'next_at', 'held_until', 'counted_since', 'look_from', 'last', 'lifted')
@@ -73,7 +32,7 @@ local next_at, held_until = tonumber(state[2] or 0) or math.huge, tonumber(state
 local since, look_from = tonumber(state[4]) or math.huge, tonumber(state[5]) or math.huge
 if not (
 """
-    + _IS_SOUND
+    + IS_SOUND
     + """
 ) then return {-1, 0, 0, 0, 0, 0, 0, 0} end
 local last, lifted = tonumber(state[6] or 0) or 0, tonumber(state[7] or 0) or 0
@@ -110,20 +69,22 @@ return {is_reserved and 1 or 0, slot, slot - now, held_until, interval, since, l
 """
 )
 
-# ARGV: hold from now on, and its reason. When a person lifted a hold last.
+# Holds the fleet. ARGV after the bounds: the hold from now on, and its reason. Returns when a person lifted a hold
+# last.
 HOLD = (
-    _BEGINNING
-    + _HOLDING
+    BEGINNING
+    + HOLDING
     + """
 return hold(tonumber(ARGV[3]), ARGV[4])
 """
 )
 
-# ARGV: as HOLD; who could not deliver; and for how long another's delivery shows that PingOne can be reached. 1: only
-# this process must hold; 0: the fleet holds now. And when a person lifted a hold last.
-UNDELIVERED = (
-    _BEGINNING
-    + _HOLDING
+# Holds the fleet after a request could not be delivered, unless another process delivers. ARGV after the bounds: as of
+# HOLD; the process that could not deliver; and for how long another's delivery shows that PingOne can be reached.
+# Returns 1 if this process alone must hold, 0 if the fleet holds now; and when a person lifted a hold last.
+REPORT_UNDELIVERED = (
+    BEGINNING
+    + HOLDING
     + """
 local state = redis.pcall('HMGET', KEYS[1], 'delivered_by', 'delivered_at', 'lifted')
 if not state.err and state[1] and state[1] ~= ARGV[5] then
@@ -134,10 +95,10 @@ return {0, hold(tonumber(ARGV[3]), ARGV[4])}
 """
 )
 
-# ARGV: milliseconds to keep a state for that is none yet. When the hold was lifted, which is another number each time,
-# though Redis be wiped in between.
+# Ends the fleet's hold. ARGV after the bounds: milliseconds for which to keep the state, if there was none before.
+# Returns when the hold was lifted, which is another number each time, even if Redis is wiped in between.
 LIFT = (
-    _BEGINNING
+    BEGINNING
     + """
 local lifted = math.max(now, (tonumber(redis.call('HGET', KEYS[1], 'lifted') or 0) or 0) + 1)
 redis.call('HDEL', KEYS[1], 'held_until', 'held_since', 'held_why')
@@ -147,11 +108,11 @@ return lifted
 """
 )
 
-# The time, and the state as a list of fields and values. An unsound one is removed, so that the next to ask begins it
-# anew; a hold in it that nobody need doubt stays.
+# Returns the time, and the state as a list of fields and values. An unsound state is removed, so that the next process
+# that asks writes a new one; a hold in it that is sound stays.
 READ = (
-    _BEGINNING
-    + _WRITING
+    BEGINNING
+    + WRITING
     + """
 local TEXTS = {held_why = true, delivered_by = true}
 local INTEGERS = {version = true, answers = true}
@@ -171,7 +132,7 @@ if kept.interval then
   local since, look_from = number('counted_since', 'none'), number('look_from', 'none')
   is_good = is_good and
 """
-    + _IS_SOUND
+    + IS_SOUND
     + """
 end
 if not (is_good and is_hold_sound) then
@@ -190,7 +151,8 @@ return {time[1], time[2], state}
 """
 )
 
-# ARGV: the version that the change was made from, milliseconds to keep it for, fields and values. 0: another was first.
+# Writes a changed search. ARGV: the version that the change was made from, milliseconds to keep the state for, fields
+# and values. Returns 1, or 0 if another process was first.
 WRITE = """
 if tonumber(redis.call('HGET', KEYS[1], 'version') or 0) ~= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[1] + 1, 'answers', 0, 'last', 0, unpack(ARGV, 3))

@@ -1,4 +1,4 @@
-"""pingone: slots that a process was given and had no use for, as for a message that came twice."""
+"""Slots that a process was given and had no use for, as for a message that came twice."""
 
 from __future__ import annotations
 
@@ -7,41 +7,42 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-# Seconds. What is older is lost: sent then, it would come on top of what is due by then.
-FRESH = 1.0
-# Slots kept, since all of them may be used at once.
-MOST = 16
+from worker.pace.slot import Slot
 
-# When a slot is due, in microseconds of Redis' clock, its rate, and when it is due in seconds of the process' clock.
-Given = tuple[int, float, float]
+# Seconds after a slot was due in which it may be used. Later it is lost: a request that is sent then would come on top
+# of what is due by then.
+USABLE_FOR = 1.0
+# Slots kept at the most, since all of them may be used at once.
+MOST_KEPT = 16
 
 
 class KnownHolds(Protocol):
     """The holds that a process knows of."""
 
-    def came_after(self, slot: int, due: float) -> bool: ...
+    def has_hold_after(self, slot: int, due: float) -> bool: ...
 
 
-class Spares:
-    """Thread-safe, as a deque is."""
+class SpareSlots:
+    """The slots that were given back. Thread-safe, as a deque is."""
 
     def __init__(self, holds: KnownHolds, clock: Callable[[], float] = time.monotonic) -> None:
         self._holds = holds
         self._clock = clock
-        self._kept: deque[Given] = deque(maxlen=MOST)
+        self._slots: deque[Slot] = deque(maxlen=MOST_KEPT)
 
-    def keep(self, slot: Given) -> None:
-        self._kept.append(slot)
+    def add(self, slot: Slot) -> None:
+        """Keep this slot for whoever needs one next; if there are too many, the oldest is lost."""
+        self._slots.append(slot)
 
-    def take(self) -> Given | None:
-        """One that is fresh, and since which this process knows of no hold; None if there is none."""
-        while self._kept:
+    def take(self) -> Slot | None:
+        """Take the newest slot that may still be used, and since which this process knows of no hold; None if there is
+        none."""
+        while self._slots:
             try:
-                slot = self._kept.pop()
+                slot = self._slots.pop()
             except IndexError:
                 # Another thread was faster.
                 return None
-            at, _, due = slot
-            if self._clock() - due <= FRESH and not self._holds.came_after(at, due):
+            if self._clock() - slot.due <= USABLE_FOR and not self._holds.has_hold_after(slot.at, slot.due):
                 return slot
         return None

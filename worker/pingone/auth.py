@@ -1,4 +1,4 @@
-"""pingone: access tokens, one at a time for all threads of a process.
+"""Access tokens: one for all threads of a process, asked for by one thread at a time.
 
 https://developer.pingidentity.com/pingone-api/workflow-library/application-management/configure-a-non-interactive-worker-application/step-3-get-a-token.html
 """
@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from worker.config.settings import Environment
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
 from worker.pingone.transport import Transport
-from worker.pingone.wire import access_token_request, parse_access_token
+from worker.pingone.wire import build_access_token_request, parse_access_token
 
-# Seconds before its expiry at which an access token is renewed; never more than a fifth of its life.
-MARGIN = 60.0
+# Seconds before its expiry at which an access token is renewed; but never more than a fifth of its life.
+RENEWED_BEFORE = 60.0
 
 # Seconds between tries to renew an access token that is still good.
 EARLY_RETRY = 5.0
@@ -26,7 +26,8 @@ EARLY_RETRY = 5.0
 
 @dataclass(frozen=True)
 class _Grant:
-    """`round` is the number of the request that brought it; times are on the clock of AccessTokens."""
+    """An access token as the token endpoint granted it. `round` is the number of the request that brought it; times are
+    on the clock of AccessTokens."""
 
     access_token: str = field(repr=False)
     round: int
@@ -35,12 +36,11 @@ class _Grant:
 
 
 class AccessTokens:
-    """One environment's access token. Threads that come while one of them asks share its answer, or its
-    failure.
+    """One environment's access token. Threads that come while one of them asks share its answer, or its failure.
 
-    Both methods raise CredentialsRefused, or NotDelivered if the token endpoint is out of reach, busy or
-    broken: a call without an access token has not gone out. Nothing is ever unknown here, for asking twice
-    does no harm. A token endpoint that asks for a pause is asked again after `longest_hold` seconds at the latest."""
+    `get` and `renew` raise CredentialsRefused, or NotDelivered if the token endpoint is out of reach, busy or broken: a
+    call without an access token has not gone out. No outcome is unknown here, for asking twice does no harm. A token
+    endpoint that asks for a pause is asked again after `longest_hold` seconds at the latest."""
 
     def __init__(
         self,
@@ -55,38 +55,42 @@ class AccessTokens:
         self._longest_hold = longest_hold
         self._clock = clock
         self._asking = threading.Lock()
+        # Requests to the token endpoint that have ended.
         self._rounds = 0
         self._grant: _Grant | None = None
         self._failure: CredentialsRefused | NotDelivered | None = None
         self._failed_at = self._asks_again_at = -math.inf
 
     def get(self) -> str:
+        """Return the access token, which is asked for first if there is none, or if it expires soon."""
         grant, now, seen = self._grant, self._clock(), self._rounds
         if grant is not None and now < grant.renew_at:
             return grant.access_token
         if grant is not None and now < grant.expires_at:
-            return self._renewed_early(grant, now)
+            return self._renew_early(grant, now)
         with self._asking:
-            return self._settled(seen)
+            return self._share_or_ask(seen)
 
     def renew(self, refused: str) -> str:
-        """An access token in place of a refused one: the newer one if another thread has fetched it
+        """Return an access token in place of a refused one: the newer one if another thread has fetched it
         meanwhile."""
         seen = self._rounds
         with self._asking:
             grant = self._grant
-            # The token endpoint may hand out the same token twice; what was fetched after the refusal counts
-            # as new.
+            # The token endpoint may hand out the same access token twice; what was fetched after the refusal counts as
+            # new.
             if grant is not None and grant.access_token == refused and grant.round <= seen:
                 self._grant = None
-            return self._settled(seen)
+            return self._share_or_ask(seen)
 
-    def ask_again(self) -> None:
-        """The token endpoint may be asked at once, whatever pause it asked for: a person says so."""
+    def end_pause(self) -> None:
+        """End the pause that the token endpoint asked for, because a person says so: it may be asked at once."""
         self._asks_again_at = -math.inf
 
-    def _settled(self, seen: int) -> str:
-        """Call with the lock held; `seen` is the number of rounds before waiting for it."""
+    def _share_or_ask(self, seen: int) -> str:
+        """Return what another thread has been told meanwhile, or raise its failure; otherwise ask the token endpoint.
+
+        Call with the lock held; `seen` is the number of requests that were made before waiting for it."""
         grant, now = self._grant, self._clock()
         if grant is not None and now < grant.expires_at:
             return grant.access_token
@@ -94,46 +98,49 @@ class AccessTokens:
             raise NotDelivered(self._failure.answer, self._asks_again_at - now)
         if self._failure is not None and self._rounds > seen:
             raise copy.copy(self._failure)
-        return self._ask()
+        return self._ask_and_keep()
 
-    def _renewed_early(self, grant: _Grant, now: float) -> str:
-        """While the old token is good, one thread asks for the next, and no thread waits for it or fails with
-        it."""
+    def _renew_early(self, grant: _Grant, now: float) -> str:
+        """Let one thread ask for the next access token while the old one is still good; no other thread waits for it,
+        or fails with it."""
         if now < max(self._failed_at + EARLY_RETRY, self._asks_again_at):
             return grant.access_token
         if not self._asking.acquire(blocking=False):
             return grant.access_token
         try:
-            return self._ask() if self._grant is grant else self._settled(self._rounds)
+            return self._ask_and_keep() if self._grant is grant else self._share_or_ask(self._rounds)
         except NotDelivered:
             return grant.access_token
         finally:
             self._asking.release()
 
-    def _ask(self) -> str:
-        """One request to the token endpoint. Its life is counted from before the request: rather too
-        short."""
+    def _ask_and_keep(self) -> str:
+        """Ask the token endpoint once, and keep its access token or its failure.
+
+        The life of an access token is counted from before the request: rather too short than too long."""
         asked_at = self._clock()
         try:
-            access_token, expires_in = self._exchange()
+            access_token, expires_in = self._request_access_token()
         except (CredentialsRefused, NotDelivered) as error:
             self._failure, self._failed_at = copy.copy(error), self._clock()
-            asked = getattr(error, "retry_after", None) or 0
-            self._asks_again_at = self._failed_at + min(asked, self._longest_hold)
+            pause = getattr(error, "retry_after", None) or 0
+            self._asks_again_at = self._failed_at + min(pause, self._longest_hold)
             raise
         else:
             self._failure = None
-            renew_at = asked_at + expires_in - min(MARGIN, expires_in / 5)
+            renew_at = asked_at + expires_in - min(RENEWED_BEFORE, expires_in / 5)
             self._grant = _Grant(access_token, self._rounds + 1, renew_at, asked_at + expires_in)
             return access_token
         finally:
             self._rounds += 1
 
-    def _exchange(self) -> tuple[str, float]:
-        # Once an hour: connections kept until then would be closed on the other side.
+    def _request_access_token(self) -> tuple[str, float]:
+        """Return an access token from the token endpoint, and the seconds that it lives."""
+        # This happens once an hour or so: a connection that was kept for it would be closed by the other side
+        # meanwhile.
         transport = Transport(deadline=self._deadline)
         try:
-            return parse_access_token(*transport.exchange(access_token_request(self._environment)))
+            return parse_access_token(*transport.exchange(build_access_token_request(self._environment)))
         except OutcomeUnknown as error:
             raise NotDelivered(error.answer) from error
         finally:

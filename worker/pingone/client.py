@@ -1,4 +1,4 @@
-"""pingone: the calls that the rest of the program makes."""
+"""The calls to PingOne that the rest of the program makes: activate a device, read a device."""
 
 from __future__ import annotations
 
@@ -7,55 +7,56 @@ from dataclasses import dataclass
 from functools import partial
 
 from worker.config.settings import Environment
-from worker.pace.slots import Pace, Slot
+from worker.pace.slot import Slot
+from worker.pace.slots import Pace
 from worker.pingone.auth import AccessTokens
 from worker.pingone.errors import NotDelivered, OtherDevice, OutcomeUnknown, PingOneError, RateLimited
-from worker.pingone.hold_reasons import why_held
-from worker.pingone.retrying import Policy
+from worker.pingone.hold_reasons import explain_hold
+from worker.pingone.retrying import RetryPolicy
 from worker.pingone.transport import Transport
 from worker.pingone.wire import (
     Device,
     Request,
-    activation_request,
-    authorized,
-    device_request,
+    add_access_token,
+    build_activation_request,
+    build_device_request,
     parse_activation,
     parse_device,
 )
 from worker.vault.otp import Otp
 
-# Makes an answer's status, headers and body a device, or raises the error that they stand for.
+# Makes a device of an answer's status, headers and body, or raises the error that they stand for.
 Parse = Callable[[int, Mapping[str, str], bytes], Device]
 
-# Seconds the fleet holds after a 429 that does not say for how long.
+# Seconds that the fleet holds after a 429 that does not say for how long.
 SHORTEST_HOLD = 1.0
 
 
 @dataclass
 class Call:
-    """One attempt's view of its calls: what goes with them, and the count of what went out.
+    """What goes with the calls of one attempt, and the count of the requests that they made."""
 
-    `session_id` and `transaction_id` (the batch and the record) come back in PingOne's audit records.
-    `slot`: one that the caller has waited for already; the first try takes it. `send_before`, in
-    `boot_time` seconds: no first byte goes out later. `permit` is asked before every try of a call but
-    its first, and whenever a try has waited for its slot; it raises what it likes to stop. `requests` counts
-    those whose first byte went out, `rate_limited` the 429s among them."""
-
+    # The batch and the record: both come back in PingOne's audit records.
     session_id: str
     transaction_id: str
+    # A slot that the caller has waited for already; the first try takes it.
     slot: Slot | None = None
+    # In `boot_time` seconds: no first byte goes out later.
     send_before: float | None = None
+    # Called before every try of a call but its first, and whenever a try has waited for its slot; it raises what it
+    # likes to stop.
     permit: Callable[[], None] = lambda: None
+    # Requests whose first byte went out.
     requests: int = 0
+    # Those of them that were answered 429.
     rate_limited: int = 0
 
 
 class Client:
-    """PingOne, for one thread and one environment. Every method may raise any PingOneError; times are in
-    seconds.
+    """PingOne, for one thread and one environment. Every call may raise any PingOneError, and SlotTooFar.
 
-    One exchange ends within `deadline`; a call makes tries for `retry_for` at most, then lets the last one
-    end."""
+    One exchange ends within `deadline` seconds; a call begins tries for `retry_for` seconds at the most, and lets the
+    last one end. The fleet holds for `outage_hold` seconds after an outage that does not say for how long."""
 
     def __init__(
         self,
@@ -71,11 +72,12 @@ class Client:
         self._access_tokens = access_tokens
         self._pace = pace
         self._transport = Transport(deadline=deadline)
-        self._policy = Policy(pace, seconds=retry_for, outage_hold=outage_hold)
+        self._policy = RetryPolicy(pace, seconds=retry_for, outage_hold=outage_hold)
 
     def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
-        """The device, ACTIVE."""
-        request = activation_request(
+        """Activate the device with this OTP, and return it as ACTIVE. `resync`: it is the second OTP, right after the
+        first."""
+        request = build_activation_request(
             self._environment,
             user_id,
             device_id,
@@ -87,7 +89,8 @@ class Client:
         return self._perform(request, partial(parse_activation, user_id=user_id, device_id=device_id), call)
 
     def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
-        request = device_request(
+        """Read the device as it is, whatever its status."""
+        request = build_device_request(
             self._environment,
             user_id,
             device_id,
@@ -97,9 +100,11 @@ class Client:
         return self._perform(request, partial(parse_device, user_id=user_id, device_id=device_id), call)
 
     def close(self) -> None:
+        """Close the connections."""
         self._transport.close()
 
     def _perform(self, request: Request, parse: Parse, call: Call) -> Device:
+        """Make the tries of one call, each with an access token and a slot."""
         access_token = ""
 
         def attempt() -> Device:
@@ -107,19 +112,19 @@ class Client:
             # Before the slot, which a slow token endpoint would let lapse.
             access_token = self._access_tokens.get()
             slot = self._take_slot(call)
-            return self._try(authorized(request, access_token), slot, parse, call)
+            return self._send(add_access_token(request, access_token), slot, parse, call)
 
         return self._policy.run(attempt, permit=call.permit, renew=lambda: self._access_tokens.renew(access_token))
 
-    def _try(self, request: Request, slot: Slot, parse: Parse, call: Call) -> Device:
-        """One request, counted if its first byte went out. What became of its slot moves the pace."""
-        self._pace.leave()
+    def _send(self, request: Request, slot: Slot, parse: Parse, call: Call) -> Device:
+        """Send one request, count it if its first byte went out, and report to the pace what became of its slot."""
+        self._pace.wait_to_leave()
         try:
             answer = self._transport.exchange(request, send_before=call.send_before)
         except NotDelivered:
             raise
         except BaseException:
-            # Whatever else happened, a byte may have gone out.
+            # Whatever happened, a byte may have gone out.
             call.requests += 1
             raise
         call.requests += 1
@@ -127,31 +132,34 @@ class Client:
             device = parse(*answer)
         except RateLimited as error:
             call.rate_limited += 1
-            self._refused(slot, error)
+            self._slow_down(slot, error)
             raise
         except OtherDevice:
             # Whatever comes next on this connection may be another's answer as well.
-            self._transport.drop(request.url)
+            self._transport.drop_connection(request.url)
             raise
         except OutcomeUnknown:
             # Whatever answered in PingOne's place may have no limit.
             raise
         except PingOneError:
-            self._pace.answered(slot)
+            self._pace.report_answer(slot)
             raise
-        self._pace.answered(slot)
+        self._pace.report_answer(slot)
         return device
 
-    def _refused(self, slot: Slot, error: RateLimited) -> None:
-        """A wait of hours is a used-up quota, and says nothing of the rate; who is refused for it does not come back
-        before, so that the fleet need not be held for all that time."""
-        seconds, why = error.retry_after or SHORTEST_HOLD, why_held(error)
+    def _slow_down(self, slot: Slot, error: RateLimited) -> None:
+        """Hold the fleet after a 429, and lower its rate.
+
+        The rate is not lowered for a wait of hours: that is a used-up quota, and says nothing of the rate. A record
+        that is refused for it does not come back before, so that the fleet need not be held for all that time."""
+        seconds, why = error.retry_after or SHORTEST_HOLD, explain_hold(error)
         if seconds > self._pace.longest_hold:
             self._pace.hold(seconds, why)
         else:
-            self._pace.refused(slot, seconds, why)
+            self._pace.report_refusal(slot, seconds, why)
 
     def _take_slot(self, call: Call) -> Slot:
+        """Take the slot that the caller has waited for, or wait for another."""
         if call.slot is not None:
             slot, call.slot = call.slot, None
             return slot

@@ -42,11 +42,11 @@ class Clients:
                 self._access_tokens[environment.name] = environment, tokens
             return self._access_tokens[environment.name][1]
 
-    def ask_again(self, license: str) -> None:
-        """Ask the token endpoints of a license at the next call, whatever pause they asked for: a person has lifted its
-        hold."""
+    def end_pauses(self, license: str) -> None:
+        """Ask the token endpoints of a license again at the next call, whatever pause they wanted, since a person has
+        lifted its hold."""
         with self._lock:
             known = list(self._access_tokens.values())
         for environment, tokens in known:
             if environment.license == license:
-                tokens.ask_again()
+                tokens.end_pause()

@@ -1,4 +1,4 @@
-"""pingone: how a call ends when it ends badly, named by what the caller may do next.
+"""How a call fails; each error is named by what the caller may do next.
 
 PingOneError
 ├── NotDelivered          no byte of the request went out: the same call may be made again
@@ -25,16 +25,17 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class Answer:
-    """What PingOne said, fit for a log and a database: short printable text, free of OTPs and secrets.
+    """What PingOne said, fit for a log and a database: short printable text, free of OTPs and secrets."""
 
-    `correlation_id` finds the call in the vendor's audit log. Where no answer came, `message` tells what did.
-    """
-
+    # Of HTTP.
     status: int | None = None
+    # `code`, and the `details[].code` that decides.
     code: str | None = None
     detail_code: str | None = None
     error_id: str | None = None
+    # Finds the call in the vendor's audit log.
     correlation_id: str | None = None
+    # Where no answer came: what happened instead.
     message: str | None = None
 
     def __str__(self) -> str:
@@ -47,7 +48,7 @@ NO_ANSWER = Answer()
 
 
 class PingOneError(Exception):
-    """A call that did not do what it was made for. Positional arguments alone, so that it can be copied and
+    """A call that did not do what it was made for. It takes positional arguments alone, so that it can be copied and
     pickled."""
 
     def __init__(self, answer: Answer = NO_ANSWER, *details: object) -> None:
@@ -74,7 +75,7 @@ class TooLateToSend(NotDelivered):
 
 
 class NotActedOn(PingOneError):
-    """PingOne answered, and the answer says that nothing was done."""
+    """PingOne answered, and the answer says that it did nothing."""
 
 
 class RateLimited(NotActedOn):
@@ -108,8 +109,8 @@ class ProtocolFault(NotActedOn):
 
 
 class OutcomeUnknown(PingOneError):
-    """The first byte went out and no readable answer came back; `retry_after` in seconds, if there was
-    one."""
+    """The first byte went out and no readable answer came back; `retry_after` is in seconds, where one was asked
+    for."""
 
     def __init__(self, answer: Answer = NO_ANSWER, retry_after: float | None = None) -> None:
         super().__init__(answer, retry_after)
@@ -117,8 +118,8 @@ class OutcomeUnknown(PingOneError):
 
     @property
     def is_over(self) -> bool:
-        """PingOne itself answered 2xx, so it is done with the request, though its answer does not tell how the device
-        stands. Only 202 says that it goes on."""
+        """Whether PingOne is done with the request, for it answered 2xx itself, though its answer does not tell how the
+        device stands. Only 202 says that it goes on."""
         status = self.answer.status or 0
         return 200 <= status < 300 and status != 202 and self.answer.correlation_id is not None
 
@@ -137,7 +138,7 @@ class ResyncRequired(PingOneError):
 
 
 class InvalidOtp(PingOneError):
-    """INVALID_OTP."""
+    """INVALID_OTP: the OTP was refused."""
 
 
 class Rejected(PingOneError):

@@ -1,4 +1,4 @@
-"""pingone: why the fleet holds, in a sentence for a person. Pure."""
+"""Why the fleet holds after a failed call, in a sentence for a person. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 from worker.pingone.errors import NotDelivered, OutcomeUnknown, RateLimited
 
 
-def why_held(failure: NotDelivered | OutcomeUnknown | RateLimited) -> str:
-    """`PingOne answered 503 and asks for 120 s`."""
+def explain_hold(failure: NotDelivered | OutcomeUnknown | RateLimited) -> str:
+    """Say why the fleet holds after this failure, as in `PingOne answered 503 and asks for 120 s`."""
     status = failure.answer.status
     if status is None:
         return "PingOne cannot be reached"

@@ -1,4 +1,4 @@
-"""pingone: the httpx client of one thread, with the proxies and certificate authorities that the environment names."""
+"""The httpx client of one thread, with the proxies and certificate authorities that the environment names."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import httpx
 
 from worker.config.settings import ConfigError
 
-# Seconds for each step of connecting: the answer needs the rest of the deadline.
+# Seconds that each step of connecting may take: the answer needs the rest of the deadline.
 CONNECT_TIMEOUT = 5.0
 
-# Seconds. Common servers close an idle connection after 5 s; a request sent just then is lost, its outcome
-# unknown.
+# Seconds for which an idle connection is kept. Common servers close it after 5 s; a request that is sent just then is
+# lost, its outcome unknown.
 KEEPALIVE_EXPIRY = 4.0
 
 
 class _NoCookies(httpx.Cookies):
-    """Keeps none, and does not look for any: that takes a tenth of an exchange's processor time."""
+    """A cookie jar that keeps no cookies, and does not look for any: that would take a tenth of an exchange's processor
+    time."""
 
     def extract_cookies(self, response: httpx.Response) -> None:
         pass
@@ -33,15 +34,15 @@ class _Client(httpx.Client):
     cookies = _NoCookies()  # type: ignore[override]
 
 
-def http_client(deadline: float) -> httpx.Client:
-    """A client that builds its own transports: only so does httpx honour the proxy settings of the environment. It
-    waits `deadline` seconds at most for the next byte of an answer.
+def build_client(deadline: float) -> httpx.Client:
+    """Build an httpx client, which builds its own transports: only so does httpx honour the proxy settings of the
+    environment. It waits `deadline` seconds at the most for the next byte of an answer.
 
     Raises ConfigError if those settings, or the certificate authorities that they name, cannot be used."""
     try:
         return _Client(
-            verify=_tls_context(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))),
-            mounts=_mounts(),
+            verify=_build_tls_context(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))),
+            mounts=_choose_mounts(),
             # Not compressed: a small body could unfold into a huge one.
             headers={"Accept-Encoding": "identity", "User-Agent": "oathbulk"},
             timeout=httpx.Timeout(deadline, connect=min(CONNECT_TIMEOUT, deadline / 2)),
@@ -54,31 +55,32 @@ def http_client(deadline: float) -> httpx.Client:
 
 
 @cache
-def _tls_context(*_settings: str | None) -> ssl.SSLContext:
-    """That trusts whom these settings name; httpx reads them by itself. All threads of a process share it, for the
-    certificates of all authorities take most of a megabyte."""
+def _build_tls_context(*_settings: str | None) -> ssl.SSLContext:
+    """Build the TLS context that trusts the authorities which these settings name; httpx reads them by itself. All
+    threads of a process share it, for the certificates of all authorities take most of a megabyte."""
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
-    context.set_alpn_protocols = _keep_protocols  # type: ignore[method-assign]
+    context.set_alpn_protocols = _ignore_protocols  # type: ignore[method-assign]
     return context
 
 
-def _keep_protocols(alpn_protocols: Iterable[str]) -> None:
-    """httpcore sets the same with each connection; but no thread may change what another reads at that moment."""
+def _ignore_protocols(alpn_protocols: Iterable[str]) -> None:
+    """Do nothing in place of SSLContext.set_alpn_protocols: httpcore sets the same protocols with each connection, but
+    no thread may change what another reads at that moment."""
 
 
-def proxy_host(url: str) -> str | None:
-    """The host of the proxy that requests to this URL go through."""
+def find_proxy_host(url: str) -> str | None:
+    """Find the host of the proxy that requests to this URL go through; None where they go through none."""
     parts, proxies = urlsplit(url), getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(parts.hostname or "") or (parts.scheme == "http" and not _is_loopback(proxy)):
         return None
-    return _host(proxy)
+    return _parse_host(proxy)
 
 
-def _mounts() -> dict[str, httpx.BaseTransport | None]:
-    """http:// is for this machine alone (see worker.config.settings), so it bypasses any proxy elsewhere: what goes
-    through such a proxy would cross the network in the clear."""
+def _choose_mounts() -> dict[str, httpx.BaseTransport | None]:
+    """Take http:// past any proxy that is not on this machine. It is for this machine alone (see
+    worker.config.settings), and what goes through such a proxy would cross the network in the clear."""
     proxies = getproxies()
     proxy = proxies.get("http") or proxies.get("all")
     if not proxy or _is_loopback(proxy):
@@ -86,12 +88,12 @@ def _mounts() -> dict[str, httpx.BaseTransport | None]:
     return {"http://": None}
 
 
-def _host(proxy: str) -> str:
+def _parse_host(proxy: str) -> str:
     return urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
 
 
 def _is_loopback(proxy: str) -> bool:
-    host = _host(proxy)
+    host = _parse_host(proxy)
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""pingone: which error an answer stands for."""
+"""Which error an answer stands for that is not the one hoped for."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from worker.pingone.errors import (
 )
 
 
-def refusal(envelope: Envelope) -> PingOneError:
-    """The error for an answer that is not the one hoped for. Codes come before the status, which the vendor
-    may change inside its class:
+def choose_error(envelope: Envelope) -> PingOneError:
+    """Choose the error for an answer that is not the one hoped for. Codes come before the status, which the vendor may
+    change inside its class:
     https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html"""
     answer, codes, status = envelope.answer, envelope.codes, envelope.answer.status or 0
     if EXTRA_OTP_REQUIRED in codes:
@@ -30,10 +30,10 @@ def refusal(envelope: Envelope) -> PingOneError:
         return OutcomeUnknown(answer, envelope.retry_after if status >= 400 else None)
     if status == 429 or "REQUEST_LIMITED" in codes:
         return RateLimited(answer, envelope.retry_after, envelope.quota_reset_at)
-    if status in (403, 404) and not envelope.is_pingones:
+    if status in (403, 404) and not envelope.is_from_pingone:
         # A proxy's or gateway's page says nothing of the device or of our roles: it is an outage.
         return OutcomeUnknown(answer, envelope.retry_after)
-    if error := _access_refusal(status, codes):
+    if error := _choose_access_error(status, codes):
         return error(answer)
     if status == 404 or "NOT_FOUND" in codes:
         return NotFound(answer)
@@ -43,9 +43,9 @@ def refusal(envelope: Envelope) -> PingOneError:
     return OutcomeUnknown(answer) if envelope.fields is None else Rejected(answer)
 
 
-def _access_refusal(status: int, codes: frozenset[str]) -> type[Unauthorized] | type[Forbidden] | None:
-    """401 and 403 share ACCESS_FAILED and INSUFFICIENT_PERMISSIONS: there the status tells which one is
-    meant."""
+def _choose_access_error(status: int, codes: frozenset[str]) -> type[Unauthorized] | type[Forbidden] | None:
+    """Choose the error for a refused access token, or for a missing role; None for anything else. 401 and 403 share
+    ACCESS_FAILED and INSUFFICIENT_PERMISSIONS: there the status tells which one is meant."""
     if "INVALID_TOKEN" in codes:
         return Unauthorized
     if "LICENSE_EXCEEDED" in codes or status == 403:

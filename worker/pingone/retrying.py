@@ -1,7 +1,7 @@
-"""pingone: the one retry policy. tenacity owns seconds, and only for calls that were not delivered or not
-acted on.
+"""The one retry policy for calls to PingOne. tenacity repeats them within seconds, and only those that were not
+delivered or not acted on.
 
-Whatever may have reached PingOne without a readable answer is raised at once: the device must be read first.
+A call that may have reached PingOne without a readable answer is not repeated: the device must be read first.
 Retry guidance: https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from worker.pingone.errors import (
     TooLateToSend,
     Unauthorized,
 )
-from worker.pingone.hold_reasons import why_held
+from worker.pingone.hold_reasons import explain_hold
 
 T = TypeVar("T")
 
+# Seconds between two tries, drawn at random below a bound that doubles from 0.5 s up to 4 s.
 BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=4)
 
 
 @dataclass(frozen=True)
-class Policy:
-    """At most `tries` tries, none begun later than `seconds` after the first; an outage holds the fleet, or this
-    process where others deliver, for `outage_hold` seconds."""
+class RetryPolicy:
+    """How often and for how long one call is tried: at most `tries` times, and no try is begun later than `seconds`
+    after the first. An outage holds the fleet, or this process alone where others deliver, for `outage_hold`
+    seconds."""
 
     pace: Pace
     tries: int = 4
@@ -42,25 +44,26 @@ class Policy:
     sleep: Callable[[float], None] = time.sleep
 
     def run(self, attempt: Callable[[], T], *, permit: Callable[[], None], renew: Callable[[], object]) -> T:
-        """The result of the attempt, which takes its own slot. `permit` is asked before every try but the
-        first, and raises what it likes to stop; `renew` fetches a fresh access token.
+        """Call `attempt`, which takes its own slot, until it succeeds or no try is left; return its result. `permit` is
+        called before every try but the first, and raises what it likes to stop; `renew` fetches a new access token.
 
         Raises what the last try raised.
         """
         try:
-            return self._retrying(_Tries(self.pace, attempt, permit, renew).once)
+            return self._retrying(_Tries(self.pace, attempt, permit, renew).try_once)
         except TooLateToSend:
             raise
         except NotDelivered as error:
-            self.pace.undelivered(error.retry_after or self.outage_hold, why_held(error))
+            self.pace.report_undelivered(error.retry_after or self.outage_hold, explain_hold(error))
             raise
 
     @cached_property
     def _retrying(self) -> tenacity.Retrying:
-        """One for all calls: it refers to itself, so that one for each would be left to the garbage collector."""
+        """The policy as tenacity wants it. One for all calls: it refers to itself, so that one for each call would be
+        left to the garbage collector."""
         return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_may_pass),
-            wait=_wait,
+            retry=tenacity.retry_if_exception(_may_succeed_later),
+            wait=_choose_wait,
             stop=tenacity.stop_after_attempt(self.tries) | tenacity.stop_before_delay(self.seconds),
             sleep=self.sleep,
             reraise=True,
@@ -78,35 +81,39 @@ class _Tries(Generic[T]):
     is_first: bool = True
     is_renewed: bool = False
 
-    def once(self) -> T:
-        """One try, made again at once if a fresh access token may help: that is no failure to back off
-        from."""
+    def try_once(self) -> T:
+        """Make one try; make it again at once, with a new access token, if the old one was refused: that is no failure
+        to wait after."""
         try:
-            return self._make()
+            return self._make_attempt()
         except Unauthorized:
             if self.is_renewed:
                 raise
         self.renew()
         self.is_renewed = True
-        return self._make()
+        return self._make_attempt()
 
-    def _make(self) -> T:
+    def _make_attempt(self) -> T:
+        """Ask for permission, but for the first try; then call `attempt`. Where PingOne asks for a pause although the
+        outcome is unknown, the fleet holds."""
         if not self.is_first:
             self.permit()
         self.is_first = False
         try:
             return self.attempt()
         except OutcomeUnknown as error:
-            self.pace.hold(error.retry_after or 0, why_held(error))
+            self.pace.hold(error.retry_after or 0, explain_hold(error))
             raise
 
 
-def _may_pass(error: BaseException) -> bool:
+def _may_succeed_later(error: BaseException) -> bool:
+    """Whether the same call may be made again."""
     return isinstance(error, NotDelivered | RateLimited | Forbidden) and not isinstance(error, TooLateToSend)
 
 
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Never sooner than the service asked; if that is beyond the policy's time, the call ends here."""
+def _choose_wait(state: tenacity.RetryCallState) -> float:
+    """Choose the seconds until the next try: never sooner than the service asked. If that is beyond the policy's time,
+    the call ends here."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after if isinstance(error, NotDelivered | RateLimited) else None
     return max(BACKOFF(state), asked or 0)

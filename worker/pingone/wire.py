@@ -1,4 +1,4 @@
-"""pingone: the wire format, pure: requests out, and from (status, headers, body) to a result or an error.
+"""The wire format: builds requests, and makes a result or an error of an answer's status, headers and body. Pure.
 
 Raises nothing but ValueError while a request is built, and PingOneError while an answer is read.
 """
@@ -14,29 +14,29 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, quote_plus, urlencode
 
 from worker.config.settings import Environment
-from worker.pingone.envelope import Envelope, open_envelope, word
+from worker.pingone.envelope import Envelope, open_envelope, read_word
 from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, OtherDevice
-from worker.pingone.refusals import refusal
+from worker.pingone.refusals import choose_error
 from worker.vault.otp import Otp
 
 ACTIVE = "ACTIVE"
 # Five operations share one path and method: this media type is what makes the request an activation.
-ACTIVATE = "application/vnd.pingidentity.device.activate+json"
+ACTIVATE_MEDIA_TYPE = "application/vnd.pingidentity.device.activate+json"
+# Characters that PingOne takes of the ids which come back in its audit records.
 LONGEST_AUDIT_ID = 100
 
-# Where the token endpoint does not say how long its access token lives, it is renewed often.
+# Seconds that an access token is taken to live where the token endpoint does not say: it is renewed often.
 DEFAULT_EXPIRES_IN = 300.0
+# Seconds that an access token is taken to live at the most.
 LONGEST_EXPIRES_IN = 86_400.0
 
-# RFC 6750, section 2.1: all that may stand after "Bearer". Anything else could smuggle a header into our
-# requests.
+# All that may stand after "Bearer" (RFC 6750, section 2.1). Anything else could smuggle a header into our requests.
 _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request. Its headers and content hold an OTP, a secret or an access token: its repr leaves them
-    out."""
+    """An HTTP request. Its headers and content hold an OTP, a secret or an access token: its repr leaves them out."""
 
     method: str
     url: str
@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Device:
-    """A token in the hands of a user. `status` is ACTIVE, ACTIVATION_REQUIRED, or a word that we do not
+    """PingOne's object for a token on a user. `status` is ACTIVE, ACTIVATION_REQUIRED, or a word that we do not
     know."""
 
     status: str | None
@@ -59,7 +59,7 @@ class Device:
         return self.status == ACTIVE
 
 
-def activation_request(
+def build_activation_request(
     environment: Environment,
     user_id: str,
     device_id: str,
@@ -69,33 +69,37 @@ def activation_request(
     session_id: str,
     transaction_id: str,
 ) -> Request:
-    """https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/activate_device_oath_token.html"""
+    """Build the request that activates a device; `resync` for the second OTP.
+    https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/activate_device_oath_token.html"""
     fields: dict[str, object] = {"otp": otp.reveal()}
     if resync:
         fields["oathResync"] = True
-    headers = _headers(session_id, transaction_id) | {"Content-Type": ACTIVATE}
-    return Request("POST", _device_url(environment, user_id, device_id), headers, json.dumps(fields).encode())
+    headers = _build_headers(session_id, transaction_id) | {"Content-Type": ACTIVATE_MEDIA_TYPE}
+    return Request("POST", _build_device_url(environment, user_id, device_id), headers, json.dumps(fields).encode())
 
 
-def device_request(
+def build_device_request(
     environment: Environment, user_id: str, device_id: str, *, session_id: str, transaction_id: str
 ) -> Request:
-    """https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/read-one-mfa-user-device.html"""
-    return Request("GET", _device_url(environment, user_id, device_id), _headers(session_id, transaction_id))
+    """Build the request that reads a device.
+    https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/read-one-mfa-user-device.html"""
+    return Request(
+        "GET", _build_device_url(environment, user_id, device_id), _build_headers(session_id, transaction_id)
+    )
 
 
-def authorized(request: Request, access_token: str) -> Request:
+def add_access_token(request: Request, access_token: str) -> Request:
     return replace(request, headers={**request.headers, "Authorization": f"Bearer {access_token}"})
 
 
-def access_token_request(environment: Environment) -> Request:
-    """https://developer.pingidentity.com/pingone-api/workflow-library/application-management/configure-a-non-interactive-worker-application/step-3-get-a-token.html"""
+def build_access_token_request(environment: Environment) -> Request:
+    """Build the request for an access token.
+    https://developer.pingidentity.com/pingone-api/workflow-library/application-management/configure-a-non-interactive-worker-application/step-3-get-a-token.html"""
     client_id, secret = environment.client_id, environment.client_secret.get_secret_value()
     headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
     form = {"grant_type": "client_credentials"}
     if environment.client_auth == "basic":
-        # Both are form-encoded before they are joined (RFC 6749, section 2.3.1): a secret may contain a colon
-        # or a %.
+        # Both are form-encoded before they are joined (RFC 6749, section 2.3.1): a secret may contain a colon or a %.
         pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
         headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
     else:
@@ -104,40 +108,40 @@ def access_token_request(environment: Environment) -> Request:
 
 
 def parse_activation(status: int, headers: Mapping[str, str], body: bytes, *, user_id: str, device_id: str) -> Device:
-    """The device, ACTIVE: its body is not documented, so all that is asked of it is the status, and that it names no
-    other device or user than these."""
+    """Read the answer to an activation: the device, ACTIVE. Its body is not documented, so all that is asked of it is
+    the status, and that it names no other device or user than these."""
     envelope = open_envelope(status, headers, body)
-    device = _device(envelope, user_id, device_id)
+    device = _find_device(envelope, user_id, device_id)
     if device is not None and device.is_active:
         return device
-    raise refusal(envelope)
+    raise choose_error(envelope)
 
 
 def parse_device(status: int, headers: Mapping[str, str], body: bytes, *, user_id: str, device_id: str) -> Device:
-    """The device as it is, whatever its status, so long as it has one, and it is this user's and this device."""
+    """Read the device from an answer, whatever its status, so long as it has one, and it is this device of this
+    user."""
     envelope = open_envelope(status, headers, body)
-    device = _device(envelope, user_id, device_id)
+    device = _find_device(envelope, user_id, device_id)
     if device is None:
-        raise refusal(envelope)
+        raise choose_error(envelope)
     return device
 
 
 def parse_access_token(status: int, headers: Mapping[str, str], body: bytes) -> tuple[str, float]:
-    """The access token and the seconds it lives. Asking again does no harm, so there is no unknown outcome
-    here: what is not a refusal was not delivered. Any 4xx refuses: a wrong path or method will not pass by
-    waiting either."""
+    """Read the access token and the seconds that it lives. Asking again does no harm, so no outcome is unknown here:
+    what is not a refusal was not delivered. Any 4xx refuses: waiting does not mend a wrong path or method either."""
     envelope = open_envelope(status, headers, body)
     fields = envelope.fields or {}
     access_token = fields.get("access_token")
     if 200 <= status < 300 and isinstance(access_token, str) and _B64TOKEN.fullmatch(access_token):
-        return access_token, _seconds(fields.get("expires_in"))
+        return access_token, _parse_lifetime(fields.get("expires_in"))
     if 400 <= status < 500 and status not in (408, 425, 429):
         raise CredentialsRefused(envelope.answer)
     answer = replace(envelope.answer, message=envelope.answer.message or "no access token in the answer")
     raise NotDelivered(answer, envelope.retry_after)
 
 
-def _device_url(environment: Environment, user_id: str, device_id: str) -> str:
+def _build_device_url(environment: Environment, user_id: str, device_id: str) -> str:
     for segment in (user_id, device_id):
         if segment in ("", ".", ".."):
             raise ValueError("a user id or device id is empty, or would lead to another path")
@@ -145,22 +149,22 @@ def _device_url(environment: Environment, user_id: str, device_id: str) -> str:
     return f"{environment.api_url}/{path}/users/{quote(user_id, safe='')}/devices/{quote(device_id, safe='')}"
 
 
-def _headers(session_id: str, transaction_id: str) -> dict[str, str]:
-    """Both ids come back in PingOne's audit records.
+def _build_headers(session_id: str, transaction_id: str) -> dict[str, str]:
+    """Build the headers of a call; both ids come back in PingOne's audit records.
     https://developer.pingidentity.com/pingone-api/platform/reference/external-transaction-and-session-ids.html"""
     return {
         "Accept": "application/json",
-        "X-Ping-External-Session-Id": _audit_id(session_id),
-        "X-Ping-External-Transaction-Id": _audit_id(transaction_id),
+        "X-Ping-External-Session-Id": _make_audit_id(session_id),
+        "X-Ping-External-Transaction-Id": _make_audit_id(transaction_id),
     }
 
 
-def _audit_id(value: str) -> str:
+def _make_audit_id(value: str) -> str:
     return re.sub(r"[^\x21-\x7e]", "-", value)[:LONGEST_AUDIT_ID]
 
 
-def _device(envelope: Envelope, user_id: str, device_id: str) -> Device | None:
-    """The device in a 2xx answer; None if there is no readable one. Raises OtherDevice if it is not the one asked
+def _find_device(envelope: Envelope, user_id: str, device_id: str) -> Device | None:
+    """Find the device in a 2xx answer; None if there is no readable one. Raises OtherDevice if it is not the one asked
     for."""
     fields = envelope.fields or {}
     if not 200 <= (envelope.answer.status or 0) < 300:
@@ -168,27 +172,27 @@ def _device(envelope: Envelope, user_id: str, device_id: str) -> Device | None:
     user = fields.get("user")
     if _differs(fields.get("id"), device_id) or (isinstance(user, dict) and _differs(user.get("id"), user_id)):
         raise OtherDevice(replace(envelope.answer, message="the answer is about another device"))
-    status = word(fields.get("status"))
+    status = read_word(fields.get("status"))
     if status is None:
         return None
     return Device(
         status=status,
-        is_locked=_says(fields.get("lock"), "LOCKED"),
-        is_blocked=_says(fields.get("block"), "BLOCKED"),
+        is_locked=_has_status(fields.get("lock"), "LOCKED"),
+        is_blocked=_has_status(fields.get("block"), "BLOCKED"),
         answer=envelope.answer,
     )
 
 
 def _differs(told: object, expected: str) -> bool:
-    """Whether another id is told; ids are the same in either case. An answer may leave them out."""
+    """Whether another id than expected is told, in whichever case. An answer may leave ids out."""
     return isinstance(told, str) and told.lower() != expected.lower()
 
 
-def _says(part: object, status: str) -> bool:
+def _has_status(part: object, status: str) -> bool:
     return isinstance(part, dict) and part.get("status") == status
 
 
-def _seconds(value: object) -> float:
+def _parse_lifetime(value: object) -> float:
     try:
         seconds = float(value) if isinstance(value, int | float | str) and value is not True else math.nan
     except (ValueError, OverflowError):

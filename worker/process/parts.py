@@ -64,9 +64,9 @@ class Parts:
     @cached_property
     def paces(self) -> Paces:
         def lifted(license: str) -> None:
-            self.clients.ask_again(license)
+            self.clients.end_pauses(license)
 
-        return Paces(self.redis, self.pace_memory, self.settings, alone=self.failed_alone, lifted=lifted)
+        return Paces(self.redis, self.pace_memory, self.settings, on_alone=self.failed_alone, on_lifted=lifted)
 
     @cached_property
     def clients(self) -> Clients:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.reason import PauseReason
 from worker.config.environments import Environments
 from worker.pingone.clients import Clients
-from worker.pingone.clock import drift
+from worker.pingone.clock_drift import measure_drift
 from worker.pingone.errors import PingOneError
 
 # The reason of a process that cannot reach PingOne while others do.
@@ -28,7 +28,7 @@ class Recovery:
                 if reason == PauseReason.CREDENTIALS:
                     self._clients.access_tokens(environment).get()
                 else:
-                    drift(environment, deadline=self._deadline)
+                    measure_drift(environment, deadline=self._deadline)
         except PingOneError:
             return False
         return reason in (NETWORK, PauseReason.CREDENTIALS)

@@ -32,10 +32,11 @@ GROWTH = 2
 class Slots(Protocol):
     """What a pace tells."""
 
-    slots: int
+    @property
+    def slots_taken(self) -> int: ...
 
     @property
-    def waited(self) -> float:
+    def seconds_waited(self) -> float:
         """Seconds, of those who wait still as well."""
         ...
 
@@ -142,5 +143,5 @@ class Threads:
 
     def _sums(self) -> tuple[float, ...]:
         paces = list(self._paces())
-        slots, waited = sum(pace.slots for pace in paces), sum(pace.waited for pace in paces)
+        slots, waited = sum(pace.slots_taken for pace in paces), sum(pace.seconds_waited for pace in paces)
         return slots, waited, self._processor(), self._unconnected(), self._clock()

@@ -15,7 +15,7 @@ from worker.config.settings import Environment, Settings
 from worker.dispatch.dispatcher import Broker, Dispatcher
 from worker.dispatch.workload import Workload
 from worker.fleet.fitness import Fitness
-from worker.fleet.processes import Processes, Sickness, this_process
+from worker.fleet.processes import Processes, Sickness, name_this_process
 from worker.journal.writer import FileJournal, Journal, NoJournal
 from worker.leases.clock_steps import TimesAnew
 from worker.leases.queue import Queue
@@ -47,7 +47,7 @@ class WorkerParts(Parts):
 
     @cached_property
     def processes(self) -> Processes:
-        return Processes(self.database, this_process())
+        return Processes(self.database, name_this_process())
 
     @cached_property
     def fitness(self) -> Fitness:

@@ -16,7 +16,8 @@ from worker.journal.writer import Journal, NoJournal
 from worker.leases.claim import Claim
 from worker.leases.worker import Leases
 from worker.pace.errors import SlotTooFar
-from worker.pace.slots import Pace, Slot
+from worker.pace.slot import Slot
+from worker.pace.slots import Pace
 from worker.pingone.client import Client
 from worker.records.attempt import Attempt, Means
 from worker.rules import decisions

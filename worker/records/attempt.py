@@ -15,7 +15,8 @@ from worker.leases.claim import Claim
 from worker.leases.settlement import Tally, goes_on
 from worker.leases.worker import Leases
 from worker.pace.errors import SlotTooFar
-from worker.pace.slots import Pace, Slot
+from worker.pace.slot import Slot
+from worker.pace.slots import Pace
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import NO_ANSWER, Answer, PingOneError
 from worker.pingone.wire import Device

@@ -49,7 +49,7 @@ def takes_a_fault_of_its_own_for_not_delivered() -> list[Patch]:
             call.requests = before
             raise
 
-    return [around(Client, "_try", try_)]
+    return [around(Client, "_send", try_)]
 
 
 @mutant
@@ -75,7 +75,7 @@ def reads_at_once_after_a_loss() -> list[Patch]:
 
 @mutant
 def takes_a_proxys_page_for_pingones_word() -> list[Patch]:
-    return [(Envelope, "is_pingones", True)]
+    return [(Envelope, "is_from_pingone", True)]
 
 
 @mutant

@@ -44,7 +44,7 @@ class Nowhere:
 
     rate = 100.0
 
-    def held_for(self) -> float:
+    def read_hold_left(self) -> float:
         return 0.0
 
     def depth(self) -> int:

@@ -1,4 +1,4 @@
-"""Whether the database's clock was set since the last look."""
+"""Whether the watch sees that the database's clock was set."""
 
 from __future__ import annotations
 

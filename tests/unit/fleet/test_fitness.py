@@ -11,7 +11,7 @@ BROKEN = Sickness("network", "PingOne cannot be reached.")
 
 
 class Fleet:
-    """What the others are like, as the database tells it."""
+    """Stands for the database: whether the other processes are well, and what it was told."""
 
     def __init__(self) -> None:
         self.others_are_well = True
@@ -42,12 +42,12 @@ class Queues:
 
 
 class Process:
-    """A process that takes messages, looked at by hand."""
+    """A process that takes messages, and is checked by the test."""
 
     def __init__(self) -> None:
         self.fleet, self.queues, self.is_well = Fleet(), Queues(), False
         self.fitness = Fitness(self.fleet, lambda _: self.is_well)  # type: ignore[arg-type]
-        self.fitness._intake = self.queues
+        self.fitness._source = self.queues
 
 
 @pytest.fixture
@@ -84,11 +84,11 @@ def test_it_is_told_once(process: Process) -> None:
 
 def test_it_stays_away_while_it_is_sick_and_comes_back_when_it_is_well(process: Process) -> None:
     process.fitness.fall_sick(BROKEN)
-    process.fitness.look()
+    process.fitness.check()
     assert process.fitness.is_sick
 
     process.is_well = True
-    process.fitness.look()
+    process.fitness.check()
 
     assert not process.fitness.is_sick
     assert process.queues.is_open
@@ -96,16 +96,16 @@ def test_it_stays_away_while_it_is_sick_and_comes_back_when_it_is_well(process: 
 
 
 def test_it_comes_back_sick_as_it_is_when_nobody_else_is_left(process: Process) -> None:
-    """Otherwise nobody would tick, and the batch would stand still without a word."""
+    """Otherwise no process would do the dispatcher's work, and the batch would stand still without a word."""
     process.fitness.fall_sick(BROKEN)
     process.fleet.others_are_well = False
 
-    process.fitness.look()
+    process.fitness.check()
 
     assert process.queues.is_open
     assert not process.fitness.fall_sick(BROKEN)
 
 
 def test_a_look_at_one_that_is_well_only_shows_life(process: Process) -> None:
-    process.fitness.look()
+    process.fitness.check()
     assert process.fleet.told == ["alive"]

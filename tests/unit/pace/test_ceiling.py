@@ -11,8 +11,19 @@ from hypothesis import strategies as st
 from support.paced_fleet import Closed, Limit, PacedFleet, Rate, Stalling, Window, bucket
 
 from worker.pace import ceiling
-from worker.pace.ceiling import NARROW, PROBE, PROBE_AFTER_FALL
-from worker.pace.search import MARGIN, PROBE_AFTER, RISE, Search, begun, fixed, freed, remembered, shared
+from worker.pace.ceiling import NARROWING_CLIMB, PROBING_CLIMB
+from worker.pace.search import (
+    FIRST_CLIMB,
+    PART_OF_CEILING,
+    PROBE_AFTER,
+    Search,
+    fix_rate,
+    free_rate,
+    restart_counting,
+    resume_below_ceiling,
+    set_share,
+)
+from worker.pace.stays import PROBE_AFTER_FALL
 
 
 def steady(rate: float) -> Rate:
@@ -113,7 +124,7 @@ def test_a_highest_rate_that_was_lowered_counts_at_once() -> None:
 
 
 def test_a_share_is_kept_to_once_the_ceiling_is_known() -> None:
-    search = shared(Search(30.0), 0.6, now=0.0)
+    search = set_share(Search(30.0), 0.6, now=0.0)
     fleet = PacedFleet(bucket(200), search).run(until=400)
     assert 0.57 < fleet.used(steady(200), 60, 400) < 0.61
     assert not any(at > 60 for at, _ in fleet.refusals)
@@ -125,77 +136,82 @@ def test_a_share_comes_back_after_others_had_the_license_for_a_while() -> None:
     def rate(now: float) -> float:
         return 90 if 60 < now < 120 else 200
 
-    fleet = PacedFleet(bucket(200, rate_changes={60: 90, 120: 200}), shared(Search(30.0), 0.6, now=0.0)).run(until=500)
+    fleet = PacedFleet(bucket(200, rate_changes={60: 90, 120: 200}), set_share(Search(30.0), 0.6, now=0.0)).run(
+        until=500
+    )
     assert 0.7 < fleet.used(rate, 70, 120) < 0.95
     assert 0.55 < fleet.used(rate, 400, 500) < 0.62
 
 
 def test_a_share_that_changes_counts_at_once() -> None:
     fleet = PacedFleet(bucket(200)).run(until=60)
-    fleet.search = shared(fleet.search, 0.5, fleet.now)
-    assert fleet.search.rate == pytest.approx(0.5 * MARGIN * fleet.search.ceiling)
-    assert shared(fleet.search, 1.0, fleet.now).rate == pytest.approx(MARGIN * fleet.search.ceiling)
+    fleet.search = set_share(fleet.search, 0.5, fleet.now)
+    assert fleet.search.rate == pytest.approx(0.5 * PART_OF_CEILING * fleet.search.ceiling)
+    assert set_share(fleet.search, 1.0, fleet.now).rate == pytest.approx(PART_OF_CEILING * fleet.search.ceiling)
 
 
 def test_a_rate_that_a_person_set_does_not_move() -> None:
-    fleet = PacedFleet(bucket(200), fixed(Search(30.0), 250.0, now=0.0)).run(until=30)
+    fleet = PacedFleet(bucket(200), fix_rate(Search(30.0), 250.0, now=0.0)).run(until=30)
     assert fleet.search.rate == 250
-    found = freed(fleet.search, fleet.now)
-    assert (found.rate, found.climb, found.is_fixed) == (250, RISE, False)
+    found = free_rate(fleet.search, fleet.now)
+    assert (found.rate, found.climb, found.is_fixed) == (250, FIRST_CLIMB, False)
 
 
 def test_a_ceiling_that_is_remembered_is_where_the_next_run_begins() -> None:
-    search = remembered(ceiling=200.0, share=1.0, now=5.0)
-    assert (search.rate, search.climb) == (200 * MARGIN, 0)
-    fleet = PacedFleet(bucket(200), remembered(200.0, 1.0, now=0.0)).run(until=50)
+    search = resume_below_ceiling(ceiling=200.0, share=1.0, now=5.0)
+    assert (search.rate, search.climb) == (200 * PART_OF_CEILING, 0)
+    fleet = PacedFleet(bucket(200), resume_below_ceiling(200.0, 1.0, now=0.0)).run(until=50)
     assert fleet.used(steady(200), 0, 50) > 0.98
     assert fleet.refusals == []
 
 
 def test_a_climb_grows_by_its_speed_and_waits_for_answers() -> None:
-    search = Search(100.0, climb=NARROW)
-    assert ceiling.answered(search, count=5, last=0.05, now=0.05, highest=500, next_slot=0.0) is search
-    grown = ceiling.answered(search, count=20, last=0.2, now=0.2, highest=500, next_slot=0.0)
-    assert grown.rate == pytest.approx(100 * (1 + NARROW * 0.2), rel=0.001)
+    search = Search(100.0, climb=NARROWING_CLIMB)
+    assert ceiling.learn_from_answers(search, count=5, last=0.05, now=0.05, highest=500, next_slot=0.0) is search
+    grown = ceiling.learn_from_answers(search, count=20, last=0.2, now=0.2, highest=500, next_slot=0.0)
+    assert grown.rate == pytest.approx(100 * (1 + NARROWING_CLIMB * 0.2), rel=0.001)
     # Hardly a slot was used: nothing is learnt from that, and the time does not count.
-    unused = ceiling.answered(search, count=3, last=0.2, now=0.2, highest=500, next_slot=0.0)
+    unused = ceiling.learn_from_answers(search, count=3, last=0.2, now=0.2, highest=500, next_slot=0.0)
     assert unused == replace(search, since=0.2, changed_at=0.2)
 
 
 def test_a_refusal_of_a_slot_from_before_the_last_one_changes_nothing() -> None:
-    search = Search(100.0, climb=NARROW, begun_at=10.0, since=10.0)
-    assert ceiling.refused(search, 150.0, slot=9.9, count=50, resumes_at=12.0) is search
+    search = Search(100.0, climb=NARROWING_CLIMB, begun_at=10.0, since=10.0)
+    assert ceiling.learn_from_refusal(search, 150.0, slot=9.9, count=50, resumes_at=12.0) is search
 
 
 def test_a_climb_that_was_slower_than_meant_has_passed_the_limit_by_less() -> None:
     """Where answers are slow, each step of the steepest climb takes seconds."""
 
     def found(seconds: float) -> float:
-        search = begun(Search(30.0), now=0.0)
+        search = restart_counting(Search(30.0), now=0.0)
         for number in range(1, 4):
             now = number * seconds
-            search = ceiling.answered(search, count=10**6, last=now, now=now, highest=5000, next_slot=0.0)
-        return ceiling.refused(search, search.rate, slot=now, count=10**6, resumes_at=now + 1).rate / search.rate
+            search = ceiling.learn_from_answers(search, count=10**6, last=now, now=now, highest=5000, next_slot=0.0)
+        return (
+            ceiling.learn_from_refusal(search, search.rate, slot=now, count=10**6, resumes_at=now + 1).rate
+            / search.rate
+        )
 
     assert found(0.1) == pytest.approx(0.55, rel=0.02)
     assert found(2.0) == pytest.approx(0.82, rel=0.02)
 
 
 def test_slots_that_are_given_out_already_tell_nothing_of_a_changed_rate() -> None:
-    """Threads wait for them; counted for the new rate, which wants more, they would say that it is not used."""
-    search = begun(Search(30.0), now=0.0)
-    climbed = ceiling.answered(search, count=10, last=0.2, now=0.2, highest=500, next_slot=1.3)
+    """Threads wait for such slots; counted for the new, higher rate, they would say that it is not used."""
+    search = restart_counting(Search(30.0), now=0.0)
+    climbed = ceiling.learn_from_answers(search, count=10, last=0.2, now=0.2, highest=500, next_slot=1.3)
     assert climbed.rate > search.rate
     assert climbed.since == 1.3
-    assert ceiling.answered(climbed, count=10, last=1.2, now=1.2, highest=500, next_slot=1.5) is climbed
+    assert ceiling.learn_from_answers(climbed, count=10, last=1.2, now=1.2, highest=500, next_slot=1.5) is climbed
 
 
 def test_a_climb_that_is_hardly_above_the_limit_is_the_last() -> None:
-    started = begun(Search(480.0, climb=0.01), now=0.0)
+    started = restart_counting(Search(480.0, climb=0.01), now=0.0)
     climbing = replace(started, rate=510.0, refused_rate=530.0, refused_climb=0.04, since=5.0)
-    found = ceiling.refused(climbing, 510.0, slot=6.06, count=100, resumes_at=7.1)
+    found = ceiling.learn_from_refusal(climbing, 510.0, slot=6.06, count=100, resumes_at=7.1)
     assert found.ceiling == pytest.approx(490, rel=0.002)
-    assert (found.climb, found.rate) == (0, found.ceiling * MARGIN)
+    assert (found.climb, found.rate) == (0, found.ceiling * PART_OF_CEILING)
 
 
 @pytest.mark.parametrize("longer", [0.0, 0.1], ids=["as soon", "hardly later, as a count that starts anew does it"])
@@ -205,41 +221,43 @@ def test_a_stay_that_is_refused_soon_again_goes_down_faster(longer: float) -> No
         begun_at = 10.0 * number
         search = replace(rates[-1], begun_at=begun_at, since=begun_at + 1)
         slot = begun_at + 2 + number * longer
-        rates.append(ceiling.refused(search, search.rate, slot, count=300, resumes_at=slot + 1))
+        rates.append(ceiling.learn_from_refusal(search, search.rate, slot, count=300, resumes_at=slot + 1))
     steps = [1 - after.rate / before.rate for before, after in itertools.pairwise(rates)]
     assert steps == pytest.approx([0.03, 0.06, 0.12, 0.24])
 
 
 def test_a_refusal_of_the_first_slot_of_a_stay_is_no_fault() -> None:
-    """A neighbour was answered first."""
-    search = begun(Search(200.0, climb=0.0, ceiling=201.0), now=10.0)
-    refused = ceiling.refused(search, search.rate, slot=10.0, count=5, resumes_at=11.0)
+    """Another slot was answered before it, so it tells of the rate although it lasted for no time."""
+    search = restart_counting(Search(200.0, climb=0.0, ceiling=201.0), now=10.0)
+    refused = ceiling.learn_from_refusal(search, search.rate, slot=10.0, count=5, resumes_at=11.0)
     assert 180 < refused.rate < 200
-    again = ceiling.refused(refused, refused.rate, slot=11.0, count=5, resumes_at=12.0)
+    again = ceiling.learn_from_refusal(refused, refused.rate, slot=11.0, count=5, resumes_at=12.0)
     assert 0 < again.rate < refused.rate
 
 
 def test_how_long_an_earlier_stay_had_lasted_says_nothing_of_this_one() -> None:
-    """Between them a climb found another ceiling."""
-    earlier = begun(Search(200.0, climb=0.0, ceiling=201.0, lasted=40.0), now=10.0)
-    assert ceiling.refused(earlier, 200.0, slot=11.5, count=50, resumes_at=13.0).rate == pytest.approx(0.96 * 200)
+    """Between the two stays a climb found another ceiling."""
+    earlier = restart_counting(Search(200.0, climb=0.0, ceiling=201.0, lasted=40.0), now=10.0)
+    assert ceiling.learn_from_refusal(earlier, 200.0, slot=11.5, count=50, resumes_at=13.0).rate == pytest.approx(
+        0.96 * 200
+    )
 
 
 def test_a_rate_that_fell_by_much_climbs_again_soon() -> None:
-    search = begun(Search(200.0, climb=0.0, ceiling=201.0, probe_at=500.0), now=10.0)
-    soon = ceiling.refused(search, 200.0, slot=11.0, count=50, resumes_at=12.0)
-    late = ceiling.refused(search, 200.0, slot=40.0, count=500, resumes_at=41.0)
+    search = restart_counting(Search(200.0, climb=0.0, ceiling=201.0, probe_at=500.0), now=10.0)
+    soon = ceiling.learn_from_refusal(search, 200.0, slot=11.0, count=50, resumes_at=12.0)
+    late = ceiling.learn_from_refusal(search, 200.0, slot=40.0, count=500, resumes_at=41.0)
     assert (soon.probe_at, late.probe_at) == (12.0 + PROBE_AFTER_FALL, 500)
 
 
 def test_a_climb_that_finds_nothing_new_goes_back_and_waits_longer() -> None:
     known = Search(199.0, climb=0.0, ceiling=200.0)
     count, now = 200 * int(PROBE_AFTER), PROBE_AFTER
-    climbing = ceiling.answered(known, count=count, last=now, now=now, highest=500, next_slot=0.0)
-    assert climbing.climb == PROBE
+    climbing = ceiling.learn_from_answers(known, count=count, last=now, now=now, highest=500, next_slot=0.0)
+    assert climbing.climb == PROBING_CLIMB
     climbing = replace(climbing, rate=206.0)
-    refused = ceiling.refused(climbing, 206.0, slot=PROBE_AFTER + 3, count=500, resumes_at=PROBE_AFTER + 4)
-    assert (refused.rate, refused.climb, refused.probe_after) == (refused.stay, 0, 2 * PROBE_AFTER)
+    refused = ceiling.learn_from_refusal(climbing, 206.0, slot=PROBE_AFTER + 3, count=500, resumes_at=PROBE_AFTER + 4)
+    assert (refused.rate, refused.climb, refused.probe_after) == (refused.rate_below_ceiling, 0, 2 * PROBE_AFTER)
     assert 200 < refused.ceiling < 201
 
 

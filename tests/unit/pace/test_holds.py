@@ -26,7 +26,7 @@ def client(valkey_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def make_pace(client: redis.Redis) -> MakePace:
-    """A process of the fleet; none sleeps for real."""
+    """Makes the paces of processes of the fleet; none sleeps for real."""
 
     def make(rate: float = 1000.0, **options: Any) -> Pace:
         return Pace(client, "made-up-license", rate, **{"sleep": lambda _: None} | options)
@@ -35,20 +35,20 @@ def make_pace(client: redis.Redis) -> MakePace:
 
 
 def deliver(pace: Pace) -> None:
-    """A request is answered, and the next one tells so."""
-    pace.answered(pace.wait())
+    """Let a request be answered; the next reservation tells Redis."""
+    pace.report_answer(pace.wait())
     pace.wait()
 
 
 # How long a hold is at most.
 
 
-@pytest.mark.parametrize("ask", [Pace.hold, Pace.undelivered])
+@pytest.mark.parametrize("ask", [Pace.hold, Pace.report_undelivered])
 def test_no_hold_is_longer_than_the_longest_whoever_asks_for_it(make_pace: MakePace, ask: Any) -> None:
     pace, other = make_pace(longest_hold=90), make_pace(longest_hold=90)
     ask(pace, 86_400, WHY)
     for each in (pace, other):
-        assert 89 < each.held_for() <= 90
+        assert 89 < each.read_hold_left() <= 90
         with pytest.raises(SlotTooFar) as caught:
             each.wait()
         assert caught.value.wait <= 90
@@ -56,8 +56,8 @@ def test_no_hold_is_longer_than_the_longest_whoever_asks_for_it(make_pace: MakeP
 
 def test_a_refusal_holds_no_longer_either(make_pace: MakePace) -> None:
     pace = make_pace(longest_hold=90)
-    pace.refused(pace.wait(), 86_400)
-    assert 89 < pace.held_for() <= 90
+    pace.report_refusal(pace.wait(), 86_400)
+    assert 89 < pace.read_hold_left() <= 90
 
 
 # Why it holds.
@@ -101,15 +101,15 @@ def test_a_wiped_redis_is_told_the_reason_too(make_pace: MakePace, client: redis
 
 def test_a_lifted_hold_is_over_for_all_and_not_told_again(make_pace: MakePace) -> None:
     lifted: list[str] = []
-    first = make_pace(lifted=lambda: lifted.append("first"))
-    second = make_pace(lifted=lambda: lifted.append("second"))
+    first = make_pace(on_lifted=lambda: lifted.append("first"))
+    second = make_pace(on_lifted=lambda: lifted.append("second"))
     dispatcher = make_pace()
     first.hold(60, WHY)
     second.hold(60, WHY)
     dispatcher.lift()
     for pace in (first, second, dispatcher):
         pace.wait()
-        assert pace.held_for() == 0
+        assert pace.read_hold_left() == 0
     assert sorted(lifted) == ["first", "second"]
 
 
@@ -121,7 +121,7 @@ def test_a_hold_that_comes_after_one_was_lifted_stands(make_pace: MakePace, clie
     client.hdel(KEY, "held_until")
     with pytest.raises(SlotTooFar):
         pace.wait()
-    assert dispatcher.held_for() > 59
+    assert dispatcher.read_hold_left() > 59
 
 
 def test_a_hold_can_be_lifted_after_redis_was_wiped(make_pace: MakePace, client: redis.Redis) -> None:
@@ -151,13 +151,13 @@ def test_lifting_where_nothing_is_held_changes_nothing(make_pace: MakePace) -> N
 def test_who_fails_alone_holds_alone(make_pace: MakePace) -> None:
     sentences: list[str] = []
     slept: list[float] = []
-    healthy, broken = make_pace(), make_pace(alone=sentences.append, sleep=slept.append)
+    healthy, broken = make_pace(), make_pace(on_alone=sentences.append, sleep=slept.append)
     broken.wait()
     deliver(healthy)
-    broken.undelivered(60, "PingOne cannot be reached")
+    broken.report_undelivered(60, "PingOne cannot be reached")
     assert sentences == ["PingOne cannot be reached, and other processes deliver: only this one holds"]
     healthy.wait()
-    assert (healthy.held_for(), broken.held_for()) == (0, 0)
+    assert (healthy.read_hold_left(), broken.read_hold_left()) == (0, 0)
     with pytest.raises(SlotTooFar) as caught:
         broken.wait()
     assert 57 < caught.value.wait <= 58
@@ -168,7 +168,7 @@ def test_who_fails_alone_holds_alone(make_pace: MakePace) -> None:
 def test_a_short_hold_of_its_own_is_waited_for(make_pace: MakePace) -> None:
     healthy, broken = make_pace(), make_pace(sleep=time.sleep)
     deliver(healthy)
-    broken.undelivered(0.3, "PingOne cannot be reached")
+    broken.report_undelivered(0.3, "PingOne cannot be reached")
     began = time.monotonic()
     broken.wait()
     assert time.monotonic() - began >= 0.29
@@ -179,7 +179,7 @@ def test_those_who_wait_for_a_slot_when_their_process_begins_to_hold_do_not_go(m
 
     def sleep(_: float) -> None:
         deliver(healthy)
-        broken.undelivered(60, "PingOne cannot be reached")
+        broken.report_undelivered(60, "PingOne cannot be reached")
 
     broken = make_pace(rate=2, sleep=sleep)
     broken.wait()
@@ -189,10 +189,10 @@ def test_those_who_wait_for_a_slot_when_their_process_begins_to_hold_do_not_go(m
 
 def test_the_fleet_holds_where_nobody_else_delivers(make_pace: MakePace) -> None:
     sentences: list[str] = []
-    pace, other = make_pace(alone=sentences.append), make_pace()
+    pace, other = make_pace(on_alone=sentences.append), make_pace()
     other.wait()
-    pace.undelivered(60, "PingOne cannot be reached")
-    assert 59 < other.held_for() <= 60
+    pace.report_undelivered(60, "PingOne cannot be reached")
+    assert 59 < other.read_hold_left() <= 60
     assert other.read().held_why == "PingOne cannot be reached"
     assert sentences == []
 
@@ -200,8 +200,8 @@ def test_the_fleet_holds_where_nobody_else_delivers(make_pace: MakePace) -> None
 def test_the_fleet_holds_where_only_who_fails_has_delivered(make_pace: MakePace) -> None:
     pace, other = make_pace(), make_pace()
     deliver(pace)
-    pace.undelivered(60, "PingOne cannot be reached")
-    assert other.held_for() > 59
+    pace.report_undelivered(60, "PingOne cannot be reached")
+    assert other.read_hold_left() > 59
 
 
 def test_what_another_delivered_long_ago_shows_nothing(make_pace: MakePace, client: redis.Redis) -> None:
@@ -209,14 +209,14 @@ def test_what_another_delivered_long_ago_shows_nothing(make_pace: MakePace, clie
     deliver(other)
     long_ago = int(client.hget(KEY, "delivered_at") or 0) - 11_000_000  # type: ignore[arg-type]
     client.hset(KEY, "delivered_at", long_ago)
-    pace.undelivered(60, "PingOne cannot be reached")
-    assert other.held_for() > 59
+    pace.report_undelivered(60, "PingOne cannot be reached")
+    assert other.read_hold_left() > 59
 
 
 def test_a_process_that_holds_alone_hears_that_a_person_lifted_it(make_pace: MakePace) -> None:
     healthy, broken = make_pace(), make_pace()
     deliver(healthy)
-    broken.undelivered(60, "PingOne cannot be reached")
+    broken.report_undelivered(60, "PingOne cannot be reached")
     healthy.lift()
     broken.wait()
 
@@ -225,8 +225,8 @@ def test_without_redis_who_fails_tells_the_fleet_when_it_is_back(own_valkey: Any
     with redis.Redis.from_url(own_valkey.url, retry=None) as client:  # type: ignore[arg-type]
         pace, other = (Pace(client, "made-up-license", 1000) for _ in range(2))
         own_valkey.stop()
-        pace.undelivered(60, "PingOne cannot be reached")
+        pace.report_undelivered(60, "PingOne cannot be reached")
         own_valkey.start()
         with pytest.raises(SlotTooFar):
             pace.wait()
-        assert other.held_for() > 50
+        assert other.read_hold_left() > 50

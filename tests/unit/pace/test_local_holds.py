@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.pace.local_holds import FRESH, Holding
+from worker.pace.local_holds import RECENT, LocalHolds
 
 
 @pytest.fixture
@@ -11,76 +11,76 @@ def now() -> list[float]:
 
 
 @pytest.fixture
-def holding(now: list[float]) -> Holding:
-    return Holding(lambda: now[0])
+def holds(now: list[float]) -> LocalHolds:
+    return LocalHolds(lambda: now[0])
 
 
-def test_a_hold_ends_by_itself(holding: Holding, now: list[float]) -> None:
-    assert holding.left == 0
-    holding.extend(5)
+def test_a_hold_ends_by_itself(holds: LocalHolds, now: list[float]) -> None:
+    assert holds.fleet_left == 0
+    holds.extend_fleet_hold(5)
     now[0] += 3
-    assert holding.left == 2
+    assert holds.fleet_left == 2
     now[0] += 3
-    assert holding.left == 0
+    assert holds.fleet_left == 0
 
 
-def test_a_hold_is_extended_and_never_shortened(holding: Holding) -> None:
-    holding.extend(5)
-    holding.extend(2)
-    assert holding.left == 5
-    holding.extend(7)
-    assert holding.left == 7
+def test_a_hold_is_extended_and_never_shortened(holds: LocalHolds) -> None:
+    holds.extend_fleet_hold(5)
+    holds.extend_fleet_hold(2)
+    assert holds.fleet_left == 5
+    holds.extend_fleet_hold(7)
+    assert holds.fleet_left == 7
 
 
-def test_while_its_own_hold_lasts_no_slot_is_good(holding: Holding) -> None:
-    holding.heard(0)
-    holding.extend(5)
-    assert holding.is_past(10**18) is True
+def test_while_its_own_hold_lasts_no_slot_is_good(holds: LocalHolds) -> None:
+    holds.note_fleet_hold(0)
+    holds.extend_fleet_hold(5)
+    assert holds.is_held_past(10**18) is True
 
 
-def test_what_was_heard_just_now_decides(holding: Holding) -> None:
-    holding.heard(500)
-    assert holding.is_past(499) is True
-    assert holding.is_past(500) is False
+def test_what_was_heard_just_now_decides(holds: LocalHolds) -> None:
+    holds.note_fleet_hold(500)
+    assert holds.is_held_past(499) is True
+    assert holds.is_held_past(500) is False
 
 
-def test_what_was_heard_a_moment_ago_must_be_asked_again(holding: Holding, now: list[float]) -> None:
-    assert holding.is_past(499) is None
-    holding.heard(500)
-    now[0] += 1.1 * FRESH
-    assert holding.is_past(499) is None
+def test_what_was_heard_a_moment_ago_must_be_asked_again(holds: LocalHolds, now: list[float]) -> None:
+    assert holds.is_held_past(499) is None
+    holds.note_fleet_hold(500)
+    now[0] += 1.1 * RECENT
+    assert holds.is_held_past(499) is None
 
 
-def test_a_hold_of_its_own_is_none_of_the_fleets(holding: Holding, now: list[float]) -> None:
-    holding.extend_alone(5)
-    holding.extend_alone(2)
-    assert (holding.left, holding.left_alone) == (0, 5)
-    holding.heard(0)
-    assert holding.is_past(10**18) is True
+def test_a_hold_of_its_own_is_none_of_the_fleets(holds: LocalHolds, now: list[float]) -> None:
+    holds.extend_own_hold(5)
+    holds.extend_own_hold(2)
+    assert (holds.fleet_left, holds.own_left) == (0, 5)
+    holds.note_fleet_hold(0)
+    assert holds.is_held_past(10**18) is True
     now[0] += 6
-    assert holding.left_alone == 0
+    assert holds.own_left == 0
 
 
-def test_the_reason_is_that_of_the_longest_hold(holding: Holding) -> None:
-    holding.extend(5, "PingOne answered 503 and asks for 5 s")
-    holding.extend(2, "PingOne cannot be reached")
-    assert holding.why == "PingOne answered 503 and asks for 5 s"
-    holding.extend(7, "PingOne cannot be reached")
-    assert holding.why == "PingOne cannot be reached"
+def test_the_reason_is_that_of_the_longest_hold(holds: LocalHolds) -> None:
+    holds.extend_fleet_hold(5, "PingOne answered 503 and asks for 5 s")
+    holds.extend_fleet_hold(2, "PingOne cannot be reached")
+    assert holds.why == "PingOne answered 503 and asks for 5 s"
+    holds.extend_fleet_hold(7, "PingOne cannot be reached")
+    assert holds.why == "PingOne cannot be reached"
 
 
-def test_what_a_person_lifts_is_forgotten_once(holding: Holding) -> None:
-    holding.extend(5)
-    holding.extend_alone(5)
-    assert not holding.is_lifted(0)
-    assert holding.left == 5
-    assert holding.is_lifted(17)
-    assert (holding.left, holding.left_alone) == (0, 0)
-    holding.extend(5)
-    assert not holding.is_lifted(17)
+def test_what_a_person_lifts_is_forgotten_once(holds: LocalHolds) -> None:
+    holds.extend_fleet_hold(5)
+    holds.extend_own_hold(5)
+    assert not holds.note_lifting(0)
+    assert holds.fleet_left == 5
+    assert holds.note_lifting(17)
+    assert (holds.fleet_left, holds.own_left) == (0, 0)
+    holds.extend_fleet_hold(5)
+    assert not holds.note_lifting(17)
     # A wiped Redis knows of none.
-    assert not holding.is_lifted(0)
-    assert holding.left == 5
+    assert not holds.note_lifting(0)
+    assert holds.fleet_left == 5
     # Whatever is said after that is another time.
-    assert holding.is_lifted(16)
-    assert holding.left == 0
+    assert holds.note_lifting(16)
+    assert holds.fleet_left == 0

@@ -17,10 +17,11 @@ from support.valkey import ValkeyServer
 
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.search import Search
-from worker.pace.slots import Pace, Slot
+from worker.pace.slot import Slot
+from worker.pace.slots import Pace
 from worker.pace.spacing import AT_ONCE
-from worker.pace.spare_slots import FRESH
-from worker.pace.state import KEPT
+from worker.pace.spare_slots import USABLE_FOR
+from worker.pace.state import KEPT_MILLISECONDS
 
 KEY = "oathbulk:pace:made-up-license"
 
@@ -32,8 +33,9 @@ SLOW = {"rate": 1 / INTERVAL, "furthest": 1e6}
 FLEET_MEMBER = """
 import sys, redis
 from worker.pace.search import Search
-from worker.pace.state import KEPT
-from worker.pace.slots import Pace, Slot
+from worker.pace.state import KEPT_MILLISECONDS
+from worker.pace.slot import Slot
+from worker.pace.slots import Pace
 
 with redis.Redis.from_url(sys.argv[1]) as client:
     waits = []
@@ -54,7 +56,7 @@ def client(valkey_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def make_pace(client: redis.Redis) -> MakePace:
-    """A member of the fleet: another object has no more in common with it than another process."""
+    """Makes the paces of members of the fleet: two objects have no more in common than two processes."""
 
     def make(rate: float = 1.0, license: str = "made-up-license", **options: Any) -> Pace:
         return Pace(client, license, rate, **options)
@@ -151,7 +153,7 @@ def test_the_rate_may_differ_from_call_to_call(make_pace: MakePace, client: redi
 
 
 def test_who_waits_to_leave_is_as_free_as_who_waits_for_a_slot(make_pace: MakePace) -> None:
-    """A process that takes them for busy adds threads without end."""
+    """A process that takes waiting threads for busy ones adds threads without end."""
     now = [1000.0]
 
     def sleep(seconds: float) -> None:
@@ -160,11 +162,11 @@ def test_who_waits_to_leave_is_as_free_as_who_waits_for_a_slot(make_pace: MakePa
     pace = make_pace(**SLOW, sleep=sleep, clock=lambda: now[0])
     pace.wait()
     pace.wait()
-    before, left_at = pace.waited, now[0]
+    before, left_at = pace.seconds_waited, now[0]
     for _ in range(AT_ONCE + 2):
-        pace.leave()
+        pace.wait_to_leave()
     assert now[0] - left_at > INTERVAL
-    assert pace.waited - before == pytest.approx(now[0] - left_at)
+    assert pace.seconds_waited - before == pytest.approx(now[0] - left_at)
 
 
 def test_licenses_have_paces_of_their_own(make_pace: MakePace) -> None:
@@ -179,7 +181,7 @@ def test_what_is_past_leaves_redis_by_itself(make_pace: MakePace, client: redis.
     client.delete(KEY)
     pace = make_pace(rate=0.1)
     pace.wait()
-    assert 0 < client.pttl(KEY) <= KEPT  # type: ignore[operator]
+    assert 0 < client.pttl(KEY) <= KEPT_MILLISECONDS  # type: ignore[operator]
 
 
 def test_a_hold_stops_all(make_pace: MakePace) -> None:
@@ -188,7 +190,7 @@ def test_a_hold_stops_all(make_pace: MakePace) -> None:
     with pytest.raises(SlotTooFar) as caught:
         other.wait()
     assert 59 < caught.value.wait <= 60
-    assert 59 < other.held_for() <= 60
+    assert 59 < other.read_hold_left() <= 60
 
 
 def test_a_hold_stops_those_who_wait_for_their_slot_already(make_pace: MakePace) -> None:
@@ -261,24 +263,24 @@ def test_a_hold_is_never_shortened(make_pace: MakePace) -> None:
     other.hold(10)
     other.hold(0)
     other.hold(-5)
-    assert pace.held_for() > 99
-    assert other.held_for() > 99
+    assert pace.read_hold_left() > 99
+    assert other.read_hold_left() > 99
     other.hold(110)
-    assert pace.held_for() > 109
+    assert pace.read_hold_left() > 109
 
 
 def test_without_a_hold_nothing_is_held(make_pace: MakePace) -> None:
     pace = make_pace()
-    assert pace.held_for() == 0
+    assert pace.read_hold_left() == 0
     pace.wait()
-    assert pace.held_for() == 0
+    assert pace.read_hold_left() == 0
 
 
 def test_a_hold_ends(make_pace: MakePace) -> None:
     pace = make_pace(rate=1000)
     pace.hold(0.05)
     patience = time.monotonic() + 10
-    while pace.held_for() > 0:
+    while pace.read_hold_left() > 0:
         assert time.monotonic() < patience
     pace.wait()
 
@@ -299,10 +301,10 @@ def test_whoever_asked_for_a_hold_tells_a_wiped_redis_again(make_pace: MakePace,
     pace, other = make_pace(), make_pace()
     pace.hold(60)
     client.flushall()
-    assert other.held_for() == 0
+    assert other.read_hold_left() == 0
     with pytest.raises(SlotTooFar):
         pace.wait()
-    assert other.held_for() > 59
+    assert other.read_hold_left() > 59
 
 
 def test_without_redis_nothing_goes_out_and_a_hold_is_kept_until_it_is_back(own_valkey: Any) -> None:
@@ -316,13 +318,13 @@ def test_without_redis_nothing_goes_out_and_a_hold_is_kept_until_it_is_back(own_
         assert isinstance(caught.value.__cause__, redis.RedisError)
         pace.hold(60)
         with pytest.raises(redis.RedisError):
-            pace.held_for()
+            pace.read_hold_left()
         own_valkey.start()
-        assert other.held_for() == 0
+        assert other.read_hold_left() == 0
         with pytest.raises(SlotTooFar) as caught:
             pace.wait()
         assert 50 < caught.value.wait <= 60
-        assert other.held_for() > 50
+        assert other.read_hold_left() > 50
 
 
 def test_redis_lost_during_the_sleep_lets_the_slot_lapse(own_valkey: Any) -> None:
@@ -339,11 +341,11 @@ def test_answers_that_redis_decodes_are_understood_too(valkey_url: str) -> None:
         pace.wait()
         pace.wait()
         pace.hold(60)
-        assert pace.held_for() > 59
+        assert pace.read_hold_left() > 59
 
 
 def test_a_hold_by_one_thread_reaches_the_sleeping_others(make_pace: MakePace) -> None:
-    """All at once and for real: who sleeps when the hold comes does not go before it has passed."""
+    """Several threads sleep for real: none that sleeps when the hold comes goes before it has passed."""
     pace, holding = make_pace(rate=20), make_pace()
     woken_at: list[float] = []
 
@@ -367,11 +369,11 @@ def test_a_hold_by_one_thread_reaches_the_sleeping_others(make_pace: MakePace) -
 
 
 def use(pace: Pace, requests: int) -> list[Slot]:
-    """So many requests that are let through."""
+    """Make so many requests that are let through."""
     slots = []
     for _ in range(requests):
         slots.append(pace.wait())
-        pace.answered(slots[-1])
+        pace.report_answer(slots[-1])
     return slots
 
 
@@ -404,12 +406,12 @@ def test_a_refusal_holds_the_fleet_and_lowers_its_rate(make_pace: MakePace) -> N
     pace, other = make_pace(rate=100), make_pace(rate=100)
     slots = use(pace, 20)
     (before,) = rates(pace)
-    pace.refused(slots[-1], 60)
+    pace.report_refusal(slots[-1], 60)
     assert rates(other)[0] < 0.8 * before
-    assert 59 < other.held_for() <= 60
+    assert 59 < other.read_hold_left() <= 60
     # Those that were on the way at the same time tell the same once more.
     after = rates(pace)
-    other.refused(slots[-2], 60)
+    other.report_refusal(slots[-2], 60)
     assert rates(pace) == after
 
 
@@ -417,7 +419,7 @@ def test_two_refusals_at_once_count_as_one(make_pace: MakePace) -> None:
     paces = [make_pace(rate=100) for _ in range(4)]
     slot = use(paces[0], 20)[-1]
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda pace: pace.refused(slot, 1.0), paces))
+        list(threads.map(lambda pace: pace.report_refusal(slot, 1.0), paces))
     # Once more would make less than half of it.
     assert 0.5 * slot.rate < rates(paces[0])[0] < 0.8 * slot.rate
 
@@ -449,7 +451,7 @@ def test_a_wiped_redis_is_told_the_rate_that_was_found(make_pace: MakePace, clie
 
 
 def test_what_is_remembered_from_elsewhere_is_where_a_process_begins(make_pace: MakePace) -> None:
-    pace = make_pace(rate=100, begin=lambda now: Search(200.0, climb=0.0, ceiling=201.0, begun_at=now))
+    pace = make_pace(rate=100, recall=lambda now: Search(200.0, climb=0.0, ceiling=201.0, begun_at=now))
     assert pace.wait().rate == pytest.approx(200, rel=0.01)
     # Whoever comes later begins with the fleet.
     other = make_pace(rate=100)
@@ -460,10 +462,10 @@ def test_nothing_that_is_remembered_is_above_the_highest_but_what_a_person_fixed
     make_pace: MakePace, client: redis.Redis
 ) -> None:
     known = Search(200.0, climb=0.0, ceiling=201.0)
-    pace = make_pace(rate=30, highest=50, begin=lambda _: known)
+    pace = make_pace(rate=30, highest=50, recall=lambda _: known)
     assert pace.wait().rate == pytest.approx(50, rel=0.01)
     client.flushall()
-    pace = make_pace(rate=30, highest=50, begin=lambda _: replace(known, is_fixed=True))
+    pace = make_pace(rate=30, highest=50, recall=lambda _: replace(known, is_fixed=True))
     assert pace.wait().rate == pytest.approx(200, rel=0.01)
 
 
@@ -478,16 +480,16 @@ def test_what_another_version_left_in_redis_is_begun_anew(make_pace: MakePace, c
 
 
 def test_slots_that_were_given_out_before_a_refusal_tell_nothing_of_the_new_rate(make_pace: MakePace) -> None:
-    """Threads wait for slots beyond a short hold: they are of the rate that was refused."""
+    """Threads wait for slots after a short hold: those are of the rate that was refused."""
     pace = make_pace(rate=10, sleep=lambda _: None)
     slots = [pace.wait() for _ in range(15)]
-    pace.answered(slots[0])
-    pace.refused(slots[1], 0.1)
+    pace.report_answer(slots[0])
+    pace.report_refusal(slots[1], 0.1)
     found = pace.read().search
     assert found is not None
     assert found.rate < 10
     assert found.begun_at == pytest.approx(slots[-1].at / 1e6 + 0.1, abs=0.01)
-    pace.refused(slots[-1], 0.1)
+    pace.report_refusal(slots[-1], 0.1)
     assert rates(pace) == [found.rate]
 
 
@@ -498,9 +500,9 @@ def test_a_slot_that_is_given_back_is_the_next_one_and_redis_is_not_asked(make_p
     for _ in range(1000):
         pace.give_back(slot)
         assert pace.wait() == slot
-    assert pace.slots == 1
+    assert pace.slots_taken == 1
     pace.give_back(slot)
-    now[0] += FRESH
+    now[0] += USABLE_FOR
     assert pace.wait() == slot
 
 
@@ -511,7 +513,7 @@ def test_a_slot_that_is_given_back_late_is_lost(make_pace: MakePace, client: red
     # However often it was taken and given back meanwhile: it counts from when it was due.
     for _ in range(2):
         pace.give_back(slot)
-        now[0] += FRESH * 0.6
+        now[0] += USABLE_FOR * 0.6
         taken = pace.wait()
     assert taken.at > slot.at
     assert waits == [pytest.approx(INTERVAL, abs=5)]

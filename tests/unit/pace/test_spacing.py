@@ -27,12 +27,12 @@ class Process:
         self.oversleeps = 0.0
 
     def leave(self) -> None:
-        self.spacing.leave()
+        self.spacing.wait_to_leave()
         self.left_at.append(self.now)
 
     def take(self, slots: int, gap: float, *, is_crowded: bool = True) -> None:
         for number in range(slots):
-            self.spacing.took(self.now + number * gap, INTERVAL, is_crowded=is_crowded)
+            self.spacing.note_slot(self.now + number * gap, INTERVAL, is_crowded=is_crowded)
 
 
 def test_requests_that_leave_as_their_slots_were_wait_for_nothing() -> None:
@@ -70,7 +70,7 @@ def test_what_slept_through_its_moment_leaves_in_good_order_too() -> None:
 
 
 def test_a_process_that_this_kept_waiting_does_not_stay_slow_for_ever() -> None:
-    """Its slots came as seldom as it asked; the fleet has more, and nobody wants them."""
+    """It got few slots because it asked for few; the fleet has more, and no other process wants them."""
     process = Process()
     process.take(20, gap=0.1)
     process.now += 2
@@ -84,11 +84,12 @@ def test_a_process_that_this_kept_waiting_does_not_stay_slow_for_ever() -> None:
 @pytest.mark.parametrize("is_crowded", [True, False], ids=["crowded", "alone"])
 @pytest.mark.parametrize("together", [2, 5])
 def test_slots_that_are_told_of_in_any_order_lie_no_further_apart(together: int, is_crowded: bool) -> None:
-    """As many threads wait for the lock. Taken for gaps of two, they would make the process slower than its slots."""
+    """Several threads wait for the lock. Their slots, taken for gaps of two, would make the process slower than its
+    slots."""
     process = Process()
     for first in range(0, 200, together):
         for number in reversed(range(first, first + together)):
-            process.spacing.took(process.now + number * INTERVAL, INTERVAL, is_crowded=is_crowded)
+            process.spacing.note_slot(process.now + number * INTERVAL, INTERVAL, is_crowded=is_crowded)
     process.now += 200 * INTERVAL
     for _ in range(50):
         process.leave()
@@ -145,10 +146,10 @@ def test_slots_of_many_processes_lie_further_apart_in_each() -> None:
 
 
 def test_a_clock_of_redis_that_goes_back_lets_nothing_leave_at_once() -> None:
-    """As after a fail-over: slots lie in what this process has for the past."""
+    """As after a fail-over: the slots lie in the past, for all that this process knows."""
     process = Process()
     process.take(20, gap=INTERVAL)
-    process.spacing.took(process.now + 3600, INTERVAL, is_crowded=True)
+    process.spacing.note_slot(process.now + 3600, INTERVAL, is_crowded=True)
     process.take(200, gap=INTERVAL)
     process.now += 300 * INTERVAL
     for _ in range(20):

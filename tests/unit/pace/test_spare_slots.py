@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from worker.pace.local_holds import Holding
-from worker.pace.spare_slots import FRESH, MOST, Spares
+from worker.pace.local_holds import LocalHolds
+from worker.pace.slot import Slot
+from worker.pace.spare_slots import MOST_KEPT, USABLE_FOR, SpareSlots
 
-SLOT = (5_000_000, 30.0, 1000.0)
+SLOT = Slot(5_000_000, 30.0, 1000.0)
 
 
 @pytest.fixture
@@ -14,60 +15,60 @@ def now() -> list[float]:
 
 
 @pytest.fixture
-def holding(now: list[float]) -> Holding:
-    return Holding(lambda: now[0])
+def holds(now: list[float]) -> LocalHolds:
+    return LocalHolds(lambda: now[0])
 
 
 @pytest.fixture
-def spares(holding: Holding, now: list[float]) -> Spares:
-    return Spares(holding, lambda: now[0])
+def spare_slots(holds: LocalHolds, now: list[float]) -> SpareSlots:
+    return SpareSlots(holds, lambda: now[0])
 
 
-def test_what_is_kept_is_taken_once(spares: Spares) -> None:
-    spares.keep(SLOT)
-    assert spares.take() == SLOT
-    assert spares.take() is None
+def test_what_is_kept_is_taken_once(spare_slots: SpareSlots) -> None:
+    spare_slots.add(SLOT)
+    assert spare_slots.take() == SLOT
+    assert spare_slots.take() is None
 
 
-def test_what_is_old_is_lost(spares: Spares, now: list[float]) -> None:
-    spares.keep(SLOT)
-    now[0] += FRESH + 0.01
-    assert spares.take() is None
+def test_what_is_old_is_lost(spare_slots: SpareSlots, now: list[float]) -> None:
+    spare_slots.add(SLOT)
+    now[0] += USABLE_FOR + 0.01
+    assert spare_slots.take() is None
     now[0] = 1000.0
-    assert spares.take() is None
+    assert spare_slots.take() is None
 
 
 def test_after_a_hold_of_this_process_none_from_before_is_taken(
-    spares: Spares, holding: Holding, now: list[float]
+    spare_slots: SpareSlots, holds: LocalHolds, now: list[float]
 ) -> None:
-    spares.keep(SLOT)
-    holding.extend(0.2)
+    spare_slots.add(SLOT)
+    holds.extend_fleet_hold(0.2)
     now[0] += 0.3
-    assert spares.take() is None
+    assert spare_slots.take() is None
 
 
 def test_after_a_hold_that_it_heard_of_none_from_before_is_taken(
-    spares: Spares, holding: Holding, now: list[float]
+    spare_slots: SpareSlots, holds: LocalHolds, now: list[float]
 ) -> None:
-    spares.keep(SLOT)
-    holding.heard(SLOT[0] + 1)
+    spare_slots.add(SLOT)
+    holds.note_fleet_hold(SLOT.at + 1)
     now[0] += 0.5
-    assert spares.take() is None
+    assert spare_slots.take() is None
 
 
-def test_a_hold_that_was_over_before_is_none(spares: Spares, holding: Holding, now: list[float]) -> None:
+def test_a_hold_that_was_over_before_is_none(spare_slots: SpareSlots, holds: LocalHolds, now: list[float]) -> None:
     now[0] = 990.0
-    holding.extend(5)
-    holding.heard(SLOT[0] - 1)
+    holds.extend_fleet_hold(5)
+    holds.note_fleet_hold(SLOT.at - 1)
     now[0] = 1000.0
-    spares.keep(SLOT)
-    assert spares.take() == SLOT
+    spare_slots.add(SLOT)
+    assert spare_slots.take() == SLOT
 
 
-def test_no_more_are_kept_than_may_leave_at_once(spares: Spares) -> None:
-    for _ in range(MOST + 5):
-        spares.keep(SLOT)
+def test_no_more_are_kept_than_may_leave_at_once(spare_slots: SpareSlots) -> None:
+    for _ in range(MOST_KEPT + 5):
+        spare_slots.add(SLOT)
     taken = 0
-    while spares.take() is not None:
+    while spare_slots.take() is not None:
         taken += 1
-    assert taken == MOST
+    assert taken == MOST_KEPT

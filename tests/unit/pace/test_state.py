@@ -1,4 +1,4 @@
-"""What stands in Redis and cannot be true is begun anew."""
+"""A state in Redis that cannot be true is replaced by a new one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_pace(client: redis.Redis) -> MakePace:
 
 
 def find(pace: Pace) -> None:
-    """As if the search had ended there."""
+    """Write FOUND to Redis, as if the search had ended there."""
     pace.change(lambda search, _: FOUND)
     pace.wait()
 
@@ -47,7 +47,7 @@ def now(client: redis.Redis) -> int:
 
 
 def assert_whole(pace: Pace) -> Search:
-    """Slots are had, the search is the one that the process knew, and its times are of this moment."""
+    """Assert that slots are given, that the search is the one that the process knew, and that its times are of now."""
     pace.wait()
     reading = pace.read()
     search = reading.search
@@ -55,7 +55,7 @@ def assert_whole(pace: Pace) -> Search:
     assert (search.rate, search.ceiling, search.climb) == (FOUND.rate, FOUND.ceiling, FOUND.climb)
     for moment in (search.begun_at, search.since, search.changed_at, search.probe_at - 300):
         assert moment == pytest.approx(reading.now, abs=5)
-    pace.answered(pace.wait())
+    pace.report_answer(pace.wait())
     pace.wait()
     return search
 
@@ -75,7 +75,7 @@ def test_a_dispatcher_that_only_reads_sees_that_too(make_pace: MakePace, client:
     pace = make_pace()
     find(pace)
     client.hset(KEY, field, now(client) + HOUR)
-    assert pace.held_for() == 0
+    assert pace.read_hold_left() == 0
     assert client.exists(KEY) == 0
 
 
@@ -109,7 +109,7 @@ def test_what_is_no_number_is_begun_anew(make_pace: MakePace, client: redis.Redi
 def test_no_reservation_needs_a_tick_for_that(make_pace: MakePace, client: redis.Redis, field: str, value: str) -> None:
     pace = make_pace()
     find(pace)
-    pace.answered(pace.wait())
+    pace.report_answer(pace.wait())
     client.hset(KEY, field, value)
     assert_whole(pace)
 
@@ -133,12 +133,15 @@ def test_a_search_that_is_none_is_begun_anew(
     assert_whole(pace)
 
 
-@pytest.mark.parametrize("ask", ["wait", "read", "held_for", "hold", "undelivered"])
+@pytest.mark.parametrize("ask", ["wait", "read", "read_hold_left", "hold", "report_undelivered"])
 def test_a_key_of_another_type_is_begun_anew(make_pace: MakePace, client: redis.Redis, ask: str) -> None:
     pace = make_pace()
     find(pace)
     client.set(KEY, "not a hash")
-    arguments: dict[str, tuple[Any, ...]] = {"hold": (0.001,), "undelivered": (0.001, "PingOne cannot be reached")}
+    arguments: dict[str, tuple[Any, ...]] = {
+        "hold": (0.001,),
+        "report_undelivered": (0.001, "PingOne cannot be reached"),
+    }
     getattr(pace, ask)(*arguments.get(ask, ()))
     assert_whole(pace)
 
@@ -160,7 +163,7 @@ def test_a_hold_that_cannot_be_true_is_told_again_by_who_asked_for_it(make_pace:
     find(pace)
     pace.hold(60)
     client.hset(KEY, "held_until", now(client) + HOUR)
-    assert other.held_for() == 0
+    assert other.read_hold_left() == 0
     with pytest.raises(SlotTooFar) as caught:
         pace.wait()
     assert 58 < caught.value.wait <= 60
@@ -171,4 +174,4 @@ def test_a_new_hold_is_not_as_long_as_one_that_cannot_be_true(make_pace: MakePac
     find(pace)
     client.hset(KEY, "held_until", now(client) + HOUR)
     pace.hold(60)
-    assert 59 < pace.held_for() <= 60
+    assert 59 < pace.read_hold_left() <= 60

@@ -305,5 +305,5 @@ def test_a_person_may_have_the_token_endpoint_asked_at_once(
     )
     with pytest.raises(NotDelivered):
         access_tokens.get()
-    access_tokens.ask_again()
+    access_tokens.end_pause()
     assert access_tokens.get() == "access-token-1"

@@ -16,7 +16,8 @@ import redis
 import tenacity
 
 from worker.pace.errors import SlotTooFar
-from worker.pace.slots import Pace, Slot
+from worker.pace.slot import Slot
+from worker.pace.slots import Pace
 from worker.pingone.auth import AccessTokens
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import (
@@ -51,7 +52,7 @@ def new_call(**options: Any) -> Call:
 
 @pytest.fixture
 def pace(valkey_url: str) -> Iterator[Pace]:
-    """Faster than any test, so that only holds are felt."""
+    """A pace that is faster than any test, so that nothing but holds delays a request."""
     with redis.Redis.from_url(valkey_url) as client:
         yield Pace(client, "made-up-license", 100_000)
 
@@ -65,7 +66,7 @@ def counting(http: Any) -> Callable[[Any], bytes]:
 
 @pytest.fixture
 def connect(make_environment: Any, serve: Any, script: Any, counting: Any, pace: Pace) -> Iterator[Any]:
-    """Makes a client whose API answers as told, beside a token endpoint that grants; answers with both."""
+    """Makes a client whose API answers as told, and whose token endpoint grants; returns the client and the API."""
     clients = []
 
     def make(*answers: bytes | Callable[[Any], bytes], **options: Any) -> tuple[Client, Any]:
@@ -176,7 +177,7 @@ def test_too_many_requests_for_long_end_the_call_and_hold_the_fleet(connect: Any
     client, api = connect(http(429, Retry_After="60"))
     with pytest.raises(RateLimited):
         activate(client)
-    assert pace.held_for() > 59
+    assert pace.read_hold_left() > 59
     with pytest.raises(SlotTooFar):
         activate(client)
     assert len(api.received) == 1
@@ -188,7 +189,7 @@ def test_a_service_that_asks_for_a_day_is_asked_again_after_the_longest_hold(
     client, _ = connect(http(503, Retry_After="86400"))
     with pytest.raises(OutcomeUnknown):
         activate(client)
-    assert 119 < pace.held_for() <= 120
+    assert 119 < pace.read_hold_left() <= 120
     assert pace.read().held_why == "PingOne answered 503 and asks for 86400 s"
 
 
@@ -201,7 +202,7 @@ def test_a_token_endpoint_that_asks_for_a_day_is_asked_again_after_the_longest_h
         with pytest.raises(NotDelivered):
             activate(client)
     client.close()
-    assert 119 < pace.held_for() <= 120
+    assert 119 < pace.read_hold_left() <= 120
     assert pace.read().held_why == "the token endpoint answered 429 and asks for 86400 s"
 
 
@@ -209,7 +210,7 @@ def test_a_service_that_is_down_for_a_while_holds_the_fleet(connect: Any, http: 
     client, _ = connect(http(503, Retry_After="60"))
     with pytest.raises(OutcomeUnknown):
         activate(client)
-    assert pace.held_for() > 59
+    assert pace.read_hold_left() > 59
 
 
 def test_an_outage_is_not_counted_and_holds_the_fleet(
@@ -223,7 +224,7 @@ def test_an_outage_is_not_counted_and_holds_the_fleet(
         activate(client, call)
     client.close()
     assert call.requests == 0
-    assert 29 < pace.held_for() <= 30
+    assert 29 < pace.read_hold_left() <= 30
 
 
 def test_a_forbidden_call_is_tried_again_as_long_as_time_allows(connect: Any, http: Any) -> None:
@@ -296,7 +297,7 @@ def test_after_its_time_to_send_a_call_neither_goes_out_nor_counts_as_an_outage(
     call = new_call(send_before=time.monotonic())
     with pytest.raises(TooLateToSend):
         activate(client, call)
-    assert (api.received, call.requests, pace.held_for()) == ([], 0, 0)
+    assert (api.received, call.requests, pace.read_hold_left()) == ([], 0, 0)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Retry_After": "0"}])
@@ -306,7 +307,7 @@ def test_a_refusal_that_does_not_say_for_how_long_holds_the_fleet_for_a_second(
     client, _ = connect(http(429, **headers), retry_for=0)
     with pytest.raises(RateLimited):
         activate(client)
-    assert 0.5 < pace.held_for() <= 1
+    assert 0.5 < pace.read_hold_left() <= 1
     assert pace.read().held_why.startswith("PingOne answered 429 and ")
 
 
@@ -317,7 +318,7 @@ def test_a_limit_holds_the_fleet_no_longer_than_anybody_would_wait_unawares(
     client, _ = connect(http(429, Retry_After=retry_after))
     with pytest.raises(RateLimited):
         activate(client)
-    assert hold - 1 < pace.held_for() <= hold
+    assert hold - 1 < pace.read_hold_left() <= hold
 
 
 def test_a_quota_that_is_used_up_says_nothing_of_the_rate(connect: Any, http: Any, pace: Pace) -> None:

@@ -20,7 +20,7 @@ warnings.simplefilter("ignore")
 
 def is_cut():
     deadline = Deadline(time.monotonic() + 0.05, None)
-    with WATCHDOG.watching(deadline):
+    with WATCHDOG.watch(deadline):
         patience = time.monotonic() + 5
         while not deadline.is_over and time.monotonic() < patience:
             time.sleep(0.01)
@@ -39,7 +39,7 @@ def test_a_connection_past_its_deadline_ends_for_its_reader() -> None:
     with near, far:
         near.settimeout(10)
         deadline = Deadline(time.monotonic() + 0.1, near)
-        with Watchdog().watching(deadline):
+        with Watchdog().watch(deadline):
             assert near.recv(1) == b""
         assert deadline.is_over
 
@@ -53,7 +53,7 @@ def test_a_cut_connection_never_shows_its_reader_what_was_encrypted(certificate:
         encrypted_far = accepting.result(10)
     with encrypted_near, encrypted_far:
         encrypted_far.sendall(b"an answer")
-        Deadline(time.monotonic(), encrypted_near).cut()
+        Deadline(time.monotonic(), encrypted_near).cut_connection()
         assert encrypted_near.recv(1000) in (b"an answer", b"")
         with pytest.raises(OSError, match=r"."):
             encrypted_near.sendall(b"an OTP")
@@ -64,8 +64,8 @@ def test_a_released_connection_is_left_alone() -> None:
     with near, far:
         watchdog = Watchdog()
         released, watched = Deadline(time.monotonic() + 0.1, near), Deadline(time.monotonic() + 0.2, far)
-        with watchdog.watching(released), watchdog.watching(watched):
-            watchdog.release(released)
+        with watchdog.watch(released), watchdog.watch(watched):
+            watchdog.stop_watching(released)
             near.settimeout(10)
             # Ends with the other's deadline, which is later.
             assert near.recv(1) == b""
@@ -79,7 +79,7 @@ def test_a_closed_connection_does_not_stop_the_watch() -> None:
         watchdog = Watchdog()
         closed, open_one = Deadline(time.monotonic() + 0.05, near), Deadline(time.monotonic() + 0.1, far)
         far.settimeout(10)
-        with watchdog.watching(closed), watchdog.watching(open_one):
+        with watchdog.watch(closed), watchdog.watch(open_one):
             far.recv(1)
             while not open_one.is_over:
                 assert time.monotonic() < open_one.ends_at + 10

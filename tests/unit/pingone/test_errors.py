@@ -22,7 +22,7 @@ ANSWER = Answer(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED", "b8ee5b23", "3f0c8a52"
 
 
 def drawn_tree() -> dict[str, str]:
-    """Each error of the drawing at the top of the file, with the one that it hangs from."""
+    """Each error in the tree at the top of errors.py, with its parent."""
     tree, path = {}, [(-1, "")]
     for line in (errors.__doc__ or "").splitlines():
         drawing, _, rest = line.partition("── ")

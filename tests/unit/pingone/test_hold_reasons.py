@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, RateLimited
-from worker.pingone.hold_reasons import why_held
+from worker.pingone.hold_reasons import explain_hold
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ from worker.pingone.hold_reasons import why_held
     ],
 )
 def test_a_hold_says_who_asked_for_it(failure: NotDelivered | OutcomeUnknown | RateLimited, why: str) -> None:
-    assert why_held(failure) == why
+    assert explain_hold(failure) == why

@@ -23,7 +23,7 @@ from worker.pingone.errors import (
     TooLateToSend,
     Unauthorized,
 )
-from worker.pingone.retrying import Policy
+from worker.pingone.retrying import RetryPolicy
 
 
 @dataclass
@@ -42,11 +42,11 @@ class Recorder:
         if seconds > 0:
             self.holds.append((seconds, why))
 
-    def undelivered(self, seconds: float, why: str) -> None:
+    def report_undelivered(self, seconds: float, why: str) -> None:
         self.undelivered_for.append((seconds, why))
 
     def run(self) -> str:
-        policy = Policy(self, sleep=self.sleeps.append, **self.policy)  # type: ignore[arg-type]
+        policy = RetryPolicy(self, sleep=self.sleeps.append, **self.policy)  # type: ignore[arg-type]
         return policy.run(self._attempt, permit=self.permit or self._permit, renew=self._renew)
 
     def _attempt(self) -> str:

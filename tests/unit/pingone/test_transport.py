@@ -132,10 +132,10 @@ def test_a_connection_that_is_dropped_is_not_used_again(
 ) -> None:
     server = serve(script([http(200)]))
     # There is none yet.
-    transport.drop(server.url)
+    transport.drop_connection(server.url)
     for _ in range(2):
         transport.exchange(post(server.url))
-    transport.drop(f"{server.url}/v1/elsewhere")
+    transport.drop_connection(f"{server.url}/v1/elsewhere")
     transport.exchange(post(server.url))
     assert server.connections == 2
 
@@ -293,7 +293,7 @@ def is_stuck(ports: tuple[int, int]) -> bool:
 
 
 def drip(conversation: Any, head: bytes) -> None:
-    """A byte now and then, for longer than any deadline."""
+    """Send a byte now and then, for longer than any deadline."""
     conversation.write(head)
     for _ in range(200):
         if conversation.stopped.wait(0.05):
@@ -310,7 +310,8 @@ HEADS = {
 
 
 def outcome_of_a_drip(serve: Any, http: Any, tls: Any, part: str, is_first: bool) -> tuple[str, float]:
-    """What becomes of a call to a server that drips in this part of its answer, and the seconds it takes."""
+    """Call a server that sends this part of its answer byte by byte; return how the call ends, and the seconds it
+    takes."""
 
     def talk(conversation: Any) -> None:
         if not is_first:
@@ -424,7 +425,7 @@ def test_after_the_time_to_send_nothing_is_sent(transport: Transport, serve: Any
 def test_the_time_to_send_is_checked_when_the_first_byte_is_about_to_go(
     transport: Transport, serve: Any, script: Any, http: Any, certificate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It had not passed when the call began, but has when the connection stands."""
+    """The time to send had not passed when the call began, but has when the connection stands."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
     received: list[Any] = []
     context = certificate.server_context()

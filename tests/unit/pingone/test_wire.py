@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from worker.config.settings import Environment
-from worker.pingone.envelope import LONGEST_RETRY_AFTER, printable
+from worker.pingone.envelope import LONGEST_RETRY_AFTER, make_printable
 from worker.pingone.errors import (
     CredentialsRefused,
     Forbidden,
@@ -32,10 +32,10 @@ from worker.pingone.errors import (
 from worker.pingone.wire import (
     Device,
     Request,
-    access_token_request,
-    activation_request,
-    authorized,
-    device_request,
+    add_access_token,
+    build_access_token_request,
+    build_activation_request,
+    build_device_request,
     parse_access_token,
     parse_activation,
     parse_device,
@@ -138,7 +138,7 @@ def read(status: int, headers: dict[str, str], body: bytes, **ids: str) -> Devic
     return parse_device(status, headers, body, **IDS | ids)
 
 
-def refusal(name: str) -> PingOneError:
+def choose_error(name: str) -> PingOneError:
     with pytest.raises(PingOneError) as caught:
         activated(*recorded(f"activation/{name}"))
     return caught.value
@@ -155,7 +155,7 @@ def test_an_activation_answers_with_the_active_device() -> None:
 
 @pytest.mark.parametrize(("name", "error"), REFUSED_ACTIVATIONS.items())
 def test_every_recorded_refusal_becomes_its_error(name: str, error: type[PingOneError]) -> None:
-    assert type(refusal(name)) is error
+    assert type(choose_error(name)) is error
 
 
 @pytest.mark.parametrize("parse", [activated, read])
@@ -167,7 +167,7 @@ def test_ids_are_the_same_in_either_case_and_may_be_left_out(parse: Callable[...
 
 
 def test_an_answer_about_another_device_is_told_with_what_finds_it() -> None:
-    answer = refusal("another_device").answer
+    answer = choose_error("another_device").answer
     assert (answer.status, answer.message) == (200, "the answer is about another device")
     assert answer.correlation_id == "3f0c8a52-6b1e-4f6d-9a34-0d1f5a7c2b91"
 
@@ -186,7 +186,7 @@ def test_an_answer_about_another_device_is_told_with_what_finds_it() -> None:
     }.items(),
 )
 def test_only_a_complete_answer_of_pingones_own_says_that_it_is_done(name: str, is_over: bool) -> None:
-    error = refusal(name)
+    error = choose_error(name)
     assert isinstance(error, OutcomeUnknown)
     assert error.is_over == is_over
 
@@ -197,7 +197,7 @@ def test_no_recorded_activation_is_left_out() -> None:
 
 
 def test_a_refusal_carries_the_codes_and_ids_that_a_person_asks_for() -> None:
-    answer = refusal("extra_otp_required").answer
+    answer = choose_error("extra_otp_required").answer
     assert answer.status == 400
     assert answer.code == "INVALID_DATA"
     assert answer.detail_code == "EXTRA_OTP_REQUIRED"
@@ -207,9 +207,9 @@ def test_a_refusal_carries_the_codes_and_ids_that_a_person_asks_for() -> None:
 
 
 def test_the_deciding_detail_is_told_wherever_it_stands() -> None:
-    assert refusal("extra_otp_required_among_others").answer.detail_code == "EXTRA_OTP_REQUIRED"
-    assert refusal("wrong_types_in_details").answer.detail_code == "INVALID_OTP"
-    assert refusal("account_not_usable").answer.detail_code == "ACCOUNT_NOT_USABLE"
+    assert choose_error("extra_otp_required_among_others").answer.detail_code == "EXTRA_OTP_REQUIRED"
+    assert choose_error("wrong_types_in_details").answer.detail_code == "INVALID_OTP"
+    assert choose_error("account_not_usable").answer.detail_code == "ACCOUNT_NOT_USABLE"
 
 
 def test_a_verdict_counts_as_the_top_code_too() -> None:
@@ -218,7 +218,7 @@ def test_a_verdict_counts_as_the_top_code_too() -> None:
 
 
 def test_wrong_types_leave_blanks() -> None:
-    answer = refusal("wrong_types").answer
+    answer = choose_error("wrong_types").answer
     assert (answer.code, answer.detail_code, answer.error_id, answer.message) == (None, None, None, None)
 
 
@@ -244,7 +244,7 @@ def test_wrong_types_leave_blanks() -> None:
     }.items(),
 )
 def test_retry_after_is_understood_in_each_of_its_forms(name: str, seconds: float | None) -> None:
-    error = refusal(name)
+    error = choose_error(name)
     assert isinstance(error, RateLimited | OutcomeUnknown)
     assert error.retry_after == seconds
 
@@ -259,29 +259,29 @@ def test_a_date_to_retry_after_is_measured_by_our_clock_where_the_answer_has_no_
 def test_the_reset_of_a_quota_is_told() -> None:
     reset_at = datetime(2026, 3, 3, 10, tzinfo=UTC)
     for name in ("quota_exceeded", "quota_exceeded_in_milliseconds"):
-        error = refusal(name)
+        error = choose_error(name)
         assert isinstance(error, RateLimited)
         assert error.quota_reset_at == reset_at
 
 
 def test_an_otp_or_access_token_that_the_service_echoes_is_masked() -> None:
-    echoed = refusal("invalid_otp_echoed").answer.message
+    echoed = choose_error("invalid_otp_echoed").answer.message
     assert echoed == f"OTP {MASK} is invalid; expected one of {MASK} [31m,{MASK}"
-    leaked = refusal("secrets_in_message").answer.message
+    leaked = choose_error("secrets_in_message").answer.message
     assert leaked == f"Bearer {MASK} was sent with {MASK} for 6f1d3c1e-2b7a-4f55-9d0c-3e8a1b6c5d42"
 
 
 def test_text_that_a_database_would_refuse_is_cleaned() -> None:
-    answer = refusal("lone_surrogates_and_nul").answer
+    answer = choose_error("lone_surrogates_and_nul").answer
     assert answer.error_id is None
     assert answer.message == "bad text here"
 
 
 def test_long_text_is_cut_and_a_cut_otp_does_not_show() -> None:
-    assert printable("x y " * 1000) == ("x y " * 75).strip()
+    assert make_printable("x y " * 1000) == ("x y " * 75).strip()
     padding = "y " * 149
-    assert "308" not in str(printable(f"{padding}308714 and more"))
-    assert "308" not in str(printable("y" + " " * 2996 + "308714"))
+    assert "308" not in str(make_printable(f"{padding}308714 and more"))
+    assert "308" not in str(make_printable("y" + " " * 2996 + "308714"))
 
 
 def test_a_device_is_read_as_it_is() -> None:
@@ -378,7 +378,7 @@ def activation(environment: Environment, **changes: Any) -> Request:
         "session_id": "batch-1",
         "transaction_id": "record-1",
     }
-    return activation_request(environment, **arguments | changes)
+    return build_activation_request(environment, **arguments | changes)
 
 
 def test_an_activation_is_told_by_its_media_type_and_keeps_leading_zeros(
@@ -400,7 +400,7 @@ def test_a_resync_is_asked_for_in_the_same_request(make_environment: MakeEnviron
 
 
 def test_a_read_has_no_content(make_environment: MakeEnvironment) -> None:
-    request = device_request(make_environment(), "u", "d", session_id="s", transaction_id="t")
+    request = build_device_request(make_environment(), "u", "d", session_id="s", transaction_id="t")
     assert (request.method, request.content) == ("GET", b"")
     assert "Content-Type" not in request.headers
 
@@ -420,7 +420,7 @@ def test_an_id_cannot_lead_to_another_path(make_environment: MakeEnvironment) ->
 
 
 def test_no_repr_of_a_request_shows_what_it_carries(make_environment: MakeEnvironment) -> None:
-    request = authorized(activation(make_environment()), "made-up-access-token")
+    request = add_access_token(activation(make_environment()), "made-up-access-token")
     assert request.headers["Authorization"] == "Bearer made-up-access-token"
     assert "000634" not in repr(request)
     assert "access-token" not in repr(request)
@@ -428,7 +428,7 @@ def test_no_repr_of_a_request_shows_what_it_carries(make_environment: MakeEnviro
 
 def test_client_id_and_secret_are_form_encoded_inside_basic(make_environment: MakeEnvironment) -> None:
     environment = make_environment(client_id="id:with colon", client_secret="%+ü:")
-    request = access_token_request(environment)
+    request = build_access_token_request(environment)
     assert request.url == environment.token_url
     scheme, _, credentials = request.headers["Authorization"].partition(" ")
     assert scheme == "Basic"
@@ -440,7 +440,7 @@ def test_client_id_and_secret_are_form_encoded_inside_basic(make_environment: Ma
 def test_client_id_and_secret_go_into_the_form_where_the_application_wants_them_there(
     make_environment: MakeEnvironment,
 ) -> None:
-    request = access_token_request(make_environment(client_auth="post", client_secret="%+ü:"))
+    request = build_access_token_request(make_environment(client_auth="post", client_secret="%+ü:"))
     assert "Authorization" not in request.headers
     assert parse_qs(request.content.decode()) == {
         "grant_type": ["client_credentials"],
@@ -494,7 +494,7 @@ ANSWERS = given(STATUSES, st.dictionaries(NAMES, VALUES, max_size=4), BODIES)
 
 
 def told(error: PingOneError) -> str:
-    """What the error tells can be written to a log and a database."""
+    """Return what the error tells, which must be fit for a log and a database."""
     text = f"{error} {error!r}"
     assert "\0" not in text
     assert len(text.encode()) < 4000

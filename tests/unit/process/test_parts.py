@@ -22,7 +22,7 @@ def parts(valkey_url: str) -> Iterator[Parts]:
         load,  # type: ignore[arg-type]
     )
     # Where the limit was found before is asked of the database, which these tests have none of.
-    parts.pace_memory.begin = lambda *_: None  # type: ignore[method-assign]
+    parts.pace_memory.recall_search = lambda *_: None  # type: ignore[method-assign]
     yield parts
     parts.redis.close()
 
@@ -30,14 +30,14 @@ def parts(valkey_url: str) -> Iterator[Parts]:
 def test_the_longest_hold_is_a_setting(parts: Parts) -> None:
     pace = parts.paces.of(parts.environments.get("first"))
     pace.hold(86_400)
-    assert 44 < pace.held_for() <= 45
+    assert 44 < pace.read_hold_left() <= 45
 
 
 def test_who_hears_that_a_hold_was_lifted_asks_the_token_endpoints_of_that_license_at_once(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[AccessTokens] = []
-    monkeypatch.setattr(AccessTokens, "ask_again", lambda tokens: asked.append(tokens))
+    monkeypatch.setattr(AccessTokens, "end_pause", lambda tokens: asked.append(tokens))
     first, second, _ = (
         parts.clients.access_tokens(parts.environments.get(name)) for name in ("first", "second", "other")
     )

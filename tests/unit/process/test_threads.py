@@ -48,8 +48,8 @@ def test_otherwise_none_is(enough: Look):
 
 @dataclass
 class Slots:
-    slots: int = 0
-    waited: float = 0.0
+    slots_taken: int = 0
+    seconds_waited: float = 0.0
 
 
 def test_a_pool_whose_calls_take_long_gets_the_threads_it_needs():
@@ -65,7 +65,7 @@ def test_a_pool_whose_calls_take_long_gets_the_threads_it_needs():
         watched = Threads(pool, lambda: [pace], lambda begun: 8, clock=lambda: next(clock), processor=lambda: 0.0)
         grown = []
         for _ in range(6):
-            pace.slots += 50
+            pace.slots_taken += 50
             watched.look()
             grown.append(len(pool._threads))
         gate.release(26)
@@ -79,7 +79,7 @@ def test_a_pool_that_may_not_grow_says_once_that_it_is_too_small():
         calls = [pool.submit(gate.wait, 60) for _ in range(10)]
         watched = Threads(pool, lambda: [pace], lambda begun: begun, clock=lambda: next(clock), processor=lambda: 0.0)
         for _ in range(3):
-            pace.slots += 50
+            pace.slots_taken += 50
             watched.look()
         gate.set()
         assert all(call.result(60) for call in calls)
@@ -99,7 +99,7 @@ def test_a_pool_that_is_ending_gets_no_more_threads():
         ending = beside.submit(pool.shutdown)
         wait_until(lambda: pool._shutdown, 60, "the pool is ending")
 
-        pace.slots += 50
+        pace.slots_taken += 50
         watched.look()
 
         gate.set()
@@ -117,7 +117,7 @@ def test_a_pool_whose_threads_wait_for_connections_does_not_grow_until_they_come
         )
         grown = []
         for unconnected in (3.0, 3.0, 0.5):
-            pace.slots += 50
+            pace.slots_taken += 50
             waited[0] += unconnected
             watched.look()
             grown.append(pool._max_workers)

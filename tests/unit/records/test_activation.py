@@ -21,7 +21,7 @@ from worker.config.settings import Environment, Settings
 from worker.leases.claim import Claim
 from worker.leases.settlement import Tally
 from worker.pace.errors import SlotTooFar
-from worker.pace.slots import Slot
+from worker.pace.slot import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer

@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable
 
 
-class Waiting:
-    """A thread waits within `with waiting:`; thread-safe."""
+class WaitingTime:
+    """Counts the time that threads spend within `with waiting_time:`. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._threads = 0
-        # Ends less beginnings: what is wanting are the ends of those who wait still.
+        # The ends of all waits less their beginnings. For a thread that still waits, the end is missing.
         self._sum = 0.0
 
     @property
     def seconds(self) -> float:
-        """So far, of those who wait still as well."""
+        """Seconds waited so far, those of threads that still wait included."""
         with self._lock:
             return self._sum + self._threads * self._clock()
 

@@ -1,4 +1,4 @@
-"""pingone: our clock against the service's. Every answer carries a `Date`, whatever else it says."""
+"""How far our clock is from PingOne's. Every answer carries a `Date`, whatever else it says."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from worker.pingone.wire import Request
 
 
 def read_clock() -> datetime:
+    """Read this machine's clock, in UTC."""
     return datetime.now(UTC)
 
 
-def drift(environment: Environment, *, deadline: float = 20.0, clock: Callable[[], datetime] = read_clock) -> float:
-    """Seconds that our clock is ahead of PingOne's, to the second. Raises NotDelivered, OutcomeUnknown."""
+def measure_drift(
+    environment: Environment, *, deadline: float = 20.0, clock: Callable[[], datetime] = read_clock
+) -> float:
+    """Ask PingOne for its time; return the seconds that our clock is ahead of it, to the second. Raises NotDelivered,
+    OutcomeUnknown."""
     transport = Transport(deadline=deadline)
     url = f"{environment.api_url}/environments/{environment.environment_id}"
     try:
-        # Without an access token: a refusal tells the time as well.
+        # Sent without an access token: a refusal tells the time as well.
         _, headers, _ = transport.exchange(Request("GET", url, {}, b""))
     finally:
         transport.close()
