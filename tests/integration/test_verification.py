@@ -26,8 +26,8 @@ from worker.pingone.wire import Device
 from worker.process.clients import Clients
 from worker.reports import verification
 from worker.reports.verification import Difference, find_environment, patiently, verify
+from worker.simulator.call_log import Journal
 from worker.simulator.faults import FaultOrder
-from worker.simulator.journal import Journal
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
 from worker.simulator.server import running
 from worker.simulator.simulation import Simulation

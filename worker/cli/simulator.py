@@ -39,7 +39,7 @@ def simulator(
     """Serve a simulated PingOne over HTTP, with faults on demand, until Ctrl-C."""
     _demand_extra()
     from worker.simulator import server
-    from worker.simulator.journal import Journal
+    from worker.simulator.call_log import Journal
     from worker.simulator.simulation import Simulation
 
     given = _given(rate, rate_at or [], rate_window, latency, setting or [])

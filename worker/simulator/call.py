@@ -9,9 +9,9 @@ import time
 from uuid import uuid4
 
 from worker.simulator.answers import Answer, refusal
+from worker.simulator.call_log import Entry
 from worker.simulator.delivery import ClientGone, Line
 from worker.simulator.faults import Fault, error_answer, garbled_answer
-from worker.simulator.journal import Entry
 from worker.simulator.operations import find_device, perform, sent_otp
 from worker.simulator.routes import Request, Target, find_operation, find_target
 from worker.simulator.settings import Operation

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from worker.simulator.answers import Answer, refusal, success, timestamp
-from worker.simulator.journal import Entry
+from worker.simulator.call_log import Entry
 from worker.simulator.routes import Request, Target, find_filter
 from worker.simulator.settings import Operation, Settings
 from worker.simulator.simulation import Simulation

@@ -10,8 +10,8 @@ from typing import Any
 
 from worker.simulator.access import Access
 from worker.simulator.answers import Answer
+from worker.simulator.call_log import Journal
 from worker.simulator.faults import Faults
-from worker.simulator.journal import Journal
 from worker.simulator.limits import Limit, Quota, limit_answer, quota_answer
 from worker.simulator.seeding import WorldSeed, add_devices
 from worker.simulator.settings import Settings

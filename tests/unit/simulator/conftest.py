@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from worker.simulator.journal import Journal
+from worker.simulator.call_log import Journal
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, WorldSeed
 from worker.simulator.server import running
 from worker.simulator.simulation import Simulation

@@ -14,7 +14,7 @@ from support.processes import wait_until
 from typer.testing import CliRunner
 
 from worker.cli.simulator import simulator
-from worker.simulator.journal import Journal
+from worker.simulator.call_log import Journal
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 
 PROGRAM = "import typer; from worker.cli.simulator import simulator; typer.run(simulator)"

@@ -136,7 +136,7 @@ def test_devices_are_judged_apart():
 
 
 def test_the_journal_is_read_as_the_simulator_writes_it(tmp_path):
-    from worker.simulator.journal import Journal
+    from worker.simulator.call_log import Journal
 
     file = tmp_path / "journal.jsonl"
     writing = Journal(salt="salted", file=file)

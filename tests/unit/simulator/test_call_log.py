@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from worker.simulator.journal import Journal
+from worker.simulator.call_log import Journal
 
 
 def keep(journal, count, **fields):
