@@ -26,7 +26,7 @@ from worker.pingone.wire import Device
 from worker.process.clients import Clients
 from worker.reports import verification
 from worker.reports.verification import Difference, find_environment, patiently, verify
-from worker.simulator.call_log import Journal
+from worker.simulator.call_log import CallLog
 from worker.simulator.faults import FaultOrder
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
 from worker.simulator.server import running
@@ -74,14 +74,14 @@ class PingOne:
         """Device ids, and when each was read."""
         return [
             (entry.device_id or "", entry.arrived_at)
-            for entry in self.simulation.journal.entries()
+            for entry in self.simulation.call_log.entries()
             if entry.operation == "read"
         ]
 
 
 @pytest.fixture(scope="module")
 def listening() -> Iterator[PingOne]:
-    simulation = Simulation(journal=Journal(salt="salt"))
+    simulation = Simulation(call_log=CallLog(salt="salt"))
     with running(simulation) as url:
         yield PingOne(simulation, url)
 
@@ -303,7 +303,7 @@ def test_each_thread_has_a_client_of_its_own_and_all_share_an_access_token(
 
     threads, own = {thread for thread, _ in readers.clients}, {client for _, client in readers.clients}
     assert len(threads) == len(own) == len(readers.clients) == THREADS
-    assert pingone.simulation.journal.counts()["operations"]["access_token"] == 1
+    assert pingone.simulation.call_log.counts()["operations"]["access_token"] == 1
 
 
 def test_a_failure_of_our_own_is_not_taken_for_a_difference(database: MovingDatabase) -> None:

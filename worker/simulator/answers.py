@@ -42,7 +42,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer to be sent; `code`, `detail_code` and the envelope's id are for the journal."""
+    """An answer to be sent; `code`, `detail_code` and the envelope's id are for the call log."""
 
     status: int
     body: bytes = b""

@@ -1,4 +1,4 @@
-"""One call to the simulated PingOne, from its arrival to its entry in the journal."""
+"""One call to the simulated PingOne, from its arrival to its entry in the call log."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Call:
         except ClientGone:
             self._entry.client_gone = True
         finally:
-            self._simulation.journal.close(self._entry, time.monotonic())
+            self._simulation.call_log.close(self._entry, time.monotonic())
 
     async def _act(self) -> None:
         """Do the operation and deliver its answer, unless a fault comes in between."""
@@ -133,7 +133,7 @@ class Call:
 
     def _open_entry(self) -> Entry:
         request, target = self._request, self._target
-        entry = self._simulation.journal.open(request.method, request.path, time.monotonic(), time.time())
+        entry = self._simulation.call_log.open(request.method, request.path, time.monotonic(), time.time())
         entry.operation = self._operation
         entry.environment_id, entry.user_id, entry.device_id = (
             target.environment_id,
@@ -149,4 +149,4 @@ class Call:
         """Put the OTP into the entry before anything is done with it, or refuses it."""
         otp, self._entry.oath_resync = sent_otp(self._request.body)
         if otp is not None:
-            self._entry.otp = self._simulation.journal.fingerprint(otp)
+            self._entry.otp = self._simulation.call_log.fingerprint(otp)

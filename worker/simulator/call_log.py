@@ -1,4 +1,4 @@
-"""The journal: every call as it was, for whoever judges a client's promises afterwards."""
+"""The call log: what each call to the simulator asked for and was answered, for judging a client afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, TextIO
 class Entry:
     """One call, numbered by arrival. `…_at` are the machine's monotonic seconds, `time` is Unix time.
 
-    `otp` is a fingerprint (or the OTP itself if the journal was told so). `outcome` is what the world made of
+    `otp` is a fingerprint (or the OTP itself if the call log was told so). `outcome` is what the world made of
     the call, `status` and `code` what was answered: None where no answer was given. `took_effect`: the call
     changed the world, at `effect_at`. `ended_at` is None while the call is open. `client_gone`: the client
     had closed the connection before the answer was handed over.
@@ -49,7 +49,7 @@ class Entry:
         return {name: getattr(self, name) for name in Entry.__slots__}
 
 
-class Journal:
+class CallLog:
     """The latest `kept` calls in memory, the sums of all, and all of them in a file if one is named.
 
     The file gets a line when a call ends, so its lines are in the order of `ended_at`.

@@ -33,7 +33,7 @@ class Control:
             Route("/simulator/world", self.seed, methods=["POST"]),
             Route("/simulator/devices", self.list_devices, methods=["GET"]),
             Route("/simulator/devices/{device_id}", self.read_device, methods=["GET"]),
-            Route("/simulator/journal", self.read_journal, methods=["GET"]),
+            Route("/simulator/journal", self.read_calls, methods=["GET"]),
             Route("/simulator/counts", self.read_counts, methods=["GET"]),
             Route("/simulator/tally", self.read_tally, methods=["GET"]),
             Route("/simulator/faults", self.order_faults, methods=["POST"]),
@@ -66,14 +66,14 @@ class Control:
                 return JSONResponse({"error": "no such device"}, status_code=404)
             return JSONResponse(self._state(device))
 
-    async def read_journal(self, request: Request) -> JSONResponse:
+    async def read_calls(self, request: Request) -> JSONResponse:
         """`?after=NUMBER&limit=N`; `&operation=activate` and the like pick entries by a field."""
         wanted = dict(request.query_params)
         try:
             after, limit = int(wanted.pop("after", 0)), int(wanted.pop("limit", 10_000))
         except ValueError:
             return JSONResponse({"error": "after and limit are whole numbers"}, status_code=400)
-        entries = self._simulation.journal.entries(after=after, limit=limit)
+        entries = self._simulation.call_log.entries(after=after, limit=limit)
         found = [
             entry.to_dict()
             for entry in entries
@@ -85,7 +85,7 @@ class Control:
         with self._simulation.lock:
             devices = [self._state(device)["status"] for device in self._simulation.world.devices()]
         statuses = {status: devices.count(status) for status in sorted(set(devices))}
-        return JSONResponse(self._simulation.journal.counts() | {"devices": statuses})
+        return JSONResponse(self._simulation.call_log.counts() | {"devices": statuses})
 
     async def read_tally(self, _: Request) -> JSONResponse:
         with self._simulation.lock:

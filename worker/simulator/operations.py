@@ -69,7 +69,7 @@ def read_activation(body: bytes) -> tuple[str, bool]:
 
 
 def sent_otp(body: bytes) -> tuple[str | None, bool | None]:
-    """The OTP and `oathResync` in a body, well formed or not, for the journal."""
+    """The OTP and `oathResync` in a body, well formed or not, for the call log."""
     try:
         fields = json.loads(body) if body else None
     except ValueError:

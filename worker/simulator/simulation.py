@@ -10,7 +10,7 @@ from typing import Any
 
 from worker.simulator.access import Access
 from worker.simulator.answers import Answer
-from worker.simulator.call_log import Journal
+from worker.simulator.call_log import CallLog
 from worker.simulator.faults import Faults
 from worker.simulator.limits import Limit, Quota, limit_answer, quota_answer
 from worker.simulator.seeding import WorldSeed, add_devices
@@ -22,9 +22,9 @@ from worker.simulator.world import World
 class Simulation:
     """What all calls share. Its methods may be called from any thread; a call holds `lock` while it acts."""
 
-    def __init__(self, settings: Settings | None = None, journal: Journal | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, call_log: CallLog | None = None) -> None:
         self.lock = threading.RLock()
-        self.journal = journal or Journal(salt=secrets.token_hex(16))
+        self.call_log = call_log or CallLog(salt=secrets.token_hex(16))
         self._initial = settings or Settings()
         self.settings: Settings
         self._start_afresh()
@@ -62,10 +62,10 @@ class Simulation:
         return None if wait is None else limit_answer(wait, self.wall(), self.settings)
 
     def reset(self) -> None:
-        """Back to the settings of the start and a world without devices; the journal is cleared."""
+        """Back to the settings of the start and a world without devices; the call log is cleared."""
         with self.lock:
             self._start_afresh()
-            self.journal.clear()
+            self.call_log.clear()
             self.seed(WorldSeed())
 
     def _start_afresh(self) -> None:

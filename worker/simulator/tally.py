@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class Second:
-    """One whole second, `at` the machine's monotonic seconds, as the journal has them, in which a request arrived.
+    """One whole second, `at` the machine's monotonic seconds, as the call log has them, in which a request arrived.
 
     `rate`: requests a second that the limit permitted when the latest of them arrived; None is unlimited. `limited`
     are those it refused, and `let_through` all others, however they were answered.

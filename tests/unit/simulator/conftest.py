@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from worker.simulator.call_log import Journal
+from worker.simulator.call_log import CallLog
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, WorldSeed
 from worker.simulator.server import running
 from worker.simulator.simulation import Simulation
@@ -52,14 +52,14 @@ class Visitor:
         return answer.status_code, body["code"], *(detail["code"] for detail in body.get("details", []))
 
     def entries(self):
-        """The journal's, without the access token that the visitor began with."""
-        return [entry for entry in self.simulation.journal.entries() if entry.operation != "access_token"]
+        """The entries of the call log, without the request for the access token that the visitor began with."""
+        return [entry for entry in self.simulation.call_log.entries() if entry.operation != "access_token"]
 
 
 @pytest.fixture(scope="session")
 def regular():
     """One simulator a test process: most tests need no more than its reset."""
-    simulation = Simulation(journal=Journal(salt="salt"))
+    simulation = Simulation(call_log=CallLog(salt="salt"))
     with running(simulation) as url, httpx.Client(base_url=url, timeout=10, verify=False) as http:
         yield Visitor(simulation, url, http)
 

@@ -59,7 +59,7 @@ def test_settings_change_while_it_runs(visitor):
     assert visitor.read().status_code == 403
 
 
-def test_the_journal_is_read_in_pages_and_by_field(visitor):
+def test_the_call_log_is_read_in_pages_and_by_field(visitor):
     visitor.http.post("/simulator/world", json={"devices": [DEVICE]})
     for _ in range(3):
         visitor.read()

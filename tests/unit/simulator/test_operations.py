@@ -194,13 +194,13 @@ def test_the_limit_is_said_and_can_be_lifted_while_running(visitor):
     assert visitor.activate("111111").status_code == 200
 
 
-def test_the_journal_tells_what_was_sent_done_and_answered(visitor):
+def test_the_call_log_tells_what_was_sent_done_and_answered(visitor):
     visitor.seed(out_of_step=True)
     headers = {"X-Ping-External-Session-Id": "batch", "X-Ping-External-Transaction-Id": "record"}
     first = visitor.activate("111111", headers=headers)
     visitor.activate("222222", True, headers=headers)
     one, two = visitor.entries()
-    fingerprint = visitor.simulation.journal.fingerprint
+    fingerprint = visitor.simulation.call_log.fingerprint
     assert (one.method, one.path, one.user_id, one.device_id) == ("POST", visitor.path(), "user", "device")
     assert (one.operation, one.otp, one.oath_resync) == ("activate", fingerprint("111111"), None)
     assert (two.operation, two.otp, two.oath_resync) == ("activate", fingerprint("222222"), True)
