@@ -78,7 +78,7 @@ def _prepare(
         _fail("--tokens and --pairs go together: so many tokens, and the file for their OTPs", _WRONG_USAGE)
     seed = _read_world(world)
     try:
-        settings = Settings().changed(seed.settings | given)
+        settings = Settings().with_changes(seed.settings | given)
     except ValidationError as error:
         _fail(f"settings: {_complaints(error)}", _WRONG_USAGE)
     seeds = [seed.model_copy(update={"settings": {}})]

@@ -1,4 +1,4 @@
-"""A simulator that listens, and someone who calls it."""
+"""A running simulator, and a client that calls it."""
 
 import json
 
@@ -14,7 +14,7 @@ ACTIVATE = "application/vnd.pingidentity.device.activate+json"
 
 
 class Visitor:
-    """Calls a simulator over HTTP, and sees its inside through `simulation`."""
+    """Calls a simulator over HTTP, and looks at its state through `simulation`."""
 
     def __init__(self, simulation, url, http):
         self.simulation = simulation
@@ -47,7 +47,7 @@ class Visitor:
 
     @staticmethod
     def codes(answer):
-        """Status, code, and the details' codes of an answer."""
+        """The status of an answer, its code, and the codes of its details."""
         body = answer.json()
         return answer.status_code, body["code"], *(detail["code"] for detail in body.get("details", []))
 
@@ -58,7 +58,7 @@ class Visitor:
 
 @pytest.fixture(scope="session")
 def regular():
-    """One simulator a test process: most tests need no more than its reset."""
+    """One simulator a test process: for most tests it is enough to reset it."""
     simulation = Simulation(call_log=CallLog(salt="salt"))
     with running(simulation) as url, httpx.Client(base_url=url, timeout=10, verify=False) as http:
         yield Visitor(simulation, url, http)

@@ -1,4 +1,5 @@
-"""Calls that go astray: what the client sees, what the device came to, and what the call log says."""
+"""Calls that a fault or a client that hangs up disturbs: what the client sees, what happens to the device, and what the
+call log says."""
 
 import json
 import socket
@@ -18,13 +19,13 @@ def last(visitor):
 
 
 def order(visitor, kind, operation="activate"):
-    """The next such call meets this fault."""
+    """Order this fault for the next call for the operation."""
     answer = visitor.http.post("/simulator/faults", json=[{"kind": kind, "operation": operation}])
     assert answer.status_code == 200
 
 
 def status(visitor):
-    return visitor.simulation.world.device("device").status
+    return visitor.simulation.world.find_by_id("device").status
 
 
 @pytest.mark.parametrize(("kind", "is_active"), [("reset_before", False), ("reset_after", True)])

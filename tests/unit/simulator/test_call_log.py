@@ -1,4 +1,4 @@
-"""The call_log: complete in its file, bounded in memory, and blind to OTPs."""
+"""The call log: complete in its file, bounded in memory, and without OTPs."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import json
 from worker.simulator.call_log import CallLog
 
 
-def keep(call_log, count, **fields):
+def log_calls(call_log, count, **fields):
     entries = []
     for number in range(count):
         entry = call_log.open("POST", f"/{number}", float(number), 1_000_000_000.0)
@@ -19,7 +19,7 @@ def keep(call_log, count, **fields):
 
 def test_memory_keeps_the_latest_and_the_file_all(tmp_path):
     call_log = CallLog(salt="salt", kept=3, file=tmp_path / "call_log")
-    keep(call_log, 5)
+    log_calls(call_log, 5)
     assert [entry.number for entry in call_log.entries()] == [3, 4, 5]
     assert (call_log.counts()["calls"], call_log.counts()["forgotten"]) == (5, 2)
     lines = (tmp_path / "call_log").read_text().splitlines()
@@ -38,7 +38,7 @@ def test_a_line_is_in_the_file_as_soon_as_its_call_has_ended(tmp_path):
 
 def test_entries_are_read_on_from_a_number():
     call_log = CallLog(salt="salt", kept=4)
-    keep(call_log, 6)
+    log_calls(call_log, 6)
     assert [entry.number for entry in call_log.entries(after=0, limit=2)] == [3, 4]
     assert [entry.number for entry in call_log.entries(after=4)] == [5, 6]
     assert call_log.entries(after=6) == []
@@ -46,19 +46,19 @@ def test_entries_are_read_on_from_a_number():
 
 def test_numbers_go_on_after_clearing():
     call_log = CallLog(salt="salt")
-    keep(call_log, 2, outcome="ACTIVE")
+    log_calls(call_log, 2, outcome="ACTIVE")
     call_log.clear()
     assert call_log.counts()["calls"] == 0
     assert call_log.counts()["outcomes"] == {}
-    keep(call_log, 1)
+    log_calls(call_log, 1)
     assert [entry.number for entry in call_log.entries(after=2)] == [3]
     assert call_log.counts()["forgotten"] == 0
 
 
 def test_calls_are_counted_by_group():
     call_log = CallLog(salt="salt")
-    keep(call_log, 2, operation="activate", status=200, outcome="ACTIVE", otp="x", took_effect=True)
-    keep(call_log, 1, operation="read", fault="reset_before", client_gone=True)
+    log_calls(call_log, 2, operation="activate", status=200, outcome="ACTIVE", otp="x", took_effect=True)
+    log_calls(call_log, 1, operation="read", fault="reset_before", client_gone=True)
     call_log.open("GET", "/", 1.0, 2.0)
     counts = call_log.counts()
     assert (counts["calls"], counts["open"]) == (4, 1)

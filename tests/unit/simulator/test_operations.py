@@ -112,7 +112,7 @@ def test_a_malformed_activation_is_refused_and_counts_for_nothing(visitor, body,
     media_type = "application/vnd.pingidentity.device.activate+json"
     answer = visitor.http.post(visitor.path(), content=body, headers={"Content-Type": media_type})
     assert visitor.codes(answer) == codes
-    assert visitor.simulation.world.device("device").failures == 0
+    assert visitor.simulation.world.find_by_id("device").failures == 0
     assert not visitor.entries()[0].took_effect
 
 
@@ -128,7 +128,7 @@ def test_a_wrong_otp_is_refused_in_one_of_three_ways(visitor, body, codes):
     visitor.seed()
     visitor.simulation.change({"invalid_otp_body": body})
     assert visitor.codes(visitor.activate("999999")) == codes
-    assert visitor.simulation.world.device("device").failures == 1
+    assert visitor.simulation.world.find_by_id("device").failures == 1
 
 
 @pytest.mark.parametrize(
