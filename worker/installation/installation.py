@@ -76,7 +76,7 @@ class Installation:
             self._make_audit_key(connection)
             audit.append(self._opened_database, connection, actor, Action.UPGRADE, None, facts)
 
-        return schema.upgrade(self._opened_database, changed=write_down)
+        return schema.upgrade(self._opened_database, on_change=write_down)
 
     def reencrypt(self, ticket: str | None = None) -> int:
         """Seal every stored pair of OTPs with the first encryption key; how many records were sealed anew. Raises
@@ -94,7 +94,7 @@ class Installation:
         if self.settings.is_embedded_database:
             make_home(self.settings.home)
         return Database(
-            self.settings.database, connections=self.settings.database_connections, patience=CONNECTION_PATIENCE
+            self.settings.database, connections=self.settings.database_connections, connect_within=CONNECTION_PATIENCE
         )
 
     def _make_audit_key(self, connection: Connection) -> None:
