@@ -5,7 +5,7 @@ from worker.audit.chain import GENESIS
 from worker.audit.checking import Broken, Checked, check
 from worker.audit.heads import place_of, show_place
 from worker.audit.lines import append, has_authenticated_line, read
-from worker.audit.noted import Missing, NotedHead, UnusableHead, find_missing, read_heads
+from worker.audit.noted_heads import Missing, NotedHead, UnusableHead, find_missing, read_heads
 from worker.audit.protection import NO_KEY_CURE
 
 __all__ = [

@@ -34,7 +34,7 @@ class Checked:
 
 def check(connection: Connection, keys: AuditKeys | None = None) -> Checked:
     """Recompute every hash and HMAC, up to the first that does not fit. Lines that were cut off at the end are not
-    seen: worker.audit.noted compares with what was noted elsewhere."""
+    seen: worker.audit.noted_heads compares with what was noted elsewhere."""
     former, sound, authenticated_from, broken = GENESIS, 0, None, None
     try:
         with closing(read(connection)) as lines:
