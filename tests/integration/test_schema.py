@@ -313,7 +313,7 @@ def test_no_line_of_the_audit_is_lost_or_changed_through_0005_up_and_down_and_up
     assert rows(empty, "audit") == after
     assert refuses_changes(empty)
     with empty.reading() as connection:
-        assert audit.check(connection) == audit.Checked(4, None, None, has_keys=False)
+        assert audit.check(connection) == audit.CheckResult(4, None, None, has_keys=False)
     schema.check(empty)
 
 
