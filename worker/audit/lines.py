@@ -48,7 +48,7 @@ def append(
     mac = actor.protection.sign(content, authenticated_line=authenticated_line)
     head = Head(number, hash_content(content), at, mac)
     connection.execute(insert(AuditLine).values(line | {"hash": head.hash, "mac": head.mac}))
-    database.after_commit(connection, actor.protection.note, head)
+    database.after_commit(connection, actor.protection.note_heads, head)
 
 
 def read(connection: Connection, batch: str | None = None) -> Generator[Row[*tuple[Any, ...]]]:

@@ -22,7 +22,7 @@ class Protection:
 
     load_keys: Callable[[], AuditKeys | None]
     # Called with the heads of the lines that a transaction wrote, once it is committed.
-    note: Callable[[Sequence[Head]], None]
+    note_heads: Callable[[Sequence[Head]], None]
 
     def sign(self, content: bytes, *, authenticated_line: int | None) -> str | None:
         """The HMAC of a new line; None if there is no audit key.
@@ -50,4 +50,6 @@ def make_protection(settings: Settings) -> Protection:
     if settings.audit_key is not None:
         load_audit_keys(settings)
     place = find_heads_place(settings)
-    return Protection(partial(load_audit_keys, settings), partial(note_heads, place) if place else UNPROTECTED.note)
+    return Protection(
+        partial(load_audit_keys, settings), partial(note_heads, place) if place else UNPROTECTED.note_heads
+    )

@@ -46,22 +46,9 @@ class Children:
             self._end(former)
         split = argv.index("-m")
         reader, lifeline = os.pipe()
+        watching = ["-m", "worker.embedded.child", str(reader), str(self._orphan_grace)]
         try:
-            with open_log(log_path) as log:
-                process = subprocess.Popen(
-                    [
-                        *argv[:split],
-                        *("-m", "worker.embedded.child", str(reader), str(self._orphan_grace)),
-                        *argv[split + 1 :],
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=env,
-                    umask=0o077,
-                    pass_fds=(reader,),
-                    start_new_session=True,
-                )
+            process = _spawn([*argv[:split], *watching, *argv[split + 1 :]], env, log_path, reader)
         except OSError as error:
             os.close(lifeline)
             raise EmbeddedError(
@@ -94,3 +81,18 @@ class Children:
             os.killpg(child.process.pid, signal.SIGKILL)
         child.process.wait()
         os.close(child.lifeline)
+
+
+def _spawn(argv: Sequence[str], env: Mapping[str, str], log_path: Path, reader: int) -> subprocess.Popen[bytes]:
+    """Start a process that inherits the descriptor `reader`. Raises OSError."""
+    with open_log(log_path) as log:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=env,
+            umask=0o077,
+            pass_fds=(reader,),
+            start_new_session=True,
+        )

@@ -50,7 +50,7 @@ class Call:
             self._simulation.call_log.close(self._entry, time.monotonic())
 
     async def _execute(self) -> None:
-        """Do the operation and deliver its answer; or do what the fault says that is drawn for this call."""
+        """Do the operation and deliver its answer, or play the fault that hits this call."""
         fault = self._draw_fault()
         if fault is None:
             await self._deliver(self._perform())

@@ -31,6 +31,7 @@ class ClientConnection:
 
     @property
     def is_closed(self) -> bool:
+        """Whether the client has closed the connection, or it was reset."""
         return self.transport.is_closing()
 
     async def read_body(self) -> bytes:

@@ -32,6 +32,7 @@ class FaultOrder:
     device_id: str | None = None
 
     def matches(self, operation: Operation, device_id: str | None) -> bool:
+        """Whether a call for this operation and device is one that the fault was ordered for."""
         return self.operation in (None, operation) and self.device_id in (None, device_id)
 
 

@@ -73,6 +73,7 @@ class SimulatorServer(uvicorn.Server):
         self._watched = connections
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close all connections, then stop as uvicorn does."""
         self._watched.abort_all()
         await super().shutdown(sockets)
 

@@ -40,4 +40,5 @@ class Tally:
             second.let_through += 1
 
     def to_list(self) -> list[dict[str, Any]]:
+        """The seconds as JSON, the oldest first."""
         return [asdict(second) for second in self._seconds]

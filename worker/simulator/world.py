@@ -12,7 +12,7 @@ from worker.simulator.token import Token, Verdict
 
 
 class Outcome(Enum):
-    """What an activation came to. Only with the first three was the OTP looked at, and so something changed."""
+    """What an activation came to. Only with the first three was the OTP checked, and so something changed."""
 
     ACTIVE = "ACTIVE"
     EXTRA_OTP_REQUIRED = "EXTRA_OTP_REQUIRED"
@@ -24,6 +24,7 @@ class Outcome(Enum):
 
     @property
     def took_effect(self) -> bool:
+        """Whether the activation changed the device or its token."""
         return self in (Outcome.ACTIVE, Outcome.EXTRA_OTP_REQUIRED, Outcome.INVALID_OTP)
 
 
@@ -83,6 +84,7 @@ class Device:
                 return Outcome.INVALID_OTP
 
     def unlock(self, now: float) -> None:
+        """Remove the lock, and count failures from 0 again."""
         self.locked_until, self.failures, self.updated_at = None, 0, now
 
     def block(self, now: float) -> None:
@@ -92,7 +94,7 @@ class Device:
         self.blocked_at, self.updated_at = None, now
 
     def _find_obstacle(self, now: float) -> Outcome | None:
-        """Why an OTP is not even looked at; None if it is."""
+        """Why an OTP is refused without being checked; None if it is checked."""
         if not self.user.is_usable:
             return Outcome.ACCOUNT_NOT_USABLE
         if self.blocked_at is not None:
