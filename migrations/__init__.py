@@ -1,5 +1,6 @@
-"""The schema's history. Configured in code by `worker.database.schema`, so that it works from an installed wheel."""
+"""The revisions of the database's schema, in `versions`. Alembic is configured in code by `worker.database.schema`, so
+that they can be run from an installed wheel."""
 
-# The last revision, and the one that the code beside it works with. Told here as well, so that a command can compare it
-# with the database's without Alembic.
+# The last revision: the one that this version of the code works with. It is repeated here, so that a command can
+# compare it with the database's revision without loading Alembic.
 HEAD = "0005"

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions on the connection that `worker.database.schema` hands over."""
+"""What Alembic runs: the revisions, on the connection that `worker.database.schema` opened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
     target_metadata=Base.metadata,
-    # SQLite changes a table by copying it; the same revisions then serve both databases.
+    # SQLite changes a table by copying it. With this, revisions that Alembic writes work on both databases.
     render_as_batch=True,
     compare_type=True,
 )

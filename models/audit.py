@@ -1,4 +1,4 @@
-"""The audit: what persons did, in an append-only table whose lines are chained by their hashes."""
+"""The audit: what people commanded, in an append-only table whose lines are chained by their hashes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from models.base import Base, BigKey, UtcDateTime, one_of
 
 
 class Action(StrEnum):
+    """What was commanded."""
+
     LOAD = "load"
     PAUSE = "pause"
     RESUME = "resume"
@@ -27,15 +29,16 @@ class Action(StrEnum):
 
 
 class AuditLine(Base):
-    """Never changed and never deleted: triggers of the database refuse it."""
+    """One command in the audit. A line is never changed and never deleted: triggers of the database refuse it."""
 
     __tablename__ = "audit"
     __table_args__ = (CheckConstraint(one_of("action", Action), name="action"),)
 
     # Without gaps, from 1.
     id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=False)
+    # The database's time when the line was written, in milliseconds.
     at: Mapped[datetime] = mapped_column(UtcDateTime)
-    # OATHBULK_ACTOR, or the user of the system; `schedule` for the replay schedule.
+    # Who commanded it: OATHBULK_ACTOR, or else the operating system's user; `schedule` for the replay schedule.
     actor: Mapped[str] = mapped_column(String(200))
     action: Mapped[str] = mapped_column(String(40))
     # Empty where the action concerns no single batch: a license's pace, the keys, the schema.

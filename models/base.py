@@ -1,4 +1,4 @@
-"""The base of every table: constraint names, keys, and times in UTC."""
+"""The base of every table: names of constraints, the type of keys, and the type of times, which are in UTC."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ BigKey = BigInteger().with_variant(Integer, "sqlite")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time, aware and in UTC; SQLite keeps it as text that sorts by time."""
+    """The type of a column with a time, as a datetime with the zone UTC; SQLite stores it as text that sorts by
+    time."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -42,9 +43,11 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
+    """The base class of every table."""
+
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
 
 
 def one_of(column: str, words: type) -> str:
-    """The SQL of a check that the column holds one of the enumeration's words."""
+    """SQL for a check constraint: the column holds one of the enumeration's words."""
     return f"{column} IN ({', '.join(repr(str(word)) for word in words)})"  # type: ignore[attr-defined]

@@ -1,7 +1,8 @@
 """The encrypted column: AES-256-GCM, bound to its row, with the key's id in front.
 
 A sealed value is `key id (4 bytes) ‖ nonce (12) ‖ ciphertext and tag`. The associated data name the row, so a value
-that was copied to another row does not open there. The first key seals; every key opens, by its id.
+that was copied to another row cannot be decrypted there. The first key encrypts; every key decrypts the values that
+have its id.
 """
 
 from __future__ import annotations
@@ -16,46 +17,53 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import LargeBinary
 
+# Length of a key in bytes, for AES-256 and for HMAC-SHA256.
 KEY_BYTES = 32
+# Length of a key's id, in bytes.
 _ID_BYTES = 4
+# Length of a nonce in bytes: the one that GCM is made for.
 _NONCE_BYTES = 12
 
-# The type of the column. It holds what a Keyring sealed; opening takes the row's identity, which a type cannot know.
+# The type of the column. It holds what `Keyring.seal` returned. The column type cannot decrypt it itself, since that
+# takes the row's identity.
 Encrypted = LargeBinary
 
 
 class DecryptionError(Exception):
-    """A sealed value does not open: its key is not in the ring, or it belongs to another row, or it was changed."""
+    """A sealed value cannot be decrypted: its key is not in the ring, or it belongs to another row, or it was
+    changed."""
 
 
 def generate_key() -> str:
-    """A new key for OATHBULK_ENCRYPTION_KEYS or OATHBULK_AUDIT_KEY: 32 random bytes, base64url."""
+    """Make a new key for OATHBULK_ENCRYPTION_KEYS or OATHBULK_AUDIT_KEY: 32 random bytes, base64url."""
     return base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode()
 
 
-def bound_to(batch_id: int, row_number: int) -> bytes:
-    """The identity of a record's row, as associated data: known before the row is written, and never changed."""
+def identify_row(batch_id: int, row_number: int) -> bytes:
+    """The identity of a record's row, to be used as associated data: it is known before the row is written, and never
+    changes."""
     return f"record:{batch_id}:{row_number}".encode()
 
 
 class Keyring:
-    """The keys of an installation, the sealing one first. Raises ValueError for a key of the wrong form."""
+    """The keys of an installation; the first one encrypts. Raises ValueError for a key of the wrong form."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
             raise ValueError("at least one key is needed")
         raw = [decode_key(key) for key in keys]
         self._ciphers = {_key_id(key): AESGCM(key) for key in raw}
-        # In front of every value that is sealed from now on.
+        # The id of the first key, which stands in front of every value that is sealed from now on.
         self.sealing_id = _key_id(raw[0])
 
     def seal(self, plaintext: bytes, identity: bytes) -> bytes:
+        """Encrypt with the first key, for the row of this identity."""
         nonce = os.urandom(_NONCE_BYTES)
         ciphertext = self._ciphers[self.sealing_id].encrypt(nonce, plaintext, identity)
         return self.sealing_id + nonce + ciphertext
 
     def open(self, sealed: bytes, identity: bytes) -> bytes:
-        """The plaintext. Raises DecryptionError."""
+        """Decrypt a value of the row of this identity. Raises DecryptionError."""
         cipher = self._ciphers.get(sealed[:_ID_BYTES])
         if cipher is None:
             raise DecryptionError(
@@ -67,14 +75,15 @@ class Keyring:
         except (InvalidTag, ValueError) as error:
             raise DecryptionError("the encrypted OTPs do not belong to this record, or were changed") from error
 
-    def is_sealed_by_first(self, sealed: bytes) -> bool:
+    def is_sealed_by_first_key(self, sealed: bytes) -> bool:
+        """Whether a value is encrypted with the first key, and not with one that is kept for decrypting only."""
         return sealed[:_ID_BYTES] == self.sealing_id
 
 
 def decode_key(key: str) -> bytes:
-    """The bytes of a key in the form of `generate_key`. Raises ValueError, which does not quote it."""
+    """Read a key in the form of `generate_key`. Raises ValueError, whose message does not quote the key."""
     try:
-        # Strictly: two keys with the comma between them forgotten must not pass for the first.
+        # `validate`: two keys without the comma between them must not be taken for the first one.
         raw = base64.b64decode(key, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raw = b""

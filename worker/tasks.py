@@ -36,7 +36,7 @@ def count_on_threads(**_: object) -> None:
 def add_threads(sender: Any, **_: object) -> None:
     """As many as PingOne's answers take."""
     Threads(
-        sender.pool.executor, parts.paces.known, settings.most_threads, lambda: parts.database.waiting.seconds
+        sender.pool.executor, parts.paces.known, settings.find_thread_limit, lambda: parts.database.waiting.seconds
     ).watch()
 
 

@@ -1,4 +1,4 @@
-"""The audit; a batch's canary and its probes after an outage."""
+"""Adds the audit; the row of a batch that is tried alone first (its canary), and its probes after an outage."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     _refuse_changes()
-    # Empty for batches that an earlier version loaded: all their records may go.
+    # Empty for batches that an earlier version loaded: all their records may be put onto the queue.
     op.add_column("batch", sa.Column("canary_row", sa.Integer()))
     op.add_column("batch", sa.Column("probe_at", UtcDateTime(timezone=True)))
     op.add_column("batch", sa.Column("outages", sa.Integer(), nullable=False, server_default="0"))
 
 
 def downgrade() -> None:
-    # The earlier version does not probe.
+    # The earlier version does not probe after an outage, so a person has to resume these batches.
     op.execute(
         "UPDATE batch SET reason = 'person', detail = 'PingOne did not answer. When it does: oathbulk resume.'"
         " WHERE reason = 'outage'"
@@ -60,6 +60,7 @@ def downgrade() -> None:
 
 
 def _refuse_changes() -> None:
+    """Create the triggers that refuse changes of the audit's lines."""
     if op.get_bind().dialect.name == "postgresql":
         op.execute(REFUSE_CHANGE)
         op.execute(
@@ -72,7 +73,7 @@ def _refuse_changes() -> None:
             f"CREATE TRIGGER audit_no_{event.lower()} BEFORE {event} ON audit"
             " BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
         )
-    # INSERT OR REPLACE takes a line away without an event of its own.
+    # INSERT OR REPLACE removes a line, and no trigger on DELETE notices.
     op.execute(
         "CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)"
         " BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"

@@ -1,4 +1,4 @@
-"""A batch's daily window, and when a paused batch goes on by itself; what is known of a license's pace."""
+"""Adds the hours of a batch, and when a paused batch goes on by itself; and what is known of a license's pace."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("pace")
-    # The earlier version knows no hours, and lets nothing go on by itself but an outage.
+    # The earlier version knows no hours, and resumes no batch by itself but one that an outage paused.
     op.execute(
         "UPDATE batch SET reason = 'person', detail = 'It waited for a time. When that has come: oathbulk resume.'"
         " WHERE reason IN ('window', 'quota')"

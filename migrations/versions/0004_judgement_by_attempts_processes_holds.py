@@ -1,5 +1,5 @@
-"""What a batch is judged by, without a clock: its attempts, and marks between them. The worker processes, and how they
-are. The fleet's holds, so that they can be shown and lifted."""
+"""Adds what the breaker judges a batch by without a clock: its attempts, and marks between them; the worker processes,
+and whether they are fit for work; the fleet's holds, so that they can be shown and lifted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Empty in lines that an earlier version wrote: nothing is judged by them.
+    # Empty in attempts that an earlier version wrote: no batch is judged by them.
     op.add_column("attempt", sa.Column("batch_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite")))
     op.add_column("attempt", sa.Column("otp_posts", sa.Integer(), nullable=False, server_default="0"))
     failed = sa.text("outcome <> 'active'")
@@ -42,7 +42,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # The earlier version has no cure for it, and a person's pause needs the same step.
+    # The earlier version does not know these reasons. A batch that a person paused needs the same command to go on.
     op.execute("UPDATE batch SET reason = 'person' WHERE reason IN ('refused', 'trial')")
     with op.batch_alter_table("pace") as pace:
         for column in ("is_to_be_lifted", "held_why", "held_until", "held_since"):

@@ -1,4 +1,4 @@
-"""Lines of the audit can be authenticated, tell of further actions, and need no batch."""
+"""Lines of the audit can have an HMAC, name further actions, and need not concern a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ branch_labels = None
 depends_on = None
 
 ACTION = "ck_audit_action"
-# The advisory lock of PostgreSQL under which lines are written, by the version before as well.
+# The advisory lock of PostgreSQL under which lines are written, by the earlier version too.
 AUDIT_LOCK = 0x0A7B_0004
 KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 BEFORE = "action IN ('load', 'pause', 'resume', 'cancel', 'replay', 'export_with_otps')"
@@ -26,7 +26,7 @@ NOW = (
 
 def upgrade() -> None:
     _wait_for_writers()
-    with _changing(_table(BEFORE)) as audit:
+    with _change_audit(_describe_audit(BEFORE)) as audit:
         # Empty in the lines that are there: they were written before there was an audit key.
         audit.add_column(sa.Column("mac", sa.String(73)))
         audit.alter_column("batch", existing_type=sa.String(200), nullable=True)
@@ -36,28 +36,32 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # Every line stays, or the chain would be broken. So the wider check stays too, and no batch is asked for: lines
-    # that this version wrote need both, and the earlier version works with either.
+    # Every line stays, or the chain would be broken. Lines that this version wrote need the wider check, and that
+    # `batch` may be empty. So both stay as they are, and the earlier version works with either.
     _wait_for_writers()
-    with _changing(_table(NOW, sa.Column("mac", sa.String(73)))) as audit:
+    with _change_audit(_describe_audit(NOW, sa.Column("mac", sa.String(73)))) as audit:
         audit.drop_column("mac")
     _refuse_changes()
 
 
 def _wait_for_writers() -> None:
-    """Who holds this lock is about to write a line, and would wait for this transaction's end, which may write one
-    too: each would wait for the other."""
+    """Wait for transactions that are about to write a line of the audit, by taking their lock first.
+
+    Otherwise each could wait for the other: they for the end of this transaction, which changes the table, and this one
+    for their lock, because it may write a line too.
+    """
     if op.get_bind().dialect.name == "postgresql":
         op.execute(f"SELECT pg_advisory_xact_lock({AUDIT_LOCK})")
 
 
-def _changing(table: sa.Table) -> BatchOperations:
-    """Changes in place on PostgreSQL. SQLite copies the table, without its triggers, and reads no check back: so it is
-    told what the table is."""
+def _change_audit(table: sa.Table) -> BatchOperations:
+    """Change the table: in place on PostgreSQL; on SQLite by copying it, without its triggers. Alembic cannot read
+    checks from SQLite, so the definition of the table is given."""
     return op.batch_alter_table("audit", copy_from=table)  # type: ignore[return-value]
 
 
-def _table(check: str, *columns: sa.Column) -> sa.Table:
+def _describe_audit(check: str, *columns: sa.Column) -> sa.Table:
+    """The audit as it is before the change, with this check on `action` and further columns at its end."""
     return sa.Table(
         "audit",
         sa.MetaData(),
@@ -76,7 +80,7 @@ def _table(check: str, *columns: sa.Column) -> sa.Table:
 
 
 def _refuse_changes() -> None:
-    """On SQLite the triggers went with the table that was copied."""
+    """Create the triggers of SQLite again that refuse changes: they were lost when the table was copied."""
     if op.get_bind().dialect.name == "postgresql":
         return
     for event in ("UPDATE", "DELETE"):
@@ -84,7 +88,7 @@ def _refuse_changes() -> None:
             f"CREATE TRIGGER audit_no_{event.lower()} BEFORE {event} ON audit"
             " BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
         )
-    # INSERT OR REPLACE takes a line away without an event of its own.
+    # INSERT OR REPLACE removes a line, and no trigger on DELETE notices.
     op.execute(
         "CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)"
         " BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"

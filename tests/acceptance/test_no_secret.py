@@ -18,7 +18,7 @@ from support.processes import wait_until
 from support.search import Secrets
 
 from models.batch import Batch
-from worker.embedded.ports import free_port
+from worker.embedded.ports import find_free_port
 from worker.simulator.shipment import PairRow, shipment_from_rows
 
 RECORDS = 80
@@ -57,7 +57,7 @@ def spoilt_record(database):
 def work(fleet, restart):
     """Everything that makes programs talk: a rough PingOne, refused access tokens, a failure of our own, a server that
     is restarted. What Flower showed, and the access tokens that were handed out."""
-    port = free_port()
+    port = find_free_port()
     with TokenTap(fleet.token_url) as tap:
         fleet.variables |= {"PINGONE_TOKEN_URL": tap.url, "FLOWER_BASIC_AUTH": ":".join(VISITOR)}
         fleet.celery("flower", "flower", f"--port={port}", "--max_tasks=100000")

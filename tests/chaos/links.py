@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Self
 
-from worker.embedded.ports import HOST, free_port
+from worker.embedded.ports import HOST, find_free_port
 
 TIMEOUT = 30.0
 PIECE = 65536
@@ -52,7 +52,7 @@ class Link:
     """One way to one server. Its port stays the same, whatever happens to it."""
 
     def __init__(self, network: Network, target: int) -> None:
-        self.port = free_port()
+        self.port = find_free_port()
         self._network = network
         self._target = target
         self._server: asyncio.Server | None = None

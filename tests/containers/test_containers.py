@@ -19,7 +19,7 @@ from support.certificates import make_certificate
 from support.compose import PROJECT
 from support.processes import wait_until
 
-from worker.embedded.ports import free_port
+from worker.embedded.ports import find_free_port
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 
 # Another name than a real installation's: `down --volumes` is meant for this one.
@@ -36,7 +36,7 @@ class Stack:
 
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
         self.folder = folder
-        self.flower_port = free_port()
+        self.flower_port = find_free_port()
         self._env = {**os.environ, **variables}
         self._prepare(variables)
 

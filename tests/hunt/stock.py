@@ -11,7 +11,7 @@ from hunt.database import HuntedDatabase
 from hunt.dice import Dice
 from hunt.journal import INVALID, REFUSED, ModelDevice, Tenant
 from models.batch import Batch, BatchState
-from models.encrypted import Keyring, bound_to, generate_key
+from models.encrypted import Keyring, generate_key, identify_row
 from models.record import Record
 from worker.batches import hours
 from worker.batches.upkeep import Upkeep
@@ -180,4 +180,4 @@ def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice], canar
 
 def _seal(device: ModelDevice, batch_id: int, row_number: int) -> bytes:
     pair = OtpPair(Otp(device.first), Otp(device.second) if device.second else None)
-    return KEYRING.seal(pair.to_plaintext(), bound_to(batch_id, row_number))
+    return KEYRING.seal(pair.to_plaintext(), identify_row(batch_id, row_number))

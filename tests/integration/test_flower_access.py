@@ -15,7 +15,7 @@ import pytest
 from support.fleet import plain_env
 from support.processes import wait_until
 
-from worker.embedded.ports import free_port
+from worker.embedded.ports import find_free_port
 
 START_TIMEOUT = 60.0
 MADE_UP = re.compile(
@@ -29,7 +29,7 @@ def flower(
     folder: Path, broker_url: str, *options: str, config: str = "", **variables: str
 ) -> Iterator[tuple[int, Path]]:
     """One that listens: its port, and what it printed on stderr."""
-    port, log = free_port(), folder / "stderr"
+    port, log = find_free_port(), folder / "stderr"
     if config:
         (folder / "flowerconfig.py").write_text(config)
     env = {name: value for name, value in plain_env().items() if not name.startswith("FLOWER_")}

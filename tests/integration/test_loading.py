@@ -18,7 +18,7 @@ from support.moving_clock import MovingDatabase
 from support.processes import wait_until
 
 from models.batch import BatchState
-from models.encrypted import Keyring, bound_to, generate_key
+from models.encrypted import Keyring, generate_key, identify_row
 from models.reason import Reason
 from models.record import OtpState, Status
 from worker.batches.commands import Batches
@@ -65,7 +65,7 @@ def test_otps_are_sealed_for_their_row(desk: Desk) -> None:
     records = desk.records(desk.load([token(0), token(1, otp2="")]))
 
     opened = [
-        OtpPair.from_plaintext(desk.keyring.open(record.otps, bound_to(record.batch_id, record.row_number)))
+        OtpPair.from_plaintext(desk.keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
         for record in records
     ]
     assert [pair.first.reveal() for pair in opened] == ["000000", "000001"]

@@ -25,7 +25,7 @@ RENAME = text("UPDATE alembic_version SET version_num = version_num")
 
 @contextmanager
 def opened(url: str, *, connections: int = 2, patience: float = 0.0) -> Iterator[Database]:
-    database = Database(url, connections=connections, patience=patience)
+    database = Database(url, connections=connections, connect_within=patience)
     try:
         yield database
     finally:

@@ -26,7 +26,7 @@ from worker.batches import reconciliation
 from worker.batches.commands import Batches
 from worker.batches.reconciliation import BatchFindings, Findings, Reconciliation, StillAtWork
 from worker.config.settings import Environment, Settings
-from worker.journal.evidence import Evidence, Row, gather
+from worker.journal.evidence import Evidence, Row, gather_evidence
 from worker.journal.reader import Line, Reader, find_files
 from worker.journal.writer import FileJournal
 from worker.leases.worker import Leases
@@ -141,7 +141,7 @@ class Site:
         return [(record.status, record.reason) for record in records]
 
     def evidence(self) -> dict[Row, Evidence]:
-        return gather(Reader(find_files([self.journal])))
+        return gather_evidence(Reader(find_files([self.journal])))
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def test_the_line_of_these_tests_is_the_records(database: MovingDatabase) -> Non
 def test_an_otp_of_unknown_fate_is_not_read_before_the_read_delay(database: MovingDatabase) -> None:
     made = paused(database)
     before = database.read_clock()
-    found = reconcile(database, gather([line(made, OtpState.SENT)]))
+    found = reconcile(database, gather_evidence([line(made, OtpState.SENT)]))
     record = look(database, made.id)
     assert found.batches[made.batch_id] == BatchFindings(made.name, sent=1)
     assert (record.status, record.otp1_state, record.otp1_posts) == (Status.PENDING, OtpState.SENT, 1)
@@ -265,20 +265,20 @@ def test_an_otp_of_unknown_fate_is_not_read_before_the_read_delay(database: Movi
 def test_a_record_that_is_due_later_stays_so(database: MovingDatabase) -> None:
     later = database.read_clock().replace(microsecond=0) + timedelta(hours=1)
     made = paused(database, scheduled_at=later)
-    reconcile(database, gather([line(made, OtpState.SENT)]))
+    reconcile(database, gather_evidence([line(made, OtpState.SENT)]))
     assert look(database, made.id).scheduled_at == later
 
 
 def test_a_dry_run_changes_nothing_and_asks_for_no_pause(database: MovingDatabase) -> None:
     made = make_batch(database)
     before = look(database, made.id)
-    assert reconcile(database, gather([line(made, OtpState.SENT)]), is_written=False).changes == 1
+    assert reconcile(database, gather_evidence([line(made, OtpState.SENT)]), is_written=False).changes == 1
     assert look(database, made.id) == before
 
 
 def test_what_was_corrected_is_in_the_audit_and_a_dry_run_is_not(database: MovingDatabase) -> None:
     made = paused(database)
-    evidence = gather([line(made, OtpState.SENT)])
+    evidence = gather_evidence([line(made, OtpState.SENT)])
     for is_written in (False, True, True):
         reconcile(database, evidence, is_written=is_written)
     with database.reading() as connection:
@@ -290,13 +290,13 @@ def test_a_batch_that_runs_is_refused_with_the_cure(database: MovingDatabase) ->
     made = make_batch(database, name="my batch")
     before = look(database, made.id)
     with pytest.raises(StillAtWork, match="batch 'my batch' runs: `oathbulk pause 'my batch'`, then reconcile again"):
-        reconcile(database, gather([line(made, OtpState.SENT)]))
+        reconcile(database, gather_evidence([line(made, OtpState.SENT)]))
     assert look(database, made.id) == before
 
 
 def test_a_batch_that_runs_and_has_nothing_to_learn_is_left_alone(database: MovingDatabase) -> None:
     made = make_batch(database, [{"otp1_state": OtpState.SENT, "otp1_posts": 1}])
-    assert reconcile(database, gather([line(made, OtpState.SENT)])).changes == 0
+    assert reconcile(database, gather_evidence([line(made, OtpState.SENT)])).changes == 0
 
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.ACTIVATING])
@@ -304,13 +304,13 @@ def test_a_paused_batch_of_which_records_are_in_hand_is_refused(database: Moving
     soon = database.read_clock() + timedelta(seconds=50)
     made = make_batch(database, [{}, {"status": status, "lease_until": soon}], state=BatchState.PAUSED)
     with pytest.raises(StillAtWork, match="1 records of batch 'shipment' are in hand"):
-        reconcile(database, gather([line(made, OtpState.SENT)]))
+        reconcile(database, gather_evidence([line(made, OtpState.SENT)]))
 
 
 def test_what_a_lost_worker_had_in_hand_learns_too_and_is_read_after_its_rescue(database: MovingDatabase) -> None:
     made = paused(database, status=Status.ACTIVATING, otp1_state=OtpState.ANSWERED, otp1_posts=1)
     database.ahead = 1
-    reconcile(database, gather([line(made, OtpState.SENT, otp=2)]))
+    reconcile(database, gather_evidence([line(made, OtpState.SENT, otp=2)]))
     record = look(database, made.id)
     assert (record.status, record.otp2_state, record.otp2_posts) == (Status.ACTIVATING, OtpState.SENT, 1)
     assert rescue(database) == 1
@@ -325,7 +325,7 @@ def test_what_is_final_stays_final_and_its_answered_otp_is_not_sent_by_a_replay(
 ) -> None:
     reason = Reason.FORBIDDEN if status == Status.DEAD_LETTER else None
     made = paused(database, status=status, reason=reason)
-    reconcile(database, gather([line(made, OtpState.ANSWERED, "invalid_otp")]))
+    reconcile(database, gather_evidence([line(made, OtpState.ANSWERED, "invalid_otp")]))
     assert statuses(database, made) == [status]
     assert Batches(database, TESTER).replay(made.name).records == 1
     database.ahead = READ_DELAY + 1
@@ -338,13 +338,13 @@ def test_what_is_final_stays_final_and_its_answered_otp_is_not_sent_by_a_replay(
 
 def test_what_is_active_needs_to_learn_nothing(database: MovingDatabase) -> None:
     made = paused(database, status=Status.ACTIVE)
-    assert reconcile(database, gather([line(made, OtpState.ANSWERED, "active")])).changes == 0
+    assert reconcile(database, gather_evidence([line(made, OtpState.ANSWERED, "active")])).changes == 0
 
 
 def test_rows_of_a_batch_that_was_loaded_after_the_backup_are_counted(database: MovingDatabase) -> None:
     made = paused(database)
     lost = [line(made, OtpState.SENT, batch=made.batch_id + 1, row=row) for row in (2, 3, 4)]
-    found = reconcile(database, gather(lost))
+    found = reconcile(database, gather_evidence(lost))
     assert (found.missing, found.changes, found.unknown) == ({made.batch_id + 1: 3}, 0, 3)
 
 
@@ -354,6 +354,6 @@ def test_a_row_of_another_batch_that_had_the_number_before_is_not_taken_for_this
 ) -> None:
     made = paused(database)
     before = look(database, made.id)
-    found = reconcile(database, gather([line(made, OtpState.SENT, **changed)]))
+    found = reconcile(database, gather_evidence([line(made, OtpState.SENT, **changed)]))
     assert found.batches[made.batch_id] == BatchFindings(made.name, strange=1)
     assert look(database, made.id) == before

@@ -13,7 +13,7 @@ from support.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, make_ba
 from support.moving_clock import MovingDatabase
 
 from models.audit import Action
-from models.encrypted import DecryptionError, Keyring, bound_to, generate_key
+from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from models.record import Record, Status
 from worker import audit
 from worker.leases.settlement import Tally
@@ -36,7 +36,7 @@ def reencrypt(database: MovingDatabase, keyring: Keyring) -> int:
 
 def opened(database: MovingDatabase, keyring: Keyring, record_id: int) -> OtpPair:
     record = look(database, record_id)
-    return OtpPair.from_plaintext(keyring.open(record.otps, bound_to(record.batch_id, record.row_number)))
+    return OtpPair.from_plaintext(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
 
 
 def open_all(database: MovingDatabase, keyring: Keyring, made: Made) -> list[OtpPair]:
@@ -150,7 +150,7 @@ def test_an_attempt_that_began_before_goes_on_and_the_next_opens_with_the_new_ke
 
     reencrypt(database, ROTATING)
 
-    identity = bound_to(claimed.batch_id, claimed.row_number)
+    identity = identify_row(claimed.batch_id, claimed.row_number)
     assert OtpPair.from_plaintext(ROTATING.open(claimed.otps, identity)) == pair_of(0)
     leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), Tally(1))
     enqueue(database, made)
@@ -170,7 +170,7 @@ def test_rotation_beside_workers_loses_no_pair_and_brings_none_back(database: Mo
         for record_id in ids:
             claimed = leases.claim(record_id, ENVIRONMENT_ID)
             assert claimed is not None
-            pair = ROTATING.open(claimed.otps, bound_to(claimed.batch_id, claimed.row_number))
+            pair = ROTATING.open(claimed.otps, identify_row(claimed.batch_id, claimed.row_number))
             assert OtpPair.from_plaintext(pair) == pair_of(claimed.row_number - 2)
             again = Retry(600.0, is_counted=True, why="outcome_unknown")
             leases.settle(claimed, claimed.progress, Active() if record_id % 2 else again, Tally(1))

@@ -313,7 +313,7 @@ def test_no_line_of_the_audit_is_lost_or_changed_through_0005_up_and_down_and_up
     assert rows(empty, "audit") == after
     assert refuses_changes(empty)
     with empty.reading() as connection:
-        assert audit.check(connection) == audit.Checked(4, None, None, has_keys=False)
+        assert audit.check(connection) == audit.CheckResult(4, None, None, has_keys=False)
     schema.check(empty)
 
 
@@ -328,7 +328,7 @@ def test_a_command_that_is_about_to_write_its_line_and_an_upgrade_do_not_wait_fo
 
     def upgrade() -> None:
         has_lock.wait(timeout=30)
-        upgraded.append(schema.upgrade(empty, changed=write_down_upgrade))
+        upgraded.append(schema.upgrade(empty, on_change=write_down_upgrade))
 
     thread = threading.Thread(target=upgrade)
     thread.start()
@@ -354,8 +354,8 @@ def test_an_upgrade_tells_what_it_changed_and_nothing_where_nothing_changed(empt
 
     schema.upgrade(empty, "0003", note)
     assert changes == []
-    schema.upgrade(empty, changed=note)
-    schema.upgrade(empty, changed=note)
+    schema.upgrade(empty, on_change=note)
+    schema.upgrade(empty, on_change=note)
 
     assert changes == [("0003", HEAD)]
 
@@ -367,7 +367,7 @@ def test_an_upgrade_that_cannot_be_written_down_is_none(empty: MovingDatabase) -
         raise ConfigError("no key")
 
     with pytest.raises(ConfigError):
-        schema.upgrade(empty, changed=refuse)
+        schema.upgrade(empty, on_change=refuse)
 
     assert revision.current(empty) == "0004"
 

@@ -26,8 +26,8 @@ from worker.pingone.wire import Device
 from worker.process.parts import Parts
 from worker.reports import verification
 from worker.reports.verification import Difference, find_environment, patiently, verify
+from worker.simulator.call_log import CallLog
 from worker.simulator.faults import FaultOrder
-from worker.simulator.journal import Journal
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
 from worker.simulator.server import running
 from worker.simulator.simulation import Simulation
@@ -74,14 +74,14 @@ class PingOne:
         """Device ids, and when each was read."""
         return [
             (entry.device_id or "", entry.arrived_at)
-            for entry in self.simulation.journal.entries()
+            for entry in self.simulation.call_log.entries()
             if entry.operation == "read"
         ]
 
 
 @pytest.fixture(scope="module")
 def listening() -> Iterator[PingOne]:
-    simulation = Simulation(journal=Journal(salt="salt"))
+    simulation = Simulation(call_log=CallLog(salt="salt"))
     with running(simulation) as url:
         yield PingOne(simulation, url)
 
@@ -304,7 +304,7 @@ def test_each_thread_has_a_client_of_its_own_and_all_share_an_access_token(
 
     threads, own = {thread for thread, _ in readers.made}, {client for _, client in readers.made}
     assert len(threads) == len(own) == len(readers.made) == THREADS
-    assert pingone.simulation.journal.counts()["operations"]["access_token"] == 1
+    assert pingone.simulation.call_log.counts()["operations"]["access_token"] == 1
 
 
 def test_a_failure_of_our_own_is_not_taken_for_a_difference(database: MovingDatabase) -> None:

@@ -26,7 +26,7 @@ from support.postgres import PostgresServer
 from support.search import Secrets
 from support.tokens import make_tokens, write_shipment
 
-from models.encrypted import Keyring, bound_to, generate_key
+from models.encrypted import Keyring, generate_key, identify_row
 from models.record import Record
 from worker.batches.loading import Loader
 from worker.config.settings import Environment
@@ -57,7 +57,7 @@ def spoil(home: Path, plaintext: bytes) -> None:
     database = MovingDatabase(f"sqlite:///{home / 'oathbulk.db'}")
     with database.writing() as connection:
         for record in connection.execute(text("SELECT id, batch_id, row_number FROM record")).all():
-            sealed = keyring.seal(plaintext, bound_to(record.batch_id, record.row_number))
+            sealed = keyring.seal(plaintext, identify_row(record.batch_id, record.row_number))
             connection.execute(update(Record).where(Record.id == record.id).values(otps=sealed))
     database.close()
 

@@ -12,7 +12,7 @@ from sqlalchemy import Row, func, insert, select
 
 from models.attempt import Attempt
 from models.batch import Batch, BatchState
-from models.encrypted import Keyring, bound_to
+from models.encrypted import Keyring, identify_row
 from models.record import FINAL, Record, Status
 from support.moving_clock import MovingDatabase
 from worker.audit import Actor
@@ -98,7 +98,7 @@ def _record(batch_id: int, number: int, environment_id: str, keyring: Keyring | 
         "user_id": str(uuid.UUID(int=number)),
         "device_id": str(uuid.UUID(int=batch_id << 64 | number)),
         "has_second_otp": True,
-        "otps": keyring.seal(plaintext, bound_to(batch_id, row_number)) if keyring else b"sealed",
+        "otps": keyring.seal(plaintext, identify_row(batch_id, row_number)) if keyring else b"sealed",
     }
 
 

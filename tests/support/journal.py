@@ -1,4 +1,4 @@
-"""The simulator's journal, read by whoever judges: what arrived at PingOne, and what it was answered."""
+"""The simulator's call log, read by whoever judges: what arrived at PingOne, and what it was answered."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ def read_journal(path: Path) -> list[JournalCall]:
 
 
 def fingerprint(salt: str, otp: str) -> str:
-    """How the journal writes an OTP."""
+    """How the call log writes an OTP."""
     return hashlib.sha256(salt.encode() + otp.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A judge of the promises, by what arrived at PingOne. He reads the simulator's journal and takes no one's word for
+"""A judge of the promises, by what arrived at PingOne. He reads the simulator's call log and takes no one's word for
 anything but this: which attempts ended without our database learning what became of their last call.
 """
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from support.processes import wait_until
-from worker.embedded.ports import free_port
+from worker.embedded.ports import find_free_port
 
 GUARD = Path(__file__).with_name("guard.py")
 TIMEOUT = 30.0
@@ -30,7 +30,7 @@ class Server(abc.ABC):
         # and its name is too long for a Unix socket.
         self.directory = Path(tempfile.mkdtemp(prefix="oathbulk-test-", dir=parent))
         self.log = self.directory / "log"
-        self.port = free_port()
+        self.port = find_free_port()
         self._has_started = False
         self._guard: subprocess.Popen[str] | None = None
         self.pid = 0
@@ -85,7 +85,7 @@ class Server(abc.ABC):
     def _try_to_start(self) -> bool:
         """False if it ended at once: its port was taken, or its killed predecessor is not wholly gone yet."""
         if not self._has_started:
-            self.port = free_port()
+            self.port = find_free_port()
         self._spawn()
         wait_until(lambda: not self.is_running or self.answers(), TIMEOUT, f"{type(self).__name__} answers")
         if not self.is_running:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from support.servers import Server
 from worker.embedded.valkey_config import ValkeyConfig
-from worker.embedded.valkey_process import ask_pid, connect, valkey_binary
+from worker.embedded.valkey_process import ask_pid, connect, find_valkey_binary
 
 
 class ValkeyServer(Server):
@@ -15,13 +15,13 @@ class ValkeyServer(Server):
 
     def __init__(self) -> None:
         super().__init__()
-        self._config = ValkeyConfig.fresh()
+        self._config = ValkeyConfig.generate()
 
     def argv(self) -> list[str]:
         file = self.directory / "valkey.conf"
         self._config = replace(self._config, port=self.port)
         self._config.write(file, self.directory)
-        return [str(valkey_binary()), str(file)]
+        return [str(find_valkey_binary()), str(file)]
 
     def answers(self) -> bool:
         return ask_pid(self._config, self.directory) is not None

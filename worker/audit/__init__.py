@@ -1,11 +1,14 @@
-"""The audit: who did what to which batch, when and on which ticket, in lines that show when one was changed since."""
+"""The audit: who commanded what for which batch, when, and on which ticket; a line that is changed later is found.
+
+May import config, database, vault and the transport of pingone. Begin with `lines` (written and read) or `checking`.
+"""
 
 from worker.audit.actors import SCHEDULE, Actor, the_schedule, this_person
 from worker.audit.chain import GENESIS
-from worker.audit.checking import Broken, Checked, check
-from worker.audit.heads import place_of, show_place
+from worker.audit.checking import BrokenLine, CheckResult, check
+from worker.audit.heads import find_heads_place, redact_place
 from worker.audit.lines import append, has_authenticated_line, read
-from worker.audit.noted import Missing, NotedHead, UnusableHead, find_missing, read_heads
+from worker.audit.noted_heads import MissingHead, NotedHead, UnusableHead, find_missing, read_heads
 from worker.audit.protection import NO_KEY_CURE
 
 __all__ = [
@@ -13,19 +16,19 @@ __all__ = [
     "NO_KEY_CURE",
     "SCHEDULE",
     "Actor",
-    "Broken",
-    "Checked",
-    "Missing",
+    "BrokenLine",
+    "CheckResult",
+    "MissingHead",
     "NotedHead",
     "UnusableHead",
     "append",
     "check",
+    "find_heads_place",
     "find_missing",
     "has_authenticated_line",
-    "place_of",
     "read",
     "read_heads",
-    "show_place",
+    "redact_place",
     "the_schedule",
     "this_person",
 ]

@@ -1,4 +1,4 @@
-"""Who acts, as the audit names them, and how their lines are protected from being rewritten."""
+"""Actors: who gives a command, as the audit names them, and how their lines are protected from being rewritten."""
 
 from __future__ import annotations
 
@@ -6,35 +6,40 @@ import getpass
 import os
 from dataclasses import dataclass, field, replace
 
-from worker.audit.protection import UNPROTECTED, Protection, protection_of
+from worker.audit.protection import UNPROTECTED, Protection, make_protection
 from worker.config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts, and the ticket that they act on."""
+    """Who gives a command, the ticket that it refers to, and how the line about it is protected."""
 
     name: str
     ticket: str | None = None
     protection: Protection = field(default=UNPROTECTED, compare=False, repr=False)
 
 
+# The actor of the replay schedule.
 SCHEDULE = Actor("schedule")
 
 
 def this_person(settings: Settings, ticket: str | None = None) -> Actor:
-    """OATHBULK_ACTOR, or the user of the system. Raises ConfigError where the audit key cannot be used."""
-    return Actor(settings.actor or _system_user(), ticket, protection_of(settings))
+    """The actor who gives this command: OATHBULK_ACTOR, or else the operating system's user.
+
+    Raises ConfigError if the audit key cannot be used.
+    """
+    return Actor(settings.actor or _system_user(), ticket, make_protection(settings))
 
 
 def the_schedule(settings: Settings) -> Actor:
-    """The replay schedule that a person set. Raises ConfigError where the audit key cannot be used."""
-    return replace(SCHEDULE, protection=protection_of(settings))
+    """The actor for what the replay schedule does. Raises ConfigError if the audit key cannot be used."""
+    return replace(SCHEDULE, protection=make_protection(settings))
 
 
 def _system_user() -> str:
+    """The name of the operating system's user, or else their number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        # A container may run as a user whom its system does not know.
+        # A container may run as a user who has no name in it.
         return f"uid {os.getuid()}"

@@ -1,4 +1,4 @@
-"""What the hash, and the HMAC, of a line of the audit cover: the hash of the line before, and the line's fields."""
+"""Hashes that chain the lines of the audit: each is made of the hash of the line before and of the line's fields."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ GENESIS = "0" * 64
 FIELDS = ("id", "at", "actor", "action", "batch", "ticket", "facts")
 
 
-def covered(former: str, line: Mapping[str, Any]) -> bytes:
-    """The bytes that hash and HMAC are made of; `line` has the FIELDS and no others."""
+def encode_content(former: str, line: Mapping[str, Any]) -> bytes:
+    """Encode what hash and HMAC of a line cover: the hash of the line before (`former`), and the line, which has the
+    FIELDS and no others."""
     fields = dict(line) | {"at": line["at"].astimezone(UTC).isoformat(timespec="microseconds")}
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return f"{former}\n{text}".encode()
 
 
-def hash_of(content: bytes) -> str:
+def hash_content(content: bytes) -> str:
+    """The hash of a line, in hexadecimal, by what `encode_content` returned."""
     return hashlib.sha256(content).hexdigest()

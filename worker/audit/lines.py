@@ -1,4 +1,4 @@
-"""Lines of the audit are written, one a command, and read."""
+"""Writes a line of the audit for each command, and reads lines back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, exists, insert, select
 
 from models.audit import Action, AuditLine
 from worker.audit.actors import Actor
-from worker.audit.chain import GENESIS, covered, hash_of
+from worker.audit.chain import GENESIS, encode_content, hash_content
 from worker.audit.heads import Head
 from worker.database.engine import AUDIT_LOCK, Database
 
@@ -23,14 +23,17 @@ def append(
     batch: str | None,
     facts: Mapping[str, Any],
 ) -> None:
-    """One line, in the transaction of what it tells of: neither is there without the other. Its head is noted outside
-    once that is committed. Raises ConfigError where the audit key cannot be used."""
+    """Write a line, in the transaction of the command that it describes, so that neither is committed without the
+    other.
+
+    Its head is noted outside after the commit. Raises ConfigError if the audit key cannot be used.
+    """
     database.lock(connection, AUDIT_LOCK)
     newest = select(AuditLine.id, AuditLine.hash, AuditLine.mac).order_by(AuditLine.id.desc()).limit(1)
     last = connection.execute(newest).one_or_none()
     at = connection.scalar(select(database.now()))
-    assert at is not None, "the database tells the time"  # noqa: S101
-    number, at = last.id + 1 if last else 1, _to_the_millisecond(at)
+    assert at is not None, "the database knows the time"  # noqa: S101
+    number, at = last.id + 1 if last else 1, _round_down_to_milliseconds(at)
     line = {
         "id": number,
         "at": at,
@@ -40,16 +43,16 @@ def append(
         "ticket": actor.ticket,
         "facts": dict(facts),
     }
-    content = covered(last.hash if last else GENESIS, line)
+    content = encode_content(last.hash if last else GENESIS, line)
     authenticated_line = last.id if last and last.mac is not None else None
     mac = actor.protection.sign(content, authenticated_line=authenticated_line)
-    head = Head(number, hash_of(content), at, mac)
+    head = Head(number, hash_content(content), at, mac)
     connection.execute(insert(AuditLine).values(line | {"hash": head.hash, "mac": head.mac}))
-    database.after_commit(connection, actor.protection.note, head)
+    database.after_commit(connection, actor.protection.note_heads, head)
 
 
 def read(connection: Connection, batch: str | None = None) -> Generator[Row[*tuple[Any, ...]]]:
-    """The lines in their order, of one batch or of all."""
+    """Read the lines in their order, of one batch or all."""
     lines = select(AuditLine.__table__).order_by(AuditLine.id)
     if batch is not None:
         lines = lines.where(AuditLine.batch == batch)
@@ -58,9 +61,10 @@ def read(connection: Connection, batch: str | None = None) -> Generator[Row[*tup
 
 
 def has_authenticated_line(connection: Connection) -> bool:
+    """Whether any line has an HMAC."""
     return bool(connection.scalar(select(exists().where(AuditLine.mac.is_not(None)))))
 
 
-def _to_the_millisecond(at: datetime) -> datetime:
-    """What both databases keep."""
+def _round_down_to_milliseconds(at: datetime) -> datetime:
+    """Drop what is finer than milliseconds, which SQLite does not store."""
     return at.replace(microsecond=at.microsecond // 1000 * 1000)

@@ -1,4 +1,4 @@
-"""How new lines of the audit are protected: a key authenticates them, and a place outside keeps their hashes."""
+"""How new lines of the audit are protected: a key authenticates them, and their hashes are noted in a place outside."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from dataclasses import dataclass
 from functools import partial
 
 from models.authenticated import AuditKeys
-from worker.audit.heads import Head, note, place_of
+from worker.audit.heads import Head, find_heads_place, note_heads
 from worker.config.settings import ConfigError, Settings
 from worker.vault.keyring import load_audit_keys
 
-# What a person does where lines are not authenticated.
+# What a person can do if lines are not authenticated.
 NO_KEY_CURE = "set OATHBULK_AUDIT_KEY to a key made with `oathbulk keygen`, for every command and worker"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Protection:
-    """`load_keys` is asked for each line: the key file of a home is made when its database is first opened."""
+    """The audit keys, and the place where heads are noted. `load_keys` is called for each line, because the key file of
+    a home is made only when its database is first opened."""
 
     load_keys: Callable[[], AuditKeys | None]
     # Called with the heads of the lines that a transaction wrote, once it is committed.
-    note: Callable[[Sequence[Head]], None]
+    note_heads: Callable[[Sequence[Head]], None]
 
     def sign(self, content: bytes, *, authenticated_line: int | None) -> str | None:
-        """The HMAC of a new line; None where there is no audit key. Raises ConfigError if the line before has one: the
-        new line would break the audit for good."""
+        """The HMAC of a new line; None if there is no audit key.
+
+        `authenticated_line`: the number of the line before, if it has an HMAC. Then a line without one would break the
+        audit for good, and ConfigError is raised if there is no key.
+        """
         keys = self.load_keys()
         if keys is not None:
             return keys.sign(content)
@@ -37,12 +41,15 @@ class Protection:
         return None
 
 
+# No HMAC, and no head is noted.
 UNPROTECTED = Protection(lambda: None, lambda _: None)
 
 
-def protection_of(settings: Settings) -> Protection:
-    """What these settings ask for. Raises ConfigError where the audit key in them is none."""
+def make_protection(settings: Settings) -> Protection:
+    """Make the protection that these settings ask for. Raises ConfigError if the audit key in them is not a key."""
     if settings.audit_key is not None:
         load_audit_keys(settings)
-    place = place_of(settings)
-    return Protection(partial(load_audit_keys, settings), partial(note, place) if place else UNPROTECTED.note)
+    place = find_heads_place(settings)
+    return Protection(
+        partial(load_audit_keys, settings), partial(note_heads, place) if place else UNPROTECTED.note_heads
+    )

@@ -10,7 +10,7 @@ from sqlalchemy import Row as ResultRow
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
-from models.encrypted import DecryptionError, Keyring, bound_to
+from models.encrypted import DecryptionError, Keyring, identify_row
 from models.record import FINAL, NOT_FINAL, Record, Status
 from worker.intake import Row, RowError
 from worker.vault.otp import Otp, OtpPair
@@ -118,7 +118,7 @@ class Conflicts:
         if found.otps is None:
             return set()
         try:
-            opened = self._keyring.open(found.otps, bound_to(found.batch_id, found.row_number))
+            opened = self._keyring.open(found.otps, identify_row(found.batch_id, found.row_number))
         except DecryptionError:
             # Its key is gone; so nobody can tell, and the device's own answer will.
             return set()

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from models.audit import Action
 from models.batch import Batch, BatchState
-from models.encrypted import Keyring, bound_to
+from models.encrypted import Keyring, identify_row
 from models.record import Record
 from worker import audit
 from worker.audit import Actor
@@ -203,7 +203,7 @@ class Loader:
             row.generated_at,
             expires_at,
             row.otps.second is not None,
-            self._keyring.seal(row.otps.to_plaintext(), bound_to(batch_id, row.row_number)),
+            self._keyring.seal(row.otps.to_plaintext(), identify_row(batch_id, row.row_number)),
         )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, select
 from models.audit import AuditLine
 from models.batch import Batch
 from worker import audit
-from worker.audit import Checked, Missing
+from worker.audit import CheckResult, MissingHead
 from worker.batches.commands import UnknownBatch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
@@ -74,7 +74,7 @@ def _to_json(line: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     return {name: getattr(line, name) for name in names} | {"at": line.at.isoformat()}
 
 
-def _findings(checked: Checked, heads: int, missing: Sequence[Missing]) -> dict[str, Any]:
+def _findings(checked: CheckResult, heads: int, missing: Sequence[MissingHead]) -> dict[str, Any]:
     broken = checked.broken
     return {
         "broken": {"line": broken.line, "why": broken.why} if broken else None,
@@ -106,7 +106,7 @@ def _tell_facts(facts: object) -> str:
     return ", ".join(f"{name}={value}" for name, value in facts.items() if value not in (None, []))
 
 
-def _tell(checked: Checked) -> Iterator[str]:
+def _tell(checked: CheckResult) -> Iterator[str]:
     """How far the lines are authenticated, and what would authenticate the others."""
     first, last = checked.authenticated_from, checked.lines
     if first is None:
@@ -123,13 +123,13 @@ def _tell(checked: Checked) -> Iterator[str]:
         )
 
 
-def _tell_of_none(checked: Checked) -> str:
+def _tell_of_none(checked: CheckResult) -> str:
     if checked.has_keys:
         return "No line is authenticated yet: the next one will be."
     return f"Lines are chained but not authenticated: {audit.NO_KEY_CURE}."
 
 
-def _complain(checked: Checked, heads: int, missing: Sequence[Missing]) -> None:
+def _complain(checked: CheckResult, heads: int, missing: Sequence[MissingHead]) -> None:
     if checked.broken:
         error_console.print(f"The audit is broken at line {checked.broken.line}: {checked.broken.why}.")
     if missing:

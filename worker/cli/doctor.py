@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.encrypted import DecryptionError
-from worker.audit import NO_KEY_CURE, place_of, show_place
+from worker.audit import NO_KEY_CURE, find_heads_place, redact_place
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.hosts import describe_hosts, print_unread_env_file
@@ -120,8 +120,8 @@ def _audit(installation: Installation) -> str:
         _ = installation.database
     has_key = load_audit_keys(settings) is not None
     lines = "new lines are authenticated" if has_key else f"lines are chained but not authenticated: {NO_KEY_CURE}"
-    place = place_of(settings)
-    heads = f"heads go to {show_place(place)}" if place else "heads go nowhere: name a place with OATHBULK_AUDIT_HEAD"
+    place = find_heads_place(settings)
+    heads = f"heads go to {redact_place(place)}" if place else "heads go nowhere: name a place with OATHBULK_AUDIT_HEAD"
     return f"{lines}; {heads}"
 
 

@@ -18,8 +18,8 @@ from worker.batches.loading import NameTaken, NameUnfit
 from worker.batches.reconciliation import StillAtWork
 from worker.cli.console import error_console
 from worker.config.settings import ConfigError
-from worker.database.engine import is_refused_by_disk
 from worker.database.revision import SchemaOutdated
+from worker.database.sqlite import is_refused_by_disk
 from worker.database.sqlstates import TOO_MANY_CONNECTIONS, sqlstate_of
 from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.home import HomeInUse

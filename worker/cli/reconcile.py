@@ -16,7 +16,7 @@ from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, Ticket
 from worker.config.settings import Settings
 from worker.installation.installation import Installation
-from worker.journal.evidence import gather
+from worker.journal.evidence import gather_evidence
 from worker.journal.reader import NoJournalFound, Reader, find_files
 
 
@@ -49,7 +49,7 @@ def reconcile(
     """Tell a restored database what went out since its backup, as the workers' journals show it."""
     installation = Installation()
     reader = Reader(find_files(journals or [_directory(installation.settings)]), since)
-    evidence = gather(reader)
+    evidence = gather_evidence(reader)
     settings = installation.settings
     actor = this_person(settings, ticket)
     story = Reconciliation(installation.database, actor, read_delay=settings.read_delay, is_written=yes)

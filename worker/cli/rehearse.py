@@ -130,7 +130,7 @@ def _simulating(home: Path) -> Iterator[int]:
         children.start("simulator", argv, {"PATH": "/usr/bin:/bin"}, home / "simulator.log")
         give_up_at = time.monotonic() + START_TIMEOUT
         while not ready.exists():
-            if children.failed() or time.monotonic() > give_up_at:
+            if children.find_ended() or time.monotonic() > give_up_at:
                 raise EmbeddedError(f"the simulator does not start: see {home / 'simulator.log'}")
             time.sleep(0.05)
         yield int(json.loads(ready.read_text())["port"])

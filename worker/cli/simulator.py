@@ -39,13 +39,13 @@ def simulator(
     """Serve a simulated PingOne over HTTP, with faults on demand, until Ctrl-C."""
     _demand_extra()
     from worker.simulator import server
-    from worker.simulator.journal import Journal
+    from worker.simulator.call_log import CallLog
     from worker.simulator.simulation import Simulation
 
     given = _given(rate, rate_at or [], rate_window, latency, setting or [])
     settings, seeds = _prepare(world, tokens, pairs, given)
     try:
-        calls = Journal(salt=journal_salt or secrets.token_hex(16), file=journal, plain_otps=journal_otps)
+        calls = CallLog(salt=journal_salt or secrets.token_hex(16), file=journal, plain_otps=journal_otps)
     except OSError as error:
         _fail(f"{journal} cannot be written: {error.strerror}", _WRONG_USAGE)
     try:
@@ -78,7 +78,7 @@ def _prepare(
         _fail("--tokens and --pairs go together: so many tokens, and the file for their OTPs", _WRONG_USAGE)
     seed = _read_world(world)
     try:
-        settings = Settings().changed(seed.settings | given)
+        settings = Settings().with_changes(seed.settings | given)
     except ValidationError as error:
         _fail(f"settings: {_complaints(error)}", _WRONG_USAGE)
     seeds = [seed.model_copy(update={"settings": {}})]

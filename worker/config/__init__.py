@@ -1,4 +1,4 @@
-"""Settings: what can be set, what is a sound value, and from where each comes.
+"""Settings: what can be set, which values are valid, and from where they are read.
 
 Imports nothing of ours.
 Begin with `settings`; `sources` reads them from environment, `.env`, `*_FILE` and oathbulk.toml.

@@ -1,7 +1,7 @@
-"""The `.env` file: where it lies, and what it gives.
+"""Finds and reads the `.env` file.
 
-It says where the client secret and OTPs are sent. So it is read from the installation's home, or from where a person
-says that it is, and never from the working directory, which may be anybody's.
+The file says where the client secret and OTPs are sent. So it is read from the installation's home, or from the path
+that a person names, and never from the working directory, where anybody may have put one.
 """
 
 from __future__ import annotations
@@ -17,28 +17,31 @@ from dotenv import dotenv_values
 from worker.config.files import SECRETS, read_trusted, refuse_open_secrets
 from worker.config.settings import ConfigError, Settings
 
-# Names the file, for programs without the option --env-file, such as Celery's.
+# The variable that names the file, for programs without the option --env-file, such as Celery's.
 ENV_FILE = "OATHBULK_ENV_FILE"
 
 
 @dataclass(frozen=True, slots=True)
 class EnvFile:
-    """The settings file of this process; it may be missing where nobody named it. `values` is what the file gives and
-    the process environment does not: what is set there, or through a file that is named there, goes before."""
+    """The `.env` file of this process; it may be missing unless a person named it.
+
+    `values` are those that the process environment does not set. What is set there, or through a `…_FILE` variable
+    there, takes precedence.
+    """
 
     path: Path
     values: Mapping[str, str] = field(repr=False)
 
 
 def read_env_file() -> EnvFile:
-    """The file that OATHBULK_ENV_FILE names, else `.env` in the home. Raises ConfigError."""
+    """Read the file that OATHBULK_ENV_FILE names, else `.env` in the home. Raises ConfigError."""
     named = os.environ.get(ENV_FILE, "")
     home = Path(os.environ.get("OATHBULK_HOME") or Settings.model_fields["home"].default)
     path = Path(named) if named else home / ".env"
     if not named and not os.path.lexists(path):
         return EnvFile(path, {})
     values = _read_values(path)
-    _refuse_other_places(path, values, home=None if named else home)
+    _refuse_redirection(path, values, home=None if named else home)
     return EnvFile(
         path,
         {name: value for name, value in values.items() if name not in os.environ and f"{name}_FILE" not in os.environ},
@@ -46,6 +49,7 @@ def read_env_file() -> EnvFile:
 
 
 def _read_values(path: Path) -> dict[str, str]:
+    """Read the variables of the file, which must be closed to others if it holds a secret. Raises ConfigError."""
     try:
         found = dotenv_values(stream=StringIO(read_trusted(path)))
         values = {name: value for name, value in found.items() if value is not None}
@@ -58,8 +62,9 @@ def _read_values(path: Path) -> dict[str, str]:
     return values
 
 
-def _refuse_other_places(path: Path, values: Mapping[str, str], home: Path | None) -> None:
-    """Refuse a file that says that the settings stand elsewhere: which were read would depend on who reads them."""
+def _refuse_redirection(path: Path, values: Mapping[str, str], home: Path | None) -> None:
+    """Refuse a file that names another `.env` file or home: which settings hold would depend on where a program begins
+    to read."""
     if values.get(ENV_FILE):
         raise ConfigError(f"{path} sets {ENV_FILE}, which only the process environment can: remove that line")
     other = values.get("OATHBULK_HOME")

@@ -1,4 +1,4 @@
-"""Files that settings stand in: which settings are secret, and which other users may read or change such a file."""
+"""Checks the files that settings are read from: other users may not change them, nor read those with secrets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from worker.config.settings import ConfigError, Environment, Settings
 
-# Where a container's engine mounts secrets: only the container's own user is there to read them, and whoever they
-# belong to is a user of the host.
+# Where a container's engine mounts secrets. Nobody but the container's own user can read them there, and the owner that
+# the file system names is a user of the host: so owner and mode are not checked.
 CONTAINER_SECRETS = Path("/run/secrets")
 
+# The variables whose values are secret.
 SECRETS = {
     prefix + field.upper()
     for model, prefix in ((Settings, "OATHBULK_"), (Environment, "PINGONE_"))
@@ -22,11 +23,11 @@ SECRETS = {
 
 
 def read_trusted(path: Path) -> str:
-    """Read a file that says where secrets are sent, so that no other user may have written it.
+    """Read a file that says where secrets are sent, and that no other user may therefore be able to change.
 
-    Raises ConfigError where one may; OSError or UnicodeDecodeError where it cannot be read."""
-    with open(path, encoding="utf-8", opener=_open_at_once) as file:
-        # What was opened is what is looked at, whatever lies under this name by now.
+    Raises ConfigError if one can change or replace it; OSError or UnicodeDecodeError if it cannot be read."""
+    with open(path, encoding="utf-8", opener=_open_without_waiting) as file:
+        # The opened file is checked, and not the path, under which another file may lie by now.
         facts = os.fstat(file.fileno())
         if not stat.S_ISREG(facts.st_mode):
             raise ConfigError(f"{path} is a pipe or a device: settings are read from a regular file")
@@ -36,20 +37,22 @@ def read_trusted(path: Path) -> str:
         return file.read()
 
 
-def is_open(path: Path) -> bool:
-    """Whether every user may read it, once there."""
+def is_readable_by_all(path: Path) -> bool:
+    """Whether the mode of the file lets every user read it; a directory above it may still be closed to them."""
     return bool(path.stat().st_mode & stat.S_IROTH) and not _is_container_secret(path)
 
 
 def refuse_open_secrets(path: Path) -> None:
-    """Raise ConfigError where every user may read the file and get there: a home is closed to others, whatever the
-    mode of its files. To be called for a file with a secret in it."""
-    if is_open(path) and all(each.stat().st_mode & stat.S_IXOTH for each in path.resolve().parents):
+    """Raise ConfigError if every user can read this file, which holds a secret.
+
+    A file is safe in a directory that is closed to others, such as the home, whatever its own mode.
+    """
+    if is_readable_by_all(path) and all(each.stat().st_mode & stat.S_IXOTH for each in path.resolve().parents):
         raise ConfigError(f"{path} holds a secret and can be read by every user: chmod 600 {path}")
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Open without waiting for whoever may write to a pipe."""
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file; if it is a pipe, without waiting for somebody to write to it."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -58,10 +61,11 @@ def _is_container_secret(path: Path) -> bool:
 
 
 def _refuse_foreign(path: Path, facts: os.stat_result) -> None:
+    """Raise ConfigError if another user than root or this one owns the file, or may write to it."""
     if facts.st_uid not in (0, os.geteuid()):
         raise ConfigError(
-            f"{path} belongs to {_user_name(facts.st_uid)}, who may change where secrets are sent: "
-            f"chown {_user_name(os.geteuid())} {path}, or use a copy of your own"
+            f"{path} belongs to {_find_user_name(facts.st_uid)}, who may change where secrets are sent: "
+            f"chown {_find_user_name(os.geteuid())} {path}, or use a copy of your own"
         )
     if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
@@ -70,8 +74,10 @@ def _refuse_foreign(path: Path, facts: os.stat_result) -> None:
 
 
 def _refuse_replaceable(path: Path) -> None:
-    """Raise ConfigError where every user may put another file in this one's place. In a sticky directory, such as
-    /tmp, only its owner may."""
+    """Raise ConfigError if every user may put another file in this one's place.
+
+    In a sticky directory, such as /tmp, only the owner of the file may.
+    """
     for directory in {path.absolute().parent, path.resolve().parent}:
         mode = directory.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
@@ -80,7 +86,7 @@ def _refuse_replaceable(path: Path) -> None:
             )
 
 
-def _user_name(user_id: int) -> str:
+def _find_user_name(user_id: int) -> str:
     try:
         return pwd.getpwuid(user_id).pw_name
     except KeyError:

@@ -1,5 +1,8 @@
-"""The URLs of database and broker, looked at before a driver does: its error would quote a piece of the password. And
-those of web servers, which must be reached by TLS."""
+"""Checks the URLs of database, broker and web servers.
+
+Those of database and broker are checked before a driver reads them, because its error would quote a piece of the
+password. Web servers must be reached by TLS.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+# Parts of error messages; each stands behind the name of the setting.
 _ENCODE = "in its password write @ as %40, / as %2F, # as %23, ? as %3F, : as %3A and % as %25"
 _NO_DATABASE = f"is not a database URL, such as postgresql+psycopg://user:password@host/oathbulk; {_ENCODE}"
 _OTHER_DATABASE = "must begin with postgresql+psycopg:// or sqlite:///: other databases and drivers are not supported"
@@ -19,7 +23,7 @@ _SHOWN = "has its password among the parameters, where it is printed: write it i
 
 
 def check_database_url(url: str) -> str:
-    """The URL as it is. Raises ValueError, which quotes nothing of it."""
+    """Check a database URL and return it unchanged. Raises ValueError, whose message quotes nothing of it."""
     # Not at the top: beat, which needs settings and no database, would start more slowly and keep more memory.
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
@@ -29,7 +33,7 @@ def check_database_url(url: str) -> str:
     except (ArgumentError, ValueError):
         raise ValueError(_NO_DATABASE) from None
     if "@" in (parts.host or ""):
-        # The password holds an @, and what stands behind it passes for a host.
+        # The password contains an @, so that its end was taken for the beginning of the host.
         raise ValueError(_NO_DATABASE)
     if parts.drivername not in ("postgresql+psycopg", "sqlite"):
         is_postgresql = parts.drivername.partition("+")[0] in ("postgresql", "postgres")
@@ -43,25 +47,28 @@ def check_database_url(url: str) -> str:
 
 
 def read_prepare_threshold(url: URL) -> int | None:
-    """After how many runs psycopg prepares a statement; None: never. In a URL it is text, which psycopg does not take.
-    Raises ValueError."""
-    said = url.query.get("prepare_threshold", "5")
-    if said == "none":
+    """Read after how many runs psycopg prepares a statement; None: never. Raises ValueError.
+
+    It is read here because psycopg needs a number, and the URL has text.
+    """
+    value = url.query.get("prepare_threshold", "5")
+    if value == "none":
         return None
-    if not isinstance(said, str) or not said.isdecimal():
+    if not isinstance(value, str) or not value.isdecimal():
         raise ValueError("has a prepare_threshold that is neither a whole number nor `none`")
-    return int(said)
+    return int(value)
 
 
 def check_redis_url(url: str) -> str:
-    """The URL as it is. Raises ValueError, which quotes nothing of it."""
+    """Check the URL of a Redis server and return it unchanged. Raises ValueError, whose message quotes nothing of
+    it."""
     try:
         parts = urlsplit(url)
-        # Asking for the port is what checks it.
+        # Reading `port` raises ValueError if it is not a number of a port.
         is_url = url.startswith(("redis://", "rediss://")) and parts.port != 0
     except ValueError:
         raise ValueError(_NO_REDIS) from None
-    # A /, ? or # in the password cuts it in two, and its beginning passes for the host.
+    # A /, ? or # in the password ends the host part of the URL, so that the password's beginning is taken for the host.
     if not is_url or "@" in parts.path + parts.query or parts.fragment:
         raise ValueError(_NO_REDIS)
     if parse_qs(parts.query).keys() & {"password", "username"}:
@@ -70,7 +77,7 @@ def check_redis_url(url: str) -> str:
 
 
 def check_web_url(url: str) -> str:
-    """The URL as it is. Raises ValueError, which quotes nothing of it."""
+    """Check the URL of a web server and return it unchanged. Raises ValueError, whose message quotes nothing of it."""
     parts = urlsplit(url)
     if "@" in parts.netloc:
         raise ValueError("must hold no user and password: it is printed")

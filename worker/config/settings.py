@@ -1,4 +1,4 @@
-"""Settings: what can be set, and what is a sound value of it. Where they come from: worker.config.sources."""
+"""Settings: what can be set, and which values are valid. `sources` reads them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from worker.config.server_urls import check_database_url, check_redis_url, check_web_url
 
+# The environment that the `PINGONE_*` variables describe.
 DEFAULT_ENVIRONMENT = "default"
 
 # The regions of PingOne: https://developer.pingidentity.com/pingone-api
@@ -29,9 +23,8 @@ DOMAINS = {
     "AP": "pingone.asia",
 }
 
-
-# Nobody said otherwise.
-MOST_THREADS = 512
+# Thread limit of a worker process when neither OATHBULK_CONCURRENCY nor OATHBULK_CONCURRENCY_MAX is set.
+DEFAULT_THREAD_LIMIT = 512
 
 
 class ConfigError(Exception):
@@ -39,7 +32,10 @@ class ConfigError(Exception):
 
 
 class Environment(BaseModel):
-    """One PingOne environment and the worker application that acts in it: the `PINGONE_*` settings."""
+    """One PingOne environment and the worker application that acts in it: the `PINGONE_*` settings.
+
+    `.env.example` says what each of them is for. `rate` and `rate_max` are in requests a second.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -59,19 +55,19 @@ class Environment(BaseModel):
 
     @field_validator("api_url", "token_url")
     @classmethod
-    def _encrypted_or_loopback(cls, url: str) -> str:
+    def _check_url(cls, url: str) -> str:
         return check_web_url(url).rstrip("/") if url else url
 
     @model_validator(mode="after")
-    def _fill_in(self) -> Self:
-        """The defaults that depend on other settings."""
+    def _derive_defaults(self) -> Self:
+        """Fill in the settings whose defaults depend on others."""
         domain = DOMAINS[self.region]
-        tokens = self.token_url or f"https://auth.{domain}/{{env}}/as/token"
+        token_url = self.token_url or f"https://auth.{domain}/{{env}}/as/token"
         auth_environment_id = self.auth_environment_id or self.environment_id
         derived = {
             "auth_environment_id": auth_environment_id,
             "api_url": self.api_url or f"https://api.{domain}/v1",
-            "token_url": tokens.replace("{env}", auth_environment_id),
+            "token_url": token_url.replace("{env}", auth_environment_id),
             "license": self.license or self.environment_id,
         }
         for field, value in derived.items():
@@ -80,7 +76,7 @@ class Environment(BaseModel):
 
 
 class Settings(BaseModel):
-    """What holds for this installation: the `OATHBULK_*` settings. Times are in seconds."""
+    """The settings of this installation: `OATHBULK_*`. Times are in seconds; `.env.example` says what each is for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -122,11 +118,10 @@ class Settings(BaseModel):
 
     @field_validator("replay_cron")
     @classmethod
-    def _is_cron(cls, cron: str | None) -> str | None:
+    def _check_cron(cls, cron: str | None) -> str | None:
         if not cron or cron.lower() == "off":
             return None
-        # Not at the top: every command would wait for Celery, a twelfth of its start, and few installations set a
-        # schedule.
+        # Not at the top: few installations set a schedule, and importing Celery takes a twelfth of a command's start.
         from celery.schedules import ParseException, crontab
 
         try:
@@ -137,7 +132,7 @@ class Settings(BaseModel):
 
     @field_validator("audit_head")
     @classmethod
-    def _is_place(cls, place: str | None) -> str | None:
+    def _check_audit_head(cls, place: str | None) -> str | None:
         if not place or place == "syslog:" or Path(place).is_absolute():
             return place or None
         if "://" in place:
@@ -145,45 +140,55 @@ class Settings(BaseModel):
         raise ValueError("must be the whole path of a file, such as /var/log/oathbulk.heads, or syslog:, or a URL")
 
     @model_validator(mode="after")
-    def _lease_covers_a_call(self) -> Self:
+    def _check_lease(self) -> Self:
         if not self.call_deadline < self.lease_left_for_post < self.lease:
             raise ValueError("must satisfy CALL_DEADLINE < LEASE_LEFT_FOR_POST < LEASE: a call ends inside its lease")
         return self
 
-    def most_threads(self, begun: int) -> int:
-        """What a worker process that began with so many may come to. A number that a person set, here or to Celery, is
-        meant, unless the most is set too."""
-        is_set = "concurrency" in self.model_fields_set or begun != self.concurrency
-        most = self.concurrency_max or (begun if is_set else MOST_THREADS)
-        return max(most, begun)
+    def find_thread_limit(self, started_with: int) -> int:
+        """The most threads that a worker process may have that started with so many.
+
+        If a person set the number that it starts with, here or by Celery's option, it stays at that number, unless
+        OATHBULK_CONCURRENCY_MAX is set too.
+        """
+        is_set = "concurrency" in self.model_fields_set or started_with != self.concurrency
+        limit = self.concurrency_max or (started_with if is_set else DEFAULT_THREAD_LIMIT)
+        return max(limit, started_with)
 
     @property
     def is_embedded_database(self) -> bool:
+        """Whether the database is the SQLite file in the home, because no other is set."""
         return self.database_url is None
 
     @property
     def journal_directory(self) -> Path | None:
-        """None: no journal is kept. Beside a database on another machine it must be chosen where it lasts."""
+        """The directory of the journal; None: no journal is kept.
+
+        For a database on another machine there is no default: a person has to choose a directory that outlives the
+        worker.
+        """
         return self.journal or (self.home / "journal" if self.is_embedded_database else None)
 
     @property
     def database(self) -> str:
-        """SQLAlchemy's URL, credentials included: never print it. Raises ConfigError."""
+        """The database's URL for SQLAlchemy. It holds the credentials: never print it. Raises ConfigError."""
         if self.database_url is not None:
-            return _checked("OATHBULK_DATABASE_URL", self.database_url, check_database_url)
+            return _check_secret_url("OATHBULK_DATABASE_URL", self.database_url, check_database_url)
         return f"sqlite:///{self.home.absolute() / 'oathbulk.db'}"
 
     @property
     def redis(self) -> str:
+        """The broker's URL. It holds the password: never print it. Raises ConfigError."""
         if self.redis_url is None:
             raise ConfigError(
                 "OATHBULK_REDIS_URL is not set. Workers need a Redis or Valkey: set it, "
                 "or use `oathbulk run`, which brings its own."
             )
-        return _checked("OATHBULK_REDIS_URL", self.redis_url, check_redis_url)
+        return _check_secret_url("OATHBULK_REDIS_URL", self.redis_url, check_redis_url)
 
 
-def _checked(variable: str, url: SecretStr, check: Callable[[str], str]) -> str:
+def _check_secret_url(variable: str, url: SecretStr, check: Callable[[str], str]) -> str:
+    """Check the URL in this variable. Raises ConfigError, whose message quotes nothing of it."""
     try:
         return check(url.get_secret_value())
     except ValueError as error:

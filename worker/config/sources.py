@@ -1,4 +1,4 @@
-"""Where settings come from: the process environment, the `.env` file, `*_FILE` variables and `oathbulk.toml`."""
+"""Reads settings from the process environment, the `.env` file, `*_FILE` variables and `oathbulk.toml`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from worker.config.env_file import EnvFile, read_env_file
-from worker.config.files import SECRETS, is_open, read_trusted, refuse_open_secrets
+from worker.config.files import SECRETS, is_readable_by_all, read_trusted, refuse_open_secrets
 from worker.config.settings import DEFAULT_ENVIRONMENT, ConfigError, Environment, Settings
 
 M = TypeVar("M", bound=BaseModel)
@@ -21,27 +21,30 @@ _READ_BY_HTTPX = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CER
 
 
 def load_settings(variables: Mapping[str, str] | None = None) -> Settings:
-    """The `OATHBULK_*` settings. Raises ConfigError."""
-    values = _fields(Settings, "OATHBULK_", read_variables() if variables is None else variables)
-    return _validated(Settings, "OATHBULK_", values)
+    """Read the `OATHBULK_*` settings. Raises ConfigError."""
+    values = _collect_fields(Settings, "OATHBULK_", read_variables() if variables is None else variables)
+    return _validate(Settings, "OATHBULK_", values)
 
 
 def load_environment(
     settings: Settings, name: str = DEFAULT_ENVIRONMENT, variables: Mapping[str, str] | None = None
 ) -> Environment:
-    """The PingOne environment of this name: `default` from the `PINGONE_*` variables, another from its section of
-    `oathbulk.toml`. Raises ConfigError."""
+    """Read the settings of the PingOne environment of this name: `default` from the `PINGONE_*` variables, another from
+    its section of `oathbulk.toml`. Raises ConfigError."""
     if name == DEFAULT_ENVIRONMENT:
         source = read_variables() if variables is None else variables
     else:
         source = read_section(settings, name)
-    values = _fields(Environment, "PINGONE_", source)
-    return _validated(Environment, "PINGONE_", values | {"name": name})
+    values = _collect_fields(Environment, "PINGONE_", source)
+    return _validate(Environment, "PINGONE_", values | {"name": name})
 
 
 def read_variables(file: EnvFile | None = None) -> dict[str, str]:
-    """The process environment, and behind it the `.env` file. Proxies and certificates that the file names are put into
-    the process environment, where httpx looks for them. Raises ConfigError."""
+    """Read the process environment and the `.env` file; what both set is taken from the process environment.
+
+    Proxies and certificates that the file names are put into the process environment, where httpx looks for them.
+    Raises ConfigError.
+    """
     given = (file or read_env_file()).values
     for name in _READ_BY_HTTPX:
         if name in given:
@@ -50,12 +53,12 @@ def read_variables(file: EnvFile | None = None) -> dict[str, str]:
 
 
 def config_path(settings: Settings) -> Path:
-    """The file with the environments besides `default`."""
+    """The path of `oathbulk.toml`, the file with the environments besides `default`."""
     return settings.config or settings.home / "oathbulk.toml"
 
 
 def read_section(settings: Settings, name: str) -> dict[str, str]:
-    """What `oathbulk.toml` says of the environment of this name. Raises ConfigError."""
+    """Read the section of `oathbulk.toml` about the environment of this name. Raises ConfigError."""
     path = config_path(settings)
     try:
         sections = tomllib.loads(read_trusted(path)).get("environments", {})
@@ -74,12 +77,13 @@ def read_section(settings: Settings, name: str) -> dict[str, str]:
     try:
         return {key: str(value) for key, value in section.items()}
     except ValueError as error:
-        # A number of thousands of digits.
+        # Python refuses to write a number of thousands of digits as text.
         raise ConfigError(f"{path}, section [environments.{name}], cannot be read: {error}") from error
 
 
-def _fields(model: type[BaseModel], prefix: str, source: Mapping[str, str]) -> dict[str, Any]:
-    """The model's fields found in the source, each under PREFIX + its name, or in the file that …_FILE names."""
+def _collect_fields(model: type[BaseModel], prefix: str, source: Mapping[str, str]) -> dict[str, Any]:
+    """Find the values of the model's fields: each under PREFIX + its name, or in the file that PREFIX + its name +
+    _FILE names."""
     found: dict[str, Any] = {}
     for field in model.model_fields:
         variable = prefix + field.upper()
@@ -87,13 +91,14 @@ def _fields(model: type[BaseModel], prefix: str, source: Mapping[str, str]) -> d
         if value := source.get(variable, ""):
             found[field] = value
         elif file:
-            found[field] = _content(variable, Path(file), is_secret=variable in SECRETS)
+            found[field] = _read_value_file(variable, Path(file), is_secret=variable in SECRETS)
     return found
 
 
-def _content(variable: str, path: Path, *, is_secret: bool) -> str:
+def _read_value_file(variable: str, path: Path, *, is_secret: bool) -> str:
+    """Read the value of a variable from a file, which others may not read if it is secret. Raises ConfigError."""
     try:
-        if is_secret and is_open(path):
+        if is_secret and is_readable_by_all(path):
             raise ConfigError(
                 f"{variable}_FILE: {path} can be read by every user: chmod 600 {path}, or 640 for a group"
             )
@@ -102,7 +107,8 @@ def _content(variable: str, path: Path, *, is_secret: bool) -> str:
         raise ConfigError(f"{variable}_FILE: {path} cannot be read: {error}") from error
 
 
-def _validated(model: type[M], prefix: str, values: dict[str, Any]) -> M:
+def _validate(model: type[M], prefix: str, values: dict[str, Any]) -> M:
+    """Make a model of the values. Raises ConfigError, which names every variable that is wrong, and quotes no value."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -1,4 +1,5 @@
-"""The database: engine and transactions, errors that pass, schema and its revision, many rows at once.
+"""The database: its engine and transactions, errors that pass by themselves, the schema and its revision, and a quick
+way to write many rows.
 
 May import config and clocks; knows no table but through models.
 Begin with `engine`.

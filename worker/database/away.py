@@ -1,4 +1,8 @@
-"""A database that is away: how that shows, and waiting until it is back."""
+"""Recognizes errors that mean that the database is away, and waits until it is back.
+
+Away means that it cannot be reached, or refuses its work for a reason that passes by itself or that an administrator
+removes.
+"""
 
 from __future__ import annotations
 
@@ -12,37 +16,43 @@ from worker.database.sqlstates import AWAY, sqlstate_of
 
 log = structlog.get_logger()
 
-# Looks, each a second after the one before, or half of one more or less: a fleet should not look all at once.
-LOOKS, APART = 60, tenacity.wait_random(0.5, 1.5)
+# How often the database is tried while it is away: for about a minute.
+LOOKS = 60
+# Seconds between two tries: one, and at random up to half a second more or less, so that the workers of a fleet do not
+# all try at the same time.
+APART = tenacity.wait_random(0.5, 1.5)
 
 
 def is_away(error: BaseException) -> bool:
-    """The database is away, or did not do what it was asked for this time: nothing that a change of ours would mend."""
-    # A connection may not come in time, either: while the database stands still, others hold all of them.
+    """Whether this error means that the database is away or could not do its work this time, and no fault of ours."""
+    # No connection became free in time: while the database stands still, other threads hold all of them.
     if isinstance(error, exc.TimeoutError):
         return True
     if not isinstance(error, exc.DBAPIError):
         return False
     state = sqlstate_of(error.orig)
-    # Without a code it comes from the driver, which lost its connection or got none; or from SQLite, which is locked.
+    # An error without a code comes from the driver, which lost its connection or got none; or from SQLite, whose file
+    # is locked.
     return state in AWAY if state else error.connection_invalidated or isinstance(error, exc.OperationalError)
 
 
 def wait_until_back(
     reach: Callable[[], object], is_stopping: Callable[[], bool], sleep: Callable[[float], None]
 ) -> None:
-    """Until `reach` finds the database there; no longer than this process works, and LOOKS looks at most: about a
-    minute, or more where each has to time out. Raises what it raised last."""
+    """Call `reach` until it succeeds, or until this process is stopping, and LOOKS times at most.
+
+    That takes about a minute, or longer if each call has to time out. Raises the last error of `reach`.
+    """
     tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_away),
         wait=APART,
         stop=lambda state: state.attempt_number >= LOOKS or is_stopping(),
-        before_sleep=_tell_once,
+        before_sleep=_warn_once,
         sleep=sleep,
         reraise=True,
     )(reach)
 
 
-def _tell_once(state: tenacity.RetryCallState) -> None:
+def _warn_once(state: tenacity.RetryCallState) -> None:
     if state.attempt_number == 1:
         log.warning("database_away", looks=LOOKS, meanwhile="the message is kept in hand")

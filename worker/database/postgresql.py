@@ -1,4 +1,4 @@
-"""The engine for PostgreSQL: what each connection is told, how many there are, and when they are given up."""
+"""Makes the engine for PostgreSQL: the settings of each connection, how many there are, and when they are closed."""
 
 from __future__ import annotations
 
@@ -14,44 +14,53 @@ from worker.config.server_urls import read_prepare_threshold
 from worker.database.sqlstates import AWAY, TOO_MANY_CONNECTIONS, Lost, sqlstate_of
 
 if TYPE_CHECKING:
-    # Who works on SQLite never loads it.
+    # Not loaded where the database is SQLite.
     import psycopg
 
-# What a URL says itself goes before these:
+# Parameters of each connection; those that the URL sets itself take precedence.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 _CONNECTING: dict[str, str | int] = {
-    # A server that is gone without a word (a network cut, a host that was replaced) is noticed within 20 seconds, and
-    # not when the kernel gives up: after a quarter of an hour, or two hours while an answer is waited for. In seconds.
+    # These five: a server that disappears without closing the connection (a network cut, a host that was replaced) is
+    # noticed within 20 seconds, and not when the kernel gives up: after a quarter of an hour, or after two hours while
+    # an answer is waited for. Seconds for connecting.
     "connect_timeout": 10,
+    # Seconds without traffic until the kernel sends a probe.
     "keepalives_idle": 10,
+    # Seconds between two probes.
     "keepalives_interval": 5,
+    # Probes without an answer until the connection is given up.
     "keepalives_count": 2,
-    # Milliseconds.
+    # Milliseconds that data which was sent may stay unacknowledged.
     "tcp_user_timeout": 20_000,
-    # After a failover the URL may still lead to the former primary, which answers and takes no write any more. Of
-    # several hosts in the URL, the one that does is found.
+    # After a failover the URL may still lead to the former primary, which answers, but takes no writes any more. Of
+    # several hosts in the URL, this finds the one that takes writes.
     "target_session_attrs": "read-write",
 }
 
 # Values of synchronous_commit under which a commit that was reported survives a crash of the server.
 DURABLE = frozenset({"on", "local", "remote_write", "remote_apply"})
-_SAID = re.compile(r"synchronous_commit\s*=\s*(\w+)")
+# Finds the value in the URL's `options`.
+_COMMIT_OPTION = re.compile(r"synchronous_commit\s*=\s*(\w+)")
+# The isolation level of every transaction.
 READ_COMMITTED = "read committed"
-_IN_FORCE = """
+# Reads what is in force on a connection.
+_READ_SETTINGS = """
 SELECT pg_backend_pid(), current_setting('synchronous_commit'), current_setting('default_transaction_isolation')
 """
-_KEEP = """
+# Sets both for as long as the connection is open.
+_SET_SETTINGS = """
 SELECT set_config('synchronous_commit', %s, false), set_config('default_transaction_isolation', %s, false)
 """
-# In the info of a connection: the synchronous_commit that each of its transactions has to be told.
-_TOLD_EACH_TIME = "synchronous_commit"
-# Between two tries to get a connection from a server that has none left; a fleet should not ask all at once.
-_APART = tenacity.wait_random(0.2, 1.0)
+# The key in a connection's info of the synchronous_commit that each of its transactions has to set.
+_SET_EACH_TIME = "synchronous_commit"
+# Seconds between two tries to get a connection from a server that has none left; at random, so that the workers of a
+# fleet do not all try at the same time.
+_CONNECT_INTERVAL = tenacity.wait_random(0.2, 1.0)
 
 
-def make_engine(url: str, connections: int, patience: float) -> Engine:
-    """`connections`: the most that are open at once. `patience`: so many seconds a server that has no connection left
-    is asked again."""
+def make_engine(url: str, connections: int, connect_within: float) -> Engine:
+    """Make the engine. `connections`: how many are open at once at most. `connect_within`: seconds for which connecting
+    is tried again while the server has no connection left."""
     parts = make_url(url)
     arguments: dict[str, Any] = {name: value for name, value in _CONNECTING.items() if name not in parts.query}
     if "prepare_threshold" in parts.query:
@@ -59,88 +68,99 @@ def make_engine(url: str, connections: int, patience: float) -> Engine:
     engine = create_engine(
         parts.difference_update_query(["prepare_threshold"]),
         connect_args=arguments,
-        # No overflow: a connection that is opened for a moment costs the server more than a hundred statements. The one
-        # used last is used again, since its statements are prepared.
+        # No overflow: to open a connection for a moment costs the server more than a hundred statements. The connection
+        # that was used last is used first (LIFO), since statements are prepared on it.
         pool_size=connections,
         max_overflow=0,
         pool_use_lifo=True,
-        # Each statement commits by itself, so that there is nothing to roll back; a transaction is asked for.
+        # Each statement commits by itself, so that there is nothing to roll back, unless a transaction is begun.
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
         hide_parameters=True,
-        # We keep none of these; each new connection would ask the server whether it does.
+        # We have no columns of the type hstore; with this on, each new connection would ask the server for that type.
         use_native_hstore=False,
     )
-    _tell_connections(engine, _SAID.findall(_options(parts.query)), has_threshold="prepare_threshold" in arguments)
-    event.listen(engine, "handle_error", _give_up_what_is_lost)
-    if patience:
-        _ask_again_for(engine, patience)
+    _configure_connections(
+        engine, _COMMIT_OPTION.findall(_options(parts.query)), has_threshold="prepare_threshold" in arguments
+    )
+    event.listen(engine, "handle_error", _mark_lost_connections)
+    if connect_within:
+        _retry_connecting(engine, connect_within)
     return engine
 
 
-def is_told_each_time(connection: Connection) -> bool:
-    """A pooler stands before a server whose own settings would not do: a transaction has to say which it needs, so a
-    single statement must be in one."""
-    return _TOLD_EACH_TIME in connection.info
+def needs_transaction(connection: Connection) -> bool:
+    """Whether even a single statement has to be in a transaction, which sets `synchronous_commit` first.
+
+    So it is where a pooler stands before a server whose own settings are not safe enough.
+    """
+    return _SET_EACH_TIME in connection.info
 
 
 def _options(query: Any) -> str:
-    said = query.get("options", "")
-    return said if isinstance(said, str) else " ".join(said)
+    """The parameter `options` of a URL, which may have it more than once."""
+    options = query.get("options", "")
+    return options if isinstance(options, str) else " ".join(options)
 
 
-def _tell_connections(engine: Engine, said: list[str], *, has_threshold: bool) -> None:
-    """An administrator's defaults for a role or a database must break no promise. What was reported as committed stays
-    so (synchronous_commit), and of two statements that meet at one record the second waits and goes on instead of
-    failing (READ COMMITTED)."""
+def _configure_connections(engine: Engine, asked_for: list[str], *, has_threshold: bool) -> None:
+    """Set on every new connection what an administrator's defaults for a role or a database may have changed.
+
+    What was reported as committed must survive a crash (synchronous_commit), and of two statements that change the same
+    record the second must wait and go on instead of failing (READ COMMITTED). `asked_for`: values of synchronous_commit
+    in the URL. `has_threshold`: the URL says after how many runs statements are prepared.
+    """
 
     @event.listens_for(engine, "connect")
-    def look(connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
-        found = connection.execute(_IN_FORCE, prepare=False).fetchone()
+    def set_on_connection(connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
+        found = connection.execute(_READ_SETTINGS, prepare=False).fetchone()
         assert found is not None, "a SELECT without FROM has one row"  # noqa: S101
         pid, commits, isolation = found
-        wanted = _wanted(commits, said)
-        is_well = (commits, isolation) == (wanted, READ_COMMITTED)
-        # PgBouncer, and its like, name a process of their own. What is set there would stay with a connection that the
-        # next transaction of ours does not get; and so would a prepared statement.
+        wanted = _choose_commit(commits, asked_for)
+        is_as_wanted = (commits, isolation) == (wanted, READ_COMMITTED)
+        # PgBouncer and similar poolers name another process than the server's. What is set on such a connection stays
+        # with a server connection that our next transaction may not get; and so does a prepared statement.
         if pid != connection.info.backend_pid:
             if not has_threshold:
                 connection.prepare_threshold = None
-            if not is_well:
-                record.info[_TOLD_EACH_TIME] = wanted
-        elif not is_well:
-            connection.execute(_KEEP, (wanted, READ_COMMITTED), prepare=False)
+            if not is_as_wanted:
+                record.info[_SET_EACH_TIME] = wanted
+        elif not is_as_wanted:
+            connection.execute(_SET_SETTINGS, (wanted, READ_COMMITTED), prepare=False)
 
     @event.listens_for(engine, "begin")
-    def tell(connection: Connection) -> None:
+    def set_in_transaction(connection: Connection) -> None:
         is_write = connection.get_execution_options().get("begins_immediate", False)
-        if is_write and is_told_each_time(connection):
-            # One of DURABLE, and nothing that anybody typed.
-            connection.exec_driver_sql(f"SET LOCAL synchronous_commit = {connection.info[_TOLD_EACH_TIME]}")
+        if is_write and needs_transaction(connection):
+            # The value is one of DURABLE, so that no text of anybody else gets into the statement.
+            connection.exec_driver_sql(f"SET LOCAL synchronous_commit = {connection.info[_SET_EACH_TIME]}")
 
 
-def _wanted(commits: str, said: list[str]) -> str:
-    """The synchronous_commit to work with: the one in force, if it is as safe as `on` or if the URL asks for it by name
-    and it survives a crash."""
-    if commits == "remote_apply" or (commits in said and commits in DURABLE):
+def _choose_commit(commits: str, asked_for: list[str]) -> str:
+    """Choose the synchronous_commit to work with: `on`, unless the one in force is as safe, or the URL asks for the one
+    in force and commits under it survive a crash."""
+    if commits == "remote_apply" or (commits in asked_for and commits in DURABLE):
         return commits
     return "on"
 
 
-def _give_up_what_is_lost(context: ExceptionContext) -> None:
+def _mark_lost_connections(context: ExceptionContext) -> None:
+    """Tell SQLAlchemy whether an error ended its connection, or every connection to this server."""
     lost = AWAY.get(sqlstate_of(context.original_exception) or "")
     if lost in (Lost.CONNECTION, Lost.SERVER):
         context.is_disconnect = True
     context.invalidate_pool_on_disconnect = lost is not Lost.CONNECTION
 
 
-def _ask_again_for(engine: Engine, patience: float) -> None:
+def _retry_connecting(engine: Engine, connect_within: float) -> None:
+    """While the server has no connection left, try again for so many seconds."""
+
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: Any, parameters: Any) -> Any:
-        asking = tenacity.Retrying(
+        retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: sqlstate_of(error) == TOO_MANY_CONNECTIONS),
-            wait=_APART,
-            stop=tenacity.stop_after_delay(patience),
+            wait=_CONNECT_INTERVAL,
+            stop=tenacity.stop_after_delay(connect_within),
             reraise=True,
         )
-        return asking(engine.dialect.connect, *arguments, **parameters)
+        return retrying(engine.dialect.connect, *arguments, **parameters)

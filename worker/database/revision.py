@@ -1,4 +1,4 @@
-"""The revision of the database's schema: which one it has, and whether this version works with it."""
+"""Reads the revision of the database's schema, and checks that this version works with it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class SchemaOutdated(Exception):
 
 
 def current(database: Database) -> str | None:
-    """The revision of the database; None before the first."""
+    """Read the revision of the database; None if it is empty."""
     with database.reading() as connection:
         return read_revision(connection)
 
 
 def read_revision(connection: Connection) -> str | None:
-    """The revision as a transaction sees it; None before the first."""
+    """Read the revision within a transaction; None if the database is empty."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
@@ -28,7 +28,7 @@ def read_revision(connection: Connection) -> str | None:
 
 
 def ensure_current(database: Database) -> None:
-    """Raises SchemaOutdated."""
+    """Check that the schema is the one that this version works with. Raises SchemaOutdated."""
     found = current(database)
     if found is None:
         raise SchemaOutdated("the database is empty: run `oathbulk db upgrade`")

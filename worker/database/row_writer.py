@@ -1,4 +1,4 @@
-"""Many rows into one table by the quickest way of their database: COPY on PostgreSQL, executemany on SQLite."""
+"""Writes many rows into a table in the quickest way: with COPY on PostgreSQL, with executemany on SQLite."""
 
 from __future__ import annotations
 
@@ -15,32 +15,38 @@ Write = Callable[[Row], object]
 
 
 class RowWriter:
-    """Writes rows within the connection's transaction. A row has a value for each of `columns`, in their order; `same`
-    are the columns that have one value in all rows, beside those for which the model has a default."""
+    """Writes many rows into a table, within the connection's transaction.
+
+    A row has a value for each of `columns`, in their order. `same` has the values of columns that are the same in all
+    rows; further columns get the default that the model has for them.
+    """
 
     def __init__(self, connection: Connection, table: Table, columns: Sequence[str], same: dict[str, Any]) -> None:
         self._connection = connection
-        binds = {column.name: _bind(connection, column.type) for column in table.columns}
-        constants = {name: value for name, value in (_defaults(table) | same).items() if name not in columns}
-        self._constants = tuple(binds[name](value) for name, value in constants.items())
-        # Most values go as they are; a row is taken apart only where it must be.
-        self._binds = [(place, binds[name]) for place, name in enumerate(columns) if binds[name] is not _as_it_is]
+        converters = {column.name: _find_converter(connection, column.type) for column in table.columns}
+        constants = {name: value for name, value in (_find_defaults(table) | same).items() if name not in columns}
+        self._constants = tuple(converters[name](value) for name, value in constants.items())
+        # Only the values that the driver does not take as they are have to be converted.
+        self._converters = [
+            (place, converters[name]) for place, name in enumerate(columns) if converters[name] is not _leave_unchanged
+        ]
         self._table = table.name
         self._names = [*columns, *constants]
 
     @contextmanager
     def writing(self) -> Iterator[Write]:
-        """What writes a row. All are written for certain when the block ends; PostgreSQL begins with the first ones at
-        once, while the block does something else. Raises SQLAlchemy's DBAPIError, on either way."""
-        way = self._insert if self._connection.dialect.name == "sqlite" else self._copy
-        with way(", ".join(self._names)) as write:
+        """Give a function that writes a row. All rows are in the table when the block has ended; PostgreSQL takes the
+        first ones already while the block prepares others. Raises SQLAlchemy's DBAPIError on both databases."""
+        method = self._insert if self._connection.dialect.name == "sqlite" else self._copy
+        with method(", ".join(self._names)) as write:
             yield lambda row: write(self._complete(row))
 
     def _complete(self, row: Row) -> tuple[Any, ...]:
+        """Add the values that are the same in all rows, and convert those that the driver does not take."""
         values = [*row, *self._constants]
-        for place, bind in self._binds:
+        for place, convert in self._converters:
             if values[place] is not None:
-                values[place] = bind(values[place])
+                values[place] = convert(values[place])
         return tuple(values)
 
     @contextmanager
@@ -49,7 +55,7 @@ class RowWriter:
         yield rows.append
         if rows:
             marks = ", ".join("?" * len(self._names))
-            # The names are those of the model.
+            # The names come from the model, and not from anybody's input.
             statement = f"INSERT INTO {self._table} ({names}) VALUES ({marks})"  # noqa: S608
             self._connection.exec_driver_sql(statement, rows)
 
@@ -62,15 +68,16 @@ class RowWriter:
             with driver.cursor() as cursor, cursor.copy(statement) as copy:
                 yield copy.write_row
         except failure as error:
-            # As SQLAlchemy does for the statements that it runs itself: it knows nothing of COPY.
+            # SQLAlchemy wraps the errors of statements that it runs itself, but COPY bypasses it.
             raise DBAPIError.instance(statement, None, error, failure, hide_parameters=True) from error
 
 
-def _as_it_is(value: Any) -> Any:
+def _leave_unchanged(value: Any) -> Any:
     return value
 
 
-def _defaults(table: Table) -> dict[str, Any]:
+def _find_defaults(table: Table) -> dict[str, Any]:
+    """The constant defaults that the model has for columns, by name."""
     return {
         column.name: column.default.arg
         for column in table.columns
@@ -78,6 +85,6 @@ def _defaults(table: Table) -> dict[str, Any]:
     }
 
 
-def _bind(connection: Connection, kind: Any) -> Callable[[Any], Any]:
-    """From a value of the column's type to what the driver takes."""
-    return kind.dialect_impl(connection.dialect).bind_processor(connection.dialect) or _as_it_is
+def _find_converter(connection: Connection, kind: Any) -> Callable[[Any], Any]:
+    """The function that converts a value of a column's type to what the driver takes."""
+    return kind.dialect_impl(connection.dialect).bind_processor(connection.dialect) or _leave_unchanged

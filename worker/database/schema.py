@@ -1,4 +1,5 @@
-"""The database's schema: brought up to date by Alembic, configured here, so that no file and no checkout is needed."""
+"""Brings the database's schema up to date, with Alembic. It is configured here, so that it needs no file or
+checkout."""
 
 from __future__ import annotations
 
@@ -14,31 +15,36 @@ from worker.database.revision import read_revision
 
 
 def upgrade(
-    database: Database, revision: str = "head", changed: Callable[[Connection, str, str], None] | None = None
+    database: Database, revision: str = "head", on_change: Callable[[Connection, str, str], None] | None = None
 ) -> str:
-    """Bring the schema to this revision; the revision it has then. `changed` is called in the same transaction, with
-    the revisions before and after, unless they are the same, or the database was empty."""
+    """Bring the schema up to this revision, and return the revision that it has then.
+
+    `on_change` is called in the same transaction, with the revisions before and after, unless they are the same or the
+    database was empty.
+    """
     with database.migrating() as connection:
         before = read_revision(connection)
-        command.upgrade(_config(connection), revision)
+        command.upgrade(_configure(connection), revision)
         after = read_revision(connection) or "empty"
-        if changed is not None and before is not None and before != after:
-            changed(connection, before, after)
+        if on_change is not None and before is not None and before != after:
+            on_change(connection, before, after)
     return after
 
 
 def downgrade(database: Database, revision: str) -> None:
+    """Bring the schema back to this revision."""
     with database.migrating() as connection:
-        command.downgrade(_config(connection), revision)
+        command.downgrade(_configure(connection), revision)
 
 
 def check(database: Database) -> None:
-    """Raises alembic's CommandError when models and migrations differ."""
+    """Check that migrations lead to what the models describe. Raises alembic's CommandError if not."""
     with database.migrating() as connection:
-        command.check(_config(connection))
+        command.check(_configure(connection))
 
 
-def _config(connection: Connection) -> Config:
+def _configure(connection: Connection) -> Config:
+    """Alembic's configuration, with this connection for `migrations/env.py`."""
     config = Config()
     config.set_main_option("script_location", str(files("migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -1,5 +1,4 @@
-"""PostgreSQL's error codes (SQLSTATEs): the one table of those that mean that the database is away, or that a statement
-may be asked for again."""
+"""PostgreSQL's error codes (SQLSTATEs) that mean that the database is away, or that a statement may be tried again."""
 
 from __future__ import annotations
 
@@ -7,19 +6,19 @@ from enum import Enum
 
 
 class Lost(Enum):
-    """What is of no use any more after an error."""
+    """What cannot be used any more after an error."""
 
     STATEMENT = "the statement alone: the connection goes on"
     CONNECTION = "the connection"
-    SERVER = "every connection to this server: the pool begins anew"
+    SERVER = "every connection to this server: the pool is emptied"
 
 
-# None of these is a fault of ours: they pass by themselves, or an administrator mends them while a batch waits.
-# https://www.postgresql.org/docs/current/errcodes-appendix.html
+# None of these is a fault of ours: they pass by themselves, or an administrator removes their cause while a batch
+# waits. https://www.postgresql.org/docs/current/errcodes-appendix.html
 AWAY: dict[str, Lost] = {
-    # connection_exception, and what it is in particular: the network, or a server that ended.
+    # connection_exception, in general: the network, or a server that ended.
     "08000": Lost.CONNECTION,
-    # sqlclient_unable_to_establish_sqlconnection: nobody listens there, or not yet.
+    # sqlclient_unable_to_establish_sqlconnection: no server listens there, or not yet.
     "08001": Lost.CONNECTION,
     # connection_does_not_exist
     "08003": Lost.CONNECTION,
@@ -29,19 +28,19 @@ AWAY: dict[str, Lost] = {
     "08006": Lost.CONNECTION,
     # transaction_resolution_unknown: it broke during a commit.
     "08007": Lost.CONNECTION,
-    # protocol_violation: PgBouncer says with it that it has no server, or no connection in time (query_wait_timeout).
+    # protocol_violation: PgBouncer's code for having no server, or no connection in time (query_wait_timeout).
     "08P01": Lost.CONNECTION,
     # read_only_sql_transaction: after a failover the former primary is a standby, or a cloud has made it read-only.
     "25006": Lost.SERVER,
-    # idle_in_transaction_session_timeout: this process stood still, and an administrator allows it for a time only.
+    # idle_in_transaction_session_timeout: this process stood still for longer than an administrator allows.
     "25P03": Lost.CONNECTION,
-    # transaction_timeout: the same, of PostgreSQL 17.
+    # transaction_timeout: the same, since PostgreSQL 17, for a transaction as a whole.
     "25P04": Lost.CONNECTION,
-    # serialization_failure: another transaction came first.
+    # serialization_failure: another transaction changed the same rows first.
     "40001": Lost.STATEMENT,
     # statement_completion_unknown
     "40003": Lost.CONNECTION,
-    # deadlock_detected: PostgreSQL made this one of two give way.
+    # deadlock_detected: PostgreSQL ended this one of two transactions that waited for each other.
     "40P01": Lost.STATEMENT,
     # insufficient_resources, in general.
     "53000": Lost.STATEMENT,
@@ -57,7 +56,7 @@ AWAY: dict[str, Lost] = {
     "55P03": Lost.STATEMENT,
     # query_canceled: statement_timeout, or an administrator's pg_cancel_backend.
     "57014": Lost.STATEMENT,
-    # admin_shutdown: the server ends or is restarted, or an administrator ended this connection.
+    # admin_shutdown: the server is stopped or restarted, or an administrator ended this connection.
     "57P01": Lost.SERVER,
     # crash_shutdown: another process of the server crashed, and it ends all connections.
     "57P02": Lost.SERVER,
@@ -71,9 +70,10 @@ AWAY: dict[str, Lost] = {
     "58030": Lost.STATEMENT,
 }
 
+# The server has no connection left.
 TOO_MANY_CONNECTIONS = "53300"
-# An error in the middle of connecting reaches the driver without its code, as text alone. These are the words of
-# PostgreSQL for 53300 and of PgBouncer for the same; a server whose lc_messages is another language is not understood.
+# An error while connecting reaches the driver as text, without its code. These are PostgreSQL's messages for 53300, and
+# PgBouncer's for the same. Messages of a server whose lc_messages is another language are not recognized.
 _TOO_MANY = (
     "too many clients already",
     "too many connections for",
@@ -84,7 +84,7 @@ _TOO_MANY = (
 
 
 def sqlstate_of(error: BaseException | None) -> str | None:
-    """The code of a driver's error; None where it has none, as a connection that broke, and SQLite's errors."""
+    """The code of a driver's error; None if it has none, as for a connection that broke, and for SQLite's errors."""
     state: str | None = getattr(error, "sqlstate", None)
     if state is None and any(words in str(error) for words in _TOO_MANY):
         return TOO_MANY_CONNECTIONS

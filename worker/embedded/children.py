@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, even when it is killed with kill -9."""
+"""Starts and stops child processes that end with their parent, even if it is killed with kill -9."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from worker.embedded.private_files import open_log
 
 @dataclass(frozen=True)
 class Child:
+    """A running child process."""
+
     process: subprocess.Popen[bytes]
-    # The writing end of the pipe that the child watches; nothing is ever written.
+    # The writing end of the pipe on which the child notices that its parent has ended. Nothing is ever written to it.
     lifeline: int
 
 
 class Children:
-    """The named child processes of this process, each a Python module.
+    """The child processes of this process, by name; each runs a Python module.
 
-    `orphan_grace`: seconds that a child has to end in good order once its parent is gone; long enough for a
-    call in flight to be answered and written down.
+    `orphan_grace`: seconds that a child has for ending by itself once its parent has ended; long enough for a call in
+    flight to be answered and written down.
     """
 
     def __init__(self, *, orphan_grace: float = 30.0) -> None:
@@ -36,30 +38,17 @@ class Children:
     def start(self, name: str, argv: Sequence[str], env: Mapping[str, str], log_path: Path) -> None:
         """Start `argv`, of the form `[sys.executable, "-m", MODULE, ARGUMENT, …]`. Raises EmbeddedError.
 
-        One of this name that ended before is replaced. `env` is all that it gets of variables. It has a session of
-        its own, so that the terminal's Ctrl-C reaches the parent alone, and its output is appended to the log, which
-        only its owner may read.
+        A child of this name that ended before is replaced. The child gets the variables of `env` and no others. It has
+        a session of its own, so that Ctrl-C in the terminal reaches only the parent, and its output is appended to the
+        log, which only its owner may read.
         """
         if former := self._children.pop(name, None):
             self._end(former)
         split = argv.index("-m")
         reader, lifeline = os.pipe()
+        watching = ["-m", "worker.embedded.child", str(reader), str(self._orphan_grace)]
         try:
-            with open_log(log_path) as log:
-                process = subprocess.Popen(
-                    [
-                        *argv[:split],
-                        *("-m", "worker.embedded.child", str(reader), str(self._orphan_grace)),
-                        *argv[split + 1 :],
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=env,
-                    umask=0o077,
-                    pass_fds=(reader,),
-                    start_new_session=True,
-                )
+            process = _spawn([*argv[:split], *watching, *argv[split + 1 :]], env, log_path, reader)
         except OSError as error:
             os.close(lifeline)
             raise EmbeddedError(
@@ -69,8 +58,8 @@ class Children:
             os.close(reader)
         self._children[name] = Child(process, lifeline)
 
-    def failed(self) -> str | None:
-        """The name of a child that ended by itself."""
+    def find_ended(self) -> str | None:
+        """Find a child that has ended by itself: its name, or None."""
         return next((name for name, child in self._children.items() if child.process.poll() is not None), None)
 
     def stop(self, grace: float) -> None:
@@ -87,7 +76,23 @@ class Children:
 
     @staticmethod
     def _end(child: Child) -> None:
+        """Kill the child and its whole group if it still runs, and clear up after it."""
         if child.process.poll() is None:
             os.killpg(child.process.pid, signal.SIGKILL)
         child.process.wait()
         os.close(child.lifeline)
+
+
+def _spawn(argv: Sequence[str], env: Mapping[str, str], log_path: Path, reader: int) -> subprocess.Popen[bytes]:
+    """Start a process that inherits the descriptor `reader`. Raises OSError."""
+    with open_log(log_path) as log:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=env,
+            umask=0o077,
+            pass_fds=(reader,),
+            start_new_session=True,
+        )

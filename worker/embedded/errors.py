@@ -1,8 +1,8 @@
-"""What can go wrong with the single-machine stack, in words that name the cure."""
+"""The error of the single-machine stack, and a cure that several messages name."""
 
-# The cure of a full disk, at the end of every sentence that tells of one.
+# The cure for a full disk, with which every message about one ends.
 FREE_SPACE = "free some space; nothing is lost, and the same command goes on where it was"
 
 
 class EmbeddedError(Exception):
-    """The home or a server in it cannot be used; the message names fault and cure, and no secret."""
+    """The home, or a server in it, cannot be used; the message names the fault and the cure, and no secret."""

@@ -1,4 +1,4 @@
-"""The home of a single-machine installation: a private directory that one `run` at a time works in."""
+"""The home of a single-machine installation: a private directory in which one `run` works at a time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.locks import read_pid, take_lock, write_pid
 
+# The file whose lock means that a process works in the home; it holds the pid of that process.
 LOCK = "lock"
-# A directory that holds one of these is a home, whoever made it: it may be closed to others unasked.
-SIGNS = (LOCK, "oathbulk.toml", "oathbulk.db", "encryption.key")
-# Seconds to try again where no live process is named: the holder is just writing its pid, or just ending.
-PATIENCE = 0.5
+# A directory with one of these files is a home, whoever made it, and may be closed to others without asking.
+HOME_FILES = (LOCK, "oathbulk.toml", "oathbulk.db", "encryption.key")
+# Seconds for which taking the lock is tried again while its file names no live process: its holder is just about to
+# write its pid, or to end.
+RETRY_FOR = 0.5
 
 
 class HomeInUse(Exception):
@@ -29,13 +31,13 @@ class HomeInUse(Exception):
 
 
 def make_home(home: Path) -> None:
-    """Make the home, mode 0700, or see to it that an old one is so. Raises EmbeddedError."""
+    """Make the home with mode 0700, or give an existing one that mode. Raises EmbeddedError."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if home.stat().st_uid != os.geteuid():
-            # Its owner may put another key in the place of ours.
+            # The owner of the directory could replace our key with another.
             raise EmbeddedError(f"{home} belongs to another user: set OATHBULK_HOME to a directory of your own")
-        if _is_open(home):
+        if _is_open_to_others(home):
             _close_to_others(home)
     except OSError as error:
         raise EmbeddedError(
@@ -45,7 +47,7 @@ def make_home(home: Path) -> None:
 
 @contextmanager
 def lock_home(home: Path) -> Iterator[None]:
-    """Hold the home; the kernel lets go when this process ends, by kill -9 too.
+    """Hold the lock of the home; the kernel releases it when this process ends, even by kill -9.
 
     Raises HomeInUse, EmbeddedError.
     """
@@ -59,8 +61,9 @@ def lock_home(home: Path) -> Iterator[None]:
 
 
 def _lock_or_refuse(home: Path) -> int:
+    """Take the lock of the home and return its descriptor. Raises HomeInUse, EmbeddedError."""
     path = home / LOCK
-    give_up_at = time.monotonic() + PATIENCE
+    give_up_at = time.monotonic() + RETRY_FOR
     while (descriptor := take_lock(path)) is None:
         pid = read_pid(path)
         if (pid and _is_alive(pid)) or time.monotonic() > give_up_at:
@@ -69,19 +72,20 @@ def _lock_or_refuse(home: Path) -> int:
     return descriptor
 
 
-def _is_open(home: Path) -> bool:
+def _is_open_to_others(home: Path) -> bool:
     return bool(home.stat().st_mode & 0o077)
 
 
 def _close_to_others(home: Path) -> None:
-    """Only an empty directory or an old home: OATHBULK_HOME=/tmp must not shut everybody out of /tmp."""
-    if any(home.iterdir()) and not any((home / sign).exists() for sign in SIGNS):
+    """Set mode 0700, but only for an empty directory or an old home: OATHBULK_HOME=/tmp must not lock all others out of
+    /tmp. Raises EmbeddedError."""
+    if any(home.iterdir()) and not any((home / name).exists() for name in HOME_FILES):
         raise EmbeddedError(
             f"{home} is open to other users and holds other files: set OATHBULK_HOME to a new directory, "
             f"or run `chmod 700 {home}` if it may be closed to them"
         )
     home.chmod(0o700)
-    if _is_open(home):
+    if _is_open_to_others(home):
         raise EmbeddedError(f"{home} lies on a file system without permissions: set OATHBULK_HOME to a local directory")
 
 

@@ -1,4 +1,4 @@
-"""The keys of a single-machine installation: files in the home, each made once."""
+"""The keys of a single-machine installation: files in the home, each of which is made once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from worker.embedded.home import make_home
 from worker.embedded.private_files import write_draft
 from worker.vault.keyring import ENCRYPTION, KeySource
 
+# Length of a key in bytes.
 KEY_BYTES = 32
 
 
 def home_key(home: Path, source: KeySource = ENCRYPTION) -> str:
-    """The key of this kind, made if there is none: 32 random bytes as base64url. Raises EmbeddedError."""
+    """Read the key of this kind, and make it first if there is none: 32 random bytes as base64url. Raises
+    EmbeddedError."""
     make_home(home)
     path = home / source.file
     try:
@@ -32,7 +34,8 @@ def home_key(home: Path, source: KeySource = ENCRYPTION) -> str:
 
 
 def _create(path: Path) -> None:
-    """Linked into place when whole: whoever comes second finds the first one's key, never half a key."""
+    """Write a new key to a draft and link that to its path, so that of two processes the second one finds the key of
+    the first, and never half a key."""
     draft = write_draft(path, base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
     try:
         with suppress(FileExistsError):
@@ -43,7 +46,7 @@ def _create(path: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """What is written with the key from now on is worth nothing without it, so its name must outlive a power cut."""
+    """Make the key's name in its directory survive a power cut: what is encrypted with it is lost without it."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -71,5 +74,5 @@ def _is_key(text: str) -> bool:
         key = base64.urlsafe_b64decode(text.encode())
     except binascii.Error:
         return False
-    # The decoder passes over what it does not know.
+    # The decoder ignores characters that it does not know, so the result is compared with the text.
     return len(key) == KEY_BYTES and base64.urlsafe_b64encode(key).decode() == text

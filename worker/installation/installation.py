@@ -26,7 +26,7 @@ from worker.vault.keyring import AUDIT, ENCRYPTION
 from worker.vault.rotation import reencrypt
 
 # Seconds that a command waits for a connection where workers have taken all that PostgreSQL has.
-CONNECTION_PATIENCE = 10.0
+CONNECT_WITHIN = 10.0
 
 
 class Installation:
@@ -79,7 +79,7 @@ class Installation:
             self._make_audit_key(connection)
             audit.append(self._opened_database, connection, actor, Action.UPGRADE, None, facts)
 
-        return schema.upgrade(self._opened_database, changed=write_down)
+        return schema.upgrade(self._opened_database, on_change=write_down)
 
     def reencrypt(self, ticket: str | None = None) -> int:
         """Seal every stored pair of OTPs with the first encryption key; how many records were sealed anew. Raises
@@ -135,4 +135,4 @@ class Installation:
 
     @cached_property
     def _parts(self) -> Parts:
-        return Parts(self.settings, self.environment, patience=CONNECTION_PATIENCE)
+        return Parts(self.settings, self.environment, connect_within=CONNECT_WITHIN)

@@ -50,7 +50,7 @@ class Stack:
         """Start again what ended by itself: an unattended run must outlive a killed part. The name and log of a part
         that keeps failing. Raises EmbeddedError, and DBAPIError where the database cannot be written to."""
         ensure_room(self._home)
-        name = self._children.failed()
+        name = self._children.find_ended()
         if name is None and time.monotonic() < self._looks_at:
             return None
         self._look_at_servers()

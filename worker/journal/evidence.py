@@ -1,8 +1,8 @@
-"""What journals show of a record, and what a database that forgot has to learn from it. Pure.
+"""What journals show of a record, and how they correct a database that lost its last commits. Pure functions.
 
-The lines of one lease stand in one file, in their order. Nothing is made of the order of two leases: they may have been
-written by two machines whose clocks differ. So an OTP counts as answered if any lease heard an answer, and otherwise as
-often posted as the highest number that any lease left open.
+The lines of one lease stand in one file, in their order. The order of two leases is not used: two machines whose clocks
+differ may have written them. So an OTP counts as answered if an answer came in any lease; otherwise it counts as posted
+as often as the highest number that any lease left without an answer.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from worker.journal.reader import Line
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, ReadDevice, SendOtp, Step
 
-# What follows an answer, if it is no reason for a dead letter: the device is ACTIVE, or the next OTP goes.
-ACTIVE, NEXT_OTP = "active", "next_otp"
+# What follows an answer, as `then` in a line of the journal, unless it is the reason of a dead letter.
+# The device is ACTIVE.
+ACTIVE = "active"
+# The next OTP is sent.
+NEXT_OTP = "next_otp"
 _REASONS = frozenset(Reason)
 
 
 class Row(NamedTuple):
-    """What a record is recognized by: a database that was restored may give the numbers of batches anew."""
+    """By what a record is recognized. The device is part of it, since a database that was restored may give the number
+    of a batch a second time."""
 
     batch: int
     row: int
@@ -32,73 +36,79 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class OtpEvidence:
-    """What is known of one OTP, from its lines so far."""
+    """What the lines of the journal that were added so far show of one OTP."""
 
     is_seen: bool = False
     is_answered: bool = False
-    # What followed the answer.
+    # What followed the answer: ACTIVE, NEXT_OTP, or the reason of a dead letter.
     then: str | None = None
-    # The highest post that an earlier lease left without an answer, or that was answered.
+    # The highest number of posts that an earlier lease left without an answer, or that was answered.
     posts: int = 0
-    # The lease that the last line is of, and its post while that is without an answer.
+    # The lease that wrote the last line.
     lease: str = ""
-    open: int = 0
+    # The number of the post of this lease that has no answer yet; 0 if there is none.
+    open_post: int = 0
 
     def add(self, line: Line) -> None:
+        """Take in the next line about this OTP."""
         self.is_seen = True
         if line.lease != self.lease:
-            self.posts, self.open, self.lease = self.most_posts, 0, line.lease
+            self.posts, self.open_post, self.lease = self.most_posts, 0, line.lease
         match line.state:
             case OtpState.SENT:
-                self.open = line.posts
+                self.open_post = line.posts
             case OtpState.UNSENT:
-                self.open = 0
+                self.open_post = 0
             case OtpState.ANSWERED:
-                self.is_answered, self.then, self.open = True, line.then, line.posts
+                self.is_answered, self.then, self.open_post = True, line.then, line.posts
 
     @property
     def most_posts(self) -> int:
-        return max(self.posts, self.open)
+        """How often the OTP was posted at most, as any one lease knew."""
+        return max(self.posts, self.open_post)
 
     @property
     def verdict(self) -> Reason | None:
-        """What the record becomes a dead letter for, unless a read finds its device ACTIVE. None: its next OTP goes."""
+        """The reason for which the record becomes a dead letter, unless a read finds its device ACTIVE. None: its next
+        OTP is sent."""
         if self.then == NEXT_OTP:
             return None
-        # PingOne took the OTP: should the device not be ACTIVE all the same, it needs fresh ones.
+        # PingOne answered this OTP, so it is never sent again: if the device is not ACTIVE, it needs other OTPs.
         return Reason(self.then) if self.then in _REASONS else Reason.BUDGET_SPENT
 
 
 @dataclass(slots=True)
 class Evidence:
-    """What is known of one record."""
+    """What journals show of one record."""
 
     first: OtpEvidence = field(default_factory=OtpEvidence)
     second: OtpEvidence = field(default_factory=OtpEvidence)
 
     def add(self, line: Line) -> None:
+        """Take in the next line about this record."""
         (self.first if line.otp == 1 else self.second).add(line)
 
     def correct(self, known: Progress) -> Progress:
-        """What the database knows, and what it has to learn beside it; equal to `known` if nothing."""
+        """The progress that the database has, corrected by the journal; equal to `known` if there is nothing to
+        correct."""
         first = self.first
         if self.second.is_seen:
-            # The second OTP goes only after PingOne asked for it.
+            # The second OTP is sent only after PingOne asked for it, so the first one was answered.
             first = OtpEvidence(True, is_answered=True, then=NEXT_OTP, posts=max(1, first.most_posts))
-        known = _learn(known, 1, first)
-        return _learn(known, 2, self.second) if known.second else known
+        known = _add_evidence(known, 1, first)
+        return _add_evidence(known, 2, self.second) if known.second else known
 
 
-def gather(lines: Iterable[Line]) -> dict[Row, Evidence]:
-    """By record. The lines of a lease must come in their order."""
+def gather_evidence(lines: Iterable[Line]) -> dict[Row, Evidence]:
+    """Collect what the lines show, by record. The lines of a lease must come in their order."""
     found: dict[Row, Evidence] = {}
     for line in lines:
         found.setdefault(Row(line.batch, line.row, line.device), Evidence()).add(line)
     return found
 
 
-def consequence(progress: Progress, step: Step | Decision) -> str | None:
-    """What follows an answer, in the journal's words. None: nothing is known by it."""
+def find_consequence(progress: Progress, step: Step | Decision) -> str | None:
+    """What follows an answer, as the journal writes it down in `then`; None if the answer decided nothing."""
     match step:
         case Active():
             return ACTIVE
@@ -111,7 +121,8 @@ def consequence(progress: Progress, step: Step | Decision) -> str | None:
     return None
 
 
-def _learn(known: Progress, ordinal: int, seen: OtpEvidence) -> Progress:
+def _add_evidence(known: Progress, ordinal: int, seen: OtpEvidence) -> Progress:
+    """Correct what the database knows of OTP `ordinal` (1 or 2)."""
     otp = known.otp(ordinal)
     if otp.state == OtpState.ANSWERED:
         return known
@@ -119,5 +130,5 @@ def _learn(known: Progress, ordinal: int, seen: OtpEvidence) -> Progress:
     if seen.is_answered:
         answered = known.with_otp(ordinal, OtpProgress(OtpState.ANSWERED, posts))
         return replace(answered, verdict=known.verdict or seen.verdict)
-    # As many posts as the database counts are known to it, and so is what a read found after them.
+    # If the database has counted as many posts, it knows of all of them, and of what a read found afterwards.
     return known.with_otp(ordinal, OtpProgress(OtpState.SENT, posts)) if posts > otp.posts else known

@@ -1,4 +1,5 @@
-"""Reads journals back: lines of ours, from files that may end in the middle of one or hold something else."""
+"""Reads journals back: the lines that the writer wrote, from files that may end in the middle of one or hold other
+text."""
 
 from __future__ import annotations
 
@@ -12,17 +13,18 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from models.record import OtpState
 from worker.journal.writer import SUFFIX
 
-# Bytes; a line of ours has a few hundred.
+# Bytes that are read as one line at most; the writer's lines have a few hundred.
 LONGEST_LINE = 16_384
+# The largest number that a database's column takes.
 LARGEST_NUMBER = 2**63 - 1
 
 
 class NoJournalFound(Exception):
-    """A path is no journal and no directory of journals; the message names it and the cure."""
+    """A path is neither a journal nor a directory of journals; the message names it and the cure."""
 
 
 class Line(BaseModel):
-    """How an OTP stood at this time, as `worker.journal.writer` wrote it down."""
+    """A line of a journal: the state of one OTP at a time, as `worker.journal.writer` wrote it down."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -38,7 +40,7 @@ class Line(BaseModel):
 
 
 def parse(text: bytes) -> Line | None:
-    """None where it is no whole line of ours."""
+    """Read one line; None if it is not a complete line of a journal."""
     try:
         return Line.model_validate_json(text)
     except ValidationError:
@@ -46,8 +48,11 @@ def parse(text: bytes) -> Line | None:
 
 
 class Reader:
-    """The lines of ours in these files, in their order; those older than `since` are left out. Counts what it passes:
-    all lines, those that are none of ours, and the times of the first and last that it gave. Raises OSError."""
+    """Iterates over the lines in these files, in their order, without those that are older than `since`.
+
+    Counts all lines that it read, and those that are not a journal's (`unreadable`), and keeps the times of the first
+    and last line that it gave. Raises OSError.
+    """
 
     def __init__(self, files: Sequence[Path], since: datetime | None = None) -> None:
         self._files = files
@@ -61,10 +66,11 @@ class Reader:
         for path in self._files:
             with path.open("rb") as file:
                 while text := file.readline(LONGEST_LINE):
-                    if text.strip() and (line := self._look_at(text)):
+                    if text.strip() and (line := self._check_line(text)):
                         yield line
 
-    def _look_at(self, text: bytes) -> Line | None:
+    def _check_line(self, text: bytes) -> Line | None:
+        """Read and count a line; None if it is unreadable or too old."""
         self.lines += 1
         line = parse(text)
         if line is None:
@@ -77,7 +83,7 @@ class Reader:
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
-    """The files that are named, and those in the directories that are. Raises NoJournalFound."""
+    """List the journals among these paths: files, and all journals in directories. Raises NoJournalFound."""
     files: set[Path] = set()
     for path in paths:
         if path.is_dir():

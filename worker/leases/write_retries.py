@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.clocks.boot_clock import boot_time
 from worker.database.away import is_away
-from worker.database.engine import is_refused_by_disk
+from worker.database.sqlite import is_refused_by_disk
 
 # The second try is made at once: where a connection went away, another may be good. Then up to 0.2, 0.4, 0.8 … and 2
 # seconds pass between two tries, at random: threads that were in each other's way come apart.

@@ -28,19 +28,21 @@ from worker.vault.keyring import load_keyring
 
 class Parts:
     """`load` reads an environment by its name and raises ConfigError; by default from the process' own configuration.
-    `patience`: seconds to wait for a database connection where PostgreSQL has none left."""
+    `connect_within`: seconds for which connecting is tried again while PostgreSQL has no connection left."""
 
     def __init__(
-        self, settings: Settings, load: Callable[[str], Environment] | None = None, *, patience: float = 0.0
+        self, settings: Settings, load: Callable[[str], Environment] | None = None, *, connect_within: float = 0.0
     ) -> None:
         self.settings = settings
         self.environments = Environments(load or partial(load_environment, settings))
-        self._patience = patience
+        self._connect_within = connect_within
 
     @cached_property
     def database(self) -> Database:
         settings = self.settings
-        return Database(settings.database, connections=settings.database_connections, patience=self._patience)
+        return Database(
+            settings.database, connections=settings.database_connections, connect_within=self._connect_within
+        )
 
     @cached_property
     def redis(self) -> redis.Redis:

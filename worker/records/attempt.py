@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.encrypted import DecryptionError, Keyring, bound_to
+from models.encrypted import DecryptionError, Keyring, identify_row
 from models.reason import PauseReason
 from worker.clocks.boot_clock import boot_time
 from worker.database.away import is_away
-from worker.journal.evidence import consequence
+from worker.journal.evidence import find_consequence
 from worker.journal.writer import Journal
 from worker.leases.claim import Claim
 from worker.leases.settlement import Tally, goes_on
@@ -92,7 +92,7 @@ class Attempt:
 
     def _tell(self) -> Decision:
         otps = OtpPair.from_plaintext(
-            self.means.keyring.open(self.claim.otps, bound_to(self.claim.batch_id, self.claim.row_number))
+            self.means.keyring.open(self.claim.otps, identify_row(self.claim.batch_id, self.claim.row_number))
         )
         if self.claim.is_sending:
             step: Step | Decision = SendOtp(1)
@@ -129,7 +129,7 @@ class Attempt:
             return decisions.not_permitted(self.progress)
         # Known from here on, even if writing it down fails: the commit may have gone through all the same.
         self.progress, step = decisions.after_post(self.progress, ordinal, answer, self.means.limits)
-        self._note(ordinal, _said(answer), consequence(self.progress, step))
+        self._note(ordinal, _said(answer), find_consequence(self.progress, step))
         self.marked = None
         # Before anything else is asked: a worker that dies in the next call must not leave an answered OTP open.
         if isinstance(step, SendOtp | ReadDevice) and not self.means.leases.answered(self.claim, self.progress):

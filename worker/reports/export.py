@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from sqlalchemy import Row, select
 
 from models.batch import Batch
-from models.encrypted import Keyring, bound_to
+from models.encrypted import Keyring, identify_row
 from models.record import Record
 from worker.batches.commands import UnknownBatch
 from worker.database.engine import Database
@@ -62,7 +62,7 @@ def _rows(records: Iterator[Found], columns: list[str], keyring: Keyring | None)
 def _open(record: Found, keyring: Keyring | None) -> OtpPair | None:
     if keyring is None or record.otps is None:
         return None
-    return OtpPair.from_plaintext(keyring.open(record.otps, bound_to(record.batch_id, record.row_number)))
+    return OtpPair.from_plaintext(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
 
 
 def _result(record: Found) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Access tokens by client credentials, which expire and can be revoked.
+"""The token endpoint: access tokens for client credentials, which expire and can be revoked.
 
 https://developer.pingidentity.com/pingone-api (token endpoint, client credentials)
 """
@@ -16,8 +16,8 @@ from worker.simulator.answers import Answer, success
 from worker.simulator.settings import Settings
 
 
-class Access:
-    """Who may come in. `clock` gives seconds that only grow."""
+class AccessTokens:
+    """The clients that may ask for access tokens, and the tokens that were issued. `clock` gives monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -25,17 +25,17 @@ class Access:
         self._expires_at: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        return f"<Access: {len(self.clients)} clients, {len(self._expires_at)} access tokens>"
+        return f"<AccessTokens: {len(self.clients)} clients, {len(self._expires_at)} access tokens>"
 
-    def answer(self, authorization: str | None, body: bytes, settings: Settings) -> Answer:
-        """The answer of the token endpoint to a request with this Authorization header and form."""
+    def answer_request(self, authorization: str | None, body: bytes, settings: Settings) -> Answer:
+        """Answer a request to the token endpoint that has this Authorization header and form."""
         form = dict(parse_qsl(body.decode("utf-8", "replace")))
         if form.get("grant_type") != "client_credentials":
             return _oauth_error(400, "unsupported_grant_type", "Only client_credentials is supported")
-        way, client_id, client_secret = _credentials(authorization, form)
+        method, client_id, client_secret = _read_credentials(authorization, form)
         expected = self.clients.get(client_id)
         is_right = expected is not None and secrets.compare_digest(expected.encode(), client_secret.encode())
-        if not is_right or settings.client_auth not in ("any", way):
+        if not is_right or settings.client_auth not in ("any", method):
             return _oauth_error(401, "invalid_client", "Unknown client, or wrong client authentication")
         return success(
             {
@@ -46,17 +46,19 @@ class Access:
         )
 
     def admits(self, authorization: str | None) -> bool:
-        """Whether this Authorization header carries an access token that still holds."""
+        """Whether this Authorization header carries an access token that is still valid."""
         scheme, _, access_token = (authorization or "").partition(" ")
         expires_at = self._expires_at.get(access_token.strip())
         return scheme.lower() == "bearer" and expires_at is not None and self._clock() < expires_at
 
     def revoke_all(self) -> int:
+        """Make every access token invalid at once; how many there were."""
         revoked = len(self._expires_at)
         self._expires_at.clear()
         return revoked
 
     def _issue(self, life: float) -> str:
+        """Make an access token that is valid for `life` seconds, and forget those that have expired."""
         now = self._clock()
         self._expires_at = {token: until for token, until in self._expires_at.items() if until > now}
         access_token = secrets.token_urlsafe(32)
@@ -64,8 +66,8 @@ class Access:
         return access_token
 
 
-def _credentials(authorization: str | None, form: dict[str, str]) -> tuple[str, str, str]:
-    """The way (`basic` or `post`), client id and client secret of a request; empty where it names none."""
+def _read_credentials(authorization: str | None, form: dict[str, str]) -> tuple[str, str, str]:
+    """How a request authenticates (`basic` or `post`), its client id and its client secret; empty if it has none."""
     scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return "post", form.get("client_id", ""), form.get("client_secret", "")
@@ -79,5 +81,6 @@ def _credentials(authorization: str | None, form: dict[str, str]) -> tuple[str, 
 
 
 def _oauth_error(status: int, error: str, description: str) -> Answer:
+    """An error in the form of RFC 6749 section 5.2."""
     body = json.dumps({"error": error, "error_description": description}).encode()
     return Answer(status, body, code=error)

@@ -1,4 +1,4 @@
-"""What the simulator says: the vendor's envelope and the bodies of devices."""
+"""Answers before they are sent: successes, errors in the vendor's envelope, and pages of a proxy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+# Content types of answers.
 JSON = b"application/json"
 HTML = b"text/html; charset=utf-8"
 
@@ -42,7 +43,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer to be sent; `code`, `detail_code` and the envelope's id are for the journal."""
+    """An HTTP answer to be sent. `code`, `detail_code` and `error_id` (the envelope's id) are for the call log."""
 
     status: int
     body: bytes = b""
@@ -57,6 +58,7 @@ class Answer:
 
 
 def success(body: dict[str, Any], status: int = 200) -> Answer:
+    """An answer with this body as JSON."""
     return Answer(status, json.dumps(body, separators=(",", ":")).encode())
 
 
@@ -82,12 +84,12 @@ def refusal(
     return Answer(status, body, code=code, detail_code=detail_code, error_id=envelope["id"])
 
 
-def page(status: int, title: str) -> Answer:
-    """A web page where JSON is expected, as a proxy in between puts it there."""
+def web_page(status: int, title: str) -> Answer:
+    """A web page where the client expects JSON, as a proxy between it and PingOne may answer."""
     text = f"<!doctype html><title>{status}</title><h1>{status} {title}</h1>\n"
     return Answer(status, text.encode(), content_type=HTML)
 
 
 def timestamp(seconds: float) -> str:
-    """A Unix time as the vendor writes times: UTC, milliseconds, Z."""
+    """A Unix time in the vendor's form: ISO 8601 in UTC, with milliseconds and a Z."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

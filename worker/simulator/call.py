@@ -1,4 +1,4 @@
-"""One call to the simulated PingOne, from its arrival to its entry in the journal."""
+"""One call to the simulated PingOne, from its arrival to its entry in the call log."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import time
 from uuid import uuid4
 
 from worker.simulator.answers import Answer, refusal
-from worker.simulator.delivery import ClientGone, Line
+from worker.simulator.call_log import Entry
+from worker.simulator.delivery import ClientConnection, ClientGone
 from worker.simulator.faults import Fault, error_answer, garbled_answer
-from worker.simulator.journal import Entry
-from worker.simulator.operations import find_device, perform, sent_otp
+from worker.simulator.operations import find_device, perform, read_sent_otp
 from worker.simulator.routes import Request, Target, find_operation, find_target
 from worker.simulator.settings import Operation
 from worker.simulator.simulation import Simulation
 
 
 class Call:
-    """Goes through to its end whatever becomes of the client: a hang-up does not undo an operation."""
+    """One request to the simulated PingOne. It is worked on to its end even when the client hangs up: that does not
+    undo an operation."""
 
-    def __init__(self, simulation: Simulation, request: Request, line: Line) -> None:
+    def __init__(self, simulation: Simulation, request: Request, client: ClientConnection) -> None:
         self._simulation = simulation
         self._request = request
-        self._line = line
+        self._client = client
         target = find_target(request.path)
         operation = find_operation(request, target)
         self._target = target or Target()
@@ -33,21 +34,23 @@ class Call:
         self._entry = self._open_entry()
 
     async def run(self) -> None:
+        """Read the request, check limit and access token, do the operation, answer, and end the entry in the call
+        log."""
         try:
             # The limit counts a request when it arrives, however slowly its body follows.
-            limited = self._limited()
-            self._request.body = await self._line.read_body()
+            limited = self._check_limit()
+            self._request.body = await self._client.read_body()
             self._note_otp()
             await self._wait()
-            refused = limited or self._unauthorized() or self._refused
-            await (self._deliver(refused) if refused else self._act())
+            refused = limited or self._check_access_token() or self._refused
+            await (self._deliver(refused) if refused else self._execute())
         except ClientGone:
             self._entry.client_gone = True
         finally:
-            self._simulation.journal.close(self._entry, time.monotonic())
+            self._simulation.call_log.close(self._entry, time.monotonic())
 
-    async def _act(self) -> None:
-        """Do the operation and deliver its answer, unless a fault comes in between."""
+    async def _execute(self) -> None:
+        """Do the operation and deliver its answer, or play the fault that hits this call."""
         fault = self._draw_fault()
         if fault is None:
             await self._deliver(self._perform())
@@ -57,14 +60,14 @@ class Call:
         if fault.kind == "reset_late":
             await self._reset()
             await asyncio.sleep(settings.late_effect_after)
-        answer = self._perform() if fault.acts else self._lose()
+        answer = self._perform() if fault.does_operation else self._skip_operation()
         match fault.kind:
             case "reset_before" | "reset_after":
                 await self._reset()
             case "error_before" | "error_after":
                 await self._deliver(error_answer(fault, settings))
             case "hang_before" | "hang_after":
-                await self._line.hang()
+                await self._client.hang()
                 self._entry.client_gone = True
             case "drip":
                 await self._deliver(answer, drip=settings.drip_interval)
@@ -72,54 +75,59 @@ class Call:
                 await self._deliver(garbled_answer())
 
     def _perform(self) -> Answer:
-        assert self._operation is not None  # noqa: S101 - a call without one was refused before
+        assert self._operation is not None  # noqa: S101 - a call without an operation was refused earlier
         with self._simulation.lock:
             answer = perform(self._operation, self._request, self._target, self._entry, self._simulation)
         if self._entry.took_effect:
             self._entry.effect_at = time.monotonic()
         return answer
 
-    def _lose(self) -> Answer:
-        """Leave the operation undone; as one setting has it, its OTP is spent all the same."""
+    def _skip_operation(self) -> Answer:
+        """Do nothing to the device, except that its OTP is used up if `lost_otp_used_up` is set; the answer is a
+        500."""
         simulation = self._simulation
-        otp, _ = sent_otp(self._request.body)
+        otp, _ = read_sent_otp(self._request.body)
         with simulation.lock:
             device = find_device(self._target, simulation)
             if simulation.settings.lost_otp_used_up and device is not None and otp is not None:
-                device.token.use_up(otp, now=simulation.wall(), rules=simulation.settings.rules)
+                device.token.use_up(otp, now=simulation.unix_time(), rules=simulation.settings.rules)
                 self._entry.outcome, self._entry.took_effect = "USED_UP", True
                 self._entry.effect_at = time.monotonic()
         return refusal(500, "UNEXPECTED_ERROR")
 
     async def _deliver(self, answer: Answer, *, drip: float | None = None) -> None:
-        entry, line = self._entry, self._line
-        if line.is_lost:
+        """Send the answer, unless the client has gone, and note it in the entry. `drip`: seconds between two bytes."""
+        entry, client = self._entry, self._client
+        if client.is_closed:
             entry.client_gone = True
             return
         entry.status, entry.code = answer.status, answer.code
         entry.detail_code, entry.error_id = answer.detail_code, answer.error_id
         entry.correlation_id = str(uuid4())
-        await line.start(answer, entry.correlation_id, self._simulation.wall())
+        await client.start(answer, entry.correlation_id, self._simulation.unix_time())
         if drip is None:
-            await line.finish(answer.body)
+            await client.finish(answer.body)
         else:
-            entry.client_gone = not await line.drip(answer.body, drip)
+            entry.client_gone = not await client.drip(answer.body, drip)
 
     async def _reset(self) -> None:
-        self._entry.client_gone = self._line.is_lost
-        await self._line.reset()
+        self._entry.client_gone = self._client.is_closed
+        await self._client.reset()
 
     async def _wait(self) -> None:
+        """Sleep for the latency that the settings ask for."""
         settings = self._simulation.settings
         if settings.latency or settings.jitter:
             await asyncio.sleep(settings.latency + random.random() * settings.jitter)  # noqa: S311
 
-    def _limited(self) -> Answer | None:
+    def _check_limit(self) -> Answer | None:
+        """The refusal of a request over the rate limit or quota; requests for access tokens do not count."""
         if self._operation == "access_token":
             return None
         return self._simulation.admit(self._entry.arrived_at)
 
-    def _unauthorized(self) -> Answer | None:
+    def _check_access_token(self) -> Answer | None:
+        """The refusal of a request without a valid access token."""
         if self._operation == "access_token":
             return None
         if self._simulation.access.admits(self._request.header(b"authorization")):
@@ -127,26 +135,26 @@ class Call:
         return refusal(401, "ACCESS_FAILED", "INVALID_TOKEN")
 
     def _draw_fault(self) -> Fault | None:
-        assert self._operation is not None  # noqa: S101 - a call without one was refused before
+        assert self._operation is not None  # noqa: S101 - a call without an operation was refused earlier
         with self._simulation.lock:
             return self._simulation.faults.draw(self._operation, self._target.device_id, self._simulation.settings)
 
     def _open_entry(self) -> Entry:
         request, target = self._request, self._target
-        entry = self._simulation.journal.open(request.method, request.path, time.monotonic(), time.time())
+        entry = self._simulation.call_log.open(request.method, request.path, time.monotonic(), time.time())
         entry.operation = self._operation
         entry.environment_id, entry.user_id, entry.device_id = (
             target.environment_id,
             target.user_id,
             target.device_id,
         )
-        # A session is a batch's: one string for all its calls.
+        # All calls of a batch have the same session id, so one string in memory serves all of them.
         entry.session_id = sys.intern(request.header(b"x-ping-external-session-id") or "") or None
         entry.transaction_id = request.header(b"x-ping-external-transaction-id")
         return entry
 
     def _note_otp(self) -> None:
-        """Put the OTP into the entry before anything is done with it, or refuses it."""
-        otp, self._entry.oath_resync = sent_otp(self._request.body)
+        """Write the OTP into the entry before the operation is done or refused."""
+        otp, self._entry.oath_resync = read_sent_otp(self._request.body)
         if otp is not None:
-            self._entry.otp = self._simulation.journal.fingerprint(otp)
+            self._entry.otp = self._simulation.call_log.fingerprint(otp)

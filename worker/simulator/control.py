@@ -1,4 +1,4 @@
-"""The control API, under /simulator/: for programs that set the simulator up and judge by what it saw."""
+"""The control API, under /simulator/: programs set the simulator up with it and read what it saw."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ _CHANGES = TypeAdapter(dict[str, Any])
 
 
 class Control:
-    """One method an endpoint. A fault in a request's JSON is a 400 with its reason, and changes nothing."""
+    """The endpoints of the control API, a method each. Wrong JSON in a request is a 400 with the reason, and changes
+    nothing."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
 
     def application(self) -> Starlette:
+        """The control API as an ASGI application."""
         routes = [
             Route("/simulator/settings", self.read_settings, methods=["GET"]),
             Route("/simulator/settings", self.change_settings, methods=["PATCH"]),
             Route("/simulator/world", self.seed, methods=["POST"]),
             Route("/simulator/devices", self.list_devices, methods=["GET"]),
             Route("/simulator/devices/{device_id}", self.read_device, methods=["GET"]),
-            Route("/simulator/journal", self.read_journal, methods=["GET"]),
+            Route("/simulator/journal", self.read_calls, methods=["GET"]),
             Route("/simulator/counts", self.read_counts, methods=["GET"]),
             Route("/simulator/tally", self.read_tally, methods=["GET"]),
             Route("/simulator/faults", self.order_faults, methods=["POST"]),
@@ -50,6 +52,7 @@ class Control:
         return await self.read_settings(request)
 
     async def seed(self, request: Request) -> JSONResponse:
+        """Add the devices, the client and the settings of a `WorldSeed`."""
         seed = WorldSeed.model_validate_json(await request.body())
         self._simulation.seed(seed)
         return JSONResponse({"devices": len(seed.devices)}, status_code=201)
@@ -61,19 +64,20 @@ class Control:
 
     async def read_device(self, request: Request) -> JSONResponse:
         with self._simulation.lock:
-            device = self._simulation.world.device(request.path_params["device_id"])
+            device = self._simulation.world.find_by_id(request.path_params["device_id"])
             if device is None:
                 return JSONResponse({"error": "no such device"}, status_code=404)
             return JSONResponse(self._state(device))
 
-    async def read_journal(self, request: Request) -> JSONResponse:
-        """`?after=NUMBER&limit=N`; `&operation=activate` and the like pick entries by a field."""
+    async def read_calls(self, request: Request) -> JSONResponse:
+        """Entries of the call log, in pages: `?after=NUMBER&limit=N`. `&operation=activate` and the like pick entries
+        by a field."""
         wanted = dict(request.query_params)
         try:
             after, limit = int(wanted.pop("after", 0)), int(wanted.pop("limit", 10_000))
         except ValueError:
             return JSONResponse({"error": "after and limit are whole numbers"}, status_code=400)
-        entries = self._simulation.journal.entries(after=after, limit=limit)
+        entries = self._simulation.call_log.entries(after=after, limit=limit)
         found = [
             entry.to_dict()
             for entry in entries
@@ -82,17 +86,20 @@ class Control:
         return JSONResponse({"entries": found, "next": entries[-1].number if entries else after})
 
     async def read_counts(self, _: Request) -> JSONResponse:
+        """The sums of the call log, and how many devices have which status."""
         with self._simulation.lock:
             devices = [self._state(device)["status"] for device in self._simulation.world.devices()]
         statuses = {status: devices.count(status) for status in sorted(set(devices))}
-        return JSONResponse(self._simulation.journal.counts() | {"devices": statuses})
+        return JSONResponse(self._simulation.call_log.counts() | {"devices": statuses})
 
     async def read_tally(self, _: Request) -> JSONResponse:
+        """Requests that the rate limit let through and refused, second by second."""
         with self._simulation.lock:
             return JSONResponse({"seconds": self._simulation.tally.to_list()})
 
     async def order_faults(self, request: Request) -> JSONResponse:
-        """`[{"kind": …, "operation": …, "device_id": …}]`: each hits the next call that fits it, once."""
+        """Take orders for faults, `[{"kind": …, "operation": …, "device_id": …}]`: each hits the next call that matches
+        it, once."""
         orders = _ORDERS.validate_json(await request.body())
         with self._simulation.lock:
             self._simulation.faults.orders.extend(orders)
@@ -106,14 +113,14 @@ class Control:
         return JSONResponse({})
 
     def _state(self, device: Device) -> dict[str, Any]:
-        """What a device has come to, without anything secret."""
+        """The state of a device as JSON, without anything secret."""
         return {
             "device_id": device.id,
             "serial": device.serial_number,
             "environment_id": device.environment_id,
             "user_id": device.user.id,
             "status": device.status,
-            "locked": device.is_locked(self._simulation.wall()),
+            "locked": device.is_locked(self._simulation.unix_time()),
             "blocked": device.blocked_at is not None,
             "account_usable": device.user.is_usable,
             "failures": device.failures,
@@ -122,6 +129,7 @@ class Control:
 
 
 async def _refuse(_: Request, error: Exception) -> JSONResponse:
-    """Names the fields at fault and what they must be, and not what was in them: it may be secret."""
-    assert isinstance(error, ValidationError)  # noqa: S101 - registered for that one only
+    """Answer a validation error: the fields at fault and what they must be, but not what was in them, as it may be
+    secret."""
+    assert isinstance(error, ValidationError)  # noqa: S101 - the handler is registered for this exception only
     return JSONResponse({"error": json.loads(error.json(include_input=False, include_url=False))}, status_code=400)

@@ -1,4 +1,4 @@
-"""Faults on demand: which call is hit is a matter of the seed, not of the order in which threads arrive."""
+"""Faults on demand: a seed decides which call is hit, and not the order in which a client's threads arrive."""
 
 from __future__ import annotations
 
@@ -6,37 +6,39 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
-from worker.simulator.answers import HTML, Answer, page, refusal
+from worker.simulator.answers import HTML, Answer, refusal, web_page
 from worker.simulator.settings import FaultKind, Operation, Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What befalls one call. `luck`, from 0 to 1, chooses among the variants of its kind."""
+    """A fault that hits one call. `variant`, from 0 to 1, chooses among the variants of its kind."""
 
     kind: FaultKind
-    luck: float = 0.0
+    variant: float = 0.0
 
     @property
-    def acts(self) -> bool:
-        """Whether the operation is done all the same."""
+    def does_operation(self) -> bool:
+        """Whether the operation is done in spite of the fault."""
         return not self.kind.endswith("_before")
 
 
 @dataclass(frozen=True, slots=True)
 class FaultOrder:
-    """A fault for the next call that fits; None fits any."""
+    """A fault that was ordered for the next call that matches; None matches any operation or device."""
 
     kind: FaultKind
     operation: Operation | None = None
     device_id: str | None = None
 
-    def fits(self, operation: Operation, device_id: str | None) -> bool:
+    def matches(self, operation: Operation, device_id: str | None) -> bool:
+        """Whether a call for this operation and device is one that the fault was ordered for."""
         return self.operation in (None, operation) and self.device_id in (None, device_id)
 
 
 class Faults:
-    """Draws faults. A call's lot depends on the seed, its device, operation, and how many came before."""
+    """Decides which calls are hit by a fault: by `fault_seed`, the device, the operation, and how many such calls came
+    before."""
 
     def __init__(self) -> None:
         self.orders: list[FaultOrder] = []
@@ -44,55 +46,58 @@ class Faults:
         self._hits: Counter[str | None] = Counter()
 
     def draw(self, operation: Operation, device_id: str | None, settings: Settings) -> Fault | None:
+        """The fault for this call, ordered or drawn; None for a call that goes well."""
         for index, order in enumerate(self.orders):
-            if order.fits(operation, device_id):
+            if order.matches(operation, device_id):
                 del self.orders[index]
                 return Fault(order.kind)
         if not settings.faults or operation not in settings.fault_operations:
             return None
         key = (device_id, operation)
         self._calls[key] += 1
-        kind = _chosen(settings, _lot(settings.fault_seed, *key, self._calls[key], "kind"))
+        kind = _choose_kind(settings, _hash_to_fraction(settings.fault_seed, *key, self._calls[key], "kind"))
         if kind is None or not self._may_hit(device_id, settings):
             return None
         self._hits[device_id] += 1
-        return Fault(kind, _lot(settings.fault_seed, *key, self._calls[key], "variant"))
+        return Fault(kind, _hash_to_fraction(settings.fault_seed, *key, self._calls[key], "variant"))
 
     def _may_hit(self, device_id: str | None, settings: Settings) -> bool:
         return settings.faults_per_device is None or self._hits[device_id] < settings.faults_per_device
 
 
 def error_answer(fault: Fault, settings: Settings) -> Answer:
-    """A 5xx, as JSON or as a proxy's page."""
+    """An answer with a 5xx, in the vendor's envelope or as a proxy's page."""
     statuses = settings.error_statuses
-    share, status = _split(fault.luck, len(statuses))
+    share, status = _split(fault.variant, len(statuses))
     is_page = share < settings.error_html_share
-    answer = page(statuses[status], "Try again") if is_page else refusal(statuses[status], "UNEXPECTED_ERROR")
+    answer = web_page(statuses[status], "Try again") if is_page else refusal(statuses[status], "UNEXPECTED_ERROR")
     if settings.error_retry_after is None:
         return answer
     return answer.with_headers([(b"retry-after", str(settings.error_retry_after).encode())])
 
 
 def garbled_answer() -> Answer:
+    """A 200 with a web page instead of JSON."""
     return Answer(200, b"<!doctype html><title>Please wait</title>", content_type=HTML)
 
 
-def _chosen(settings: Settings, lot: float) -> FaultKind | None:
+def _choose_kind(settings: Settings, drawn: float) -> FaultKind | None:
+    """The kind of fault into whose share the drawn number from 0 to 1 falls; None beyond all shares."""
     for kind, share in settings.faults.items():
-        if lot < share:
+        if drawn < share:
             return kind
-        lot -= share
+        drawn -= share
     return None
 
 
-def _split(luck: float, count: int) -> tuple[float, int]:
-    """One lot made into two: a share and a choice among `count`."""
-    scaled = luck * count
+def _split(drawn: float, count: int) -> tuple[float, int]:
+    """Make two random values of one: a number from 0 to 1, and a choice among `count`."""
+    scaled = drawn * count
     choice = min(int(scaled), count - 1)
     return scaled - choice, choice
 
 
-def _lot(*about: object) -> float:
-    """A number from 0 to 1 that is always the same for the same arguments."""
+def _hash_to_fraction(*about: object) -> float:
+    """A number from 0 to 1 that looks random and is always the same for the same arguments."""
     digest = hashlib.blake2b(repr(about).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -1,4 +1,4 @@
-"""The rate limit of the simulated license: one for all its environments, users and connections."""
+"""The rate limit and quota of the simulated license: one for all its environments, users and connections."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from email.utils import formatdate
 from worker.simulator.answers import Answer, refusal, timestamp
 from worker.simulator.settings import Settings
 
-# Seconds to stay away for where nothing is let through and no window says how long.
+# Seconds that a client is told to wait while the rate is 0 and there is no window whose end could be named.
 UNTIL_NEXT_TRY = 1.0
 
 
 class Limit:
-    """A token bucket, or a count that starts anew with each window. `now` is in seconds and only grows."""
+    """A rate limit: a token bucket, or a count that restarts with each window. `now` is in monotonic seconds."""
 
     def __init__(self, settings: Settings) -> None:
         self._rate = settings.rate
@@ -27,7 +27,8 @@ class Limit:
         self._counted = 0
 
     def take(self, now: float) -> float | None:
-        """Take one request's place: None, or, if there is none left, the seconds until there is one again."""
+        """Count one request against the limit: None if it is let through, else the seconds until the next one would
+        be."""
         if self._began_at is None:
             self._began_at = now
         rate = self.rate(now)
@@ -40,25 +41,27 @@ class Limit:
         return self._take_from_window(now, rate, self._window)
 
     def rate(self, now: float) -> float | None:
-        """Requests a second that are permitted now; changes are counted from the first request."""
+        """Requests a second that are permitted at `now`; None is unlimited. `rate_changes` count from the first
+        request."""
         elapsed = now - self._began_at if self._began_at is not None else 0.0
         return next((rate for at, rate in reversed(self._changes) if at <= elapsed), self._rate)
 
     def _take_from_bucket(self, now: float, rate: float) -> float | None:
         self._left = min(self._burst, self._left + (now - self._filled_at) * rate)
         self._filled_at = now
-        # A hair less than one is one: sums of floats fall short of it.
+        # Sums of floats may fall short of 1 by a rounding error.
         if self._left < 1 - 1e-9:
             return (1 - self._left) / rate
         self._left -= 1
         return None
 
     def _take_from_window(self, now: float, rate: float, window: float) -> float | None:
-        """Windows lie on multiples of their length, as services count them, and not where a client begins."""
+        """Count in windows that begin at multiples of their length, as services do, and not at a client's first
+        request."""
         number = int(now // window)
         if number != self._window_number:
             self._window_number, self._counted = number, 0
-        # One request at least, or nobody would ever get through.
+        # At least one request a window, or nobody would ever get through.
         if self._counted >= max(1, int(rate * window)):
             return (number + 1) * window - now
         self._counted += 1
@@ -66,7 +69,7 @@ class Limit:
 
 
 class Quota:
-    """So many requests until it resets, and as many again. `now` is in seconds and only grows."""
+    """A quota: so many requests until it resets, then as many again. `now` is in monotonic seconds."""
 
     def __init__(self, settings: Settings) -> None:
         self._quota = settings.quota
@@ -75,7 +78,7 @@ class Quota:
         self._resets_at = -math.inf
 
     def take(self, now: float) -> float | None:
-        """Take one request's place: None, or, if the quota is used up, the seconds until it resets."""
+        """Count one request against the quota: None if it is let through, else the seconds until the quota resets."""
         if self._quota is None:
             return None
         if now >= self._resets_at:
@@ -86,28 +89,29 @@ class Quota:
         return None
 
 
-def quota_answer(resets_in: float, wall: float, settings: Settings) -> Answer:
-    """The refusal of a request over the quota."""
-    resets_at = settings.quota_reset_time if settings.quota_reset_time is not None else timestamp(wall + resets_in)
+def quota_answer(resets_in: float, unix_time: float, settings: Settings) -> Answer:
+    """The refusal of a request over the quota, which resets in `resets_in` seconds."""
+    resets_at = settings.quota_reset_time if settings.quota_reset_time is not None else timestamp(unix_time + resets_in)
     return refusal(429, "REQUEST_LIMITED", "QUOTA_EXCEEDED", inner={"quotaResetTime": resets_at})
 
 
-def limit_answer(wait: float, wall: float, settings: Settings) -> Answer:
-    """The refusal of a request over the limit: 429, or the 403 that some have seen in its place.
+def limit_answer(wait: float, unix_time: float, settings: Settings) -> Answer:
+    """The refusal of a request over the limit: a 429, or the 403 that some have seen in its place.
 
-    `wait` is in seconds, `wall` the Unix time. https://developer.pingidentity.com/pingone-api (rate limits)
+    `wait` is the seconds until a request would be let through.
+    https://developer.pingidentity.com/pingone-api (rate limits)
     """
     if settings.limit_answer == "forbidden":
         return refusal(403, "ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS")
     if settings.limit_answer == "quota":
-        return quota_answer(settings.quota_resets_after, wall, settings)
+        return quota_answer(settings.quota_resets_after, unix_time, settings)
     answer = refusal(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED")
     match settings.retry_after:
         case "seconds":
             return answer.with_headers([(b"retry-after", str(max(1, math.ceil(wait))).encode())])
         case "date":
-            # A date has whole seconds only; one rounded down would send the client back too early.
-            date = formatdate(math.ceil(wall + wait), usegmt=True)
+            # A date has whole seconds only; rounded down, it would make the client come back too early.
+            date = formatdate(math.ceil(unix_time + wait), usegmt=True)
             return answer.with_headers([(b"retry-after", date.encode())])
         case "none":
             return answer

@@ -1,4 +1,4 @@
-"""One-time passwords as a token's counter or clock makes them: RFC 4226 and RFC 6238."""
+"""The OTPs that a token shows: computed from its secret by RFC 4226 and RFC 6238, or known in advance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HASHES = ("sha1", "sha256", "sha512")
 def hotp(secret: bytes, counter: int, digits: int = 6, hash_name: str = "sha1") -> str:
     """The OTP at this counter: https://www.rfc-editor.org/rfc/rfc4226#section-5.3
 
-    The other hashes are those of RFC 6238, which puts the time step in the counter's place.
+    RFC 6238 puts the number of the time step in the counter's place, and permits the hashes besides SHA-1.
     """
     mac = hmac.digest(secret, counter.to_bytes(8, "big"), hash_name)
     offset = mac[-1] & 0x0F
@@ -26,9 +26,11 @@ def time_step_at(now: float, time_step: int) -> int:
 
 
 class Otps(Protocol):
-    """What a token shows, by position: a counter, a time step, or the place in a known sequence."""
+    """The OTPs of a token by position: a counter, the number of a time step, or the place in a known sequence."""
 
-    def at(self, position: int) -> str | None: ...
+    def at(self, position: int) -> str | None:
+        """The OTP at this position; None if there is none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,9 @@ class SecretOtps:
 
 @dataclass(frozen=True, slots=True)
 class SequenceOtps:
-    """The OTPs of a token known only by a few that it showed one after the other, from position 0 on.
+    """The OTPs of a token of which only a few are known, that it shows one after the other, from position 0 on.
 
-    An empty sequence is a token that matches no OTP at all.
+    An empty sequence is a token that accepts no OTP at all.
     """
 
     otps: tuple[str, ...] = field(repr=False)

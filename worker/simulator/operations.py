@@ -1,4 +1,4 @@
-"""What each operation does to the world, and what it answers. All of it happens at once, under the lock."""
+"""What each operation does to the world, and what it answers. The caller holds the simulation's lock meanwhile."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from worker.simulator.answers import Answer, refusal, success, timestamp
-from worker.simulator.journal import Entry
+from worker.simulator.call_log import Entry
 from worker.simulator.routes import Request, Target, find_filter
 from worker.simulator.settings import Operation, Settings
 from worker.simulator.simulation import Simulation
@@ -14,7 +14,7 @@ from worker.simulator.world import Device, Outcome
 
 
 class BadActivation(Exception):
-    """The body of an activation is not one; `answer` says so."""
+    """The body of an activation is malformed; `answer` is the refusal."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.code)
@@ -22,9 +22,9 @@ class BadActivation(Exception):
 
 
 def perform(operation: Operation, request: Request, target: Target, entry: Entry, simulation: Simulation) -> Answer:
-    """Do the operation and note in the entry what it came to."""
+    """Do the operation, note in the entry what it came to, and return the answer."""
     if operation == "access_token":
-        answer = simulation.access.answer(request.header(b"authorization"), request.body, simulation.settings)
+        answer = simulation.access.answer_request(request.header(b"authorization"), request.body, simulation.settings)
         entry.outcome = answer.code or "ISSUED"
         return answer
     if not simulation.settings.permitted:
@@ -39,19 +39,20 @@ def perform(operation: Operation, request: Request, target: Target, entry: Entry
     if operation == "activate":
         return _activate(device, request, entry, simulation)
     if operation == "read":
-        return success(device_body(device, request.root, simulation.wall()))
+        return success(device_body(device, request.root, simulation.unix_time()))
     return _administer(operation, device, request, entry, simulation)
 
 
 def find_device(target: Target, simulation: Simulation) -> Device | None:
+    """The device that a path names; None if it names none, or if the device cannot be seen (yet)."""
     environment_id, user_id, device_id = target.environment_id, target.user_id, target.device_id
     if environment_id is None or user_id is None or device_id is None:
         return None
-    return simulation.world.find(environment_id, user_id, device_id, simulation.wall())
+    return simulation.world.find(environment_id, user_id, device_id, simulation.unix_time())
 
 
 def read_activation(body: bytes) -> tuple[str, bool]:
-    """The OTP and `oathResync` of an activation's body. Raises BadActivation."""
+    """Read OTP and `oathResync` from the body of an activation. Raises BadActivation."""
     try:
         fields = json.loads(body)
     except ValueError:
@@ -68,8 +69,8 @@ def read_activation(body: bytes) -> tuple[str, bool]:
     return otp, resync
 
 
-def sent_otp(body: bytes) -> tuple[str | None, bool | None]:
-    """The OTP and `oathResync` in a body, well formed or not, for the journal."""
+def read_sent_otp(body: bytes) -> tuple[str | None, bool | None]:
+    """Read OTP and `oathResync` from any body, well formed or not, for the call log; None where it has none."""
     try:
         fields = json.loads(body) if body else None
     except ValueError:
@@ -81,7 +82,7 @@ def sent_otp(body: bytes) -> tuple[str | None, bool | None]:
 
 
 def device_body(device: Device, root: str, now: float) -> dict[str, Any]:
-    """A device as the vendor writes it: https://developer.pingidentity.com/pingone-api (MFA devices)"""
+    """A device as JSON in the vendor's form: https://developer.pingidentity.com/pingone-api (MFA devices)"""
     lock: dict[str, Any] = {"status": "LOCKED" if device.is_locked(now) else "UNLOCKED"}
     if device.locked_until is not None and device.locked_until < 1e11:
         lock["expiresAt"] = timestamp(device.locked_until)
@@ -107,7 +108,7 @@ def _activate(device: Device, request: Request, entry: Entry, simulation: Simula
         otp, resync = read_activation(request.body)
     except BadActivation as bad:
         return bad.answer
-    now, settings = simulation.wall(), simulation.settings
+    now, settings = simulation.unix_time(), simulation.settings
     outcome = device.activate(otp, resync=resync, now=now, settings=settings)
     entry.outcome, entry.took_effect = outcome.value, outcome.took_effect
     if outcome is Outcome.ACTIVE or (outcome is Outcome.ALREADY_ACTIVE and settings.active_answer == "ok"):
@@ -138,7 +139,7 @@ def _refused_activation(outcome: Outcome, settings: Settings) -> Answer:
 
 
 def _administer(operation: Operation, device: Device, request: Request, entry: Entry, simulation: Simulation) -> Answer:
-    now = simulation.wall()
+    now = simulation.unix_time()
     entry.took_effect, entry.outcome = True, operation.upper()
     match operation:
         case "unlock":
@@ -154,13 +155,13 @@ def _administer(operation: Operation, device: Device, request: Request, entry: E
 
 
 def _list(request: Request, target: Target, simulation: Simulation) -> Answer:
-    user = simulation.world.user(target.environment_id or "", target.user_id or "")
+    user = simulation.world.find_user(target.environment_id or "", target.user_id or "")
     if user is None:
         return refusal(404, "NOT_FOUND")
     wanted = find_filter(request.query)
     if wanted is None:
         return refusal(400, "INVALID_REQUEST", "INVALID_FILTER", target="filter")
-    now = simulation.wall()
+    now = simulation.unix_time()
     bodies = [device_body(device, request.root, now) for device in user.devices.values() if now >= device.appears_at]
     found = [body for body in bodies if all(body[name] == value for name, value in wanted.items())]
     href = f"{request.root}{request.path}"

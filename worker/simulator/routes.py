@@ -1,4 +1,4 @@
-"""Which operation a request asks for: five of them share one path and method, and differ by media type only.
+"""Which operation a request asks for: four of them share one path and method, and differ by media type only.
 
 https://developer.pingidentity.com/pingone-api (MFA devices)
 """
@@ -22,7 +22,8 @@ _MEDIA_TYPES: dict[str, Operation] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a path names: a device; without one, the user's devices; without a user, the token endpoint."""
+    """What a path names: a device; the devices of a user, if `device_id` is None; the token endpoint, if `user_id` is
+    None too."""
 
     environment_id: str | None = None
     user_id: str | None = None
@@ -31,7 +32,7 @@ class Target:
 
 @dataclass(slots=True)
 class Request:
-    """A request as it arrived; `body` comes later than the rest."""
+    """A request as it arrived; `body` is filled in later, when it has been read."""
 
     method: str
     path: str
@@ -45,17 +46,19 @@ class Request:
         return cls(scope["method"], scope["path"], query, dict(scope["headers"]))
 
     def header(self, name: bytes) -> str | None:
+        """The value of a header, whose name is given in lower case."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
     @property
     def root(self) -> str:
-        """The URL under which the client found us, for the links in our answers."""
+        """The URL under which the client reached the simulator, for the links in its answers."""
         return f"http://{self.header(b'host') or 'localhost'}"
 
 
 def find_target(path: str) -> Target | None:
-    """What `/{id}/as/token`, `/as/token` or `/v1/environments/{id}/users/{id}/devices[/{id}]` names."""
+    """Read a path: `/{id}/as/token`, `/as/token` or `/v1/environments/{id}/users/{id}/devices[/{id}]`; None for
+    others."""
     match path.split("/"):
         case ["", "v1", "environments", environment_id, "users", user_id, "devices"]:
             return Target(environment_id, user_id)
@@ -69,7 +72,7 @@ def find_target(path: str) -> Target | None:
 
 
 def find_operation(request: Request, target: Target | None) -> Operation | Answer:
-    """The operation that the request asks for, or the refusal if there is no such one."""
+    """The operation that the request asks for, or the refusal if there is no such operation."""
     if target is None:
         return refusal(404, "NOT_FOUND")
     match request.method, target.user_id, target.device_id:
@@ -88,7 +91,8 @@ def find_operation(request: Request, target: Target | None) -> Operation | Answe
 
 
 def find_filter(query: str) -> dict[str, str] | None:
-    """The filter `status eq "…" and type eq "…"` as `{"status": "…", "type": "…"}`; None for another form."""
+    """Read the filter `status eq "…" and type eq "…"` as `{"status": "…", "type": "…"}`; None for a filter of another
+    form, and `{}` without one."""
     wanted: dict[str, str] = {}
     for parameter in query.split("&") if query else []:
         name, _, value = parameter.partition("=")

@@ -1,4 +1,4 @@
-"""A world as JSON: the devices to begin with, checked before any of them is made."""
+"""Seeds: the devices, client and settings to begin with, as JSON that is checked before any device is made."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from worker.simulator.oath import Otps, SecretOtps, SequenceOtps
 from worker.simulator.token import Token
 from worker.simulator.world import Device, World
 
-# Made up, and the same at each start, so that settings once pasted stay right.
+# Made up, and the same at each start, so that settings that a person has copied once stay right.
 ENVIRONMENT_ID = "0a7b0000-5e1f-4c0d-8000-000000000001"
 CLIENT_ID = "0a7b0000-5e1f-4c0d-8000-000000000002"
 CLIENT_SECRET = "rehearsal-only"  # noqa: S105 - opens nothing but the simulator
 
 
 class DeviceSeed(BaseModel):
-    """One device. Its token is known by its `secret` (hexadecimal) or by the `otps` it shows one after the
-    other; with neither it refuses every OTP. `counter` is the server's; the first of `otps` is at 0."""
+    """One device to begin with. Its token is known by its `secret` (hexadecimal) or by the `otps` that it shows one
+    after the other; with neither it refuses every OTP. `counter` is the server's; the first of `otps` is at 0. `drift`
+    is in time steps, `time_step` and `appears_after` are in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -47,7 +48,7 @@ class DeviceSeed(BaseModel):
 
     @field_validator("secret")
     @classmethod
-    def _is_hexadecimal(cls, secret: str | None) -> str | None:
+    def _check_hexadecimal(cls, secret: str | None) -> str | None:
         if secret is not None:
             try:
                 bytes.fromhex(secret)
@@ -56,7 +57,7 @@ class DeviceSeed(BaseModel):
         return secret
 
     @model_validator(mode="after")
-    def _knows_its_token_one_way(self) -> Self:
+    def _check_source_of_otps(self) -> Self:
         if self.secret is not None and self.otps is not None:
             raise ValueError("a device has a secret or otps, not both")
         return self
@@ -86,7 +87,7 @@ def add_devices(world: World, seed: WorldSeed, now: float) -> None:
                 serial_number=device_seed.serial,
                 environment_id=environment_id,
                 user=user,
-                token=_token(device_seed),
+                token=_make_token(device_seed),
                 created_at=now,
                 updated_at=now,
                 status=device_seed.status,
@@ -98,10 +99,11 @@ def add_devices(world: World, seed: WorldSeed, now: float) -> None:
         )
 
 
-def _token(seed: DeviceSeed) -> Token:
+def _make_token(seed: DeviceSeed) -> Token:
     otps: Otps
     if seed.secret is None:
-        # A few known OTPs have no clock: only their order is known, whatever their token's type.
+        # Of OTPs without a secret only the order is known, and no time: so they are not bound to a clock, whatever the
+        # token's type.
         otps, time_step = SequenceOtps(seed.otps or ()), None
     else:
         otps = SecretOtps(bytes.fromhex(seed.secret), seed.digits, seed.hash)

@@ -1,4 +1,4 @@
-"""The simulator's settings: both readings of what the vendor leaves open, and the weather of the day."""
+"""The simulator's settings: how it reads what the vendor's pages leave open, its limits, its latency and its faults."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from worker.simulator.token import Rules
 
 Operation = Literal["access_token", "activate", "read", "list", "unlock", "block", "unblock", "unpair"]
 
-# What befalls a call. `before`: the operation is not done at all; `after`: it is done, its answer is lost.
+# Kinds of faults. `…_before`: the operation is not done at all; `…_after`: it is done, and its answer is lost.
 FaultKind = Literal[
-    "reset_before",  # the connection is reset and nothing was done
+    "reset_before",  # the connection is reset, and nothing was done
     "reset_after",  # it was done, then the connection is reset
     "reset_late",  # the connection is reset at once, and it is done `late_effect_after` seconds later
     "error_before",  # one of `error_statuses`, nothing was done
-    "error_after",
-    "hang_before",  # no answer ever; the connection stands until the client goes
-    "hang_after",
+    "error_after",  # one of `error_statuses`, although it was done
+    "hang_before",  # no answer ever, and nothing was done; the connection stays open until the client closes it
+    "hang_after",  # the same, although it was done
     "drip",  # done and answered, a byte of the body every `drip_interval` seconds
     "garbled",  # done, and a 200 whose body is a web page
 ]
@@ -28,11 +28,13 @@ DEVICE_OPERATIONS = tuple(name for name in get_args(Operation) if name != "acces
 
 
 class Settings(BaseModel):
-    """Times are in seconds, shares from 0 to 1. Changed as a whole: `changed` gives new, checked settings."""
+    """All settings of the simulator. Times are in seconds, shares from 0 to 1. They never change: `with_changes` makes
+    new ones, which are checked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # OTP windows are not published; these are common ones.
+    # How far a server looks for an OTP. PingOne's values are not published; these are common ones. In OTPs for HOTP, in
+    # time steps for TOTP.
     look_ahead: int = Field(default=10, ge=1)
     resync_range: int = Field(default=100, ge=1)
     totp_window: int = Field(default=1, ge=0)
@@ -40,28 +42,40 @@ class Settings(BaseModel):
 
     # Is EXTRA_OTP_REQUIRED the answer only to a first OTP with `oathResync`, and INVALID_OTP to one without?
     extra_otp_needs_resync: bool = False
+    # Does an answer EXTRA_OTP_REQUIRED count towards `failure_count`?
     extra_otp_counts_as_failure: bool = False
+    # Seconds within which the second OTP has to follow the first.
     first_otp_remembered: float = Field(default=300, gt=0)
     # Is an OTP that was answered with EXTRA_OTP_REQUIRED refused when it is sent again?
     first_otp_used_up: bool = False
-    # Does a call that was lost before it was done use its OTP up all the same?
+    # Is the OTP of a call used up, when a fault kept its operation from being done?
     lost_otp_used_up: bool = False
+    # Does the answer to a successful activation hold the device's `status`?
     activation_body: Literal["full", "no_status"] = "full"
+    # What is answered when a device is activated that is ACTIVE already?
     active_answer: Literal["rejected", "ok", "invalid_otp"] = "rejected"
+    # Where does the error about a wrong OTP say so: in its detail, in its code, or as an INVALID_VALUE?
     invalid_otp_body: Literal["detail", "code", "invalid_value"] = "detail"
+    # What is answered for a locked or blocked device: an error that names the lock, one without a detail, or the one
+    # about a wrong OTP?
     locked_answer: Literal["detail", "bare", "invalid_otp"] = "detail"
 
-    # Locks, as the MFA policy's `oathToken.otp.failure` sets them; the account's lock is off by default.
+    # A device is locked for `cool_down` seconds after `failure_count` failures, as the MFA policy's
+    # `oathToken.otp.failure` says. `account_lock_after`: failures of a user, over all devices, after which the account
+    # cannot be used; None is never.
     failure_count: int = Field(default=3, ge=1, le=7)
     cool_down: float = Field(default=120, ge=0)
     account_lock_after: int | None = Field(default=None, ge=1)
 
+    # Seconds for which an access token is valid.
     access_token_life: float = Field(default=3600, gt=0)
+    # How clients have to send their credentials to the token endpoint.
     client_auth: Literal["any", "basic", "post"] = "any"
+    # False: every call to the API is answered with a 403, as if the client lacked its role.
     permitted: bool = True
 
     # Requests a second to the API (not to the token endpoint); None is unlimited, 0 refuses every one. With
-    # `limit_window` the count starts anew every so many whole seconds, else the limit is a bucket of `burst` that fills
+    # `limit_window` the count restarts every so many whole seconds, else the limit is a bucket of `burst` that fills
     # at `rate`. `rate_changes` are further rates by the seconds after the first request from which on they hold.
     rate: float | None = Field(default=None, ge=0)
     rate_changes: Mapping[NonNegativeFloat, PositiveFloat] = {}
@@ -71,44 +85,51 @@ class Settings(BaseModel):
     retry_after: Literal["seconds", "date", "none"] = "seconds"
 
     # A quota beside the rate: so many requests, then none until `quota_resets_after` seconds after the first of them,
-    # then as many again. `quota_reset_time` is said in place of the true time: a form of its own, an absurdity.
+    # then as many again. `quota_reset_time` is answered instead of the true time, to try other forms and wrong values.
     quota: int | None = Field(default=None, ge=0)
     quota_resets_after: float = Field(default=60, ge=0)
     quota_reset_time: str | float | None = None
 
+    # Seconds before each answer, and how many more, drawn at random, are added to them at most.
     latency: float = Field(default=0, ge=0)
     jitter: float = Field(default=0, ge=0)
+    # Seconds by which the simulated service's clock is ahead of this machine's.
     clock_skew: float = 0
 
+    # The share of calls that each kind of fault hits, among calls for `fault_operations`, and no more than
+    # `faults_per_device` of them a device (None: no limit). Which calls are hit depends on `fault_seed`.
     faults: Mapping[FaultKind, float] = {}
     fault_seed: int = 0
     fault_operations: tuple[Operation, ...] = DEVICE_OPERATIONS
     faults_per_device: int | None = Field(default=None, ge=0)
+    # For the kinds `error_…`: the statuses to choose from, the share of them whose body is a proxy's page, and the
+    # Retry-After in seconds, if there is to be one.
     error_statuses: tuple[int, ...] = Field(default=(500, 502, 503), min_length=1)
     error_html_share: float = Field(default=0.5, ge=0, le=1)
     error_retry_after: int | None = Field(default=None, ge=0)
+    # For the kind `drip`: seconds between two bytes. For `reset_late`: seconds from the reset to the operation.
     drip_interval: float = Field(default=0.5, gt=0)
     late_effect_after: float = Field(default=1, ge=0)
 
     @field_validator("faults")
     @classmethod
-    def _are_shares(cls, faults: Mapping[FaultKind, float]) -> Mapping[FaultKind, float]:
+    def _check_shares(cls, faults: Mapping[FaultKind, float]) -> Mapping[FaultKind, float]:
         if any(share < 0 for share in faults.values()) or sum(faults.values()) > 1:
             raise ValueError("must be shares of all calls, which together are no more than 1")
         return faults
 
     @field_validator("error_statuses")
     @classmethod
-    def _are_errors(cls, statuses: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_error_statuses(cls, statuses: tuple[int, ...]) -> tuple[int, ...]:
         if not all(500 <= status <= 599 for status in statuses):
             raise ValueError("must be statuses from 500 to 599")
         return statuses
 
     @cached_property
     def rules(self) -> Rules:
-        """Those settings that decide about an OTP."""
+        """The settings by which a token's OTPs are judged."""
         return Rules(**{name: getattr(self, name) for name in Rules.__dataclass_fields__})
 
-    def changed(self, changes: Mapping[str, Any]) -> Settings:
-        """These settings with the changes. Raises ValidationError for an unknown name or a wrong value."""
+    def with_changes(self, changes: Mapping[str, Any]) -> Settings:
+        """A copy of these settings with the changes. Raises ValidationError for an unknown name or a wrong value."""
         return Settings.model_validate(self.model_dump() | dict(changes))

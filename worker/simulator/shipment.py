@@ -1,4 +1,4 @@
-"""Made-up shipments: tokens, their devices, and what each row is constructed to end as."""
+"""Made-up shipments: rows for a client to load, devices for the simulator, and how each record must end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """How a record must end: its status, the reason of a dead letter, and whether it took the second OTP."""
+    """How a record must end: its status, the reason if it is a dead letter, and whether it needs the second OTP."""
 
     status: Literal["active", "dead_letter"]
     reason: str | None = None
@@ -49,7 +49,7 @@ EXPECTED: Mapping[Kind, Expected] = {
     "unknown_device": Expected("dead_letter", "device_not_found"),
 }
 
-# One row of each hopeless kind.
+# One row of each kind that must end as a dead letter.
 A_FEW_HOPELESS: Mapping[Kind, int] = {
     kind: 1 for kind, expected in EXPECTED.items() if expected.status == "dead_letter"
 }
@@ -68,28 +68,30 @@ class PairRow:
 
 @dataclass(frozen=True, slots=True)
 class MadeShipment:
-    """`rows` for the client, `world` for the simulator, `expected` (by serial number) for the judge."""
+    """A shipment that was made up: `rows` for the client, `world` for the simulator, and how each record must end
+    (`expected`, by serial number)."""
 
     rows: tuple[PairRow, ...]
     world: WorldSeed
     expected: Mapping[str, Expected]
 
     def write_world(self, path: Path) -> None:
-        """The world as JSON, for `oathbulk simulator --world` or the control API."""
+        """Write the world as JSON, for `oathbulk simulator --world` or the control API."""
         path.write_text(json.dumps(self.world_json()), encoding="utf-8")
 
     def world_json(self) -> dict[str, Any]:
+        """The world as the control API takes it."""
         return self.world.model_dump(mode="json", exclude_defaults=True)
 
     def write_pairs(self, path: Path) -> None:
-        """The rows as an OTP-pair CSV."""
+        """Write the rows as a CSV of OTP pairs, as `oathbulk load` takes it."""
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["serial", "otp1", "otp2", "user_id", "device_id"])
             writer.writerows((row.serial, row.otp1, row.otp2 or "", row.user_id, row.device_id) for row in self.rows)
 
     def write_expected(self, path: Path) -> None:
-        """JSON: `{serial: {"status", "reason", "resynced"}}`."""
+        """Write how each record must end as JSON: `{serial: {"status", "reason", "resynced"}}`."""
         endings = {serial: asdict(expected) for serial, expected in self.expected.items()}
         path.write_text(json.dumps(endings, indent=1) + "\n", encoding="utf-8")
 
@@ -104,17 +106,18 @@ def make_shipment(
 ) -> MadeShipment:
     """Make up `count` HOTP tokens, paired with a user each. The same arguments always give the same shipment.
 
-    `out_of_step` is a share of those that are not `hopeless` (rows by kind; none unless asked for).
+    `hopeless`: how many rows of each kind must end as dead letters; none by default. `out_of_step` is the share of the
+    other rows whose tokens need the second OTP.
     """
-    lots = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
+    dice = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
     kinds: list[Kind] = [kind for kind, rows in (hopeless or {}).items() for _ in range(rows)]
     if len(kinds) > count:
         raise ValueError(f"{len(kinds)} hopeless rows do not fit into {count}")
     hopeful = count - len(kinds)
     drifted = round(hopeful * out_of_step)
     kinds.extend("out_of_step" if number < drifted else "in_step" for number in range(hopeful))
-    lots.shuffle(kinds)
-    made = [_make(f"{prefix}{number:07d}", kind, lots) for number, kind in enumerate(kinds, start=1)]
+    dice.shuffle(kinds)
+    made = [_make(f"{prefix}{number:07d}", kind, dice) for number, kind in enumerate(kinds, start=1)]
     rows = tuple(row for row, _ in made)
     devices = tuple(device for _, device in made if device is not None)
     expected = {row.serial: EXPECTED[kind] for row, kind in zip(rows, kinds, strict=True)}
@@ -122,13 +125,13 @@ def make_shipment(
 
 
 def shipment_from_rows(rows: Iterable[PairRow], *, seed: int = 0, out_of_step: float = 0.2) -> MadeShipment:
-    """A world in which a person's own rows are right, and a share of their tokens is out of step.
+    """Make a shipment of a person's own rows: their OTPs are right, and the share `out_of_step` needs the second one.
 
     Their secrets are unknown: each token is known by the two OTPs of its row.
     """
     rows = tuple(rows)
-    lots = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
-    drifted = set(lots.sample(range(len(rows)), round(len(rows) * out_of_step)))
+    dice = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
+    drifted = set(dice.sample(range(len(rows)), round(len(rows) * out_of_step)))
     devices: list[DeviceSeed] = []
     expected: dict[str, Expected] = {}
     for index, row in enumerate(rows):
@@ -148,11 +151,11 @@ def shipment_from_rows(rows: Iterable[PairRow], *, seed: int = 0, out_of_step: f
     return MadeShipment(rows, WorldSeed(devices=tuple(devices)), expected)
 
 
-def _make(serial: str, kind: Kind, lots: random.Random) -> tuple[PairRow, DeviceSeed | None]:
-    """A row and its device; no device where PingOne is not to know it."""
+def _make(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, DeviceSeed | None]:
+    """Make up a row of this kind and its device; None in place of a device that PingOne must not know."""
     is_drifted = kind in ("out_of_step", "wrong_second_otp", "second_otp_missing")
-    secret, counter, otp1, otp2 = _make_otps(kind, is_drifted, lots)
-    row = PairRow(serial, otp1, None if kind == "second_otp_missing" else otp2, _make_id(lots), _make_id(lots))
+    secret, counter, otp1, otp2 = _make_otps(kind, is_drifted, dice)
+    row = PairRow(serial, otp1, None if kind == "second_otp_missing" else otp2, _make_id(dice), _make_id(dice))
     if kind == "unknown_device":
         return row, None
     device = DeviceSeed(
@@ -169,21 +172,21 @@ def _make(serial: str, kind: Kind, lots: random.Random) -> tuple[PairRow, Device
     return row, device
 
 
-def _make_otps(kind: Kind, is_drifted: bool, lots: random.Random) -> tuple[bytes, int, str, str]:
-    """A secret, the server's counter and two OTPs that are what their kind says, and nothing else by chance.
+def _make_otps(kind: Kind, is_drifted: bool, dice: random.Random) -> tuple[bytes, int, str, str]:
+    """Make up a secret, the server's counter and two OTPs as the kind asks for them.
 
-    Six digits meet by chance: among thousands of tokens some OTP is also that of another counter nearby. Such
-    a draw is thrown away.
+    Six digits may be the same by chance: among thousands of tokens some OTP is also that of another counter nearby.
+    Such OTPs are thrown away, and others are drawn.
     """
     rules = Rules()
     while True:
-        secret, counter = lots.randbytes(20), lots.randrange(50)
-        ahead = lots.randrange(rules.look_ahead, 40) if is_drifted else lots.randrange(rules.look_ahead - 1)
+        secret, counter = dice.randbytes(20), dice.randrange(50)
+        ahead = dice.randrange(rules.look_ahead, 40) if is_drifted else dice.randrange(rules.look_ahead - 1)
         start = counter + ahead
         known = [hotp(secret, position) for position in range(counter, start + 3)]
         first, second, third = known[-3:]
         if kind == "wrong_otp":
-            wrong = f"{lots.randrange(10**6):06d}", f"{lots.randrange(10**6):06d}"
+            wrong = f"{dice.randrange(10**6):06d}", f"{dice.randrange(10**6):06d}"
             shown = {hotp(secret, position) for position in range(counter, counter + rules.resync_range + 1)}
             if shown.isdisjoint(wrong):
                 return secret, counter, *wrong
@@ -191,5 +194,6 @@ def _make_otps(kind: Kind, is_drifted: bool, lots: random.Random) -> tuple[bytes
             return secret, counter, first, third if kind == "wrong_second_otp" else second
 
 
-def _make_id(lots: random.Random) -> str:
-    return str(uuid.UUID(int=lots.getrandbits(128), version=4))
+def _make_id(dice: random.Random) -> str:
+    """A random UUID that is the same for the same seed."""
+    return str(uuid.UUID(int=dice.getrandbits(128), version=4))

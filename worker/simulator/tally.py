@@ -1,4 +1,4 @@
-"""The tally: second by second, what the rate limit let through and what it refused."""
+"""The tally: how many requests the rate limit let through and refused, second by second."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 @dataclass(slots=True)
 class Second:
-    """One whole second, `at` the machine's monotonic seconds, as the journal has them, in which a request arrived.
+    """One whole second in which a request arrived: `at` in the machine's monotonic seconds, as in the call log.
 
     `rate`: requests a second that the limit permitted when the latest of them arrived; None is unlimited. `limited`
-    are those it refused, and `let_through` all others, however they were answered.
+    requests were refused, and `let_through` are all others, however they were answered.
     """
 
     at: int
@@ -22,13 +22,14 @@ class Second:
 
 
 class Tally:
-    """The latest `kept` seconds with a request; by default they are a day. Requests for access tokens do not count."""
+    """Keeps the latest `kept` seconds that had a request; by default a day of them. Requests for access tokens are not
+    counted."""
 
     def __init__(self, *, kept: int = 86_400) -> None:
         self._seconds: deque[Second] = deque(maxlen=kept)
 
-    def note(self, now: float, rate: float | None, *, limited: bool) -> None:
-        """Count one request that arrived `now`; it only grows."""
+    def count(self, now: float, rate: float | None, *, limited: bool) -> None:
+        """Count one request that arrived at `now`, which never goes back."""
         if not self._seconds or self._seconds[-1].at != int(now):
             self._seconds.append(Second(int(now)))
         second = self._seconds[-1]
@@ -39,4 +40,5 @@ class Tally:
             second.let_through += 1
 
     def to_list(self) -> list[dict[str, Any]]:
+        """The seconds as JSON, the oldest first."""
         return [asdict(second) for second in self._seconds]

@@ -1,4 +1,4 @@
-"""The server's side of one token: where it believes the token to be, and what it makes of an OTP."""
+"""What the server knows of one token, such as its counter, and whether it accepts an OTP."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from worker.simulator.oath import Otps, time_step_at
 
 
 class Verdict(Enum):
+    """What a server says of an OTP."""
+
     ACCEPTED = "accepted"
     EXTRA_OTP_REQUIRED = "extra_otp_required"
     REFUSED = "refused"
@@ -16,7 +18,8 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How far a server looks, in OTPs, and its reading of what the vendor leaves open (see `settings`)."""
+    """How far a server looks for an OTP, and how it reads what the vendor leaves open: see `settings`, which has the
+    same names."""
 
     look_ahead: int = 10
     resync_range: int = 100
@@ -29,7 +32,8 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class FirstOtp:
-    """The OTP that was answered with EXTRA_OTP_REQUIRED: the next one must follow it, before `until`."""
+    """The OTP that was answered with EXTRA_OTP_REQUIRED: the second must be the one after it, and come before the Unix
+    time `until`."""
 
     position: int
     until: float
@@ -40,8 +44,8 @@ class Token:
     """A token as the server keeps it.
 
     `counter` is the lowest position still acceptable and only grows, so no OTP is accepted twice.
-    `time_step`, in seconds, makes it a TOTP token, whose clock is `drift` steps ahead of ours. `out_of_step`
-    makes every OTP count as one from beyond the window, until a resync.
+    `time_step`, in seconds, makes it a TOTP token, whose clock is `drift` steps ahead of the server's. `out_of_step`
+    makes every OTP count as one from beyond the look-ahead window, until a resync.
     """
 
     otps: Otps
@@ -51,29 +55,31 @@ class Token:
     out_of_step: bool = False
     first: FirstOtp | None = field(default=None, repr=False)
 
-    def offer(self, otp: str, *, resync: bool, now: float, rules: Rules) -> Verdict:
-        """Judge an OTP at the Unix time `now`. A refusal ends a resync: it begins anew with a first OTP."""
+    def check_otp(self, otp: str, *, resync: bool, now: float, rules: Rules) -> Verdict:
+        """Accept or refuse an OTP at the Unix time `now`. A refusal ends a resync, which then has to begin with a first
+        OTP again."""
         first, self.first = self.first, None
         if first is None or now >= first.until:
-            return self._offer_first(otp, resync, now, rules)
+            return self._check_first_otp(otp, resync, now, rules)
         if otp == self.otps.at(first.position + 1):
             return self._accept(first.position + 1, now) if resync else Verdict.REFUSED
         if otp == self.otps.at(first.position):
-            return Verdict.REFUSED if rules.first_otp_used_up else self._offer_first(otp, resync, now, rules)
-        # With `oathResync` this was meant as the second OTP; without, a new pair begins.
-        return Verdict.REFUSED if resync else self._offer_first(otp, resync, now, rules)
+            return Verdict.REFUSED if rules.first_otp_used_up else self._check_first_otp(otp, resync, now, rules)
+        # With `oathResync` this was meant as the second OTP, and is wrong; without, it is the first of a new pair.
+        return Verdict.REFUSED if resync else self._check_first_otp(otp, resync, now, rules)
 
     def use_up(self, otp: str, *, now: float, rules: Rules) -> None:
-        """Spend an OTP without acting on it: one reading of what becomes of an OTP whose answer is lost."""
-        position = self._find(otp, self._far(now, rules))
+        """Make an OTP unusable without any other effect: so a server may treat the OTP of a call that failed
+        half-way."""
+        position = self._find(otp, self._resync_positions(now, rules))
         if position is not None:
             self.counter = position + 1
 
-    def _offer_first(self, otp: str, resync: bool, now: float, rules: Rules) -> Verdict:
-        position = None if self.out_of_step else self._find(otp, self._near(now, rules))
+    def _check_first_otp(self, otp: str, resync: bool, now: float, rules: Rules) -> Verdict:
+        position = None if self.out_of_step else self._find(otp, self._look_ahead_window(now, rules))
         if position is not None:
             return self._accept(position, now)
-        position = self._find(otp, self._far(now, rules))
+        position = self._find(otp, self._resync_positions(now, rules))
         if position is None or (rules.extra_otp_needs_resync and not resync):
             return Verdict.REFUSED
         self.first = FirstOtp(position, now + rules.first_otp_remembered)
@@ -89,19 +95,20 @@ class Token:
             self.drift = position - time_step_at(now, self.time_step)
         return Verdict.ACCEPTED
 
-    def _near(self, now: float, rules: Rules) -> range:
-        """The look-ahead window: RFC 4226 section 7.4, RFC 6238 section 6."""
+    def _look_ahead_window(self, now: float, rules: Rules) -> range:
+        """The positions at which an OTP is accepted at once: RFC 4226 section 7.4, RFC 6238 section 6."""
         if self.time_step is None:
             return range(self.counter, self.counter + rules.look_ahead)
-        return self._around(now, rules.totp_window)
+        return self._positions_around(now, rules.totp_window)
 
-    def _far(self, now: float, rules: Rules) -> range:
+    def _resync_positions(self, now: float, rules: Rules) -> range:
+        """The positions at which an OTP is recognized, and may begin a resync."""
         if self.time_step is None:
             return range(self.counter, self.counter + max(rules.resync_range, rules.look_ahead))
-        return self._around(now, max(rules.totp_resync_range, rules.totp_window))
+        return self._positions_around(now, max(rules.totp_resync_range, rules.totp_window))
 
-    def _around(self, now: float, steps: int) -> range:
-        assert self.time_step is not None  # noqa: S101 - callers have looked
+    def _positions_around(self, now: float, steps: int) -> range:
+        assert self.time_step is not None  # noqa: S101 - callers have checked that this is a TOTP token
         expected = time_step_at(now, self.time_step) + self.drift
         return range(max(self.counter, expected - steps), expected + steps + 1)
 

@@ -12,7 +12,7 @@ from worker.simulator.token import Token, Verdict
 
 
 class Outcome(Enum):
-    """What an activation came to. Only the first three looked at the OTP, and so changed something."""
+    """What an activation came to. Only with the first three was the OTP checked, and so something changed."""
 
     ACTIVE = "ACTIVE"
     EXTRA_OTP_REQUIRED = "EXTRA_OTP_REQUIRED"
@@ -24,11 +24,14 @@ class Outcome(Enum):
 
     @property
     def took_effect(self) -> bool:
+        """Whether the activation changed the device or its token."""
         return self in (Outcome.ACTIVE, Outcome.EXTRA_OTP_REQUIRED, Outcome.INVALID_OTP)
 
 
 @dataclass(slots=True)
 class User:
+    """A user as PingOne knows them; `failures` counts wrong OTPs over all devices."""
+
     id: str
     is_usable: bool = True
     failures: int = 0
@@ -37,9 +40,10 @@ class User:
 
 @dataclass(slots=True)
 class Device:
-    """A device as PingOne keeps it. Times are Unix times; `locked_until` infinity is a lock without an end.
+    """A device as PingOne keeps it. Times are Unix times; if `locked_until` is infinity, the lock has no end.
 
-    It is not found before `appears_at` (replication lag); `forbidden` plays an administrator's missing role.
+    The device is not found before `appears_at` (replication lag). `forbidden`: calls about it are answered with a 403,
+    as if the client lacked its role.
     """
 
     id: str
@@ -57,16 +61,17 @@ class Device:
     forbidden: bool = False
 
     def is_locked(self, now: float) -> bool:
-        """Whether the lock holds. One that has run out takes the counted failures with it."""
+        """Whether the device is locked at `now`. When a lock has run out, the failures count from 0 again."""
         if self.locked_until is not None and now >= self.locked_until:
             self.locked_until, self.failures = None, 0
         return self.locked_until is not None
 
     def activate(self, otp: str, *, resync: bool, now: float, settings: Settings) -> Outcome:
-        if obstacle := self._obstacle(now):
+        """Check an OTP and change the device accordingly; `resync` is `oathResync` of the request."""
+        if obstacle := self._find_obstacle(now):
             return obstacle
         self.updated_at = now
-        match self.token.offer(otp, resync=resync, now=now, rules=settings.rules):
+        match self.token.check_otp(otp, resync=resync, now=now, rules=settings.rules):
             case Verdict.ACCEPTED:
                 self.status, self.failures, self.user.failures = "ACTIVE", 0, 0
                 return Outcome.ACTIVE
@@ -79,6 +84,7 @@ class Device:
                 return Outcome.INVALID_OTP
 
     def unlock(self, now: float) -> None:
+        """Remove the lock, and count failures from 0 again."""
         self.locked_until, self.failures, self.updated_at = None, 0, now
 
     def block(self, now: float) -> None:
@@ -87,7 +93,8 @@ class Device:
     def unblock(self, now: float) -> None:
         self.blocked_at, self.updated_at = None, now
 
-    def _obstacle(self, now: float) -> Outcome | None:
+    def _find_obstacle(self, now: float) -> Outcome | None:
+        """Why an OTP is refused without being checked; None if it is checked."""
         if not self.user.is_usable:
             return Outcome.ACCOUNT_NOT_USABLE
         if self.blocked_at is not None:
@@ -97,6 +104,7 @@ class Device:
         return Outcome.ALREADY_ACTIVE if self.status == "ACTIVE" else None
 
     def _count_failure(self, now: float, settings: Settings) -> None:
+        """Count a failure of device and user, and lock them when it was the last one permitted."""
         self.failures += 1
         self.user.failures += 1
         if self.failures >= settings.failure_count:
@@ -106,21 +114,22 @@ class Device:
 
 
 class World:
-    """All environments. It is changed by one thread at a time: the simulator's event loop."""
+    """All users and devices, in all environments. Changed by one thread at a time, which holds the simulation's
+    lock."""
 
     def __init__(self) -> None:
         self._users: dict[tuple[str, str], User] = {}
         self._devices: dict[str, Device] = {}
 
-    def user(self, environment_id: str, user_id: str) -> User | None:
+    def find_user(self, environment_id: str, user_id: str) -> User | None:
         return self._users.get((environment_id, user_id))
 
     def add_user(self, environment_id: str, user_id: str) -> User:
-        """The user of this id, made if there is none yet."""
+        """The user of this id, who is added if there is none yet."""
         return self._users.setdefault((environment_id, user_id), User(user_id))
 
     def add(self, device: Device) -> None:
-        """Put a device into the world; one of the same id goes."""
+        """Add a device to its user, and remove another of the same id."""
         if former := self._devices.get(device.id):
             self.remove(former)
         self._devices[device.id] = device
@@ -131,14 +140,16 @@ class World:
         del device.user.devices[device.id]
 
     def find(self, environment_id: str, user_id: str, device_id: str, now: float) -> Device | None:
-        """The device, if it is this user's, in this environment, and visible by now."""
+        """Find a device by its id, if it belongs to this user in this environment and can be seen by now."""
         device = self._devices.get(device_id)
         if device is None or device.user.id != user_id or device.environment_id != environment_id:
             return None
         return device if now >= device.appears_at else None
 
     def devices(self) -> Iterator[Device]:
+        """All devices, in every environment."""
         return iter(self._devices.values())
 
-    def device(self, device_id: str) -> Device | None:
+    def find_by_id(self, device_id: str) -> Device | None:
+        """Find a device by its id alone, whether or not it can be seen yet."""
         return self._devices.get(device_id)

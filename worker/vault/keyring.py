@@ -1,4 +1,4 @@
-"""The keys of this installation: from its settings, or from key files in the home of the embedded stack."""
+"""Loads the keys of this installation: from its settings, or from key files in the home of the embedded stack."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class KeySource:
     kind: str
     variable: str
     file: str
-    # When a damaged file may be deleted, and is made anew.
+    # When a damaged file may be deleted, so that a new key is made, in the words of an error message.
     unused: str
 
 
@@ -33,7 +33,7 @@ AUDIT = KeySource("audit key", "OATHBULK_AUDIT_KEY", "audit.key", "no line of th
 
 
 def load_keyring(settings: Settings) -> Keyring:
-    """The keys that encrypt OTPs. Raises ConfigError."""
+    """Load the keys that encrypt OTPs. Raises ConfigError."""
     keyring = _load(ENCRYPTION, settings, settings.encryption_keys, Keyring)
     if keyring is None:
         raise ConfigError("OATHBULK_ENCRYPTION_KEYS is not set: PostgreSQL needs it; make a key with `oathbulk keygen`")
@@ -41,14 +41,16 @@ def load_keyring(settings: Settings) -> Keyring:
 
 
 def load_audit_keys(settings: Settings) -> AuditKeys | None:
-    """The keys that authenticate lines of the audit; None where a database of one's own has none. Raises
-    ConfigError."""
+    """Load the keys that authenticate lines of the audit; None if no OATHBULK_AUDIT_KEY is set and the database is not
+    the embedded one, which has a key file. Raises ConfigError."""
     return _load(AUDIT, settings, settings.audit_key, AuditKeys)
 
 
 def _load(
     source: KeySource, settings: Settings, setting: SecretStr | None, make: Callable[[Sequence[str]], K]
 ) -> K | None:
+    """Load the keys of one kind, from the setting if it is set, else from the file if the database is the embedded one;
+    None if there are none."""
     path = settings.home / source.file
     if setting is not None:
         keys = setting.get_secret_value().split(",")
@@ -65,6 +67,7 @@ def _load(
 
 
 def _read_private(path: Path, kind: str) -> str:
+    """Read a key file, which nobody but its owner may be able to read. Raises ConfigError."""
     try:
         mode = path.stat().st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):

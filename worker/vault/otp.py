@@ -1,15 +1,17 @@
-"""One-time passwords, kept out of every text that a program prints."""
+"""One-time passwords, in a type that shows them in no repr, log line or traceback."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 
+# What is printed in place of an OTP.
 MASK = "••••••"
 
 
 class Otp:
-    """One code shown by a token: 6 or 8 digits, leading zeros count. Prints as a mask; `reveal` gives the digits."""
+    """One code shown by a token: 6 or 8 digits, leading zeros included. Prints as a mask; `reveal` gives the
+    digits."""
 
     __slots__ = ("_digits",)
 
@@ -42,12 +44,13 @@ class OtpPair:
     second: Otp | None
 
     def to_plaintext(self) -> bytes:
-        """What is encrypted into the record: JSON, `{"otp1": "…", "otp2": "…" or null}`."""
-        # Put together by hand, which takes a tenth of the time: digits need no escaping.
+        """Write the pair as it is encrypted into its record: JSON, `{"otp1": "…", "otp2": "…" or null}`."""
+        # Formatted here instead of by the json module, in a tenth of the time: digits need no escaping.
         second = f'"{self.second.reveal()}"' if self.second else "null"
         return f'{{"otp1": "{self.first.reveal()}", "otp2": {second}}}'.encode()
 
     @classmethod
     def from_plaintext(cls, plaintext: bytes) -> OtpPair:
+        """Read a pair back from what `to_plaintext` wrote."""
         fields = json.loads(plaintext)
         return cls(Otp(fields["otp1"]), Otp(fields["otp2"]) if fields["otp2"] is not None else None)

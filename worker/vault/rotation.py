@@ -1,4 +1,4 @@
-"""Rotation of the encryption key: every stored pair of OTPs is sealed anew with the first key."""
+"""Rotates the encryption key: every stored pair of OTPs is decrypted, and encrypted again with the first key."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ from collections.abc import Callable
 
 from sqlalchemy import ColumnElement, Connection, exists, func, select, update
 
-from models.encrypted import Keyring, bound_to
+from models.encrypted import Keyring, identify_row
 from models.record import Record
 from worker.database.engine import Database
 
-# Records that one transaction seals anew.
+# Records that one transaction encrypts again.
 CHUNK = 1000
-# Told how many records are to be sealed anew, in a transaction of its own.
+# Writes a line of the audit, in this transaction: so many records are to be encrypted again.
 WriteDown = Callable[[Connection, int], None]
 
 
 def reencrypt(database: Database, keyring: Keyring, write_down: WriteDown) -> int:
-    """Seal every pair of OTPs that another key sealed with the first key; how many records. Works beside running
-    workers, and goes on where it was if run again. `write_down` is called first, unless there is nothing to do: a
-    rotation that fails half-way was asked for, too.
+    """Encrypt with the first key every pair of OTPs that is encrypted with another one; how many records that were.
 
-    Raises DecryptionError at the first record whose key is not in the ring."""
+    Works beside running workers, and continues where it stopped if run again. `write_down` is called first, unless
+    there is nothing to do: a rotation that fails half-way was asked for as well.
+
+    Raises DecryptionError at the first record whose key is not in the ring.
+    """
     with database.writing() as connection:
-        if left := connection.scalar(select(func.count()).where(*_under_other_keys(keyring))):
+        if left := connection.scalar(select(func.count()).where(*_is_under_other_key(keyring))):
             write_down(connection, left)
     count = 0
     while _is_any_left(database, keyring):
@@ -33,17 +35,21 @@ def reencrypt(database: Database, keyring: Keyring, write_down: WriteDown) -> in
 
 def _is_any_left(database: Database, keyring: Keyring) -> bool:
     with database.reading() as connection:
-        return bool(connection.scalar(select(exists().where(*_under_other_keys(keyring)))))
+        return bool(connection.scalar(select(exists().where(*_is_under_other_key(keyring)))))
 
 
-def _under_other_keys(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
+def _is_under_other_key(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
+    """SQL conditions: a record has OTPs, and they are encrypted with another key than the first."""
     other_key = func.substr(Record.otps, 1, len(keyring.sealing_id)) != keyring.sealing_id
     return Record.otps.is_not(None), other_key
 
 
 def _reseal(database: Database, keyring: Keyring) -> int:
-    """From the first record to the last, but for those that somebody holds at the moment: to wait for one while
-    holding others could block a tick of the dispatcher, which does the same, for good."""
+    """Encrypt again from the first record to the last, except for those that another transaction has locked; how many.
+
+    To wait for a locked record while holding others could lead to a deadlock with a tick of the dispatcher, which does
+    the same.
+    """
     count, last_id = 0, 0
     while True:
         with database.writing() as connection:
@@ -55,8 +61,8 @@ def _reseal(database: Database, keyring: Keyring) -> int:
                 .with_for_update(skip_locked=True)
             ).all()
             for row in rows:
-                if not keyring.is_sealed_by_first(row.otps):
-                    identity = bound_to(row.batch_id, row.row_number)
+                if not keyring.is_sealed_by_first_key(row.otps):
+                    identity = identify_row(row.batch_id, row.row_number)
                     sealed = keyring.seal(keyring.open(row.otps, identity), identity)
                     connection.execute(update(Record).where(Record.id == row.id).values(otps=sealed))
                     count += 1

@@ -1,4 +1,4 @@
-"""The head of the audit goes to a file, the system's log or a server; where it cannot, that is told and no more."""
+"""The head of the audit is written to a file, the system's log or a server; a failure is logged, and raised nowhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from support.raw_server import RawServer
 
 from worker.audit import heads
-from worker.audit.heads import SYSLOG, Head, note, place_of, show_place
+from worker.audit.heads import SYSLOG, Head, find_heads_place, note_heads, redact_place
 from worker.config.settings import Settings
 
 AT = datetime(2026, 5, 4, 13, 30, 0, 250_000, UTC)
@@ -24,7 +24,7 @@ OK = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What is told of a failure."""
+    """What is logged about a failure."""
     caplog.set_level(logging.WARNING)
     return caplog
 
@@ -32,8 +32,8 @@ def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 def test_a_file_gets_a_line_a_head_and_keeps_the_lines_that_it_has(tmp_path: Path) -> None:
     path = tmp_path / "heads"
 
-    note(str(path), [SEVENTH])
-    note(str(path), [EIGHTH])
+    note_heads(str(path), [SEVENTH])
+    note_heads(str(path), [EIGHTH])
 
     assert path.read_text().splitlines() == [
         f"7 {'a7' * 32} 2026-05-04T13:30:00.250+00:00",
@@ -46,7 +46,7 @@ def test_a_head_in_a_file_is_on_the_disk_when_the_command_ends(tmp_path: Path, m
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
 
-    note(str(tmp_path / "heads"), [SEVENTH])
+    note_heads(str(tmp_path / "heads"), [SEVENTH])
 
     assert synced == [tmp_path / "heads"]
 
@@ -57,7 +57,7 @@ def test_the_systems_log_gets_an_event_a_head(tmp_path: Path, monkeypatch: pytes
         system.bind(str(tmp_path / "log"))
         system.settimeout(10)
 
-        note(SYSLOG, [SEVENTH])
+        note_heads(SYSLOG, [SEVENTH])
 
         event = system.recv(1000).rstrip(b"\0").decode()
     # Facility auth (4), severity info (6): https://datatracker.ietf.org/doc/html/rfc5424#section-6.2.1
@@ -66,7 +66,7 @@ def test_the_systems_log_gets_an_event_a_head(tmp_path: Path, monkeypatch: pytes
 
 def test_a_server_gets_a_post_a_head() -> None:
     with RawServer(lambda: [OK]) as server:
-        note(f"{server.url}/heads", [SEVENTH, EIGHTH])
+        note_heads(f"{server.url}/heads", [SEVENTH, EIGHTH])
 
         requests = list(server.requests)
     assert [request.split(b"\r\n")[0] for request in requests] == [b"POST /heads HTTP/1.1"] * 2
@@ -81,7 +81,7 @@ def test_a_place_that_takes_nothing_is_told_with_the_cure(tmp_path: Path, told: 
 
     for place in (tmp_path / "file" / "heads", tmp_path, tmp_path / "nowhere" / "heads", tmp_path / "pipe"):
         told.clear()
-        note(str(place), [SEVENTH, EIGHTH])
+        note_heads(str(place), [SEVENTH, EIGHTH])
 
         (record,) = told.records
         message = record.getMessage()
@@ -96,7 +96,7 @@ def test_a_systems_log_that_is_not_there_is_told(
 ) -> None:
     monkeypatch.setattr(heads, "SYSLOG_SOCKET", str(tmp_path / "log"))
 
-    note(SYSLOG, [SEVENTH])
+    note_heads(SYSLOG, [SEVENTH])
 
     assert "could not be noted in syslog:" in told.text
 
@@ -106,7 +106,7 @@ def test_a_server_that_refuses_is_told_without_what_stands_behind_its_name(
     status: bytes, told: pytest.LogCaptureFixture
 ) -> None:
     with RawServer(lambda: [b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n"]) as server:
-        note(f"{server.url}/made-up-secret", [SEVENTH])
+        note_heads(f"{server.url}/made-up-secret", [SEVENTH])
 
         assert f"could not be noted in {server.url} (HTTP {status[:3].decode()})" in told.text
     assert "made-up-secret" not in told.text
@@ -117,19 +117,19 @@ def test_a_server_that_does_not_answer_is_waited_for_until_the_deadline(
 ) -> None:
     monkeypatch.setattr(heads, "DEADLINE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        note(f"http://127.0.0.1:{deaf.getsockname()[1]}/heads", [SEVENTH])
+        note_heads(f"http://127.0.0.1:{deaf.getsockname()[1]}/heads", [SEVENTH])
 
     assert "no complete answer within 0.2 s" in told.text
 
 
 def test_by_default_heads_go_to_the_home_of_the_embedded_stack_and_nowhere_else(tmp_path: Path) -> None:
     postgresql = "postgresql+psycopg://db/oathbulk"
-    assert place_of(Settings(home=tmp_path)) == str(tmp_path / "audit.heads")
-    assert place_of(Settings(home=tmp_path, audit_head=SYSLOG)) == SYSLOG
-    assert place_of(Settings(home=tmp_path, database_url=postgresql)) is None  # type: ignore[arg-type]
-    assert place_of(Settings(database_url=postgresql, audit_head="/heads")) == "/heads"  # type: ignore[arg-type]
+    assert find_heads_place(Settings(home=tmp_path)) == str(tmp_path / "audit.heads")
+    assert find_heads_place(Settings(home=tmp_path, audit_head=SYSLOG)) == SYSLOG
+    assert find_heads_place(Settings(home=tmp_path, database_url=postgresql)) is None  # type: ignore[arg-type]
+    assert find_heads_place(Settings(database_url=postgresql, audit_head="/heads")) == "/heads"  # type: ignore[arg-type]
 
 
 def test_of_a_url_the_host_is_shown() -> None:
-    assert show_place("https://siem.example.com:8443/made-up-secret?x=y") == "https://siem.example.com:8443"
-    assert show_place("/var/log/heads") == "/var/log/heads"
+    assert redact_place("https://siem.example.com:8443/made-up-secret?x=y") == "https://siem.example.com:8443"
+    assert redact_place("/var/log/heads") == "/var/log/heads"

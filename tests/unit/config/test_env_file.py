@@ -1,4 +1,4 @@
-"""The `.env` file: from the home, or from where a person says that it is, and never from the working directory."""
+"""The `.env` file is read from the home or from the path that a person names, never from the working directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.config.sources import load_settings, read_variables
 
 @pytest.fixture
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and a process environment that says nothing of ours."""
+    """An empty working directory, and a process environment without any of our settings."""
     for name in [name for name in os.environ if name.startswith(("PINGONE_", "OATHBULK_"))]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -23,7 +23,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def home(clean: Path) -> Path:
-    """The home where it is by default."""
+    """The home in its default place."""
     (clean / ".oathbulk").mkdir(mode=0o700)
     return clean / ".oathbulk"
 
@@ -106,7 +106,8 @@ def test_a_proxy_and_authorities_that_it_names_are_where_httpx_looks_for_them(
 
 
 def test_the_file_of_a_home_may_not_name_another_home(clean: Path, home: Path) -> None:
-    """Who finds the file by the home would then write elsewhere, and a process started from there read another."""
+    """A process that finds the file through the home would then work in another home, and one that starts there would
+    read another file."""
     write(home / ".env", "OATHBULK_HOME=/somewhere/else\n")
     with pytest.raises(ConfigError, match=r"sets OATHBULK_HOME to another: remove that line, or .* --env-file"):
         read_variables()

@@ -1,4 +1,4 @@
-"""Settings: where they come from, what they must be, and that no message quotes a secret."""
+"""Settings: from where they are read, which values are valid, and that no message quotes a secret."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VARIABLES = {
 
 @pytest.fixture
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and a process environment that says nothing of ours."""
+    """An empty working directory, and a process environment without any of our settings."""
     for name in [name for name in os.environ if name.startswith(("PINGONE_", "OATHBULK_"))]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -29,7 +29,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def private_file(path: Path, content: bytes) -> Path:
-    """A file as a person keeps a secret in it."""
+    """A file that only its owner may read."""
     path.write_bytes(content)
     path.chmod(0o600)
     return path
@@ -217,7 +217,7 @@ SECRET_FILES = (
 
 
 def load(variable: str, file: Path) -> Environment | Settings:
-    """With this setting from this file."""
+    """Load settings of which this one is read from this file."""
     if variable.startswith("OATHBULK_"):
         return load_settings({f"{variable}_FILE": str(file)})
     return load_environment(Settings(), variables=VARIABLES | {variable: "", f"{variable}_FILE": str(file)})
@@ -259,7 +259,7 @@ def test_what_is_no_secret_may_lie_open(tmp_path):
 
 
 def test_a_containers_secrets_are_open_within_the_container_only(tmp_path, monkeypatch):
-    """Docker mounts them readable there, whoever the container runs as."""
+    """Docker mounts secrets there, readable by every user of the container."""
     assert Path("/run/secrets") == files.CONTAINER_SECRETS
     monkeypatch.setattr(files, "CONTAINER_SECRETS", tmp_path / "run" / "secrets")
     (tmp_path / "run" / "secrets").mkdir(parents=True)
@@ -442,18 +442,18 @@ def test_a_file_that_is_no_toml_is_named_and_not_quoted(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("variables", "begun", "most"),
+    ("variables", "started_with", "limit"),
     [
         ({}, 8, 512),
-        # What a person set is meant, to Celery too.
+        # A number that a person set is kept, also if it was set by Celery's option.
         ({"OATHBULK_CONCURRENCY": "4"}, 4, 4),
         ({}, 32, 32),
         ({"OATHBULK_CONCURRENCY": "4", "OATHBULK_CONCURRENCY_MAX": "64"}, 4, 64),
         ({"OATHBULK_CONCURRENCY": "100", "OATHBULK_CONCURRENCY_MAX": "64"}, 100, 100),
     ],
 )
-def test_a_worker_comes_to_no_more_threads_than_a_person_set(variables, begun, most):
-    assert load_settings(variables).most_threads(begun) == most
+def test_a_worker_comes_to_no_more_threads_than_a_person_set(variables, started_with, limit):
+    assert load_settings(variables).find_thread_limit(started_with) == limit
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_the_audits_head_goes_to_a_file_the_systems_log_or_a_server(place: str) 
     "place", ["heads.txt", "./heads", "syslog", "http://siem.example.com/heads", "https://", "https://me:hidden@host/"]
 )
 def test_what_is_no_place_for_the_audits_head_is_refused(place: str) -> None:
-    """A path that depends on where a command is typed is none."""
+    """A path that depends on the directory in which a command is typed is refused."""
     with pytest.raises(ConfigError, match=r"^OATHBULK_AUDIT_HEAD must") as error:
         load_settings({"OATHBULK_AUDIT_HEAD": place})
     assert "hidden" not in str(error.value)

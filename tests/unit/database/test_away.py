@@ -13,7 +13,7 @@ from worker.database.sqlstates import AWAY, TOO_MANY_CONNECTIONS, sqlstate_of
 
 
 def raised(error: Exception) -> exc.DBAPIError:
-    """The driver's error, as SQLAlchemy raises it."""
+    """An error of the driver as SQLAlchemy raises it."""
     drivers = psycopg.Error if isinstance(error, psycopg.Error) else sqlite3.Error
     wrapped = exc.DBAPIError.instance("UPDATE record", None, error, drivers)
     assert isinstance(wrapped, exc.DBAPIError)

@@ -1,4 +1,4 @@
-"""Children end with their parent, however it ends."""
+"""Child processes end with their parent, however it ends."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from support.processes import is_running, wait_until
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 
-# A module that tells its pid, arguments and place among processes, and then does as it is told.
+# A module that writes down its pid, arguments, process group and variables, and then does what its arguments say.
 TOLD = """
 import json, os, signal, sys, time
 
@@ -58,7 +58,7 @@ def start(children, env, tmp_path, *arguments, name="told"):
 
 
 def told(tmp_path, name="told"):
-    """What the child said when it began: its __name__, pid, process group, arguments, variables."""
+    """What the child wrote down when it began: its __name__, pid, process group, arguments, variables."""
     log = tmp_path / f"{name}.log"
     return json.loads(
         wait_until(lambda: log.exists() and "\n" in log.read_text() and log.read_text(), 15, f"{name} speaks")
@@ -91,7 +91,7 @@ def test_stopping_lets_a_child_end_in_good_order(children, env, tmp_path):
     children.stop(grace=15)
     assert not is_running(pid)
     assert (tmp_path / "told.log").read_text().endswith("goodbye\n")
-    assert children.failed() is None
+    assert children.find_ended() is None
 
 
 def test_stopping_kills_a_child_that_does_not_end(children, env, tmp_path):
@@ -104,7 +104,7 @@ def test_stopping_kills_a_child_that_does_not_end(children, env, tmp_path):
 def test_a_child_that_ended_by_itself_is_named(children, env, tmp_path):
     start(children, env, tmp_path, name="lasting")
     start(children, env, tmp_path, "brief", name="brief")
-    assert wait_until(children.failed, 15, "the brief child ends") == "brief"
+    assert wait_until(children.find_ended, 15, "the brief child ends") == "brief"
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
@@ -127,11 +127,11 @@ def test_the_end_of_one_child_does_not_end_another(children, env, tmp_path):
     _, first, *_ = told(tmp_path, "first")
     _, second, *_ = told(tmp_path, "second")
     os.kill(first, signal.SIGKILL)
-    wait_until(children.failed, 15, "the first child ends")
+    wait_until(children.find_ended, 15, "the first child ends")
     assert is_running(second)
 
 
 def test_a_program_that_is_missing_is_named(children, env, tmp_path):
     with pytest.raises(EmbeddedError, match=r"told cannot be started .*no-such-python"):
         children.start("told", [str(tmp_path / "no-such-python"), "-m", "told"], env, tmp_path / "told.log")
-    assert children.failed() is None
+    assert children.find_ended() is None

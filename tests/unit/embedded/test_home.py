@@ -1,4 +1,4 @@
-"""The home is private, and one process's at a time."""
+"""The home is private, and one process at a time works in it."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ with lock_home(Path(sys.argv[1])):
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that holds the home."""
+    """Another process that holds the lock of the home."""
     process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / "home"], stdout=subprocess.PIPE, text=True)
     with process:
         assert process.stdout.readline() == "held\n"

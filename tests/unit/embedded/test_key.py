@@ -1,4 +1,4 @@
-"""The key file: made once, whole, and for its owner alone."""
+"""The key file: made once, in one step, and readable by its owner only."""
 
 import base64
 import stat

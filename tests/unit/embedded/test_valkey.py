@@ -1,4 +1,5 @@
-"""The embedded Valkey: kept, adopted, and started again from whatever a kill left."""
+"""The embedded Valkey: its data are kept, it is adopted while it runs, and started again whatever a kill left
+behind."""
 
 import os
 import shutil
@@ -43,7 +44,7 @@ def pid_of(url):
 
 
 def kill(valkey, url):
-    """Kill the server as a power cut would, and leave its zombie to nobody."""
+    """Kill the server as a power cut would, and leave no zombie behind."""
     pid = pid_of(url)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not is_running(pid), 15, "Valkey is killed")

@@ -1,4 +1,4 @@
-"""What is written to the configuration file is read back, and what is not ours is not."""
+"""What was written to the configuration file is read back, and a file of another form is not."""
 
 import stat
 from pathlib import Path
@@ -9,28 +9,28 @@ from worker.embedded.valkey_config import ValkeyConfig
 
 
 def test_port_and_password_are_read_back(tmp_path):
-    config = ValkeyConfig.fresh()
+    config = ValkeyConfig.generate()
     config.write(tmp_path / "valkey.conf", tmp_path)
     assert ValkeyConfig.read(tmp_path / "valkey.conf") == config
     assert [path.name for path in tmp_path.iterdir()] == ["valkey.conf"]
 
 
 def test_only_the_owner_reads_the_password(tmp_path):
-    ValkeyConfig.fresh().write(tmp_path / "valkey.conf", tmp_path)
+    ValkeyConfig.generate().write(tmp_path / "valkey.conf", tmp_path)
     assert stat.S_IMODE((tmp_path / "valkey.conf").stat().st_mode) == 0o600
 
 
 def test_the_password_is_not_printed():
-    config = ValkeyConfig.fresh()
+    config = ValkeyConfig.generate()
     assert config.password not in repr(config)
 
 
 def test_fresh_ones_differ():
-    assert ValkeyConfig.fresh().password != ValkeyConfig.fresh().password
+    assert ValkeyConfig.generate().password != ValkeyConfig.generate().password
 
 
 def test_a_directory_cannot_add_a_line(tmp_path):
-    ValkeyConfig.fresh().write(tmp_path / "valkey.conf", Path('/a "b"\nport 1\\'))
+    ValkeyConfig.generate().write(tmp_path / "valkey.conf", Path('/a "b"\nport 1\\'))
     text = (tmp_path / "valkey.conf").read_text()
     assert r'dir "/a\x20\x22b\x22\x0aport\x201\x5c"' in text.splitlines()
 

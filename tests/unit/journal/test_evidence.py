@@ -1,4 +1,4 @@
-"""What journals show, and what a database that forgot has to learn from it."""
+"""What journals show, and how that corrects a database that lost its last commits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from models.reason import Reason
 from models.record import OtpState
-from worker.journal.evidence import ACTIVE, NEXT_OTP, Evidence, Row, consequence, gather
+from worker.journal.evidence import ACTIVE, NEXT_OTP, Evidence, Row, find_consequence, gather_evidence
 from worker.journal.reader import Line
 from worker.pingone import errors
 from worker.pingone.errors import Answer
@@ -41,7 +41,7 @@ def line(state: OtpState, posts: int, then: str | None = None, *, otp: int = 1, 
 
 
 def evidence(*lines: Line) -> Evidence:
-    return gather(lines)[Row(7, 12, "device")]
+    return gather_evidence(lines)[Row(7, 12, "device")]
 
 
 def otps(progress: Progress) -> tuple[tuple[OtpState, int], ...]:
@@ -143,10 +143,10 @@ SECOND = Progress(first=OtpProgress(ANSWERED, 1), second=OtpProgress(SENT, 1))
 def test_every_answer_is_learnt_so_that_no_answered_otp_goes_again(
     sent: Progress, ordinal: int, answer: Device | errors.PingOneError, then: str
 ) -> None:
-    """And a record ends as it would have ended, had the database not forgotten."""
+    """And a record ends as it would have ended, had the database lost nothing."""
     progress, step = decisions.after_post(sent, ordinal, answer, LIMITS)
-    assert consequence(progress, step) == then
-    written = [line(SENT, 1, otp=ordinal), line(ANSWERED, 1, consequence(progress, step), otp=ordinal)]
+    assert find_consequence(progress, step) == then
+    written = [line(SENT, 1, otp=ordinal), line(ANSWERED, 1, find_consequence(progress, step), otp=ordinal)]
     forgotten = replace(sent, first=OtpProgress(), second=sent.second and OtpProgress())
 
     learnt = evidence(*written).correct(forgotten)
@@ -165,7 +165,7 @@ def test_every_answer_is_learnt_so_that_no_answered_otp_goes_again(
 
 
 def test_what_follows_no_answer_is_nothing() -> None:
-    assert consequence(FRESH.sent(1), Retry(30.0, is_counted=True, why="outcome_unknown")) is None
+    assert find_consequence(FRESH.sent(1), Retry(30.0, is_counted=True, why="outcome_unknown")) is None
 
 
 def test_a_word_that_is_not_known_asks_for_a_read() -> None:
@@ -180,4 +180,4 @@ def test_rows_of_the_same_number_with_another_device_or_batch_are_others() -> No
         line(SENT, 1).model_copy(update={"device": "x"}),
         line(SENT, 1).model_copy(update={"batch": 8}),
     ]
-    assert len(gather(lines)) == 3
+    assert len(gather_evidence(lines)) == 3

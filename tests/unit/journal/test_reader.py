@@ -1,4 +1,4 @@
-"""Journals, read back: lines of ours, among whatever else a file may hold."""
+"""Journals that are read back: their lines are found among whatever else a file may hold."""
 
 from __future__ import annotations
 

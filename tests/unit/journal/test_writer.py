@@ -1,4 +1,4 @@
-"""The journal's files: whole lines of this process alone, whatever befalls the disk, and nothing secret in them."""
+"""The journal's files: complete lines of one process each, whatever happens to the disk, and nothing secret in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from models.record import OtpState
 from worker.journal import writer
 from worker.journal.reader import Reader, find_files
-from worker.journal.writer import KEPT_FOR, FileJournal
+from worker.journal.writer import KEEP_DAYS, FileJournal
 from worker.leases.claim import Claim
 from worker.pingone.errors import Answer
 from worker.rules.progress import OtpProgress, Progress
@@ -142,7 +142,7 @@ def test_files_are_removed_when_their_last_line_is_old_and_others_are_left_alone
     journal: FileJournal, directory: Path
 ) -> None:
     directory.mkdir(parents=True)
-    ages = {"old.jsonl": KEPT_FOR + 1, "younger.jsonl": KEPT_FOR - 1, "old.txt": KEPT_FOR + 1}
+    ages = {"old.jsonl": KEEP_DAYS + 1, "younger.jsonl": KEEP_DAYS - 1, "old.txt": KEEP_DAYS + 1}
     for name, days in ages.items():
         (directory / name).touch()
         os.utime(directory / name, times=(time.time() - days * 24 * 3600,) * 2)

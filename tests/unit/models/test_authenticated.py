@@ -1,4 +1,4 @@
-"""The audit's keys: the first signs, each checks what it signed, and nobody else's word counts."""
+"""The audit's keys: the first signs, each checks what it signed, and no other key is trusted."""
 
 from __future__ import annotations
 

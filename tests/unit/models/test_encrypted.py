@@ -1,4 +1,4 @@
-"""The encrypted column: what is sealed, and what does not open."""
+"""The encrypted column: what is encrypted, and what cannot be decrypted."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models.encrypted import DecryptionError, Keyring, bound_to, generate_key
+from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 
 KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
 OTHER = base64.urlsafe_b64encode(bytes(range(32, 64))).decode()
-ROW = bound_to(7, 12)
+ROW = identify_row(7, 12)
 PLAINTEXT = b'{"otp1": "308714", "otp2": "367299"}'
 
 
@@ -51,7 +51,7 @@ def test_the_plaintext_does_not_show():
     assert b"308714" not in Keyring([KEY]).seal(PLAINTEXT, ROW)
 
 
-@pytest.mark.parametrize("elsewhere", [bound_to(7, 13), bound_to(8, 12), bound_to(71, 2), b""])
+@pytest.mark.parametrize("elsewhere", [identify_row(7, 13), identify_row(8, 12), identify_row(71, 2), b""])
 def test_a_value_that_was_copied_to_another_row_does_not_open(elsewhere):
     keyring = Keyring([KEY])
     with pytest.raises(DecryptionError, match="do not belong to this record"):
@@ -62,7 +62,9 @@ def test_a_value_that_was_copied_to_another_row_does_not_open(elsewhere):
 @example((1, 11, 11, 1))
 def test_no_two_rows_have_the_same_identity(numbers):
     batch, row, other_batch, other_row = numbers
-    assert (bound_to(batch, row) == bound_to(other_batch, other_row)) == ((batch, row) == (other_batch, other_row))
+    assert (identify_row(batch, row) == identify_row(other_batch, other_row)) == (
+        (batch, row) == (other_batch, other_row)
+    )
 
 
 @given(st.data())
@@ -94,9 +96,9 @@ def test_after_a_rotation_the_old_key_opens_and_the_new_one_seals():
     old = Keyring([KEY]).seal(PLAINTEXT, ROW)
     rotated = Keyring([OTHER, KEY])
     assert rotated.open(old, ROW) == PLAINTEXT
-    assert not rotated.is_sealed_by_first(old)
+    assert not rotated.is_sealed_by_first_key(old)
     new = rotated.seal(rotated.open(old, ROW), ROW)
-    assert rotated.is_sealed_by_first(new)
+    assert rotated.is_sealed_by_first_key(new)
     assert Keyring([OTHER]).open(new, ROW) == PLAINTEXT
 
 

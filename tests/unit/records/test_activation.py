@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import exc
 
-from models.encrypted import DecryptionError, Keyring, bound_to, generate_key
+from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from models.reason import PauseReason, Reason
 from models.record import OtpState
 from worker.clocks.boot_clock import boot_time
@@ -223,7 +223,7 @@ class World:
     def __init__(self, *answers: Scripted, progress: Progress = FRESH, **environment: object) -> None:
         self.journal: Journal = []
         keyring = Keyring([generate_key()])
-        otps = keyring.seal(PAIR.to_plaintext(), bound_to(BATCH, ROW))
+        otps = keyring.seal(PAIR.to_plaintext(), identify_row(BATCH, ROW))
         self.record = RecordInMemory(self.journal, otps, progress)
         self.pace = FleetPace(self.journal)
         self.client = ScriptedClient(self.journal, self.record, self.pace, list(answers))
@@ -562,7 +562,7 @@ def test_a_worker_that_stops_does_not_wait_for_the_database(monkeypatch):
 @pytest.mark.parametrize("progress", [Progress(), Progress(attempts=3, not_found=1), UNKNOWN_FATE])
 def test_otps_that_do_not_open_pause_the_batch_and_are_as_they_were(progress):
     world = World(progress=progress)
-    world.record.otps = Keyring([generate_key()]).seal(PAIR.to_plaintext(), bound_to(BATCH, ROW))
+    world.record.otps = Keyring([generate_key()]).seal(PAIR.to_plaintext(), identify_row(BATCH, ROW))
     with pytest.raises(DecryptionError):
         world.run()
     assert world.journal == ["slot", "claim", "settle Pause"]

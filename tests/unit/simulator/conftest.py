@@ -1,11 +1,11 @@
-"""A simulator that listens, and someone who calls it."""
+"""A running simulator, and a client that calls it."""
 
 import json
 
 import httpx
 import pytest
 
-from worker.simulator.journal import Journal
+from worker.simulator.call_log import CallLog
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, WorldSeed
 from worker.simulator.server import running
 from worker.simulator.simulation import Simulation
@@ -14,7 +14,7 @@ ACTIVATE = "application/vnd.pingidentity.device.activate+json"
 
 
 class Visitor:
-    """Calls a simulator over HTTP, and sees its inside through `simulation`."""
+    """Calls a simulator over HTTP, and looks at its state through `simulation`."""
 
     def __init__(self, simulation, url, http):
         self.simulation = simulation
@@ -47,19 +47,19 @@ class Visitor:
 
     @staticmethod
     def codes(answer):
-        """Status, code, and the details' codes of an answer."""
+        """The status of an answer, its code, and the codes of its details."""
         body = answer.json()
         return answer.status_code, body["code"], *(detail["code"] for detail in body.get("details", []))
 
     def entries(self):
-        """The journal's, without the access token that the visitor began with."""
-        return [entry for entry in self.simulation.journal.entries() if entry.operation != "access_token"]
+        """The entries of the call log, without the request for the access token that the visitor began with."""
+        return [entry for entry in self.simulation.call_log.entries() if entry.operation != "access_token"]
 
 
 @pytest.fixture(scope="session")
 def regular():
-    """One simulator a test process: most tests need no more than its reset."""
-    simulation = Simulation(journal=Journal(salt="salt"))
+    """One simulator a test process: for most tests it is enough to reset it."""
+    simulation = Simulation(call_log=CallLog(salt="salt"))
     with running(simulation) as url, httpx.Client(base_url=url, timeout=10, verify=False) as http:
         yield Visitor(simulation, url, http)
 

@@ -1,4 +1,4 @@
-"""Access tokens: who gets one, and for how long it holds."""
+"""Access tokens: who gets one, and for how long it is valid."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from worker.simulator.access import Access
+from worker.simulator.access import AccessTokens
 from worker.simulator.settings import Settings
 
 FORM = {"grant_type": "client_credentials"}
@@ -26,7 +26,7 @@ def clock():
 
 @pytest.fixture
 def access(clock):
-    access = Access(clock)
+    access = AccessTokens(clock)
     access.clients["the client"] = "the: secret"
     return access
 
@@ -36,7 +36,7 @@ def basic(client_id="the+client", client_secret="the%3A+secret"):
 
 
 def ask(access, authorization=None, settings=None, **form):
-    answer = access.answer(authorization, urlencode(FORM | form).encode(), settings or Settings())
+    answer = access.answer_request(authorization, urlencode(FORM | form).encode(), settings or Settings())
     return answer.status, json.loads(answer.body)
 
 

@@ -1,4 +1,5 @@
-"""Calls that go astray: what the client sees, what the device came to, and what the journal says."""
+"""Calls that a fault or a client that hangs up disturbs: what the client sees, what happens to the device, and what the
+call log says."""
 
 import json
 import socket
@@ -18,17 +19,17 @@ def last(visitor):
 
 
 def order(visitor, kind, operation="activate"):
-    """The next such call meets this fault."""
+    """Order this fault for the next call for the operation."""
     answer = visitor.http.post("/simulator/faults", json=[{"kind": kind, "operation": operation}])
     assert answer.status_code == 200
 
 
 def status(visitor):
-    return visitor.simulation.world.device("device").status
+    return visitor.simulation.world.find_by_id("device").status
 
 
 @pytest.mark.parametrize(("kind", "is_active"), [("reset_before", False), ("reset_after", True)])
-def test_a_reset_is_a_reset_and_the_journal_knows_whether_it_took_effect(visitor, kind, is_active):
+def test_a_reset_is_a_reset_and_the_call_log_knows_whether_it_took_effect(visitor, kind, is_active):
     visitor.seed()
     order(visitor, kind)
     with pytest.raises(httpx.ReadError, match="reset by peer"):
@@ -137,7 +138,7 @@ def test_a_client_that_leaves_while_it_waits_does_not_undo_its_activation(visito
     assert status(visitor) == "ACTIVE"
 
 
-def test_half_a_request_takes_no_effect_and_is_in_the_journal(visitor):
+def test_half_a_request_takes_no_effect_and_is_in_the_call_log(visitor):
     visitor.seed()
     host, port = visitor.url.removeprefix("http://").split(":")
     head = (
@@ -175,8 +176,8 @@ def test_a_server_that_stops_ends_calls_that_hang(caplog):
         host, port = url.removeprefix("http://").split(":")
         client = socket.create_connection((host, int(port)))
         client.sendall(b"POST /as/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
-        wait_until(lambda: simulation.journal.counts()["open"], 10, "the call hangs")
+        wait_until(lambda: simulation.call_log.counts()["open"], 10, "the call hangs")
     with client:
         assert client.recv(1) == b""
-    assert simulation.journal.counts()["open"] == 0
+    assert simulation.call_log.counts()["open"] == 0
     assert caplog.records == []

@@ -59,7 +59,7 @@ def test_settings_change_while_it_runs(visitor):
     assert visitor.read().status_code == 403
 
 
-def test_the_journal_is_read_in_pages_and_by_field(visitor):
+def test_the_call_log_is_read_in_pages_and_by_field(visitor):
     visitor.http.post("/simulator/world", json={"devices": [DEVICE]})
     for _ in range(3):
         visitor.read()
@@ -139,6 +139,6 @@ def test_loopback_is_told_from_the_rest(host, loopback):
 
 
 def test_answers_do_not_wait_for_acknowledgements():
-    """asyncio turns Nagle's algorithm off for sockets that are named as TCP only."""
+    """asyncio turns Nagle's algorithm off only for sockets whose protocol was named as TCP."""
     with listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP

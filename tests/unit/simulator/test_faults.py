@@ -1,4 +1,4 @@
-"""Which calls are hit: by the seed, by share, by order."""
+"""Which calls are hit by a fault: by the seed and its share of calls, or because it was ordered."""
 
 import json
 
@@ -29,7 +29,7 @@ def test_a_lot_does_not_depend_on_who_comes_first():
 
 
 def test_another_seed_gives_other_lots():
-    assert draw_all(DEVICES) != draw_all(DEVICES, SHARES.changed({"fault_seed": 8}))
+    assert draw_all(DEVICES) != draw_all(DEVICES, SHARES.with_changes({"fault_seed": 8}))
 
 
 def test_each_call_on_a_device_has_a_lot_of_its_own():
@@ -39,7 +39,7 @@ def test_each_call_on_a_device_has_a_lot_of_its_own():
 
 
 def test_only_the_named_operations_are_hit():
-    settings = SHARES.changed({"faults": {"drip": 1}, "fault_operations": ["read"]})
+    settings = SHARES.with_changes({"faults": {"drip": 1}, "fault_operations": ["read"]})
     assert Faults().draw("read", "d", settings) is not None
     assert Faults().draw("activate", "d", settings) is None
 
@@ -62,17 +62,17 @@ def test_an_order_hits_the_next_call_that_fits_and_no_other():
 
 @pytest.mark.parametrize("kind", ["reset_before", "error_before", "hang_before"])
 def test_a_fault_before_leaves_the_operation_undone(kind):
-    assert not Fault(kind).acts
+    assert not Fault(kind).does_operation
 
 
 @pytest.mark.parametrize("kind", ["reset_after", "error_after", "hang_after", "reset_late", "drip", "garbled"])
 def test_any_other_fault_does_not(kind):
-    assert Fault(kind).acts
+    assert Fault(kind).does_operation
 
 
 def test_errors_are_of_every_status_and_some_are_pages():
     settings = Settings(error_statuses=(500, 503), error_html_share=0.5)
-    answers = [error_answer(Fault("error_after", luck / 100), settings) for luck in range(100)]
+    answers = [error_answer(Fault("error_after", variant / 100), settings) for variant in range(100)]
     assert {(answer.status, answer.body[:1]) for answer in answers} == {
         (500, b"<"),
         (500, b"{"),

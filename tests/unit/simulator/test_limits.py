@@ -1,4 +1,4 @@
-"""The rate limit, by bucket and by window, and how it is said."""
+"""The rate limit, by bucket and by window, the quota, and how a refusal is answered."""
 
 import json
 from email.utils import parsedate_to_datetime

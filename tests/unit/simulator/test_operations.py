@@ -112,7 +112,7 @@ def test_a_malformed_activation_is_refused_and_counts_for_nothing(visitor, body,
     media_type = "application/vnd.pingidentity.device.activate+json"
     answer = visitor.http.post(visitor.path(), content=body, headers={"Content-Type": media_type})
     assert visitor.codes(answer) == codes
-    assert visitor.simulation.world.device("device").failures == 0
+    assert visitor.simulation.world.find_by_id("device").failures == 0
     assert not visitor.entries()[0].took_effect
 
 
@@ -128,7 +128,7 @@ def test_a_wrong_otp_is_refused_in_one_of_three_ways(visitor, body, codes):
     visitor.seed()
     visitor.simulation.change({"invalid_otp_body": body})
     assert visitor.codes(visitor.activate("999999")) == codes
-    assert visitor.simulation.world.device("device").failures == 1
+    assert visitor.simulation.world.find_by_id("device").failures == 1
 
 
 @pytest.mark.parametrize(
@@ -194,13 +194,13 @@ def test_the_limit_is_said_and_can_be_lifted_while_running(visitor):
     assert visitor.activate("111111").status_code == 200
 
 
-def test_the_journal_tells_what_was_sent_done_and_answered(visitor):
+def test_the_call_log_tells_what_was_sent_done_and_answered(visitor):
     visitor.seed(out_of_step=True)
     headers = {"X-Ping-External-Session-Id": "batch", "X-Ping-External-Transaction-Id": "record"}
     first = visitor.activate("111111", headers=headers)
     visitor.activate("222222", True, headers=headers)
     one, two = visitor.entries()
-    fingerprint = visitor.simulation.journal.fingerprint
+    fingerprint = visitor.simulation.call_log.fingerprint
     assert (one.method, one.path, one.user_id, one.device_id) == ("POST", visitor.path(), "user", "device")
     assert (one.operation, one.otp, one.oath_resync) == ("activate", fingerprint("111111"), None)
     assert (two.operation, two.otp, two.oath_resync) == ("activate", fingerprint("222222"), True)

@@ -1,4 +1,4 @@
-"""Worlds from JSON."""
+"""Devices and settings that are read from a seed, which is JSON."""
 
 import pytest
 from pydantic import ValidationError
@@ -13,7 +13,7 @@ DEVICE = {"serial": "MADE1", "user_id": "user", "device_id": "device"}
 def seeded(**fields):
     world = World()
     add_devices(world, WorldSeed.model_validate({"devices": [DEVICE | fields]}), NOW)
-    return world.device("device")
+    return world.find_by_id("device")
 
 
 def test_a_token_may_be_known_by_its_secret():

@@ -14,7 +14,7 @@ from support.processes import wait_until
 from typer.testing import CliRunner
 
 from worker.cli.simulator import simulator
-from worker.simulator.journal import Journal
+from worker.simulator.call_log import CallLog
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 
 PROGRAM = "import typer; from worker.cli.simulator import simulator; typer.run(simulator)"
@@ -71,7 +71,7 @@ def test_it_serves_a_world_until_interrupted(tmp_path):
     assert f"export PINGONE_TOKEN_URL={token_url}\n" in printed
     entries = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
     assert [entry["operation"] for entry in entries] == ["access_token", "activate"]
-    assert entries[1]["otp"] == Journal(salt="salt").fingerprint("111111")
+    assert entries[1]["otp"] == CallLog(salt="salt").fingerprint("111111")
     assert "111111" not in (tmp_path / "journal").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Settings are checked as a whole, and named when they are wrong."""
+"""Settings are checked together, and the error names those that are wrong."""
 
 import pytest
 from pydantic import ValidationError
@@ -7,7 +7,7 @@ from worker.simulator.settings import Settings
 
 
 def test_a_change_gives_new_settings_and_keeps_the_rest():
-    settings = Settings(look_ahead=5).changed({"resync_range": 50})
+    settings = Settings(look_ahead=5).with_changes({"resync_range": 50})
     assert (settings.rules.look_ahead, settings.rules.resync_range) == (5, 50)
 
 
@@ -27,4 +27,4 @@ def test_a_change_gives_new_settings_and_keeps_the_rest():
 )
 def test_a_wrong_setting_is_named(changes):
     with pytest.raises(ValidationError, match=next(iter(changes))):
-        Settings().changed(changes)
+        Settings().with_changes(changes)

@@ -1,4 +1,4 @@
-"""Made-up shipments end as constructed, when a client does what it should."""
+"""Made-up shipments end as `expected` says, if a client does what it should."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ REASONS = {
 
 
 def end(world, environment_id, row):
-    """How a row ends whose client sends OTP 1, and OTP 2 when asked for it: status, reason, resynced."""
+    """How a record ends if the client sends OTP 1, and OTP 2 when asked for it: status, reason, resynced."""
     device = world.find(environment_id, row.user_id, row.device_id, NOW)
     if device is None:
         return "dead_letter", "device_not_found", False

@@ -22,7 +22,7 @@ def make(counter=0, **fields):
 
 
 def offer(token, code, *, resync=False, now=NOW, rules=RULES):
-    return token.offer(code, resync=resync, now=now, rules=rules)
+    return token.check_otp(code, resync=resync, now=now, rules=rules)
 
 
 @pytest.mark.parametrize("position", [5, 14])

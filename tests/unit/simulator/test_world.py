@@ -1,4 +1,4 @@
-"""Devices: what stands in the way of an activation, and what failures lead to."""
+"""Devices: what keeps them from being activated, and what failures lead to."""
 
 import math
 
@@ -78,13 +78,13 @@ def test_unlocking_clears_the_failures_too():
 @pytest.mark.parametrize(("counts", "failures"), [(False, 0), (True, 1)])
 def test_a_request_for_another_otp_counts_as_a_failure_in_one_reading_only(counts, failures):
     device = make(out_of_step=True)
-    activate(device, settings=SETTINGS.changed({"extra_otp_counts_as_failure": counts}))
+    activate(device, settings=SETTINGS.with_changes({"extra_otp_counts_as_failure": counts}))
     assert device.failures == failures
 
 
 def test_failures_on_several_devices_lock_the_account_in_one_reading():
     user = User("user")
-    settings = SETTINGS.changed({"account_lock_after": 2})
+    settings = SETTINGS.with_changes({"account_lock_after": 2})
     activate(make(user=user), "999999", settings=settings)
     assert user.is_usable
     activate(make(user=user), "999999", settings=settings)
@@ -113,4 +113,4 @@ def test_a_device_added_again_takes_the_place_of_the_former():
     world.add(make(user=world.add_user("env", "user")))
     world.add(make(user=world.add_user("env", "another")))
     assert [device.user.id for device in world.devices()] == ["another"]
-    assert world.user("env", "user").devices == {}
+    assert world.find_user("env", "user").devices == {}

@@ -135,11 +135,11 @@ def test_devices_are_judged_apart():
     assert judge_calls(calls, {DEVICE: Pair(FIRST, SECOND), "another": Pair(FIRST, SECOND)}) == []
 
 
-def test_the_journal_is_read_as_the_simulator_writes_it(tmp_path):
-    from worker.simulator.journal import Journal
+def test_the_call_log_is_read_as_the_simulator_writes_it(tmp_path):
+    from worker.simulator.call_log import CallLog
 
     file = tmp_path / "journal.jsonl"
-    writing = Journal(salt="salted", file=file)
+    writing = CallLog(salt="salted", file=file)
     late = writing.open("POST", "/v1/…", 1.0, 0.0)
     early = writing.open("GET", "/v1/…", 2.0, 0.0)
     access = writing.open("POST", "/as/token", 2.5, 0.0)

@@ -1,4 +1,4 @@
-"""Where the keys come from."""
+"""Keys are loaded from settings or from files in the home."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POSTGRESQL = "postgresql+psycopg://db/oathbulk"
 
 
 def is_first(keyring: Keyring, key: str) -> bool:
-    return keyring.is_sealed_by_first(Keyring([key]).seal(b"", IDENTITY))
+    return keyring.is_sealed_by_first_key(Keyring([key]).seal(b"", IDENTITY))
 
 
 def refusal(settings: Settings) -> str:

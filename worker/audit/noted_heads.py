@@ -1,4 +1,4 @@
-"""Heads that were noted outside are looked for in the chain as it stands: what was cut off or rewritten is named."""
+"""Looks for heads that were noted outside in the audit as it is now, and names those that were cut off or rewritten."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ from sqlalchemy import Connection, select
 
 from models.audit import AuditLine
 
-_GIVEN = re.compile(r"(?:([1-9][0-9]{0,17}):)?([0-9a-f]{64})")
-# What worker.audit.heads writes: line, hash, time. A head in the system's log has that log's own words in front.
-_NOTED = re.compile(r"(?:.*\boathbulk: audit )?([1-9][0-9]{0,17}) ([0-9a-f]{64}) \S+\n?")
+# A head as a person types it: HASH or ID:HASH.
+_GIVEN_HEAD = re.compile(r"(?:([1-9][0-9]{0,17}):)?([0-9a-f]{64})")
+# A line as `heads` writes it: line, hash, time. In the system's log, that log's own fields stand in front of it.
+_NOTED_LINE = re.compile(r"(?:.*\boathbulk: audit )?([1-9][0-9]{0,17}) ([0-9a-f]{64}) \S+\n?")
 
 
 class UnusableHead(Exception):
-    """What was given as a head is none; the message says what is one."""
+    """What a person gave as a head is not one; the message says what is."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotedHead:
-    """`line` is None where the hash alone was noted."""
+    """A head that was noted outside; `line` is None if only the hash was noted."""
 
     hash: str
     line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """A noted head that the chain does not hold any more."""
+class MissingHead:
+    """A noted head that is not in the audit any more, and why."""
 
     head: NotedHead
     why: str
 
 
 def read_heads(given: str) -> list[NotedHead]:
-    """Of a hash, of ID:HASH, or of a file of heads. Raises UnusableHead."""
-    if match := _GIVEN.fullmatch(given.lower()):
+    """Read heads from what a person gave: a hash, ID:HASH, or the path of a file of heads. Raises UnusableHead."""
+    if match := _GIVEN_HEAD.fullmatch(given.lower()):
         return [NotedHead(match[2], int(match[1]) if match[1] else None)]
     try:
         with Path(given).open(encoding="utf-8") as file:
-            heads = list(_parse(given, file))
+            heads = list(_parse_lines(given, file))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise UnusableHead(
             f"{given!r} is neither a head (HASH or ID:HASH, 64 hexadecimal digits) nor a file of heads that can be "
@@ -53,22 +54,24 @@ def read_heads(given: str) -> list[NotedHead]:
     return heads
 
 
-def _parse(name: str, lines: Iterable[str]) -> Iterator[NotedHead]:
+def _parse_lines(name: str, lines: Iterable[str]) -> Iterator[NotedHead]:
     for number, line in enumerate(lines, start=1):
-        match = _NOTED.fullmatch(line)
+        match = _NOTED_LINE.fullmatch(line)
         if match is None:
             raise UnusableHead(f"line {number} of {name} is no head (`ID HASH TIME`): mend or remove it")
         yield NotedHead(match[2], int(match[1]))
 
 
-def find_missing(connection: Connection, heads: Iterable[NotedHead]) -> list[Missing]:
-    """The heads that are not in the chain as it stands. Whether the chain is sound itself, `check` says."""
+def find_missing(connection: Connection, heads: Iterable[NotedHead]) -> list[MissingHead]:
+    """Find the noted heads that are not in the audit any more. Whether its lines are unchanged, `check` says."""
     chain: dict[int, str] = {line.id: line.hash for line in connection.execute(select(AuditLine.id, AuditLine.hash))}
     hashes, last = set(chain.values()), max(chain, default=0)
-    return [Missing(head, why) for head in heads if (why := _why_missing(head, chain, hashes, last)) is not None]
+    return [
+        MissingHead(head, why) for head in heads if (why := _find_why_missing(head, chain, hashes, last)) is not None
+    ]
 
 
-def _why_missing(head: NotedHead, chain: dict[int, str], hashes: set[str], last: int) -> str | None:
+def _find_why_missing(head: NotedHead, chain: dict[int, str], hashes: set[str], last: int) -> str | None:
     if head.line is None:
         return None if head.hash in hashes else "no line has this hash: the line was cut off or rewritten"
     if chain.get(head.line) == head.hash:

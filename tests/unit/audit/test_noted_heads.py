@@ -1,4 +1,4 @@
-"""Heads as persons give them: a hash, a line and its hash, or a file of heads."""
+"""Heads as people give them: a hash, a line and its hash, or a file of heads."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_what_is_no_head_and_no_file_is_refused(given: str) -> None:
 
 @pytest.mark.parametrize("content", ["", "\n", f"1 {FIRST}\n", f"1 {FIRST} 2 {SECOND} now\n", "\x1b[2J\n"])
 def test_a_file_with_anything_but_heads_in_it_is_refused_by_its_line(tmp_path: Path, content: str) -> None:
-    """What was torn, or tampered with, must not count as looked for."""
+    """A file that was damaged or tampered with must not pass for one whose heads were all found."""
     file = tmp_path / "heads"
     file.write_text(content)
     with pytest.raises(UnusableHead, match=r"line 1 of .* is no head|it is empty"):

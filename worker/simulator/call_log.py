@@ -1,4 +1,4 @@
-"""The journal: every call as it was, for whoever judges a client's promises afterwards."""
+"""The call log: what each call to the simulator asked for and was answered, for judging a client afterwards."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, TextIO
 
 @dataclass(slots=True)
 class Entry:
-    """One call, numbered by arrival. `…_at` are the machine's monotonic seconds, `time` is Unix time.
+    """One call to the simulator, numbered by arrival. `…_at` are the machine's monotonic seconds, `time` is Unix time.
 
-    `otp` is a fingerprint (or the OTP itself if the journal was told so). `outcome` is what the world made of
-    the call, `status` and `code` what was answered: None where no answer was given. `took_effect`: the call
-    changed the world, at `effect_at`. `ended_at` is None while the call is open. `client_gone`: the client
-    had closed the connection before the answer was handed over.
+    `otp` is a fingerprint, or the OTP itself if the call log was made with `plain_otps`. `outcome` is what the call
+    came to in the world; `status` and `code` are what was answered, None where no answer was given. `took_effect`: the
+    call changed the world, at `effect_at`. `ended_at` is None while the call is open. `client_gone`: the client had
+    closed the connection before the answer was handed over.
     """
 
     number: int
@@ -49,10 +49,10 @@ class Entry:
         return {name: getattr(self, name) for name in Entry.__slots__}
 
 
-class Journal:
-    """The latest `kept` calls in memory, the sums of all, and all of them in a file if one is named.
+class CallLog:
+    """Keeps the latest `kept` calls in memory, sums over all calls, and every call in a file if one is named.
 
-    The file gets a line when a call ends, so its lines are in the order of `ended_at`.
+    The file gets a line of JSON when a call ends, so its lines are in the order of `ended_at`.
     """
 
     def __init__(self, *, salt: str, kept: int = 100_000, file: Path | None = None, plain_otps: bool = False) -> None:
@@ -65,14 +65,16 @@ class Journal:
         self._cleared = 0
         self._sums: Counter[tuple[str, str]] = Counter()
 
-    def open(self, method: str, path: str, now: float, wall: float) -> Entry:
+    def open(self, method: str, path: str, now: float, unix_time: float) -> Entry:
+        """Begin an entry for a call that arrived at `now`, in monotonic seconds."""
         self._arrived += 1
-        entry = Entry(self._arrived, wall, now, method, path)
+        entry = Entry(self._arrived, unix_time, now, method, path)
         self._entries.append(entry)
         return entry
 
     def close(self, entry: Entry, now: float) -> None:
-        """End an entry: count it and write it down, at once, so that a killed simulator leaves it behind."""
+        """End an entry at `now`: count it and write it to the file at once, so that it survives if the simulator is
+        killed."""
         entry.ended_at = now
         self._ended += 1
         self._count(entry)
@@ -81,16 +83,17 @@ class Journal:
             self._file.flush()
 
     def fingerprint(self, otp: str) -> str:
-        """sha256 over the salt and the OTP, in hexadecimal; or the OTP itself, where tests asked for it."""
+        """Hash salt and OTP with SHA-256, in hexadecimal; or return the OTP itself if `plain_otps` is set."""
         return otp if self._plain_otps else hashlib.sha256(self._salt + otp.encode("utf-8", "replace")).hexdigest()
 
     def entries(self, *, after: int = 0, limit: int | None = None) -> list[Entry]:
-        """The entries still kept whose number is greater than `after`, in the order of their arrival."""
+        """Up to `limit` entries still in memory whose number is greater than `after`, in the order of arrival."""
         skipped = max(0, after - (self._arrived - len(self._entries)))
         return list(self._entries)[skipped : None if limit is None else skipped + limit]
 
     def counts(self) -> dict[str, Any]:
-        """Sums since the last `clear`; `forgotten` calls have left memory, `open` ones have not ended."""
+        """Sums since the last `clear`, by name. `forgotten` calls are no longer in memory, `open` ones have not
+        ended."""
         counts: dict[str, Any] = {
             "calls": self._arrived - self._cleared,
             "forgotten": self._arrived - self._cleared - len(self._entries),
@@ -103,7 +106,8 @@ class Journal:
         return counts
 
     def clear(self) -> None:
-        """Forget all entries and sums. Numbers go on, and calls that are open still end, and count."""
+        """Forget all entries and sums. Numbers are not restarted, and calls that are open now are counted when they
+        end."""
         self._entries.clear()
         self._sums.clear()
         self._cleared = self._arrived
