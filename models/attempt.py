@@ -27,7 +27,7 @@ class Outcome(StrEnum):
 FAILED = "outcome <> 'active'"
 
 
-class Attempt(Base):
+class AttemptLine(Base):
     __tablename__ = "attempt"
     __table_args__ = (
         CheckConstraint(one_of("outcome", Outcome), name="outcome"),

@@ -29,7 +29,7 @@ from support.postgres import PostgresServer
 from support.processes import wait_until
 from support.valkey import ValkeyServer
 
-from models.attempt import Attempt, Outcome
+from models.attempt import AttemptLine, Outcome
 from models.record import OtpState, Record, Status
 from worker.config.settings import Settings
 from worker.database import schema
@@ -153,7 +153,7 @@ def in_window(fleet: Fleet) -> list[Left]:
 def find_orphans(fleet: Fleet, killed_at: datetime, left: Sequence[Left]) -> Iterator[Orphan]:
     """Those in work that were rescued, and those in the queue that were claimed only after their lease had run out."""
     with fleet.database.reading() as connection:
-        lost = set(connection.scalars(select(Attempt.record_id).where(Attempt.outcome == Outcome.LOST)))
+        lost = set(connection.scalars(select(AttemptLine.record_id).where(AttemptLine.outcome == Outcome.LOST)))
         claims = connection.execute(text("SELECT record_id, at FROM claimed ORDER BY at")).all()
     for record in left:
         later = [claim.at for claim in claims if claim.record_id == record.record_id and claim.at > killed_at]

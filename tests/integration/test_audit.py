@@ -31,7 +31,8 @@ from models.reason import TRANSIENT, PauseReason, Reason
 from models.record import Status
 from worker import audit
 from worker.audit import GENESIS, SCHEDULE, Actor, BrokenLine, this_person
-from worker.batches.commands import Batches, NotPossible, UnknownBatch
+from worker.batches.commands import Batches, NotPossible
+from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loaded, Loader, NameTaken
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import ConfigError, Environment, Settings

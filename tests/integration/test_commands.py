@@ -25,7 +25,8 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
 from models.record import OtpState, Status
-from worker.batches.commands import Batches, NotPossible, Replayed, UnknownBatch
+from worker.batches.commands import Batches, NotPossible, Replayed
+from worker.batches.finding import UnknownBatch
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment, Settings
 from worker.leases.claim import Claim

@@ -25,7 +25,7 @@ from support.judge import seen_moves
 from support.moving_clock import MovingDatabase
 from support.processes import wait_until
 
-from models.attempt import Attempt, Outcome
+from models.attempt import AttemptLine, Outcome
 from models.encrypted import Keyring, generate_key
 from models.reason import Reason
 from models.record import FINAL, Record, Status
@@ -99,7 +99,7 @@ def test_threads_that_get_every_message_settle_every_record_once(database: Movin
 
     assert done == {"claimed": made.ids, "settled": made.ids}
     assert statuses(database, made) == [Status.ACTIVE] * 12
-    assert count(database, Attempt) == 12
+    assert count(database, AttemptLine) == 12
     assert counts
     assert {sum(now.values()) for now in counts} == {12}
 
@@ -179,7 +179,7 @@ def test_a_cancel_in_the_middle_leaves_nothing_on_its_way(database: MovingDataba
 
     ended = Counter(statuses(database, made))
     assert ended.keys() <= {Status.ACTIVE, Status.CANCELLED}
-    assert count(database, Attempt) == ended[Status.ACTIVE]
+    assert count(database, AttemptLine) == ended[Status.ACTIVE]
 
 
 def test_no_claim_succeeds_once_a_pause_has_returned(database: MovingDatabase, leases: Leases) -> None:

@@ -20,7 +20,7 @@ from support.moving_clock import MovingDatabase
 from support.postgres import PostgresServer
 
 from migrations import HEAD
-from models.attempt import Attempt
+from models.attempt import AttemptLine
 from models.record import Record
 from worker.database import schema
 from worker.leases.settlement import Tally
@@ -106,10 +106,10 @@ def _revived(value: Any) -> Any:
 def state(database: MovingDatabase) -> list[Any]:
     """How every record stands, and its history."""
     columns = (Record.status, Record.reason, Record.attempts, Record.otp1_state, Record.otp1_posts, Record.otp2_posts)
-    lines = (Attempt.record_id, Attempt.number, Attempt.outcome, Attempt.reason)
+    lines = (AttemptLine.record_id, AttemptLine.number, AttemptLine.outcome, AttemptLine.reason)
     with database.reading() as connection:
         records = connection.execute(select(*columns).order_by(Record.id)).all()
-        return [*records, *connection.execute(select(*lines).order_by(Attempt.id)).all()]
+        return [*records, *connection.execute(select(*lines).order_by(AttemptLine.id)).all()]
 
 
 @pytest.mark.parametrize("is_half_worked", [False, True], ids=["empty", "half worked"])

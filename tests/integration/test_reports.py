@@ -19,7 +19,8 @@ from models.encrypted import DecryptionError, Keyring, generate_key
 from models.pace import LicensePace
 from models.reason import CURES, PauseReason, Reason
 from models.record import Status
-from worker.batches.commands import Batches, UnknownBatch
+from worker.batches.commands import Batches
+from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loader
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment

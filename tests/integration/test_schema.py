@@ -23,7 +23,7 @@ from support.postgres import PostgresServer
 from support.processes import wait_until
 
 from migrations import HEAD
-from models.attempt import Attempt
+from models.attempt import AttemptLine
 from models.audit import Action, AuditLine
 from models.base import Base
 from models.batch import Batch, BatchState
@@ -176,7 +176,7 @@ def test_up_again_after_down(empty: MovingDatabase) -> None:
 
     make_batch(empty, 3)
     assert count(empty, Batch) == 1
-    assert count(empty, Attempt) == 0
+    assert count(empty, AttemptLine) == 0
 
 
 def test_every_revision_goes_down_and_up_by_itself(empty: MovingDatabase) -> None:

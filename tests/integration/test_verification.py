@@ -16,7 +16,7 @@ from support.batches import ENVIRONMENT_ID, Made, look, make_batch
 from support.moving_clock import MovingDatabase
 
 from models.record import Status
-from worker.batches.commands import UnknownBatch
+from worker.batches.finding import UnknownBatch
 from worker.config.settings import ConfigError, Environment, Settings
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.slots import Pace

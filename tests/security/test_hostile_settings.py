@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from models.encrypted import Keyring
 from worker.config.settings import ConfigError, Environment, Settings
 from worker.config.sources import load_environment, load_settings, read_variables
-from worker.embedded.errors import EmbeddedError
 from worker.embedded.key import home_key
 from worker.embedded.locks import read_pid
 from worker.embedded.valkey_config import ValkeyConfig
@@ -147,7 +146,7 @@ def test_any_bytes_in_files_of_the_home_are_read_or_refused(tmp_path: Path, cont
     for name in ("encryption.key", "valkey.conf", "lock"):
         (home / name).write_bytes(content)
         (home / name).chmod(0o600)
-    with pytest.raises(EmbeddedError, match="holds no encryption key"):
+    with pytest.raises(ConfigError, match="holds no encryption key"):
         home_key(home)
     config = ValkeyConfig.read(home / "valkey.conf")
     assert config is None or config.port < 100_000

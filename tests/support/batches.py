@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row, func, insert, select
 
-from models.attempt import Attempt
+from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, identify_row
 from models.record import FINAL, Record, Status
@@ -136,12 +136,12 @@ def statuses(database: MovingDatabase, made: Made) -> list[str]:
 
 def attempts(database: MovingDatabase, record_id: int) -> Sequence[Row[Any]]:
     """The record's history, the oldest first."""
-    mine = select(Attempt.__table__).where(Attempt.record_id == record_id).order_by(Attempt.id)
+    mine = select(AttemptLine.__table__).where(AttemptLine.record_id == record_id).order_by(AttemptLine.id)
     with database.reading() as connection:
         return connection.execute(mine).all()
 
 
-def count(database: MovingDatabase, table: type[Batch | Record | Attempt]) -> int:
+def count(database: MovingDatabase, table: type[Batch | Record | AttemptLine]) -> int:
     with database.reading() as connection:
         return connection.scalar(select(func.count()).select_from(table)) or 0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row, func, or_, select
 
-from models.attempt import Attempt, Outcome
+from models.attempt import AttemptLine, Outcome
 from models.batch import Batch
 from models.record import FINAL, OtpState, Record, Status
 from support.promises import Case
@@ -20,8 +20,8 @@ Found = Row[*tuple[Any, ...]]
 def find_unwritten(database: Database) -> set[str]:
     """The transaction ids of attempts that ended without an answer to their last call: their worker died, or said so
     itself."""
-    statement = select(Attempt.record_id, Attempt.lease_id).where(
-        or_(Attempt.outcome == Outcome.LOST, Attempt.reason.in_(["outcome_unknown", "internal", "database"]))
+    statement = select(AttemptLine.record_id, AttemptLine.lease_id).where(
+        or_(AttemptLine.outcome == Outcome.LOST, AttemptLine.reason.in_(["outcome_unknown", "internal", "database"]))
     )
     with database.reading() as connection:
         return {f"oathbulk-record-{row.record_id}-{row.lease_id[:8]}" for row in connection.execute(statement)}
@@ -35,7 +35,9 @@ def judge_books(database: Database, cases: Mapping[str, Case], active: Collectio
         records = connection.execute(select(Record.__table__)).all()
         batches = connection.execute(select(Batch.id, Batch.name, Batch.total)).all()
         attempts = connection.execute(
-            select(Attempt.record_id, Attempt.lease_id, func.count()).group_by(Attempt.record_id, Attempt.lease_id)
+            select(AttemptLine.record_id, AttemptLine.lease_id, func.count()).group_by(
+                AttemptLine.record_id, AttemptLine.lease_id
+            )
         ).all()
     lines = {f"oathbulk-record-{record_id}-{lease_id[:8]}": count for record_id, lease_id, count in attempts}
     return [

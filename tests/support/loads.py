@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from models.attempt import Attempt
+from models.attempt import AttemptLine
 from models.batch import Batch
 from models.encrypted import Keyring
 from models.record import Record
@@ -90,7 +90,7 @@ class Desk:
 
     def found(self) -> tuple[int, int, int]:
         """Batches, records and attempts that the database holds."""
-        return count(self.database, Batch), count(self.database, Record), count(self.database, Attempt)
+        return count(self.database, Batch), count(self.database, Record), count(self.database, AttemptLine)
 
 
 def earlier(database: MovingDatabase, keyring: Keyring, **columns: Any) -> Made:

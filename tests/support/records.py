@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, select, text
 
-from models.attempt import Attempt, Outcome
+from models.attempt import AttemptLine, Outcome
 from models.record import IN_WINDOW, Record, Status
 from worker.database.engine import Database
 from worker.simulator.shipment import MadeShipment
@@ -29,12 +29,12 @@ class Records:
 
     def attempts(self, outcome: Outcome | None = None) -> int:
         """Lines of history: all, or those with this outcome."""
-        statement = select(func.count()).select_from(Attempt)
-        return self._count(statement if outcome is None else statement.where(Attempt.outcome == outcome))
+        statement = select(func.count()).select_from(AttemptLine)
+        return self._count(statement if outcome is None else statement.where(AttemptLine.outcome == outcome))
 
     def rescued_in_work(self) -> int:
         """Records that a worker has in hand after another lost them."""
-        lost = select(Attempt.record_id).where(Attempt.outcome == Outcome.LOST)
+        lost = select(AttemptLine.record_id).where(AttemptLine.outcome == Outcome.LOST)
         return self._count(select(func.count()).where(Record.status == Status.ACTIVATING, Record.id.in_(lost)))
 
     def posts_as_made(self) -> int:

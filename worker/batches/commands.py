@@ -17,6 +17,7 @@ from models.reason import PASSING, TRANSIENT, PauseReason, Reason
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours, state
+from worker.batches.finding import find_batch
 from worker.batches.hours import Outside
 from worker.database.engine import LOAD_LOCK, Database
 from worker.leases import commands
@@ -28,10 +29,6 @@ from worker.rules.hours import DailyWindow
 _LOOKED_AT: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary_row, PauseReason.TRIAL: Batch.trial_row}
 # A license by the name and id of an environment.
 LicenseOf = Callable[[str, str], str]
-
-
-class UnknownBatch(Exception):
-    """No batch has this name; the message lists those that there are."""
 
 
 class NotPossible(Exception):
@@ -148,14 +145,9 @@ class Batches:
         nobody sees that before its end: each waits for the other."""
         return self._database.changing_many(LOAD_LOCK)
 
-    def _find(self, connection: Connection, name: str) -> Row[int, str, str | None, str, str]:
+    def _find(self, connection: Connection, name: str) -> Row[*tuple[Any, ...]]:
         columns = (Batch.id, Batch.state, Batch.reason, Batch.environment, Batch.environment_id)
-        found = connection.execute(select(*columns).where(Batch.name == name).with_for_update()).one_or_none()
-        if found is None:
-            names = connection.scalars(select(Batch.name).order_by(Batch.id.desc()).limit(5)).all()
-            known = f"the latest are {', '.join(names)}" if names else "nothing was loaded yet"
-            raise UnknownBatch(f"no batch is named {name!r}: {known}")
-        return found
+        return find_batch(connection, name, *columns, is_locking=True)
 
     def _set_paused(self, connection: Connection, batch_id: int, detail: str | None) -> None:
         """What paused by itself keeps its reason, which names the cure; but what would go on by itself must not."""

@@ -11,7 +11,7 @@ from shlex import quote
 
 from sqlalchemy import ColumnElement, Connection, Update, and_, func, select, update
 
-from models.attempt import Attempt
+from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
 from worker.batches import state
@@ -102,7 +102,7 @@ def begin_anew(database: Database, connection: Connection) -> None:
 
 def latest_attempt() -> ColumnElement[int]:
     """The id of the newest attempt of all batches: whatever ends from now on has a larger one."""
-    return select(func.coalesce(func.max(Attempt.id), 0)).scalar_subquery()
+    return select(func.coalesce(func.max(AttemptLine.id), 0)).scalar_subquery()
 
 
 def _now(database: Database, connection: Connection) -> datetime:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Integer, Row, bindparam, func, or_, select, text
 
-from models.attempt import FAILED, Attempt, Outcome
+from models.attempt import FAILED, AttemptLine, Outcome
 from models.batch import Batch
 from worker.rules import breaker
 from worker.rules.breaker import Failure, Thresholds, Trip, WellAfter
@@ -22,19 +22,19 @@ Marks = Row[*tuple[Any, ...]]
 _BATCH = bindparam("of_batch", type_=Integer())
 # In the words of the partial index: successes, which are most attempts, are not looked at.
 _FAILED = (
-    select(Attempt.__table__)
-    .where(Attempt.batch_id == _BATCH, text(FAILED), Attempt.id > bindparam("after"))
-    .order_by(Attempt.id.desc())
+    select(AttemptLine.__table__)
+    .where(AttemptLine.batch_id == _BATCH, text(FAILED), AttemptLine.id > bindparam("after"))
+    .order_by(AttemptLine.id.desc())
     .limit(bindparam("count", type_=Integer()))
 )
 _ASKED = _FAILED.where(
-    or_(Attempt.requests > 0, Attempt.reason.in_(sorted(breaker.WATCHED_FAILURES))),
-    Attempt.reason.not_in(sorted(breaker.SAYS_NOTHING)),
+    or_(AttemptLine.requests > 0, AttemptLine.reason.in_(sorted(breaker.WATCHED_FAILURES))),
+    AttemptLine.reason.not_in(sorted(breaker.SAYS_NOTHING)),
 )
-_COSTLY = _FAILED.where(or_(Attempt.outcome == Outcome.DEAD_LETTER, Attempt.otp_posts > 0))
+_COSTLY = _FAILED.where(or_(AttemptLine.outcome == Outcome.DEAD_LETTER, AttemptLine.otp_posts > 0))
 _WELL = select(func.count()).select_from(
-    select(Attempt.id)
-    .where(Attempt.id > bindparam("after"), Attempt.batch_id == _BATCH, Attempt.outcome == Outcome.ACTIVE)
+    select(AttemptLine.id)
+    .where(AttemptLine.id > bindparam("after"), AttemptLine.batch_id == _BATCH, AttemptLine.outcome == Outcome.ACTIVE)
     .limit(_ENOUGH)
     .subquery()
 )

@@ -12,13 +12,14 @@ from sqlalchemy import Connection, insert, select, update
 
 from models.audit import Action
 from models.batch import Batch, BatchState
-from models.encrypted import Keyring, identify_row
+from models.encrypted import Keyring
 from models.record import Record
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours
 from worker.batches.conflicts import Conflicts
 from worker.batches.hours import Outside
+from worker.batches.record_rows import RecordRows
 from worker.batches.trial import trial_row
 from worker.config.settings import Environment
 from worker.database.engine import LOAD_LOCK, Database
@@ -30,22 +31,6 @@ from worker.rules.hours import DailyWindow
 # Rows that are looked up and written together: it bounds a load's memory, whatever the file's size.
 CHUNK = 1000
 LONGEST_NAME = 200
-
-# What a row of the file brings, in the order of `_values`.
-COLUMNS = (
-    "row_number",
-    "serial_number",
-    "user_id",
-    "device_id",
-    "username",
-    "lot",
-    "extra",
-    "otp_type",
-    "generated_at",
-    "otp_expires_at",
-    "has_second_otp",
-    "otps",
-)
 
 
 class NameTaken(Exception):
@@ -156,7 +141,14 @@ class Loader:
     ) -> tuple[int, int, int | None]:
         """How many rows were written, how many refused; and the row number of the canary's last record."""
         conflicts = Conflicts(connection, self._keyring, self._environment.environment_id, batch_id)
-        writer = self._open_writer(connection, batch_id)
+        record_rows = RecordRows(self._keyring, batch_id, self._max_age)
+        same = {
+            "batch_id": batch_id,
+            "environment_id": self._environment.environment_id,
+            "scheduled_at": connection.scalar(select(self._database.now())),
+        }
+        table = Record.metadata.tables[Record.__tablename__]
+        writer = RowWriter(connection, table, record_rows.columns, same)
         written = refused = analyzed = 0
         canary_row = None
         rows = shipment.rows()
@@ -166,7 +158,7 @@ class Loader:
             good, conflicting = conflicts.split([row for row in chunk if isinstance(row, Row)])
             with writer.writing() as write:
                 for row in good:
-                    write(self._values(row, batch_id))
+                    write(record_rows.values(row))
                 # While PostgreSQL is busy with this one.
                 chunk = list(islice(rows, CHUNK))
             for error in sorted(errors + conflicting, key=lambda error: error.row_number):
@@ -180,31 +172,6 @@ class Loader:
                 self._database.analyze(connection, Record.__tablename__)
                 analyzed = written
         return written, refused, canary_row if canary is not None and canary < written else None
-
-    def _open_writer(self, connection: Connection, batch_id: int) -> RowWriter:
-        same = {
-            "batch_id": batch_id,
-            "environment_id": self._environment.environment_id,
-            "scheduled_at": connection.scalar(select(self._database.now())),
-        }
-        return RowWriter(connection, Record.metadata.tables[Record.__tablename__], COLUMNS, same)
-
-    def _values(self, row: Row, batch_id: int) -> tuple[Any, ...]:
-        expires_at = row.generated_at + self._max_age if row.otp_type == "totp" and row.generated_at else None
-        return (
-            row.row_number,
-            row.serial_number,
-            row.user_id,
-            row.device_id,
-            row.username,
-            row.lot,
-            row.extra or None,
-            row.otp_type,
-            row.generated_at,
-            expires_at,
-            row.otps.second is not None,
-            self._keyring.seal(row.otps.to_plaintext(), identify_row(batch_id, row.row_number)),
-        )
 
 
 def _check_name(connection: Connection, name: str) -> None:

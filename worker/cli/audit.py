@@ -13,7 +13,7 @@ from models.audit import AuditLine
 from models.batch import Batch
 from worker import audit
 from worker.audit import CheckResult, MissingHead
-from worker.batches.commands import UnknownBatch
+from worker.batches.finding import find_batch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson
@@ -56,11 +56,9 @@ def audit_command(
 
 
 def _ensure_known(connection: Connection, batch: str) -> None:
-    """Raises UnknownBatch."""
-    for names in (Batch.name, AuditLine.batch):
-        if connection.scalar(select(names).where(names == batch).limit(1)) is not None:
-            return
-    raise UnknownBatch(f"no batch is named {batch!r}: `oathbulk status` lists those that there are")
+    """A batch that is gone may have left lines. Raises UnknownBatch."""
+    if connection.scalar(select(AuditLine.id).where(AuditLine.batch == batch).limit(1)) is None:
+        find_batch(connection, batch, Batch.id)
 
 
 def _readable(lines: Iterator[Row[*tuple[Any, ...]]]) -> Iterator[Row[*tuple[Any, ...]]]:

@@ -12,7 +12,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from models.encrypted import DecryptionError
 from worker.audit import UnusableHead
-from worker.batches.commands import NotPossible, UnknownBatch
+from worker.batches.commands import NotPossible
+from worker.batches.finding import UnknownBatch
 from worker.batches.hours import OtherWindow
 from worker.batches.loading import NameTaken, NameUnfit
 from worker.batches.reconciliation import StillAtWork

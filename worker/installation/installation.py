@@ -22,7 +22,7 @@ from worker.database.engine import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
 from worker.process.parts import Parts
-from worker.vault.keyring import AUDIT, ENCRYPTION
+from worker.vault.key_files import AUDIT, ENCRYPTION
 from worker.vault.rotation import reencrypt
 
 # Seconds that a command waits for a connection where workers have taken all that PostgreSQL has.

@@ -5,11 +5,24 @@ from __future__ import annotations
 import csv
 from collections import deque
 from collections.abc import Iterator
-
-from worker.intake.formats.otp_pairs.header import Header
+from typing import Protocol
 
 # A quoted value may hold line breaks, an address for one; more than this is a quotation mark left open.
 MAX_ROW_LINES = 20
+
+
+class Layout(Protocol):
+    """What a format knows of its rows before it reads them: the line of the header and the delimiter."""
+
+    @property
+    def row_number(self) -> int: ...
+
+    @property
+    def delimiter(self) -> str: ...
+
+    def is_whole(self, fields: list[str]) -> bool:
+        """Whether fields with line breaks in them are one row."""
+        ...
 
 
 class RereadableLines(Iterator[str]):
@@ -41,7 +54,7 @@ class RereadableLines(Iterator[str]):
         del self._in_hand[1:]
 
 
-def split_rows(lines: Iterator[str], header: Header) -> Iterator[tuple[int, list[str] | None]]:
+def split_rows(lines: Iterator[str], header: Layout) -> Iterator[tuple[int, list[str] | None]]:
     """(number of its first line, fields) of every row; no fields (None) where quotation marks make no sense.
 
     `lines` begins behind the header. A quotation mark left open takes the lines that follow for one value. So

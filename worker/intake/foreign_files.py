@@ -16,6 +16,7 @@ WORKBOOK = ("is a spreadsheet, not a CSV", SAVE_AS)
 UTF_16 = ("is UTF-16, which Excel calls 'Unicode Text'", SAVE_AS)
 PSKC = ("is PSKC, a vendor's seed file (XML), not OTP pairs", EXPORT_CSV)
 XML = ("is XML or HTML, not a CSV", EXPORT_CSV)
+UNKNOWN = ("is of a kind that is not known here", EXPORT_CSV)
 ZIP = ("is a zip archive, not a CSV", UNPACK)
 
 SIGNATURES = {
@@ -33,8 +34,9 @@ SIGNATURES = {
 }
 
 
-def refuse_other_formats(path: Path, head: bytes) -> None:
-    """`head` is the beginning of the file, some kilobytes. Raises UnusableFile for what we know by name."""
+def find_foreign(head: bytes) -> tuple[str, str] | None:
+    """What is wrong with a file that begins with these bytes, some kilobytes, and the cure; None where it may be a
+    CSV."""
     start = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     found = next((kind for signature, kind in SIGNATURES.items() if start.startswith(signature)), None)
     if found is ZIP and (b"xl/" in head or b"[Content_Types].xml" in head or b"opendocument" in head):
@@ -43,8 +45,12 @@ def refuse_other_formats(path: Path, head: bytes) -> None:
         found = PSKC
     if found is None and _is_every_other_byte_nul(head):
         found = UTF_16
-    if found is not None:
-        raise UnusableFile(path, *found)
+    return found
+
+
+def refuse_foreign(path: Path, head: bytes) -> UnusableFile:
+    """The error for a file that none of our formats reads."""
+    return UnusableFile(path, *(find_foreign(head) or UNKNOWN))
 
 
 def _is_every_other_byte_nul(head: bytes) -> bool:

@@ -1,16 +1,32 @@
-"""What comes out of a file: a row, a row's error, or the reason why the whole file is of no use."""
+"""What comes out of a file: a row, a row's error, or the reason why the whole file is of no use.
+
+A column that a row may have is declared here and nowhere else, as a field of Row. Its header names are read from here
+by the formats, its value is written by the load into the column of the same name of a record, and read from there by
+the export. So another column is one field here, one column of models.record.Record, and a migration."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, get_type_hints
 
 from worker.vault.otp import OtpPair
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a file. `name` and `synonyms` are what a header may call it; `attribute` is the field of Row, and the
+    column of Record, that has its value. `is_plain`: any text is good, and an empty cell means None."""
+
+    name: str
+    synonyms: tuple[str, ...] = ()
+    is_required: bool = False
+    is_plain: bool = False
+    attribute: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One token of the shipment that can be activated.
 
@@ -20,15 +36,23 @@ class Row:
     """
 
     row_number: int
-    serial_number: str
-    user_id: str
-    device_id: str
+    serial_number: Annotated[str, Column("serial", ("serial number",), is_required=True)]
+    user_id: Annotated[str, Column("user_id")]
+    device_id: Annotated[str, Column("device_id")]
+    username: Annotated[str | None, Column("username", ("upn", "user", "email"), is_plain=True)]
+    otp_type: Annotated[Literal["hotp", "totp"], Column("otp_type", ("type",))]
+    generated_at: Annotated[datetime | None, Column("generated_at")]
+    lot: Annotated[str | None, Column("lot", is_plain=True)]
     otps: OtpPair
-    otp_type: Literal["hotp", "totp"]
-    generated_at: datetime | None
-    lot: str | None
-    username: str | None
     extra: dict[str, str] = field(repr=False)
+
+
+# The columns of a row but for its OTPs, which each format brings in a way of its own.
+COLUMNS = tuple(
+    replace(column, attribute=name)
+    for name, hint in get_type_hints(Row, include_extras=True).items()
+    for column in getattr(hint, "__metadata__", ())
+)
 
 
 @dataclass(frozen=True, slots=True)

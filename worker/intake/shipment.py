@@ -11,12 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from worker.intake.csv_rows import split_rows
-from worker.intake.foreign_files import refuse_other_formats
-from worker.intake.formats.otp_pairs import reasons
-from worker.intake.formats.otp_pairs.cells import PairReader
-from worker.intake.formats.otp_pairs.header import is_blank, read_header
-from worker.intake.lines import read_lines
+from worker.intake.formats.format import Format
+from worker.intake.formats.table import choose_format
 from worker.intake.rows import Row, RowError, UnusableFile
 
 # Enough to find the names that tell a workbook from another zip archive.
@@ -32,6 +28,7 @@ class Shipment:
     """A usable file. `columns` are the header's names as written, `fingerprint` the SHA-256 of its bytes."""
 
     path: Path
+    format: Format
     columns: list[str]
     fingerprint: str
     clock: Callable[[], datetime] = field(default=read_clock, repr=False)
@@ -44,14 +41,7 @@ class Shipment:
         """
         digest = hashlib.sha256()
         with open_file(self.path) as stream:
-            lines = read_lines(self.path, stream, digest)
-            header = read_header(self.path, lines)
-            reader = PairReader(header, self.clock())
-            for row_number, fields in split_rows(lines, header):
-                if fields is None:
-                    yield RowError(row_number, reasons.QUOTATION_MARKS, None)
-                elif any(map(str.strip, fields)):
-                    yield reader.read(row_number, fields)
+            yield from self.format.read_rows(self.path, stream, digest, self.clock())
         if digest.hexdigest() != self.fingerprint:
             cure = "Nothing of it should be kept: let the program that writes it finish, and load it again"
             raise UnusableFile(self.path, "the file changed while it was read", cure)
@@ -64,14 +54,10 @@ def open_shipment(path: Path, *, clock: Callable[[], datetime] = read_clock) -> 
     """
     digest = hashlib.sha256()
     with open_file(path) as stream:
-        refuse_other_formats(path, stream.read(HEAD))
+        chosen = choose_format(path, stream.read(HEAD))
         stream.seek(0)
-        lines = read_lines(path, stream, digest)
-        header = read_header(path, lines)
-        rows = sum(not is_blank(line) for line in lines)
-    if not rows:
-        raise UnusableFile(path, "has a header and no rows", "Export it again, with one row a token")
-    return Shipment(path, header.names, digest.hexdigest(), clock)
+        columns = chosen.read_columns(path, stream, digest)
+    return Shipment(path, chosen, columns, digest.hexdigest(), clock)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Float, Integer, Select, Update, and_, bindparam, case, func, insert, select, text
 from sqlalchemy.orm import InstrumentedAttribute
 
-from models.attempt import Attempt, Outcome
+from models.attempt import AttemptLine, Outcome
 from models.batch import Batch, BatchState
 from models.record import IN_WINDOW, UNSETTLED, Record, Status, needs_read
 from worker.database.engine import Database, Moment
@@ -65,7 +65,7 @@ class Queue:
             .where(_NAMED)
             .values(scheduled_at=case((needs_read(), may_be_read_at), else_=now))
         )
-        self._line = insert(Attempt).values(outcome=Outcome.LOST, reason="lease_ran_out", ended_at=now)
+        self._line = insert(AttemptLine).values(outcome=Outcome.LOST, reason="lease_ran_out", ended_at=now)
         pending = [_pending(condition, order) for condition, order in PENDING_IN_ORDER]
         self._to_cancel = [mine.where(~needs_read()).limit(CHUNK) for mine in pending]
         self._cancel = move(database, Status.PENDING, Status.CANCELLED).where(_NAMED)

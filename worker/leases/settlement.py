@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Float, Insert, Update, bindparam, case, func, insert, literal, null, select
 
-from models.attempt import Attempt, Outcome
+from models.attempt import AttemptLine, Outcome
 from models.batch import BatchState
 from models.reason import CURES
 from models.record import Record, Status
@@ -71,7 +71,7 @@ class Settlement:
         }
         line = _line(worker, database)
         self._updates: dict[str, Update] = updates
-        self._line = insert(Attempt).inline().values(line)
+        self._line = insert(AttemptLine).inline().values(line)
         # PostgreSQL writes both in one statement: the line goes in if the record was updated.
         self._both = {kind: _with_line(update, line) for kind, update in updates.items()}
 
@@ -125,14 +125,14 @@ def _kind(progress: Progress, decision: Decision) -> str:
 
 def _line(worker: str, database: Database) -> dict[str, ColumnElement[Any]]:
     """The attempt's line of history, by column; `_history` has what is particular to one."""
-    columns = Attempt.__table__.c
+    columns = AttemptLine.__table__.c
     particular = {name: bindparam(value, type_=columns[name].type) for name, value in _PARTICULAR.items()}
     return particular | {"worker": literal(worker), "ended_at": database.now()}
 
 
 def _with_line(update: Update, line: dict[str, ColumnElement[Any]]) -> Insert:
     settled = update.returning(Record.id).cte("settled")
-    both = insert(Attempt).from_select(list(line), select(*line.values()).select_from(settled))
+    both = insert(AttemptLine).from_select(list(line), select(*line.values()).select_from(settled))
     # SQLAlchemy does not keep the count of rows that an INSERT wrote, unless asked to.
     return both.execution_options(preserve_rowcount=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Float, Update, and_, bindparam, select, true, update
 
-from models.attempt import Attempt, Outcome
+from models.attempt import AttemptLine, Outcome
 from models.record import OtpState, Record, Status
 from worker.clocks.boot_clock import boot_time
 from worker.database.engine import Database
@@ -23,10 +23,10 @@ from worker.rules.steps import Decision
 _THIS_RECORD = Record.id == bindparam("record_id")
 _THIS_LEASE = Record.lease_id == bindparam("held_lease_id")
 _NOTHING = select(true())
-_OWN_LINE = select(Attempt.id).where(
-    Attempt.record_id == bindparam("record_id"),
-    Attempt.lease_id == bindparam("held_lease_id"),
-    Attempt.outcome != Outcome.LOST,
+_OWN_LINE = select(AttemptLine.id).where(
+    AttemptLine.record_id == bindparam("record_id"),
+    AttemptLine.lease_id == bindparam("held_lease_id"),
+    AttemptLine.outcome != Outcome.LOST,
 )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from operator import attrgetter
 from typing import Any, TextIO
 
 from sqlalchemy import Row, select
@@ -14,9 +16,9 @@ from sqlalchemy import Row, select
 from models.batch import Batch
 from models.encrypted import Keyring, identify_row
 from models.record import Record
-from worker.batches.commands import UnknownBatch
+from worker.batches.finding import find_batch
 from worker.database.engine import Database
-from worker.intake import canonical_column, normalise
+from worker.intake import COLUMNS, Column, canonical_column, normalise
 from worker.observability.escaping import escape
 from worker.vault.otp import OtpPair
 
@@ -36,9 +38,7 @@ def export(
     """Write the batch's records, in the order of its file; how many. OTPs are left empty without a keyring, and
     where they were erased because the record became active. Raises UnknownBatch, DecryptionError."""
     with database.reading() as connection:
-        batch = connection.execute(select(Batch.id, Batch.columns).where(Batch.name == name)).one_or_none()
-        if batch is None:
-            raise UnknownBatch(f"no batch is named {name!r}: `oathbulk status` lists those that there are")
+        batch = find_batch(connection, name, Batch.id, Batch.columns)
         records = select(Record.__table__).where(Record.batch_id == batch.id).order_by(Record.row_number)
         if status is not None:
             records = records.where(Record.status == status)
@@ -79,19 +79,20 @@ def _result(record: Found) -> tuple[Any, ...]:
 
 def _text(value: object) -> str:
     # Whoever looks at the file in a terminal is not to be steered by it; a value may have lines, though.
-    text = "" if value is None else "\r\n".join(map(escape, str(value).split("\r\n")))
+    said = value.isoformat() if isinstance(value, datetime) else str(value)
+    text = "" if value is None else "\r\n".join(map(escape, said.split("\r\n")))
     return "'" + text if text.startswith(_FORMULA_STARTS) else text
+
+
+def _reader_of(column: Column) -> Callable[[Found, OtpPair | None], object]:
+    """Reads the value of a column of the file from the record's column."""
+    read = attrgetter(column.attribute)
+    return lambda record, _: read(record)
 
 
 # What stands in each known column of the file.
 _READERS: dict[str, Callable[[Found, OtpPair | None], object]] = {
-    "serial": lambda record, _: record.serial_number,
     "otp1": lambda _, otps: otps and otps.first.reveal(),
     "otp2": lambda _, otps: otps and otps.second and otps.second.reveal(),
-    "user_id": lambda record, _: record.user_id,
-    "device_id": lambda record, _: record.device_id,
-    "username": lambda record, _: record.username,
-    "otp_type": lambda record, _: record.otp_type,
-    "generated_at": lambda record, _: record.generated_at and record.generated_at.isoformat(),
-    "lot": lambda record, _: record.lot,
+    **{column.name: _reader_of(column) for column in COLUMNS},
 }

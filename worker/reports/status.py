@@ -9,10 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select, text
 
-from models.attempt import FAILED, Attempt
+from models.attempt import FAILED, AttemptLine
 from models.batch import Batch, BatchState
 from models.record import FINAL, Record, Status
-from worker.batches.commands import LicenseOf, UnknownBatch
+from worker.batches.commands import LicenseOf
+from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.pace.memory import read_pace
@@ -34,13 +35,11 @@ def read_statuses(
     database: Database, name: str | None = None, license_of: LicenseOf = license_is_environment
 ) -> list[BatchStatus]:
     """Of this batch, or of all, the latest first. Raises UnknownBatch."""
-    statement = select(Batch.__table__).order_by(Batch.id.desc())
-    if name is not None:
-        statement = statement.where(Batch.name == name)
     with database.reading() as connection:
-        batches = connection.execute(statement).all()
-        if name is not None and not batches:
-            raise UnknownBatch(f"no batch is named {name!r}: `oathbulk status` lists those that there are")
+        if name is None:
+            batches = list(connection.execute(select(Batch.__table__).order_by(Batch.id.desc())))
+        else:
+            batches = [find_batch(connection, name, Batch.__table__)]
         fleet = Fleet(read_processes(database, connection))
         return [
             replace(
@@ -97,7 +96,11 @@ def _still_for(
     """Seconds since anything of what is due moved: a record was settled or failed, or became due in the first place."""
     if batch.state != BatchState.RUNNING:
         return None
-    failed_at = select(Attempt.ended_at).where(Attempt.batch_id == batch.id, text(FAILED)).order_by(Attempt.id.desc())
+    failed_at = (
+        select(AttemptLine.ended_at)
+        .where(AttemptLine.batch_id == batch.id, text(FAILED))
+        .order_by(AttemptLine.id.desc())
+    )
     settled_at = select(func.max(Record.finalized_at)).where(Record.batch_id == batch.id)
     now, moved_at = connection.execute(select(database.now(), settled_at.scalar_subquery())).one()
     in_window = counts[Status.QUEUED] + counts[Status.ACTIVATING]

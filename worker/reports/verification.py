@@ -14,7 +14,7 @@ from sqlalchemy import Row, select
 
 from models.batch import Batch
 from models.record import Record, Status
-from worker.batches.commands import UnknownBatch
+from worker.batches.finding import find_batch
 from worker.config.settings import ConfigError, Environment
 from worker.database.engine import Database
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
@@ -46,10 +46,7 @@ def find_environment(database: Database, name: str, load: Callable[[str], Enviro
     """The one that the batch was loaded for. Raises UnknownBatch; ConfigError where it is not configured any more: in
     another, none of its devices would be found."""
     with database.reading() as connection:
-        statement = select(Batch.environment, Batch.environment_id).where(Batch.name == name)
-        batch = connection.execute(statement).one_or_none()
-    if batch is None:
-        raise _unknown(name)
+        batch = find_batch(connection, name, Batch.environment, Batch.environment_id)
     environment = load(batch.environment)
     if environment.environment_id != batch.environment_id:
         raise ConfigError(
@@ -62,9 +59,7 @@ def find_environment(database: Database, name: str, load: Callable[[str], Enviro
 def verify(database: Database, name: str, read: Read, threads: int) -> Iterator[Difference]:
     """The differences, in the order of the batch's file. Raises UnknownBatch."""
     with database.reading() as connection:
-        batch_id = connection.scalar(select(Batch.id).where(Batch.name == name))
-    if batch_id is None:
-        raise _unknown(name)
+        batch_id = find_batch(connection, name, Batch.id).id
     with ThreadPoolExecutor(threads) as pool:
         records = _records(database, batch_id)
         while chunk := list(islice(records, CHUNK)):
@@ -105,10 +100,6 @@ def patiently(client: Callable[[], Client], tries: int = 5) -> Read:
                 return error
 
     return read
-
-
-def _unknown(name: str) -> UnknownBatch:
-    return UnknownBatch(f"no batch is named {name!r}: `oathbulk status` lists those that there are")
 
 
 def _records(database: Database, batch_id: int) -> Iterator[Row[*tuple[Any, ...]]]:

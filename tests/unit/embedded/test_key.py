@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from worker.embedded.errors import EmbeddedError
+from worker.config.settings import ConfigError
 from worker.embedded.key import home_key
 
 RACER = """
@@ -56,16 +56,16 @@ def test_processes_that_race_get_one_key(tmp_path):
 def test_a_key_that_others_can_read_is_refused(tmp_path, mode):
     home_key(tmp_path)
     (tmp_path / "encryption.key").chmod(mode)
-    with pytest.raises(EmbeddedError, match=r"chmod 600 .*encryption\.key"):
+    with pytest.raises(ConfigError, match=r"chmod 600 .*encryption\.key"):
         home_key(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "short\n", "ü" * 44, "+" * 43 + "=", "a" * 45])
+@pytest.mark.parametrize("content", ["", "short\n", "ü" * 44, "=" * 43 + "=", "a" * 45])
 def test_a_damaged_key_is_refused_and_not_replaced(tmp_path, content):
     path = tmp_path / "encryption.key"
     home_key(tmp_path)
     path.write_text(content)
-    with pytest.raises(EmbeddedError, match="backup") as refusal:
+    with pytest.raises(ConfigError, match="backup") as refusal:
         home_key(tmp_path)
     assert path.read_text() == content
     assert not content.strip() or content.strip() not in str(refusal.value)
@@ -75,5 +75,5 @@ def test_a_key_that_cannot_be_read_names_the_cure(tmp_path):
     home_key(tmp_path)
     (tmp_path / "encryption.key").unlink()
     (tmp_path / "encryption.key").mkdir(mode=0o700)
-    with pytest.raises(EmbeddedError, match="OATHBULK_ENCRYPTION_KEYS"):
+    with pytest.raises(ConfigError, match="OATHBULK_ENCRYPTION_KEYS"):
         home_key(tmp_path)

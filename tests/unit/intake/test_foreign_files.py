@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.intake import UnusableFile
-from worker.intake.foreign_files import refuse_other_formats
+from worker.intake.foreign_files import find_foreign, refuse_foreign
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,9 @@ from worker.intake.foreign_files import refuse_other_formats
 )
 def test_a_format_is_known_behind_marks_and_blanks(head: bytes, kind: str) -> None:
     with pytest.raises(UnusableFile, match=kind):
-        refuse_other_formats(Path("shipment.csv"), head)
+        raise refuse_foreign(Path("shipment.csv"), head)
 
 
 @pytest.mark.parametrize("head", [b"", b"s", b"serial,otp1\n", b"\xef\xbb\xbfserial;otp1\r\n", b"PKI,otp\n"])
 def test_a_csv_passes(head: bytes) -> None:
-    refuse_other_formats(Path("shipment.csv"), head)
+    assert find_foreign(head) is None

@@ -13,7 +13,7 @@ from support.journal import JournalCall
 from support.moving_clock import MovingDatabase
 from support.promises import Case, Pair
 
-from models.attempt import Attempt, Outcome
+from models.attempt import AttemptLine, Outcome
 from models.batch import Batch
 from models.record import OtpState, Status
 
@@ -36,7 +36,7 @@ def keep(
     made = make_batch(database, [{"device_id": DEVICE, "otp1_posts": 1} | columns])
     line = {"number": 1, "outcome": outcome, "reason": reason, "lease_id": LEASE, "ended_at": database.read_clock()}
     with database.writing() as connection:
-        connection.execute(insert(Attempt).values(record_id=made.id, **line))
+        connection.execute(insert(AttemptLine).values(record_id=made.id, **line))
     return made
 
 

@@ -1,5 +1,6 @@
-"""The file formats that a shipment may come in, one package or module each.
+"""The file formats that a shipment may come in, one module or package each. A format tells whether a file is one of its
+own, whether that is usable as a whole, and what its rows are.
 
 May import vault (OTPs) and intake's own lines and rows.
-Begin with `otp_pairs`.
+Begin with `format`, which says what a format has to do, and `table`, which lists them; `otp_pairs` is the first.
 """

@@ -9,7 +9,7 @@ from typing import Literal
 
 from worker.intake.formats.otp_pairs import reasons
 from worker.intake.formats.otp_pairs.header import Header
-from worker.intake.rows import Row, RowError
+from worker.intake.rows import COLUMNS, Row, RowError
 from worker.vault.otp import Otp, OtpPair
 
 SERIAL = re.compile(r"[A-Za-z0-9]{1,50}")
@@ -19,7 +19,9 @@ OTP_TYPES: dict[str, Literal["hotp", "totp"]] = {"": "hotp", "hotp": "hotp", "to
 # As far as the clocks of two machines may be apart before a time counts as wrong.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
-COLUMNS = ("serial", "otp1", "otp2", "user_id", "device_id", "username", "otp_type", "generated_at", "lot")
+# Columns whose cells are checked, in the order in which `_check` takes them apart.
+CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "username", "otp_type", "generated_at")
+PLAIN = tuple(column for column in COLUMNS if column.is_plain)
 
 
 class _CellError(Exception):
@@ -34,7 +36,8 @@ class PairReader:
         self._width = len(header.names)
         self._latest = now + CLOCK_TOLERANCE
         # A column that the file does not have is read from the blank that is put behind every row.
-        self._pick = itemgetter(*(header.places.get(column, self._width) for column in COLUMNS))
+        self._pick = itemgetter(*(header.places.get(name, self._width) for name in CHECKED))
+        self._plain = [(column.attribute, header.places.get(column.name, self._width)) for column in PLAIN]
 
     def read(self, row_number: int, fields: list[str]) -> Row | RowError:
         """Never raises. Blanks around a value of ours are dropped."""
@@ -43,14 +46,15 @@ class PairReader:
             serial = "" if self._header.places["serial"] else fields[0].strip()
             reason = reasons.explain_fields(len(fields), self._width)
             return RowError(row_number, reason, _tell_serial(serial, otp1=""))
-        cells = [*map(str.strip, self._pick([*fields[: self._width], ""]))]
+        whole = [*fields[: self._width], ""]
+        cells = [*map(str.strip, self._pick(whole))]
         try:
-            return self._check(row_number, fields, cells)
+            return self._check(row_number, whole, cells)
         except _CellError as error:
             return RowError(row_number, str(error), _tell_serial(cells[0], cells[1]))
 
     def _check(self, row_number: int, fields: list[str], cells: list[str]) -> Row:
-        serial, otp1, otp2, user_id, device_id, username, otp_type, generated_at, lot = cells
+        serial, otp1, otp2, user_id, device_id, username, otp_type, generated_at = cells
         if not SERIAL.fullmatch(serial):
             raise _CellError(reasons.explain_serial(serial))
         kind = OTP_TYPES.get(otp_type.lower())
@@ -67,8 +71,7 @@ class PairReader:
             otps=otps,
             otp_type=kind,
             generated_at=self._check_time(generated_at, kind),
-            lot=lot or None,
-            username=username or None,
+            **{attribute: fields[place].strip() or None for attribute, place in self._plain},
             extra={name: fields[place] for name, place in self._header.extra},
         )
 

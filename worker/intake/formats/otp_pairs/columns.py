@@ -1,21 +1,17 @@
-"""The names of columns: what they mean, and which say that they hold a secret."""
+"""The names of columns in a header of OTP pairs: what they mean, and which say that they hold a secret."""
 
 from __future__ import annotations
 
 import re
 
-REQUIRED = ("serial", "otp1")
-SYNONYMS = {
-    "serial": ("serial number",),
-    "otp1": ("first otp", "otp"),
-    "otp2": ("second otp", "next otp"),
-    "user_id": (),
-    "device_id": (),
-    "username": ("upn", "user", "email"),
-    "otp_type": ("type",),
-    "generated_at": (),
-    "lot": (),
-}
+from worker.intake.rows import COLUMNS, Column
+
+# The columns that only this format has.
+OTP1 = Column("otp1", ("first otp", "otp"), is_required=True)
+OTP2 = Column("otp2", ("second otp", "next otp"))
+
+# Everything that a header may name, in the order in which a missing column is told.
+KNOWN = (COLUMNS[0], OTP1, OTP2, *COLUMNS[1:])
 
 # "key", "pin" and "puk" also lie inside harmless words (keyboard, shipping, pingone_id). So they count as a
 # word of the name, at its end, and before what vendors put behind them. "otp3" is here: an OTP is a secret.
@@ -44,7 +40,7 @@ def normalise(name: str) -> str:
 
 
 # Normalised name -> the column that it means.
-CANONICAL = {normalise(name): column for column, others in SYNONYMS.items() for name in (column, *others)}
+CANONICAL = {normalise(name): column.name for column in KNOWN for name in (column.name, *column.synonyms)}
 
 
 def canonical_column(name: str) -> str | None:

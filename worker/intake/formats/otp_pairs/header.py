@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.intake.foreign_files import EXPORT_CSV
-from worker.intake.formats.otp_pairs.columns import REQUIRED, canonical_column, looks_like_data, normalise, says_secret
+from worker.intake.formats.otp_pairs.columns import KNOWN, canonical_column, looks_like_data, normalise, says_secret
 from worker.intake.rows import UnusableFile
 
 DELIMITERS = (",", ";", "\t")
@@ -115,7 +115,7 @@ def _refuse_secrets(names: list[str]) -> None:
 
 def _refuse_incomplete(names: list[str]) -> None:
     found = {canonical_column(name) for name in names}
-    if missing := [column for column in REQUIRED if column not in found]:
+    if missing := [column.name for column in KNOWN if column.is_required and column.name not in found]:
         cure = "Add it, or give the column that holds it this name; a file of seeds is not one of OTP pairs"
         raise _HeaderError(f"the header has no column {' and no column '.join(missing)}", cure)
     if unnamed := [place for place, name in enumerate(names, 1) if not name.strip()]:

@@ -1,0 +1,28 @@
+"""The columns of a row are declared once, and every other place follows."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from models.record import Record
+from worker.batches.record_rows import RecordRows
+from worker.intake import COLUMNS, Row, canonical_column
+from worker.reports.export import _READERS
+
+
+def test_every_column_of_a_row_has_a_column_of_the_record() -> None:
+    for column in COLUMNS:
+        assert column.attribute in Record.__table__.columns, f"add {column.attribute} to models.record, and a migration"
+
+
+def test_every_column_of_a_row_is_read_loaded_and_exported() -> None:
+    written = RecordRows(None, 1, None).columns
+    for column in COLUMNS:
+        assert canonical_column(column.name) == column.name
+        assert column.attribute in written
+        assert column.name in _READERS
+
+
+def test_a_field_of_a_row_is_a_column_or_one_of_three_that_no_cell_alone_brings() -> None:
+    names = {field.name for field in fields(Row)}
+    assert names - {column.attribute for column in COLUMNS} == {"row_number", "otps", "extra"}

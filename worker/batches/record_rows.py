@@ -1,0 +1,44 @@
+"""A row of a shipment as a row of the table `record`: which columns a load writes, and their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import Any
+
+from models.encrypted import Keyring, identify_row
+from worker.intake import COLUMNS, Row
+
+# Written as the file has them.
+_SAME = ("row_number", *(column.attribute for column in COLUMNS))
+
+
+class RecordRows:
+    """For the records of one batch. `totp_max_age`: how long after its generation a TOTP pair is still sent."""
+
+    def __init__(self, keyring: Keyring, batch_id: int, totp_max_age: timedelta) -> None:
+        self._keyring = keyring
+        self._batch_id = batch_id
+        self._max_age = totp_max_age
+        self._pick: Callable[[Row], tuple[Any, ...]] = attrgetter(*_SAME)
+        # What else is written, by column, and how it follows from the row.
+        self._derived: dict[str, Callable[[Row], Any]] = {
+            "extra": lambda row: row.extra or None,
+            "otp_expires_at": self._expires_at,
+            "has_second_otp": lambda row: row.otps.second is not None,
+            "otps": self._seal,
+        }
+        # The names of the columns, in the order of `values`.
+        self.columns = (*_SAME, *self._derived)
+
+    def values(self, row: Row) -> tuple[Any, ...]:
+        """What stands in `columns` for this row."""
+        return (*self._pick(row), *(derive(row) for derive in self._derived.values()))
+
+    def _expires_at(self, row: Row) -> datetime | None:
+        """When a TOTP pair is too old to be sent; None for HOTP, which lasts."""
+        return row.generated_at + self._max_age if row.otp_type == "totp" and row.generated_at else None
+
+    def _seal(self, row: Row) -> bytes:
+        return self._keyring.seal(row.otps.to_plaintext(), identify_row(self._batch_id, row.row_number))

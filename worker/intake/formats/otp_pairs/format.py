@@ -1,0 +1,40 @@
+"""The format "OTP pairs", from the bytes of a file to its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from worker.intake.csv_rows import split_rows
+from worker.intake.foreign_files import find_foreign
+from worker.intake.formats.otp_pairs import reasons
+from worker.intake.formats.otp_pairs.cells import PairReader
+from worker.intake.formats.otp_pairs.header import is_blank, read_header
+from worker.intake.lines import Digest, read_lines
+from worker.intake.rows import Row, RowError, UnusableFile
+
+
+class OtpPairs:
+    """A CSV with a header. Whatever is no file of another kind is read as one, and its header says what is wrong."""
+
+    def is_format_of(self, head: bytes) -> bool:
+        return find_foreign(head) is None
+
+    def read_columns(self, path: Path, stream: BinaryIO, digest: Digest) -> list[str]:
+        lines = read_lines(path, stream, digest)
+        header = read_header(path, lines)
+        if not sum(not is_blank(line) for line in lines):
+            raise UnusableFile(path, "has a header and no rows", "Export it again, with one row a token")
+        return header.names
+
+    def read_rows(self, path: Path, stream: BinaryIO, digest: Digest, now: datetime) -> Iterator[Row | RowError]:
+        lines = read_lines(path, stream, digest)
+        header = read_header(path, lines)
+        reader = PairReader(header, now)
+        for row_number, fields in split_rows(lines, header):
+            if fields is None:
+                yield RowError(row_number, reasons.QUOTATION_MARKS, None)
+            elif any(map(str.strip, fields)):
+                yield reader.read(row_number, fields)
