@@ -19,7 +19,7 @@ from worker.config.settings import Environment, Settings
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
-from worker.rules.hours import DailyWindow
+from worker.rules.hours import DailyHours
 from worker.vault.otp import Otp, OtpPair
 
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
@@ -134,11 +134,11 @@ def load_one(database: HuntedDatabase, devices: list[ModelDevice], trial_row: in
 
 def _give_window(database: HuntedDatabase, dice: Dice) -> None:
     """To the first batch; every world begins at midnight."""
-    window = DailyWindow.parse(dice.pick("window", ("00:00-00:02", "00:01-00:04", "23:58-00:07")), "UTC")
+    window = DailyHours.parse(dice.pick("window", ("00:00-00:02", "00:01-00:04", "23:58-00:07")), "UTC")
     with database.writing() as connection:
         batch_id = connection.scalars(select(func.min(Batch.id))).one()
-        hours.set_window(connection, batch_id, window)
-        hours.keep(database, connection, batch_id)
+        hours.set_hours(connection, batch_id, window)
+        hours.check_hours(database, connection, batch_id)
 
 
 def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice], canary_row: int | None) -> str:

@@ -14,7 +14,7 @@ from worker.database.engine import Database
 from worker.dispatch.dispatcher import Broker, Dispatcher
 from worker.dispatch.workload import Workload
 from worker.fleet.processes import Processes
-from worker.leases.clock_steps import TimesAnew
+from worker.leases.clock_jumps import TimesRestart
 from worker.leases.queue import Queue
 from worker.rules.breaker import Thresholds
 
@@ -45,5 +45,5 @@ def make_dispatcher(
         pace_memory=SimpleNamespace(synchronize=lambda _: None),
         processes=Processes(database, "test:1"),
         clock_watch=clock_watch or ClockWatch(),
-        times=TimesAnew(database, lease=settings.lease, queue_lease=settings.queue_lease, read_delay=read_delay),
+        times=TimesRestart(database, lease=settings.lease, queue_lease=settings.queue_lease, read_delay=read_delay),
     )

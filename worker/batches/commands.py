@@ -18,12 +18,12 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches import hours, state
 from worker.batches.finding import find_batch
-from worker.batches.hours import Outside
+from worker.batches.hours import OutOfHours
 from worker.database.engine import LOAD_LOCK, Database
 from worker.leases import commands
 from worker.leases.not_replayed import Staying, find_staying
 from worker.pace.memory import lift_hold
-from worker.rules.hours import DailyWindow
+from worker.rules.hours import DailyHours
 
 # What holds most of a batch back, by the pause after which a person lets the rest go.
 _LOOKED_AT: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary_row, PauseReason.TRIAL: Batch.trial_row}
@@ -42,14 +42,14 @@ class Replayed:
 
     records: int
     stay: tuple[Staying, ...] = ()
-    outside: Outside | None = None
+    outside: OutOfHours | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class WindowChange:
+class HoursChange:
     """The daily window that a batch gets; None takes away the one that it has."""
 
-    window: DailyWindow | None
+    window: DailyHours | None
 
 
 class Batches:
@@ -76,8 +76,8 @@ class Batches:
             return commands.hand_back_queued(self._database, connection)
 
     def resume(
-        self, name: str, change: WindowChange | None = None, *, lift_in: LicenseOf | None = None
-    ) -> Outside | None:
+        self, name: str, change: HoursChange | None = None, *, lift_in: LicenseOf | None = None
+    ) -> OutOfHours | None:
         """The batch runs, or waits for its window to open. Canary and trial end only where they were what the batch
         paused for: a person has looked at them then. `lift_in`: a hold of the license that this tells is lifted,
         whether the batch ran or not. Raises UnknownBatch, NotPossible."""
@@ -89,7 +89,7 @@ class Batches:
                 return None
             facts: dict[str, Any] = {"reason": batch.reason}
             if change is not None:
-                hours.set_window(connection, batch.id, change.window)
+                hours.set_hours(connection, batch.id, change.window)
                 facts["window"] = change.window and str(change.window)
             if lift_in is not None:
                 license_ = lift_in(batch.environment, batch.environment_id)
@@ -165,7 +165,7 @@ class Batches:
         again = select(Batch.name).join(this, is_same_file).where(this.id == batch_id)
         return connection.scalar(again.where(Batch.state != BatchState.CANCELLED))
 
-    def _let_run(self, connection: Connection, batch_id: int) -> Outside | None:
+    def _let_run(self, connection: Connection, batch_id: int) -> OutOfHours | None:
         """A person says so: whatever outage there was, the batch is judged anew."""
         anew = {"outages": 0, "judged_after": hours.latest_attempt()}
         connection.execute(update(Batch).where(Batch.id == batch_id).values(anew))

@@ -17,19 +17,19 @@ from models.reason import PauseReason
 from worker.batches import state
 from worker.database.engine import Database
 from worker.rules.breaker import FIRST_PROBE
-from worker.rules.hours import DailyWindow, moment
+from worker.rules.hours import DailyHours, moment
 
 
-class OtherWindow(Exception):
+class OtherHours(Exception):
     """The batch keeps to another window than the one that was asked for; the message names the command that changes
     it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class OutOfHours:
     """A batch waits for its window to open."""
 
-    window: DailyWindow
+    window: DailyHours
     opens_at: datetime
 
     def __str__(self) -> str:
@@ -38,10 +38,10 @@ class Outside:
 
 def let_run(
     database: Database, connection: Connection, batch_id: int, sources: Collection[BatchState] = tuple(BatchState)
-) -> Outside | None:
+) -> OutOfHours | None:
     """Let a batch that is in one of these states run; or pause it until its hours begin, and tell when. Whether PingOne
     is out is judged by the attempts that end from now on."""
-    now, window = _now(database, connection), window_of(connection, batch_id)
+    now, window = _now(database, connection), read_hours(connection, batch_id)
     outside = _outside(window, now)
     if outside:
         change = _pause(sources, outside)
@@ -51,9 +51,9 @@ def let_run(
     return outside
 
 
-def keep(database: Database, connection: Connection, batch_id: int) -> Outside | None:
+def check_hours(database: Database, connection: Connection, batch_id: int) -> OutOfHours | None:
     """Pause a running batch whose hours have ended, and tell when they begin; otherwise write down when they end."""
-    now, window = _now(database, connection), window_of(connection, batch_id)
+    now, window = _now(database, connection), read_hours(connection, batch_id)
     outside = _outside(window, now)
     if outside:
         connection.execute(_pause((BatchState.RUNNING,), outside).where(Batch.id == batch_id))
@@ -63,34 +63,34 @@ def keep(database: Database, connection: Connection, batch_id: int) -> Outside |
     return outside
 
 
-def check_same(connection: Connection, batch_id: int, name: str, wanted: DailyWindow | None) -> None:
+def check_same(connection: Connection, batch_id: int, name: str, wanted: DailyHours | None) -> None:
     """Who goes on with a batch need not repeat its window; but another one must not be passed over. Raises
-    OtherWindow."""
-    has = window_of(connection, batch_id)
+    OtherHours."""
+    has = read_hours(connection, batch_id)
     if wanted is None or wanted == has:
         return
     keeps = f"keeps to its window {has}" if has else "runs all day"
     command = f"oathbulk resume {quote(name)} --window {wanted.hours} --zone {wanted.zone}"
-    raise OtherWindow(f"this file is batch {name!r} already, and it {keeps}. To change that: {command}")
+    raise OtherHours(f"this file is batch {name!r} already, and it {keeps}. To change that: {command}")
 
 
-def set_window(connection: Connection, batch_id: int, window: DailyWindow | None) -> None:
+def set_hours(connection: Connection, batch_id: int, window: DailyHours | None) -> None:
     """From now on; what it means for the batch, `let_run` finds out."""
     values = {"daily_window": window and window.hours, "zone": window and window.zone}
     connection.execute(update(Batch).where(Batch.id == batch_id).values(values))
 
 
-def window_of(connection: Connection, batch_id: int) -> DailyWindow | None:
+def read_hours(connection: Connection, batch_id: int) -> DailyHours | None:
     batch = connection.execute(select(Batch.daily_window, Batch.zone).where(Batch.id == batch_id)).one()
-    return read_window(batch.daily_window, batch.zone)
+    return parse_columns(batch.daily_window, batch.zone)
 
 
-def read_window(hours: str | None, zone: str | None) -> DailyWindow | None:
+def parse_columns(hours: str | None, zone: str | None) -> DailyHours | None:
     """What stands in the columns of a batch."""
-    return DailyWindow.parse(hours, zone) if hours and zone else None
+    return DailyHours.parse(hours, zone) if hours and zone else None
 
 
-def begin_anew(database: Database, connection: Connection) -> None:
+def restart_times(database: Database, connection: Connection) -> None:
     """After a step of the clock: windows are looked at again, and no probe is further away than the first."""
     paused = update(Batch).where(Batch.state == BatchState.PAUSED)
     now, soon = database.now(), database.now(FIRST_PROBE)
@@ -110,11 +110,11 @@ def _now(database: Database, connection: Connection) -> datetime:
     return now
 
 
-def _outside(window: DailyWindow | None, now: datetime) -> Outside | None:
+def _outside(window: DailyHours | None, now: datetime) -> OutOfHours | None:
     if window is None or window.is_open(now):
         return None
-    return Outside(window, window.next_change(now))
+    return OutOfHours(window, window.next_change(now))
 
 
-def _pause(sources: Collection[BatchState], outside: Outside) -> Update:
+def _pause(sources: Collection[BatchState], outside: OutOfHours) -> Update:
     return state.pause(sources, PauseReason.WINDOW, f"{outside}.", resumes_at=outside.opens_at)

@@ -18,7 +18,7 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches import hours
 from worker.batches.conflicts import Conflicts
-from worker.batches.hours import Outside
+from worker.batches.hours import OutOfHours
 from worker.batches.record_rows import RecordRows
 from worker.batches.trial import trial_row
 from worker.config.settings import Environment
@@ -26,7 +26,7 @@ from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
 from worker.intake import Row, RowError, Shipment, UnusableFile
 from worker.observability.escaping import escape_line
-from worker.rules.hours import DailyWindow
+from worker.rules.hours import DailyHours
 
 # Rows that are looked up and written together: it bounds a load's memory, whatever the file's size.
 CHUNK = 1000
@@ -51,7 +51,7 @@ class Loaded:
     total: int
     rows_refused: int
     is_new: bool
-    outside: Outside | None = None
+    outside: OutOfHours | None = None
 
 
 class Loader:
@@ -83,10 +83,10 @@ class Loader:
             return self._find(connection, shipment)
 
     def load(
-        self, shipment: Shipment, name: str, canary: int | None = None, window: DailyWindow | None = None
+        self, shipment: Shipment, name: str, canary: int | None = None, window: DailyHours | None = None
     ) -> Loaded:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
-        that leaves any; with a window, it runs only while that is open. Raises NameTaken, NameUnfit, OtherWindow;
+        that leaves any; with a window, it runs only while that is open. Raises NameTaken, NameUnfit, OtherHours;
         UnusableFile if no row is left."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
@@ -98,8 +98,8 @@ class Loader:
             total, refused, canary_row = self._insert_records(connection, shipment, batch_id, canary)
             if not total:
                 raise UnusableFile(shipment.path, f"not one of its {refused} rows can be loaded", "Mend them first")
-            hours.set_window(connection, batch_id, window)
-            outside = hours.keep(self._database, connection, batch_id)
+            hours.set_hours(connection, batch_id, window)
+            outside = hours.check_hours(self._database, connection, batch_id)
             counts = {"total": total, "rows_refused": refused}
             trial = trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
             held_back = {"canary_row": canary_row, "trial_row": trial}

@@ -15,7 +15,7 @@ from models.record import NOT_FINAL, Record, Status
 from worker.batches import hours, judgement, state
 from worker.database.engine import Database
 from worker.rules import breaker, quota
-from worker.rules.hours import UnfitWindow
+from worker.rules.hours import UnfitHours
 from worker.rules.quota import Quota
 
 # Paused for one of these, a batch waits for a time alone.
@@ -109,21 +109,21 @@ class Upkeep:
         """Windows that open, quotas that reset; and outages that may be over: there the batch runs again, and the
         dispatcher lets only a few records go at first."""
         for batch_id in connection.scalars(self._due_again).all():
-            self._look_at_window(connection, batch_id, partial(hours.let_run, sources=(BatchState.PAUSED,)))
+            self._apply_hours(connection, batch_id, partial(hours.let_run, sources=(BatchState.PAUSED,)))
 
     def _close(self, connection: Connection) -> None:
         """Windows that closed. A batch that an earlier version let run has not been told when its window does."""
         for batch_id in connection.scalars(self._due_to_close).all():
-            self._look_at_window(connection, batch_id, hours.keep)
+            self._apply_hours(connection, batch_id, hours.check_hours)
 
-    def _look_at_window(
+    def _apply_hours(
         self, connection: Connection, batch_id: int, step: Callable[[Database, Connection, int], object]
     ) -> None:
         """Where this machine's time zones are older than those of the machine that loaded the batch, only that batch
         must stop."""
         try:
             step(self._database, connection, batch_id)
-        except UnfitWindow as error:
+        except UnfitHours as error:
             detail = f"Its daily window cannot be read here: {error}. Update tzdata, then resume."
             stopped = state.pause(_STOPPABLE, PauseReason.INTERNAL, detail)
             connection.execute(stopped.where(Batch.id == batch_id))

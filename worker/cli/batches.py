@@ -10,8 +10,8 @@ import typer
 
 from models.reason import Reason
 from models.record import Status
-from worker.batches.commands import WindowChange
-from worker.batches.hours import Outside
+from worker.batches.commands import HoursChange
+from worker.batches.hours import OutOfHours
 from worker.cli.console import console
 from worker.cli.options import BatchName, Hours, Ticket, Zone, parse_hours
 from worker.fleet.processes import read_processes
@@ -42,7 +42,7 @@ def resume(
     hours = parse_hours(window, zone)
     if hours is not None and no_window:
         raise typer.BadParameter("says the opposite of --window: give one of them", param_hint="--no-window")
-    change = WindowChange(hours) if hours is not None or no_window else None
+    change = HoursChange(hours) if hours is not None or no_window else None
     installation = Installation()
     lift_in = installation.license_of if now else None
     if outside := installation.batches(ticket).resume(batch, change, lift_in=lift_in):
@@ -103,5 +103,5 @@ def _explain(group: Staying) -> str:
             return f"in progress in batch {group.batch}."
 
 
-def _waits(batch: str, outside: Outside) -> str:
+def _waits(batch: str, outside: OutOfHours) -> str:
     return f"{batch} is {outside}. To let it run now, and all day: oathbulk resume {quote(batch)} --no-window"

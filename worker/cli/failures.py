@@ -14,7 +14,7 @@ from models.encrypted import DecryptionError
 from worker.audit import UnusableHead
 from worker.batches.commands import NotPossible
 from worker.batches.finding import UnknownBatch
-from worker.batches.hours import OtherWindow
+from worker.batches.hours import OtherHours
 from worker.batches.loading import NameTaken, NameUnfit
 from worker.batches.reconciliation import StillAtWork
 from worker.cli.console import error_console
@@ -28,7 +28,7 @@ from worker.intake import UnusableFile
 from worker.journal.reader import NoJournalFound
 from worker.observability.escaping import escape_line
 from worker.pingone.errors import CredentialsRefused, NotDelivered
-from worker.rules.hours import UnfitWindow
+from worker.rules.hours import UnfitHours
 
 ALL_ACTIVE = 0
 SOME_LEFT = 1
@@ -44,8 +44,8 @@ _USAGE = (
     NotPossible,
     NameTaken,
     NameUnfit,
-    OtherWindow,
-    UnfitWindow,
+    OtherHours,
+    UnfitHours,
     UnusableHead,
     NoJournalFound,
     StillAtWork,

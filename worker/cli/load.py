@@ -23,11 +23,11 @@ from worker.cli.options import (
     Zone,
     parse_hours,
 )
-from worker.cli.refusals import Refusals
+from worker.cli.refused_rows import RefusedRows
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
 from worker.intake import RowError, Shipment, UnusableFile, open_shipment
-from worker.rules.hours import DailyWindow
+from worker.rules.hours import DailyHours
 
 
 def load(
@@ -45,7 +45,7 @@ def load(
     """Load a shipment into the database, for workers that run elsewhere."""
     hours = parse_hours(window, zone)
     shipment = open_shipment(file)
-    refusals = Refusals()
+    refusals = RefusedRows()
     if check:
         total = _count(shipment, refusals)
         facts = {"file": str(file), "rows": total, "rows_refused": refusals.count}
@@ -77,12 +77,12 @@ class Wish:
     environment: str = DEFAULT_ENVIRONMENT
     canary: int | None = None
     ticket: str | None = None
-    window: DailyWindow | None = None
+    window: DailyHours | None = None
     share: float | None = None
 
 
-def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, refusals: Refusals) -> Loaded:
-    """The batch that the shipment is now, or was already. Raises UnusableFile, NameTaken, OtherWindow."""
+def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, refusals: RefusedRows) -> Loaded:
+    """The batch that the shipment is now, or was already. Raises UnusableFile, NameTaken, OtherHours."""
     environment = installation.environment(wish.environment)
     actor = this_person(installation.settings, wish.ticket)
     loader = Loader(
@@ -115,7 +115,7 @@ def print_loaded(loaded: Loaded) -> None:
         console.print(f"This file is batch {loaded.name} already: {loaded.total} records. Nothing was loaded again.")
 
 
-def _count(shipment: Shipment, refusals: Refusals) -> int:
+def _count(shipment: Shipment, refusals: RefusedRows) -> int:
     """Rows that can be loaded; a token or device that stands on two rows is found here too."""
     count, seen = 0, dict[str, int]()
     for row in shipment.rows():

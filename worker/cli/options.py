@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.rules.hours import DailyWindow, UnfitWindow
+from worker.rules.hours import DailyHours, UnfitHours
 
 # Characters of a ticket that the audit has room for.
 LONGEST_TICKET = 200
@@ -69,7 +69,7 @@ Ticket = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def parse_hours(hours: str | None, zone: str | None) -> DailyWindow | None:
+def parse_hours(hours: str | None, zone: str | None) -> DailyHours | None:
     """The hours of --window by the clocks of --zone; None where neither is given. Raises typer.BadParameter where one
     is missing: whose clocks are meant is not guessed, since where a machine stands says little of that."""
     if hours is None and zone is None:
@@ -81,6 +81,6 @@ def parse_hours(hours: str | None, zone: str | None) -> DailyWindow | None:
             "needs --zone: whose clocks are meant, such as --zone Europe/Berlin, or --zone UTC", param_hint="--window"
         )
     try:
-        return DailyWindow.parse(hours, zone)
-    except UnfitWindow as error:
+        return DailyHours.parse(hours, zone)
+    except UnfitHours as error:
         raise typer.BadParameter(str(error), param_hint="--window and --zone") from error

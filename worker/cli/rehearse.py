@@ -18,7 +18,7 @@ from models.record import Record
 from worker.cli.console import console
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.load import Wish
-from worker.cli.refusals import Refusals
+from worker.cli.refused_rows import RefusedRows
 from worker.cli.run import run_shipment
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
@@ -94,7 +94,7 @@ def _prepare(file: Path | None, tokens: int) -> MadeShipment:
 
 def _read_own(file: Path) -> list[Row]:
     """The rows that can be rehearsed. Raises UnusableFile."""
-    rows, refusals = list[Row](), Refusals()
+    rows, refusals = list[Row](), RefusedRows()
     for row in open_shipment(file).rows():
         if isinstance(row, Row):
             rows.append(row)

@@ -32,7 +32,7 @@ from worker.cli.options import (
     parse_hours,
 )
 from worker.cli.picture import draw_batch
-from worker.cli.refusals import Refusals
+from worker.cli.refused_rows import RefusedRows
 from worker.cli.watching import Watch, is_over
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
@@ -80,7 +80,7 @@ def run_shipment(installation: Installation, file: Path, wish: Wish, again: str,
     shipment = open_shipment(file)
     installation.environment(wish.environment)
     with lock_home(installation.settings.home):
-        refusals = Refusals()
+        refusals = RefusedRows()
         loaded = load_shipment(installation, shipment, wish, refusals)
         refusals.print()
         if not as_json:

@@ -17,7 +17,7 @@ from worker.config.settings import Settings
 from worker.database.engine import DISPATCH_LOCK, Database
 from worker.dispatch.workload import License, Workload
 from worker.fleet.processes import Processes
-from worker.leases.clock_steps import TimesAnew
+from worker.leases.clock_jumps import TimesRestart
 from worker.leases.queue import Queue
 from worker.pace.memory import PaceMemory
 from worker.rules import breaker
@@ -60,7 +60,7 @@ class Dispatcher:
         pace_memory: PaceMemory,
         processes: Processes,
         clock_watch: ClockWatch,
-        times: TimesAnew,
+        times: TimesRestart,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -105,7 +105,7 @@ class Dispatcher:
         if not self._clock_watch.is_steady(lambda: connection.execute(now).scalar_one(), last_tick_at):
             log.warning("clock_set", cure="keep the database server's clock with NTP")
             self._times.begin(connection)
-            hours.begin_anew(self._database, connection)
+            hours.restart_times(self._database, connection)
 
     def _fill(self, license_: License) -> int:
         """Commit first, then publish: a message that never comes costs a queue lease, a record never."""

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, quote_plus, urlencode
 
 from worker.config.settings import Environment
+from worker.pingone.answer_errors import choose_error
 from worker.pingone.envelope import Envelope, open_envelope, read_word
 from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, OtherDevice
-from worker.pingone.refusals import choose_error
 from worker.vault.otp import Otp
 
 ACTIVE = "ACTIVE"

@@ -17,7 +17,7 @@ from worker.dispatch.workload import Workload
 from worker.fleet.fitness import Fitness
 from worker.fleet.processes import Processes, Sickness, name_this_process
 from worker.journal.writer import FileJournal, Journal, NoJournal
-from worker.leases.clock_steps import TimesAnew
+from worker.leases.clock_jumps import TimesRestart
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.process.activations import Activations
@@ -116,7 +116,7 @@ class WorkerParts(Parts):
             pace_memory=self.pace_memory,
             processes=self.processes,
             clock_watch=self.clock_watch,
-            times=TimesAnew(
+            times=TimesRestart(
                 self.database, lease=settings.lease, queue_lease=settings.queue_lease, read_delay=read_delay
             ),
         )

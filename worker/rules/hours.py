@@ -18,12 +18,12 @@ _MINUTE = timedelta(minutes=1)
 _LONGEST_WAIT = timedelta(days=5)
 
 
-class UnfitWindow(ValueError):
+class UnfitHours(ValueError):
     """These are no hours, or that is no time zone; the message says what would be."""
 
 
 @dataclass(frozen=True, slots=True)
-class DailyWindow:
+class DailyHours:
     """From `start` up to, not including, `end`, which is on the next day where it is earlier. Whole minutes.
 
     What counts is the time that clocks in the zone show. In the night in which they are put forward, hours that do not
@@ -34,15 +34,15 @@ class DailyWindow:
     zone: str
 
     @classmethod
-    def parse(cls, hours: str, zone: str) -> DailyWindow:
-        """`22:00-05:30` in `Europe/Berlin`. Raises UnfitWindow."""
+    def parse(cls, hours: str, zone: str) -> DailyHours:
+        """`22:00-05:30` in `Europe/Berlin`. Raises UnfitHours."""
         found = _HOURS.fullmatch(hours.strip())
         if found is None:
-            raise UnfitWindow(f"{hours!r} is no daily window: write it as 22:00-05:30")
+            raise UnfitHours(f"{hours!r} is no daily window: write it as 22:00-05:30")
         hour, minute, end_hour, end_minute = (int(part or 0) for part in found.groups())
         start, end = time(hour, minute), time(end_hour, end_minute)
         if start == end:
-            raise UnfitWindow(f"{hours!r} begins and ends at the same time: without a window a batch runs all day")
+            raise UnfitHours(f"{hours!r} begins and ends at the same time: without a window a batch runs all day")
         return cls(start, end, _known(zone.strip()))
 
     @property
@@ -80,7 +80,7 @@ def moment(at: datetime) -> str:
 
 
 def _known(zone: str) -> str:
-    """Raises UnfitWindow."""
+    """Raises UnfitHours."""
     zones = _zones()
     if zone in zones:
         return zone
@@ -88,7 +88,7 @@ def _known(zone: str) -> str:
     near = get_close_matches(zone.lower().replace(" ", "_"), by_lower, n=3, cutoff=0.7)
     meant = " or ".join(dict.fromkeys(by_lower[name] for name in near))
     guess = f"did you mean {meant}? " if meant else ""
-    raise UnfitWindow(
+    raise UnfitHours(
         f"{zone!r} is no time zone: {guess}Its name stands in the IANA database, such as Europe/Berlin,"
         " America/New_York or UTC"
     )

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.rules.hours import DailyWindow, UnfitWindow, moment
+from worker.rules.hours import DailyHours, UnfitHours, moment
 
-NIGHT = DailyWindow(time(22), time(5, 30), "Europe/Berlin")
+NIGHT = DailyHours(time(22), time(5, 30), "Europe/Berlin")
 
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def berlin(hours: str) -> DailyWindow:
-    return DailyWindow.parse(hours, "Europe/Berlin")
+def berlin(hours: str) -> DailyHours:
+    return DailyHours.parse(hours, "Europe/Berlin")
 
 
-def changes(window: DailyWindow, after: str, count: int) -> list[str]:
+def changes(window: DailyHours, after: str, count: int) -> list[str]:
     found, moment_ = [], at(after)
     for _ in range(count):
         moment_ = window.next_change(moment_)
@@ -43,10 +43,10 @@ def changes(window: DailyWindow, after: str, count: int) -> list[str]:
     ],
 )
 def test_hours_and_zone_are_understood(hours: str, zone: str, text: str) -> None:
-    window = DailyWindow.parse(hours, zone)
+    window = DailyHours.parse(hours, zone)
 
     assert str(window) == text
-    assert DailyWindow.parse(window.hours, window.zone) == window
+    assert DailyHours.parse(window.hours, window.zone) == window
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_hours_and_zone_are_understood(hours: str, zone: str, text: str) -> None
     ["", "22:00", "22-05", "22:00-5", "24:00-05:00", "22:60-05:00", "25:00-05:00", "22:00-05:30Z", "22:00–05:30"],
 )
 def test_what_are_no_hours_is_told_with_the_form(hours: str) -> None:
-    with pytest.raises(UnfitWindow, match="write it as 22:00-05:30"):
-        DailyWindow.parse(hours, "UTC")
+    with pytest.raises(UnfitHours, match="write it as 22:00-05:30"):
+        DailyHours.parse(hours, "UTC")
 
 
 @pytest.mark.parametrize("hours", ["22:00-22:00", "00:00-24:00", "7:30-07:30"])
 def test_a_window_without_an_end_is_refused(hours: str) -> None:
-    with pytest.raises(UnfitWindow, match=r"begins and ends at the same time.*runs all day"):
-        DailyWindow.parse(hours, "UTC")
+    with pytest.raises(UnfitHours, match=r"begins and ends at the same time.*runs all day"):
+        DailyHours.parse(hours, "UTC")
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_a_window_without_an_end_is_refused(hours: str) -> None:
     ],
 )
 def test_what_is_no_zone_is_told_with_what_is_one(zone: str, guess: str) -> None:
-    with pytest.raises(UnfitWindow, match="is no time zone") as caught:
-        DailyWindow.parse("22:00-05:30", zone)
+    with pytest.raises(UnfitHours, match="is no time zone") as caught:
+        DailyHours.parse("22:00-05:30", zone)
     assert guess in str(caught.value)
 
 
@@ -106,7 +106,7 @@ def test_a_window_over_midnight(moment_: str, is_open: bool) -> None:
 
 
 def test_a_window_within_a_day_opens_and_closes_each_day() -> None:
-    window = DailyWindow.parse("08:00-12:00", "America/New_York")
+    window = DailyHours.parse("08:00-12:00", "America/New_York")
 
     assert changes(window, "2026-11-25 00:00", 4) == ["11-25 13:00", "11-25 17:00", "11-26 13:00", "11-26 17:00"]
 
@@ -156,7 +156,7 @@ def test_an_hour_that_comes_twice_counts_both_times() -> None:
 
 def test_a_day_that_a_country_passed_over() -> None:
     """Samoa had no 30 December 2011."""
-    window = DailyWindow.parse("10:00-11:00", "Pacific/Apia")
+    window = DailyHours.parse("10:00-11:00", "Pacific/Apia")
 
     opens = window.next_change(datetime(2011, 12, 29, 22, tzinfo=UTC))
 
@@ -169,15 +169,15 @@ minutes = st.integers(0, 24 * 60 - 1)
 
 
 @st.composite
-def windows(draw: st.DrawFn) -> DailyWindow:
+def windows(draw: st.DrawFn) -> DailyHours:
     start, end = draw(st.lists(minutes, min_size=2, max_size=2, unique=True))
-    return DailyWindow(time(*divmod(start, 60)), time(*divmod(end, 60)), draw(st.sampled_from(ZONES)))
+    return DailyHours(time(*divmod(start, 60)), time(*divmod(end, 60)), draw(st.sampled_from(ZONES)))
 
 
 @settings(deadline=None)
 @given(windows(), moments)
 def test_it_is_open_while_clocks_show_a_minute_between_its_beginning_and_its_end(
-    window: DailyWindow, now: datetime
+    window: DailyHours, now: datetime
 ) -> None:
     shown = now.astimezone(ZoneInfo(window.zone))
     minute, start, end = (each.hour * 60 + each.minute for each in (shown, window.start, window.end))
@@ -187,9 +187,9 @@ def test_it_is_open_while_clocks_show_a_minute_between_its_beginning_and_its_end
 
 @settings(deadline=None)
 @given(windows(), moments, st.floats(0, 0.99))
-@example(DailyWindow(time(2, 10), time(2, 50), "Europe/Berlin"), at("2026-10-25 00:20"), 0.5)
+@example(DailyHours(time(2, 10), time(2, 50), "Europe/Berlin"), at("2026-10-25 00:20"), 0.5)
 def test_nothing_changes_before_the_next_change_and_all_does_at_it(
-    window: DailyWindow, now: datetime, share: float
+    window: DailyHours, now: datetime, share: float
 ) -> None:
     then = window.next_change(now)
 
@@ -201,7 +201,7 @@ def test_nothing_changes_before_the_next_change_and_all_does_at_it(
 
 @settings(deadline=None)
 @given(windows(), moments)
-def test_it_is_open_from_the_first_moment_on_at_which_it_is(window: DailyWindow, now: datetime) -> None:
+def test_it_is_open_from_the_first_moment_on_at_which_it_is(window: DailyHours, now: datetime) -> None:
     opens = window.open_from(now)
 
     assert window.is_open(opens)

@@ -12,7 +12,7 @@ from worker.database.engine import Database
 SOON = 10.0
 
 
-class TimesAnew:
+class TimesRestart:
     """Seconds: how long a lease and a queue lease last, and how long after a loss a device may be read."""
 
     def __init__(self, database: Database, *, lease: float, queue_lease: float, read_delay: float) -> None:

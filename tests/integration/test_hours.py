@@ -21,8 +21,8 @@ from models.encrypted import Keyring
 from models.reason import PauseReason, Reason
 from models.record import OtpState, Record, Status
 from worker.batches import hours
-from worker.batches.commands import WindowChange
-from worker.batches.hours import OtherWindow
+from worker.batches.commands import HoursChange
+from worker.batches.hours import OtherHours
 from worker.batches.loading import Loaded, Loader
 from worker.config.settings import ConfigError, Environment, Settings
 from worker.intake import open_shipment
@@ -30,13 +30,13 @@ from worker.leases.moves import LAST_START
 from worker.leases.worker import Leases
 from worker.process.worker_parts import WorkerParts
 from worker.reports.status import read_statuses
-from worker.rules.hours import DailyWindow
+from worker.rules.hours import DailyHours
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, DeadLetter, Pause
 
 # In November 21:00 to 04:30 UTC.
-NIGHT = DailyWindow.parse("22:00-05:30", "Europe/Berlin")
-DAY = DailyWindow.parse("08:00-18:00", "UTC")
+NIGHT = DailyHours.parse("22:00-05:30", "Europe/Berlin")
+DAY = DailyHours.parse("08:00-18:00", "UTC")
 OPEN, CLOSED = "2026-11-25 22:00", "2026-11-26 12:00"
 RUNNING = (BatchState.RUNNING, None)
 WAITS = (BatchState.PAUSED, PauseReason.WINDOW)
@@ -44,13 +44,13 @@ FOR_QUOTA = (BatchState.PAUSED, PauseReason.QUOTA)
 BY_A_PERSON = (BatchState.PAUSED, PauseReason.PERSON)
 
 
-def make(works: Works, at: str, window: DailyWindow | None = NIGHT, records: int = 3, name: str = "shipment") -> Made:
+def make(works: Works, at: str, window: DailyHours | None = NIGHT, records: int = 3, name: str = "shipment") -> Made:
     """A batch that was loaded at that time."""
     works.set_clock(at)
     made = make_batch(works.database, records, name=name)
     with works.database.writing() as connection:
-        hours.set_window(connection, made.batch_id, window)
-        hours.keep(works.database, connection, made.batch_id)
+        hours.set_hours(connection, made.batch_id, window)
+        hours.check_hours(works.database, connection, made.batch_id)
     return made
 
 
@@ -278,7 +278,7 @@ def test_a_resume_outside_the_window_says_when_it_goes_on_and_lets_it_go_on_then
 def test_a_resume_without_the_window_lets_it_run_now_and_from_now_on(works: Works) -> None:
     made = make(works, CLOSED)
 
-    assert works.batches.resume(made.name, WindowChange(None)) is None
+    assert works.batches.resume(made.name, HoursChange(None)) is None
 
     assert works.tick() == made.ids
     batch = look_at_batch(works.database, made.batch_id)
@@ -293,7 +293,7 @@ def test_a_resume_with_another_window_holds_at_once(works: Works) -> None:
     made = make(works, OPEN)
     assert works.tick() == made.ids
 
-    outside = works.batches.resume(made.name, WindowChange(DAY))
+    outside = works.batches.resume(made.name, HoursChange(DAY))
 
     assert outside is not None
     assert f"{outside.opens_at:%d %H:%M}" == "26 08:00"
@@ -496,7 +496,7 @@ def test_the_record_that_met_the_quota_goes_back_uncounted(works: Works) -> None
 # Load, and status.
 
 
-def load(works: Works, keyring: Keyring, folder: Path, window: DailyWindow | None) -> Loaded:
+def load(works: Works, keyring: Keyring, folder: Path, window: DailyHours | None) -> Loaded:
     path = folder / "shipment.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, HEADER)
@@ -545,11 +545,11 @@ def test_the_same_file_again_need_not_repeat_the_window_but_must_not_name_anothe
     assert not load(works, keyring, tmp_path, NIGHT).is_new
     assert not load(works, keyring, tmp_path, None).is_new
     with pytest.raises(
-        OtherWindow,
+        OtherHours,
         match=r"keeps to its window 22:00-05:30 Europe/Berlin\. To change that: "
         r"oathbulk resume shipment --window 08:00-18:00 --zone UTC",
     ):
         load(works, keyring, tmp_path, DAY)
-    works.batches.resume("shipment", WindowChange(None))
-    with pytest.raises(OtherWindow, match="it runs all day"):
+    works.batches.resume("shipment", HoursChange(None))
+    with pytest.raises(OtherHours, match="it runs all day"):
         load(works, keyring, tmp_path, NIGHT)

@@ -12,7 +12,7 @@ SHOWN = 20
 KEPT = 10_000
 
 
-class Refusals:
+class RefusedRows:
     """Counts every refused row, and keeps the first of them to show."""
 
     def __init__(self) -> None:

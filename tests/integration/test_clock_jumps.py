@@ -11,13 +11,13 @@ from support.moving_clock import MovingDatabase
 from support.works import HELD, UNKNOWN, Works
 
 from models.record import Status
-from worker.batches.commands import WindowChange
+from worker.batches.commands import HoursChange
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch
-from worker.leases.clock_steps import SOON
+from worker.leases.clock_jumps import SOON
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
-from worker.rules.hours import DailyWindow
+from worker.rules.hours import DailyHours
 from worker.rules.steps import Active, Retry
 
 HOUR = 3600.0
@@ -109,7 +109,7 @@ def test_a_window_is_looked_at_again(works: Works) -> None:
     works.set_clock("2026-11-27T12:00:00")
     works._dispatcher._clock_watch = ClockWatch(boot_time, lambda: 0.0)
     works.tick()
-    works.batches.resume(made.name, WindowChange(DailyWindow.parse("18:00-13:00", "UTC")))
+    works.batches.resume(made.name, HoursChange(DailyHours.parse("18:00-13:00", "UTC")))
     works.database.ahead += 2 * HOUR
     works.tick()
     assert look_at_batch(works.database, made.batch_id).reason == "window"
