@@ -78,7 +78,7 @@ def find_libfaketime() -> Path:
     return found[0]
 
 
-PARTS = {"celery": ["celery", "-A", "worker", "beat"], "part": ["worker.installation.part", "beat"]}
+PARTS = {"celery": ["celery", "-A", "worker", "beat"], "stack": ["worker.installation.stack_process", "beat"]}
 
 
 @pytest.fixture(params=PARTS.values(), ids=PARTS)

@@ -26,8 +26,8 @@ from models.batch import BatchState
 from models.record import Status
 from worker import audit
 from worker.audit import Actor
+from worker.cli.batch_display import outlook
 from worker.cli.console import console, print_json
-from worker.cli.picture import outlook
 from worker.observability.escaping import escape, escape_line
 from worker.reports.batch_status import BatchStatus
 from worker.reports.export import export

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from worker.cli.batch_display import holding
 from worker.cli.console import console, print_json
 from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
-from worker.cli.picture import holding
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
 from worker.pace.memory import KnownPace, PaceMemory

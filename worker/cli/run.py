@@ -15,9 +15,11 @@ from sqlalchemy.exc import DBAPIError
 
 from models.record import Status
 from worker.batches.commands import Batches
+from worker.cli.batch_display import draw_batch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.hosts import print_hosts, print_unread_env_file
+from worker.cli.live_progress import Watch, is_over
 from worker.cli.load import Wish, load_shipment, print_loaded
 from worker.cli.options import (
     AsJson,
@@ -31,9 +33,7 @@ from worker.cli.options import (
     Zone,
     parse_hours,
 )
-from worker.cli.picture import draw_batch
 from worker.cli.refused_rows import RefusedRows
-from worker.cli.watching import Watch, is_over
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home

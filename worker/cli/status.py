@@ -13,10 +13,10 @@ from rich.text import Text
 
 from models.batch import BatchState
 from models.reason import PASSING
+from worker.cli.batch_display import WAITING, draw_batch, draw_batches, outlook
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.options import AsJson
-from worker.cli.picture import WAITING, draw_batch, draw_batches, outlook
 from worker.installation.broker_check import broker_fault
 from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus

@@ -79,7 +79,7 @@ class Stack:
 
     def _start(self, name: str) -> None:
         # -P: a `models.py` in the folder where a person works must not take the place of ours.
-        argv = [sys.executable, "-P", "-m", "worker.installation.part", name]
+        argv = [sys.executable, "-P", "-m", "worker.installation.stack_process", name]
         variables = self._variables
         if name == "beat":
             variables = {key: value for key, value in variables.items() if not key.startswith(NOT_FOR_BEAT)}

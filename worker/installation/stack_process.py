@@ -1,4 +1,4 @@
-"""One part of `run`, as a process: `python -m worker.installation.part worker|beat`.
+"""One part of `run`, as a process: `python -m worker.installation.stack_process worker|beat`.
 
 Celery's own command would do; but it imports all its others too, Flower with them, which is a quarter of a start."""
 

@@ -11,7 +11,16 @@ from rich.console import Console, RenderableType
 
 from models.reason import CURES, Reason
 from models.record import Status
-from worker.cli.picture import WAITING, draw_batch, draw_batches, duration, holding, outlook, outlook_after, plain_line
+from worker.cli.batch_display import (
+    WAITING,
+    draw_batch,
+    draw_batches,
+    duration,
+    holding,
+    outlook,
+    outlook_after,
+    plain_line,
+)
 from worker.pace.memory import Hold, KnownPace
 from worker.reports.batch_status import BatchStatus
 

@@ -10,8 +10,8 @@ from rich.live import Live
 from models.batch import BatchState
 from models.reason import PASSING
 from models.record import Status
+from worker.cli.batch_display import draw_batch, plain_line
 from worker.cli.console import error_console
-from worker.cli.picture import draw_batch, plain_line
 from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import read_statuses
