@@ -29,7 +29,7 @@ from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports.export import RESULT_COLUMNS, export
-from worker.reports.status import FEWEST, read_statuses
+from worker.reports.status import FEWEST_SETTLED, read_statuses
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
@@ -177,14 +177,14 @@ def test_a_batch_that_was_cancelled_says_so_when_it_is_over_too(database: Moving
 
 
 def test_the_pace_is_what_was_settled_lately(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database, FEWEST + 20)
-    settle(database, leases, made, *[(Active(), Tally(1), False)] * (FEWEST - 1))
+    made = make_batch(database, FEWEST_SETTLED + 20)
+    settle(database, leases, made, *[(Active(), Tally(1), False)] * (FEWEST_SETTLED - 1))
     database.ahead = 10
     assert [status.eta_seconds for status in read_statuses(database)] == [None]
 
     settle(database, leases, made, (Active(), Tally(1), False))
     (status,) = read_statuses(database)
-    assert status.pace == pytest.approx(FEWEST / 10, rel=0.2)
+    assert status.pace == pytest.approx(FEWEST_SETTLED / 10, rel=0.2)
     assert status.eta_seconds == pytest.approx(20 / status.pace)
 
     database.ahead = 100

@@ -25,7 +25,7 @@ from worker.pingone.errors import Answer, Forbidden, NotFound, PingOneError
 from worker.pingone.wire import Device
 from worker.process.parts import Parts
 from worker.reports import verification
-from worker.reports.verification import Difference, find_environment, patiently, verify
+from worker.reports.verification import Difference, find_environment, make_device_reader, verify
 from worker.simulator.call_log import CallLog
 from worker.simulator.faults import FaultOrder
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
@@ -129,7 +129,7 @@ def readers(database: MovingDatabase, pingone: PingOne, valkey_url: str) -> Iter
 
 
 def differences(database: MovingDatabase, readers: Readers, name: str = "shipment") -> list[Difference]:
-    return list(verify(database, name, patiently(readers.client), THREADS))
+    return list(verify(database, name, make_device_reader(readers.client), THREADS))
 
 
 def told(found: list[Difference]) -> list[tuple[int, str, str, bool]]:
@@ -355,7 +355,7 @@ class Crowded:
 
 
 def read_with(client: Any) -> Device | PingOneError:
-    return patiently(lambda: client)("user", "device", Call("session", "transaction"))
+    return make_device_reader(lambda: client)("user", "device", Call("session", "transaction"))
 
 
 @pytest.mark.parametrize("times", [0, 1, 4, 5, 100])

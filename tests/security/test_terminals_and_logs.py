@@ -26,7 +26,7 @@ from models.batch import BatchState
 from models.record import Status
 from worker import audit
 from worker.audit import Actor
-from worker.cli.batch_display import outlook
+from worker.cli.batch_display import describe_outlook
 from worker.cli.console import console, print_json
 from worker.observability.escaping import escape, escape_line
 from worker.reports.batch_status import BatchStatus
@@ -129,7 +129,7 @@ def status(name: str) -> BatchStatus:
 
 @pytest.mark.parametrize("name", ["x; touch owned", "$(touch owned)", "`touch owned`", "a'b", "two words", "--help"])
 def test_a_command_that_is_suggested_can_be_pasted_whatever_the_batch_is_called(name: str) -> None:
-    _, _, command = outlook(status(name)).partition("Go on with: ")
+    _, _, command = describe_outlook(status(name)).partition("Go on with: ")
     assert shlex.split(command) == ["oathbulk", "resume", name]
 
 

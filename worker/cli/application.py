@@ -1,4 +1,4 @@
-"""All commands under one name."""
+"""All commands, put together under the name `oathbulk`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from worker.cli import (
     status,
     verify,
 )
-from worker.cli.failures import failing_clearly
+from worker.cli.failures import exit_on_failure
 from worker.config.env_file import ENV_FILE
 
 app = typer.Typer(
@@ -62,11 +62,11 @@ def name_env_file(
 ) -> None:
     """Activates whole shipments of hardware OATH tokens in PingOne MFA."""
     if env_file is not None:
-        # There every part of this process finds it, and so do the processes that it starts.
+        # Every part of this process looks for it there, and so do the processes that it starts.
         os.environ[ENV_FILE] = str(env_file.absolute())
 
 
 def run_command() -> None:
-    """That of this process's arguments."""
-    with failing_clearly():
+    """Run the command of this process's arguments, and exit with a code that says how it ended."""
+    with exit_on_failure():
         app()

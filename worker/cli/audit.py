@@ -1,4 +1,4 @@
-"""`oathbulk audit`."""
+"""`oathbulk audit`: lists what persons did, and checks that no line was changed since."""
 
 from __future__ import annotations
 
@@ -41,38 +41,43 @@ def audit_command(
         missing = audit.find_missing(connection, heads)
         if batch is not None:
             _ensure_known(connection, batch)
-        lines = list(_readable(audit.read(connection, batch)))
+        lines = list(_read_until_unreadable(audit.read(connection, batch)))
     if as_json:
-        print_json({"lines": [_to_json(line) for line in lines]} | _findings(checked, len(heads), missing))
+        print_json({"lines": [_line_to_json(line) for line in lines]} | _to_json_findings(checked, len(heads), missing))
     else:
-        for text in (*_draw(lines), *_tell(checked)):
-            console.print(text)
+        _print(lines, checked)
         if lines and batch is None:
             console.print(f"The last line's hash: {lines[-1].hash}")
         if heads and not missing:
             console.print(f"{len(heads)} noted heads were looked for, and all are in the audit.")
-    _complain(checked, len(heads), missing)
+    _print_faults(checked, len(heads), missing)
     raise typer.Exit(SOME_LEFT if checked.broken or missing else ALL_ACTIVE)
 
 
 def _ensure_known(connection: Connection, batch: str) -> None:
-    """A batch that is gone may have left lines. Raises UnknownBatch."""
+    """Raise UnknownBatch unless the audit or the database knows this batch. One that is gone may have left lines."""
     if connection.scalar(select(AuditLine.id).where(AuditLine.batch == batch).limit(1)) is None:
         find_batch(connection, batch, Batch.id)
 
 
-def _readable(lines: Iterator[Row[*tuple[Any, ...]]]) -> Iterator[Row[*tuple[Any, ...]]]:
-    """Up to one that somebody made unreadable."""
+def _read_until_unreadable(lines: Iterator[Row[*tuple[Any, ...]]]) -> Iterator[Row[*tuple[Any, ...]]]:
+    """Yield the lines up to the first that cannot be read, since somebody changed it."""
     with suppress(ValueError, TypeError):
         yield from lines
 
 
-def _to_json(line: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+def _print(lines: Sequence[Row[*tuple[Any, ...]]], checked: CheckResult) -> None:
+    """Print the lines as a table, and how far they are authenticated."""
+    for text in (*_draw_table(lines), *_describe_authentication(checked)):
+        console.print(text)
+
+
+def _line_to_json(line: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     names = ("id", "at", "actor", "action", "batch", "ticket", "facts", "hash", "mac")
     return {name: getattr(line, name) for name in names} | {"at": line.at.isoformat()}
 
 
-def _findings(checked: CheckResult, heads: int, missing: Sequence[MissingHead]) -> dict[str, Any]:
+def _to_json_findings(checked: CheckResult, heads: int, missing: Sequence[MissingHead]) -> dict[str, Any]:
     broken = checked.broken
     return {
         "broken": {"line": broken.line, "why": broken.why} if broken else None,
@@ -83,32 +88,32 @@ def _findings(checked: CheckResult, heads: int, missing: Sequence[MissingHead]) 
     }
 
 
-def _draw(lines: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[str]:
-    """In columns, and nothing cut off, however long."""
-    rows = [("line", "when", "who", "what", "batch", "ticket", "facts"), *map(_cells, lines)]
+def _draw_table(lines: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[str]:
+    """Lay the lines out in columns; nothing is cut off, however long it is."""
+    rows = [("line", "when", "who", "what", "batch", "ticket", "facts"), *map(_format_cells, lines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _cells(line: Row[*tuple[Any, ...]]) -> tuple[str, ...]:
+def _format_cells(line: Row[*tuple[Any, ...]]) -> tuple[str, ...]:
     when = line.at.isoformat(sep=" ", timespec="seconds")
-    told = (line.id, when, line.actor, line.action, line.batch or "", line.ticket or "", _tell_facts(line.facts))
-    return tuple(escape_line(str(cell)) for cell in told)
+    values = (line.id, when, line.actor, line.action, line.batch or "", line.ticket or "", _format_facts(line.facts))
+    return tuple(escape_line(str(cell)) for cell in values)
 
 
-def _tell_facts(facts: object) -> str:
+def _format_facts(facts: object) -> str:
     if not isinstance(facts, dict):
-        # Nobody but a forger writes such.
+        # We write dictionaries alone, so somebody changed this line.
         return str(facts)
     return ", ".join(f"{name}={value}" for name, value in facts.items() if value not in (None, []))
 
 
-def _tell(checked: CheckResult) -> Iterator[str]:
-    """How far the lines are authenticated, and what would authenticate the others."""
+def _describe_authentication(checked: CheckResult) -> Iterator[str]:
+    """Say how far the lines are authenticated, and what would authenticate the others."""
     first, last = checked.authenticated_from, checked.lines
     if first is None:
-        yield _tell_of_none(checked)
+        yield _describe_unauthenticated(checked)
         return
     if first > 1:
         yield f"Lines 1 to {first - 1} were written before there was an audit key: they are chained, not authenticated."
@@ -121,13 +126,13 @@ def _tell(checked: CheckResult) -> Iterator[str]:
         )
 
 
-def _tell_of_none(checked: CheckResult) -> str:
+def _describe_unauthenticated(checked: CheckResult) -> str:
     if checked.has_keys:
         return "No line is authenticated yet: the next one will be."
     return f"Lines are chained but not authenticated: {audit.NO_KEY_CURE}."
 
 
-def _complain(checked: CheckResult, heads: int, missing: Sequence[MissingHead]) -> None:
+def _print_faults(checked: CheckResult, heads: int, missing: Sequence[MissingHead]) -> None:
     if checked.broken:
         error_console.print(f"The audit is broken at line {checked.broken.line}: {checked.broken.why}.")
     if missing:

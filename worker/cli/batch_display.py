@@ -1,4 +1,5 @@
-"""How a batch looks on a terminal."""
+"""How a batch is displayed: as a drawing on a terminal, as a line in a table or a log; and what will become of it, in a
+sentence."""
 
 from __future__ import annotations
 
@@ -17,13 +18,15 @@ from worker.pace.memory import Hold
 from worker.reports.batch_status import BatchStatus
 from worker.rules.hours import moment
 
+# The outlook of a batch that runs while no record is in work.
 WAITING = "Waiting for a worker."
 _COLOURS = {"running": "cyan", "paused": "yellow", "cancelled": "red", "finished": "green"}
 _STATUS_COLOURS = {Status.ACTIVE: "green", Status.DEAD_LETTER: "red", Status.CANCELLED: "red"}
 
 
 def draw_batch(status: BatchStatus, *, stopped: str | None = None) -> RenderableType:
-    """One batch: bar, counts, pace, reasons, outlook. `stopped` says how to go on where its run has ended before it."""
+    """Draw one batch: bar, counts, pace, outlook, reasons of its dead letters. `stopped` is given if the run that
+    worked on it has ended before the batch was finished: a sentence that says how to go on."""
     settled = status.total - status.left
     bar = Table.grid(padding=(0, 2))
     bar.add_row(
@@ -33,20 +36,20 @@ def draw_batch(status: BatchStatus, *, stopped: str | None = None) -> Renderable
         f"{settled} of {status.total}",
     )
     counts = Table.grid(padding=(0, 3))
-    counts.add_row(*(_count(name, number) for name, number in status.counts.items()))
+    counts.add_row(*(_draw_count(name, number) for name, number in status.counts.items()))
     costs = (
-        f"{_pace(status):.1f} records/s · {status.otp_posts} OTPs posted · {status.resynced} resynced · "
+        f"{_choose_pace(status):.1f} records/s · {status.otp_posts} OTPs posted · {status.resynced} resynced · "
         f"{status.requests} requests, {status.rate_limited} of them answered 429 · {status.attempts} attempts"
     )
-    future = outlook(status) if stopped is None else outlook_after(status, stopped)
+    future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     parts: list[RenderableType] = [bar, counts, Text(costs, style="dim"), Text(future)]
     if status.dead_letters:
-        parts.append(_dead_letters(status))
+        parts.append(_draw_dead_letters(status))
     return Group(*parts)
 
 
 def draw_batches(statuses: Sequence[BatchStatus]) -> RenderableType:
-    """Every batch on a line."""
+    """Draw a table with a line for each batch."""
     if not statuses:
         return Text("No batch was loaded yet. Begin with: oathbulk run FILE, or oathbulk rehearse.")
     table = Table("batch", "state", "total", "active", "dead letters", "left", "outlook", box=None)
@@ -58,16 +61,16 @@ def draw_batches(statuses: Sequence[BatchStatus]) -> RenderableType:
             str(status.counts[Status.ACTIVE]),
             str(status.counts[Status.DEAD_LETTER]),
             str(status.left),
-            Text(outlook(status)),
+            Text(describe_outlook(status)),
         )
     return table
 
 
-def outlook(status: BatchStatus) -> str:
-    """What will happen if nobody does anything."""
+def describe_outlook(status: BatchStatus) -> str:
+    """Say what will happen to the batch if nobody does anything."""
     match status.state:
         case "finished":
-            return _finished(status)
+            return _describe_finished(status)
         case "cancelled":
             return (
                 f"Cancelled. {status.left} records are read once more before they end." if status.left else "Cancelled."
@@ -77,37 +80,40 @@ def outlook(status: BatchStatus) -> str:
         case "paused":
             return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {quote(status.name)}"
     if status.hold:
-        return holding(status.hold, quote(status.name))
+        return describe_hold(status.hold, quote(status.name))
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
     if is_waiting and waits > 1:
-        return f"{status.left} wait for their time; the next is due in {duration(waits)}."
+        return f"{status.left} wait for their time; the next is due in {format_duration(waits)}."
     if status.stall:
-        return f"Nothing has moved for {duration(status.still_for or 0.0)}. {status.stall}"
+        return f"Nothing has moved for {format_duration(status.still_for or 0.0)}. {status.stall}"
     if status.eta_seconds:
-        return f"{duration(status.eta_seconds)} left at this pace.{_why(status)}{_closing(status)}"
+        left = f"{format_duration(status.eta_seconds)} left at this pace."
+        return left + _explain_time_left(status) + _describe_end_of_hours(status)
     return WAITING
 
 
-def outlook_after(status: BatchStatus, stopped: str) -> str:
-    """The same when the run that worked on it has ended. Elsewhere, other workers may go on."""
+def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
+    """Say what will happen to a batch after the run that worked on it has ended, and how to go on (`stopped`). Workers
+    elsewhere may go on with it."""
     waits_for_a_person = status.state == "paused" and status.reason not in PASSING
     if waits_for_a_person or not status.left:
-        return outlook(status)
+        return describe_outlook(status)
     nothing_runs = f"Nothing works on it here any more; {status.left} records are left. {stopped}"
-    return nothing_runs if status.state == "running" else f"{outlook(status)} {nothing_runs}"
+    return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
 
 
-def holding(hold: Hold, batch: str = "BATCH") -> str:
-    """All workers wait: until when, why, and how a person ends it."""
+def describe_hold(hold: Hold, batch: str = "BATCH") -> str:
+    """Say until when all workers hold, why, and how a person ends that."""
     return (
-        f"All workers hold until {hold.until:%H:%M:%S} UTC ({duration(hold.left)}): {hold.why}. "
+        f"All workers hold until {hold.until:%H:%M:%S} UTC ({format_duration(hold.left)}): {hold.why}. "
         f"To go on now: oathbulk resume {batch} --now"
     )
 
 
-def _why(status: BatchStatus) -> str:
-    """What decides the time that is left, where it is the license's pace, and what could be done about it."""
+def _explain_time_left(status: BatchStatus) -> str:
+    """Say what makes the batch take so long, and what could be done about it; empty unless that is the license's
+    pace."""
     known = status.license_pace
     if known is None:
         return ""
@@ -119,25 +125,25 @@ def _why(status: BatchStatus) -> str:
         return f" That is {known.share:.0%} of the {known.ceiling:.0f} requests/s that PingOne permits."
     return (
         f" PingOne permits {known.ceiling:.0f} requests/s. If this address were listed under Rate Limits and Allowed "
-        f"IPs, and is not yet: about {duration(status.eta_if_listed_seconds)}."
+        f"IPs, and is not yet: about {format_duration(status.eta_if_listed_seconds)}."
     )
 
 
-def _closing(status: BatchStatus) -> str:
-    """Its window may be over before the batch is."""
+def _describe_end_of_hours(status: BatchStatus) -> str:
+    """Say when the batch's hours (`--window`) end, which may be before the batch is finished; empty if it has none."""
     if status.closes_at is None:
         return ""
     return f" Its window {status.window} {status.zone} closes at {moment(status.closes_at)}."
 
 
-def plain_line(status: BatchStatus) -> str:
-    """The same as one line, for a log."""
+def format_log_line(status: BatchStatus) -> str:
+    """Describe the batch in one line, for a log."""
     counts = ", ".join(f"{number} {name}" for name, number in status.counts.items() if number)
-    return f"{status.name}: {counts}; {status.pace:.1f} records/s; {outlook(status)}"
+    return f"{status.name}: {counts}; {status.pace:.1f} records/s; {describe_outlook(status)}"
 
 
-def duration(seconds: float) -> str:
-    """`95` → `1 min 35 s`."""
+def format_duration(seconds: float) -> str:
+    """Write a number of seconds for a person: 95 becomes `1 min 35 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -145,27 +151,30 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _pace(status: BatchStatus) -> float:
-    """Lately; of a finished batch, over all."""
+def _choose_pace(status: BatchStatus) -> float:
+    """Records a second: lately; if the batch is finished, over the whole time since it was loaded."""
     if status.finished_at is None:
         return status.pace
     return status.total / max((status.finished_at - status.created_at).total_seconds(), 1.0)
 
 
-def _finished(status: BatchStatus) -> str:
-    took = duration((status.finished_at - status.created_at).total_seconds()) if status.finished_at else "no time"
+def _describe_finished(status: BatchStatus) -> str:
+    """Say how long a finished batch took, and how many of its tokens are not active."""
+    took = (
+        format_duration((status.finished_at - status.created_at).total_seconds()) if status.finished_at else "no time"
+    )
     left = status.total - status.counts[Status.ACTIVE]
     if not left:
         return f"Finished after {took}: every token is active."
     return f"Finished after {took}: {left} are not active; nothing happens to them until a person acts."
 
 
-def _count(name: str, number: int) -> Text:
+def _draw_count(name: str, number: int) -> Text:
     colour = _STATUS_COLOURS.get(Status(name), "") if number else "dim"
     return Text(f"{number} {name}", style=colour)
 
 
-def _dead_letters(status: BatchStatus) -> RenderableType:
+def _draw_dead_letters(status: BatchStatus) -> RenderableType:
     table = Table("dead letters", "reason", "what to do", box=None, padding=(0, 2, 0, 0))
     for reason, number in sorted(status.dead_letters.items(), key=lambda item: -item[1]):
         table.add_row(str(number), reason, CURES[Reason(reason)])

@@ -1,4 +1,4 @@
-"""`oathbulk pause`, `resume`, `cancel`, `replay`."""
+"""`oathbulk pause`, `resume`, `cancel` and `replay`: the commands that change what a batch does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.cli.options import BatchName, Hours, Ticket, Zone, parse_hours
 from worker.fleet.processes import read_processes
 from worker.installation.installation import Installation
 from worker.leases.not_replayed import Staying, Why
-from worker.reports.stall import Fleet, explain
+from worker.reports.stall import Fleet, explain_stall
 
 
 def pause(batch: BatchName, ticket: Ticket = None) -> None:
@@ -46,17 +46,17 @@ def resume(
     installation = Installation()
     lift_in = installation.license_of if now else None
     if outside := installation.batches(ticket).resume(batch, change, lift_in=lift_in):
-        console.print(_waits(batch, outside))
+        console.print(_describe_waiting(batch, outside))
     else:
         hold = " A hold of its workers ends within seconds." if now else ""
-        console.print(_who_works(installation, batch) + hold)
+        console.print(_describe_workers(installation, batch) + hold)
 
 
-def _who_works(installation: Installation, batch: str) -> str:
-    """Whether anybody works on the batch now that it may run."""
+def _describe_workers(installation: Installation, batch: str) -> str:
+    """Say whether any worker works on the batch now that it may run, and if none does, why."""
     with installation.database.reading() as connection:
         fleet = Fleet(read_processes(installation.database, connection))
-    return f"{batch} runs." if fleet.alive else f"{batch} may run, but nothing works on it. {explain(fleet)}"
+    return f"{batch} runs." if fleet.alive else f"{batch} may run, but nothing works on it. {explain_stall(fleet)}"
 
 
 def cancel(batch: BatchName, ticket: Ticket = None) -> None:
@@ -76,24 +76,25 @@ def replay(
     replayed = Installation().batches(ticket).replay(batch, reason)
     console.print(f"{replayed.records} records of {batch} go again.")
     if replayed.outside is not None:
-        console.print(_waits(batch, replayed.outside))
+        console.print(_describe_waiting(batch, replayed.outside))
     if replayed.stay:
-        console.print(tell_staying(batch, replayed.stay))
+        console.print(describe_staying(batch, replayed.stay))
     elif reason and not replayed.records:
         console.print(f"No dead letter of {batch} has the reason {' or '.join(reason)}.")
 
 
-def tell_staying(batch: str, stay: Sequence[Staying]) -> str:
-    """What a replay has left as it is, group by group, with why and what to do."""
+def describe_staying(batch: str, stay: Sequence[Staying]) -> str:
+    """Say which records a replay has left as they are: for each reason how many, why, and what to do."""
     lines = [f"{sum(group.records for group in stay)} stay as they are:"]
-    lines += [f"  {group.records} {group.reason}: {_explain(group)}" for group in stay]
+    lines += [f"  {group.records} {group.reason}: {_explain_staying(group)}" for group in stay]
     if any(group.why == Why.FRESH_OTPS for group in stay):
         export = f"oathbulk export {quote(batch)} --status {Status.DEAD_LETTER} -o FILE"
         lines.append(f"The dead letters as a file, to write fresh OTPs into and load: {export}")
     return "\n".join(lines)
 
 
-def _explain(group: Staying) -> str:
+def _explain_staying(group: Staying) -> str:
+    """Say why these records cannot go again."""
     match group.why:
         case Why.FRESH_OTPS:
             return "fresh OTPs are needed, since those that they have were refused, used or too old."
@@ -103,5 +104,6 @@ def _explain(group: Staying) -> str:
             return f"in progress in batch {group.batch}."
 
 
-def _waits(batch: str, outside: OutOfHours) -> str:
+def _describe_waiting(batch: str, outside: OutOfHours) -> str:
+    """Say that the batch waits for its hours, and how it runs at once."""
     return f"{batch} is {outside}. To let it run now, and all day: oathbulk resume {quote(batch)} --no-window"

@@ -13,18 +13,21 @@ from worker.observability.escaping import escape
 
 
 class _SafeConsole(Console):
-    """rich lets escape sequences through: the name of a vendor's file could paint over what a person reads."""
+    """A console that shows control characters instead of sending them to the terminal.
+
+    rich lets escape sequences through: the name of a vendor's file could paint over what a person reads."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
-            # A control segment is rich's own, to move the cursor of a live display.
+            # A control segment is made by rich itself, to move the cursor of a live display.
             yield segment if segment.control else Segment(escape(segment.text), segment.style)
 
 
 def _open_console(*, stderr: bool) -> Console:
-    """Text is printed as it is: a file may be named `lot [7].csv`, and a message may quote a section of a TOML file."""
+    """Make a console that prints text as it is, without rich's markup: a file may be named `lot [7].csv`, and a message
+    may quote a section of a TOML file."""
     opened = _SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
-    # A person's terminal gets lines that are broken between words, a log or a pipe gets them whole.
+    # On a terminal, long lines are broken between words; a log or a pipe gets them whole.
     opened.soft_wrap = not opened.is_terminal
     return opened
 
@@ -34,4 +37,5 @@ error_console = _open_console(stderr=True)
 
 
 def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout; what JSON has no type for, such as a time, as text."""
     console.print(json.dumps(value, indent=2, default=str), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`oathbulk db …` and `oathbulk keygen`."""
+"""`oathbulk db upgrade`, `oathbulk db reencrypt` and `oathbulk keygen`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`oathbulk doctor`."""
+"""`oathbulk doctor`: checks whether everything that a run needs is there and works."""
 
 from __future__ import annotations
 
@@ -29,25 +29,29 @@ from worker.journal import writer
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock_drift import measure_drift
 from worker.pingone.errors import PingOneError
-from worker.reports.stall import Fleet, tell_sick
+from worker.reports.stall import Fleet, describe_sick
 from worker.vault.keyring import load_audit_keys
 
-# A TOTP step is 30 s: a clock that is off by more than a few spoils how old a pair seems.
+# Seconds. A TOTP step is 30 s: on a clock that is wrong by more than a few, a pair seems older or younger than it is.
 LARGEST_DRIFT = 5.0
-# Seconds; a person waits for the answer.
+# Seconds that a call to PingOne may take, since a person waits for it.
 DEADLINE = 10.0
 
-_IN_FORCE = select(
+# What PostgreSQL has in force for this connection, whatever its defaults are.
+_SELECT_IN_FORCE = select(
     func.current_setting("synchronous_commit"),
     func.current_setting("transaction_isolation"),
     func.current_setting("synchronous_standby_names"),
 )
 
-_MENDABLE = (ConfigError, SQLAlchemyError, redis.RedisError, PingOneError, EmbeddedError, DecryptionError)
+# Failures of a check that a person can mend; any other is a fault of our own.
+_EXPECTED_FAILURES = (ConfigError, SQLAlchemyError, redis.RedisError, PingOneError, EmbeddedError, DecryptionError)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """What a check has found: `detail` says what is there, or what is wrong and how to mend it."""
+
     check: str
     is_well: bool
     detail: str
@@ -57,7 +61,7 @@ def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
     """Check configuration, database, migrations, broker, access token, and the clock against PingOne's."""
     installation = Installation()
     print_unread_env_file(installation)
-    findings = list(_examine(installation, environment))
+    findings = list(_run_checks(installation, environment))
     if as_json:
         print_json({"checks": [asdict(finding) for finding in findings]})
     else:
@@ -67,40 +71,42 @@ def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
     raise typer.Exit(ALL_ACTIVE if all(finding.is_well for finding in findings) else UNUSABLE_SETUP)
 
 
-def _examine(installation: Installation, name: str) -> Iterator[Finding]:
+def _run_checks(installation: Installation, name: str) -> Iterator[Finding]:
+    """Run all checks, in this order; what needs the environment is left out if that is not configured."""
     settings = installation.settings
-    yield _finding("configuration", lambda: _configuration(installation, name))
-    yield _finding("encryption keys", lambda: "usable" if installation.keyring else "")
-    yield (reached := _finding("database", lambda: _database(installation)))
+    yield _run_check("configuration", lambda: _describe_configuration(installation, name))
+    yield _run_check("encryption keys", lambda: "usable" if installation.keyring else "")
+    yield (reached := _run_check("database", lambda: _describe_database(installation)))
     if reached.is_well and not installation.database.is_sqlite:
-        yield _commits(installation)
-    yield _finding("audit", lambda: _audit(installation))
+        yield _check_commits(installation)
+    yield _run_check("audit", lambda: _describe_audit(installation))
     if reached.is_well:
-        yield _workers(installation)
-    yield _finding("broker", lambda: _broker(installation))
-    yield _journal(settings.journal_directory)
+        yield _check_workers(installation)
+    yield _run_check("broker", lambda: _describe_broker(installation))
+    yield _check_journal(settings.journal_directory)
     try:
         environment = installation.environment(name)
     except ConfigError:
         return
-    yield _finding("hosts", lambda: " ".join(describe_hosts(installation, name)))
-    tokens = AccessTokens(environment, deadline=min(DEADLINE, settings.call_deadline))
-    yield _finding("access token", lambda: "granted" if tokens.get() else "")
-    yield _clock(lambda: measure_drift(environment, deadline=DEADLINE))
+    yield _run_check("hosts", lambda: " ".join(describe_hosts(installation, name)))
+    access_tokens = AccessTokens(environment, deadline=min(DEADLINE, settings.call_deadline))
+    yield _run_check("access token", lambda: "granted" if access_tokens.get() else "")
+    yield _check_clock(lambda: measure_drift(environment, deadline=DEADLINE))
 
 
-def _finding(check: str, examine: Callable[[], str]) -> Finding:
+def _run_check(check: str, examine: Callable[[], str]) -> Finding:
+    """Run one check, which returns its detail or raises what is wrong."""
     try:
         return Finding(check, True, examine())
     except revision.SchemaOutdated as error:
         return Finding(check, False, str(error))
-    except _MENDABLE as error:
-        # The first line: a driver's error goes on with advice of its own.
+    except _EXPECTED_FAILURES as error:
+        # The first line alone: the error of a driver goes on with advice of its own.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return Finding(check, False, lines[0])
 
 
-def _configuration(installation: Installation, name: str) -> str:
+def _describe_configuration(installation: Installation, name: str) -> str:
     environment = installation.environment(name)
     return (
         f"environment {environment.name} is {environment.environment_id} at {environment.api_url}, "
@@ -108,12 +114,12 @@ def _configuration(installation: Installation, name: str) -> str:
     )
 
 
-def _database(installation: Installation) -> str:
+def _describe_database(installation: Installation) -> str:
     database = installation.database
     return f"{database.engine.dialect.name}, at revision {revision.current(database)}"
 
 
-def _audit(installation: Installation) -> str:
+def _describe_audit(installation: Installation) -> str:
     settings = installation.settings
     if settings.is_embedded_database:
         # The key file is made when the database is first opened.
@@ -125,10 +131,11 @@ def _audit(installation: Installation) -> str:
     return f"{lines}; {heads}"
 
 
-def _commits(installation: Installation) -> Finding:
-    """What PostgreSQL does with a commit, as our transactions have it, whatever an administrator's defaults are."""
+def _check_commits(installation: Installation) -> Finding:
+    """Check that our commits are durable on PostgreSQL, whatever an administrator's defaults are, and say which
+    standbys have them."""
     with installation.database.writing() as connection:
-        commits, isolation, standbys = connection.execute(_IN_FORCE).one()
+        commits, isolation, standbys = connection.execute(_SELECT_IN_FORCE).one()
     is_well = commits in DURABLE and isolation == READ_COMMITTED
     note = (
         f"synchronous standbys: {standbys}" if standbys else "no synchronous standby: a failover loses the last commits"
@@ -136,24 +143,25 @@ def _commits(installation: Installation) -> Finding:
     return Finding("commits", is_well, f"synchronous_commit is {commits}, isolation is {isolation}; {note}")
 
 
-def _broker(installation: Installation) -> str:
+def _describe_broker(installation: Installation) -> str:
     if installation.settings.redis_url is None:
         return "`oathbulk run` brings its own Valkey"
     return describe_broker(installation.settings)
 
 
-def _workers(installation: Installation) -> Finding:
-    """Who works, who does not and why, and when the last tick came."""
+def _check_workers(installation: Installation) -> Finding:
+    """Say how many workers are at work, which take no work and why, and when the last tick came."""
     with installation.database.reading() as connection:
         fleet = Fleet(read_processes(installation.database, connection))
     if fleet.sick:
-        return Finding("workers", False, f"these take no work: {tell_sick(fleet)}")
+        return Finding("workers", False, f"these take no work: {describe_sick(fleet)}")
     tick = fleet.seconds_since_tick
     ticked = "no tick yet" if tick is None else f"the last tick came {tick:.0f} s ago"
     return Finding("workers", True, f"{len(fleet.alive)} at work; {ticked}" if fleet.alive else "none runs now")
 
 
-def _journal(directory: Path | None) -> Finding:
+def _check_journal(directory: Path | None) -> Finding:
+    """Check that the journal can be written, and that no other user can read it."""
     if directory is None:
         note = "none is kept; OATHBULK_JOURNAL names a directory for what a restored database would not know"
         return Finding("journal", True, note)
@@ -166,7 +174,8 @@ def _journal(directory: Path | None) -> Finding:
     return Finding("journal", True, f"in {directory}")
 
 
-def _clock(measure: Callable[[], float]) -> Finding:
+def _check_clock(measure: Callable[[], float]) -> Finding:
+    """Compare this machine's clock with PingOne's. `measure` returns the seconds that ours is ahead."""
     try:
         ahead = measure()
     except PingOneError as error:

@@ -1,4 +1,4 @@
-"""`oathbulk export`."""
+"""`oathbulk export`: writes a batch as a CSV file."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def export(
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended."""
     if output.is_symlink() or (output.exists() and not output.is_file()):
-        # It would be replaced, such as /dev/stdout.
+        # The file is put in its place by a rename, which would replace a link or a device, such as /dev/stdout.
         raise typer.BadParameter(f"{output} is a link, a device or a directory: name a file")
     installation = Installation()
     keyring = None
     if with_otps:
         keyring = installation.keyring
-        # Written down before the first OTP leaves: an export that fails half-way was asked for, too.
+        # Noted in the audit before the first OTP leaves: an export that fails half-way was asked for, too.
         installation.batches(ticket).note_export(batch, str(output))
-    # A name that nobody can guess: in a directory that others may write to, a file or link could wait there.
+    # Under a name that nobody can guess: in a directory that others may write to, a file or link could wait for us.
     draft = output.with_name(f"{output.name}.{secrets.token_hex(8)}.part")
     try:
-        # Only its owner may read it, and a file of that name appears whole or not at all.
-        with open(draft, "x", newline="", encoding="utf-8", opener=_private) as file:
+        # Only its owner may read it. It is renamed when it is complete, so that nobody finds half an export.
+        with open(draft, "x", newline="", encoding="utf-8", opener=_open_private) as file:
             count = reports.export(installation.database, batch, file, status=status, keyring=keyring)
         draft.replace(output)
     except OSError as error:
@@ -47,5 +47,6 @@ def export(
     console.print(f"Wrote {count} records of {batch} to {output}.")
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
+    """Open a file that only its owner may read and write."""
     return os.open(path, flags, 0o600)

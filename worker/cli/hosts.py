@@ -1,4 +1,4 @@
-"""Who is sent the client secret and OTPs, and which file says so: told before anything goes out."""
+"""Which hosts get the client secret and OTPs, and which file says so; printed before anything goes out."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from worker.pingone.http_client import find_proxy_host
 
 _URLS = ("PINGONE_API_URL", "PINGONE_TOKEN_URL")
 _SECRET = "PINGONE_CLIENT_SECRET"  # noqa: S105
-_NOT_READ = Path(".env")
+_UNREAD = Path(".env")
 
 
 def print_hosts(installation: Installation, name: str) -> None:
-    """On stderr, which `--json` leaves free. Raises ConfigError."""
+    """Print which hosts are called, on stderr: on stdout `--json` prints. Raises ConfigError."""
     for line in describe_hosts(installation, name):
         error_console.print(line)
 
 
 def describe_hosts(installation: Installation, name: str) -> list[str]:
-    """The hosts that are called for the environment of this name; then, where a file names a host and the client
+    """Name the hosts that are called for the environment of this name; then, where a file names a host and the client
     secret stands elsewhere, both places. Raises ConfigError."""
-    lines = [_hosts(installation.environment(name))]
-    if mixed := _mixed_places(installation, name):
-        lines.append(mixed)
+    lines = [_name_hosts(installation.environment(name))]
+    if warning := _find_split_source(installation, name):
+        lines.append(warning)
     return lines
 
 
 def print_unread_env_file(installation: Installation) -> None:
-    """Name a `.env` in the working directory that is not read: somebody may rely on it."""
+    """Print a note if there is a `.env` in the working directory, which is not read: somebody may rely on it."""
     read = installation.env_file
-    if read is not None and (here := _file_number(_NOT_READ)) and here != _file_number(read.path):
+    if read is not None and (here := _file_number(_UNREAD)) and here != _file_number(read.path):
         error_console.print(f"./.env is not read: settings come from {read.path}; use --env-file .env")
 
 
 def _file_number(path: Path) -> tuple[int, int] | None:
-    """What is the same for all names of one file; None where no file can be reached under this name."""
+    """Identify a file by device and inode, which are the same for all of its names; None if there is no such file."""
     try:
         facts = path.stat()
     except OSError:
@@ -46,14 +46,16 @@ def _file_number(path: Path) -> tuple[int, int] | None:
     return (facts.st_dev, facts.st_ino)
 
 
-def _hosts(environment: Environment) -> str:
+def _name_hosts(environment: Environment) -> str:
+    """Name the hosts of API and token endpoint, and the proxies on the way, in a sentence."""
     api, tokens = (urlsplit(url).hostname for url in (environment.api_url, environment.token_url))
     proxies = sorted({proxy for url in (environment.api_url, environment.token_url) if (proxy := find_proxy_host(url))})
     through = f", through the proxy {' and '.join(proxies)}" if proxies else ""
     return f"PingOne's API is called at {api}, access tokens come from {tokens}{through}."
 
 
-def _mixed_places(installation: Installation, name: str) -> str | None:
+def _find_split_source(installation: Installation, name: str) -> str | None:
+    """Warn if a file gives PingOne's URLs while the client secret comes from elsewhere; None if not."""
     file = installation.file_of(name)
     if file is None or file.values.get(_SECRET):
         return None

@@ -1,4 +1,4 @@
-"""Live progress: looks at a batch until it is over."""
+"""The live progress of `oathbulk run`: shows a batch again and again until nothing more will happen to it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from rich.live import Live
 from models.batch import BatchState
 from models.reason import PASSING
 from models.record import Status
-from worker.cli.batch_display import draw_batch, plain_line
+from worker.cli.batch_display import draw_batch, format_log_line
 from worker.cli.console import error_console
 from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import read_statuses
 
-# Seconds between looks, and between lines where nobody watches a terminal.
-LOOK = 0.5
-LINE = 5.0
+# Seconds between two looks at the batch.
+LOOK_EVERY = 0.5
+# Seconds between two lines where stderr is no terminal, so that a log does not overflow.
+LINE_EVERY = 5.0
 
 
-class Watch:
-    """Shows one batch while it is worked on: live on a terminal, a line now and then elsewhere."""
+class LiveProgress:
+    """Shows one batch while it is worked on, on stderr: as a live display on a terminal, else by a line now and then.
+    `is_quiet`: it shows nothing."""
 
     def __init__(self, installation: Installation, name: str, *, is_quiet: bool = False) -> None:
         self._installation = installation
@@ -30,36 +32,39 @@ class Watch:
         self._is_quiet = is_quiet
         self._next_line_at = 0.0
 
-    def look(self) -> BatchStatus:
+    def read_status(self) -> BatchStatus:
+        """Read how the batch stands now."""
         (status,) = read_statuses(self._installation.database, self._name, self._installation.license_of)
         return status
 
-    def follow(self, mend: Callable[[], str | None]) -> str | None:
-        """Until the batch is over, or a part of the stack keeps failing: its name then."""
+    def show_until_over(self, restart_ended: Callable[[], str | None]) -> str | None:
+        """Show the batch until it is over, and call `restart_ended` between two looks. Returns None; or at once what
+        `restart_ended` returned, if that names a part of the stack that keeps failing."""
         is_live = error_console.is_terminal and not error_console.is_dumb_terminal and not self._is_quiet
         with Live(console=error_console, auto_refresh=False, transient=True) as live:
-            while not is_over(status := self.look()):
-                if broken := mend():
-                    return broken
+            while not is_over(status := self.read_status()):
+                if failing_part := restart_ended():
+                    return failing_part
                 if is_live:
                     live.update(draw_batch(status), refresh=True)
                 else:
                     self._print_line(status)
-                time.sleep(LOOK)
+                time.sleep(LOOK_EVERY)
         return None
 
     def _print_line(self, status: BatchStatus) -> None:
         now = time.monotonic()
         if not self._is_quiet and now >= self._next_line_at:
-            error_console.print(plain_line(status))
-            self._next_line_at = now + LINE
+            error_console.print(format_log_line(status))
+            self._next_line_at = now + LINE_EVERY
 
 
 def is_over(status: BatchStatus) -> bool:
-    """Finished; or paused or cancelled, and no worker holds a record any more."""
+    """Whether nothing more will happen to the batch by itself: every record is final; or the batch waits for a person,
+    and no worker has a record of it in hand."""
     if status.state == BatchState.PAUSED:
         if status.reason in PASSING:
-            # It goes on by itself.
+            # Such a pause ends by itself.
             return False
         return not status.counts[Status.ACTIVATING]
     return not status.left

@@ -1,4 +1,4 @@
-"""`oathbulk load`."""
+"""`oathbulk load`: makes a batch of a shipment's file; and what `run` and `rehearse` need of that."""
 
 from __future__ import annotations
 
@@ -47,44 +47,61 @@ def load(
     shipment = open_shipment(file)
     refusals = RefusedRows()
     if check:
-        total = _count(shipment, refusals)
-        facts = {"file": str(file), "rows": total, "rows_refused": refusals.count}
+        rows_refused = _check(shipment, refusals, as_json=as_json)
     else:
-        wish = Wish(batch or file.stem, environment, canary, ticket, hours, share)
-        loaded = load_shipment(Installation(), shipment, wish, refusals)
+        request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share)
+        loaded = load_shipment(Installation(), shipment, request, refusals)
+        _print(loaded, refusals, as_json=as_json)
+        rows_refused = loaded.rows_refused
+    raise typer.Exit(SOME_LEFT if rows_refused else ALL_ACTIVE)
+
+
+def _check(shipment: Shipment, refusals: RefusedRows, *, as_json: bool) -> int:
+    """Inspect the file without loading it, and print what was found. Returns how many rows are refused."""
+    rows = _count_loadable(shipment, refusals)
+    if as_json:
+        facts = {"file": str(shipment.path), "rows": rows, "rows_refused": refusals.count}
+        print_json(facts | {"refused": refusals.to_json()})
+    else:
+        refusals.print()
+        console.print(f"{shipment.path}: {rows} rows can be loaded, {refusals.count} are refused.")
+    return refusals.count
+
+
+def _print(loaded: Loaded, refusals: RefusedRows, *, as_json: bool) -> None:
+    """Print what was loaded, and which rows were refused."""
+    if as_json:
         facts = {
             "batch": loaded.name,
             "total": loaded.total,
             "rows_refused": loaded.rows_refused,
             "is_new": loaded.is_new,
         }
-        if not as_json:
-            print_loaded(loaded)
-    if as_json:
         print_json(facts | {"refused": refusals.to_json()})
     else:
+        print_loaded(loaded)
         refusals.print()
-        if check:
-            console.print(f"{file}: {facts['rows']} rows can be loaded, {refusals.count} are refused.")
-    raise typer.Exit(SOME_LEFT if facts["rows_refused"] else ALL_ACTIVE)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a person asks of a load."""
+class LoadRequest:
+    """What a person asks for when a shipment is loaded: the options of `load` and `run`. `share` is a part of the
+    ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses."""
 
     name: str
     environment: str = DEFAULT_ENVIRONMENT
     canary: int | None = None
     ticket: str | None = None
-    window: DailyHours | None = None
+    hours: DailyHours | None = None
     share: float | None = None
 
 
-def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, refusals: RefusedRows) -> Loaded:
-    """The batch that the shipment is now, or was already. Raises UnusableFile, NameTaken, OtherHours."""
-    environment = installation.environment(wish.environment)
-    actor = this_person(installation.settings, wish.ticket)
+def load_shipment(
+    installation: Installation, shipment: Shipment, request: LoadRequest, refusals: RefusedRows
+) -> Loaded:
+    """Load the shipment as a batch, unless it is one already. Raises UnusableFile, NameTaken, OtherHours."""
+    environment = installation.environment(request.environment)
+    actor = this_person(installation.settings, request.ticket)
     loader = Loader(
         installation.database,
         installation.keyring,
@@ -95,18 +112,19 @@ def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, re
         refused=refusals.add,
     )
     try:
-        loaded = loader.load(shipment, wish.name, wish.canary, wish.window)
+        loaded = loader.load(shipment, request.name, request.canary, request.hours)
     except UnusableFile:
-        # It says that not one row is left; why, the rows say.
+        # The error says that not one row is left; the refused rows say why.
         refusals.print()
         raise
-    # Last: what was refused changes nothing.
-    if wish.share is not None:
-        installation.pace_commands(wish.ticket).set_share(environment.license, wish.share)
+    # Last, so that a load that was refused does not change the pace.
+    if request.share is not None:
+        installation.pace_commands(request.ticket).set_share(environment.license, request.share)
     return loaded
 
 
 def print_loaded(loaded: Loaded) -> None:
+    """Say in a sentence or two what was loaded."""
     if loaded.is_new:
         console.print(f"Loaded {loaded.total} records as batch {loaded.name}; {loaded.rows_refused} rows were refused.")
         if loaded.outside is not None:
@@ -115,8 +133,9 @@ def print_loaded(loaded: Loaded) -> None:
         console.print(f"This file is batch {loaded.name} already: {loaded.total} records. Nothing was loaded again.")
 
 
-def _count(shipment: Shipment, refusals: RefusedRows) -> int:
-    """Rows that can be loaded; a token or device that stands on two rows is found here too."""
+def _count_loadable(shipment: Shipment, refusals: RefusedRows) -> int:
+    """Count the rows that can be loaded. Those that cannot, or that name a token or device of an earlier row, are added
+    to `refusals`."""
     count, seen = 0, dict[str, int]()
     for row in shipment.rows():
         if isinstance(row, RowError):

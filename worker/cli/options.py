@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ LONGEST_TICKET = 200
 
 
 def _check_ticket(ticket: str | None) -> str | None:
+    """Refuse a ticket that is too long for the audit. Raises typer.BadParameter."""
     if ticket is not None and len(ticket) > LONGEST_TICKET:
         raise typer.BadParameter(f"is longer than {LONGEST_TICKET} characters")
     return ticket
 
 
 def _parse_share(text: str) -> float:
-    """`60%` or `0.6` → 0.6. Raises typer.BadParameter."""
+    """Read a share of the ceiling: `60%` or `0.6` becomes 0.6. Raises typer.BadParameter."""
     try:
         part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
@@ -30,7 +31,7 @@ def _parse_share(text: str) -> float:
     return part
 
 
-# A shipment, and the batch that it becomes.
+# Of `load` and `run`, which make a batch of a shipment.
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file of OTP pairs.", show_default=False)]
 NewBatchName = Annotated[
     str | None, typer.Option("--batch", metavar="NAME", help="The batch's name. Default: the file's name.")
@@ -59,10 +60,10 @@ Zone = Annotated[
     str | None, typer.Option(metavar="ZONE", help="The time zone of --window, such as Europe/Berlin or UTC.")
 ]
 
-# A batch that is there.
+# Of commands on a batch that is loaded.
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
 
-# Every command that changes something, and every listing.
+# Ticket: of every command that changes something. AsJson: of every listing.
 Ticket = Annotated[
     str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.", callback=_check_ticket)
 ]
@@ -70,8 +71,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def parse_hours(hours: str | None, zone: str | None) -> DailyHours | None:
-    """The hours of --window by the clocks of --zone; None where neither is given. Raises typer.BadParameter where one
-    is missing: whose clocks are meant is not guessed, since where a machine stands says little of that."""
+    """Read the hours of --window in the time zone of --zone; None if neither is given. Raises typer.BadParameter if
+    only one is: the zone is not guessed, since where a machine stands says little about it."""
     if hours is None and zone is None:
         return None
     if hours is None:

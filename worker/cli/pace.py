@@ -1,4 +1,4 @@
-"""`oathbulk pace`."""
+"""`oathbulk pace`: shows or sets how many requests a second the workers of a license make."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.batch_display import holding
+from worker.cli.batch_display import describe_hold
 from worker.cli.console import console, print_json
 from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
 from worker.config.settings import DEFAULT_ENVIRONMENT
@@ -40,15 +40,16 @@ def pace(
     if as_json:
         print_json(known.to_json())
     else:
-        console.print("\n".join(_lines(known)))
+        console.print("\n".join(_describe_pace(known)))
 
 
-def _lines(known: KnownPace) -> list[str]:
+def _describe_pace(known: KnownPace) -> list[str]:
+    """Say what is known of a license's pace: the rate, a hold, what a person set, the ceiling; a line each."""
     lines = [
         f"License {known.license}: " + (f"{known.rate:.1f} requests/s lately." if known.rate else "no request yet.")
     ]
     if known.hold:
-        lines.append(holding(known.hold))
+        lines.append(describe_hold(known.hold))
     if known.fixed_rate:
         lines.append(f"It stays at {known.fixed_rate:g} requests/s. Let it adapt again with: oathbulk pace --adapt")
     if known.ceiling and known.found_at:

@@ -1,4 +1,4 @@
-"""`oathbulk reconcile`."""
+"""`oathbulk reconcile`: corrects a restored database by the workers' journals."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from worker.journal.evidence import gather_evidence
 from worker.journal.reader import NoJournalFound, Reader, find_files
 
 
-def _moment(text: str) -> datetime:
-    """`2026-07-01 14:30`, in UTC unless it names another zone."""
+def _parse_time(text: str) -> datetime:
+    """Read a time such as `2026-07-01 14:30`, in UTC unless it names another zone. Raises typer.BadParameter."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -40,7 +40,7 @@ def reconcile(
     ] = None,
     since: Annotated[
         datetime | None,
-        typer.Option(metavar="TIME", parser=_moment, help="Leave out older lines. In UTC, unless it names a zone."),
+        typer.Option(metavar="TIME", parser=_parse_time, help="Leave out older lines. In UTC, unless it names a zone."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write it into the database; otherwise it is only shown.")] = False,
     ticket: Ticket = None,
@@ -48,22 +48,25 @@ def reconcile(
 ) -> None:
     """Tell a restored database what went out since its backup, as the workers' journals show it."""
     installation = Installation()
-    reader = Reader(find_files(journals or [_directory(installation.settings)]), since)
+    reader = Reader(find_files(journals or [_find_own_journal(installation.settings)]), since)
     evidence = gather_evidence(reader)
-    settings = installation.settings
-    actor = this_person(settings, ticket)
-    story = Reconciliation(installation.database, actor, read_delay=settings.read_delay, is_written=yes)
-    findings = story.run(evidence)
+    findings = _prepare(installation, ticket, is_written=yes).run(evidence)
     if as_json:
         print_json(_to_json(reader, len(evidence), findings) | {"is_written": yes})
     else:
-        _print(reader, len(evidence), findings)
-        console.print(_conclusion(findings, is_written=yes))
+        _print_findings(reader, len(evidence), findings)
+        console.print(_describe_outcome(findings, is_written=yes))
     raise typer.Exit(SOME_LEFT if findings.unknown else ALL_ACTIVE)
 
 
-def _directory(settings: Settings) -> Path:
-    """Where this installation keeps its journal. Raises NoJournalFound."""
+def _prepare(installation: Installation, ticket: str | None, *, is_written: bool) -> Reconciliation:
+    settings = installation.settings
+    actor = this_person(settings, ticket)
+    return Reconciliation(installation.database, actor, read_delay=settings.read_delay, is_written=is_written)
+
+
+def _find_own_journal(settings: Settings) -> Path:
+    """Find the directory in which this installation keeps its journal. Raises NoJournalFound."""
     if settings.journal_directory is None:
         raise NoJournalFound("no journal is kept: OATHBULK_JOURNAL is not set; name files or a directory of journals")
     return settings.journal_directory
@@ -81,7 +84,8 @@ def _to_json(reader: Reader, records: int, findings: Findings) -> dict[str, Any]
     }
 
 
-def _print(reader: Reader, records: int, findings: Findings) -> None:
+def _print_findings(reader: Reader, records: int, findings: Findings) -> None:
+    """Print what the journal has, and what of that the database does not know. `records`: those in the journal."""
     span = f", from {reader.first_at:%Y-%m-%d %H:%M} to {reader.last_at:%Y-%m-%d %H:%M} UTC" if reader.first_at else ""
     console.print(f"The journal has {reader.lines} lines about {records} records{span}.")
     if reader.unreadable:
@@ -104,7 +108,8 @@ def _print(reader: Reader, records: int, findings: Findings) -> None:
         )
 
 
-def _conclusion(findings: Findings, *, is_written: bool) -> str:
+def _describe_outcome(findings: Findings, *, is_written: bool) -> str:
+    """Say what was changed, or how to change it."""
     if not findings.changes:
         return "The database knows all that the journal shows of its records."
     if is_written:

@@ -1,4 +1,4 @@
-"""Rows of a file that were refused, as a person reads them."""
+"""Rows of a file that were refused, printed for a person or as JSON."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 from worker.cli.console import error_console
 from worker.intake import RowError
 
-# As many as a person reads; `--json` lists more.
+# Rows that are printed: as many as a person reads.
 SHOWN = 20
+# Rows that `--json` lists at most; it bounds the memory, whatever the file's size.
 KEPT = 10_000
 
 
@@ -25,6 +26,7 @@ class RefusedRows:
             self._kept.append(error)
 
     def print(self) -> None:
+        """Print the first refused rows with their reasons on stderr, and how many more there are."""
         for error in self._kept[:SHOWN]:
             serial = f" ({error.serial_number})" if error.serial_number else ""
             error_console.print(f"row {error.row_number}{serial}: {error.reason}")

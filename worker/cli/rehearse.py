@@ -1,4 +1,4 @@
-"""`oathbulk rehearse`."""
+"""`oathbulk rehearse`: the whole job against the simulator, in a home of its own below the home."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sqlalchemy import select
 from models.record import Record
 from worker.cli.console import console
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
-from worker.cli.load import Wish
+from worker.cli.load import LoadRequest
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.run import run_shipment
 from worker.embedded.children import Children
@@ -30,10 +30,12 @@ from worker.intake import Row, UnusableFile, open_shipment
 if TYPE_CHECKING:
     from worker.simulator.shipment import Expected, MadeShipment
 
+# The name of the batch, and of the rehearsal's home.
 BATCH = "rehearsal"
+# Seconds that the simulator may take to start, on a busy machine.
 START_TIMEOUT = 60.0
-# What leads elsewhere; all other settings are rehearsed too.
-LEFT_OUT = (
+# Beginnings of settings that would lead out of the rehearsal. All other settings are in force as in a run.
+NOT_REHEARSED = (
     "OATHBULK_ENV_FILE",
     "OATHBULK_HOME",
     "OATHBULK_CONFIG",
@@ -56,23 +58,26 @@ def rehearse(
     here = Installation()
     with lock_home(here.settings.home):
         home = here.settings.home.absolute() / BATCH
-        # A rehearsal that was killed may have left its server; without its files nobody would find it again.
+        # A rehearsal that was killed may have left its Valkey running. Without the files of its home, which are
+        # removed next, nobody would find that server again.
         EmbeddedValkey(home).stop()
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(mode=0o700)
-        shipment = _prepare(file, tokens)
-        with _written(shipment, home, is_own=file is not None) as pairs, _simulating(home) as port:
-            variables = _variables(here.variables, home, port, shipment)
+        shipment = _make_shipment(file, tokens)
+        with _files_written(shipment, home, is_own=file is not None) as pairs, _running_simulator(home) as port:
+            variables = _point_at_rehearsal(here.variables, home, port, shipment)
             if rate is not None:
                 variables["PINGONE_RATE"] = variables["PINGONE_RATE_MAX"] = str(rate)
             installation = Installation(variables)
-            code = run_shipment(installation, pairs, Wish(BATCH), "`oathbulk rehearse` begins anew.")
+            code = run_shipment(installation, pairs, LoadRequest(BATCH), "`oathbulk rehearse` begins anew.")
         if code == INTERRUPTED:
             raise typer.Exit(code)
-        raise typer.Exit(_judge(installation, shipment.expected))
+        raise typer.Exit(_judge_endings(installation, shipment.expected))
 
 
-def _prepare(file: Path | None, tokens: int) -> MadeShipment:
+def _make_shipment(file: Path | None, tokens: int) -> MadeShipment:
+    """Make tokens for the simulator: those of the person's file, or so many made-up ones. Raises EmbeddedError,
+    UnusableFile."""
     try:
         from worker.simulator.shipment import A_FEW_HOPELESS, PairRow, make_shipment, shipment_from_rows
     except ImportError as error:
@@ -88,12 +93,12 @@ def _prepare(file: Path | None, tokens: int) -> MadeShipment:
             row.user_id,
             row.device_id,
         )
-        for row in _read_own(file)
+        for row in _read_own_rows(file)
     )
 
 
-def _read_own(file: Path) -> list[Row]:
-    """The rows that can be rehearsed. Raises UnusableFile."""
+def _read_own_rows(file: Path) -> list[Row]:
+    """Read the rows that can be rehearsed, and print those that are refused. Raises UnusableFile if none is left."""
     rows, refusals = list[Row](), RefusedRows()
     for row in open_shipment(file).rows():
         if isinstance(row, Row):
@@ -107,8 +112,9 @@ def _read_own(file: Path) -> list[Row]:
 
 
 @contextmanager
-def _written(shipment: MadeShipment, home: Path, *, is_own: bool) -> Iterator[Path]:
-    """The files of pairs and devices, in the clear. A person's own OTPs do not stay there after the rehearsal."""
+def _files_written(shipment: MadeShipment, home: Path, *, is_own: bool) -> Iterator[Path]:
+    """Write the files of pairs and of devices, both in the clear. If the OTPs are a person's own, the files are removed
+    after the rehearsal. Yields the path of the pairs."""
     pairs, world = home / "shipment.csv", home / "world.json"
     try:
         shipment.write_pairs(pairs)
@@ -121,8 +127,8 @@ def _written(shipment: MadeShipment, home: Path, *, is_own: bool) -> Iterator[Pa
 
 
 @contextmanager
-def _simulating(home: Path) -> Iterator[int]:
-    """A simulator of its own for this rehearsal: the port that it listens on."""
+def _running_simulator(home: Path) -> Iterator[int]:
+    """Start a simulator, and stop it at the end. Yields the port that it listens on. Raises EmbeddedError."""
     children, ready = Children(orphan_grace=1.0), home / "simulator.json"
     argv = [sys.executable, "-P", "-m", "worker", "simulator", "--port", "0", "--ready-file", str(ready)]
     argv += ["--world", str(home / "world.json"), "--journal", str(home / "journal.jsonl")]
@@ -138,14 +144,16 @@ def _simulating(home: Path) -> Iterator[int]:
         children.stop(grace=5.0)
 
 
-def _variables(outer: Mapping[str, str], home: Path, port: int, shipment: MadeShipment) -> dict[str, str]:
-    """Everything points at the rehearsal: its own home, database and Valkey, and the simulator for PingOne."""
-    mine = {name: value for name, value in outer.items() if not name.startswith(LEFT_OUT)}
-    mine |= {name: outer[name] for name in ("PINGONE_RATE", "PINGONE_RATE_MAX") if name in outer}
-    # Nothing is replicated here, so a device that is not found needs little patience.
+def _point_at_rehearsal(outer: Mapping[str, str], home: Path, port: int, shipment: MadeShipment) -> dict[str, str]:
+    """Make the variables of the rehearsal from the outer ones: with a home, database and Valkey of its own, and with
+    the simulator in PingOne's place."""
+    kept = {name: value for name, value in outer.items() if not name.startswith(NOT_REHEARSED)}
+    kept |= {name: outer[name] for name in ("PINGONE_RATE", "PINGONE_RATE_MAX") if name in outer}
+    # The simulator replicates nothing, so a device that is not found now will not be found soon: two seconds between
+    # two reads are enough.
     return (
         {"OATHBULK_NOT_FOUND_DELAY": "2"}
-        | mine
+        | kept
         | {
             "OATHBULK_HOME": str(home),
             "PINGONE_ENVIRONMENT_ID": shipment.world.environment_id,
@@ -157,8 +165,8 @@ def _variables(outer: Mapping[str, str], home: Path, port: int, shipment: MadeSh
     )
 
 
-def _judge(installation: Installation, expected: Mapping[str, Expected]) -> int:
-    """Whether every token ended as it was constructed to end."""
+def _judge_endings(installation: Installation, expected: Mapping[str, Expected]) -> int:
+    """Compare how every token ended with how it was made to end, print the outcome, and choose the exit code."""
     with installation.database.reading() as connection:
         rows = connection.execute(select(Record.serial_number, Record.status, Record.reason, Record.resynced)).all()
     ended = {row.serial_number: (row.status, row.reason, row.resynced) for row in rows}

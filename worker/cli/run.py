@@ -1,4 +1,5 @@
-"""`oathbulk run`."""
+"""`oathbulk run`: loads a shipment and works on it here, with the single-machine stack, until nothing more will
+happen."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from worker.cli.batch_display import draw_batch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.hosts import print_hosts, print_unread_env_file
-from worker.cli.live_progress import Watch, is_over
-from worker.cli.load import Wish, load_shipment, print_loaded
+from worker.cli.live_progress import LiveProgress, is_over
+from worker.cli.load import LoadRequest, load_shipment, print_loaded
 from worker.cli.options import (
     AsJson,
     Canary,
@@ -43,7 +44,8 @@ from worker.intake import open_shipment
 from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus
 
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Signals that end a run in good order: Ctrl-C, a service manager, a terminal that was closed.
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(
@@ -58,63 +60,73 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
-    wish = Wish(batch or file.stem, environment, canary, ticket, parse_hours(window, zone), share)
-    again = f"Go on with: {_command(file, wish)}"
+    request = LoadRequest(batch or file.stem, environment, canary, ticket, parse_hours(window, zone), share)
+    how_to_go_on = f"Go on with: {_write_run_command(file, request)}"
     installation = Installation()
     print_unread_env_file(installation)
-    raise typer.Exit(run_shipment(installation, file, wish, again, as_json=as_json))
+    raise typer.Exit(run_shipment(installation, file, request, how_to_go_on, as_json=as_json))
 
 
-def _command(file: Path, wish: Wish) -> str:
-    """What goes on with this run, where it was."""
+def _write_run_command(file: Path, request: LoadRequest) -> str:
+    """Write the command that goes on with this run where it was."""
     words = ["oathbulk", "run", str(file)]
-    if wish.name != file.stem:
-        words += ["--batch", wish.name]
-    if wish.environment != DEFAULT_ENVIRONMENT:
-        words += ["--environment", wish.environment]
+    if request.name != file.stem:
+        words += ["--batch", request.name]
+    if request.environment != DEFAULT_ENVIRONMENT:
+        words += ["--environment", request.environment]
     return shlex.join(words)
 
 
-def run_shipment(installation: Installation, file: Path, wish: Wish, again: str, *, as_json: bool = False) -> int:
-    """The exit code. `again` says what goes on with it after an interruption."""
+def run_shipment(
+    installation: Installation, file: Path, request: LoadRequest, how_to_go_on: str, *, as_json: bool = False
+) -> int:
+    """Load a shipment and work on it; the exit code. `how_to_go_on`: the sentence that is printed if it is
+    interrupted."""
     shipment = open_shipment(file)
-    installation.environment(wish.environment)
+    installation.environment(request.environment)
     with lock_home(installation.settings.home):
         refusals = RefusedRows()
-        loaded = load_shipment(installation, shipment, wish, refusals)
+        loaded = load_shipment(installation, shipment, request, refusals)
         refusals.print()
         if not as_json:
             print_loaded(loaded)
-        return work_off(installation, loaded.name, again, as_json=as_json)
+        return work_on_batch(installation, loaded.name, how_to_go_on, as_json=as_json)
 
 
-def work_off(installation: Installation, name: str, again: str, *, as_json: bool = False) -> int:
+def work_on_batch(installation: Installation, name: str, how_to_go_on: str, *, as_json: bool = False) -> int:
     """Work on a batch until it is finished, paused or interrupted; the exit code. The home is locked."""
-    watch = Watch(installation, name, is_quiet=as_json)
-    is_interrupted, broken = False, None
-    if not is_over(before := watch.look()):
+    progress = LiveProgress(installation, name, is_quiet=as_json)
+    is_interrupted, failing_part = False, None
+    if not is_over(before := progress.read_status()):
         print_hosts(installation, before.environment)
-        _ask_for_access(installation, before.environment)
-        with _handing_back(installation.batches()):
-            try:
-                with ended_by_signal(), _running(Stack(installation)) as stack:
-                    broken = watch.follow(stack.mend)
-            except KeyboardInterrupt:
-                is_interrupted = True
-    status = watch.look()
-    _print_end(status, again if is_interrupted or broken else None, as_json=as_json)
+        _check_credentials(installation, before.environment)
+        is_interrupted, failing_part = _run_stack(installation, progress)
+    status = progress.read_status()
+    _print_summary(status, how_to_go_on if is_interrupted or failing_part else None, as_json=as_json)
     if is_interrupted:
         error_console.print("Interrupted: what was in hand is settled or handed back. The same command goes on.")
         return INTERRUPTED
-    if broken:
-        error_console.print(f"A part of the stack ended by itself: {broken}.")
+    if failing_part:
+        error_console.print(f"A part of the stack ended by itself: {failing_part}.")
         return UNUSABLE_SETUP
-    return exit_code(status)
+    return choose_exit_code(status)
 
 
-def _print_end(status: BatchStatus, stopped: str | None, *, as_json: bool) -> None:
+def _run_stack(installation: Installation, progress: LiveProgress) -> tuple[bool, str | None]:
+    """Run the stack until the batch is over, and show the progress. Returns whether it was interrupted, and the part of
+    the stack that kept failing, if one did."""
+    with _handing_back_queued(installation.batches()):
+        try:
+            with turning_signals_into_interrupts(), _running_stack(Stack(installation)) as stack:
+                return False, progress.show_until_over(stack.restart_ended)
+        except KeyboardInterrupt:
+            return True, None
+
+
+def _print_summary(status: BatchStatus, stopped: str | None, *, as_json: bool) -> None:
+    """Print how the batch stands. `stopped`: how to go on, if the run ended before the batch was over."""
     if stopped is not None:
-        # Nothing works on it here any more, so no time that is left follows from how quick it was.
+        # Nothing works on the batch here any more, so how quick it was lately says nothing about the time left.
         status = replace(status, pace=0.0)
     if as_json:
         print_json(status.to_json())
@@ -123,8 +135,8 @@ def _print_end(status: BatchStatus, stopped: str | None, *, as_json: bool) -> No
 
 
 @contextmanager
-def _running(stack: Stack) -> Iterator[Stack]:
-    """The stack runs until the block ends."""
+def _running_stack(stack: Stack) -> Iterator[Stack]:
+    """Start the stack, and stop it when the block ends."""
     try:
         stack.start()
         yield stack
@@ -136,26 +148,28 @@ def _running(stack: Stack) -> Iterator[Stack]:
 
 
 @contextmanager
-def _handing_back(batches: Batches) -> Iterator[None]:
-    """What is queued is pending again afterwards, so that the next run does not wait until its queue leases run out."""
+def _handing_back_queued(batches: Batches) -> Iterator[None]:
+    """Make queued records pending again when the block ends, so that the next run does not wait until their queue
+    leases run out."""
     try:
         yield
     except (EmbeddedError, DBAPIError):
-        # Where the disk is full, this cannot be written either.
+        # If the disk is full, this cannot be written either.
         with suppress(DBAPIError):
             batches.hand_back()
         raise
     batches.hand_back()
 
 
-def _ask_for_access(installation: Installation, environment: str) -> None:
-    """Wrong credentials and a wrong URL are named before anything starts; from then on an outage is sat out.
-    Raises CredentialsRefused, NotDelivered."""
+def _check_credentials(installation: Installation, environment: str) -> None:
+    """Get an access token before anything starts, so that wrong credentials or a wrong URL end the run at once; later
+    on, an outage is waited for. Raises CredentialsRefused, NotDelivered."""
     deadline = installation.settings.call_deadline
     AccessTokens(installation.environment(environment), deadline=deadline).get()
 
 
-def exit_code(status: BatchStatus) -> int:
+def choose_exit_code(status: BatchStatus) -> int:
+    """Choose the exit code for a batch on which nothing works here any more."""
     if status.left:
         return WAITING_FOR_A_PERSON
     is_complete = status.counts[Status.ACTIVE] == status.total and not status.rows_refused
@@ -163,10 +177,11 @@ def exit_code(status: BatchStatus) -> int:
 
 
 @contextmanager
-def ended_by_signal() -> Iterator[None]:
-    """SIGTERM and a lost terminal end a run in the same good order as Ctrl-C. Only the first signal counts: what is
-    in hand is settled, however impatient somebody is. Signals that nohup ignores stay ignored."""
-    numbers = [number for number in ENDINGS if signal.getsignal(number) != signal.SIG_IGN]
+def turning_signals_into_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the first SIGTERM or SIGHUP too, so that they end a run in the same good order as
+    Ctrl-C. Further signals are ignored, since what is in hand must be settled, however impatient somebody is. Signals
+    that are ignored already, as under nohup, stay ignored."""
+    numbers = [number for number in ENDING_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         for number in numbers:

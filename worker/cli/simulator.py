@@ -1,4 +1,6 @@
-"""`oathbulk simulator`: a PingOne to rehearse on, until Ctrl-C."""
+"""`oathbulk simulator`: serves the simulator alone, until Ctrl-C.
+
+Imports nothing of the other commands, so that the simulator can run where oathbulk has no settings."""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from worker.simulator.seeding import WorldSeed
     from worker.simulator.settings import Settings
 
-_WRONG_USAGE, _CANNOT_SERVE = 2, 3
+# Exit codes, as in `failures`.
+_WRONG_USAGE = 2
+_CANNOT_SERVE = 3
 
 
 def simulator(
@@ -37,13 +41,13 @@ def simulator(
     control: Annotated[bool, typer.Option("--control", help="Control API beyond loopback too.")] = False,
 ) -> None:
     """Serve a simulated PingOne over HTTP, with faults on demand, until Ctrl-C."""
-    _demand_extra()
+    _ensure_installed()
     from worker.simulator import server
     from worker.simulator.call_log import CallLog
     from worker.simulator.simulation import Simulation
 
-    given = _given(rate, rate_at or [], rate_window, latency, setting or [])
-    settings, seeds = _prepare(world, tokens, pairs, given)
+    changes = _read_changes(rate, rate_at or [], rate_window, latency, setting or [])
+    settings, seeds = _prepare(world, tokens, pairs, changes)
     try:
         calls = CallLog(salt=journal_salt or secrets.token_hex(16), file=journal, plain_otps=journal_otps)
     except OSError as error:
@@ -55,7 +59,7 @@ def simulator(
     simulation = Simulation(settings, calls)
     for seed in seeds:
         simulation.seed(seed)
-    _announce(server.base_url(listener), seeds[0])
+    _print_address(server.base_url(listener), seeds[0])
     if ready_file is not None:
         server.write_ready_file(ready_file, listener)
     # uvicorn stops in good order at the first Ctrl-C, and then raises it again.
@@ -68,9 +72,10 @@ def _prepare(
     world: Path | None,
     tokens: int,
     pairs: Path | None,
-    given: dict[str, Any],
+    changes: dict[str, Any],
 ) -> tuple[Settings, list[WorldSeed]]:
-    """The settings, and the worlds to begin with: the file's first, then the made-up tokens."""
+    """Read the settings, and the worlds to begin with: first the file's, then that of the made-up tokens, whose OTPs
+    are written to `pairs`."""
     from worker.simulator.settings import Settings
     from worker.simulator.shipment import make_shipment
 
@@ -78,9 +83,9 @@ def _prepare(
         _fail("--tokens and --pairs go together: so many tokens, and the file for their OTPs", _WRONG_USAGE)
     seed = _read_world(world)
     try:
-        settings = Settings().with_changes(seed.settings | given)
+        settings = Settings().with_changes(seed.settings | changes)
     except ValidationError as error:
-        _fail(f"settings: {_complaints(error)}", _WRONG_USAGE)
+        _fail(f"settings: {_describe_faults(error)}", _WRONG_USAGE)
     seeds = [seed.model_copy(update={"settings": {}})]
     if pairs is not None:
         shipment = make_shipment(tokens)
@@ -90,6 +95,7 @@ def _prepare(
 
 
 def _read_world(path: Path | None) -> WorldSeed:
+    """Read the devices to begin with; without a file, an empty world."""
     from worker.simulator.seeding import WorldSeed
 
     if path is None:
@@ -99,18 +105,20 @@ def _read_world(path: Path | None) -> WorldSeed:
     except OSError as error:
         _fail(f"{path} cannot be read: {error.strerror}", _WRONG_USAGE)
     except ValidationError as error:
-        _fail(f"{path} is no world: {_complaints(error)}", _WRONG_USAGE)
+        _fail(f"{path} is no world: {_describe_faults(error)}", _WRONG_USAGE)
 
 
-def _given(
+def _read_changes(
     rate: float | None,
     rate_at: list[str],
     rate_window: float | None,
     latency: float | None,
     assignments: list[str],
 ) -> dict[str, Any]:
-    """The settings that the command line names; what has no option of its own comes by --set, which wins."""
-    changes = dict(_assigned("--rate-at", change, "SECONDS=RATE, such as --rate-at 30=100") for change in rate_at)
+    """Gather the settings that the command line names. --set wins over the options."""
+    changes = dict(
+        _parse_assignment("--rate-at", change, "SECONDS=RATE, such as --rate-at 30=100") for change in rate_at
+    )
     named = {
         "rate": rate,
         "rate_changes": changes or None,
@@ -118,12 +126,12 @@ def _given(
         "latency": None if latency is None else latency / 1000,
     }
     form = "NAME=VALUE, such as --set failure_count=5"
-    assigned = dict(_assigned("--set", assignment, form) for assignment in assignments)
+    assigned = dict(_parse_assignment("--set", assignment, form) for assignment in assignments)
     return {name: value for name, value in named.items() if value is not None} | assigned
 
 
-def _assigned(option: str, assignment: str, form: str) -> tuple[str, Any]:
-    """NAME=JSON; a value that is no JSON is text."""
+def _parse_assignment(option: str, assignment: str, form: str) -> tuple[str, Any]:
+    """Take NAME=JSON apart; a value that is no JSON is text. `form` says in an error what it should look like."""
     name, separator, value = assignment.partition("=")
     if not separator:
         _fail(f"{option} {assignment}: must be {form}", _WRONG_USAGE)
@@ -133,14 +141,15 @@ def _assigned(option: str, assignment: str, form: str) -> tuple[str, Any]:
         return name, value
 
 
-def _complaints(error: ValidationError) -> str:
-    """The first few faults by field; never the values, which may be secret."""
+def _describe_faults(error: ValidationError) -> str:
+    """Name the first three faults with their fields; never the values, which may be secret."""
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     named = [f"{'.'.join(str(part) for part in fault['loc']) or 'all'}: {fault['msg']}" for fault in faults[:3]]
     return "; ".join(named) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
 
 
-def _announce(url: str, seed: WorldSeed) -> None:
+def _print_address(url: str, seed: WorldSeed) -> None:
+    """Print where the simulator listens, and the variables that make oathbulk call it."""
     typer.echo(f"A simulated PingOne listens at {url} (Ctrl-C ends it). To point oathbulk here:\n")
     for name, value in {
         "ENVIRONMENT_ID": seed.environment_id,
@@ -152,7 +161,8 @@ def _announce(url: str, seed: WorldSeed) -> None:
         typer.echo(f"export PINGONE_{name}={value}")
 
 
-def _demand_extra() -> None:
+def _ensure_installed() -> None:
+    """End the process if the packages of the extra `rehearsal` are missing."""
     if not (find_spec("starlette") and find_spec("uvicorn")):
         _fail("the simulator is not installed. Install it: pip install 'oathbulk[rehearsal]'", _CANNOT_SERVE)
 

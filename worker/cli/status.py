@@ -1,4 +1,4 @@
-"""`oathbulk status`."""
+"""`oathbulk status`: shows how the batches stand, and tells a monitor by the exit code."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rich.text import Text
 
 from models.batch import BatchState
 from models.reason import PASSING
-from worker.cli.batch_display import WAITING, draw_batch, draw_batches, outlook
+from worker.cli.batch_display import WAITING, describe_outlook, draw_batch, draw_batches
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.options import AsJson
-from worker.installation.broker_check import broker_fault
+from worker.installation.broker_check import find_broker_fault
 from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
-from worker.reports.stall import Cause, explain, tell_sick
+from worker.reports.stall import Cause, describe_sick, explain_stall
 from worker.reports.status import read_statuses
 
-# Seconds between two looks.
-INTERVAL = 1.0
+# Seconds between two looks of `--watch`.
+LOOK_EVERY = 1.0
 
 
 def status(
@@ -42,42 +42,46 @@ def status(
     """Show counts, pace, time left and reasons; and what will happen if nobody does anything."""
     installation = Installation()
     if as_json:
-        statuses = [status.to_json() for status in _statuses(installation, batch)]
+        statuses = [status.to_json() for status in _read_statuses(installation, batch)]
         print_json(statuses[0] if batch else {"batches": statuses})
     elif watch:
         with Live(_draw(installation, batch), console=console, auto_refresh=False) as live:
             while True:
-                time.sleep(INTERVAL)
+                time.sleep(LOOK_EVERY)
                 live.update(_draw(installation, batch), refresh=True)
     else:
         console.print(_draw(installation, batch))
     if check:
-        raise typer.Exit(max((_alarm(status) for status in _statuses(installation, batch)), default=ALL_ACTIVE))
+        raise typer.Exit(
+            max((_choose_exit_code(status) for status in _read_statuses(installation, batch)), default=ALL_ACTIVE)
+        )
 
 
-def _alarm(status: BatchStatus) -> int:
-    """For whoever watches over a fleet by exit codes."""
+def _choose_exit_code(status: BatchStatus) -> int:
+    """Choose the exit code of `--check` for one batch."""
     if status.stall:
         return STALLED
     waits_for_a_person = status.state == BatchState.PAUSED and status.reason not in PASSING
     return WAITING_FOR_A_PERSON if waits_for_a_person else ALL_ACTIVE
 
 
-def _statuses(installation: Installation, batch: str | None) -> list[BatchStatus]:
-    """With what is known of the broker, where that may be what a batch waits for."""
+def _read_statuses(installation: Installation, batch: str | None) -> list[BatchStatus]:
+    """Read how the batches stand. If the due work of one stands still, the broker is asked too, since that may be
+    why."""
     statuses = read_statuses(installation.database, batch, installation.license_of)
     if not any(status.still_for for status in statuses):
         return statuses
-    fault = broker_fault(installation.settings)
+    fault = find_broker_fault(installation.settings)
     return [replace(status, fleet=replace(status.fleet, broker=fault)) for status in statuses]
 
 
 def _draw(installation: Installation, batch: str | None) -> RenderableType:
-    statuses = _statuses(installation, batch)
+    """Draw this batch, or all; below, why no worker comes, and which workers take no work."""
+    statuses = _read_statuses(installation, batch)
     parts = [draw_batch(statuses[0]) if batch else draw_batches(statuses)]
-    if any(outlook(status) == WAITING for status in statuses):
-        stall = explain(statuses[0].fleet)
+    if any(describe_outlook(status) == WAITING for status in statuses):
+        stall = explain_stall(statuses[0].fleet)
         parts += [] if stall.cause == Cause.UNKNOWN else [Text(str(stall))]
     if statuses and statuses[0].fleet.sick:
-        parts.append(Text(f"These take no work: {tell_sick(statuses[0].fleet)}"))
+        parts.append(Text(f"These take no work: {describe_sick(statuses[0].fleet)}"))
     return Group(*parts)

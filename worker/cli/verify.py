@@ -1,4 +1,4 @@
-"""`oathbulk verify`."""
+"""`oathbulk verify`: reads every device of a batch back from PingOne, and names each difference."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
 from worker.process.parts import Parts
 from worker.reports.status import read_statuses
-from worker.reports.verification import Difference, find_environment, patiently, verify
+from worker.reports.verification import Difference, find_environment, make_device_reader, verify
 
-# Devices that are read at once; slow answers need many for the pace.
+# Devices that are read at once, a thread each. Where PingOne answers slowly, it takes many to reach the pace.
 READERS = 32
 
 
@@ -32,17 +32,17 @@ def verify_command(
     installation = Installation()
     environment = find_environment(installation.database, batch, installation.environment)
     (status,) = read_statuses(installation.database, batch)
-    with _paced(installation) as settings:
+    with _settings_with_redis(installation) as settings:
         clients = Parts(settings, installation.environment).clients
-        # Wrong credentials are one failure, not one a device.
+        # Asked for once, so that wrong credentials are one failure, and not one for each device.
         clients.access_tokens(environment).get()
-        read = patiently(lambda: clients.of(environment))
+        read = make_device_reader(lambda: clients.of(environment))
         differences = list(verify(installation.database, batch, read, READERS))
     if as_json:
         print_json({"batch": batch, "total": status.total, "differences": [asdict(found) for found in differences]})
     else:
         for found in differences:
-            console.print(_line(found), markup=False)
+            console.print(_describe_difference(found), markup=False)
         unread = sum(not found.is_known for found in differences)
         console.print(
             f"{batch} has {status.total} devices: {len(differences) - unread} differ, {unread} could not be read."
@@ -50,14 +50,15 @@ def verify_command(
     raise typer.Exit(SOME_LEFT if differences else ALL_ACTIVE)
 
 
-def _line(found: Difference) -> str:
+def _describe_difference(found: Difference) -> str:
     which = f"row {found.row_number} ({found.serial_number})"
     return f"{which}: {found.ours} here, {found.theirs} in PingOne" if found.is_known else f"{which}: {found.theirs}"
 
 
 @contextmanager
-def _paced(installation: Installation) -> Iterator[Settings]:
-    """Settings with a Redis: the fleet's, or the embedded one for the time of this command."""
+def _settings_with_redis(installation: Installation) -> Iterator[Settings]:
+    """Yield settings with a Redis, which keeps the pace: the fleet's, or if none is set, the embedded Valkey, which
+    runs until the block ends."""
     settings = installation.settings
     if settings.redis_url is not None:
         yield settings

@@ -55,7 +55,7 @@ def check_permissions(client: redis.Redis) -> None:
         )
 
 
-def broker_fault(settings: Settings) -> str | None:
+def find_broker_fault(settings: Settings) -> str | None:
     """Why workers cannot use the broker, in one line; None where they can, or where `oathbulk run` brings it."""
     if settings.redis_url is None:
         return None

@@ -15,7 +15,7 @@ GRACE = 10.0
 # A part that fails more often does not fail by accident.
 FAILURES_A_MINUTE = 5
 # Seconds between looks whether Valkey lives, and the database takes what is written.
-LOOK = 2.0
+CHECK_EVERY = 2.0
 
 PARTS = ("worker", "beat")
 # Beat knows the broker alone.
@@ -34,7 +34,7 @@ class Stack:
         self._grace = 2 * self._settings.call_deadline + GRACE
         self._children = Children(orphan_grace=self._grace)
         self._failures: list[float] = []
-        self._looks_at = 0.0
+        self._next_check_at = 0.0
 
     def start(self) -> None:
         """Raises EmbeddedError."""
@@ -44,32 +44,32 @@ class Stack:
         if self._valkey is not None:
             self._variables["OATHBULK_REDIS_URL"] = self._valkey.start()
         for name in PARTS:
-            self._start(name)
+            self._start_part(name)
 
-    def mend(self) -> str | None:
+    def restart_ended(self) -> str | None:
         """Start again what ended by itself: an unattended run must outlive a killed part. The name and log of a part
         that keeps failing. Raises EmbeddedError, and DBAPIError where the database cannot be written to."""
         ensure_room(self._home)
         name = self._children.find_ended()
-        if name is None and time.monotonic() < self._looks_at:
+        if name is None and time.monotonic() < self._next_check_at:
             return None
-        self._look_at_servers()
+        self._check_servers()
         if name is None:
             return None
         self._failures = [at for at in self._failures if at > time.monotonic() - 60.0] + [time.monotonic()]
         if len(self._failures) > FAILURES_A_MINUTE:
             return f"{name} (see {self._home / 'logs' / name}.log)"
-        self._start(name)
+        self._start_part(name)
         return None
 
-    def _look_at_servers(self) -> None:
+    def _check_servers(self) -> None:
         if self._settings.is_embedded_database:
             # A quota, or a disk that has become read-only, shows only when something is written.
             self._installation.database.try_to_write()
         if self._valkey is not None:
             # It adopts a server that lives, and starts one with the same port and password where none does.
             self._valkey.start()
-        self._looks_at = time.monotonic() + LOOK
+        self._next_check_at = time.monotonic() + CHECK_EVERY
 
     def stop(self) -> None:
         """Calls in hand are settled or handed back first."""
@@ -77,7 +77,7 @@ class Stack:
         if self._valkey is not None:
             self._valkey.stop()
 
-    def _start(self, name: str) -> None:
+    def _start_part(self, name: str) -> None:
         # -P: a `models.py` in the folder where a person works must not take the place of ours.
         argv = [sys.executable, "-P", "-m", "worker.installation.stack_process", name]
         variables = self._variables

@@ -20,7 +20,7 @@ class Layout(Protocol):
     @property
     def delimiter(self) -> str: ...
 
-    def is_whole(self, fields: list[str]) -> bool:
+    def is_one_row(self, fields: list[str]) -> bool:
         """Whether fields with line breaks in them are one row."""
         ...
 
@@ -30,28 +30,28 @@ class RereadableLines(Iterator[str]):
 
     def __init__(self, lines: Iterator[str], row_number: int) -> None:
         self._lines = lines
-        self._again: deque[str] = deque()
-        self._in_hand: list[str] = []
+        self._to_reread: deque[str] = deque()
+        self._lines_of_row: list[str] = []
         self.row_number = row_number
 
     def __next__(self) -> str:
-        if len(self._in_hand) == MAX_ROW_LINES:
+        if len(self._lines_of_row) == MAX_ROW_LINES:
             raise StopIteration
-        line = self._again.popleft() if self._again else next(self._lines)
-        self._in_hand.append(line)
+        line = self._to_reread.popleft() if self._to_reread else next(self._lines)
+        self._lines_of_row.append(line)
         return line
 
     @property
     def is_row_of_many_lines(self) -> bool:
-        return len(self._in_hand) > 1
+        return len(self._lines_of_row) > 1
 
     def begin_row(self) -> None:
-        self.row_number += len(self._in_hand)
-        self._in_hand.clear()
+        self.row_number += len(self._lines_of_row)
+        self._lines_of_row.clear()
 
-    def give_back(self) -> None:
-        self._again.extendleft(reversed(self._in_hand[1:]))
-        del self._in_hand[1:]
+    def give_back_all_but_first(self) -> None:
+        self._to_reread.extendleft(reversed(self._lines_of_row[1:]))
+        del self._lines_of_row[1:]
 
 
 def split_rows(lines: Iterator[str], header: Layout) -> Iterator[tuple[int, list[str] | None]]:
@@ -72,7 +72,7 @@ def split_rows(lines: Iterator[str], header: Layout) -> Iterator[tuple[int, list
             return
         except csv.Error:
             fields = None
-        if source.is_row_of_many_lines and not (fields and header.is_whole(fields)):
-            source.give_back()
+        if source.is_row_of_many_lines and not (fields and header.is_one_row(fields)):
+            source.give_back_all_but_first()
             fields = None
         yield source.row_number, fields

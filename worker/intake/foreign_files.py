@@ -48,7 +48,7 @@ def find_foreign(head: bytes) -> tuple[str, str] | None:
     return found
 
 
-def refuse_foreign(path: Path, head: bytes) -> UnusableFile:
+def make_refusal(path: Path, head: bytes) -> UnusableFile:
     """The error for a file that none of our formats reads."""
     return UnusableFile(path, *(find_foreign(head) or UNKNOWN))
 

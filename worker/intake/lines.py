@@ -38,14 +38,14 @@ def read_lines(path: Path, stream: BinaryIO, digest: Digest) -> Iterator[str]:
             number += 1
             yield _decode(path, line, number)
         if len(tail) > MAX_LINE:
-            raise _too_long(path, number + 1)
+            raise _make_too_long(path, number + 1)
     if tail:
         yield _decode(path, tail, number + 1)
 
 
 def _decode(path: Path, line: bytes, number: int) -> str:
     if len(line) > MAX_LINE:
-        raise _too_long(path, number)
+        raise _make_too_long(path, number)
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -57,6 +57,6 @@ def _decode(path: Path, line: bytes, number: int) -> str:
     return text
 
 
-def _too_long(path: Path, number: int) -> UnusableFile:
+def _make_too_long(path: Path, number: int) -> UnusableFile:
     cure = "See whether it is the right file, and give every row a line of its own"
     return UnusableFile(path, f"the line is longer than {MAX_LINE} bytes", cure, row_number=number)

@@ -9,13 +9,13 @@ from typing import Any
 from models.batch import BatchState
 from models.record import FINAL
 from worker.pace.memory import Hold, KnownPace
-from worker.reports.stall import STILL_AFTER, Fleet, Stall, explain
+from worker.reports.stall import STILL_AFTER, Fleet, Stall, explain_stall
 
 # What an address gets of the license's rate, unless it is listed under Rate Limits and Allowed IPs:
 # https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
 UNLISTED_PART = 0.35
 # Who makes so much of what the license permits is held back by nothing else.
-NEAR = 0.8
+AT_CEILING_FROM = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class BatchStatus:
         """Why due work stands still, if it has for long enough to call it that."""
         if self.still_for is None or self.still_for < STILL_AFTER:
             return None
-        return explain(replace(self.fleet, hold=str(self.hold) if self.hold else None))
+        return explain_stall(replace(self.fleet, hold=str(self.hold) if self.hold else None))
 
     @property
     def left(self) -> int:
@@ -88,7 +88,7 @@ class BatchStatus:
         known = self.license_pace
         if not self.eta_seconds or not known or not known.ceiling or not known.rate or known.fixed_rate:
             return None
-        is_at_ceiling = self.pace * self.requests_per_record > NEAR * known.rate
+        is_at_ceiling = self.pace * self.requests_per_record > AT_CEILING_FROM * known.rate
         return self.eta_seconds * UNLISTED_PART if is_at_ceiling else None
 
     def to_json(self) -> dict[str, Any]:
@@ -108,26 +108,26 @@ class BatchStatus:
             "rate_limited": self.rate_limited,
             "dead_letters": self.dead_letters,
             "pace": round(self.pace, 2),
-            "eta_seconds": _rounded(self.eta_seconds),
-            "eta_if_listed_seconds": _rounded(self.eta_if_listed_seconds),
+            "eta_seconds": _round_or_none(self.eta_seconds),
+            "eta_if_listed_seconds": _round_or_none(self.eta_if_listed_seconds),
             "ceiling": self.license_pace and self.license_pace.ceiling,
             "hold": self.hold.to_json() if self.hold else None,
             "share": self.license_pace.share if self.license_pace else 1.0,
             "window": self.window,
             "zone": self.zone,
-            "closes_at": _iso(self.closes_at),
-            "resumes_at": _iso(self.resumes_at),
-            "still_for_seconds": _rounded(self.still_for),
+            "closes_at": _iso_or_none(self.closes_at),
+            "resumes_at": _iso_or_none(self.resumes_at),
+            "still_for_seconds": _round_or_none(self.still_for),
             "stall": self.stall.to_json() if self.stall else None,
             "sick_processes": [process.name for process in self.fleet.sick],
             "created_at": self.created_at.isoformat(),
-            "finished_at": _iso(self.finished_at),
+            "finished_at": _iso_or_none(self.finished_at),
         }
 
 
-def _iso(at: datetime | None) -> str | None:
+def _iso_or_none(at: datetime | None) -> str | None:
     return at.isoformat() if at else None
 
 
-def _rounded(seconds: float | None) -> int | None:
+def _round_or_none(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds)

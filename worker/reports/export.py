@@ -29,7 +29,7 @@ _RESULTS = frozenset(map(normalise, RESULT_COLUMNS))
 # A spreadsheet takes a cell that begins so for a formula, and runs it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
-Found = Row[*tuple[Any, ...]]
+FoundRecord = Row[*tuple[Any, ...]]
 
 
 def export(
@@ -44,28 +44,29 @@ def export(
             records = records.where(Record.status == status)
         columns = [column for column in batch.columns if normalise(column) not in _RESULTS]
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*map(_text, columns), *RESULT_COLUMNS])
+        writer.writerow([*map(_format_cell, columns), *RESULT_COLUMNS])
         with connection.execution_options(yield_per=1000).execute(records) as found:
-            return sum(1 for row in _rows(found, columns, keyring) if writer.writerow(row))
+            return sum(1 for row in _make_rows(found, columns, keyring) if writer.writerow(row))
 
 
-def _rows(records: Iterator[Found], columns: list[str], keyring: Keyring | None) -> Iterator[list[str]]:
+def _make_rows(records: Iterator[FoundRecord], columns: list[str], keyring: Keyring | None) -> Iterator[list[str]]:
     read = [(header, _READERS.get(canonical_column(header) or "")) for header in columns]
     for record in records:
-        otps = _open(record, keyring)
+        otps = _open_otps(record, keyring)
         original = [
-            _text(reader(record, otps) if reader else (record.extra or {}).get(header)) for header, reader in read
+            _format_cell(reader(record, otps) if reader else (record.extra or {}).get(header))
+            for header, reader in read
         ]
-        yield original + [_text(value) for value in _result(record)]
+        yield original + [_format_cell(value) for value in _read_result(record)]
 
 
-def _open(record: Found, keyring: Keyring | None) -> OtpPair | None:
+def _open_otps(record: FoundRecord, keyring: Keyring | None) -> OtpPair | None:
     if keyring is None or record.otps is None:
         return None
     return OtpPair.from_plaintext(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
 
 
-def _result(record: Found) -> tuple[Any, ...]:
+def _read_result(record: FoundRecord) -> tuple[Any, ...]:
     return (
         record.status,
         record.reason,
@@ -77,22 +78,22 @@ def _result(record: Found) -> tuple[Any, ...]:
     )
 
 
-def _text(value: object) -> str:
+def _format_cell(value: object) -> str:
     # Whoever looks at the file in a terminal is not to be steered by it; a value may have lines, though.
     said = value.isoformat() if isinstance(value, datetime) else str(value)
     text = "" if value is None else "\r\n".join(map(escape, said.split("\r\n")))
     return "'" + text if text.startswith(_FORMULA_STARTS) else text
 
 
-def _reader_of(column: Column) -> Callable[[Found, OtpPair | None], object]:
+def _make_reader(column: Column) -> Callable[[FoundRecord, OtpPair | None], object]:
     """Reads the value of a column of the file from the record's column."""
     read = attrgetter(column.attribute)
     return lambda record, _: read(record)
 
 
 # What stands in each known column of the file.
-_READERS: dict[str, Callable[[Found, OtpPair | None], object]] = {
+_READERS: dict[str, Callable[[FoundRecord, OtpPair | None], object]] = {
     "otp1": lambda _, otps: otps and otps.first.reveal(),
     "otp2": lambda _, otps: otps and otps.second and otps.second.reveal(),
-    **{column.name: _reader_of(column) for column in COLUMNS},
+    **{column.name: _make_reader(column) for column in COLUMNS},
 }

@@ -66,7 +66,7 @@ class Stall:
         return asdict(self)
 
 
-def explain(fleet: Fleet) -> Stall:
+def explain_stall(fleet: Fleet) -> Stall:
     """The most likely reason why nothing moves. What is further from the records comes first: without a broker no
     worker can take anything, and without workers nobody ticks."""
     if fleet.hold is not None:
@@ -79,12 +79,12 @@ def explain(fleet: Fleet) -> Stall:
         return Stall(Cause.WORKER, "No worker runs.", cure)
     if len(fleet.sick) == len(fleet.alive):
         return Stall(
-            Cause.SICK, f"No worker is well: {tell_sick(fleet)}", "Mend that, and restart what does not recover."
+            Cause.SICK, f"No worker is well: {describe_sick(fleet)}", "Mend that, and restart what does not recover."
         )
     return _explain_ticks(fleet)
 
 
-def tell_sick(fleet: Fleet) -> str:
+def describe_sick(fleet: Fleet) -> str:
     """Each process that takes no work, with the reason."""
     return "; ".join(f"{process.name} ({process.reason}: {process.detail})" for process in fleet.sick)
 

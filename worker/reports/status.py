@@ -23,16 +23,16 @@ from worker.reports.stall import Fleet
 # Records settled in the last so many seconds tell the pace.
 PACE_SECONDS = 30.0
 # Fewer say nothing.
-FEWEST = 5
+FEWEST_SETTLED = 5
 
 
-def license_is_environment(_: str, environment_id: str) -> str:
+def take_environment_for_license(_: str, environment_id: str) -> str:
     """As long as nothing else is configured."""
     return environment_id
 
 
 def read_statuses(
-    database: Database, name: str | None = None, license_of: LicenseOf = license_is_environment
+    database: Database, name: str | None = None, license_of: LicenseOf = take_environment_for_license
 ) -> list[BatchStatus]:
     """Of this batch, or of all, the latest first. Raises UnknownBatch."""
     with database.reading() as connection:
@@ -43,7 +43,7 @@ def read_statuses(
         fleet = Fleet(read_processes(database, connection))
         return [
             replace(
-                _read(database, connection, batch),
+                _read_status(database, connection, batch),
                 fleet=fleet,
                 license_pace=read_pace(database, connection, license_of(batch.environment, batch.environment_id)),
             )
@@ -51,8 +51,8 @@ def read_statuses(
         ]
 
 
-def _read(database: Database, connection: Connection, batch: Row[*tuple[Any, ...]]) -> BatchStatus:
-    groups = connection.execute(_groups(batch.id)).all()
+def _read_status(database: Database, connection: Connection, batch: Row[*tuple[Any, ...]]) -> BatchStatus:
+    groups = connection.execute(_count_by_status(batch.id)).all()
     counts = {str(status): 0 for status in Status}
     for group in groups:
         counts[group.status] += group.records
@@ -76,17 +76,17 @@ def _read(database: Database, connection: Connection, batch: Row[*tuple[Any, ...
         rate_limited=sum(group.rate_limited for group in groups),
         created_at=batch.created_at,
         finished_at=max(finalized_at) if is_finished and finalized_at else None,
-        pace=_pace(database, connection, batch.id),
+        pace=_measure_pace(database, connection, batch.id),
         next_due_at=next_due_at,
         window=batch.daily_window,
         zone=batch.zone,
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
         resumes_at=batch.resumes_at,
-        still_for=_still_for(database, connection, batch, counts, next_due_at),
+        still_for=_measure_standstill(database, connection, batch, counts, next_due_at),
     )
 
 
-def _still_for(
+def _measure_standstill(
     database: Database,
     connection: Connection,
     batch: Row[*tuple[Any, ...]],
@@ -110,18 +110,18 @@ def _still_for(
     return float(max((now - max(filter(None, moments))).total_seconds(), 0.0))
 
 
-def _pace(database: Database, connection: Connection, batch_id: int) -> float:
+def _measure_pace(database: Database, connection: Connection, batch_id: int) -> float:
     """Over the last seconds, from the first record that was settled in them."""
     lately = select(func.count(), func.min(Record.finalized_at), database.now()).where(
         Record.batch_id == batch_id, Record.finalized_at > database.now(-PACE_SECONDS)
     )
     settled, since, now = connection.execute(lately).one()
-    if settled < FEWEST:
+    if settled < FEWEST_SETTLED:
         return 0.0
     return float(settled / max((now - since).total_seconds(), 1.0))
 
 
-def _groups(batch_id: int) -> Select[*tuple[Any, ...]]:
+def _count_by_status(batch_id: int) -> Select[*tuple[Any, ...]]:
     """One row a status and reason."""
     return (
         select(

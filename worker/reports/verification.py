@@ -61,9 +61,9 @@ def verify(database: Database, name: str, read: Read, threads: int) -> Iterator[
     with database.reading() as connection:
         batch_id = find_batch(connection, name, Batch.id).id
     with ThreadPoolExecutor(threads) as pool:
-        records = _records(database, batch_id)
+        records = _read_pages(database, batch_id)
         while chunk := list(islice(records, CHUNK)):
-            answers = pool.map(lambda record: read(record.user_id, record.device_id, _call(record)), chunk)
+            answers = pool.map(lambda record: read(record.user_id, record.device_id, _make_call(record)), chunk)
             for record, answer in zip(chunk, answers, strict=True):
                 if difference := compare(record, answer):
                     yield difference
@@ -81,7 +81,7 @@ def compare(record: Row[*tuple[Any, ...]], answer: Answer) -> Difference | None:
     return None if is_same else Difference(record.row_number, record.serial_number, record.status, theirs, is_known)
 
 
-def patiently(client: Callable[[], Client], tries: int = 5) -> Read:
+def make_device_reader(client: Callable[[], Client], tries: int = 5) -> Read:
     """Reads a device with the calling thread's client. Where a hold or a busy fleet leaves no slot it waits for one,
     however long that takes: there is nobody to hand back to. Only Redis out of reach is given up, after `tries`."""
 
@@ -102,7 +102,7 @@ def patiently(client: Callable[[], Client], tries: int = 5) -> Read:
     return read
 
 
-def _records(database: Database, batch_id: int) -> Iterator[Row[*tuple[Any, ...]]]:
+def _read_pages(database: Database, batch_id: int) -> Iterator[Row[*tuple[Any, ...]]]:
     """By pages, so that no transaction is open while the network is."""
     columns = (Record.id, Record.row_number, Record.serial_number, Record.user_id, Record.device_id, Record.status)
     last = -1
@@ -121,5 +121,5 @@ def _records(database: Database, batch_id: int) -> Iterator[Row[*tuple[Any, ...]
         last = records[-1].row_number
 
 
-def _call(record: Row[*tuple[Any, ...]]) -> Call:
+def _make_call(record: Row[*tuple[Any, ...]]) -> Call:
     return Call(session_id="oathbulk-verify", transaction_id=f"oathbulk-record-{record.id}")

@@ -13,13 +13,13 @@ from models.reason import CURES, Reason
 from models.record import Status
 from worker.cli.batch_display import (
     WAITING,
+    describe_hold,
+    describe_outlook,
+    describe_outlook_after_run,
     draw_batch,
     draw_batches,
-    duration,
-    holding,
-    outlook,
-    outlook_after,
-    plain_line,
+    format_duration,
+    format_log_line,
 )
 from worker.pace.memory import Hold, KnownPace
 from worker.reports.batch_status import BatchStatus
@@ -105,19 +105,19 @@ def due_in(seconds: float, **counts: int) -> BatchStatus:
 
 def test_a_running_batch_in_which_nothing_is_in_work_says_when_the_next_record_is_due():
     # A second may pass between the two looks at the clock.
-    assert outlook(due_in(600, pending=3, active=5)).replace("9 min 59 s", "10 min 0 s") == (
+    assert describe_outlook(due_in(600, pending=3, active=5)).replace("9 min 59 s", "10 min 0 s") == (
         "3 wait for their time; the next is due in 10 min 0 s."
     )
 
 
 @pytest.mark.parametrize("counts", [{"queued": 1}, {"activating": 1}])
 def test_a_running_batch_in_which_something_is_in_work_says_how_long_it_takes(counts):
-    assert outlook(due_in(600, pending=99, **counts)) == "1 min 40 s left at this pace."
+    assert describe_outlook(due_in(600, pending=99, **counts)) == "1 min 40 s left at this pace."
 
 
 @pytest.mark.parametrize("next_due_at", [None, LOADED, datetime(2000, 1, 1, tzinfo=UTC)])
 def test_a_running_batch_that_nobody_works_on_says_so(next_due_at):
-    assert outlook(replace(batch(pending=3), next_due_at=next_due_at)) == WAITING
+    assert describe_outlook(replace(batch(pending=3), next_due_at=next_due_at)) == WAITING
 
 
 def test_a_paused_batch_says_why_and_how_to_go_on():
@@ -128,8 +128,8 @@ def test_a_paused_batch_says_why_and_how_to_go_on():
 
 
 def test_a_cancelled_batch_says_what_is_still_read():
-    assert outlook(CANCELLED) == "Cancelled."
-    assert "3 records are read once more" in outlook(batch("cancelled", pending=2, activating=1, cancelled=7))
+    assert describe_outlook(CANCELLED) == "Cancelled."
+    assert "3 records are read once more" in describe_outlook(batch("cancelled", pending=2, activating=1, cancelled=7))
 
 
 def test_a_finished_batch_says_how_long_it_took():
@@ -179,7 +179,7 @@ def test_every_batch_stands_on_a_line_with_its_outlook():
         ["c", "cancelled", "10", "4", "0", "0"],
         ["d", "finished", "10", "7", "3", "0"],
     ]
-    assert [row[6].strip() for row in rows] == [outlook(status) for status in [RUNNING, *others]]
+    assert [row[6].strip() for row in rows] == [describe_outlook(status) for status in [RUNNING, *others]]
 
 
 @pytest.mark.parametrize("name", ["[bold]", "[/]", "pallet [7]", ":smile:"])
@@ -190,7 +190,7 @@ def test_a_name_is_shown_as_it_is(name):
 
 
 def test_a_log_gets_the_same_in_one_line():
-    line = plain_line(RUNNING)
+    line = format_log_line(RUNNING)
     assert line == (
         "pallet-7: 500 pending, 60 queued, 40 activating, 400 active; 10.0 records/s; 1 min 0 s left at this pace."
     )
@@ -210,7 +210,7 @@ def test_a_log_gets_the_same_in_one_line():
     ],
 )
 def test_a_duration_reads_as_a_person_says_it(seconds, text):
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_the_eta_is_what_is_left_at_the_present_pace():
@@ -238,7 +238,7 @@ LIMITED = replace(
 
 def test_an_eta_says_what_would_make_it_shorter():
     """10 records/s at 1.2 requests each is what PingOne permits."""
-    assert outlook(LIMITED) == (
+    assert describe_outlook(LIMITED) == (
         "1 min 0 s left at this pace. PingOne permits 12 requests/s. If this address were listed under Rate Limits and "
         "Allowed IPs, and is not yet: about 21 s."
     )
@@ -248,31 +248,35 @@ def test_an_eta_says_what_would_make_it_shorter():
 def test_an_eta_says_what_a_share_or_a_persons_rate_makes_of_it():
     assert LIMITED.license_pace is not None
     shared = replace(LIMITED.license_pace, share=0.5, ceiling=24.2)
-    assert "That is 50% of the 24 requests/s that PingOne permits." in outlook(replace(LIMITED, license_pace=shared))
+    assert "That is 50% of the 24 requests/s that PingOne permits." in describe_outlook(
+        replace(LIMITED, license_pace=shared)
+    )
     fixed = replace(LIMITED.license_pace, fixed_rate=12.0, set_by="eve")
-    assert "It stays at 12 requests/s, as eve set it." in outlook(replace(LIMITED, license_pace=fixed))
+    assert "It stays at 12 requests/s, as eve set it." in describe_outlook(replace(LIMITED, license_pace=fixed))
 
 
 @pytest.mark.parametrize("known", [{"rate": 40.0}, {"ceiling": None}, {"rate": None}])
 def test_an_eta_that_others_than_pingone_decide_promises_nothing(known):
     assert LIMITED.license_pace is not None
-    assert outlook(replace(LIMITED, license_pace=replace(LIMITED.license_pace, **known))) == outlook(RUNNING)
+    assert describe_outlook(replace(LIMITED, license_pace=replace(LIMITED.license_pace, **known))) == describe_outlook(
+        RUNNING
+    )
 
 
 @pytest.mark.parametrize("reason", ["outage", "window", "quota"])
 def test_what_passes_by_itself_asks_nobody_for_anything(reason):
     waits = replace(PAUSED, reason=reason, detail="It waits; goes on by itself at 2026-11-25 21:00 UTC.")
 
-    assert outlook(waits) == f"Paused ({reason}): It waits; goes on by itself at 2026-11-25 21:00 UTC."
+    assert describe_outlook(waits) == f"Paused ({reason}): It waits; goes on by itself at 2026-11-25 21:00 UTC."
 
 
 def test_the_end_of_a_window_is_told_beside_what_is_left():
     nightly = replace(RUNNING, window="22:00-05:30", zone="Europe/Berlin", closes_at=CLOSES)
 
-    assert outlook(nightly) == (
+    assert describe_outlook(nightly) == (
         "1 min 0 s left at this pace. Its window 22:00-05:30 Europe/Berlin closes at 2026-11-26 04:30 UTC."
     )
-    assert outlook(RUNNING) == "1 min 0 s left at this pace."
+    assert describe_outlook(RUNNING) == "1 min 0 s left at this pace."
 
 
 # When the run that worked on it has ended.
@@ -292,14 +296,14 @@ def test_what_would_go_on_by_itself_does_not_where_nothing_runs():
     waits = replace(batch("paused", pending=3), reason="window", detail="It waits.")
 
     assert (
-        outlook_after(waits, AGAIN)
-        == f"{outlook(waits)} Nothing works on it here any more; 3 records are left. {AGAIN}"
+        describe_outlook_after_run(waits, AGAIN)
+        == f"{describe_outlook(waits)} Nothing works on it here any more; 3 records are left. {AGAIN}"
     )
 
 
 @pytest.mark.parametrize("ended", [PAUSED, CANCELLED, FINISHED, SOME_LEFT], ids=lambda status: status.state)
 def test_what_needs_no_run_looks_the_same_after_an_interruption(ended: BatchStatus):
-    assert outlook_after(ended, AGAIN) == outlook(ended)
+    assert describe_outlook_after_run(ended, AGAIN) == describe_outlook(ended)
 
 
 HOLD = Hold(
@@ -321,7 +325,7 @@ ALL_HOLD = (
 )
 def test_a_batch_whose_workers_hold_says_until_when_and_why_and_how_to_go_on(status):
     held = replace(status, name="pallet 7", license_pace=HELD)
-    assert outlook(held) == f"{ALL_HOLD}resume 'pallet 7' --now"
+    assert describe_outlook(held) == f"{ALL_HOLD}resume 'pallet 7' --now"
     assert held.to_json()["hold"] == {
         "since": "2024-11-24T12:00:00+00:00",
         "until": "2026-11-24T10:31:07+00:00",
@@ -331,8 +335,8 @@ def test_a_batch_whose_workers_hold_says_until_when_and_why_and_how_to_go_on(sta
 
 def test_a_batch_that_does_not_run_has_no_part_in_a_hold():
     for status in (PAUSED, CANCELLED, FINISHED):
-        assert outlook(replace(status, license_pace=HELD)) == outlook(status)
+        assert describe_outlook(replace(status, license_pace=HELD)) == describe_outlook(status)
 
 
 def test_a_license_says_that_its_workers_hold_for_whatever_batch():
-    assert holding(HOLD) == f"{ALL_HOLD}resume BATCH --now"
+    assert describe_hold(HOLD) == f"{ALL_HOLD}resume BATCH --now"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.cli.batches import tell_staying
+from worker.cli.batches import describe_staying
 from worker.leases.not_replayed import Staying, Why
 
 
@@ -13,7 +13,7 @@ def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_d
         Staying(2, "cancelled", Why.IN_PROGRESS, "september"),
     ]
 
-    assert tell_staying("pallet 7", stay).splitlines() == [
+    assert describe_staying("pallet 7", stay).splitlines() == [
         "25 stay as they are:",
         "  20 locked: fresh OTPs are needed, since those that they have were refused, used or too old.",
         "  3 locked: loaded again since, in batch august.",
@@ -24,6 +24,6 @@ def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_d
 
 
 def test_where_no_fresh_otps_are_needed_no_file_is_offered():
-    told = tell_staying("pallet 7", [Staying(3, "locked", Why.LOADED_AGAIN, "august")])
+    told = describe_staying("pallet 7", [Staying(3, "locked", Why.LOADED_AGAIN, "august")])
 
     assert "FILE" not in told

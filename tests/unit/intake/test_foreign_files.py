@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.intake import UnusableFile
-from worker.intake.foreign_files import find_foreign, refuse_foreign
+from worker.intake.foreign_files import find_foreign, make_refusal
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from worker.intake.foreign_files import find_foreign, refuse_foreign
 )
 def test_a_format_is_known_behind_marks_and_blanks(head: bytes, kind: str) -> None:
     with pytest.raises(UnusableFile, match=kind):
-        raise refuse_foreign(Path("shipment.csv"), head)
+        raise make_refusal(Path("shipment.csv"), head)
 
 
 @pytest.mark.parametrize("head", [b"", b"s", b"serial,otp1\n", b"\xef\xbb\xbfserial;otp1\r\n", b"PKI,otp\n"])

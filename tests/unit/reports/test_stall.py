@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from worker.fleet.processes import KnownProcess
-from worker.reports.stall import Cause, Fleet, explain, tell_sick
+from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall
 
 SEEN = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 WELL = KnownProcess("host:1", True, SEEN, 1.0, None, None, None)
@@ -31,7 +31,7 @@ SICK = replace(WELL, name="host:3", sick_since=SEEN, reason="network", detail="P
     ],
 )
 def test_each_cause_is_named_with_the_command_that_mends_it(fleet, cause, word, cure):
-    stall = explain(fleet)
+    stall = explain_stall(fleet)
 
     assert stall.cause == cause
     assert word in stall.detail
@@ -39,10 +39,10 @@ def test_each_cause_is_named_with_the_command_that_mends_it(fleet, cause, word, 
 
 
 def test_a_tick_of_any_process_counts():
-    assert explain(Fleet([replace(WELL, seconds_since_tick=500.0), WELL])).cause == Cause.UNKNOWN
+    assert explain_stall(Fleet([replace(WELL, seconds_since_tick=500.0), WELL])).cause == Cause.UNKNOWN
 
 
 def test_one_sick_process_beside_a_well_one_is_told_and_is_no_reason():
     fleet = Fleet([WELL, SICK])
-    assert explain(fleet).cause == Cause.UNKNOWN
-    assert tell_sick(fleet) == "host:3 (network: PingOne cannot be reached.)"
+    assert explain_stall(fleet).cause == Cause.UNKNOWN
+    assert describe_sick(fleet) == "host:3 (network: PingOne cannot be reached.)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worker.intake.foreign_files import refuse_foreign
+from worker.intake.foreign_files import make_refusal
 from worker.intake.formats.format import Format
 from worker.intake.formats.otp_pairs.format import OtpPairs
 
@@ -17,4 +17,4 @@ def choose_format(path: Path, head: bytes) -> Format:
     for candidate in FORMATS:
         if candidate.is_format_of(head):
             return candidate
-    raise refuse_foreign(path, head)
+    raise make_refusal(path, head)

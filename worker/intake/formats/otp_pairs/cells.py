@@ -45,13 +45,13 @@ class PairReader:
             # With a field too few or too many, only the first is certain to be in its column.
             serial = "" if self._header.places["serial"] else fields[0].strip()
             reason = reasons.explain_fields(len(fields), self._width)
-            return RowError(row_number, reason, _tell_serial(serial, otp1=""))
+            return RowError(row_number, reason, _find_nameable_serial(serial, otp1=""))
         whole = [*fields[: self._width], ""]
         cells = [*map(str.strip, self._pick(whole))]
         try:
             return self._check(row_number, whole, cells)
         except _CellError as error:
-            return RowError(row_number, str(error), _tell_serial(cells[0], cells[1]))
+            return RowError(row_number, str(error), _find_nameable_serial(cells[0], cells[1]))
 
     def _check(self, row_number: int, fields: list[str], cells: list[str]) -> Row:
         serial, otp1, otp2, user_id, device_id, username, otp_type, generated_at = cells
@@ -113,7 +113,7 @@ def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:
     return OtpPair(Otp(otp1), Otp(otp2))
 
 
-def _tell_serial(serial: str, otp1: str) -> str | None:
+def _find_nameable_serial(serial: str, otp1: str) -> str | None:
     """The serial number to name in an error; None if it may be an OTP, since the columns are interchanged."""
     is_interchanged = OTP.fullmatch(serial) and not OTP.fullmatch(otp1)
     return serial if SERIAL.fullmatch(serial) and not is_interchanged else None

@@ -48,7 +48,7 @@ def canonical_column(name: str) -> str | None:
     return CANONICAL.get(normalise(name))
 
 
-def says_secret(name: str) -> bool:
+def names_secret(name: str) -> bool:
     """Whether a column that is none of ours says that it holds a seed, key, PIN, PUK, password or OTP."""
     words = {word.lower() for word in WORD.findall(name)}
     return bool(words & SECRET_WORDS or SECRET_PART.search(normalise(name)))

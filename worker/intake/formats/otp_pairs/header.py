@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.intake.foreign_files import EXPORT_CSV
-from worker.intake.formats.otp_pairs.columns import KNOWN, canonical_column, looks_like_data, normalise, says_secret
+from worker.intake.formats.otp_pairs.columns import KNOWN, canonical_column, looks_like_data, names_secret, normalise
 from worker.intake.rows import UnusableFile
 
 DELIMITERS = (",", ";", "\t")
@@ -32,7 +32,7 @@ class Header:
         width = len(self.names)
         return len(fields) == width or (len(fields) > width and not any(map(str.strip, fields[width:])))
 
-    def is_whole(self, fields: list[str]) -> bool:
+    def is_one_row(self, fields: list[str]) -> bool:
         """Whether fields with line breaks are one row: they fit, and no break is in a column of ours."""
         if not self.is_fitting(fields):
             return False
@@ -107,7 +107,7 @@ def _refuse_foreign(names: list[str]) -> None:
 
 def _refuse_secrets(names: list[str]) -> None:
     for place, name in enumerate(names, 1):
-        if canonical_column(name) is None and says_secret(name):
+        if canonical_column(name) is None and names_secret(name):
             problem = f"{_describe(name, place)} says that it holds a seed, key, PIN, password or another OTP"
             cure = "Remove the column, or rename it if it holds no secret: only the OTPs are kept encrypted"
             raise _HeaderError(problem, cure)

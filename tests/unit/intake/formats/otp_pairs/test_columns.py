@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worker.intake import CANONICAL, canonical_column
-from worker.intake.formats.otp_pairs.columns import says_secret
+from worker.intake.formats.otp_pairs.columns import names_secret
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ HARMLESS = (
 
 @pytest.mark.parametrize("name", "|".join(SECRET).split("|"))
 def test_a_column_that_says_it_holds_a_secret_is_told(name: str) -> None:
-    assert says_secret(name)
+    assert names_secret(name)
 
 
 @pytest.mark.parametrize("name", "|".join(HARMLESS).split("|"))
 def test_a_harmless_name_is_not_taken_for_a_secret(name: str) -> None:
-    assert not says_secret(name)
+    assert not names_secret(name)
