@@ -514,7 +514,7 @@ def test_a_load_outside_the_window_waits_from_the_beginning(works: Works, keyrin
 
     assert f"{loaded.outside}".startswith("outside its window")
     (status,) = read_statuses(works.database)
-    assert (status.state, status.reason, status.window, status.zone) == (
+    assert (status.state, status.reason, status.hours, status.zone) == (
         "paused",
         "window",
         "22:00-05:30",

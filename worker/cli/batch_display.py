@@ -133,7 +133,7 @@ def _describe_end_of_hours(status: BatchStatus) -> str:
     """Say when the batch's hours (`--window`) end, which may be before the batch is finished; empty if it has none."""
     if status.closes_at is None:
         return ""
-    return f" Its window {status.window} {status.zone} closes at {moment(status.closes_at)}."
+    return f" Its window {status.hours} {status.zone} closes at {moment(status.closes_at)}."
 
 
 def format_log_line(status: BatchStatus) -> str:

@@ -56,7 +56,7 @@ def _name_hosts(environment: Environment) -> str:
 
 def _find_split_source(installation: Installation, name: str) -> str | None:
     """Warn if a file gives PingOne's URLs while the client secret comes from elsewhere; None if not."""
-    file = installation.file_of(name)
+    file = installation.find_file_of(name)
     if file is None or file.values.get(_SECRET):
         return None
     urls = [url for url in _URLS if file.values.get(url) or file.values.get(f"{url}_FILE")]

@@ -1,4 +1,5 @@
-"""`oathbulk doctor`: whether the user of OATHBULK_REDIS_URL may do what a worker does."""
+"""Checks whether the broker can be reached, and whether the user of OATHBULK_REDIS_URL may do there what a worker
+does."""
 
 from __future__ import annotations
 
@@ -9,21 +10,22 @@ import redis
 
 from worker.config.settings import Settings
 
-# As in worker/celery.py, which cannot be asked without all of Celery.
+# The queue of activations, as worker/celery.py names it. Imported from there, it would bring all of Celery with it.
 ACTIVATE_QUEUE = "oathbulk.activate"
 
-# What a user needs. FLUSHALL and its like are among the dangerous commands, and so is INFO.
+# The permissions that a user needs, as ACL SETUSER takes them. The dangerous commands, FLUSHALL and its like, are taken
+# away; INFO counts among them, and is given back.
 RULES = "~* &* +@read +@write +@pubsub +@connection +@transaction +@scripting -@dangerous +info +time"
 
-# In milliseconds.
-_KEPT = 1000
+# Milliseconds after which Redis removes the keys of a check.
+_KEPT_MS = 1000
 
-# What the pace's scripts call.
+# Calls what the scripts of the pace call.
 _SCRIPT = f"""
 redis.call('TIME')
 redis.call('HSET', KEYS[1], 'tried', 1)
 redis.call('HINCRBY', KEYS[1], 'tried', 1)
-redis.call('PEXPIRE', KEYS[1], {_KEPT})
+redis.call('PEXPIRE', KEYS[1], {_KEPT_MS})
 redis.call('HGET', KEYS[1], 'tried')
 redis.call('HMGET', KEYS[1], 'tried')
 return redis.call('PTTL', KEYS[1])
@@ -31,18 +33,19 @@ return redis.call('PTTL', KEYS[1])
 
 
 class NotPermitted(redis.RedisError):
-    """The message names the commands and the cure."""
+    """The user of OATHBULK_REDIS_URL may not do what a worker does; the message names the commands and the cure."""
 
 
 def check_permissions(client: redis.Redis) -> None:
-    """Try what a worker does on keys that nobody else uses and that last a second. Raises NotPermitted."""
+    """Try all commands that a worker uses, on keys that nobody else uses and that last a second. Raises
+    NotPermitted."""
     key = f"oathbulk:doctor:{uuid4().hex}"
     tries: dict[str, Callable[[], object]] = {
         "scripts (EVALSHA, SCRIPT LOAD)": lambda: client.register_script(_SCRIPT)(keys=[key]),
-        "LPUSH": lambda: (client.lpush(f"{key}:list", "tried"), client.pexpire(f"{key}:list", _KEPT)),
+        "LPUSH": lambda: (client.lpush(f"{key}:list", "tried"), client.pexpire(f"{key}:list", _KEPT_MS)),
         "BRPOP": lambda: client.brpop([f"{key}:list"], timeout=1),
         "LLEN": lambda: client.llen(ACTIVATE_QUEUE),
-        "SADD": lambda: (client.sadd(f"{key}:set", "tried"), client.pexpire(f"{key}:set", _KEPT)),
+        "SADD": lambda: (client.sadd(f"{key}:set", "tried"), client.pexpire(f"{key}:set", _KEPT_MS)),
         "SREM": lambda: client.srem(f"{key}:set", "tried"),
         "SMEMBERS": lambda: client.smembers(f"_kombu.binding.{ACTIVATE_QUEUE}"),
         "PUBLISH": lambda: client.publish(key, "tried"),
@@ -56,7 +59,7 @@ def check_permissions(client: redis.Redis) -> None:
 
 
 def find_broker_fault(settings: Settings) -> str | None:
-    """Why workers cannot use the broker, in one line; None where they can, or where `oathbulk run` brings it."""
+    """Say in one line why workers cannot use the broker; None if they can, or if `oathbulk run` brings its own."""
     if settings.redis_url is None:
         return None
     try:
@@ -67,7 +70,7 @@ def find_broker_fault(settings: Settings) -> str | None:
 
 
 def describe_broker(settings: Settings) -> str:
-    """Its name and version. Raises ConfigError, redis.RedisError, NotPermitted."""
+    """Check the broker, and name its program and version. Raises ConfigError, redis.RedisError, NotPermitted."""
     client = redis.Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
     try:
         check_permissions(client)
@@ -78,12 +81,13 @@ def describe_broker(settings: Settings) -> str:
 
 
 def _is_refused(attempt: Callable[[], object]) -> bool:
+    """Whether Redis does not permit this. Raises redis.RedisError where it fails for another reason."""
     try:
         attempt()
     except redis.exceptions.NoPermissionError:
         return True
     except redis.ResponseError as error:
-        # The script may run, and not what it calls.
+        # The user may run a script, but not what the script calls.
         if not str(error).startswith("ACL failure in script"):
             raise
         return True

@@ -1,4 +1,4 @@
-"""What the commands work on: the settings of this installation, its database, its keys."""
+"""An installation: its settings, database, schema and keys, as the commands work on them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from worker.process.parts import Parts
 from worker.vault.key_files import AUDIT, ENCRYPTION
 from worker.vault.rotation import reencrypt
 
-# Seconds that a command waits for a connection where workers have taken all that PostgreSQL has.
+# Seconds that a command waits for a connection while workers have taken all that PostgreSQL gives.
 CONNECT_WITHIN = 10.0
 
 
 class Installation:
-    """Opened by a command; `variables` take the place of the process environment and the `.env` file."""
+    """The installation that a command works on. `variables`, if given, take the place of the process environment and of
+    the `.env` file. Raises ConfigError."""
 
     def __init__(self, variables: Mapping[str, str] | None = None) -> None:
         self.env_file = read_env_file() if variables is None else None
@@ -38,17 +39,17 @@ class Installation:
         self.settings: Settings = load_settings(self.variables)
 
     def environment(self, name: str) -> Environment:
-        """Raises ConfigError."""
+        """Load the PingOne environment of this name. Raises ConfigError."""
         return load_environment(self.settings, name, self.variables)
 
-    def file_of(self, name: str) -> EnvFile | None:
-        """The settings file that this environment is written in, and what that gives. Raises ConfigError."""
+    def find_file_of(self, name: str) -> EnvFile | None:
+        """Find the settings file in which this environment is configured, with its values. Raises ConfigError."""
         if name == DEFAULT_ENVIRONMENT:
             return self.env_file
         return EnvFile(config_path(self.settings), read_section(self.settings, name))
 
     def license_of(self, name: str, environment_id: str) -> str:
-        """Of the environment of this name, where it is configured here; by default its id."""
+        """Find the license of an environment by its name; its id, if it names none or is not configured here."""
         try:
             return self.environment(name).license
         except ConfigError:
@@ -56,7 +57,7 @@ class Installation:
 
     @cached_property
     def database(self) -> Database:
-        """With the schema that this version works with; the embedded database is brought to it unasked.
+        """The database, whose schema is that of this version; that of the embedded database is brought up to date here.
         Raises SchemaOutdated, EmbeddedError."""
         if self.settings.is_embedded_database and revision.current(self._opened_database) != HEAD:
             self.upgrade_database()
@@ -66,10 +67,10 @@ class Installation:
         return self._opened_database
 
     def upgrade_database(self, ticket: str | None = None) -> str:
-        """Bring its schema up to date; the revision that it has then. Raises EmbeddedError; ConfigError where that
-        cannot be written down."""
-        # Not at the top: every command would import Alembic, an eighth of the time that it takes to start, for what is
-        # done once a version.
+        """Bring the database's schema up to date; the revision that it has then. Raises EmbeddedError; ConfigError if
+        the audit cannot be written."""
+        # Not at the top: otherwise every command would import Alembic, an eighth of the time that it takes to start,
+        # for what is done once for each version.
         from worker.database import schema
 
         actor = audit.this_person(self.settings, ticket)
@@ -82,8 +83,8 @@ class Installation:
         return schema.upgrade(self._opened_database, on_change=write_down)
 
     def reencrypt(self, ticket: str | None = None) -> int:
-        """Seal every stored pair of OTPs with the first encryption key; how many records were sealed anew. Raises
-        DecryptionError at the first record whose key is not among ours, ConfigError, EmbeddedError."""
+        """Encrypt every stored pair of OTPs with the first encryption key; how many records were encrypted again.
+        Raises DecryptionError at the first record whose key is not among ours, ConfigError, EmbeddedError."""
         actor = audit.this_person(self.settings, ticket)
 
         def write_down(connection: Connection, records: int) -> None:
@@ -93,13 +94,14 @@ class Installation:
 
     @cached_property
     def _opened_database(self) -> Database:
-        """Whatever its schema. Raises EmbeddedError."""
+        """The database, whatever its schema. Raises EmbeddedError."""
         if self.settings.is_embedded_database:
             make_home(self.settings.home)
         return self._parts.database
 
     def _make_audit_key(self, connection: Connection) -> None:
-        """Once a home. A lost key is not made anew: without it the lines that it authenticated cannot be checked."""
+        """Make the audit key of the embedded stack, if the home has none yet. One that was lost is not replaced:
+        without it the lines that it authenticated cannot be checked."""
         settings = self.settings
         if not settings.is_embedded_database or settings.audit_key or (settings.home / AUDIT.file).exists():
             return
@@ -107,7 +109,8 @@ class Installation:
             home_key(settings.home, AUDIT)
 
     def _refuse_to_replace_key(self) -> None:
-        """A lost key is not made anew: nothing that it encrypted would ever open again."""
+        """Raise ConfigError if the key of the embedded stack was lost while OTPs that it encrypted are stored: under a
+        new one, they would never open again."""
         path = self.settings.home / ENCRYPTION.file
         if path.exists():
             return
@@ -117,19 +120,19 @@ class Installation:
 
     @cached_property
     def keyring(self) -> Keyring:
-        """Raises ConfigError, EmbeddedError."""
+        """The encryption keys; the embedded stack gets a new one if it has none. Raises ConfigError, EmbeddedError."""
         if self.settings.is_embedded_database and self.settings.encryption_keys is None:
             self._refuse_to_replace_key()
             home_key(self.settings.home)
         return self._parts.keyring
 
     def batches(self, ticket: str | None = None) -> Batches:
-        """Commands on batches, as the person at this terminal gives them. Raises what `database` raises."""
+        """The commands on batches, in the name of the person at this terminal. Raises what `database` raises."""
         _ = self.database
         return self._parts.batches(audit.this_person(self.settings, ticket))
 
     def pace_commands(self, ticket: str | None = None) -> PaceCommands:
-        """Commands on paces, as the person at this terminal gives them. Raises what `database` raises."""
+        """The commands on paces, in the name of the person at this terminal. Raises what `database` raises."""
         _ = self.database
         return self._parts.pace_commands(audit.this_person(self.settings, ticket))
 

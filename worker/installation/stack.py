@@ -1,4 +1,4 @@
-"""The single-machine stack of `run`: Valkey where none is configured, a worker, and beat."""
+"""The single-machine stack of `run`: a worker, beat, and, if no Redis is configured, a Valkey server."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from worker.embedded.disk import ensure_room
 from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
 
-# Seconds, beyond the deadlines of both calls of a record, for what is in hand to be settled.
+# Seconds beyond the deadlines of both calls of a record, in which a worker that ends settles what it has in hand.
 GRACE = 10.0
-# A part that fails more often does not fail by accident.
+# Restarts in a minute; if there are more of them, parts do not end by accident.
 FAILURES_A_MINUTE = 5
-# Seconds between looks whether Valkey lives, and the database takes what is written.
+# Seconds between two checks that Valkey lives, and that the database can be written to.
 CHECK_EVERY = 2.0
 
+# The processes of the stack.
 PARTS = ("worker", "beat")
-# Beat knows the broker alone.
+# Beginnings of variables that beat does not get: it needs the broker alone.
 NOT_FOR_BEAT = ("OATHBULK_DATABASE_URL", "OATHBULK_ENCRYPTION_KEYS", "OATHBULK_AUDIT_", "PINGONE_")
 
 
 class Stack:
-    """What works on batches while `run` lasts. Nothing of it outlives this process for long."""
+    """The processes that work on batches while `run` lasts. If this process is killed, they end soon after it."""
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
@@ -37,7 +38,7 @@ class Stack:
         self._next_check_at = 0.0
 
     def start(self) -> None:
-        """Raises EmbeddedError."""
+        """Start Valkey and the parts. Raises EmbeddedError."""
         ensure_room(self._home)
         (self._home / "logs").mkdir(mode=0o700, exist_ok=True)
         self._variables["OATHBULK_HOME"] = str(self._home)
@@ -47,8 +48,9 @@ class Stack:
             self._start_part(name)
 
     def restart_ended(self) -> str | None:
-        """Start again what ended by itself: an unattended run must outlive a killed part. The name and log of a part
-        that keeps failing. Raises EmbeddedError, and DBAPIError where the database cannot be written to."""
+        """Start a part again if it has ended by itself, and check the servers: an unattended run must outlive a part
+        that is killed. Returns None; or the name and log of a part, if parts end again and again. Raises EmbeddedError,
+        and DBAPIError if the database cannot be written to."""
         ensure_room(self._home)
         name = self._children.find_ended()
         if name is None and time.monotonic() < self._next_check_at:
@@ -63,21 +65,23 @@ class Stack:
         return None
 
     def _check_servers(self) -> None:
+        """Check that the embedded database can be written to, and start Valkey again if it has ended."""
         if self._settings.is_embedded_database:
-            # A quota, or a disk that has become read-only, shows only when something is written.
+            # Only a write shows that a quota is used up, or that the disk has become read-only.
             self._installation.database.try_to_write()
         if self._valkey is not None:
-            # It adopts a server that lives, and starts one with the same port and password where none does.
+            # A server that lives is adopted; otherwise one is started with the same port and password.
             self._valkey.start()
         self._next_check_at = time.monotonic() + CHECK_EVERY
 
     def stop(self) -> None:
-        """Calls in hand are settled or handed back first."""
+        """End all processes. Calls in flight are settled, or their records handed back, first."""
         self._children.stop(self._grace)
         if self._valkey is not None:
             self._valkey.stop()
 
     def _start_part(self, name: str) -> None:
+        """Start a worker or beat, with the variables that it needs, and a log of its own."""
         # -P: a `models.py` in the folder where a person works must not take the place of ours.
         argv = [sys.executable, "-P", "-m", "worker.installation.stack_process", name]
         variables = self._variables

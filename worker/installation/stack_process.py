@@ -1,6 +1,7 @@
-"""One part of `run`, as a process: `python -m worker.installation.stack_process worker|beat`.
+"""A process of the stack of `run`: `python -m worker.installation.stack_process worker`, or `… beat`.
 
-Celery's own command would do; but it imports all its others too, Flower with them, which is a quarter of a start."""
+Celery's own command could start them as well, but it imports all of its other commands too, with Flower, which is a
+quarter of the time of a start."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import sys
 
 
 def main() -> None:
-    # What a start imports stays to the end: looking for garbage in it meanwhile takes a tenth of its time.
+    """Be a worker, or beat, until a signal ends it."""
+    # What is imported stays until the end: looking for garbage in it takes a tenth of the time of a start.
     gc.disable()
     from worker.celery import app
 
@@ -20,7 +22,7 @@ def main() -> None:
             worker.start()
             sys.exit(worker.exitcode)
         case ["beat"]:
-            # It sends by name; what a task needs takes time and memory, and is for workers.
+            # Beat sends tasks by their names. What the tasks themselves import would take time and memory.
             app.conf.include = ()
             beat = app.Beat(loglevel="WARNING", quiet=True)
             gc.enable()

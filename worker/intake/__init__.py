@@ -1,4 +1,9 @@
-"""Intake: a shipment's file in, rows and row errors out. Reads; knows no database and no PingOne."""
+"""Files in: a shipment's file becomes rows, and errors of the rows that are refused.
+
+May import vault (OTPs); knows no database, no network and no PingOne.
+Begin with `shipment` (a file is opened and read) or `rows` (what comes out of it); `formats` has a package for each
+format of files.
+"""
 
 from worker.intake.formats.otp_pairs.columns import CANONICAL, canonical_column, normalise
 from worker.intake.rows import COLUMNS, Column, Row, RowError, UnusableFile

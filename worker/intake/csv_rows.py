@@ -1,4 +1,5 @@
-"""From lines to rows of fields: csv.reader, kept from swallowing good rows after a stray quotation mark."""
+"""From lines to rows of fields: csv.reader, kept from swallowing good rows after a quotation mark that is never
+closed."""
 
 from __future__ import annotations
 
@@ -7,12 +8,13 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-# A quoted value may hold line breaks, an address for one; more than this is a quotation mark left open.
+# Lines that a row may have. A quoted value, such as an address, may hold line breaks; more of them than this, and its
+# quotation mark was never closed.
 MAX_ROW_LINES = 20
 
 
 class Layout(Protocol):
-    """What a format knows of its rows before it reads them: the line of the header and the delimiter."""
+    """What a format knows of its rows before it reads them: the line on which its header stands, and the delimiter."""
 
     @property
     def row_number(self) -> int: ...
@@ -21,12 +23,14 @@ class Layout(Protocol):
     def delimiter(self) -> str: ...
 
     def is_one_row(self, fields: list[str]) -> bool:
-        """Whether fields with line breaks in them are one row."""
+        """Whether these fields, some of which hold line breaks, are one row, and not several behind a quotation mark
+        that was never closed."""
         ...
 
 
 class RereadableLines(Iterator[str]):
-    """What csv.reader draws on. Remembers the lines of the row in hand, to read all but the first again."""
+    """The lines that csv.reader reads. It remembers those of the present row, so that all but the first can be read
+    again. `row_number` is the line on which the present row begins."""
 
     def __init__(self, lines: Iterator[str], row_number: int) -> None:
         self._lines = lines
@@ -43,26 +47,31 @@ class RereadableLines(Iterator[str]):
 
     @property
     def is_row_of_many_lines(self) -> bool:
+        """Whether csv.reader has read more than one line for the present row."""
         return len(self._lines_of_row) > 1
 
     def begin_row(self) -> None:
+        """Go on to the next row: forget the lines of the present one, and count them."""
         self.row_number += len(self._lines_of_row)
         self._lines_of_row.clear()
 
     def give_back_all_but_first(self) -> None:
+        """End the present row with its first line; its other lines are read again."""
         self._to_reread.extendleft(reversed(self._lines_of_row[1:]))
         del self._lines_of_row[1:]
 
 
 def split_rows(lines: Iterator[str], header: Layout) -> Iterator[tuple[int, list[str] | None]]:
-    """(number of its first line, fields) of every row; no fields (None) where quotation marks make no sense.
+    """Yield the number of its first line and the fields of every row; None for fields if the quotation marks of the row
+    make no sense.
 
-    `lines` begins behind the header. A quotation mark left open takes the lines that follow for one value. So
-    a row of many lines counts only if the header finds it whole; otherwise its first line alone is at fault,
-    and the others are read again, each for itself.
+    `lines` begins behind the header. After a quotation mark that is never closed, csv.reader takes the lines that
+    follow for one value. So a row of many lines counts only if the header takes it for one row; otherwise its first
+    line alone is at fault, and the others are read again, each for itself.
     """
     source = RereadableLines(lines, header.row_number + 1)
-    # strict: without it `"12"3` silently becomes 123, and a file cut off inside quotes passes for whole.
+    # Unless it is strict, csv.reader makes 123 of `"12"3`, and takes a file that was cut off inside quotes for
+    # complete.
     reader = csv.reader(source, delimiter=header.delimiter, strict=True)
     while True:
         source.begin_row()

@@ -1,4 +1,4 @@
-"""From bytes to lines: decodes, counts, bounds memory, and digests what was read."""
+"""From bytes to lines: decodes them, bounds the memory that they take, and computes the file's digest meanwhile."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import BinaryIO, Protocol
 from worker.intake.foreign_files import BYTE_ORDER_MARK, SAVE_AS
 from worker.intake.rows import UnusableFile
 
-# A row of pairs has some 150 bytes; a line of this many is no CSV, and reading on would fill the memory.
+# Bytes of a line, at most. A row of pairs has some 150; a longer line is no CSV, and to read on would fill the memory.
 MAX_LINE = 64 * 1024
+# Bytes that are read at once.
 CHUNK = 64 * 1024
 
 
 class Digest(Protocol):
-    """What hashlib's objects do."""
+    """What we need of a hash object of hashlib."""
 
     def update(self, data: bytes, /) -> None: ...
 
 
 def read_lines(path: Path, stream: BinaryIO, digest: Digest) -> Iterator[str]:
-    """The lines with their ends (CRLF, LF or CR), without the byte order mark; the digest sees every byte.
+    """Yield the lines with their ends (CRLF, LF or CR), without the byte order mark; the digest is fed every byte.
 
-    Splits on these ends alone, since `str.splitlines` also breaks at characters that may stand in a name.
+    Lines are split at these ends alone: `str.splitlines` would split at characters, too, that may stand in a name.
     Raises UnusableFile for a line beyond MAX_LINE bytes, a NUL, or what is not UTF-8.
     """
     number, tail = 0, b""
@@ -44,6 +45,7 @@ def read_lines(path: Path, stream: BinaryIO, digest: Digest) -> Iterator[str]:
 
 
 def _decode(path: Path, line: bytes, number: int) -> str:
+    """Decode one line. Raises UnusableFile."""
     if len(line) > MAX_LINE:
         raise _make_too_long(path, number)
     try:

@@ -1,8 +1,8 @@
-"""What comes out of a file: a row, a row's error, or the reason why the whole file is of no use.
+"""What comes out of a file: a row, the error of a row, or the error of the whole file.
 
-A column that a row may have is declared here and nowhere else, as a field of Row. Its header names are read from here
-by the formats, its value is written by the load into the column of the same name of a record, and read from there by
-the export. So another column is one field here, one column of models.record.Record, and a migration."""
+A column that a row may have is declared here and nowhere else, as a field of Row. The formats take the names in a
+header from here; the load writes the value into the record's column of the same name, and the export reads it from
+there. So a further column takes one field here, one column of models.record.Record, and a migration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.vault.otp import OtpPair
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a file. `name` and `synonyms` are what a header may call it; `attribute` is the field of Row, and the
-    column of Record, that has its value. `is_plain`: any text is good, and an empty cell means None."""
+    column of Record, that has its value. `is_plain`: any text is accepted, and an empty cell becomes None."""
 
     name: str
     synonyms: tuple[str, ...] = ()
@@ -28,10 +28,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One token of the shipment that can be activated.
+    """A row that can be loaded: one token of the shipment.
 
     `row_number` is the line on which the row begins, as an editor counts them. The ids are in lower case,
-    `generated_at` is UTC. `extra` holds the columns that mean nothing to us, by their header as written; it
+    `generated_at` is UTC. `extra` holds the columns that mean nothing to us, by their names as written; it
     stays out of the repr, since we cannot know what is in there.
     """
 
@@ -57,7 +57,7 @@ COLUMNS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """A row that was refused. The reason names fault and cure and quotes no cell, so that no OTP gets out.
+    """A row that is refused. The reason names fault and cure, and quotes no cell, so that no OTP gets out.
 
     `serial_number` is None where it is missing, malformed, or cannot be told from an OTP in the wrong column.
     """
@@ -68,7 +68,7 @@ class RowError:
 
 
 class UnusableFile(Exception):
-    """The file is refused as a whole. Names the file, the line if there is one, the problem and the cure."""
+    """The whole file is refused; the message names the file, the line if there is one, the problem and the cure."""
 
     def __init__(self, path: Path, problem: str, cure: str, *, row_number: int | None = None) -> None:
         line = "" if row_number is None else f", line {row_number}"

@@ -1,4 +1,5 @@
-"""A shipment's file: opened, found usable as a whole, and read row by row as often as one likes."""
+"""A shipment's file: it is checked as a whole when it is opened, and can then be read row by row any number of
+times."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from worker.intake.formats.format import Format
 from worker.intake.formats.table import choose_format
 from worker.intake.rows import Row, RowError, UnusableFile
 
-# Enough to find the names that tell a workbook from another zip archive.
+# Bytes from which a file's kind is told: enough to find the names that tell a workbook from another zip archive.
 HEAD = 4096
 
 
@@ -25,7 +26,7 @@ def read_clock() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """A usable file. `columns` are the header's names as written, `fingerprint` the SHA-256 of its bytes."""
+    """A file that can be used. `columns` are the header's names as written, `fingerprint` the SHA-256 of its bytes."""
 
     path: Path
     format: Format
@@ -34,10 +35,10 @@ class Shipment:
     clock: Callable[[], datetime] = field(default=read_clock, repr=False)
 
     def rows(self) -> Iterator[Row | RowError]:
-        """Every row, good or refused, in the file's order; each call reads the file anew.
+        """Read every row, good or refused, in the file's order; each call reads the file from its beginning.
 
-        Raises UnusableFile if the file is gone or is another than when it was opened. The latter is known for
-        certain only at its end: commit nothing before.
+        Raises UnusableFile if the file is gone, or has changed since it was opened. Whether it has changed is known
+        only at its end: commit nothing before.
         """
         digest = hashlib.sha256()
         with open_file(self.path) as stream:
@@ -48,9 +49,9 @@ class Shipment:
 
 
 def open_shipment(path: Path, *, clock: Callable[[], datetime] = read_clock) -> Shipment:
-    """Reads the file once, to its end: what makes it unusable as a whole is known before a row is used.
+    """Read the file once, to its end, so that what makes it unusable as a whole is known before a row is used.
 
-    `clock` gives the time, aware, that a `generated_at` is measured against. Raises UnusableFile.
+    `clock` returns the time, with its zone, that a `generated_at` is compared with. Raises UnusableFile.
     """
     digest = hashlib.sha256()
     with open_file(path) as stream:
@@ -62,7 +63,8 @@ def open_shipment(path: Path, *, clock: Callable[[], datetime] = read_clock) -> 
 
 @contextmanager
 def open_file(path: Path) -> Iterator[BinaryIO]:
-    """A pipe is no file to us: it can't be read twice, and opening one may wait forever."""
+    """Open a regular file. Raises UnusableFile, for a pipe too: it cannot be read twice, and to open it may take for
+    ever."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UnusableFile(path, "is not a regular file", "Give the path of a CSV file")

@@ -1,4 +1,4 @@
-"""How a batch stands: its counts, its pace, and what will happen if nobody does anything."""
+"""The status of a batch: its counts and its pace, what follows from them, and its JSON."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from models.record import FINAL
 from worker.pace.memory import Hold, KnownPace
 from worker.reports.stall import STILL_AFTER, Fleet, Stall, explain_stall
 
-# What an address gets of the license's rate, unless it is listed under Rate Limits and Allowed IPs:
+# The part of the license's rate that an address gets unless it is listed under Rate Limits and Allowed IPs:
 # https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
 UNLISTED_PART = 0.35
-# Who makes so much of what the license permits is held back by nothing else.
+# From this part of the license's rate on, a batch is held back by that rate and by nothing else.
 AT_CEILING_FROM = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class BatchStatus:
-    """All counts are of records, but for `rows_refused` (rows of the file that never became one)."""
+    """How a batch stands. All counts are of records, but for `rows_refused`: rows of the file that never became one."""
 
     name: str
     environment: str
@@ -38,53 +38,58 @@ class BatchStatus:
     rate_limited: int
     created_at: datetime
     finished_at: datetime | None
-    # Records settled a second, lately; and when the next pending one is due.
+    # Records settled a second, lately.
     pace: float
+    # When the next pending record is due.
     next_due_at: datetime | None
-    # What is known of the license's pace.
+    # What is known of the pace of the batch's license.
     license_pace: KnownPace | None = None
-    # Its daily window and the time zone of that; while it runs, when the window closes; while it is paused for its
-    # window or a quota, when it goes on by itself.
-    window: str | None = None
+    # The batch's hours (`--window`), such as 22:00-05:30, and their time zone.
+    hours: str | None = None
     zone: str | None = None
+    # While it runs: when its hours end.
     closes_at: datetime | None = None
+    # While it is paused for its hours or a quota: when it goes on by itself.
     resumes_at: datetime | None = None
-    # Seconds for which nothing of its due work has moved; None where nothing is due, or it does not run.
+    # Seconds for which none of its due records has moved; None if none is due, or the batch does not run.
     still_for: float | None = None
     fleet: Fleet = field(default_factory=Fleet)
 
     @property
     def stall(self) -> Stall | None:
-        """Why due work stands still, if it has for long enough to call it that."""
+        """Why due work does not move; None unless it has not moved for STILL_AFTER."""
         if self.still_for is None or self.still_for < STILL_AFTER:
             return None
         return explain_stall(replace(self.fleet, hold=str(self.hold) if self.hold else None))
 
     @property
     def left(self) -> int:
+        """Records that are not final yet."""
         return self.total - sum(self.counts[status] for status in FINAL)
 
     @property
     def eta_seconds(self) -> float | None:
-        """Until the last record is settled at the present pace; None while there is none, or it is paused."""
+        """Seconds until the last record is settled at the present pace; None while that is 0, or the batch is
+        paused."""
         if not self.left:
             return 0.0
         return self.left / self.pace if self.pace and self.state != BatchState.PAUSED else None
 
     @property
     def hold(self) -> Hold | None:
-        """While all workers of its license hold."""
+        """The hold of all workers of the batch's license; None while there is none."""
         return self.license_pace.hold if self.license_pace else None
 
     @property
     def requests_per_record(self) -> float:
-        """Of those that are settled."""
+        """Requests that a settled record took on average."""
         return self.requests / max(self.total - self.left, 1)
 
     @property
     def eta_if_listed_seconds(self) -> float | None:
-        """The same if the address of the workers were listed, and is not: an unlisted one gets a part of the license's
-        rate. None where it is not PingOne's limit that decides."""
+        """Seconds until the last record is settled if the workers' address were listed by PingOne, and is not yet: an
+        unlisted one gets a part of the license's rate. None if it is not PingOne's limit that decides how long it
+        takes."""
         known = self.license_pace
         if not self.eta_seconds or not known or not known.ceiling or not known.rate or known.fixed_rate:
             return None
@@ -92,6 +97,26 @@ class BatchStatus:
         return self.eta_seconds * UNLISTED_PART if is_at_ceiling else None
 
     def to_json(self) -> dict[str, Any]:
+        """The status as `oathbulk status --json` prints it, with its times and what was found out about the fleet."""
+        return self._counts_to_json() | {
+            "pace": round(self.pace, 2),
+            "eta_seconds": _round_or_none(self.eta_seconds),
+            "eta_if_listed_seconds": _round_or_none(self.eta_if_listed_seconds),
+            "ceiling": self.license_pace and self.license_pace.ceiling,
+            "hold": self.hold.to_json() if self.hold else None,
+            "share": self.license_pace.share if self.license_pace else 1.0,
+            "window": self.hours,
+            "zone": self.zone,
+            "closes_at": _iso_or_none(self.closes_at),
+            "resumes_at": _iso_or_none(self.resumes_at),
+            "still_for_seconds": _round_or_none(self.still_for),
+            "stall": self.stall.to_json() if self.stall else None,
+            "sick_processes": [process.name for process in self.fleet.sick],
+            "created_at": self.created_at.isoformat(),
+            "finished_at": _iso_or_none(self.finished_at),
+        }
+
+    def _counts_to_json(self) -> dict[str, Any]:
         return {
             "batch": self.name,
             "environment": self.environment,
@@ -107,21 +132,6 @@ class BatchStatus:
             "requests": self.requests,
             "rate_limited": self.rate_limited,
             "dead_letters": self.dead_letters,
-            "pace": round(self.pace, 2),
-            "eta_seconds": _round_or_none(self.eta_seconds),
-            "eta_if_listed_seconds": _round_or_none(self.eta_if_listed_seconds),
-            "ceiling": self.license_pace and self.license_pace.ceiling,
-            "hold": self.hold.to_json() if self.hold else None,
-            "share": self.license_pace.share if self.license_pace else 1.0,
-            "window": self.window,
-            "zone": self.zone,
-            "closes_at": _iso_or_none(self.closes_at),
-            "resumes_at": _iso_or_none(self.resumes_at),
-            "still_for_seconds": _round_or_none(self.still_for),
-            "stall": self.stall.to_json() if self.stall else None,
-            "sick_processes": [process.name for process in self.fleet.sick],
-            "created_at": self.created_at.isoformat(),
-            "finished_at": _iso_or_none(self.finished_at),
         }
 
 

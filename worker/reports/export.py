@@ -22,21 +22,24 @@ from worker.intake import COLUMNS, Column, canonical_column, normalise
 from worker.observability.escaping import escape
 from worker.vault.otp import OtpPair
 
+# The columns that say how each row ended.
 RESULT_COLUMNS = ("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts")
 
+# Names of the columns that are replaced if the batch came with them.
 _RESULTS = frozenset(map(normalise, RESULT_COLUMNS))
 
-# A spreadsheet takes a cell that begins so for a formula, and runs it.
+# A spreadsheet takes a cell that begins with one of these for a formula, and runs it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
+# A record with all of its columns.
 FoundRecord = Row[*tuple[Any, ...]]
 
 
 def export(
     database: Database, name: str, file: TextIO, *, status: str | None = None, keyring: Keyring | None = None
 ) -> int:
-    """Write the batch's records, in the order of its file; how many. OTPs are left empty without a keyring, and
-    where they were erased because the record became active. Raises UnknownBatch, DecryptionError."""
+    """Write the batch's records, in the order of its file, and return how many. OTPs are left empty without a keyring,
+    and if they were erased because the record became active. Raises UnknownBatch, DecryptionError."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
         records = select(Record.__table__).where(Record.batch_id == batch.id).order_by(Record.row_number)
@@ -61,12 +64,14 @@ def _make_rows(records: Iterator[FoundRecord], columns: list[str], keyring: Keyr
 
 
 def _open_otps(record: FoundRecord, keyring: Keyring | None) -> OtpPair | None:
+    """Decrypt the record's OTPs; None without a keyring, or if they were erased. Raises DecryptionError."""
     if keyring is None or record.otps is None:
         return None
     return OtpPair.from_plaintext(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
 
 
 def _read_result(record: FoundRecord) -> tuple[Any, ...]:
+    """Read how the record ended, in the order of RESULT_COLUMNS."""
     return (
         record.status,
         record.reason,
@@ -79,19 +84,20 @@ def _read_result(record: FoundRecord) -> tuple[Any, ...]:
 
 
 def _format_cell(value: object) -> str:
-    # Whoever looks at the file in a terminal is not to be steered by it; a value may have lines, though.
+    """Write a value so that no spreadsheet takes it for a formula and no terminal is steered by it."""
+    # Control characters are shown, but a value may have several lines.
     said = value.isoformat() if isinstance(value, datetime) else str(value)
     text = "" if value is None else "\r\n".join(map(escape, said.split("\r\n")))
     return "'" + text if text.startswith(_FORMULA_STARTS) else text
 
 
 def _make_reader(column: Column) -> Callable[[FoundRecord, OtpPair | None], object]:
-    """Reads the value of a column of the file from the record's column."""
+    """Make the function that reads the value of this column of the file from a record."""
     read = attrgetter(column.attribute)
     return lambda record, _: read(record)
 
 
-# What stands in each known column of the file.
+# For each known column of the file, by its name, what reads its value from a record and its OTPs.
 _READERS: dict[str, Callable[[FoundRecord, OtpPair | None], object]] = {
     "otp1": lambda _, otps: otps and otps.first.reveal(),
     "otp2": lambda _, otps: otps and otps.second and otps.second.reveal(),

@@ -1,4 +1,4 @@
-"""Why work that is due does not move, and the command that mends it. Pure."""
+"""Why work that is due does not move, and which command mends that. Values in, values out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from worker.fleet.processes import KnownProcess
 
-# Seconds without any movement after which due work stands still.
+# Seconds after which due work of which nothing has moved counts as a stall.
 STILL_AFTER = 60.0
-# Seconds. Ticks come every second, and are written down every five.
+# Seconds after which the last tick counts as too old. Ticks come every second, and are written down every five.
 LATE_TICK = 20.0
 
 
@@ -29,8 +29,8 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What is known of all that a batch needs to move. `broker`: why it cannot be asked, None where it answers or is
-    not known here. `hold`: until when and why all workers hold, in a sentence."""
+    """What is known of the worker processes and of what they need to move a batch. `broker`: why the broker cannot be
+    used; None if it can, or if that is not known here. `hold`: until when and why all workers hold, in a sentence."""
 
     processes: Sequence[KnownProcess] = ()
     broker: str | None = None
@@ -38,22 +38,25 @@ class Fleet:
 
     @property
     def alive(self) -> list[KnownProcess]:
+        """Processes that were seen lately."""
         return [process for process in self.processes if process.is_alive]
 
     @property
     def sick(self) -> list[KnownProcess]:
+        """Processes that are alive and take no work, since something fails in them alone."""
         return [process for process in self.alive if process.sick_since is not None]
 
     @property
     def seconds_since_tick(self) -> float | None:
-        """None if nobody ever ticked."""
+        """Seconds since any process did the dispatcher's work; None if none ever did. Below 0 if the database's clock
+        was set back since."""
         ticks = [process.seconds_since_tick for process in self.processes if process.seconds_since_tick is not None]
         return min(ticks, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """`detail` says what is the matter, `cure` what to do."""
+    """Why due work does not move: `detail` says what is the matter, `cure` what to do."""
 
     cause: Cause
     detail: str
@@ -67,8 +70,8 @@ class Stall:
 
 
 def explain_stall(fleet: Fleet) -> Stall:
-    """The most likely reason why nothing moves. What is further from the records comes first: without a broker no
-    worker can take anything, and without workers nobody ticks."""
+    """Name the most likely reason why nothing moves. What other things depend on is looked at first: without a broker
+    no worker can take anything, and without workers nobody does the ticks."""
     if fleet.hold is not None:
         return Stall(Cause.HOLD, fleet.hold, "To go on now: oathbulk resume BATCH --now")
     if fleet.broker is not None:
@@ -85,11 +88,12 @@ def explain_stall(fleet: Fleet) -> Stall:
 
 
 def describe_sick(fleet: Fleet) -> str:
-    """Each process that takes no work, with the reason."""
+    """Name each process that takes no work, with the reason."""
     return "; ".join(f"{process.name} ({process.reason}: {process.detail})" for process in fleet.sick)
 
 
 def _explain_ticks(fleet: Fleet) -> Stall:
+    """Name the reason where workers run and are well: the last tick is too old, or lies in the future, or neither."""
     age = fleet.seconds_since_tick
     if age is not None and age < -LATE_TICK:
         detail = f"The database's clock was set back: its last tick is {-age:.0f} s in the future."

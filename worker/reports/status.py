@@ -1,8 +1,8 @@
-"""What the database says of how its batches stand."""
+"""Reads from the database how the batches stand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -20,21 +20,23 @@ from worker.pace.memory import read_pace
 from worker.reports.batch_status import BatchStatus
 from worker.reports.stall import Fleet
 
-# Records settled in the last so many seconds tell the pace.
+# Seconds; the pace is measured by the records that were settled in the last ones.
 PACE_SECONDS = 30.0
-# Fewer say nothing.
+# Records; if fewer were settled in these seconds, they say nothing about the pace.
 FEWEST_SETTLED = 5
+# Columns of the groups of records whose sums the status shows.
+_SUMS = ("resynced", "attempts", "otp_posts", "requests", "rate_limited")
 
 
 def take_environment_for_license(_: str, environment_id: str) -> str:
-    """As long as nothing else is configured."""
+    """The license of an environment that names none: the environment's id."""
     return environment_id
 
 
 def read_statuses(
     database: Database, name: str | None = None, license_of: LicenseOf = take_environment_for_license
 ) -> list[BatchStatus]:
-    """Of this batch, or of all, the latest first. Raises UnknownBatch."""
+    """Read how this batch stands, or all of them, the latest first. Raises UnknownBatch."""
     with database.reading() as connection:
         if name is None:
             batches = list(connection.execute(select(Batch.__table__).order_by(Batch.id.desc())))
@@ -56,34 +58,47 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
     counts = {str(status): 0 for status in Status}
     for group in groups:
         counts[group.status] += group.records
-    is_finished = sum(counts[status] for status in FINAL) == batch.total
-    finalized_at = [group.finalized_at for group in groups if group.finalized_at]
     next_due_at = min((group.next_due_at for group in groups if group.status == Status.PENDING), default=None)
     return BatchStatus(
         name=batch.name,
         environment=batch.environment,
-        state="finished" if is_finished and batch.state != BatchState.CANCELLED else batch.state,
+        state=_name_state(batch, counts),
         reason=batch.reason,
         detail=batch.detail,
         total=batch.total,
         rows_refused=batch.rows_refused,
         counts=counts,
         dead_letters={group.reason: group.records for group in groups if group.status == Status.DEAD_LETTER},
-        resynced=sum(group.resynced for group in groups),
-        attempts=sum(group.attempts for group in groups),
-        otp_posts=sum(group.otp_posts for group in groups),
-        requests=sum(group.requests for group in groups),
-        rate_limited=sum(group.rate_limited for group in groups),
+        **{name: sum(getattr(group, name) for group in groups) for name in _SUMS},
         created_at=batch.created_at,
-        finished_at=max(finalized_at) if is_finished and finalized_at else None,
+        finished_at=_find_end(batch, counts, groups),
         pace=_measure_pace(database, connection, batch.id),
         next_due_at=next_due_at,
-        window=batch.daily_window,
+        hours=batch.daily_window,
         zone=batch.zone,
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
         resumes_at=batch.resumes_at,
         still_for=_measure_standstill(database, connection, batch, counts, next_due_at),
     )
+
+
+def _is_finished(batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> bool:
+    """Whether every record of the batch is final."""
+    return sum(counts[status] for status in FINAL) == int(batch.total)
+
+
+def _name_state(batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> str:
+    """The batch's state, or "finished", which is no state of its own but a count."""
+    return "finished" if _is_finished(batch, counts) and batch.state != BatchState.CANCELLED else batch.state
+
+
+def _find_end(
+    batch: Row[*tuple[Any, ...]], counts: Mapping[str, int], groups: Sequence[Row[*tuple[Any, ...]]]
+) -> datetime | None:
+    """When the last record became final; None while the batch is not finished."""
+    if not _is_finished(batch, counts):
+        return None
+    return max((group.finalized_at for group in groups if group.finalized_at), default=None)
 
 
 def _measure_standstill(
@@ -93,7 +108,8 @@ def _measure_standstill(
     counts: Mapping[str, int],
     next_due_at: datetime | None,
 ) -> float | None:
-    """Seconds since anything of what is due moved: a record was settled or failed, or became due in the first place."""
+    """Measure for how many seconds none of the due records has moved: since one was settled or failed, or since the
+    first became due. None if none is due, or the batch does not run."""
     if batch.state != BatchState.RUNNING:
         return None
     failed_at = (
@@ -111,7 +127,7 @@ def _measure_standstill(
 
 
 def _measure_pace(database: Database, connection: Connection, batch_id: int) -> float:
-    """Over the last seconds, from the first record that was settled in them."""
+    """Measure how many records a second were settled lately: from the first one in the last PACE_SECONDS until now."""
     lately = select(func.count(), func.min(Record.finalized_at), database.now()).where(
         Record.batch_id == batch_id, Record.finalized_at > database.now(-PACE_SECONDS)
     )
@@ -122,7 +138,7 @@ def _measure_pace(database: Database, connection: Connection, batch_id: int) -> 
 
 
 def _count_by_status(batch_id: int) -> Select[*tuple[Any, ...]]:
-    """One row a status and reason."""
+    """Select the counts and sums of the batch's records, a row for each status and reason."""
     return (
         select(
             Record.status,

@@ -1,4 +1,4 @@
-"""Verification: every device of a batch is read back from PingOne, and its truth compared with ours."""
+"""Verification: every device of a batch is read back from PingOne, and its state compared with the record's."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ from worker.pingone.wire import Device
 # Reads that are under way or wait for their slot; bounds the memory whatever the batch's size.
 CHUNK = 500
 
-# What a read of a device brings: how it stands, or why that is not known.
+# What the read of a device brings: the device, or why nothing is known of it.
 Answer = Device | PingOneError | SlotTooFar
-# A user id, a device id and the call to count in.
+# Reads a device by user id and device id. The Call has the ids of the read in PingOne's audit, and counts its requests.
 Read = Callable[[str, str, Call], Answer]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A device whose state is not what the record says; or one that could not be read (`is_known` False)."""
+    """A device whose state in PingOne (`theirs`) is not what the record says (`ours`); or one that could not be read
+    (`is_known` is False, and `theirs` says why)."""
 
     row_number: int
     serial_number: str
@@ -43,8 +44,8 @@ class Difference:
 
 
 def find_environment(database: Database, name: str, load: Callable[[str], Environment]) -> Environment:
-    """The one that the batch was loaded for. Raises UnknownBatch; ConfigError where it is not configured any more: in
-    another, none of its devices would be found."""
+    """Load the environment that the batch was loaded for. Raises UnknownBatch; ConfigError if it is not configured any
+    more, or has another id now: in another one, none of the batch's devices would be found."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.environment, Batch.environment_id)
     environment = load(batch.environment)
@@ -57,7 +58,7 @@ def find_environment(database: Database, name: str, load: Callable[[str], Enviro
 
 
 def verify(database: Database, name: str, read: Read, threads: int) -> Iterator[Difference]:
-    """The differences, in the order of the batch's file. Raises UnknownBatch."""
+    """Read every device of the batch, and yield the differences in the order of its file. Raises UnknownBatch."""
     with database.reading() as connection:
         batch_id = find_batch(connection, name, Batch.id).id
     with ThreadPoolExecutor(threads) as pool:
@@ -70,7 +71,8 @@ def verify(database: Database, name: str, read: Read, threads: int) -> Iterator[
 
 
 def compare(record: Row[*tuple[Any, ...]], answer: Answer) -> Difference | None:
-    """An active record must be ACTIVE there, and no other may be."""
+    """Compare a record with what was read of its device: that of an active record must be ACTIVE, and no other may be.
+    None if they agree."""
     if isinstance(answer, NotFound):
         theirs, is_known, is_same = "not found", True, record.status != Status.ACTIVE
     elif isinstance(answer, PingOneError | SlotTooFar):
@@ -82,8 +84,9 @@ def compare(record: Row[*tuple[Any, ...]], answer: Answer) -> Difference | None:
 
 
 def make_device_reader(client: Callable[[], Client], tries: int = 5) -> Read:
-    """Reads a device with the calling thread's client. Where a hold or a busy fleet leaves no slot it waits for one,
-    however long that takes: there is nobody to hand back to. Only Redis out of reach is given up, after `tries`."""
+    """Make the function that reads a device, with the calling thread's client. If a hold or a busy fleet leaves no
+    slot, it waits for one, however long that takes, since there is nobody to hand the read back to. Only where Redis is
+    out of reach it gives up, after so many `tries`."""
 
     def read(user_id: str, device_id: str, call: Call) -> Answer:
         tries_left = tries
@@ -94,7 +97,7 @@ def make_device_reader(client: Callable[[], Client], tries: int = 5) -> Read:
                 tries_left -= isinstance(far, PaceOutOfReach)
                 if not tries_left:
                     return far
-                # A fleet that takes every slot as soon as it is near leaves one to who asks at a moment of its own.
+                # Workers take every slot as soon as it is near. Whoever asks at another moment than they gets one.
                 time.sleep(far.wait * random.uniform(0.5, 1))  # noqa: S311
             except PingOneError as error:
                 return error
@@ -103,7 +106,7 @@ def make_device_reader(client: Callable[[], Client], tries: int = 5) -> Read:
 
 
 def _read_pages(database: Database, batch_id: int) -> Iterator[Row[*tuple[Any, ...]]]:
-    """By pages, so that no transaction is open while the network is."""
+    """Read the batch's records page by page, so that no transaction is open while the network is used."""
     columns = (Record.id, Record.row_number, Record.serial_number, Record.user_id, Record.device_id, Record.status)
     last = -1
     while True:
@@ -122,4 +125,5 @@ def _read_pages(database: Database, batch_id: int) -> Iterator[Row[*tuple[Any, .
 
 
 def _make_call(record: Row[*tuple[Any, ...]]) -> Call:
+    """Make the ids by which PingOne's own audit tells this read from others."""
     return Call(session_id="oathbulk-verify", transaction_id=f"oathbulk-record-{record.id}")

@@ -271,7 +271,7 @@ def test_what_passes_by_itself_asks_nobody_for_anything(reason):
 
 
 def test_the_end_of_a_window_is_told_beside_what_is_left():
-    nightly = replace(RUNNING, window="22:00-05:30", zone="Europe/Berlin", closes_at=CLOSES)
+    nightly = replace(RUNNING, hours="22:00-05:30", zone="Europe/Berlin", closes_at=CLOSES)
 
     assert describe_outlook(nightly) == (
         "1 min 0 s left at this pace. Its window 22:00-05:30 Europe/Berlin closes at 2026-11-26 04:30 UTC."

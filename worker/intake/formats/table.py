@@ -1,4 +1,4 @@
-"""The formats that are read, in the order in which a file is tried."""
+"""The table of the formats that are read: a new one is added here. The first that takes a file for its own reads it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FORMATS: tuple[Format, ...] = (OtpPairs(),)
 
 
 def choose_format(path: Path, head: bytes) -> Format:
-    """The format of a file that begins with these bytes. Raises UnusableFile, which names what the file is instead
-    where that is known."""
+    """Choose the format of a file that begins with these bytes. Raises UnusableFile, which names what the file is
+    instead, if that is known."""
     for candidate in FORMATS:
         if candidate.is_format_of(head):
             return candidate

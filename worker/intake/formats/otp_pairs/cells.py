@@ -1,4 +1,4 @@
-"""The format "OTP pairs": the fields of one row in, a Row or a RowError out."""
+"""The cells of OTP pairs: the fields of one row in, a Row or a RowError out."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ from worker.intake.formats.otp_pairs.header import Header
 from worker.intake.rows import COLUMNS, Row, RowError
 from worker.vault.otp import Otp, OtpPair
 
+# What PingOne allows for a serial number.
 SERIAL = re.compile(r"[A-Za-z0-9]{1,50}")
+# Six digits, or eight.
 OTP = re.compile(r"[0-9]{6}(?:[0-9]{2})?")
+# What a cell of `otp_type` may hold, in lower case; an empty one means hotp.
 OTP_TYPES: dict[str, Literal["hotp", "totp"]] = {"": "hotp", "hotp": "hotp", "totp": "totp"}
 
-# As far as the clocks of two machines may be apart before a time counts as wrong.
+# A time in the future counts as wrong only if it is further ahead than this: the clocks of two machines may differ.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 # Columns whose cells are checked, in the order in which `_check` takes them apart.
 CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "username", "otp_type", "generated_at")
+# Columns whose cells hold any text.
 PLAIN = tuple(column for column in COLUMNS if column.is_plain)
 
 
 class _CellError(Exception):
-    """The reason for refusing a row, on the way to its RowError."""
+    """A cell is refused, and with it the row; the message is the reason of the RowError that is made of this."""
 
 
 class PairReader:
-    """Reads the rows under one header. `now` is aware; a row's `generated_at` may be no later."""
+    """Reads the rows under one header. `now` has a zone; the `generated_at` of a row may be no later, but for
+    CLOCK_TOLERANCE."""
 
     def __init__(self, header: Header, now: datetime) -> None:
         self._header = header
@@ -40,9 +45,10 @@ class PairReader:
         self._plain = [(column.attribute, header.places.get(column.name, self._width)) for column in PLAIN]
 
     def read(self, row_number: int, fields: list[str]) -> Row | RowError:
-        """Never raises. Blanks around a value of ours are dropped."""
+        """Make a Row of these fields, or the RowError that says why not; nothing is raised. Blanks around the value of
+        a column of ours are dropped."""
         if not self._header.is_fitting(fields):
-            # With a field too few or too many, only the first is certain to be in its column.
+            # If a field is missing or too many, only the first one is certain to be in its column.
             serial = "" if self._header.places["serial"] else fields[0].strip()
             reason = reasons.explain_fields(len(fields), self._width)
             return RowError(row_number, reason, _find_nameable_serial(serial, otp1=""))
@@ -54,6 +60,7 @@ class PairReader:
             return RowError(row_number, str(error), _find_nameable_serial(cells[0], cells[1]))
 
     def _check(self, row_number: int, fields: list[str], cells: list[str]) -> Row:
+        """Check the cells of CHECKED, in this order, and make the Row. Raises _CellError."""
         serial, otp1, otp2, user_id, device_id, username, otp_type, generated_at = cells
         if not SERIAL.fullmatch(serial):
             raise _CellError(reasons.explain_serial(serial))
@@ -76,13 +83,14 @@ class PairReader:
         )
 
     def _check_time(self, text: str, kind: str) -> datetime | None:
+        """Read the cell `generated_at`, which a TOTP pair must have; in UTC. Raises _CellError."""
         if not text:
             if kind == "totp":
                 raise _CellError(reasons.TOTP_WITHOUT_TIME)
             return None
         try:
             time = datetime.fromisoformat(text)
-            # Without a zone, astimezone would take it for this machine's local time.
+            # astimezone would take a time without a zone for this machine's local time.
             if time.tzinfo is None:
                 raise _CellError(reasons.TIME_WITHOUT_ZONE)
             time = time.astimezone(UTC)
@@ -94,11 +102,11 @@ class PairReader:
 
 
 def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:
-    """The two OTPs, as strings of the same length.
+    """Check the two OTPs, the second of which may be missing; they must have the same length. Raises _CellError.
 
-    Equal HOTP values pass: every press moves the counter, and one pair in a million is equal by chance, so
-    that a large shipment would lose a good token. Equal TOTP values are refused: most likely the display was
-    read twice in one time step; the second OTP is not the next one, and sending it leads towards a lock.
+    Equal HOTP values pass: every press of the button moves the counter, and one pair in a million is equal by chance,
+    so that a large shipment would lose a good token. Equal TOTP values are refused: most likely the display was read
+    twice in one time step. The second OTP is not the next one then, and to send it would be a step towards a lock.
     """
     if not OTP.fullmatch(otp1):
         raise _CellError(reasons.explain_otp("otp1", otp1))
@@ -114,6 +122,7 @@ def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:
 
 
 def _find_nameable_serial(serial: str, otp1: str) -> str | None:
-    """The serial number to name in an error; None if it may be an OTP, since the columns are interchanged."""
+    """Find the serial number that an error may name; None if it is malformed, or may be an OTP because the columns are
+    interchanged."""
     is_interchanged = OTP.fullmatch(serial) and not OTP.fullmatch(otp1)
     return serial if SERIAL.fullmatch(serial) and not is_interchanged else None

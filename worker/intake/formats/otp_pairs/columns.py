@@ -1,4 +1,4 @@
-"""The names of columns in a header of OTP pairs: what they mean, and which say that they hold a secret."""
+"""The columns of OTP pairs: what a name in a header means, and whether it says that the column holds a secret."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from worker.intake.rows import COLUMNS, Column
 OTP1 = Column("otp1", ("first otp", "otp"), is_required=True)
 OTP2 = Column("otp2", ("second otp", "next otp"))
 
-# Everything that a header may name, in the order in which a missing column is told.
+# All columns that a header may name, in the order in which missing ones are named.
 KNOWN = (COLUMNS[0], OTP1, OTP2, *COLUMNS[1:])
 
-# "key", "pin" and "puk" also lie inside harmless words (keyboard, shipping, pingone_id). So they count as a
-# word of the name, at its end, and before what vendors put behind them. "otp3" is here: an OTP is a secret.
+# Words that say that a column holds a secret. "key", "pin" and "puk" also stand inside harmless words (keyboard,
+# shipping, pingone_id). So they count only where they are a word of the name.
 SECRET_WORDS = {"key", "keys", "pin", "pins", "puk", "puks"}
+# Parts of a normalised name that say the same: "key", "pin" and "puk" at its end, or before what vendors put behind
+# them; and a further OTP, such as "otp3", which is a secret too.
 SECRET_PART = re.compile(
     r"seed|secret(?!ar)|password|passphrase|passcode|privateid"
     r"|(?:key|pin|puk)s?\d*$"
     r"|^(?:key|pin|puk)(?:code|data|hex|b64|base\d+|value|number)"
     r"|(?<![ht])otp\d*$"
 )
+# A word of a name: `serialKey_PIN` has serial, Key and PIN.
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 # What a serial number, an OTP, a seed or an id looks like, and a column's name does not.
@@ -35,24 +38,26 @@ DATA = re.compile(
 
 
 def normalise(name: str) -> str:
-    """Names are matched without regard to case, blanks, `_` and `-`; a stray byte order mark is a blank."""
+    """Bring the name of a column into the form in which names are compared: without case, blanks, `_`, `-`, and without
+    a stray byte order mark."""
     return re.sub(r"[\s_\-\ufeff]", "", name).lower()
 
 
-# Normalised name -> the column that it means.
+# The column that each normalised name means.
 CANONICAL = {normalise(name): column.name for column in KNOWN for name in (column.name, *column.synonyms)}
 
 
 def canonical_column(name: str) -> str | None:
-    """The column that a name in a header means; None for one of the file's own."""
+    """Find the column of ours that a name in a header means; None if it is a column of the file's own."""
     return CANONICAL.get(normalise(name))
 
 
 def names_secret(name: str) -> bool:
-    """Whether a column that is none of ours says that it holds a seed, key, PIN, PUK, password or OTP."""
+    """Whether the name of a column that is none of ours says that it holds a seed, key, PIN, PUK, password or OTP."""
     words = {word.lower() for word in WORD.findall(name)}
     return bool(words & SECRET_WORDS or SECRET_PART.search(normalise(name)))
 
 
 def looks_like_data(name: str) -> bool:
+    """Whether what stands in the place of a name is the value of a cell: then the file has no header."""
     return DATA.fullmatch(name.strip()) is not None

@@ -1,4 +1,4 @@
-"""The format "OTP pairs", from the bytes of a file to its rows."""
+"""The format "OTP pairs": reads a file from its bytes to its rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from worker.intake.rows import Row, RowError, UnusableFile
 
 
 class OtpPairs:
-    """A CSV with a header. Whatever is no file of another kind is read as one, and its header says what is wrong."""
+    """OTP pairs in a CSV with a header. Every file that is not recognised as something else is taken for one; if it is
+    none, what is wrong with its header is said."""
 
     def is_format_of(self, head: bytes) -> bool:
         return find_foreign(head) is None

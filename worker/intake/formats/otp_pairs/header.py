@@ -1,4 +1,5 @@
-"""The header line: delimiter, columns and their places."""
+"""The header line of OTP pairs: finds the delimiter, and which column stands where; refuses a header that will not
+do."""
 
 from __future__ import annotations
 
@@ -12,14 +13,16 @@ from worker.intake.foreign_files import EXPORT_CSV
 from worker.intake.formats.otp_pairs.columns import KNOWN, canonical_column, looks_like_data, names_secret, normalise
 from worker.intake.rows import UnusableFile
 
+# What may separate the fields.
 DELIMITERS = (",", ";", "\t")
+# Columns that a header may have; a file with more of them is no shipment.
 MAX_COLUMNS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`row_number` is the header's own line, `names` are as written; `places` tells where each column of ours
-    stands, `extra` the names and places of the others."""
+    """The header of a file. `row_number` is its own line, `names` are as written; `places` says where each column of
+    ours stands, counted from 0, `extra` has the names and places of the others."""
 
     row_number: int
     delimiter: str
@@ -28,24 +31,24 @@ class Header:
     extra: tuple[tuple[str, int], ...]
 
     def is_fitting(self, fields: list[str]) -> bool:
-        """Whether there is a field for every column, and only empty ones beyond, as Excel writes them."""
+        """Whether a row has a field for every column, and beyond them only empty ones, as Excel writes them."""
         width = len(self.names)
         return len(fields) == width or (len(fields) > width and not any(map(str.strip, fields[width:])))
 
     def is_one_row(self, fields: list[str]) -> bool:
-        """Whether fields with line breaks are one row: they fit, and no break is in a column of ours."""
+        """Whether fields with line breaks are one row: they fit the header, and no break is in a column of ours."""
         if not self.is_fitting(fields):
             return False
         return not any("\n" in fields[place] or "\r" in fields[place] for place in self.places.values())
 
 
 def is_blank(line: str) -> bool:
-    """Excel ends many a file with lines of separators alone."""
+    """Whether a line is empty or has separators alone, with which Excel ends many a file."""
     return not line.strip(' ,;\t\r\n"')
 
 
 def read_header(path: Path, lines: Iterator[str]) -> Header:
-    """Takes lines up to and with the header. Raises UnusableFile."""
+    """Read the header, which is the first line that is not blank; `lines` goes on behind it. Raises UnusableFile."""
     row_number, line = next(((n, text) for n, text in enumerate(lines, 1) if not is_blank(text)), (0, ""))
     if not row_number:
         raise UnusableFile(path, "is empty", EXPORT_CSV)
@@ -64,12 +67,12 @@ def read_header(path: Path, lines: Iterator[str]) -> Header:
 
 
 class _HeaderError(Exception):
-    """Problem and cure, on the way to the UnusableFile that also names file and line."""
+    """The header will not do: problem and cure, of which an UnusableFile is made that also names file and line."""
 
 
 def _split(line: str) -> tuple[str, list[str]]:
-    """The delimiter that shows the most columns of ours, then the most columns; and the names without empty
-    ones at the end."""
+    """Find the delimiter, and split the line with it: that one which gives the most columns of ours, or if these are as
+    many, the most columns. Empty names at the end are dropped. Raises _HeaderError."""
     if re.match(r"\s*\"?sep=", line):
         raise _HeaderError(
             "begins with a 'sep=' line for Excel", "Delete that line: the separator is told from the header"
@@ -91,12 +94,13 @@ def _split(line: str) -> tuple[str, list[str]]:
 
 
 def _refuse_foreign(names: list[str]) -> None:
+    """Raise _HeaderError if this is no header of OTP pairs."""
     if len(names) > MAX_COLUMNS:
         cure = "Remove those that say nothing about the tokens"
         raise _HeaderError(f"the header has more than {MAX_COLUMNS} columns", cure)
     if any(map(canonical_column, names)):
         return
-    # Quoting it would print OTPs or seeds, if it is a row of data.
+    # The message does not quote the line: if it is a row of data, it holds OTPs or seeds.
     problem = "the first line names none of the columns of OTP pairs"
     if any(map(looks_like_data, names)):
         problem = "the first line is a row of data, the header is missing"
@@ -106,6 +110,7 @@ def _refuse_foreign(names: list[str]) -> None:
 
 
 def _refuse_secrets(names: list[str]) -> None:
+    """Raise _HeaderError if a column says that it holds a secret: what is none of ours is not kept encrypted."""
     for place, name in enumerate(names, 1):
         if canonical_column(name) is None and names_secret(name):
             problem = f"{_describe(name, place)} says that it holds a seed, key, PIN, password or another OTP"
@@ -114,6 +119,7 @@ def _refuse_secrets(names: list[str]) -> None:
 
 
 def _refuse_incomplete(names: list[str]) -> None:
+    """Raise _HeaderError if a required column is missing, or one has no name."""
     found = {canonical_column(name) for name in names}
     if missing := [column.name for column in KNOWN if column.is_required and column.name not in found]:
         cure = "Add it, or give the column that holds it this name; a file of seeds is not one of OTP pairs"
@@ -123,6 +129,7 @@ def _refuse_incomplete(names: list[str]) -> None:
 
 
 def _refuse_doubles(names: list[str]) -> None:
+    """Raise _HeaderError if two columns mean the same."""
     seen: dict[str, int] = {}
     for place, name in enumerate(names, 1):
         meaning = canonical_column(name) or normalise(name)
@@ -133,6 +140,6 @@ def _refuse_doubles(names: list[str]) -> None:
 
 
 def _describe(name: str, place: int) -> str:
-    """A column's number, and its name where that can't be anything but a name."""
+    """Name a column by its number, and by its name too, unless that may be the value of a cell."""
     is_name = len(name) <= 40 and name.isprintable() and not looks_like_data(name)
     return f"column {place} ('{name.strip()}')" if is_name else f"column {place}"

@@ -1,13 +1,16 @@
-"""Why a row is refused, and what cures it: the sentences. None quotes a cell, since any may hold an OTP."""
+"""The sentences that say why a row is refused, and what to do. None quotes a cell, since any may hold an OTP."""
 
 from __future__ import annotations
 
 import re
 
+# A cure that several reasons have in common.
 AS_TEXT = "format the column as Text and export again"
 
 UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+# What Excel makes of a long number, such as 1.00013E+12.
 EXCEL_NUMBER = re.compile(r"\d+(?:[.,]\d+)?E[+-]\d+", re.IGNORECASE)
+# The beginning of a value that somebody wrote so that Excel leaves it alone.
 EXCEL_QUOTED = re.compile(r"'|=?\"")
 
 QUOTATION_MARKS = (
@@ -38,7 +41,7 @@ TIME_IN_FUTURE = (
 
 
 def explain_fields(fields: int, columns: int) -> str:
-    """For a row with another number of fields than the header has columns."""
+    """Explain why a row is refused that has another number of fields than the header has columns."""
     if fields < columns:
         cure = "give an empty value its separator too, and see whether the line was cut off"
     else:
@@ -47,7 +50,7 @@ def explain_fields(fields: int, columns: int) -> str:
 
 
 def explain_serial(serial: str) -> str:
-    """For a serial number that is not 1 to 50 letters and digits."""
+    """Explain what is wrong with a serial number that is not 1 to 50 letters and digits."""
     if not serial:
         return "serial is missing: write the serial number that is printed on the token"
     if EXCEL_NUMBER.fullmatch(serial):
@@ -59,7 +62,7 @@ def explain_serial(serial: str) -> str:
 
 
 def explain_otp(column: str, otp: str) -> str:
-    """For an OTP that is not 6 or 8 digits."""
+    """Explain what is wrong with an OTP that is not 6 or 8 digits."""
     if not otp:
         return f"{column} is missing: produce an OTP with the token and write it there"
     if EXCEL_QUOTED.match(otp):
@@ -76,7 +79,7 @@ def explain_otp(column: str, otp: str) -> str:
 
 
 def explain_ids(user_id: str, device_id: str, username: str) -> str:
-    """For a user id and a device id that are not both UUIDs."""
+    """Explain what is wrong with a user id and a device id that are not both UUIDs."""
     values = {"user_id": user_id, "device_id": device_id}
     if missing := [column for column, value in values.items() if not value]:
         looked_up = "users are not looked up by name yet" if username and not user_id else ""
