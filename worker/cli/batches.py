@@ -31,7 +31,7 @@ def resume(
     window: Hours = None,
     zone: Zone = None,
     no_window: Annotated[
-        bool, typer.Option("--no-window", help="Run all day from now on, whatever window the batch had.")
+        bool, typer.Option("--no-window", help="Run all day from now on, whatever hours the batch had.")
     ] = False,
     now: Annotated[
         bool, typer.Option("--now", help="Also end the hold in which all workers of its license wait.")
