@@ -4,9 +4,11 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Processes that share the tests; most of their time they wait for a server.
 PROCESSES ?= 4
-# Of a soak: minutes for the hunt, and as many for chaos; where both begin; records of one batch.
+# Of a soak: minutes for the hunt, and as many for chaos.
 MINUTES ?= 30
+# Of a soak: the first seed of hunt and chaos.
 SEED ?= 1
+# Of a soak: records of one batch of chaos.
 RECORDS ?= 2000
 
 # The tests start hundreds of processes, and each would compile everything anew.
@@ -21,12 +23,12 @@ help: ## this list
 demo: .venv/.demo ## a whole job against the built-in simulator: no accounts, no servers
 	$(BIN)/oathbulk rehearse
 
-test: .venv/.dev ## the tests, on real PostgreSQL and Valkey servers of their own; what takes long is in faults
+test: .venv/.dev ## the tests, on real PostgreSQL and Valkey servers of their own; those that take long are in faults
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m "not faults"
 
 # Clocks are set with libfaketime, and PostgreSQL is reached through a pooler: on Debian and Ubuntu,
 # apt-get install libfaketime pgbouncer.
-faults: .venv/.dev ## thousands of bad days, a death at every step, chaos, clocks that lie, poolers
+faults: .venv/.dev ## the long tests: simulated runs with faults, a kill at every step, chaos, clocks that are set, poolers
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m faults tests/acceptance tests/clocks tests/chaos_servers
 
 lint: .venv/.dev ## style, formatting, types, and who may import whom
@@ -46,7 +48,7 @@ bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/dispatch.py
 	$(BIN)/python tests/benchmarks/affinity.py
 
-# Both are run whatever becomes of the first, and each tells at its end what it found.
+# The second is run even if the first fails; each says at its end what it found.
 soak: .venv/.dev ## the long forms of hunt and chaos: make soak MINUTES=60 SEED=7
 	@broken=0; export PYTHONPATH=tests; \
 	$(BIN)/python -m hunt --minutes $(MINUTES) --seed $(SEED) || broken=1; \

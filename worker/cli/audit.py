@@ -103,6 +103,7 @@ def _format_cells(line: Row[*tuple[Any, ...]]) -> tuple[str, ...]:
 
 
 def _format_facts(facts: object) -> str:
+    """Write the facts of a line as `name=value, …`, without those that are empty."""
     if not isinstance(facts, dict):
         # We write dictionaries alone, so somebody changed this line.
         return str(facts)
@@ -133,6 +134,7 @@ def _describe_unauthenticated(checked: CheckResult) -> str:
 
 
 def _print_faults(checked: CheckResult, heads: int, missing: Sequence[MissingHead]) -> None:
+    """Print on stderr where the audit is broken, and which noted heads are not in it any more."""
     if checked.broken:
         error_console.print(f"The audit is broken at line {checked.broken.line}: {checked.broken.why}.")
     if missing:

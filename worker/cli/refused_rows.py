@@ -21,6 +21,7 @@ class RefusedRows:
         self._kept: list[RowError] = []
 
     def add(self, error: RowError) -> None:
+        """Count a refused row, and keep it if it is among the first."""
         self.count += 1
         if len(self._kept) < KEPT:
             self._kept.append(error)

@@ -168,5 +168,6 @@ def _ensure_installed() -> None:
 
 
 def _fail(complaint: str, code: int) -> NoReturn:
+    """Print what is wrong on stderr, and end the process."""
     typer.echo(f"oathbulk simulator: {complaint}", err=True)
     raise typer.Exit(code)

@@ -1,4 +1,4 @@
-"""What a person sees of a batch."""
+"""How a batch is displayed, and what is said will become of it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ SOME_LEFT = replace(
 
 
 def seen(picture: RenderableType, width: int = 400) -> str:
-    """As text, on a terminal without colours."""
+    """Render the drawing as text, as a terminal without colours shows it."""
     page = io.StringIO()
     Console(file=page, width=width, highlight=False).print(picture)
     return page.getvalue()

@@ -1,4 +1,4 @@
-"""What the commands on a batch say."""
+"""What `oathbulk replay` says about records that it leaves as they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which hosts will be called, and whether one file says both where the client secret goes and what it is."""
+"""Which hosts are named, and the warning where URLs and client secret come from different places."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The home below the working directory, and nothing else of ours in the process environment."""
+    """Make a home below the working directory, and clear the process environment of all other settings of ours."""
     for name in [name for name in os.environ if name.startswith(("PINGONE_", "OATHBULK_")) or name.lower() in PROXIES]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""What a command does before it does anything: a person waits for it, and so does a schedule that asks each minute."""
+"""What the start of a command costs: a person waits for it, and so does a monitor that asks each minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quotation marks: a row may have several lines, but a stray mark costs one row alone."""
+"""Quotation marks: a row may have several lines, but a mark that is never closed costs one row only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from worker.intake.formats.otp_pairs.header import read_header
 
 
 def split(*lines: str) -> list[tuple[int, list[str] | None]]:
-    """The rows below the header `serial,otp1,note`, of which the last is the file's own."""
+    """Split these lines below the header `serial,otp1,note`, whose column `note` is the file's own."""
     with_ends = iter("\n".join(["serial,otp1,note", *lines, ""]).splitlines(keepends=True))
     return list(split_rows(with_ends, read_header(Path("shipment.csv"), with_ends)))
 

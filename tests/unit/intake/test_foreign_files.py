@@ -1,4 +1,4 @@
-"""Files that are no CSV at all."""
+"""Files that are no CSV are recognised by their first bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes to lines, at the places where a chunk ends."""
+"""From bytes to lines, above all where one chunk ends and the next begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The columns of a row are declared once, and every other place follows."""
+"""The columns of a row are declared once, and every other place takes them from there."""
 
 from __future__ import annotations
 

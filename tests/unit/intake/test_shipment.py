@@ -246,7 +246,7 @@ def test_line_numbers_stay_right_across_chunks_and_crlf(tmp_path: Path) -> None:
 
 
 def peak(read: Iterator[object]) -> int:
-    """Bytes that Python held at most while reading, above what it held before."""
+    """Measure how many bytes Python held at most while reading, beyond what it held before."""
     tracemalloc.start()
     try:
         for _ in read:

@@ -1,4 +1,4 @@
-"""Row by row: every way of being wrong is refused alone, with its cure, and never quotes an OTP."""
+"""The cells of a row: each fault costs its own row only, is named with its cure, and no OTP is quoted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of columns."""
+"""What the names of columns mean, and which say that they hold a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The header line."""
+"""The header line: its delimiter, its columns, and why one is refused."""
 
 from __future__ import annotations
 
