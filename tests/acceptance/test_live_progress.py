@@ -14,7 +14,7 @@ PATIENCE = 60
 
 def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
     desk, pingone = set_up(make_tokens(60, out_of_step=10))
-    pingone.answer_errors.append(Refusal(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED", {"Retry-After": "1"}))
+    pingone.refusals.append(Refusal(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED", {"Retry-After": "1"}))
     pingone.hold_after(36)
     terminal = desk.start_on_terminal("run", "shipment.csv")
 

@@ -19,7 +19,7 @@ PATIENCE = 60
 
 def test_what_failed_in_passing_comes_back_by_itself_when_it_is_due(set_up):
     desk, pingone = set_up(make_tokens(12), OATHBULK_READ_DELAY="1.5")
-    pingone.answer_errors.extend([Refusal(500, "UNEXPECTED_ERROR")] * 3)
+    pingone.refusals.extend([Refusal(500, "UNEXPECTED_ERROR")] * 3)
     result = desk.oathbulk("run", "shipment.csv", "--json")
     assert result.code == 0, result.stderr
     assert len(pingone.active) == 12
@@ -35,7 +35,7 @@ def test_what_failed_in_passing_comes_back_by_itself_when_it_is_due(set_up):
 
 def test_a_device_that_appears_late_is_found_and_costs_no_attempt(set_up):
     desk, pingone = set_up(make_tokens(6))
-    pingone.answer_errors.append(Refusal(404, "NOT_FOUND"))
+    pingone.refusals.append(Refusal(404, "NOT_FOUND"))
     result = desk.oathbulk("run", "shipment.csv", "--json")
     assert result.code == 0, result.stderr
     assert (result.json["attempts"], result.json["otp_posts"]) == (6, 6)

@@ -103,7 +103,7 @@ def test_beside_a_run_everything_works_but_a_second_run(set_up):
 
 def test_credentials_that_are_refused_while_it_runs_pause_it(set_up):
     desk, pingone = set_up(make_tokens(6))
-    pingone.answer_errors.extend([Refusal(401, "ACCESS_FAILED", "INVALID_TOKEN")] * 100)
+    pingone.refusals.extend([Refusal(401, "ACCESS_FAILED", "INVALID_TOKEN")] * 100)
     result = desk.oathbulk("run", "shipment.csv", "--json")
     assert result.code == 4
     assert (result.json["state"], result.json["reason"]) == ("paused", "credentials")

@@ -1,6 +1,6 @@
 """The commands of `oathbulk`: arguments in, printing out; one module a command, or a few that belong together.
 
-May import everything but tasks and celery.
+May import every other room; nothing but `__main__` imports it.
 Begin with `application`, which lists the commands; `options` has what several commands share, `failures` says which
 failure has which exit code.
 """
