@@ -217,7 +217,7 @@ def test_a_head_is_noted_after_the_commit_and_not_without_it(
         other.close()
 
     actor = person()
-    actor = replace(actor, protection=replace(actor.protection, note=look))
+    actor = replace(actor, protection=replace(actor.protection, note_heads=look))
     write_lines(database, 1, actor)
     refuse_lines(database)
     with pytest.raises(Exception, match="no room"):
