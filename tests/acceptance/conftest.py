@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import Desk
-from support.fleet import Fleet, plain_env
-from support.postgres import PostgresServer
-from support.simulator import Simulator
-from support.standin import StandIn
-from support.tokens import Token, write_shipment
+from support.data.tokens import Token, write_shipment
+from support.fleets.fleet import Fleet, plain_env
+from support.processes.command import Desk
+from support.servers.postgres import PostgresServer
+from support.servers.simulator import Simulator
+from support.servers.standin import StandIn
 
 from worker.simulator.shipment import MadeShipment
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 import redis
-from support.command import Desk
-from support.processes import wait_until
+from support.processes.command import Desk
+from support.processes.waiting import wait_until
 
 from worker.installation.broker_check import RULES
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from chaos.disk import SmallDisk
 from chaos.stack import SETTINGS, SPENT
-from support.command import OATHBULK, Desk
-from support.fleet import plain_env
-from support.judge import watch_moves
-from support.processes import wait_until
-from support.records import Records
-from support.simulator import Simulator
-from support.verdict import deliver_verdict
+from support.data.records import Records
+from support.fleets.fleet import plain_env
+from support.judges.judge import watch_moves
+from support.judges.verdict import deliver_verdict
+from support.processes.command import OATHBULK, Desk
+from support.processes.waiting import wait_until
+from support.servers.simulator import Simulator
 
 from worker.config.settings import Settings
 from worker.database.engine import Database

@@ -4,9 +4,9 @@ are restarted in turn. What breaks in the middle of the work, test_chaos breaks.
 from collections import Counter
 
 import pytest
-from support.fleet import PATIENT
-from support.processes import wait_until
-from support.queue import copy_every_message, waiting
+from support.data.queue import copy_every_message, waiting
+from support.fleets.fleet import PATIENT
+from support.processes.waiting import wait_until
 
 from models.attempt import Outcome
 from worker.pace.spacing import AT_ONCE

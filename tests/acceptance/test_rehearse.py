@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.command import Desk
-from support.tokens import make_tokens, write_shipment
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.command import Desk
 
 # What leads to the real thing must not be followed.
 REAL = {

@@ -8,10 +8,10 @@ import stat
 from collections.abc import Iterable
 
 import pytest
-from support.command import Desk
-from support.journal import JournalCall
-from support.processes import wait_until
-from support.simulator import Simulator
+from support.judges.journal import JournalCall
+from support.processes.command import Desk
+from support.processes.waiting import wait_until
+from support.servers.simulator import Simulator
 
 from worker.simulator.shipment import make_shipment
 

@@ -10,9 +10,9 @@ import venv
 from pathlib import Path
 
 import pytest
-from support.command import Desk
-from support.standin import StandIn
-from support.tokens import make_tokens, write_shipment
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.command import Desk
+from support.servers.standin import StandIn
 
 CHECKOUT = Path(__file__).parents[2]
 WHERE = "import json, models, worker, migrations; print(json.dumps([p.__file__ for p in (models, worker, migrations)]))"

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 
 from worker.rules.hours import moment
 from worker.simulator.shipment import make_shipment

@@ -24,10 +24,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sqlalchemy import select, text
-from support.fleet import PRODUCTION, Fleet
-from support.postgres import PostgresServer
-from support.processes import wait_until
-from support.valkey import ValkeyServer
+from support.fleets.fleet import PRODUCTION, Fleet
+from support.processes.waiting import wait_until
+from support.servers.postgres import PostgresServer
+from support.servers.valkey import ValkeyServer
 
 from models.attempt import Attempt, Outcome
 from models.record import OtpState, Record, Status

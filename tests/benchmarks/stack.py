@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import httpx
 from cpu import bind, cpu, wait_until_idle
-from support.postgres import PostgresServer
-from support.processes import wait_until
-from support.valkey import ValkeyServer
+from support.processes.waiting import wait_until
+from support.servers.postgres import PostgresServer
+from support.servers.valkey import ValkeyServer
 
 from worker.simulator.shipment import MadeShipment
 

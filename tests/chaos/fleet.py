@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support.fleet import Fleet
-from support.postgres import PostgresServer
-from support.program import Program
-from support.servers import Server
-from support.valkey import ValkeyServer
+from support.fleets.fleet import Fleet
+from support.processes.program import Program
+from support.servers.postgres import PostgresServer
+from support.servers.server import Server
+from support.servers.valkey import ValkeyServer
 
 from chaos.stack import SETTINGS, Stack
 from worker.database import schema

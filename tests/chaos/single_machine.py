@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support.command import Desk
-from support.fleet import plain_env
-from support.processes import is_running, wait_until
-from support.running import Running
-from support.simulator import Simulator
+from support.fleets.fleet import plain_env
+from support.processes.command import Desk
+from support.processes.running import Running
+from support.processes.waiting import is_running, wait_until
+from support.servers.simulator import Simulator
 
 from chaos.fleet import through
 from chaos.stack import BATCH, SETTINGS, TIMEOUT, Stack

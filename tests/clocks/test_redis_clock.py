@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import redis
-from support.unsteady_clock import UnsteadyValkey
+from support.servers.unsteady_clock import UnsteadyValkey
 
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace

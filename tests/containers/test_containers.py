@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 from containers.engine import engine
-from support import tls
-from support.certificates import make_certificate
-from support.compose import PROJECT
-from support.processes import wait_until
+from support.processes.waiting import wait_until
+from support.servers import tls
+from support.servers.certificates import make_certificate
+from support.servers.compose import PROJECT
 
 from worker.embedded.ports import free_port
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.judge import judge_moves, judge_totals, watch_moves
-from support.moving_clock import MovingDatabase
-from support.works import Works
+from support.data.moving_clock import MovingDatabase
+from support.fleets.works import Works
+from support.judges.judge import judge_moves, judge_totals, watch_moves
 
 from models.encrypted import Keyring, generate_key
 from worker.leases.worker import Leases

@@ -6,9 +6,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from support.batches import look, look_at_batch, make_batch
-from support.moving_clock import MovingDatabase
-from support.works import HELD, UNKNOWN, Works
+from support.data.batches import look, look_at_batch, make_batch
+from support.data.moving_clock import MovingDatabase
+from support.fleets.works import HELD, UNKNOWN, Works
 
 from models.record import Status
 from worker.batches.commands import WindowChange

@@ -22,10 +22,10 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from support import valkey_cli
-from support.compose import FILE, PROJECT, Service, default_variables, make_program, read_services
-from support.postgres import USER, PostgresServer
-from support.processes import wait_until
+from support.processes.waiting import wait_until
+from support.servers import valkey_cli
+from support.servers.compose import FILE, PROJECT, Service, default_variables, make_program, read_services
+from support.servers.postgres import USER, PostgresServer
 
 from worker.config.sources import load_settings
 from worker.database.engine import Database

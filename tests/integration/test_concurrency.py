@@ -16,13 +16,24 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import support.contender
+import support.fleets.contender
 from sqlalchemy import func, select, text
-from support.batches import ENVIRONMENT_ID, TESTER, Made, attempts, count, enqueue, look, make_batch, rescue, statuses
-from support.contender import contend
-from support.judge import seen_moves
-from support.moving_clock import MovingDatabase
-from support.processes import wait_until
+from support.data.batches import (
+    ENVIRONMENT_ID,
+    TESTER,
+    Made,
+    attempts,
+    count,
+    enqueue,
+    look,
+    make_batch,
+    rescue,
+    statuses,
+)
+from support.data.moving_clock import MovingDatabase
+from support.fleets.contender import contend
+from support.judges.judge import seen_moves
+from support.processes.waiting import wait_until
 
 from models.attempt import Attempt, Outcome
 from models.encrypted import Keyring, generate_key
@@ -110,11 +121,11 @@ def test_two_processes_with_the_same_messages_settle_every_record_once(
 ) -> None:
     made = make_batch(database, 40)
     enqueue(database, made)
-    paths = os.pathsep.join(str(Path(support.contender.__file__).parents[level]) for level in (1, 2))
+    paths = os.pathsep.join(str(Path(support.fleets.contender.__file__).parents[level]) for level in (2, 3))
 
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "support.contender"],
+            [sys.executable, "-m", "support.fleets.contender"],
             env=os.environ | {"PYTHONPATH": paths},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

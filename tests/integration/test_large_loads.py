@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from support.loads import Desk, Token, earlier, environment, token
-from support.moving_clock import MovingDatabase
-from support.processes import wait_until
+from support.data.loads import Desk, Token, earlier, environment, token
+from support.data.moving_clock import MovingDatabase
+from support.processes.waiting import wait_until
 
 from models.encrypted import Keyring
 from worker.batches.loading import CHUNK

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
-from support.batches import ENVIRONMENT_ID, TESTER, Made, attempts, enqueue, look, make_batch, rescue
-from support.moving_clock import MovingDatabase
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, attempts, enqueue, look, make_batch, rescue
+from support.data.moving_clock import MovingDatabase
 
 from models.attempt import Outcome
 from models.batch import BatchState

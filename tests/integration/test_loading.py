@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from support.batches import TESTER, Made, look_at_batch, make_batch, statuses
-from support.loads import HEADER, Desk, Token, earlier, environment, token
-from support.moving_clock import MovingDatabase
-from support.processes import wait_until
+from support.data.batches import TESTER, Made, look_at_batch, make_batch, statuses
+from support.data.loads import HEADER, Desk, Token, earlier, environment, token
+from support.data.moving_clock import MovingDatabase
+from support.processes.waiting import wait_until
 
 from models.batch import BatchState
 from models.encrypted import Keyring, bound_to, generate_key

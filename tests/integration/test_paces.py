@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 import redis
 from sqlalchemy.exc import DBAPIError
-from support.audit_lines import read, refuse_lines
-from support.moving_clock import MovingDatabase
+from support.data.audit_lines import read, refuse_lines
+from support.data.moving_clock import MovingDatabase
 
 from worker.audit import Actor
 from worker.batches.pace_commands import PaceCommands

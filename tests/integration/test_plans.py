@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, event, text
-from support.batches import ENVIRONMENT_ID, Made, make_batch
-from support.moving_clock import MovingDatabase
+from support.data.batches import ENVIRONMENT_ID, Made, make_batch
+from support.data.moving_clock import MovingDatabase
 
 from models.base import UtcDateTime
 from models.batch import BatchState

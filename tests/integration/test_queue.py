@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from support.batches import (
+from support.data.batches import (
     ENVIRONMENT_ID,
     attempts,
     enqueue,
@@ -15,8 +15,8 @@ from support.batches import (
     rescue,
     statuses,
 )
-from support.judge import seen_moves
-from support.moving_clock import MovingDatabase
+from support.data.moving_clock import MovingDatabase
+from support.judges.judge import seen_moves
 
 from models.attempt import Outcome
 from models.batch import BatchState

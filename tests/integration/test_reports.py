@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert
-from support.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch
-from support.moving_clock import MovingDatabase
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch
+from support.data.moving_clock import MovingDatabase
 
 from models.encrypted import DecryptionError, Keyring, generate_key
 from models.pace import LicensePace

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import ScalarSelect, func, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
-from support.batches import Made, count, make_batch
-from support.moving_clock import MovingDatabase
-from support.postgres import PostgresServer
+from support.data.batches import Made, count, make_batch
+from support.data.moving_clock import MovingDatabase
+from support.servers.postgres import PostgresServer
 
 from models.batch import Batch
 from models.record import Record, Status

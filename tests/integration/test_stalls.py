@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from support.batches import make_batch
-from support.moving_clock import MovingDatabase
-from support.works import UNKNOWN, Works
+from support.data.batches import make_batch
+from support.data.moving_clock import MovingDatabase
+from support.fleets.works import UNKNOWN, Works
 
 from models.batch import BatchState
 from worker.fleet.processes import Processes, Sickness

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import update
-from support.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, make_batch, statuses
-from support.moving_clock import MovingDatabase
-from support.works import HELD, LATER, PATIENT, THRESHOLDS, UNDELIVERED, UNKNOWN, Works
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, make_batch, statuses
+from support.data.moving_clock import MovingDatabase
+from support.fleets.works import HELD, LATER, PATIENT, THRESHOLDS, UNDELIVERED, UNKNOWN, Works
 
 from models.batch import BatchState
 from models.encrypted import Keyring

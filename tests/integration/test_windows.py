@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, update
-from support.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_batch, statuses
-from support.loads import HEADER, token
-from support.moving_clock import MovingDatabase
-from support.works import THRESHOLDS, UNKNOWN, Works
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_batch, statuses
+from support.data.loads import HEADER, token
+from support.data.moving_clock import MovingDatabase
+from support.fleets.works import THRESHOLDS, UNKNOWN, Works
 
 from models.audit import AuditLine
 from models.batch import Batch, BatchState

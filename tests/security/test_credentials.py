@@ -19,12 +19,12 @@ import pytest
 import redis
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
-from support.batches import ENVIRONMENT_ID, TESTER, Made, enqueue
-from support.command import Desk
-from support.moving_clock import MovingDatabase
-from support.postgres import PostgresServer
-from support.search import Secrets
-from support.tokens import make_tokens, write_shipment
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue
+from support.data.moving_clock import MovingDatabase
+from support.data.tokens import make_tokens, write_shipment
+from support.judges.search import Secrets
+from support.processes.command import Desk
+from support.servers.postgres import PostgresServer
 
 from models.encrypted import Keyring, bound_to, generate_key
 from models.record import Record

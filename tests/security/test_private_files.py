@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.command import OATHBULK, Desk
-from support.processes import wait_until
-from support.standin import CLIENT_SECRET, StandIn
-from support.tokens import make_tokens, write_shipment
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.command import OATHBULK, Desk
+from support.processes.waiting import wait_until
+from support.servers.standin import CLIENT_SECRET, StandIn
 
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import make_home

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 from rich.text import Text
-from support.batches import make_batch
-from support.command import Desk
-from support.moving_clock import MovingDatabase
+from support.data.batches import make_batch
+from support.data.moving_clock import MovingDatabase
+from support.processes.command import Desk
 
 from models.audit import Action
 from models.batch import BatchState

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support.raw_server import RawServer
+from support.servers.raw_server import RawServer
 
 from worker.audit import heads
 from worker.audit.heads import SYSLOG, Head, note, place_of, show_place

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 from structlog.testing import capture_logs
-from support.valkey import ValkeyServer
+from support.servers.valkey import ValkeyServer
 
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.search import Search

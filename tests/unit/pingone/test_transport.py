@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 
 from worker.config.settings import ConfigError
 from worker.pingone.errors import NotDelivered, OutcomeUnknown, TooLateToSend

@@ -6,7 +6,7 @@ import time
 
 import httpx
 import pytest
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 
 from worker.simulator.server import running
 from worker.simulator.settings import Settings

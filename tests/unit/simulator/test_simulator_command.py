@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 import typer
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 from typer.testing import CliRunner
 
 from worker.cli.simulator import simulator
