@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from support.data.tokens import Token, write_shipment
-from support.fleets.fleet import Fleet, plain_env
-from support.processes.command import Desk
+from support.fleets.real_fleet import Fleet, plain_env
+from support.processes.command_desk import Desk
 from support.servers.postgres import PostgresServer
 from support.servers.simulator import Simulator
-from support.servers.standin import StandIn
+from support.servers.stand_in import StandIn
 
 from worker.simulator.shipment import MadeShipment
 
@@ -133,9 +133,9 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def hunted_database() -> Iterator[None]:
     """The one that all worlds of a process share; closed when the module's tests are done."""
     # Not at the top: most tests hunt nothing.
-    from hunt import stock
+    from hunt import initial_state
 
     yield
-    stock.database().close()
-    stock.database.cache_clear()
-    stock.forget_statements()
+    initial_state.database().close()
+    initial_state.database.cache_clear()
+    initial_state.forget_statements()

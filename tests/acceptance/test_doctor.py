@@ -6,7 +6,7 @@ import json
 
 import pytest
 import redis
-from support.processes.command import Desk
+from support.processes.command_desk import Desk
 from support.processes.waiting import wait_until
 
 from worker.installation.broker_check import RULES

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
-from support.processes.command import Desk
-from support.servers.standin import CLIENT_SECRET, StandIn
+from support.processes.command_desk import Desk
+from support.servers.stand_in import CLIENT_SECRET, StandIn
 
 HERE = "PingOne's API is called at 127.0.0.1, access tokens come from 127.0.0.1.\n"
 NOT_READ = "./.env is not read: settings come from {}; use --env-file .env\n"

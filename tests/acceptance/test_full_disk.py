@@ -10,10 +10,10 @@ import pytest
 from chaos.disk import SmallDisk
 from chaos.stack import SETTINGS, SPENT
 from support.data.records import Records
-from support.fleets.fleet import plain_env
-from support.judges.judge import watch_moves
+from support.fleets.real_fleet import plain_env
+from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
-from support.processes.command import OATHBULK, Desk
+from support.processes.command_desk import OATHBULK, Desk
 from support.processes.waiting import wait_until
 from support.servers.simulator import Simulator
 

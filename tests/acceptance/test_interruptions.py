@@ -6,7 +6,7 @@ import os
 import signal
 
 from support.data.tokens import make_tokens
-from support.processes.command import OATHBULK
+from support.processes.command_desk import OATHBULK
 from support.processes.waiting import wait_until
 
 # Seconds.

@@ -6,7 +6,7 @@ import re
 
 from support.data.tokens import make_tokens
 from support.processes.waiting import wait_until
-from support.servers.standin import Refusal
+from support.servers.stand_in import Refusal
 
 # Seconds.
 PATIENCE = 60

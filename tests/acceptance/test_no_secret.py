@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import redis
 from sqlalchemy import make_url, text, update
-from support.fleets.fleet import BATCH
+from support.fleets.real_fleet import BATCH
 from support.judges.leftovers import (
     dump_broker,
     dump_postgres,
@@ -19,8 +19,8 @@ from support.judges.leftovers import (
     read_files,
     wait_until_flower_listens,
 )
-from support.judges.listening import Monitor, TokenTap
-from support.judges.search import Secrets
+from support.judges.secret_search import Secrets
+from support.judges.taps import Monitor, TokenTap
 from support.processes.waiting import wait_until
 
 from models.batch import Batch

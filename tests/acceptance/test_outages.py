@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import redis
 from sqlalchemy import func, select
-from support.fleets.fleet import BATCH, PATIENT
+from support.fleets.real_fleet import BATCH, PATIENT
 
 from models.record import Record
 from worker.installation.broker_check import RULES

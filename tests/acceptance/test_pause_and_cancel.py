@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from support.fleets.fleet import BATCH, PATIENT
+from support.fleets.real_fleet import BATCH, PATIENT
 
 from worker.simulator.shipment import make_shipment
 

@@ -4,8 +4,8 @@ are restarted in turn. What breaks in the middle of the work, test_chaos breaks.
 from collections import Counter
 
 import pytest
-from support.data.queue import copy_every_message, waiting
-from support.fleets.fleet import PATIENT
+from support.data.broker_messages import copy_every_message, waiting
+from support.fleets.real_fleet import PATIENT
 from support.processes.waiting import wait_until
 
 from models.attempt import Outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
-from support.processes.command import Desk
+from support.processes.command_desk import Desk
 
 # What leads to the real thing must not be followed.
 REAL = {

@@ -8,8 +8,8 @@ import stat
 from collections.abc import Iterable
 
 import pytest
-from support.judges.journal import JournalCall
-from support.processes.command import Desk
+from support.judges.call_log import JournalCall
+from support.processes.command_desk import Desk
 from support.processes.waiting import wait_until
 from support.servers.simulator import Simulator
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.waiting import wait_until
-from support.servers.standin import Refusal
+from support.servers.stand_in import Refusal
 
 CELERY = Path(sysconfig.get_path("scripts")) / "celery"
 # Seconds.

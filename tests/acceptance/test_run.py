@@ -6,7 +6,7 @@ import re
 
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.waiting import wait_until
-from support.servers.standin import Refusal
+from support.servers.stand_in import Refusal
 
 STATUS_KEYS = {
     "batch", "environment", "state", "reason", "total", "rows_refused", "counts", "resynced", "attempts", "otp_posts",

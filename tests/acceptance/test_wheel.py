@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
-from support.processes.command import Desk
-from support.servers.standin import StandIn
+from support.processes.command_desk import Desk
+from support.servers.stand_in import StandIn
 
 CHECKOUT = Path(__file__).parents[2]
 WHERE = "import json, models, worker, migrations; print(json.dumps([p.__file__ for p in (models, worker, migrations)]))"

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from cpu import cpu
 from ours import Ours
+from rig import Stack, end_in_good_order, told
 from slices import cut
-from stack import Stack, end_in_good_order, told
 
 from worker.process.affinity import gather
 from worker.simulator.shipment import make_shipment

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 from peers.results import TABLE
-from stack import HERE, Stack, follow
+from rig import HERE, Stack, follow
 
 CONCURRENCY = "8"
 

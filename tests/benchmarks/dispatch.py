@@ -15,7 +15,7 @@ import os
 import time
 
 from ours import Ours
-from stack import Stack, end_in_good_order, grown
+from rig import Stack, end_in_good_order, grown
 
 from worker.simulator.shipment import make_shipment
 

@@ -14,7 +14,7 @@ import statistics
 from dataclasses import dataclass, field
 
 from ours import Ours
-from stack import Stack, end_in_good_order, grown, told
+from rig import Stack, end_in_good_order, grown, told
 
 from worker.simulator.shipment import make_shipment
 

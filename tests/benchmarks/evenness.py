@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 
 from ours import Ours
-from stack import Stack, end_in_good_order
+from rig import Stack, end_in_good_order
 
 from worker.simulator.shipment import make_shipment
 

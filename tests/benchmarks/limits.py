@@ -22,7 +22,7 @@ from pathlib import Path
 
 from contenders import CONTENDERS, Run
 from ours import Ours
-from stack import Stack, end_in_good_order, told
+from rig import Stack, end_in_good_order, told
 from tallies import Share, Tally
 
 from worker.simulator.shipment import make_shipment

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from rig import Stack, follow
 from sqlalchemy import func, select
-from stack import Stack, follow
 
 from models.encrypted import generate_key
 from models.record import Record

@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sqlalchemy import select, text
-from support.fleets.fleet import PRODUCTION, Fleet
+from support.fleets.real_fleet import PRODUCTION, Fleet
 from support.processes.waiting import wait_until
 from support.servers.postgres import PostgresServer
 from support.servers.valkey import ValkeyServer

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import redis
 from ours import Ours
+from rig import Stack, end_in_good_order, follow, grown, told
 from sqlalchemy import text
-from stack import Stack, end_in_good_order, follow, grown, told
 
 from worker.database.engine import Database
 from worker.leases.queue import Queue

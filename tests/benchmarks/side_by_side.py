@@ -20,8 +20,8 @@ from pathlib import Path
 
 from contenders import CONTENDERS, Contender, Run
 from ours import Ours
+from rig import Stack, end_in_good_order, grown, told
 from slices import Slice, measure, told_ratio
-from stack import Stack, end_in_good_order, grown, told
 
 from worker.simulator.shipment import make_shipment
 

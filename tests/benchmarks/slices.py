@@ -24,7 +24,7 @@ from celery import Celery
 from contenders import CONCURRENCY
 from cpu import cpu
 from ours import Ours
-from stack import HERE, Stack, end_in_good_order, follow, grown, told
+from rig import HERE, Stack, end_in_good_order, follow, grown, told
 
 from worker.simulator.shipment import make_shipment
 

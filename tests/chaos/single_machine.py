@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support.fleets.fleet import plain_env
-from support.processes.command import Desk
-from support.processes.running import Running
+from support.fleets.real_fleet import plain_env
+from support.processes.command_desk import Desk
+from support.processes.running_command import Running
 from support.processes.waiting import is_running, wait_until
 from support.servers.simulator import Simulator
 
-from chaos.fleet import through
+from chaos.postgresql_stack import through
 from chaos.stack import BATCH, SETTINGS, TIMEOUT, Stack
 from worker.config.settings import Settings
 from worker.database.engine import Database

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from support.data.records import Records
-from support.judges.judge import watch_moves
+from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
 from support.servers.simulator import Simulator
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from sqlalchemy import text
-from support.fleets.fleet import PATIENT, Fleet
+from support.fleets.real_fleet import PATIENT, Fleet
 from support.servers.pgbouncer import PgBouncer
 from support.servers.postgres import PostgresServer
 

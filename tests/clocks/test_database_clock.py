@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support.fleets.fleet import Fleet
+from support.fleets.real_fleet import Fleet
 from support.servers.unsteady_clock import UnsteadyPostgres, find_libfaketime
 
 from worker.simulator.shipment import make_shipment

@@ -15,9 +15,9 @@ import httpx
 import pytest
 from containers.engine import engine
 from support.processes.waiting import wait_until
-from support.servers import tls
+from support.servers import tls_proxy
 from support.servers.certificates import make_certificate
-from support.servers.compose import PROJECT
+from support.servers.compose_service import PROJECT
 
 from worker.embedded.ports import free_port
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
@@ -72,7 +72,7 @@ class Stack:
         subprocess.run(["make", "secrets"], cwd=self.folder, check=True, capture_output=True, timeout=60)
         certificate, key = make_certificate(self.folder / "tls", "simulator")
         key.chmod(0o644)
-        shutil.copy(tls.__file__, self.folder / "tls/tls.py")
+        shutil.copy(tls_proxy.__file__, self.folder / "tls/tls.py")
         shutil.copy(certificate, self.folder / "secrets/ca.pem")
         (self.folder / "secrets/pingone_client_secret").write_text(CLIENT_SECRET)
         settings = variables | {

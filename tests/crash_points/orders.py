@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from support.fleets.fleet import plain_env
+from support.fleets.real_fleet import plain_env
 from support.processes.forking import TESTS
 
 

@@ -11,8 +11,8 @@ from typing import Any, Self
 import redis
 from kombu import Connection
 from sqlalchemy import ColumnElement, Row, select, update
-from support.data.queue import ACTIVATE_QUEUE
-from support.fleets.fleet import Fleet
+from support.data.broker_messages import ACTIVATE_QUEUE
+from support.fleets.real_fleet import Fleet
 from support.processes.waiting import wait_until
 
 from crash_points.orders import Life, Order, Zygote

@@ -8,7 +8,7 @@ from models.batch import BatchState
 from models.record import Status
 
 if TYPE_CHECKING:
-    from hunt.world import World
+    from hunt.scenario import World
 
 
 class Agenda:

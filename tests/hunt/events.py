@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hunt.clock import SPARE
-from hunt.journal import ModelDevice
+from hunt.tenant import ModelDevice
 from models.reason import Reason
 from worker.batches.commands import NotPossible
 
 if TYPE_CHECKING:
+    from hunt.scenario import World
     from hunt.strands import Strand
-    from hunt.world import World
 
 # Steps that a process is frozen at most.
 LONGEST_FREEZE = 300

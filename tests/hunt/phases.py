@@ -8,7 +8,7 @@ from hunt.events import befall, resume
 from hunt.strands import Broken
 
 if TYPE_CHECKING:
-    from hunt.world import World
+    from hunt.scenario import World
 
 # Moments at which something is due, most of them with a tick, in which a batch finishes once the faults have ended. A
 # record may need a rescue, a read, two posts and a last read, one after the other, behind holds and probes.

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from hunt import seams, stock
-from hunt.books import Row
-from hunt.journal import ACTIVE, EXTRA, INVALID, REFUSED, Call, Reply
-from hunt.pingone import answer, describe
+from hunt import initial_state, seams
+from hunt.committed_rows import Row
+from hunt.model_pingone import answer, describe
+from hunt.scenario import World
 from hunt.strands import Broken
-from hunt.world import World
+from hunt.tenant import ACTIVE, EXTRA, INVALID, REFUSED, Call, Reply
 from models.batch import BatchState
 from models.record import OtpState
 from worker.config.settings import Settings
@@ -131,9 +131,9 @@ class StreamWorld(World):
     def __init__(self, seed: int, *, is_trial: bool = False) -> None:
         super().__init__(seed)
         self.dice.is_calm = True
-        self.settings = Settings(encryption_keys=stock.KEY)
+        self.settings = Settings(encryption_keys=initial_state.KEY)
         self.ledger._settings = self.settings
-        self.leases = stock.leases(self.settings.lease, self.settings.max_attempts)
+        self.leases = initial_state.leases(self.settings.lease, self.settings.max_attempts)
         self._random = Random(f"stream:{seed}")
         self._phases = phases_of(self._random)
         self._answered = 0
@@ -168,9 +168,9 @@ class StreamWorld(World):
 
     def _begin(self) -> None:
         self.database.begin_world(self.clock, self.strands, self.dice)
-        devices = [stock.device(self.dice, number) for number in range(1, RECORDS + 1)]
+        devices = [initial_state.device(self.dice, number) for number in range(1, RECORDS + 1)]
         self.pingone.devices = {device.device_id: device for device in devices}
-        self.batch_names = stock.load_one(self.database, devices, trial_row=4 if self._is_trial else None)
+        self.batch_names = initial_state.load_one(self.database, devices, trial_row=4 if self._is_trial else None)
         self.ledger.open_books(self.pingone.devices)
         self.database.watch(self._committed)
         for _ in range(WORKERS):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from support.data.moving_clock import MovingDatabase
-from support.fleets.works import Works
-from support.judges.judge import judge_moves, judge_totals, watch_moves
+from support.fleets.scripted_fleet import Works
+from support.judges.status_moves import judge_moves, judge_totals, watch_moves
 
 from models.encrypted import Keyring, generate_key
 from worker.leases.worker import Leases

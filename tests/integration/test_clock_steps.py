@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from support.data.batches import look, look_at_batch, make_batch
 from support.data.moving_clock import MovingDatabase
-from support.fleets.works import HELD, UNKNOWN, Works
+from support.fleets.scripted_fleet import HELD, UNKNOWN, Works
 
 from models.record import Status
 from worker.batches.commands import WindowChange

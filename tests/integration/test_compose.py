@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support.processes.waiting import wait_until
 from support.servers import valkey_cli
-from support.servers.compose import FILE, PROJECT, Service, default_variables, make_program, read_services
+from support.servers.compose_service import FILE, PROJECT, Service, default_variables, make_program, read_services
 from support.servers.postgres import USER, PostgresServer
 
 from worker.config.sources import load_settings

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import support.fleets.contender
+import support.fleets.rival_worker
 from sqlalchemy import func, select, text
 from support.data.batches import (
     ENVIRONMENT_ID,
@@ -31,8 +31,8 @@ from support.data.batches import (
     statuses,
 )
 from support.data.moving_clock import MovingDatabase
-from support.fleets.contender import contend
-from support.judges.judge import seen_moves
+from support.fleets.rival_worker import contend
+from support.judges.status_moves import seen_moves
 from support.processes.waiting import wait_until
 
 from models.attempt import Attempt, Outcome
@@ -121,11 +121,11 @@ def test_two_processes_with_the_same_messages_settle_every_record_once(
 ) -> None:
     made = make_batch(database, 40)
     enqueue(database, made)
-    paths = os.pathsep.join(str(Path(support.fleets.contender.__file__).parents[level]) for level in (2, 3))
+    paths = os.pathsep.join(str(Path(support.fleets.rival_worker.__file__).parents[level]) for level in (2, 3))
 
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "support.fleets.contender"],
+            [sys.executable, "-m", "support.fleets.rival_worker"],
             env=os.environ | {"PYTHONPATH": paths},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

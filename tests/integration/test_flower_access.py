@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.fleets.fleet import plain_env
+from support.fleets.real_fleet import plain_env
 from support.processes.waiting import wait_until
 
 from worker.embedded.ports import free_port

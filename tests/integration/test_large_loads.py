@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from support.data.loads import Desk, Token, earlier, environment, token
+from support.data.loading import Desk, Token, earlier, environment, token
 from support.data.moving_clock import MovingDatabase
 from support.processes.waiting import wait_until
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from support.data.batches import TESTER, Made, look_at_batch, make_batch, statuses
-from support.data.loads import HEADER, Desk, Token, earlier, environment, token
+from support.data.loading import HEADER, Desk, Token, earlier, environment, token
 from support.data.moving_clock import MovingDatabase
 from support.processes.waiting import wait_until
 

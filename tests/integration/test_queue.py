@@ -16,7 +16,7 @@ from support.data.batches import (
     statuses,
 )
 from support.data.moving_clock import MovingDatabase
-from support.judges.judge import seen_moves
+from support.judges.status_moves import seen_moves
 
 from models.attempt import Outcome
 from models.batch import BatchState

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from support.data.batches import make_batch
 from support.data.moving_clock import MovingDatabase
-from support.fleets.works import UNKNOWN, Works
+from support.fleets.scripted_fleet import UNKNOWN, Works
 
 from models.batch import BatchState
 from worker.fleet.processes import Processes, Sickness

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, make_batch, statuses
 from support.data.moving_clock import MovingDatabase
-from support.fleets.works import HELD, LATER, PATIENT, THRESHOLDS, UNDELIVERED, UNKNOWN, Works
+from support.fleets.scripted_fleet import HELD, LATER, PATIENT, THRESHOLDS, UNDELIVERED, UNKNOWN, Works
 
 from models.batch import BatchState
 from models.encrypted import Keyring

@@ -11,9 +11,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, update
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_batch, statuses
-from support.data.loads import HEADER, token
+from support.data.loading import HEADER, token
 from support.data.moving_clock import MovingDatabase
-from support.fleets.works import THRESHOLDS, UNKNOWN, Works
+from support.fleets.scripted_fleet import THRESHOLDS, UNKNOWN, Works
 
 from models.audit import AuditLine
 from models.batch import Batch, BatchState

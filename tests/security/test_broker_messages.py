@@ -18,10 +18,10 @@ from sqlalchemy import inspect, select
 from support.data.batches import TESTER
 from support.data.moving_clock import MovingDatabase
 from support.data.tokens import make_tokens, write_shipment
-from support.fleets.fleet import QUICK, plain_env
+from support.fleets.real_fleet import QUICK, plain_env
 from support.processes.program import Program
 from support.processes.waiting import wait_until
-from support.servers.standin import StandIn
+from support.servers.stand_in import StandIn
 
 from models.batch import Batch
 from models.record import Record

@@ -22,8 +22,8 @@ from sqlalchemy.exc import DBAPIError
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue
 from support.data.moving_clock import MovingDatabase
 from support.data.tokens import make_tokens, write_shipment
-from support.judges.search import Secrets
-from support.processes.command import Desk
+from support.judges.secret_search import Secrets
+from support.processes.command_desk import Desk
 from support.servers.postgres import PostgresServer
 
 from models.encrypted import Keyring, bound_to, generate_key

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
-from support.processes.command import OATHBULK, Desk
+from support.processes.command_desk import OATHBULK, Desk
 from support.processes.waiting import wait_until
-from support.servers.standin import CLIENT_SECRET, StandIn
+from support.servers.stand_in import CLIENT_SECRET, StandIn
 
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import make_home

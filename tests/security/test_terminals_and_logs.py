@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from support.data.batches import make_batch
 from support.data.moving_clock import MovingDatabase
-from support.processes.command import Desk
+from support.processes.command_desk import Desk
 
 from models.audit import Action
 from models.batch import BatchState

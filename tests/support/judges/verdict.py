@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from models.record import FINAL
-from support.judges.books import find_unwritten, judge_books
-from support.judges.judge import judge_moves, seen_moves
-from support.judges.promises import Case, judge_calls, make_cases
+from support.judges.final_tables import find_unwritten, judge_books
+from support.judges.otp_calls import Case, judge_calls, make_cases
+from support.judges.status_moves import judge_moves, seen_moves
 from support.servers.simulator import Simulator
 from worker.database.engine import Database
 

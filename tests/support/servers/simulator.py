@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import httpx
 
-from support.judges.journal import JournalCall, fingerprint, read_journal
-from support.judges.promises import Pair
+from support.judges.call_log import JournalCall, fingerprint, read_journal
+from support.judges.otp_calls import Pair
 from support.processes.forking import TESTS
 from support.processes.program import Program
 from support.processes.waiting import wait_until

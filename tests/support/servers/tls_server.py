@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from support.servers import tls
+from support.servers import tls_proxy
 from support.servers.server import Server
 from support.servers.valkey import ValkeyServer
 
@@ -20,7 +20,7 @@ class TlsServer(Server):
         self._arguments = [str(certificate), str(key), f"127.0.0.1:{backend_port}"]
 
     def argv(self) -> list[str]:
-        return [sys.executable, "-I", str(tls.__file__), str(self.port), *self._arguments]
+        return [sys.executable, "-I", str(tls_proxy.__file__), str(self.port), *self._arguments]
 
     def answers(self) -> bool:
         return "listens" in self.log.read_text()

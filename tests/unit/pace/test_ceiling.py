@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.fleets.paced_fleet import Closed, Limit, PacedFleet, Rate, Stalling, Window, bucket
+from support.fleets.virtual_fleet import Closed, Limit, PacedFleet, Rate, Stalling, Window, bucket
 
 from worker.pace import ceiling
 from worker.pace.ceiling import NARROW, PROBE, PROBE_AFTER_FALL

@@ -6,10 +6,10 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 
-from hunt.books import BatchRow, Row, read_batches, read_records
 from hunt.clock import SPARE, Clock
-from hunt.journal import EXTRA, Call, ModelDevice
+from hunt.committed_rows import BatchRow, Row, read_batches, read_records
 from hunt.strands import Broken, Strands
+from hunt.tenant import EXTRA, Call, ModelDevice
 from models.batch import BatchState
 from models.reason import Reason
 from models.record import TRANSITIONS, OtpState, Status

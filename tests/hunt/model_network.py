@@ -8,10 +8,10 @@ from typing import Protocol
 
 from hunt.clock import Clock
 from hunt.dice import Dice
-from hunt.journal import Call, Reply
-from hunt.pingone import ModelPingOne, answer
+from hunt.model_pingone import ModelPingOne, answer
+from hunt.request_faults import NOTHING_DONE, UNDELIVERED, UNREADABLE, Bug, nothing_done, unreadable
 from hunt.strands import Died, Strands
-from hunt.weather import NOTHING_DONE, UNDELIVERED, UNREADABLE, Bug, nothing_done, unreadable
+from hunt.tenant import Call, Reply
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.wire import Request
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hunt import stock
-from hunt.books import Row
-from hunt.journal import EXTRA, INVALID, REFUSED, Call, ModelDevice
+from hunt import initial_state
+from hunt.committed_rows import Row
 from hunt.strands import Broken
+from hunt.tenant import EXTRA, INVALID, REFUSED, Call, ModelDevice
 from models.attempt import Outcome
 from models.reason import Reason
 from models.record import Status
 from worker.rules.decisions import POSTS_PER_OTP
 
 if TYPE_CHECKING:
-    from hunt.world import World
+    from hunt.scenario import World
 
 COUNTED = (Outcome.ACTIVE, Outcome.RETRY, Outcome.LOST)
 
@@ -83,7 +83,7 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
 
 def _secrets(world: World) -> Iterator[str]:
     """Promise 1: in what is stored or logged, no OTP and no client secret stands in the clear."""
-    secrets = [stock.CLIENT_SECRET, "access-token-"]
+    secrets = [initial_state.CLIENT_SECRET, "access-token-"]
     for device in world.pingone.devices.values():
         secrets += [otp for otp in (device.first, device.second) if otp]
     for text in _texts(world):

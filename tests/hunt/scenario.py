@@ -7,21 +7,21 @@ from contextlib import contextmanager
 
 from structlog.testing import capture_logs
 
-from hunt import seams, stock
+from hunt import initial_state, seams
 from hunt.agenda import Agenda
-from hunt.broker import ModelBroker
 from hunt.clock import Clock
 from hunt.dice import Dice
+from hunt.end_judge import judge
 from hunt.events import EVENTS
-from hunt.fleet import Beat, Process
-from hunt.journal import Call
-from hunt.judge import judge
-from hunt.ledger import Ledger
-from hunt.network import ModelNetwork
-from hunt.pace import ModelPace
+from hunt.model_broker import ModelBroker
+from hunt.model_network import ModelNetwork
+from hunt.model_pace import ModelPace
+from hunt.model_pingone import ModelPingOne
 from hunt.phases import calm, storm
-from hunt.pingone import ModelPingOne
+from hunt.processes import Beat, Process
+from hunt.step_judge import Ledger
 from hunt.strands import Strand, Strands
+from hunt.tenant import Call
 from worker.audit import Actor
 from worker.batches.commands import Batches
 
@@ -37,14 +37,16 @@ class World:
         self.strands = Strands(self.clock)
         self.told: list[str] | None = [] if tell else None
         self.steps = steps if steps is not None else self.dice.pick("steps", (100, 200, 300, 600))
-        self.settings = stock.settings(self.dice)
-        self.environment = stock.environment(resync_on_first_call=self.dice.pick("tenant", (False, False, False, True)))
-        tenant = stock.tenant(self.dice, self.environment)
+        self.settings = initial_state.settings(self.dice)
+        self.environment = initial_state.environment(
+            resync_on_first_call=self.dice.pick("tenant", (False, False, False, True))
+        )
+        tenant = initial_state.tenant(self.dice, self.environment)
         self.pingone = ModelPingOne(self.clock, tenant, self._beginning, self._arriving)
         self.network = ModelNetwork(self.clock, self.strands, self.dice, self.pingone)
         self.pace = ModelPace(self.clock, self.strands, self.dice, self.environment.rate, furthest=2.0)
-        self.database = stock.database()
-        self.leases = stock.leases(self.settings.lease, self.settings.max_attempts)
+        self.database = initial_state.database()
+        self.leases = initial_state.leases(self.settings.lease, self.settings.max_attempts)
         self.batches = Batches(self.database, Actor("a person"))
         self.ledger = Ledger(self.database.raw, self.clock, self.strands, self.pingone.journal, self.settings)
         self.broker = ModelBroker(self.clock, self.strands, self.dice, self.ledger.published)
@@ -120,9 +122,9 @@ class World:
 
     def _begin(self) -> None:
         self.database.begin_world(self.clock, self.strands, self.dice)
-        devices = stock.devices(self.dice)
+        devices = initial_state.devices(self.dice)
         self.pingone.devices = {device.device_id: device for device in devices}
-        self.batch_names = stock.load(self.database, self.dice, devices)
+        self.batch_names = initial_state.load(self.database, self.dice, devices)
         self.ledger.open_books(self.pingone.devices)
         self.database.watch(self._committed)
         for _ in range(self.dice.pick("workers", (2, 2, 3))):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.disturbances import LATENCY
-from chaos.fleet import FleetStack
+from chaos.postgresql_stack import FleetStack
 from chaos.schedule import Say, disturb
 from chaos.single_machine import SingleMachine
 from chaos.stack import Stack

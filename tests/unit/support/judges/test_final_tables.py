@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import insert, update
 from support.data.batches import Made, make_batch
 from support.data.moving_clock import MovingDatabase
-from support.judges.books import find_unwritten, judge_books
-from support.judges.journal import JournalCall
-from support.judges.promises import Case, Pair
+from support.judges.call_log import JournalCall
+from support.judges.final_tables import find_unwritten, judge_books
+from support.judges.otp_calls import Case, Pair
 
 from models.attempt import Attempt, Outcome
 from models.batch import Batch

@@ -11,7 +11,7 @@ from sqlalchemy import Row, func, or_, select
 from models.attempt import Attempt, Outcome
 from models.batch import Batch
 from models.record import FINAL, OtpState, Record, Status
-from support.judges.promises import Case
+from support.judges.otp_calls import Case
 from worker.database.engine import Database
 
 Found = Row[*tuple[Any, ...]]

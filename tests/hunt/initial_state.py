@@ -9,7 +9,7 @@ from sqlalchemy import func, insert, select, update
 
 from hunt.database import HuntedDatabase
 from hunt.dice import Dice
-from hunt.journal import INVALID, REFUSED, ModelDevice, Tenant
+from hunt.tenant import INVALID, REFUSED, ModelDevice, Tenant
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, bound_to, generate_key
 from models.record import Record

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.judges.journal import JournalCall, fingerprint, read_journal
-from support.judges.promises import Pair, judge_calls
+from support.judges.call_log import JournalCall, fingerprint, read_journal
+from support.judges.otp_calls import Pair, judge_calls
 
 FIRST, SECOND = "fingerprint of OTP 1", "fingerprint of OTP 2"
 DEVICE = "device"

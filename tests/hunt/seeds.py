@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from hunt.scenario import World
 from hunt.strands import Broken
-from hunt.world import World
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support.fleets.fleet import Fleet
+from support.fleets.real_fleet import Fleet
 from support.processes.program import Program
 from support.servers.postgres import PostgresServer
 from support.servers.server import Server

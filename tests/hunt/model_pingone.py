@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from hunt.clock import Clock
-from hunt.journal import ACTIVE, EXTRA, INVALID, MISSING, REFUSED, WAITING, Call, ModelDevice, Reply, Tenant
+from hunt.tenant import ACTIVE, EXTRA, INVALID, MISSING, REFUSED, WAITING, Call, ModelDevice, Reply, Tenant
 from worker.pingone.wire import ACTIVATE, Request
 
 

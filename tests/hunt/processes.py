@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from hunt import stock
-from hunt.broker import Message
+from hunt import initial_state
 from hunt.database import DatabaseLost
-from hunt.pace import ModelPace
+from hunt.model_broker import Message
+from hunt.model_pace import ModelPace
+from hunt.request_faults import Bug
 from hunt.strands import Broken
-from hunt.weather import Bug
 from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Tending
@@ -24,7 +24,7 @@ from worker.journal.writer import NoJournal
 from worker.process.parts import Parts
 
 if TYPE_CHECKING:
-    from hunt.world import World
+    from hunt.scenario import World
 
 # What was broken on purpose.
 EXCUSED = (DatabaseLost, Bug, redis.ConnectionError)
@@ -36,7 +36,7 @@ class ModelParts(Parts):
     def __init__(self, world: World) -> None:
         super().__init__(world.settings, lambda _: world.environment)
         self.world = world
-        self.database, self.leases, self.queue = world.database, world.leases, stock.queue()
+        self.database, self.leases, self.queue = world.database, world.leases, initial_state.queue()
         self.journal = NoJournal()
         self.clock_watch = ClockWatch(world.clock.monotonic, lambda: 0.0)
 
@@ -52,7 +52,7 @@ class ModelParts(Parts):
 
     @cached_property
     def tending(self) -> Tending:
-        return stock.tending(self.thresholds)
+        return initial_state.tending(self.thresholds)
 
     def pace(self, environment: Environment) -> ModelPace:  # type: ignore[override]
         return self.world.pace

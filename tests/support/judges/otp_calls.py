@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from support.judges.journal import JournalCall
+from support.judges.call_log import JournalCall
 
 POSTS_PER_OTP = 2
 

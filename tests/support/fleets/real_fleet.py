@@ -13,7 +13,7 @@ from typing import Any, Self
 from models.encrypted import generate_key
 from support.data.batches import TESTER
 from support.data.records import Records
-from support.judges.judge import watch_moves
+from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
 from support.processes.program import Program
 from support.servers.simulator import Simulator

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hunt.dice import Dice
-from hunt.journal import Reply
-from hunt.pingone import answer
+from hunt.model_pingone import answer
+from hunt.tenant import Reply
 
 # How a request fails before its first byte.
 UNDELIVERED = (("refused", 0.06), ("slow_connect", 0.04))

@@ -4,7 +4,7 @@ import base64
 import json
 
 import pytest
-from support.judges.search import Secrets
+from support.judges.secret_search import Secrets
 
 SECRETS = Secrets([("52817394", "40619285"), ("83264715",)], {"client secret": "S3cr3t~of-a_client"})
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from support.processes.forking import Forked
-from support.processes.running import TIMEOUT, Result, Running, Start, spawn
+from support.processes.running_command import TIMEOUT, Result, Running, Start, spawn
 from support.processes.terminal import Terminal
 from support.processes.waiting import is_running, wait_until
 
