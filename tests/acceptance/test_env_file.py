@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
-from support.processes.command_desk import Desk
+from support.processes.command_desk import CommandDesk
 from support.servers.stand_in import CLIENT_SECRET, StandIn
 
 HERE = "PingOne's API is called at 127.0.0.1, access tokens come from 127.0.0.1.\n"
@@ -22,7 +22,7 @@ def pingone():
 @pytest.fixture
 def desk(tmp_path):
     """It knows of no PingOne yet."""
-    with Desk(tmp_path / "desk") as desk:
+    with CommandDesk(tmp_path / "desk") as desk:
         write_shipment(desk.folder / "shipment.csv", make_tokens(3))
         yield desk
 

@@ -4,7 +4,7 @@ are restarted in turn. What breaks in the middle of the work, test_chaos breaks.
 from collections import Counter
 
 import pytest
-from support.data.broker_messages import copy_every_message, waiting
+from support.data.broker_messages import copy_every_message, count_waiting
 from support.fleets.real_fleet import PATIENT
 from support.processes.waiting import wait_until
 
@@ -17,7 +17,7 @@ def test_every_message_may_come_twice(make_fleet, postgres_url, valkey_url):
     fleet = make_fleet(postgres_url, valkey_url, make_shipment(120, hopeless=A_FEW_HOPELESS), settings=PATIENT)
     fleet.worker("dispatcher", "-Q", "oathbulk.dispatch")
     fleet.beat()
-    fleet.wait_until(lambda: waiting(valkey_url) == 120, "all records are queued")
+    fleet.wait_until(lambda: count_waiting(valkey_url) == 120, "all records are queued")
     copy_every_message(valkey_url)
     fleet.worker("worker")
     fleet.wait_until_posted(20)
@@ -36,11 +36,11 @@ def test_thousands_of_copies_are_worked_through_without_a_slot_for_each(make_fle
     fleet = make_fleet(postgres_url, valkey_url, make_shipment(30), settings=settings)
     fleet.worker("dispatcher", "-Q", "oathbulk.dispatch")
     fleet.beat()
-    fleet.wait_until(lambda: waiting(valkey_url) == 30, "all records are queued")
+    fleet.wait_until(lambda: count_waiting(valkey_url) == 30, "all records are queued")
     copy_every_message(valkey_url, copies)
     fleet.worker("worker")
     status = fleet.wait_until_finished()
-    fleet.wait_until(lambda: not waiting(valkey_url), "the copies are gone", timeout=60)
+    fleet.wait_until(lambda: not count_waiting(valkey_url), "the copies are gone", timeout=60)
     fleet.judge()
     assert fleet.records.wrong_endings() == {}
     assert status.otp_posts == fleet.records.posts_as_made()

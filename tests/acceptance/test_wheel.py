@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
-from support.processes.command_desk import Desk
+from support.processes.command_desk import CommandDesk
 from support.servers.stand_in import StandIn
 
 CHECKOUT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def wheel_python(tmp_path):
 def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
     tokens = make_tokens(10, out_of_step=2)
     command = [str(wheel_python.with_name("oathbulk"))]
-    with StandIn(tokens) as pingone, Desk(tmp_path / "desk", command=command) as desk:
+    with StandIn(tokens) as pingone, CommandDesk(tmp_path / "desk", command=command) as desk:
         write_shipment(desk.folder / "shipment.csv", tokens)
         # As a person would have it: the home is where it is by default, and what leads to PingOne is in its .env.
         del desk.settings["OATHBULK_HOME"]

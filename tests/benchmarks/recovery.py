@@ -66,13 +66,13 @@ class Orphan:
 
 
 def run_round(records: int, lease: float) -> list[Orphan]:
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oathbulk-bench-")))
+    with ExitStack() as exits:
+        directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="oathbulk-bench-")))
         home = directory / "home"
         home.mkdir(mode=0o700)
-        valkey = stack.enter_context(ValkeyServer())
-        postgres = stack.enter_context(PostgresServer(durable=True))
-        url = stack.enter_context(postgres.database())
+        valkey = exits.enter_context(ValkeyServer())
+        postgres = exits.enter_context(PostgresServer(durable=True))
+        url = exits.enter_context(postgres.database())
         migrate(url)
         settings = PRODUCTION | {
             "OATHBULK_LEASE": f"{lease:g}",
@@ -81,7 +81,7 @@ def run_round(records: int, lease: float) -> list[Orphan]:
             "PINGONE_RATE_MAX": RATE,
         }
         shipment = make_shipment(records, out_of_step=0.5)
-        fleet = stack.enter_context(
+        fleet = exits.enter_context(
             Fleet(directory, home, url, valkey.url, shipment, settings=settings, latency=LATENCY, jitter=JITTER)
         )
         return kill_and_follow(fleet)

@@ -43,7 +43,7 @@ class Span:
         return self.last - self.first
 
 
-class Stack:
+class Rig:
     """Valkey, PostgreSQL unless it is told otherwise, and a simulator with the shipment's world."""
 
     def __init__(self, shipment: MadeShipment, *, on_postgres: bool = True) -> None:

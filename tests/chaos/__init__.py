@@ -3,16 +3,17 @@
 Two stacks: a fleet on PostgreSQL (two workers, beat, Valkey, each with links of its own to the servers), and the
 single-machine one, `oathbulk run`, with a second worker beside it. PingOne is the simulator, with faults of its own.
 What happens, and when, comes from a seed. Each disturbance has a begin and an end, and after each of them an OTP must
-arrive again; the batch must finish by itself. The judge is the simulator's journal; from our tables he takes only
+arrive again; the batch must finish by itself. The judge is the simulator's call log; from our tables he takes only
 whether they say the same, and which calls we never had an answer to.
 
     links                  the network: a TCP proxy between one program and one server, to cut, to stall and to heal
     stack                  what all stacks can do, and what is broken in them
-    fleet, single_machine  the two stacks
+    postgresql_stack,      the two stacks
+    single_machine
     disturbances           what befalls a stack, each under its name
     schedule               which, in what order, for how long: from the seed
     disk                   a home on a disk that is full, and has room again
-    search                 stacks, one after the other, until the time is over
+    runs                   one stack from its begin to the verdict
     comparison             the time that a disturbed batch takes, beside an undisturbed one
 
     python -m chaos --minutes 30 --seed 1        (with tests/ on the path) goes on for as long as one likes

@@ -20,7 +20,7 @@ from worker.database.engine import Database
 from worker.simulator.shipment import MadeShipment
 
 
-class FleetStack(Stack):
+class PostgresqlStack(Stack):
     links_to = frozenset({"pingone", "queue", "database"})
     servers = frozenset({"queue", "database"})
     workers = ("first", "second")

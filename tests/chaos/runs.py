@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from chaos.disturbances import LATENCY
-from chaos.postgresql_stack import FleetStack
+from chaos.postgresql_stack import PostgresqlStack
 from chaos.schedule import Say, disturb
 from chaos.single_machine import SingleMachine
 from chaos.stack import Stack
 from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
 
 Kind = Callable[..., Stack]
-STACKS: dict[str, Kind] = {"postgresql": FleetStack, "embedded": SingleMachine}
+STACKS: dict[str, Kind] = {"postgresql": PostgresqlStack, "embedded": SingleMachine}
 
 WEATHER: dict[str, Any] = {
     "faults": {

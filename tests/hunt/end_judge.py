@@ -1,4 +1,4 @@
-"""The end of a world: PingOne's devices and our books must tell the same story."""
+"""The end of a scenario: PingOne's devices and our tables must tell the same story."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from models.record import Status
 from worker.rules.decisions import POSTS_PER_OTP
 
 if TYPE_CHECKING:
-    from hunt.scenario import World
+    from hunt.scenario import Scenario
 
 COUNTED = (Outcome.ACTIVE, Outcome.RETRY, Outcome.LOST)
 
 
-def judge(world: World) -> None:
+def judge_end(scenario: Scenario) -> None:
     """Raises Broken."""
-    for charge in (*world.pingone.charges, *_secrets(world)):
+    for charge in (*scenario.pingone.charges, *_secrets(scenario)):
         raise Broken(charge)
-    for row in world.ledger.rows.values():
-        device = world.pingone.devices[row.device_id]
-        for charge in (*_activity(row, device), *_history(world, row), *_reason(world, row, device)):
+    for row in scenario.step_judge.rows.values():
+        device = scenario.pingone.devices[row.device_id]
+        for charge in (*_activity(row, device), *_history(scenario, row), *_reason(scenario, row, device)):
             raise Broken(f"record {row.id}: {charge}")
 
 
@@ -36,9 +36,9 @@ def _activity(row: Row, device: ModelDevice) -> Iterator[str]:
         yield f"{device.activated_by} made its device ACTIVE, and it is {row.status} ({row.reason})"
 
 
-def _history(world: World, row: Row) -> Iterator[str]:
+def _history(scenario: Scenario, row: Row) -> Iterator[str]:
     """Each attempt ends once, and is counted if its line says so."""
-    found = world.database.raw.execute("SELECT lease_id, outcome FROM attempt WHERE record_id = ?", (row.id,))
+    found = scenario.database.raw.execute("SELECT lease_id, outcome FROM attempt WHERE record_id = ?", (row.id,))
     lines = found.fetchall()
     leases = [lease_id for lease_id, _ in lines]
     if len(leases) != len(set(leases)):
@@ -49,16 +49,16 @@ def _history(world: World, row: Row) -> Iterator[str]:
         yield f"{row.attempts} attempts are written down, and its history has {counted} that count"
 
 
-def _reason(world: World, row: Row, device: ModelDevice) -> Iterator[str]:
+def _reason(scenario: Scenario, row: Row, device: ModelDevice) -> Iterator[str]:
     """A dead letter is one for the reason that it names."""
     if row.status != Status.DEAD_LETTER:
         return
-    heard = [call for call in world.pingone.journal if call.device is device and call.heard_at is not None]
-    if not _is_just(Reason(row.reason or ""), row, device, heard, world):
+    heard = [call for call in scenario.pingone.calls if call.device is device and call.heard_at is not None]
+    if not _is_just(Reason(row.reason or ""), row, device, heard, scenario):
         yield f"it is a dead letter for {row.reason}, and that did not happen"
 
 
-def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call], world: World) -> bool:
+def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call], scenario: Scenario) -> bool:
     verdicts = {(call.ordinal, call.verdict) for call in heard if call.is_post}
     match reason:
         case Reason.INVALID_OTP:
@@ -74,29 +74,29 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
         case Reason.DEVICE_NOT_FOUND:
             return device.is_deleted
         case Reason.BUDGET_SPENT:
-            is_spent = row.otp1_posts + row.otp2_posts >= world.settings.otp_post_budget
+            is_spent = row.otp1_posts + row.otp2_posts >= scenario.settings.otp_post_budget
             return is_spent or max(row.otp1_posts, row.otp2_posts) >= POSTS_PER_OTP
         case Reason.ATTEMPTS_SPENT:
-            return row.attempts - row.attempts_forgiven >= world.settings.max_attempts
+            return row.attempts - row.attempts_forgiven >= scenario.settings.max_attempts
     return True
 
 
-def _secrets(world: World) -> Iterator[str]:
+def _secrets(scenario: Scenario) -> Iterator[str]:
     """Promise 1: in what is stored or logged, no OTP and no client secret stands in the clear."""
     secrets = [initial_state.CLIENT_SECRET, "access-token-"]
-    for device in world.pingone.devices.values():
+    for device in scenario.pingone.devices.values():
         secrets += [otp for otp in (device.first, device.second) if otp]
-    for text in _texts(world):
+    for text in _texts(scenario):
         for secret in secrets:
             if secret in text:
                 yield f"a secret stands in the clear in {text!r}"
 
 
-def _texts(world: World) -> Iterator[str]:
+def _texts(scenario: Scenario) -> Iterator[str]:
     for table in ("batch", "record", "attempt"):
-        for values in world.database.raw.execute(f"SELECT * FROM {table}"):
+        for values in scenario.database.raw.execute(f"SELECT * FROM {table}"):
             yield from (_readable(value) for value in values if isinstance(value, str | bytes))
-    yield from map(str, world.logs)
+    yield from map(str, scenario.logs)
 
 
 def _readable(value: Any) -> str:

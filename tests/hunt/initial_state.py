@@ -1,4 +1,4 @@
-"""What a world begins with: a tenant, its devices, and the batches that were loaded for them."""
+"""What a scenario begins with: a tenant, its devices, and the batches that were loaded for them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def tending(thresholds: Thresholds) -> Tending:
 
 
 def forget_statements() -> None:
-    """The next world's are built anew, from the code as it is then."""
+    """The next scenario's are built anew, from the code as it is then."""
     for parts in (leases, queue, tending):
         parts.cache_clear()
 
@@ -133,7 +133,7 @@ def load_one(database: HuntedDatabase, devices: list[ModelDevice], trial_row: in
 
 
 def _give_window(database: HuntedDatabase, dice: Dice) -> None:
-    """To the first batch; every world begins at midnight."""
+    """To the first batch; every scenario begins at midnight."""
     window = DailyWindow.parse(dice.pick("window", ("00:00-00:02", "00:01-00:04", "23:58-00:07")), "UTC")
     with database.writing() as connection:
         batch_id = connection.scalars(select(func.min(Batch.id))).one()

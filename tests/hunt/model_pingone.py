@@ -11,7 +11,7 @@ from worker.pingone.wire import ACTIVATE, Request
 
 
 class ModelPingOne:
-    """Devices, and the journal of what arrived. `beginning` is told of every call when it is begun (the device's id,
+    """Devices, and the calls that arrived. `beginning` is told of every call when it is begun (the device's id,
     and whether it is a post), `arriving` when its first byte goes out."""
 
     def __init__(
@@ -26,7 +26,7 @@ class ModelPingOne:
         self._beginning = beginning
         self._arriving = arriving
         self.devices: dict[str, ModelDevice] = {}
-        self.journal: list[Call] = []
+        self.calls: list[Call] = []
         self.charges: list[str] = []
         self._access_token = "access-token-0"
 
@@ -44,7 +44,7 @@ class ModelPingOne:
         *_, user_id, _, device_id = request.url.split("/")
         device = self.devices[device_id]
         call = Call(
-            number=len(self.journal) + 1,
+            number=len(self.calls) + 1,
             device=device,
             ordinal=self._ordinal(request, device),
             attempt=request.headers["X-Ping-External-Transaction-Id"],
@@ -53,7 +53,7 @@ class ModelPingOne:
         if user_id != device.user_id or not request.headers["Authorization"].startswith("Bearer access-token-"):
             self.charges.append(f"{call} is malformed")
         self._arriving(call)
-        self.journal.append(call)
+        self.calls.append(call)
         return call
 
     def act(self, call: Call) -> None:

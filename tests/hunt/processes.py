@@ -24,21 +24,21 @@ from worker.journal.writer import NoJournal
 from worker.process.parts import Parts
 
 if TYPE_CHECKING:
-    from hunt.scenario import World
+    from hunt.scenario import Scenario
 
 # What was broken on purpose.
 EXCUSED = (DatabaseLost, Bug, redis.ConnectionError)
 
 
 class ModelParts(Parts):
-    """The parts of one process of the fleet: its own, but for what stands in the world."""
+    """The parts of one process of the fleet: its own, but for what stands in the scenario."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world.settings, lambda _: world.environment)
-        self.world = world
-        self.database, self.leases, self.queue = world.database, world.leases, initial_state.queue()
+    def __init__(self, scenario: Scenario) -> None:
+        super().__init__(scenario.settings, lambda _: scenario.environment)
+        self.scenario = scenario
+        self.database, self.leases, self.queue = scenario.database, scenario.leases, initial_state.queue()
         self.journal = NoJournal()
-        self.clock_watch = ClockWatch(world.clock.monotonic, lambda: 0.0)
+        self.clock_watch = ClockWatch(scenario.clock.monotonic, lambda: 0.0)
 
     @cached_property
     def batches(self) -> Batches:
@@ -55,36 +55,36 @@ class ModelParts(Parts):
         return initial_state.tending(self.thresholds)
 
     def pace(self, environment: Environment) -> ModelPace:  # type: ignore[override]
-        return self.world.pace
+        return self.scenario.pace
 
 
 class Process(ModelParts):
     """A worker process of one thread: takes a message, works, takes the next."""
 
-    def __init__(self, world: World, number: int) -> None:
-        super().__init__(world)
+    def __init__(self, scenario: Scenario, number: int) -> None:
+        super().__init__(scenario)
         self.message: Message | None = None
-        self.strand = world.strands.start(f"worker {number}", self.work)
+        self.strand = scenario.strands.start(f"worker {number}", self.work)
 
     def work(self) -> None:
-        world = self.world
+        scenario = self.scenario
         while not self.stopping.is_set():
-            world.strands.wait_for(lambda: world.broker.has_message() or self.stopping.is_set())
-            if not world.broker.has_message():
+            scenario.strands.wait_for(lambda: scenario.broker.has_message() or self.stopping.is_set())
+            if not scenario.broker.has_message():
                 continue
-            self.message = message = world.broker.take()
-            world.note(f"takes record {message.record_id}")
+            self.message = message = scenario.broker.take()
+            scenario.note(f"takes record {message.record_id}")
             try:
                 self.activation(message.environment).run(message.record_id)
             except EXCUSED as error:
-                world.note(f"fails: {error!r}")
+                scenario.note(f"fails: {error!r}")
             except Exception as error:
                 raise Broken(f"an error of our own: {error!r}") from error
             self.message = None
 
 
 class Beat(ModelParts):
-    """The process that ticks; its tick asks the dispatcher, whose connection to the queue is the world's."""
+    """The process that ticks; its tick asks the dispatcher, whose connection to the queue is the scenario's."""
 
     @cached_property
     def _dispatcher(self) -> Dispatcher:
@@ -92,14 +92,14 @@ class Beat(ModelParts):
         return self.dispatcher(None, None, "")  # type: ignore[arg-type]
 
     def tick(self) -> None:
-        before = self.world.ledger.rows
+        before = self.scenario.step_judge.rows
         try:
             count = self._dispatcher.tick()
         except EXCUSED as error:
-            self.world.note(f"fails: {error!r}")
+            self.scenario.note(f"fails: {error!r}")
         except Exception as error:
             raise Broken(f"an error of our own: {error!r}") from error
         else:
-            self.world.note(f"enqueued {count}")
-            if self.world.ledger.rows == before:
-                self.world.agenda.ticked_in_vain()
+            self.scenario.note(f"enqueued {count}")
+            if self.scenario.step_judge.rows == before:
+                self.scenario.agenda.ticked_in_vain()

@@ -1,4 +1,4 @@
-"""One schedule: a world is built from its seed, goes through a storm and a calm, and is judged."""
+"""A scenario is built from its seed, goes through a storm and a calm, and is judged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hunt import initial_state, seams
 from hunt.agenda import Agenda
 from hunt.clock import Clock
 from hunt.dice import Dice
-from hunt.end_judge import judge
+from hunt.end_judge import judge_end
 from hunt.events import EVENTS
 from hunt.model_broker import ModelBroker
 from hunt.model_network import ModelNetwork
@@ -19,14 +19,14 @@ from hunt.model_pace import ModelPace
 from hunt.model_pingone import ModelPingOne
 from hunt.phases import calm, storm
 from hunt.processes import Beat, Process
-from hunt.step_judge import Ledger
+from hunt.step_judge import StepJudge
 from hunt.strands import Strand, Strands
 from hunt.tenant import Call
 from worker.audit import Actor
 from worker.batches.commands import Batches
 
 
-class World:
+class Scenario:
     """`without`: evils that are left out; `steps`: how long the storm lasts; `tell`: keep a record of the events."""
 
     def __init__(self, seed: int, without: Collection[str] = (), steps: int | None = None, *, tell: bool = False):
@@ -48,8 +48,8 @@ class World:
         self.database = initial_state.database()
         self.leases = initial_state.leases(self.settings.lease, self.settings.max_attempts)
         self.batches = Batches(self.database, Actor("a person"))
-        self.ledger = Ledger(self.database.raw, self.clock, self.strands, self.pingone.journal, self.settings)
-        self.broker = ModelBroker(self.clock, self.strands, self.dice, self.ledger.published)
+        self.step_judge = StepJudge(self.database.raw, self.clock, self.strands, self.pingone.calls, self.settings)
+        self.broker = ModelBroker(self.clock, self.strands, self.dice, self.step_judge.published)
         self.agenda = Agenda(self)
         self.beat = Beat(self)
         self.processes: list[Process] = []
@@ -66,7 +66,7 @@ class World:
                 self._begin()
                 storm(self)
                 calm(self)
-                judge(self)
+                judge_end(self)
             finally:
                 for strand in list(self.strands.alive()):
                     self.strands.kill(strand)
@@ -74,19 +74,19 @@ class World:
     @contextmanager
     def commanding(self) -> Iterator[None]:
         """A person's command, or the replay schedule's."""
-        self.ledger.is_command = True
+        self.step_judge.is_command = True
         try:
             yield
         finally:
-            self.ledger.is_command = False
+            self.step_judge.is_command = False
 
     def paused(self) -> list[str]:
         """The batches that wait for a person."""
-        return [batch.name for batch in self.ledger.batches.values() if batch.waits_for_a_person]
+        return [batch.name for batch in self.step_judge.batches.values() if batch.waits_for_a_person]
 
     def has_given_up(self) -> bool:
         """Some record waits for a person."""
-        return any(row.status in ("dead_letter", "cancelled") for row in self.ledger.rows.values())
+        return any(row.status in ("dead_letter", "cancelled") for row in self.step_judge.rows.values())
 
     def is_idle(self, strand: Strand) -> bool:
         return any(process.strand is strand and process.message is None for process in self.processes)
@@ -121,11 +121,11 @@ class World:
             self.told.append(f"{self.clock.monotonic():9.3f}  {who:10}  {text}")
 
     def _begin(self) -> None:
-        self.database.begin_world(self.clock, self.strands, self.dice)
+        self.database.begin_scenario(self.clock, self.strands, self.dice)
         devices = initial_state.devices(self.dice)
         self.pingone.devices = {device.device_id: device for device in devices}
         self.batch_names = initial_state.load(self.database, self.dice, devices)
-        self.ledger.open_books(self.pingone.devices)
+        self.step_judge.start_judging(self.pingone.devices)
         self.database.watch(self._committed)
         for _ in range(self.dice.pick("workers", (2, 2, 3))):
             self._start_process()
@@ -137,19 +137,19 @@ class World:
         return process
 
     def _committed(self) -> None:
-        before = self.ledger.rows
+        before = self.step_judge.rows
         try:
-            self.ledger.committed()
+            self.step_judge.committed()
         finally:
-            for record_id, row in self.ledger.rows.items() if self.told is not None else ():
+            for record_id, row in self.step_judge.rows.items() if self.told is not None else ():
                 if row != before[record_id]:
                     self.note(f"record {record_id}: {before[record_id]} -> {row}")
-        if self.ledger.rows != before:
+        if self.step_judge.rows != before:
             self.agenda.tick_soon()
 
     def _beginning(self, device_id: str, is_post: bool) -> None:
-        self.ledger.beginning(self.pingone.devices[device_id], is_post=is_post)
+        self.step_judge.beginning(self.pingone.devices[device_id], is_post=is_post)
 
     def _arriving(self, call: Call) -> None:
         self.note(f"{call} goes out")
-        self.ledger.arriving(call)
+        self.step_judge.arriving(call)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from hunt.scenario import World
+from hunt.scenario import Scenario
 from hunt.strands import Broken
 
 
@@ -47,7 +47,7 @@ class Hunted:
 
 def run(seed: int, without: Collection[str] = (), steps: int | None = None) -> Finding | None:
     """One schedule; None if it keeps the promises."""
-    return _judge(World(seed, without, steps), without, steps)
+    return _judge(Scenario(seed, without, steps), without, steps)
 
 
 def first(seeds: Iterable[int]) -> tuple[Finding | None, int]:
@@ -64,12 +64,12 @@ def find(begin: int, count: int) -> Hunted:
     """So many schedules."""
     hunted = Hunted()
     for seed in range(begin, begin + count):
-        world = World(seed)
-        if finding := _judge(world):
+        scenario = Scenario(seed)
+        if finding := _judge(scenario):
             hunted.findings.append(shrink(finding))
         hunted.schedules += 1
-        hunted.records += len(world.ledger.rows)
-        hunted.evils += world.dice.happened
+        hunted.records += len(scenario.step_judge.rows)
+        hunted.evils += scenario.dice.happened
     return hunted
 
 
@@ -77,7 +77,7 @@ def shrink(finding: Finding) -> Finding:
     """The same seed with a shorter storm and fewer evils, as long as it fails; a few dozen schedules."""
     steps = finding.steps
     if steps is None:
-        steps = World(finding.seed).steps
+        steps = Scenario(finding.seed).steps
     while steps > 1 and (shorter := run(finding.seed, finding.without, steps * 3 // 4)):
         finding, steps = shorter, steps * 3 // 4
     for evil in sorted(_happened(finding)):
@@ -88,22 +88,22 @@ def shrink(finding: Finding) -> Finding:
 
 def tell(finding: Finding) -> list[str]:
     """What happened, event by event."""
-    world = World(finding.seed, finding.without, finding.steps, tell=True)
+    scenario = Scenario(finding.seed, finding.without, finding.steps, tell=True)
     try:
-        world.run()
+        scenario.run()
     except Broken as broken:
-        return [*(world.told or []), f"BROKEN: {broken}"]
-    return [*(world.told or []), "kept every promise"]
+        return [*(scenario.told or []), f"BROKEN: {broken}"]
+    return [*(scenario.told or []), "kept every promise"]
 
 
-def _judge(world: World, without: Collection[str] = (), steps: int | None = None) -> Finding | None:
+def _judge(scenario: Scenario, without: Collection[str] = (), steps: int | None = None) -> Finding | None:
     try:
-        world.run()
+        scenario.run()
     except Broken as broken:
-        return Finding(world.seed, str(broken), without, steps)
+        return Finding(scenario.seed, str(broken), without, steps)
     return None
 
 
 def _happened(finding: Finding) -> Collection[str]:
-    world = World(finding.seed, finding.without, finding.steps)
-    return world.dice.happened if _judge(world) else ()
+    scenario = Scenario(finding.seed, finding.without, finding.steps)
+    return scenario.dice.happened if _judge(scenario) else ()

@@ -17,16 +17,16 @@ from worker.config.settings import Settings
 from worker.rules.decisions import POSTS_PER_OTP
 
 
-class Ledger:
-    """What is committed, and PingOne's journal beside it."""
+class StepJudge:
+    """What is committed, and the calls to PingOne beside it."""
 
     def __init__(
-        self, connection: sqlite3.Connection, clock: Clock, strands: Strands, journal: list[Call], settings: Settings
+        self, connection: sqlite3.Connection, clock: Clock, strands: Strands, calls: list[Call], settings: Settings
     ) -> None:
         self._connection = connection
         self._clock = clock
         self._strands = strands
-        self._journal = journal
+        self._calls = calls
         self._settings = settings
         self.rows: dict[int, Row] = {}
         self.batches: dict[int, BatchRow] = {}
@@ -42,7 +42,7 @@ class Ledger:
         # A person's command, or the replay schedule, is at work: alone it may change a final status.
         self.is_command = False
 
-    def open_books(self, devices: dict[str, ModelDevice]) -> None:
+    def start_judging(self, devices: dict[str, ModelDevice]) -> None:
         self._devices = devices
         self._look()
         self._records_of = {row.device_id: row.id for row in self.rows.values()}
@@ -92,7 +92,7 @@ class Ledger:
 
     def posts_of(self, device: ModelDevice) -> list[Call]:
         """Posts on which PingOne acted, or may have acted for all that we could know."""
-        return [call for call in self._journal if call.device is device and call.is_post and not call.did_nothing]
+        return [call for call in self._calls if call.device is device and call.is_post and not call.did_nothing]
 
     def is_told(self, post: Call) -> bool:
         """A read was answered after the post could change nothing any more."""
@@ -104,7 +104,7 @@ class Ledger:
             and call.heard_at is not None
             and call.acted_at is not None
             and call.acted_at >= over_at
-            for call in self._journal
+            for call in self._calls
         )
 
     def _look(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.data.moving_clock import MovingDatabase
-from support.fleets.scripted_fleet import Works
+from support.fleets.scripted_fleet import ScriptedFleet
 from support.judges.status_moves import judge_moves, judge_totals, watch_moves
 
 from models.encrypted import Keyring, generate_key
@@ -43,8 +43,8 @@ def leases(database: MovingDatabase) -> Leases:
 
 
 @pytest.fixture
-def works(database: MovingDatabase, leases: Leases) -> Works:
-    return Works(database, leases)
+def scripted_fleet(database: MovingDatabase, leases: Leases) -> ScriptedFleet:
+    return ScriptedFleet(database, leases)
 
 
 @pytest.fixture

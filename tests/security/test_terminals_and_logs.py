@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from support.data.batches import make_batch
 from support.data.moving_clock import MovingDatabase
-from support.processes.command_desk import Desk
+from support.processes.command_desk import CommandDesk
 
 from models.audit import Action
 from models.batch import BatchState
@@ -69,12 +69,12 @@ def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "desk") as desk:
+def desk(tmp_path: Path) -> Iterator[CommandDesk]:
+    with CommandDesk(tmp_path / "desk") as desk:
         yield desk
 
 
-def test_what_stands_in_the_database_does_not_steer_the_terminal_of_who_looks(desk: Desk) -> None:
+def test_what_stands_in_the_database_does_not_steer_the_terminal_of_who_looks(desk: CommandDesk) -> None:
     """Names that were loaded before they were looked at, and what somebody wrote past oathbulk."""
     assert desk.oathbulk("db", "upgrade").code == 0
     database = MovingDatabase(f"sqlite:///{desk.home / 'oathbulk.db'}")

@@ -9,7 +9,7 @@ import redis
 ACTIVATE_QUEUE = "oathbulk.activate"
 
 
-def waiting(url: str) -> int:
+def count_waiting(url: str) -> int:
     """Records whose message no worker has fetched yet."""
     with closing(redis.Redis.from_url(url)) as client:
         return int(client.llen(ACTIVATE_QUEUE))

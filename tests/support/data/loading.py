@@ -40,7 +40,7 @@ def token(number: int, **columns: str) -> Token:
     } | columns
 
 
-class Desk:
+class LoadingDesk:
     """Where shipments are written and loaded; keeps the rows that were refused."""
 
     def __init__(self, database: MovingDatabase, keyring: Keyring, directory: Path) -> None:

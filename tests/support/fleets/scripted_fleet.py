@@ -41,8 +41,8 @@ class StillPace:
         return 0.0
 
 
-class Broker:
-    """Keeps the ids that were published, in order."""
+class PublishedIds:
+    """A broker that keeps the ids that were published, in order."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
@@ -54,7 +54,7 @@ class Broker:
         self.ids += ids
 
 
-class Works:
+class ScriptedFleet:
     """A dispatcher that tends, and workers whose every attempt ends as the test says."""
 
     def __init__(self, database: MovingDatabase, leases: Leases) -> None:
@@ -65,7 +65,7 @@ class Works:
         self.answer: Answer | None = None
         self._leases = leases
         self._queue = Queue(database)
-        self._broker = Broker()
+        self._broker = PublishedIds()
         environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
         self._dispatcher = Dispatcher(
             database,

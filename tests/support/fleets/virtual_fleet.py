@@ -61,7 +61,7 @@ class Closed:
 
 
 @dataclass
-class PacedFleet:
+class VirtualFleet:
     """`latency` and `jitter` in seconds; `capacity`: requests a second that it can make at most; `ahead`: threads that
     wait for slots which they have already."""
 
@@ -88,7 +88,7 @@ class PacedFleet:
     _sent: int = 0
     _arrived_at: float = 0.0
 
-    def run(self, until: float) -> PacedFleet:
+    def run(self, until: float) -> VirtualFleet:
         while self.now < until:
             # Who has a slot from before a hold asks for another.
             while self._slots and self._slots[0][0] < self._held_until:

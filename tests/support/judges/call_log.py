@@ -1,4 +1,4 @@
-"""The simulator's journal, read by whoever judges: what arrived at PingOne, and what it was answered."""
+"""The simulator's call log, read by whoever judges: what arrived at PingOne, and what it was answered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOT_ACTED_ON = frozenset({401, 403, 404, 405, 415, 429})
 
 
 @dataclass(frozen=True, slots=True)
-class JournalCall:
+class LoggedCall:
     """One call to a device. Times are the machine's monotonic seconds, as our own `time.monotonic` gives them."""
 
     number: int
@@ -56,13 +56,13 @@ class JournalCall:
         return self.arrived_at if (self.fault or "").startswith("hang") else self.ended_at
 
 
-def read_journal(path: Path) -> list[JournalCall]:
+def read_call_log(path: Path) -> list[LoggedCall]:
     """The calls to devices, in the order of their arrival."""
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    calls = [JournalCall.from_entry(entry) for entry in entries if entry["operation"] in ("activate", "read")]
+    calls = [LoggedCall.from_entry(entry) for entry in entries if entry["operation"] in ("activate", "read")]
     return sorted(calls, key=lambda call: call.number)
 
 
 def fingerprint(salt: str, otp: str) -> str:
-    """How the journal writes an OTP."""
+    """How the call log writes an OTP."""
     return hashlib.sha256(salt.encode() + otp.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A judge of our books: what the database says in the end, beside what PingOne has and what arrived there."""
+"""A judge of our tables: what the database says in the end, beside what PingOne has and what arrived there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find_unwritten(database: Database) -> set[str]:
         return {f"oathbulk-record-{row.record_id}-{row.lease_id[:8]}" for row in connection.execute(statement)}
 
 
-def judge_books(database: Database, cases: Mapping[str, Case], active: Collection[str]) -> list[str]:
+def judge_tables(database: Database, cases: Mapping[str, Case], active: Collection[str]) -> list[str]:
     """What breaks the fourth promise, a sentence each. `active`: the ids of the devices that are ACTIVE at PingOne.
 
     Call it when all work is over."""

@@ -1,4 +1,4 @@
-"""A judge of the promises, by what arrived at PingOne. He reads the simulator's journal and takes no one's word for
+"""A judge of the promises, by what arrived at PingOne. He reads the simulator's call log and takes no one's word for
 anything but this: which attempts ended without our database learning what became of their last call.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from support.judges.call_log import JournalCall
+from support.judges.call_log import LoggedCall
 
 POSTS_PER_OTP = 2
 
@@ -30,39 +30,39 @@ class Case:
 
     device_id: str
     pair: Pair
-    calls: Sequence[JournalCall]
+    calls: Sequence[LoggedCall]
     unwritten: Collection[str]
     budget: int
 
     @property
-    def posts(self) -> list[JournalCall]:
+    def posts(self) -> list[LoggedCall]:
         return [call for call in self.calls if call.is_post]
 
-    def fate_is_known(self, post: JournalCall) -> bool:
+    def fate_is_known(self, post: LoggedCall) -> bool:
         """It was answered, and our database had the time to learn it."""
         return post.is_answered and not (post.transaction_id in self.unwritten and self._is_last(post))
 
-    def _is_last(self, post: JournalCall) -> bool:
+    def _is_last(self, post: LoggedCall) -> bool:
         """Of its attempt: what was answered to an earlier post is written down before the next goes out."""
         return all(other.number <= post.number for other in self.posts if other.transaction_id == post.transaction_id)
 
-    def reads_after(self, post: JournalCall) -> list[JournalCall]:
+    def reads_after(self, post: LoggedCall) -> list[LoggedCall]:
         """Reads that PingOne answered after the post could change nothing any more."""
         after = [call for call in self.calls if call.operation == "read" and call.arrived_at >= post.done_at]
         return [read for read in after if read.is_answered]
 
 
 def judge_calls(
-    calls: Sequence[JournalCall], pairs: Mapping[str, Pair], *, unwritten: Collection[str] = (), budget: int = 3
+    calls: Sequence[LoggedCall], pairs: Mapping[str, Pair], *, unwritten: Collection[str] = (), budget: int = 3
 ) -> list[str]:
     """What breaks the second and the third promise, a sentence each; empty if nothing does."""
     return [charge for case in make_cases(calls, pairs, unwritten, budget).values() for charge in _charges(case)]
 
 
 def make_cases(
-    calls: Sequence[JournalCall], pairs: Mapping[str, Pair], unwritten: Collection[str] = (), budget: int = 3
+    calls: Sequence[LoggedCall], pairs: Mapping[str, Pair], unwritten: Collection[str] = (), budget: int = 3
 ) -> dict[str, Case]:
-    by_device = defaultdict[str, list[JournalCall]](list)
+    by_device = defaultdict[str, list[LoggedCall]](list)
     for call in calls:
         by_device[call.device_id].append(call)
     nobody = Pair("", None)

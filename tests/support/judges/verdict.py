@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from models.record import FINAL
-from support.judges.final_tables import find_unwritten, judge_books
+from support.judges.final_tables import find_unwritten, judge_tables
 from support.judges.otp_calls import Case, judge_calls, make_cases
 from support.judges.status_moves import judge_moves, seen_moves
 from support.servers.simulator import Simulator
@@ -23,7 +23,7 @@ def deliver_verdict(
     calls, pairs, unwritten = simulator.calls(), simulator.pairs, find_unwritten(database)
     cases = make_cases(calls, pairs, unwritten, budget)
     charges = judge_calls(calls, pairs, unwritten=unwritten, budget=budget)
-    charges += judge_books(database, cases, active)
+    charges += judge_tables(database, cases, active)
     assert not charges, "\n".join(["the judge convicts:", *charges[:20], *_evidence(charges[:EVIDENCE], cases)])
     judge_moves(database)
     reopened = {move for move in seen_moves(database) if move[0] in FINAL}

@@ -34,7 +34,7 @@ QUICK = {
 }
 
 
-class Desk:
+class CommandDesk:
     """A folder in which commands are typed. Leaving it leaves no process behind.
 
     Without a `command` of its own it forks those of this checkout; on a terminal they are run for real."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from support.judges.call_log import JournalCall, fingerprint, read_journal
+from support.judges.call_log import LoggedCall, fingerprint, read_call_log
 from support.judges.otp_calls import Pair
 from support.processes.forking import TESTS
 from support.processes.program import Program
@@ -88,9 +88,9 @@ class Simulator:
         devices = self._http.get("/devices").raise_for_status().json()["devices"]
         return {device["device_id"] for device in devices if device["status"] == "ACTIVE"}
 
-    def calls(self) -> list[JournalCall]:
+    def calls(self) -> list[LoggedCall]:
         """To devices, those that are over; all of them when the simulator has stopped."""
-        return read_journal(self._journal)
+        return read_call_log(self._journal)
 
     def stop(self) -> None:
         self.program.stop()

@@ -1,4 +1,4 @@
-"""The judge of our books: a database that says what PingOne does not is convicted."""
+"""The judge of our tables: a database that says what PingOne does not is convicted."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import insert, update
 from support.data.batches import Made, make_batch
 from support.data.moving_clock import MovingDatabase
-from support.judges.call_log import JournalCall
-from support.judges.final_tables import find_unwritten, judge_books
+from support.judges.call_log import LoggedCall
+from support.judges.final_tables import find_unwritten, judge_tables
 from support.judges.otp_calls import Case, Pair
 
 from models.attempt import Attempt, Outcome
@@ -40,15 +40,15 @@ def keep(
     return made
 
 
-def call(made: Made, number: int = 1, **facts: Any) -> JournalCall:
+def call(made: Made, number: int = 1, **facts: Any) -> LoggedCall:
     known = {"number": number, "arrived_at": float(number), "ended_at": number + 0.5, "device_id": DEVICE}
     known |= {"operation": "activate", "otp": "OTP 1", "status": 200}
-    return JournalCall(**(known | {"transaction_id": f"oathbulk-record-{made.id}-01234567"} | facts))
+    return LoggedCall(**(known | {"transaction_id": f"oathbulk-record-{made.id}-01234567"} | facts))
 
 
-def judge(database: MovingDatabase, *calls: JournalCall, active: bool = True) -> list[str]:
+def judge(database: MovingDatabase, *calls: LoggedCall, active: bool = True) -> list[str]:
     case = Case(DEVICE, PAIR, calls, find_unwritten(database), budget=3)
-    return judge_books(database, {DEVICE: case} if calls else {}, {DEVICE} if active else set())
+    return judge_tables(database, {DEVICE: case} if calls else {}, {DEVICE} if active else set())
 
 
 def test_books_that_say_what_pingone_has_are_acquitted(database):

@@ -1,11 +1,11 @@
-"""The judge of the promises: a journal that breaks one is convicted, and one that keeps them all is not."""
+"""The judge of the promises: a call log that breaks one is convicted, and one that keeps them all is not."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from support.judges.call_log import JournalCall, fingerprint, read_journal
+from support.judges.call_log import LoggedCall, fingerprint, read_call_log
 from support.judges.otp_calls import Pair, judge_calls
 
 FIRST, SECOND = "fingerprint of OTP 1", "fingerprint of OTP 2"
@@ -30,19 +30,19 @@ def read(**more: Any) -> dict[str, Any]:
     return {"operation": "read", "status": 200} | more
 
 
-def journal(*entries: dict[str, Any]) -> list[JournalCall]:
+def call_log(*entries: dict[str, Any]) -> list[LoggedCall]:
     """One call after the other, a second each, unless an entry says otherwise; each in an attempt of its own."""
     calls = []
     for number, entry in enumerate(entries, start=1):
         times = {"arrived_at": float(number), "ended_at": number + 0.5}
         effect = {"effect_at": number + 0.4} if entry.get("took_effect") else {}
         named = {"number": number, "device_id": DEVICE, "transaction_id": f"attempt {number}"}
-        calls.append(JournalCall(**(named | times | effect | entry)))
+        calls.append(LoggedCall(**(named | times | effect | entry)))
     return calls
 
 
 def judge(*entries: dict[str, Any], **more: Any) -> list[str]:
-    return judge_calls(journal(*entries), {DEVICE: Pair(FIRST, SECOND)}, **more)
+    return judge_calls(call_log(*entries), {DEVICE: Pair(FIRST, SECOND)}, **more)
 
 
 LAWFUL = {
@@ -131,7 +131,7 @@ def test_only_the_last_answer_of_an_attempt_can_have_been_lost():
 
 
 def test_devices_are_judged_apart():
-    calls = journal(post(answer=RESET_BEFORE), post(device_id="another"))
+    calls = call_log(post(answer=RESET_BEFORE), post(device_id="another"))
     assert judge_calls(calls, {DEVICE: Pair(FIRST, SECOND), "another": Pair(FIRST, SECOND)}) == []
 
 
@@ -148,6 +148,6 @@ def test_the_journal_is_read_as_the_simulator_writes_it(tmp_path):
     for entry in (early, access, late):
         writing.close(entry, 3.0)
     writing.close_file()
-    first, second = read_journal(file)
+    first, second = read_call_log(file)
     assert (first.number, first.otp, first.ended_at) == (1, fingerprint("salted", "308714"), 3.0)
     assert (second.operation, second.is_post, second.is_answered) == ("read", False, False)
