@@ -45,8 +45,8 @@ def test_thousands_of_copies_are_worked_through_without_a_slot_for_each(make_fle
     assert fleet.records.wrong_endings() == {}
     assert status.otp_posts == fleet.records.posts_as_made()
     arrived = sorted(call.arrived_at for call in fleet.simulator.calls())
-    # A few may leave at once.
-    assert len(arrived) <= rate * (arrived[-1] - arrived[0]) * 1.02 + AT_ONCE
+    # A few may leave at once, and a busy machine may let the first ones arrive seconds late.
+    assert len(arrived) <= rate * (arrived[-1] - arrived[0] + 3) + AT_ONCE
 
 
 @pytest.mark.usefixtures("sqlite_home")

@@ -75,7 +75,7 @@ def test_a_loss_of_a_moment_ago_is_not_read_because_the_clock_moved(scripted_fle
 
     assert scripted_fleet.tick() == []
     due_in = look(scripted_fleet.database, made.id).scheduled_at - scripted_fleet.database.read_clock()
-    assert timedelta(seconds=50) < due_in < timedelta(seconds=56)
+    assert timedelta(seconds=30) < due_in < timedelta(seconds=56)
 
 
 def test_nothing_waits_for_an_hour_because_the_clock_was_an_hour_ahead(scripted_fleet: ScriptedFleet) -> None:

@@ -42,8 +42,8 @@ from worker.simulator.simulation import Simulation
 DEPLOYMENT = FILE.with_name("docs") / "deployment.md"
 SERVICES = read_services({})
 ENDLESS = sorted(name for name in SERVICES if name not in ("migrate", "oathbulk"))
-START_TIMEOUT = 30.0
-BATCH_TIMEOUT = 60.0
+START_TIMEOUT = 90.0
+BATCH_TIMEOUT = 120.0
 DISPATCH_QUEUE = "oathbulk.dispatch"
 SECRETS = (
     "postgres_password",

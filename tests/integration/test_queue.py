@@ -41,7 +41,7 @@ def test_due_records_are_queued_under_a_lease(database: MovingDatabase) -> None:
 
     record = look(database, made.ids[0])
     assert record.status == Status.QUEUED
-    assert abs(record.lease_until - database.read_clock() - timedelta(seconds=60)) < timedelta(seconds=10)
+    assert abs(record.lease_until - database.read_clock() - timedelta(seconds=60)) < timedelta(seconds=30)
     assert (record.lease_id, record.attempts) == (None, 0)
 
 
