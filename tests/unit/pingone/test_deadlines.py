@@ -36,16 +36,6 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_a_connection_past_its_deadline_ends_for_its_reader() -> None:
-    near, far = socket.socketpair()
-    with near, far:
-        near.settimeout(10)
-        deadline = Deadline(time.monotonic() + 0.1, near)
-        with Watchdog().watching(deadline):
-            assert near.recv(1) == b""
-        assert deadline.is_over
-
-
 def test_a_cut_connection_never_shows_its_reader_what_was_encrypted(certificate: Any) -> None:
     near, far = socket.socketpair()
     with ThreadPoolExecutor(1) as threads:
