@@ -25,8 +25,10 @@ from worker.pace.slots import Pace
 WORKER = str(Path(worker.__file__).parent)
 # What everything goes through says nothing of who wants it.
 PASSED_OVER = tuple(
-    f"{WORKER}/{file}" for file in ("database.py", "leases/retrying.py", "pingone/transport.py", "pingone/retrying.py")
+    f"{WORKER}/{file}"
+    for file in ("database/engine.py", "leases/write_retries.py", "pingone/transport.py", "pingone/retrying.py")
 )
+assert all(Path(file).exists() for file in PASSED_OVER), "one of these was moved"
 # Work that is neither a transaction nor an HTTP exchange.
 WATCHED: tuple[tuple[type, str], ...] = (
     (Pace, "wait"),
