@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text, update
-from support.audit_lines import hash_of, read, refuse_lines
-from support.batches import TESTER, make_batch, statuses
-from support.moving_clock import MovingDatabase
+from support.data.audit_lines import hash_of, read, refuse_lines
+from support.data.batches import TESTER, make_batch, statuses
+from support.data.moving_clock import MovingDatabase
 
 from models.audit import AuditLine
 from models.authenticated import AuditKeys

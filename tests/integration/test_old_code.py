@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from psycopg.types.json import Json
 from sqlalchemy import select
-from support.batches import Made, enqueue
-from support.moving_clock import MovingDatabase
-from support.postgres import PostgresServer
+from support.data.batches import Made, enqueue
+from support.data.moving_clock import MovingDatabase
+from support.servers.postgres import PostgresServer
 
 from migrations import HEAD
 from models.attempt import AttemptLine
