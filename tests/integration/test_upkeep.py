@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, ma
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import HELD, LATER, PATIENT, THRESHOLDS, UNDELIVERED, UNKNOWN, ScriptedFleet
 
-from models.batch import BatchState
+from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from models.record import OtpState, Record, Status
+from worker.batches import state
 from worker.batches.loading import Loader
 from worker.config.settings import Environment
 from worker.intake import open_shipment
@@ -486,6 +488,21 @@ def test_a_cancel_during_an_outage_stays(scripted_fleet: ScriptedFleet) -> None:
     scripted_fleet.batches.replay(made.name)
     assert scripted_fleet.state(made) == RUNNING
     assert sorted(scripted_fleet.tick()) == made.ids[4:]
+
+
+def test_a_tick_does_not_bring_back_a_batch_that_is_being_cancelled(scripted_fleet: ScriptedFleet) -> None:
+    """It finds the batch due for a probe; on PostgreSQL the cancel is not committed yet then."""
+    made = make_batch(scripted_fleet.database, 10)
+    scripted_fleet.begin_outage(made)
+    scripted_fleet.pass_time(breaker.FIRST_PROBE + 1)
+
+    with ThreadPoolExecutor(1) as threads, scripted_fleet.database.writing() as connection:
+        connection.execute(state.cancel((BatchState.PAUSED,)).where(Batch.id == made.batch_id))
+        if not scripted_fleet.database.is_sqlite:
+            threads.submit(scripted_fleet.upkeep.tend).result(30)
+    scripted_fleet.upkeep.tend()
+
+    assert scripted_fleet.state(made) == (BatchState.CANCELLED, None)
 
 
 def test_an_outage_during_a_canary_ends_in_the_canary(scripted_fleet: ScriptedFleet) -> None:
