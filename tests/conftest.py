@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.postgres import PostgresServer
-from support.valkey import ValkeyServer
+from support.servers.postgres import PostgresServer
+from support.servers.valkey import ValkeyServer
 
 from worker.database import schema
 from worker.database.engine import Database

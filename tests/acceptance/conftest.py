@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import Desk
-from support.fleet import Fleet, plain_env
-from support.postgres import PostgresServer
-from support.simulator import Simulator
-from support.standin import StandIn
-from support.tokens import Token, write_shipment
+from support.data.tokens import Token, write_shipment
+from support.fleets.real_fleet import Fleet, plain_env
+from support.processes.command_desk import CommandDesk
+from support.servers.postgres import PostgresServer
+from support.servers.simulator import Simulator
+from support.servers.stand_in import StandIn
 
 from worker.simulator.shipment import MadeShipment
 
 Migrate = Callable[[str], None]
 MakeFleet = Callable[..., Fleet]
-SetUp = Callable[..., tuple[Desk, StandIn]]
-SetOut = Callable[..., tuple[Desk, Simulator]]
+SetUp = Callable[..., tuple[CommandDesk, StandIn]]
+SetOut = Callable[..., tuple[CommandDesk, Simulator]]
 
 # Records of an unknown environment do not wait for its first ones, unless a test is about that.
 ALL_AT_ONCE = {"OATHBULK_FIRST_RECORDS": "0"}
@@ -95,9 +95,9 @@ def set_up(tmp_path: Path) -> Iterator[SetUp]:
     `shipment.csv`; then come settings."""
     with ExitStack() as stack:
 
-        def make(tokens: list[Token], **settings: str) -> tuple[Desk, StandIn]:
+        def make(tokens: list[Token], **settings: str) -> tuple[CommandDesk, StandIn]:
             pingone = stack.enter_context(StandIn(tokens))
-            desk = stack.enter_context(Desk(tmp_path / "desk", pingone.settings, ALL_AT_ONCE | settings))
+            desk = stack.enter_context(CommandDesk(tmp_path / "desk", pingone.settings, ALL_AT_ONCE | settings))
             write_shipment(desk.folder / "shipment.csv", tokens)
             return desk, pingone
 
@@ -111,11 +111,13 @@ def set_out(tmp_path: Path) -> Iterator[SetOut]:
 
         def make(
             shipment: MadeShipment, settings: Mapping[str, str] | None = None, **simulated: Any
-        ) -> tuple[Desk, Simulator]:
+        ) -> tuple[CommandDesk, Simulator]:
             outside = tmp_path / "outside"
             outside.mkdir()
             simulator = stack.enter_context(Simulator(outside, shipment, plain_env(), **simulated))
-            desk = stack.enter_context(Desk(tmp_path / "desk", simulator.variables, ALL_AT_ONCE | (settings or {})))
+            desk = stack.enter_context(
+                CommandDesk(tmp_path / "desk", simulator.variables, ALL_AT_ONCE | (settings or {}))
+            )
             shipment.write_pairs(desk.folder / "shipment.csv")
             return desk, simulator
 
@@ -123,19 +125,19 @@ def set_out(tmp_path: Path) -> Iterator[SetOut]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path) -> Iterator[CommandDesk]:
     """A desk alone."""
-    with Desk(tmp_path / "desk", NOWHERE) as desk:
+    with CommandDesk(tmp_path / "desk", NOWHERE) as desk:
         yield desk
 
 
 @pytest.fixture(scope="module")
 def hunted_database() -> Iterator[None]:
-    """The one that all worlds of a process share; closed when the module's tests are done."""
+    """The one that all scenarios of a process share; closed when the module's tests are done."""
     # Not at the top: most tests hunt nothing.
-    from hunt import stock
+    from hunt import initial_state
 
     yield
-    stock.database().close()
-    stock.database.cache_clear()
-    stock.forget_statements()
+    initial_state.database().close()
+    initial_state.database.cache_clear()
+    initial_state.forget_statements()

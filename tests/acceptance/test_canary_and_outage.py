@@ -6,8 +6,8 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from support.processes import wait_until
-from support.tokens import make_tokens
+from support.data.tokens import make_tokens
+from support.processes.waiting import wait_until
 
 from models.reason import PAUSE_CURES, PauseReason
 from worker.database.engine import Database

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from chaos.disturbances import DISTURBANCES
+from chaos.runs import STACKS, make_stack
 from chaos.schedule import disturb
-from chaos.search import STACKS, make_stack
 
 pytestmark = pytest.mark.faults
 

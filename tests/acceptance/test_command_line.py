@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 
 import pytest
-from support.tokens import make_tokens, write_shipment
+from support.data.tokens import make_tokens, write_shipment
 
 
 def test_a_file_is_loaded_once_however_often_it_is_given(desk):

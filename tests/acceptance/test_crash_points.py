@@ -8,7 +8,7 @@ from crash_points.orders import TESTS, Zygote
 from crash_points.stage import Stage
 from crash_points.steps import COMMITTED
 from crash_points.ways import ACTIVE, CANCELLED, WAYS
-from support.fleet import PRODUCTION, batch_name
+from support.fleets.real_fleet import PRODUCTION, batch_name
 
 from models.attempt import Outcome
 from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment

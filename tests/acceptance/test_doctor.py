@@ -6,8 +6,8 @@ import json
 
 import pytest
 import redis
-from support.command import Desk
-from support.processes import wait_until
+from support.processes.command_desk import CommandDesk
+from support.processes.waiting import wait_until
 
 from worker.installation.broker_check import RULES
 
@@ -27,7 +27,7 @@ CHECKS = [
 
 @pytest.fixture
 def desk(tmp_path):
-    with Desk(tmp_path / "desk") as desk:
+    with CommandDesk(tmp_path / "desk") as desk:
         yield desk
 
 

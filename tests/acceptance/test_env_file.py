@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.command import Desk
-from support.standin import CLIENT_SECRET, StandIn
-from support.tokens import make_tokens, write_shipment
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.command_desk import CommandDesk
+from support.servers.stand_in import CLIENT_SECRET, StandIn
 
 HERE = "PingOne's API is called at 127.0.0.1, access tokens come from 127.0.0.1.\n"
 NOT_READ = "./.env is not read: settings come from {}; use --env-file .env\n"
@@ -22,7 +22,7 @@ def pingone():
 @pytest.fixture
 def desk(tmp_path):
     """It knows of no PingOne yet."""
-    with Desk(tmp_path / "desk") as desk:
+    with CommandDesk(tmp_path / "desk") as desk:
         write_shipment(desk.folder / "shipment.csv", make_tokens(3))
         yield desk
 

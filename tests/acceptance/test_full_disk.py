@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from chaos.disk import SmallDisk
 from chaos.stack import SETTINGS, SPENT
-from support.command import OATHBULK, Desk
-from support.fleet import plain_env
-from support.judge import watch_moves
-from support.processes import wait_until
-from support.records import Records
-from support.simulator import Simulator
-from support.verdict import deliver_verdict
+from support.data.records import Records
+from support.fleets.real_fleet import plain_env
+from support.judges.status_moves import watch_moves
+from support.judges.verdict import deliver_verdict
+from support.processes.command_desk import OATHBULK, CommandDesk
+from support.processes.waiting import wait_until
+from support.servers.simulator import Simulator
 
 from worker.config.settings import Settings
 from worker.database.engine import Database
@@ -28,13 +28,13 @@ FILE_LIMIT = 400 * 1024
 
 
 @contextmanager
-def set_out(folder: Path, home: Path, shipment: MadeShipment) -> Iterator[tuple[Desk, Simulator, Database]]:
+def set_out(folder: Path, home: Path, shipment: MadeShipment) -> Iterator[tuple[CommandDesk, Simulator, Database]]:
     """The shipment is loaded into the home."""
     outside = folder / "outside"
     outside.mkdir()
     with (
         Simulator(outside, shipment, plain_env(), latency=0.02) as simulator,
-        Desk(folder / "desk", SETTINGS, simulator.variables, {"OATHBULK_HOME": str(home)}) as desk,
+        CommandDesk(folder / "desk", SETTINGS, simulator.variables, {"OATHBULK_HOME": str(home)}) as desk,
     ):
         desk.home = home
         shipment.write_pairs(desk.folder / "shipment.csv")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
-from support.command import OATHBULK
-from support.processes import wait_until
-from support.tokens import make_tokens
+from support.data.tokens import make_tokens
+from support.processes.command_desk import OATHBULK
+from support.processes.waiting import wait_until
 
 # Seconds.
 PATIENCE = 60

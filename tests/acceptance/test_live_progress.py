@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from support.processes import wait_until
-from support.standin import Refusal
-from support.tokens import make_tokens
+from support.data.tokens import make_tokens
+from support.processes.waiting import wait_until
+from support.servers.stand_in import Refusal
 
 # Seconds.
 PATIENCE = 60

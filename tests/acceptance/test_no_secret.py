@@ -11,11 +11,17 @@ from dataclasses import replace
 import pytest
 import redis
 from sqlalchemy import make_url, text, update
-from support.fleet import BATCH
-from support.leftovers import dump_broker, dump_postgres, look_through_flower, read_files, wait_until_flower_listens
-from support.listening import Monitor, TokenTap
-from support.processes import wait_until
-from support.search import Secrets
+from support.fleets.real_fleet import BATCH
+from support.judges.leftovers import (
+    dump_broker,
+    dump_postgres,
+    look_through_flower,
+    read_files,
+    wait_until_flower_listens,
+)
+from support.judges.secret_search import Secrets
+from support.judges.taps import Monitor, TokenTap
+from support.processes.waiting import wait_until
 
 from models.batch import Batch
 from worker.embedded.ports import find_free_port

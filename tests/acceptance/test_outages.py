@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import redis
 from sqlalchemy import func, select
-from support.fleet import BATCH, PATIENT
+from support.fleets.real_fleet import BATCH, PATIENT
 
 from models.record import Record
 from worker.installation.broker_check import RULES
@@ -39,9 +39,9 @@ def test_429_to_everything_is_waited_out_and_counts_as_nothing(make_fleet, valke
 
 
 def test_revoked_access_tokens_are_replaced(make_fleet, postgres_url, valkey_url):
-    # Slow enough for the last revocation to come before the last post.
-    settings = PATIENT | {"PINGONE_RATE": "50", "PINGONE_RATE_MAX": "50"}
-    fleet = make_fleet(postgres_url, valkey_url, make_shipment(100), latency=0.02, settings=settings)
+    # Slow enough, and enough of them, for the last revocation to come seconds before the last post.
+    settings = PATIENT | {"PINGONE_RATE": "25", "PINGONE_RATE_MAX": "25"}
+    fleet = make_fleet(postgres_url, valkey_url, make_shipment(200), latency=0.02, settings=settings)
     fleet.worker("worker")
     fleet.beat()
     for posts in (20, 50, 80):
@@ -50,7 +50,7 @@ def test_revoked_access_tokens_are_replaced(make_fleet, postgres_url, valkey_url
     status = fleet.wait_until_finished()
     fleet.judge()
     assert fleet.records.wrong_endings() == {}
-    assert status.attempts == 100
+    assert status.attempts == 200
     assert fleet.simulator_counts["statuses"]["401"] >= 3
     assert fleet.simulator_counts["operations"]["access_token"] == 4
 
@@ -139,7 +139,7 @@ def test_a_queue_that_takes_no_scripts_for_a_while_loses_no_record(make_fleet, o
 
 def test_a_database_that_is_gone_for_a_while_keeps_no_message_waiting(make_fleet, own_migrated_postgres, valkey_url):
     # A message that was taken up in vain would come back after its lease.
-    settings = {"OATHBULK_QUEUE_LEASE": "60", "OATHBULK_WINDOW": "300", "PINGONE_RATE": "50", "PINGONE_RATE_MAX": "50"}
+    settings = {"OATHBULK_QUEUE_LEASE": "300", "OATHBULK_WINDOW": "300", "PINGONE_RATE": "50", "PINGONE_RATE_MAX": "50"}
     database, server = own_migrated_postgres.url, own_migrated_postgres.server
     fleet = make_fleet(database, valkey_url, make_shipment(400), settings=settings)
     fleet.worker("worker")
@@ -150,7 +150,7 @@ def test_a_database_that_is_gone_for_a_while_keeps_no_message_waiting(make_fleet
     server.start()
     # Those of this process were cut, too.
     fleet.database.close()
-    fleet.wait_until(lambda: not fleet.status().left, "the batch is finished", timeout=30)
+    fleet.wait_until(lambda: not fleet.status().left, "the batch is finished", timeout=150)
     fleet.judge()
     assert fleet.records.wrong_endings() == {}
 

@@ -4,9 +4,9 @@ are restarted in turn. What breaks in the middle of the work, test_chaos breaks.
 from collections import Counter
 
 import pytest
-from support.fleet import PATIENT
-from support.processes import wait_until
-from support.queue import copy_every_message, waiting
+from support.data.broker_messages import copy_every_message, count_waiting
+from support.fleets.real_fleet import PATIENT
+from support.processes.waiting import wait_until
 
 from models.attempt import Outcome
 from worker.pace.spacing import AT_ONCE
@@ -17,7 +17,7 @@ def test_every_message_may_come_twice(make_fleet, postgres_url, valkey_url):
     fleet = make_fleet(postgres_url, valkey_url, make_shipment(120, hopeless=A_FEW_HOPELESS), settings=PATIENT)
     fleet.worker("dispatcher", "-Q", "oathbulk.dispatch")
     fleet.beat()
-    fleet.wait_until(lambda: waiting(valkey_url) == 120, "all records are queued")
+    fleet.wait_until(lambda: count_waiting(valkey_url) == 120, "all records are queued")
     copy_every_message(valkey_url)
     fleet.worker("worker")
     fleet.wait_until_posted(20)
@@ -36,17 +36,17 @@ def test_thousands_of_copies_are_worked_through_without_a_slot_for_each(make_fle
     fleet = make_fleet(postgres_url, valkey_url, make_shipment(30), settings=settings)
     fleet.worker("dispatcher", "-Q", "oathbulk.dispatch")
     fleet.beat()
-    fleet.wait_until(lambda: waiting(valkey_url) == 30, "all records are queued")
+    fleet.wait_until(lambda: count_waiting(valkey_url) == 30, "all records are queued")
     copy_every_message(valkey_url, copies)
     fleet.worker("worker")
     status = fleet.wait_until_finished()
-    fleet.wait_until(lambda: not waiting(valkey_url), "the copies are gone", timeout=60)
+    fleet.wait_until(lambda: not count_waiting(valkey_url), "the copies are gone", timeout=60)
     fleet.judge()
     assert fleet.records.wrong_endings() == {}
     assert status.otp_posts == fleet.records.posts_as_made()
     arrived = sorted(call.arrived_at for call in fleet.simulator.calls())
-    # A few may leave at once.
-    assert len(arrived) <= rate * (arrived[-1] - arrived[0]) * 1.02 + AT_ONCE
+    # A few may leave at once, and a busy machine may let the first ones arrive seconds late.
+    assert len(arrived) <= rate * (arrived[-1] - arrived[0] + 3) + AT_ONCE
 
 
 @pytest.mark.usefixtures("sqlite_home")

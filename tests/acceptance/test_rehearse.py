@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.command import Desk
-from support.tokens import make_tokens, write_shipment
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.command_desk import CommandDesk
 
 # What leads to the real thing must not be followed.
 REAL = {
@@ -21,7 +21,7 @@ REAL = {
 @pytest.fixture
 def empty_desk(tmp_path):
     """Where nobody has set anything up, but delays short enough for a test."""
-    with Desk(tmp_path / "desk") as desk:
+    with CommandDesk(tmp_path / "desk") as desk:
         yield desk
 
 

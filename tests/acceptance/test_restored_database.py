@@ -8,10 +8,10 @@ import stat
 from collections.abc import Iterable
 
 import pytest
-from support.command import Desk
-from support.journal import JournalCall
-from support.processes import wait_until
-from support.simulator import Simulator
+from support.judges.call_log import LoggedCall
+from support.processes.command_desk import CommandDesk
+from support.processes.waiting import wait_until
+from support.servers.simulator import Simulator
 
 from worker.simulator.shipment import make_shipment
 
@@ -19,7 +19,7 @@ CANARY, ROWS = 10, 40
 HOPELESS = {"wrong_otp": 3, "wrong_second_otp": 2, "second_otp_missing": 1, "account_not_usable": 1}
 
 
-def sent_after_their_answer(calls: Iterable[JournalCall]) -> list[tuple[str, str]]:
+def sent_after_their_answer(calls: Iterable[LoggedCall]) -> list[tuple[str, str]]:
     """Device and OTP of each post that came although an earlier one of the same was answered."""
     answered: set[tuple[str, str]] = set()
     again = []
@@ -33,7 +33,7 @@ def sent_after_their_answer(calls: Iterable[JournalCall]) -> list[tuple[str, str
     return again
 
 
-def finish_and_restore(desk: Desk) -> dict[str, int]:
+def finish_and_restore(desk: CommandDesk) -> dict[str, int]:
     """The batch is finished, and the database is then what it was after the canary. How the batch had ended."""
     assert desk.oathbulk("run", "shipment.csv", "--canary", str(CANARY)).code == 4
     database, backup = desk.home / "oathbulk.db", desk.folder / "backup.db"
@@ -47,7 +47,7 @@ def finish_and_restore(desk: Desk) -> dict[str, int]:
     return finished.json
 
 
-def finish_again(desk: Desk) -> dict[str, int]:
+def finish_again(desk: CommandDesk) -> dict[str, int]:
     assert desk.oathbulk("resume", "shipment").code == 0
     finished = desk.oathbulk("run", "shipment.csv", "--json")
     assert finished.code == 1, finished.stderr
@@ -55,7 +55,7 @@ def finish_again(desk: Desk) -> dict[str, int]:
 
 
 @pytest.fixture
-def restored(set_out) -> tuple[Desk, Simulator, dict[str, int]]:
+def restored(set_out) -> tuple[CommandDesk, Simulator, dict[str, int]]:
     desk, simulator = set_out(make_shipment(ROWS, hopeless=HOPELESS, out_of_step=0.4))
     return desk, simulator, finish_and_restore(desk)
 

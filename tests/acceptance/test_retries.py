@@ -8,9 +8,9 @@ import sysconfig
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from support.processes import wait_until
-from support.standin import Refusal
-from support.tokens import make_tokens, write_shipment
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.waiting import wait_until
+from support.servers.stand_in import Refusal
 
 CELERY = Path(sysconfig.get_path("scripts")) / "celery"
 # Seconds.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from support.processes import wait_until
-from support.standin import Refusal
-from support.tokens import make_tokens, write_shipment
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.waiting import wait_until
+from support.servers.stand_in import Refusal
 
 STATUS_KEYS = {
     "batch", "environment", "state", "reason", "total", "rows_refused", "counts", "resynced", "attempts", "otp_posts",

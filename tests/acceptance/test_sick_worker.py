@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from chaos.links import Network
-from support.fleet import PATIENT
+from support.fleets.real_fleet import PATIENT
 
 from models.encrypted import generate_key
 from worker.fleet.processes import KnownProcess, read_processes

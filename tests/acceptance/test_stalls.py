@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import update
-from support.fleet import BATCH
+from support.fleets.real_fleet import BATCH
 
 from models.batch import Batch
 from models.process import WorkerProcess

@@ -10,9 +10,9 @@ import venv
 from pathlib import Path
 
 import pytest
-from support.command import Desk
-from support.standin import StandIn
-from support.tokens import make_tokens, write_shipment
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.command_desk import CommandDesk
+from support.servers.stand_in import StandIn
 
 CHECKOUT = Path(__file__).parents[2]
 WHERE = "import json, models, worker, migrations; print(json.dumps([p.__file__ for p in (models, worker, migrations)]))"
@@ -39,7 +39,7 @@ def wheel_python(tmp_path):
 def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
     tokens = make_tokens(10, out_of_step=2)
     command = [str(wheel_python.with_name("oathbulk"))]
-    with StandIn(tokens) as pingone, Desk(tmp_path / "desk", command=command) as desk:
+    with StandIn(tokens) as pingone, CommandDesk(tmp_path / "desk", command=command) as desk:
         write_shipment(desk.folder / "shipment.csv", tokens)
         # As a person would have it: the home is where it is by default, and what leads to PingOne is in its .env.
         del desk.settings["OATHBULK_HOME"]

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from cpu import cpu
 from ours import Ours
+from rig import Rig, end_in_good_order, told
 from slices import cut
-from stack import Stack, end_in_good_order, told
 
 from worker.process.affinity import gather
 from worker.simulator.shipment import make_shipment
@@ -37,19 +37,19 @@ class Figures:
 
 def measure(records: int, slices: int) -> Iterator[tuple[Figures, Figures]]:
     """Spread, and together. The first of each warms up, and is not told."""
-    with Stack(make_shipment(2 * records * (slices + 1))) as stack:
-        stack.simulate()
-        stack.variables["OATHBULK_ONE_PROCESSOR"] = "false"
-        ours = Ours(stack)
+    with Rig(make_shipment(2 * records * (slices + 1))) as rig:
+        rig.simulate()
+        rig.variables["OATHBULK_ONE_PROCESSOR"] = "false"
+        ours = Ours(rig)
         ours.start(workers=1)
-        pid = stack.processes[ours.names[0]].pid
+        pid = rig.processes[ours.names[0]].pid
         everywhere = os.sched_getaffinity(0)
         done, figures = 0, list[Figures]()
 
         def together() -> None:
             gather(threads(pid))
 
-        for file in cut(stack, records):
+        for file in cut(rig, records):
             for thread in threads(pid):
                 os.sched_setaffinity(thread, everywhere)
             used, changed = cpu(pid), changes(pid)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 from peers.results import TABLE
-from stack import HERE, Stack, follow
+from rig import HERE, Rig, follow
 
 CONCURRENCY = "8"
 
@@ -64,31 +64,31 @@ CONTENDERS = (
 
 
 class Run:
-    """One contender at its work on a stack."""
+    """One contender at its work on a rig."""
 
-    def __init__(self, stack: Stack, contender: Contender) -> None:
-        assert stack.database_url is not None
-        self._stack = stack
+    def __init__(self, rig: Rig, contender: Contender) -> None:
+        assert rig.database_url is not None
+        self._stack = rig
         self._contender = contender
-        self._database_url = stack.database_url.replace("+psycopg", "")
-        stack.variables |= {
+        self._database_url = rig.database_url.replace("+psycopg", "")
+        rig.variables |= {
             "PYTHONPATH": str(HERE),
-            "REDIS_URL": stack.redis_url,
+            "REDIS_URL": rig.redis_url,
             "DATABASE_URL": self._database_url,
         }
 
     def start(self, workers: int = 1) -> None:
         """Its workers, if it has any, until they wait."""
-        contender, stack = self._contender, self._stack
+        contender, rig = self._contender, self._stack
         with psycopg.connect(self._database_url, autocommit=True) as connection:
             connection.execute(TABLE)
         if contender.schema:
-            stack.run(*contender.schema, timeout=60)
+            rig.run(*contender.schema, timeout=60)
         names = [f"worker{number}" for number in range(workers if contender.worker else 0)]
         for name in names:
-            stack.start(name, *contender.worker, python=contender.python)
+            rig.start(name, *contender.worker, python=contender.python)
         for name in names:
-            stack.wait_until_idle(name)
+            rig.wait_until_idle(name)
 
     def start_cost(self) -> float:
         """CPU of its job when there is nothing to do: what it takes to start Python and to import."""

@@ -15,7 +15,7 @@ import os
 import time
 
 from ours import Ours
-from stack import Stack, end_in_good_order, grown
+from rig import Rig, end_in_good_order, grown
 
 from worker.simulator.shipment import make_shipment
 
@@ -49,17 +49,17 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=6000)
     records = parser.parse_args().records
     end_in_good_order()
-    with Stack(make_shipment(records)) as stack:
-        stack.simulate()
-        ours = Ours(stack)
+    with Rig(make_shipment(records)) as rig:
+        rig.simulate()
+        ours = Ours(rig)
         ours.start(1, with_beat=False)
-        os.environ |= stack.variables
+        os.environ |= rig.variables
         ticks = Ticks()
-        before = stack.cpu()
+        before = rig.cpu()
         ours.load()
         ours.follow(TIMEOUT, meanwhile=ticks.tick)
         dispatch = 1000 * ticks.cpu / records
-        activation = 1000 * grown(before, stack.cpu())[ours.names[0]] / records
+        activation = 1000 * grown(before, rig.cpu())[ours.names[0]] / records
     print("| records | CPU ms a record: dispatching and publishing | activation | ratio |")
     print("|---|---|---|---|")
     print(f"| {records:,} | {dispatch:.3f} | {activation:.2f} | {activation / dispatch:.1f} |")

@@ -14,7 +14,7 @@ import statistics
 from dataclasses import dataclass, field
 
 from ours import Ours
-from stack import Stack, end_in_good_order, grown, told
+from rig import Rig, end_in_good_order, grown, told
 
 from worker.simulator.shipment import make_shipment
 
@@ -36,16 +36,16 @@ class Round:
 
 
 def run_round(records: int, workers: int, *, on_postgres: bool) -> Round:
-    with Stack(make_shipment(records), on_postgres=on_postgres) as stack:
-        stack.simulate()
-        ours = Ours(stack)
+    with Rig(make_shipment(records), on_postgres=on_postgres) as rig:
+        rig.simulate()
+        ours = Ours(rig)
         ours.start(workers)
         if workers == 1:
-            stack.set_apart(ours.names[0])
-        before = stack.cpu()
+            rig.set_apart(ours.names[0])
+        before = rig.cpu()
         ours.load()
         seconds = ours.follow(TIMEOUT)
-        result = Round(records, seconds, grown(before, stack.cpu()))
+        result = Round(records, seconds, grown(before, rig.cpu()))
         result.cpu["ours"] = sum(result.cpu[name] for name in ours.names)
         return result
 

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 
 from ours import Ours
-from stack import Stack, end_in_good_order
+from rig import Rig, end_in_good_order
 
 from worker.simulator.shipment import make_shipment
 
@@ -24,18 +24,18 @@ FASTER = (1.005, 1.01, 1.02, 1.05)
 
 def arrivals(records: int, rate: float, workers: int, latency: float) -> list[float]:
     """Seconds."""
-    with Stack(make_shipment(records)) as stack:
-        stack.simulate("--latency", f"{latency:g}")
-        ours = Ours(stack, rate=rate, highest=rate)
+    with Rig(make_shipment(records)) as rig:
+        rig.simulate("--latency", f"{latency:g}")
+        ours = Ours(rig, rate=rate, highest=rate)
         ours.start(workers)
         ours.load()
         ours.follow(TIMEOUT)
-        return sorted(entry["arrived_at"] for entry in journal(stack) if entry["operation"] == "activate")
+        return sorted(entry["arrived_at"] for entry in journal(rig) if entry["operation"] == "activate")
 
 
-def journal(stack: Stack) -> Iterator[dict[str, object]]:
+def journal(rig: Rig) -> Iterator[dict[str, object]]:
     after = 0
-    while entries := stack.ask("journal", after=after, limit=PAGE)["entries"]:
+    while entries := rig.ask("journal", after=after, limit=PAGE)["entries"]:
         yield from entries
         after += len(entries)
 

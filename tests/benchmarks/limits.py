@@ -22,7 +22,7 @@ from pathlib import Path
 
 from contenders import CONTENDERS, Run
 from ours import Ours
-from stack import Stack, end_in_good_order, told
+from rig import Rig, end_in_good_order, told
 from tallies import Share, Tally
 
 from worker.simulator.shipment import make_shipment
@@ -79,32 +79,32 @@ class Result:
 
 
 def measure(case: Case, name: str, workers: int, rate: float | None) -> Result:
-    with Stack(make_shipment(case.records)) as stack:
-        stack.simulate(*case.options)
+    with Rig(make_shipment(case.records)) as rig:
+        rig.simulate(*case.options)
         try:
             if name == "ours":
-                run_ours(stack, case, workers, rate)
+                run_ours(rig, case, workers, rate)
             else:
-                run_other(stack, case, name, workers)
+                run_other(rig, case, name, workers)
         except TimeoutError:
             # What is not done by now is part of the result.
             print("(not finished)", end=" ", flush=True)
-        tally = Tally.read(stack.ask("tally")["seconds"])
-        active = stack.activated() / case.records
+        tally = Tally.read(rig.ask("tally")["seconds"])
+        active = rig.activated() / case.records
         return Result(case.shape, case.limit, name, workers, active, tally.whole(), tally.steady(), tally.as_series())
 
 
-def run_ours(stack: Stack, case: Case, workers: int, rate: float | None) -> None:
-    ours = Ours(stack, rate=rate)
+def run_ours(rig: Rig, case: Case, workers: int, rate: float | None) -> None:
+    ours = Ours(rig, rate=rate)
     ours.start(workers)
     ours.load()
     ours.follow(case.timeout)
 
 
-def run_other(stack: Stack, case: Case, name: str, workers: int) -> None:
-    run = Run(stack, OTHERS[name])
+def run_other(rig: Rig, case: Case, name: str, workers: int) -> None:
+    run = Run(rig, OTHERS[name])
     if name == TUTORIAL.name:
-        stack.variables["RATE_LIMIT"] = f"{case.limit}/s"
+        rig.variables["RATE_LIMIT"] = f"{case.limit}/s"
     run.start(workers)
     run.work(case.timeout)
 

@@ -1,12 +1,12 @@
-"""oathbulk on the stack of a benchmark: its schema, its workers and beat, a load, and the end of the batch."""
+"""oathbulk on the rig of a benchmark: its schema, its workers and beat, a load, and the end of the batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+from rig import Rig, follow
 from sqlalchemy import func, select
-from stack import Stack, follow
 
 from models.encrypted import generate_key
 from models.record import Record
@@ -22,25 +22,25 @@ class Ours:
 
     def __init__(
         self,
-        stack: Stack,
+        rig: Rig,
         *,
         rate: float | None = UNLIMITED,
         highest: float = UNLIMITED,
         database_url: str | None = None,
     ) -> None:
-        self._stack = stack
+        self._stack = rig
         self.names: list[str] = []
-        stack.variables |= {
-            "OATHBULK_HOME": str(stack.directory),
-            "OATHBULK_REDIS_URL": stack.redis_url,
+        rig.variables |= {
+            "OATHBULK_HOME": str(rig.directory),
+            "OATHBULK_REDIS_URL": rig.redis_url,
             "OATHBULK_ENCRYPTION_KEYS": generate_key(),
         }
         if rate is not None:
-            stack.variables |= {"PINGONE_RATE": f"{rate:g}", "PINGONE_RATE_MAX": f"{highest:g}"}
-        self.database_url = f"sqlite:///{stack.directory / 'oathbulk.db'}"
-        if url := database_url or stack.database_url:
+            rig.variables |= {"PINGONE_RATE": f"{rate:g}", "PINGONE_RATE_MAX": f"{highest:g}"}
+        self.database_url = f"sqlite:///{rig.directory / 'oathbulk.db'}"
+        if url := database_url or rig.database_url:
             self.database_url = url
-            stack.variables["OATHBULK_DATABASE_URL"] = url
+            rig.variables["OATHBULK_DATABASE_URL"] = url
 
     def start(self, workers: int, *, with_beat: bool = True) -> None:
         """Workers and beat, until they wait for a batch."""

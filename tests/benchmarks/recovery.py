@@ -24,10 +24,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sqlalchemy import select, text
-from support.fleet import PRODUCTION, Fleet
-from support.postgres import PostgresServer
-from support.processes import wait_until
-from support.valkey import ValkeyServer
+from support.fleets.real_fleet import PRODUCTION, Fleet
+from support.processes.waiting import wait_until
+from support.servers.postgres import PostgresServer
+from support.servers.valkey import ValkeyServer
 
 from models.attempt import AttemptLine, Outcome
 from models.record import OtpState, Record, Status
@@ -66,13 +66,13 @@ class Orphan:
 
 
 def run_round(records: int, lease: float) -> list[Orphan]:
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oathbulk-bench-")))
+    with ExitStack() as exits:
+        directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="oathbulk-bench-")))
         home = directory / "home"
         home.mkdir(mode=0o700)
-        valkey = stack.enter_context(ValkeyServer())
-        postgres = stack.enter_context(PostgresServer(durable=True))
-        url = stack.enter_context(postgres.database())
+        valkey = exits.enter_context(ValkeyServer())
+        postgres = exits.enter_context(PostgresServer(durable=True))
+        url = exits.enter_context(postgres.database())
         migrate(url)
         settings = PRODUCTION | {
             "OATHBULK_LEASE": f"{lease:g}",
@@ -81,7 +81,7 @@ def run_round(records: int, lease: float) -> list[Orphan]:
             "PINGONE_RATE_MAX": RATE,
         }
         shipment = make_shipment(records, out_of_step=0.5)
-        fleet = stack.enter_context(
+        fleet = exits.enter_context(
             Fleet(directory, home, url, valkey.url, shipment, settings=settings, latency=LATENCY, jitter=JITTER)
         )
         return kill_and_follow(fleet)

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import redis
 from ours import Ours
+from rig import Rig, end_in_good_order, follow, grown, told
 from sqlalchemy import text
-from stack import Stack, end_in_good_order, follow, grown, told
 
 from worker.database.engine import Database
 from worker.leases.queue import Queue
@@ -52,10 +52,10 @@ class Figures:
     redis: float
 
 
-def rows_of(stack: Stack, size: int) -> Iterator[list[str]]:
+def rows_of(rig: Rig, size: int) -> Iterator[list[str]]:
     """The shipment's rows, half of them at either end, and rows that are never sent between them."""
     dice = random.Random("between")
-    real = [[row.serial, row.otp1, row.otp2 or "", row.user_id, row.device_id] for row in stack.shipment.rows]
+    real = [[row.serial, row.otp1, row.otp2 or "", row.user_id, row.device_id] for row in rig.shipment.rows]
     half = len(real) // 2
     yield from real[:half]
     for number in range(size - len(real)):
@@ -65,20 +65,20 @@ def rows_of(stack: Stack, size: int) -> Iterator[list[str]]:
 
 
 def measure(size: int, sample: int) -> tuple[Figures, Figures]:
-    with Stack(make_shipment(2 * sample)) as stack:
-        stack.simulate()
-        with stack.pairs.open("w", newline="") as file:
+    with Rig(make_shipment(2 * sample)) as rig:
+        rig.simulate()
+        with rig.pairs.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["serial", "otp1", "otp2", "user_id", "device_id"])
-            writer.writerows(rows_of(stack, size))
-        ours = Ours(stack)
+            writer.writerows(rows_of(rig, size))
+        ours = Ours(rig)
         ours.start(workers=1)
         database = Database(ours.database_url)
         try:
-            load = ("load", str(stack.pairs), "--batch", "bench", "--canary", str(sample))
-            first = figures(stack, ours, database, sample, load)
+            load = ("load", str(rig.pairs), "--batch", "bench", "--canary", str(sample))
+            first = figures(rig, ours, database, sample, load)
             finish(database, last_row=size - sample + 1)
-            return first, figures(stack, ours, database, sample, ("resume", "bench"))
+            return first, figures(rig, ours, database, sample, ("resume", "bench"))
         finally:
             database.close()
 
@@ -91,20 +91,20 @@ def finish(database: Database, last_row: int) -> None:
         connection.exec_driver_sql("VACUUM ANALYZE record")
 
 
-def figures(stack: Stack, ours: Ours, database: Database, sample: int, command: Sequence[str]) -> Figures:
+def figures(rig: Rig, ours: Ours, database: Database, sample: int, command: Sequence[str]) -> Figures:
     """While the records go that this command lets go; of those that are settled when it ends, nothing is counted."""
     queue, began = Queue(database), time.monotonic()
-    stack.run("worker", *command, timeout=TIMEOUT)
+    rig.run("worker", *command, timeout=TIMEOUT)
 
     def settled() -> int:
         with database.reading() as connection:
             return queue.settled_lately(connection, [1], time.monotonic() - began)
 
-    before, early = stack.cpu(), settled()
+    before, early = rig.cpu(), settled()
     follow(lambda: settled() >= sample, TIMEOUT, f"{sample} records are settled")
-    used = {name: 1000 * seconds / (sample - early) for name, seconds in grown(before, stack.cpu()).items()}
-    peak = redis.Redis.from_url(stack.redis_url).info("memory")["used_memory_peak"] / 2**20
-    memory = [resident(stack.processes[name].pid) for name in ("worker0", "beat")]
+    used = {name: 1000 * seconds / (sample - early) for name, seconds in grown(before, rig.cpu()).items()}
+    peak = redis.Redis.from_url(rig.redis_url).info("memory")["used_memory_peak"] / 2**20
+    memory = [resident(rig.processes[name].pid) for name in ("worker0", "beat")]
     return Figures(sum(used[name] for name in ours.names), used["postgres"], tick(database), *memory, peak)
 
 

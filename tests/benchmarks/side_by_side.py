@@ -20,8 +20,8 @@ from pathlib import Path
 
 from contenders import CONTENDERS, Contender, Run
 from ours import Ours
+from rig import Rig, end_in_good_order, grown, told
 from slices import Slice, measure, told_ratio
-from stack import Stack, end_in_good_order, grown, told
 
 from worker.simulator.shipment import make_shipment
 
@@ -44,34 +44,34 @@ class Figures:
 
 
 def run_ours(records: int) -> Figures:
-    with Stack(make_shipment(records)) as stack:
-        stack.simulate()
-        ours = Ours(stack)
+    with Rig(make_shipment(records)) as rig:
+        rig.simulate()
+        ours = Ours(rig)
         ours.start(workers=1)
-        before = stack.cpu()
+        before = rig.cpu()
         ours.load()
         ours.follow(TIMEOUT)
-        used = grown(before, stack.cpu())
-        return figures(stack, sum(used[name] for name in ours.names), used)
+        used = grown(before, rig.cpu())
+        return figures(rig, sum(used[name] for name in ours.names), used)
 
 
 def run_contender(contender: Contender, records: int) -> Figures:
-    with Stack(make_shipment(records)) as stack:
-        stack.simulate()
-        run = Run(stack, contender)
+    with Rig(make_shipment(records)) as rig:
+        rig.simulate()
+        run = Run(rig, contender)
         run.start()
         start_cost = run.start_cost()
-        before = stack.cpu()
+        before = rig.cpu()
         spent = run.work(TIMEOUT) - start_cost
-        used = grown(before, stack.cpu())
-        return figures(stack, spent + used.get("worker0", 0.0), used)
+        used = grown(before, rig.cpu())
+        return figures(rig, spent + used.get("worker0", 0.0), used)
 
 
-def figures(stack: Stack, own: float, used: dict[str, float]) -> Figures:
-    records = len(stack.shipment.rows)
+def figures(rig: Rig, own: float, used: dict[str, float]) -> Figures:
+    records = len(rig.shipment.rows)
     apart = {name: 1000 * used[name] / records for name in ("postgres", "valkey", "simulator")}
-    pace = records / stack.span().seconds
-    return Figures(1000 * own / records, **apart, pace=pace, active=stack.activated() / records)
+    pace = records / rig.span().seconds
+    return Figures(1000 * own / records, **apart, pace=pace, active=rig.activated() / records)
 
 
 def median(rounds: Sequence[Figures], name: str) -> float:

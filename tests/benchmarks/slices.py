@@ -24,7 +24,7 @@ from celery import Celery
 from contenders import CONCURRENCY
 from cpu import cpu
 from ours import Ours
-from stack import HERE, Stack, end_in_good_order, follow, grown, told
+from rig import HERE, Rig, end_in_good_order, follow, grown, told
 
 from worker.simulator.shipment import make_shipment
 
@@ -35,20 +35,20 @@ WORKER = "floor"
 class Floor:
     """Its worker, and its other parts in this process."""
 
-    def __init__(self, stack: Stack, database_url: str) -> None:
-        stack.variables |= {
+    def __init__(self, rig: Rig, database_url: str) -> None:
+        rig.variables |= {
             "PYTHONPATH": str(HERE),
-            "REDIS_URL": stack.redis_url.rpartition("/")[0] + "/1",
+            "REDIS_URL": rig.redis_url.rpartition("/")[0] + "/1",
             "DATABASE_URL": database_url.replace("+psycopg", ""),
         }
         worker = ("celery", "-A", "peers.floor", "worker", "--pool", "threads", "--concurrency", CONCURRENCY, "-E")
-        stack.start(WORKER, *worker, "--without-gossip")
-        stack.wait_until_idle(WORKER)
-        self._pid = stack.processes[WORKER].pid
+        rig.start(WORKER, *worker, "--without-gossip")
+        rig.wait_until_idle(WORKER)
+        self._pid = rig.processes[WORKER].pid
         # It reads its settings when it is imported.
-        os.environ |= stack.variables
+        os.environ |= rig.variables
         self._floor: Any = import_module("peers.floor")
-        self._ask = Celery(broker=stack.variables["REDIS_URL"]).control.inspect(timeout=0.5)
+        self._ask = Celery(broker=rig.variables["REDIS_URL"]).control.inspect(timeout=0.5)
         self._done = 0
 
     def slice(self, shipment: Path, records: int) -> dict[str, float]:
@@ -92,31 +92,31 @@ class Slice:
 def measure(records: int, slices: int) -> Iterator[Slice]:
     """`records` in a slice of each. The first warms both up, and is not told: they connect, and what else is done
     once."""
-    with Stack(make_shipment(2 * records * (slices + 1))) as stack:
-        stack.simulate()
-        of_floor = Ours(stack, database_url=stack.another_database())
+    with Rig(make_shipment(2 * records * (slices + 1))) as rig:
+        rig.simulate()
+        of_floor = Ours(rig, database_url=rig.another_database())
         of_floor.migrate()
         of_floor.load()
-        floor = Floor(stack, of_floor.database_url)
-        ours = Ours(stack)
+        floor = Floor(rig, of_floor.database_url)
+        ours = Ours(rig)
         ours.start(workers=1)
-        files = cut(stack, records)
+        files = cut(rig, records)
         for number in range(slices + 1):
-            before = stack.cpu()
+            before = rig.cpu()
             ours.load(next(files))
             ours.follow(TIMEOUT, total=(number + 1) * records)
-            used = grown(before, stack.cpu())
+            used = grown(before, rig.cpu())
             parts = floor.slice(next(files), records)
             if number:
                 own = 1000 * sum(used[name] for name in ours.names) / records
                 yield Slice(own, {part: 1000 * seconds / records for part, seconds in parts.items()})
 
 
-def cut(stack: Stack, size: int) -> Iterator[Path]:
+def cut(rig: Rig, size: int) -> Iterator[Path]:
     """The shipment in files of `size` rows each."""
-    shipment = stack.shipment
+    shipment = rig.shipment
     for start in range(0, len(shipment.rows), size):
-        file = stack.directory / f"from{start}.csv"
+        file = rig.directory / f"from{start}.csv"
         replace(shipment, rows=shipment.rows[start : start + size]).write_pairs(file)
         yield file
 

@@ -8,11 +8,12 @@ whether they say the same, and which calls we never had an answer to.
 
     links                  the network: a TCP proxy between one program and one server, to cut, to stall and to heal
     stack                  what all stacks can do, and what is broken in them
-    fleet, single_machine  the two stacks
+    postgresql_stack,      the two stacks
+    single_machine
     disturbances           what befalls a stack, each under its name
     schedule               which, in what order, for how long: from the seed
     disk                   a home on a disk that is full, and has room again
-    search                 stacks, one after the other, until the time is over
+    runs                   one stack from its begin to the verdict
     comparison             the time that a disturbed batch takes, beside an undisturbed one
 
     python -m chaos --minutes 30 --seed 1        (with tests/ on the path) goes on for as long as one likes

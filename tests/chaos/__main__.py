@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from chaos.comparison import compare
-from chaos.search import STACKS, run
+from chaos.runs import STACKS, run
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 from random import Random
 
 from chaos.disturbances import DISTURBANCES
+from chaos.runs import make_stack
 from chaos.schedule import PEACE, Event, Say
-from chaos.search import make_stack
 from chaos.stack import Stack
 
 # What every batch is disturbed by, and for how long: seconds. Between them the work has time to go on.

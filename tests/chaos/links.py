@@ -43,6 +43,7 @@ class Network:
     def __exit__(self, *_: object) -> None:
         for link in self._links:
             link.cut()
+        self.run(_end_everything())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(TIMEOUT)
         self._loop.close()
@@ -60,6 +61,8 @@ class Link:
         # Seconds that each piece takes, in either direction.
         self.delay = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        # Ends of connections, and those that are closed already as soon as all was delivered.
+        self._ends: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
         """Connections are reset, new ones refused."""
@@ -79,6 +82,9 @@ class Link:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for end in self._ends:
+            _reset(end)
+        self._ends.clear()
 
     async def _stall(self) -> None:
         self._is_passing.clear()
@@ -93,10 +99,12 @@ class Link:
         assert task is not None
         self._tasks.add(task)
         ends = [writer]
+        self._ends.add(writer)
         try:
             await self._is_passing.wait()
             their_reader, their_writer = await asyncio.open_connection(HOST, self._target)
             ends.append(their_writer)
+            self._ends.add(their_writer)
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pass_on(reader, writer, their_writer))
                 both.create_task(self._pass_on(their_reader, their_writer, writer))
@@ -124,6 +132,17 @@ class Link:
             receiver.write_eof()
 
 
+async def _end_everything() -> None:
+    """A connection that came while its link was cut has no task yet that would close it."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)
+
+
 def _check(sender: asyncio.StreamWriter) -> None:
     """Raises OSError if it reset the connection, even after its orderly end."""
     sender.get_extra_info("socket").getpeername()
@@ -131,6 +150,7 @@ def _check(sender: asyncio.StreamWriter) -> None:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
-    with suppress(OSError):
+    # Closed already, if it is none.
+    with suppress(OSError, AttributeError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
     writer.transport.abort()

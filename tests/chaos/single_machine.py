@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support.command import Desk
-from support.fleet import plain_env
-from support.processes import is_running, wait_until
-from support.running import Running
-from support.simulator import Simulator
+from support.fleets.real_fleet import plain_env
+from support.processes.command_desk import CommandDesk
+from support.processes.running_command import Running
+from support.processes.waiting import is_running, wait_until
+from support.servers.simulator import Simulator
 
-from chaos.fleet import through
+from chaos.postgresql_stack import through
 from chaos.stack import BATCH, SETTINGS, TIMEOUT, Stack
 from worker.config.settings import Settings
 from worker.database.engine import Database
@@ -51,7 +51,7 @@ class SingleMachine(Stack):
             self.lay_links(worker, {"pingone": urlsplit(self.simulator.url).port or 0})
         mine = {"OATHBULK_HOME": str(home)} if home else {}
         self._desk = self.stack.enter_context(
-            Desk(directory / "desk", SETTINGS, settings, self.simulator.variables, self._ways(OWN), mine)
+            CommandDesk(directory / "desk", SETTINGS, settings, self.simulator.variables, self._ways(OWN), mine)
         )
         self._desk.home = home or self._desk.home
         shipment.write_pairs(self._desk.folder / f"{BATCH}.csv")

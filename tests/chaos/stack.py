@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from support.judge import watch_moves
-from support.records import Records
-from support.simulator import Simulator
-from support.verdict import deliver_verdict
+from support.data.records import Records
+from support.judges.status_moves import watch_moves
+from support.judges.verdict import deliver_verdict
+from support.servers.simulator import Simulator
 
 from chaos.links import Link, Network
 from models.attempt import Outcome

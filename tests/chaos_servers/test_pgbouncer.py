@@ -9,9 +9,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from sqlalchemy import text
-from support.fleet import PATIENT, Fleet
-from support.pgbouncer import PgBouncer
-from support.postgres import PostgresServer
+from support.fleets.real_fleet import PATIENT, Fleet
+from support.servers.pgbouncer import PgBouncer
+from support.servers.postgres import PostgresServer
 
 from worker.database.engine import Database
 from worker.simulator.shipment import make_shipment

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import redis
-from support.fleet import plain_env
+from support.fleets.real_fleet import plain_env
 
 pytestmark = pytest.mark.faults
 

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support.fleet import Fleet
-from support.unsteady_clock import UnsteadyPostgres, find_libfaketime
+from support.fleets.real_fleet import Fleet
+from support.servers.unsteady_clock import UnsteadyPostgres, find_libfaketime
 
 from worker.simulator.shipment import make_shipment
 

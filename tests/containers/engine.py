@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 
 IMAGES = Path(__file__).with_name("images")
 SIMULATOR_IMAGE = "oathbulk-simulator"

@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 from containers.engine import engine
-from support import tls
-from support.certificates import make_certificate
-from support.compose import PROJECT
-from support.processes import wait_until
+from support.processes.waiting import wait_until
+from support.servers import tls_proxy
+from support.servers.certificates import make_certificate
+from support.servers.compose_service import PROJECT
 
 from worker.embedded.ports import find_free_port
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
@@ -31,7 +31,7 @@ COMMAND_TIMEOUT = 120.0
 HEALTHY = {"postgres": 1, "valkey": 1, "worker": 2, "beat": 1, "flower": 1}
 
 
-class Stack:
+class ComposeProject:
     """The containers of one installation, in a folder with a checkout of its own."""
 
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
@@ -72,7 +72,7 @@ class Stack:
         subprocess.run(["make", "secrets"], cwd=self.folder, check=True, capture_output=True, timeout=60)
         certificate, key = make_certificate(self.folder / "tls", "simulator")
         key.chmod(0o644)
-        shutil.copy(tls.__file__, self.folder / "tls/tls.py")
+        shutil.copy(tls_proxy.__file__, self.folder / "tls/tls.py")
         shutil.copy(certificate, self.folder / "secrets/ca.pem")
         (self.folder / "secrets/pingone_client_secret").write_text(CLIENT_SECRET)
         settings = variables | {
@@ -89,22 +89,22 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeProject]:
     folder = tmp_path_factory.mktemp("checkout")
     _check_out(folder)
     with engine(folder) as variables:
-        stack = Stack(folder, variables)
-        stack.compose("down", "--volumes", "--remove-orphans")
+        project = ComposeProject(folder, variables)
+        project.compose("down", "--volumes", "--remove-orphans")
         try:
-            stack.compose("up", "--detach", timeout=START_TIMEOUT)
-            stack.wait_until_healthy()
-            yield stack
+            project.compose("up", "--detach", timeout=START_TIMEOUT)
+            project.wait_until_healthy()
+            yield project
         except (TimeoutError, subprocess.SubprocessError) as error:
             error.add_note(str(getattr(error, "stderr", "")))
-            error.add_note(stack.compose("logs", "--tail", "50"))
+            error.add_note(project.compose("logs", "--tail", "50"))
             raise
         finally:
-            stack.compose("down", "--volumes", "--remove-orphans")
+            project.compose("down", "--volumes", "--remove-orphans")
 
 
 def _check_out(folder: Path) -> None:
@@ -118,37 +118,37 @@ def _check_out(folder: Path) -> None:
             shutil.copy(PROJECT / name, folder / name)
 
 
-def test_every_service_is_well_and_the_schema_was_made_once(stack: Stack) -> None:
-    assert stack.healthy() == HEALTHY
-    (migrate,) = (container for container in stack.containers() if container["Service"] == "migrate")
+def test_every_service_is_well_and_the_schema_was_made_once(project: ComposeProject) -> None:
+    assert project.healthy() == HEALTHY
+    (migrate,) = (container for container in project.containers() if container["Service"] == "migrate")
     assert (migrate["State"], migrate["ExitCode"]) == ("exited", 0)
 
 
-def test_a_shipment_is_activated(stack: Stack) -> None:
-    checks = json.loads(stack.oathbulk("doctor", "--json"))["checks"]
+def test_a_shipment_is_activated(project: ComposeProject) -> None:
+    checks = json.loads(project.oathbulk("doctor", "--json"))["checks"]
     assert all(check["is_well"] for check in checks), checks
-    loaded = json.loads(stack.oathbulk("load", "pairs.csv", "--batch", "july", "--json"))
+    loaded = json.loads(project.oathbulk("load", "pairs.csv", "--batch", "july", "--json"))
     assert (loaded["total"], loaded["rows_refused"]) == (TOKENS, 0)
-    wait_until(lambda: _status(stack)["state"] == "finished", 120, "the batch is finished")
-    status = _status(stack)
+    wait_until(lambda: _status(project)["state"] == "finished", 120, "the batch is finished")
+    status = _status(project)
     assert status["counts"]["active"] == TOKENS
     assert status["resynced"] == 8
-    stack.oathbulk("export", "july", "-o", "july.csv")
-    exported = stack.folder / "shipments/july.csv"
+    project.oathbulk("export", "july", "-o", "july.csv")
+    exported = project.folder / "shipments/july.csv"
     assert exported.stat().st_uid == os.getuid()
     assert len(exported.read_text().splitlines()) == TOKENS + 1
 
 
-def _status(stack: Stack) -> dict[str, Any]:
-    status: dict[str, Any] = json.loads(stack.oathbulk("status", "july", "--json"))
+def _status(project: ComposeProject) -> dict[str, Any]:
+    status: dict[str, Any] = json.loads(project.oathbulk("status", "july", "--json"))
     return status
 
 
-def test_flower_answers_to_its_password_alone(stack: Stack) -> None:
-    user, password = stack.secret("flower_basic_auth").split(":")
+def test_flower_answers_to_its_password_alone(project: ComposeProject) -> None:
+    user, password = project.secret("flower_basic_auth").split(":")
     names = ("postgres_password", "redis_password", "encryption_keys", "audit_key", "pingone_client_secret")
-    secrets = [password, *(stack.secret(name) for name in names)]
-    with httpx.Client(base_url=f"http://127.0.0.1:{stack.flower_port}", trust_env=False, timeout=20) as http:
+    secrets = [password, *(project.secret(name) for name in names)]
+    with httpx.Client(base_url=f"http://127.0.0.1:{project.flower_port}", trust_env=False, timeout=20) as http:
         for page in ("/", "/tasks", "/broker", "/api/tasks", "/api/workers?refresh=1"):
             assert http.get(page).status_code == 401, page
             answer = http.get(page, auth=(user, password))
@@ -157,9 +157,9 @@ def test_flower_answers_to_its_password_alone(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("service", HEALTHY)
-def test_a_container_may_write_nothing_and_has_no_rights(stack: Stack, service: str) -> None:
+def test_a_container_may_write_nothing_and_has_no_rights(project: ComposeProject, service: str) -> None:
     script = "id -u; grep -E '^(CapEff|CapBnd|NoNewPrivs):' /proc/1/status; ! touch /written 2>&1 && touch /tmp/written"
-    user, effective, bounding, new_privileges, refusal = stack.compose(
+    user, effective, bounding, new_privileges, refusal = project.compose(
         "exec", "-T", service, "sh", "-c", script
     ).splitlines()
     assert user != "0"
@@ -168,54 +168,54 @@ def test_a_container_may_write_nothing_and_has_no_rights(stack: Stack, service: 
     assert "Read-only file system" in refusal
 
 
-def test_our_image_has_a_user_of_its_own_and_no_tools_to_build_with(stack: Stack) -> None:
-    found = stack.compose("exec", "-T", "worker", "sh", "-c", "id -u; ls /opt/oathbulk/bin /opt")
+def test_our_image_has_a_user_of_its_own_and_no_tools_to_build_with(project: ComposeProject) -> None:
+    found = project.compose("exec", "-T", "worker", "sh", "-c", "id -u; ls /opt/oathbulk/bin /opt")
     assert found.splitlines()[0] == "10001"
     assert not {"pip", "pip3", "hatchling"} & set(found.split())
     assert "celery" in found.split()
 
 
-def test_no_containers_settings_show_a_secret(stack: Stack) -> None:
-    secrets = [stack.secret(name) for name in ("postgres_password", "redis_password", "encryption_keys", "audit_key")]
-    for container in stack.containers():
-        settings = stack.compose("config")
+def test_no_containers_settings_show_a_secret(project: ComposeProject) -> None:
+    secrets = [project.secret(name) for name in ("postgres_password", "redis_password", "encryption_keys", "audit_key")]
+    for container in project.containers():
+        settings = project.compose("config")
         if container["State"] == "running":
-            settings += stack.compose(
+            settings += project.compose(
                 "exec", "-T", container["Service"], "sh", "-c", "env; tr '\\0' ' ' < /proc/1/cmdline"
             )
         assert not [secret for secret in secrets if secret in settings], container["Service"]
 
 
-def test_a_dump_takes_the_place_of_what_is_there(stack: Stack) -> None:
-    stack.compose("stop", "worker", "beat")
+def test_a_dump_takes_the_place_of_what_is_there(project: ComposeProject) -> None:
+    project.compose("stop", "worker", "beat")
     dump = "pg_dump -U oathbulk -Fc oathbulk > /tmp/dump"
     restore = "pg_restore -U oathbulk --clean --if-exists -d oathbulk < /tmp/dump"
     spoil = "psql -q -U oathbulk -c 'DELETE FROM attempt'"
     count = "psql -U oathbulk -tAc 'SELECT count(*) FROM attempt'"
     script = f"{count} && {dump} && {spoil} && {count} && {restore} && {count}"
-    before, spoilt, after = map(int, stack.compose("exec", "-T", "postgres", "sh", "-c", script).split())
+    before, spoilt, after = map(int, project.compose("exec", "-T", "postgres", "sh", "-c", script).split())
     assert before >= TOKENS
     assert (spoilt, after) == (0, before)
-    stack.compose("start", "worker", "beat")
-    stack.wait_until_healthy()
+    project.compose("start", "worker", "beat")
+    project.wait_until_healthy()
 
 
-def test_a_worker_that_has_just_started_can_be_stopped(stack: Stack) -> None:
-    stack.compose("restart", "worker")
+def test_a_worker_that_has_just_started_can_be_stopped(project: ComposeProject) -> None:
+    project.compose("restart", "worker")
     began = time.monotonic()
-    stack.compose("stop", "worker")
+    project.compose("stop", "worker")
     assert time.monotonic() - began < 60
-    stack.compose("start", "worker")
-    stack.wait_until_healthy()
+    project.compose("start", "worker")
+    project.wait_until_healthy()
 
 
-def test_the_stack_stops_in_good_order_and_comes_back(stack: Stack) -> None:
+def test_the_project_stops_in_good_order_and_comes_back(project: ComposeProject) -> None:
     began = time.monotonic()
-    stack.compose("stop")
+    project.compose("stop")
     assert time.monotonic() - began < 60
-    ended = {(container["Service"], container["State"], container["ExitCode"]) for container in stack.containers()}
+    ended = {(container["Service"], container["State"], container["ExitCode"]) for container in project.containers()}
     assert {ending for ending in ended if ending[0] != "simulator"} == {
         (service, "exited", 0) for service in (*HEALTHY, "migrate")
     }
-    stack.compose("up", "--detach", timeout=START_TIMEOUT)
-    stack.wait_until_healthy()
+    project.compose("up", "--detach", timeout=START_TIMEOUT)
+    project.wait_until_healthy()

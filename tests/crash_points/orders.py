@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from support.fleet import plain_env
-from support.forking import TESTS
+from support.fleets.real_fleet import plain_env
+from support.processes.forking import TESTS
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ PASSED_OVER = tuple(
     f"{WORKER}/{file}"
     for file in ("database/engine.py", "leases/write_retries.py", "pingone/transport.py", "pingone/retrying.py")
 )
+assert all(Path(file).exists() for file in PASSED_OVER), "one of these was moved"
 # Work that is neither a transaction nor an HTTP exchange.
 WATCHED: tuple[tuple[type, str], ...] = (
     (Pace, "wait"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from support.fleet import BATCH
+from support.fleets.real_fleet import BATCH
 
 from crash_points import beginnings
 from crash_points.names import (

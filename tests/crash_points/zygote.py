@@ -24,7 +24,7 @@ import celery.app.amqp  # noqa: F401
 import httpcore  # noqa: F401
 import kombu.transport.redis  # noqa: F401
 import psycopg  # noqa: F401
-from support.moving_clock import MovingDatabase
+from support.data.moving_clock import MovingDatabase
 
 import worker.process.worker_parts  # noqa: F401
 from crash_points.orders import Order

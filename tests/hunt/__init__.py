@@ -1,6 +1,6 @@
 """The hunt: thousands of small, bad days in the life of a fleet, each told again by its seed alone.
 
-One world is a batch or two of one to four records, two or three workers, up to two dispatchers, persons at their
+One scenario is a batch or two of one to four records, two or three workers, up to two dispatchers, persons at their
 keyboards, a queue, a pace and a PingOne. What decides is the real code: Activation, Leases, Queue, Dispatcher, Batches,
 decisions, and Client with its policy and its reading of answers, on a real SQLite database with the real schema. What
 it stands on is a model: time, the network under the client, PingOne, the broker and the pace.
@@ -13,15 +13,20 @@ reordered, wiped; publishing ends half-way; connections break before, after, or 
 every kind; devices are locked, blocked, deleted, activated by others; persons pause, resume, cancel and replay.
 Each seed has its own choice of these evils. Then the faults end, and the batch must finish by itself.
 
-    strands, clock, dice          who goes on, what time it is, what happens: all from the seed
-    database, broker, pace,       what the code stands on; each has the switch points and the faults of its kind
-    network, pingone
+    scenario                      one seed from begin to end: what it consists of, its storm, its calm and its judges
+    initial_state                 what a scenario begins with: a tenant, its devices, the batches that were loaded
+    strands, clock, dice, agenda  who goes on, what time it is, what happens, what is due: all from the seed
+    database, model_broker,       what the code stands on; each has the switch points and the faults of its kind
+    model_network, model_pace,
+    model_pingone, tenant
+    request_faults                what can happen to a request, and how often
     seams                         the four places where the real code looks at the clock or reaches the network
-    fleet, events, world          workers and dispatchers; what befalls them; one schedule from begin to end
-    ledger                        every commit, held against the promises at the moment when it happens
-    judge                         PingOne's journal and the books at the end, held against the promises
+    processes, events, phases     workers and dispatchers; what befalls them; the storm, and the calm after it
+    committed_rows, step_judge    every commit and request, held against the promises at the moment when it happens
+    end_judge                     what PingOne has and what our tables say at the end, held against the promises
+    streams                       streams of answers, whatever they are: few OTPs are spent before the batch stops
     mutants                       deliberate faults of our code, each of which the hunt has to find
-    search                        many seeds; a failing one shrunk to the evils that it needs
+    seeds                         many seeds; a failing one shrunk to the evils that it needs
 
 What is never generated, because nothing could fence it (docs/decisions/0003): a worker that freezes between the
 transport's last look at the clock and the first byte, for longer than is left of its lease. Here the two are one step;

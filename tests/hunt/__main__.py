@@ -11,8 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from itertools import count
 from multiprocessing import get_context
 
-from hunt import search
-from hunt.search import Finding, Hunted
+from hunt import seeds
+from hunt.seeds import Finding, Hunted
 
 # Schedules that a process runs before it reports.
 CHUNK = 50
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     without = options.without.split(",") if options.without else ()
     if options.replay is not None:
-        told = search.tell(Finding(options.replay, "", without, options.steps))
+        told = seeds.tell(Finding(options.replay, "", without, options.steps))
         say("\n".join(told))
         return int(told[-1].startswith("BROKEN"))
     return hunt(options.minutes * 60, options.seed, options.processes)
@@ -54,13 +54,13 @@ def hunt(seconds: float, seed: int, processes: int) -> int:
 def _chunks(pool: ProcessPoolExecutor, first: int, processes: int, ends_at: float) -> Iterator[Hunted]:
     """Chunk by chunk; each process has one at a time."""
     begins = count(first, CHUNK)
-    running: set[Future[Hunted]] = {pool.submit(search.find, next(begins), CHUNK) for _ in range(processes)}
+    running: set[Future[Hunted]] = {pool.submit(seeds.find, next(begins), CHUNK) for _ in range(processes)}
     while running:
         done, running = wait(running, return_when=FIRST_COMPLETED)
         for chunk in done:
             yield chunk.result()
             if time.monotonic() < ends_at:
-                running.add(pool.submit(search.find, next(begins), CHUNK))
+                running.add(pool.submit(seeds.find, next(begins), CHUNK))
 
 
 def say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The real database, in memory, on the world's clock. Around each transaction: switch points, and what can go wrong."""
+"""The real database, in memory, on the scenario's clock. Around each transaction are switch points, and faults."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DatabaseLost(OperationalError):
 
 
 class HuntedDatabase(Database):
-    """One for all worlds of a process: building its schema and statements takes longer than a schedule does."""
+    """One for all scenarios of a process: building its schema and statements takes longer than a schedule does."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -37,8 +37,8 @@ class HuntedDatabase(Database):
         event.listen(self.engine, "connect", self._keep)
         schema.upgrade(self)
 
-    def begin_world(self, clock: Clock, strands: Strands, dice: Dice) -> None:
-        """Empty, on this world's clock."""
+    def begin_scenario(self, clock: Clock, strands: Strands, dice: Dice) -> None:
+        """Empty, on this scenario's clock."""
         for table in ("attempt", "record", "batch"):
             self.raw.execute(f"DELETE FROM {table}")
         self.clock, self._strands, self._dice, self._committed = clock, strands, dice, _ignore
@@ -48,7 +48,7 @@ class HuntedDatabase(Database):
         self._committed = committed
 
     def now(self, shift: float | ColumnElement[Any] = 0.0) -> ColumnElement[Any]:
-        """A statement outlives many worlds, so the time is looked up when it runs; and what says the same is built
+        """A statement outlives many scenarios, so the time is looked up when it runs; and what says the same is built
         once, for most of a schedule's time goes into building statements."""
         if not isinstance(shift, float):
             return self._now(shift)
@@ -113,4 +113,4 @@ class HuntedDatabase(Database):
 
 
 def _ignore() -> None:
-    """Before a world has begun nobody keeps books."""
+    """Before a scenario has begun nobody watches commits."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# How often an evil comes in the worlds that know it, next to its usual share.
+# How often an evil comes in the scenarios that know it, next to its usual share.
 _MOODS = (0.5, 1.0, 2.0, 4.0)
 
 
@@ -31,7 +31,7 @@ class Dice:
         return self._streams[name]
 
     def knows(self, evil: str) -> bool:
-        """Whether this evil may come at all, in this seed's world."""
+        """Whether this evil may come at all, in this seed's scenario."""
         return evil not in self._without and self._mood(evil) > 0
 
     def happens(self, evil: str, share: float) -> bool:
@@ -62,7 +62,7 @@ class Dice:
         return self.stream(name).choice(among)
 
     def _mood(self, evil: str) -> float:
-        """Most worlds do not know this evil at all: what remains stands out."""
+        """Most scenarios do not know this evil at all: what remains stands out."""
         if evil not in self._moods:
             stream = self.stream(evil)
             self._moods[evil] = stream.choice(_MOODS) if stream.random() < 0.4 else 0.0

@@ -1,4 +1,4 @@
-"""What befalls a world between two switch points: accidents, other people's doings, and persons' commands."""
+"""What befalls a scenario between two switch points: accidents, other people's doings, and persons' commands."""
 
 from __future__ import annotations
 
@@ -6,173 +6,173 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hunt.clock import SPARE
-from hunt.journal import ModelDevice
+from hunt.tenant import ModelDevice
 from models.reason import Reason
 from worker.batches.commands import NotPossible
 
 if TYPE_CHECKING:
+    from hunt.scenario import Scenario
     from hunt.strands import Strand
-    from hunt.world import World
 
 # Steps that a process is frozen at most.
 LONGEST_FREEZE = 300
 
 
-def befall(world: World) -> None:
+def befall(scenario: Scenario) -> None:
     """At most a few of them, at each step."""
-    for evil, share, happen in world.events:
-        if world.dice.happens(evil, share):
-            world.note(f"-- {evil}")
-            happen(world)
-    if world.paused() and world.dice.chance("mended", 0.05):
-        resume(world)
+    for evil, share, happen in scenario.events:
+        if scenario.dice.happens(evil, share):
+            scenario.note(f"-- {evil}")
+            happen(scenario)
+    if scenario.paused() and scenario.dice.chance("mended", 0.05):
+        resume(scenario)
 
 
-def _a_strand(world: World, name: str) -> Strand | None:
+def _a_strand(scenario: Scenario, name: str) -> Strand | None:
     """One in the midst of its work, if there is one; rather a worker than a dispatcher."""
-    busy = [strand for strand in world.strands.alive() if not world.is_idle(strand)]
-    workers = [process.strand for process in world.processes if process.strand in busy]
-    among = workers if workers and world.dice.chance(name, 0.7) else busy
-    return world.dice.pick(name, among) if among else None
+    busy = [strand for strand in scenario.strands.alive() if not scenario.is_idle(strand)]
+    workers = [process.strand for process in scenario.processes if process.strand in busy]
+    among = workers if workers and scenario.dice.chance(name, 0.7) else busy
+    return scenario.dice.pick(name, among) if among else None
 
 
-def die(world: World) -> None:
-    if strand := _a_strand(world, "victim"):
-        world.note(f"{strand.name} dies")
-        world.strands.kill(strand)
+def die(scenario: Scenario) -> None:
+    if strand := _a_strand(scenario, "victim"):
+        scenario.note(f"{strand.name} dies")
+        scenario.strands.kill(strand)
 
 
-def freeze(world: World) -> None:
-    if strand := _a_strand(world, "frozen"):
-        strand.frozen = world.dice.whole("frozen", 3, 80)
-        world.note(f"{strand.name} freezes for {strand.frozen} steps")
-        holder = next((process for process in world.processes if process.strand is strand and process.message), None)
-        if holder is not None and world.dice.chance("frozen", 0.5):
-            _until_it_is_late(world, strand, holder.message.record_id)
+def freeze(scenario: Scenario) -> None:
+    if strand := _a_strand(scenario, "frozen"):
+        strand.frozen = scenario.dice.whole("frozen", 3, 80)
+        scenario.note(f"{strand.name} freezes for {strand.frozen} steps")
+        holder = next((process for process in scenario.processes if process.strand is strand and process.message), None)
+        if holder is not None and scenario.dice.chance("frozen", 0.5):
+            _until_it_is_late(scenario, strand, holder.message.record_id)
 
 
-def _until_it_is_late(world: World, strand: Strand, record_id: int) -> None:
+def _until_it_is_late(scenario: Scenario, strand: Strand, record_id: int) -> None:
     """Its record is taken away, and another worker claims it: just then it goes on."""
-    lease_id = world.ledger.rows[record_id].lease_id
+    lease_id = scenario.step_judge.rows[record_id].lease_id
     strand.frozen = LONGEST_FREEZE
-    strand.thaws = lambda: world.ledger.rows[record_id].lease_id not in (None, lease_id)
-    world.note(f"{strand.name} freezes until another works on record {record_id}")
+    strand.thaws = lambda: scenario.step_judge.rows[record_id].lease_id not in (None, lease_id)
+    scenario.note(f"{strand.name} freezes until another works on record {record_id}")
 
 
-def stop(world: World) -> None:
-    world.dice.pick("stopped", world.processes).stopping.set()
+def stop(scenario: Scenario) -> None:
+    scenario.dice.pick("stopped", scenario.processes).stopping.set()
 
 
-def wipe(world: World) -> None:
-    world.broker.messages.clear()
-    world.pace.forget()
+def wipe(scenario: Scenario) -> None:
+    scenario.broker.messages.clear()
+    scenario.pace.forget()
 
 
-def drift(world: World) -> None:
+def drift(scenario: Scenario) -> None:
     """A step of the database's clock, small enough that a lease still covers its call."""
-    target = world.dice.between("drift", -SPARE / 2, SPARE / 2)
-    world.clock.jump(target - (world.clock.ahead - world.settled_ahead))
+    target = scenario.dice.between("drift", -SPARE / 2, SPARE / 2)
+    scenario.clock.jump(target - (scenario.clock.ahead - scenario.settled_ahead))
 
 
-def set_clock(world: World) -> None:
+def set_clock(scenario: Scenario) -> None:
     """By minutes or hours; only while no worker and no call could tell the difference."""
-    if not world.is_quiet():
+    if not scenario.is_quiet():
         return
-    world.clock.jump(world.dice.pick("set", (-30.0, -3.0, 100.0, 5000.0)))
-    world.settled_ahead = world.clock.ahead
+    scenario.clock.jump(scenario.dice.pick("set", (-30.0, -3.0, 100.0, 5000.0)))
+    scenario.settled_ahead = scenario.clock.ahead
 
 
-def step_clock(world: World) -> None:
+def step_clock(scenario: Scenario) -> None:
     """By a minute or an hour, whatever is under way: a server's clock is mended when somebody notices."""
-    seconds = world.dice.pick("stepped", (-3600.0, -90.0, -20.0, 20.0, 90.0, 3600.0))
-    world.clock.jump(seconds)
-    world.settled_ahead += seconds
-    world.ledger.is_clock_trusted = False
+    seconds = scenario.dice.pick("stepped", (-3600.0, -90.0, -20.0, 20.0, 90.0, 3600.0))
+    scenario.clock.jump(seconds)
+    scenario.settled_ahead += seconds
+    scenario.step_judge.is_clock_trusted = False
 
 
-def _a_device(world: World) -> ModelDevice:
-    return world.dice.pick("device", list(world.pingone.devices.values()))
+def _a_device(scenario: Scenario) -> ModelDevice:
+    return scenario.dice.pick("device", list(scenario.pingone.devices.values()))
 
 
-def lock(world: World) -> None:
-    _a_device(world).is_locked = True
+def lock(scenario: Scenario) -> None:
+    _a_device(scenario).is_locked = True
 
 
-def unlock(world: World) -> None:
-    device = _a_device(world)
+def unlock(scenario: Scenario) -> None:
+    device = _a_device(scenario)
     device.is_locked, device.failures = False, 0
 
 
-def block(world: World) -> None:
-    device = _a_device(world)
+def block(scenario: Scenario) -> None:
+    device = _a_device(scenario)
     device.is_blocked = not device.is_blocked
 
 
-def disable(world: World) -> None:
-    device = _a_device(world)
+def disable(scenario: Scenario) -> None:
+    device = _a_device(scenario)
     device.is_usable = not device.is_usable
 
 
-def activate(world: World) -> None:
-    _a_device(world).is_active = True
+def activate(scenario: Scenario) -> None:
+    _a_device(scenario).is_active = True
 
 
-def delete(world: World) -> None:
-    _a_device(world).is_deleted = True
+def delete(scenario: Scenario) -> None:
+    _a_device(scenario).is_deleted = True
 
 
-def _command(world: World, command: Callable[[str], object]) -> None:
-    with world.commanding():
+def _command(scenario: Scenario, command: Callable[[str], object]) -> None:
+    with scenario.commanding():
         try:
-            command(world.dice.pick("batch", world.batch_names))
+            command(scenario.dice.pick("batch", scenario.batch_names))
         except NotPossible as error:
-            world.note(str(error))
+            scenario.note(str(error))
 
 
-def pause(world: World) -> None:
-    _command(world, world.batches.pause)
+def pause(scenario: Scenario) -> None:
+    _command(scenario, scenario.batches.pause)
 
 
-def hand_back(world: World) -> None:
-    _command(world, lambda _: world.batches.hand_back())
+def hand_back(scenario: Scenario) -> None:
+    _command(scenario, lambda _: scenario.batches.hand_back())
 
 
-def resume(world: World) -> None:
+def resume(scenario: Scenario) -> None:
     """Whatever is paused, but for an outage: that ends by itself."""
-    for name in world.paused():
-        with world.commanding():
+    for name in scenario.paused():
+        with scenario.commanding():
             try:
-                world.batches.resume(name)
+                scenario.batches.resume(name)
             except NotPossible as error:
-                world.note(str(error))
+                scenario.note(str(error))
 
 
-def resume_one(world: World) -> None:
-    _command(world, world.batches.resume)
+def resume_one(scenario: Scenario) -> None:
+    _command(scenario, scenario.batches.resume)
 
 
-def cancel(world: World) -> None:
-    _command(world, world.batches.cancel)
+def cancel(scenario: Scenario) -> None:
+    _command(scenario, scenario.batches.cancel)
 
 
-def replay(world: World) -> None:
-    if world.has_given_up():
-        _command(world, world.batches.replay)
+def replay(scenario: Scenario) -> None:
+    if scenario.has_given_up():
+        _command(scenario, scenario.batches.replay)
 
 
-def replay_some(world: World) -> None:
-    reasons = [world.dice.pick("reasons", list(Reason)) for _ in range(4)]
-    if world.has_given_up():
-        _command(world, lambda name: world.batches.replay(name, reasons))
+def replay_some(scenario: Scenario) -> None:
+    reasons = [scenario.dice.pick("reasons", list(Reason)) for _ in range(4)]
+    if scenario.has_given_up():
+        _command(scenario, lambda name: scenario.batches.replay(name, reasons))
 
 
-def replay_transient(world: World) -> None:
-    if world.has_given_up():
-        _command(world, lambda _: world.beat.replays.replay_transient())
+def replay_transient(scenario: Scenario) -> None:
+    if scenario.has_given_up():
+        _command(scenario, lambda _: scenario.beat.replays.replay_transient())
 
 
-# Each with its share: how often it comes at one step, in a world of ordinary mood.
-EVENTS: list[tuple[str, float, Callable[[World], None]]] = [
+# Each with its share: how often it comes at one step, in a scenario of ordinary mood.
+EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("process_dies", 0.015, die),
     ("process_freezes", 0.015, freeze),
     ("process_stops", 0.004, stop),

@@ -1,4 +1,5 @@
-"""A world's two phases: a storm, in which anything may happen, and a calm, in which the batch must finish by itself."""
+"""The two phases of a scenario: a storm, in which anything may happen, and a calm, in which the batch must finish
+by itself."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from hunt.events import befall, resume
 from hunt.strands import Broken
 
 if TYPE_CHECKING:
-    from hunt.world import World
+    from hunt.scenario import Scenario
 
 # Moments at which something is due, most of them with a tick, in which a batch finishes once the faults have ended. A
 # record may need a rescue, a read, two posts and a last read, one after the other, behind holds and probes.
@@ -19,68 +20,68 @@ SWITCHES = 3000
 IDLE_STEPS = 10
 
 
-def storm(world: World) -> None:
+def storm(scenario: Scenario) -> None:
     idle = 0
-    for _ in range(world.steps):
-        idle = idle + 1 if world.agenda.is_finished() and world.is_quiet() else 0
+    for _ in range(scenario.steps):
+        idle = idle + 1 if scenario.agenda.is_finished() and scenario.is_quiet() else 0
         if idle > IDLE_STEPS:
             return
-        befall(world)
-        world.mend()
-        if len(world.ticking()) < 2 and world.agenda.is_tick_due() and world.dice.chance("tick", 0.4):
-            world.start_tick()
-        if ready := world.strands.ready():
-            world.strands.go_on(world.dice.pick("schedule", ready))
-            world.advance_to(world.clock.monotonic() + _moment(world))
+        befall(scenario)
+        scenario.mend()
+        if len(scenario.ticking()) < 2 and scenario.agenda.is_tick_due() and scenario.dice.chance("tick", 0.4):
+            scenario.start_tick()
+        if ready := scenario.strands.ready():
+            scenario.strands.go_on(scenario.dice.pick("schedule", ready))
+            scenario.advance_to(scenario.clock.monotonic() + _moment(scenario))
         else:
-            _pass_time(world)
+            _pass_time(scenario)
 
 
-def calm(world: World) -> None:
+def calm(scenario: Scenario) -> None:
     """No more faults. What is frozen thaws, a person resumes what waits for one, and the rest is up to the code."""
-    world.dice.is_calm = True
-    world.note("-- calm")
-    for strand in world.strands.alive():
+    scenario.dice.is_calm = True
+    scenario.note("-- calm")
+    for strand in scenario.strands.alive():
         strand.frozen = 0
     for _ in range(MOMENTS):
-        _work(world)
-        if world.agenda.is_finished():
+        _work(scenario)
+        if scenario.agenda.is_finished():
             return
-        resume(world)
-        before = world.ledger.rows
-        if world.agenda.is_any_due():
-            world.start_tick()
-            _work(world)
-        if world.ledger.rows == before:
-            world.advance_to(world.agenda.next_moment())
-    left = [f"record {row.id} is {row.status}" for row in world.ledger.rows.values() if not row.is_final]
+        resume(scenario)
+        before = scenario.step_judge.rows
+        if scenario.agenda.is_any_due():
+            scenario.start_tick()
+            _work(scenario)
+        if scenario.step_judge.rows == before:
+            scenario.advance_to(scenario.agenda.next_moment())
+    left = [f"record {row.id} is {row.status}" for row in scenario.step_judge.rows.values() if not row.is_final]
     raise Broken(f"not finished after {MOMENTS} moments without a fault: {', '.join(left)}")
 
 
-def _work(world: World) -> None:
+def _work(scenario: Scenario) -> None:
     """Everybody goes on until there is nothing to do before a later tick."""
-    world.mend()
+    scenario.mend()
     for _ in range(SWITCHES):
-        if ready := world.strands.ready():
-            world.strands.go_on(world.dice.pick("schedule", ready))
-            world.mend()
-        elif sleeping := [strand.wakes_at for strand in world.strands.alive() if not world.is_idle(strand)]:
-            world.advance_to(min(sleeping))
+        if ready := scenario.strands.ready():
+            scenario.strands.go_on(scenario.dice.pick("schedule", ready))
+            scenario.mend()
+        elif sleeping := [strand.wakes_at for strand in scenario.strands.alive() if not scenario.is_idle(strand)]:
+            scenario.advance_to(min(sleeping))
         else:
             return
     raise Broken("the fleet does not come to rest")
 
 
-def _moment(world: World) -> float:
+def _moment(scenario: Scenario) -> float:
     """How long a step takes: hardly ever more than nothing, and now and then the machine stands still."""
-    if world.dice.happens("standstill", 0.01):
-        return world.dice.between("standstill", 5.0, 90.0)
-    return world.dice.between("time", 0.0, 2.0) if world.dice.chance("time", 0.05) else 0.0
+    if scenario.dice.happens("standstill", 0.01):
+        return scenario.dice.between("standstill", 5.0, 90.0)
+    return scenario.dice.between("time", 0.0, 2.0) if scenario.dice.chance("time", 0.05) else 0.0
 
 
-def _pass_time(world: World) -> None:
+def _pass_time(scenario: Scenario) -> None:
     """Nobody has anything to do before the next moment; something may come between."""
-    until = world.agenda.next_moment()
-    if world.dice.chance("time", 0.4):
-        until = world.dice.between("time", world.clock.monotonic(), until)
-    world.advance_to(until)
+    until = scenario.agenda.next_moment()
+    if scenario.dice.chance("time", 0.4):
+        until = scenario.dice.between("time", scenario.clock.monotonic(), until)
+    scenario.advance_to(until)

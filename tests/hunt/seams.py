@@ -15,9 +15,9 @@ import worker.pingone.auth
 import worker.pingone.client
 import worker.records.activation
 import worker.records.attempt
-from hunt.broker import ModelBroker
 from hunt.clock import Clock
-from hunt.network import ModelNetwork
+from hunt.model_broker import ModelBroker
+from hunt.model_network import ModelNetwork
 from hunt.strands import Strands
 from worker.pingone.retrying import RetryPolicy
 

@@ -69,7 +69,7 @@ class Strand:
 
 
 class Strands:
-    """All strands of a world; one goes at a time."""
+    """All strands of a scenario; one goes at a time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -2,8 +2,8 @@
 the batch stops.
 
 A stream is drawn from a seed: a few phases, each with its own choice of answers to each kind of call. Nothing else goes
-wrong in these worlds; but a stream may be as mad as it likes. The ledger holds every request against promises 2 and 3
-as it does in every other world."""
+wrong in these scenarios; but a stream may be as mad as it likes. The step judge holds every request against promises 2
+and 3 as it does in every other scenario."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from hunt import seams, stock
-from hunt.books import Row
-from hunt.journal import ACTIVE, EXTRA, INVALID, REFUSED, Call, Reply
-from hunt.pingone import answer, describe
+from hunt import initial_state, seams
+from hunt.committed_rows import Row
+from hunt.model_pingone import answer, describe
+from hunt.scenario import Scenario
 from hunt.strands import Broken
-from hunt.world import World
+from hunt.tenant import ACTIVE, EXTRA, INVALID, REFUSED, Call, Reply
 from models.batch import BatchState
 from models.record import OtpState
 from worker.config.settings import Settings
@@ -124,16 +124,16 @@ def phases_of(random: Random) -> list[Phase]:
     return phases
 
 
-class StreamWorld(World):
+class StreamScenario(Scenario):
     """A batch that is worked on while a stream answers. `spent` counts posts whose device was not active at the end;
     but not an OTP 1 after which PingOne asked for OTP 2, which goes before everything else."""
 
     def __init__(self, seed: int, *, is_trial: bool = False) -> None:
         super().__init__(seed)
         self.dice.is_calm = True
-        self.settings = Settings(encryption_keys=stock.KEY)
-        self.ledger._settings = self.settings
-        self.leases = stock.leases(self.settings.lease, self.settings.max_attempts)
+        self.settings = Settings(encryption_keys=initial_state.KEY)
+        self.step_judge._settings = self.settings
+        self.leases = initial_state.leases(self.settings.lease, self.settings.max_attempts)
         self._random = Random(f"stream:{seed}")
         self._phases = phases_of(self._random)
         self._answered = 0
@@ -143,15 +143,15 @@ class StreamWorld(World):
     @property
     def stopped(self) -> bool:
         """The batch does not run: it waits for a person, or for an outage to pass."""
-        return self.ledger.batches[1].state != BatchState.RUNNING
+        return self.step_judge.batches[1].state != BatchState.RUNNING
 
     @property
     def posts(self) -> list[Call]:
-        return [call for call in self.pingone.journal if call.is_post and not call.did_nothing]
+        return [call for call in self.pingone.calls if call.is_post and not call.did_nothing]
 
     @property
     def spent(self) -> int:
-        rows = {row.device_id: row for row in self.ledger.rows.values()}
+        rows = {row.device_id: row for row in self.step_judge.rows.values()}
         lost = [call for call in self.posts if not call.device.is_active]
         return sum(not _is_half_done(rows[call.device.device_id]) for call in lost)
 
@@ -167,11 +167,11 @@ class StreamWorld(World):
                     self.strands.kill(strand)
 
     def _begin(self) -> None:
-        self.database.begin_world(self.clock, self.strands, self.dice)
-        devices = [stock.device(self.dice, number) for number in range(1, RECORDS + 1)]
+        self.database.begin_scenario(self.clock, self.strands, self.dice)
+        devices = [initial_state.device(self.dice, number) for number in range(1, RECORDS + 1)]
         self.pingone.devices = {device.device_id: device for device in devices}
-        self.batch_names = stock.load_one(self.database, devices, trial_row=4 if self._is_trial else None)
-        self.ledger.open_books(self.pingone.devices)
+        self.batch_names = initial_state.load_one(self.database, devices, trial_row=4 if self._is_trial else None)
+        self.step_judge.start_judging(self.pingone.devices)
         self.database.watch(self._committed)
         for _ in range(WORKERS):
             self._start_process()
@@ -189,7 +189,7 @@ class StreamWorld(World):
                 self.advance_to(self.agenda.next_moment())
 
     def _end_calls(self) -> None:
-        """What was in work when the batch stopped ends; nothing new begins, which the ledger sees to."""
+        """What was in work when the batch stopped ends; nothing new begins, which the step judge sees to."""
         while busy := [strand for strand in self.strands.alive() if not self.is_idle(strand)]:
             if ready := [strand for strand in self.strands.ready() if strand in busy]:
                 self.strands.go_on(self.dice.pick("schedule", ready))
@@ -225,13 +225,13 @@ def worst(begin: int, count: int) -> tuple[int, int]:
     threshold and one for each device that became active, and those that were on their way when the batch stopped."""
     found = (0, begin)
     for seed in range(begin, begin + count):
-        world = StreamWorld(seed, is_trial=seed % 4 == 0)
-        world.play()
-        active = sum(device.is_active for device in world.pingone.devices.values())
-        allowed = 6 if world._is_trial and not active else world.settings.breaker_spent + active
+        scenario = StreamScenario(seed, is_trial=seed % 4 == 0)
+        scenario.play()
+        active = sum(device.is_active for device in scenario.pingone.devices.values())
+        allowed = 6 if scenario._is_trial and not active else scenario.settings.breaker_spent + active
         # Each worker may have one on its way, and send one more before another has judged what ended.
-        if world.spent > allowed + 2 * WORKERS:
-            raise Broken(f"stream {seed} spent {world.spent} OTPs, and {active} devices became active")
+        if scenario.spent > allowed + 2 * WORKERS:
+            raise Broken(f"stream {seed} spent {scenario.spent} OTPs, and {active} devices became active")
         if not active:
-            found = max(found, (world.spent, seed))
+            found = max(found, (scenario.spent, seed))
     return found

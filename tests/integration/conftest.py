@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.judge import judge_moves, judge_totals, watch_moves
-from support.moving_clock import MovingDatabase
-from support.works import Works
+from support.data.moving_clock import MovingDatabase
+from support.fleets.scripted_fleet import ScriptedFleet
+from support.judges.status_moves import judge_moves, judge_totals, watch_moves
 
 from models.encrypted import Keyring, generate_key
 from worker.leases.worker import Leases
@@ -43,8 +43,8 @@ def leases(database: MovingDatabase) -> Leases:
 
 
 @pytest.fixture
-def works(database: MovingDatabase, leases: Leases) -> Works:
-    return Works(database, leases)
+def scripted_fleet(database: MovingDatabase, leases: Leases) -> ScriptedFleet:
+    return ScriptedFleet(database, leases)
 
 
 @pytest.fixture

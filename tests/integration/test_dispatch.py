@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
-from support.batches import (
+from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
     attempts,
@@ -20,8 +20,8 @@ from support.batches import (
     make_batch,
     statuses,
 )
-from support.dispatchers import make_dispatcher
-from support.moving_clock import MovingDatabase
+from support.data.moving_clock import MovingDatabase
+from support.fleets.dispatchers import make_dispatcher
 
 from models.attempt import Outcome
 from models.batch import BatchState

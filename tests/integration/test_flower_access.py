@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.fleet import plain_env
-from support.processes import wait_until
+from support.fleets.real_fleet import plain_env
+from support.processes.waiting import wait_until
 
 from worker.embedded.ports import find_free_port
 

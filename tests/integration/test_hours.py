@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, update
-from support.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_batch, statuses
-from support.loads import HEADER, token
-from support.moving_clock import MovingDatabase
-from support.works import THRESHOLDS, UNKNOWN, Works
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_batch, statuses
+from support.data.loading import HEADER, token
+from support.data.moving_clock import MovingDatabase
+from support.fleets.scripted_fleet import THRESHOLDS, UNKNOWN, ScriptedFleet
 
 from models.audit import AuditLine
 from models.batch import Batch, BatchState
@@ -44,13 +44,15 @@ FOR_QUOTA = (BatchState.PAUSED, PauseReason.QUOTA)
 BY_A_PERSON = (BatchState.PAUSED, PauseReason.PERSON)
 
 
-def make(works: Works, at: str, window: DailyHours | None = NIGHT, records: int = 3, name: str = "shipment") -> Made:
+def make(
+    scripted_fleet: ScriptedFleet, at: str, window: DailyHours | None = NIGHT, records: int = 3, name: str = "shipment"
+) -> Made:
     """A batch that was loaded at that time."""
-    works.set_clock(at)
-    made = make_batch(works.database, records, name=name)
-    with works.database.writing() as connection:
+    scripted_fleet.set_clock(at)
+    made = make_batch(scripted_fleet.database, records, name=name)
+    with scripted_fleet.database.writing() as connection:
         hours.set_hours(connection, made.batch_id, window)
-        hours.check_hours(works.database, connection, made.batch_id)
+        hours.check_hours(scripted_fleet.database, connection, made.batch_id)
     return made
 
 
@@ -65,41 +67,43 @@ def facts_of_the_last_line(database: MovingDatabase) -> tuple[str, dict[str, obj
 # It closes.
 
 
-def test_it_runs_while_its_window_is_open(works: Works) -> None:
-    made = make(works, OPEN)
+def test_it_runs_while_its_window_is_open(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, OPEN)
 
-    assert works.state(made) == RUNNING
-    assert works.tick() == made.ids
-    assert f"{look_at_batch(works.database, made.batch_id).closes_at:%d %H:%M}" == "26 04:30"
+    assert scripted_fleet.state(made) == RUNNING
+    assert scripted_fleet.tick() == made.ids
+    assert f"{look_at_batch(scripted_fleet.database, made.batch_id).closes_at:%d %H:%M}" == "26 04:30"
 
 
-def test_it_pauses_when_its_window_closes_and_says_when_it_goes_on(works: Works) -> None:
-    made = make(works, OPEN)
-    works.set_clock("2026-11-26 04:30")
+def test_it_pauses_when_its_window_closes_and_says_when_it_goes_on(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, OPEN)
+    scripted_fleet.set_clock("2026-11-26 04:30")
 
-    assert works.tick() == []
+    assert scripted_fleet.tick() == []
 
-    batch = look_at_batch(works.database, made.batch_id)
-    assert works.state(made) == WAITS
+    batch = look_at_batch(scripted_fleet.database, made.batch_id)
+    assert scripted_fleet.state(made) == WAITS
     assert batch.detail == ("outside its window 22:00-05:30 Europe/Berlin; goes on by itself at 2026-11-26 21:00 UTC.")
     assert f"{batch.resumes_at:%d %H:%M}" == "26 21:00"
 
 
-def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(works: Works, leases: Leases) -> None:
+def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(
+    scripted_fleet: ScriptedFleet, leases: Leases
+) -> None:
     """Beat may be down, and a window's worth of messages lie in Redis."""
-    made = make(works, OPEN, records=4)
-    works.set_clock("2026-11-26 04:29:30")
-    works.tick()
+    made = make(scripted_fleet, OPEN, records=4)
+    scripted_fleet.set_clock("2026-11-26 04:29:30")
+    scripted_fleet.tick()
     fresh, half, reading, left = made.ids
-    before, between, other = works.claim(fresh), works.claim(half), works.claim(reading)
-    works.set_clock("2026-11-26 04:29:55")
+    before, between, other = scripted_fleet.claim(fresh), scripted_fleet.claim(half), scripted_fleet.claim(reading)
+    scripted_fleet.set_clock("2026-11-26 04:29:55")
     assert leases.still_sending(before)
     assert leases.may_read(other)
     assert leases.answered(between, between.progress.answered(1))
 
-    works.set_clock("2026-11-26 04:30:00")
+    scripted_fleet.set_clock("2026-11-26 04:30:00")
 
-    assert works.state(made) == RUNNING
+    assert scripted_fleet.state(made) == RUNNING
     assert not leases.still_sending(before)
     assert not leases.may_read(other)
     assert not leases.sending(between, 2)
@@ -107,327 +111,340 @@ def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(works: Wo
     assert leases.hand_back_stopped(left)
 
 
-def test_a_call_in_flight_is_settled_after_the_end(works: Works) -> None:
-    made = make(works, "2026-11-26 04:29:40")
-    works.tick()
-    claimed = works.claim(made.ids[0])
-    works.set_clock("2026-11-26 04:30:10")
-    works.tick()
+def test_a_call_in_flight_is_settled_after_the_end(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, "2026-11-26 04:29:40")
+    scripted_fleet.tick()
+    claimed = scripted_fleet.claim(made.ids[0])
+    scripted_fleet.set_clock("2026-11-26 04:30:10")
+    scripted_fleet.tick()
 
-    works.settle(claimed, Active())
+    scripted_fleet.settle(claimed, Active())
 
-    assert look(works.database, made.ids[0]).status == Status.ACTIVE
-    assert works.state(made) == WAITS
+    assert look(scripted_fleet.database, made.ids[0]).status == Status.ACTIVE
+    assert scripted_fleet.state(made) == WAITS
 
 
 def test_shortly_before_the_end_no_record_begins_so_that_none_is_left_between_its_otps(
-    works: Works, leases: Leases
+    scripted_fleet: ScriptedFleet, leases: Leases
 ) -> None:
-    made = make(works, OPEN, records=2)
+    made = make(scripted_fleet, OPEN, records=2)
     # Five seconds are left to begin, by a clock that goes on.
-    works.set_clock("2026-11-26 04:29:40")
-    first, second = works.tick()
-    claimed = works.claim(first)
-    works.pass_time(6)
+    scripted_fleet.set_clock("2026-11-26 04:29:40")
+    first, second = scripted_fleet.tick()
+    claimed = scripted_fleet.claim(first)
+    scripted_fleet.pass_time(6)
 
     assert leases.claim(second, ENVIRONMENT_ID) is None
     assert leases.hand_back_stopped(second)
-    assert works.tick() == []
-    assert works.state(made) == RUNNING
+    assert scripted_fleet.tick() == []
+    assert scripted_fleet.state(made) == RUNNING
     # The one that has begun gets its second OTP still.
-    works.pass_time(LAST_START - 7)
+    scripted_fleet.pass_time(LAST_START - 7)
     assert leases.answered(claimed, claimed.progress.answered(1))
     assert leases.sending(claimed, 2)
 
 
-def test_a_record_that_was_left_between_its_otps_is_the_first_to_go_when_it_opens(works: Works) -> None:
-    made = make(works, OPEN)
-    with works.database.writing() as connection:
+def test_a_record_that_was_left_between_its_otps_is_the_first_to_go_when_it_opens(
+    scripted_fleet: ScriptedFleet,
+) -> None:
+    made = make(scripted_fleet, OPEN)
+    with scripted_fleet.database.writing() as connection:
         half = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
         connection.execute(update(Record).where(Record.id == made.ids[2]).values(half))
-    works.set_clock(CLOSED)
-    works.tick()
-    works.set_clock("2026-11-26 21:00:01")
+    scripted_fleet.set_clock(CLOSED)
+    scripted_fleet.tick()
+    scripted_fleet.set_clock("2026-11-26 21:00:01")
 
-    assert works.tick()[0] == made.ids[2]
+    assert scripted_fleet.tick()[0] == made.ids[2]
 
 
-def test_a_batch_without_a_window_runs_on(works: Works) -> None:
-    nightly, daily = make(works, OPEN), make(works, OPEN, None, name="other")
-    works.set_clock(CLOSED)
+def test_a_batch_without_a_window_runs_on(scripted_fleet: ScriptedFleet) -> None:
+    nightly, daily = make(scripted_fleet, OPEN), make(scripted_fleet, OPEN, None, name="other")
+    scripted_fleet.set_clock(CLOSED)
 
-    assert works.tick() == daily.ids
-    assert (works.state(nightly), works.state(daily)) == (WAITS, RUNNING)
+    assert scripted_fleet.tick() == daily.ids
+    assert (scripted_fleet.state(nightly), scripted_fleet.state(daily)) == (WAITS, RUNNING)
 
 
 # It opens.
 
 
-def test_it_goes_on_by_itself_when_its_window_opens(works: Works) -> None:
-    made = make(works, CLOSED)
-    assert works.state(made) == WAITS
-    works.set_clock("2026-11-26 20:59:55")
-    assert works.tick() == []
+def test_it_goes_on_by_itself_when_its_window_opens(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, CLOSED)
+    assert scripted_fleet.state(made) == WAITS
+    scripted_fleet.set_clock("2026-11-26 20:59:55")
+    assert scripted_fleet.tick() == []
 
-    works.set_clock("2026-11-26 21:00:00")
+    scripted_fleet.set_clock("2026-11-26 21:00:00")
 
-    assert works.tick() == made.ids
-    batch = look_at_batch(works.database, made.batch_id)
-    assert (works.state(made), batch.detail, batch.resumes_at) == (RUNNING, None, None)
+    assert scripted_fleet.tick() == made.ids
+    batch = look_at_batch(scripted_fleet.database, made.batch_id)
+    assert (scripted_fleet.state(made), batch.detail, batch.resumes_at) == (RUNNING, None, None)
     assert f"{batch.closes_at:%d %H:%M}" == "27 04:30"
 
 
-def test_it_opens_and_closes_night_after_night(works: Works) -> None:
-    made = make(works, CLOSED)
+def test_it_opens_and_closes_night_after_night(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, CLOSED)
     story = []
     for hour in range(48):
-        works.set_clock(f"2026-11-{26 + (hour + 12) // 24} {(hour + 12) % 24:02}:01")
-        works.tick()
-        story.append(works.state(made) == RUNNING)
+        scripted_fleet.set_clock(f"2026-11-{26 + (hour + 12) // 24} {(hour + 12) % 24:02}:01")
+        scripted_fleet.tick()
+        story.append(scripted_fleet.state(made) == RUNNING)
 
     assert story == [False] * 9 + [True] * 8 + [False] * 16 + [True] * 8 + [False] * 7
 
 
-def test_a_tick_that_comes_a_day_late_finds_the_window_as_it_is_then(works: Works) -> None:
-    made = make(works, OPEN)
-    works.set_clock("2026-11-27 22:00")
+def test_a_tick_that_comes_a_day_late_finds_the_window_as_it_is_then(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, OPEN)
+    scripted_fleet.set_clock("2026-11-27 22:00")
 
-    assert works.tick() == made.ids
-    assert f"{look_at_batch(works.database, made.batch_id).closes_at:%d %H:%M}" == "28 04:30"
-
-
-def test_what_the_breaker_counted_yesterday_is_not_held_against_tonight(works: Works) -> None:
-    made = make(works, OPEN, records=20)
-    works.fail(made, THRESHOLDS.unanswered - 1)
-    works.set_clock(CLOSED)
-    works.tick()
-    works.set_clock("2026-11-26 21:00:01")
-    works.tick()
-
-    works.end(made.ids[-1], UNKNOWN)
-
-    assert works.upkeep.judge(made.batch_id) is None
+    assert scripted_fleet.tick() == made.ids
+    assert f"{look_at_batch(scripted_fleet.database, made.batch_id).closes_at:%d %H:%M}" == "28 04:30"
 
 
-def test_a_window_that_is_still_open_goes_on_being_open_after_an_earlier_version_resumed_it(works: Works) -> None:
+def test_what_the_breaker_counted_yesterday_is_not_held_against_tonight(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, OPEN, records=20)
+    scripted_fleet.fail(made, THRESHOLDS.unanswered - 1)
+    scripted_fleet.set_clock(CLOSED)
+    scripted_fleet.tick()
+    scripted_fleet.set_clock("2026-11-26 21:00:01")
+    scripted_fleet.tick()
+
+    scripted_fleet.end(made.ids[-1], UNKNOWN)
+
+    assert scripted_fleet.upkeep.judge(made.batch_id) is None
+
+
+def test_a_window_that_is_still_open_goes_on_being_open_after_an_earlier_version_resumed_it(
+    scripted_fleet: ScriptedFleet,
+) -> None:
     """It knows the state alone, and leaves the rest as it was."""
-    made = make(works, OPEN)
-    works.set_clock(CLOSED)
-    works.tick()
-    works.set_clock("2026-11-26 22:00")
+    made = make(scripted_fleet, OPEN)
+    scripted_fleet.set_clock(CLOSED)
+    scripted_fleet.tick()
+    scripted_fleet.set_clock("2026-11-26 22:00")
     old = {"state": BatchState.RUNNING, "reason": None, "detail": None}
-    with works.database.writing() as connection:
+    with scripted_fleet.database.writing() as connection:
         connection.execute(update(Batch).where(Batch.id == made.batch_id).values(old))
 
-    works.tick()
+    scripted_fleet.tick()
 
-    assert works.state(made) == RUNNING
-    assert works.tick() == made.ids or statuses(works.database, made) == [Status.QUEUED] * 3
+    assert scripted_fleet.state(made) == RUNNING
+    assert scripted_fleet.tick() == made.ids or statuses(scripted_fleet.database, made) == [Status.QUEUED] * 3
 
 
-def test_a_zone_that_this_machine_does_not_know_stops_its_batch_alone(works: Works) -> None:
-    stranger, other = make(works, CLOSED), make(works, CLOSED, None, name="other")
-    with works.database.writing() as connection:
+def test_a_zone_that_this_machine_does_not_know_stops_its_batch_alone(scripted_fleet: ScriptedFleet) -> None:
+    stranger, other = make(scripted_fleet, CLOSED), make(scripted_fleet, CLOSED, None, name="other")
+    with scripted_fleet.database.writing() as connection:
         connection.execute(update(Batch).where(Batch.id == stranger.batch_id).values(zone="Mars/Olympus"))
-    works.set_clock("2026-11-26 21:00:01")
+    scripted_fleet.set_clock("2026-11-26 21:00:01")
 
-    assert works.tick() == other.ids
+    assert scripted_fleet.tick() == other.ids
 
-    assert works.state(stranger) == (BatchState.PAUSED, PauseReason.INTERNAL)
-    assert "'Mars/Olympus' is no time zone" in look_at_batch(works.database, stranger.batch_id).detail
+    assert scripted_fleet.state(stranger) == (BatchState.PAUSED, PauseReason.INTERNAL)
+    assert "'Mars/Olympus' is no time zone" in look_at_batch(scripted_fleet.database, stranger.batch_id).detail
 
 
 # What persons say.
 
 
 @pytest.mark.parametrize("at", [OPEN, CLOSED])
-def test_a_persons_pause_stays_when_the_window_opens(works: Works, at: str) -> None:
-    made = make(works, at)
-    works.batches.pause(made.name)
+def test_a_persons_pause_stays_when_the_window_opens(scripted_fleet: ScriptedFleet, at: str) -> None:
+    made = make(scripted_fleet, at)
+    scripted_fleet.batches.pause(made.name)
 
     for later in ("2026-11-26 21:00:01", "2026-11-27 05:00", "2026-11-27 21:00:01"):
-        works.set_clock(later)
-        assert works.tick() == []
-        assert works.state(made) == BY_A_PERSON
-    assert look_at_batch(works.database, made.batch_id).resumes_at is None
+        scripted_fleet.set_clock(later)
+        assert scripted_fleet.tick() == []
+        assert scripted_fleet.state(made) == BY_A_PERSON
+    assert look_at_batch(scripted_fleet.database, made.batch_id).resumes_at is None
 
 
-def test_a_resume_inside_the_window_lets_it_run(works: Works) -> None:
-    made = make(works, OPEN)
-    works.batches.pause(made.name)
+def test_a_resume_inside_the_window_lets_it_run(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, OPEN)
+    scripted_fleet.batches.pause(made.name)
 
-    assert works.batches.resume(made.name) is None
-    assert works.tick() == made.ids
+    assert scripted_fleet.batches.resume(made.name) is None
+    assert scripted_fleet.tick() == made.ids
 
 
 @pytest.mark.parametrize("is_paused", [True, False])
-def test_a_resume_outside_the_window_says_when_it_goes_on_and_lets_it_go_on_then(works: Works, is_paused: bool) -> None:
-    made = make(works, CLOSED)
+def test_a_resume_outside_the_window_says_when_it_goes_on_and_lets_it_go_on_then(
+    scripted_fleet: ScriptedFleet, is_paused: bool
+) -> None:
+    made = make(scripted_fleet, CLOSED)
     if is_paused:
-        works.batches.pause(made.name)
+        scripted_fleet.batches.pause(made.name)
 
-    outside = works.batches.resume(made.name)
+    outside = scripted_fleet.batches.resume(made.name)
 
     assert str(outside) == "outside its window 22:00-05:30 Europe/Berlin; goes on by itself at 2026-11-26 21:00 UTC"
-    assert works.state(made) == WAITS
-    assert works.tick() == []
-    works.set_clock("2026-11-26 21:00")
-    assert works.tick() == made.ids
+    assert scripted_fleet.state(made) == WAITS
+    assert scripted_fleet.tick() == []
+    scripted_fleet.set_clock("2026-11-26 21:00")
+    assert scripted_fleet.tick() == made.ids
 
 
-def test_a_resume_without_the_window_lets_it_run_now_and_from_now_on(works: Works) -> None:
-    made = make(works, CLOSED)
+def test_a_resume_without_the_window_lets_it_run_now_and_from_now_on(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, CLOSED)
 
-    assert works.batches.resume(made.name, HoursChange(None)) is None
+    assert scripted_fleet.batches.resume(made.name, HoursChange(None)) is None
 
-    assert works.tick() == made.ids
-    batch = look_at_batch(works.database, made.batch_id)
+    assert scripted_fleet.tick() == made.ids
+    batch = look_at_batch(scripted_fleet.database, made.batch_id)
     assert (batch.daily_window, batch.zone, batch.closes_at, batch.resumes_at) == (None, None, None, None)
-    works.set_clock("2026-11-27 12:00")
-    works.tick()
-    assert works.state(made) == RUNNING
-    assert facts_of_the_last_line(works.database) == ("resume", {"reason": "window", "window": None})
+    scripted_fleet.set_clock("2026-11-27 12:00")
+    scripted_fleet.tick()
+    assert scripted_fleet.state(made) == RUNNING
+    assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": "window", "window": None})
 
 
-def test_a_resume_with_another_window_holds_at_once(works: Works) -> None:
-    made = make(works, OPEN)
-    assert works.tick() == made.ids
+def test_a_resume_with_another_window_holds_at_once(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, OPEN)
+    assert scripted_fleet.tick() == made.ids
 
-    outside = works.batches.resume(made.name, HoursChange(DAY))
+    outside = scripted_fleet.batches.resume(made.name, HoursChange(DAY))
 
     assert outside is not None
     assert f"{outside.opens_at:%d %H:%M}" == "26 08:00"
-    assert works.state(made) == WAITS
-    assert facts_of_the_last_line(works.database) == ("resume", {"reason": None, "window": "08:00-18:00 UTC"})
-    works.set_clock(CLOSED)
-    works.tick()
-    assert works.state(made) == RUNNING
+    assert scripted_fleet.state(made) == WAITS
+    assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": None, "window": "08:00-18:00 UTC"})
+    scripted_fleet.set_clock(CLOSED)
+    scripted_fleet.tick()
+    assert scripted_fleet.state(made) == RUNNING
 
 
-def test_a_resume_that_changes_nothing_writes_nothing_down(works: Works) -> None:
-    made = make(works, OPEN)
-    works.batches.pause(made.name)
+def test_a_resume_that_changes_nothing_writes_nothing_down(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, OPEN)
+    scripted_fleet.batches.pause(made.name)
 
-    works.batches.resume(made.name)
-    works.batches.resume(made.name)
+    scripted_fleet.batches.resume(made.name)
+    scripted_fleet.batches.resume(made.name)
 
-    with works.database.reading() as connection:
+    with scripted_fleet.database.reading() as connection:
         actions = list(connection.scalars(select(AuditLine.action)))
     assert actions == ["pause", "resume"]
 
 
-def test_a_replay_outside_the_window_waits_for_it(works: Works) -> None:
-    made = make(works, OPEN, records=1)
-    works.end_all(works.tick(), DeadLetter(Reason.FORBIDDEN))
-    works.set_clock(CLOSED)
-    works.tick()
+def test_a_replay_outside_the_window_waits_for_it(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, OPEN, records=1)
+    scripted_fleet.end_all(scripted_fleet.tick(), DeadLetter(Reason.FORBIDDEN))
+    scripted_fleet.set_clock(CLOSED)
+    scripted_fleet.tick()
 
-    replayed = works.batches.replay(made.name)
+    replayed = scripted_fleet.batches.replay(made.name)
 
     assert (replayed.records, str(replayed.outside)[:18]) == (1, "outside its window")
-    assert works.tick() == []
-    works.set_clock("2026-11-26 21:00")
-    assert works.tick() == made.ids
+    assert scripted_fleet.tick() == []
+    scripted_fleet.set_clock("2026-11-26 21:00")
+    assert scripted_fleet.tick() == made.ids
 
 
-def test_a_cancelled_batch_does_not_come_back_when_its_window_opens(works: Works) -> None:
-    made = make(works, CLOSED)
-    works.batches.cancel(made.name)
-    works.set_clock("2026-11-26 21:00")
+def test_a_cancelled_batch_does_not_come_back_when_its_window_opens(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, CLOSED)
+    scripted_fleet.batches.cancel(made.name)
+    scripted_fleet.set_clock("2026-11-26 21:00")
 
-    assert works.tick() == []
-    assert works.state(made) == (BatchState.CANCELLED, None)
-    assert look_at_batch(works.database, made.batch_id).resumes_at is None
+    assert scripted_fleet.tick() == []
+    assert scripted_fleet.state(made) == (BatchState.CANCELLED, None)
+    assert look_at_batch(scripted_fleet.database, made.batch_id).resumes_at is None
 
 
-def test_what_a_cancelled_batch_owes_a_read_is_read_outside_the_window_too(works: Works, leases: Leases) -> None:
-    made = make(works, OPEN, records=1)
-    works.end_all(works.tick(), UNKNOWN)
-    works.set_clock(CLOSED)
-    works.tick()
+def test_what_a_cancelled_batch_owes_a_read_is_read_outside_the_window_too(
+    scripted_fleet: ScriptedFleet, leases: Leases
+) -> None:
+    made = make(scripted_fleet, OPEN, records=1)
+    scripted_fleet.end_all(scripted_fleet.tick(), UNKNOWN)
+    scripted_fleet.set_clock(CLOSED)
+    scripted_fleet.tick()
 
-    works.batches.cancel(made.name)
+    scripted_fleet.batches.cancel(made.name)
 
-    assert works.tick() == made.ids
-    assert leases.may_read(works.claim(made.id))
+    assert scripted_fleet.tick() == made.ids
+    assert leases.may_read(scripted_fleet.claim(made.id))
 
 
 # Other pauses.
 
 
-def test_a_canary_that_was_done_when_the_window_closed_is_told_then_and_not_when_it_opens(works: Works) -> None:
-    made = make(works, "2026-11-26 04:29:40", records=4)
-    works.set_canary(made, 1)
-    claimed = works.claim(works.tick()[0])
-    works.set_clock("2026-11-26 04:30")
-    works.tick()
-    assert works.state(made) == WAITS
+def test_a_canary_that_was_done_when_the_window_closed_is_told_then_and_not_when_it_opens(
+    scripted_fleet: ScriptedFleet,
+) -> None:
+    made = make(scripted_fleet, "2026-11-26 04:29:40", records=4)
+    scripted_fleet.set_canary(made, 1)
+    claimed = scripted_fleet.claim(scripted_fleet.tick()[0])
+    scripted_fleet.set_clock("2026-11-26 04:30")
+    scripted_fleet.tick()
+    assert scripted_fleet.state(made) == WAITS
 
-    works.settle(claimed, Active())
-    works.tick()
+    scripted_fleet.settle(claimed, Active())
+    scripted_fleet.tick()
 
-    assert works.state(made) == (BatchState.PAUSED, PauseReason.CANARY)
-    works.set_clock("2026-11-26 21:00")
-    assert works.tick() == []
-    assert works.batches.resume(made.name) is None
-    assert works.tick() == made.ids[1:]
-
-
-def test_refused_credentials_that_come_after_the_end_wait_for_a_person(works: Works) -> None:
-    made = make(works, OPEN)
-    works.set_clock(CLOSED)
-    works.tick()
-
-    assert works.upkeep.pause(made.batch_id, PauseReason.CREDENTIALS)
-
-    works.set_clock("2026-11-26 21:00")
-    assert works.tick() == []
-    assert works.state(made) == (BatchState.PAUSED, PauseReason.CREDENTIALS)
+    assert scripted_fleet.state(made) == (BatchState.PAUSED, PauseReason.CANARY)
+    scripted_fleet.set_clock("2026-11-26 21:00")
+    assert scripted_fleet.tick() == []
+    assert scripted_fleet.batches.resume(made.name) is None
+    assert scripted_fleet.tick() == made.ids[1:]
 
 
-def test_a_probe_outside_the_window_waits_for_it(works: Works) -> None:
-    made = make(works, OPEN, records=20)
-    works.begin_outage(made)
-    works.set_clock(CLOSED)
+def test_refused_credentials_that_come_after_the_end_wait_for_a_person(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, OPEN)
+    scripted_fleet.set_clock(CLOSED)
+    scripted_fleet.tick()
 
-    assert works.tick() == []
-    assert works.state(made) == WAITS
+    assert scripted_fleet.upkeep.pause(made.batch_id, PauseReason.CREDENTIALS)
+
+    scripted_fleet.set_clock("2026-11-26 21:00")
+    assert scripted_fleet.tick() == []
+    assert scripted_fleet.state(made) == (BatchState.PAUSED, PauseReason.CREDENTIALS)
+
+
+def test_a_probe_outside_the_window_waits_for_it(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, OPEN, records=20)
+    scripted_fleet.begin_outage(made)
+    scripted_fleet.set_clock(CLOSED)
+
+    assert scripted_fleet.tick() == []
+    assert scripted_fleet.state(made) == WAITS
     # The outage is not forgotten: a few go at first.
-    works.set_clock("2026-11-26 21:00")
-    assert len(works.tick()) == 2
+    scripted_fleet.set_clock("2026-11-26 21:00")
+    assert len(scripted_fleet.tick()) == 2
 
 
 # A quota.
 
 
-def quota(works: Works, seconds: float = 3600.0) -> Quota:
-    return Quota(seconds, works.database.read_clock() + timedelta(seconds=seconds))
+def quota(scripted_fleet: ScriptedFleet, seconds: float = 3600.0) -> Quota:
+    return Quota(seconds, scripted_fleet.database.read_clock() + timedelta(seconds=seconds))
 
 
-def test_every_batch_of_the_license_waits_until_the_quota_resets(works: Works) -> None:
-    works.set_clock(OPEN)
-    mine, same = make_batch(works.database, 2), make_batch(works.database, 2, name="same", environment="twin")
-    other = make_batch(works.database, 2, name="other", environment="another license")
+def test_every_batch_of_the_license_waits_until_the_quota_resets(scripted_fleet: ScriptedFleet) -> None:
+    scripted_fleet.set_clock(OPEN)
+    mine, same = (
+        make_batch(scripted_fleet.database, 2),
+        make_batch(scripted_fleet.database, 2, name="same", environment="twin"),
+    )
+    other = make_batch(scripted_fleet.database, 2, name="other", environment="another license")
 
-    works.upkeep.pause_for_quota(quota(works), lambda name: name in ("default", "twin"))
+    scripted_fleet.upkeep.pause_for_quota(quota(scripted_fleet), lambda name: name in ("default", "twin"))
 
-    assert [works.state(made) for made in (mine, same, other)] == [FOR_QUOTA, FOR_QUOTA, RUNNING]
+    assert [scripted_fleet.state(made) for made in (mine, same, other)] == [FOR_QUOTA, FOR_QUOTA, RUNNING]
     for made in (mine, same):
-        batch = look_at_batch(works.database, made.batch_id)
+        batch = look_at_batch(scripted_fleet.database, made.batch_id)
         assert batch.detail == "PingOne's quota is used up until 2026-11-25 23:00 UTC: goes on by itself then."
-    works.set_clock("2026-11-25 22:59:55")
-    works.tick()
-    assert works.state(mine) == FOR_QUOTA
-    works.set_clock("2026-11-25 23:00:01")
-    works.tick()
-    assert [works.state(made) for made in (mine, same, other)] == [RUNNING] * 3
+    scripted_fleet.set_clock("2026-11-25 22:59:55")
+    scripted_fleet.tick()
+    assert scripted_fleet.state(mine) == FOR_QUOTA
+    scripted_fleet.set_clock("2026-11-25 23:00:01")
+    scripted_fleet.tick()
+    assert [scripted_fleet.state(made) for made in (mine, same, other)] == [RUNNING] * 3
 
 
-def test_a_worker_knows_which_environments_share_the_license(works: Works, database_url: str) -> None:
+def test_a_worker_knows_which_environments_share_the_license(scripted_fleet: ScriptedFleet, database_url: str) -> None:
     """One that is not configured where it works is none of them."""
     licenses = {"default": "mine", "twin": "mine", "foreign": "another"}
     names = [*licenses, "gone"]
-    made = [make_batch(works.database, 1, name=name, environment=name) for name in names]
+    made = [make_batch(scripted_fleet.database, 1, name=name, environment=name) for name in names]
 
     def load_environment(name: str) -> Environment:
         if name not in licenses:
@@ -437,83 +454,85 @@ def test_a_worker_knows_which_environments_share_the_license(works: Works, datab
 
     settings = Settings(database_url=SecretStr(database_url), redis_url=SecretStr("redis://127.0.0.1:1"))
     parts = WorkerParts(settings, broker=None, load=load_environment)
-    claimed = works.claim(works.tick()[0])
+    claimed = scripted_fleet.claim(scripted_fleet.tick()[0])
 
     mine = load_environment(names[0])
     parts.consequences.follow(mine, claimed, Pause(PauseReason.QUOTA, quota=Quota(3600)), 0)
 
-    assert [works.state(each) for each in made] == [FOR_QUOTA, FOR_QUOTA, RUNNING, RUNNING]
+    assert [scripted_fleet.state(each) for each in made] == [FOR_QUOTA, FOR_QUOTA, RUNNING, RUNNING]
     parts.database.close()
 
 
-def test_a_quota_that_resets_outside_the_window_is_waited_for_until_that_opens(works: Works) -> None:
-    made = make(works, "2026-11-26 04:00")
-    works.upkeep.pause_for_quota(quota(works), lambda _: True)
-    assert look_at_batch(works.database, made.batch_id).detail == (
+def test_a_quota_that_resets_outside_the_window_is_waited_for_until_that_opens(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, "2026-11-26 04:00")
+    scripted_fleet.upkeep.pause_for_quota(quota(scripted_fleet), lambda _: True)
+    assert look_at_batch(scripted_fleet.database, made.batch_id).detail == (
         "PingOne's quota is used up until 2026-11-26 05:00 UTC: goes on by itself then, "
         "inside its window 22:00-05:30 Europe/Berlin."
     )
-    works.set_clock("2026-11-26 05:00:01")
-    works.tick()
+    scripted_fleet.set_clock("2026-11-26 05:00:01")
+    scripted_fleet.tick()
 
-    assert works.state(made) == WAITS
+    assert scripted_fleet.state(made) == WAITS
 
 
-def test_a_person_may_resume_before_the_quota_resets_and_pause_what_waits_for_it(works: Works) -> None:
+def test_a_person_may_resume_before_the_quota_resets_and_pause_what_waits_for_it(scripted_fleet: ScriptedFleet) -> None:
     """An administrator may have raised it."""
-    made = make(works, OPEN, None)
-    works.upkeep.pause_for_quota(quota(works), lambda _: True)
-    assert works.batches.resume(made.name) is None
-    assert works.tick() == made.ids
+    made = make(scripted_fleet, OPEN, None)
+    scripted_fleet.upkeep.pause_for_quota(quota(scripted_fleet), lambda _: True)
+    assert scripted_fleet.batches.resume(made.name) is None
+    assert scripted_fleet.tick() == made.ids
 
-    works.upkeep.pause_for_quota(quota(works), lambda _: True)
-    works.batches.pause(made.name)
-    works.pass_time(4000)
+    scripted_fleet.upkeep.pause_for_quota(quota(scripted_fleet), lambda _: True)
+    scripted_fleet.batches.pause(made.name)
+    scripted_fleet.pass_time(4000)
 
-    assert works.tick() == []
-    assert works.state(made) == BY_A_PERSON
-
-
-def test_a_quota_does_not_touch_what_waits_already(works: Works) -> None:
-    waits, paused = make(works, CLOSED), make(works, CLOSED, None, name="paused")
-    works.batches.pause(paused.name)
-
-    works.upkeep.pause_for_quota(quota(works), lambda _: True)
-
-    assert (works.state(waits), works.state(paused)) == (WAITS, BY_A_PERSON)
+    assert scripted_fleet.tick() == []
+    assert scripted_fleet.state(made) == BY_A_PERSON
 
 
-def test_the_record_that_met_the_quota_goes_back_uncounted(works: Works) -> None:
-    made = make(works, OPEN, None, records=1)
-    claimed = works.claim(works.tick()[0])
+def test_a_quota_does_not_touch_what_waits_already(scripted_fleet: ScriptedFleet) -> None:
+    waits, paused = make(scripted_fleet, CLOSED), make(scripted_fleet, CLOSED, None, name="paused")
+    scripted_fleet.batches.pause(paused.name)
 
-    works.settle(claimed, Pause(PauseReason.QUOTA, quota=quota(works)))
+    scripted_fleet.upkeep.pause_for_quota(quota(scripted_fleet), lambda _: True)
 
-    record = look(works.database, made.id)
+    assert (scripted_fleet.state(waits), scripted_fleet.state(paused)) == (WAITS, BY_A_PERSON)
+
+
+def test_the_record_that_met_the_quota_goes_back_uncounted(scripted_fleet: ScriptedFleet) -> None:
+    made = make(scripted_fleet, OPEN, None, records=1)
+    claimed = scripted_fleet.claim(scripted_fleet.tick()[0])
+
+    scripted_fleet.settle(claimed, Pause(PauseReason.QUOTA, quota=quota(scripted_fleet)))
+
+    record = look(scripted_fleet.database, made.id)
     assert (record.status, record.attempts, record.otp1_posts) == (Status.PENDING, 0, 0)
 
 
 # Load, and status.
 
 
-def load(works: Works, keyring: Keyring, folder: Path, window: DailyHours | None) -> Loaded:
+def load(scripted_fleet: ScriptedFleet, keyring: Keyring, folder: Path, window: DailyHours | None) -> Loaded:
     path = folder / "shipment.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, HEADER)
         writer.writeheader()
         writer.writerow(token(1))
     environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
-    loader = Loader(works.database, keyring, environment, TESTER)
+    loader = Loader(scripted_fleet.database, keyring, environment, TESTER)
     return loader.load(open_shipment(path), "shipment", window=window)
 
 
-def test_a_load_outside_the_window_waits_from_the_beginning(works: Works, keyring: Keyring, tmp_path: Path) -> None:
-    works.set_clock(CLOSED)
+def test_a_load_outside_the_window_waits_from_the_beginning(
+    scripted_fleet: ScriptedFleet, keyring: Keyring, tmp_path: Path
+) -> None:
+    scripted_fleet.set_clock(CLOSED)
 
-    loaded = load(works, keyring, tmp_path, NIGHT)
+    loaded = load(scripted_fleet, keyring, tmp_path, NIGHT)
 
     assert f"{loaded.outside}".startswith("outside its window")
-    (status,) = read_statuses(works.database)
+    (status,) = read_statuses(scripted_fleet.database)
     assert (status.state, status.reason, status.hours, status.zone) == (
         "paused",
         "window",
@@ -521,35 +540,35 @@ def test_a_load_outside_the_window_waits_from_the_beginning(works: Works, keyrin
         "Europe/Berlin",
     )
     assert (status.to_json()["resumes_at"], status.to_json()["closes_at"]) == ("2026-11-26T21:00:00+00:00", None)
-    action, facts = facts_of_the_last_line(works.database)
+    action, facts = facts_of_the_last_line(scripted_fleet.database)
     assert (action, facts["window"]) == ("load", "22:00-05:30 Europe/Berlin")
 
 
-def test_a_load_inside_the_window_runs(works: Works, keyring: Keyring, tmp_path: Path) -> None:
-    works.set_clock(OPEN)
+def test_a_load_inside_the_window_runs(scripted_fleet: ScriptedFleet, keyring: Keyring, tmp_path: Path) -> None:
+    scripted_fleet.set_clock(OPEN)
 
-    loaded = load(works, keyring, tmp_path, NIGHT)
+    loaded = load(scripted_fleet, keyring, tmp_path, NIGHT)
 
     assert loaded.outside is None
-    (status,) = read_statuses(works.database)
+    (status,) = read_statuses(scripted_fleet.database)
     assert (status.state, status.to_json()["closes_at"]) == ("running", "2026-11-26T04:30:00+00:00")
-    assert len(works.tick()) == 1
+    assert len(scripted_fleet.tick()) == 1
 
 
 def test_the_same_file_again_need_not_repeat_the_window_but_must_not_name_another(
-    works: Works, keyring: Keyring, tmp_path: Path
+    scripted_fleet: ScriptedFleet, keyring: Keyring, tmp_path: Path
 ) -> None:
-    works.set_clock(OPEN)
-    load(works, keyring, tmp_path, NIGHT)
+    scripted_fleet.set_clock(OPEN)
+    load(scripted_fleet, keyring, tmp_path, NIGHT)
 
-    assert not load(works, keyring, tmp_path, NIGHT).is_new
-    assert not load(works, keyring, tmp_path, None).is_new
+    assert not load(scripted_fleet, keyring, tmp_path, NIGHT).is_new
+    assert not load(scripted_fleet, keyring, tmp_path, None).is_new
     with pytest.raises(
         OtherHours,
         match=r"keeps to its window 22:00-05:30 Europe/Berlin\. To change that: "
         r"oathbulk resume shipment --window 08:00-18:00 --zone UTC",
     ):
-        load(works, keyring, tmp_path, DAY)
-    works.batches.resume("shipment", HoursChange(None))
+        load(scripted_fleet, keyring, tmp_path, DAY)
+    scripted_fleet.batches.resume("shipment", HoursChange(None))
     with pytest.raises(OtherHours, match="it runs all day"):
-        load(works, keyring, tmp_path, NIGHT)
+        load(scripted_fleet, keyring, tmp_path, NIGHT)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from support.loads import Desk, Token, earlier, environment, token
-from support.moving_clock import MovingDatabase
-from support.processes import wait_until
+from support.data.loading import LoadingDesk, Token, earlier, environment, token
+from support.data.moving_clock import MovingDatabase
+from support.processes.waiting import wait_until
 
 from models.encrypted import Keyring
 from worker.batches.loading import CHUNK
@@ -21,8 +21,8 @@ ON_ROW_2 = "stands on row 2 of this file already: keep one of the two rows"
 
 
 @pytest.fixture
-def desk(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> Desk:
-    return Desk(database, keyring, tmp_path)
+def desk(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> LoadingDesk:
+    return LoadingDesk(database, keyring, tmp_path)
 
 
 def tokens_with_faults(rows: int, every: int) -> Iterator[Token]:
@@ -42,7 +42,7 @@ def tokens_with_faults(rows: int, every: int) -> Iterator[Token]:
             yield token(number, serial="BEFORE")
 
 
-def test_every_bad_row_of_a_large_file_is_told_in_its_order(desk: Desk) -> None:
+def test_every_bad_row_of_a_large_file_is_told_in_its_order(desk: LoadingDesk) -> None:
     earlier(desk.database, desk.keyring, serial_number="BEFORE", device_id="another")
 
     loaded = desk.load(list(tokens_with_faults(ROWS + 1, ROWS // 100)))
@@ -59,7 +59,7 @@ def test_every_bad_row_of_a_large_file_is_told_in_its_order(desk: Desk) -> None:
         assert error.reason.startswith(beginnings[place % 4])
 
 
-def test_a_record_that_was_written_is_not_read_again_for_each_chunk(desk: Desk) -> None:
+def test_a_record_that_was_written_is_not_read_again_for_each_chunk(desk: LoadingDesk) -> None:
     """PostgreSQL, without statistics of what the load has written so far, is tempted to. SQLite has no such choice."""
     if desk.database.is_sqlite:
         assert desk.load([token(number) for number in range(CHUNK)]).total == CHUNK

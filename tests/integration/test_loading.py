@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from support.batches import TESTER, Made, look_at_batch, make_batch, statuses
-from support.loads import HEADER, Desk, Token, earlier, environment, token
-from support.moving_clock import MovingDatabase
-from support.processes import wait_until
+from support.data.batches import TESTER, Made, look_at_batch, make_batch, statuses
+from support.data.loading import HEADER, LoadingDesk, Token, earlier, environment, token
+from support.data.moving_clock import MovingDatabase
+from support.processes.waiting import wait_until
 
 from models.batch import BatchState
 from models.encrypted import Keyring, generate_key, identify_row
@@ -29,14 +29,14 @@ from worker.vault.otp import OtpPair
 
 
 @pytest.fixture
-def desk(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> Desk:
-    return Desk(database, keyring, tmp_path)
+def desk(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> LoadingDesk:
+    return LoadingDesk(database, keyring, tmp_path)
 
 
 # What is written.
 
 
-def test_a_shipment_becomes_a_batch_that_runs(desk: Desk) -> None:
+def test_a_shipment_becomes_a_batch_that_runs(desk: LoadingDesk) -> None:
     loaded = desk.load([token(0), token(1)])
 
     batch = look_at_batch(desk.database, loaded.batch_id)
@@ -47,7 +47,7 @@ def test_a_shipment_becomes_a_batch_that_runs(desk: Desk) -> None:
     assert batch.created_at == batch.running_since
 
 
-def test_a_row_becomes_a_pending_record_that_is_due(desk: Desk) -> None:
+def test_a_row_becomes_a_pending_record_that_is_due(desk: LoadingDesk) -> None:
     row = token(7, username="alice@example.test", lot="L-1", cost_centre="4711")
 
     (record,) = desk.records(desk.load([row]))
@@ -61,7 +61,7 @@ def test_a_row_becomes_a_pending_record_that_is_due(desk: Desk) -> None:
     assert record.otp_expires_at is None
 
 
-def test_otps_are_sealed_for_their_row(desk: Desk) -> None:
+def test_otps_are_sealed_for_their_row(desk: LoadingDesk) -> None:
     records = desk.records(desk.load([token(0), token(1, otp2="")]))
 
     opened = [
@@ -75,7 +75,7 @@ def test_otps_are_sealed_for_their_row(desk: Desk) -> None:
     assert not records[1].has_second_otp
 
 
-def test_no_otp_lies_in_the_database_in_the_clear(desk: Desk) -> None:
+def test_no_otp_lies_in_the_database_in_the_clear(desk: LoadingDesk) -> None:
     loaded = desk.load([token(0, otp1="13572468", otp2="24681357")])
 
     (record,) = desk.records(loaded)
@@ -84,7 +84,7 @@ def test_no_otp_lies_in_the_database_in_the_clear(desk: Desk) -> None:
     assert "24681357" not in written
 
 
-def test_a_totp_pair_expires_and_a_hotp_pair_lasts(desk: Desk) -> None:
+def test_a_totp_pair_expires_and_a_hotp_pair_lasts(desk: LoadingDesk) -> None:
     generated_at = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=30)
     totp = token(0, otp_type="totp", generated_at=generated_at.isoformat())
     hotp = token(1, otp_type="hotp", generated_at=generated_at.isoformat())
@@ -95,7 +95,7 @@ def test_a_totp_pair_expires_and_a_hotp_pair_lasts(desk: Desk) -> None:
     assert [record.otp_expires_at for record in records] == [generated_at + timedelta(seconds=90), None]
 
 
-def test_rows_that_cannot_be_read_are_refused_and_the_others_loaded(desk: Desk) -> None:
+def test_rows_that_cannot_be_read_are_refused_and_the_others_loaded(desk: LoadingDesk) -> None:
     loaded = desk.load([token(0), token(1, otp1="12"), token(2)])
 
     assert (loaded.total, loaded.rows_refused) == (2, 1)
@@ -103,7 +103,7 @@ def test_rows_that_cannot_be_read_are_refused_and_the_others_loaded(desk: Desk) 
     assert [record.row_number for record in desk.records(loaded)] == [2, 4]
 
 
-def test_refused_rows_are_told_in_the_order_of_the_file(desk: Desk) -> None:
+def test_refused_rows_are_told_in_the_order_of_the_file(desk: LoadingDesk) -> None:
     make_batch(desk.database, serial_number=token(1)["serial"], name="earlier", environment_id="tenant-1")
 
     desk.load([token(0), token(1), token(2, otp1="12"), token(0), token(3, otp1="34")])
@@ -114,7 +114,7 @@ def test_refused_rows_are_told_in_the_order_of_the_file(desk: Desk) -> None:
 # The same file, and the same name.
 
 
-def test_the_same_file_is_loaded_once(desk: Desk) -> None:
+def test_the_same_file_is_loaded_once(desk: LoadingDesk) -> None:
     path = desk.write([token(0), token(1, otp1="12")])
     first = desk.load_file(path, "first")
 
@@ -124,20 +124,20 @@ def test_the_same_file_is_loaded_once(desk: Desk) -> None:
     assert desk.found() == (1, 1, 0)
 
 
-def test_the_same_bytes_under_another_file_name_are_the_same_file(desk: Desk) -> None:
+def test_the_same_bytes_under_another_file_name_are_the_same_file(desk: LoadingDesk) -> None:
     first = desk.load_file(desk.write([token(0)], "a.csv"), "a")
 
     assert desk.load_file(desk.write([token(0)], "b.csv"), "b").batch_id == first.batch_id
 
 
-def test_the_same_file_is_another_batch_in_another_environment(desk: Desk) -> None:
+def test_the_same_file_is_another_batch_in_another_environment(desk: LoadingDesk) -> None:
     path = desk.write([token(0)])
     desk.load_file(path, "first")
 
     assert desk.load_file(path, "second", into=environment("second", "tenant-2")).is_new
 
 
-def test_a_cancelled_file_may_be_loaded_again(desk: Desk) -> None:
+def test_a_cancelled_file_may_be_loaded_again(desk: LoadingDesk) -> None:
     path = desk.write([token(0)])
     desk.load_file(path, "first")
     Batches(desk.database, TESTER).cancel("first")
@@ -147,7 +147,7 @@ def test_a_cancelled_file_may_be_loaded_again(desk: Desk) -> None:
     assert (again.is_new, again.total, desk.refused) == (True, 1, [])
 
 
-def test_a_name_belongs_to_one_file(desk: Desk) -> None:
+def test_a_name_belongs_to_one_file(desk: LoadingDesk) -> None:
     desk.load([token(0)], "pallet 7")
 
     with pytest.raises(NameTaken, match="pallet 7"):
@@ -155,7 +155,7 @@ def test_a_name_belongs_to_one_file(desk: Desk) -> None:
     assert desk.found() == (1, 1, 0)
 
 
-def test_two_loads_of_one_file_at_once_make_one_batch(desk: Desk) -> None:
+def test_two_loads_of_one_file_at_once_make_one_batch(desk: LoadingDesk) -> None:
     shipment = open_shipment(desk.write([token(number) for number in range(20)]))
     ready = threading.Barrier(4)
 
@@ -172,7 +172,7 @@ def test_two_loads_of_one_file_at_once_make_one_batch(desk: Desk) -> None:
     assert desk.found() == (1, 20, 0)
 
 
-def test_two_files_with_the_same_token_loaded_at_once_share_it_out(desk: Desk) -> None:
+def test_two_files_with_the_same_token_loaded_at_once_share_it_out(desk: LoadingDesk) -> None:
     files = [open_shipment(desk.write([token(0), token(number)], f"{number}.csv")) for number in (1, 2)]
     ready = threading.Barrier(2)
 
@@ -193,7 +193,7 @@ def test_two_files_with_the_same_token_loaded_at_once_share_it_out(desk: Desk) -
 
 @pytest.mark.parametrize("other", [{"device_id": str(uuid.UUID(int=99))}, {"serial": "OTHER1"}])
 @pytest.mark.parametrize("status", [Status.PENDING, Status.QUEUED, Status.ACTIVATING])
-def test_a_token_or_device_in_progress_elsewhere_is_refused(desk: Desk, other: Token, status: Status) -> None:
+def test_a_token_or_device_in_progress_elsewhere_is_refused(desk: LoadingDesk, other: Token, status: Status) -> None:
     earlier(desk.database, desk.keyring, status=status)
 
     loaded = desk.load([token(0, **other), token(1)])
@@ -203,7 +203,7 @@ def test_a_token_or_device_in_progress_elsewhere_is_refused(desk: Desk, other: T
     assert desk.refused[0].reason.startswith(f"the {what} is in progress in batch 'earlier' (row 2)")
 
 
-def test_a_token_in_progress_in_another_environment_does_not_matter(desk: Desk) -> None:
+def test_a_token_in_progress_in_another_environment_does_not_matter(desk: LoadingDesk) -> None:
     earlier(desk.database, desk.keyring)
 
     assert desk.load([token(0)], into=environment("second", "tenant-2")).total == 1
@@ -211,7 +211,7 @@ def test_a_token_in_progress_in_another_environment_does_not_matter(desk: Desk) 
 
 @pytest.mark.parametrize("apart", [1, CHUNK])
 @pytest.mark.parametrize("other", [{"device_id": str(uuid.UUID(int=99))}, {"serial": "OTHER1"}])
-def test_a_token_or_device_on_two_rows_is_loaded_once(desk: Desk, other: Token, apart: int) -> None:
+def test_a_token_or_device_on_two_rows_is_loaded_once(desk: LoadingDesk, other: Token, apart: int) -> None:
     """Within a chunk, and across two."""
     between = [token(number) for number in range(1, apart)]
 
@@ -224,11 +224,11 @@ def test_a_token_or_device_on_two_rows_is_loaded_once(desk: Desk, other: Token, 
     assert error.reason.startswith(f"the {what} stands on row 2 of this file already")
 
 
-def test_a_refused_row_does_not_stand_in_the_way_of_a_good_one(desk: Desk) -> None:
+def test_a_refused_row_does_not_stand_in_the_way_of_a_good_one(desk: LoadingDesk) -> None:
     assert desk.load([token(0, otp1="12"), token(0)]).total == 1
 
 
-def test_a_token_that_is_active_on_this_device_is_refused(desk: Desk) -> None:
+def test_a_token_that_is_active_on_this_device_is_refused(desk: LoadingDesk) -> None:
     earlier(desk.database, desk.keyring, status=Status.ACTIVE)
 
     loaded = desk.load([token(0, otp1="111111", otp2="222222"), token(1)])
@@ -237,7 +237,7 @@ def test_a_token_that_is_active_on_this_device_is_refused(desk: Desk) -> None:
     assert "active on this device since batch 'earlier'" in desk.refused[0].reason
 
 
-def test_a_token_that_was_active_on_another_device_may_be_paired_anew(desk: Desk) -> None:
+def test_a_token_that_was_active_on_another_device_may_be_paired_anew(desk: LoadingDesk) -> None:
     earlier(desk.database, desk.keyring, status=Status.ACTIVE)
 
     assert desk.load([token(0, device_id=str(uuid.UUID(int=99)))]).total == 1
@@ -259,7 +259,9 @@ SENT_BOTH = ANSWERED | {"otp2_state": OtpState.ANSWERED, "otp2_posts": 1}
     ],
 )
 @pytest.mark.parametrize("status", [Status.DEAD_LETTER, Status.CANCELLED])
-def test_an_otp_that_was_sent_before_is_refused(desk: Desk, past: dict[str, Any], row: Token, status: Status) -> None:
+def test_an_otp_that_was_sent_before_is_refused(
+    desk: LoadingDesk, past: dict[str, Any], row: Token, status: Status
+) -> None:
     earlier(desk.database, desk.keyring, status=status, reason=Reason.REJECTED, **past)
 
     loaded = desk.load([token(0, **row), token(1)])
@@ -269,7 +271,7 @@ def test_an_otp_that_was_sent_before_is_refused(desk: Desk, past: dict[str, Any]
     assert "000000" not in desk.refused[0].reason
 
 
-def test_fresh_otps_begin_again(desk: Desk) -> None:
+def test_fresh_otps_begin_again(desk: LoadingDesk) -> None:
     earlier(desk.database, desk.keyring, status=Status.DEAD_LETTER, reason=Reason.INVALID_OTP, **SENT_BOTH)
 
     loaded = desk.load([token(0, otp1="111111", otp2="222222")])
@@ -278,13 +280,13 @@ def test_fresh_otps_begin_again(desk: Desk) -> None:
     assert (record.otp1_state, record.otp1_posts, record.attempts) == (OtpState.UNSENT, 0, 0)
 
 
-def test_otps_that_were_never_sent_may_come_again(desk: Desk) -> None:
+def test_otps_that_were_never_sent_may_come_again(desk: LoadingDesk) -> None:
     earlier(desk.database, desk.keyring, status=Status.CANCELLED)
 
     assert desk.load([token(0)]).total == 1
 
 
-def test_a_past_whose_key_is_gone_does_not_stop_a_load(desk: Desk) -> None:
+def test_a_past_whose_key_is_gone_does_not_stop_a_load(desk: LoadingDesk) -> None:
     earlier(desk.database, Keyring([generate_key()]), status=Status.DEAD_LETTER, **SENT_BOTH)
 
     assert desk.load([token(0)]).total == 1
@@ -293,7 +295,7 @@ def test_a_past_whose_key_is_gone_does_not_stop_a_load(desk: Desk) -> None:
 # All or nothing.
 
 
-def test_a_shipment_without_a_good_row_leaves_nothing(desk: Desk) -> None:
+def test_a_shipment_without_a_good_row_leaves_nothing(desk: LoadingDesk) -> None:
     earlier(desk.database, desk.keyring)
     before = desk.found()
 
@@ -304,7 +306,7 @@ def test_a_shipment_without_a_good_row_leaves_nothing(desk: Desk) -> None:
     assert [error.row_number for error in desk.refused] == [2, 3]
 
 
-def test_a_file_that_changes_under_the_load_leaves_nothing(desk: Desk) -> None:
+def test_a_file_that_changes_under_the_load_leaves_nothing(desk: LoadingDesk) -> None:
     path = desk.write([token(number) for number in range(CHUNK + 5)])
     shipment = open_shipment(path)
     path.write_text(path.read_text() + "MADE999999,123456,,,\n")
@@ -315,7 +317,7 @@ def test_a_file_that_changes_under_the_load_leaves_nothing(desk: Desk) -> None:
     assert desk.found() == (0, 0, 0)
 
 
-def test_a_load_that_breaks_in_the_middle_leaves_nothing(desk: Desk) -> None:
+def test_a_load_that_breaks_in_the_middle_leaves_nothing(desk: LoadingDesk) -> None:
     """The first chunk is written already when the second one's row is refused."""
     tokens = [token(number) for number in range(CHUNK)] + [token(CHUNK, otp1="12")]
     written: list[int] = []
@@ -331,7 +333,7 @@ def test_a_load_that_breaks_in_the_middle_leaves_nothing(desk: Desk) -> None:
     assert desk.found() == (0, 0, 0)
 
 
-def test_a_load_after_one_that_broke_finds_nothing_in_its_way(desk: Desk) -> None:
+def test_a_load_after_one_that_broke_finds_nothing_in_its_way(desk: LoadingDesk) -> None:
     def interrupt(error: RowError) -> None:
         raise KeyboardInterrupt
 
@@ -349,7 +351,7 @@ REPLAYS: dict[str, Callable[[Batches], object]] = {
 
 
 @pytest.mark.parametrize("whose", REPLAYS)
-def test_a_replay_during_a_load_of_the_same_token_leaves_it_to_that(desk: Desk, whose: str) -> None:
+def test_a_replay_during_a_load_of_the_same_token_leaves_it_to_that(desk: LoadingDesk, whose: str) -> None:
     again, batches = token(0), Batches(desk.database, TESTER)
     same = {"serial_number": again["serial"], "device_id": again["device_id"], "environment_id": "tenant-1"}
     made = make_batch(desk.database, name="earlier", status=Status.DEAD_LETTER, reason=Reason.ATTEMPTS_SPENT, **same)
@@ -383,7 +385,7 @@ def may_tick(database: MovingDatabase) -> bool:
         return database.try_lock(connection, DISPATCH_LOCK)
 
 
-def test_a_record_is_seen_only_when_its_whole_batch_is(desk: Desk) -> None:
+def test_a_record_is_seen_only_when_its_whole_batch_is(desk: LoadingDesk) -> None:
     """A dispatcher that ticks in the middle of a load finds nothing of it."""
     seen: list[tuple[int, int, int]] = []
     tokens = [token(number) for number in range(CHUNK)] + [token(CHUNK, otp1="12")]

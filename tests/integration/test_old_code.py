@@ -6,6 +6,7 @@ themselves, nor what statements of both versions do to each other at one moment.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -15,9 +16,9 @@ from typing import Any
 import pytest
 from psycopg.types.json import Json
 from sqlalchemy import select
-from support.batches import Made, enqueue
-from support.moving_clock import MovingDatabase
-from support.postgres import PostgresServer
+from support.data.batches import Made, enqueue
+from support.data.moving_clock import MovingDatabase
+from support.servers.postgres import PostgresServer
 
 from migrations import HEAD
 from models.attempt import AttemptLine
@@ -155,3 +156,16 @@ def test_each_revision_has_the_record_of_the_code_before_it() -> None:
         path.name.partition("_")[0] for path in (Path(schema.__file__).parents[2] / "migrations/versions").glob("0*.py")
     }
     assert known == revisions - {HEAD}
+
+
+def test_this_version_can_be_recorded_for_the_migration_that_follows(database: MovingDatabase) -> None:
+    spec = importlib.util.spec_from_file_location("record", SAMPLES / "record.py")
+    assert spec is not None
+    assert spec.loader is not None
+    record = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(record)
+
+    record.live(database)
+
+    (status,) = read_statuses(database, "shipment")
+    assert (status.total, status.counts["active"], status.counts["dead_letter"]) == (9, 2, 1)

@@ -10,9 +10,9 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, event, text
-from support.batches import ENVIRONMENT_ID, Made, make_batch
-from support.dispatchers import make_dispatcher
-from support.moving_clock import MovingDatabase
+from support.data.batches import ENVIRONMENT_ID, Made, make_batch
+from support.data.moving_clock import MovingDatabase
+from support.fleets.dispatchers import make_dispatcher
 
 from models.base import UtcDateTime
 from models.batch import BatchState

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, OperationalError
-from support.postgres import PostgresServer
-from support.processes import wait_until
+from support.processes.waiting import wait_until
+from support.servers.postgres import PostgresServer
 
 from worker.database.away import is_away
 from worker.database.engine import Database

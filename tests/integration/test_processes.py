@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from support.moving_clock import MovingDatabase
+from support.data.moving_clock import MovingDatabase
 
 from worker.fleet.processes import GONE_AFTER, KEPT_FOR, KnownProcess, Processes, Sickness, read_processes
 

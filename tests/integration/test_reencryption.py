@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Connection, update
 from sqlalchemy.exc import DBAPIError
-from support.audit_lines import read, refuse_lines
-from support.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, make_batch, pair_of, statuses
-from support.moving_clock import MovingDatabase
+from support.data.audit_lines import read, refuse_lines
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, make_batch, pair_of, statuses
+from support.data.moving_clock import MovingDatabase
 
 from models.audit import Action
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, text, update
 from sqlalchemy.exc import OperationalError
-from support.batches import ENVIRONMENT_ID, attempts, enqueue, look, make_batch, rescue
-from support.moving_clock import MovingDatabase
+from support.data.batches import ENVIRONMENT_ID, attempts, enqueue, look, make_batch, rescue
+from support.data.moving_clock import MovingDatabase
 
 from models.record import OtpState, Record, Status
 from worker.leases.claim import Claim

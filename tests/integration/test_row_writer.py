@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 from sqlalchemy import ScalarSelect, func, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
-from support.batches import Made, count, make_batch
-from support.moving_clock import MovingDatabase
-from support.postgres import PostgresServer
+from support.data.batches import Made, count, make_batch
+from support.data.moving_clock import MovingDatabase
+from support.servers.postgres import PostgresServer
 
 from models.batch import Batch
+from models.encrypted import Keyring, generate_key
 from models.record import Record, Status
-from worker.batches.loading import COLUMNS
+from worker.batches.record_rows import RecordRows
 from worker.database.row_writer import RowWriter
 
 TABLE = Record.metadata.tables["record"]
+# What a load writes.
+COLUMNS = RecordRows(Keyring([generate_key()]), 1, timedelta(0)).columns
 # What COPY's text format, CSV or SQL would take for something else, and what is not one byte a character.
 ODD = [
     "",

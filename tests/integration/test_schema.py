@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Column, Connection, MetaData, Table, insert, inspect, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from support.audit_lines import hash_of
-from support.batches import ENVIRONMENT_ID, TESTER, count, enqueue, make_batch
-from support.moving_clock import MovingDatabase
-from support.postgres import PostgresServer
-from support.processes import wait_until
+from support.data.audit_lines import hash_of
+from support.data.batches import ENVIRONMENT_ID, TESTER, count, enqueue, make_batch
+from support.data.moving_clock import MovingDatabase
+from support.processes.waiting import wait_until
+from support.servers.postgres import PostgresServer
 
 from migrations import HEAD
 from models.attempt import AttemptLine

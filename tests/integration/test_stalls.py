@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from support.batches import make_batch
-from support.moving_clock import MovingDatabase
-from support.works import UNKNOWN, Works
+from support.data.batches import make_batch
+from support.data.moving_clock import MovingDatabase
+from support.fleets.scripted_fleet import UNKNOWN, ScriptedFleet
 
 from models.batch import BatchState
 from worker.fleet.processes import Processes, Sickness
@@ -30,16 +30,16 @@ def test_a_batch_whose_due_work_does_not_move_says_for_how_long_and_why(database
     assert status.to_json()["stall"]["cause"] == "worker"
 
 
-def test_any_end_of_an_attempt_is_movement(database: MovingDatabase, works: Works) -> None:
+def test_any_end_of_an_attempt_is_movement(database: MovingDatabase, scripted_fleet: ScriptedFleet) -> None:
     made = make_batch(database, 3)
-    first, second, _ = works.tick()
+    first, second, _ = scripted_fleet.tick()
     database.ahead += STILL_AFTER + 1
-    works.end(first, UNKNOWN)
+    scripted_fleet.end(first, UNKNOWN)
     (status,) = read_statuses(database, made.name)
     assert status.stall is None
 
     database.ahead += STILL_AFTER + 1
-    works.end(second, Active())
+    scripted_fleet.end(second, Active())
     (status,) = read_statuses(database, made.name)
     assert status.stall is None
 

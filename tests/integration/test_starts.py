@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.fleet import plain_env
+from support.fleets.real_fleet import plain_env
 
 from models.encrypted import generate_key
 

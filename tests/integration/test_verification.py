@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from redis import Redis
-from support.batches import ENVIRONMENT_ID, Made, look, make_batch
-from support.moving_clock import MovingDatabase
+from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch
+from support.data.moving_clock import MovingDatabase
 
 from models.record import Status
 from worker.batches.finding import UnknownBatch

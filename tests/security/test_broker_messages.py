@@ -15,13 +15,13 @@ import redis
 from celery import Celery
 from kombu import Connection, Exchange, Producer
 from sqlalchemy import inspect, select
-from support.batches import TESTER
-from support.fleet import QUICK, plain_env
-from support.moving_clock import MovingDatabase
-from support.processes import wait_until
-from support.program import Program
-from support.standin import StandIn
-from support.tokens import make_tokens, write_shipment
+from support.data.batches import TESTER
+from support.data.moving_clock import MovingDatabase
+from support.data.tokens import make_tokens, write_shipment
+from support.fleets.real_fleet import QUICK, plain_env
+from support.processes.program import Program
+from support.processes.waiting import wait_until
+from support.servers.stand_in import StandIn
 
 from models.batch import Batch
 from models.record import Record

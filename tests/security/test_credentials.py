@@ -19,12 +19,12 @@ import pytest
 import redis
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
-from support.batches import ENVIRONMENT_ID, TESTER, Made, enqueue
-from support.command import Desk
-from support.moving_clock import MovingDatabase
-from support.postgres import PostgresServer
-from support.search import Secrets
-from support.tokens import make_tokens, write_shipment
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue
+from support.data.moving_clock import MovingDatabase
+from support.data.tokens import make_tokens, write_shipment
+from support.judges.secret_search import Secrets
+from support.processes.command_desk import CommandDesk
+from support.servers.postgres import PostgresServer
 
 from models.encrypted import Keyring, generate_key, identify_row
 from models.record import Record
@@ -46,8 +46,8 @@ PINGONE = {
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "desk", PINGONE) as desk:
+def desk(tmp_path: Path) -> Iterator[CommandDesk]:
+    with CommandDesk(tmp_path / "desk", PINGONE) as desk:
         yield desk
 
 
@@ -62,7 +62,7 @@ def spoil(home: Path, plaintext: bytes) -> None:
     database.close()
 
 
-def test_a_traceback_of_a_command_shows_no_local_on_a_terminal_or_elsewhere(desk: Desk) -> None:
+def test_a_traceback_of_a_command_shows_no_local_on_a_terminal_or_elsewhere(desk: CommandDesk) -> None:
     """typer and rich would print them."""
     write_shipment(desk.folder / "shipment.csv", make_tokens(1))
     assert desk.oathbulk("load", "shipment.csv").code == 0

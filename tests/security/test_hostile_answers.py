@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.raw_server import RawServer
+from support.servers.raw_server import RawServer
 
 from worker.config.settings import Environment
 from worker.pingone.auth import AccessTokens

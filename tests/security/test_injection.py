@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, inspect, select
-from support.batches import ENVIRONMENT_ID, TESTER
+from support.data.batches import ENVIRONMENT_ID, TESTER
 
 from models.audit import AuditLine
 from models.base import Base

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import text
-from support.batches import TESTER, Made, enqueue, look, look_at_batch
-from support.moving_clock import MovingDatabase
-from support.standin import StandIn
-from support.tokens import make_tokens, write_shipment
+from support.data.batches import TESTER, Made, enqueue, look, look_at_batch
+from support.data.moving_clock import MovingDatabase
+from support.data.tokens import make_tokens, write_shipment
+from support.servers.stand_in import StandIn
 
 from models.encrypted import DecryptionError, generate_key
 from worker.batches.loading import Loader

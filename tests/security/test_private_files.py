@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.command import OATHBULK, Desk
-from support.processes import wait_until
-from support.standin import CLIENT_SECRET, StandIn
-from support.tokens import make_tokens, write_shipment
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.command_desk import OATHBULK, CommandDesk
+from support.processes.waiting import wait_until
+from support.servers.stand_in import CLIENT_SECRET, StandIn
 
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import make_home
@@ -30,8 +30,8 @@ def mode(path: Path) -> int:
 
 
 @pytest.fixture
-def desk(open_folder: Path) -> Iterator[Desk]:
-    with StandIn(tokens := make_tokens(3)) as pingone, Desk(open_folder / "desk", pingone.settings) as desk:
+def desk(open_folder: Path) -> Iterator[CommandDesk]:
+    with StandIn(tokens := make_tokens(3)) as pingone, CommandDesk(open_folder / "desk", pingone.settings) as desk:
         pingone.hold_after(0)
         write_shipment(desk.folder / "shipment.csv", tokens)
         desk.pingone = pingone  # type: ignore[attr-defined]
@@ -43,7 +43,7 @@ def proc(pid: int, file: str) -> str:
     return Path(f"/proc/{pid}/{file}").read_bytes().replace(b"\0", b"\n").decode(errors="replace")
 
 
-def test_a_run_is_closed_to_others_and_hands_secrets_to_those_who_need_them(desk: Desk) -> None:
+def test_a_run_is_closed_to_others_and_hands_secrets_to_those_who_need_them(desk: CommandDesk) -> None:
     """Started by somebody whose files are open to everybody."""
     running = desk.start_program("/bin/sh", "-c", 'umask 0; exec "$0" run shipment.csv', *OATHBULK)
     pingone: StandIn = desk.pingone  # type: ignore[attr-defined]
@@ -103,7 +103,7 @@ for path in sys.stdin.read().split("\\0"):
 
 
 @as_root
-def test_another_user_reads_neither_the_home_nor_an_export(desk: Desk) -> None:
+def test_another_user_reads_neither_the_home_nor_an_export(desk: CommandDesk) -> None:
     assert desk.oathbulk("load", "shipment.csv").code == 0
     assert desk.oathbulk("export", "shipment", "-o", "out.csv", "--with-otps").code == 0
     paths = [desk.folder / "shipment.csv", desk.folder / "out.csv", desk.home, *desk.home.rglob("*")]
@@ -128,7 +128,7 @@ def test_another_user_reads_neither_the_home_nor_an_export(desk: Desk) -> None:
     assert looked.stdout.split() == [str(desk.folder / "shipment.csv")]
 
 
-def test_an_export_is_its_owner_s_alone_and_takes_no_file_or_link_that_waits_in_its_place(desk: Desk) -> None:
+def test_an_export_is_its_owner_s_alone_and_takes_no_file_or_link_that_waits_in_its_place(desk: CommandDesk) -> None:
     """In a directory that others may write to as well."""
     assert desk.oathbulk("load", "shipment.csv").code == 0
     precious, ours = desk.folder / "precious", desk.folder / "out.csv"
@@ -148,7 +148,7 @@ def test_an_export_is_its_owner_s_alone_and_takes_no_file_or_link_that_waits_in_
     assert [path.name for path in desk.folder.glob("*.part") if not path.is_symlink()] == []
 
 
-def test_an_export_replaces_no_link_and_no_device(desk: Desk) -> None:
+def test_an_export_replaces_no_link_and_no_device(desk: CommandDesk) -> None:
     """As root it would replace /dev/stdout."""
     (desk.folder / "link.csv").symlink_to("precious")
     os.mkfifo(desk.folder / "fifo.csv")
@@ -188,7 +188,7 @@ def test_a_link_in_the_place_of_the_home_closes_no_directory_of_other_things(ope
 
 def test_own_otps_do_not_lie_in_the_clear_after_a_rehearsal(open_folder: Path) -> None:
     tokens = make_tokens(5)
-    with Desk(open_folder / "desk") as desk:
+    with CommandDesk(open_folder / "desk") as desk:
         write_shipment(desk.folder / "mine.csv", tokens)
         result = desk.oathbulk("rehearse", "mine.csv", "--rate", "300")
         assert result.code == 0, result.stdout + result.stderr

@@ -18,9 +18,9 @@ import pytest
 import redis
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
-from support.certificates import make_certificate
-from support.postgres import PostgresServer
-from support.tls_server import TlsServer
+from support.servers.certificates import make_certificate
+from support.servers.postgres import PostgresServer
+from support.servers.tls_server import TlsServer
 
 from worker.config.sources import load_settings
 from worker.database.engine import Database

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import pty
 import re
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from rich.table import Table
 from rich.text import Text
-from support.batches import make_batch
-from support.command import Desk
-from support.moving_clock import MovingDatabase
+from support.data.batches import make_batch
+from support.data.moving_clock import MovingDatabase
+from support.processes.command_desk import CommandDesk
+from support.processes.scripts import run_on_a_terminal, run_piped
 
 from models.audit import Action
 from models.batch import BatchState
 from models.record import Status
 from worker import audit
 from worker.audit import Actor
-from worker.cli.batch_display import describe_outlook
 from worker.cli.console import console, print_json
 from worker.observability.escaping import escape, escape_line
-from worker.reports.batch_status import BatchStatus
 from worker.reports.export import export
 
 # The title of the window, the whole screen, colours, a line painted over, the same in one byte, and right to left.
@@ -69,12 +62,12 @@ def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with Desk(tmp_path / "desk") as desk:
+def desk(tmp_path: Path) -> Iterator[CommandDesk]:
+    with CommandDesk(tmp_path / "desk") as desk:
         yield desk
 
 
-def test_what_stands_in_the_database_does_not_steer_the_terminal_of_who_looks(desk: Desk) -> None:
+def test_what_stands_in_the_database_does_not_steer_the_terminal_of_who_looks(desk: CommandDesk) -> None:
     """Names that were loaded before they were looked at, and what somebody wrote past oathbulk."""
     assert desk.oathbulk("db", "upgrade").code == 0
     database = MovingDatabase(f"sqlite:///{desk.home / 'oathbulk.db'}")
@@ -102,37 +95,6 @@ def test_an_export_does_not_steer_the_terminal_of_who_looks(sqlite_url: str) -> 
     assert steers(out.getvalue().replace("\r\n", "\n")) == []
 
 
-def status(name: str) -> BatchStatus:
-    now = datetime.now(UTC)
-    counts = dict.fromkeys(map(str, Status), 0) | {"pending": 1}
-    return BatchStatus(
-        name=name,
-        environment="default",
-        state="paused",
-        reason="person",
-        detail="A person paused it.",
-        total=1,
-        rows_refused=0,
-        counts=counts,
-        dead_letters={},
-        resynced=0,
-        attempts=0,
-        otp_posts=0,
-        requests=0,
-        rate_limited=0,
-        created_at=now,
-        finished_at=None,
-        pace=0.0,
-        next_due_at=None,
-    )
-
-
-@pytest.mark.parametrize("name", ["x; touch owned", "$(touch owned)", "`touch owned`", "a'b", "two words", "--help"])
-def test_a_command_that_is_suggested_can_be_pasted_whatever_the_batch_is_called(name: str) -> None:
-    _, _, command = describe_outlook(status(name)).partition("Go on with: ")
-    assert shlex.split(command) == ["oathbulk", "resume", name]
-
-
 FEIGNED = "owned\n2026-03-01 00:00:00 [info] all is well\r\n\x1b[2J\x1b]0;owned\x07"
 EVENTS = f"""
 import logging
@@ -152,28 +114,15 @@ except ValueError:
 
 
 def test_a_log_has_a_line_an_event_whatever_its_words() -> None:
-    ran = subprocess.run([sys.executable, "-c", EVENTS], capture_output=True, text=True, timeout=60, check=True)
-    lines = ran.stderr.splitlines()
-    assert [json.loads(line)["event"].partition("owned")[0] for line in lines] == [
+    printed = run_piped(EVENTS)
+    assert [json.loads(line)["event"].partition("owned")[0] for line in printed.splitlines()] == [
         *("rescued", "Received unregistered task of type ", "failed", "task failed: ")
     ]
-    assert steers(ran.stderr) == []
+    assert steers(printed) == []
 
 
 def test_a_log_on_a_terminal_is_not_steered_and_no_line_is_feigned() -> None:
-    ours, theirs = pty.openpty()
-    with subprocess.Popen([sys.executable, "-c", EVENTS], stderr=theirs, stdout=subprocess.DEVNULL) as process:
-        os.close(theirs)
-        shown = bytearray()
-        try:
-            while chunk := os.read(ours, 65536):
-                shown += chunk
-        except OSError:
-            # Linux' way of saying that the other side is closed.
-            pass
-    os.close(ours)
-    assert process.returncode == 0
-    printed = shown.decode().replace("\r\n", "\n")
+    printed = run_on_a_terminal(EVENTS).replace("\r\n", "\n")
     assert printed.count("rescued") == 1
     assert steers(printed) == []
     before_tracebacks = printed.partition("Traceback")[0]

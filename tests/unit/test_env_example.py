@@ -6,7 +6,7 @@ import re
 
 import pytest
 from pydantic import BaseModel
-from support.compose import PROJECT, default_variables
+from support.servers.compose_service import PROJECT, default_variables
 
 from worker.config.settings import DEFAULT_ENVIRONMENT, Environment, Settings
 from worker.config.sources import load_environment, load_settings

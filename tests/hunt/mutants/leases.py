@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, true
 
 import worker.leases.queue
 import worker.leases.worker
-from hunt import stock
+from hunt import initial_state
 from hunt.mutants.patching import Patch, around, execute, mutant
 from models.batch import BatchState
 from models.record import Record, Status
@@ -63,7 +63,7 @@ def sends_however_late_it_is() -> list[Patch]:
 @mutant
 def hands_back_whatever_it_is() -> list[Patch]:
     def hand_back(_: Any, self: Leases, record_id: int, delay: float) -> bool:
-        with stock.database().writing():
+        with initial_state.database().writing():
             execute("UPDATE record SET status='pending', lease_id=NULL, lease_until=NULL WHERE id=?", record_id)
         return True
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import worker.leases.settlement
-from hunt import stock
+from hunt import initial_state
 from hunt.mutants.patching import Patch, around, execute, mutant
 from models.encrypted import Keyring
 from models.record import Record
@@ -26,7 +26,7 @@ def writes_sending_after_the_post() -> list[Patch]:
         claimed = real(self, record_id, *rest)
         if claimed is None or not claimed.is_sending:
             return claimed
-        with stock.database().writing():
+        with initial_state.database().writing():
             execute("UPDATE record SET otp1_state='unsent', otp1_posts=0 WHERE id=?", record_id)
         progress = replace(claimed.progress, first=OtpProgress())
         return replace(claimed, progress=progress, is_sending=False)

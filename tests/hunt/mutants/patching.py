@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any
 
-from hunt import stock
+from hunt import initial_state
 
 # What has the name, the name, and what it means instead.
 Patch = tuple[Any, str, Any]
@@ -36,19 +36,19 @@ def around(target: Any, attribute: str, change: Callable[..., Any]) -> Patch:
 def at_large(name: str) -> Iterator[None]:
     """The mutant takes the place of the real code."""
     # Statements that healthy code has built are of no use to it, and the other way round.
-    stock.forget_statements()
+    initial_state.forget_statements()
     with ExitStack() as stack:
         for target, attribute, value in MUTANTS[name]():
             stack.enter_context(_patched(target, attribute, value))
         try:
             yield
         finally:
-            stock.forget_statements()
+            initial_state.forget_statements()
 
 
 def execute(statement: str, *values: Any) -> Any:
     """A statement behind everybody's back; its first row."""
-    return stock.database().raw.execute(statement, values).fetchone()
+    return initial_state.database().raw.execute(statement, values).fetchone()
 
 
 @contextmanager

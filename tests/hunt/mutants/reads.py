@@ -9,8 +9,8 @@ from sqlalchemy import false
 
 import worker.leases.commands
 import worker.leases.settlement
+from hunt.model_network import ModelTransport
 from hunt.mutants.patching import Patch, around, mutant
-from hunt.network import ModelTransport
 from worker.clocks.clock_watch import ClockWatch
 from worker.leases.queue import Queue
 from worker.pingone import errors, wire

@@ -1,5 +1,6 @@
 """Records what the code of a revision says to its database: `python record.py REVISION DATABASE_URL`, with the checkout
-of that code first on the path. To be done when a migration follows it, for the test that old code goes on working."""
+of that code, and its tests, first on the path. Do it for both databases before a migration is added, for the test that
+old code goes on working beside the new schema."""
 
 from __future__ import annotations
 
@@ -9,12 +10,13 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
+from support.fleets.dispatchers import make_dispatcher
 
 from models.encrypted import Keyring, generate_key
 from models.reason import PauseReason, Reason
@@ -26,9 +28,7 @@ from worker.config.settings import Environment, Settings
 from worker.database import schema
 from worker.database.engine import Database
 from worker.database.row_writer import RowWriter
-from worker.dispatch.dispatcher import Dispatcher
 from worker.intake import open_shipment
-from worker.leases.queue import Queue
 from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.reports.status import read_statuses
@@ -75,18 +75,16 @@ def live(database: Database) -> None:
     actor = Actor("a person")
     batches, leases = Batches(database, actor), Leases(database, lease=60)
     upkeep, nowhere = Upkeep(database, Thresholds(unanswered=2)), Nowhere()
-    dispatcher = Dispatcher(
+    dispatcher = make_dispatcher(
         database,
-        Queue(database),
         nowhere,
         Settings(),
         environment=lambda _: environment,
         pace=lambda _: nowhere,
-        pause=upkeep.pause,
-        tend=upkeep.tend,
+        upkeep=upkeep,
     )
-    with tempfile.TemporaryDirectory() as directory:
-        os.chdir(directory)
+    # A relative path, so that nothing of this machine goes into the record.
+    with tempfile.TemporaryDirectory() as directory, chdir(directory):
         file = Path("shipment.csv")
         make_shipment(RECORDS).write_pairs(file)
         Loader(database, Keyring([generate_key()]), environment, actor).load(open_shipment(file), "shipment")
@@ -100,8 +98,7 @@ def live(database: Database) -> None:
     batches.resume("shipment")
     batches.replay("shipment")
     batches.replay_transient()
-    upkeep.judge_settled(1)
-    upkeep.judge_attempts(1)
+    upkeep.judge(1)
     upkeep.pause(1, PauseReason.CREDENTIALS)
     batches.resume("shipment")
     dispatcher.tick()

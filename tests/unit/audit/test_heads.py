@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support.raw_server import RawServer
+from support.servers.raw_server import RawServer
 
 from worker.audit import heads
 from worker.audit.heads import SYSLOG, Head, find_heads_place, note_heads, redact_place
@@ -115,11 +115,12 @@ def test_a_server_that_refuses_is_told_without_what_stands_behind_its_name(
 def test_a_server_that_does_not_answer_is_waited_for_until_the_deadline(
     monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(heads, "DEADLINE", 0.2)
+    # Half of it is for connecting, which a busy machine may take its time for.
+    monkeypatch.setattr(heads, "DEADLINE", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         note_heads(f"http://127.0.0.1:{deaf.getsockname()[1]}/heads", [SEVENTH])
 
-    assert "no complete answer within 0.2 s" in told.text
+    assert "no complete answer within 2 s" in told.text
 
 
 def test_by_default_heads_go_to_the_home_of_the_embedded_stack_and_nowhere_else(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.cpu import bind, children
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux lets a process choose")
 

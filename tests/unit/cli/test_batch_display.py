@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -125,6 +126,12 @@ def test_a_paused_batch_says_why_and_how_to_go_on():
     assert "paused" in page
     assert "(credentials): PingOne refused the credentials. Check them." in page
     assert "oathbulk resume pallet-7" in page
+
+
+@pytest.mark.parametrize("name", ["x; touch owned", "$(touch owned)", "`touch owned`", "a'b", "two words", "--help"])
+def test_a_command_that_is_suggested_can_be_pasted_whatever_the_batch_is_called(name):
+    _, _, command = describe_outlook(replace(PAUSED, name=name)).partition("Go on with: ")
+    assert shlex.split(command) == ["oathbulk", "resume", name]
 
 
 def test_a_cancelled_batch_says_what_is_still_read():

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from support.processes import is_running, wait_until
+from support.processes.waiting import is_running, wait_until
 
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError

@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 
 import pytest
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import HomeInUse, lock_home, make_home

@@ -12,7 +12,7 @@ from contextlib import closing
 
 import pytest
 import redis
-from support.processes import is_running, wait_until
+from support.processes.waiting import is_running, wait_until
 
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.valkey import EmbeddedValkey

@@ -123,15 +123,6 @@ def test_the_database_and_the_decisions_agree_on_which_record_needs_a_read(conne
         assert holds(connection, UNSETTLED, state) == progress.needs_read
 
 
-def test_a_token_and_a_device_are_worked_on_in_one_place_at_a_time():
-    unique = {index.name: index for index in Record.__table__.indexes if index.unique}
-    for name, column in (("uq_record_serial_number", "serial_number"), ("uq_record_device_id", "device_id")):
-        index = unique[name]
-        assert [each.name for each in index.columns] == ["environment_id", column]
-        for dialect in ("postgresql", "sqlite"):
-            assert str(index.dialect_options[dialect]["where"]) == NOT_FINAL
-
-
 def test_every_reason_has_its_cure():
     assert set(CURES) == set(Reason)
     assert set(PAUSE_CURES) == set(PauseReason)

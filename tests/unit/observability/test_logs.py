@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
-import sys
 from typing import Any
 
 import pytest
+from support.processes.scripts import run_on_a_terminal, run_piped
 
 EVENTS = """
 import logging
@@ -39,39 +36,19 @@ except ValueError:
 """
 
 
-def run_piped(script: str = EVENTS) -> list[dict[str, Any]]:
-    """The lines on stderr, each a JSON object; nothing may stand on stdout."""
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    assert ran.stdout == ""
-    return [json.loads(line) for line in ran.stderr.splitlines()]
-
-
-def run_on_a_terminal(script: str = EVENTS) -> str:
-    ours, theirs = pty.openpty()
-    try:
-        with subprocess.Popen([sys.executable, "-c", script], stderr=theirs, stdout=subprocess.DEVNULL) as process:
-            os.close(theirs)
-            shown = bytearray()
-            try:
-                while chunk := os.read(ours, 65536):
-                    shown += chunk
-            except OSError:
-                # Linux' way of saying that the other side is closed.
-                pass
-        assert process.returncode == 0
-    finally:
-        os.close(ours)
-    return shown.decode()
+def read_events(script: str = EVENTS) -> list[dict[str, Any]]:
+    """The lines on stderr, each a JSON object."""
+    return [json.loads(line) for line in run_piped(script).splitlines()]
 
 
 @pytest.fixture(scope="module")
 def lines() -> list[dict[str, Any]]:
-    return run_piped()
+    return read_events()
 
 
 @pytest.fixture(scope="module")
 def shown() -> str:
-    return run_on_a_terminal()
+    return run_on_a_terminal(EVENTS)
 
 
 def test_where_no_terminal_is_every_event_is_one_line_of_json(lines):
@@ -108,5 +85,5 @@ def test_requests_of_the_http_library_are_no_events(lines, shown):
 
 
 def test_the_level_holds_for_our_events_and_those_of_libraries():
-    events = run_piped(EVENTS.replace('configure_logs("INFO")', 'configure_logs("ERROR")'))
+    events = read_events(EVENTS.replace('configure_logs("INFO")', 'configure_logs("ERROR")'))
     assert [event["event"] for event in events] == ["failed", "task failed"]

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import redis
 from structlog.testing import capture_logs
-from support.valkey import ValkeyServer
+from support.processes.waiting import wait_until
+from support.servers.valkey import ValkeyServer
 
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.search import Search
@@ -28,6 +29,9 @@ KEY = "oathbulk:pace:made-up-license"
 # Slots so far apart that a test ends before the second of them: nobody sleeps, the waits tell the slots.
 INTERVAL = 100.0
 SLOW = {"rate": 1 / INTERVAL, "furthest": 1e6}
+
+# Seconds that a busy machine may take for anything.
+PATIENCE = 30.0
 
 # Reserves slots without sleeping until them, and prints how far away those were that were not at once.
 FLEET_MEMBER = """
@@ -85,16 +89,16 @@ def test_the_first_slot_is_now_and_the_next_an_interval_later(make_pace: MakePac
     assert next_at(client) == first + 3 * 100_000_000
 
 
-def test_no_slot_is_saved_up_while_nobody_asks(make_pace: MakePace) -> None:
+def test_no_slot_is_saved_up_while_nobody_asks(make_pace: MakePace, client: redis.Redis) -> None:
     waits: list[float] = []
-    pace = make_pace(rate=20, sleep=waits.append)
+    pace = make_pace(**SLOW, sleep=waits.append)
     pace.wait()
-    time.sleep(0.2)
+    # As if four slots had passed since.
+    client.hincrby(KEY, "next_at", int(-5 * INTERVAL * 1e6))
     for _ in range(3):
         pace.wait()
-    # Four slots of a twentieth have passed; a bucket would let the three pass at once.
-    assert len(waits) == 2
-    assert 0.05 < waits[1] <= 0.1
+    # A bucket would let the three pass at once.
+    assert numbers_of_slots(waits) == [1, 2]
 
 
 def test_no_slot_is_given_twice_to_several_threads(make_pace: MakePace) -> None:
@@ -131,12 +135,12 @@ def test_the_fleet_wakes_no_faster_than_its_pace(make_pace: MakePace) -> None:
 
 
 def test_a_slot_too_far_is_not_reserved(make_pace: MakePace, client: redis.Redis) -> None:
-    pace = make_pace(rate=0.1, furthest=2)
+    pace = make_pace(rate=1 / INTERVAL, furthest=2)
     pace.wait()
     before = next_at(client)
     with pytest.raises(SlotTooFar) as caught:
         pace.wait()
-    assert 9 < caught.value.wait <= 10
+    assert INTERVAL / 2 < caught.value.wait <= INTERVAL
     assert next_at(client) == before
 
 
@@ -177,7 +181,7 @@ def test_licenses_have_paces_of_their_own(make_pace: MakePace) -> None:
 def test_what_is_past_leaves_redis_by_itself(make_pace: MakePace, client: redis.Redis) -> None:
     pace = make_pace(rate=0.1, longest_hold=1000)
     pace.hold(1000)
-    assert 1_050_000 < client.pttl(KEY) <= 1_060_000  # type: ignore[operator]
+    assert 1_030_000 < client.pttl(KEY) <= 1_060_000  # type: ignore[operator]
     client.delete(KEY)
     pace = make_pace(rate=0.1)
     pace.wait()
@@ -189,22 +193,22 @@ def test_a_hold_stops_all(make_pace: MakePace) -> None:
     other = make_pace(rate=100)
     with pytest.raises(SlotTooFar) as caught:
         other.wait()
-    assert 59 < caught.value.wait <= 60
-    assert 59 < other.read_hold_left() <= 60
+    assert 50 < caught.value.wait <= 60
+    assert 50 < other.read_hold_left() <= 60
 
 
 def test_a_hold_stops_those_who_wait_for_their_slot_already(make_pace: MakePace) -> None:
-    holding = make_pace()
+    holding, now = make_pace(), [1000.0]
 
     def sleep(wait: float) -> None:
         holding.hold(60)
-        time.sleep(wait)
+        now[0] += wait
 
-    pace = make_pace(rate=2, sleep=sleep)
+    pace = make_pace(rate=0.1, furthest=10, sleep=sleep, clock=lambda: now[0])
     pace.wait()
     with pytest.raises(SlotTooFar) as caught:
         pace.wait()
-    assert 59 < caught.value.wait <= 60
+    assert 50 < caught.value.wait <= 60
 
 
 def test_a_short_hold_is_waited_for(make_pace: MakePace) -> None:
@@ -215,20 +219,21 @@ def test_a_short_hold_is_waited_for(make_pace: MakePace) -> None:
 
 
 def test_a_wait_lasts_no_longer_than_the_furthest_slot_however_many_holds_come(make_pace: MakePace) -> None:
-    holding, waits = make_pace(), []
+    holding, waits, now = make_pace(), list[float](), [1000.0]
 
     def sleep(wait: float) -> None:
         waits.append(wait)
-        assert len(waits) < 10
-        time.sleep(wait)
-        holding.hold(0.3)
+        now[0] += wait
+        # Each ends after the slot that was waited for.
+        holding.hold(20 * len(waits))
 
-    pace = make_pace(rate=10, furthest=0.5, sleep=sleep)
+    pace = make_pace(rate=0.1, furthest=80, sleep=sleep, clock=lambda: now[0])
     pace.wait()
     with pytest.raises(SlotTooFar):
         pace.wait()
-    assert len(waits) > 1
-    assert sum(waits) <= 0.5
+    # Up to 10, 20 and 40 s; the next would be 60 s away, which is less than the 80 that were allowed at the beginning.
+    assert len(waits) == 3
+    assert sum(waits) <= 80
 
 
 def test_after_a_hold_slots_are_spaced_as_ever(make_pace: MakePace) -> None:
@@ -242,17 +247,19 @@ def test_after_a_hold_slots_are_spaced_as_ever(make_pace: MakePace) -> None:
 
 
 def test_those_who_wait_for_the_end_of_a_hold_keep_their_slots(make_pace: MakePace) -> None:
-    waits: list[float] = []
+    waits, now = list[float](), [1000.0]
 
     def sleep(wait: float) -> None:
         waits.append(wait)
-        time.sleep(wait)
+        # It wakes a little late, as anybody does.
+        now[0] += wait + 1
 
-    pace = make_pace(rate=100, sleep=sleep)
-    pace.hold(0.3)
+    pace = make_pace(rate=100, furthest=100, sleep=sleep, clock=lambda: now[0])
+    pace.hold(60)
     with ThreadPoolExecutor(8) as threads:
         for waited in [threads.submit(pace.wait) for _ in range(8)]:
             waited.result()
+    # Who lost its slot would ask, and wait, again.
     assert len(waits) == 8
 
 
@@ -263,10 +270,10 @@ def test_a_hold_is_never_shortened(make_pace: MakePace) -> None:
     other.hold(10)
     other.hold(0)
     other.hold(-5)
-    assert pace.read_hold_left() > 99
-    assert other.read_hold_left() > 99
+    assert pace.read_hold_left() > 90
+    assert other.read_hold_left() > 90
     other.hold(110)
-    assert pace.read_hold_left() > 109
+    assert pace.read_hold_left() > 100
 
 
 def test_without_a_hold_nothing_is_held(make_pace: MakePace) -> None:
@@ -279,9 +286,7 @@ def test_without_a_hold_nothing_is_held(make_pace: MakePace) -> None:
 def test_a_hold_ends(make_pace: MakePace) -> None:
     pace = make_pace(rate=1000)
     pace.hold(0.05)
-    patience = time.monotonic() + 10
-    while pace.read_hold_left() > 0:
-        assert time.monotonic() < patience
+    wait_until(lambda: pace.read_hold_left() == 0, PATIENCE, "the hold is over")
     pace.wait()
 
 
@@ -304,7 +309,7 @@ def test_whoever_asked_for_a_hold_tells_a_wiped_redis_again(make_pace: MakePace,
     assert other.read_hold_left() == 0
     with pytest.raises(SlotTooFar):
         pace.wait()
-    assert other.read_hold_left() > 59
+    assert other.read_hold_left() > 50
 
 
 def test_without_redis_nothing_goes_out_and_a_hold_is_kept_until_it_is_back(own_valkey: Any) -> None:
@@ -341,31 +346,29 @@ def test_answers_that_redis_decodes_are_understood_too(valkey_url: str) -> None:
         pace.wait()
         pace.wait()
         pace.hold(60)
-        assert pace.read_hold_left() > 59
+        assert pace.read_hold_left() > 50
 
 
 def test_a_hold_by_one_thread_reaches_the_sleeping_others(make_pace: MakePace) -> None:
-    """Several threads sleep for real: none that sleeps when the hold comes goes before it has passed."""
-    pace, holding = make_pace(rate=20), make_pace()
-    woken_at: list[float] = []
+    """All at once: who sleeps when the hold comes does not go when it wakes."""
+    all_sleep, is_held, now = threading.Barrier(9), threading.Event(), [1000.0]
 
-    def wait() -> None:
-        pace.wait()
-        woken_at.append(time.monotonic())
+    def sleep(_: float) -> None:
+        if not is_held.is_set():
+            all_sleep.wait(PATIENCE)
+        assert is_held.wait(PATIENCE)
 
+    pace, holding = make_pace(rate=0.5, furthest=30, sleep=sleep, clock=lambda: now[0]), make_pace()
     pace.wait()
-    threads = [threading.Thread(target=wait) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    began = time.monotonic()
-    holding.hold(0.5)
-    held = time.monotonic()
-    for thread in threads:
-        thread.join(10)
-    assert len(woken_at) == 8
-    # Whoever woke while the hold was on its way, or had just asked, may have gone; a busy machine tells of it late.
-    assert all(moment < held + 0.1 or moment >= began + 0.499 for moment in woken_at)
-    assert max(woken_at) >= began + 0.499
+    with ThreadPoolExecutor(8) as threads:
+        waiting = [threads.submit(pace.wait) for _ in range(8)]
+        all_sleep.wait(PATIENCE)
+        holding.hold(100)
+        now[0] += 1
+        is_held.set()
+        for waited in waiting:
+            with pytest.raises(SlotTooFar):
+                waited.result()
 
 
 def use(pace: Pace, requests: int) -> list[Slot]:
@@ -408,7 +411,7 @@ def test_a_refusal_holds_the_fleet_and_lowers_its_rate(make_pace: MakePace) -> N
     (before,) = rates(pace)
     pace.report_refusal(slots[-1], 60)
     assert rates(other)[0] < 0.8 * before
-    assert 59 < other.read_hold_left() <= 60
+    assert 50 < other.read_hold_left() <= 60
     # Those that were on the way at the same time tell the same once more.
     after = rates(pace)
     other.report_refusal(slots[-2], 60)
@@ -480,15 +483,15 @@ def test_what_another_version_left_in_redis_is_begun_anew(make_pace: MakePace, c
 
 
 def test_slots_that_were_given_out_before_a_refusal_tell_nothing_of_the_new_rate(make_pace: MakePace) -> None:
-    """Threads wait for slots after a short hold: those are of the rate that was refused."""
-    pace = make_pace(rate=10, sleep=lambda _: None)
+    """Threads wait for slots beyond a short hold: they are of the rate that was refused."""
+    pace = make_pace(rate=1, furthest=100, sleep=lambda _: None)
     slots = [pace.wait() for _ in range(15)]
     pace.report_answer(slots[0])
     pace.report_refusal(slots[1], 0.1)
     found = pace.read().search
     assert found is not None
-    assert found.rate < 10
-    assert found.begun_at == pytest.approx(slots[-1].at / 1e6 + 0.1, abs=0.01)
+    assert found.rate < 1
+    assert found.begun_at == pytest.approx(slots[-1].at / 1e6 + 1, abs=0.01)
     pace.report_refusal(slots[-1], 0.1)
     assert rates(pace) == [found.rate]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 
 from worker.config.settings import ConfigError
 from worker.pingone.errors import NotDelivered, OutcomeUnknown, TooLateToSend
@@ -30,9 +30,9 @@ CONTENT = b'{"otp": "000634"}'
 ACCESS_TOKEN = "made-up-access-token"
 
 # What a call may need beyond its deadline on a busy machine, in seconds; still far from the servers' patience.
-SLACK = 5.0
+SLACK = 25.0
 # Seconds to wait for what the kernel does by timers of its own.
-PATIENCE = 15.0
+PATIENCE = 30.0
 
 
 def post(url: str) -> Request:
@@ -211,7 +211,7 @@ def test_a_write_that_fails_halfway_leaves_the_outcome_unknown(transport: Transp
 def test_a_server_that_hangs_is_left_at_the_deadline(serve: Any) -> None:
     def talk(conversation: Any) -> None:
         conversation.read_request()
-        conversation.stopped.wait(10)
+        conversation.stopped.wait(2 * SLACK)
 
     with transport_of(deadline=1) as transport:
         began = time.monotonic()
@@ -295,7 +295,7 @@ def is_stuck(ports: tuple[int, int]) -> bool:
 def drip(conversation: Any, head: bytes) -> None:
     """Send a byte now and then, for longer than any deadline."""
     conversation.write(head)
-    for _ in range(200):
+    for _ in range(1200):
         if conversation.stopped.wait(0.05):
             return
         conversation.write(b"a")
@@ -385,7 +385,7 @@ def test_a_deadline_is_kept_while_an_earlier_call_has_a_later_one(serve: Any, ht
 
 def test_a_handshake_that_hangs_was_not_delivered(serve: Any) -> None:
     def talk(conversation: Any) -> None:
-        conversation.stopped.wait(10)
+        conversation.stopped.wait(2 * SLACK)
 
     server = serve(talk)
     with transport_of(deadline=0.8) as transport:
@@ -404,11 +404,11 @@ def test_nothing_is_sent_when_connecting_took_too_long(
     server = serve(talk, certificate.server_context())
 
     def slow_proxy(conversation: Any) -> None:
-        conversation.stopped.wait(0.6)
+        conversation.stopped.wait(1.8)
         proxy(conversation)
 
     monkeypatch.setenv("HTTPS_PROXY", serve(slow_proxy).url)
-    with transport_of(deadline=1.0) as transport, pytest.raises(NotDelivered, match="too long"):
+    with transport_of(deadline=3.0) as transport, pytest.raises(NotDelivered, match="too long"):
         transport.exchange(post(server.url))
     assert talk.received == []
 

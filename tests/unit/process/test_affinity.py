@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from structlog.testing import capture_logs
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 
 from worker.process import affinity
 from worker.process.affinity import gather

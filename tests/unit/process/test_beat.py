@@ -14,7 +14,7 @@ import redis
 from celery import Celery
 from celery.schedules import crontab
 from structlog.testing import capture_logs
-from support.valkey import ValkeyServer
+from support.servers.valkey import ValkeyServer
 
 from worker.process import broker
 from worker.process.beat import MOST_WAITING, SteadyScheduler

@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 from kombu import Connection, Queue
 from kombu.exceptions import OperationalError
-from support.valkey import ValkeyServer
+from support.servers.valkey import ValkeyServer
 
 from worker.process import broker
 

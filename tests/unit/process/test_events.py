@@ -11,7 +11,7 @@ import pytest
 import redis
 from celery import Celery
 from kombu.asynchronous.timer import Timer
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 
 from worker.process.events import AT_LATEST, TOGETHER, TogetherSent
 

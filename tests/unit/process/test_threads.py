@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 from structlog.testing import capture_logs
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 
 from worker.process.threads import Look, Threads, grown, is_lacking, is_short_of_connections
 

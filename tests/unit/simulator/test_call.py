@@ -7,7 +7,7 @@ import time
 
 import httpx
 import pytest
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 
 from worker.simulator.server import running
 from worker.simulator.settings import Settings
@@ -74,12 +74,11 @@ def test_a_call_hangs_until_its_client_goes(visitor, kind, is_active):
             visitor.path(),
             content=json.dumps({"otp": "111111"}),
             headers={"Content-Type": "application/vnd.pingidentity.device.activate+json"},
-            timeout=0.2,
+            timeout=0.5,
         )
     wait_until(lambda: last(visitor).ended_at, 10, "the call has ended")
     entry = last(visitor)
     assert (entry.status, entry.client_gone, entry.took_effect) == (None, True, is_active)
-    assert entry.ended_at - entry.arrived_at >= 0.15
     assert (status(visitor) == "ACTIVE") is is_active
 
 
@@ -124,13 +123,13 @@ def test_a_lost_otp_is_used_up_in_one_reading_only(visitor, used_up, status_code
 
 def test_a_client_that_leaves_while_it_waits_does_not_undo_its_activation(visitor):
     visitor.seed()
-    visitor.simulation.change({"latency": 0.3})
+    visitor.simulation.change({"latency": 2.0})
     with pytest.raises(httpx.ReadTimeout):
         visitor.http.post(
             visitor.path(),
             content=json.dumps({"otp": "111111"}),
             headers={"Content-Type": "application/vnd.pingidentity.device.activate+json"},
-            timeout=0.1,
+            timeout=0.5,
         )
     wait_until(lambda: last(visitor).ended_at, 10, "the call has ended")
     entry = last(visitor)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 import typer
-from support.processes import wait_until
+from support.processes.waiting import wait_until
 from typer.testing import CliRunner
 
 from worker.cli.simulator import simulator
@@ -64,7 +64,7 @@ def test_it_serves_a_world_until_interrupted(tmp_path):
         )
         assert answer.json()["status"] == "ACTIVE"
         process.send_signal(signal.SIGINT)
-        printed, complaints = process.communicate(timeout=20)
+        printed, complaints = process.communicate(timeout=60)
     assert (process.returncode, complaints) == (0, "")
     assert f"export PINGONE_ENVIRONMENT_ID={ENVIRONMENT_ID}\n" in printed
     assert f"export PINGONE_API_URL={url}/v1\n" in printed

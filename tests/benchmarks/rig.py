@@ -1,0 +1,204 @@
+"""The servers and processes of one round of a benchmark: started, watched, and gone when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import httpx
+from cpu import bind, cpu, wait_until_idle
+from support.processes.waiting import wait_until
+from support.servers.postgres import PostgresServer
+from support.servers.valkey import ValkeyServer
+
+from worker.simulator.shipment import MadeShipment
+
+HERE = Path(__file__).parent
+# Often enough to see the end, and seldom enough not to slow it.
+LOOK = 0.25
+STOP_TIMEOUT = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From the first call that the simulator saw to the last, in monotonic seconds."""
+
+    first: float
+    last: float
+
+    @property
+    def seconds(self) -> float:
+        return self.last - self.first
+
+
+class Rig:
+    """Valkey, PostgreSQL unless it is told otherwise, and a simulator with the shipment's world."""
+
+    def __init__(self, shipment: MadeShipment, *, on_postgres: bool = True) -> None:
+        self.shipment = shipment
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._exits = ExitStack()
+        self.directory = Path(self._exits.enter_context(tempfile.TemporaryDirectory(prefix="oathbulk-bench-")))
+        valkey = self._exits.enter_context(ValkeyServer())
+        self.servers = {"valkey": valkey.pid}
+        self.redis_url = valkey.url
+        self.database_url: str | None = None
+        if on_postgres:
+            self._postgres = self._exits.enter_context(PostgresServer(durable=True))
+            self.database_url = self.another_database()
+            self.servers["postgres"] = self._postgres.pid
+        self._exits.callback(self._stop)
+        world = shipment.world
+        self.variables = {
+            "PATH": os.environ["PATH"],
+            "PINGONE_ENVIRONMENT_ID": world.environment_id,
+            "PINGONE_CLIENT_ID": world.client_id,
+            "PINGONE_CLIENT_SECRET": world.client_secret,
+        }
+
+    @property
+    def pairs(self) -> Path:
+        """The shipment's file."""
+        file = self.directory / "shipment.csv"
+        if not file.exists():
+            self.shipment.write_pairs(file)
+        return file
+
+    def another_database(self) -> str:
+        """The URL of an empty one on the same PostgreSQL."""
+        return self._exits.enter_context(self._postgres.database())
+
+    def start(self, name: str, *argv: str, python: str = sys.executable) -> None:
+        """Run a module until the round ends."""
+        with (self.directory / f"{name}.log").open("wb") as log:
+            self.processes[name] = subprocess.Popen(
+                [python, "-m", *argv], env=self.variables, cwd=self.directory, stdout=log, stderr=log
+            )
+
+    def wait_until_idle(self, name: str) -> None:
+        """Until it has started. Raises RuntimeError if it ended instead."""
+        process = self.processes[name]
+        wait_until_idle(process.pid)
+        if process.poll() is not None:
+            raise RuntimeError(f"{name} ended:\n{(self.directory / f'{name}.log').read_text(errors='replace')[-2000:]}")
+
+    def set_apart(self, name: str) -> None:
+        """Keep a process on a processor of its own, and everything else that has started on the others, if there are
+        any."""
+        own, *others = sorted(os.sched_getaffinity(0))
+        if others:
+            for pid in self._pids().values():
+                bind(pid, others)
+            bind(self.processes[name].pid, [own])
+
+    def run(self, *argv: str, timeout: float, python: str = sys.executable) -> float:
+        """Run a module to its end: the seconds of CPU that it took, its start included."""
+        log = self.directory / "run.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [python, "-m", *argv], env=self.variables, cwd=self.directory, stdout=output, stderr=output
+            )
+        self.processes[argv[0]] = process
+        give_up_at = time.monotonic() + timeout
+        while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+            if time.monotonic() > give_up_at:
+                raise TimeoutError(f"not within {timeout:g} s: {' '.join(argv)} ends")
+            time.sleep(0.02)
+        _, status, usage = ended
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(argv)} failed:\n{log.read_text(errors='replace')[-2000:]}")
+        return usage.ru_utime + usage.ru_stime
+
+    def simulate(self, *options: str) -> None:
+        world, ready = self.directory / "world.json", self.directory / "ready.json"
+        self.shipment.write_world(world)
+        files = ("--port", "0", "--world", str(world), "--ready-file", str(ready))
+        self.start("simulator", "worker", "simulator", *files, *options)
+        wait_until(ready.exists, 30, "the simulator listens")
+        # It stands for a service elsewhere, which does not wait for this machine's processors.
+        with suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, self.processes["simulator"].pid, -15)
+        self._url = f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"
+        self.variables |= {"PINGONE_API_URL": f"{self._url}/v1", "PINGONE_TOKEN_URL": f"{self._url}/{{env}}/as/token"}
+
+    def ask(self, what: str, **parameters: Any) -> dict[str, Any]:
+        """The simulator's control API."""
+        answer = httpx.get(f"{self._url}/simulator/{what}", params=parameters, timeout=30, trust_env=False)
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
+
+    def activated(self) -> int:
+        return int(self.ask("counts")["devices"].get("ACTIVE", 0))
+
+    def span(self) -> Span:
+        """Raises RuntimeError if the simulator has forgotten the first calls."""
+        counts = self.ask("counts")
+        if counts["forgotten"]:
+            raise RuntimeError("more calls than the simulator keeps")
+        # A client's first call, or its second, asks for its access token.
+        first = [entry for entry in self.ask("journal", limit=100)["entries"] if entry["operation"] == "activate"]
+        last = self.ask("journal", after=counts["calls"] - 1)["entries"]
+        return Span(first[0]["arrived_at"], last[-1]["ended_at"])
+
+    def cpu(self) -> dict[str, float]:
+        """Seconds used so far by each process and server."""
+        return {name: cpu(pid) for name, pid in self._pids().items()}
+
+    def _pids(self) -> dict[str, int]:
+        running = {name: process.pid for name, process in self.processes.items() if process.poll() is None}
+        return running | self.servers
+
+    def _stop(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(timeout=STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exits.close()
+
+
+def follow(is_done: Any, timeout: float, what: str) -> None:
+    """Wait for the end of a long run. Raises TimeoutError."""
+    give_up_at = time.monotonic() + timeout
+    while not is_done():
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"not within {timeout:g} s: {what}")
+        time.sleep(LOOK)
+
+
+def grown(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    return {name: used - before.get(name, 0.0) for name, used in after.items()}
+
+
+def end_in_good_order() -> None:
+    """SIGTERM (which timeout(1) sends) ends what was started, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    started = time.monotonic()
+    print(f"{what} …", file=sys.stderr, end=" ", flush=True)
+    yield
+    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)

@@ -1,0 +1,56 @@
+"""One stack, from its begin to its judge."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from chaos.disturbances import LATENCY
+from chaos.postgresql_stack import PostgresqlStack
+from chaos.schedule import Say, disturb
+from chaos.single_machine import SingleMachine
+from chaos.stack import Stack
+from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
+
+Kind = Callable[..., Stack]
+STACKS: dict[str, Kind] = {"postgresql": PostgresqlStack, "embedded": SingleMachine}
+
+WEATHER: dict[str, Any] = {
+    "faults": {
+        "reset_before": 0.01,
+        "reset_after": 0.01,
+        "reset_late": 0.01,
+        "error_before": 0.01,
+        "error_after": 0.01,
+        "hang_before": 0.005,
+        "hang_after": 0.005,
+        "drip": 0.005,
+        "garbled": 0.01,
+    },
+    # More of them might use all the posts of a device up.
+    "faults_per_device": 1,
+    "late_effect_after": 0.3,
+    "latency": LATENCY,
+}
+
+
+def make_stack(kind: str, directory: Path, *, records: int, rate: float, seed: int = 0) -> Stack:
+    """`rate`: requests a second."""
+    shipment = make_shipment(records, seed=seed, hopeless=A_FEW_HOPELESS)
+    return STACKS[kind](
+        directory, shipment, {"PINGONE_RATE": str(rate), "PINGONE_RATE_MAX": str(rate)}, WEATHER | {"fault_seed": seed}
+    )
+
+
+def run(kind: str, directory: Path, seed: int, say: Say, *, records: int, rate: float) -> Counter[str]:
+    """What happened to it. Raises AssertionError or TimeoutError where a promise was broken."""
+    with make_stack(kind, directory, records=records, rate=rate, seed=seed) as stack:
+        stack.start()
+        happened = disturb(stack, seed, say)
+        status = stack.wait_until_finished()
+        stack.judge()
+        faults = Counter({f"fault {name}": count for name, count in stack.counts["faults"].items()})
+    say(f"acquitted: {status.counts['active']} active, {status.dead_letters}")
+    return happened + faults

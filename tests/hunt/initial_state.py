@@ -1,0 +1,183 @@
+"""What a scenario begins with: a tenant, its devices, and the batches that were loaded for them."""
+
+from __future__ import annotations
+
+import uuid
+from functools import cache
+
+from sqlalchemy import func, insert, select, update
+
+from hunt.database import HuntedDatabase
+from hunt.dice import Dice
+from hunt.tenant import INVALID, REFUSED, ModelDevice, Tenant
+from models.batch import Batch, BatchState
+from models.encrypted import Keyring, generate_key, identify_row
+from models.record import Record
+from worker.batches import hours
+from worker.batches.upkeep import Upkeep
+from worker.config.settings import Environment, Settings
+from worker.leases.queue import Queue
+from worker.leases.worker import Leases
+from worker.rules.breaker import Thresholds
+from worker.rules.hours import DailyHours
+from worker.vault.otp import Otp, OtpPair
+
+ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
+CLIENT_SECRET = "made-up-client-secret"
+KEY = generate_key()
+KEYRING = Keyring([KEY])
+# Seconds that a TOTP pair is sent after its load, and that PingOne takes it beyond that.
+GOOD_FOR = 120.0
+GRACE = 60.0
+# The header is line 1 of a file.
+FIRST_ROW = 2
+
+
+@cache
+def database() -> HuntedDatabase:
+    return HuntedDatabase()
+
+
+@cache
+def leases(lease: float, max_attempts: int) -> Leases:
+    return Leases(database(), lease=lease, max_attempts=max_attempts)
+
+
+@cache
+def queue() -> Queue:
+    return Queue(database())
+
+
+@cache
+def upkeep(thresholds: Thresholds) -> Upkeep:
+    return Upkeep(database(), thresholds)
+
+
+def forget_statements() -> None:
+    """The next scenario's are built anew, from the code as it is then."""
+    for parts in (leases, queue, upkeep):
+        parts.cache_clear()
+
+
+@cache
+def environment(*, resync_on_first_call: bool) -> Environment:
+    return Environment(
+        name="default",
+        environment_id=ENVIRONMENT_ID,
+        client_id="made-up-client",
+        client_secret=CLIENT_SECRET,
+        resync_on_first_call=resync_on_first_call,
+    )
+
+
+def settings(dice: Dice) -> Settings:
+    return Settings(
+        encryption_keys=KEY,
+        otp_post_budget=dice.pick("settings", (2, 3, 3, 3, 5)),
+        max_attempts=dice.pick("settings", (1, 2, 8, 8)),
+        lease=dice.pick("settings", (30, 60)),
+        lease_left_for_post=25,
+        window=dice.pick("settings", (1, 3, None, None)),
+        breaker_forbidden=dice.pick("settings", (1, 10)),
+        breaker_refused=dice.pick("settings", (1, 20)),
+        breaker_unanswered=dice.pick("settings", (2, 20)),
+        breaker_spent=dice.pick("settings", (2, 25)),
+    )
+
+
+def tenant(dice: Dice, environment: Environment) -> Tenant:
+    return Tenant(
+        locks_after=dice.pick("tenant", (1, 3, 99, 99)),
+        uses_up_otps=dice.pick("tenant", (False, True)),
+        says_when_active=dice.pick("tenant", (REFUSED, INVALID)),
+        resync_on_first_call=environment.resync_on_first_call,
+    )
+
+
+def devices(dice: Dice) -> list[ModelDevice]:
+    """One to four; half of them out of step, for that is where most can go wrong."""
+    return [device(dice, number) for number in range(1, dice.pick("devices", (1, 2, 3, 4)) + 1)]
+
+
+def device(dice: Dice, number: int) -> ModelDevice:
+    has_second = dice.chance("devices", 0.85)
+    return ModelDevice(
+        device_id=str(uuid.UUID(int=number)),
+        user_id=str(uuid.UUID(int=number << 64)),
+        first=f"{dice.whole('devices', 0, 49_999_999):08}",
+        second=f"{dice.whole('devices', 50_000_000, 99_999_999):08}" if has_second else None,
+        first_is=dice.pick("devices", ("right", "right", "out_of_step", "out_of_step", "out_of_step", "wrong")),
+        second_is_right=dice.chance("devices", 0.8),
+        good_until=GOOD_FOR + GRACE if dice.chance("devices", 0.2) else None,
+        seen_from=dice.between("devices", 1.0, 15.0) if dice.chance("devices", 0.1) else 0.0,
+    )
+
+
+def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> list[str]:
+    """One batch, or two; their names."""
+    split = dice.whole("batches", 1, len(devices)) if dice.chance("batches", 0.3) else len(devices)
+    halves = [half for half in (devices[:split], devices[split:]) if half]
+    canary_row = FIRST_ROW if dice.chance("batches", 0.1) else None
+    names = [_load(database, f"batch {number}", half, canary_row) for number, half in enumerate(halves, start=1)]
+    if dice.happens("window", 0.6):
+        _give_window(database, dice)
+    return names
+
+
+def load_one(database: HuntedDatabase, devices: list[ModelDevice], trial_row: int | None) -> list[str]:
+    """One batch, of whose first records up to this row something must become active before others go; its name."""
+    name = _load(database, "batch 1", devices, None)
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(trial_row=trial_row))
+    return [name]
+
+
+def _give_window(database: HuntedDatabase, dice: Dice) -> None:
+    """To the first batch; every scenario begins at midnight."""
+    window = DailyHours.parse(dice.pick("window", ("00:00-00:02", "00:01-00:04", "23:58-00:07")), "UTC")
+    with database.writing() as connection:
+        batch_id = connection.scalars(select(func.min(Batch.id))).one()
+        hours.set_hours(connection, batch_id, window)
+        hours.check_hours(database, connection, batch_id)
+
+
+def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice], canary_row: int | None) -> str:
+    batch = {
+        "name": name,
+        "environment": "default",
+        "environment_id": ENVIRONMENT_ID,
+        "state": BatchState.RUNNING,
+        "file": "shipment.csv",
+        "file_sha256": name,
+        "columns": [],
+        "total": len(devices),
+        "canary_row": canary_row,
+        "created_at": database.now(),
+        "running_since": database.now(),
+    }
+    with database.writing() as connection:
+        now, later = connection.execute(select(database.now(), database.now(GOOD_FOR))).one()
+        batch_id = connection.scalar(insert(Batch).values(batch).returning(Batch.id)) or 0
+        rows = [
+            {
+                "batch_id": batch_id,
+                "row_number": number,
+                "environment_id": ENVIRONMENT_ID,
+                "serial_number": f"MADE{device.device_id[-4:]}",
+                "user_id": device.user_id,
+                "device_id": device.device_id,
+                "scheduled_at": now,
+                "otp_type": "hotp" if device.good_until is None else "totp",
+                "otp_expires_at": None if device.good_until is None else later,
+                "has_second_otp": device.second is not None,
+                "otps": _seal(device, batch_id, number),
+            }
+            for number, device in enumerate(devices, start=FIRST_ROW)
+        ]
+        connection.execute(insert(Record), rows)
+    return name
+
+
+def _seal(device: ModelDevice, batch_id: int, row_number: int) -> bytes:
+    pair = OtpPair(Otp(device.first), Otp(device.second) if device.second else None)
+    return KEYRING.seal(pair.to_plaintext(), identify_row(batch_id, row_number))

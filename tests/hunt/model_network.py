@@ -1,0 +1,201 @@
+"""The network under the real client: where a request gets lost, and when, is drawn here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+from hunt.clock import Clock
+from hunt.dice import Dice
+from hunt.model_pingone import ModelPingOne, answer
+from hunt.request_faults import NOTHING_DONE, UNDELIVERED, UNREADABLE, Bug, nothing_done, unreadable
+from hunt.strands import Died, Strands
+from hunt.tenant import Call, Reply
+from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
+from worker.pingone.wire import Request
+
+# Longest that PingOne goes on with a request whose sender has lost it, in seconds.
+LATEST = 20.0
+
+
+class Exchange(Protocol):
+    def __call__(self, request: Request, send_before: float | None) -> Reply: ...
+
+
+class ModelNetwork:
+    """Hands out transports. `deadline`: of one exchange, in seconds."""
+
+    def __init__(self, clock: Clock, strands: Strands, dice: Dice, pingone: ModelPingOne) -> None:
+        self._clock = clock
+        self._strands = strands
+        self._dice = dice
+        self.pingone = pingone
+        # Calls on which PingOne has still to act.
+        self.on_their_way: list[Call] = []
+
+    def transport(self, *, deadline: float) -> ModelTransport:
+        return ModelTransport(partial(self.exchange, deadline), self.doubled)
+
+    def token_transport(self, *, deadline: float) -> ModelTransport:
+        """To the token endpoint: AccessTokens holds a lock meanwhile, so no one comes between."""
+        return ModelTransport(self.grant)
+
+    def doubled(self) -> bool:
+        """Whether an answer comes twice."""
+        return self._dice.happens("answers_doubled", 0.2)
+
+    def grant(self, request: Request, send_before: float | None) -> Reply:
+        if self._dice.happens("token_endpoint_down", 0.1):
+            raise NotDelivered(Answer(message="refused"))
+        if self._dice.happens("token_endpoint_broken", 0.1):
+            return answer(503)
+        if self._dice.happens("credentials_refused", 0.03):
+            return answer(401, error="invalid_client")
+        return answer(200, access_token=self.pingone.new_access_token(), expires_in=3600)
+
+    def exchange(self, deadline: float, request: Request, send_before: float | None) -> Reply:
+        self.pingone.expect(request)
+        began = self._clock.monotonic()
+        self._connect()
+        now = self._clock.monotonic()
+        if now - began >= deadline / 2:
+            raise NotDelivered(Answer(message="connecting took too long to wait for an answer as well"))
+        if send_before is not None and now >= send_before:
+            raise TooLateToSend(Answer(message="the time to send had passed"))
+        # No switch here: a worker that freezes between this look at the clock and the first byte cannot be fenced.
+        call = self.pingone.arrive(request)
+        try:
+            return self._conclude(call, deadline)
+        except Died:
+            self._abandon(call, deadline)
+            raise
+
+    def act_until(self, moment: float) -> None:
+        """Whatever is due by now takes effect, in its order."""
+        while due := [call for call in self.on_their_way if (call.acts_at or 0.0) <= moment]:
+            first = min(due, key=lambda call: (call.acts_at or 0.0, call.number))
+            self.on_their_way.remove(first)
+            self._clock.advance_to(first.acts_at or 0.0)
+            self.pingone.act(first)
+
+    def _connect(self) -> None:
+        match self._dice.one_of(UNDELIVERED):
+            case "refused":
+                self._sleep("connect", 0.0, 2.0)
+                raise NotDelivered(Answer(message="refused"))
+            case "slow_connect":
+                self._sleep("connect", 4.0, 12.0)
+            case _:
+                self._strands.switch()
+
+    def _conclude(self, call: Call, deadline: float) -> Reply:
+        if self._dice.happens("dies_waiting", 0.05):
+            self._die(call, deadline)
+        if evil := self._dice.one_of(NOTHING_DONE):
+            return self._do_nothing(call, evil)
+        if evil := self._dice.one_of(UNREADABLE):
+            return self._fail(call, evil, deadline)
+        self._send(call, self._lag())
+        self._strands.sleep_until(call.acts_at or 0.0)
+        self._strands.sleep_until((call.acts_at or 0.0) + self._lag())
+        self._may_be_cut(call, deadline)
+        call.heard_at = self._clock.monotonic()
+        assert call.reply is not None
+        return call.reply
+
+    def _do_nothing(self, call: Call, evil: str) -> Reply:
+        call.did_nothing = call.is_post
+        if evil == "not_found":
+            if call.device.misses >= 3:
+                # Four of them are taken for the truth.
+                evil = "rate_limited"
+            call.device.misses += 1
+        self._strands.sleep(self._lag())
+        call.heard_at = self._clock.monotonic()
+        return nothing_done(evil)
+
+    def _fail(self, call: Call, evil: str, deadline: float) -> Reply:
+        lag = deadline if evil == "timeout" else self._lag()
+        may_act_later = evil in ("reset", "timeout", "server_error")
+        acts = self._dice.pick("acts", ("never", "before", "after") if may_act_later else ("never", "before"))
+        if evil == "late":
+            lag, acts = self._dice.between("late", 0.0, deadline), "after"
+        if acts == "before":
+            self._send(call, self._dice.between("effect", 0.0, lag))
+        elif acts == "after":
+            self._send(call, lag + self._dice.between("effect", 0.0, LATEST))
+        self._strands.sleep(lag)
+        match evil:
+            case "reset" | "timeout" | "late":
+                raise OutcomeUnknown(Answer(message="no answer"))
+            case "own_fault":
+                raise Bug
+        return unreadable(evil, self._dice)
+
+    def _die(self, call: Call, deadline: float) -> None:
+        """The process dies in this call, when it has waited long, and PingOne has not come far with it."""
+        self._send(call, deadline + LATEST)
+        self._sleep("dies", deadline / 2, deadline)
+        raise Died
+
+    def _send(self, call: Call, delay: float) -> None:
+        call.acts_at = call.sent_at + delay
+        self.on_their_way.append(call)
+
+    def _may_be_cut(self, call: Call, deadline: float) -> None:
+        """A worker that froze meanwhile may find an answer that had come in time, or a connection that was cut."""
+        is_late = self._clock.monotonic() > call.sent_at + deadline
+        if is_late and self._dice.chance("cut", 0.5):
+            raise OutcomeUnknown(Answer(message="no complete answer in time"))
+
+    def _abandon(self, call: Call, deadline: float) -> None:
+        """Its process died: whatever acts on it does so soon, or never. However late that is, the kernel has delivered
+        it within the deadline, or has dropped it."""
+        now = self._clock.monotonic()
+        latest = min(now, call.sent_at + deadline) + LATEST
+        if call not in self.on_their_way:
+            return
+        match self._dice.pick("abandoned", ("broken", "lingers", "lingers", "lingers", "as it was")):
+            case "lingers" if latest > now:
+                call.acts_at = self._dice.between("linger", now, latest)
+            case "as it was" if latest > now:
+                call.acts_at = min(call.acts_at or now, latest)
+            case _:
+                self.on_their_way.remove(call)
+                call.acts_at = None
+
+    def _lag(self) -> float:
+        long = self._dice.happens("slow_answer", 0.1)
+        return self._dice.between("lag", 2.0, 9.9) if long else self._dice.between("lag", 0.02, 0.4)
+
+    def _sleep(self, name: str, low: float, high: float) -> None:
+        self._strands.sleep(self._dice.between(name, low, high))
+
+
+class ModelTransport:
+    """Takes the place of worker.pingone.transport's Transport."""
+
+    def __init__(self, exchange: Exchange, doubled: Callable[[], bool] = lambda: False) -> None:
+        self._exchange = exchange
+        self._doubled = doubled
+        # What came by the connection beyond the answer.
+        self._rest: Reply | None = None
+
+    def exchange(self, request: Request, *, send_before: float | None = None) -> tuple[int, Mapping[str, str], bytes]:
+        rest, self._rest = self._rest, None
+        reply = self._exchange(request, send_before)
+        if self._doubled():
+            self._rest = reply
+            self.look_behind()
+        return rest or reply
+
+    def look_behind(self) -> None:
+        """What the real one does: a connection by which more came is not used again."""
+        self._rest = None
+
+    def drop_connection(self, url: str) -> None:
+        self._rest = None
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,109 @@
+"""Worker processes and dispatchers, as strands. Their parts are put together by the real worker.process."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import redis
+
+from hunt import initial_state
+from hunt.database import DatabaseLost
+from hunt.model_broker import Message
+from hunt.model_pace import ModelPace
+from hunt.request_faults import Bug
+from hunt.strands import Broken
+from worker.audit import Actor
+from worker.batches.commands import Batches
+from worker.batches.upkeep import Upkeep
+from worker.clocks.clock_watch import ClockWatch
+from worker.config.settings import Environment
+from worker.fleet.fitness import Fitness
+from worker.journal.writer import NoJournal
+from worker.process.worker_parts import WorkerParts, thresholds
+
+if TYPE_CHECKING:
+    from hunt.scenario import Scenario
+
+# What was broken on purpose.
+EXCUSED = (DatabaseLost, Bug, redis.ConnectionError)
+
+
+class ModelPaces:
+    """One pace, whatever the license."""
+
+    def __init__(self, pace: ModelPace) -> None:
+        self._pace = pace
+
+    def of(self, environment: Environment) -> ModelPace:
+        return self._pace
+
+
+class ModelParts(WorkerParts):
+    """The parts of one process of the fleet: its own, but for what stands in the scenario."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        super().__init__(scenario.settings, scenario.broker, lambda _: scenario.environment)
+        self.scenario = scenario
+        self.database, self.leases, self.queue = scenario.database, scenario.leases, initial_state.queue()
+        self.journal = NoJournal()
+        self.clock_watch = ClockWatch(scenario.clock.monotonic, lambda: 0.0)
+
+    @cached_property
+    def replays(self) -> Batches:
+        return self.batches(Actor("schedule"))
+
+    @cached_property
+    def fitness(self) -> Fitness:
+        """Nobody can be spared here: it takes no messages by a consumer of Celery's."""
+        return Fitness(self.processes, lambda _: True)
+
+    @cached_property
+    def upkeep(self) -> Upkeep:
+        return initial_state.upkeep(thresholds(self.settings))
+
+    @cached_property
+    def paces(self) -> ModelPaces:  # type: ignore[override]
+        return ModelPaces(self.scenario.pace)
+
+
+class Process(ModelParts):
+    """A worker process of one thread: takes a message, works, takes the next."""
+
+    def __init__(self, scenario: Scenario, number: int) -> None:
+        super().__init__(scenario)
+        self.message: Message | None = None
+        self.strand = scenario.strands.start(f"worker {number}", self.work)
+
+    def work(self) -> None:
+        scenario = self.scenario
+        while not self.stopping.is_set():
+            scenario.strands.wait_for(lambda: scenario.broker.has_message() or self.stopping.is_set())
+            if not scenario.broker.has_message():
+                continue
+            self.message = message = scenario.broker.take()
+            scenario.note(f"takes record {message.record_id}")
+            try:
+                self.activations.of(message.environment).run(message.record_id)
+            except EXCUSED as error:
+                scenario.note(f"fails: {error!r}")
+            except Exception as error:
+                raise Broken(f"an error of our own: {error!r}") from error
+            self.message = None
+
+
+class Beat(ModelParts):
+    """The process that ticks; its tick asks the dispatcher, whose connection to the queue is the scenario's."""
+
+    def tick(self) -> None:
+        before = self.scenario.step_judge.rows
+        try:
+            count = self.dispatcher.tick()
+        except EXCUSED as error:
+            self.scenario.note(f"fails: {error!r}")
+        except Exception as error:
+            raise Broken(f"an error of our own: {error!r}") from error
+        else:
+            self.scenario.note(f"enqueued {count}")
+            if self.scenario.step_judge.rows == before:
+                self.scenario.agenda.ticked_in_vain()

@@ -1,0 +1,155 @@
+"""A scenario is built from its seed, goes through a storm and a calm, and is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from structlog.testing import capture_logs
+
+from hunt import initial_state, seams
+from hunt.agenda import Agenda
+from hunt.clock import Clock
+from hunt.dice import Dice
+from hunt.end_judge import judge_end
+from hunt.events import EVENTS
+from hunt.model_broker import ModelBroker
+from hunt.model_network import ModelNetwork
+from hunt.model_pace import ModelPace
+from hunt.model_pingone import ModelPingOne
+from hunt.phases import calm, storm
+from hunt.processes import Beat, Process
+from hunt.step_judge import StepJudge
+from hunt.strands import Strand, Strands
+from hunt.tenant import Call
+from worker.audit import Actor
+from worker.batches.commands import Batches
+
+
+class Scenario:
+    """`without`: evils that are left out; `steps`: how long the storm lasts; `tell`: keep a record of the events."""
+
+    def __init__(self, seed: int, without: Collection[str] = (), steps: int | None = None, *, tell: bool = False):
+        self.seed = seed
+        self.dice = Dice(seed, without)
+        self.events = [event for event in EVENTS if self.dice.knows(event[0])]
+        self.clock = Clock()
+        self.strands = Strands(self.clock)
+        self.told: list[str] | None = [] if tell else None
+        self.steps = steps if steps is not None else self.dice.pick("steps", (100, 200, 300, 600))
+        self.settings = initial_state.settings(self.dice)
+        self.environment = initial_state.environment(
+            resync_on_first_call=self.dice.pick("tenant", (False, False, False, True))
+        )
+        tenant = initial_state.tenant(self.dice, self.environment)
+        self.pingone = ModelPingOne(self.clock, tenant, self._beginning, self._arriving)
+        self.network = ModelNetwork(self.clock, self.strands, self.dice, self.pingone)
+        self.pace = ModelPace(self.clock, self.strands, self.dice, self.environment.rate, furthest=2.0)
+        self.database = initial_state.database()
+        self.leases = initial_state.leases(self.settings.lease, self.settings.max_attempts)
+        self.batches = Batches(self.database, Actor("a person"))
+        self.step_judge = StepJudge(self.database.raw, self.clock, self.strands, self.pingone.calls, self.settings)
+        self.broker = ModelBroker(self.clock, self.strands, self.dice, self.step_judge.published)
+        self.agenda = Agenda(self)
+        self.beat = Beat(self)
+        self.processes: list[Process] = []
+        self.born = 0
+        # How far the database's clock is ahead of the workers' by steps that no call was there to see.
+        self.settled_ahead = 0.0
+        self.logs: list[dict[str, object]] = []
+
+    def run(self) -> None:
+        """Raises Broken."""
+        models = seams.in_place(self.seed, self.clock, self.strands, self.network, self.broker)
+        with models, capture_logs() as self.logs:
+            try:
+                self._begin()
+                storm(self)
+                calm(self)
+                judge_end(self)
+            finally:
+                for strand in list(self.strands.alive()):
+                    self.strands.kill(strand)
+
+    @contextmanager
+    def commanding(self) -> Iterator[None]:
+        """A person's command, or the replay schedule's."""
+        self.step_judge.is_command = True
+        try:
+            yield
+        finally:
+            self.step_judge.is_command = False
+
+    def paused(self) -> list[str]:
+        """The batches that wait for a person."""
+        return [batch.name for batch in self.step_judge.batches.values() if batch.waits_for_a_person]
+
+    def has_given_up(self) -> bool:
+        """Some record waits for a person."""
+        return any(row.status in ("dead_letter", "cancelled") for row in self.step_judge.rows.values())
+
+    def is_idle(self, strand: Strand) -> bool:
+        return any(process.strand is strand and process.message is None for process in self.processes)
+
+    def is_quiet(self) -> bool:
+        """No worker and no dispatcher is in the midst of something, and nothing is on its way."""
+        return not self.network.on_their_way and all(map(self.is_idle, self.strands.alive()))
+
+    def ticking(self) -> list[Strand]:
+        return [strand for strand in self.strands.alive() if strand.name.startswith("tick")]
+
+    def start_tick(self) -> None:
+        self.agenda.tick_soon()
+        self.born += 1
+        self.strands.start(f"tick {self.born}", self.beat.tick)
+
+    def mend(self) -> None:
+        """For a process that ended another begins; the message of one that died may come again."""
+        for process in [each for each in self.processes if each.strand.is_over]:
+            self.processes.remove(process)
+            if process.message is not None and self.dice.chance("put_back", 0.5):
+                self.broker.put_back(process.message)
+            self._start_process().strand.wakes_at = self.clock.monotonic() + self.dice.between("birth", 0.0, 20.0)
+
+    def advance_to(self, moment: float) -> None:
+        self.network.act_until(moment)
+        self.clock.advance_to(moment)
+
+    def note(self, text: str) -> None:
+        if self.told is not None:
+            who = self.strands.current.name if self.strands.current else "-"
+            self.told.append(f"{self.clock.monotonic():9.3f}  {who:10}  {text}")
+
+    def _begin(self) -> None:
+        self.database.begin_scenario(self.clock, self.strands, self.dice)
+        devices = initial_state.devices(self.dice)
+        self.pingone.devices = {device.device_id: device for device in devices}
+        self.batch_names = initial_state.load(self.database, self.dice, devices)
+        self.step_judge.start_judging(self.pingone.devices)
+        self.database.watch(self._committed)
+        for _ in range(self.dice.pick("workers", (2, 2, 3))):
+            self._start_process()
+
+    def _start_process(self) -> Process:
+        self.born += 1
+        process = Process(self, self.born)
+        self.processes.append(process)
+        return process
+
+    def _committed(self) -> None:
+        before = self.step_judge.rows
+        try:
+            self.step_judge.committed()
+        finally:
+            for record_id, row in self.step_judge.rows.items() if self.told is not None else ():
+                if row != before[record_id]:
+                    self.note(f"record {record_id}: {before[record_id]} -> {row}")
+        if self.step_judge.rows != before:
+            self.agenda.tick_soon()
+
+    def _beginning(self, device_id: str, is_post: bool) -> None:
+        self.step_judge.beginning(self.pingone.devices[device_id], is_post=is_post)
+
+    def _arriving(self, call: Call) -> None:
+        self.note(f"{call} goes out")
+        self.step_judge.arriving(call)

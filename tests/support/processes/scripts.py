@@ -1,0 +1,37 @@
+"""Python scripts as processes of their own: what each prints on stderr, into a pipe or on a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+# Seconds.
+TIMEOUT = 60.0
+
+
+def run_piped(script: str) -> str:
+    """What it prints on stderr; on stdout nothing may stand. Raises CalledProcessError."""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert ran.stdout == ""
+    return ran.stderr
+
+
+def run_on_a_terminal(script: str) -> str:
+    """What a terminal shows of its stderr, each line ended as a terminal ends it."""
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen([sys.executable, "-c", script], stderr=theirs, stdout=subprocess.DEVNULL) as process:
+            os.close(theirs)
+            shown = bytearray()
+            try:
+                while chunk := os.read(ours, 65536):
+                    shown += chunk
+            except OSError:
+                # Linux' way of saying that the other side is closed.
+                pass
+        assert process.returncode == 0
+    finally:
+        os.close(ours)
+    return shown.decode()

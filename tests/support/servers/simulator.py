@@ -1,0 +1,106 @@
+"""The simulator as a process of its own, and its control API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from support.judges.call_log import LoggedCall, fingerprint, read_call_log
+from support.judges.otp_calls import Pair
+from support.processes.forking import TESTS
+from support.processes.program import Program
+from support.processes.waiting import wait_until
+from worker.simulator.shipment import MadeShipment
+
+SALT = "salted"
+START_TIMEOUT = 30.0
+
+
+class Simulator:
+    """Serves the world of one shipment. `settings` are the simulator's own."""
+
+    def __init__(self, directory: Path, shipment: MadeShipment, env: Mapping[str, str], **settings: Any) -> None:
+        self.shipment = shipment
+        self._journal = directory / "journal.jsonl"
+        world, ready = directory / "world.json", directory / "simulator.json"
+        world.write_text(json.dumps(shipment.world_json() | {"settings": settings}))
+        arguments = ["--port", "0", "--ready-file", str(ready), "--world", str(world)]
+        arguments += ["--journal", str(self._journal), "--journal-salt", SALT]
+        self.program = Program(
+            "simulator", "support.servers.simulator_alone", arguments, {**env, "PYTHONPATH": TESTS}, directory
+        )
+        wait_until(lambda: ready.exists() or not self.program.is_running, START_TIMEOUT, "the simulator listens")
+        assert self.program.is_running, self.program.read_log()
+        self.url = f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"
+        self._http = httpx.Client(base_url=f"{self.url}/simulator", verify=False, trust_env=False, timeout=10)
+
+    @property
+    def pairs(self) -> dict[str, Pair]:
+        return {
+            row.device_id: Pair(fingerprint(SALT, row.otp1), fingerprint(SALT, row.otp2) if row.otp2 else None)
+            for row in self.shipment.rows
+        }
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What points oathbulk here."""
+        world = self.shipment.world
+        return {
+            "PINGONE_ENVIRONMENT_ID": world.environment_id,
+            "PINGONE_CLIENT_ID": world.client_id,
+            "PINGONE_CLIENT_SECRET": world.client_secret,
+            "PINGONE_API_URL": f"{self.url}/v1",
+            "PINGONE_TOKEN_URL": f"{self.url}/{{env}}/as/token",
+        }
+
+    def change(self, **settings: Any) -> None:
+        self._http.patch("/settings", json=settings).raise_for_status()
+
+    def seed(self, **world: Any) -> None:
+        """More devices, each in the place of one of the same id; another secret of the client."""
+        self._http.post("/world", json=world).raise_for_status()
+
+    def order_faults(self, *orders: Mapping[str, str]) -> None:
+        """Each hits the next call that fits it, once."""
+        self._http.post("/faults", json=list(orders)).raise_for_status()
+
+    def revoke_access_tokens(self) -> None:
+        self._http.post("/access_tokens/revoke").raise_for_status()
+
+    def counts(self) -> dict[str, Any]:
+        counts: dict[str, Any] = self._http.get("/counts").raise_for_status().json()
+        return counts
+
+    def posts(self) -> int:
+        """OTPs that arrived, each time that one did."""
+        return int(self.counts()["otp_posts"])
+
+    def open_calls(self) -> int:
+        """Calls that have arrived and are not over."""
+        return int(self.counts()["open"])
+
+    def active(self) -> set[str]:
+        """The ids of the devices that are ACTIVE."""
+        devices = self._http.get("/devices").raise_for_status().json()["devices"]
+        return {device["device_id"] for device in devices if device["status"] == "ACTIVE"}
+
+    def calls(self) -> list[LoggedCall]:
+        """To devices, those that are over; all of them when the simulator has stopped."""
+        return read_call_log(self._journal)
+
+    def stop(self) -> None:
+        self.program.stop()
+
+    def close(self) -> None:
+        self._http.close()
+        self.program.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
