@@ -54,7 +54,7 @@ def test_a_cut_connection_never_shows_its_reader_what_was_encrypted(certificate:
 def test_a_released_connection_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(deadlines, "boot_time", lambda: now)
-    monkeypatch.setattr(deadlines, "LOOK", 0.01)
+    monkeypatch.setattr(deadlines, "LONGEST_WAIT", 0.01)
     near, far = socket.socketpair()
     with near, far:
         watchdog = Watchdog()
