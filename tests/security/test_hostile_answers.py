@@ -62,9 +62,9 @@ def post(url: str) -> Request:
     return Request("POST", f"{url}/device", {"Authorization": f"Bearer {ACCESS_TOKEN}"}, OTP)
 
 
-def exchange(server: RawServer) -> tuple[int, bytes]:
+def exchange(server: RawServer, deadline: float = DEADLINE) -> tuple[int, bytes]:
     """Status and body. Raises PingOneError."""
-    transport = Transport(deadline=DEADLINE)
+    transport = Transport(deadline=deadline)
     try:
         status, _, body = transport.exchange(post(server.url))
     finally:
@@ -163,9 +163,10 @@ ANSWERS = st.lists(PIECES | st.binary(max_size=30), max_size=12).map(b"".join)
 @example(ok(b"Date: Mon, 1 Jan 2026 00:00:00 -0000", b"Content-Length: 0"))
 def test_any_bytes_for_an_answer_are_one_or_leave_the_outcome_unknown(server: RawServer, answer: bytes) -> None:
     server.answer = lambda: [answer]
-    for ask in (exchange, lambda server: measure_drift(environment(server.url), deadline=DEADLINE)):
+    # No machine is so busy that a deadline ends what the answer should.
+    for ask in (lambda: exchange(server, 60.0), lambda: measure_drift(environment(server.url), deadline=60.0)):
         try:
-            ask(server)
+            ask()
         except OutcomeUnknown as error:
             told = f"{error} {error!r}"
         else:
