@@ -27,7 +27,7 @@ DISPATCH_QUEUE = "oathbulk.dispatch"
 
 
 @contextmanager
-def ending_clearly() -> Iterator[None]:
+def exit_on_config_error() -> Iterator[None]:
     """What is wrong with the settings ends the process; Celery would bury it under a screen of traceback."""
     try:
         yield
@@ -35,7 +35,7 @@ def ending_clearly() -> Iterator[None]:
         sys.exit(f"oathbulk: {error}")
 
 
-with ending_clearly():
+with exit_on_config_error():
     settings = load_settings()
     broker_url = settings.redis
 broker.install()

@@ -9,7 +9,7 @@ from typing import Any
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
-from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, app, ending_clearly, settings
+from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, app, exit_on_config_error, settings
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.fitness import ConsumerQueues
 from worker.process import affinity, request_sets
@@ -20,20 +20,20 @@ parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QU
 
 
 @worker_init.connect
-def need_settings(**_signal: object) -> None:
+def check_settings(**_signal: object) -> None:
     """Without these a worker would take up message after message in vain, beside others that could do the work."""
-    with ending_clearly():
+    with exit_on_config_error():
         _ = parts.keyring, parts.leases, parts.replays
 
 
 @worker_init.connect
-def count_on_threads(**_: object) -> None:
+def install_request_sets(**_: object) -> None:
     """Celery's sets of tasks in hand are gone through while threads change them."""
     request_sets.install()
 
 
 @worker_ready.connect
-def add_threads(sender: Any, **_: object) -> None:
+def watch_threads(sender: Any, **_: object) -> None:
     """As many as PingOne's answers take."""
     Threads(
         sender.pool.executor, parts.paces.known, settings.find_thread_limit, lambda: parts.database.waiting.seconds
@@ -41,20 +41,20 @@ def add_threads(sender: Any, **_: object) -> None:
 
 
 @worker_ready.connect
-def show_life(sender: Any, **_: object) -> None:
+def start_fitness_watch(sender: Any, **_: object) -> None:
     """Say every few seconds that this process lives, and take it out of work where it fails alone."""
     parts.fitness.start_watching(ConsumerQueues(sender, (DISPATCH_QUEUE, ACTIVATE_QUEUE)))
 
 
 @worker_ready.connect
-def keep_together(**_: object) -> None:
+def keep_threads_on_one_processor(**_: object) -> None:
     """All threads on one processor."""
     if settings.one_processor:
-        affinity.watch()
+        affinity.start()
 
 
 @worker_ready.connect
-def spare_the_collector(**_: object) -> None:
+def freeze_loaded_objects(**_: object) -> None:
     """What is loaded by now stays for good; looking through it again and again takes a thirtieth of a worker's time."""
     gc.collect()
     gc.freeze()
@@ -67,7 +67,7 @@ def stop(**_: object) -> None:
 
 
 @worker_shutdown.connect
-def leave(**_: object) -> None:
+def sign_off(**_: object) -> None:
     """Nobody counts on this process any more. Where the database is away, that shows after a while by itself."""
     with suppress(DBAPIError):
         parts.processes.leave()

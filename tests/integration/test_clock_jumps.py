@@ -15,7 +15,7 @@ from worker.batches.commands import HoursChange
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch
 from worker.leases.clock_jumps import SOON
-from worker.leases.settlement import Tally
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.hours import DailyHours
 from worker.rules.steps import Active, Retry
@@ -43,7 +43,7 @@ def test_a_lease_is_not_taken_away_from_a_living_worker(works: Works, leases: Le
     works.tick()
 
     assert look(works.database, made.id).status == Status.ACTIVATING
-    assert leases.settle(claim, claim.progress.answered(1), Active(), Tally(1))
+    assert leases.settle(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(1))
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -93,16 +93,16 @@ def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(works: Wo
     fresh, half, reading, left = made.ids
     before, between, other = works.claim(fresh), works.claim(half), works.claim(reading)
     works.set_clock("2026-11-26 04:29:55")
-    assert leases.still_sending(before)
+    assert leases.renew_mark(before)
     assert leases.may_read(other)
-    assert leases.answered(between, between.progress.answered(1))
+    assert leases.write_progress(between, between.progress.with_otp_answered(1))
 
     works.set_clock("2026-11-26 04:30:00")
 
     assert works.state(made) == RUNNING
-    assert not leases.still_sending(before)
+    assert not leases.renew_mark(before)
     assert not leases.may_read(other)
-    assert not leases.sending(between, 2)
+    assert not leases.mark_sent(between, 2)
     assert leases.claim(left, ENVIRONMENT_ID) is None
     assert leases.hand_back_stopped(left)
 
@@ -136,8 +136,8 @@ def test_shortly_before_the_end_no_record_begins_so_that_none_is_left_between_it
     assert works.state(made) == RUNNING
     # The one that has begun gets its second OTP still.
     works.pass_time(LAST_START - 7)
-    assert leases.answered(claimed, claimed.progress.answered(1))
-    assert leases.sending(claimed, 2)
+    assert leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
+    assert leases.mark_sent(claimed, 2)
 
 
 def test_a_record_that_was_left_between_its_otps_is_the_first_to_go_when_it_opens(works: Works) -> None:
@@ -206,7 +206,7 @@ def test_what_the_breaker_counted_yesterday_is_not_held_against_tonight(works: W
 
     works.end(made.ids[-1], UNKNOWN)
 
-    assert works.upkeep.judge(made.batch_id) is None
+    assert works.upkeep.apply_breaker(made.batch_id) is None
 
 
 def test_a_window_that_is_still_open_goes_on_being_open_after_an_earlier_version_resumed_it(works: Works) -> None:
@@ -296,7 +296,7 @@ def test_a_resume_with_another_window_holds_at_once(works: Works) -> None:
     outside = works.batches.resume(made.name, HoursChange(DAY))
 
     assert outside is not None
-    assert f"{outside.opens_at:%d %H:%M}" == "26 08:00"
+    assert f"{outside.begins_at:%d %H:%M}" == "26 08:00"
     assert works.state(made) == WAITS
     assert facts_of_the_last_line(works.database) == ("resume", {"reason": None, "window": "08:00-18:00 UTC"})
     works.set_clock(CLOSED)
@@ -324,7 +324,7 @@ def test_a_replay_outside_the_window_waits_for_it(works: Works) -> None:
 
     replayed = works.batches.replay(made.name)
 
-    assert (replayed.records, str(replayed.outside)[:18]) == (1, "outside its window")
+    assert (replayed.records, str(replayed.out_of_hours)[:18]) == (1, "outside its window")
     assert works.tick() == []
     works.set_clock("2026-11-26 21:00")
     assert works.tick() == made.ids
@@ -440,7 +440,7 @@ def test_a_worker_knows_which_environments_share_the_license(works: Works, datab
     claimed = works.claim(works.tick()[0])
 
     mine = load_environment(names[0])
-    parts.consequences.follow(mine, claimed, Pause(PauseReason.QUOTA, quota=Quota(3600)), 0)
+    parts.consequences.apply_decision(mine, claimed, Pause(PauseReason.QUOTA, quota=Quota(3600)), 0)
 
     assert [works.state(each) for each in made] == [FOR_QUOTA, FOR_QUOTA, RUNNING, RUNNING]
     parts.database.close()
@@ -504,7 +504,7 @@ def load(works: Works, keyring: Keyring, folder: Path, window: DailyHours | None
         writer.writerow(token(1))
     environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
     loader = Loader(works.database, keyring, environment, TESTER)
-    return loader.load(open_shipment(path), "shipment", window=window)
+    return loader.load(open_shipment(path), "shipment", daily_hours=window)
 
 
 def test_a_load_outside_the_window_waits_from_the_beginning(works: Works, keyring: Keyring, tmp_path: Path) -> None:
@@ -512,7 +512,7 @@ def test_a_load_outside_the_window_waits_from_the_beginning(works: Works, keyrin
 
     loaded = load(works, keyring, tmp_path, NIGHT)
 
-    assert f"{loaded.outside}".startswith("outside its window")
+    assert f"{loaded.out_of_hours}".startswith("outside its window")
     (status,) = read_statuses(works.database)
     assert (status.state, status.reason, status.window, status.zone) == (
         "paused",
@@ -530,7 +530,7 @@ def test_a_load_inside_the_window_runs(works: Works, keyring: Keyring, tmp_path:
 
     loaded = load(works, keyring, tmp_path, NIGHT)
 
-    assert loaded.outside is None
+    assert loaded.out_of_hours is None
     (status,) = read_statuses(works.database)
     assert (status.state, status.to_json()["closes_at"]) == ("running", "2026-11-26T04:30:00+00:00")
     assert len(works.tick()) == 1

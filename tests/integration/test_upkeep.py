@@ -349,9 +349,9 @@ def test_an_outage_that_lasts_is_probed_less_and_less_often(works: Works) -> Non
         works.pass_time(expected + 1)
         first, second = works.tick()
         works.end(first, UNKNOWN)
-        assert works.upkeep.judge(made.batch_id) is None
+        assert works.upkeep.apply_breaker(made.batch_id) is None
         works.end(second, UNDELIVERED)
-        assert works.upkeep.judge(made.batch_id) == PauseReason.OUTAGE
+        assert works.upkeep.apply_breaker(made.batch_id) == PauseReason.OUTAGE
         assert works.state(made) == OUTAGE
         expected = min(2 * expected, breaker.LONGEST_PROBE)
     assert expected == breaker.LONGEST_PROBE
@@ -364,7 +364,7 @@ def test_one_answered_attempt_ends_an_outage(works: Works, answer: Decision) -> 
     works.pass_time(breaker.FIRST_PROBE + 1)
     first, second = works.tick()
     works.end(first, UNKNOWN)
-    assert works.upkeep.judge(made.batch_id) is None
+    assert works.upkeep.apply_breaker(made.batch_id) is None
     assert works.tick() != []
     works.end(second, answer)
 
@@ -375,9 +375,9 @@ def test_one_answered_attempt_ends_an_outage(works: Works, answer: Decision) -> 
     assert (batch.state, batch.outages, batch.probe_at) == (BatchState.RUNNING, 0, None)
     # The next outage is a new one: it takes as many failures, and is probed as soon.
     works.end_all(rest[: THRESHOLDS.unanswered - 1], UNKNOWN)
-    assert works.upkeep.judge(made.batch_id) is None
+    assert works.upkeep.apply_breaker(made.batch_id) is None
     works.end(rest[THRESHOLDS.unanswered - 1], UNKNOWN)
-    assert works.upkeep.judge(made.batch_id) == PauseReason.OUTAGE
+    assert works.upkeep.apply_breaker(made.batch_id) == PauseReason.OUTAGE
     assert works.seconds_to_probe(made) == pytest.approx(breaker.FIRST_PROBE, abs=1)
 
 
@@ -416,11 +416,11 @@ def test_attempts_that_end_after_the_pause_do_not_make_the_outage_a_longer_one(w
     assert len(in_flight) == 6
     for record_id in made.ids[: THRESHOLDS.unanswered]:
         works.end(record_id, UNKNOWN)
-    assert works.upkeep.judge(made.batch_id) == PauseReason.OUTAGE
+    assert works.upkeep.apply_breaker(made.batch_id) == PauseReason.OUTAGE
 
     for claimed in in_flight:
         works.settle(claimed, UNKNOWN)
-        assert works.upkeep.judge(made.batch_id) is None
+        assert works.upkeep.apply_breaker(made.batch_id) is None
 
     assert look_at_batch(works.database, made.batch_id).outages == 1
 
@@ -451,7 +451,7 @@ def test_a_persons_pause_while_probing_stays(works: Works) -> None:
     works.batches.pause(made.name)
 
     works.settle(claimed, UNKNOWN)
-    assert works.upkeep.judge(made.batch_id) is None
+    assert works.upkeep.apply_breaker(made.batch_id) is None
     works.pass_time(LATER)
     assert works.tick() == []
     assert works.state(made) == (BatchState.PAUSED, PauseReason.PERSON)
@@ -489,7 +489,7 @@ def test_an_outage_during_a_canary_ends_in_the_canary(works: Works) -> None:
     works.set_canary(made, 6)
     ids = works.tick()
     works.end_all(ids[:4], Retry(20.0, is_counted=True, why="outcome_unknown"))
-    assert works.upkeep.judge(made.batch_id) == PauseReason.OUTAGE
+    assert works.upkeep.apply_breaker(made.batch_id) == PauseReason.OUTAGE
     works.pass_time(LATER)
 
     # The two that still waited in the queue have come back to it meanwhile.

@@ -21,7 +21,7 @@ from worker.batches.finding import find_batch
 from worker.batches.hours import OutOfHours
 from worker.database.engine import LOAD_LOCK, Database
 from worker.leases import commands
-from worker.leases.not_replayed import Staying, find_staying
+from worker.leases.not_replayed import NotReplayed, find_not_replayed
 from worker.pace.memory import lift_hold
 from worker.rules.hours import DailyHours
 
@@ -37,19 +37,19 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """How many records are pending again, and which stay and why. `outside`: what they wait for, if the batch's window
-    is closed."""
+    """What a replay did: how many records are pending again, and which are not and why. `out_of_hours`: where the batch
+    is outside its hours, when these begin."""
 
     records: int
-    stay: tuple[Staying, ...] = ()
-    outside: OutOfHours | None = None
+    not_replayed: tuple[NotReplayed, ...] = ()
+    out_of_hours: OutOfHours | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class HoursChange:
     """The daily window that a batch gets; None takes away the one that it has."""
 
-    window: DailyHours | None
+    hours: DailyHours | None
 
 
 class Batches:
@@ -89,17 +89,17 @@ class Batches:
                 return None
             facts: dict[str, Any] = {"reason": batch.reason}
             if change is not None:
-                hours.set_hours(connection, batch.id, change.window)
-                facts["window"] = change.window and str(change.window)
+                hours.set_hours(connection, batch.id, change.hours)
+                facts["window"] = change.hours and str(change.hours)
             if lift_in is not None:
                 license_ = lift_in(batch.environment, batch.environment_id)
                 lift_hold(connection, license_)
                 self._write_down(connection, Action.LIFT_HOLD, name, license=license_)
-            outside = self._let_run(connection, batch.id)
+            out_of_hours = self._let_run(connection, batch.id)
             if batch.reason in _LOOKED_AT:
                 connection.execute(update(Batch).where(Batch.id == batch.id).values({_LOOKED_AT[batch.reason]: None}))
             self._write_down(connection, Action.RESUME, name, **facts)
-            return outside
+            return out_of_hours
 
     def cancel(self, name: str) -> int:
         """How many records were cancelled at once; those in work follow when their call ends. Raises UnknownBatch."""
@@ -118,10 +118,10 @@ class Batches:
             if batch.state == BatchState.CANCELLED and (successor := self._successor(connection, batch.id)):
                 raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {quote(successor)}`")
             count = commands.replay(self._database, connection, batch.id, reasons)
-            stay = find_staying(connection, batch.id, reasons)
-            outside = self._let_run(connection, batch.id) if count else None
+            not_replayed = find_not_replayed(connection, batch.id, reasons)
+            out_of_hours = self._let_run(connection, batch.id) if count else None
             self._write_down(connection, Action.REPLAY, name, reasons=sorted(reasons or ()), records=count)
-            return Replayed(count, stay, outside)
+            return Replayed(count, not_replayed, out_of_hours)
 
     def replay_transient(self) -> int:
         """What the replay schedule does: dead letters that time alone may mend, of every batch that runs."""

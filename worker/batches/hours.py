@@ -17,7 +17,7 @@ from models.reason import PauseReason
 from worker.batches import state
 from worker.database.engine import Database
 from worker.rules.breaker import FIRST_PROBE
-from worker.rules.hours import DailyHours, moment
+from worker.rules.hours import DailyHours, format_time
 
 
 class OtherHours(Exception):
@@ -29,11 +29,11 @@ class OtherHours(Exception):
 class OutOfHours:
     """A batch waits for its window to open."""
 
-    window: DailyHours
-    opens_at: datetime
+    hours: DailyHours
+    begins_at: datetime
 
     def __str__(self) -> str:
-        return f"outside its window {self.window}; goes on by itself at {moment(self.opens_at)}"
+        return f"outside its window {self.hours}; goes on by itself at {format_time(self.begins_at)}"
 
 
 def let_run(
@@ -41,29 +41,31 @@ def let_run(
 ) -> OutOfHours | None:
     """Let a batch that is in one of these states run; or pause it until its hours begin, and tell when. Whether PingOne
     is out is judged by the attempts that end from now on."""
-    now, window = _now(database, connection), read_hours(connection, batch_id)
-    outside = _outside(window, now)
+    now, daily_hours = _now(database, connection), read_hours(connection, batch_id)
+    outside = _outside(daily_hours, now)
     if outside:
         change = _pause(sources, outside)
     else:
-        change = state.let_run(sources, closes_at=window.next_change(now) if window else None, since=database.now())
+        change = state.let_run(
+            sources, closes_at=daily_hours.find_next_change(now) if daily_hours else None, since=database.now()
+        )
     connection.execute(change.where(Batch.id == batch_id).values(running_after=latest_attempt()))
     return outside
 
 
 def check_hours(database: Database, connection: Connection, batch_id: int) -> OutOfHours | None:
     """Pause a running batch whose hours have ended, and tell when they begin; otherwise write down when they end."""
-    now, window = _now(database, connection), read_hours(connection, batch_id)
-    outside = _outside(window, now)
+    now, daily_hours = _now(database, connection), read_hours(connection, batch_id)
+    outside = _outside(daily_hours, now)
     if outside:
         connection.execute(_pause((BatchState.RUNNING,), outside).where(Batch.id == batch_id))
     else:
-        closes_at = window.next_change(now) if window else None
+        closes_at = daily_hours.find_next_change(now) if daily_hours else None
         connection.execute(update(Batch).where(Batch.id == batch_id).values(closes_at=closes_at))
     return outside
 
 
-def check_same(connection: Connection, batch_id: int, name: str, wanted: DailyHours | None) -> None:
+def check_same_hours(connection: Connection, batch_id: int, name: str, wanted: DailyHours | None) -> None:
     """Who goes on with a batch need not repeat its window; but another one must not be passed over. Raises
     OtherHours."""
     has = read_hours(connection, batch_id)
@@ -74,9 +76,9 @@ def check_same(connection: Connection, batch_id: int, name: str, wanted: DailyHo
     raise OtherHours(f"this file is batch {name!r} already, and it {keeps}. To change that: {command}")
 
 
-def set_hours(connection: Connection, batch_id: int, window: DailyHours | None) -> None:
+def set_hours(connection: Connection, batch_id: int, daily_hours: DailyHours | None) -> None:
     """From now on; what it means for the batch, `let_run` finds out."""
-    values = {"daily_window": window and window.hours, "zone": window and window.zone}
+    values = {"daily_window": daily_hours and daily_hours.hours, "zone": daily_hours and daily_hours.zone}
     connection.execute(update(Batch).where(Batch.id == batch_id).values(values))
 
 
@@ -96,8 +98,8 @@ def restart_times(database: Database, connection: Connection) -> None:
     now, soon = database.now(), database.now(FIRST_PROBE)
     connection.execute(paused.where(Batch.reason == PauseReason.WINDOW).values(resumes_at=now))
     connection.execute(paused.where(Batch.reason == PauseReason.OUTAGE, Batch.probe_at > soon).values(probe_at=soon))
-    has_window = and_(Batch.state == BatchState.RUNNING, Batch.daily_window.is_not(None))
-    connection.execute(update(Batch).where(has_window).values(closes_at=None))
+    has_hours = and_(Batch.state == BatchState.RUNNING, Batch.daily_window.is_not(None))
+    connection.execute(update(Batch).where(has_hours).values(closes_at=None))
 
 
 def latest_attempt() -> ColumnElement[int]:
@@ -110,11 +112,11 @@ def _now(database: Database, connection: Connection) -> datetime:
     return now
 
 
-def _outside(window: DailyHours | None, now: datetime) -> OutOfHours | None:
-    if window is None or window.is_open(now):
+def _outside(daily_hours: DailyHours | None, now: datetime) -> OutOfHours | None:
+    if daily_hours is None or daily_hours.contains(now):
         return None
-    return OutOfHours(window, window.next_change(now))
+    return OutOfHours(daily_hours, daily_hours.find_next_change(now))
 
 
 def _pause(sources: Collection[BatchState], outside: OutOfHours) -> Update:
-    return state.pause(sources, PauseReason.WINDOW, f"{outside}.", resumes_at=outside.opens_at)
+    return state.pause(sources, PauseReason.WINDOW, f"{outside}.", resumes_at=outside.begins_at)

@@ -20,7 +20,7 @@ from worker.batches import hours
 from worker.batches.conflicts import Conflicts
 from worker.batches.hours import OutOfHours
 from worker.batches.record_rows import RecordRows
-from worker.batches.trial import trial_row
+from worker.batches.trial import find_trial_row
 from worker.config.settings import Environment
 from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
@@ -43,15 +43,15 @@ class NameUnfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A batch that is in the database. `is_new` is False when the file had been loaded before; `outside` is what a new
-    one waits for, if its window is closed."""
+    """A batch that is in the database. `is_new` is False when the file had been loaded before. `out_of_hours`: where a
+    new batch is outside its hours, when these begin."""
 
     batch_id: int
     name: str
     total: int
     rows_refused: int
     is_new: bool
-    outside: OutOfHours | None = None
+    out_of_hours: OutOfHours | None = None
 
 
 class Loader:
@@ -67,7 +67,7 @@ class Loader:
         *,
         totp_max_age: float = 120.0,
         first_records: int = 0,
-        refused: Callable[[RowError], None] = lambda _: None,
+        on_refused: Callable[[RowError], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._keyring = keyring
@@ -75,7 +75,7 @@ class Loader:
         self._actor = actor
         self._max_age = timedelta(seconds=totp_max_age)
         self._first_records = first_records
-        self._refused = refused
+        self._on_refused = on_refused
 
     def find(self, shipment: Shipment) -> Loaded | None:
         """The batch that this very file became earlier, unless it was cancelled."""
@@ -83,7 +83,7 @@ class Loader:
             return self._find(connection, shipment)
 
     def load(
-        self, shipment: Shipment, name: str, canary: int | None = None, window: DailyHours | None = None
+        self, shipment: Shipment, name: str, canary: int | None = None, daily_hours: DailyHours | None = None
     ) -> Loaded:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
         that leaves any; with a window, it runs only while that is open. Raises NameTaken, NameUnfit, OtherHours;
@@ -91,26 +91,26 @@ class Loader:
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := self._find(connection, shipment):
-                hours.check_same(connection, found.batch_id, found.name, window)
+                hours.check_same_hours(connection, found.batch_id, found.name, daily_hours)
                 return found
             _check_name(connection, name)
             batch_id = self._insert_batch(connection, shipment, name)
             total, refused, canary_row = self._insert_records(connection, shipment, batch_id, canary)
             if not total:
                 raise UnusableFile(shipment.path, f"not one of its {refused} rows can be loaded", "Mend them first")
-            hours.set_hours(connection, batch_id, window)
-            outside = hours.check_hours(self._database, connection, batch_id)
+            hours.set_hours(connection, batch_id, daily_hours)
+            out_of_hours = hours.check_hours(self._database, connection, batch_id)
             counts = {"total": total, "rows_refused": refused}
-            trial = trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
+            trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
             held_back = {"canary_row": canary_row, "trial_row": trial}
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts | held_back))
             file = escape_line(shipment.path.name)
             facts: dict[str, Any] = {"file": file, "sha256": shipment.fingerprint, "canary": canary}
-            facts["window"] = window and str(window)
+            facts["window"] = daily_hours and str(daily_hours)
             facts |= {"environment": self._environment.name} | counts
             audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
             self._database.analyze(connection, Record.__tablename__)
-        return Loaded(batch_id, name, total, refused, is_new=True, outside=outside)
+        return Loaded(batch_id, name, total, refused, is_new=True, out_of_hours=out_of_hours)
 
     def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
         statement = select(Batch.id, Batch.name, Batch.total, Batch.rows_refused).where(
@@ -162,7 +162,7 @@ class Loader:
                 # While PostgreSQL is busy with this one.
                 chunk = list(islice(rows, CHUNK))
             for error in sorted(errors + conflicting, key=lambda error: error.row_number):
-                self._refused(error)
+                self._on_refused(error)
             if canary is not None and written < canary <= written + len(good):
                 canary_row = good[canary - written - 1].row_number
             written += len(good)

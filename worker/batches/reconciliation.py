@@ -88,7 +88,7 @@ class Reconciliation:
             findings.missing[batch_id] = findings.missing.get(batch_id, 0) + len(evidence)
             return
         mine = findings.batches.setdefault(batch_id, BatchFindings(batch.name))
-        found = restoring.find(connection, batch_id, [row.row for row in evidence], is_locking=self._is_written)
+        found = restoring.find_records(connection, batch_id, [row.row for row in evidence], is_locking=self._is_written)
         records = {Row(batch_id, record.row_number, record.device_id): record for record in found}
         changes = []
         for row, seen in evidence.items():
@@ -99,7 +99,7 @@ class Reconciliation:
                 mine.answered, mine.sent = mine.answered + learnt[1], mine.sent + (not learnt[1])
         if changes and self._is_written:
             self._refuse_if_at_work(connection, batch)
-            restoring.write(self._database, connection, changes, self._read_delay)
+            restoring.write_progress(self._database, connection, changes, self._read_delay)
             audit.append(
                 self._database, connection, self._actor, Action.RECONCILE, batch.name, {"records": len(changes)}
             )
@@ -117,7 +117,7 @@ class Reconciliation:
 
 def _learn(record: DatabaseRow[Any], seen: Evidence) -> tuple[Progress, bool] | None:
     """What the record has to learn, and whether there is an answer in it. What is ACTIVE needs to learn nothing."""
-    known = restoring.progress_of(record)
+    known = restoring.read_progress(record)
     learnt = seen.correct(known)
     if record.status == Status.ACTIVE or learnt == known:
         return None

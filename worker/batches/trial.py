@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 from models.record import Record, Status
 
 
-def trial_row(connection: Connection, environment_id: str, batch_id: int, records: int) -> int | None:
+def find_trial_row(connection: Connection, environment_id: str, batch_id: int, records: int) -> int | None:
     """The row of the last of so many first records of a batch that was just written. None where a token became active
     in this environment before, where the batch has no more records than these, and where `records` is 0."""
     if not records:

@@ -56,25 +56,25 @@ class Upkeep:
             for batch in connection.execute(running).all():
                 if shares(batch.environment):
                     window = f"{batch.daily_window} {batch.zone}" if batch.daily_window else None
-                    detail = quota.explain(spent, resumes_at, window)
+                    detail = quota.explain_quota(spent, resumes_at, window)
                     self._pause(connection, batch.id, PauseReason.QUOTA, detail, resumes_at=resumes_at)
 
-    def judge(self, batch_id: int) -> PauseReason | None:
+    def apply_breaker(self, batch_id: int) -> PauseReason | None:
         """Ask the breaker about the batch's latest attempts, and pause it if it says so. After an outage it goes on by
         itself, with a probe."""
-        of_batch = select(*judgement.MARKS).where(Batch.id == batch_id, _is_worked_on())
+        of_batch = select(*judgement.JUDGED_COLUMNS).where(Batch.id == batch_id, _is_worked_on())
         with self._database.reading() as connection:
             batch = connection.execute(of_batch).one_or_none()
-            trip = batch and judgement.judge(connection, batch, self._thresholds)
+            trip = batch and judgement.find_trip(connection, batch, self._thresholds)
         if batch is None or trip is None:
             return None
         with self._database.writing() as connection:
             return trip.reason if self._trip(connection, batch, trip) else None
 
-    def _trip(self, connection: Connection, judged: judgement.Marks, trip: breaker.Trip) -> bool:
+    def _trip(self, connection: Connection, judged: judgement.JudgedBatch, trip: breaker.Trip) -> bool:
         """Pause a batch as the breaker says. False if it did not run any more, or went on anew since it was judged."""
         is_outage = trip.reason == PauseReason.OUTAGE
-        probe_at = self._database.now(breaker.probe_delay(judged.outages)) if is_outage else None
+        probe_at = self._database.now(breaker.choose_probe_delay(judged.outages)) if is_outage else None
         change = state.pause(_STOPPABLE, trip.reason, trip.detail, probe_at=probe_at).where(
             Batch.id == judged.id,
             _is_worked_on(),
@@ -83,13 +83,13 @@ class Upkeep:
         )
         return connection.execute(change.values(outages=judged.outages + is_outage)).rowcount == 1
 
-    def tend(self) -> None:
+    def update_batches(self) -> None:
         """What time brings: windows that open and close, quotas that reset, probes, the end of an outage, canaries that
         are done. Called at every tick."""
         with self._database.writing() as connection:
             self._go_on(connection)
             for batch in connection.execute(_WATCHED).all():
-                if batch.outages and judgement.is_back(connection, batch, self._thresholds):
+                if batch.outages and judgement.is_pingone_back(connection, batch, self._thresholds):
                     connection.execute(update(Batch).where(Batch.id == batch.id).values(outages=0))
                 if batch.trial_row is not None:
                     self._try_out(connection, batch.id, batch.trial_row)
@@ -149,6 +149,6 @@ def _is_worked_on() -> ColumnElement[bool]:
 
 
 # Batches that only a part of may go.
-_WATCHED = select(*judgement.MARKS, Batch.canary_row, Batch.trial_row).where(
+_WATCHED = select(*judgement.JUDGED_COLUMNS, Batch.canary_row, Batch.trial_row).where(
     _is_worked_on(), or_(Batch.canary_row.is_not(None), Batch.trial_row.is_not(None), Batch.outages > 0)
 )

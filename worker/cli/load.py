@@ -92,7 +92,7 @@ def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, re
         actor,
         totp_max_age=installation.settings.totp_max_age,
         first_records=installation.settings.first_records,
-        refused=refusals.add,
+        on_refused=refusals.add,
     )
     try:
         loaded = loader.load(shipment, wish.name, wish.canary, wish.window)
@@ -109,8 +109,8 @@ def load_shipment(installation: Installation, shipment: Shipment, wish: Wish, re
 def print_loaded(loaded: Loaded) -> None:
     if loaded.is_new:
         console.print(f"Loaded {loaded.total} records as batch {loaded.name}; {loaded.rows_refused} rows were refused.")
-        if loaded.outside is not None:
-            console.print(f"It is {loaded.outside}.")
+        if loaded.out_of_hours is not None:
+            console.print(f"It is {loaded.out_of_hours}.")
     else:
         console.print(f"This file is batch {loaded.name} already: {loaded.total} records. Nothing was loaded again.")
 

@@ -15,7 +15,7 @@ from models.reason import CURES, PASSING, Reason
 from models.record import Status
 from worker.pace.memory import Hold
 from worker.reports.batch_status import BatchStatus
-from worker.rules.hours import moment
+from worker.rules.hours import format_time
 
 WAITING = "Waiting for a worker."
 _COLOURS = {"running": "cyan", "paused": "yellow", "cancelled": "red", "finished": "green"}
@@ -127,7 +127,7 @@ def _closing(status: BatchStatus) -> str:
     """Its window may be over before the batch is."""
     if status.closes_at is None:
         return ""
-    return f" Its window {status.window} {status.zone} closes at {moment(status.closes_at)}."
+    return f" Its window {status.window} {status.zone} closes at {format_time(status.closes_at)}."
 
 
 def plain_line(status: BatchStatus) -> str:

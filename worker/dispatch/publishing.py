@@ -10,7 +10,7 @@ from kombu.utils.uuid import uuid
 
 # Messages that go out in one piece. A thousand would keep the other threads of this process from their calls for
 # as long as it takes to write them, and what waited then goes out in a bunch.
-TOGETHER = 16
+MESSAGES_TOGETHER = 16
 
 
 class CeleryBroker:
@@ -21,7 +21,7 @@ class CeleryBroker:
         self._task = task
         self._queue = queue
 
-    def depth(self) -> int:
+    def count_waiting(self) -> int:
         with self._app.connection_for_write() as connection:
             channel: Any = connection.default_channel
             return int(channel.client.llen(self._queue))
@@ -31,7 +31,7 @@ class CeleryBroker:
         takes longer: look for options and routes, which are the same for all; make a result, for which nobody asks;
         declare the queue, which needs none."""
         amqp, name = self._app.amqp, self._task
-        with self._app.producer_pool.acquire(block=True) as producer, producer.batch(TOGETHER):
+        with self._app.producer_pool.acquire(block=True) as producer, producer.batch(MESSAGES_TOGETHER):
             for record_id in ids:
                 # What Flower shows of the arguments; Celery would work it out for each with much more care.
                 shown = {"argsrepr": f"({record_id}, {environment!r})", "kwargsrepr": "{}"}

@@ -33,7 +33,7 @@ _UNFINISHED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class BatchWork:
     """A batch with pending records, and how much of it may go: rows up to the last of its canary, or of its first
     records in an unknown environment; a few while probing."""
 
@@ -44,15 +44,15 @@ class Due:
 
 
 @dataclass(slots=True)
-class License:
+class LicenseWork:
     """The batches that share one pace, since their environments do."""
 
     pace: Pace
     # All that have records pending, queued or in work.
     batch_ids: set[int] = field(default_factory=set)
     # Of these, the oldest first.
-    running: list[Due] = field(default_factory=list)
-    cancelled: list[Due] = field(default_factory=list)
+    running: list[BatchWork] = field(default_factory=list)
+    cancelled: list[BatchWork] = field(default_factory=list)
 
 
 class Workload:
@@ -69,25 +69,25 @@ class Workload:
         is_closing = Batch.closes_at <= database.now(LAST_START)
         self._batches = _UNFINISHED.add_columns(is_closing.label("is_closing"))
 
-    def unfinished(self) -> list[License]:
+    def find_unfinished(self) -> list[LicenseWork]:
         """Every license with work left, whose environment is configured as it was at load. A batch of which all that
         is left is in the queue or in work counts too: it fills its license's window."""
         with self._database.reading() as connection:
-            in_window = list(self._queue.in_window(connection))
+            in_window = list(self._queue.count_window(connection))
             batches = connection.execute(self._batches, {"in_window": in_window}).all()
-        licenses: dict[str, License] = {}
+        licenses: dict[str, LicenseWork] = {}
         for batch in batches:
             environment = self._bound(batch.id, batch.environment, batch.environment_id)
             if environment is None:
                 continue
-            license_ = licenses.setdefault(environment.license, License(self._paces.of(environment)))
-            license_.batch_ids.add(batch.id)
+            work = licenses.setdefault(environment.license, LicenseWork(self._paces.of(environment)))
+            work.batch_ids.add(batch.id)
             last_row = min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
-            due = Due(batch.id, environment.name, last_row, batch.outages > 0)
+            due = BatchWork(batch.id, environment.name, last_row, batch.outages > 0)
             if batch.state == BatchState.RUNNING and not batch.is_closing:
-                license_.running.append(due)
+                work.running.append(due)
             elif batch.state == BatchState.CANCELLED:
-                license_.cancelled.append(due)
+                work.cancelled.append(due)
         return list(licenses.values())
 
     def _bound(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
@@ -95,9 +95,9 @@ class Workload:
         try:
             environment = self._environments.get(name)
         except ConfigError as error:
-            self._consequences.stop(batch_id, PauseReason.ENVIRONMENT, str(error))
+            self._consequences.stop_process_or_batch(batch_id, PauseReason.ENVIRONMENT, str(error))
             return None
         if environment.environment_id != environment_id:
-            self._consequences.stop(batch_id, PauseReason.ENVIRONMENT)
+            self._consequences.stop_process_or_batch(batch_id, PauseReason.ENVIRONMENT)
             return None
         return environment

@@ -28,18 +28,18 @@ class Claim:
     otps: bytes = field(repr=False)
     progress: Progress
     # Claim and sending were one statement: the first OTP is marked as sent already.
-    is_sending: bool
+    is_otp1_marked: bool
 
-    def posts_spent(self, progress: Progress, *, goes_on: bool) -> int:
+    def count_spent_posts(self, progress: Progress, *, leaves_pending: bool) -> int:
         """OTPs that this attempt has spent, if it ends with this progress. An OTP 1 after which PingOne asked for OTP 2
         is spent with that one, or when the record ends."""
-        before = self.progress.posts - int(self.is_sending) - int(self.progress.is_half_done)
-        return progress.posts - int(goes_on and progress.is_half_done) - before
+        before = self.progress.posts - int(self.is_otp1_marked) - int(self.progress.is_half_done)
+        return progress.posts - int(leaves_pending and progress.is_half_done) - before
 
 
 # The columns that a claim is made of. Of a record of which nothing is known but its file's row, its first OTP being
 # marked as sent with the claim, these say it all; and each column costs as much as a parameter does.
-FRESH: tuple[InstrumentedAttribute[Any], ...] = (
+FRESH_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.id,
     Record.batch_id,
     Record.row_number,
@@ -50,8 +50,8 @@ FRESH: tuple[InstrumentedAttribute[Any], ...] = (
     Record.attempts,
     Record.attempts_forgiven,
 )
-OTHER: tuple[InstrumentedAttribute[Any], ...] = (
-    *FRESH,
+ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
+    *FRESH_COLUMNS,
     Record.otp1_state,
     Record.otp1_posts,
     Record.otp2_state,
@@ -61,15 +61,15 @@ OTHER: tuple[InstrumentedAttribute[Any], ...] = (
 )
 
 
-def fresh(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
-    """From FRESH."""
+def claim_fresh_row(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
+    """From FRESH_COLUMNS."""
     second = OtpProgress() if row.has_second_otp else None
     progress = Progress(OtpProgress(OtpState.SENT, 1), second, _attempts(row), jitter=jitter)
-    return _claim(row, lease_id, started, progress, is_sending=True)
+    return _claim(row, lease_id, started, progress, is_otp1_marked=True)
 
 
-def other(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
-    """From OTHER and `is_stale`."""
+def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
+    """From ALL_COLUMNS and `is_stale`."""
     second = OtpProgress(OtpState(row.otp2_state), row.otp2_posts) if row.has_second_otp else None
     progress = Progress(
         first=OtpProgress(OtpState(row.otp1_state), row.otp1_posts),
@@ -80,7 +80,7 @@ def other(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
         is_stale=row.is_stale,
         jitter=jitter,
     )
-    return _claim(row, lease_id, started, progress, is_sending=False)
+    return _claim(row, lease_id, started, progress, is_otp1_marked=False)
 
 
 def _attempts(row: Row[Any]) -> int:
@@ -88,7 +88,7 @@ def _attempts(row: Row[Any]) -> int:
     return attempts
 
 
-def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, *, is_sending: bool) -> Claim:
+def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, *, is_otp1_marked: bool) -> Claim:
     return Claim(
         record_id=row.id,
         batch_id=row.batch_id,
@@ -99,5 +99,5 @@ def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, *, 
         device_id=row.device_id,
         otps=row.otps,
         progress=progress,
-        is_sending=is_sending,
+        is_otp1_marked=is_otp1_marked,
     )

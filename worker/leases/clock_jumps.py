@@ -12,7 +12,7 @@ from worker.database.engine import Database
 SOON = 10.0
 
 
-class TimesRestart:
+class RecordTimes:
     """Seconds: how long a lease and a queue lease last, and how long after a loss a device may be read."""
 
     def __init__(self, database: Database, *, lease: float, queue_lease: float, read_delay: float) -> None:
@@ -30,7 +30,7 @@ class TimesRestart:
             update(Record).where(text(UNSETTLED)).values(scheduled_at=database.now(read_delay)),
         )
 
-    def begin(self, connection: Connection) -> None:
+    def restart(self, connection: Connection) -> None:
         """In the caller's transaction."""
         for statement in self._statements:
             connection.execute(statement)

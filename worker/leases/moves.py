@@ -42,11 +42,11 @@ def move(database: Database, source: Status, target: Status) -> Update:
     return statement
 
 
-def batch_is(state: BatchState) -> ColumnElement[bool]:
+def is_batch_in(state: BatchState) -> ColumnElement[bool]:
     return exists().where(Batch.id == Record.batch_id, Batch.state == state)
 
 
-def batch_runs(database: Database, left: float = 0.0) -> ColumnElement[bool]:
+def is_batch_running(database: Database, left: float = 0.0) -> ColumnElement[bool]:
     """And its window is open for `left` more seconds: the very second counts, and not the tick that finds it closed."""
     is_open = or_(Batch.closes_at.is_(None), Batch.closes_at > database.now(left))
     return exists().where(Batch.id == Record.batch_id, Batch.state == BatchState.RUNNING, is_open)
@@ -63,4 +63,4 @@ def has_pending() -> ColumnElement[bool]:
 
 def may_work(database: Database, left: float = 0.0) -> ColumnElement[bool]:
     """The batch runs; or it was cancelled, and a read is still owed."""
-    return or_(batch_runs(database, left), and_(batch_is(BatchState.CANCELLED), needs_read()))
+    return or_(is_batch_running(database, left), and_(is_batch_in(BatchState.CANCELLED), needs_read()))

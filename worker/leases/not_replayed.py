@@ -22,7 +22,7 @@ class Why(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Staying:
+class NotReplayed:
     """How many records stay for the same reason. `reason` is that of the dead letters, or "cancelled"; `batch` is the
     other batch that has the tokens, None where they need fresh OTPs."""
 
@@ -32,7 +32,9 @@ class Staying:
     batch: str | None = None
 
 
-def find_staying(connection: Connection, batch_id: int, reasons: Collection[str] | None) -> tuple[Staying, ...]:
+def find_not_replayed(
+    connection: Connection, batch_id: int, reasons: Collection[str] | None
+) -> tuple[NotReplayed, ...]:
     """What a replay of these reasons, or of all and of what was cancelled, has left; the most first."""
     each = _each(batch_id, reasons).subquery()
     counted = (
@@ -40,7 +42,7 @@ def find_staying(connection: Connection, batch_id: int, reasons: Collection[str]
         .group_by(each.c.reason, each.c.why, each.c.batch)
         .order_by(func.count().desc(), each.c.reason, each.c.why, each.c.batch)
     )
-    return tuple(Staying(row.records, row.reason, Why(row.why), row.batch) for row in connection.execute(counted))
+    return tuple(NotReplayed(row.records, row.reason, Why(row.why), row.batch) for row in connection.execute(counted))
 
 
 def _each(batch_id: int, reasons: Collection[str] | None) -> Select[str, str, str | None]:

@@ -43,7 +43,7 @@ class Queue:
         self._onto = onto.values(lease_until=database.now(seconds))
         back = move(database, Status.QUEUED, Status.PENDING)
         self._unqueue = back.where(_NAMED).values(scheduled_at=database.now(seconds))
-        self._settled_lately = select(func.count()).where(
+        self._count_settled_lately = select(func.count()).where(
             Record.batch_id.in_(bindparam("batch_ids", expanding=True)), Record.finalized_at > database.now(seconds)
         )
         ran_out = and_(text(IN_WINDOW), Record.lease_until < now)
@@ -90,13 +90,13 @@ class Queue:
         """Publishing failed: pending again."""
         _each_chunk(connection, self._unqueue, ids, seconds=delay)
 
-    def in_window(self, connection: Connection) -> Counter[int]:
+    def count_window(self, connection: Connection) -> Counter[int]:
         """How many records are queued or in work, by batch."""
         return Counter(connection.scalars(_IN_WINDOW))
 
-    def settled_lately(self, connection: Connection, batch_ids: Sequence[int], seconds: float) -> int:
+    def count_settled_lately(self, connection: Connection, batch_ids: Sequence[int], seconds: float) -> int:
         """How many records of these batches took a final status in the last so many seconds."""
-        return connection.scalar(self._settled_lately, {"batch_ids": batch_ids, "seconds": -seconds}) or 0
+        return connection.scalar(self._count_settled_lately, {"batch_ids": batch_ids, "seconds": -seconds}) or 0
 
     def rescue(self, connection: Connection) -> int:
         """Leases that ran out: lost messages and dead workers. How many records came back."""

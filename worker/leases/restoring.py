@@ -29,15 +29,17 @@ _COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
 )
 
 
-def find(connection: Connection, batch_id: int, row_numbers: Sequence[int], *, is_locking: bool) -> Sequence[Row[Any]]:
+def find_records(
+    connection: Connection, batch_id: int, row_numbers: Sequence[int], *, is_locking: bool
+) -> Sequence[Row[Any]]:
     """These rows of a batch. Locked, nobody changes them before the transaction ends."""
     mine = select(*_COLUMNS).where(Record.batch_id == batch_id, Record.row_number.in_(row_numbers))
     mine = mine.order_by(Record.row_number)
     return connection.execute(mine.with_for_update() if is_locking else mine).all()
 
 
-def progress_of(row: Row[Any]) -> Progress:
-    """Of a row that `find` found."""
+def read_progress(row: Row[Any]) -> Progress:
+    """Of a row that `find_records` found."""
     return Progress(
         first=OtpProgress(OtpState(row.otp1_state), row.otp1_posts),
         second=OtpProgress(OtpState(row.otp2_state), row.otp2_posts) if row.has_second_otp else None,
@@ -52,7 +54,9 @@ def count_in_hand(database: Database, connection: Connection, batch_id: int) -> 
     return connection.scalar(select(func.count()).where(Record.batch_id == batch_id, in_hand)) or 0
 
 
-def write(database: Database, connection: Connection, found: Sequence[tuple[int, Progress]], read_delay: float) -> None:
+def write_progress(
+    database: Database, connection: Connection, found: Sequence[tuple[int, Progress]], read_delay: float
+) -> None:
     """How far the OTPs of these records have come. None is due before `read_delay` seconds from now: a call that went
     out before the database was lost may still be running."""
     soonest = database.now(bindparam("read_delay", type_=Float()))

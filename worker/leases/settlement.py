@@ -13,7 +13,7 @@ from models.reason import CURES
 from models.record import Record, Status
 from worker.database.engine import Database
 from worker.leases.claim import Claim
-from worker.leases.moves import batch_is, move
+from worker.leases.moves import is_batch_in, move
 from worker.pingone.errors import Answer
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
@@ -38,7 +38,7 @@ _PARTICULAR = {
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class CallSummary:
     """What an attempt cost, and PingOne's last answer if there was one."""
 
     requests: int = 0
@@ -52,7 +52,7 @@ class Settlement:
     def __init__(self, database: Database, worker: str) -> None:
         self._database = database
         retry = self._pending_again(database)
-        is_cancelled = batch_is(BatchState.CANCELLED)
+        is_cancelled = is_batch_in(BatchState.CANCELLED)
         updates = {
             # What is done needs no OTP any more, so none is kept.
             "active": _from_activating(database, Status.ACTIVE).values(
@@ -75,10 +75,10 @@ class Settlement:
         # PostgreSQL writes both in one statement: the line goes in if the record was updated.
         self._both = {kind: _with_line(update, line) for kind, update in updates.items()}
 
-    def write(self, claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> bool:
+    def write(self, claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> bool:
         """Both, or nothing where a rescue took the lease away: False."""
-        kind = _kind(progress, decision)
-        values = _parameters(claim, progress, decision, tally) | _history(claim, progress, decision, tally)
+        kind = _choose_update(progress, decision)
+        values = _parameters(claim, progress, decision, summary) | _history(claim, progress, decision, summary)
         if not self._database.is_sqlite:
             with self._database.writing_one() as connection:
                 return connection.execute(self._both[kind], values).rowcount == 1
@@ -114,7 +114,7 @@ def _from_activating(database: Database, target: Status) -> Update:
     )
 
 
-def _kind(progress: Progress, decision: Decision) -> str:
+def _choose_update(progress: Progress, decision: Decision) -> str:
     match decision:
         case Active():
             return "active"
@@ -137,17 +137,17 @@ def _with_line(update: Update, line: dict[str, ColumnElement[Any]]) -> Insert:
     return both.execution_options(preserve_rowcount=True)
 
 
-def _parameters(claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> dict[str, Any]:
+def _parameters(claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> dict[str, Any]:
     """For the statement that the decision takes."""
-    answer = tally.answer or Answer()
+    answer = summary.answer or Answer()
     values = otp_parameters(progress) | {
         "settled_id": claim.record_id,
         "held_lease_id": claim.lease_id,
         "new_verdict": progress.verdict,
         "new_not_found": progress.not_found,
         "uncounted": 0 if is_counted(decision) else 1,
-        "new_requests": tally.requests,
-        "new_rate_limited": tally.rate_limited,
+        "new_requests": summary.requests,
+        "new_rate_limited": summary.rate_limited,
         "error_id": answer.error_id,
         "new_correlation_id": answer.correlation_id,
     }
@@ -170,11 +170,11 @@ def otp_parameters(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _history(claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> dict[str, Any]:
-    answer = tally.answer or Answer()
+def _history(claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> dict[str, Any]:
+    answer = summary.answer or Answer()
     return {
         "line_batch_id": claim.batch_id,
-        "line_otp_posts": claim.posts_spent(progress, goes_on=goes_on(decision)),
+        "line_otp_posts": claim.count_spent_posts(progress, leaves_pending=leaves_pending(decision)),
         "line_number": claim.progress.attempts,
         "line_outcome": _outcome(decision),
         "line_reason": _reason(decision),
@@ -184,7 +184,7 @@ def _history(claim: Claim, progress: Progress, decision: Decision, tally: Tally)
     }
 
 
-def goes_on(decision: Decision) -> bool:
+def leaves_pending(decision: Decision) -> bool:
     """The record is not final after this."""
     return isinstance(decision, Retry | Pause)
 

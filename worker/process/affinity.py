@@ -20,20 +20,20 @@ import structlog
 log = structlog.get_logger()
 
 # Seconds between two looks.
-LOOK = 0.5
+LOOK_INTERVAL = 0.5
 _SELF, _ALL = Path("/proc/thread-self/stat"), Path("/proc/self/task")
 # Which of the fields behind the name: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
 _PROCESSOR = 39 - 3
 
 
-def watch() -> None:
+def start() -> None:
     """In a thread that is free, and ends with the process. Only Linux lets a process choose; elsewhere nothing
     happens."""
     if _SELF.exists():
         threading.Thread(target=_watch, name="affinity", daemon=True).start()
 
 
-def gather(threads: Iterable[int]) -> None:
+def move_to_this_processor(threads: Iterable[int]) -> None:
     """Move these threads, by the kernel's ids, to the processor that the caller runs on; the caller itself stays free.
     Raises OSError where that is refused."""
     own, here = threading.get_native_id(), _processor()
@@ -46,9 +46,9 @@ def gather(threads: Iterable[int]) -> None:
 
 def _watch() -> None:
     while True:
-        time.sleep(LOOK)
+        time.sleep(LOOK_INTERVAL)
         try:
-            gather([int(thread.name) for thread in _ALL.iterdir()])
+            move_to_this_processor([int(thread.name) for thread in _ALL.iterdir()])
         except OSError as refusal:
             # The processor was just taken from this container. Anything else will not pass.
             if refusal.errno != errno.EINVAL:

@@ -9,12 +9,12 @@ from celery import Celery, bootsteps
 
 # A task has three events (received, started, succeeded). The loop is woken for so many, and with it looks for messages
 # again: more would let threads run dry between two looks.
-TOGETHER = 18
+EVENTS_TOGETHER = 18
 # Seconds after which what is left goes too.
-AT_LATEST = 0.5
+FLUSH_INTERVAL = 0.5
 
 
-class TogetherSent(bootsteps.StartStopStep):  # type: ignore[misc]
+class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
     """A part of the worker that starts with each connection, behind the one that makes the event dispatcher."""
 
     requires = ("celery.worker.consumer.events:Events",)
@@ -25,15 +25,15 @@ class TogetherSent(bootsteps.StartStopStep):  # type: ignore[misc]
         # Only with an event loop does Celery hold events back.
         if dispatcher.on_send_buffered is None:
             return
-        dispatcher.on_send_buffered = Every(TOGETHER, consumer.on_send_event_buffered)
-        self._last = consumer.timer.call_repeatedly(AT_LATEST, dispatcher.flush)
+        dispatcher.on_send_buffered = CallOnceInSoMany(EVENTS_TOGETHER, consumer.on_send_event_buffered)
+        self._last = consumer.timer.call_repeatedly(FLUSH_INTERVAL, dispatcher.flush)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002
         if self._last is not None:
             self._last.cancel()
 
 
-class Every:
+class CallOnceInSoMany:
     """Calls once in so many calls. Threads may lose a count to each other, which does no harm."""
 
     def __init__(self, times: int, call: Any) -> None:
@@ -49,4 +49,4 @@ class Every:
 
 
 def install(app: Celery) -> None:
-    app.steps["consumer"].add(TogetherSent)
+    app.steps["consumer"].add(EventBatches)

@@ -68,13 +68,13 @@ class Parts:
         def lifted(license: str) -> None:
             self.clients.end_pauses(license)
 
-        return Paces(self.redis, self.pace_memory, self.settings, on_alone=self.failed_alone, on_lifted=lifted)
+        return Paces(self.redis, self.pace_memory, self.settings, on_alone=self.handle_failing_alone, on_lifted=lifted)
 
     @cached_property
     def clients(self) -> Clients:
         return Clients(self.settings, self.paces)
 
-    def failed_alone(self, why: str) -> None:
+    def handle_failing_alone(self, why: str) -> None:
         """Called when this process could not reach PingOne while another could. A command goes on trying."""
 
     def batches(self, actor: Actor) -> Batches:

@@ -19,7 +19,7 @@ from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.client import Client
-from worker.records.attempt import Attempt, Means
+from worker.records.attempt import Attempt, AttemptTools
 from worker.rules import decisions
 
 
@@ -50,7 +50,7 @@ class Activation:
             not_found_delay=settings.not_found_delay,
             longest_hold=settings.longest_hold,
         )
-        self._means = Means(
+        self._tools = AttemptTools(
             leases=leases,
             client=client,
             pace=pace,
@@ -59,7 +59,7 @@ class Activation:
             send_within=settings.send_within,
             last_send=settings.lease - settings.lease_left_for_post,
             resync_on_first_call=environment.resync_on_first_call,
-            settled=partial(consequences.follow, environment),
+            on_settled=partial(consequences.apply_decision, environment),
             is_stopping=is_stopping,
             journal=journal or NoJournal(),
         )
@@ -74,17 +74,17 @@ class Activation:
         except Exception as failure:
             if not is_away(failure):
                 raise
-            wait_until_back(self._leases.reach, self._is_stopping, sleep)
+            wait_until_back(self._leases.check_database, self._is_stopping, sleep)
             taken = self._take_up(record_id)
         if taken is not None:
-            Attempt(self._means, *taken).run()
+            Attempt(self._tools, *taken).run()
 
     def _take_up(self, record_id: int) -> tuple[Claim, Slot] | None:
         """None: it is not ours to work on now. Nothing has gone to PingOne so far."""
         try:
             slot = self._pace.wait()
         except SlotTooFar as far:
-            self._leases.hand_back(record_id, decisions.hand_back_for(far))
+            self._leases.hand_back(record_id, decisions.choose_hand_back_delay(far))
             return None
         if self._is_stopping():
             self._leases.hand_back(record_id, 0.0)
@@ -100,6 +100,6 @@ class Activation:
     def _not_claimed(self, record_id: int) -> None:
         """A duplicate; or the batch was stopped; or this worker is configured for another tenant than the batch."""
         self._leases.hand_back_stopped(record_id)
-        stranger = self._leases.find_stranger(record_id, self._environment_id)
+        stranger = self._leases.find_foreign_batch(record_id, self._environment_id)
         if stranger is not None:
-            self._consequences.stop(stranger, PauseReason.ENVIRONMENT)
+            self._consequences.stop_process_or_batch(stranger, PauseReason.ENVIRONMENT)

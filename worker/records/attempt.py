@@ -12,7 +12,7 @@ from worker.database.away import is_away
 from worker.journal.evidence import find_consequence
 from worker.journal.writer import Journal
 from worker.leases.claim import Claim
-from worker.leases.settlement import Tally, goes_on
+from worker.leases.settlement import CallSummary, leaves_pending
 from worker.leases.worker import Leases
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
@@ -21,13 +21,13 @@ from worker.pingone.client import Call, Client
 from worker.pingone.errors import NO_ANSWER, Answer, PingOneError
 from worker.pingone.wire import Device
 from worker.rules import decisions
-from worker.rules.decisions import Failure, Next
+from worker.rules.decisions import CallFailure, Next
 from worker.rules.progress import Progress
 from worker.rules.steps import Decision, Pause, ReadDevice, Retry, SendOtp, Step
 from worker.vault.otp import OtpPair
 
 # What is told of a settled attempt: its claim, how it ended, and the OTPs that it spent.
-Settled = Callable[[Claim, Decision, int], None]
+OnSettled = Callable[[Claim, Decision, int], None]
 
 
 class NotPermitted(Exception):
@@ -35,7 +35,7 @@ class NotPermitted(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
+class AttemptTools:
     """What the attempts of one thread have in common. Times in seconds."""
 
     leases: Leases
@@ -48,7 +48,7 @@ class Means:
     send_within: float
     last_send: float
     resync_on_first_call: bool
-    settled: Settled
+    on_settled: OnSettled
     is_stopping: Callable[[], bool]
     journal: Journal
 
@@ -56,152 +56,154 @@ class Means:
 class Attempt:
     """`progress` is what we know at any moment, so that a failure of our own loses nothing."""
 
-    def __init__(self, means: Means, claim: Claim, slot: Slot) -> None:
-        self.means = means
+    def __init__(self, tools: AttemptTools, claim: Claim, slot: Slot) -> None:
+        self.tools = tools
         self.claim = claim
         self.progress: Progress = claim.progress
         self.answer: Answer | None = None
         # The OTP that is written down as sent, and the requests that had gone out before it was.
-        self.marked: int | None = 1 if claim.is_sending else None
+        self.marked: int | None = 1 if claim.is_otp1_marked else None
         self.requests_before = 0
         self.call = Call(
             session_id=f"oathbulk-batch-{claim.batch_id}",
             transaction_id=f"oathbulk-record-{claim.record_id}-{claim.lease_id[:8]}",
             slot=slot,
-            send_before=claim.started + min(means.send_within, means.last_send),
-            permit=self._permit,
+            send_before=claim.started + min(tools.send_within, tools.last_send),
+            permit=self._check_permit,
         )
 
     def run(self) -> None:
         try:
-            decision = self._tell()
+            decision = self._run_steps()
         except Exception as failure:
             if self.marked is not None and self.call.requests == self.requests_before:
                 self._take_back(self.marked)
-            self._settle(self._after(failure))
+            self._settle(self._decide_after_own_failure(failure))
             raise
         self._settle(decision)
 
-    def _after(self, failure: Exception) -> Decision:
+    def _decide_after_own_failure(self, failure: Exception) -> Decision:
         """A failure of our own pauses the batch. A database that was restarted mends itself, so the record just goes
         back; where it is still away, this cannot be written either, and the lease runs out."""
-        delay = self.means.limits.read_delay
+        delay = self.tools.limits.read_delay
         if is_away(failure):
             return Retry(delay, is_counted=False, why="database")
         return Pause(PauseReason.INTERNAL, delay=delay, is_own=isinstance(failure, DecryptionError))
 
-    def _tell(self) -> Decision:
+    def _run_steps(self) -> Decision:
         otps = OtpPair.from_plaintext(
-            self.means.keyring.open(self.claim.otps, identify_row(self.claim.batch_id, self.claim.row_number))
+            self.tools.keyring.open(self.claim.otps, identify_row(self.claim.batch_id, self.claim.row_number))
         )
-        if self.claim.is_sending:
+        if self.claim.is_otp1_marked:
             step: Step | Decision = SendOtp(1)
         else:
-            self.progress, step = decisions.begin(self.progress, self.means.limits)
+            self.progress, step = decisions.choose_first_step(self.progress, self.tools.limits)
         while isinstance(step, ReadDevice | SendOtp):
-            self.progress, step = self._read() if isinstance(step, ReadDevice) else self._send(step.ordinal, otps)
+            self.progress, step = (
+                self._read_device() if isinstance(step, ReadDevice) else self._send_otp(step.ordinal, otps)
+            )
         return step
 
-    def _read(self) -> Next:
+    def _read_device(self) -> Next:
         self.marked = None
-        self.call.send_before = self.claim.started + self.means.last_send
+        self.call.send_before = self.claim.started + self.tools.last_send
         try:
-            answer = self._ask(
-                lambda: self.means.client.read_device(self.claim.user_id, self.claim.device_id, call=self.call)
+            answer = self._call(
+                lambda: self.tools.client.read_device(self.claim.user_id, self.claim.device_id, call=self.call)
             )
         except NotPermitted:
-            return decisions.not_permitted(self.progress)
-        self.progress, step = decisions.after_read(self.progress, answer, self.means.limits)
+            return decisions.hand_back_without_permit(self.progress)
+        self.progress, step = decisions.decide_after_read(self.progress, answer, self.tools.limits)
         # Only an OTP that is written down as not taken may be marked as sent again.
-        if isinstance(step, SendOtp) and not self.means.leases.answered(self.claim, self.progress):
-            return decisions.not_permitted(self.progress)
+        if isinstance(step, SendOtp) and not self.tools.leases.write_progress(self.claim, self.progress):
+            return decisions.hand_back_without_permit(self.progress)
         return self.progress, step
 
-    def _send(self, ordinal: int, otps: OtpPair) -> Next:
-        if self.marked != ordinal and (refusal := self._mark(ordinal)):
+    def _send_otp(self, ordinal: int, otps: OtpPair) -> Next:
+        if self.marked != ordinal and (refusal := self._mark_sent(ordinal)):
             return refusal
-        self._note(ordinal)
+        self._write_journal(ordinal)
         try:
-            answer = self._ask(lambda: self._post(ordinal, otps))
+            answer = self._call(lambda: self._post(ordinal, otps))
         except NotPermitted:
             # The permit is asked between tries, and only a try that did nothing is followed by another.
             self._take_back(ordinal)
-            return decisions.not_permitted(self.progress)
+            return decisions.hand_back_without_permit(self.progress)
         # Known from here on, even if writing it down fails: the commit may have gone through all the same.
-        self.progress, step = decisions.after_post(self.progress, ordinal, answer, self.means.limits)
-        self._note(ordinal, _said(answer), find_consequence(self.progress, step))
+        self.progress, step = decisions.decide_after_post(self.progress, ordinal, answer, self.tools.limits)
+        self._write_journal(ordinal, _read_answer(answer), find_consequence(self.progress, step))
         self.marked = None
         # Before anything else is asked: a worker that dies in the next call must not leave an answered OTP open.
-        if isinstance(step, SendOtp | ReadDevice) and not self.means.leases.answered(self.claim, self.progress):
-            return decisions.not_permitted(self.progress)
+        if isinstance(step, SendOtp | ReadDevice) and not self.tools.leases.write_progress(self.claim, self.progress):
+            return decisions.hand_back_without_permit(self.progress)
         return self.progress, step
 
-    def _note(self, ordinal: int, answer: Answer = NO_ANSWER, then: str | None = None) -> None:
+    def _write_journal(self, ordinal: int, answer: Answer = NO_ANSWER, then: str | None = None) -> None:
         """Into the journal, which remembers for a database that forgets."""
-        self.means.journal.write(self.claim, ordinal, self.progress.otp(ordinal), answer, then)
+        self.tools.journal.write(self.claim, ordinal, self.progress.otp(ordinal), answer, then)
 
     def _take_back(self, ordinal: int) -> None:
-        self.progress = self.progress.taken_back(ordinal)
-        self._note(ordinal)
+        self.progress = self.progress.with_otp_unsent(ordinal)
+        self._write_journal(ordinal)
 
-    def _mark(self, ordinal: int) -> Next | None:
+    def _mark_sent(self, ordinal: int) -> Next | None:
         """Wait for a slot, then write down that the OTP goes out. Anything else than None stands in the way."""
         try:
             if self.call.slot is None:
-                self.call.slot = self.means.pace.wait()
+                self.call.slot = self.tools.pace.wait()
         except SlotTooFar as far:
-            return decisions.no_slot(self.progress, far)
+            return decisions.hand_back_without_slot(self.progress, far)
         marked_after = boot_time()
-        if not self.means.leases.sending(self.claim, ordinal):
-            return decisions.not_permitted(self.progress)
-        self.progress = self.progress.sent(ordinal)
+        if not self.tools.leases.mark_sent(self.claim, ordinal):
+            return decisions.hand_back_without_permit(self.progress)
+        self.progress = self.progress.with_otp_sent(ordinal)
         self.marked, self.requests_before = ordinal, self.call.requests
-        self._send_soon(marked_after)
+        self._set_send_deadline(marked_after)
         return None
 
-    def _send_soon(self, marked_after: float) -> None:
+    def _set_send_deadline(self, marked_after: float) -> None:
         """Counted from before the mark: its commit may be long past when this worker hears of it."""
-        latest = self.claim.started + self.means.last_send
-        self.call.send_before = min(latest, marked_after + self.means.send_within)
+        latest = self.claim.started + self.tools.last_send
+        self.call.send_before = min(latest, marked_after + self.tools.send_within)
 
     def _post(self, ordinal: int, otps: OtpPair) -> Device:
         otp = otps.first if ordinal == 1 else otps.second
         assert otp is not None, "decisions asks for a second OTP only if the record brought one"  # noqa: S101
-        resync = ordinal == 2 or self.means.resync_on_first_call
-        return self.means.client.activate(self.claim.user_id, self.claim.device_id, otp, resync=resync, call=self.call)
+        resync = ordinal == 2 or self.tools.resync_on_first_call
+        return self.tools.client.activate(self.claim.user_id, self.claim.device_id, otp, resync=resync, call=self.call)
 
-    def _ask(self, call: Callable[[], Device]) -> Device | Failure:
+    def _call(self, call: Callable[[], Device]) -> Device | CallFailure:
         """Make a call; its failure is an answer too."""
         try:
-            answer: Device | Failure = call()
+            answer: Device | CallFailure = call()
         except (PingOneError, SlotTooFar) as failure:
             # Its traceback leads to tenacity, which keeps the failure: a circle, with all that the call had in hand.
             answer = failure.with_traceback(None)
-        self._keep(_said(answer))
+        self._remember_answer(_read_answer(answer))
         return answer
 
-    def _keep(self, answer: Answer) -> None:
+    def _remember_answer(self, answer: Answer) -> None:
         """The last answer; but a read that says how the device stands does not hide why it was read."""
         is_plain = answer.code is None and answer.detail_code is None
         if answer.status is not None and not (is_plain and self.answer and self.answer.code):
             self.answer = answer
 
-    def _permit(self) -> None:
+    def _check_permit(self) -> None:
         """Asked between the tries of a call. For a post the mark is renewed, since the rescue counts from it."""
-        is_allowed = self.means.leases.may_read if self.marked is None else self.means.leases.still_sending
+        is_allowed = self.tools.leases.may_read if self.marked is None else self.tools.leases.renew_mark
         marked_after = boot_time()
-        if self.means.is_stopping() or not is_allowed(self.claim):
+        if self.tools.is_stopping() or not is_allowed(self.claim):
             raise NotPermitted
         if self.marked is not None:
-            self._send_soon(marked_after)
+            self._set_send_deadline(marked_after)
 
     def _settle(self, decision: Decision) -> None:
-        tally = Tally(self.call.requests, self.call.rate_limited, self.answer)
-        if self.means.leases.settle(self.claim, self.progress, decision, tally):
-            posts = self.claim.posts_spent(self.progress, goes_on=goes_on(decision))
-            self.means.settled(self.claim, decision, posts)
+        summary = CallSummary(self.call.requests, self.call.rate_limited, self.answer)
+        if self.tools.leases.settle(self.claim, self.progress, decision, summary):
+            posts = self.claim.count_spent_posts(self.progress, leaves_pending=leaves_pending(decision))
+            self.tools.on_settled(self.claim, decision, posts)
 
 
-def _said(answer: Device | Failure) -> Answer:
+def _read_answer(answer: Device | CallFailure) -> Answer:
     """PingOne's answer as the history keeps it; NO_ANSWER where no slot was near, so that nothing was asked."""
     return NO_ANSWER if isinstance(answer, SlotTooFar) else answer.answer

@@ -13,9 +13,9 @@ from models.attempt import Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
 
 # Attempts in a row without a usable answer that say, while probing, that the outage lasts.
-STILL_OUT_IN_A_ROW = 2
+UNANSWERED_WHILE_PROBING = 2
 # Failures a record that are as good as another record.
-AGAIN = 4
+FAILURES_PER_RECORD = 4
 # Records that may be in the window while probing.
 PROBES = 2
 # Seconds until the first probe, and at most.
@@ -27,7 +27,7 @@ _NO_ANSWER = frozenset({"outcome_unknown", "not_delivered"})
 UNAUTHORIZED = "unauthorized"
 OTHER_DEVICE = "other_device"
 # What is no sign of anything: a hold, a pause, a database that was away, a worker that died with the call on its way.
-SAYS_NOTHING = frozenset({"hold", "not_permitted", "database", "lease_ran_out"})
+IGNORED_FAILURES = frozenset({"hold", "not_permitted", "database", "lease_ran_out"})
 # Why a record went back, where that is worth a judgement. A dead letter always is.
 WATCHED_FAILURES = _NO_ANSWER | {UNAUTHORIZED, OTHER_DEVICE}
 
@@ -48,7 +48,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailedAttempt:
     """An attempt that did not make its device ACTIVE. `said`: PingOne's codes in its last answer. `has_asked`: PingOne
     was asked anything. `is_answered`: it answered itself, whatever it said. `is_recent`: the attempt ended after the
     batch last went on by itself."""
@@ -77,7 +77,7 @@ class Failure:
 
 
 # How many attempts with a larger id than this made their device ACTIVE.
-WellAfter = Callable[[int], int]
+CountActiveAfter = Callable[[int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +88,17 @@ class Trip:
     detail: str
 
 
-def judge(
-    failures: Sequence[Failure], well_after: WellAfter, thresholds: Thresholds, *, is_probing: bool = False
+def find_trip(
+    failures: Sequence[FailedAttempt],
+    count_active_after: CountActiveAfter,
+    thresholds: Thresholds,
+    *,
+    is_probing: bool = False,
 ) -> Trip | None:
     """Whether to pause, from the batch's failed attempts, the newest first, since a person let it run."""
-    telling = [failure for failure in failures if failure.reason not in SAYS_NOTHING]
+    telling = [failure for failure in failures if failure.reason not in IGNORED_FAILURES]
     for reason, found in _suspicions(telling, thresholds, is_probing=is_probing):
-        if found and not well_after(found[-1].id):
+        if found and not count_active_after(found[-1].id):
             cure = PAUSE_CURES[reason]
             return Trip(reason, cure if reason == PauseReason.OUTAGE else _tell(found, cure))
     if sum(failure.reason == OTHER_DEVICE for failure in telling) >= thresholds.other_device:
@@ -103,57 +107,58 @@ def judge(
     refused = [failure for failure in spent if failure.reason in _REFUSED_OTP]
     for some, threshold in ((refused, thresholds.refused), (spent, thresholds.spent)):
         costly = _costing(some, threshold)
-        if costly and _dominates(costly, spent, well_after, thresholds.refused_share):
+        if costly and _dominates(costly, spent, count_active_after, thresholds.refused_share):
             return _spent(costly)
     return None
 
 
-def is_back(failures: Sequence[Failure], well_after: WellAfter, since: int) -> bool:
+def was_answered_since(failures: Sequence[FailedAttempt], count_active_after: CountActiveAfter, since: int) -> bool:
     """Whether any attempt after this id was answered."""
     answered = (failure.id > since and _shows_that_it_is_there(failure) for failure in failures)
-    return any(answered) or well_after(since) > 0
+    return any(answered) or count_active_after(since) > 0
 
 
-def probe_delay(outages: int) -> float:
+def choose_probe_delay(outages: int) -> float:
     """Seconds until the next probe, after so many outages in a row."""
     return float(min(LONGEST_PROBE, FIRST_PROBE * 2 ** min(outages, 10)))
 
 
-def _shows_that_it_is_there(failure: Failure) -> bool:
-    return failure.has_asked and failure.reason not in SAYS_NOTHING and not failure.is_unanswered
+def _shows_that_it_is_there(failure: FailedAttempt) -> bool:
+    return failure.has_asked and failure.reason not in IGNORED_FAILURES and not failure.is_unanswered
 
 
 def _suspicions(
-    telling: Sequence[Failure], thresholds: Thresholds, *, is_probing: bool
-) -> Iterator[tuple[PauseReason, Sequence[Failure]]]:
+    telling: Sequence[FailedAttempt], thresholds: Thresholds, *, is_probing: bool
+) -> Iterator[tuple[PauseReason, Sequence[FailedAttempt]]]:
     """Failures of one kind in a row, if there are enough of them; a success among them clears the suspicion."""
     asked = [failure for failure in telling if failure.has_asked]
     dead_letters = [failure for failure in telling if failure.outcome == Outcome.DEAD_LETTER]
-    yield PauseReason.OUTAGE, _unanswered(asked, STILL_OUT_IN_A_ROW if is_probing else thresholds.unanswered)
+    yield PauseReason.OUTAGE, _unanswered(asked, UNANSWERED_WHILE_PROBING if is_probing else thresholds.unanswered)
     yield PauseReason.PERMISSIONS, _of_records(dead_letters, thresholds.forbidden, Reason.FORBIDDEN)
     yield PauseReason.CREDENTIALS, _of_records(asked, thresholds.unauthorized, UNAUTHORIZED)
 
 
-def _unanswered(asked: Sequence[Failure], count: int) -> Sequence[Failure]:
+def _unanswered(asked: Sequence[FailedAttempt], count: int) -> Sequence[FailedAttempt]:
     """The newest so many attempts since the batch last went on by itself, if none of them was answered."""
     newest = [failure for failure in asked if failure.is_recent][:count]
     return newest if len(newest) == count and all(failure.is_unanswered for failure in newest) else ()
 
 
-def _of_records(telling: Sequence[Failure], count: int, reason: str) -> Sequence[Failure]:
+def _of_records(telling: Sequence[FailedAttempt], count: int, reason: str) -> Sequence[FailedAttempt]:
     """The newest failures of so many records, if all have this reason. One record that comes back again and again
-    counts once; but AGAIN times as many failures are enough, whichever records they are of: there may be no others."""
+    counts once; but FAILURES_PER_RECORD times as many failures are enough, whichever records they are of: there may
+    be no others."""
     records = set[int]()
     for place, failure in enumerate(telling, start=1):
         if failure.reason != reason:
             return ()
         records.add(failure.record_id)
-        if len(records) == count or place == AGAIN * count:
+        if len(records) == count or place == FAILURES_PER_RECORD * count:
             return telling[:place]
     return ()
 
 
-def _costing(failures: Sequence[Failure], threshold: int) -> Sequence[Failure]:
+def _costing(failures: Sequence[FailedAttempt], threshold: int) -> Sequence[FailedAttempt]:
     """The newest of these failures that cost so much together; none if all of them cost less."""
     cost = 0
     for place, failure in enumerate(failures, start=1):
@@ -163,15 +168,17 @@ def _costing(failures: Sequence[Failure], threshold: int) -> Sequence[Failure]:
     return ()
 
 
-def _dominates(costly: Sequence[Failure], spent: Sequence[Failure], well_after: WellAfter, share: float) -> bool:
+def _dominates(
+    costly: Sequence[FailedAttempt], spent: Sequence[FailedAttempt], count_active_after: CountActiveAfter, share: float
+) -> bool:
     """Whether these are at least such a share of all that was spent since the oldest of them."""
     since = costly[-1].id
     mine = sum(failure.cost for failure in costly)
     others = sum(failure.cost for failure in spent if failure.id >= since) - mine
-    return mine >= share * (mine + others + well_after(since))
+    return mine >= share * (mine + others + count_active_after(since))
 
 
-def _spent(costly: Sequence[Failure]) -> Trip:
+def _spent(costly: Sequence[FailedAttempt]) -> Trip:
     """What most of them have in common names the pause."""
     if all(failure.reason in _REFUSED_OTP for failure in costly):
         reason = PauseReason.INVALID_OTPS
@@ -182,7 +189,7 @@ def _spent(costly: Sequence[Failure]) -> Trip:
     return Trip(reason, _tell(costly, PAUSE_CURES[reason]))
 
 
-def _tell(failures: Sequence[Failure], cure: str) -> str:
+def _tell(failures: Sequence[FailedAttempt], cure: str) -> str:
     """How many failed, what they cost, and what PingOne said most often."""
     posts = sum(failure.otp_posts for failure in failures)
     kinds = Counter(f"{failure.reason} ({failure.said})" if failure.said else failure.reason for failure in failures)

@@ -1,8 +1,8 @@
 """What each answer of PingOne means for a record. Pure: from what we know and what happened, to what comes next.
 
-    begin ──► ReadDevice ──► after_read ──┐
+    choose_first_step ──► ReadDevice ──► decide_after_read ──┐
       │           ▲                       │
-      └───────► SendOtp ──► after_post ───┴──► Active | Retry | DeadLetter | Pause
+      └───────► SendOtp ──► decide_after_post ───┴──► Active | Retry | DeadLetter | Pause
 
 A story is told by alternating: perform the step, hand the answer (a Device or the failure) back, get the next step.
 """
@@ -41,42 +41,42 @@ class Limits:
 
 
 # How a call ends that brings no device.
-Failure = errors.PingOneError | SlotTooFar
+CallFailure = errors.PingOneError | SlotTooFar
 # What is known of the record now, and what it does next.
 Next = tuple[Progress, Step | Decision]
 
 
-def begin(progress: Progress, limits: Limits) -> Next:
+def choose_first_step(progress: Progress, limits: Limits) -> Next:
     """The first step of an attempt."""
     if progress.needs_read or progress.not_found:
         return progress, ReadDevice()
     return _then_post(progress, limits)
 
 
-def after_post(progress: Progress, ordinal: int, answer: Device | Failure, limits: Limits) -> Next:
+def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFailure, limits: Limits) -> Next:
     """What follows the answer to an OTP that `progress` knows as sent."""
     match answer:
         case Device():
-            return progress.answered(ordinal), Active()
+            return progress.with_otp_answered(ordinal), Active()
         case errors.ResyncRequired() if ordinal == 1:
-            return _then_post(progress.answered(1), limits)
+            return _then_post(progress.with_otp_answered(1), limits)
         case errors.ResyncRequired():
-            return progress.answered(2), DeadLetter(Reason.RESYNC_FAILED)
+            return progress.with_otp_answered(2), DeadLetter(Reason.RESYNC_FAILED)
         case errors.InvalidOtp():
             verdict = Reason.INVALID_OTP if ordinal == 1 else Reason.RESYNC_FAILED
-            return replace(progress.answered(ordinal), verdict=verdict), ReadDevice()
+            return replace(progress.with_otp_answered(ordinal), verdict=verdict), ReadDevice()
         case errors.Rejected():
-            return replace(progress.answered(ordinal), verdict=_rejection(answer)), ReadDevice()
+            return replace(progress.with_otp_answered(ordinal), verdict=_rejection(answer)), ReadDevice()
         case errors.OutcomeUnknown() if answer.is_over:
             # No delay is needed: it guards against a post that still runs.
             return progress, ReadDevice()
         case errors.OutcomeUnknown():
             return progress, Retry(limits.read_delay * (1 + progress.jitter / 4), is_counted=True, why=_name(answer))
     # Everything else did not reach PingOne or made it do nothing.
-    return _after_nothing(progress.taken_back(ordinal), answer, limits)
+    return _after_nothing(progress.with_otp_unsent(ordinal), answer, limits)
 
 
-def after_read(progress: Progress, answer: Device | Failure, limits: Limits) -> Next:
+def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: Limits) -> Next:
     """What follows a read of the device."""
     match answer:
         case Device() if answer.is_active:
@@ -104,17 +104,17 @@ def after_read(progress: Progress, answer: Device | Failure, limits: Limits) -> 
     return _after_nothing(progress, answer, limits)
 
 
-def no_slot(progress: Progress, far: SlotTooFar) -> Next:
+def hand_back_without_slot(progress: Progress, far: SlotTooFar) -> Next:
     """The next slot of the fleet is far: the record waits in the database, not in a worker."""
-    return progress, Retry(hand_back_for(far), is_counted=False, why="hold")
+    return progress, Retry(choose_hand_back_delay(far), is_counted=False, why="hold")
 
 
-def hand_back_for(far: SlotTooFar) -> float:
+def choose_hand_back_delay(far: SlotTooFar) -> float:
     """Seconds until a record is due again for which there is no near slot."""
     return min(far.wait, LONGEST_HAND_BACK)
 
 
-def not_permitted(progress: Progress) -> Next:
+def hand_back_without_permit(progress: Progress) -> Next:
     """The batch does not run any more, or the lease was lost: whatever comes next is asked at the next claim."""
     return progress, Retry(0.0, is_counted=False, why="not_permitted")
 
@@ -140,7 +140,7 @@ def _next_post(progress: Progress, limits: Limits) -> Step | Decision:
 
 def _after_waiting(progress: Progress, device: Device, limits: Limits) -> Next:
     """The device is there and not ACTIVE."""
-    known = progress.found_waiting()
+    known = progress.with_device_waiting()
     stands_in_the_way = _obstacle(device)
     if known.verdict in (Reason.INVALID_OTP, Reason.RESYNC_FAILED):
         return _settled_by_read(known, known.verdict)
@@ -164,7 +164,7 @@ def _settled_by_read(progress: Progress, otherwise: Reason) -> Next:
     return replace(progress, verdict=None), DeadLetter(progress.verdict or otherwise)
 
 
-def _after_nothing(progress: Progress, failure: Failure, limits: Limits) -> Next:
+def _after_nothing(progress: Progress, failure: CallFailure, limits: Limits) -> Next:
     """Nothing reached PingOne, or it did nothing: no attempt was spent."""
     match failure:
         case errors.CredentialsRefused():
@@ -180,8 +180,8 @@ def _after_nothing(progress: Progress, failure: Failure, limits: Limits) -> Next
         case errors.NotFound():
             return _after_missing(progress, limits)
         case SlotTooFar():
-            return no_slot(progress, failure)
-        case errors.RateLimited() if spent := quota.spent(failure, limits.longest_hold):
+            return hand_back_without_slot(progress, failure)
+        case errors.RateLimited() if spent := quota.read_quota(failure, limits.longest_hold):
             return progress, replace(_pause(progress, PauseReason.QUOTA, limits), quota=spent)
         case errors.NotDelivered() | errors.RateLimited():
             return progress, Retry(1.0 + progress.jitter, is_counted=False, why=_name(failure))
@@ -210,7 +210,7 @@ def _backoff(progress: Progress) -> float:
     return float(min(_LONGEST_DELAY, 5.0 * 2 ** min(progress.attempts - 1, 10)) * (1 + progress.jitter / 2))
 
 
-def _name(failure: Failure) -> str:
+def _name(failure: CallFailure) -> str:
     """The failure's class as one word, `OutcomeUnknown` → `outcome_unknown`."""
     name = type(failure).__name__
     return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")

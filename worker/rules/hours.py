@@ -52,29 +52,29 @@ class DailyHours:
     def __str__(self) -> str:
         return f"{self.hours} {self.zone}"
 
-    def is_open(self, at: datetime) -> bool:
+    def contains(self, at: datetime) -> bool:
         shown = at.astimezone(ZoneInfo(self.zone)).time()
         if self.start < self.end:
             return self.start <= shown < self.end
         return shown >= self.start or shown < self.end
 
-    def next_change(self, after: datetime) -> datetime:
+    def find_next_change(self, after: datetime) -> datetime:
         """When it closes, where it is open at `after`; else when it opens. UTC."""
         # Clocks are put forward and back at whole minutes, too. So each is looked at: some thousands at most, for which
         # a few milliseconds are enough, twice a day.
-        is_open = self.is_open(after)
+        is_open = self.contains(after)
         minute = after.astimezone(UTC).replace(second=0, microsecond=0) + _MINUTE
         last = minute + _LONGEST_WAIT
-        while self.is_open(minute) == is_open and minute < last:
+        while self.contains(minute) == is_open and minute < last:
             minute += _MINUTE
         return minute
 
-    def open_from(self, at: datetime) -> datetime:
+    def find_begin(self, at: datetime) -> datetime:
         """The first moment from `at` on at which it is open: `at` itself, or when it opens next."""
-        return at if self.is_open(at) else self.next_change(at)
+        return at if self.contains(at) else self.find_next_change(at)
 
 
-def moment(at: datetime) -> str:
+def format_time(at: datetime) -> str:
     """A time in UTC, for a person: `2026-11-25 21:00 UTC`."""
     return f"{at:%Y-%m-%d %H:%M} UTC"
 

@@ -58,18 +58,18 @@ class Progress:
         assert otp is not None, "only an OTP that the record brought is sent"  # noqa: S101
         return otp
 
-    def sent(self, ordinal: int) -> Progress:
+    def with_otp_sent(self, ordinal: int) -> Progress:
         """It is about to go out: of unknown fate until an answer was read."""
         return self.with_otp(ordinal, OtpProgress(OtpState.SENT, self.otp(ordinal).posts + 1))
 
-    def answered(self, ordinal: int) -> Progress:
+    def with_otp_answered(self, ordinal: int) -> Progress:
         return self.with_otp(ordinal, replace(self.otp(ordinal), state=OtpState.ANSWERED))
 
-    def taken_back(self, ordinal: int) -> Progress:
+    def with_otp_unsent(self, ordinal: int) -> Progress:
         """It never reached PingOne, or PingOne did nothing with it: as if it had not been sent."""
         return self.with_otp(ordinal, OtpProgress(OtpState.UNSENT, self.otp(ordinal).posts - 1))
 
-    def found_waiting(self) -> Progress:
+    def with_device_waiting(self) -> Progress:
         """A read found the device still waiting: an OTP of unknown fate was not taken, and may go again. What was not
         found stays counted: a device that can be read and not posted to must come to an end as well."""
         known = self

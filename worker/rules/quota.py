@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from worker.pingone.errors import RateLimited
-from worker.rules.hours import moment
+from worker.rules.hours import format_time
 
 EXCEEDED = "QUOTA_EXCEEDED"
 # Seconds until the next try where PingOne does not say when its quota resets, or names a time that is past.
@@ -26,7 +26,7 @@ class Quota:
     reset_at: datetime | None = None
 
 
-def spent(failure: RateLimited, longest_hold: float) -> Quota | None:
+def read_quota(failure: RateLimited, longest_hold: float) -> Quota | None:
     """None where the fleet's hold is enough: it is over in seconds."""
     wait = failure.retry_after
     if wait is not None and wait > longest_hold:
@@ -35,13 +35,13 @@ def spent(failure: RateLimited, longest_hold: float) -> Quota | None:
     return Quota(NEXT_TRY, failure.quota_reset_at) if is_quota and not wait else None
 
 
-def explain(quota: Quota, resumes_at: datetime, window: str | None = None) -> str:
+def explain_quota(quota: Quota, resumes_at: datetime, window: str | None = None) -> str:
     """The detail of a batch that waits until `resumes_at`, and has this daily window."""
-    at, inside = moment(resumes_at), f", inside its window {window}" if window else ""
+    at, inside = format_time(resumes_at), f", inside its window {window}" if window else ""
     if quota.reset_at is None:
         until = "and PingOne does not say until when"
     elif abs(quota.reset_at - resumes_at) <= _SAME:
         return f"PingOne's quota is used up until {at}: goes on by itself then{inside}."
     else:
-        until = f"by what it says until {moment(quota.reset_at)}"
+        until = f"by what it says until {format_time(quota.reset_at)}"
     return f"PingOne's quota is used up, {until}: tried again by itself at {at}{inside}."
