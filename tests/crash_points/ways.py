@@ -34,7 +34,7 @@ from crash_points.names import (
     writing,
 )
 from crash_points.stage import Stage
-from worker.rules.decisions import NOT_FOUND_READS
+from worker.rules.no_effect import NOT_FOUND_READS
 from worker.simulator.shipment import Kind
 
 End = tuple[str, str | None]

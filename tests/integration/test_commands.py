@@ -29,10 +29,10 @@ from worker.batches.commands import Batches, NotPossible, Replayed
 from worker.batches.finding import UnknownBatch
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment, Settings
+from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.leases.not_replayed import NotReplayed, Why
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pace.memory import PaceMemory
 from worker.pace.slot import Slot

@@ -31,7 +31,7 @@ from worker.batches.commands import Batches
 from worker.config.settings import ConfigError, Environment, Settings
 from worker.database.engine import DISPATCH_LOCK
 from worker.dispatch.dispatcher import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
-from worker.leases.settlement import CallSummary
+from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Active
 

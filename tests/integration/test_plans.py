@@ -19,8 +19,8 @@ from models.batch import BatchState
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment, Settings
 from worker.database.engine import Database
+from worker.leases.attempt_line import CallSummary
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active
@@ -199,7 +199,11 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
 
     note("rescue", {"ix_record_window", KEY}, queue.rescue)
     note("in_window", {"ix_record_window"}, queue.count_window)
-    note("count_settled_lately", {"ix_record_finalized_at"}, lambda c: queue.count_settled_lately(c, [large.batch_id], 10.0))
+    note(
+        "count_settled_lately",
+        {"ix_record_finalized_at"},
+        lambda c: queue.count_settled_lately(c, [large.batch_id], 10.0),
+    )
     note("sweep_cancelled", PENDING | {KEY}, queue.sweep_cancelled)
     note("enqueue_reads", {"ix_record_unsettled", KEY}, lambda c: queue.enqueue_reads(c, large.batch_id, 50, 60.0))
     ids = note("enqueue", DUE | {KEY}, lambda c: queue.enqueue(c, large.batch_id, 5000, 600.0))

@@ -16,7 +16,7 @@ from models.audit import Action
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from models.record import Record, Status
 from worker import audit
-from worker.leases.settlement import CallSummary
+from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Active, Retry
 from worker.vault import rotation

@@ -14,8 +14,8 @@ from support.batches import ENVIRONMENT_ID, attempts, enqueue, look, make_batch,
 from support.moving_clock import MovingDatabase
 
 from models.record import OtpState, Record, Status
+from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
-from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Active, Retry
 

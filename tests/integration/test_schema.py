@@ -34,7 +34,7 @@ from worker.config.settings import ConfigError
 from worker.database import revision, schema
 from worker.database.engine import AUDIT_LOCK
 from worker.installation.installation import Installation
-from worker.leases.settlement import CallSummary
+from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Active
 

@@ -18,10 +18,11 @@ from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
-from worker.rules import decisions
-from worker.rules.decisions import POSTS_PER_OTP, Limits, choose_first_step, decide_after_post, decide_after_read
+from worker.rules.decisions import POSTS_PER_OTP, choose_first_step, decide_after_post, decide_after_read
+from worker.rules.limits import Limits
+from worker.rules.no_effect import hand_back_without_permit
 from worker.rules.progress import OtpProgress, Progress
-from worker.rules.steps import Active, DeadLetter, Decision, Pause, ReadDevice, Retry, SendOtp, Step
+from worker.rules.steps import Active, DeadLetter, Decision, Next, Pause, ReadDevice, Retry, SendOtp, Step
 
 OFTEN = settings(deadline=None, derandomize=True, max_examples=200)
 
@@ -107,12 +108,12 @@ class Story:
             progress, step = tell
         return progress, step
 
-    def _read(self, progress: Progress) -> decisions.Next:
+    def _read(self, progress: Progress) -> Next:
         event = next(self.reads)
         if event == "killed":
             raise Killed
         if event == "not_permitted":
-            return decisions.hand_back_without_permit(progress)
+            return hand_back_without_permit(progress)
         answer: Device | errors.PingOneError | None = FAILURES.get(event)
         if answer is None or (event == "not_found" and self.is_active):
             self.open.clear()
@@ -121,7 +122,7 @@ class Story:
         self.was_read = isinstance(answer, Device | errors.NotFound)
         return decide_after_read(progress, answer, self.limits)
 
-    def _post(self, progress: Progress, ordinal: int) -> decisions.Next:
+    def _post(self, progress: Progress, ordinal: int) -> Next:
         self._check_post(progress, ordinal)
         progress = progress.with_otp_sent(ordinal)
         self.written = progress
@@ -130,7 +131,7 @@ class Story:
             self.open.add(ordinal)
             raise Killed
         if event == "not_permitted":
-            return decisions.hand_back_without_permit(progress.with_otp_unsent(ordinal))
+            return hand_back_without_permit(progress.with_otp_unsent(ordinal))
         answer = self._deliver(event, ordinal)
         progress, step = decide_after_post(progress, ordinal, answer, self.limits)
         if isinstance(step, SendOtp):

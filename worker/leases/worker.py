@@ -1,4 +1,4 @@
-"""What a worker does with one record: claim it, write each OTP down before it goes out, settle."""
+"""What a worker does with one record: claim it, write each OTP down before it goes out, settle it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from models.attempt import AttemptLine, Outcome
 from models.record import OtpState, Record, Status
 from worker.clocks.boot_clock import boot_time
 from worker.database.engine import Database
+from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import ALL_COLUMNS, FRESH_COLUMNS, Claim, claim_any_row, claim_fresh_row
 from worker.leases.moves import LAST_START, is_batch_running, may_work, move
-from worker.leases.settlement import CallSummary, Settlement, otp_parameters
+from worker.leases.settlement import Settlement, otp_parameters
 from worker.leases.write_retries import write_until
 from worker.rules.progress import Progress
 from worker.rules.steps import Decision
 
 _THIS_RECORD = Record.id == bindparam("record_id")
 _THIS_LEASE = Record.lease_id == bindparam("held_lease_id")
+# A query of no table.
 _NOTHING = select(true())
+# The line of the attempt under this lease, unless a rescue wrote it.
 _OWN_LINE = select(AttemptLine.id).where(
     AttemptLine.record_id == bindparam("record_id"),
     AttemptLine.lease_id == bindparam("held_lease_id"),
@@ -51,7 +54,7 @@ class Leases:
             .returning(*FRESH_COLUMNS)
         )
         claim_any = take.returning(*ALL_COLUMNS, is_stale.label("is_stale"))
-        # A fresh record needs no thought between claim and sending, so that one statement serves both.
+        # Nothing needs to be decided between the claim of a fresh record and its first OTP, so one statement does both.
         self._claims = (claim_fresh, claim_fresh_row), (claim_any, claim_any_row)
         held = update(Record).where(_THIS_RECORD, _THIS_LEASE, Record.status == Status.ACTIVATING)
         may_send = held.where(is_batch_running(database), ~is_stale)
@@ -77,7 +80,7 @@ class Leases:
         self._settlement = Settlement(database, f"{socket.gethostname()}:{os.getpid()}")
 
     def claim(self, record_id: int, environment_id: str, jitter: float = 0.0) -> Claim | None:
-        """Take a queued record of this environment; None when it is not queued any more or may not be worked on."""
+        """Claim a queued record of this environment; None when it is not queued any more or may not be worked on."""
         started, lease_id = boot_time(), uuid.uuid4().hex
         values = {"record_id": record_id, "for_environment_id": environment_id, "new_lease_id": lease_id}
         for statement, claim in self._claims:
@@ -88,43 +91,45 @@ class Leases:
         return None
 
     def check_database(self) -> None:
-        """Ask the database for nothing, to see that it answers."""
+        """Ask the database something that costs nothing, to see that it answers. Raises what it raises."""
         with self._database.reading() as connection:
             connection.execute(_NOTHING)
 
     def mark_sent(self, claim: Claim, ordinal: int) -> bool:
-        """Write down, durably, that this OTP is about to go out. False: it must not (paused, stale, lease lost)."""
+        """Write down, durably, that this OTP is about to go out. False: it must not, since the batch was paused, the
+        OTP is too old, or the lease was lost."""
         return self._update_one(self._sending[ordinal], _name_lease(claim))
 
     def write_progress(self, claim: Claim, progress: Progress) -> bool:
-        """Write down what became of the OTPs in the middle of an attempt. False: the lease was lost."""
+        """Write down in the middle of an attempt what is known of the OTPs. False: the lease was lost."""
         values = _name_lease(claim) | {"new_verdict": progress.verdict} | otp_parameters(progress)
-        # Writing the same again under the same lease finds it again.
+        # Written twice under the same lease, the second write finds the lease again.
         return write_until(self._ends_at(claim), lambda: self._update_one(self._answered, values), lambda: False)
 
     def renew_mark(self, claim: Claim) -> bool:
-        """Whether an OTP that did not go out may be tried again now: lease, batch and OTP are good. The time of its
-        mark is renewed: a rescue reads the device only when a call begun then is over for certain."""
+        """Mark an OTP that did not go out as sent anew, before it is tried again. False: it must not go (paused, too
+        old, lease lost). A rescue counts from the new time: it lets the device be read only when a call that begins now
+        is over for certain."""
         return self._update_one(self._renew_mark, _name_lease(claim))
 
     def may_read(self, claim: Claim) -> bool:
-        """Whether a read may start: the lease stands, and the batch was not paused. One that was cancelled still reads
-        what it owes."""
+        """Whether a read may start: the lease stands, and the batch was not paused. A record of a cancelled batch may
+        still be read where that is needed."""
         with self._database.reading() as connection:
             return connection.scalar(self._may_read, _name_lease(claim)) is not None
 
     def find_foreign_batch(self, record_id: int, environment_id: str) -> int | None:
-        """The batch of a queued record that belongs to another environment than this."""
+        """The batch of a queued record, if it belongs to another environment than this; else None."""
         with self._database.reading() as connection:
             names = {"record_id": record_id, "for_environment_id": environment_id}
             return connection.scalar(self._find_foreign_batch, names)
 
     def hand_back(self, record_id: int, delay: float) -> bool:
-        """A queued record that was not claimed: pending again, due after `delay` seconds."""
+        """Make a queued record that was not claimed pending again, due after `delay` seconds."""
         return self._update_one(self._hand_back, {"record_id": record_id, "delay": delay})
 
     def hand_back_stopped(self, record_id: int) -> bool:
-        """A queued record whose batch does not run any more: pending, until it does."""
+        """Make a queued record pending again if its batch does not run any more."""
         return self._update_one(self._hand_back_stopped, {"record_id": record_id})
 
     def settle(self, claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> bool:
@@ -141,21 +146,24 @@ class Leases:
             return connection.scalar(_OWN_LINE, _name_lease(claim)) is not None
 
     def _ends_at(self, claim: Claim) -> float:
+        """When the lease ends, by `boot_time`."""
         return claim.started + self._lease
 
     def _mark_values(self, ordinal: int) -> dict[Any, Any]:
+        """The columns that mark an OTP as sent, now."""
         sent_at = {Record.otp_sent_at: self._database.now()}
         if ordinal == 1:
             return sent_at | {Record.otp1_state: OtpState.SENT, Record.otp1_posts: Record.otp1_posts + 1}
         return sent_at | {Record.otp2_state: OtpState.SENT, Record.otp2_posts: Record.otp2_posts + 1}
 
     def _update_one(self, statement: Update, values: dict[str, Any]) -> bool:
+        """Execute a statement, and return whether it changed its record."""
         with self._database.writing_one() as connection:
             return connection.execute(statement, values).rowcount == 1
 
 
 def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
-    """Nothing is known of it but its file's row: the first OTP goes."""
+    """Whether nothing is known of a record but its file's row, so that its first OTP may go at once."""
     return and_(
         is_batch_running(database),
         Record.otp1_state == OtpState.UNSENT,
@@ -168,4 +176,5 @@ def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
 
 
 def _name_lease(claim: Claim) -> dict[str, Any]:
+    """The parameters of _THIS_RECORD and _THIS_LEASE."""
     return {"record_id": claim.record_id, "held_lease_id": claim.lease_id}

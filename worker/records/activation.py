@@ -20,7 +20,8 @@ from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.client import Client
 from worker.records.attempt import Attempt, AttemptTools
-from worker.rules import decisions
+from worker.rules.limits import Limits
+from worker.rules.no_effect import choose_hand_back_delay
 
 
 class Activation:
@@ -43,7 +44,7 @@ class Activation:
         self._pace = pace
         self._is_stopping = is_stopping
         self._consequences = consequences
-        limits = decisions.Limits(
+        limits = Limits(
             posts=settings.otp_post_budget,
             attempts=settings.max_attempts,
             read_delay=settings.read_delay,
@@ -84,7 +85,7 @@ class Activation:
         try:
             slot = self._pace.wait()
         except SlotTooFar as far:
-            self._leases.hand_back(record_id, decisions.choose_hand_back_delay(far))
+            self._leases.hand_back(record_id, choose_hand_back_delay(far))
             return None
         if self._is_stopping():
             self._leases.hand_back(record_id, 0.0)

@@ -11,8 +11,8 @@ from worker.clocks.boot_clock import boot_time
 from worker.database.away import is_away
 from worker.journal.evidence import find_consequence
 from worker.journal.writer import Journal
+from worker.leases.attempt_line import CallSummary, leaves_pending
 from worker.leases.claim import Claim
-from worker.leases.settlement import CallSummary, leaves_pending
 from worker.leases.worker import Leases
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
@@ -21,9 +21,10 @@ from worker.pingone.client import Call, Client
 from worker.pingone.errors import NO_ANSWER, Answer, PingOneError
 from worker.pingone.wire import Device
 from worker.rules import decisions
-from worker.rules.decisions import CallFailure, Next
+from worker.rules.limits import Limits
+from worker.rules.no_effect import CallFailure, hand_back_without_permit, hand_back_without_slot
 from worker.rules.progress import Progress
-from worker.rules.steps import Decision, Pause, ReadDevice, Retry, SendOtp, Step
+from worker.rules.steps import Decision, Next, Pause, ReadDevice, Retry, SendOtp, Step
 from worker.vault.otp import OtpPair
 
 # What is told of a settled attempt: its claim, how it ended, and the OTPs that it spent.
@@ -42,7 +43,7 @@ class AttemptTools:
     client: Client
     pace: Pace
     keyring: Keyring
-    limits: decisions.Limits
+    limits: Limits
     # An OTP goes out soon after it was written down as sent, or not at all; and while enough of the lease is left,
     # counted from before the claim.
     send_within: float
@@ -112,11 +113,11 @@ class Attempt:
                 lambda: self.tools.client.read_device(self.claim.user_id, self.claim.device_id, call=self.call)
             )
         except NotPermitted:
-            return decisions.hand_back_without_permit(self.progress)
+            return hand_back_without_permit(self.progress)
         self.progress, step = decisions.decide_after_read(self.progress, answer, self.tools.limits)
         # Only an OTP that is written down as not taken may be marked as sent again.
         if isinstance(step, SendOtp) and not self.tools.leases.write_progress(self.claim, self.progress):
-            return decisions.hand_back_without_permit(self.progress)
+            return hand_back_without_permit(self.progress)
         return self.progress, step
 
     def _send_otp(self, ordinal: int, otps: OtpPair) -> Next:
@@ -128,14 +129,14 @@ class Attempt:
         except NotPermitted:
             # The permit is asked between tries, and only a try that did nothing is followed by another.
             self._take_back(ordinal)
-            return decisions.hand_back_without_permit(self.progress)
+            return hand_back_without_permit(self.progress)
         # Known from here on, even if writing it down fails: the commit may have gone through all the same.
         self.progress, step = decisions.decide_after_post(self.progress, ordinal, answer, self.tools.limits)
         self._write_journal(ordinal, _read_answer(answer), find_consequence(self.progress, step))
         self.marked = None
         # Before anything else is asked: a worker that dies in the next call must not leave an answered OTP open.
         if isinstance(step, SendOtp | ReadDevice) and not self.tools.leases.write_progress(self.claim, self.progress):
-            return decisions.hand_back_without_permit(self.progress)
+            return hand_back_without_permit(self.progress)
         return self.progress, step
 
     def _write_journal(self, ordinal: int, answer: Answer = NO_ANSWER, then: str | None = None) -> None:
@@ -152,10 +153,10 @@ class Attempt:
             if self.call.slot is None:
                 self.call.slot = self.tools.pace.wait()
         except SlotTooFar as far:
-            return decisions.hand_back_without_slot(self.progress, far)
+            return hand_back_without_slot(self.progress, far)
         marked_after = boot_time()
         if not self.tools.leases.mark_sent(self.claim, ordinal):
-            return decisions.hand_back_without_permit(self.progress)
+            return hand_back_without_permit(self.progress)
         self.progress = self.progress.with_otp_sent(ordinal)
         self.marked, self.requests_before = ordinal, self.call.requests
         self._set_send_deadline(marked_after)

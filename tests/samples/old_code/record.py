@@ -28,8 +28,8 @@ from worker.database.engine import Database
 from worker.database.row_writer import RowWriter
 from worker.dispatch.dispatcher import Dispatcher
 from worker.intake import open_shipment
+from worker.leases.attempt_line import CallSummary
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.status import read_statuses
 from worker.rules.breaker import Thresholds

@@ -16,12 +16,13 @@ from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
 from worker.rules import decisions
+from worker.rules.limits import Limits
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, ReadDevice, Retry, SendOtp
 
 FRESH = Progress()
 SENT, UNSENT, ANSWERED = OtpState.SENT, OtpState.UNSENT, OtpState.ANSWERED
-LIMITS = decisions.Limits()
+LIMITS = Limits()
 
 
 def line(state: OtpState, posts: int, then: str | None = None, *, otp: int = 1, lease: str = "a") -> Line:

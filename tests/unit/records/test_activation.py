@@ -18,8 +18,8 @@ from models.reason import PauseReason, Reason
 from models.record import OtpState
 from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment, Settings
+from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
-from worker.leases.settlement import CallSummary
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pingone import errors

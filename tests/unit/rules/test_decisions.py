@@ -13,8 +13,9 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
-from worker.rules import decisions
-from worker.rules.decisions import Limits, choose_first_step, decide_after_post, decide_after_read
+from worker.rules import no_effect
+from worker.rules.decisions import choose_first_step, decide_after_post, decide_after_read
+from worker.rules.limits import Limits
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, ReadDevice, Retry, SendOtp, Step
@@ -141,7 +142,7 @@ def test_a_far_slot_hands_the_record_back_for_seconds_however_far_it_is(wait, de
     for _, step in (
         decide_after_post(posted(1), 1, SlotTooFar(wait), LIMITS),
         decide_after_read(posted(1), SlotTooFar(wait), LIMITS),
-        decisions.hand_back_without_slot(Progress(), SlotTooFar(wait)),
+        no_effect.hand_back_without_slot(Progress(), SlotTooFar(wait)),
     ):
         assert step == Retry(delay, is_counted=False, why="hold")
 
@@ -366,7 +367,7 @@ def test_the_last_allowed_attempt_still_posts_and_the_next_gives_up():
 
 
 def test_a_paused_batch_takes_nothing_from_the_record():
-    assert decisions.hand_back_without_permit(Progress()) == (
+    assert no_effect.hand_back_without_permit(Progress()) == (
         Progress(),
         Retry(0.0, is_counted=False, why="not_permitted"),
     )
