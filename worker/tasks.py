@@ -1,4 +1,4 @@
-"""The tasks: an id in and one call out."""
+"""The Celery tasks, each an id in and one call out; and what a worker process does when it starts and ends."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QU
 
 @worker_init.connect
 def check_settings(**_signal: object) -> None:
-    """Without these a worker would take up message after message in vain, beside others that could do the work."""
+    """End the process where settings are missing. It would take up message after message in vain, beside other workers
+    that could do the work."""
     with exit_on_config_error():
         _ = parts.keyring, parts.leases, parts.replays
 
 
 @worker_init.connect
 def install_request_sets(**_: object) -> None:
-    """Celery's sets of tasks in hand are gone through while threads change them."""
+    """Make Celery's sets of tasks in hand fit for threads that change them while others go through them."""
     request_sets.install()
 
 
 @worker_ready.connect
 def watch_threads(sender: Any, **_: object) -> None:
-    """As many as PingOne's answers take."""
+    """Watch the thread pool; add threads while hardly one is free to wait for a slot."""
     Threads(
         sender.pool.executor, parts.paces.known, settings.find_thread_limit, lambda: parts.database.waiting.seconds
     ).watch()
@@ -48,40 +49,42 @@ def start_fitness_watch(sender: Any, **_: object) -> None:
 
 @worker_ready.connect
 def keep_threads_on_one_processor(**_: object) -> None:
-    """All threads on one processor."""
+    """Keep all threads of this process on one processor, if the settings say so."""
     if settings.one_processor:
         affinity.start()
 
 
 @worker_ready.connect
 def freeze_loaded_objects(**_: object) -> None:
-    """What is loaded by now stays for good; looking through it again and again takes a thirtieth of a worker's time."""
+    """Tell the garbage collector to leave out what is loaded by now, since it stays for good. Looking through it again
+    and again takes a thirtieth of a worker's time."""
     gc.collect()
     gc.freeze()
 
 
 @worker_shutting_down.connect
 def stop(**_: object) -> None:
-    """SIGTERM or Ctrl-C: threads that wait for a slot hand their record back."""
+    """Begin to end, after SIGTERM or Ctrl-C: threads that wait for a slot hand their record back."""
     parts.stopping.set()
 
 
 @worker_shutdown.connect
 def sign_off(**_: object) -> None:
-    """Nobody counts on this process any more. Where the database is away, that shows after a while by itself."""
+    """Write down that this process has ended. Where the database is away, others notice it after a while by
+    themselves."""
     with suppress(DBAPIError):
         parts.processes.leave()
 
 
 @app.task(name="oathbulk.activate")
 def activate(record_id: int, environment: str) -> None:
-    """Take one record a step further."""
+    """Make an attempt at one record of the environment of this name."""
     parts.activations.run(record_id, environment)
 
 
 @app.task(name="oathbulk.dispatch")
 def dispatch() -> None:
-    """Put onto the queue what is due."""
+    """Make a tick of the dispatcher: put onto the queue what is due."""
     parts.dispatcher.tick()
 
 

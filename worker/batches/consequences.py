@@ -1,4 +1,4 @@
-"""What a settled record, or a failure of this process, means for a batch."""
+"""Does what a settled record, or a failure of this process, means for a batch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from worker.config.settings import Environment
 from worker.fleet.fitness import Fitness
 from worker.fleet.processes import Sickness
 from worker.leases.claim import Claim
-from worker.rules import breaker
+from worker.rules.failed_attempts import WATCHED_FAILURES
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, Decision, Pause, Retry
 
 
 class Consequences:
-    """Pauses batches, or takes this process out of work where others are well. Thread-safe."""
+    """Pauses batches, or takes this process out of work while other processes can do it. Thread-safe."""
 
     def __init__(self, upkeep: Upkeep, fitness: Fitness, environments: Environments) -> None:
         self._upkeep = upkeep
@@ -23,8 +23,8 @@ class Consequences:
         self._environments = environments
 
     def apply_decision(self, environment: Environment, claim: Claim, decision: Decision, posts: int) -> None:
-        """Do what a settled attempt asks for: pause its batch, or every batch of a license whose quota is used up, or
-        let the breaker judge the batch. `posts`: OTPs that the attempt has spent."""
+        """Do what the decision of a settled attempt asks for: pause its batch, or every batch of a license whose quota
+        is used up, or let the breaker judge the batch. `posts`: OTPs that the attempt has spent."""
         match decision:
             case Active():
                 return
@@ -35,7 +35,7 @@ class Consequences:
                 self.stop_process_or_batch(claim.batch_id, reason)
             case Pause(reason=reason):
                 self._upkeep.pause(claim.batch_id, reason)
-            case Retry(why=why) if not posts and why not in breaker.WATCHED_FAILURES:
+            case Retry(why=why) if not posts and why not in WATCHED_FAILURES:
                 return
             case _:
                 self._upkeep.apply_breaker(claim.batch_id)

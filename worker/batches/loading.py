@@ -1,4 +1,4 @@
-"""The story of a load: a shipment becomes a batch in one transaction, each row written or refused."""
+"""Loads a shipment: it becomes a batch in one transaction, and each of its rows is written or refused."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ from worker.intake import Row, RowError, Shipment, UnusableFile
 from worker.observability.escaping import escape_line
 from worker.rules.hours import DailyHours
 
-# Rows that are looked up and written together: it bounds a load's memory, whatever the file's size.
+# Rows that are looked up and written together. This bounds the memory that a load needs, whatever the file's size.
 CHUNK = 1000
+# Characters of a batch's name.
 LONGEST_NAME = 200
 
 
@@ -38,7 +39,7 @@ class NameTaken(Exception):
 
 
 class NameUnfit(Exception):
-    """A batch cannot be called that."""
+    """The name is too long, empty, or has characters that cannot be printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Loader:
         self, shipment: Shipment, name: str, canary: int | None = None, daily_hours: DailyHours | None = None
     ) -> Loaded:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
-        that leaves any; with a window, it runs only while that is open. Raises NameTaken, NameUnfit, OtherHours;
+        that leaves any; with hours, it runs only within them. Raises NameTaken, NameUnfit, OtherHours;
         UnusableFile if no row is left."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
@@ -159,7 +160,7 @@ class Loader:
             with writer.writing() as write:
                 for row in good:
                     write(record_rows.values(row))
-                # While PostgreSQL is busy with this one.
+                # Read while PostgreSQL is busy with this one.
                 chunk = list(islice(rows, CHUNK))
             for error in sorted(errors + conflicting, key=lambda error: error.row_number):
                 self._on_refused(error)
@@ -168,14 +169,16 @@ class Loader:
             written += len(good)
             refused += len(errors) + len(conflicting)
             if written > 10 * analyzed:
-                # For the look-ups to come: without statistics any index seems as good as the right one.
+                # For the look-ups of the next chunks: without statistics, PostgreSQL takes any index for as good as the
+                # right one.
                 self._database.analyze(connection, Record.__tablename__)
                 analyzed = written
         return written, refused, canary_row if canary is not None and canary < written else None
 
 
 def _check_name(connection: Connection, name: str) -> None:
-    """It may be that of a stranger's file, and it is printed again and again. Raises NameTaken, NameUnfit."""
+    """Refuse a name that cannot be used. It may come from the name of a file that a stranger made, and it is printed
+    again and again. Raises NameTaken, NameUnfit."""
     if not (name.isprintable() and name.strip() and len(name) <= LONGEST_NAME):
         raise NameUnfit(f"a batch's name has 1 to {LONGEST_NAME} printable characters: give another --batch NAME")
     if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:

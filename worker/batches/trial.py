@@ -1,5 +1,5 @@
-"""The first records of a batch in an environment of which nothing is known. They go alone: whatever PingOne says there
-is learnt at the cost of a few OTPs."""
+"""Finds the first records of a batch in an environment where no token became active yet. They go alone, so that
+whatever is wrong there costs only a few OTPs."""
 
 from __future__ import annotations
 

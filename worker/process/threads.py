@@ -1,8 +1,8 @@
-"""How many threads a worker process needs: as many calls as are under way at once at the fleet's pace.
+"""Adds threads to a worker process until it has as many as there are calls under way at once at the fleet's pace.
 
-That is the pace times the time that a call takes, which only PingOne knows. So a process begins with few, and adds
-threads while hardly one of them is free to wait for a slot. Not with many, to be safe: where calls are quick, threads
-that wait for each other's interpreter cost a sixth of the processor's time."""
+That number is the pace times the duration of a call, which only PingOne knows. So a process begins with few threads,
+and adds some while hardly one of them is free to wait for a slot. It does not begin with many: where calls are quick,
+threads that wait for each other's interpreter cost a sixth of the processor's time."""
 
 from __future__ import annotations
 
@@ -17,34 +17,40 @@ import structlog
 
 log = structlog.get_logger()
 
-# Seconds between two looks.
+# Seconds from one look to the next.
 LOOK_INTERVAL = 0.5
-# Of the threads, so many must wait for their slots on average; unless there was hardly a slot a second.
-RESERVE, ENOUGH = 0.25, 3.0
-# Where such a part of the threads waits for a connection to the database, on average, more of them would only wait
-# there too, and hold slots and leases for longer.
+# This share of the threads should be waiting for a slot, on average.
+RESERVE = 0.25
+# Slots a second below which RESERVE says nothing, since there is too little work.
+ENOUGH = 3.0
+# Where more than this share of the threads waits for a connection to the database, on average, more threads would only
+# wait there too, and hold slots and leases for longer.
 UNCONNECTED = 0.25
-# A process that computes for so much of the time is not helped by more threads, but by another process.
+# A process that computes for more than this share of the time needs another process beside it, not more threads.
 BUSY = 0.7
+# How many times as many threads there are after a step.
 GROWTH = 2
 
 
 class Slots(Protocol):
-    """What a pace tells."""
+    """What a pace counts of its slots."""
 
     @property
-    def slots_taken(self) -> int: ...
+    def slots_taken(self) -> int:
+        """Slots that threads of this process have taken so far."""
+        ...
 
     @property
     def seconds_waited(self) -> float:
-        """Seconds, of those who wait still as well."""
+        """Seconds that threads have waited for slots so far, those that still wait too."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """At the time since the last one: slots a second; how many threads waited for one, on average; messages that no
-    thread has taken up; processor seconds a second; how many threads waited for a connection to the database."""
+    """How busy the threads were since the last look: slots a second; how many threads waited for one, on average;
+    messages that no thread has taken up; processor seconds a second; how many threads waited for a connection to the
+    database."""
 
     slots: float
     waiting: float
@@ -54,7 +60,7 @@ class Usage:
 
 
 def is_lacking(threads: int, usage: Usage) -> bool:
-    """Whether the threads do not keep up."""
+    """Whether there are too few threads for the messages that come."""
     is_short = usage.slots >= ENOUGH and usage.waiting < RESERVE * threads and usage.backlog > 0
     return is_short and usage.processor <= BUSY
 
@@ -65,6 +71,7 @@ def is_short_of_connections(threads: int, usage: Usage) -> bool:
 
 
 def choose_thread_count(threads: int, most: int) -> int:
+    """How many threads there should be instead of these, at most `most`."""
     return min(most, threads * GROWTH)
 
 
@@ -112,7 +119,8 @@ class Threads:
         threading.Thread(target=self._watch, name="threads", daemon=True).start()
 
     def adjust(self) -> None:
-        """Add threads, or say why there are too few."""
+        """Look how busy the threads were since the last look. Where they are too few, add some, or warn why it
+        cannot."""
         former, self._former = self._former, self._read_sums()
         *sums, seconds = (after - before for before, after in zip(former, self._former, strict=True))
         slots, waiting, processor, unconnected = (each / seconds for each in sums)
@@ -131,7 +139,7 @@ class Threads:
             self._warn_once("too_few_threads", threads, "raise OATHBULK_CONCURRENCY or its _MAX, or add a worker")
 
     def _warn_once(self, event: str, threads: int, cure: str) -> None:
-        """Once a process."""
+        """Log a warning, once for each event in the life of a process."""
         if event not in self._warned:
             self._warned.add(event)
             log.warning(event, threads=threads, cure=cure)

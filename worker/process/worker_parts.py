@@ -28,11 +28,11 @@ from worker.rules.breaker import Thresholds
 
 
 class WorkerParts(Parts):
-    """`broker`: where the dispatcher publishes."""
+    """Builds the parts of a worker. `broker`: where the dispatcher publishes."""
 
     def __init__(self, settings: Settings, broker: Broker, load: Callable[[str], Environment] | None = None) -> None:
         super().__init__(settings, load)
-        # Set when the worker is asked to end: what is in hand is finished, and nothing else begun.
+        # Set when the worker is asked to end: it finishes the records in hand, and begins no others.
         self.stopping = threading.Event()
         self._broker = broker
 
@@ -103,7 +103,7 @@ class WorkerParts(Parts):
 
     @cached_property
     def dispatcher(self) -> Dispatcher:
-        """One for all ticks: most of what a tick takes would go into building its statements."""
+        """One dispatcher for all ticks: otherwise most of a tick's time would go into building its statements."""
         settings = self.settings
         read_delay = settings.send_within + settings.call_deadline + settings.read_delay
         return Dispatcher(

@@ -1,4 +1,4 @@
-"""The story of one record: a slot, a claim, an attempt."""
+"""Takes one record a step further: waits for a slot of the pace, claims the record, makes an attempt."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.client import Client
-from worker.records.attempt import Attempt, AttemptTools
+from worker.records.attempt import Attempt
+from worker.records.tools import AttemptTools
 from worker.rules.limits import Limits
 from worker.rules.no_effect import choose_hand_back_delay
 
 
 class Activation:
-    """Activates records of one environment; one a thread, since its client is."""
+    """Activates records of one environment. Each thread has one of its own, as its HTTP client is for one thread."""
 
     def __init__(
         self,
@@ -66,10 +67,10 @@ class Activation:
         )
 
     def run(self, record_id: int) -> None:
-        """Activate this record, or take it one step further. A duplicate message changes nothing.
+        """Make an attempt at this record. A message that comes twice changes nothing.
 
-        While the database is away the message is kept in hand: those behind it could not be claimed either, and each
-        that was taken up in vain would wait for its queue lease to run out."""
+        While the database is away, this waits for it: the messages behind could not be claimed either, and each that
+        was taken off the queue in vain would wait for its queue lease to run out."""
         try:
             taken = self._take_up(record_id)
         except Exception as failure:
@@ -81,7 +82,8 @@ class Activation:
             Attempt(self._tools, *taken).run()
 
     def _take_up(self, record_id: int) -> tuple[Claim, Slot] | None:
-        """None: it is not ours to work on now. Nothing has gone to PingOne so far."""
+        """Wait for a slot and claim the record. None: this worker may not work on it now. Nothing has gone to PingOne
+        so far."""
         try:
             slot = self._pace.wait()
         except SlotTooFar as far:
@@ -92,15 +94,17 @@ class Activation:
             return None
         claim = self._leases.claim(record_id, self._environment_id, random.random())  # noqa: S311
         if claim is None:
-            # Thousands of copies must not use up the pace.
+            # Thousands of copies of a message must not use up the pace.
             self._pace.give_back(slot)
-            self._not_claimed(record_id)
+            self._find_out_why_not(record_id)
             return None
         return claim, slot
 
-    def _not_claimed(self, record_id: int) -> None:
-        """A duplicate; or the batch was stopped; or this worker is configured for another tenant than the batch."""
+    def _find_out_why_not(self, record_id: int) -> None:
+        """Do what follows from a claim that found nothing: a message that came twice needs nothing, a record whose
+        batch was stopped goes back, and if this worker is configured for another tenant than the batch, it must
+        stop."""
         self._leases.hand_back_stopped(record_id)
-        stranger = self._leases.find_foreign_batch(record_id, self._environment_id)
-        if stranger is not None:
-            self._consequences.stop_process_or_batch(stranger, PauseReason.ENVIRONMENT)
+        foreign_batch = self._leases.find_foreign_batch(record_id, self._environment_id)
+        if foreign_batch is not None:
+            self._consequences.stop_process_or_batch(foreign_batch, PauseReason.ENVIRONMENT)
