@@ -58,7 +58,7 @@ TICK: list[str] = [
     *writing("Dispatcher.tick"),
     *writing("Upkeep.update_batches"),
     *reading("Queue.count_window"),
-    *reading("Paces.synchronize"),
+    *reading("PaceMemory.synchronize"),
     *around("Pace.read_hold_left"),
     *around("CeleryBroker.count_waiting"),
     *writing("Dispatcher.tick"),

@@ -140,16 +140,10 @@ class Loader:
     def _insert_records(
         self, connection: Connection, shipment: Shipment, batch_id: int, canary: int | None
     ) -> tuple[int, int, int | None]:
-        """How many rows were written, how many refused; and the row number of the canary's last record."""
+        """Write the records. Returns rows written, rows refused, and the row number of the canary's last record."""
         conflicts = Conflicts(connection, self._keyring, self._environment.environment_id, batch_id)
         record_rows = RecordRows(self._keyring, batch_id, self._max_age)
-        same = {
-            "batch_id": batch_id,
-            "environment_id": self._environment.environment_id,
-            "scheduled_at": connection.scalar(select(self._database.now())),
-        }
-        table = Record.metadata.tables[Record.__tablename__]
-        writer = RowWriter(connection, table, record_rows.columns, same)
+        writer = self._make_writer(connection, record_rows.columns, batch_id)
         written = refused = analyzed = 0
         canary_row = None
         rows = shipment.rows()
@@ -169,11 +163,20 @@ class Loader:
             written += len(good)
             refused += len(errors) + len(conflicting)
             if written > 10 * analyzed:
-                # For the look-ups of the next chunks: without statistics, PostgreSQL takes any index for as good as the
-                # right one.
+                # For the next look-ups: without statistics, PostgreSQL takes any index for as good as the right one.
                 self._database.analyze(connection, Record.__tablename__)
                 analyzed = written
         return written, refused, canary_row if canary is not None and canary < written else None
+
+    def _make_writer(self, connection: Connection, columns: tuple[str, ...], batch_id: int) -> RowWriter:
+        """What writes the records: these columns, and those that are the same for all of them."""
+        same = {
+            "batch_id": batch_id,
+            "environment_id": self._environment.environment_id,
+            "scheduled_at": connection.scalar(select(self._database.now())),
+        }
+        table = Record.metadata.tables[Record.__tablename__]
+        return RowWriter(connection, table, columns, same)
 
 
 def _check_name(connection: Connection, name: str) -> None:

@@ -35,10 +35,6 @@ class Queue:
     def __init__(
         self, database: Database, *, send_within: float = 5.0, call_deadline: float = 20.0, read_delay: float = 30.0
     ) -> None:
-        # Seconds from the time when an OTP was marked as sent: it went out within `send_within`, a living worker would
-        # have given the call up after `call_deadline`, and a call that was given up may still run at PingOne for
-        # `read_delay`.
-        settled_after = send_within + call_deadline + read_delay
         now, seconds = database.now(), bindparam("seconds", type_=Float())
         self._due = [_select_due(condition, order, now) for condition, order in DUE_IN_ORDER]
         self._due_in_canary = [due.where(Record.row_number <= bindparam("last_row")) for due in self._due]
@@ -50,26 +46,7 @@ class Queue:
         self._count_settled_lately = select(func.count()).where(
             Record.batch_id.in_(bindparam("batch_ids", expanding=True)), Record.finalized_at > database.now(seconds)
         )
-        ran_out = and_(text(IN_WINDOW), Record.lease_until < now)
-        self._unqueue_lost = back.where(ran_out).values(scheduled_at=now)
-        self._find_lost = (
-            select(
-                Record.id,
-                Record.batch_id,
-                Record.lease_id,
-                (Record.attempts - Record.attempts_forgiven).label("number"),
-            )
-            .where(ran_out, Record.status == Status.ACTIVATING)
-            .limit(CHUNK)
-            .with_for_update(skip_locked=True)
-        )
-        may_be_read_at = database.later(Record.otp_sent_at, settled_after)
-        self._take_back = (
-            move(database, Status.ACTIVATING, Status.PENDING)
-            .where(_NAMED)
-            .values(scheduled_at=case((needs_read(), may_be_read_at), else_=now))
-        )
-        self._line = insert(AttemptLine).values(outcome=Outcome.LOST, reason="lease_ran_out", ended_at=now)
+        self._build_rescue(database, send_within + call_deadline + read_delay)
         pending = [_select_pending(condition, order) for condition, order in PENDING_IN_ORDER]
         self._to_cancel = [mine.where(~needs_read()).limit(CHUNK) for mine in pending]
         self._cancel = move(database, Status.PENDING, Status.CANCELLED).where(_NAMED)
@@ -113,6 +90,32 @@ class Queue:
             for mine in self._to_cancel:
                 ids = connection.scalars(mine, {"of_batch": batch_id}).all()
                 _execute_in_chunks(connection, self._cancel, ids)
+
+    def _build_rescue(self, database: Database, settled_after: float) -> None:
+        """Build the statements of a rescue. `settled_after`: seconds from when an OTP was marked as sent until the
+        device may be read. The OTP went out within `send_within`, a living worker would have given the call up after
+        `call_deadline`, and a call that was given up may still run at PingOne for `read_delay`."""
+        now, back = database.now(), move(database, Status.QUEUED, Status.PENDING)
+        ran_out = and_(text(IN_WINDOW), Record.lease_until < now)
+        self._unqueue_lost = back.where(ran_out).values(scheduled_at=now)
+        self._find_lost = (
+            select(
+                Record.id,
+                Record.batch_id,
+                Record.lease_id,
+                (Record.attempts - Record.attempts_forgiven).label("number"),
+            )
+            .where(ran_out, Record.status == Status.ACTIVATING)
+            .limit(CHUNK)
+            .with_for_update(skip_locked=True)
+        )
+        may_be_read_at = database.later(Record.otp_sent_at, settled_after)
+        self._take_back = (
+            move(database, Status.ACTIVATING, Status.PENDING)
+            .where(_NAMED)
+            .values(scheduled_at=case((needs_read(), may_be_read_at), else_=now))
+        )
+        self._line = insert(AttemptLine).values(outcome=Outcome.LOST, reason="lease_ran_out", ended_at=now)
 
     def _enqueue(self, connection: Connection, due: Select[Any], values: dict[str, Any], lease: float) -> list[int]:
         ids = list(connection.scalars(due, values))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Float, Update, and_, bindparam, select, true, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from models.attempt import AttemptLine, Outcome
 from models.record import OtpState, Record, Status
@@ -42,27 +44,14 @@ class Leases:
         self._database = database
         self._lease = lease
         is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
-        may_begin = may_work(database, LAST_START)
-        take = (
-            move(database, Status.QUEUED, Status.ACTIVATING)
-            .where(_THIS_RECORD, Record.environment_id == bindparam("for_environment_id"), may_begin)
-            .values(lease_id=bindparam("new_lease_id"), lease_until=database.now(lease), attempts=Record.attempts + 1)
-        )
-        claim_fresh = (
-            take.where(_is_fresh(database, max_attempts), ~is_stale)
-            .values(self._mark_values(1))
-            .returning(*FRESH_COLUMNS)
-        )
-        claim_any = take.returning(*ALL_COLUMNS, is_stale.label("is_stale"))
-        # Nothing needs to be decided between the claim of a fresh record and its first OTP, so one statement does both.
-        self._claims = (claim_fresh, claim_fresh_row), (claim_any, claim_any_row)
+        self._claims = self._build_claims(is_stale, max_attempts)
         held = update(Record).where(_THIS_RECORD, _THIS_LEASE, Record.status == Status.ACTIVATING)
         may_send = held.where(is_batch_running(database), ~is_stale)
-        self._sending = {
+        self._mark_sent = {
             1: may_send.where(Record.otp1_state == OtpState.UNSENT).values(self._mark_values(1)),
             2: may_send.where(Record.otp2_state == OtpState.UNSENT).values(self._mark_values(2)),
         }
-        self._answered = held.values(
+        self._write_progress = held.values(
             otp1_state=bindparam("first_state"),
             otp1_posts=bindparam("first_posts"),
             otp2_state=bindparam("second_state"),
@@ -98,13 +87,13 @@ class Leases:
     def mark_sent(self, claim: Claim, ordinal: int) -> bool:
         """Write down, durably, that this OTP is about to go out. False: it must not, since the batch was paused, the
         OTP is too old, or the lease was lost."""
-        return self._update_one(self._sending[ordinal], _name_lease(claim))
+        return self._update_one(self._mark_sent[ordinal], _name_lease(claim))
 
     def write_progress(self, claim: Claim, progress: Progress) -> bool:
         """Write down in the middle of an attempt what is known of the OTPs. False: the lease was lost."""
         values = _name_lease(claim) | {"new_verdict": progress.verdict} | otp_parameters(progress)
         # Written twice under the same lease, the second write finds the lease again.
-        return write_until(self._ends_at(claim), lambda: self._update_one(self._answered, values), lambda: False)
+        return write_until(self._ends_at(claim), lambda: self._update_one(self._write_progress, values), lambda: False)
 
     def renew_mark(self, claim: Claim) -> bool:
         """Mark an OTP that did not go out as sent anew, before it is tried again. False: it must not go (paused, too
@@ -138,6 +127,29 @@ class Leases:
             self._ends_at(claim),
             lambda: self._settlement.write(claim, progress, decision, summary),
             lambda: self._was_settled(claim),
+        )
+
+    def _build_claims(
+        self, is_stale: ColumnElement[bool], max_attempts: int
+    ) -> tuple[tuple[ReturningUpdate[Any], Callable[..., Claim]], ...]:
+        """The statements that claim a record, in the order in which they are tried, and what makes a Claim of a row of
+        each. Nothing needs to be decided between the claim of a fresh record and its first OTP, so one statement does
+        both."""
+        database = self._database
+        may_begin = may_work(database, LAST_START)
+        take = (
+            move(database, Status.QUEUED, Status.ACTIVATING)
+            .where(_THIS_RECORD, Record.environment_id == bindparam("for_environment_id"), may_begin)
+            .values(
+                lease_id=bindparam("new_lease_id"),
+                lease_until=database.now(self._lease),
+                attempts=Record.attempts + 1,
+            )
+        )
+        fresh = take.where(_is_fresh(database, max_attempts), ~is_stale).values(self._mark_values(1))
+        return (
+            (fresh.returning(*FRESH_COLUMNS), claim_fresh_row),
+            (take.returning(*ALL_COLUMNS, is_stale.label("is_stale")), claim_any_row),
         )
 
     def _was_settled(self, claim: Claim) -> bool:

@@ -45,19 +45,12 @@ class Activation:
         self._pace = pace
         self._is_stopping = is_stopping
         self._consequences = consequences
-        limits = Limits(
-            posts=settings.otp_post_budget,
-            attempts=settings.max_attempts,
-            read_delay=settings.read_delay,
-            not_found_delay=settings.not_found_delay,
-            longest_hold=settings.longest_hold,
-        )
         self._tools = AttemptTools(
             leases=leases,
             client=client,
             pace=pace,
             keyring=keyring,
-            limits=limits,
+            limits=_read_limits(settings),
             send_within=settings.send_within,
             last_send=settings.lease - settings.lease_left_for_post,
             resync_on_first_call=environment.resync_on_first_call,
@@ -108,3 +101,13 @@ class Activation:
         foreign_batch = self._leases.find_foreign_batch(record_id, self._environment_id)
         if foreign_batch is not None:
             self._consequences.stop_process_or_batch(foreign_batch, PauseReason.ENVIRONMENT)
+
+
+def _read_limits(settings: Settings) -> Limits:
+    return Limits(
+        posts=settings.otp_post_budget,
+        attempts=settings.max_attempts,
+        read_delay=settings.read_delay,
+        not_found_delay=settings.not_found_delay,
+        longest_hold=settings.longest_hold,
+    )
