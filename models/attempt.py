@@ -1,4 +1,5 @@
-"""An attempt: one leased try at a record. History: written once, never changed."""
+"""The history of records: one line for each attempt, which is one try under a lease. Lines are written once, and never
+changed."""
 
 from __future__ import annotations
 
@@ -12,14 +13,19 @@ from models.base import Base, BigKey, UtcDateTime, one_of
 
 
 class Outcome(StrEnum):
-    """How an attempt ended."""
+    """How an attempt ended, and with it what the record became."""
 
+    # The device is ACTIVE, and so is the record.
     ACTIVE = "active"
+    # The record was given up for the line's reason; a person may replay it.
     DEAD_LETTER = "dead_letter"
+    # The record is pending again, and the attempt counts: the dispatcher queues it after a delay.
     RETRY = "retry"
-    # Nothing was decided, and the attempt does not count: a hold, a pause, a request that never went out.
+    # The record is pending again, and the attempt does not count, since nothing was decided: a hold, a pause, a request
+    # that never went out.
     HANDED_BACK = "handed_back"
-    # The lease ran out: the worker died or was cut off.
+    # The lease ran out, because the worker died or was cut off. A rescue wrote this line and made the record pending
+    # again.
     LOST = "lost"
 
 
@@ -28,6 +34,8 @@ FAILED = "outcome <> 'active'"
 
 
 class AttemptLine(Base):
+    """What the history says of one attempt: how it ended, what it cost, and PingOne's last answer."""
+
     __tablename__ = "attempt"
     __table_args__ = (
         CheckConstraint(one_of("outcome", Outcome), name="outcome"),
@@ -40,14 +48,16 @@ class AttemptLine(Base):
     record_id: Mapped[int] = mapped_column(ForeignKey("record.id"))
     # The record's batch, so that a batch can be judged by its own attempts. Empty in lines of versions before 0004.
     batch_id: Mapped[int | None] = mapped_column(BigKey)
-    # From 1. One that was handed back does not count, so the next has its number again.
+    # From 1. An attempt that was handed back does not count, so the next one has the same number.
     number: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(16))
     # What stood in the way, in one word: a dead letter's reason or the name of a failure.
     reason: Mapped[str | None] = mapped_column(String(40))
+    # The lease under which it was made.
     lease_id: Mapped[str] = mapped_column(String(32))
     # Host and process of the worker; empty where a rescue wrote this.
     worker: Mapped[str | None] = mapped_column(String(200))
+    # Requests to PingOne.
     requests: Mapped[int] = mapped_column(default=0)
     # OTPs that it spent: posted, so that they may have reached PingOne. An OTP 1 after which PingOne asked for OTP 2 is
     # counted by the attempt that posts that one.

@@ -12,15 +12,17 @@ from models.base import Base, BigKey, UtcDateTime, one_of
 
 
 class BatchState(StrEnum):
-    """What a person or the upkeep of batches has set. A batch is finished when all its records are final, which is a
-    count and no state."""
+    """Whether work on a batch may go on, as a person or the upkeep of batches has set it. A finished batch has no state
+    of its own: it is finished when all of its records are final."""
 
-    # Its due records are put onto the queue at each tick, and workers may send OTPs. Ends with a pause or a cancel.
+    # The dispatcher queues its due records at each tick, and workers may send their OTPs. A person, the breaker or the
+    # upkeep pauses it; a person cancels it.
     RUNNING = "running"
-    # No new call starts; `reason` says why. For an outage, closed hours or a used-up quota it goes on by itself; for
-    # anything else a person resumes it.
+    # No new call starts; `reason` says why. For an outage, outside its hours or after a used-up quota the upkeep lets
+    # it run again by itself; for anything else a person resumes it.
     PAUSED = "paused"
-    # A person gave it up: its records are cancelled, those in work when their call ends. A replay lets it run again.
+    # A person gave it up: its records are cancelled, those in work when their call ends. A person's replay lets it run
+    # again.
     CANCELLED = "cancelled"
 
 
@@ -53,6 +55,8 @@ LONGEST_DETAIL = 1000
 
 
 class Batch(Base):
+    """One file that was loaded: whether its records may go, in which hours, and by what it is judged."""
+
     __tablename__ = "batch"
     __table_args__ = (
         CheckConstraint(one_of("state", BatchState), name="state"),
@@ -84,26 +88,28 @@ class Batch(Base):
     # Counted once at load: records written, and rows that were refused.
     total: Mapped[int] = mapped_column(default=0)
     rows_refused: Mapped[int] = mapped_column(default=0)
-    # While set, only rows up to this one go, and the batch pauses when they are final; the resume after it empties it.
+    # While set, only rows up to this one go, and the batch pauses when they are final. The resume after that pause
+    # empties it.
     canary_row: Mapped[int | None]
-    # While set, only rows up to this one go: the first few of a batch in an environment of which nothing is known yet.
-    # Emptied as soon as one of them is active, or by a person's resume.
+    # While set, only rows up to this one go: the first few of a batch in an environment where no token became active
+    # yet. Emptied as soon as one of them is active, or by a person's resume.
     trial_row: Mapped[int | None]
-    # Paused for an outage: when a few records are sent to see whether it is over; and how often in a row it was not.
+    # Paused for an outage: when a few records are sent to see whether it is over.
     probe_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # How many outages in a row made it pause, without an answered attempt between them.
     outages: Mapped[int] = mapped_column(default=0, server_default="0")
     # The hours of a day in which it may run, as 22:00-05:30, and the IANA name of their time zone; both or neither.
     daily_window: Mapped[str | None] = mapped_column(String(11))
     zone: Mapped[str | None] = mapped_column(String(64))
-    # While it runs: when its window closes; no call starts from then on.
+    # While it runs: when its hours end; no call starts from then on.
     closes_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # Paused for its window or a quota: when it goes on by itself.
+    # Paused outside its hours or for a quota: when it goes on by itself.
     resumes_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # When it was loaded, or last began to run again.
     running_since: Mapped[datetime] = mapped_column(UtcDateTime)
     # The breaker judges a batch by the attempts whose ids are above these marks, whatever a clock says. A person's
-    # command moves `judged_after`; `running_after` is moved whenever the batch goes on by itself as well, and an outage
-    # is told from the attempts after it.
+    # command moves `judged_after`. `running_after` moves whenever the batch goes on by itself as well; only attempts
+    # after it show whether PingOne is out.
     judged_after: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     running_after: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")

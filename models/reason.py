@@ -1,4 +1,4 @@
-"""Why a record became a dead letter, why a batch was paused; each with what a person can do about it."""
+"""The reasons for which a record became a dead letter or a batch was paused, and what a person can do about each."""
 
 from __future__ import annotations
 
@@ -6,25 +6,38 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """The reason of a dead letter."""
+    """Why a record was given up."""
 
+    # PingOne refused OTP 1.
     INVALID_OTP = "invalid_otp"
+    # PingOne refused OTP 2, or asked for yet another.
     RESYNC_FAILED = "resync_failed"
+    # PingOne asked for OTP 2, and the row brought none.
     SECOND_OTP_MISSING = "second_otp_missing"
+    # The TOTP pair was too old when its turn came.
     STALE_OTP = "stale_otp"
+    # A read found the device locked.
     LOCKED = "locked"
+    # A read found the device blocked.
     BLOCKED = "blocked"
+    # PingOne said ACCOUNT_NOT_USABLE: the user's account is locked or disabled.
     ACCOUNT_NOT_USABLE = "account_not_usable"
+    # PingOne refused the request with any other code, and a read did not find the device ACTIVE.
     REJECTED = "rejected"
+    # PingOne answered 403: the worker application may not act on this user.
     FORBIDDEN = "forbidden"
+    # PingOne answered 404 more often than a device that was paired moments ago would explain.
     DEVICE_NOT_FOUND = "device_not_found"
+    # An OTP was posted as often as it may be, or the record as often as all its OTPs may be, without a usable answer.
     BUDGET_SPENT = "budget_spent"
+    # The record had as many attempts as it may have, although its device waits.
     ATTEMPTS_SPENT = "attempts_spent"
 
 
-# Time alone may mend these: what the replay schedule takes. No OTP of theirs was answered.
+# Time alone may mend these, and no OTP of such a record was answered. The replay schedule takes them.
 TRANSIENT = frozenset({Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND})
 
+# What a person can do about a dead letter, as its record's `detail` says it.
 CURES = {
     Reason.INVALID_OTP: "PingOne refused the OTP. Check that serial number, device and OTPs belong together, and load"
     " the row again with two fresh, consecutive OTPs.",
@@ -50,25 +63,38 @@ CURES = {
 class PauseReason(StrEnum):
     """Why a batch is paused."""
 
+    # A person's command.
     PERSON = "person"
+    # PingOne refuses the worker application's credentials, or one access token after the other.
     CREDENTIALS = "credentials"
+    # PingOne answers 403 to one record after the other.
     PERMISSIONS = "permissions"
+    # PingOne did not understand the request (405, 415), or answers about other devices than it was asked about.
     PROTOCOL = "protocol"
+    # oathbulk itself failed, or an OTP cannot be decrypted.
     INTERNAL = "internal"
+    # The environment is not configured as it was when the batch was loaded.
     ENVIRONMENT = "environment"
+    # Too many OTPs are refused.
     INVALID_OTPS = "invalid_otps"
+    # Too many OTPs and records come to nothing, for other reasons than a refused OTP.
     REFUSED = "refused"
+    # None of the first records became active, in an environment where none ever did.
     TRIAL = "trial"
+    # The records of the canary are final.
     CANARY = "canary"
+    # PingOne does not answer.
     OUTAGE = "outage"
+    # It is outside the hours of a day in which the batch may run.
     WINDOW = "window"
+    # The quota of PingOne's license is used up.
     QUOTA = "quota"
 
 
 # A batch that is paused for one of these goes on by itself; for any other, a person has to resume it.
 PASSING = frozenset({PauseReason.OUTAGE, PauseReason.WINDOW, PauseReason.QUOTA})
 
-
+# What a person can do about a pause, as the batch's `detail` says it where nothing more particular is known.
 PAUSE_CURES = {
     PauseReason.PERSON: "A person paused it.",
     PauseReason.CREDENTIALS: "PingOne refused the worker application's credentials. Check PINGONE_CLIENT_ID,"

@@ -14,20 +14,32 @@ from models.encrypted import Encrypted
 
 
 class Status(StrEnum):
+    """Where a record is on its way. Each member says what is true of it, and who takes it further."""
+
+    # It waits in the database. The dispatcher queues it once `scheduled_at` has come, if its batch runs.
     PENDING = "pending"
+    # Its id is on the queue, or on its way there. A worker claims it; if none does before `lease_until`, the dispatcher
+    # takes its message for lost and makes it pending again.
     QUEUED = "queued"
+    # A worker holds a lease on it and calls PingOne. That worker settles it; if it does not before `lease_until`, the
+    # dispatcher takes the lease away and makes the record pending again.
     ACTIVATING = "activating"
+    # PingOne said that the device is ACTIVE, and the OTPs are erased. It is final: nobody takes it further.
     ACTIVE = "active"
+    # It was given up for the reason in `reason`. It is final until a person, or the schedule that a person set, replays
+    # it.
     DEAD_LETTER = "dead_letter"
+    # Its batch was cancelled before it was done. It is final until a person replays it.
     CANCELLED = "cancelled"
 
 
+# The statuses in which a record is not worked on any more.
 FINAL = frozenset({Status.ACTIVE, Status.DEAD_LETTER, Status.CANCELLED})
 
 # Every arrow that a status may take. Only `worker.leases` writes one, and asks this table first.
 TRANSITIONS = frozenset(
     {
-        # It is due, its batch runs, and the window has room for it.
+        # It is due, its batch runs (or is cancelled and owes it a read), and the window has room for it.
         (Status.PENDING, Status.QUEUED),
         # A worker takes it, under a new lease.
         (Status.QUEUED, Status.ACTIVATING),
@@ -51,33 +63,51 @@ TRANSITIONS = frozenset(
 
 
 class OtpState(StrEnum):
-    """What we know of one OTP. `sent` without `answered` is of unknown fate: read the device before anything else."""
+    """What is written down of one OTP. Each member says what is true of it, and who takes it further."""
 
+    # It has not reached PingOne, PingOne did not act on it, or a read found the device still waiting. It may be sent.
     UNSENT = "unsent"
+    # It was about to go out, and no answer is written down: it may have made the device ACTIVE. The worker that holds
+    # the lease writes the answer down; without one, the device is read before anything else is sent.
     SENT = "sent"
+    # PingOne's answer to it is written down. It is never sent again; only new OTPs of a new load may go.
     ANSWERED = "answered"
 
 
 class OtpType(StrEnum):
+    """How the token makes its OTPs."""
+
+    # By a counter (RFC 4226). They may be sent whenever their turn comes.
     HOTP = "hotp"
+    # By the time (RFC 6238). They are too old after a while, which `otp_expires_at` says.
     TOTP = "totp"
 
 
 # The conditions of the partial indexes, as constants: a database uses one only for a query that says the same in the
 # same words, not in parameters.
+
+# No final status yet.
 NOT_FINAL = "status IN ('pending', 'queued', 'activating')"
+# In the window: on the queue or in work.
 IN_WINDOW = "status IN ('queued', 'activating')"
+# PingOne asked for OTP 2, which has not gone out.
 HALF_DONE = "status = 'pending' AND otp1_state = 'answered'"
+# OTP 1 comes next, and is too old after a while.
 EXPIRING = "status = 'pending' AND otp1_state <> 'answered' AND otp_expires_at IS NOT NULL"
+# OTP 1 comes next, and lasts.
 LASTING = "status = 'pending' AND otp1_state <> 'answered' AND otp_expires_at IS NULL"
+# A read of the device is owed.
 UNSETTLED = "status = 'pending' AND (otp1_state = 'sent' OR otp2_state = 'sent' OR verdict IS NOT NULL)"
 
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index of the rows for which the condition `where` is true."""
     return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
 
 
 class Record(Base):
+    """One token of a batch: what its file says of it, how far its OTPs have come, and how it ended."""
+
     __tablename__ = "record"
     __table_args__ = (
         CheckConstraint(one_of("status", Status), name="status"),
@@ -88,7 +118,7 @@ class Record(Base):
         # A token or a device is worked on in one place at a time.
         _partial("uq_record_serial_number", "environment_id", "serial_number", where=NOT_FINAL, unique=True),
         _partial("uq_record_device_id", "environment_id", "device_id", where=NOT_FINAL, unique=True),
-        # What is due, in the order in which it goes: one OTP from the end, OTPs that expire, the rest.
+        # What is due, in the order in which it goes: those that lack only OTP 2, OTPs that expire, the rest.
         _partial("ix_record_half_done", "batch_id", "scheduled_at", where=HALF_DONE),
         _partial("ix_record_expiring", "batch_id", "otp_expires_at", where=EXPIRING),
         _partial("ix_record_lasting", "batch_id", "scheduled_at", where=LASTING),
@@ -96,7 +126,8 @@ class Record(Base):
         _partial("ix_record_window", "lease_until", "batch_id", where=IN_WINDOW),
         # Records of cancelled batches to which a read is owed.
         _partial("ix_record_unsettled", "batch_id", "scheduled_at", where=UNSETTLED),
-        # What was settled lately, for the breaker and the pace; and every record of a batch in its file's order.
+        # What was settled in the last seconds, for the window and the pace; every record of a batch in its file's
+        # order.
         _partial("ix_record_finalized_at", "batch_id", "finalized_at", where="finalized_at IS NOT NULL"),
         Index("uq_record_batch_id_row_number", "batch_id", "row_number", unique=True),
         # The history of a token: has it been here before, and how did it end?
@@ -117,7 +148,7 @@ class Record(Base):
     extra: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     otp_type: Mapped[str] = mapped_column(String(4), default=OtpType.HOTP)
     generated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # Computed at load for TOTP: after it the OTPs are not sent any more. Empty: they last.
+    # Computed at load for TOTP: from then on the OTPs are not sent any more. Empty: they last.
     otp_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     has_second_otp: Mapped[bool]
 
@@ -126,21 +157,23 @@ class Record(Base):
 
     # Written by `worker.leases` alone.
     status: Mapped[str] = mapped_column(String(16), default=Status.PENDING)
-    # Due from this time on, while pending.
+    # While pending: the dispatcher may queue it from then on.
     scheduled_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    # While activating: who may settle. A rescue takes the id away, so a late worker changes nothing.
+    # While activating: only who has this id may settle. A rescue takes it away, so a late worker changes nothing.
     lease_id: Mapped[str | None] = mapped_column(String(32))
-    # While queued (then a lost message is noticed) and while activating.
+    # While queued: when its message is taken for lost. While activating: when its worker is taken for dead.
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # `sent` is committed before the request goes out, `answered` as soon as an answer was read.
+    # `sent` is committed before the request goes out, `answered` as soon as an answer was read. `…_posts` counts the
+    # requests with this OTP that may have reached PingOne.
     otp1_state: Mapped[str] = mapped_column(String(8), default=OtpState.UNSENT)
     otp1_posts: Mapped[int] = mapped_column(default=0)
     otp2_state: Mapped[str] = mapped_column(String(8), default=OtpState.UNSENT)
     otp2_posts: Mapped[int] = mapped_column(default=0)
+    # When an OTP was last marked as sent; a rescue counts from it when the device may be read.
     otp_sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # The reason that it will be a dead letter for, unless a read finds the device ACTIVE.
+    # The reason for which it becomes a dead letter, unless a read finds the device ACTIVE. Empty: there is none yet.
     verdict: Mapped[str | None] = mapped_column(String(40))
-    # 404s so far, over all attempts; a replay starts anew.
+    # 404s so far, over all attempts; a replay sets it to 0.
     not_found: Mapped[int] = mapped_column(default=0)
     # Counted attempts, and how many of them were spent before the last replay.
     attempts: Mapped[int] = mapped_column(default=0)
@@ -148,6 +181,7 @@ class Record(Base):
     # Requests to PingOne and 429s among them, over all attempts.
     requests: Mapped[int] = mapped_column(default=0)
     rate_limited: Mapped[int] = mapped_column(default=0)
+    # True where the device became ACTIVE after OTP 2 was sent.
     resynced: Mapped[bool] = mapped_column(default=False)
     # Why it is a dead letter, in one word and in a sentence with the cure; PingOne's ids of the last answer.
     reason: Mapped[str | None] = mapped_column(String(40))
@@ -159,5 +193,6 @@ class Record(Base):
 
 
 def needs_read() -> ColumnElement[bool]:
-    """The fate of an OTP is open, or a verdict waits to be confirmed: only a read of the device may end the record."""
+    """Whether only a read of the device may end the record: what became of an OTP is unknown, or a verdict waits to be
+    confirmed."""
     return or_(Record.otp1_state == OtpState.SENT, Record.otp2_state == OtpState.SENT, Record.verdict.is_not(None))

@@ -1,4 +1,4 @@
-"""`python -m worker` is `oathbulk`."""
+"""`python -m worker` does what the command `oathbulk` does."""
 
 from worker.cli import main
 

@@ -1,4 +1,4 @@
-"""The Celery app: every setting with its reason.
+"""The Celery app, every setting with its reason.
 
 The database decides what runs and when; Celery carries ids and shows the work. So whatever Celery does to a message
 (lose it, double it, bring it late), the worst that happens is a no-op or a queue lease that runs out.
@@ -27,15 +27,15 @@ DISPATCH_QUEUE = "oathbulk.dispatch"
 
 
 @contextmanager
-def ending_clearly() -> Iterator[None]:
-    """What is wrong with the settings ends the process; Celery would bury it under a screen of traceback."""
+def exit_on_config_error() -> Iterator[None]:
+    """End the process with one line where the settings are wrong. Celery would bury it under a screen of traceback."""
     try:
         yield
     except ConfigError as error:
         sys.exit(f"oathbulk: {error}")
 
 
-with ending_clearly():
+with exit_on_config_error():
     settings = load_settings()
     broker_url = settings.redis
 broker.install()
@@ -45,7 +45,7 @@ app.conf.update(
     # Only JSON goes in and out: a message can carry an id, and no code.
     accept_content=["json"],
     task_serializer="json",
-    # Nobody asks for a result: the record's row is the result. Saves a write a task.
+    # Nobody asks for a result, since the record's row is the result. This saves a write a task.
     task_ignore_result=True,
     result_backend=None,
     # Acknowledged before it runs. A message lost with its worker is noticed by its lease.
@@ -55,17 +55,17 @@ app.conf.update(
     worker_concurrency=settings.concurrency,
     # One message in reserve a thread: a dead worker takes few with it, and a hold hands few back.
     worker_prefetch_multiplier=1,
-    # The dispatcher's tick must not wait behind a window of activations.
+    # A tick of the dispatcher must not wait behind a whole window of activations.
     task_queues=[Queue(DISPATCH_QUEUE), Queue(ACTIVATE_QUEUE)],
     task_default_queue=ACTIVATE_QUEUE,
     task_routes={"oathbulk.dispatch": DISPATCH_QUEUE, "oathbulk.replay": DISPATCH_QUEUE},
     # Flower sees a task from the moment that a worker takes it. An event for its sending would be a third of what
-    # publishing costs, and tell what the database tells: how many are queued.
+    # publishing costs, and say what the database says anyway: how many are queued.
     worker_send_task_events=True,
     task_send_sent_event=False,
-    # Celery alone would take any certificate of a rediss:// server. What the URL itself says goes before this.
+    # Celery by itself would accept any certificate of a rediss:// server. What the URL itself says has precedence.
     broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if broker_url.startswith("rediss://") else None,
-    # Seconds: a server that went away is noticed, not waited for.
+    # The time-outs are in seconds, so that a server that went away is noticed.
     broker_transport_options={
         "queue_order_strategy": "priority",
         # No copy in Redis of what a worker has fetched and not begun, written and taken back with each message: what
@@ -76,18 +76,18 @@ app.conf.update(
         "socket_keepalive": True,
         "health_check_interval": 25,
     },
-    # A worker that starts before its broker, or outlives it, waits for it: for ever.
+    # A worker that starts before its broker, or goes on after the broker's end, waits for it without end.
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     # Tasks that were running when the connection broke go on, and settle in the database.
     worker_cancel_long_running_tasks_on_connection_loss=False,
-    # Publishing does not try for ever: the dispatcher hands the records back and comes again.
+    # Publishing does not try for ever: the dispatcher makes the records pending again, and tries at a later tick.
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0.2},
     # Logs are ours (see observability/logs.py).
     worker_hijack_root_logger=False,
-    # Ticks whatever becomes of the wall clock, and sends none where nobody takes them; so no message needs an expiry,
-    # which is a time by beat's clock and stops everything where that is behind. Beat need not remember when it last
-    # ran: what is due stands in the database. So there is no file to spoil.
+    # It ticks even if the wall clock is set back, and sends no ticks where nobody takes them. So no message needs an
+    # expiry, which is a time by beat's clock and would stop everything where that clock is behind. Beat need not
+    # remember when it last ran, since the database says what is due; so there is no file that could be damaged.
     beat_scheduler="worker.process.beat:SteadyScheduler",
     beat_max_loop_interval=5,
     beat_schedule={"dispatch": {"task": "oathbulk.dispatch", "schedule": settings.tick}},
@@ -102,8 +102,8 @@ if settings.replay_cron:
 
 @celery.signals.import_modules.connect
 def _restrict_flower(**_: object) -> None:
-    """Flower sends this signal when it has read its options, before it listens; workers send it too. An exception ends
-    whoever sent it, so Flower never starts unrestricted."""
+    """Restrict who gets at Flower. It sends this signal when it has read its options, before it listens; workers send
+    it too. An exception here ends the process that sent it, so Flower never starts unrestricted."""
     context = click.get_current_context(silent=True)
     if context and context.info_name == "flower":
         # Not at the top: no other process needs Flower.

@@ -1,4 +1,4 @@
-"""The tasks: an id in and one call out."""
+"""The Celery tasks, each an id in and one call out; and what a worker process does when it starts and ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
-from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, app, ending_clearly, settings
+from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, app, exit_on_config_error, settings
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.fitness import ConsumerQueues
 from worker.process import affinity, request_sets
@@ -20,68 +20,71 @@ parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QU
 
 
 @worker_init.connect
-def need_settings(**_signal: object) -> None:
-    """Without these a worker would take up message after message in vain, beside others that could do the work."""
-    with ending_clearly():
+def check_settings(**_signal: object) -> None:
+    """End the process where settings are missing. It would take up message after message in vain, beside other workers
+    that could do the work."""
+    with exit_on_config_error():
         _ = parts.keyring, parts.leases, parts.replays
 
 
 @worker_init.connect
-def count_on_threads(**_: object) -> None:
-    """Celery's sets of tasks in hand are gone through while threads change them."""
+def install_request_sets(**_: object) -> None:
+    """Make Celery's sets of tasks in hand fit for threads that change them while others go through them."""
     request_sets.install()
 
 
 @worker_ready.connect
-def add_threads(sender: Any, **_: object) -> None:
-    """As many as PingOne's answers take."""
+def watch_threads(sender: Any, **_: object) -> None:
+    """Watch the thread pool; add threads while hardly one is free to wait for a slot."""
     Threads(
         sender.pool.executor, parts.paces.known, settings.find_thread_limit, lambda: parts.database.waiting.seconds
     ).watch()
 
 
 @worker_ready.connect
-def show_life(sender: Any, **_: object) -> None:
+def start_fitness_watch(sender: Any, **_: object) -> None:
     """Say every few seconds that this process lives, and take it out of work where it fails alone."""
     parts.fitness.start_watching(ConsumerQueues(sender, (DISPATCH_QUEUE, ACTIVATE_QUEUE)))
 
 
 @worker_ready.connect
-def keep_together(**_: object) -> None:
-    """All threads on one processor."""
+def keep_threads_on_one_processor(**_: object) -> None:
+    """Keep all threads of this process on one processor, if the settings say so."""
     if settings.one_processor:
-        affinity.watch()
+        affinity.start()
 
 
 @worker_ready.connect
-def spare_the_collector(**_: object) -> None:
-    """What is loaded by now stays for good; looking through it again and again takes a thirtieth of a worker's time."""
+def freeze_loaded_objects(**_: object) -> None:
+    """Tell the garbage collector to leave out what is loaded by now, since it stays for good. Looking through it again
+    and again takes a thirtieth of a worker's time."""
     gc.collect()
     gc.freeze()
 
 
 @worker_shutting_down.connect
 def stop(**_: object) -> None:
-    """SIGTERM or Ctrl-C: threads that wait for a slot hand their record back."""
+    """Begin to end, after SIGTERM or Ctrl-C: threads that wait for a slot hand their record back."""
     parts.stopping.set()
 
 
 @worker_shutdown.connect
-def leave(**_: object) -> None:
-    """Nobody counts on this process any more. Where the database is away, that shows after a while by itself."""
+def sign_off(**_: object) -> None:
+    """Write down that this process has ended. Where the database is away, others notice it after a while by
+    themselves."""
     with suppress(DBAPIError):
         parts.processes.leave()
 
 
 @app.task(name="oathbulk.activate")
 def activate(record_id: int, environment: str) -> None:
-    """Take one record a step further."""
+    """Make an attempt at one record of the environment of this name."""
     parts.activations.run(record_id, environment)
 
 
 @app.task(name="oathbulk.dispatch")
 def dispatch() -> None:
-    """Put onto the queue what is due."""
+    """Make a tick of the dispatcher: put onto the queue what is due."""
     parts.dispatcher.tick()
 
 

@@ -173,7 +173,11 @@ def test_a_whole_worker_may_die_at_a_step_of_one_of_its_threads(make_fleet, post
     shipment = make_shipment(100, out_of_step=0.5, hopeless=A_FEW_HOPELESS)
     fleet = make_fleet(postgres_url, valkey_url, shipment, latency=0.05)
     # Seven others are somewhere else just then.
-    fleet.variables |= {"CRASH_POINT": "Leases.answered: before its commit", "CRASH_TIME": "10", "PYTHONPATH": TESTS}
+    fleet.variables |= {
+        "CRASH_POINT": "Leases.write_progress: before its commit",
+        "CRASH_TIME": "10",
+        "PYTHONPATH": TESTS,
+    }
     victim = fleet.worker("victim", "--include", "crash_points.in_worker")
     fleet.worker("second")
     fleet.beat()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.processes.waiting import wait_until
 
-from worker.rules.hours import moment
+from worker.rules.hours import format_time
 from worker.simulator.shipment import make_shipment
 
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}
@@ -49,7 +49,7 @@ def test_a_run_outside_its_window_waits_and_goes_on_by_itself_when_that_opens(se
     hours = f"{opens.later()}-{opens.later(hours=2)}"
     run = desk.start("run", "shipment.csv", "--window", hours, "--zone", "UTC")
 
-    waits = f"outside its window {hours} UTC; goes on by itself at {moment(opens.at)}."
+    waits = f"outside its window {hours} UTC; goes on by itself at {format_time(opens.at)}."
     wait_until(lambda: f"Paused (window): {waits}" in said(run), START, "it says what it waits for")
     assert f"It is {waits}" in " ".join(run.stdout.split())
     status = desk.status()
@@ -71,7 +71,9 @@ def test_a_run_stops_at_the_end_of_its_window_and_a_person_may_open_it(set_out):
     closes = Minute()
     window = ("--window", f"{closes.later(hours=-2)}-{closes.later()}", "--zone", "UTC")
     run = desk.start("run", "shipment.csv", *window)
-    wait_until(lambda: f"closes at {moment(closes.at)}" in said(run), PATIENCE, "its tokens go, and it says until when")
+    wait_until(
+        lambda: f"closes at {format_time(closes.at)}" in said(run), PATIENCE, "its tokens go, and it says until when"
+    )
 
     wait_until(lambda: "Paused (window): outside its window" in said(run), PATIENCE, "it says that it is closed")
 

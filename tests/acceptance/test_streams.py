@@ -27,6 +27,6 @@ def test_no_stream_spends_more_than_it_may(chunk: int) -> None:
 
 
 def test_a_batch_that_is_not_judged_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Upkeep, "judge", lambda *_: None)
+    monkeypatch.setattr(Upkeep, "apply_breaker", lambda *_: None)
     with pytest.raises(Broken, match="spent"):
         streams.worst(0, CHUNK)

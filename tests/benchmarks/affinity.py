@@ -21,7 +21,7 @@ from ours import Ours
 from rig import Rig, end_in_good_order, told
 from slices import cut
 
-from worker.process.affinity import gather
+from worker.process.affinity import move_to_this_processor
 from worker.simulator.shipment import make_shipment
 
 TIMEOUT = 120
@@ -47,7 +47,7 @@ def measure(records: int, slices: int) -> Iterator[tuple[Figures, Figures]]:
         done, figures = 0, list[Figures]()
 
         def together() -> None:
-            gather(threads(pid))
+            move_to_this_processor(threads(pid))
 
         for file in cut(rig, records):
             for thread in threads(pid):

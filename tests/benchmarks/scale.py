@@ -98,7 +98,7 @@ def figures(rig: Rig, ours: Ours, database: Database, sample: int, command: Sequ
 
     def settled() -> int:
         with database.reading() as connection:
-            return queue.settled_lately(connection, [1], time.monotonic() - began)
+            return queue.count_settled_lately(connection, [1], time.monotonic() - began)
 
     before, early = rig.cpu(), settled()
     follow(lambda: settled() >= sample, TIMEOUT, f"{sample} records are settled")
@@ -116,8 +116,8 @@ def tick(database: Database) -> float:
             began = time.perf_counter()
             queue.rescue(connection)
             queue.sweep_cancelled(connection)
-            queue.in_window(connection)
-            queue.settled_lately(connection, [1], 10.0)
+            queue.count_window(connection)
+            queue.count_settled_lately(connection, [1], 10.0)
             queue.enqueue(connection, 1, ROOM, LEASE)
             times.append(time.perf_counter() - began)
             connection.rollback()

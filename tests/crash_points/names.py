@@ -39,13 +39,13 @@ CLAIM = writing("Leases.claim")
 CLAIM_AGAIN = CLAIM + CLAIM
 OPEN = around("Keyring.open")
 ACCESS_TOKEN = exchange("AccessTokens.get")
-ANSWERED = writing("Leases.answered")
-MARK = writing("Leases.sending")
+ANSWERED = writing("Leases.write_progress")
+MARK = writing("Leases.mark_sent")
 SETTLE = writing("Settlement.write")
 PAUSE = writing("Upkeep.pause")
 # A look at the batch, and nothing more where the breaker says nothing.
-JUDGE = reading("Upkeep.judge")
-PAUSE_JUDGED = writing("Upkeep.judge")
+JUDGE = reading("Upkeep.apply_breaker")
+PAUSE_JUDGED = writing("Upkeep.apply_breaker")
 POST = "Client.activate"
 GET = "Client.read_device"
 
@@ -56,11 +56,11 @@ BEGINNING_AGAIN = SLOT + CLAIM_AGAIN + OPEN + ACCESS_TOKEN
 # What the dispatcher does at a tick that finds something to rescue and something to publish.
 TICK: list[str] = [
     *writing("Dispatcher.tick"),
-    *writing("Upkeep.tend"),
-    *reading("Queue.in_window"),
-    *reading("Paces.synchronize"),
+    *writing("Upkeep.update_batches"),
+    *reading("Queue.count_window"),
+    *reading("PaceMemory.synchronize"),
     *around("Pace.read_hold_left"),
-    *around("CeleryBroker.depth"),
+    *around("CeleryBroker.count_waiting"),
     *writing("Dispatcher.tick"),
     *around("CeleryBroker.publish"),
 ]

@@ -34,7 +34,7 @@ WATCHED: tuple[tuple[type, str], ...] = (
     (Pace, "wait"),
     (Pace, "hold"),
     (Pace, "read_hold_left"),
-    (CeleryBroker, "depth"),
+    (CeleryBroker, "count_waiting"),
     (CeleryBroker, "publish"),
     (Keyring, "open"),
 )

@@ -34,7 +34,7 @@ from crash_points.names import (
     writing,
 )
 from crash_points.stage import Stage
-from worker.rules.decisions import NOT_FOUND_READS
+from worker.rules.no_effect import NOT_FOUND_READS
 from worker.simulator.shipment import Kind
 
 End = tuple[str, str | None]
@@ -86,7 +86,7 @@ class Way:
 
 
 # One more try of a post that PingOne did not act on.
-NEXT_TRY = writing("Leases.still_sending") + SLOT + writing("Leases.still_sending") + exchange(POST)
+NEXT_TRY = writing("Leases.renew_mark") + SLOT + writing("Leases.renew_mark") + exchange(POST)
 
 
 WAYS: dict[str, Way] = {
@@ -207,7 +207,7 @@ WAYS: dict[str, Way] = {
         (Stretch(SLOT + writing("Leases.hand_back")),), prepare=beginnings.held, mend=beginnings.let_go
     ),
     "message_comes_again": Way(
-        (Stretch(SLOT + CLAIM_AGAIN + writing("Leases.hand_back_stopped") + reading("Leases.find_stranger")),),
+        (Stretch(SLOT + CLAIM_AGAIN + writing("Leases.hand_back_stopped") + reading("Leases.find_foreign_batch")),),
         prepare=beginnings.doubled,
     ),
 }

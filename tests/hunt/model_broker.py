@@ -29,7 +29,7 @@ class ModelBroker:
         self._published = published
         self.messages: list[Message] = []
 
-    def depth(self) -> int:
+    def count_waiting(self) -> int:
         self._may_be_out_of_reach()
         return len(self.messages)
 

@@ -239,7 +239,7 @@ def test_what_a_batch_does_by_itself_is_nobodys_command(database: MovingDatabase
     made = make_batch(database)
     upkeep = Upkeep(database, Thresholds())
     upkeep.pause(made.batch_id, PauseReason.CREDENTIALS)
-    upkeep.tend()
+    upkeep.update_batches()
     assert read(database) == []
 
 

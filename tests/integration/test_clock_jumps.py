@@ -14,8 +14,8 @@ from models.record import Status
 from worker.batches.commands import HoursChange
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch
+from worker.leases.attempt_line import CallSummary
 from worker.leases.clock_jumps import SOON
-from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.rules.hours import DailyHours
 from worker.rules.steps import Active, Retry
@@ -45,7 +45,7 @@ def test_a_lease_is_not_taken_away_from_a_living_worker(
     scripted_fleet.tick()
 
     assert look(scripted_fleet.database, made.id).status == Status.ACTIVATING
-    assert leases.settle(claim, claim.progress.answered(1), Active(), Tally(1))
+    assert leases.settle(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(1))
 
 
 @pytest.mark.parametrize("step", STEPS)

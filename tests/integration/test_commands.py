@@ -29,10 +29,10 @@ from worker.batches.commands import Batches, NotPossible, Replayed
 from worker.batches.finding import UnknownBatch
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment, Settings
+from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
-from worker.leases.not_replayed import Staying, Why
+from worker.leases.not_replayed import NotReplayed, Why
 from worker.leases.queue import Queue
-from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.pace.memory import PaceMemory
 from worker.pace.slot import Slot
@@ -92,7 +92,7 @@ def test_a_call_in_flight_is_settled_while_the_batch_is_paused(
     claimed = claim(database, leases, made)
     batches.pause(made.name)
 
-    assert leases.settle(claimed, claimed.progress.answered(1), Active(), Tally(1))
+    assert leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
     assert statuses(database, made) == [Status.ACTIVE]
 
 
@@ -218,7 +218,7 @@ def test_a_cancelled_record_in_work_ends_cancelled_instead_of_pending(
     assert batches.cancel(made.name) == 0
     assert statuses(database, made) == [Status.ACTIVATING]
 
-    leases.settle(claimed, claimed.progress.taken_back(1), Retry(0.0, is_counted=False, why="hold"), Tally())
+    leases.settle(claimed, claimed.progress.with_otp_unsent(1), Retry(0.0, is_counted=False, why="hold"), CallSummary())
 
     record = look(database, made.id)
     assert (record.status, record.lease_id) == (Status.CANCELLED, None)
@@ -232,7 +232,7 @@ def test_what_pingone_made_active_ends_active_after_a_cancel(
     claimed = claim(database, leases, made)
     batches.cancel(made.name)
 
-    leases.settle(claimed, claimed.progress.answered(1), Active(), Tally(1))
+    leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
 
     assert statuses(database, made) == [Status.ACTIVE]
 
@@ -243,14 +243,14 @@ def test_an_unknown_fate_is_read_before_a_cancelled_record_is_final(
     made = make_batch(database)
     claimed = claim(database, leases, made)
     batches.cancel(made.name)
-    leases.settle(claimed, claimed.progress, AGAIN, Tally(1))
+    leases.settle(claimed, claimed.progress, AGAIN, CallSummary(1))
     assert statuses(database, made) == [Status.PENDING]
 
     with database.writing() as connection:
         assert Queue(database).enqueue_reads(connection, made.batch_id, 10, 60.0) == made.ids
     claimed_again = leases.claim(made.id, ENVIRONMENT_ID)
     assert claimed_again is not None
-    leases.settle(claimed_again, claimed_again.progress.found_waiting(), AGAIN, Tally(1))
+    leases.settle(claimed_again, claimed_again.progress.with_device_waiting(), AGAIN, CallSummary(1))
 
     assert statuses(database, made) == [Status.CANCELLED]
 
@@ -310,7 +310,7 @@ def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
     client: Any = StoppingClient(lambda: getattr(batches, command)(made.name))
     pace: Any = OpenPace()
     environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
-    consequences: Any = SimpleNamespace(follow=lambda *_: None)
+    consequences: Any = SimpleNamespace(apply_decision=lambda *_: None)
     activation = Activation(environment, Settings(), leases, client, pace, keyring, consequences)
 
     activation.run(made.id)
@@ -345,7 +345,7 @@ def test_a_replayed_record_is_due_at_once_and_has_its_attempts_again(
 
     claimed = claim(database, leases, made)
 
-    assert claimed.is_sending
+    assert claimed.is_otp1_marked
     assert claimed.progress.attempts == 1
 
 
@@ -381,7 +381,7 @@ def test_only_otps_that_may_still_be_sent_go_again(
 
     replayed = batches.replay(made.name)
 
-    stays = Staying(1, reason, Why.FRESH_OTPS)
+    stays = NotReplayed(1, reason, Why.FRESH_OTPS)
     assert replayed == (Replayed(1) if goes_again else Replayed(0, (stays,)))
     assert statuses(database, made) == [Status.PENDING if goes_again else Status.DEAD_LETTER]
     assert look_at_batch(database, made.batch_id).state == (BatchState.RUNNING if goes_again else BatchState.PAUSED)
@@ -393,7 +393,7 @@ def test_a_replay_forgets_nothing_about_the_otps(database: MovingDatabase, lease
 
     claimed = claim(database, leases, made)
 
-    assert not claimed.is_sending
+    assert not claimed.is_otp1_marked
     assert claimed.progress.needs_read
     assert look(database, made.id).otp1_posts == 1
 
@@ -434,9 +434,9 @@ def test_a_token_that_was_loaded_again_is_replayed_there_only(database: MovingDa
     assert batches.replay("first") == Replayed(
         0,
         (
-            Staying(3, Reason.ATTEMPTS_SPENT, Why.LOADED_AGAIN, "second"),
-            Staying(2, Reason.ATTEMPTS_SPENT, Why.IN_PROGRESS, "second"),
-            Staying(1, Status.CANCELLED, Why.LOADED_AGAIN, "second"),
+            NotReplayed(3, Reason.ATTEMPTS_SPENT, Why.LOADED_AGAIN, "second"),
+            NotReplayed(2, Reason.ATTEMPTS_SPENT, Why.IN_PROGRESS, "second"),
+            NotReplayed(1, Status.CANCELLED, Why.LOADED_AGAIN, "second"),
         ),
     )
     assert statuses(database, first) == [Status.DEAD_LETTER] * 5 + [Status.CANCELLED]
@@ -446,7 +446,7 @@ def test_a_device_in_progress_elsewhere_is_not_replayed(database: MovingDatabase
     first = make_batch(database, dead(Reason.ATTEMPTS_SPENT), name="first")
     make_batch(database, name="second", device_id=look(database, first.id).device_id)
 
-    stays = Staying(1, Reason.ATTEMPTS_SPENT, Why.IN_PROGRESS, "second")
+    stays = NotReplayed(1, Reason.ATTEMPTS_SPENT, Why.IN_PROGRESS, "second")
     assert batches.replay("first") == Replayed(0, (stays,))
     assert statuses(database, first) == [Status.DEAD_LETTER]
 
@@ -473,9 +473,9 @@ def test_a_replay_of_a_reason_tells_of_each_dead_letter_of_it_that_stays_why(
     assert batches.replay(made.name, [Reason.LOCKED]) == Replayed(
         1,
         (
-            Staying(4, Reason.LOCKED, Why.FRESH_OTPS),
-            Staying(1, Reason.LOCKED, Why.IN_PROGRESS, "third"),
-            Staying(1, Reason.LOCKED, Why.LOADED_AGAIN, "second"),
+            NotReplayed(4, Reason.LOCKED, Why.FRESH_OTPS),
+            NotReplayed(1, Reason.LOCKED, Why.IN_PROGRESS, "third"),
+            NotReplayed(1, Reason.LOCKED, Why.LOADED_AGAIN, "second"),
         ),
     )
 
@@ -485,7 +485,7 @@ def test_a_batch_of_another_environment_keeps_nothing_back(database: MovingDatab
     same = {"serial_number": look(database, made.id).serial_number}
     make_batch(database, [same], name="elsewhere", environment_id="9d0c5f40-2f4c-4f39-8b59-0d5b0a2f6c02")
 
-    assert batches.replay(made.name).stay == (Staying(1, Reason.LOCKED, Why.FRESH_OTPS),)
+    assert batches.replay(made.name).not_replayed == (NotReplayed(1, Reason.LOCKED, Why.FRESH_OTPS),)
 
 
 def test_a_cancelled_batch_whose_file_was_loaded_again_is_not_replayed(

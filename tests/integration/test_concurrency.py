@@ -45,9 +45,9 @@ from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.settings import Environment, Settings
 from worker.dispatch.dispatcher import Dispatcher
+from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
-from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 from worker.vault.rotation import reencrypt
@@ -162,7 +162,9 @@ def test_a_rescue_and_a_late_settle_cannot_both_end_an_attempt(database: MovingD
     def settle(part: int) -> None:
         for claim in claims[part::4]:
             assert claim is not None
-            settled[claim.record_id] = leases.settle(claim, claim.progress.answered(1), Active(), Tally(1))
+            settled[claim.record_id] = leases.settle(
+                claim, claim.progress.with_otp_answered(1), Active(), CallSummary(1)
+            )
 
     def rescue_all() -> int:
         return sum(rescue(database) for _ in range(3))
@@ -221,7 +223,7 @@ class Mailbox:
     def __init__(self) -> None:
         self.ids: list[int] = []
 
-    def depth(self) -> int:
+    def count_waiting(self) -> int:
         return len(self.ids)
 
     def publish(self, ids: list[int], environment: str) -> None:
@@ -316,8 +318,8 @@ class Chaos:
         again = Retry(chance.uniform(0, 5), is_counted=True, why="outcome_unknown")
         ends: list[Decision] = [again, Active(), DeadLetter(Reason.ATTEMPTS_SPENT)]
         decision = chance.choice(ends)
-        progress = claim.progress if decision is again else claim.progress.answered(1)
-        self.leases.settle(claim, progress, decision, Tally(1))
+        progress = claim.progress if decision is again else claim.progress.with_otp_answered(1)
+        self.leases.settle(claim, progress, decision, CallSummary(1))
 
     def claim(self, record_id: int) -> Claim | None:
         claim = self.leases.claim(record_id, ENVIRONMENT_ID)
@@ -346,7 +348,7 @@ class Chaos:
             self.dispatcher.tick()
             for record_id in self.mailbox.ids:
                 if claim := self.claim(record_id):
-                    self.leases.settle(claim, claim.progress.answered(1), Active(), Tally(1))
+                    self.leases.settle(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(1))
 
 
 def repeat(step: Callable[[random.Random], object], times: int, seed: int) -> Callable[[], None]:

@@ -31,7 +31,7 @@ from worker.batches.commands import Batches
 from worker.config.settings import ConfigError, Environment, Settings
 from worker.database.engine import DISPATCH_LOCK
 from worker.dispatch.dispatcher import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
-from worker.leases.settlement import Tally
+from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Active
 
@@ -52,7 +52,7 @@ class RecordingBroker:
     def ids(self) -> list[int]:
         return [record_id for record_id, _ in self.published]
 
-    def depth(self) -> int:
+    def count_waiting(self) -> int:
         return self.waiting
 
     def publish(self, ids: Sequence[int], environment: str) -> None:
@@ -149,7 +149,7 @@ def test_the_window_bounds_what_is_queued_or_in_work(stage: Stage, leases: Lease
 
     claimed = leases.claim(stage.broker.ids[1], ENVIRONMENT_ID)
     assert claimed is not None
-    leases.settle(claimed, claimed.progress.answered(1), Active(), Tally(1))
+    leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
     assert stage.tick(window=4) == 1
 
 
@@ -292,7 +292,7 @@ def test_a_tick_beside_another_of_its_process_asks_the_database_for_nothing(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_batch(stage.database, 3)
-    dispatcher, depth, asked = stage.dispatcher(), stage.broker.depth, list[object]()
+    dispatcher, depth, asked = stage.dispatcher(), stage.broker.count_waiting, list[object]()
     event.listen(stage.database.engine, "engine_connect", lambda connection: asked.append(connection))
 
     def tick_meanwhile() -> int:
@@ -302,7 +302,7 @@ def test_a_tick_beside_another_of_its_process_asks_the_database_for_nothing(
         assert len(asked) == before
         return depth()
 
-    monkeypatch.setattr(stage.broker, "depth", tick_meanwhile)
+    monkeypatch.setattr(stage.broker, "count_waiting", tick_meanwhile)
     assert dispatcher.tick() == 3
 
 
@@ -475,7 +475,7 @@ def test_the_record_of_a_dead_worker_comes_back_to_be_read(stage: Stage, leases:
     claimed = leases.claim(made.id, ENVIRONMENT_ID)
     assert claimed is not None
     assert claimed.progress.needs_read
-    assert not claimed.is_sending
+    assert not claimed.is_otp1_marked
     assert [line.outcome for line in attempts(stage.database, made.id)] == [Outcome.LOST]
 
 
@@ -485,8 +485,8 @@ def test_a_batch_finishes_though_every_other_message_and_worker_is_lost(stage: S
         stage.tick(window=3)
         for record_id in stage.broker.ids[::2]:
             claimed = leases.claim(record_id, ENVIRONMENT_ID)
-            if claimed is not None and claimed.progress.needs_read and not claimed.is_sending:
-                leases.settle(claimed, claimed.progress, Active(), Tally(1))
+            if claimed is not None and claimed.progress.needs_read and not claimed.is_otp1_marked:
+                leases.settle(claimed, claimed.progress, Active(), CallSummary(1))
         stage.broker.published.clear()
         stage.database.ahead = 100.0 * step
 
@@ -520,7 +520,7 @@ def test_two_dispatchers_at_once_never_queue_a_record_twice(
             for record_id in mine.broker.ids[before:]:
                 claimed = leases.claim(record_id, ENVIRONMENT_ID)
                 assert claimed is not None
-                leases.settle(claimed, claimed.progress.answered(1), Active(), Tally(1))
+                leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(tick_to_the_end, (stage, other)))

@@ -57,7 +57,7 @@ def test_no_more_threads_are_added_than_the_connections_serve(far_database: Data
         )
         for _ in range(12):
             is_over.wait(LOOK)
-            watched.look()
+            watched.adjust()
         threads = pool._max_workers
         is_over.set()
         for call in calls:

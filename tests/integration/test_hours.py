@@ -97,16 +97,16 @@ def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(
     fresh, half, reading, left = made.ids
     before, between, other = scripted_fleet.claim(fresh), scripted_fleet.claim(half), scripted_fleet.claim(reading)
     scripted_fleet.set_clock("2026-11-26 04:29:55")
-    assert leases.still_sending(before)
+    assert leases.renew_mark(before)
     assert leases.may_read(other)
-    assert leases.answered(between, between.progress.answered(1))
+    assert leases.write_progress(between, between.progress.with_otp_answered(1))
 
     scripted_fleet.set_clock("2026-11-26 04:30:00")
 
     assert scripted_fleet.state(made) == RUNNING
-    assert not leases.still_sending(before)
+    assert not leases.renew_mark(before)
     assert not leases.may_read(other)
-    assert not leases.sending(between, 2)
+    assert not leases.mark_sent(between, 2)
     assert leases.claim(left, ENVIRONMENT_ID) is None
     assert leases.hand_back_stopped(left)
 
@@ -140,8 +140,8 @@ def test_shortly_before_the_end_no_record_begins_so_that_none_is_left_between_it
     assert scripted_fleet.state(made) == RUNNING
     # The one that has begun gets its second OTP still.
     scripted_fleet.pass_time(LAST_START - 7)
-    assert leases.answered(claimed, claimed.progress.answered(1))
-    assert leases.sending(claimed, 2)
+    assert leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
+    assert leases.mark_sent(claimed, 2)
 
 
 def test_a_record_that_was_left_between_its_otps_is_the_first_to_go_when_it_opens(
@@ -212,7 +212,7 @@ def test_what_the_breaker_counted_yesterday_is_not_held_against_tonight(scripted
 
     scripted_fleet.end(made.ids[-1], UNKNOWN)
 
-    assert scripted_fleet.upkeep.judge(made.batch_id) is None
+    assert scripted_fleet.upkeep.apply_breaker(made.batch_id) is None
 
 
 def test_a_window_that_is_still_open_goes_on_being_open_after_an_earlier_version_resumed_it(
@@ -306,7 +306,7 @@ def test_a_resume_with_another_window_holds_at_once(scripted_fleet: ScriptedFlee
     outside = scripted_fleet.batches.resume(made.name, HoursChange(DAY))
 
     assert outside is not None
-    assert f"{outside.opens_at:%d %H:%M}" == "26 08:00"
+    assert f"{outside.begins_at:%d %H:%M}" == "26 08:00"
     assert scripted_fleet.state(made) == WAITS
     assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": None, "window": "08:00-18:00 UTC"})
     scripted_fleet.set_clock(CLOSED)
@@ -334,7 +334,7 @@ def test_a_replay_outside_the_window_waits_for_it(scripted_fleet: ScriptedFleet)
 
     replayed = scripted_fleet.batches.replay(made.name)
 
-    assert (replayed.records, str(replayed.outside)[:18]) == (1, "outside its window")
+    assert (replayed.records, str(replayed.out_of_hours)[:18]) == (1, "outside its window")
     assert scripted_fleet.tick() == []
     scripted_fleet.set_clock("2026-11-26 21:00")
     assert scripted_fleet.tick() == made.ids
@@ -457,7 +457,7 @@ def test_a_worker_knows_which_environments_share_the_license(scripted_fleet: Scr
     claimed = scripted_fleet.claim(scripted_fleet.tick()[0])
 
     mine = load_environment(names[0])
-    parts.consequences.follow(mine, claimed, Pause(PauseReason.QUOTA, quota=Quota(3600)), 0)
+    parts.consequences.apply_decision(mine, claimed, Pause(PauseReason.QUOTA, quota=Quota(3600)), 0)
 
     assert [scripted_fleet.state(each) for each in made] == [FOR_QUOTA, FOR_QUOTA, RUNNING, RUNNING]
     parts.database.close()
@@ -521,7 +521,7 @@ def load(scripted_fleet: ScriptedFleet, keyring: Keyring, folder: Path, window: 
         writer.writerow(token(1))
     environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
     loader = Loader(scripted_fleet.database, keyring, environment, TESTER)
-    return loader.load(open_shipment(path), "shipment", window=window)
+    return loader.load(open_shipment(path), "shipment", daily_hours=window)
 
 
 def test_a_load_outside_the_window_waits_from_the_beginning(
@@ -531,7 +531,7 @@ def test_a_load_outside_the_window_waits_from_the_beginning(
 
     loaded = load(scripted_fleet, keyring, tmp_path, NIGHT)
 
-    assert f"{loaded.outside}".startswith("outside its window")
+    assert f"{loaded.out_of_hours}".startswith("outside its window")
     (status,) = read_statuses(scripted_fleet.database)
     assert (status.state, status.reason, status.hours, status.zone) == (
         "paused",
@@ -549,7 +549,7 @@ def test_a_load_inside_the_window_runs(scripted_fleet: ScriptedFleet, keyring: K
 
     loaded = load(scripted_fleet, keyring, tmp_path, NIGHT)
 
-    assert loaded.outside is None
+    assert loaded.out_of_hours is None
     (status,) = read_statuses(scripted_fleet.database)
     assert (status.state, status.to_json()["closes_at"]) == ("running", "2026-11-26T04:30:00+00:00")
     assert len(scripted_fleet.tick()) == 1

@@ -16,8 +16,8 @@ from models.batch import BatchState
 from models.reason import CURES, PauseReason, Reason
 from models.record import FINAL, OtpState, Status
 from worker.batches.commands import Batches
+from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
-from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.progress import OtpProgress
@@ -75,7 +75,7 @@ def test_a_claim_of_a_fresh_record_marks_its_first_otp_as_sent(database: MovingD
     claimed = claim_new(database, leases)
 
     record = look(database, claimed.record_id)
-    assert claimed.is_sending
+    assert claimed.is_otp1_marked
     assert claimed.progress.first == OtpProgress(OtpState.SENT, 1)
     assert (record.otp1_state, record.otp1_posts, record.otp2_posts) == (OtpState.SENT, 1, 0)
     assert record.lease_until - record.otp_sent_at == timedelta(seconds=60)
@@ -155,14 +155,14 @@ def test_a_cancelled_batch_still_reads_what_it_does_not_know(
     claimed = leases.claim(made.id, ENVIRONMENT_ID)
 
     assert claimed is not None
-    assert not claimed.is_sending
+    assert not claimed.is_otp1_marked
     assert claimed.progress.needs_read
 
 
 def test_a_claim_of_unknown_fate_sends_nothing_by_itself(database: MovingDatabase, leases: Leases) -> None:
     claimed = claim_new(database, leases, otp1_state=OtpState.SENT, otp1_posts=1)
 
-    assert not claimed.is_sending
+    assert not claimed.is_otp1_marked
     assert claimed.progress.first == OtpProgress(OtpState.SENT, 1)
     assert look(database, claimed.record_id).otp1_posts == 1
 
@@ -186,7 +186,7 @@ def test_a_record_with_a_past_is_claimed_without_marking_an_otp(
     claimed = claim(database, leases, made)
 
     record = look(database, made.id)
-    assert not claimed.is_sending
+    assert not claimed.is_otp1_marked
     assert record.otp_sent_at is None
     assert (record.otp1_state, record.otp1_posts) == (before.otp1_state, before.otp1_posts)
 
@@ -194,7 +194,7 @@ def test_a_record_with_a_past_is_claimed_without_marking_an_otp(
 def test_attempts_before_a_replay_do_not_count_in_a_claim(database: MovingDatabase, leases: Leases) -> None:
     claimed = claim_new(database, leases, attempts=8, attempts_forgiven=8)
 
-    assert claimed.is_sending
+    assert claimed.is_otp1_marked
     assert claimed.progress.attempts == 1
 
 
@@ -209,8 +209,8 @@ def test_a_totp_pair_is_sent_until_it_expires(database: MovingDatabase, leases: 
 
     assert in_time is not None
     assert too_late is not None
-    assert (in_time.is_sending, in_time.progress.is_stale) == (True, False)
-    assert (too_late.is_sending, too_late.progress.is_stale) == (False, True)
+    assert (in_time.is_otp1_marked, in_time.progress.is_stale) == (True, False)
+    assert (too_late.is_otp1_marked, too_late.progress.is_stale) == (False, True)
     assert look(database, made.ids[1]).otp1_posts == 0
 
 
@@ -230,8 +230,8 @@ def test_the_second_otp_is_written_down_before_it_goes_out(database: MovingDatab
     first_sent_at = look(database, claimed.record_id).otp_sent_at
     database.ahead = 5
 
-    assert leases.answered(claimed, claimed.progress.answered(1))
-    assert leases.sending(claimed, 2)
+    assert leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
+    assert leases.mark_sent(claimed, 2)
 
     record = look(database, claimed.record_id)
     assert (record.otp1_state, record.otp1_posts) == (OtpState.ANSWERED, 1)
@@ -242,8 +242,8 @@ def test_the_second_otp_is_written_down_before_it_goes_out(database: MovingDatab
 def test_an_otp_found_unused_is_sent_again_and_counted(database: MovingDatabase, leases: Leases) -> None:
     claimed = claim_new(database, leases, otp1_state=OtpState.SENT, otp1_posts=1)
 
-    assert leases.answered(claimed, claimed.progress.found_waiting())
-    assert leases.sending(claimed, 1)
+    assert leases.write_progress(claimed, claimed.progress.with_device_waiting())
+    assert leases.mark_sent(claimed, 1)
 
     record = look(database, claimed.record_id)
     assert (record.otp1_state, record.otp1_posts) == (OtpState.SENT, 2)
@@ -254,28 +254,28 @@ def test_an_otp_that_was_sent_is_not_marked_again(database: MovingDatabase, leas
     pasts = [{f"otp{ordinal}_state": state, f"otp{ordinal}_posts": 1} for state in (OtpState.SENT, OtpState.ANSWERED)]
     for claimed in claim_all(database, leases, make_batch(database, pasts, verdict=Reason.REJECTED)):
         before = look(database, claimed.record_id)
-        assert not leases.sending(claimed, ordinal)
+        assert not leases.mark_sent(claimed, ordinal)
         assert unchanged(database, before)
 
 
 def test_nothing_is_sent_for_a_batch_that_was_stopped_meanwhile(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database)
     claimed = claim(database, leases, made)
-    leases.answered(claimed, claimed.progress.answered(1))
+    leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
 
     Batches(database, TESTER).pause(made.name)
     assert not leases.may_read(claimed)
-    assert not leases.still_sending(claimed)
-    assert not leases.sending(claimed, 2)
+    assert not leases.renew_mark(claimed)
+    assert not leases.mark_sent(claimed, 2)
 
     Batches(database, TESTER).resume(made.name)
     assert leases.may_read(claimed)
-    assert leases.still_sending(claimed)
+    assert leases.renew_mark(claimed)
 
     Batches(database, TESTER).cancel(made.name)
     assert not leases.may_read(claimed)
-    assert not leases.still_sending(claimed)
-    assert not leases.sending(claimed, 2)
+    assert not leases.renew_mark(claimed)
+    assert not leases.mark_sent(claimed, 2)
 
 
 def test_another_try_of_a_post_renews_the_time_of_its_mark(database: MovingDatabase, leases: Leases) -> None:
@@ -283,7 +283,7 @@ def test_another_try_of_a_post_renews_the_time_of_its_mark(database: MovingDatab
     before = look(database, claimed.record_id)
     database.ahead = 9
 
-    assert leases.still_sending(claimed)
+    assert leases.renew_mark(claimed)
     after = look(database, claimed.record_id)
     assert after.otp_sent_at - before.otp_sent_at >= timedelta(seconds=9)
     assert (after.otp1_state, after.otp1_posts) == (before.otp1_state, before.otp1_posts)
@@ -291,10 +291,10 @@ def test_another_try_of_a_post_renews_the_time_of_its_mark(database: MovingDatab
 
 def test_no_otp_is_sent_after_it_expired(database: MovingDatabase, leases: Leases) -> None:
     claimed = claim_new(database, leases, otp_expires_at=database.read_clock() + timedelta(seconds=20))
-    leases.answered(claimed, claimed.progress.answered(1))
+    leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
     database.ahead = 21
 
-    assert not leases.sending(claimed, 2)
+    assert not leases.mark_sent(claimed, 2)
 
 
 def test_a_worker_that_lost_its_lease_may_do_nothing_more(database: MovingDatabase, leases: Leases) -> None:
@@ -304,9 +304,9 @@ def test_a_worker_that_lost_its_lease_may_do_nothing_more(database: MovingDataba
     before = look(database, claimed.record_id)
 
     assert not leases.may_read(claimed)
-    assert not leases.still_sending(claimed)
-    assert not leases.answered(claimed, claimed.progress.answered(1))
-    assert not leases.sending(claimed, 2)
+    assert not leases.renew_mark(claimed)
+    assert not leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
+    assert not leases.mark_sent(claimed, 2)
     assert unchanged(database, before)
 
 
@@ -354,7 +354,7 @@ def test_a_queued_record_goes_back_if_its_batch_was_stopped(database: MovingData
 def test_an_active_record_keeps_no_otp(database: MovingDatabase, leases: Leases) -> None:
     claimed = claim_new(database, leases)
 
-    assert leases.settle(claimed, claimed.progress.answered(1), Active(), Tally(1, 0, ANSWER))
+    assert leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1, 0, ANSWER))
 
     record = look(database, claimed.record_id)
     assert (record.status, record.otps, record.lease_id, record.lease_until) == (Status.ACTIVE, None, None, None)
@@ -364,9 +364,9 @@ def test_an_active_record_keeps_no_otp(database: MovingDatabase, leases: Leases)
 
 def test_a_record_that_took_both_otps_was_resynced(database: MovingDatabase, leases: Leases) -> None:
     claimed = claim_new(database, leases)
-    progress = claimed.progress.answered(1).sent(2).answered(2)
+    progress = claimed.progress.with_otp_answered(1).with_otp_sent(2).with_otp_answered(2)
 
-    leases.settle(claimed, progress, Active(), Tally(2, 0, ANSWER))
+    leases.settle(claimed, progress, Active(), CallSummary(2, 0, ANSWER))
 
     assert look(database, claimed.record_id).resynced
 
@@ -374,7 +374,9 @@ def test_a_record_that_took_both_otps_was_resynced(database: MovingDatabase, lea
 def test_a_dead_letter_says_why_and_keeps_its_otps(database: MovingDatabase, leases: Leases) -> None:
     claimed = claim_new(database, leases)
 
-    leases.settle(claimed, claimed.progress.answered(1), DeadLetter(Reason.INVALID_OTP), Tally(2, 0, ANSWER))
+    leases.settle(
+        claimed, claimed.progress.with_otp_answered(1), DeadLetter(Reason.INVALID_OTP), CallSummary(2, 0, ANSWER)
+    )
 
     record = look(database, claimed.record_id)
     assert (record.status, record.reason) == (Status.DEAD_LETTER, Reason.INVALID_OTP)
@@ -389,7 +391,7 @@ def test_a_retry_is_due_after_its_delay(database: MovingDatabase, leases: Leases
     made = make_batch(database)
     claimed = claim(database, leases, made)
 
-    leases.settle(claimed, claimed.progress, Retry(30.0, is_counted=True, why="outcome_unknown"), Tally(1))
+    leases.settle(claimed, claimed.progress, Retry(30.0, is_counted=True, why="outcome_unknown"), CallSummary(1))
 
     record = look(database, made.id)
     assert (record.status, record.attempts, record.lease_id) == (Status.PENDING, 1, None)
@@ -415,7 +417,7 @@ def test_an_attempt_counts_only_where_pingone_did_something(
 ) -> None:
     claimed = claim_new(database, leases)
 
-    leases.settle(claimed, claimed.progress, decision, Tally())
+    leases.settle(claimed, claimed.progress, decision, CallSummary())
 
     assert look(database, claimed.record_id).attempts == counted
 
@@ -436,7 +438,7 @@ def test_every_attempt_leaves_a_line_of_history(
     claimed = claim_new(database, leases)
     answer = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", "not kept")
 
-    leases.settle(claimed, claimed.progress, decision, Tally(3, 1, answer))
+    leases.settle(claimed, claimed.progress, decision, CallSummary(3, 1, answer))
 
     (line,) = attempts(database, claimed.record_id)
     assert (line.number, line.outcome, line.reason, line.requests) == (1, outcome, reason, 3)
@@ -451,7 +453,7 @@ def test_attempts_are_numbered_and_costs_add_up(database: MovingDatabase, leases
     made = make_batch(database, not_found=1)
     for is_counted in (True, False, True):
         claimed = claim(database, leases, made)
-        leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=is_counted, why="not_found"), Tally(2, 1))
+        leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=is_counted, why="not_found"), CallSummary(2, 1))
 
     record = look(database, made.id)
     assert [line.number for line in attempts(database, made.id)] == [1, 2, 2]
@@ -461,9 +463,11 @@ def test_attempts_are_numbered_and_costs_add_up(database: MovingDatabase, leases
 def test_the_last_answer_of_pingone_is_kept_when_an_attempt_has_none(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database)
     claimed = claim(database, leases, made)
-    leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), Tally(1, 0, ANSWER))
+    leases.settle(
+        claimed, claimed.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), CallSummary(1, 0, ANSWER)
+    )
     claimed = claim(database, leases, made)
-    leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=False, why="hold"), Tally())
+    leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=False, why="hold"), CallSummary())
 
     assert look(database, made.id).correlation_id == "correlation-1"
 
@@ -473,7 +477,7 @@ def test_a_settle_works_late_while_the_lease_stands(database: MovingDatabase, le
     database.ahead = 600
 
     for claimed, decision in zip(claims, ENDS, strict=True):
-        assert leases.settle(claimed, claimed.progress.answered(1), decision, Tally())
+        assert leases.settle(claimed, claimed.progress.with_otp_answered(1), decision, CallSummary())
         assert look(database, claimed.record_id).status != Status.ACTIVATING
 
 
@@ -484,7 +488,7 @@ def test_a_settle_after_the_rescue_changes_nothing(database: MovingDatabase, lea
 
     for claimed, decision in zip(claims, ENDS, strict=True):
         before = look(database, claimed.record_id)
-        assert not leases.settle(claimed, claimed.progress.answered(1), decision, Tally(1, 0, ANSWER))
+        assert not leases.settle(claimed, claimed.progress.with_otp_answered(1), decision, CallSummary(1, 0, ANSWER))
         assert unchanged(database, before)
         assert [line.outcome for line in attempts(database, claimed.record_id)] == [Outcome.LOST]
 
@@ -498,17 +502,17 @@ def test_a_settle_under_an_old_lease_leaves_the_new_one_alone(database: MovingDa
 
     for old, new, decision in zip(late, current, ENDS, strict=True):
         before = look(database, old.record_id)
-        assert not leases.settle(old, old.progress.answered(1), decision, Tally(1, 0, ANSWER))
+        assert not leases.settle(old, old.progress.with_otp_answered(1), decision, CallSummary(1, 0, ANSWER))
         assert unchanged(database, before)
         assert before.lease_id == new.lease_id != old.lease_id
 
 
 def test_an_attempt_is_settled_once(database: MovingDatabase, leases: Leases) -> None:
     for claimed, decision in zip(claim_all(database, leases, make_batch(database, len(ENDS))), ENDS, strict=True):
-        assert leases.settle(claimed, claimed.progress.answered(1), decision, Tally())
+        assert leases.settle(claimed, claimed.progress.with_otp_answered(1), decision, CallSummary())
         before = look(database, claimed.record_id)
 
-        assert not leases.settle(claimed, claimed.progress.answered(1), decision, Tally())
+        assert not leases.settle(claimed, claimed.progress.with_otp_answered(1), decision, CallSummary())
         assert unchanged(database, before)
         assert len(attempts(database, claimed.record_id)) == 1
 

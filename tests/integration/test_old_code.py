@@ -24,7 +24,7 @@ from migrations import HEAD
 from models.attempt import AttemptLine
 from models.record import Record
 from worker.database import schema
-from worker.leases.settlement import Tally
+from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.status import read_statuses
 from worker.rules.steps import Active
@@ -146,7 +146,12 @@ def finish(database: MovingDatabase) -> None:
     for record_id in left:
         claim = leases.claim(record_id, "environment")
         assert claim is not None
-        assert leases.settle(claim, claim.progress.found_waiting().sent(1).answered(1), Active(), Tally(requests=1))
+        assert leases.settle(
+            claim,
+            claim.progress.with_device_waiting().with_otp_sent(1).with_otp_answered(1),
+            Active(),
+            CallSummary(requests=1),
+        )
 
 
 def test_each_revision_has_the_record_of_the_code_before_it() -> None:

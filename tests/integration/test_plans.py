@@ -19,8 +19,8 @@ from models.batch import BatchState
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment, Settings
 from worker.database.engine import Database
+from worker.leases.attempt_line import CallSummary
 from worker.leases.queue import Queue
-from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active
@@ -159,7 +159,7 @@ class Held:
 
 
 class NoBroker:
-    def depth(self) -> int:
+    def count_waiting(self) -> int:
         raise AssertionError("nothing is published during a hold")
 
     def publish(self, ids: Sequence[int], environment: str) -> None:
@@ -183,8 +183,8 @@ def work(database: Database, ids: Sequence[int]) -> None:
     for record_id in ids:
         claim = leases.claim(record_id, ENVIRONMENT_ID)
         assert claim is not None
-        assert leases.answered(claim, claim.progress.answered(1))
-        assert leases.settle(claim, claim.progress.answered(1), Active(), Tally(1))
+        assert leases.write_progress(claim, claim.progress.with_otp_answered(1))
+        assert leases.settle(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(1))
 
 
 def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], list[Query]]]:
@@ -198,8 +198,12 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
         return result
 
     note("rescue", {"ix_record_window", KEY}, queue.rescue)
-    note("in_window", {"ix_record_window"}, queue.in_window)
-    note("settled_lately", {"ix_record_finalized_at"}, lambda c: queue.settled_lately(c, [large.batch_id], 10.0))
+    note("in_window", {"ix_record_window"}, queue.count_window)
+    note(
+        "count_settled_lately",
+        {"ix_record_finalized_at"},
+        lambda c: queue.count_settled_lately(c, [large.batch_id], 10.0),
+    )
     note("sweep_cancelled", PENDING | {KEY}, queue.sweep_cancelled)
     note("enqueue_reads", {"ix_record_unsettled", KEY}, lambda c: queue.enqueue_reads(c, large.batch_id, 50, 60.0))
     ids = note("enqueue", DUE | {KEY}, lambda c: queue.enqueue(c, large.batch_id, 5000, 600.0))
@@ -211,7 +215,7 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
         work(database, ids[:1])
     noted["worker"] = ({KEY}, queries)
     with noting(database) as queries:
-        Upkeep(database, Thresholds()).judge(large.batch_id)
+        Upkeep(database, Thresholds()).apply_breaker(large.batch_id)
     noted["judge"] = ({"ix_attempt_failed", "pk_attempt"}, queries)
     return noted
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 from redis.client import Pipeline
 
-from worker.dispatch.publishing import TOGETHER, CeleryBroker
+from worker.dispatch.publishing import MESSAGES_TOGETHER, CeleryBroker
 
 
 def activate(record_id: int, environment: str) -> None:
@@ -30,11 +30,11 @@ def test_messages_go_out_in_small_pieces_and_none_is_left_behind(
     monkeypatch.setattr(Pipeline, "execute", counted)
     app = celery.Celery(broker=valkey_url, set_as_current=False)
     broker = CeleryBroker(app, app.task(activate).name, "celery")
-    count = 5 * TOGETHER + 3
+    count = 5 * MESSAGES_TOGETHER + 3
     broker.publish(range(count), "default")
-    assert broker.depth() == redis.Redis.from_url(valkey_url).llen("celery") == count
-    assert max(pieces) == TOGETHER
-    assert len([piece for piece in pieces if piece]) == math.ceil(count / TOGETHER)
+    assert broker.count_waiting() == redis.Redis.from_url(valkey_url).llen("celery") == count
+    assert max(pieces) == MESSAGES_TOGETHER
+    assert len([piece for piece in pieces if piece]) == math.ceil(count / MESSAGES_TOGETHER)
 
 
 def test_a_message_carries_an_id_and_says_so_to_flower(valkey_url: str) -> None:

@@ -22,8 +22,8 @@ from models.attempt import Outcome
 from models.batch import BatchState
 from models.reason import Reason
 from models.record import OtpState, Status
+from worker.leases.attempt_line import CallSummary
 from worker.leases.queue import CHUNK, Queue
-from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.rules.steps import Retry
 
@@ -147,7 +147,7 @@ def test_the_window_counts_what_is_queued_or_in_work(database: MovingDatabase) -
     make_batch(database, name="third", status=Status.ACTIVE)
 
     with database.reading() as connection:
-        assert Queue(database).in_window(connection) == {first.batch_id: 2, second.batch_id: 1}
+        assert Queue(database).count_window(connection) == {first.batch_id: 2, second.batch_id: 1}
 
 
 # Off the queue again.
@@ -253,7 +253,7 @@ def test_a_record_with_nothing_sent_is_due_at_once(database: MovingDatabase, lea
     enqueue(database, made)
     claimed = leases.claim(made.id, ENVIRONMENT_ID)
     assert claimed is not None
-    assert not claimed.is_sending
+    assert not claimed.is_otp1_marked
     database.ahead = 61
     rescue(database, call_deadline=20.0, read_delay=1000.0)
 
@@ -265,7 +265,7 @@ def test_a_worker_that_settled_in_time_is_not_rescued(database: MovingDatabase, 
     enqueue(database, made)
     claimed = leases.claim(made.id, ENVIRONMENT_ID)
     assert claimed is not None
-    leases.settle(claimed, claimed.progress, Retry(1000.0, is_counted=True, why="outcome_unknown"), Tally(1))
+    leases.settle(claimed, claimed.progress, Retry(1000.0, is_counted=True, why="outcome_unknown"), CallSummary(1))
     scheduled_at = look(database, made.id).scheduled_at
     database.ahead = 500
 

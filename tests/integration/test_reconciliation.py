@@ -96,7 +96,7 @@ class PingOne:
 
 
 # Nobody does anything about an attempt that was settled.
-UNHEARD = SimpleNamespace(follow=lambda *_: None)
+UNHEARD = SimpleNamespace(apply_decision=lambda *_: None)
 
 
 class OpenPace:
@@ -332,7 +332,7 @@ def test_what_is_final_stays_final_and_its_answered_otp_is_not_sent_by_a_replay(
     enqueue(database, made)
     claimed = leases.claim(made.id, ENVIRONMENT_ID)
     assert claimed is not None
-    assert not claimed.is_sending
+    assert not claimed.is_otp1_marked
     assert (claimed.progress.first.state, claimed.progress.verdict) == (OtpState.ANSWERED, Reason.INVALID_OTP)
 
 

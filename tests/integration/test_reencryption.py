@@ -16,7 +16,7 @@ from models.audit import Action
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from models.record import Record, Status
 from worker import audit
-from worker.leases.settlement import Tally
+from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Active, Retry
 from worker.vault import rotation
@@ -152,7 +152,7 @@ def test_an_attempt_that_began_before_goes_on_and_the_next_opens_with_the_new_ke
 
     identity = identify_row(claimed.batch_id, claimed.row_number)
     assert OtpPair.from_plaintext(ROTATING.open(claimed.otps, identity)) == pair_of(0)
-    leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), Tally(1))
+    leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), CallSummary(1))
     enqueue(database, made)
     again = leases.claim(made.id, ENVIRONMENT_ID)
     assert again is not None
@@ -173,7 +173,7 @@ def test_rotation_beside_workers_loses_no_pair_and_brings_none_back(database: Mo
             pair = ROTATING.open(claimed.otps, identify_row(claimed.batch_id, claimed.row_number))
             assert OtpPair.from_plaintext(pair) == pair_of(claimed.row_number - 2)
             again = Retry(600.0, is_counted=True, why="outcome_unknown")
-            leases.settle(claimed, claimed.progress, Active() if record_id % 2 else again, Tally(1))
+            leases.settle(claimed, claimed.progress, Active() if record_id % 2 else again, CallSummary(1))
 
     def rotate() -> int:
         all_ready.wait(timeout=30)

@@ -25,7 +25,7 @@ from worker.batches.loading import Loader
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment
 from worker.intake import open_shipment
-from worker.leases.settlement import Tally
+from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports.export import RESULT_COLUMNS, export
@@ -63,15 +63,15 @@ def report(database: MovingDatabase, name: str = "shipment") -> dict[str, Any]:
     return answer
 
 
-def settle(database: MovingDatabase, leases: Leases, made: Made, *ends: tuple[Decision, Tally, bool]) -> None:
+def settle(database: MovingDatabase, leases: Leases, made: Made, *ends: tuple[Decision, CallSummary, bool]) -> None:
     """The next records of the batch end so; the flag says whether the second OTP went out too."""
     for decision, tally, is_resync in ends:
         (record_id,) = enqueue(database, made, room=1)
         claimed = leases.claim(record_id, ENVIRONMENT_ID)
         assert claimed is not None
-        progress = claimed.progress.answered(1)
+        progress = claimed.progress.with_otp_answered(1)
         if is_resync:
-            progress = progress.sent(2).answered(2)
+            progress = progress.with_otp_sent(2).with_otp_answered(2)
         assert leases.settle(claimed, progress, decision, tally)
 
 
@@ -109,11 +109,11 @@ def test_counts_and_costs_add_up(database: MovingDatabase, leases: Leases) -> No
         database,
         leases,
         made,
-        (Active(), Tally(1, 0), False),
-        (Active(), Tally(3, 1), True),
-        (DeadLetter(Reason.INVALID_OTP), Tally(2, 0, ANSWER), False),
-        (DeadLetter(Reason.RESYNC_FAILED), Tally(3, 0, ANSWER), True),
-        (Retry(600.0, is_counted=True, why="outcome_unknown"), Tally(1, 0), False),
+        (Active(), CallSummary(1, 0), False),
+        (Active(), CallSummary(3, 1), True),
+        (DeadLetter(Reason.INVALID_OTP), CallSummary(2, 0, ANSWER), False),
+        (DeadLetter(Reason.RESYNC_FAILED), CallSummary(3, 0, ANSWER), True),
+        (Retry(600.0, is_counted=True, why="outcome_unknown"), CallSummary(1, 0), False),
     )
 
     answer = report(database)
@@ -129,11 +129,11 @@ def test_counts_and_costs_add_up(database: MovingDatabase, leases: Leases) -> No
 
 def test_a_batch_is_finished_when_every_record_is_final(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database, 2)
-    settle(database, leases, made, (DeadLetter(Reason.LOCKED), Tally(1), False))
+    settle(database, leases, made, (DeadLetter(Reason.LOCKED), CallSummary(1), False))
     assert (report(database)["state"], report(database)["finished_at"]) == ("running", None)
 
     database.ahead = 500
-    settle(database, leases, made, (Active(), Tally(1), False))
+    settle(database, leases, made, (Active(), CallSummary(1), False))
 
     answer = report(database)
     assert answer["state"] == "finished"
@@ -168,7 +168,7 @@ def test_a_batch_that_was_cancelled_says_so_when_it_is_over_too(database: Moving
     assert (answer["state"], answer["reason"], answer["finished_at"]) == ("cancelled", None, None)
     assert answer["counts"] == dict.fromkeys(COUNTS, 0) | {"cancelled": 1, "activating": 1}
 
-    leases.settle(claimed, claimed.progress.answered(1), Active(), Tally(1))
+    leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
 
     answer = report(database)
     assert answer["state"] == "cancelled"
@@ -178,11 +178,11 @@ def test_a_batch_that_was_cancelled_says_so_when_it_is_over_too(database: Moving
 
 def test_the_pace_is_what_was_settled_lately(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database, FEWEST_SETTLED + 20)
-    settle(database, leases, made, *[(Active(), Tally(1), False)] * (FEWEST_SETTLED - 1))
+    settle(database, leases, made, *[(Active(), CallSummary(1), False)] * (FEWEST_SETTLED - 1))
     database.ahead = 10
     assert [status.eta_seconds for status in read_statuses(database)] == [None]
 
-    settle(database, leases, made, (Active(), Tally(1), False))
+    settle(database, leases, made, (Active(), CallSummary(1), False))
     (status,) = read_statuses(database)
     # Ten seconds, and what a busy machine took beside them.
     assert FEWEST_SETTLED / 40 < status.pace <= FEWEST_SETTLED / 9
@@ -280,8 +280,8 @@ def test_an_export_tells_how_each_row_ended(database: MovingDatabase, leases: Le
         database,
         leases,
         made,
-        (DeadLetter(Reason.RESYNC_FAILED), Tally(2, 0, ANSWER), True),
-        (Active(), Tally(1), False),
+        (DeadLetter(Reason.RESYNC_FAILED), CallSummary(2, 0, ANSWER), True),
+        (Active(), CallSummary(1), False),
     )
 
     rows = [row[-7:] for row in exported(database)[1:]]
@@ -292,7 +292,7 @@ def test_an_export_tells_how_each_row_ended(database: MovingDatabase, leases: Le
 
 def test_rows_come_in_the_order_of_the_file_and_by_status(database: MovingDatabase, leases: Leases, load: Any) -> None:
     made = load("serial,otp1,user_id,device_id", *(f"MADE{n},11111{n},{ids(n)}" for n in (5, 3, 4)))
-    settle(database, leases, made, (Active(), Tally(1), False))
+    settle(database, leases, made, (Active(), CallSummary(1), False))
 
     assert [row[0] for row in exported(database)[1:]] == ["MADE5", "MADE3", "MADE4"]
     assert len(exported(database, status=Status.ACTIVE)) == 2
@@ -329,7 +329,7 @@ def test_no_header_begins_a_formula(database: MovingDatabase, load: Any) -> None
 def test_nothing_that_pingone_answered_begins_a_formula(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database)
     answer = Answer(400, None, None, "=1+1", "@SUM(1)", None)
-    settle(database, leases, made, (DeadLetter(Reason.REJECTED), Tally(1, 0, answer), False))
+    settle(database, leases, made, (DeadLetter(Reason.REJECTED), CallSummary(1, 0, answer), False))
 
     assert exported(database)[1][-4:-2] == ["'=1+1", "'@SUM(1)"]
 
@@ -345,7 +345,7 @@ def test_otps_of_an_active_record_are_gone(
     database: MovingDatabase, leases: Leases, keyring: Keyring, load: Any
 ) -> None:
     made = load("serial,otp1,otp2,user_id,device_id", f"MADE1,012345,543210,{ids(1)}")
-    settle(database, leases, made, (Active(), Tally(1), False))
+    settle(database, leases, made, (Active(), CallSummary(1), False))
 
     (row,) = exported(database, keyring=keyring)[1:]
 
@@ -396,7 +396,7 @@ def test_an_export_with_fresh_otps_can_be_loaded_and_exported_again_and_again(
     rounds = []
     for number in range(1, 4):
         made = load_file(file, f"round{number}")
-        settle(database, leases, made, (DeadLetter(Reason.LOCKED), Tally(2, 0, ANSWER), True))
+        settle(database, leases, made, (DeadLetter(Reason.LOCKED), CallSummary(2, 0, ANSWER), True))
         text = io.StringIO(newline="")
         assert export(database, made.name, text, status=Status.DEAD_LETTER) == 1
         rounds.append(text.getvalue())

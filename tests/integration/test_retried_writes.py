@@ -14,8 +14,8 @@ from support.data.batches import ENVIRONMENT_ID, attempts, enqueue, look, make_b
 from support.data.moving_clock import MovingDatabase
 
 from models.record import OtpState, Record, Status
+from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
-from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.rules.steps import Active, Retry
 
@@ -30,7 +30,7 @@ def claimed(database: MovingDatabase, leases: Leases) -> Claim:
 
 
 def settle(leases: Leases, claim: Claim) -> bool:
-    return leases.settle(claim, claim.progress.answered(1), Active(), Tally(1))
+    return leases.settle(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(1))
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def test_a_retry_that_was_settled_unheard_counts_as_well(
 ) -> None:
     again = Retry(0.0, is_counted=True, why="outcome_unknown")
     with unheard(database, monkeypatch):
-        assert leases.settle(claimed, claimed.progress.answered(1), again, Tally(1))
+        assert leases.settle(claimed, claimed.progress.with_otp_answered(1), again, CallSummary(1))
     assert look(database, claimed.record_id).status == Status.PENDING
 
 
@@ -82,7 +82,7 @@ def test_an_answer_that_was_committed_unheard_is_written_down(
     database: MovingDatabase, leases: Leases, claimed: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with unheard(database, monkeypatch):
-        assert leases.answered(claimed, claimed.progress.answered(1))
+        assert leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
     assert look(database, claimed.record_id).otp1_state == OtpState.ANSWERED
 
 
@@ -136,5 +136,5 @@ def test_an_answer_that_was_turned_away_is_written_down_again(
     database: MovingDatabase, leases: Leases, claimed: Claim
 ) -> None:
     with held(database, claimed.record_id):
-        assert leases.answered(claimed, claimed.progress.answered(1))
+        assert leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
     assert look(database, claimed.record_id).otp1_state == OtpState.ANSWERED

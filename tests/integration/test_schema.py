@@ -34,7 +34,7 @@ from worker.config.settings import ConfigError
 from worker.database import revision, schema
 from worker.database.engine import AUDIT_LOCK
 from worker.installation.installation import Installation
-from worker.leases.settlement import Tally
+from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Active
 
@@ -203,7 +203,7 @@ def test_data_goes_through_0002_down_and_up(empty: MovingDatabase, leases_of_emp
     enqueue(empty, made)
     claimed = leases_of_empty.claim(made.ids[0], ENVIRONMENT_ID)
     assert claimed is not None
-    leases_of_empty.settle(claimed, claimed.progress.answered(1), Active(), Tally(1))
+    leases_of_empty.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
     kept = {table: rows(empty, table) for table in ("batch", "record", "attempt")}
     assert [len(lines) for lines in kept.values()] == [1, 3, 1]
     with empty.writing() as connection:

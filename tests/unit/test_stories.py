@@ -18,10 +18,11 @@ from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
-from worker.rules import decisions
-from worker.rules.decisions import POSTS_PER_OTP, Limits, after_post, after_read, begin
+from worker.rules.decisions import POSTS_PER_OTP, choose_first_step, decide_after_post, decide_after_read
+from worker.rules.limits import Limits
+from worker.rules.no_effect import hand_back_without_permit
 from worker.rules.progress import OtpProgress, Progress
-from worker.rules.steps import Active, DeadLetter, Decision, Pause, ReadDevice, Retry, SendOtp, Step
+from worker.rules.steps import Active, DeadLetter, Decision, Next, Pause, ReadDevice, Retry, SendOtp, Step
 
 OFTEN = settings(deadline=None, derandomize=True, max_examples=200)
 
@@ -101,38 +102,38 @@ class Story:
 
     def _tell(self, progress: Progress) -> tuple[Progress, Decision]:
         step: Step | Decision
-        progress, step = begin(progress, self.limits)
+        progress, step = choose_first_step(progress, self.limits)
         while isinstance(step, ReadDevice | SendOtp):
             tell = self._read(progress) if isinstance(step, ReadDevice) else self._post(progress, step.ordinal)
             progress, step = tell
         return progress, step
 
-    def _read(self, progress: Progress) -> decisions.Next:
+    def _read(self, progress: Progress) -> Next:
         event = next(self.reads)
         if event == "killed":
             raise Killed
         if event == "not_permitted":
-            return decisions.not_permitted(progress)
+            return hand_back_without_permit(progress)
         answer: Device | errors.PingOneError | None = FAILURES.get(event)
         if answer is None or (event == "not_found" and self.is_active):
             self.open.clear()
             answer = Device("ACTIVE" if self.is_active else "ACTIVATION_REQUIRED", False, False, Answer(status=200))
         # "No such device" is an answer as well: then nothing of it is active.
         self.was_read = isinstance(answer, Device | errors.NotFound)
-        return after_read(progress, answer, self.limits)
+        return decide_after_read(progress, answer, self.limits)
 
-    def _post(self, progress: Progress, ordinal: int) -> decisions.Next:
+    def _post(self, progress: Progress, ordinal: int) -> Next:
         self._check_post(progress, ordinal)
-        progress = progress.sent(ordinal)
+        progress = progress.with_otp_sent(ordinal)
         self.written = progress
         event = next(self.posts)
         if event == "killed_before":
             self.open.add(ordinal)
             raise Killed
         if event == "not_permitted":
-            return decisions.not_permitted(progress.taken_back(ordinal))
+            return hand_back_without_permit(progress.with_otp_unsent(ordinal))
         answer = self._deliver(event, ordinal)
-        progress, step = after_post(progress, ordinal, answer, self.limits)
+        progress, step = decide_after_post(progress, ordinal, answer, self.limits)
         if isinstance(step, SendOtp):
             self._write_answered(progress)
         return progress, step
@@ -261,7 +262,7 @@ def check_send(progress: Progress, step: Step | Decision, limits: Limits) -> Non
 @OFTEN
 @given(progresses, limits)
 def test_whatever_is_known_an_attempt_begins_with_a_read_if_one_is_owed(progress: Progress, limits: Limits):
-    known, step = begin(progress, limits)
+    known, step = choose_first_step(progress, limits)
     assert known == progress
     check_send(known, step, limits)
     assert isinstance(step, ReadDevice) == bool(progress.needs_read or progress.not_found)
@@ -272,7 +273,7 @@ def test_whatever_is_known_an_attempt_begins_with_a_read_if_one_is_owed(progress
 def test_whatever_is_known_every_answer_to_a_read_is_decided(
     progress: Progress, answer: Device | errors.PingOneError, limits: Limits
 ):
-    known, step = after_read(progress, answer, limits)
+    known, step = decide_after_read(progress, answer, limits)
     check_send(known, step, limits)
     assert not isinstance(step, ReadDevice)
     assert known.posts == progress.posts
@@ -293,9 +294,9 @@ def test_whatever_is_known_every_answer_to_a_read_is_decided(
 def test_whatever_is_known_every_answer_to_an_otp_is_decided(
     progress: Progress, ordinal: int, answer: Device | errors.PingOneError, limits: Limits
 ):
-    before = replace(progress, second=progress.second or OtpProgress(), verdict=None).found_waiting()
-    before = before.answered(1) if ordinal == 2 else before
-    known, step = after_post(before.sent(ordinal), ordinal, answer, limits)
+    before = replace(progress, second=progress.second or OtpProgress(), verdict=None).with_device_waiting()
+    before = before.with_otp_answered(1) if ordinal == 2 else before
+    known, step = decide_after_post(before.with_otp_sent(ordinal), ordinal, answer, limits)
     check_send(known, step, limits)
     if isinstance(step, SendOtp):
         assert (step.ordinal, ordinal, type(answer)) == (2, 1, errors.ResyncRequired)

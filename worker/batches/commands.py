@@ -1,4 +1,4 @@
-"""The story of a batch: what persons, and the breaker, do with it as a whole."""
+"""The commands on a batch that a person gives: pause, resume, cancel, replay; and what the replay schedule does."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from worker.batches.finding import find_batch
 from worker.batches.hours import OutOfHours
 from worker.database.engine import LOAD_LOCK, Database
 from worker.leases import commands
-from worker.leases.not_replayed import Staying, find_staying
+from worker.leases.not_replayed import NotReplayed, find_not_replayed
 from worker.pace.memory import lift_hold
 from worker.rules.hours import DailyHours
 
-# What holds most of a batch back, by the pause after which a person lets the rest go.
-_LOOKED_AT: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary_row, PauseReason.TRIAL: Batch.trial_row}
-# A license by the name and id of an environment.
+# The column that holds the rest of a batch back, by the reason of the pause after which a person lets it go.
+_HELD_BACK_BY: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary_row, PauseReason.TRIAL: Batch.trial_row}
+# Finds the license of an environment by the environment's name and id.
 LicenseOf = Callable[[str, str], str]
 
 
@@ -37,19 +37,19 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """How many records are pending again, and which stay and why. `outside`: what they wait for, if the batch's window
-    is closed."""
+    """What a replay did: how many records are pending again, and which are not and why. `out_of_hours`: where the batch
+    is outside its hours, when these begin."""
 
     records: int
-    stay: tuple[Staying, ...] = ()
-    outside: OutOfHours | None = None
+    not_replayed: tuple[NotReplayed, ...] = ()
+    out_of_hours: OutOfHours | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class HoursChange:
-    """The daily window that a batch gets; None takes away the one that it has."""
+    """The hours that a batch gets; None takes away those that it has."""
 
-    window: DailyHours | None
+    hours: DailyHours | None
 
 
 class Batches:
@@ -60,7 +60,8 @@ class Batches:
         self._actor = actor
 
     def pause(self, name: str, detail: str | None = None) -> int:
-        """No new call starts. How many records went back from the queue. Raises UnknownBatch, NotPossible."""
+        """Pause a batch, so that no new call starts. Returns how many records went back from the queue. Raises
+        UnknownBatch, NotPossible."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
@@ -71,16 +72,17 @@ class Batches:
             return count
 
     def hand_back(self) -> int:
-        """What waits in the queue, of every batch, waits in the database again: no worker will take it."""
+        """Make what is queued, of every batch, pending again, since no worker will take it. Returns how many
+        records."""
         with self._database.changing_many() as connection:
             return commands.hand_back_queued(self._database, connection)
 
     def resume(
         self, name: str, change: HoursChange | None = None, *, lift_in: LicenseOf | None = None
     ) -> OutOfHours | None:
-        """The batch runs, or waits for its window to open. Canary and trial end only where they were what the batch
-        paused for: a person has looked at them then. `lift_in`: a hold of the license that this tells is lifted,
-        whether the batch ran or not. Raises UnknownBatch, NotPossible."""
+        """Let a batch run, or wait for its hours to begin; returns when they do. A canary or trial ends only if the
+        batch was paused for it, since then a person has looked at it. `lift_in`: the hold of the license that this
+        finds is lifted, whether the batch ran or not. Raises UnknownBatch, NotPossible."""
         with self._database.changing_many() if lift_in else self._database.writing() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
@@ -89,20 +91,22 @@ class Batches:
                 return None
             facts: dict[str, Any] = {"reason": batch.reason}
             if change is not None:
-                hours.set_hours(connection, batch.id, change.window)
-                facts["window"] = change.window and str(change.window)
+                hours.set_hours(connection, batch.id, change.hours)
+                facts["window"] = change.hours and str(change.hours)
             if lift_in is not None:
                 license_ = lift_in(batch.environment, batch.environment_id)
                 lift_hold(connection, license_)
                 self._write_down(connection, Action.LIFT_HOLD, name, license=license_)
-            outside = self._let_run(connection, batch.id)
-            if batch.reason in _LOOKED_AT:
-                connection.execute(update(Batch).where(Batch.id == batch.id).values({_LOOKED_AT[batch.reason]: None}))
+            out_of_hours = self._let_run(connection, batch.id)
+            if batch.reason in _HELD_BACK_BY:
+                held_back_by = _HELD_BACK_BY[batch.reason]
+                connection.execute(update(Batch).where(Batch.id == batch.id).values({held_back_by: None}))
             self._write_down(connection, Action.RESUME, name, **facts)
-            return outside
+            return out_of_hours
 
     def cancel(self, name: str) -> int:
-        """How many records were cancelled at once; those in work follow when their call ends. Raises UnknownBatch."""
+        """Cancel a batch. Returns how many records were cancelled at once; those in work follow when their call ends.
+        Raises UnknownBatch."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             connection.execute(state.cancel((BatchState.RUNNING, BatchState.PAUSED)).where(Batch.id == batch.id))
@@ -111,38 +115,40 @@ class Batches:
             return count
 
     def replay(self, name: str, reasons: Collection[Reason] | None = None) -> Replayed:
-        """Dead letters of these reasons, or all of them and what was cancelled, go again. Raises UnknownBatch,
-        NotPossible."""
+        """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled. Raises
+        UnknownBatch, NotPossible."""
         with self._beside_no_load() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED and (successor := self._successor(connection, batch.id)):
                 raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {quote(successor)}`")
             count = commands.replay(self._database, connection, batch.id, reasons)
-            stay = find_staying(connection, batch.id, reasons)
-            outside = self._let_run(connection, batch.id) if count else None
+            not_replayed = find_not_replayed(connection, batch.id, reasons)
+            out_of_hours = self._let_run(connection, batch.id) if count else None
             self._write_down(connection, Action.REPLAY, name, reasons=sorted(reasons or ()), records=count)
-            return Replayed(count, stay, outside)
+            return Replayed(count, not_replayed, out_of_hours)
 
     def replay_transient(self) -> int:
-        """What the replay schedule does: dead letters that time alone may mend, of every batch that runs."""
+        """Replay the dead letters that time alone may mend, of every batch that runs. The replay schedule does this.
+        Returns how many records."""
         with self._beside_no_load() as connection:
             running = connection.execute(select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING)).all()
             counts = {batch.name: commands.replay(self._database, connection, batch.id, TRANSIENT) for batch in running}
-            # Last: who holds the audit's lock must not wait for a load of the same tokens, which waits for that lock.
+            # Must come last: who holds the audit's lock must not wait for a load of the same tokens, as that load waits
+            # for the lock.
             for name, count in counts.items():
                 if count:
                     self._write_down(connection, Action.REPLAY, name, reasons=sorted(TRANSIENT), records=count)
             return sum(counts.values())
 
     def note_export(self, name: str, file: str) -> None:
-        """OTPs are about to leave the database. Raises UnknownBatch."""
+        """Write into the audit that OTPs are about to leave the database. Raises UnknownBatch."""
         with self._database.writing() as connection:
             self._find(connection, name)
             self._write_down(connection, Action.EXPORT_WITH_OTPS, name, file=file)
 
     def _beside_no_load(self) -> AbstractContextManager[Connection]:
-        """A transaction that makes final records due again. A load that is not committed may bring the same tokens, and
-        nobody sees that before its end: each waits for the other."""
+        """A transaction that may make final records due again. It runs beside no load: a load may bring the same
+        tokens, which nobody sees before its commit. So each waits for the other."""
         return self._database.changing_many(LOAD_LOCK)
 
     def _find(self, connection: Connection, name: str) -> Row[*tuple[Any, ...]]:
@@ -150,7 +156,8 @@ class Batches:
         return find_batch(connection, name, *columns, is_locking=True)
 
     def _set_paused(self, connection: Connection, batch_id: int, detail: str | None) -> None:
-        """What paused by itself keeps its reason, which names the cure; but what would go on by itself must not."""
+        """Pause a batch for a person. One that paused by itself keeps its reason, which names the cure, unless it would
+        go on by itself."""
         may_go_on = or_(Batch.state == BatchState.RUNNING, Batch.reason.in_(PASSING))
         paused = state.pause((BatchState.RUNNING, BatchState.PAUSED), PauseReason.PERSON, detail)
         connection.execute(paused.where(Batch.id == batch_id, may_go_on))
@@ -166,7 +173,8 @@ class Batches:
         return connection.scalar(again.where(Batch.state != BatchState.CANCELLED))
 
     def _let_run(self, connection: Connection, batch_id: int) -> OutOfHours | None:
-        """A person says so: whatever outage there was, the batch is judged anew."""
-        anew = {"outages": 0, "judged_after": hours.latest_attempt()}
-        connection.execute(update(Batch).where(Batch.id == batch_id).values(anew))
+        """Let a batch run because a person said so. From now on the breaker judges it anew, whatever outage there
+        was."""
+        judged_anew = {"outages": 0, "judged_after": hours.latest_attempt()}
+        connection.execute(update(Batch).where(Batch.id == batch_id).values(judged_anew))
         return hours.let_run(self._database, connection, batch_id)

@@ -1,4 +1,4 @@
-"""Which rows of a shipment must not be loaded, because their token or device has been here before."""
+"""Finds the rows of a shipment that must not be loaded, because their token or device is in the database already."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ class Conflicts:
         self._batch_id = batch_id
 
     def split(self, rows: Sequence[Row]) -> tuple[list[Row], list[RowError]]:
-        """The rows that may be loaded, and why the others may not. What was split before counts as loaded."""
-        serials, devices = self._earlier(rows)
+        """Part these rows into those that may be loaded, and the reasons why the others may not. Rows of earlier calls
+        count as loaded."""
+        serials, devices = self._find_earlier(rows)
         good: list[Row] = []
         errors: list[RowError] = []
         in_chunk: dict[str, int] = {}
         for row in rows:
-            reason = self._duplicate(row, in_chunk) or self._conflict(row, serials, devices)
+            reason = self._explain_duplicate(row, in_chunk) or self._explain_conflict(row, serials, devices)
             if reason:
                 errors.append(RowError(row.row_number, reason, row.serial_number))
             else:
@@ -53,8 +54,8 @@ class Conflicts:
                 in_chunk[row.serial_number] = in_chunk[row.device_id] = row.row_number
         return good, errors
 
-    def _earlier(self, rows: Sequence[Row]) -> tuple[dict[str, list[Found]], dict[str, Found]]:
-        """Records of these serial numbers, and unfinished ones of these devices."""
+    def _find_earlier(self, rows: Sequence[Row]) -> tuple[dict[str, list[Found]], dict[str, Found]]:
+        """Find the records with these serial numbers, and those with these devices that are not final."""
         by_serial: dict[str, list[Found]] = {}
         for found in self._look_up(Record.serial_number, [row.serial_number for row in rows]):
             by_serial.setdefault(found.serial_number, []).append(found)
@@ -64,67 +65,73 @@ class Conflicts:
     def _look_up(
         self, column: InstrumentedAttribute[str], values: list[str], *conditions: ColumnElement[bool] | TextClause
     ) -> Iterable[Found]:
-        """The environment's records that have one of the values in the column."""
+        """Find the environment's records that have one of the values in the column."""
         records = select(*_COLUMNS).where(Record.environment_id == self._environment_id, *conditions)
         if self._connection.dialect.name == "sqlite":
             return self._connection.execute(records.where(column.in_(values)))
-        # PostgreSQL has no statistics yet of what this transaction has written, and would rather read the whole table,
-        # for each chunk again. OFFSET keeps the look-up of each value for itself, which an index serves.
-        # As one text, since the driver takes its time over lists: letters, digits and hyphens hold no comma.
+        # PostgreSQL has no statistics yet of what this transaction has written, and would read the whole table for each
+        # chunk. OFFSET keeps it from merging the look-ups of the values, so that it uses the index for each.
+        # The values go as one text, since the driver is slow with lists; they are letters, digits and hyphens, so none
+        # holds a comma.
         sought = func.string_to_table(",".join(values), ",").table_valued("value", name="sought").render_derived()
         found = records.where(column == sought.c.value).offset(0).lateral()
         return self._connection.execute(select(found).select_from(sought.join(found, true())))
 
-    def _duplicate(self, row: Row, in_chunk: dict[str, int]) -> str | None:
+    def _explain_duplicate(self, row: Row, in_chunk: dict[str, int]) -> str | None:
+        """Why a row repeats one of the same chunk; None if it does not. `in_chunk`: row numbers by serial number or
+        device."""
         for what, value in (("serial number", row.serial_number), ("device", row.device_id)):
             if value in in_chunk:
                 return f"the {what} stands on row {in_chunk[value]} of this file already: keep one of the two rows"
         return None
 
-    def _conflict(self, row: Row, serials: dict[str, list[Found]], devices: dict[str, Found]) -> str | None:
+    def _explain_conflict(self, row: Row, serials: dict[str, list[Found]], devices: dict[str, Found]) -> str | None:
+        """Why an earlier record stands in the way of this row; None if none does."""
         for found in serials.get(row.serial_number, ()):
-            if reason := self._history(row, found):
+            if reason := self._explain_by_serial_number(row, found):
                 return reason
         elsewhere = devices.get(row.device_id)
-        return self._in_progress("device", elsewhere) if elsewhere else None
+        return self._explain_in_progress("device", elsewhere) if elsewhere else None
 
-    def _history(self, row: Row, found: Found) -> str | None:
+    def _explain_by_serial_number(self, row: Row, found: Found) -> str | None:
+        """Why an earlier record of the same serial number stands in the way; None if it does not."""
         if found.status not in FINAL:
-            return self._in_progress("serial number", found)
+            return self._explain_in_progress("serial number", found)
         if found.device_id != row.device_id:
             return None
         if found.status == Status.ACTIVE:
-            return f"the token is active on this device since batch {self._name(found)!r}: leave the row out"
-        if self._used_otps(found) & {row.otps.first, row.otps.second}:
+            return f"the token is active on this device since batch {self._name_batch(found)!r}: leave the row out"
+        if self._find_used_otps(found) & {row.otps.first, row.otps.second}:
             return (
-                f"an OTP of this row was sent already, in batch {self._name(found)!r} (row {found.row_number}):"
+                f"an OTP of this row was sent already, in batch {self._name_batch(found)!r} (row {found.row_number}):"
                 " press the token for two fresh, consecutive OTPs"
             )
         return None
 
-    def _in_progress(self, what: str, found: Found) -> str:
+    def _explain_in_progress(self, what: str, found: Found) -> str:
         if found.batch_id == self._batch_id:
             return f"the {what} stands on row {found.row_number} of this file already: keep one of the two rows"
         return (
-            f"the {what} is in progress in batch {self._name(found)!r} (row {found.row_number}):"
+            f"the {what} is in progress in batch {self._name_batch(found)!r} (row {found.row_number}):"
             " wait until it is finished, or cancel it there"
         )
 
-    def _name(self, found: Found) -> str:
+    def _name_batch(self, found: Found) -> str:
         return self._connection.scalars(select(Batch.name).where(Batch.id == found.batch_id)).one()
 
-    def _used_otps(self, found: Found) -> set[Otp | None]:
-        """What an earlier record of this token has sent."""
+    def _find_used_otps(self, found: Found) -> set[Otp | None]:
+        """The OTPs that an earlier record of this token has sent, or may have sent."""
         if found.otps is None:
             return set()
         try:
             opened = self._keyring.open(found.otps, identify_row(found.batch_id, found.row_number))
         except DecryptionError:
-            # Its key is gone; so nobody can tell, and the device's own answer will.
+            # Its key is gone, so nobody can tell; PingOne's answer will.
             return set()
         pair = OtpPair.from_plaintext(opened)
         used: set[Otp | None] = set()
-        # Its posts, not its state: one found unused is unsent again, but may go only once more, and there.
+        # By its posts and not by its state: an OTP that a read found unused is unsent again, but it may go only once
+        # more, and with that record.
         if found.otp1_posts:
             used.add(pair.first)
         if found.otp2_posts and pair.second is not None:

@@ -1,4 +1,4 @@
-"""A batch by its name."""
+"""Finds a batch by its name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, select
 
 from models.batch import Batch
 
-# Names that the message for an unknown one lists at most.
+# Names that the message for an unknown batch lists at most.
 LATEST = 5
 
 
@@ -17,7 +17,7 @@ class UnknownBatch(Exception):
 
 
 def find_batch(connection: Connection, name: str, *columns: Any, is_locking: bool = False) -> Row[*tuple[Any, ...]]:
-    """The given columns of the batch of this name. Locked, nobody else changes it before the transaction ends. Raises
+    """Read these columns of the batch of this name. Locked, nobody else changes it before the transaction ends. Raises
     UnknownBatch."""
     named = select(*columns).where(Batch.name == name)
     found = connection.execute(named.with_for_update() if is_locking else named).one_or_none()

@@ -1,4 +1,4 @@
-"""What a batch's daily window means for it: it runs while that is open, and goes on by itself when it opens again.
+"""Keeps a batch to its hours: it runs within them, pauses when they end, and goes on by itself when they begin again.
 
 Every function works in the caller's transaction, by the database's clock."""
 
@@ -17,55 +17,56 @@ from models.reason import PauseReason
 from worker.batches import state
 from worker.database.engine import Database
 from worker.rules.breaker import FIRST_PROBE
-from worker.rules.hours import DailyHours, moment
+from worker.rules.hours import DailyHours, format_time
 
 
 class OtherHours(Exception):
-    """The batch keeps to another window than the one that was asked for; the message names the command that changes
-    it."""
+    """The batch has other hours than those that were asked for; the message names the command that changes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutOfHours:
-    """A batch waits for its window to open."""
+    """A batch is outside its hours, and waits until they begin."""
 
-    window: DailyHours
-    opens_at: datetime
+    hours: DailyHours
+    begins_at: datetime
 
     def __str__(self) -> str:
-        return f"outside its window {self.window}; goes on by itself at {moment(self.opens_at)}"
+        return f"outside its window {self.hours}; goes on by itself at {format_time(self.begins_at)}"
 
 
 def let_run(
     database: Database, connection: Connection, batch_id: int, sources: Collection[BatchState] = tuple(BatchState)
 ) -> OutOfHours | None:
-    """Let a batch that is in one of these states run; or pause it until its hours begin, and tell when. Whether PingOne
-    is out is judged by the attempts that end from now on."""
-    now, window = _now(database, connection), read_hours(connection, batch_id)
-    outside = _outside(window, now)
-    if outside:
-        change = _pause(sources, outside)
+    """Let a batch that is in one of these states run; or pause it until its hours begin, and return when. Whether
+    PingOne is out is judged by the attempts that end from now on."""
+    now, daily_hours = _now(database, connection), read_hours(connection, batch_id)
+    out_of_hours = _find_out_of_hours(daily_hours, now)
+    if out_of_hours:
+        change = _pause_until_hours(sources, out_of_hours)
     else:
-        change = state.let_run(sources, closes_at=window.next_change(now) if window else None, since=database.now())
+        change = state.let_run(
+            sources, closes_at=daily_hours.find_next_change(now) if daily_hours else None, since=database.now()
+        )
     connection.execute(change.where(Batch.id == batch_id).values(running_after=latest_attempt()))
-    return outside
+    return out_of_hours
 
 
 def check_hours(database: Database, connection: Connection, batch_id: int) -> OutOfHours | None:
-    """Pause a running batch whose hours have ended, and tell when they begin; otherwise write down when they end."""
-    now, window = _now(database, connection), read_hours(connection, batch_id)
-    outside = _outside(window, now)
-    if outside:
-        connection.execute(_pause((BatchState.RUNNING,), outside).where(Batch.id == batch_id))
+    """Pause a running batch whose hours have ended, and return when they begin; otherwise write down when they end."""
+    now, daily_hours = _now(database, connection), read_hours(connection, batch_id)
+    out_of_hours = _find_out_of_hours(daily_hours, now)
+    if out_of_hours:
+        connection.execute(_pause_until_hours((BatchState.RUNNING,), out_of_hours).where(Batch.id == batch_id))
     else:
-        closes_at = window.next_change(now) if window else None
+        closes_at = daily_hours.find_next_change(now) if daily_hours else None
         connection.execute(update(Batch).where(Batch.id == batch_id).values(closes_at=closes_at))
-    return outside
+    return out_of_hours
 
 
-def check_same(connection: Connection, batch_id: int, name: str, wanted: DailyHours | None) -> None:
-    """Who goes on with a batch need not repeat its window; but another one must not be passed over. Raises
-    OtherHours."""
+def check_same_hours(connection: Connection, batch_id: int, name: str, wanted: DailyHours | None) -> None:
+    """Refuse hours that differ from those of a batch that was loaded before; with none given, it keeps what it has.
+    Raises OtherHours."""
     has = read_hours(connection, batch_id)
     if wanted is None or wanted == has:
         return
@@ -74,30 +75,33 @@ def check_same(connection: Connection, batch_id: int, name: str, wanted: DailyHo
     raise OtherHours(f"this file is batch {name!r} already, and it {keeps}. To change that: {command}")
 
 
-def set_hours(connection: Connection, batch_id: int, window: DailyHours | None) -> None:
-    """From now on; what it means for the batch, `let_run` finds out."""
-    values = {"daily_window": window and window.hours, "zone": window and window.zone}
+def set_hours(connection: Connection, batch_id: int, daily_hours: DailyHours | None) -> None:
+    """Give a batch these hours; None: it may run all day. Whether it may run now is up to `let_run` or
+    `check_hours`."""
+    values = {"daily_window": daily_hours and daily_hours.hours, "zone": daily_hours and daily_hours.zone}
     connection.execute(update(Batch).where(Batch.id == batch_id).values(values))
 
 
 def read_hours(connection: Connection, batch_id: int) -> DailyHours | None:
+    """The hours of a batch; None: it may run all day."""
     batch = connection.execute(select(Batch.daily_window, Batch.zone).where(Batch.id == batch_id)).one()
     return parse_columns(batch.daily_window, batch.zone)
 
 
 def parse_columns(hours: str | None, zone: str | None) -> DailyHours | None:
-    """What stands in the columns of a batch."""
+    """The hours that the columns `daily_window` and `zone` of a batch hold; None: they are empty."""
     return DailyHours.parse(hours, zone) if hours and zone else None
 
 
 def restart_times(database: Database, connection: Connection) -> None:
-    """After a step of the clock: windows are looked at again, and no probe is further away than the first."""
+    """Set the times of batches anew after a jump of the clock: hours are looked at again, and no probe is further away
+    than the first."""
     paused = update(Batch).where(Batch.state == BatchState.PAUSED)
     now, soon = database.now(), database.now(FIRST_PROBE)
     connection.execute(paused.where(Batch.reason == PauseReason.WINDOW).values(resumes_at=now))
     connection.execute(paused.where(Batch.reason == PauseReason.OUTAGE, Batch.probe_at > soon).values(probe_at=soon))
-    has_window = and_(Batch.state == BatchState.RUNNING, Batch.daily_window.is_not(None))
-    connection.execute(update(Batch).where(has_window).values(closes_at=None))
+    has_hours = and_(Batch.state == BatchState.RUNNING, Batch.daily_window.is_not(None))
+    connection.execute(update(Batch).where(has_hours).values(closes_at=None))
 
 
 def latest_attempt() -> ColumnElement[int]:
@@ -110,11 +114,12 @@ def _now(database: Database, connection: Connection) -> datetime:
     return now
 
 
-def _outside(window: DailyHours | None, now: datetime) -> OutOfHours | None:
-    if window is None or window.is_open(now):
+def _find_out_of_hours(daily_hours: DailyHours | None, now: datetime) -> OutOfHours | None:
+    """When the hours begin, if `now` is outside of them; None if it is not."""
+    if daily_hours is None or daily_hours.contains(now):
         return None
-    return OutOfHours(window, window.next_change(now))
+    return OutOfHours(daily_hours, daily_hours.find_next_change(now))
 
 
-def _pause(sources: Collection[BatchState], outside: OutOfHours) -> Update:
-    return state.pause(sources, PauseReason.WINDOW, f"{outside}.", resumes_at=outside.opens_at)
+def _pause_until_hours(sources: Collection[BatchState], out_of_hours: OutOfHours) -> Update:
+    return state.pause(sources, PauseReason.WINDOW, f"{out_of_hours}.", resumes_at=out_of_hours.begins_at)

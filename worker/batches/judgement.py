@@ -1,4 +1,4 @@
-"""What the breaker needs to know of a batch: its failed attempts, and how many went well since."""
+"""Reads what the breaker needs to know of a batch: its failed attempts, and how many made their device ACTIVE since."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from sqlalchemy import Connection, Integer, Row, bindparam, func, or_, select, t
 from models.attempt import FAILED, AttemptLine, Outcome
 from models.batch import Batch
 from worker.rules import breaker
-from worker.rules.breaker import Failure, Thresholds, Trip, WellAfter
+from worker.rules.breaker import CountActiveAfter, Thresholds, Trip
+from worker.rules.failed_attempts import IGNORED_FAILURES, WATCHED_FAILURES, FailedAttempt
 
 # Successes that are counted at most: more than any threshold asks for.
 _ENOUGH = 1000
-# Columns of a batch by which it is judged.
-MARKS = (Batch.id, Batch.judged_after, Batch.running_after, Batch.outages)
-# A row with these columns; it may have others.
-Marks = Row[*tuple[Any, ...]]
+# Columns of a batch that say from which attempts on it is judged.
+JUDGED_COLUMNS = (Batch.id, Batch.judged_after, Batch.running_after, Batch.outages)
+# A row with these columns; it may have others too.
+JudgedBatch = Row[*tuple[Any, ...]]
 
 _BATCH = bindparam("of_batch", type_=Integer())
 # In the words of the partial index: successes, which are most attempts, are not looked at.
@@ -27,12 +28,14 @@ _FAILED = (
     .order_by(AttemptLine.id.desc())
     .limit(bindparam("count", type_=Integer()))
 )
+# Those that called PingOne.
 _ASKED = _FAILED.where(
-    or_(AttemptLine.requests > 0, AttemptLine.reason.in_(sorted(breaker.WATCHED_FAILURES))),
-    AttemptLine.reason.not_in(sorted(breaker.SAYS_NOTHING)),
+    or_(AttemptLine.requests > 0, AttemptLine.reason.in_(sorted(WATCHED_FAILURES))),
+    AttemptLine.reason.not_in(sorted(IGNORED_FAILURES)),
 )
+# Those that spent OTPs, or made a dead letter.
 _COSTLY = _FAILED.where(or_(AttemptLine.outcome == Outcome.DEAD_LETTER, AttemptLine.otp_posts > 0))
-_WELL = select(func.count()).select_from(
+_ACTIVE_AFTER = select(func.count()).select_from(
     select(AttemptLine.id)
     .where(AttemptLine.id > bindparam("after"), AttemptLine.batch_id == _BATCH, AttemptLine.outcome == Outcome.ACTIVE)
     .limit(_ENOUGH)
@@ -40,49 +43,52 @@ _WELL = select(func.count()).select_from(
 )
 
 
-def judge(connection: Connection, batch: Marks, thresholds: Thresholds) -> Trip | None:
-    """Whether the batch must pause."""
-    failures, well_after = _failures(connection, batch, thresholds), _well_after(connection, batch)
-    return breaker.judge(failures, well_after, thresholds, is_probing=batch.outages > 0)
+def find_trip(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> Trip | None:
+    """Find out whether a batch must pause, and why; None: it need not."""
+    failures, count_active_after = _read_failures(connection, batch, thresholds), _count_active_after(connection, batch)
+    return breaker.find_trip(failures, count_active_after, thresholds, is_probing=batch.outages > 0)
 
 
-def is_back(connection: Connection, batch: Marks, thresholds: Thresholds) -> bool:
+def is_pingone_back(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> bool:
     """Whether PingOne answered any attempt since the batch last began to run."""
-    failures, well_after = _failures(connection, batch, thresholds), _well_after(connection, batch)
-    return breaker.is_back(failures, well_after, batch.running_after)
+    failures, count_active_after = _read_failures(connection, batch, thresholds), _count_active_after(connection, batch)
+    return breaker.was_answered_since(failures, count_active_after, batch.running_after)
 
 
-def _failures(connection: Connection, batch: Marks, thresholds: Thresholds) -> list[Failure]:
-    """The newest first: those that asked PingOne, as many as a row can need; and those that cost something."""
-    in_a_row = 2 * max(thresholds.unanswered, thresholds.forbidden, breaker.AGAIN * thresholds.unauthorized)
+def _read_failures(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> list[FailedAttempt]:
+    """Read failed attempts of a batch, the newest first: of those that called PingOne and of those that cost something,
+    as many as the breaker may need."""
+    in_a_row = 2 * max(
+        thresholds.unanswered, thresholds.forbidden, breaker.FAILURES_PER_RECORD * thresholds.unauthorized
+    )
     costly = 2 * max(thresholds.spent, thresholds.refused, thresholds.other_device)
     values = {"of_batch": batch.id, "after": batch.judged_after}
     asked = connection.execute(_ASKED, values | {"count": in_a_row}).all()
     spent = connection.execute(_COSTLY, values | {"count": costly}).all()
     rows = {row.id: row for row in (*asked, *spent)}
-    return [_failure(rows[number], batch.running_after) for number in sorted(rows, reverse=True)]
+    return [_build_failure(rows[number], batch.running_after) for number in sorted(rows, reverse=True)]
 
 
-def _failure(row: Row[*tuple[Any, ...]], running_after: int) -> Failure:
+def _build_failure(row: Row[*tuple[Any, ...]], running_after: int) -> FailedAttempt:
     status = f"HTTP {row.http_status}" if row.http_status else None
-    return Failure(
+    return FailedAttempt(
         id=row.id,
         record_id=row.record_id,
         outcome=row.outcome,
         reason=row.reason or "",
         otp_posts=row.otp_posts,
         said=" ".join(filter(None, (status, row.code, row.detail_code))),
-        has_asked=row.requests > 0 or row.reason in breaker.WATCHED_FAILURES,
-        # A tenant whose successes name no status leaves every fate open, and is there all the same. The Correlation-Id
-        # tells PingOne's answer from a proxy's page.
+        has_asked=row.requests > 0 or row.reason in WATCHED_FAILURES,
+        # An answer below 500 shows that PingOne is there, even if it leaves open what became of the OTP, as with a
+        # tenant whose successes name no status. The Correlation-Id tells PingOne's answer from a proxy's page.
         is_answered=(row.http_status or 500) < 500 and row.correlation_id is not None,
         is_recent=row.id > running_after,
     )
 
 
-def _well_after(connection: Connection, batch: Marks) -> WellAfter:
-    return partial(_count_well, connection, batch.id)
+def _count_active_after(connection: Connection, batch: JudgedBatch) -> CountActiveAfter:
+    return partial(_count_active, connection, batch.id)
 
 
-def _count_well(connection: Connection, batch_id: int, after: int) -> int:
-    return connection.scalar(_WELL, {"of_batch": batch_id, "after": after}) or 0
+def _count_active(connection: Connection, batch_id: int, after: int) -> int:
+    return connection.scalar(_ACTIVE_AFTER, {"of_batch": batch_id, "after": after}) or 0

@@ -1,4 +1,4 @@
-"""The story of a load: a shipment becomes a batch in one transaction, each row written or refused."""
+"""Loads a shipment: it becomes a batch in one transaction, and each of its rows is written or refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker.batches import hours
 from worker.batches.conflicts import Conflicts
 from worker.batches.hours import OutOfHours
 from worker.batches.record_rows import RecordRows
-from worker.batches.trial import trial_row
+from worker.batches.trial import find_trial_row
 from worker.config.settings import Environment
 from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
@@ -28,8 +28,9 @@ from worker.intake import Row, RowError, Shipment, UnusableFile
 from worker.observability.escaping import escape_line
 from worker.rules.hours import DailyHours
 
-# Rows that are looked up and written together: it bounds a load's memory, whatever the file's size.
+# Rows that are looked up and written together. This bounds the memory that a load needs, whatever the file's size.
 CHUNK = 1000
+# Characters of a batch's name.
 LONGEST_NAME = 200
 
 
@@ -38,20 +39,20 @@ class NameTaken(Exception):
 
 
 class NameUnfit(Exception):
-    """A batch cannot be called that."""
+    """The name is too long, empty, or has characters that cannot be printed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A batch that is in the database. `is_new` is False when the file had been loaded before; `outside` is what a new
-    one waits for, if its window is closed."""
+    """A batch that is in the database. `is_new` is False when the file had been loaded before. `out_of_hours`: where a
+    new batch is outside its hours, when these begin."""
 
     batch_id: int
     name: str
     total: int
     rows_refused: int
     is_new: bool
-    outside: OutOfHours | None = None
+    out_of_hours: OutOfHours | None = None
 
 
 class Loader:
@@ -67,7 +68,7 @@ class Loader:
         *,
         totp_max_age: float = 120.0,
         first_records: int = 0,
-        refused: Callable[[RowError], None] = lambda _: None,
+        on_refused: Callable[[RowError], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._keyring = keyring
@@ -75,7 +76,7 @@ class Loader:
         self._actor = actor
         self._max_age = timedelta(seconds=totp_max_age)
         self._first_records = first_records
-        self._refused = refused
+        self._on_refused = on_refused
 
     def find(self, shipment: Shipment) -> Loaded | None:
         """The batch that this very file became earlier, unless it was cancelled."""
@@ -83,34 +84,34 @@ class Loader:
             return self._find(connection, shipment)
 
     def load(
-        self, shipment: Shipment, name: str, canary: int | None = None, window: DailyHours | None = None
+        self, shipment: Shipment, name: str, canary: int | None = None, daily_hours: DailyHours | None = None
     ) -> Loaded:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
-        that leaves any; with a window, it runs only while that is open. Raises NameTaken, NameUnfit, OtherHours;
+        that leaves any; with hours, it runs only within them. Raises NameTaken, NameUnfit, OtherHours;
         UnusableFile if no row is left."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := self._find(connection, shipment):
-                hours.check_same(connection, found.batch_id, found.name, window)
+                hours.check_same_hours(connection, found.batch_id, found.name, daily_hours)
                 return found
             _check_name(connection, name)
             batch_id = self._insert_batch(connection, shipment, name)
             total, refused, canary_row = self._insert_records(connection, shipment, batch_id, canary)
             if not total:
                 raise UnusableFile(shipment.path, f"not one of its {refused} rows can be loaded", "Mend them first")
-            hours.set_hours(connection, batch_id, window)
-            outside = hours.check_hours(self._database, connection, batch_id)
+            hours.set_hours(connection, batch_id, daily_hours)
+            out_of_hours = hours.check_hours(self._database, connection, batch_id)
             counts = {"total": total, "rows_refused": refused}
-            trial = trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
+            trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
             held_back = {"canary_row": canary_row, "trial_row": trial}
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts | held_back))
             file = escape_line(shipment.path.name)
             facts: dict[str, Any] = {"file": file, "sha256": shipment.fingerprint, "canary": canary}
-            facts["window"] = window and str(window)
+            facts["window"] = daily_hours and str(daily_hours)
             facts |= {"environment": self._environment.name} | counts
             audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
             self._database.analyze(connection, Record.__tablename__)
-        return Loaded(batch_id, name, total, refused, is_new=True, outside=outside)
+        return Loaded(batch_id, name, total, refused, is_new=True, out_of_hours=out_of_hours)
 
     def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
         statement = select(Batch.id, Batch.name, Batch.total, Batch.rows_refused).where(
@@ -139,16 +140,10 @@ class Loader:
     def _insert_records(
         self, connection: Connection, shipment: Shipment, batch_id: int, canary: int | None
     ) -> tuple[int, int, int | None]:
-        """How many rows were written, how many refused; and the row number of the canary's last record."""
+        """Write the records. Returns rows written, rows refused, and the row number of the canary's last record."""
         conflicts = Conflicts(connection, self._keyring, self._environment.environment_id, batch_id)
         record_rows = RecordRows(self._keyring, batch_id, self._max_age)
-        same = {
-            "batch_id": batch_id,
-            "environment_id": self._environment.environment_id,
-            "scheduled_at": connection.scalar(select(self._database.now())),
-        }
-        table = Record.metadata.tables[Record.__tablename__]
-        writer = RowWriter(connection, table, record_rows.columns, same)
+        writer = self._make_writer(connection, record_rows.columns, batch_id)
         written = refused = analyzed = 0
         canary_row = None
         rows = shipment.rows()
@@ -159,23 +154,34 @@ class Loader:
             with writer.writing() as write:
                 for row in good:
                     write(record_rows.values(row))
-                # While PostgreSQL is busy with this one.
+                # Read while PostgreSQL is busy with this one.
                 chunk = list(islice(rows, CHUNK))
             for error in sorted(errors + conflicting, key=lambda error: error.row_number):
-                self._refused(error)
+                self._on_refused(error)
             if canary is not None and written < canary <= written + len(good):
                 canary_row = good[canary - written - 1].row_number
             written += len(good)
             refused += len(errors) + len(conflicting)
             if written > 10 * analyzed:
-                # For the look-ups to come: without statistics any index seems as good as the right one.
+                # For the next look-ups: without statistics, PostgreSQL takes any index for as good as the right one.
                 self._database.analyze(connection, Record.__tablename__)
                 analyzed = written
         return written, refused, canary_row if canary is not None and canary < written else None
 
+    def _make_writer(self, connection: Connection, columns: tuple[str, ...], batch_id: int) -> RowWriter:
+        """What writes the records: these columns, and those that are the same for all of them."""
+        same = {
+            "batch_id": batch_id,
+            "environment_id": self._environment.environment_id,
+            "scheduled_at": connection.scalar(select(self._database.now())),
+        }
+        table = Record.metadata.tables[Record.__tablename__]
+        return RowWriter(connection, table, columns, same)
+
 
 def _check_name(connection: Connection, name: str) -> None:
-    """It may be that of a stranger's file, and it is printed again and again. Raises NameTaken, NameUnfit."""
+    """Refuse a name that cannot be used. It may come from the name of a file that a stranger made, and it is printed
+    again and again. Raises NameTaken, NameUnfit."""
     if not (name.isprintable() and name.strip() and len(name) <= LONGEST_NAME):
         raise NameUnfit(f"a batch's name has 1 to {LONGEST_NAME} printable characters: give another --batch NAME")
     if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:

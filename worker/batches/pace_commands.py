@@ -1,4 +1,4 @@
-"""What a person does with the pace of a license: keep to a part of it, fix it, let it adapt again.
+"""The commands on the pace of a license that a person gives: keep to a share of it, fix it, let it adapt again.
 
 Workers obey at the dispatcher's next tick, within a second or two."""
 
@@ -14,7 +14,7 @@ from worker.pace.memory import write_pace
 
 
 class PaceCommands:
-    """Commands of one person, each with its line in the audit."""
+    """Gives commands in the name of one person, each with its line in the audit."""
 
     def __init__(self, database: Database, actor: Actor) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""The story of a reconciliation: what journals show is compared with the database, and written into it if asked for."""
+"""Compares what journals show with the database, and writes it into the database if asked to."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ class StillAtWork(Exception):
 
 @dataclass(slots=True)
 class BatchFindings:
-    """Of one batch, in records: an answer that the database does not know; an OTP that went out without its knowledge;
-    and rows of the journal that the batch does not have."""
+    """What was found for one batch, in records: `answered` have an answer that the database does not know, `sent` have
+    an OTP of which it does not know that it went out; `strange` are rows of the journal that the batch does not
+    have."""
 
     name: str
     answered: int = 0
@@ -43,17 +44,20 @@ class BatchFindings:
 
 @dataclass(slots=True)
 class Findings:
-    """By the number of their batch; `missing`: how many rows of batches that the database does not have."""
+    """What was found for all batches, by the id of the batch; `missing`: how many rows of batches that the database
+    does not have."""
 
     batches: dict[int, BatchFindings] = field(default_factory=dict)
     missing: dict[int, int] = field(default_factory=dict)
 
     @property
     def changes(self) -> int:
+        """Records that the database has to learn something about."""
         return sum(batch.answered + batch.sent for batch in self.batches.values())
 
     @property
     def unknown(self) -> int:
+        """Rows of the journals that the database does not have."""
         return sum(batch.strange for batch in self.batches.values()) + sum(self.missing.values())
 
 
@@ -68,10 +72,11 @@ class Reconciliation:
         self._is_written = is_written
 
     def run(self, evidence: Mapping[Row, Evidence]) -> Findings:
-        """Transaction by transaction; run again, it goes on where it was. Raises StillAtWork."""
+        """Compare, chunk by chunk, each in a transaction of its own. If it is interrupted, it may be run again. Raises
+        StillAtWork."""
         findings = Findings()
         for batch_id, rows in groupby(sorted(evidence), key=lambda row: row.batch):
-            for chunk in _chunks(rows):
+            for chunk in _split_in_chunks(rows):
                 with self._transaction() as connection:
                     self._compare(connection, batch_id, {row: evidence[row] for row in chunk}, findings)
         return findings
@@ -88,18 +93,18 @@ class Reconciliation:
             findings.missing[batch_id] = findings.missing.get(batch_id, 0) + len(evidence)
             return
         mine = findings.batches.setdefault(batch_id, BatchFindings(batch.name))
-        found = restoring.find(connection, batch_id, [row.row for row in evidence], is_locking=self._is_written)
+        found = restoring.find_records(connection, batch_id, [row.row for row in evidence], is_locking=self._is_written)
         records = {Row(batch_id, record.row_number, record.device_id): record for record in found}
         changes = []
         for row, seen in evidence.items():
             if (record := records.get(row)) is None:
                 mine.strange += 1
-            elif (learnt := _learn(record, seen)) is not None:
+            elif (learnt := _find_news(record, seen)) is not None:
                 changes.append((record.id, learnt[0]))
                 mine.answered, mine.sent = mine.answered + learnt[1], mine.sent + (not learnt[1])
         if changes and self._is_written:
             self._refuse_if_at_work(connection, batch)
-            restoring.write(self._database, connection, changes, self._read_delay)
+            restoring.write_progress(self._database, connection, changes, self._read_delay)
             audit.append(
                 self._database, connection, self._actor, Action.RECONCILE, batch.name, {"records": len(changes)}
             )
@@ -115,19 +120,20 @@ class Reconciliation:
             )
 
 
-def _learn(record: DatabaseRow[Any], seen: Evidence) -> tuple[Progress, bool] | None:
-    """What the record has to learn, and whether there is an answer in it. What is ACTIVE needs to learn nothing."""
-    known = restoring.progress_of(record)
+def _find_news(record: DatabaseRow[Any], seen: Evidence) -> tuple[Progress, bool] | None:
+    """What the database has to learn of a record, and whether that is an answer; None: nothing. An active record needs
+    nothing."""
+    known = restoring.read_progress(record)
     learnt = seen.correct(known)
     if record.status == Status.ACTIVE or learnt == known:
         return None
-    return learnt, _answers(learnt) > _answers(known)
+    return learnt, _count_answers(learnt) > _count_answers(known)
 
 
-def _answers(progress: Progress) -> int:
+def _count_answers(progress: Progress) -> int:
     return [otp.state for otp in (progress.first, progress.second) if otp].count(OtpState.ANSWERED)
 
 
-def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+def _split_in_chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
     while chunk := list(islice(rows, CHUNK)):
         yield chunk

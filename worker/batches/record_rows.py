@@ -1,4 +1,4 @@
-"""A row of a shipment as a row of the table `record`: which columns a load writes, and their values."""
+"""Turns a row of a shipment into a row of the table `record`: which columns a load writes, and their values."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from models.encrypted import Keyring, identify_row
 from worker.intake import COLUMNS, Row
 
-# Written as the file has them.
+# Columns that are written as the file has them.
 _SAME = ("row_number", *(column.attribute for column in COLUMNS))
 
 
 class RecordRows:
-    """For the records of one batch. `totp_max_age`: how long after its generation a TOTP pair is still sent."""
+    """Builds the rows of one batch. `totp_max_age`: how long after its generation a TOTP pair is still sent."""
 
     def __init__(self, keyring: Keyring, batch_id: int, totp_max_age: timedelta) -> None:
         self._keyring = keyring
@@ -33,7 +33,7 @@ class RecordRows:
         self.columns = (*_SAME, *self._derived)
 
     def values(self, row: Row) -> tuple[Any, ...]:
-        """What stands in `columns` for this row."""
+        """The values of `columns` for this row."""
         return (*self._pick(row), *(derive(row) for derive in self._derived.values()))
 
     def _expires_at(self, row: Row) -> datetime | None:

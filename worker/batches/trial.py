@@ -1,5 +1,5 @@
-"""The first records of a batch in an environment of which nothing is known. They go alone: whatever PingOne says there
-is learnt at the cost of a few OTPs."""
+"""Finds the first records of a batch in an environment where no token became active yet. They go alone, so that
+whatever is wrong there costs only a few OTPs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 from models.record import Record, Status
 
 
-def trial_row(connection: Connection, environment_id: str, batch_id: int, records: int) -> int | None:
+def find_trial_row(connection: Connection, environment_id: str, batch_id: int, records: int) -> int | None:
     """The row of the last of so many first records of a batch that was just written. None where a token became active
     in this environment before, where the batch has no more records than these, and where `records` is 0."""
     if not records:

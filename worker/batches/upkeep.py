@@ -1,5 +1,5 @@
-"""What a batch does by itself: it pauses when its canary is done, its window closes, the license's quota is used up or
-PingOne is out; and goes on when that is over."""
+"""Pauses batches when their canary is done, their hours end, the license's quota is used up or PingOne is out; and lets
+them go on when that is over."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from worker.rules import breaker, quota
 from worker.rules.hours import UnfitHours
 from worker.rules.quota import Quota
 
-# Paused for one of these, a batch waits for a time alone.
+# A batch that is paused for one of these waits only for a time to come.
 _WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)
-# States in which something may be found that stops a batch.
+# States in which a batch may be paused for what its attempts showed.
 _STOPPABLE = (BatchState.RUNNING, BatchState.PAUSED)
 
 
 class Upkeep:
-    """Looks after batches; thread-safe."""
+    """Pauses and resumes batches without a person; thread-safe."""
 
     def __init__(self, database: Database, thresholds: breaker.Thresholds) -> None:
         self._database = database
@@ -36,45 +36,48 @@ class Upkeep:
             and_(Batch.reason.in_(_WAITS), Batch.resumes_at <= now),
         )
         due_again = select(Batch.id).where(Batch.state == BatchState.PAUSED, is_over)
-        # Locked, and what a person's command holds is left to it: a batch that was cancelled meanwhile must not run.
+        # Locked, and a batch that a person's command has locked is left out: one that is cancelled meanwhile must not
+        # run.
         self._due_again = due_again.with_for_update(skip_locked=True)
-        has_closed = or_(Batch.closes_at <= now, and_(Batch.daily_window.is_not(None), Batch.closes_at.is_(None)))
-        due_to_close = select(Batch.id).where(Batch.state == BatchState.RUNNING, has_closed)
-        self._due_to_close = due_to_close.with_for_update(skip_locked=True)
+        has_ended = or_(Batch.closes_at <= now, and_(Batch.daily_window.is_not(None), Batch.closes_at.is_(None)))
+        due_to_pause = select(Batch.id).where(Batch.state == BatchState.RUNNING, has_ended)
+        self._due_to_pause = due_to_pause.with_for_update(skip_locked=True)
 
     def pause(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
-        """Only a person can mend what was found. False if the batch did not run any more."""
+        """Pause a batch for what only a person can mend. False if it did not run any more."""
         with self._database.writing() as connection:
             return self._pause(connection, batch_id, reason, detail)
 
-    def pause_for_quota(self, spent: Quota, shares: Callable[[str], bool]) -> None:
-        """Every batch that runs in an environment which `shares` the license waits until its quota resets."""
+    def pause_for_quota(self, used_up: Quota, shares: Callable[[str], bool]) -> None:
+        """Pause every running batch until the license's quota resets. `shares` says whether an environment, by its
+        name, belongs to that license."""
         with self._database.writing() as connection:
-            resumes_at = connection.execute(select(self._database.now(spent.resets_in))).scalar_one()
+            resumes_at = connection.execute(select(self._database.now(used_up.resets_in))).scalar_one()
             columns = (Batch.id, Batch.environment, Batch.daily_window, Batch.zone)
             running = select(*columns).where(Batch.state == BatchState.RUNNING).order_by(Batch.id)
             for batch in connection.execute(running).all():
                 if shares(batch.environment):
-                    window = f"{batch.daily_window} {batch.zone}" if batch.daily_window else None
-                    detail = quota.explain(spent, resumes_at, window)
+                    daily_hours = f"{batch.daily_window} {batch.zone}" if batch.daily_window else None
+                    detail = quota.explain_quota(used_up, resumes_at, daily_hours)
                     self._pause(connection, batch.id, PauseReason.QUOTA, detail, resumes_at=resumes_at)
 
-    def judge(self, batch_id: int) -> PauseReason | None:
-        """Ask the breaker about the batch's latest attempts, and pause it if it says so. After an outage it goes on by
-        itself, with a probe."""
-        of_batch = select(*judgement.MARKS).where(Batch.id == batch_id, _is_worked_on())
+    def apply_breaker(self, batch_id: int) -> PauseReason | None:
+        """Ask the breaker about a batch's latest attempts, and pause the batch if it says so; returns why. A batch that
+        pauses for an outage goes on by itself, with a few records at first."""
+        of_batch = select(*judgement.JUDGED_COLUMNS).where(Batch.id == batch_id, _is_worked_on())
         with self._database.reading() as connection:
             batch = connection.execute(of_batch).one_or_none()
-            trip = batch and judgement.judge(connection, batch, self._thresholds)
+            trip = batch and judgement.find_trip(connection, batch, self._thresholds)
         if batch is None or trip is None:
             return None
         with self._database.writing() as connection:
-            return trip.reason if self._trip(connection, batch, trip) else None
+            return trip.reason if self._pause_as_tripped(connection, batch, trip) else None
 
-    def _trip(self, connection: Connection, judged: judgement.Marks, trip: breaker.Trip) -> bool:
-        """Pause a batch as the breaker says. False if it did not run any more, or went on anew since it was judged."""
+    def _pause_as_tripped(self, connection: Connection, judged: judgement.JudgedBatch, trip: breaker.Trip) -> bool:
+        """Pause a batch as the breaker says. False if it did not run any more, or began to run again since it was
+        judged."""
         is_outage = trip.reason == PauseReason.OUTAGE
-        probe_at = self._database.now(breaker.probe_delay(judged.outages)) if is_outage else None
+        probe_at = self._database.now(breaker.choose_probe_delay(judged.outages)) if is_outage else None
         change = state.pause(_STOPPABLE, trip.reason, trip.detail, probe_at=probe_at).where(
             Batch.id == judged.id,
             _is_worked_on(),
@@ -83,44 +86,46 @@ class Upkeep:
         )
         return connection.execute(change.values(outages=judged.outages + is_outage)).rowcount == 1
 
-    def tend(self) -> None:
-        """What time brings: windows that open and close, quotas that reset, probes, the end of an outage, canaries that
-        are done. Called at every tick."""
+    def update_batches(self) -> None:
+        """Pause and resume batches as time and their records ask for: hours that begin and end, quotas that reset,
+        probes, the end of an outage, canaries and trials that are done. Called at every tick."""
         with self._database.writing() as connection:
-            self._go_on(connection)
+            self._resume_due(connection)
             for batch in connection.execute(_WATCHED).all():
-                if batch.outages and judgement.is_back(connection, batch, self._thresholds):
+                if batch.outages and judgement.is_pingone_back(connection, batch, self._thresholds):
                     connection.execute(update(Batch).where(Batch.id == batch.id).values(outages=0))
                 if batch.trial_row is not None:
-                    self._try_out(connection, batch.id, batch.trial_row)
-                if batch.canary_row is not None and not self._left(connection, batch.id, batch.canary_row):
+                    self._check_trial(connection, batch.id, batch.trial_row)
+                if batch.canary_row is not None and not self._count_unfinished(connection, batch.id, batch.canary_row):
                     self._pause(connection, batch.id, PauseReason.CANARY)
-            self._close(connection)
+            self._apply_ended_hours(connection)
 
-    def _try_out(self, connection: Connection, batch_id: int, trial_row: int) -> None:
-        """The first records of a batch in an unknown environment: one that is active lets the others go."""
+    def _check_trial(self, connection: Connection, batch_id: int, trial_row: int) -> None:
+        """Let the rest of a batch go once one of its first records is active; pause it when all of these are final and
+        none is."""
         first = select(Record.id).where(Record.batch_id == batch_id, Record.row_number <= trial_row)
         if connection.scalar(first.where(Record.status == Status.ACTIVE).limit(1)) is not None:
             connection.execute(update(Batch).where(Batch.id == batch_id).values(trial_row=None))
-        elif not self._left(connection, batch_id, trial_row):
+        elif not self._count_unfinished(connection, batch_id, trial_row):
             self._pause(connection, batch_id, PauseReason.TRIAL)
 
-    def _go_on(self, connection: Connection) -> None:
-        """Windows that open, quotas that reset; and outages that may be over: there the batch runs again, and the
+    def _resume_due(self, connection: Connection) -> None:
+        """Let batches run whose hours begin or whose quota resets; and those whose outage may be over, of which the
         dispatcher lets only a few records go at first."""
         for batch_id in connection.scalars(self._due_again).all():
             self._apply_hours(connection, batch_id, partial(hours.let_run, sources=(BatchState.PAUSED,)))
 
-    def _close(self, connection: Connection) -> None:
-        """Windows that closed. A batch that an earlier version let run has not been told when its window does."""
-        for batch_id in connection.scalars(self._due_to_close).all():
+    def _apply_ended_hours(self, connection: Connection) -> None:
+        """Pause batches whose hours have ended. For a batch that an earlier version let run, nobody has written down
+        yet when they end; that is done here."""
+        for batch_id in connection.scalars(self._due_to_pause).all():
             self._apply_hours(connection, batch_id, hours.check_hours)
 
     def _apply_hours(
         self, connection: Connection, batch_id: int, step: Callable[[Database, Connection, int], object]
     ) -> None:
-        """Where this machine's time zones are older than those of the machine that loaded the batch, only that batch
-        must stop."""
+        """Do something that depends on the hours of a batch. Where this machine's time zones are older than those of
+        the machine that loaded the batch, they cannot be read; then only this batch is paused."""
         try:
             step(self._database, connection, batch_id)
         except UnfitHours as error:
@@ -128,27 +133,28 @@ class Upkeep:
             stopped = state.pause(_STOPPABLE, PauseReason.INTERNAL, detail)
             connection.execute(stopped.where(Batch.id == batch_id))
 
-    def _left(self, connection: Connection, batch_id: int, canary_row: int) -> int:
+    def _count_unfinished(self, connection: Connection, batch_id: int, last_row: int) -> int:
+        """Count the records up to this row that are not final."""
         left = select(func.count()).where(
-            Record.batch_id == batch_id, Record.row_number <= canary_row, text(f"record.{NOT_FINAL}")
+            Record.batch_id == batch_id, Record.row_number <= last_row, text(f"record.{NOT_FINAL}")
         )
         return connection.scalar(left) or 0
 
     def _pause(
         self, connection: Connection, batch_id: int, reason: PauseReason, detail: str | None = None, **times: Any
     ) -> bool:
-        """False if the batch did not run any more."""
+        """Pause a batch; False if it did not run any more."""
         paused = state.pause(_STOPPABLE, reason, detail, **times)
         return connection.execute(paused.where(Batch.id == batch_id, _is_worked_on())).rowcount == 1
 
 
 def _is_worked_on() -> ColumnElement[bool]:
-    """It runs; or it did until its window closed or its quota was used up: what its last calls brought to light is told
-    then, and not when it would have gone on."""
+    """Whether a batch runs, or did until its hours ended or its quota was used up. What its last calls show must be
+    known then, and not only when it would go on."""
     return or_(Batch.state == BatchState.RUNNING, and_(Batch.state == BatchState.PAUSED, Batch.reason.in_(_WAITS)))
 
 
-# Batches that only a part of may go.
-_WATCHED = select(*judgement.MARKS, Batch.canary_row, Batch.trial_row).where(
+# Batches of which only a part may go.
+_WATCHED = select(*judgement.JUDGED_COLUMNS, Batch.canary_row, Batch.trial_row).where(
     _is_worked_on(), or_(Batch.canary_row.is_not(None), Batch.trial_row.is_not(None), Batch.outages > 0)
 )

@@ -16,7 +16,7 @@ from models.reason import CURES, PASSING, Reason
 from models.record import Status
 from worker.pace.memory import Hold
 from worker.reports.batch_status import BatchStatus
-from worker.rules.hours import moment
+from worker.rules.hours import format_time
 
 # The outlook of a batch that runs while no record is in work.
 WAITING = "Waiting for a worker."
@@ -133,7 +133,7 @@ def _describe_end_of_hours(status: BatchStatus) -> str:
     """Say when the batch's hours (`--window`) end, which may be before the batch is finished; empty if it has none."""
     if status.closes_at is None:
         return ""
-    return f" Its window {status.hours} {status.zone} closes at {moment(status.closes_at)}."
+    return f" Its window {status.hours} {status.zone} closes at {format_time(status.closes_at)}."
 
 
 def format_log_line(status: BatchStatus) -> str:

@@ -16,7 +16,7 @@ from worker.cli.console import console
 from worker.cli.options import BatchName, Hours, Ticket, Zone, parse_hours
 from worker.fleet.processes import read_processes
 from worker.installation.installation import Installation
-from worker.leases.not_replayed import Staying, Why
+from worker.leases.not_replayed import NotReplayed, Why
 from worker.reports.stall import Fleet, explain_stall
 
 
@@ -75,15 +75,15 @@ def replay(
     """Put dead letters, and cancelled records, back to pending, and the batch to running."""
     replayed = Installation().batches(ticket).replay(batch, reason)
     console.print(f"{replayed.records} records of {batch} go again.")
-    if replayed.outside is not None:
-        console.print(_describe_waiting(batch, replayed.outside))
-    if replayed.stay:
-        console.print(describe_staying(batch, replayed.stay))
+    if replayed.out_of_hours is not None:
+        console.print(_describe_waiting(batch, replayed.out_of_hours))
+    if replayed.not_replayed:
+        console.print(describe_staying(batch, replayed.not_replayed))
     elif reason and not replayed.records:
         console.print(f"No dead letter of {batch} has the reason {' or '.join(reason)}.")
 
 
-def describe_staying(batch: str, stay: Sequence[Staying]) -> str:
+def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
     """Say which records a replay has left as they are: for each reason how many, why, and what to do."""
     lines = [f"{sum(group.records for group in stay)} stay as they are:"]
     lines += [f"  {group.records} {group.reason}: {_explain_staying(group)}" for group in stay]
@@ -93,7 +93,7 @@ def describe_staying(batch: str, stay: Sequence[Staying]) -> str:
     return "\n".join(lines)
 
 
-def _explain_staying(group: Staying) -> str:
+def _explain_staying(group: NotReplayed) -> str:
     """Say why these records cannot go again."""
     match group.why:
         case Why.FRESH_OTPS:

@@ -109,7 +109,7 @@ def load_shipment(
         actor,
         totp_max_age=installation.settings.totp_max_age,
         first_records=installation.settings.first_records,
-        refused=refusals.add,
+        on_refused=refusals.add,
     )
     try:
         loaded = loader.load(shipment, request.name, request.canary, request.hours)
@@ -127,8 +127,8 @@ def print_loaded(loaded: Loaded) -> None:
     """Say in a sentence or two what was loaded."""
     if loaded.is_new:
         console.print(f"Loaded {loaded.total} records as batch {loaded.name}; {loaded.rows_refused} rows were refused.")
-        if loaded.outside is not None:
-            console.print(f"It is {loaded.outside}.")
+        if loaded.out_of_hours is not None:
+            console.print(f"It is {loaded.out_of_hours}.")
     else:
         console.print(f"This file is batch {loaded.name} already: {loaded.total} records. Nothing was loaded again.")
 

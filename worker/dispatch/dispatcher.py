@@ -1,4 +1,5 @@
-"""The story of the queue: each tick, what is due goes onto it, up to the window; what was left lying is rescued."""
+"""The dispatcher: at each tick it puts due records onto the queue, as many as the window has room for, and rescues
+those whose lease ran out. The window is the most records that may be queued or in work at once."""
 
 from __future__ import annotations
 
@@ -15,38 +16,41 @@ from worker.batches.upkeep import Upkeep
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.settings import Settings
 from worker.database.engine import DISPATCH_LOCK, Database
-from worker.dispatch.workload import License, Workload
+from worker.dispatch.workload import LicenseWork, Workload
 from worker.fleet.processes import Processes
-from worker.leases.clock_jumps import TimesRestart
+from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
 from worker.pace.memory import PaceMemory
 from worker.rules import breaker
 
 log = structlog.get_logger()
 
-# Records that may wait in the queue or be in work at once: what the pace allows in ten seconds.
+# Records in the window at least, however slow the pace is.
 SMALLEST_WINDOW = 64
+# Seconds whose records the window holds: at most what the pace allows in them.
 WINDOW_SECONDS = 10.0
-# Where the workers are slower than the pace, the window follows them, with room to grow: a record must not wait in
-# the queue for so long that its message seems lost. Before anything was settled, this is enough to begin with.
+# Records in the window at most before anything was settled: enough to begin with.
 FIRST_WINDOW = 512
+# Where the workers are slower than the pace, the window is so many times what they settled in WINDOW_SECONDS: room to
+# grow, but no record waits in the queue for so long that its message seems lost.
 ROOM_TO_GROW = 1.5
 
 
 class Broker(Protocol):
-    """Where the ids go."""
+    """Where the dispatcher publishes ids."""
 
-    def depth(self) -> int:
-        """Messages that wait."""
+    def count_waiting(self) -> int:
+        """Count the messages that wait to be taken up."""
         ...
 
     def publish(self, ids: Sequence[int], environment: str) -> None:
-        """All of them, or an error."""
+        """Publish all of these record ids, or raise an error."""
         ...
 
 
 class Dispatcher:
-    """Ticks. Several may tick at once: a database lock lets one of them work, and the others find nothing to do."""
+    """Does the work of the ticks. Several dispatchers may tick at once: a database lock lets one of them work, and the
+    others find nothing to do."""
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class Dispatcher:
         pace_memory: PaceMemory,
         processes: Processes,
         clock_watch: ClockWatch,
-        times: TimesRestart,
+        record_times: RecordTimes,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -71,14 +75,14 @@ class Dispatcher:
         self._pace_memory = pace_memory
         self._processes = processes
         self._clock_watch = clock_watch
-        self._times = times
-        # Held by the tick that is at work: ticks that come faster than a database far away answers would take all of
-        # its connections.
+        self._record_times = record_times
+        # Held by the tick that is at work. Without it, ticks that come faster than a database far away answers would
+        # take all of its connections.
         self._ticking = threading.Lock()
 
     def tick(self) -> int:
-        """Rescue, tend, then fill the window. How many records were put onto the queue; none while another tick of this
-        process is at work."""
+        """Rescue records, update the batches, then fill the window. Returns how many records were put onto the queue:
+        none while another tick of this process is at work."""
         if not self._ticking.acquire(blocking=False):
             return 0
         try:
@@ -90,71 +94,74 @@ class Dispatcher:
         with self._database.writing() as connection:
             if not self._database.try_lock(connection, DISPATCH_LOCK):
                 return 0
-            self._mistrust_times(connection)
+            self._restart_times_after_jump(connection)
             self._processes.note_tick(connection)
             if rescued := self._queue.rescue(connection):
                 log.warning("rescued", records=rescued)
             self._queue.sweep_cancelled(connection)
-        self._upkeep.tend()
-        return sum(self._fill(license_) for license_ in self._workload.unfinished())
+        self._upkeep.update_batches()
+        return sum(self._fill_window(work) for work in self._workload.find_unfinished())
 
-    def _mistrust_times(self, connection: Connection) -> None:
-        """Where the database's clock was set, or nobody can tell that it was not, leases and delays begin anew."""
+    def _restart_times_after_jump(self, connection: Connection) -> None:
+        """Count leases and delays anew where the database's clock was set, or where nobody can tell that it was not."""
         last_tick_at = self._processes.last_tick_at(connection)
         now = select(self._database.now())
         if not self._clock_watch.is_steady(lambda: connection.execute(now).scalar_one(), last_tick_at):
             log.warning("clock_set", cure="keep the database server's clock with NTP")
-            self._times.begin(connection)
+            self._record_times.restart(connection)
             hours.restart_times(self._database, connection)
 
-    def _fill(self, license_: License) -> int:
-        """Commit first, then publish: a message that never comes costs a queue lease, a record never."""
-        self._pace_memory.synchronize(license_.pace)
-        if license_.pace.read_hold_left() > 0:
+    def _fill_window(self, work: LicenseWork) -> int:
+        """Queue and publish what the window of a license has room for. The commit comes first: a message that gets lost
+        costs a queue lease, but no record. Returns how many records."""
+        self._pace_memory.synchronize(work.pace)
+        if work.pace.read_hold_left() > 0:
             return 0
-        depth = self._broker.depth()
+        depth = self._broker.count_waiting()
         with self._database.writing() as connection:
             if not self._database.try_lock(connection, DISPATCH_LOCK):
                 return 0
-            # Again: what is due is told by the clock of this transaction.
-            self._mistrust_times(connection)
-            window = self._window(connection, license_)
-            lease = self._queue_lease(window, license_)
-            due = self._enqueue(connection, license_, window, lease) if depth < window else {}
+            # Once more: the clock of this transaction says what is due.
+            self._restart_times_after_jump(connection)
+            window = self._choose_window(connection, work)
+            lease = self._choose_queue_lease(window, work)
+            due = self._enqueue(connection, work, window, lease) if depth < window else {}
         self._publish(due)
         return sum(map(len, due.values()))
 
-    def _window(self, connection: Connection, license_: License) -> int:
+    def _choose_window(self, connection: Connection, work: LicenseWork) -> int:
+        """How many records of a license may be queued or in work at once."""
         if self._settings.window is not None:
             return self._settings.window
-        by_pace = round(license_.pace.rate * WINDOW_SECONDS)
-        batch_ids = [due.batch_id for due in license_.running]
-        settled = self._queue.settled_lately(connection, batch_ids, WINDOW_SECONDS)
+        by_pace = round(work.pace.rate * WINDOW_SECONDS)
+        batch_ids = [due.batch_id for due in work.running]
+        settled = self._queue.count_settled_lately(connection, batch_ids, WINDOW_SECONDS)
         return max(SMALLEST_WINDOW, min(by_pace, max(FIRST_WINDOW, round(settled * ROOM_TO_GROW))))
 
-    def _queue_lease(self, window: int, license_: License) -> float:
-        """Seconds: twice what a full window needs at a slow pace, so that a message that still waits is not taken for
-        lost."""
-        return max(self._settings.queue_lease, 2 * window / license_.pace.rate)
+    def _choose_queue_lease(self, window: int, work: LicenseWork) -> float:
+        """Seconds of a queue lease: at least twice what a full window needs at this pace, so that a message that still
+        waits is not taken for lost."""
+        return max(self._settings.queue_lease, 2 * window / work.pace.rate)
 
-    def _enqueue(self, connection: Connection, license_: License, window: int, lease: float) -> dict[str, list[int]]:
-        """Record ids by environment name."""
-        in_window = self._queue.in_window(connection)
-        room = window - sum(in_window[batch_id] for batch_id in license_.batch_ids)
+    def _enqueue(self, connection: Connection, work: LicenseWork, window: int, lease: float) -> dict[str, list[int]]:
+        """Queue due records, those of cancelled batches that need a read first. Returns record ids by environment
+        name."""
+        counts = self._queue.count_window(connection)
+        room = window - sum(counts[batch_id] for batch_id in work.batch_ids)
         ids: dict[str, list[int]] = {}
-        for batch in license_.cancelled:
+        for batch in work.cancelled:
             reads = self._queue.enqueue_reads(connection, batch.batch_id, max(room, 0), lease)
             ids.setdefault(batch.environment, []).extend(reads)
             room -= len(reads)
-        for batch in license_.running:
-            mine = min(room, breaker.PROBES - in_window[batch.batch_id]) if batch.is_probing else room
+        for batch in work.running:
+            mine = min(room, breaker.PROBES - counts[batch.batch_id]) if batch.is_probing else room
             due = self._queue.enqueue(connection, batch.batch_id, max(mine, 0), lease, last_row=batch.last_row)
             ids.setdefault(batch.environment, []).extend(due)
             room -= len(due)
         return ids
 
     def _publish(self, due: dict[str, list[int]]) -> None:
-        """Everything, or what is left is pending again."""
+        """Publish all ids. If that fails, make pending again what was not published, and raise the error."""
         left = dict(due)
         try:
             for environment, ids in due.items():

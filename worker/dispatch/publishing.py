@@ -1,4 +1,4 @@
-"""The broker's side of the queue: ids go out in batches, through Celery, so that Flower sees each of them."""
+"""Publishes record ids through Celery, many at a time, so that Flower sees each of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from celery import Celery
 from kombu.utils.uuid import uuid
 
-# Messages that go out in one piece. A thousand would keep the other threads of this process from their calls for
-# as long as it takes to write them, and what waited then goes out in a bunch.
-TOGETHER = 16
+# Messages that are sent to the broker in one piece. A thousand would keep the other threads of this process from their
+# calls for as long as it takes to write them, and all calls that waited would then go out at once.
+MESSAGES_TOGETHER = 16
 
 
 class CeleryBroker:
@@ -21,19 +21,20 @@ class CeleryBroker:
         self._task = task
         self._queue = queue
 
-    def depth(self) -> int:
+    def count_waiting(self) -> int:
+        """Count the messages in the queue."""
         with self._app.connection_for_write() as connection:
             channel: Any = connection.default_channel
             return int(channel.client.llen(self._queue))
 
     def publish(self, ids: Sequence[int], environment: str) -> None:
-        """What `apply_async` does at its end. All that it does before, it would do for each message anew, and that
-        takes longer: look for options and routes, which are the same for all; make a result, for which nobody asks;
-        declare the queue, which needs none."""
+        """Publish a message for each id. This does only what `apply_async` does at its end. What that does before, it
+        would do again for each message, and it takes longer: look for options and routes, which are the same for all;
+        make a result, which nobody asks for; declare the queue, which needs no declaration."""
         amqp, name = self._app.amqp, self._task
-        with self._app.producer_pool.acquire(block=True) as producer, producer.batch(TOGETHER):
+        with self._app.producer_pool.acquire(block=True) as producer, producer.batch(MESSAGES_TOGETHER):
             for record_id in ids:
-                # What Flower shows of the arguments; Celery would work it out for each with much more care.
+                # What Flower shows of the arguments. Celery would work it out for each message at greater length.
                 shown = {"argsrepr": f"({record_id}, {environment!r})", "kwargsrepr": "{}"}
                 message = amqp.create_task_message(uuid(), name, (record_id, environment), ignore_result=True, **shown)
                 amqp.send_task_message(producer, name, message, queue=self._queue, declare=())

@@ -1,4 +1,4 @@
-"""The licenses that have work left, each with its pace and its batches."""
+"""Finds the licenses that have work left, each with its pace and its batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from worker.leases.queue import Queue
 from worker.pace.paces import Paces
 from worker.pace.slots import Pace
 
-# Batches that may have work for a tick, the oldest first.
+# Batches that may have work for a tick, the oldest first: those with records in the window, and those that are not
+# paused and have pending records.
 _UNFINISHED = (
     select(
         Batch.id, Batch.environment, Batch.environment_id, Batch.state, Batch.canary_row, Batch.trial_row, Batch.outages
@@ -33,9 +34,9 @@ _UNFINISHED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """A batch with pending records, and how much of it may go: rows up to the last of its canary, or of its first
-    records in an unknown environment; a few while probing."""
+class BatchWork:
+    """A batch with pending records, and how much of it may go: only rows up to `last_row` during a canary or a trial;
+    only a few records while it probes whether an outage is over."""
 
     batch_id: int
     environment: str
@@ -44,19 +45,20 @@ class Due:
 
 
 @dataclass(slots=True)
-class License:
-    """The batches that share one pace, since their environments do."""
+class LicenseWork:
+    """The batches with work whose environments belong to one license, and so share its pace."""
 
     pace: Pace
-    # All that have records pending, queued or in work.
+    # All batches that have records pending, queued or in work, by id.
     batch_ids: set[int] = field(default_factory=set)
-    # Of these, the oldest first.
-    running: list[Due] = field(default_factory=list)
-    cancelled: list[Due] = field(default_factory=list)
+    # Those among them that run, the oldest first.
+    running: list[BatchWork] = field(default_factory=list)
+    # Those among them that were cancelled and may need reads, the oldest first.
+    cancelled: list[BatchWork] = field(default_factory=list)
 
 
 class Workload:
-    """Reads which batches have work. Those whose environment is not configured as it was at load are stopped."""
+    """Reads which batches have work, and stops those whose environment is not configured as it was at load."""
 
     def __init__(
         self, database: Database, queue: Queue, environments: Environments, paces: Paces, consequences: Consequences
@@ -66,38 +68,39 @@ class Workload:
         self._environments = environments
         self._paces = paces
         self._consequences = consequences
-        is_closing = Batch.closes_at <= database.now(LAST_START)
-        self._batches = _UNFINISHED.add_columns(is_closing.label("is_closing"))
+        ends_soon = Batch.closes_at <= database.now(LAST_START)
+        self._batches = _UNFINISHED.add_columns(ends_soon.label("ends_soon"))
 
-    def unfinished(self) -> list[License]:
-        """Every license with work left, whose environment is configured as it was at load. A batch of which all that
-        is left is in the queue or in work counts too: it fills its license's window."""
+    def find_unfinished(self) -> list[LicenseWork]:
+        """Find every license with work left. A batch whose last records are all queued or in work counts too, since it
+        takes room in its license's window; one whose environment is not configured as it was at load does not."""
         with self._database.reading() as connection:
-            in_window = list(self._queue.in_window(connection))
+            in_window = list(self._queue.count_window(connection))
             batches = connection.execute(self._batches, {"in_window": in_window}).all()
-        licenses: dict[str, License] = {}
+        licenses: dict[str, LicenseWork] = {}
         for batch in batches:
-            environment = self._bound(batch.id, batch.environment, batch.environment_id)
+            environment = self._find_environment(batch.id, batch.environment, batch.environment_id)
             if environment is None:
                 continue
-            license_ = licenses.setdefault(environment.license, License(self._paces.of(environment)))
-            license_.batch_ids.add(batch.id)
+            work = licenses.setdefault(environment.license, LicenseWork(self._paces.of(environment)))
+            work.batch_ids.add(batch.id)
             last_row = min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
-            due = Due(batch.id, environment.name, last_row, batch.outages > 0)
-            if batch.state == BatchState.RUNNING and not batch.is_closing:
-                license_.running.append(due)
+            due = BatchWork(batch.id, environment.name, last_row, batch.outages > 0)
+            if batch.state == BatchState.RUNNING and not batch.ends_soon:
+                work.running.append(due)
             elif batch.state == BatchState.CANCELLED:
-                license_.cancelled.append(due)
+                work.cancelled.append(due)
         return list(licenses.values())
 
-    def _bound(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
-        """The environment that the batch was loaded for; without it, the batch pauses."""
+    def _find_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
+        """The environment that a batch was loaded for. None: it is not configured so any more, and the batch or this
+        process was stopped."""
         try:
             environment = self._environments.get(name)
         except ConfigError as error:
-            self._consequences.stop(batch_id, PauseReason.ENVIRONMENT, str(error))
+            self._consequences.stop_process_or_batch(batch_id, PauseReason.ENVIRONMENT, str(error))
             return None
         if environment.environment_id != environment_id:
-            self._consequences.stop(batch_id, PauseReason.ENVIRONMENT)
+            self._consequences.stop_process_or_batch(batch_id, PauseReason.ENVIRONMENT)
             return None
         return environment

@@ -1,5 +1,6 @@
-"""The right to work on a record, and the only writers of Record.status.
+"""The right to work on a record, called its lease, and every change of Record.status: no other package writes that
+column.
 
-`worker` holds what a worker does with one record (claim, sending, answered, settle), `queue` what the dispatcher does
-with many (enqueue, rescue), `commands` what a person does with a batch (cancel, replay).
-"""
+May import rules, pingone (for its answers), database, clocks and models; not batches, journal, records or dispatch.
+Begin with `worker` (what a worker does with one record), `queue` (what the dispatcher does with many) or `commands`
+(what a person does with the records of a batch); `moves` is how all of them write a status."""

@@ -1,4 +1,4 @@
-"""A claim: the right to work on one record, and what the work needs to know."""
+"""What a worker gets when it claims a record: the right to work on it, and all that the work needs to know."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from worker.rules.progress import OtpProgress, Progress
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Valid until the lease ends or is taken away."""
+    """One record in the hands of one worker, until its lease runs out or is taken away."""
 
     record_id: int
     batch_id: int
     row_number: int
     lease_id: str
-    # `boot_time` before the claim: deadlines count from here, so that they end before the lease does.
+    # `boot_time` before the claim was written, in seconds. Deadlines count from here, so that they end before the
+    # lease.
     started: float
     user_id: str
     device_id: str
     otps: bytes = field(repr=False)
     progress: Progress
-    # Claim and sending were one statement: the first OTP is marked as sent already.
-    is_sending: bool
+    # Whether the claim has marked OTP 1 as sent too, in the same statement.
+    is_otp1_marked: bool
 
-    def posts_spent(self, progress: Progress, *, goes_on: bool) -> int:
-        """OTPs that this attempt has spent, if it ends with this progress. An OTP 1 after which PingOne asked for OTP 2
-        is spent with that one, or when the record ends."""
-        before = self.progress.posts - int(self.is_sending) - int(self.progress.is_half_done)
-        return progress.posts - int(goes_on and progress.is_half_done) - before
+    def count_spent_posts(self, progress: Progress, *, leaves_pending: bool) -> int:
+        """How many OTPs this attempt has spent, if it ends with this progress. An OTP 1 after which PingOne asked for
+        OTP 2 is counted together with that one, or when the record becomes final."""
+        before = self.progress.posts - int(self.is_otp1_marked) - int(self.progress.is_half_done)
+        return progress.posts - int(leaves_pending and progress.is_half_done) - before
 
 
-# The columns that a claim is made of. Of a record of which nothing is known but its file's row, its first OTP being
-# marked as sent with the claim, these say it all; and each column costs as much as a parameter does.
-FRESH: tuple[InstrumentedAttribute[Any], ...] = (
+# The columns that a claim needs of a fresh record: one of which nothing is known but its file's row, and whose first
+# OTP is marked as sent with the claim. No more of them, since each column costs as much as a parameter does.
+FRESH_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.id,
     Record.batch_id,
     Record.row_number,
@@ -50,8 +51,9 @@ FRESH: tuple[InstrumentedAttribute[Any], ...] = (
     Record.attempts,
     Record.attempts_forgiven,
 )
-OTHER: tuple[InstrumentedAttribute[Any], ...] = (
-    *FRESH,
+# The columns that a claim needs of any other record.
+ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
+    *FRESH_COLUMNS,
     Record.otp1_state,
     Record.otp1_posts,
     Record.otp2_state,
@@ -61,15 +63,15 @@ OTHER: tuple[InstrumentedAttribute[Any], ...] = (
 )
 
 
-def fresh(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
-    """From FRESH."""
+def claim_fresh_row(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
+    """The claim of a fresh record, from a row with FRESH_COLUMNS."""
     second = OtpProgress() if row.has_second_otp else None
     progress = Progress(OtpProgress(OtpState.SENT, 1), second, _attempts(row), jitter=jitter)
-    return _claim(row, lease_id, started, progress, is_sending=True)
+    return _claim(row, lease_id, started, progress, is_otp1_marked=True)
 
 
-def other(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
-    """From OTHER and `is_stale`."""
+def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
+    """The claim of any other record, from a row with ALL_COLUMNS and `is_stale`."""
     second = OtpProgress(OtpState(row.otp2_state), row.otp2_posts) if row.has_second_otp else None
     progress = Progress(
         first=OtpProgress(OtpState(row.otp1_state), row.otp1_posts),
@@ -80,15 +82,16 @@ def other(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
         is_stale=row.is_stale,
         jitter=jitter,
     )
-    return _claim(row, lease_id, started, progress, is_sending=False)
+    return _claim(row, lease_id, started, progress, is_otp1_marked=False)
 
 
 def _attempts(row: Row[Any]) -> int:
+    """Counted attempts since the last replay, with this one."""
     attempts: int = row.attempts - row.attempts_forgiven
     return attempts
 
 
-def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, *, is_sending: bool) -> Claim:
+def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, *, is_otp1_marked: bool) -> Claim:
     return Claim(
         record_id=row.id,
         batch_id=row.batch_id,
@@ -99,5 +102,5 @@ def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, *, 
         device_id=row.device_id,
         otps=row.otps,
         progress=progress,
-        is_sending=is_sending,
+        is_otp1_marked=is_otp1_marked,
     )

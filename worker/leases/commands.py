@@ -1,4 +1,5 @@
-"""What a person does with the records of a batch. Every function works in the caller's transaction."""
+"""What a person does with the records of a batch: hand back, cancel, replay. Every function works in the caller's
+transaction."""
 
 from __future__ import annotations
 
@@ -12,14 +13,14 @@ from models.record import NOT_FINAL, OtpState, Record, Status, needs_read
 from worker.database.engine import Database
 from worker.leases.moves import move
 
-# A dead letter of these reasons had no OTP refused, so its OTPs may go on where they were.
-_KEEPS_ITS_OTPS = TRANSIENT | {Reason.FORBIDDEN}
-# The device stood in the way: its OTPs are good only if none was answered.
-_MAY_KEEP_ITS_OTPS = frozenset({Reason.LOCKED, Reason.BLOCKED})
+# Reasons of dead letters whose OTPs were not refused, so that these may go on where they were.
+_REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
+# Reasons of dead letters whose device stood in the way: their OTPs are good only if none was answered.
+_REASONS_OF_THE_DEVICE = frozenset({Reason.LOCKED, Reason.BLOCKED})
 
 
 def hand_back_queued(database: Database, connection: Connection, batch_id: int | None = None) -> int:
-    """What waits in the queue, of this batch or of all, waits in the database instead."""
+    """Make what is queued, of this batch or of all, pending again. Returns how many records."""
     back = move(database, Status.QUEUED, Status.PENDING)
     if batch_id is not None:
         back = back.where(Record.batch_id == batch_id)
@@ -27,7 +28,7 @@ def hand_back_queued(database: Database, connection: Connection, batch_id: int |
 
 
 def cancel(database: Database, connection: Connection, batch_id: int) -> int:
-    """Everything that no worker holds and to which no read is owed. How many."""
+    """Cancel every record of a batch that no worker holds and that needs no read. Returns how many."""
     cancelled = 0
     for status in (Status.PENDING, Status.QUEUED):
         gone = move(database, status, Status.CANCELLED).where(Record.batch_id == batch_id, ~needs_read())
@@ -36,9 +37,11 @@ def cancel(database: Database, connection: Connection, batch_id: int) -> int:
 
 
 def replay(database: Database, connection: Connection, batch_id: int, reasons: Collection[str] | None = None) -> int:
-    """Dead letters (of these reasons, or all) and, without reasons, cancelled records: pending again. How many.
+    """Make dead letters of these reasons pending again; without reasons, all dead letters and what was cancelled.
+    Returns how many records.
 
-    Records with a refused OTP stay: they need fresh OTPs, by a new load. So do those that were loaded again since."""
+    Records with a refused OTP stay as they are: they need fresh OTPs, by a new load. So do those whose token was loaded
+    again since."""
     again = {"scheduled_at": database.now(), "attempts_forgiven": Record.attempts, "not_found": 0}
     cleared = {"reason": None, "detail": None}
     mine = and_(
@@ -55,7 +58,8 @@ def replay(database: Database, connection: Connection, batch_id: int, reasons: C
 
 
 def _was_loaded_again() -> ColumnElement[bool]:
-    """A later batch brought OTPs of this token, which go on from here or went already: older ones would be wasted."""
+    """Whether a later batch brought OTPs of this token. Those go, or went already, so the older ones would be
+    wasted."""
     later = aliased(Record, name="later")
     return exists().where(
         later.environment_id == Record.environment_id, later.serial_number == Record.serial_number, later.id > Record.id
@@ -63,9 +67,9 @@ def _was_loaded_again() -> ColumnElement[bool]:
 
 
 def _is_in_progress_elsewhere() -> ColumnElement[bool]:
-    """The token or its device was loaded again meanwhile, and is being worked on there."""
+    """Whether a record of the same token or device, loaded meanwhile, has no final status yet."""
     other = aliased(Record, name="other")
-    # In the words of the partial unique indexes, so that they can serve.
+    # In the words of the partial unique indexes, so that the database can use them.
     in_progress = text(f"other.{NOT_FINAL}")
     return or_(
         exists().where(
@@ -78,6 +82,8 @@ def _is_in_progress_elsewhere() -> ColumnElement[bool]:
 
 
 def is_replayable() -> ColumnElement[bool]:
-    """Its OTPs may still be sent."""
+    """Whether the OTPs of a dead letter may still be sent."""
     is_untouched = and_(Record.otp1_state != OtpState.ANSWERED, Record.otp2_state != OtpState.ANSWERED)
-    return or_(Record.reason.in_(_KEEPS_ITS_OTPS), and_(Record.reason.in_(_MAY_KEEP_ITS_OTPS), is_untouched))
+    return or_(
+        Record.reason.in_(_REASONS_THAT_KEEP_OTPS), and_(Record.reason.in_(_REASONS_OF_THE_DEVICE), is_untouched)
+    )

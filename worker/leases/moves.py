@@ -1,4 +1,5 @@
-"""How a status is written: one arrow of the table of transitions, from the status that the WHERE clause names."""
+"""How a status is written, and which records may get one: every change is one arrow of the table of transitions, and
+its WHERE clause names the status that it starts from."""
 
 from __future__ import annotations
 
@@ -11,25 +12,28 @@ from models.batch import Batch, BatchState
 from models.record import EXPIRING, FINAL, HALF_DONE, LASTING, TRANSITIONS, UNSETTLED, Record, Status, needs_read
 from worker.database.engine import Database
 
-# What is pending, in three parts, and the order in which each goes: one OTP from the end, OTPs that expire, the rest.
-# Each part is a partial index, and a planner takes it only for a query that asks for this order. Without, SQLite looks
-# at every record of the batch, and PostgreSQL at every record there is, in the hope to meet one of these soon.
+# What is pending, in three parts, and the order in which each part goes: records that lack only OTP 2, those whose OTPs
+# expire, the rest. Each part has a partial index, which a planner takes only for a query that asks for this order.
+# Without it, SQLite looks at every record of the batch, and PostgreSQL at every record there is, until it meets enough
+# of these.
 PENDING_IN_ORDER: tuple[tuple[str, InstrumentedAttribute[Any]], ...] = (
     (HALF_DONE, Record.scheduled_at),
     (EXPIRING, Record.otp_expires_at),
     (LASTING, Record.scheduled_at),
 )
-# The order in which a running batch goes. A read that is owed comes before fresh records: scheduled_at has moved on, so
-# it would wait behind all of them. It is part of the last part as well; what was taken here is not seen there any more.
+# The order in which the records of a running batch go. One that needs a read comes before fresh records: its
+# scheduled_at has moved on, so it would wait behind all of them. It belongs to the last part as well, but once it is
+# queued from here, it is not pending any more.
 DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (UNSETTLED, Record.scheduled_at), PENDING_IN_ORDER[-1])
 
-# So many seconds before its window closes, a batch begins no record any more: one that is out of step needs its second
-# OTP soon after the first, for PingOne may have forgotten that one when the window opens again.
+# Seconds before its hours end from which on a batch begins no further record: a token that is out of step needs its
+# second OTP soon after the first, since PingOne may have forgotten the first one when the hours begin again.
 LAST_START = 15.0
 
 
 def move(database: Database, source: Status, target: Status) -> Update:
-    """The statement that takes records from one status to the next, with the columns that follow from it."""
+    """The statement that takes records from one status to the next, with the columns that follow from it. Raises
+    ValueError for an arrow that is not in the table."""
     if (source, target) not in TRANSITIONS:
         raise ValueError(f"no arrow leads from {source} to {target}")
     statement = update(Record).where(Record.status == source).values(status=target)
@@ -42,18 +46,20 @@ def move(database: Database, source: Status, target: Status) -> Update:
     return statement
 
 
-def batch_is(state: BatchState) -> ColumnElement[bool]:
+def is_batch_in(state: BatchState) -> ColumnElement[bool]:
+    """Whether the batch of a record is in this state."""
     return exists().where(Batch.id == Record.batch_id, Batch.state == state)
 
 
-def batch_runs(database: Database, left: float = 0.0) -> ColumnElement[bool]:
-    """And its window is open for `left` more seconds: the very second counts, and not the tick that finds it closed."""
-    is_open = or_(Batch.closes_at.is_(None), Batch.closes_at > database.now(left))
-    return exists().where(Batch.id == Record.batch_id, Batch.state == BatchState.RUNNING, is_open)
+def is_batch_running(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:
+    """Whether the batch of a record runs, and its hours last for `seconds_left` more seconds. The second at which they
+    end counts, and not the later tick that pauses the batch."""
+    is_in_hours = or_(Batch.closes_at.is_(None), Batch.closes_at > database.now(seconds_left))
+    return exists().where(Batch.id == Record.batch_id, Batch.state == BatchState.RUNNING, is_in_hours)
 
 
 def has_pending() -> ColumnElement[bool]:
-    """Of a batch: some record is pending."""
+    """Whether some record of a batch is pending."""
     first = [
         select(Record.id).where(Record.batch_id == Batch.id, text(condition)).order_by(order).limit(1)
         for condition, order in PENDING_IN_ORDER
@@ -61,6 +67,7 @@ def has_pending() -> ColumnElement[bool]:
     return or_(*[probe.correlate(Batch).scalar_subquery().is_not(None) for probe in first])
 
 
-def may_work(database: Database, left: float = 0.0) -> ColumnElement[bool]:
-    """The batch runs; or it was cancelled, and a read is still owed."""
-    return or_(batch_runs(database, left), and_(batch_is(BatchState.CANCELLED), needs_read()))
+def may_work(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:
+    """Whether a record may be worked on: its batch runs for `seconds_left` more seconds; or the batch was cancelled,
+    and the record still needs a read."""
+    return or_(is_batch_running(database, seconds_left), and_(is_batch_in(BatchState.CANCELLED), needs_read()))

@@ -1,4 +1,4 @@
-"""Which final records of a batch a replay leaves as they are, and why each of them."""
+"""Tells which final records of a batch a replay left as they are, and why."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from models.record import NOT_FINAL, Record, Status
 class Why(StrEnum):
     """Why a record cannot go again."""
 
+    # One of its OTPs was refused: it needs fresh OTPs, by a new load.
     FRESH_OTPS = "fresh_otps"
+    # A later batch brought OTPs of the same token.
     LOADED_AGAIN = "loaded_again"
+    # Another batch has a record of the same token or device that is not final yet.
     IN_PROGRESS = "in_progress"
 
 
 @dataclass(frozen=True, slots=True)
-class Staying:
-    """How many records stay for the same reason. `reason` is that of the dead letters, or "cancelled"; `batch` is the
-    other batch that has the tokens, None where they need fresh OTPs."""
+class NotReplayed:
+    """How many records a replay left for the same cause. `reason` is that of the dead letters, or "cancelled"; `batch`
+    is the other batch that has the tokens, None where they need fresh OTPs."""
 
     records: int
     reason: str
@@ -32,23 +35,27 @@ class Staying:
     batch: str | None = None
 
 
-def find_staying(connection: Connection, batch_id: int, reasons: Collection[str] | None) -> tuple[Staying, ...]:
-    """What a replay of these reasons, or of all and of what was cancelled, has left; the most first."""
-    each = _each(batch_id, reasons).subquery()
+def find_not_replayed(
+    connection: Connection, batch_id: int, reasons: Collection[str] | None
+) -> tuple[NotReplayed, ...]:
+    """Count what a replay of these reasons (None: of all reasons, and of what was cancelled) has left, the largest
+    group first."""
+    each = _select_left(batch_id, reasons).subquery()
     counted = (
         select(func.count().label("records"), each.c.reason, each.c.why, each.c.batch)
         .group_by(each.c.reason, each.c.why, each.c.batch)
         .order_by(func.count().desc(), each.c.reason, each.c.why, each.c.batch)
     )
-    return tuple(Staying(row.records, row.reason, Why(row.why), row.batch) for row in connection.execute(counted))
+    return tuple(NotReplayed(row.records, row.reason, Why(row.why), row.batch) for row in connection.execute(counted))
 
 
-def _each(batch_id: int, reasons: Collection[str] | None) -> Select[str, str, str | None]:
+def _select_left(batch_id: int, reasons: Collection[str] | None) -> Select[str, str, str | None]:
+    """Each record that was left: its reason, why it stays, and the other batch."""
     dead = Record.status == Status.DEAD_LETTER
     left = or_(dead, Record.status == Status.CANCELLED) if reasons is None else and_(dead, Record.reason.in_(reasons))
     other = aliased(Record, name="other")
     is_same_token = other.serial_number == Record.serial_number
-    # In the words of the partial unique indexes, and as two questions: so each has an index that serves.
+    # In the words of the partial unique indexes, and as two questions, so that the database has an index for each.
     is_in_progress = text(f"other.{NOT_FINAL}")
     in_progress = func.coalesce(
         _latest_batch(other, is_same_token, is_in_progress),

@@ -1,5 +1,6 @@
-"""What journals show of OTPs, written into the records of a database that forgot it. Every function works in the
-caller's transaction. A record's status stays: the next attempt, a replay or the rescue reads what is written here."""
+"""Writes what journals show of OTPs into the records of a database that was restored and does not know it. A record's
+status stays as it is: the next attempt, a replay or a rescue reads what is written here. Every function works in the
+caller's transaction."""
 
 from __future__ import annotations
 
@@ -29,15 +30,17 @@ _COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
 )
 
 
-def find(connection: Connection, batch_id: int, row_numbers: Sequence[int], *, is_locking: bool) -> Sequence[Row[Any]]:
-    """These rows of a batch. Locked, nobody changes them before the transaction ends."""
+def find_records(
+    connection: Connection, batch_id: int, row_numbers: Sequence[int], *, is_locking: bool
+) -> Sequence[Row[Any]]:
+    """Find the records of these rows of a batch. Locked, nobody changes them before the transaction ends."""
     mine = select(*_COLUMNS).where(Record.batch_id == batch_id, Record.row_number.in_(row_numbers))
     mine = mine.order_by(Record.row_number)
     return connection.execute(mine.with_for_update() if is_locking else mine).all()
 
 
-def progress_of(row: Row[Any]) -> Progress:
-    """Of a row that `find` found."""
+def read_progress(row: Row[Any]) -> Progress:
+    """How far the OTPs of a record have come, from a row that `find_records` found."""
     return Progress(
         first=OtpProgress(OtpState(row.otp1_state), row.otp1_posts),
         second=OtpProgress(OtpState(row.otp2_state), row.otp2_posts) if row.has_second_otp else None,
@@ -46,15 +49,17 @@ def progress_of(row: Row[Any]) -> Progress:
 
 
 def count_in_hand(database: Database, connection: Connection, batch_id: int) -> int:
-    """Records that are queued, or that a worker may be at work on."""
+    """Count the records that are queued, or that a worker may be at work on."""
     is_held = and_(Record.status == Status.ACTIVATING, Record.lease_until > database.now())
     in_hand = or_(Record.status == Status.QUEUED, is_held)
     return connection.scalar(select(func.count()).where(Record.batch_id == batch_id, in_hand)) or 0
 
 
-def write(database: Database, connection: Connection, found: Sequence[tuple[int, Progress]], read_delay: float) -> None:
-    """How far the OTPs of these records have come. None is due before `read_delay` seconds from now: a call that went
-    out before the database was lost may still be running."""
+def write_progress(
+    database: Database, connection: Connection, found: Sequence[tuple[int, Progress]], read_delay: float
+) -> None:
+    """Write how far the OTPs of these records have come, by record id. None of them is due before `read_delay` seconds
+    from now: a call that went out before the database was lost may still be running."""
     soonest = database.now(bindparam("read_delay", type_=Float()))
     learn = (
         update(Record)

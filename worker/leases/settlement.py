@@ -1,58 +1,32 @@
-"""What the end of an attempt writes: the record's columns, and the attempt's line of history."""
+"""What is written at the end of an attempt: the record's columns, and the attempt's line of history."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Insert, Update, bindparam, case, func, insert, literal, null, select
+from sqlalchemy import ColumnElement, Float, Insert, Update, bindparam, case, func, insert, null, select
 
-from models.attempt import AttemptLine, Outcome
+from models.attempt import AttemptLine
 from models.batch import BatchState
 from models.reason import CURES
 from models.record import Record, Status
 from worker.database.engine import Database
+from worker.leases.attempt_line import CallSummary, build_line, is_counted, line_parameters
 from worker.leases.claim import Claim
-from worker.leases.moves import batch_is, move
+from worker.leases.moves import is_batch_in, move
 from worker.pingone.errors import Answer
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 
-# The columns of an attempt's line that differ from one to the next, and the parameters that they come from: the
-# record's own where they are the same, for each parameter costs as much as a column does.
-_PARTICULAR = {
-    "record_id": "settled_id",
-    "batch_id": "line_batch_id",
-    "number": "line_number",
-    "outcome": "line_outcome",
-    "reason": "line_reason",
-    "lease_id": "held_lease_id",
-    "requests": "new_requests",
-    "otp_posts": "line_otp_posts",
-    "http_status": "line_http_status",
-    "code": "line_code",
-    "detail_code": "line_detail_code",
-    "pingone_error_id": "error_id",
-    "correlation_id": "new_correlation_id",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What an attempt cost, and PingOne's last answer if there was one."""
-
-    requests: int = 0
-    rate_limited: int = 0
-    answer: Answer | None = None
-
 
 class Settlement:
-    """The statements that take a record out of `activating`, built once: a million settlements use the same few."""
+    """Takes records out of `activating`. The statements are built once, here: building one costs more than running
+    it."""
 
     def __init__(self, database: Database, worker: str) -> None:
         self._database = database
-        retry = self._pending_again(database)
-        is_cancelled = batch_is(BatchState.CANCELLED)
+        retry = _to_pending(database)
+        is_cancelled = is_batch_in(BatchState.CANCELLED)
         updates = {
             # What is done needs no OTP any more, so none is kept.
             "active": _from_activating(database, Status.ACTIVE).values(
@@ -69,16 +43,17 @@ class Settlement:
                 finalized_at=case((is_cancelled, database.now()), else_=null()),
             ),
         }
-        line = _line(worker, database)
+        line = build_line(worker, database)
         self._updates: dict[str, Update] = updates
         self._line = insert(AttemptLine).inline().values(line)
         # PostgreSQL writes both in one statement: the line goes in if the record was updated.
         self._both = {kind: _with_line(update, line) for kind, update in updates.items()}
 
-    def write(self, claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> bool:
-        """Both, or nothing where a rescue took the lease away: False."""
-        kind = _kind(progress, decision)
-        values = _parameters(claim, progress, decision, tally) | _history(claim, progress, decision, tally)
+    def write(self, claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> bool:
+        """Write the record and the line of its attempt in one transaction. False: a rescue took the lease away, and
+        nothing was written."""
+        kind = _choose_update(progress, decision)
+        values = _parameters(claim, progress, decision, summary) | line_parameters(claim, progress, decision, summary)
         if not self._database.is_sqlite:
             with self._database.writing_one() as connection:
                 return connection.execute(self._both[kind], values).rowcount == 1
@@ -88,13 +63,15 @@ class Settlement:
             connection.execute(self._line, values)
         return True
 
-    @staticmethod
-    def _pending_again(database: Database) -> Update:
-        delay = bindparam("delay", type_=Float())
-        return _from_activating(database, Status.PENDING).values(scheduled_at=database.now(delay))
+
+def _to_pending(database: Database) -> Update:
+    """The update that makes a record pending again, and due after the parameter `delay` in seconds."""
+    delay = bindparam("delay", type_=Float())
+    return _from_activating(database, Status.PENDING).values(scheduled_at=database.now(delay))
 
 
 def _from_activating(database: Database, target: Status) -> Update:
+    """The update that takes one record from `activating` to `target`, where the lease still stands."""
     return (
         move(database, Status.ACTIVATING, target)
         .where(Record.id == bindparam("settled_id"), Record.lease_id == bindparam("held_lease_id"))
@@ -114,7 +91,8 @@ def _from_activating(database: Database, target: Status) -> Update:
     )
 
 
-def _kind(progress: Progress, decision: Decision) -> str:
+def _choose_update(progress: Progress, decision: Decision) -> str:
+    """The name of the update that this decision takes, among those of Settlement."""
     match decision:
         case Active():
             return "active"
@@ -123,31 +101,25 @@ def _kind(progress: Progress, decision: Decision) -> str:
     return "unread" if progress.needs_read else "pending"
 
 
-def _line(worker: str, database: Database) -> dict[str, ColumnElement[Any]]:
-    """The attempt's line of history, by column; `_history` has what is particular to one."""
-    columns = AttemptLine.__table__.c
-    particular = {name: bindparam(value, type_=columns[name].type) for name, value in _PARTICULAR.items()}
-    return particular | {"worker": literal(worker), "ended_at": database.now()}
-
-
 def _with_line(update: Update, line: dict[str, ColumnElement[Any]]) -> Insert:
+    """One statement that updates the record, and inserts the line if the record was updated."""
     settled = update.returning(Record.id).cte("settled")
     both = insert(AttemptLine).from_select(list(line), select(*line.values()).select_from(settled))
     # SQLAlchemy does not keep the count of rows that an INSERT wrote, unless asked to.
     return both.execution_options(preserve_rowcount=True)
 
 
-def _parameters(claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> dict[str, Any]:
-    """For the statement that the decision takes."""
-    answer = tally.answer or Answer()
+def _parameters(claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> dict[str, Any]:
+    """The parameters of the update that the decision takes."""
+    answer = summary.answer or Answer()
     values = otp_parameters(progress) | {
         "settled_id": claim.record_id,
         "held_lease_id": claim.lease_id,
         "new_verdict": progress.verdict,
         "new_not_found": progress.not_found,
         "uncounted": 0 if is_counted(decision) else 1,
-        "new_requests": tally.requests,
-        "new_rate_limited": tally.rate_limited,
+        "new_requests": summary.requests,
+        "new_rate_limited": summary.rate_limited,
         "error_id": answer.error_id,
         "new_correlation_id": answer.correlation_id,
     }
@@ -161,6 +133,7 @@ def _parameters(claim: Claim, progress: Progress, decision: Decision, tally: Tal
 
 
 def otp_parameters(progress: Progress) -> dict[str, Any]:
+    """How far both OTPs have come, as parameters of an update. A second OTP that the record does not have is unsent."""
     second = progress.second or OtpProgress()
     return {
         "first_state": progress.first.state,
@@ -168,47 +141,3 @@ def otp_parameters(progress: Progress) -> dict[str, Any]:
         "second_state": second.state,
         "second_posts": second.posts,
     }
-
-
-def _history(claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> dict[str, Any]:
-    answer = tally.answer or Answer()
-    return {
-        "line_batch_id": claim.batch_id,
-        "line_otp_posts": claim.posts_spent(progress, goes_on=goes_on(decision)),
-        "line_number": claim.progress.attempts,
-        "line_outcome": _outcome(decision),
-        "line_reason": _reason(decision),
-        "line_http_status": answer.status,
-        "line_code": answer.code,
-        "line_detail_code": answer.detail_code,
-    }
-
-
-def goes_on(decision: Decision) -> bool:
-    """The record is not final after this."""
-    return isinstance(decision, Retry | Pause)
-
-
-def is_counted(decision: Decision) -> bool:
-    match decision:
-        case Retry() | DeadLetter():
-            return decision.is_counted
-    return isinstance(decision, Active)
-
-
-def _outcome(decision: Decision) -> Outcome:
-    match decision:
-        case Active():
-            return Outcome.ACTIVE
-        case DeadLetter():
-            return Outcome.DEAD_LETTER
-    return Outcome.RETRY if is_counted(decision) else Outcome.HANDED_BACK
-
-
-def _reason(decision: Decision) -> str | None:
-    match decision:
-        case Retry(why=why):
-            return why
-        case DeadLetter(reason=reason) | Pause(reason=reason):
-            return str(reason)
-    return None

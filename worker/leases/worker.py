@@ -1,28 +1,33 @@
-"""What a worker does with one record: claim it, write each OTP down before it goes out, settle."""
+"""What a worker does with one record: claim it, write each OTP down before it goes out, settle it."""
 
 from __future__ import annotations
 
 import os
 import socket
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Float, Update, and_, bindparam, select, true, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from models.attempt import AttemptLine, Outcome
 from models.record import OtpState, Record, Status
 from worker.clocks.boot_clock import boot_time
 from worker.database.engine import Database
-from worker.leases.claim import FRESH, OTHER, Claim, fresh, other
-from worker.leases.moves import LAST_START, batch_runs, may_work, move
-from worker.leases.settlement import Settlement, Tally, otp_parameters
+from worker.leases.attempt_line import CallSummary
+from worker.leases.claim import ALL_COLUMNS, FRESH_COLUMNS, Claim, claim_any_row, claim_fresh_row
+from worker.leases.moves import LAST_START, is_batch_running, may_work, move
+from worker.leases.settlement import Settlement, otp_parameters
 from worker.leases.write_retries import write_until
 from worker.rules.progress import Progress
 from worker.rules.steps import Decision
 
 _THIS_RECORD = Record.id == bindparam("record_id")
 _THIS_LEASE = Record.lease_id == bindparam("held_lease_id")
+# A query of no table.
 _NOTHING = select(true())
+# The line of the attempt under this lease, unless a rescue wrote it.
 _OWN_LINE = select(AttemptLine.id).where(
     AttemptLine.record_id == bindparam("record_id"),
     AttemptLine.lease_id == bindparam("held_lease_id"),
@@ -39,41 +44,32 @@ class Leases:
         self._database = database
         self._lease = lease
         is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
-        may_begin = may_work(database, LAST_START)
-        take = (
-            move(database, Status.QUEUED, Status.ACTIVATING)
-            .where(_THIS_RECORD, Record.environment_id == bindparam("for_environment_id"), may_begin)
-            .values(lease_id=bindparam("new_lease_id"), lease_until=database.now(lease), attempts=Record.attempts + 1)
-        )
-        claim_fresh = take.where(_is_fresh(database, max_attempts), ~is_stale).values(self._sent(1)).returning(*FRESH)
-        claim_other = take.returning(*OTHER, is_stale.label("is_stale"))
-        # A fresh record needs no thought between claim and sending, so that one statement serves both.
-        self._claims = (claim_fresh, fresh), (claim_other, other)
+        self._claims = self._build_claims(is_stale, max_attempts)
         held = update(Record).where(_THIS_RECORD, _THIS_LEASE, Record.status == Status.ACTIVATING)
-        may_send = held.where(batch_runs(database), ~is_stale)
-        self._sending = {
-            1: may_send.where(Record.otp1_state == OtpState.UNSENT).values(self._sent(1)),
-            2: may_send.where(Record.otp2_state == OtpState.UNSENT).values(self._sent(2)),
+        may_send = held.where(is_batch_running(database), ~is_stale)
+        self._mark_sent = {
+            1: may_send.where(Record.otp1_state == OtpState.UNSENT).values(self._mark_values(1)),
+            2: may_send.where(Record.otp2_state == OtpState.UNSENT).values(self._mark_values(2)),
         }
-        self._answered = held.values(
+        self._write_progress = held.values(
             otp1_state=bindparam("first_state"),
             otp1_posts=bindparam("first_posts"),
             otp2_state=bindparam("second_state"),
             otp2_posts=bindparam("second_posts"),
             verdict=bindparam("new_verdict"),
         )
-        self._still_sending = may_send.values(otp_sent_at=database.now())
+        self._renew_mark = may_send.values(otp_sent_at=database.now())
         self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work(database))
-        self._find_stranger = select(Record.batch_id).where(
+        self._find_foreign_batch = select(Record.batch_id).where(
             _THIS_RECORD, Record.status == Status.QUEUED, Record.environment_id != bindparam("for_environment_id")
         )
         back = move(database, Status.QUEUED, Status.PENDING).where(_THIS_RECORD)
         self._hand_back = back.values(scheduled_at=database.now(bindparam("delay", type_=Float())))
-        self._hand_back_stopped = back.where(~batch_runs(database, LAST_START))
+        self._hand_back_stopped = back.where(~is_batch_running(database, LAST_START))
         self._settlement = Settlement(database, f"{socket.gethostname()}:{os.getpid()}")
 
     def claim(self, record_id: int, environment_id: str, jitter: float = 0.0) -> Claim | None:
-        """Take a queued record of this environment; None when it is not queued any more or may not be worked on."""
+        """Claim a queued record of this environment; None when it is not queued any more or may not be worked on."""
         started, lease_id = boot_time(), uuid.uuid4().hex
         values = {"record_id": record_id, "for_environment_id": environment_id, "new_lease_id": lease_id}
         for statement, claim in self._claims:
@@ -83,77 +79,105 @@ class Leases:
                 return claim(row, lease_id, started, jitter)
         return None
 
-    def reach(self) -> None:
-        """Ask the database for nothing, to see that it answers."""
+    def check_database(self) -> None:
+        """Ask the database something that costs nothing, to see that it answers. Raises what it raises."""
         with self._database.reading() as connection:
             connection.execute(_NOTHING)
 
-    def sending(self, claim: Claim, ordinal: int) -> bool:
-        """Write down, durably, that this OTP is about to go out. False: it must not (paused, stale, lease lost)."""
-        return self._changes_one(self._sending[ordinal], _names(claim))
+    def mark_sent(self, claim: Claim, ordinal: int) -> bool:
+        """Write down, durably, that this OTP is about to go out. False: it must not, since the batch was paused, the
+        OTP is too old, or the lease was lost."""
+        return self._update_one(self._mark_sent[ordinal], _name_lease(claim))
 
-    def answered(self, claim: Claim, progress: Progress) -> bool:
-        """Write down what became of the OTPs in the middle of an attempt. False: the lease was lost."""
-        values = _names(claim) | {"new_verdict": progress.verdict} | otp_parameters(progress)
-        # Writing the same again under the same lease finds it again.
-        return write_until(self._ends_at(claim), lambda: self._changes_one(self._answered, values), lambda: False)
+    def write_progress(self, claim: Claim, progress: Progress) -> bool:
+        """Write down in the middle of an attempt what is known of the OTPs. False: the lease was lost."""
+        values = _name_lease(claim) | {"new_verdict": progress.verdict} | otp_parameters(progress)
+        # Written twice under the same lease, the second write finds the lease again.
+        return write_until(self._ends_at(claim), lambda: self._update_one(self._write_progress, values), lambda: False)
 
-    def still_sending(self, claim: Claim) -> bool:
-        """Whether an OTP that did not go out may be tried again now: lease, batch and OTP are good. The time of its
-        mark is renewed: a rescue reads the device only when a call begun then is over for certain."""
-        return self._changes_one(self._still_sending, _names(claim))
+    def renew_mark(self, claim: Claim) -> bool:
+        """Mark an OTP that did not go out as sent anew, before it is tried again. False: it must not go (paused, too
+        old, lease lost). A rescue counts from the new time: it lets the device be read only when a call that begins now
+        is over for certain."""
+        return self._update_one(self._renew_mark, _name_lease(claim))
 
     def may_read(self, claim: Claim) -> bool:
-        """Whether a read may start: the lease stands, and the batch was not paused. One that was cancelled still reads
-        what it owes."""
+        """Whether a read may start: the lease stands, and the batch was not paused. A record of a cancelled batch may
+        still be read where that is needed."""
         with self._database.reading() as connection:
-            return connection.scalar(self._may_read, _names(claim)) is not None
+            return connection.scalar(self._may_read, _name_lease(claim)) is not None
 
-    def find_stranger(self, record_id: int, environment_id: str) -> int | None:
-        """The batch of a queued record that belongs to another environment than this."""
+    def find_foreign_batch(self, record_id: int, environment_id: str) -> int | None:
+        """The batch of a queued record, if it belongs to another environment than this; else None."""
         with self._database.reading() as connection:
             names = {"record_id": record_id, "for_environment_id": environment_id}
-            return connection.scalar(self._find_stranger, names)
+            return connection.scalar(self._find_foreign_batch, names)
 
     def hand_back(self, record_id: int, delay: float) -> bool:
-        """A queued record that was not claimed: pending again, due after `delay` seconds."""
-        return self._changes_one(self._hand_back, {"record_id": record_id, "delay": delay})
+        """Make a queued record that was not claimed pending again, due after `delay` seconds."""
+        return self._update_one(self._hand_back, {"record_id": record_id, "delay": delay})
 
     def hand_back_stopped(self, record_id: int) -> bool:
-        """A queued record whose batch does not run any more: pending, until it does."""
-        return self._changes_one(self._hand_back_stopped, {"record_id": record_id})
+        """Make a queued record pending again if its batch does not run any more."""
+        return self._update_one(self._hand_back_stopped, {"record_id": record_id})
 
-    def settle(self, claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> bool:
+    def settle(self, claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> bool:
         """End the attempt. False: a rescue took the lease away, and nothing was changed."""
         return write_until(
             self._ends_at(claim),
-            lambda: self._settlement.write(claim, progress, decision, tally),
+            lambda: self._settlement.write(claim, progress, decision, summary),
             lambda: self._was_settled(claim),
+        )
+
+    def _build_claims(
+        self, is_stale: ColumnElement[bool], max_attempts: int
+    ) -> tuple[tuple[ReturningUpdate[Any], Callable[..., Claim]], ...]:
+        """The statements that claim a record, in the order in which they are tried, and what makes a Claim of a row of
+        each. Nothing needs to be decided between the claim of a fresh record and its first OTP, so one statement does
+        both."""
+        database = self._database
+        may_begin = may_work(database, LAST_START)
+        take = (
+            move(database, Status.QUEUED, Status.ACTIVATING)
+            .where(_THIS_RECORD, Record.environment_id == bindparam("for_environment_id"), may_begin)
+            .values(
+                lease_id=bindparam("new_lease_id"),
+                lease_until=database.now(self._lease),
+                attempts=Record.attempts + 1,
+            )
+        )
+        fresh = take.where(_is_fresh(database, max_attempts), ~is_stale).values(self._mark_values(1))
+        return (
+            (fresh.returning(*FRESH_COLUMNS), claim_fresh_row),
+            (take.returning(*ALL_COLUMNS, is_stale.label("is_stale")), claim_any_row),
         )
 
     def _was_settled(self, claim: Claim) -> bool:
         """Whether the attempt under this lease has a line of its own, and not one of a rescue."""
         with self._database.reading() as connection:
-            return connection.scalar(_OWN_LINE, _names(claim)) is not None
+            return connection.scalar(_OWN_LINE, _name_lease(claim)) is not None
 
     def _ends_at(self, claim: Claim) -> float:
+        """When the lease ends, by `boot_time`."""
         return claim.started + self._lease
 
-    def _sent(self, ordinal: int) -> dict[Any, Any]:
+    def _mark_values(self, ordinal: int) -> dict[Any, Any]:
+        """The columns that mark an OTP as sent, now."""
         sent_at = {Record.otp_sent_at: self._database.now()}
         if ordinal == 1:
             return sent_at | {Record.otp1_state: OtpState.SENT, Record.otp1_posts: Record.otp1_posts + 1}
         return sent_at | {Record.otp2_state: OtpState.SENT, Record.otp2_posts: Record.otp2_posts + 1}
 
-    def _changes_one(self, statement: Update, values: dict[str, Any]) -> bool:
+    def _update_one(self, statement: Update, values: dict[str, Any]) -> bool:
+        """Execute a statement, and return whether it changed its record."""
         with self._database.writing_one() as connection:
             return connection.execute(statement, values).rowcount == 1
 
 
 def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
-    """Nothing is known of it but its file's row: the first OTP goes."""
+    """Whether nothing is known of a record but its file's row, so that its first OTP may go at once."""
     return and_(
-        batch_runs(database),
+        is_batch_running(database),
         Record.otp1_state == OtpState.UNSENT,
         Record.otp1_posts == 0,
         Record.otp2_posts == 0,
@@ -163,5 +187,6 @@ def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
     )
 
 
-def _names(claim: Claim) -> dict[str, Any]:
+def _name_lease(claim: Claim) -> dict[str, Any]:
+    """The parameters of _THIS_RECORD and _THIS_LEASE."""
     return {"record_id": claim.record_id, "held_lease_id": claim.lease_id}

@@ -1,5 +1,7 @@
-"""One worker process put together: the parts that work in it, its threads and processors, and Celery's own edges.
+"""Puts a process together: the parts that work in it, its threads and its processor, and where Celery's own behaviour
+is mended.
 
-May import every story and neighbour; nothing but the doors (`celery`, `tasks`), `installation` and `cli` imports it.
+May import every package but cli, installation, the simulator and the embedded stack, and neither `celery` nor `tasks`.
+Only these two, installation and cli import it.
 Begin with `parts`, the one place where parts are built.
 """

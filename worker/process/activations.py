@@ -1,4 +1,5 @@
-"""The activations of one process: one a thread and environment, since an HTTP client is one thread's own."""
+"""Gives each thread of a process its own Activation for each environment, since an HTTP client belongs to one
+thread."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from worker.records.activation import Activation
 
 
 class Activations:
-    """Thread-safe. `make` puts an Activation together for the calling thread."""
+    """The activations of one process; thread-safe. `make` builds an Activation for the calling thread."""
 
     def __init__(
         self, environments: Environments, leases: Leases, fitness: Fitness, make: Callable[[Environment], Activation]
@@ -27,7 +28,7 @@ class Activations:
         self._thread = threading.local()
 
     def run(self, record_id: int, name: str) -> None:
-        """Take one record of the environment of this name a step further. Where the environment is not configured here,
+        """Make an attempt at one record of the environment of this name. Where the environment is not configured here,
         and another process is well, the record goes back and this process takes no more work; otherwise raises
         ConfigError."""
         try:

@@ -1,6 +1,7 @@
-"""Beat's scheduler: ticks by a clock that nobody sets, and no more of them than somebody takes.
+"""Beat's scheduler: it ticks by a clock that cannot be set, and sends no ticks while no worker takes them.
 
-Celery's own asks the wall clock what is due. Where that is set back an hour, it sends nothing for an hour."""
+Celery's own scheduler asks the wall clock what is due. Where that is set back by an hour, it sends nothing for an
+hour."""
 
 from __future__ import annotations
 
@@ -16,20 +17,20 @@ from kombu.exceptions import OperationalError
 
 log = structlog.get_logger()
 
-# Messages in a queue above which no tick is put beside them: any one of them does what all would do.
+# Ticks that may wait in their queue; no more are added, since any one of them does what all would do.
 MOST_WAITING = 3
-# A wall clock that is this far behind the last run was set back, and not only corrected.
+# A wall clock that is more than this behind the last run was set back, and not merely corrected.
 SET_BACK = timedelta(minutes=1)
 
 
 def read_steady_clock() -> float:
-    """Seconds that only ever grow. Where the system can tell (Linux), those that the machine was suspended count."""
+    """Read a clock in seconds that never goes back. On Linux the time counts during which the machine was suspended."""
     boot_time: int | None = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
 
 
 class SteadyScheduler(Scheduler):  # type: ignore[misc]
-    """Sends what has an interval by a steady clock, first at once, and what has a crontab by the wall clock."""
+    """Sends tasks with an interval by a steady clock, the first at once, and tasks with a crontab by the wall clock."""
 
     def __init__(self, *args: Any, clock: Callable[[], float] = read_steady_clock, **options: Any) -> None:
         self._clock = clock
@@ -38,7 +39,7 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
         super().__init__(*args, **options)
 
     def tick(self) -> float:
-        """Send what is due. How many seconds to wait for the next tick."""
+        """Send what is due. Returns the seconds until something is due next."""
         for entry in list(self.schedule.values()):
             if isinstance(entry.schedule, crontab):
                 self._send_by_wall_clock(entry)
@@ -52,21 +53,21 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
         if now < due_at:
             return
         interval = entry.schedule.run_every.total_seconds()
-        # What was missed, while the machine slept or the broker was away, is not made up for.
+        # Runs that were missed while the machine slept or the broker was away are not made up for.
         self._due_at[entry.name] = due_at + interval if now < due_at + interval else now + interval
         if self._is_taken(entry):
             self._send(entry)
 
     def _send_by_wall_clock(self, entry: ScheduleEntry) -> None:
         if entry.last_run_at - entry.default_now() > SET_BACK:
-            # Otherwise it would wait until the clock has come to where it was.
+            # Otherwise it would wait until the clock shows again what it showed before.
             entry.last_run_at = entry.default_now()
         if self._is_due(entry)[0]:
             self._send(entry)
 
     def _send(self, entry: ScheduleEntry) -> None:
         self.reserve(entry)
-        # Logs what fails, and goes on.
+        # Logs a failure, and goes on.
         self.apply_entry(entry, producer=self.producer)
 
     def _wait(self, entry: ScheduleEntry) -> float:
@@ -75,7 +76,7 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
         return max(self._due_at[entry.name] - self._clock(), 0.0)
 
     def _is_due(self, entry: ScheduleEntry) -> tuple[bool, float]:
-        """By the wall clock; and the seconds until it is due next."""
+        """Whether a task is due by the wall clock, and the seconds until it is due next."""
         try:
             is_due, wait = self.is_due(entry)
         except Exception:
@@ -84,10 +85,10 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
         return is_due, wait
 
     def _is_taken(self, entry: ScheduleEntry) -> bool:
-        """Whether workers take what is sent: else an hour without workers would fill Redis with ticks. False too where
-        the broker cannot say it, which would not take a tick either."""
+        """Whether workers take what is sent; without this check, an hour without workers would fill Redis with ticks.
+        False too where the broker cannot be asked, since it would not accept a tick either."""
         queue = self.app.amqp.router.route(entry.options, entry.task)["queue"].name
-        # Waits until there is a broker, for ever.
+        # Waits until there is a broker, without end.
         connection = self.producer.connection
         try:
             return int(connection.default_channel.client.llen(queue)) < MOST_WAITING

@@ -1,5 +1,5 @@
-"""How a worker outlives its broker and what comes from it: kombu's Redis transport with its faults mended, and a
-connection that is soon there again."""
+"""Keeps a worker running whatever its broker does or sends: kombu's Redis transport with its faults mended, and a
+connection that is tried again soon."""
 
 from __future__ import annotations
 
@@ -17,26 +17,33 @@ from kombu.transport.redis import Channel, Transport
 
 log = structlog.get_logger()
 
-# A write that changes nothing: there is no such key. A replica and a server that is loading refuse it.
+# A write that changes nothing, since there is no such key. A replica and a server that is loading refuse it.
 PROBE = ("PEXPIRE", "oathbulk:probe", 1)
 
-# Seconds between tries. Celery leaves it to kombu, which waits 2, 4, up to 30: half an outage again, or so, after it.
+# Seconds between tries to connect. Celery leaves this to kombu, which waits 2, 4, up to 30: after an outage, about half
+# as long again.
 INTERVALS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 5.0}
 
 
 class LastingConnection(Connection):
+    """A connection to the broker that is tried at our intervals."""
+
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
         return super().ensure_connection(*args, **(INTERVALS | options))
 
 
 class LastingAMQP(AMQP):  # type: ignore[misc]
+    """Makes Celery use such connections."""
+
     Connection = LastingConnection
 
 
 class LastingChannel(Channel):
-    """Where a message is to be acknowledged or given back after its connection was closed, kombu 5.7 stumbles over the
-    closed connection: an AttributeError, which Celery takes for the end of the worker. Said as what it is, a lost
-    connection, Celery connects again. What was not acknowledged comes once more, and finds nothing to do."""
+    """A channel that reports a lost connection as one, and drops messages that nobody can read.
+
+    Where a message is to be acknowledged or given back after its connection was closed, kombu 5.7 raises an
+    AttributeError, which ends the worker. Raised as what it is, a lost connection, it makes Celery connect again. A
+    message that was not acknowledged comes once more, and finds nothing to do."""
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         if self.connection.client is None:
@@ -53,7 +60,7 @@ class LastingChannel(Channel):
                 except _CONNECTION:
                     raise
                 except Exception:
-                    # Otherwise it would count as one in hand for ever.
+                    # Otherwise it would count as one of the tasks in hand for ever.
                     if not message.acknowledged:
                         message.reject()
                     raise
@@ -70,16 +77,17 @@ class LastingChannel(Channel):
 
 
 class LastingTransport(Transport):
-    """Takes it for a lost connection when the server refuses a command: during a failover it is a replica (READONLY,
-    MASTERDOWN), it loads (LOADING), its memory or disk is full (OOM, MISCONF). kombu knows but one of these, and Celery
-    ends the worker for the others. Every refusal counts, since redis-py has no names for some of them."""
+    """A transport that takes a refused command for a lost connection: during a failover the server is a replica
+    (READONLY, MASTERDOWN), it loads (LOADING), its memory or disk is full (OOM, MISCONF). kombu knows only one of
+    these, and Celery ends the worker for the others. Every refusal counts, since redis-py has no names for some of
+    them."""
 
     Channel = LastingChannel
     connection_errors = (*Transport.connection_errors, redis.ResponseError)
 
     def establish_connection(self) -> Any:
-        """Connect to a server that takes writes. Without this look a worker would connect to a replica again and again,
-        with no time between."""
+        """Connect to a server that accepts writes. Without this check a worker would connect to a replica again and
+        again, without a pause between."""
         connection = super().establish_connection()
         try:
             with self._avail_channels[0].conn_or_acquire() as client:
@@ -94,14 +102,14 @@ class LastingTransport(Transport):
             super()._deliver(message, queue)
 
 
-# What says nothing of a message; Empty: there was none.
+# Failures that say nothing of a message. Empty: there was none.
 _CONNECTION = (Empty, OSError, redis.RedisError)
 
 
 @contextmanager
 def _dropping(place: str) -> Iterator[None]:
-    """Drop a message that cannot be read or taken up, whatever is wrong with it; Celery would end the worker. A record
-    that it was about is found by its queue lease. What it said is not logged."""
+    """Drop a message that cannot be read or taken up, whatever is wrong with it; Celery would end the worker. If it was
+    about a record, that is noticed when the record's queue lease runs out. The message's content is not logged."""
     try:
         yield
     except _CONNECTION:
@@ -111,6 +119,6 @@ def _dropping(place: str) -> Iterator[None]:
 
 
 def install() -> None:
-    """From here on, the transport of redis:// and rediss://."""
+    """Use LastingTransport for redis:// and rediss:// from here on."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{LastingTransport.__name__}"

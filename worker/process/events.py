@@ -1,5 +1,5 @@
-"""What Flower is told: the events of many tasks in one message. Celery sends each as soon as its loop turns, and that
-takes longer than receiving the task does."""
+"""Sends the events of many tasks to Flower in one message. Celery sends each as soon as its loop turns, which takes
+longer than receiving the task does."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from celery import Celery, bootsteps
 
-# A task has three events (received, started, succeeded). The loop is woken for so many, and with it looks for messages
-# again: more would let threads run dry between two looks.
-TOGETHER = 18
-# Seconds after which what is left goes too.
-AT_LATEST = 0.5
+# Events that are sent together. A task has three (received, started, succeeded). Sending them wakes the loop, which
+# then looks for new messages: with more events together, threads would be without work between two looks.
+EVENTS_TOGETHER = 18
+# Seconds after which fewer events are sent too.
+FLUSH_INTERVAL = 0.5
 
 
-class TogetherSent(bootsteps.StartStopStep):  # type: ignore[misc]
-    """A part of the worker that starts with each connection, behind the one that makes the event dispatcher."""
+class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
+    """A part of the worker that starts with each connection, after the part that makes the event dispatcher."""
 
     requires = ("celery.worker.consumer.events:Events",)
     _last: Any = None
@@ -25,16 +25,16 @@ class TogetherSent(bootsteps.StartStopStep):  # type: ignore[misc]
         # Only with an event loop does Celery hold events back.
         if dispatcher.on_send_buffered is None:
             return
-        dispatcher.on_send_buffered = Every(TOGETHER, consumer.on_send_event_buffered)
-        self._last = consumer.timer.call_repeatedly(AT_LATEST, dispatcher.flush)
+        dispatcher.on_send_buffered = CallOnceInSoMany(EVENTS_TOGETHER, consumer.on_send_event_buffered)
+        self._last = consumer.timer.call_repeatedly(FLUSH_INTERVAL, dispatcher.flush)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002
         if self._last is not None:
             self._last.cancel()
 
 
-class Every:
-    """Calls once in so many calls. Threads may lose a count to each other, which does no harm."""
+class CallOnceInSoMany:
+    """Makes one call for so many calls of it. Threads may lose a count to each other, which does no harm."""
 
     def __init__(self, times: int, call: Any) -> None:
         self._times = times
@@ -49,4 +49,5 @@ class Every:
 
 
 def install(app: Celery) -> None:
-    app.steps["consumer"].add(TogetherSent)
+    """Send events together in every worker of this app."""
+    app.steps["consumer"].add(EventBatches)

@@ -1,5 +1,5 @@
-"""Who gets at Flower where nobody said so: this machine alone, with a password. Flower by itself listens on every
-interface, and lets everybody in.
+"""Restricts Flower where nobody configured its access: only this machine gets at it, with a password. Flower by itself
+listens on every interface, and lets everybody in.
 
 Only a process that is Flower imports this module.
 """
@@ -16,11 +16,11 @@ USER = "oathbulk"
 
 
 def restrict_access() -> None:
-    """Fill in what a person set by none of Flower's ways (command line, FLOWER_… variables, flowerconfig.py). To be
-    called when Flower has read its options, and does not listen yet."""
+    """Set address and password where a person set them in none of Flower's ways (command line, FLOWER_… variables,
+    flowerconfig.py). To be called when Flower has read its options, and does not listen yet."""
     if not options.address:
         options.address = LOOPBACK
-    # Flower takes FLOWER_BASIC_AUTH= for a list with one empty entry.
+    # Flower reads an empty FLOWER_BASIC_AUTH as a list with one empty entry.
     if options.auth or any(options.basic_auth or []):
         return
     password = secrets.token_urlsafe(18)

@@ -1,5 +1,5 @@
-"""The parts of a process, put together here and in `worker_parts` and nowhere else: what commands and workers have in
-common.
+"""The parts that commands and workers have in common. All parts of a process are put together here and in
+`worker_parts`, and nowhere else.
 
 Each part is built when it is first asked for, so that importing the tasks opens no connection and a command builds only
 what it needs.
@@ -27,8 +27,9 @@ from worker.vault.keyring import load_keyring
 
 
 class Parts:
-    """`load` reads an environment by its name and raises ConfigError; by default from the process' own configuration.
-    `connect_within`: seconds for which connecting is tried again while PostgreSQL has no connection left."""
+    """Builds the parts of a process. `load` reads an environment by its name and raises ConfigError; by default from
+    the process' own configuration. `connect_within`: seconds for which connecting is tried again while PostgreSQL has
+    no connection left."""
 
     def __init__(
         self, settings: Settings, load: Callable[[str], Environment] | None = None, *, connect_within: float = 0.0
@@ -51,7 +52,8 @@ class Parts:
             socket_timeout=5,
             socket_connect_timeout=2,
             health_check_interval=25,
-            # Out of reach counts as a far slot at once; the client's own tries would take seconds first.
+            # Redis out of reach counts as a slot that is far away, at once; the client's own tries would take seconds
+            # first.
             retry=None,
         )
 
@@ -68,13 +70,13 @@ class Parts:
         def lifted(license: str) -> None:
             self.clients.end_pauses(license)
 
-        return Paces(self.redis, self.pace_memory, self.settings, on_alone=self.failed_alone, on_lifted=lifted)
+        return Paces(self.redis, self.pace_memory, self.settings, on_alone=self.handle_failing_alone, on_lifted=lifted)
 
     @cached_property
     def clients(self) -> Clients:
         return Clients(self.settings, self.paces)
 
-    def failed_alone(self, why: str) -> None:
+    def handle_failing_alone(self, why: str) -> None:
         """Called when this process could not reach PingOne while another could. A command goes on trying."""
 
     def batches(self, actor: Actor) -> Batches:

@@ -1,4 +1,4 @@
-"""Whether what took this process out of work is over."""
+"""Finds out whether what took this process out of work is over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NETWORK = "network"
 
 
 class Recovery:
-    """Asks PingOne, with this process' own credentials and network. `deadline` in seconds."""
+    """Asks PingOne with the credentials and the network of this process. `deadline` of each request in seconds."""
 
     def __init__(self, environments: Environments, clients: Clients, deadline: float) -> None:
         self._environments = environments
@@ -21,8 +21,8 @@ class Recovery:
         self._deadline = deadline
 
     def is_over(self, reason: str) -> bool:
-        """Whether the process may take work again, out of which it was for this reason. Only a restart mends a wrong
-        key or environment."""
+        """Whether a process that took no work for this reason may take work again. Only a restart mends a wrong key or
+        environment."""
         try:
             for environment in self._environments.known():
                 if reason == PauseReason.CREDENTIALS:

@@ -1,7 +1,7 @@
-"""Celery's sets of the tasks in hand, made fit for a pool of threads.
+"""Makes Celery's sets of the tasks in hand fit for a pool of threads.
 
 When a worker ends or loses its broker, Celery 5.7 goes through these sets while the threads of its pool add to them and
-take away, and now and then Python stops it there: "Set changed size during iteration"."""
+take from them, and now and then Python raises "Set changed size during iteration"."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from celery.worker import state
 
 
 class SteadyWeakSet(weakref.WeakSet[Any]):
-    """Goes through what it holds at the beginning, whatever other threads do to it meanwhile."""
+    """A set whose iteration goes through what it held at the beginning, whatever other threads do to it meanwhile."""
 
     data: set[weakref.ref[Any]]
 
@@ -25,6 +25,7 @@ class SteadyWeakSet(weakref.WeakSet[Any]):
 
 
 def install() -> None:
-    """The sets themselves stay: Celery has bound their methods all over the place."""
+    """Turn Celery's sets into such sets. The objects themselves stay, since Celery has bound their methods in many
+    places."""
     for requests in (state.reserved_requests, state.active_requests, state.scheduled_requests):
         requests.__class__ = SteadyWeakSet

@@ -1,8 +1,8 @@
-"""How many threads a worker process needs: as many calls as are under way at once at the fleet's pace.
+"""Adds threads to a worker process until it has as many as there are calls under way at once at the fleet's pace.
 
-That is the pace times the time that a call takes, which only PingOne knows. So a process begins with few, and adds
-threads while hardly one of them is free to wait for a slot. Not with many, to be safe: where calls are quick, threads
-that wait for each other's interpreter cost a sixth of the processor's time."""
+That number is the pace times the duration of a call, which only PingOne knows. So a process begins with few threads,
+and adds some while hardly one of them is free to wait for a slot. It does not begin with many: where calls are quick,
+threads that wait for each other's interpreter cost a sixth of the processor's time."""
 
 from __future__ import annotations
 
@@ -17,34 +17,40 @@ import structlog
 
 log = structlog.get_logger()
 
-# Seconds between two looks.
-LOOK = 0.5
-# Of the threads, so many must wait for their slots on average; unless there was hardly a slot a second.
-RESERVE, ENOUGH = 0.25, 3.0
-# Where such a part of the threads waits for a connection to the database, on average, more of them would only wait
-# there too, and hold slots and leases for longer.
+# Seconds from one look to the next.
+LOOK_INTERVAL = 0.5
+# This share of the threads should be waiting for a slot, on average.
+RESERVE = 0.25
+# Slots a second below which RESERVE says nothing, since there is too little work.
+ENOUGH = 3.0
+# Where more than this share of the threads waits for a connection to the database, on average, more threads would only
+# wait there too, and hold slots and leases for longer.
 UNCONNECTED = 0.25
-# A process that computes for so much of the time is not helped by more threads, but by another process.
+# A process that computes for more than this share of the time needs another process beside it, not more threads.
 BUSY = 0.7
+# How many times as many threads there are after a step.
 GROWTH = 2
 
 
 class Slots(Protocol):
-    """What a pace tells."""
+    """What a pace counts of its slots."""
 
     @property
-    def slots_taken(self) -> int: ...
+    def slots_taken(self) -> int:
+        """Slots that threads of this process have taken so far."""
+        ...
 
     @property
     def seconds_waited(self) -> float:
-        """Seconds, of those who wait still as well."""
+        """Seconds that threads have waited for slots so far, those that still wait too."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """At the time since the last one: slots a second; how many threads waited for one, on average; messages that no
-    thread has taken up; processor seconds a second; how many threads waited for a connection to the database."""
+class Usage:
+    """How busy the threads were since the last look: slots a second; how many threads waited for one, on average;
+    messages that no thread has taken up; processor seconds a second; how many threads waited for a connection to the
+    database."""
 
     slots: float
     waiting: float
@@ -53,22 +59,23 @@ class Look:
     unconnected: float = 0.0
 
 
-def is_lacking(threads: int, look: Look) -> bool:
-    """Whether the threads do not keep up."""
-    is_short = look.slots >= ENOUGH and look.waiting < RESERVE * threads and look.backlog > 0
-    return is_short and look.processor <= BUSY
+def is_lacking(threads: int, usage: Usage) -> bool:
+    """Whether there are too few threads for the messages that come."""
+    is_short = usage.slots >= ENOUGH and usage.waiting < RESERVE * threads and usage.backlog > 0
+    return is_short and usage.processor <= BUSY
 
 
-def is_short_of_connections(threads: int, look: Look) -> bool:
+def is_short_of_connections(threads: int, usage: Usage) -> bool:
     """Whether the threads wait for the database rather than for PingOne: more of them would not help then."""
-    return look.unconnected > UNCONNECTED * threads
+    return usage.unconnected > UNCONNECTED * threads
 
 
-def grown(threads: int, most: int) -> int:
+def choose_thread_count(threads: int, most: int) -> int:
+    """How many threads there should be instead of these, at most `most`."""
     return min(most, threads * GROWTH)
 
 
-def _grow(pool: ThreadPoolExecutor, threads: int) -> bool:
+def _add_threads(pool: ThreadPoolExecutor, threads: int) -> bool:
     """Raise the pool's limit and add threads for what waits; False where the pool is ending.
 
     The executor has no method for that. It takes a thread for idle once for each call that one has finished, also
@@ -102,46 +109,47 @@ class Threads:
         self._pool = pool
         self._paces = paces
         self._most = most(pool._max_workers)
-        self._told = set[str]()
+        self._warned = set[str]()
         self._unconnected = unconnected
         self._clock = clock
         self._processor = processor
-        self._former = self._sums()
+        self._former = self._read_sums()
 
     def watch(self) -> None:
         threading.Thread(target=self._watch, name="threads", daemon=True).start()
 
-    def look(self) -> None:
-        """Add threads, or say why there are too few."""
-        former, self._former = self._former, self._sums()
+    def adjust(self) -> None:
+        """Look how busy the threads were since the last look. Where they are too few, add some, or warn why it
+        cannot."""
+        former, self._former = self._former, self._read_sums()
         *sums, seconds = (after - before for before, after in zip(former, self._former, strict=True))
         slots, waiting, processor, unconnected = (each / seconds for each in sums)
-        look = Look(slots, waiting, self._pool._work_queue.qsize(), processor, unconnected)
+        usage = Usage(slots, waiting, self._pool._work_queue.qsize(), processor, unconnected)
         threads = self._pool._max_workers
-        if not is_lacking(threads, look):
+        if not is_lacking(threads, usage):
             return
-        if is_short_of_connections(threads, look):
-            self._tell(
+        if is_short_of_connections(threads, usage):
+            self._warn_once(
                 "too_few_connections", threads, "raise OATHBULK_DATABASE_CONNECTIONS, or bring the database nearer"
             )
-        elif (wanted := grown(threads, self._most)) > threads:
-            if _grow(self._pool, wanted):
+        elif (wanted := choose_thread_count(threads, self._most)) > threads:
+            if _add_threads(self._pool, wanted):
                 log.info("threads_added", threads=wanted, most=self._most)
         else:
-            self._tell("too_few_threads", threads, "raise OATHBULK_CONCURRENCY or its _MAX, or add a worker")
+            self._warn_once("too_few_threads", threads, "raise OATHBULK_CONCURRENCY or its _MAX, or add a worker")
 
-    def _tell(self, event: str, threads: int, cure: str) -> None:
-        """Once a process."""
-        if event not in self._told:
-            self._told.add(event)
+    def _warn_once(self, event: str, threads: int, cure: str) -> None:
+        """Log a warning, once for each event in the life of a process."""
+        if event not in self._warned:
+            self._warned.add(event)
             log.warning(event, threads=threads, cure=cure)
 
     def _watch(self) -> None:
         while True:
-            time.sleep(LOOK)
-            self.look()
+            time.sleep(LOOK_INTERVAL)
+            self.adjust()
 
-    def _sums(self) -> tuple[float, ...]:
+    def _read_sums(self) -> tuple[float, ...]:
         paces = list(self._paces())
         slots, waited = sum(pace.slots_taken for pace in paces), sum(pace.seconds_waited for pace in paces)
         return slots, waited, self._processor(), self._unconnected(), self._clock()

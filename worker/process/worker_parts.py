@@ -17,7 +17,7 @@ from worker.dispatch.workload import Workload
 from worker.fleet.fitness import Fitness
 from worker.fleet.processes import Processes, Sickness, name_this_process
 from worker.journal.writer import FileJournal, Journal, NoJournal
-from worker.leases.clock_jumps import TimesRestart
+from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.process.activations import Activations
@@ -28,11 +28,11 @@ from worker.rules.breaker import Thresholds
 
 
 class WorkerParts(Parts):
-    """`broker`: where the dispatcher publishes."""
+    """Builds the parts of a worker. `broker`: where the dispatcher publishes."""
 
     def __init__(self, settings: Settings, broker: Broker, load: Callable[[str], Environment] | None = None) -> None:
         super().__init__(settings, load)
-        # Set when the worker is asked to end: what is in hand is finished, and nothing else begun.
+        # Set when the worker is asked to end: it finishes the records in hand, and begins no others.
         self.stopping = threading.Event()
         self._broker = broker
 
@@ -53,7 +53,7 @@ class WorkerParts(Parts):
     def fitness(self) -> Fitness:
         return Fitness(self.processes, Recovery(self.environments, self.clients, self.settings.call_deadline).is_over)
 
-    def failed_alone(self, why: str) -> None:
+    def handle_failing_alone(self, why: str) -> None:
         """Take no more work until PingOne can be reached from here too."""
         self.fitness.fall_sick(Sickness(NETWORK, why))
 
@@ -103,7 +103,7 @@ class WorkerParts(Parts):
 
     @cached_property
     def dispatcher(self) -> Dispatcher:
-        """One for all ticks: most of what a tick takes would go into building its statements."""
+        """One dispatcher for all ticks: otherwise most of a tick's time would go into building its statements."""
         settings = self.settings
         read_delay = settings.send_within + settings.call_deadline + settings.read_delay
         return Dispatcher(
@@ -116,7 +116,7 @@ class WorkerParts(Parts):
             pace_memory=self.pace_memory,
             processes=self.processes,
             clock_watch=self.clock_watch,
-            times=TimesRestart(
+            record_times=RecordTimes(
                 self.database, lease=settings.lease, queue_lease=settings.queue_lease, read_delay=read_delay
             ),
         )

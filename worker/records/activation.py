@@ -1,4 +1,4 @@
-"""The story of one record: a slot, a claim, an attempt."""
+"""Takes one record a step further: waits for a slot of the pace, claims the record, makes an attempt."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.client import Client
-from worker.records.attempt import Attempt, Means
-from worker.rules import decisions
+from worker.records.attempt import Attempt
+from worker.records.tools import AttemptTools
+from worker.rules.limits import Limits
+from worker.rules.no_effect import choose_hand_back_delay
 
 
 class Activation:
-    """Activates records of one environment; one a thread, since its client is."""
+    """Activates records of one environment. Each thread has one of its own, as its HTTP client is for one thread."""
 
     def __init__(
         self,
@@ -43,63 +45,69 @@ class Activation:
         self._pace = pace
         self._is_stopping = is_stopping
         self._consequences = consequences
-        limits = decisions.Limits(
-            posts=settings.otp_post_budget,
-            attempts=settings.max_attempts,
-            read_delay=settings.read_delay,
-            not_found_delay=settings.not_found_delay,
-            longest_hold=settings.longest_hold,
-        )
-        self._means = Means(
+        self._tools = AttemptTools(
             leases=leases,
             client=client,
             pace=pace,
             keyring=keyring,
-            limits=limits,
+            limits=_read_limits(settings),
             send_within=settings.send_within,
             last_send=settings.lease - settings.lease_left_for_post,
             resync_on_first_call=environment.resync_on_first_call,
-            settled=partial(consequences.follow, environment),
+            on_settled=partial(consequences.apply_decision, environment),
             is_stopping=is_stopping,
             journal=journal or NoJournal(),
         )
 
     def run(self, record_id: int) -> None:
-        """Activate this record, or take it one step further. A duplicate message changes nothing.
+        """Make an attempt at this record. A message that comes twice changes nothing.
 
-        While the database is away the message is kept in hand: those behind it could not be claimed either, and each
-        that was taken up in vain would wait for its queue lease to run out."""
+        While the database is away, this waits for it: the messages behind could not be claimed either, and each that
+        was taken off the queue in vain would wait for its queue lease to run out."""
         try:
             taken = self._take_up(record_id)
         except Exception as failure:
             if not is_away(failure):
                 raise
-            wait_until_back(self._leases.reach, self._is_stopping, sleep)
+            wait_until_back(self._leases.check_database, self._is_stopping, sleep)
             taken = self._take_up(record_id)
         if taken is not None:
-            Attempt(self._means, *taken).run()
+            Attempt(self._tools, *taken).run()
 
     def _take_up(self, record_id: int) -> tuple[Claim, Slot] | None:
-        """None: it is not ours to work on now. Nothing has gone to PingOne so far."""
+        """Wait for a slot and claim the record. None: this worker may not work on it now. Nothing has gone to PingOne
+        so far."""
         try:
             slot = self._pace.wait()
         except SlotTooFar as far:
-            self._leases.hand_back(record_id, decisions.hand_back_for(far))
+            self._leases.hand_back(record_id, choose_hand_back_delay(far))
             return None
         if self._is_stopping():
             self._leases.hand_back(record_id, 0.0)
             return None
         claim = self._leases.claim(record_id, self._environment_id, random.random())  # noqa: S311
         if claim is None:
-            # Thousands of copies must not use up the pace.
+            # Thousands of copies of a message must not use up the pace.
             self._pace.give_back(slot)
-            self._not_claimed(record_id)
+            self._find_out_why_not(record_id)
             return None
         return claim, slot
 
-    def _not_claimed(self, record_id: int) -> None:
-        """A duplicate; or the batch was stopped; or this worker is configured for another tenant than the batch."""
+    def _find_out_why_not(self, record_id: int) -> None:
+        """Do what follows from a claim that found nothing: a message that came twice needs nothing, a record whose
+        batch was stopped goes back, and if this worker is configured for another tenant than the batch, it must
+        stop."""
         self._leases.hand_back_stopped(record_id)
-        stranger = self._leases.find_stranger(record_id, self._environment_id)
-        if stranger is not None:
-            self._consequences.stop(stranger, PauseReason.ENVIRONMENT)
+        foreign_batch = self._leases.find_foreign_batch(record_id, self._environment_id)
+        if foreign_batch is not None:
+            self._consequences.stop_process_or_batch(foreign_batch, PauseReason.ENVIRONMENT)
+
+
+def _read_limits(settings: Settings) -> Limits:
+    return Limits(
+        posts=settings.otp_post_budget,
+        attempts=settings.max_attempts,
+        read_delay=settings.read_delay,
+        not_found_delay=settings.not_found_delay,
+        longest_hold=settings.longest_hold,
+    )

@@ -1,207 +1,198 @@
-"""One leased try of a record: the calls that its decisions ask for, and a settlement."""
+"""One attempt at a record, under one lease: the calls that its decisions ask for, and a settlement."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from models.encrypted import DecryptionError, Keyring, identify_row
+from models.encrypted import DecryptionError, identify_row
 from models.reason import PauseReason
 from worker.clocks.boot_clock import boot_time
 from worker.database.away import is_away
 from worker.journal.evidence import find_consequence
-from worker.journal.writer import Journal
+from worker.leases.attempt_line import CallSummary, leaves_pending
 from worker.leases.claim import Claim
-from worker.leases.settlement import Tally, goes_on
-from worker.leases.worker import Leases
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
-from worker.pace.slots import Pace
-from worker.pingone.client import Call, Client
+from worker.pingone.client import Call
 from worker.pingone.errors import NO_ANSWER, Answer, PingOneError
 from worker.pingone.wire import Device
+from worker.records.tools import AttemptTools
 from worker.rules import decisions
-from worker.rules.decisions import Failure, Next
+from worker.rules.no_effect import CallFailure, hand_back_without_permit, hand_back_without_slot
 from worker.rules.progress import Progress
-from worker.rules.steps import Decision, Pause, ReadDevice, Retry, SendOtp, Step
+from worker.rules.steps import Decision, Next, Pause, ReadDevice, Retry, SendOtp, Step
 from worker.vault.otp import OtpPair
-
-# What is told of a settled attempt: its claim, how it ended, and the OTPs that it spent.
-Settled = Callable[[Claim, Decision, int], None]
 
 
 class NotPermitted(Exception):
-    """The batch was paused, the lease lost, or the worker stops: no further call may start."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
-    """What the attempts of one thread have in common. Times in seconds."""
-
-    leases: Leases
-    client: Client
-    pace: Pace
-    keyring: Keyring
-    limits: decisions.Limits
-    # An OTP goes out soon after it was written down as sent, or not at all; and while enough of the lease is left,
-    # counted from before the claim.
-    send_within: float
-    last_send: float
-    resync_on_first_call: bool
-    settled: Settled
-    is_stopping: Callable[[], bool]
-    journal: Journal
+    """No further call may start, since the batch was paused, the lease was lost, or the worker stops."""
 
 
 class Attempt:
-    """`progress` is what we know at any moment, so that a failure of our own loses nothing."""
+    """One attempt, from a claim to its settlement. `progress` is what is known at any moment, so that a failure of our
+    own loses nothing."""
 
-    def __init__(self, means: Means, claim: Claim, slot: Slot) -> None:
-        self.means = means
+    def __init__(self, tools: AttemptTools, claim: Claim, slot: Slot) -> None:
+        self.tools = tools
         self.claim = claim
         self.progress: Progress = claim.progress
         self.answer: Answer | None = None
-        # The OTP that is written down as sent, and the requests that had gone out before it was.
-        self.marked: int | None = 1 if claim.is_sending else None
+        # The OTP that is marked as sent and not known to be answered; None: none is.
+        self.marked: int | None = 1 if claim.is_otp1_marked else None
+        # Requests that had gone out before it was marked.
         self.requests_before = 0
         self.call = Call(
             session_id=f"oathbulk-batch-{claim.batch_id}",
             transaction_id=f"oathbulk-record-{claim.record_id}-{claim.lease_id[:8]}",
             slot=slot,
-            send_before=claim.started + min(means.send_within, means.last_send),
-            permit=self._permit,
+            send_before=claim.started + min(tools.send_within, tools.last_send),
+            permit=self._check_permit,
         )
 
     def run(self) -> None:
+        """Make the calls, and settle the record however they end. Raises what failed on our side, after settling."""
         try:
-            decision = self._tell()
+            decision = self._run_steps()
         except Exception as failure:
             if self.marked is not None and self.call.requests == self.requests_before:
                 self._take_back(self.marked)
-            self._settle(self._after(failure))
+            self._settle(self._decide_after_own_failure(failure))
             raise
         self._settle(decision)
 
-    def _after(self, failure: Exception) -> Decision:
-        """A failure of our own pauses the batch. A database that was restarted mends itself, so the record just goes
-        back; where it is still away, this cannot be written either, and the lease runs out."""
-        delay = self.means.limits.read_delay
+    def _decide_after_own_failure(self, failure: Exception) -> Decision:
+        """Pause the batch after a failure of our own. A database that was restarted mends itself, so there the record
+        only goes back; where it is still away, this cannot be written either, and the lease runs out."""
+        delay = self.tools.limits.read_delay
         if is_away(failure):
             return Retry(delay, is_counted=False, why="database")
         return Pause(PauseReason.INTERNAL, delay=delay, is_own=isinstance(failure, DecryptionError))
 
-    def _tell(self) -> Decision:
+    def _run_steps(self) -> Decision:
+        """Perform one step after the other until a decision ends the attempt."""
         otps = OtpPair.from_plaintext(
-            self.means.keyring.open(self.claim.otps, identify_row(self.claim.batch_id, self.claim.row_number))
+            self.tools.keyring.open(self.claim.otps, identify_row(self.claim.batch_id, self.claim.row_number))
         )
-        if self.claim.is_sending:
+        if self.claim.is_otp1_marked:
             step: Step | Decision = SendOtp(1)
         else:
-            self.progress, step = decisions.begin(self.progress, self.means.limits)
+            self.progress, step = decisions.choose_first_step(self.progress, self.tools.limits)
         while isinstance(step, ReadDevice | SendOtp):
-            self.progress, step = self._read() if isinstance(step, ReadDevice) else self._send(step.ordinal, otps)
+            self.progress, step = (
+                self._read_device() if isinstance(step, ReadDevice) else self._send_otp(step.ordinal, otps)
+            )
         return step
 
-    def _read(self) -> Next:
+    def _read_device(self) -> Next:
+        """Read the device and decide what follows."""
         self.marked = None
-        self.call.send_before = self.claim.started + self.means.last_send
+        self.call.send_before = self.claim.started + self.tools.last_send
         try:
-            answer = self._ask(
-                lambda: self.means.client.read_device(self.claim.user_id, self.claim.device_id, call=self.call)
+            answer = self._call(
+                lambda: self.tools.client.read_device(self.claim.user_id, self.claim.device_id, call=self.call)
             )
         except NotPermitted:
-            return decisions.not_permitted(self.progress)
-        self.progress, step = decisions.after_read(self.progress, answer, self.means.limits)
-        # Only an OTP that is written down as not taken may be marked as sent again.
-        if isinstance(step, SendOtp) and not self.means.leases.answered(self.claim, self.progress):
-            return decisions.not_permitted(self.progress)
+            return hand_back_without_permit(self.progress)
+        self.progress, step = decisions.decide_after_read(self.progress, answer, self.tools.limits)
+        # An OTP may be marked as sent again only after it is written down that the first post was not taken.
+        if isinstance(step, SendOtp) and not self.tools.leases.write_progress(self.claim, self.progress):
+            return hand_back_without_permit(self.progress)
         return self.progress, step
 
-    def _send(self, ordinal: int, otps: OtpPair) -> Next:
-        if self.marked != ordinal and (refusal := self._mark(ordinal)):
+    def _send_otp(self, ordinal: int, otps: OtpPair) -> Next:
+        """Mark an OTP as sent, post it, write down what is known then, and decide what follows."""
+        if self.marked != ordinal and (refusal := self._mark_sent(ordinal)):
             return refusal
-        self._note(ordinal)
+        self._write_journal(ordinal)
         try:
-            answer = self._ask(lambda: self._post(ordinal, otps))
+            answer = self._call(lambda: self._post(ordinal, otps))
         except NotPermitted:
-            # The permit is asked between tries, and only a try that did nothing is followed by another.
+            # The permit is asked for between two tries, and there is another try only after one that did nothing.
             self._take_back(ordinal)
-            return decisions.not_permitted(self.progress)
-        # Known from here on, even if writing it down fails: the commit may have gone through all the same.
-        self.progress, step = decisions.after_post(self.progress, ordinal, answer, self.means.limits)
-        self._note(ordinal, _said(answer), find_consequence(self.progress, step))
+            return hand_back_without_permit(self.progress)
+        # `progress` has the answer from here on, even if writing it down fails: the commit may have gone through.
+        self.progress, step = decisions.decide_after_post(self.progress, ordinal, answer, self.tools.limits)
+        self._write_journal(ordinal, _read_answer(answer), find_consequence(self.progress, step))
         self.marked = None
         # Before anything else is asked: a worker that dies in the next call must not leave an answered OTP open.
-        if isinstance(step, SendOtp | ReadDevice) and not self.means.leases.answered(self.claim, self.progress):
-            return decisions.not_permitted(self.progress)
+        if isinstance(step, SendOtp | ReadDevice) and not self.tools.leases.write_progress(self.claim, self.progress):
+            return hand_back_without_permit(self.progress)
         return self.progress, step
 
-    def _note(self, ordinal: int, answer: Answer = NO_ANSWER, then: str | None = None) -> None:
-        """Into the journal, which remembers for a database that forgets."""
-        self.means.journal.write(self.claim, ordinal, self.progress.otp(ordinal), answer, then)
+    def _write_journal(self, ordinal: int, answer: Answer = NO_ANSWER, then: str | None = None) -> None:
+        """Write the state of an OTP into the journal, from which a restored database learns what it does not know."""
+        self.tools.journal.write(self.claim, ordinal, self.progress.otp(ordinal), answer, then)
 
     def _take_back(self, ordinal: int) -> None:
-        self.progress = self.progress.taken_back(ordinal)
-        self._note(ordinal)
+        """Count an OTP that did not go out as unsent again."""
+        self.progress = self.progress.with_otp_unsent(ordinal)
+        self._write_journal(ordinal)
 
-    def _mark(self, ordinal: int) -> Next | None:
-        """Wait for a slot, then write down that the OTP goes out. Anything else than None stands in the way."""
+    def _mark_sent(self, ordinal: int) -> Next | None:
+        """Wait for a slot, then mark the OTP as sent. Returns what ends the attempt instead, or None if it may go
+        out."""
         try:
             if self.call.slot is None:
-                self.call.slot = self.means.pace.wait()
+                self.call.slot = self.tools.pace.wait()
         except SlotTooFar as far:
-            return decisions.no_slot(self.progress, far)
+            return hand_back_without_slot(self.progress, far)
         marked_after = boot_time()
-        if not self.means.leases.sending(self.claim, ordinal):
-            return decisions.not_permitted(self.progress)
-        self.progress = self.progress.sent(ordinal)
+        if not self.tools.leases.mark_sent(self.claim, ordinal):
+            return hand_back_without_permit(self.progress)
+        self.progress = self.progress.with_otp_sent(ordinal)
         self.marked, self.requests_before = ordinal, self.call.requests
-        self._send_soon(marked_after)
+        self._set_send_deadline(marked_after)
         return None
 
-    def _send_soon(self, marked_after: float) -> None:
-        """Counted from before the mark: its commit may be long past when this worker hears of it."""
-        latest = self.claim.started + self.means.last_send
-        self.call.send_before = min(latest, marked_after + self.means.send_within)
+    def _set_send_deadline(self, marked_after: float) -> None:
+        """Set the time by which the OTP must go out. It counts from before the OTP was marked, since the worker may
+        hear of that commit long after it."""
+        latest = self.claim.started + self.tools.last_send
+        self.call.send_before = min(latest, marked_after + self.tools.send_within)
 
     def _post(self, ordinal: int, otps: OtpPair) -> Device:
+        """Post an OTP. Raises what the client raises."""
         otp = otps.first if ordinal == 1 else otps.second
         assert otp is not None, "decisions asks for a second OTP only if the record brought one"  # noqa: S101
-        resync = ordinal == 2 or self.means.resync_on_first_call
-        return self.means.client.activate(self.claim.user_id, self.claim.device_id, otp, resync=resync, call=self.call)
+        resync = ordinal == 2 or self.tools.resync_on_first_call
+        return self.tools.client.activate(self.claim.user_id, self.claim.device_id, otp, resync=resync, call=self.call)
 
-    def _ask(self, call: Callable[[], Device]) -> Device | Failure:
-        """Make a call; its failure is an answer too."""
+    def _call(self, call: Callable[[], Device]) -> Device | CallFailure:
+        """Make a call, and return its answer or its failure, which is an answer too."""
         try:
-            answer: Device | Failure = call()
+            answer: Device | CallFailure = call()
         except (PingOneError, SlotTooFar) as failure:
-            # Its traceback leads to tenacity, which keeps the failure: a circle, with all that the call had in hand.
+            # Its traceback refers to tenacity, which keeps the failure: a circle that holds all that the call had in
+            # hand.
             answer = failure.with_traceback(None)
-        self._keep(_said(answer))
+        self._remember_answer(_read_answer(answer))
         return answer
 
-    def _keep(self, answer: Answer) -> None:
-        """The last answer; but a read that says how the device stands does not hide why it was read."""
+    def _remember_answer(self, answer: Answer) -> None:
+        """Keep the last answer for the history; but a plain answer to a read does not replace the refusal that led to
+        the read."""
         is_plain = answer.code is None and answer.detail_code is None
         if answer.status is not None and not (is_plain and self.answer and self.answer.code):
             self.answer = answer
 
-    def _permit(self) -> None:
-        """Asked between the tries of a call. For a post the mark is renewed, since the rescue counts from it."""
-        is_allowed = self.means.leases.may_read if self.marked is None else self.means.leases.still_sending
+    def _check_permit(self) -> None:
+        """Raise NotPermitted if no further try of a call may start. A post is marked as sent anew, since a rescue
+        counts from that time."""
+        is_allowed = self.tools.leases.may_read if self.marked is None else self.tools.leases.renew_mark
         marked_after = boot_time()
-        if self.means.is_stopping() or not is_allowed(self.claim):
+        if self.tools.is_stopping() or not is_allowed(self.claim):
             raise NotPermitted
         if self.marked is not None:
-            self._send_soon(marked_after)
+            self._set_send_deadline(marked_after)
 
     def _settle(self, decision: Decision) -> None:
-        tally = Tally(self.call.requests, self.call.rate_limited, self.answer)
-        if self.means.leases.settle(self.claim, self.progress, decision, tally):
-            posts = self.claim.posts_spent(self.progress, goes_on=goes_on(decision))
-            self.means.settled(self.claim, decision, posts)
+        """End the attempt in the database, and let its batch follow from that; nothing if the lease was lost."""
+        summary = CallSummary(self.call.requests, self.call.rate_limited, self.answer)
+        if self.tools.leases.settle(self.claim, self.progress, decision, summary):
+            posts = self.claim.count_spent_posts(self.progress, leaves_pending=leaves_pending(decision))
+            self.tools.on_settled(self.claim, decision, posts)
 
 
-def _said(answer: Device | Failure) -> Answer:
-    """PingOne's answer as the history keeps it; NO_ANSWER where no slot was near, so that nothing was asked."""
+def _read_answer(answer: Device | CallFailure) -> Answer:
+    """PingOne's answer as the history keeps it; NO_ANSWER where no slot was near, so that PingOne was not called."""
     return NO_ANSWER if isinstance(answer, SlotTooFar) else answer.answer

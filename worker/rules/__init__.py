@@ -1,5 +1,5 @@
-"""Decisions without side effects: values in, values out; no database, network or clock.
+"""Decisions without side effects: values in, values out; no database, no network and no clock.
 
-May import models, and of pingone only the answers (`errors`, `wire`) that a decision is about.
-Begin with `decisions`: what each answer of PingOne means for a record.
-"""
+May import models, and of pingone and pace only the answers and failures that a decision is about (`pingone.errors`,
+`pingone.wire`, `pace.errors`). Begin with `decisions`: what each answer of PingOne means for a record. `breaker` says
+when a batch must pause by itself."""

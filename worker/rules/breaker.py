@@ -1,4 +1,5 @@
-"""When a batch must stop by itself: what went wrong lately is no accident of single records. Pure.
+"""The circuit breaker: says when a batch must stop by itself, since its latest failures are more than single records
+that go wrong. Pure.
 
 A batch is judged by its failed attempts, the newest first, and by how many attempts made their device ACTIVE since.
 Both are counted by the ids of attempts: whatever a clock shows, what came later has the larger id."""
@@ -11,32 +12,26 @@ from dataclasses import dataclass
 
 from models.attempt import Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
+from worker.rules.failed_attempts import IGNORED_FAILURES, OTHER_DEVICE, REFUSED_OTP, UNAUTHORIZED, FailedAttempt
 
-# Attempts in a row without a usable answer that say, while probing, that the outage lasts.
-STILL_OUT_IN_A_ROW = 2
-# Failures a record that are as good as another record.
-AGAIN = 4
+# Attempts in a row without an answer after which, while probing, the outage counts as not over.
+UNANSWERED_WHILE_PROBING = 2
+# So many failures of one record weigh as much as the failure of another record.
+FAILURES_PER_RECORD = 4
 # Records that may be in the window while probing.
 PROBES = 2
-# Seconds until the first probe, and at most.
+# Seconds from the first pause for an outage until a few records are tried.
 FIRST_PROBE = 15.0
+# Seconds until the next try at most, after further outages in a row.
 LONGEST_PROBE = 300.0
-
-_REFUSED_OTP = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED})
-_NO_ANSWER = frozenset({"outcome_unknown", "not_delivered"})
-UNAUTHORIZED = "unauthorized"
-OTHER_DEVICE = "other_device"
-# What is no sign of anything: a hold, a pause, a database that was away, a worker that died with the call on its way.
-SAYS_NOTHING = frozenset({"hold", "not_permitted", "database", "lease_ran_out"})
-# Why a record went back, where that is worth a judgement. A dead letter always is.
-WATCHED_FAILURES = _NO_ANSWER | {UNAUTHORIZED, OTHER_DEVICE}
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What is too much. `spent` counts OTPs and dead letters that brought no active device, `refused` those among them
-    whose OTP was refused; each only if it is `refused_share` of what was tried meanwhile. The others count attempts of
-    different records: `forbidden`, `unauthorized` and `unanswered` in a row, `other_device` altogether."""
+    """How many failures are too many. `spent` counts OTPs and dead letters that brought no active device, `refused`
+    those among them whose OTP was refused; each only if it is `refused_share` of what was tried meanwhile. The others
+    count attempts of different records: `forbidden`, `unauthorized` and `unanswered` in a row, `other_device`
+    altogether."""
 
     forbidden: int = 10
     unauthorized: int = 5
@@ -47,114 +42,93 @@ class Thresholds:
     unanswered: int = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An attempt that did not make its device ACTIVE. `said`: PingOne's codes in its last answer. `has_asked`: PingOne
-    was asked anything. `is_answered`: it answered itself, whatever it said. `is_recent`: the attempt ended after the
-    batch last went on by itself."""
-
-    id: int
-    record_id: int
-    outcome: str
-    reason: str
-    otp_posts: int = 0
-    said: str = ""
-    has_asked: bool = True
-    is_answered: bool = False
-    is_recent: bool = True
-
-    @property
-    def is_unanswered(self) -> bool:
-        return self.reason in _NO_ANSWER and not self.is_answered
-
-    @property
-    def cost(self) -> int:
-        """OTPs that it spent; a dead letter costs a person's work at the least. What got lost before an earlier outage
-        was over does not count: its devices were, or will be, read."""
-        if self.is_unanswered and not self.is_recent:
-            return 0
-        return max(self.otp_posts, int(self.outcome == Outcome.DEAD_LETTER))
-
-
-# How many attempts with a larger id than this made their device ACTIVE.
-WellAfter = Callable[[int], int]
+# Counts the attempts with a larger id than this that made their device ACTIVE.
+CountActiveAfter = Callable[[int], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """Why a batch is to pause, in a word and in a sentence with the cure."""
+    """The breaker trips: why the batch is to pause, in a word and in a sentence with the cure."""
 
     reason: PauseReason
     detail: str
 
 
-def judge(
-    failures: Sequence[Failure], well_after: WellAfter, thresholds: Thresholds, *, is_probing: bool = False
+def find_trip(
+    failures: Sequence[FailedAttempt],
+    count_active_after: CountActiveAfter,
+    thresholds: Thresholds,
+    *,
+    is_probing: bool = False,
 ) -> Trip | None:
-    """Whether to pause, from the batch's failed attempts, the newest first, since a person let it run."""
-    telling = [failure for failure in failures if failure.reason not in SAYS_NOTHING]
-    for reason, found in _suspicions(telling, thresholds, is_probing=is_probing):
-        if found and not well_after(found[-1].id):
+    """Find out whether a batch must pause; None if not. `failures` are its failed attempts, the newest first, since a
+    person let it run."""
+    meaningful = [failure for failure in failures if failure.reason not in IGNORED_FAILURES]
+    for reason, found in _find_suspicions(meaningful, thresholds, is_probing=is_probing):
+        if found and not count_active_after(found[-1].id):
             cure = PAUSE_CURES[reason]
-            return Trip(reason, cure if reason == PauseReason.OUTAGE else _tell(found, cure))
-    if sum(failure.reason == OTHER_DEVICE for failure in telling) >= thresholds.other_device:
-        return Trip(PauseReason.PROTOCOL, _tell(telling[:1], PAUSE_CURES[PauseReason.PROTOCOL]))
+            return Trip(reason, cure if reason == PauseReason.OUTAGE else _describe(found, cure))
+    if sum(failure.reason == OTHER_DEVICE for failure in meaningful) >= thresholds.other_device:
+        return Trip(PauseReason.PROTOCOL, _describe(meaningful[:1], PAUSE_CURES[PauseReason.PROTOCOL]))
     spent = [failure for failure in failures if failure.cost]
-    refused = [failure for failure in spent if failure.reason in _REFUSED_OTP]
+    refused = [failure for failure in spent if failure.reason in REFUSED_OTP]
     for some, threshold in ((refused, thresholds.refused), (spent, thresholds.spent)):
-        costly = _costing(some, threshold)
-        if costly and _dominates(costly, spent, well_after, thresholds.refused_share):
-            return _spent(costly)
+        costly = _take_costly(some, threshold)
+        if costly and _is_dominant(costly, spent, count_active_after, thresholds.refused_share):
+            return _trip_for_cost(costly)
     return None
 
 
-def is_back(failures: Sequence[Failure], well_after: WellAfter, since: int) -> bool:
-    """Whether any attempt after this id was answered."""
-    answered = (failure.id > since and _shows_that_it_is_there(failure) for failure in failures)
-    return any(answered) or well_after(since) > 0
+def was_answered_since(failures: Sequence[FailedAttempt], count_active_after: CountActiveAfter, since: int) -> bool:
+    """Whether PingOne answered any attempt with a larger id than `since`."""
+    answered = (failure.id > since and _is_answer(failure) for failure in failures)
+    return any(answered) or count_active_after(since) > 0
 
 
-def probe_delay(outages: int) -> float:
+def choose_probe_delay(outages: int) -> float:
     """Seconds until the next probe, after so many outages in a row."""
     return float(min(LONGEST_PROBE, FIRST_PROBE * 2 ** min(outages, 10)))
 
 
-def _shows_that_it_is_there(failure: Failure) -> bool:
-    return failure.has_asked and failure.reason not in SAYS_NOTHING and not failure.is_unanswered
+def _is_answer(failure: FailedAttempt) -> bool:
+    """Whether PingOne answered this attempt."""
+    return failure.has_asked and failure.reason not in IGNORED_FAILURES and not failure.is_unanswered
 
 
-def _suspicions(
-    telling: Sequence[Failure], thresholds: Thresholds, *, is_probing: bool
-) -> Iterator[tuple[PauseReason, Sequence[Failure]]]:
-    """Failures of one kind in a row, if there are enough of them; a success among them clears the suspicion."""
-    asked = [failure for failure in telling if failure.has_asked]
-    dead_letters = [failure for failure in telling if failure.outcome == Outcome.DEAD_LETTER]
-    yield PauseReason.OUTAGE, _unanswered(asked, STILL_OUT_IN_A_ROW if is_probing else thresholds.unanswered)
-    yield PauseReason.PERMISSIONS, _of_records(dead_letters, thresholds.forbidden, Reason.FORBIDDEN)
-    yield PauseReason.CREDENTIALS, _of_records(asked, thresholds.unauthorized, UNAUTHORIZED)
+def _find_suspicions(
+    meaningful: Sequence[FailedAttempt], thresholds: Thresholds, *, is_probing: bool
+) -> Iterator[tuple[PauseReason, Sequence[FailedAttempt]]]:
+    """Find failures of one kind in a row, by the reason for a pause that they would be; nothing where there are too
+    few. A success among them clears the suspicion, which the caller looks up."""
+    asked = [failure for failure in meaningful if failure.has_asked]
+    dead_letters = [failure for failure in meaningful if failure.outcome == Outcome.DEAD_LETTER]
+    yield PauseReason.OUTAGE, _take_unanswered(asked, UNANSWERED_WHILE_PROBING if is_probing else thresholds.unanswered)
+    yield PauseReason.PERMISSIONS, _take_of_records(dead_letters, thresholds.forbidden, Reason.FORBIDDEN)
+    yield PauseReason.CREDENTIALS, _take_of_records(asked, thresholds.unauthorized, UNAUTHORIZED)
 
 
-def _unanswered(asked: Sequence[Failure], count: int) -> Sequence[Failure]:
-    """The newest so many attempts since the batch last went on by itself, if none of them was answered."""
+def _take_unanswered(asked: Sequence[FailedAttempt], count: int) -> Sequence[FailedAttempt]:
+    """The newest `count` attempts since the batch last went on by itself, if none of them was answered."""
     newest = [failure for failure in asked if failure.is_recent][:count]
     return newest if len(newest) == count and all(failure.is_unanswered for failure in newest) else ()
 
 
-def _of_records(telling: Sequence[Failure], count: int, reason: str) -> Sequence[Failure]:
-    """The newest failures of so many records, if all have this reason. One record that comes back again and again
-    counts once; but AGAIN times as many failures are enough, whichever records they are of: there may be no others."""
+def _take_of_records(meaningful: Sequence[FailedAttempt], count: int, reason: str) -> Sequence[FailedAttempt]:
+    """The newest failures of `count` records, if all have this reason. One record that comes back again and again
+    counts once; but FAILURES_PER_RECORD times as many failures are enough, whichever records they are of: there may
+    be no others."""
     records = set[int]()
-    for place, failure in enumerate(telling, start=1):
+    for place, failure in enumerate(meaningful, start=1):
         if failure.reason != reason:
             return ()
         records.add(failure.record_id)
-        if len(records) == count or place == AGAIN * count:
-            return telling[:place]
+        if len(records) == count or place == FAILURES_PER_RECORD * count:
+            return meaningful[:place]
     return ()
 
 
-def _costing(failures: Sequence[Failure], threshold: int) -> Sequence[Failure]:
-    """The newest of these failures that cost so much together; none if all of them cost less."""
+def _take_costly(failures: Sequence[FailedAttempt], threshold: int) -> Sequence[FailedAttempt]:
+    """The newest of these failures that together cost `threshold`; none if all of them cost less."""
     cost = 0
     for place, failure in enumerate(failures, start=1):
         cost += failure.cost
@@ -163,27 +137,29 @@ def _costing(failures: Sequence[Failure], threshold: int) -> Sequence[Failure]:
     return ()
 
 
-def _dominates(costly: Sequence[Failure], spent: Sequence[Failure], well_after: WellAfter, share: float) -> bool:
-    """Whether these are at least such a share of all that was spent since the oldest of them."""
+def _is_dominant(
+    costly: Sequence[FailedAttempt], spent: Sequence[FailedAttempt], count_active_after: CountActiveAfter, share: float
+) -> bool:
+    """Whether these failures are at least the share `share` of all that was spent since the oldest of them."""
     since = costly[-1].id
     mine = sum(failure.cost for failure in costly)
     others = sum(failure.cost for failure in spent if failure.id >= since) - mine
-    return mine >= share * (mine + others + well_after(since))
+    return mine >= share * (mine + others + count_active_after(since))
 
 
-def _spent(costly: Sequence[Failure]) -> Trip:
-    """What most of them have in common names the pause."""
-    if all(failure.reason in _REFUSED_OTP for failure in costly):
+def _trip_for_cost(costly: Sequence[FailedAttempt]) -> Trip:
+    """Name the pause by what most of these failures have in common."""
+    if all(failure.reason in REFUSED_OTP for failure in costly):
         reason = PauseReason.INVALID_OTPS
     elif 2 * sum(failure.cost for failure in costly if failure.is_unanswered) > sum(each.cost for each in costly):
         reason = PauseReason.OUTAGE
     else:
         reason = PauseReason.REFUSED
-    return Trip(reason, _tell(costly, PAUSE_CURES[reason]))
+    return Trip(reason, _describe(costly, PAUSE_CURES[reason]))
 
 
-def _tell(failures: Sequence[Failure], cure: str) -> str:
-    """How many failed, what they cost, and what PingOne said most often."""
+def _describe(failures: Sequence[FailedAttempt], cure: str) -> str:
+    """A sentence for a person: how many failed, what they cost, what PingOne said most often, and the cure."""
     posts = sum(failure.otp_posts for failure in failures)
     kinds = Counter(f"{failure.reason} ({failure.said})" if failure.said else failure.reason for failure in failures)
     most = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))

@@ -9,17 +9,18 @@ from difflib import get_close_matches
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
-# 24:00 is an end that people write; it is the 00:00 of the next day.
+# Hours as a person writes them. 24:00 is an end that people write; it is the 00:00 of the next day.
 _HOURS = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)-(?:([01]?\d|2[0-3]):([0-5]\d)|24:00)", re.ASCII)
-# Its file says what this machine's zone is, and another machine's says something else.
+# Names that mean another zone on each machine: the zone that the machine is set to.
 _OF_THE_MACHINE = frozenset({"localtime"})
 _MINUTE = timedelta(minutes=1)
-# A window opens once a day, unless clocks that are put forward pass over it, or a country passes over a day.
+# How far ahead a change is looked for. Hours begin once a day, unless clocks that are put forward skip them, or a
+# country skips a day.
 _LONGEST_WAIT = timedelta(days=5)
 
 
 class UnfitHours(ValueError):
-    """These are no hours, or that is no time zone; the message says what would be."""
+    """A text that is no hours of a day, or no time zone; the message says what would be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class DailyHours:
 
     @classmethod
     def parse(cls, hours: str, zone: str) -> DailyHours:
-        """`22:00-05:30` in `Europe/Berlin`. Raises UnfitHours."""
+        """Read hours such as `22:00-05:30` in a zone such as `Europe/Berlin`. Raises UnfitHours."""
         found = _HOURS.fullmatch(hours.strip())
         if found is None:
             raise UnfitHours(f"{hours!r} is no daily window: write it as 22:00-05:30")
@@ -43,45 +44,47 @@ class DailyHours:
         start, end = time(hour, minute), time(end_hour, end_minute)
         if start == end:
             raise UnfitHours(f"{hours!r} begins and ends at the same time: without a window a batch runs all day")
-        return cls(start, end, _known(zone.strip()))
+        return cls(start, end, _check_zone(zone.strip()))
 
     @property
     def hours(self) -> str:
+        """The hours without their zone, `22:00-05:30`."""
         return f"{self.start:%H:%M}-{self.end:%H:%M}"
 
     def __str__(self) -> str:
         return f"{self.hours} {self.zone}"
 
-    def is_open(self, at: datetime) -> bool:
+    def contains(self, at: datetime) -> bool:
+        """Whether the time `at` is within these hours."""
         shown = at.astimezone(ZoneInfo(self.zone)).time()
         if self.start < self.end:
             return self.start <= shown < self.end
         return shown >= self.start or shown < self.end
 
-    def next_change(self, after: datetime) -> datetime:
-        """When it closes, where it is open at `after`; else when it opens. UTC."""
-        # Clocks are put forward and back at whole minutes, too. So each is looked at: some thousands at most, for which
-        # a few milliseconds are enough, twice a day.
-        is_open = self.is_open(after)
+    def find_next_change(self, after: datetime) -> datetime:
+        """When the hours end, if `after` is within them; else when they begin next. UTC."""
+        # Clocks are put forward and back at whole minutes, too. So each minute is looked at: some thousands at most,
+        # which take a few milliseconds, twice a day.
+        is_within = self.contains(after)
         minute = after.astimezone(UTC).replace(second=0, microsecond=0) + _MINUTE
         last = minute + _LONGEST_WAIT
-        while self.is_open(minute) == is_open and minute < last:
+        while self.contains(minute) == is_within and minute < last:
             minute += _MINUTE
         return minute
 
-    def open_from(self, at: datetime) -> datetime:
-        """The first moment from `at` on at which it is open: `at` itself, or when it opens next."""
-        return at if self.is_open(at) else self.next_change(at)
+    def find_begin(self, at: datetime) -> datetime:
+        """The first time from `at` on that is within the hours: `at` itself, or when they begin next."""
+        return at if self.contains(at) else self.find_next_change(at)
 
 
-def moment(at: datetime) -> str:
-    """A time in UTC, for a person: `2026-11-25 21:00 UTC`."""
+def format_time(at: datetime) -> str:
+    """Write a time for a person, in UTC: `2026-11-25 21:00 UTC`."""
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
-def _known(zone: str) -> str:
-    """Raises UnfitHours."""
-    zones = _zones()
+def _check_zone(zone: str) -> str:
+    """Return the name of a time zone that exists on this machine. Raises UnfitHours, with names that may be meant."""
+    zones = _list_zones()
     if zone in zones:
         return zone
     by_lower = {each.lower(): each for each in sorted(zones)} | {each.split("/")[-1].lower(): each for each in zones}
@@ -95,6 +98,6 @@ def _known(zone: str) -> str:
 
 
 @cache
-def _zones() -> frozenset[str]:
-    """Listing them reads some hundred files, too much for each look at a timetable."""
+def _list_zones() -> frozenset[str]:
+    """The names of all time zones. Listing them reads some hundred files, too much to do each time."""
     return frozenset(available_timezones() - _OF_THE_MACHINE)

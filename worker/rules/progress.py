@@ -1,4 +1,5 @@
-"""What is known of a record: how far its OTPs have come, and what its attempts have found. Pure."""
+"""What is known of a record: how far its OTPs have come, and what its attempts have found. Values that do not change:
+every step makes a new one. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from models.record import OtpState
 
 @dataclass(frozen=True, slots=True)
 class OtpProgress:
-    """What became of one OTP so far. `posts` counts requests that may have reached PingOne."""
+    """What is known of one OTP. `posts` counts the requests with it that may have reached PingOne."""
 
     state: OtpState = OtpState.UNSENT
     posts: int = 0
@@ -18,7 +19,8 @@ class OtpProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """All that decides about a record. `attempts` includes this one, and starts anew at a replay."""
+    """All that decides what a record does next. `attempts` are those since the last replay, with this one; `not_found`
+    are its 404s; `is_stale`: its OTPs are too old to be sent. The other fields are as in the table `record`."""
 
     first: OtpProgress = OtpProgress()
     second: OtpProgress | None = OtpProgress()
@@ -26,52 +28,56 @@ class Progress:
     verdict: Reason | None = None
     not_found: int = 0
     is_stale: bool = False
-    # 0 up to 1, drawn once an attempt: spreads what comes back.
+    # From 0 up to 1, drawn once an attempt: spreads the delays of records that come back.
     jitter: float = 0.0
 
     @property
     def posts(self) -> int:
+        """Posts of both OTPs."""
         return self.first.posts + (self.second.posts if self.second else 0)
 
     @property
     def is_half_done(self) -> bool:
-        """Of a record that goes on: PingOne has asked for OTP 2, which has not gone out."""
+        """Whether PingOne has asked for OTP 2, and it has not gone out. Only meant for a record that is not final."""
         second = self.second
         is_answered = self.first.state == OtpState.ANSWERED and second is not None and second.state == OtpState.UNSENT
         return is_answered and self.verdict is None
 
     @property
     def is_open(self) -> bool:
-        """The fate of an OTP is open: it may have made the device ACTIVE."""
+        """Whether an OTP may have made the device ACTIVE without our knowing it."""
         return self.first.state == OtpState.SENT or (self.second is not None and self.second.state == OtpState.SENT)
 
     @property
     def needs_read(self) -> bool:
-        """The fate of an OTP is open, or a verdict waits: only a read may make this record final."""
+        """Whether only a read may make this record final: what became of an OTP is unknown, or a verdict waits."""
         return self.is_open or self.verdict is not None
 
     def with_otp(self, ordinal: int, otp: OtpProgress) -> Progress:
+        """The same record with another state of this OTP."""
         return replace(self, first=otp) if ordinal == 1 else replace(self, second=otp)
 
     def otp(self, ordinal: int) -> OtpProgress:
+        """What is known of OTP 1 or 2."""
         otp = self.first if ordinal == 1 else self.second
         assert otp is not None, "only an OTP that the record brought is sent"  # noqa: S101
         return otp
 
-    def sent(self, ordinal: int) -> Progress:
-        """It is about to go out: of unknown fate until an answer was read."""
+    def with_otp_sent(self, ordinal: int) -> Progress:
+        """The OTP is about to go out: what becomes of it is unknown until an answer was read."""
         return self.with_otp(ordinal, OtpProgress(OtpState.SENT, self.otp(ordinal).posts + 1))
 
-    def answered(self, ordinal: int) -> Progress:
+    def with_otp_answered(self, ordinal: int) -> Progress:
+        """PingOne answered the OTP, so it must never be sent again."""
         return self.with_otp(ordinal, replace(self.otp(ordinal), state=OtpState.ANSWERED))
 
-    def taken_back(self, ordinal: int) -> Progress:
-        """It never reached PingOne, or PingOne did nothing with it: as if it had not been sent."""
+    def with_otp_unsent(self, ordinal: int) -> Progress:
+        """The OTP never reached PingOne, or PingOne did nothing with it: as if it had not been sent."""
         return self.with_otp(ordinal, OtpProgress(OtpState.UNSENT, self.otp(ordinal).posts - 1))
 
-    def found_waiting(self) -> Progress:
-        """A read found the device still waiting: an OTP of unknown fate was not taken, and may go again. What was not
-        found stays counted: a device that can be read and not posted to must come to an end as well."""
+    def with_device_waiting(self) -> Progress:
+        """A read found the device still waiting: an OTP of unknown fate was not taken, and may go again. `not_found`
+        stays as it is: a record whose device can be read, while posts to it get 404s, must come to an end as well."""
         known = self
         for ordinal in (1, 2) if self.second else (1,):
             if known.otp(ordinal).state == OtpState.SENT:

@@ -1,4 +1,4 @@
-"""What a used-up quota of PingOne's license means: how long batches wait, and what a person is told. Pure.
+"""What a used-up quota of PingOne's license means: how long batches wait for it, and what a person is told. Pure.
 
 https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from worker.pingone.errors import RateLimited
-from worker.rules.hours import moment
+from worker.rules.hours import format_time
 
+# PingOne's code for it.
 EXCEEDED = "QUOTA_EXCEEDED"
 # Seconds until the next try where PingOne does not say when its quota resets, or names a time that is past.
 NEXT_TRY = 60.0
-# What PingOne's time and ours may differ by, and still be told as one.
+# PingOne's time and ours may differ by this much, and a person is told only one of them.
 _SAME = timedelta(minutes=1)
 
 
@@ -26,8 +27,8 @@ class Quota:
     reset_at: datetime | None = None
 
 
-def spent(failure: RateLimited, longest_hold: float) -> Quota | None:
-    """None where the fleet's hold is enough: it is over in seconds."""
+def read_quota(failure: RateLimited, longest_hold: float) -> Quota | None:
+    """The quota that a 429 says is used up; None where it is over within the fleet's longest hold (in seconds)."""
     wait = failure.retry_after
     if wait is not None and wait > longest_hold:
         return Quota(wait, failure.quota_reset_at)
@@ -35,13 +36,13 @@ def spent(failure: RateLimited, longest_hold: float) -> Quota | None:
     return Quota(NEXT_TRY, failure.quota_reset_at) if is_quota and not wait else None
 
 
-def explain(quota: Quota, resumes_at: datetime, window: str | None = None) -> str:
-    """The detail of a batch that waits until `resumes_at`, and has this daily window."""
-    at, inside = moment(resumes_at), f", inside its window {window}" if window else ""
+def explain_quota(quota: Quota, resumes_at: datetime, hours: str | None = None) -> str:
+    """The detail of a batch that waits until `resumes_at`, and may run only in these hours of a day."""
+    at, inside = format_time(resumes_at), f", inside its window {hours}" if hours else ""
     if quota.reset_at is None:
         until = "and PingOne does not say until when"
     elif abs(quota.reset_at - resumes_at) <= _SAME:
         return f"PingOne's quota is used up until {at}: goes on by itself then{inside}."
     else:
-        until = f"by what it says until {moment(quota.reset_at)}"
+        until = f"by what it says until {format_time(quota.reset_at)}"
     return f"PingOne's quota is used up, {until}: tried again by itself at {at}{inside}."

@@ -1,4 +1,4 @@
-"""What comes next for a record: a step, which asks PingOne, or the decision that ends the attempt."""
+"""What a record does next: a step, which is a call to PingOne, or the decision that ends the attempt. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.reason import PauseReason, Reason
+from worker.rules.progress import Progress
 from worker.rules.quota import Quota
 
 
 @dataclass(frozen=True, slots=True)
 class ReadDevice:
-    """Ask PingOne how the device stands."""
+    """Read the device, to see whether it is ACTIVE, waits, or cannot be activated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,13 @@ class SendOtp:
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """The device is ACTIVE."""
+    """The device is ACTIVE, and the record is done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not settled now: due again after `delay` seconds. `is_counted`: it was an attempt."""
+    """The record is pending again, and due after `delay` seconds. `is_counted`: the attempt counts against the limit.
+    `why`: in one word, for the attempt's line."""
 
     delay: float
     is_counted: bool
@@ -37,24 +39,27 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Given up, waiting for a person."""
+    """The record is given up, and waits for a person."""
 
     reason: Reason
-    # False where PingOne did nothing with the request.
+    # False where PingOne did nothing with the request, so that the attempt does not count.
     is_counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Hand the record back uncounted and pause its batch: only a person can mend this, or time."""
+    """The record is pending again, due after `delay` seconds, and its batch pauses: only a person or time can mend what
+    happened. The attempt does not count."""
 
     reason: PauseReason
     delay: float = 0.0
-    # It may be the fault of this worker process alone: a wrong key or secret. Then others can do the work.
+    # Whether it may be the fault of this worker process alone (a wrong key or secret). Then others can do the work.
     is_own: bool = False
-    # With the reason `quota`, which passes by itself: until when.
+    # With the reason `quota`: when the batch goes on by itself.
     quota: Quota | None = None
 
 
 Step = ReadDevice | SendOtp
 Decision = Active | Retry | DeadLetter | Pause
+# What is known of the record now, and what it does next.
+Next = tuple[Progress, Step | Decision]

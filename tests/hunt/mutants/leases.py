@@ -54,10 +54,10 @@ def rescues_and_keeps_the_lease() -> list[Patch]:
 
 @mutant
 def sends_however_late_it_is() -> list[Patch]:
-    def means(real: Any, **given: Any) -> Any:
+    def tools(real: Any, **given: Any) -> Any:
         return real(**given | {"send_within": 1e9, "last_send": 1e9})
 
-    return [around(activation, "Means", means)]
+    return [around(activation, "AttemptTools", tools)]
 
 
 @mutant
@@ -72,7 +72,7 @@ def hands_back_whatever_it_is() -> list[Patch]:
 
 @mutant
 def sends_although_the_batch_is_paused() -> list[Patch]:
-    return [(worker.leases.worker, "batch_runs", lambda *_: true())]
+    return [(worker.leases.worker, "is_batch_running", lambda *_: true())]
 
 
 @mutant
@@ -82,13 +82,13 @@ def claims_although_the_batch_is_paused() -> list[Patch]:
 
 @mutant
 def waits_for_a_tick_to_notice_that_a_window_has_closed() -> list[Patch]:
-    return [(moves, "batch_runs", _has_state), (worker.leases.worker, "batch_runs", _has_state)]
+    return [(moves, "is_batch_running", _has_state), (worker.leases.worker, "is_batch_running", _has_state)]
 
 
 def _has_state(*_: Any) -> ColumnElement[bool]:
-    return moves.batch_is(BatchState.RUNNING)
+    return moves.is_batch_in(BatchState.RUNNING)
 
 
 @mutant
 def asks_no_permit_between_tries() -> list[Patch]:
-    return [around(Attempt, "_permit", lambda *_: None)]
+    return [around(Attempt, "_check_permit", lambda *_: None)]

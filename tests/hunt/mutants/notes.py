@@ -24,14 +24,14 @@ def writes_sending_after_the_post() -> list[Patch]:
 
     def claim(real: Any, self: Leases, record_id: int, *rest: Any) -> Any:
         claimed = real(self, record_id, *rest)
-        if claimed is None or not claimed.is_sending:
+        if claimed is None or not claimed.is_otp1_marked:
             return claimed
         with initial_state.database().writing():
             execute("UPDATE record SET otp1_state='unsent', otp1_posts=0 WHERE id=?", record_id)
         progress = replace(claimed.progress, first=OtpProgress())
-        return replace(claimed, progress=progress, is_sending=False)
+        return replace(claimed, progress=progress, is_otp1_marked=False)
 
-    def sending(real: Any, self: Leases, claimed: Any, ordinal: int) -> bool:
+    def mark_sent(real: Any, self: Leases, claimed: Any, ordinal: int) -> bool:
         late.append(lambda: real(self, claimed, ordinal))
         return True
 
@@ -41,12 +41,16 @@ def writes_sending_after_the_post() -> list[Patch]:
         finally:
             late.pop()()
 
-    return [around(Leases, "claim", claim), around(Leases, "sending", sending), around(Client, "activate", activate)]
+    return [
+        around(Leases, "claim", claim),
+        around(Leases, "mark_sent", mark_sent),
+        around(Client, "activate", activate),
+    ]
 
 
 @mutant
 def does_not_write_that_it_was_answered() -> list[Patch]:
-    return [around(Leases, "answered", lambda *_: True)]
+    return [around(Leases, "write_progress", lambda *_: True)]
 
 
 @mutant

@@ -18,10 +18,10 @@ from worker.rules.steps import SendOtp
 
 @mutant
 def has_no_budget() -> list[Patch]:
-    def means(real: Any, **given: Any) -> Any:
+    def tools(real: Any, **given: Any) -> Any:
         return real(**given | {"limits": replace(given["limits"], posts=99)})
 
-    return [around(activation, "Means", means)]
+    return [around(activation, "AttemptTools", tools)]
 
 
 @mutant
@@ -31,12 +31,12 @@ def sends_an_otp_three_times() -> list[Patch]:
 
 @mutant
 def sends_otp_2_unasked() -> list[Patch]:
-    def after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
+    def decide_after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
         if isinstance(answer, errors.InvalidOtp) and ordinal == 1 and progress.second is not None:
-            return progress.answered(1), SendOtp(2)
+            return progress.with_otp_answered(1), SendOtp(2)
         return real(progress, ordinal, answer, limits)
 
-    return [around(decisions, "after_post", after_post)]
+    return [around(decisions, "decide_after_post", decide_after_post)]
 
 
 @mutant

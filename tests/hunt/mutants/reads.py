@@ -22,19 +22,19 @@ from worker.rules.steps import Retry
 
 @mutant
 def sends_again_without_a_read() -> list[Patch]:
-    def begin(real: Any, progress: Any, limits: Any) -> Any:
-        return real(progress.found_waiting() if progress.is_open else progress, limits)
+    def choose_first_step(real: Any, progress: Any, limits: Any) -> Any:
+        return real(progress.with_device_waiting() if progress.is_open else progress, limits)
 
-    return [around(decisions, "begin", begin)]
+    return [around(decisions, "choose_first_step", choose_first_step)]
 
 
 @mutant
 def takes_no_answer_for_not_delivered() -> list[Patch]:
-    def after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
+    def decide_after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
         is_unknown = isinstance(answer, errors.OutcomeUnknown)
         return real(progress, ordinal, errors.NotDelivered() if is_unknown else answer, limits)
 
-    return [around(decisions, "after_post", after_post)]
+    return [around(decisions, "decide_after_post", decide_after_post)]
 
 
 @mutant
@@ -67,10 +67,10 @@ def trusts_times_after_a_step_of_the_clock() -> list[Patch]:
 
 @mutant
 def reads_at_once_after_a_loss() -> list[Patch]:
-    def after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
+    def decide_after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
         return real(progress, ordinal, answer, replace(limits, read_delay=0.0))
 
-    return [around(decisions, "after_post", after_post)]
+    return [around(decisions, "decide_after_post", decide_after_post)]
 
 
 @mutant
@@ -97,7 +97,7 @@ def cancels_although_a_read_is_owed() -> list[Patch]:
 def settles_as_cancelled_although_a_read_is_owed() -> list[Patch]:
     def kind(real: Any, progress: Any, decision: Any) -> Any:
         if isinstance(decision, Retry):
-            progress = replace(progress.found_waiting(), verdict=None)
+            progress = replace(progress.with_device_waiting(), verdict=None)
         return real(progress, decision)
 
-    return [around(worker.leases.settlement, "_kind", kind)]
+    return [around(worker.leases.settlement, "_choose_update", kind)]

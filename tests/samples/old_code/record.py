@@ -29,7 +29,7 @@ from worker.database import schema
 from worker.database.engine import Database
 from worker.database.row_writer import RowWriter
 from worker.intake import open_shipment
-from worker.leases.settlement import Tally
+from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.status import read_statuses
 from worker.rules.breaker import Thresholds
@@ -47,7 +47,7 @@ class Nowhere:
     def read_hold_left(self) -> float:
         return 0.0
 
-    def depth(self) -> int:
+    def count_waiting(self) -> int:
         return 0
 
     def publish(self, ids: Any, environment: str) -> None:
@@ -98,7 +98,7 @@ def live(database: Database) -> None:
     batches.resume("shipment")
     batches.replay("shipment")
     batches.replay_transient()
-    upkeep.judge(1)
+    upkeep.apply_breaker(1)
     upkeep.pause(1, PauseReason.CREDENTIALS)
     batches.resume("shipment")
     dispatcher.tick()
@@ -120,18 +120,18 @@ def work(leases: Leases) -> None:
     """Each record ends, or goes back, in a way of its own; the last is left in the queue."""
     claims = [leases.claim(number, "environment") for number in range(1, 7)]
     active, resynced, refused, unknown, spent, back = claims
-    tally = Tally(requests=1)
-    leases.settle(active, active.progress.answered(1), Active(), tally)
-    answered = resynced.progress.answered(1)
-    leases.answered(resynced, answered)
+    tally = CallSummary(requests=1)
+    leases.settle(active, active.progress.with_otp_answered(1), Active(), tally)
+    answered = resynced.progress.with_otp_answered(1)
+    leases.write_progress(resynced, answered)
     leases.may_read(resynced)
-    leases.still_sending(resynced)
-    leases.sending(resynced, 2)
-    leases.settle(resynced, answered.sent(2).answered(2), Active(), tally)
-    leases.settle(refused, refused.progress.answered(1), DeadLetter(Reason.INVALID_OTP), tally)
+    leases.renew_mark(resynced)
+    leases.mark_sent(resynced, 2)
+    leases.settle(resynced, answered.with_otp_sent(2).with_otp_answered(2), Active(), tally)
+    leases.settle(refused, refused.progress.with_otp_answered(1), DeadLetter(Reason.INVALID_OTP), tally)
     leases.settle(unknown, unknown.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), tally)
-    leases.settle(spent, spent.progress.found_waiting(), DeadLetter(Reason.ATTEMPTS_SPENT), tally)
-    leases.settle(back, back.progress.taken_back(1), Retry(0.0, is_counted=False, why="hold"), tally)
+    leases.settle(spent, spent.progress.with_device_waiting(), DeadLetter(Reason.ATTEMPTS_SPENT), tally)
+    leases.settle(back, back.progress.with_otp_unsent(1), Retry(0.0, is_counted=False, why="hold"), tally)
     leases.hand_back(7, 0.0)
     leases.hand_back_stopped(9)
 

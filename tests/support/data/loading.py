@@ -78,7 +78,7 @@ class LoadingDesk:
             keyring or self.keyring,
             into or environment(),
             TESTER,
-            refused=refused or self.refused.append,
+            on_refused=refused or self.refused.append,
             **settings,
         )
         return loader.load(open_shipment(path), name)

@@ -14,7 +14,7 @@ from worker.database.engine import Database
 from worker.dispatch.dispatcher import Broker, Dispatcher
 from worker.dispatch.workload import Workload
 from worker.fleet.processes import Processes
-from worker.leases.clock_jumps import TimesRestart
+from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
 from worker.rules.breaker import Thresholds
 
@@ -33,7 +33,7 @@ def make_dispatcher(
     """`pace` gives what the dispatcher asks of a pace, `rate` and `read_hold_left()`. Without `upkeep`, batches are
     paused where their environment is another one, and nothing else happens to them at a tick."""
     queue = queue or Queue(database, call_deadline=settings.call_deadline, read_delay=settings.read_delay)
-    stopping = SimpleNamespace(stop=(upkeep or Upkeep(database, Thresholds())).pause)
+    stopping = SimpleNamespace(stop_process_or_batch=(upkeep or Upkeep(database, Thresholds())).pause)
     read_delay = settings.send_within + settings.call_deadline + settings.read_delay
     return Dispatcher(
         database,
@@ -41,9 +41,11 @@ def make_dispatcher(
         broker,
         settings,
         workload=Workload(database, queue, Environments(environment), SimpleNamespace(of=pace), stopping),
-        upkeep=upkeep or SimpleNamespace(tend=lambda: None),
+        upkeep=upkeep or SimpleNamespace(update_batches=lambda: None),
         pace_memory=SimpleNamespace(synchronize=lambda _: None),
         processes=Processes(database, "test:1"),
         clock_watch=clock_watch or ClockWatch(),
-        times=TimesRestart(database, lease=settings.lease, queue_lease=settings.queue_lease, read_delay=read_delay),
+        record_times=RecordTimes(
+            database, lease=settings.lease, queue_lease=settings.queue_lease, read_delay=read_delay
+        ),
     )

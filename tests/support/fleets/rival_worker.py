@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from support.data.batches import ENVIRONMENT_ID
 from worker.database.engine import Database
-from worker.leases.settlement import Tally
+from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Active
 
@@ -35,7 +35,7 @@ def contend(leases: Leases, ids: list[int], threads: int, seed: int) -> dict[str
             if claim is None:
                 continue
             claimed.append(record_id)
-            if leases.settle(claim, claim.progress.answered(1), Active(), Tally(1)):
+            if leases.settle(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(1)):
                 settled.append(record_id)
 
     with ThreadPoolExecutor(threads) as pool:

@@ -17,9 +17,9 @@ from worker.batches.upkeep import Upkeep
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.settings import Environment, Settings
+from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
-from worker.leases.settlement import Tally
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.breaker import Thresholds
@@ -47,7 +47,7 @@ class PublishedIds:
     def __init__(self) -> None:
         self.ids: list[int] = []
 
-    def depth(self) -> int:
+    def count_waiting(self) -> int:
         return 0
 
     def publish(self, ids: Sequence[int], environment: str) -> None:
@@ -102,8 +102,8 @@ class ScriptedFleet:
         """A second later than whatever came before it."""
         self.pass_time(1)
         did_nothing = decision in (UNDELIVERED, HELD) or isinstance(decision, Pause)
-        progress = claimed.progress.taken_back(1) if did_nothing else claimed.progress
-        assert self._leases.settle(claimed, progress, decision, Tally(requests, answer=self.answer))
+        progress = claimed.progress.with_otp_unsent(1) if did_nothing else claimed.progress
+        assert self._leases.settle(claimed, progress, decision, CallSummary(requests, answer=self.answer))
 
     def end(self, record_id: int, decision: Decision, requests: int = 1) -> None:
         self.settle(self.claim(record_id), decision, requests)
@@ -119,7 +119,7 @@ class ScriptedFleet:
             with self.database.writing() as connection:
                 (record_id,) = self._queue.enqueue(connection, made.batch_id, 1, PATIENT)
             self.end(record_id, decision, requests)
-            verdicts.append(self.upkeep.judge(made.batch_id))
+            verdicts.append(self.upkeep.apply_breaker(made.batch_id))
         return verdicts
 
     def begin_outage(self, made: Made) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from worker.cli.batches import describe_staying
-from worker.leases.not_replayed import Staying, Why
+from worker.leases.not_replayed import NotReplayed, Why
 
 
 def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_do():
     stay = [
-        Staying(20, "locked", Why.FRESH_OTPS),
-        Staying(3, "locked", Why.LOADED_AGAIN, "august"),
-        Staying(2, "cancelled", Why.IN_PROGRESS, "september"),
+        NotReplayed(20, "locked", Why.FRESH_OTPS),
+        NotReplayed(3, "locked", Why.LOADED_AGAIN, "august"),
+        NotReplayed(2, "cancelled", Why.IN_PROGRESS, "september"),
     ]
 
     assert describe_staying("pallet 7", stay).splitlines() == [
@@ -24,6 +24,6 @@ def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_d
 
 
 def test_where_no_fresh_otps_are_needed_no_file_is_offered():
-    told = describe_staying("pallet 7", [Staying(3, "locked", Why.LOADED_AGAIN, "august")])
+    told = describe_staying("pallet 7", [NotReplayed(3, "locked", Why.LOADED_AGAIN, "august")])
 
     assert "FILE" not in told

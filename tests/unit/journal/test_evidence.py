@@ -16,12 +16,13 @@ from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
 from worker.rules import decisions
+from worker.rules.limits import Limits
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, ReadDevice, Retry, SendOtp
 
 FRESH = Progress()
 SENT, UNSENT, ANSWERED = OtpState.SENT, OtpState.UNSENT, OtpState.ANSWERED
-LIMITS = decisions.Limits()
+LIMITS = Limits()
 
 
 def line(state: OtpState, posts: int, then: str | None = None, *, otp: int = 1, lease: str = "a") -> Line:
@@ -51,7 +52,7 @@ def otps(progress: Progress) -> tuple[tuple[OtpState, int], ...]:
 def test_an_otp_that_went_out_unknown_to_the_database_is_of_unknown_fate() -> None:
     learnt = evidence(line(SENT, 1)).correct(FRESH)
     assert otps(learnt) == ((SENT, 1), (UNSENT, 0))
-    assert decisions.begin(learnt, LIMITS)[1] == ReadDevice()
+    assert decisions.choose_first_step(learnt, LIMITS)[1] == ReadDevice()
 
 
 def test_a_post_that_the_database_counts_tells_it_nothing_whatever_a_read_found_since() -> None:
@@ -91,7 +92,7 @@ def test_the_order_of_two_leases_decides_nothing() -> None:
 def test_after_a_request_for_the_second_otp_that_one_goes_next() -> None:
     learnt = evidence(line(SENT, 1), line(ANSWERED, 1, NEXT_OTP)).correct(FRESH)
     assert otps(learnt) == ((ANSWERED, 1), (UNSENT, 0))
-    assert decisions.begin(learnt, LIMITS)[1] == SendOtp(2)
+    assert decisions.choose_first_step(learnt, LIMITS)[1] == SendOtp(2)
 
 
 def test_a_second_otp_that_went_out_says_that_the_first_was_answered_with_a_request_for_it() -> None:
@@ -128,12 +129,12 @@ SECOND = Progress(first=OtpProgress(ANSWERED, 1), second=OtpProgress(SENT, 1))
 @pytest.mark.parametrize(
     ("sent", "ordinal", "answer", "then"),
     [
-        (FRESH.sent(1), 1, DEVICE, ACTIVE),
-        (FRESH.sent(1), 1, RESYNC, NEXT_OTP),
-        (Progress(second=None).sent(1), 1, RESYNC, Reason.SECOND_OTP_MISSING),
-        (FRESH.sent(1), 1, INVALID, Reason.INVALID_OTP),
-        (FRESH.sent(1), 1, REJECTED, Reason.REJECTED),
-        (FRESH.sent(1), 1, UNUSABLE, Reason.ACCOUNT_NOT_USABLE),
+        (FRESH.with_otp_sent(1), 1, DEVICE, ACTIVE),
+        (FRESH.with_otp_sent(1), 1, RESYNC, NEXT_OTP),
+        (Progress(second=None).with_otp_sent(1), 1, RESYNC, Reason.SECOND_OTP_MISSING),
+        (FRESH.with_otp_sent(1), 1, INVALID, Reason.INVALID_OTP),
+        (FRESH.with_otp_sent(1), 1, REJECTED, Reason.REJECTED),
+        (FRESH.with_otp_sent(1), 1, UNUSABLE, Reason.ACCOUNT_NOT_USABLE),
         (SECOND, 2, DEVICE, ACTIVE),
         (SECOND, 2, RESYNC, Reason.RESYNC_FAILED),
         (SECOND, 2, INVALID, Reason.RESYNC_FAILED),
@@ -144,7 +145,7 @@ def test_every_answer_is_learnt_so_that_no_answered_otp_goes_again(
     sent: Progress, ordinal: int, answer: Device | errors.PingOneError, then: str
 ) -> None:
     """And a record ends as it would have ended, had the database lost nothing."""
-    progress, step = decisions.after_post(sent, ordinal, answer, LIMITS)
+    progress, step = decisions.decide_after_post(sent, ordinal, answer, LIMITS)
     assert find_consequence(progress, step) == then
     written = [line(SENT, 1, otp=ordinal), line(ANSWERED, 1, find_consequence(progress, step), otp=ordinal)]
     forgotten = replace(sent, first=OtpProgress(), second=sent.second and OtpProgress())
@@ -153,25 +154,25 @@ def test_every_answer_is_learnt_so_that_no_answered_otp_goes_again(
 
     assert learnt.otp(ordinal) == OtpProgress(ANSWERED, 1)
     assert evidence(*written).correct(learnt) == learnt
-    known, first_step = decisions.begin(learnt, LIMITS)
+    known, first_step = decisions.choose_first_step(learnt, LIMITS)
     if then == NEXT_OTP:
         assert first_step == SendOtp(2)
         return
     assert first_step == ReadDevice()
-    assert decisions.after_read(known, DEVICE, LIMITS)[1] == Active()
+    assert decisions.decide_after_read(known, DEVICE, LIMITS)[1] == Active()
     waiting = replace(DEVICE, status="ACTIVATION_REQUIRED")
     ends = then if then != ACTIVE else Reason.BUDGET_SPENT
-    assert decisions.after_read(known, waiting, LIMITS)[1] == DeadLetter(Reason(ends))
+    assert decisions.decide_after_read(known, waiting, LIMITS)[1] == DeadLetter(Reason(ends))
 
 
 def test_what_follows_no_answer_is_nothing() -> None:
-    assert find_consequence(FRESH.sent(1), Retry(30.0, is_counted=True, why="outcome_unknown")) is None
+    assert find_consequence(FRESH.with_otp_sent(1), Retry(30.0, is_counted=True, why="outcome_unknown")) is None
 
 
 def test_a_word_that_is_not_known_asks_for_a_read() -> None:
     for word in (None, "from_another_version"):
         learnt = evidence(line(ANSWERED, 1, word)).correct(FRESH)
-        assert decisions.begin(learnt, LIMITS)[1] == ReadDevice()
+        assert decisions.choose_first_step(learnt, LIMITS)[1] == ReadDevice()
 
 
 def test_rows_of_the_same_number_with_another_device_or_batch_are_others() -> None:

@@ -27,7 +27,7 @@ from worker.pingone.errors import Answer
 from worker.rules.progress import OtpProgress, Progress
 
 USER, DEVICE, LEASE = "6f1d3c1e-user", "0f0b7a52-device", "0123456789abcdef0123456789abcdef"
-CLAIM = Claim(41, 7, 12, LEASE, 0.0, USER, DEVICE, b"sealed 308714", Progress(), is_sending=True)
+CLAIM = Claim(41, 7, 12, LEASE, 0.0, USER, DEVICE, b"sealed 308714", Progress(), is_otp1_marked=True)
 SENT, ANSWERED = OtpProgress(OtpState.SENT, 1), OtpProgress(OtpState.ANSWERED, 1)
 RESYNC = Answer(status=400, code="INVALID_DATA", detail_code="EXTRA_OTP_REQUIRED", message="the message")
 

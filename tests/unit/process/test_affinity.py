@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from support.processes.waiting import wait_until
 
 from worker.process import affinity
-from worker.process.affinity import gather
+from worker.process.affinity import move_to_this_processor
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux lets a process choose")
 
@@ -39,7 +39,7 @@ def test_all_threads_go_to_one_processor_and_whoever_asks_stays_free(others: lis
     allowed = os.sched_getaffinity(0)
     own = threading.get_native_id()
 
-    gather([own, *others])
+    move_to_this_processor([own, *others])
 
     kept = [os.sched_getaffinity(thread) for thread in others]
     assert len(kept[0]) == 1
@@ -51,7 +51,7 @@ def test_all_threads_go_to_one_processor_and_whoever_asks_stays_free(others: lis
 def test_they_go_where_whoever_asks_is(others: list[int]) -> None:
     def gather_at(processor: int) -> None:
         os.sched_setaffinity(0, {processor})
-        gather(others)
+        move_to_this_processor(others)
 
     for processor in sorted(os.sched_getaffinity(0)):
         asking = threading.Thread(target=gather_at, args=(processor,))
@@ -66,7 +66,7 @@ def test_a_thread_that_has_ended_is_no_failure(others: list[int]) -> None:
     ended.join()
     assert ended.native_id is not None
 
-    gather([ended.native_id, *others])
+    move_to_this_processor([ended.native_id, *others])
 
     assert len(os.sched_getaffinity(others[-1])) == 1
 
@@ -79,10 +79,10 @@ def test_whoever_is_refused_asks_no_more_unless_that_passes(monkeypatch: pytest.
     def refuse(*_: object) -> None:
         raise next(answers)
 
-    monkeypatch.setattr(affinity, "LOOK", 0.0)
+    monkeypatch.setattr(affinity, "LOOK_INTERVAL", 0.0)
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
     with capture_logs() as told:
-        affinity.watch()
+        affinity.start()
         wait_until(lambda: told, 30, "it says so")
     assert [line["event"] for line in told] == ["affinity_refused"]
     assert list(answers) == []

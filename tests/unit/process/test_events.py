@@ -13,7 +13,7 @@ from celery import Celery
 from kombu.asynchronous.timer import Timer
 from support.processes.waiting import wait_until
 
-from worker.process.events import AT_LATEST, TOGETHER, TogetherSent
+from worker.process.events import EVENTS_TOGETHER, FLUSH_INTERVAL, EventBatches
 
 
 class Listening:
@@ -59,8 +59,8 @@ def listening(valkey_url: str) -> Iterator[Listening]:
 
 
 def test_the_loop_is_woken_once_for_many_events(listening: Listening) -> None:
-    TogetherSent(None).start(listening.consumer)
-    for _ in range(TOGETHER - 1):
+    EventBatches(None).start(listening.consumer)
+    for _ in range(EVENTS_TOGETHER - 1):
         listening.dispatcher.send("task-started")
     assert listening.woken == 0
     listening.dispatcher.send("task-started")
@@ -68,18 +68,18 @@ def test_the_loop_is_woken_once_for_many_events(listening: Listening) -> None:
 
 
 def test_what_is_left_goes_in_one_message_a_moment_later(listening: Listening) -> None:
-    TogetherSent(None).start(listening.consumer)
+    EventBatches(None).start(listening.consumer)
     listening.dispatcher.send("task-started")
     listening.dispatcher.send("task-succeeded")
     [due] = listening.consumer.timer.queue
     due.entry()
     listening.receive()
     assert listening.seen == ["task-started", "task-succeeded"]
-    assert AT_LATEST < 1
+    assert FLUSH_INTERVAL < 1
 
 
 def test_a_connection_that_ended_leaves_no_timer(listening: Listening) -> None:
-    step = TogetherSent(None)
+    step = EventBatches(None)
     step.start(listening.consumer)
     [due] = listening.consumer.timer.queue
     step.stop(listening.consumer)
@@ -88,7 +88,7 @@ def test_a_connection_that_ended_leaves_no_timer(listening: Listening) -> None:
 
 def test_without_an_event_loop_each_event_goes_at_once(valkey_url: str) -> None:
     listening = Listening(valkey_url, has_loop=False)
-    step = TogetherSent(None)
+    step = EventBatches(None)
     step.start(listening.consumer)
     listening.dispatcher.send("task-started")
     listening.receive()

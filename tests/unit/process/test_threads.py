@@ -9,16 +9,16 @@ import pytest
 from structlog.testing import capture_logs
 from support.processes.waiting import wait_until
 
-from worker.process.threads import Look, Threads, grown, is_lacking, is_short_of_connections
+from worker.process.threads import Threads, Usage, choose_thread_count, is_lacking, is_short_of_connections
 
 # A second in which hardly a thread was free to wait for a slot, while messages waited.
-LACKING = Look(slots=100, waiting=0.4, backlog=30, processor=0.2)
+LACKING = Usage(slots=100, waiting=0.4, backlog=30, processor=0.2)
 
 
 def test_where_hardly_a_thread_is_free_while_messages_wait_more_are_needed():
     assert is_lacking(32, LACKING)
-    assert grown(32, 512) == 64
-    assert grown(1, 512) == 2
+    assert choose_thread_count(32, 512) == 64
+    assert choose_thread_count(1, 512) == 2
 
 
 def test_threads_that_wait_for_connections_are_told_from_those_that_wait_for_pingone():
@@ -27,8 +27,8 @@ def test_threads_that_wait_for_connections_are_told_from_those_that_wait_for_pin
 
 
 def test_no_more_than_the_most():
-    assert grown(500, 512) == 512
-    assert grown(512, 512) == 512
+    assert choose_thread_count(500, 512) == 512
+    assert choose_thread_count(512, 512) == 512
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_no_more_than_the_most():
     ],
     ids=["threads wait for slots", "no message waits", "hardly a slot", "the processor is the limit"],
 )
-def test_otherwise_none_is(enough: Look):
+def test_otherwise_none_is(enough: Usage):
     assert not is_lacking(32, enough)
 
 
@@ -66,7 +66,7 @@ def test_a_pool_whose_calls_take_long_gets_the_threads_it_needs():
         grown = []
         for _ in range(6):
             pace.slots_taken += 50
-            watched.look()
+            watched.adjust()
             grown.append(len(pool._threads))
         gate.release(26)
         assert all(call.result(60) for call in calls)
@@ -80,7 +80,7 @@ def test_a_pool_that_may_not_grow_says_once_that_it_is_too_small():
         watched = Threads(pool, lambda: [pace], lambda begun: begun, clock=lambda: next(clock), processor=lambda: 0.0)
         for _ in range(3):
             pace.slots_taken += 50
-            watched.look()
+            watched.adjust()
         gate.set()
         assert all(call.result(60) for call in calls)
     assert len(pool._threads) == 2
@@ -100,7 +100,7 @@ def test_a_pool_that_is_ending_gets_no_more_threads():
         wait_until(lambda: pool._shutdown, 60, "the pool is ending")
 
         pace.slots_taken += 50
-        watched.look()
+        watched.adjust()
 
         gate.set()
         ending.result(60)
@@ -119,7 +119,7 @@ def test_a_pool_whose_threads_wait_for_connections_does_not_grow_until_they_come
         for unconnected in (3.0, 3.0, 0.5):
             pace.slots_taken += 50
             waited[0] += unconnected
-            watched.look()
+            watched.adjust()
             grown.append(pool._max_workers)
         gate.set()
         assert all(call.result(60) for call in calls)

@@ -18,8 +18,8 @@ from models.reason import PauseReason, Reason
 from models.record import OtpState
 from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment, Settings
+from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
-from worker.leases.settlement import Tally
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pingone import errors
@@ -90,9 +90,9 @@ class RecordInMemory:
     away: int = 0
     fails_at: str = ""
     failure: Exception = field(default_factory=lambda: RuntimeError("a fault of our own"))
-    settled: tuple[Progress, Decision, Tally] | None = None
+    settled: tuple[Progress, Decision, CallSummary] | None = None
 
-    def reach(self) -> None:
+    def check_database(self) -> None:
         self.journal.append("reach")
         self._ask()
 
@@ -106,25 +106,25 @@ class RecordInMemory:
         known = self.progress
         is_fresh = known.first == OtpProgress() and known.verdict is None and not known.not_found and not self.is_stale
         if is_fresh:
-            self.progress = known = known.sent(1)
+            self.progress = known = known.with_otp_sent(1)
         claim = Claim(RECORD, BATCH, ROW, "0123456789abcdef", started, "user", "device", self.otps, known, is_fresh)
         return replace(claim, progress=replace(known, is_stale=self.is_stale, jitter=jitter))
 
-    def sending(self, claim: Claim, ordinal: int) -> bool:
+    def mark_sent(self, claim: Claim, ordinal: int) -> bool:
         self.write(f"sending {ordinal}")
         is_unsent = self.progress.otp(ordinal).state == OtpState.UNSENT
         if self._goes_on_sending() and is_unsent:
-            self.progress = self.progress.sent(ordinal)
+            self.progress = self.progress.with_otp_sent(ordinal)
             return True
         return False
 
-    def answered(self, claim: Claim, progress: Progress) -> bool:
+    def write_progress(self, claim: Claim, progress: Progress) -> bool:
         if not self.is_lease_lost:
             self.progress = replace(progress, jitter=0.0)
         self.write("answered")
         return not self.is_lease_lost
 
-    def still_sending(self, claim: Claim) -> bool:
+    def renew_mark(self, claim: Claim) -> bool:
         self.write("still sending?")
         return self._goes_on_sending()
 
@@ -132,7 +132,7 @@ class RecordInMemory:
         self.write("may read?")
         return self.may_work and not self.is_lease_lost
 
-    def find_stranger(self, record_id: int, environment_id: str) -> int | None:
+    def find_foreign_batch(self, record_id: int, environment_id: str) -> int | None:
         return BATCH if self.is_strange else None
 
     def hand_back(self, record_id: int, delay: float) -> bool:
@@ -144,7 +144,7 @@ class RecordInMemory:
         self.journal.append("handed back if stopped")
         return False
 
-    def settle(self, claim: Claim, progress: Progress, decision: Decision, tally: Tally) -> bool:
+    def settle(self, claim: Claim, progress: Progress, decision: Decision, tally: CallSummary) -> bool:
         self.journal.append(f"settle {type(decision).__name__}")
         self.settled = replace(progress, jitter=0.0), decision, tally
         return not self.is_lease_lost
@@ -238,8 +238,10 @@ class World:
             self.pace,
             keyring,
             SimpleNamespace(
-                follow=lambda _environment, claim, decision, _posts: self.told.append((claim.batch_id, decision)),
-                stop=lambda batch_id, reason: self.told.append((batch_id, reason)),
+                apply_decision=lambda _environment, claim, decision, _posts: self.told.append(
+                    (claim.batch_id, decision)
+                ),
+                stop_process_or_batch=lambda batch_id, reason: self.told.append((batch_id, reason)),
             ),
             is_stopping=lambda: self.is_stopping,
             journal=self.written,
@@ -392,7 +394,7 @@ def retried(meanwhile: Callable[[], None] = lambda: None) -> Callable[[Call], De
 def test_a_second_try_asks_whether_it_may():
     world = World(retried())
     assert world.run() == ["slot", "claim", "post 1", "still sending?", "settle Active"]
-    assert world.record.settled[2] == Tally(requests=2, rate_limited=1, answer=ACTIVE.answer)
+    assert world.record.settled[2] == CallSummary(requests=2, rate_limited=1, answer=ACTIVE.answer)
 
 
 def pause(world: World) -> None:
@@ -443,11 +445,11 @@ def test_an_otp_that_expired_before_its_claim_is_not_sent():
 
 
 def test_an_otp_that_expires_during_the_read_before_it_is_not_sent():
-    def found_waiting(call: Call) -> Device:
+    def with_device_waiting(call: Call) -> Device:
         expire(world)
         return WAITING
 
-    world = World(found_waiting, progress=UNKNOWN_FATE)
+    world = World(with_device_waiting, progress=UNKNOWN_FATE)
     assert world.run() == ["slot", "claim", "read", "answered", "slot", "sending 1", "settle Retry"]
     assert world.progress.first == OtpProgress(OtpState.UNSENT, 1)
 
@@ -587,7 +589,7 @@ def test_what_only_a_person_can_mend_is_told_to_whoever_pauses_batches(answer, r
 def test_the_attempt_remembers_the_last_answer_that_pingone_gave():
     world = World(WAITING, errors.NotDelivered(), progress=UNKNOWN_FATE)
     world.run()
-    assert world.record.settled[2] == Tally(requests=1, rate_limited=0, answer=WAITING.answer)
+    assert world.record.settled[2] == CallSummary(requests=1, rate_limited=0, answer=WAITING.answer)
 
 
 def timed(answer: Scripted, left: list[float]) -> Callable[[Call], Device]:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from models.attempt import Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from worker.rules import breaker
-from worker.rules.breaker import Failure, Thresholds, WellAfter
+from worker.rules.breaker import CountActiveAfter, Thresholds
+from worker.rules.failed_attempts import FailedAttempt
 
 # An attempt that made its device ACTIVE, where a list of attempts has the names of what others ended for.
 ACTIVE = None
@@ -22,15 +23,15 @@ FORBIDDEN, INVALID, RESYNC_FAILED = Reason.FORBIDDEN, Reason.INVALID_OTP, Reason
 Ends = Sequence[str | None]
 
 
-def failure(number: int, reason: str) -> Failure:
+def failure(number: int, reason: str) -> FailedAttempt:
     """As such an attempt stands in the history; each is of another record."""
     is_dead = reason in DEAD_LETTERS
     posts = 1 if is_dead or reason in ("outcome_unknown", "other_device") else 0
     outcome = Outcome.DEAD_LETTER if is_dead else Outcome.RETRY
-    return Failure(number, number, outcome, reason, posts, is_answered=reason == "other_device")
+    return FailedAttempt(number, number, outcome, reason, posts, is_answered=reason == "other_device")
 
 
-def told(ends: Ends) -> tuple[list[Failure], WellAfter]:
+def told(ends: Ends) -> tuple[list[FailedAttempt], CountActiveAfter]:
     """What the breaker is told of attempts that ended so, the newest first."""
     numbered = [(len(ends) - place, end) for place, end in enumerate(ends)]
     failures = [failure(number, end) for number, end in numbered if end is not None]
@@ -39,7 +40,7 @@ def told(ends: Ends) -> tuple[list[Failure], WellAfter]:
 
 def judge(ends: Ends, thresholds: Thresholds = THRESHOLDS, *, is_probing: bool = False) -> PauseReason | None:
     """The reason alone."""
-    trip = breaker.judge(*told(ends), thresholds, is_probing=is_probing)
+    trip = breaker.find_trip(*told(ends), thresholds, is_probing=is_probing)
     return trip and trip.reason
 
 
@@ -70,8 +71,8 @@ def test_a_batch_that_went_well_for_long_stops_as_soon_as_one_that_never_did():
 def test_otps_count_and_not_only_records():
     twice = [replace(failure(number, Reason.RESYNC_FAILED), otp_posts=2) for number in range(13, 0, -1)]
     as_locked = [replace(each, reason=Reason.LOCKED) for each in twice]
-    assert breaker.judge(as_locked[1:], lambda _: 0, THRESHOLDS) is None
-    trip = breaker.judge(as_locked, lambda _: 0, THRESHOLDS)
+    assert breaker.find_trip(as_locked[1:], lambda _: 0, THRESHOLDS) is None
+    trip = breaker.find_trip(as_locked, lambda _: 0, THRESHOLDS)
     assert trip is not None
     assert trip.reason == PauseReason.REFUSED
 
@@ -88,9 +89,9 @@ def test_what_most_of_it_was_names_the_pause():
 
 def test_what_an_earlier_outage_left_open_is_not_held_against_the_batch():
     lost = [replace(failure(number, "outcome_unknown"), is_recent=False) for number in range(100, 0, -1)]
-    assert breaker.judge(lost, lambda _: 0, THRESHOLDS) is None
+    assert breaker.find_trip(lost, lambda _: 0, THRESHOLDS) is None
     refused = [failure(200 + number, Reason.LOCKED) for number in range(24, 0, -1)]
-    assert breaker.judge([*refused, *lost], lambda _: 0, THRESHOLDS) is None
+    assert breaker.find_trip([*refused, *lost], lambda _: 0, THRESHOLDS) is None
 
 
 @given(st.lists(st.none() | st.sampled_from(Reason), max_size=120), st.integers(1, 30))
@@ -153,9 +154,9 @@ def test_an_access_token_refused_for_several_records_in_a_row_is_a_matter_of_cre
 
 def test_one_record_that_comes_back_again_and_again_is_one_record():
     again = [replace(failure(number, "unauthorized"), record_id=7) for number in range(20, 0, -1)]
-    assert breaker.judge(again[:19], lambda _: 0, THRESHOLDS) is None
+    assert breaker.find_trip(again[:19], lambda _: 0, THRESHOLDS) is None
     # Where it is the only one that may go, that has to be enough.
-    trip = breaker.judge(again, lambda _: 0, THRESHOLDS)
+    trip = breaker.find_trip(again, lambda _: 0, THRESHOLDS)
     assert trip is not None
     assert trip.reason == PauseReason.CREDENTIALS
 
@@ -170,7 +171,7 @@ def test_answers_for_other_devices_pause_the_batch_whatever_went_well_between():
 
 def test_a_pause_tells_what_it_cost_and_what_pingone_said():
     said = [replace(failure(number, "rejected"), said="HTTP 400 INVALID_DATA NEW_CODE") for number in range(25, 0, -1)]
-    trip = breaker.judge(said, lambda _: 0, THRESHOLDS)
+    trip = breaker.find_trip(said, lambda _: 0, THRESHOLDS)
     assert trip is not None
     assert trip.detail == (
         "25 OTPs were spent on 25 attempts that made no device ACTIVE: 25 rejected (HTTP 400 INVALID_DATA NEW_CODE). "
@@ -193,7 +194,7 @@ def is_out(ends: Ends, *, is_probing: bool = False) -> bool:
 
 
 def is_back(ends: Ends) -> bool:
-    return breaker.is_back(*told(ends), since=0)
+    return breaker.was_answered_since(*told(ends), since=0)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_so_many_attempts_in_a_row_without_an_answer_are_an_outage(ends, expecte
 
 
 def test_while_probing_a_few_are_enough():
-    few = ["outcome_unknown"] * breaker.STILL_OUT_IN_A_ROW
+    few = ["outcome_unknown"] * breaker.UNANSWERED_WHILE_PROBING
     assert is_out(few, is_probing=True)
     assert not is_out(few[1:], is_probing=True)
     assert not is_out([few[0], ACTIVE, *few], is_probing=True)
@@ -226,28 +227,28 @@ def test_while_probing_a_few_are_enough():
 
 def test_only_what_came_after_the_batch_went_on_tells_of_an_outage():
     before = [replace(failure(number, "not_delivered"), is_recent=False) for number in range(9, 0, -1)]
-    assert breaker.judge(before, lambda _: 0, PATIENT) is None
-    assert breaker.judge(before, lambda _: 0, PATIENT, is_probing=True) is None
+    assert breaker.find_trip(before, lambda _: 0, PATIENT) is None
+    assert breaker.find_trip(before, lambda _: 0, PATIENT, is_probing=True) is None
 
 
 def test_an_end_that_asked_pingone_nothing_neither_makes_nor_ends_an_outage():
     stale = [replace(failure(number, Reason.STALE_OTP), has_asked=False) for number in range(30, 20, -1)]
     unknown = [failure(number, "outcome_unknown") for number in range(5, 0, -1)]
-    trip = breaker.judge([*stale, *unknown], lambda _: 0, PATIENT)
+    trip = breaker.find_trip([*stale, *unknown], lambda _: 0, PATIENT)
     assert trip is not None
     assert trip.reason == PauseReason.OUTAGE
-    assert not breaker.is_back([*stale, *unknown], lambda _: 0, since=0)
+    assert not breaker.was_answered_since([*stale, *unknown], lambda _: 0, since=0)
 
 
 def test_an_answer_of_pingones_own_that_leaves_the_fate_open_is_no_outage():
     answered = [replace(failure(number, "outcome_unknown"), is_answered=True) for number in range(5, 0, -1)]
-    assert breaker.judge(answered, lambda _: 0, PATIENT) is None
-    assert breaker.is_back(answered, lambda _: 0, since=0)
+    assert breaker.find_trip(answered, lambda _: 0, PATIENT) is None
+    assert breaker.was_answered_since(answered, lambda _: 0, since=0)
 
 
 def test_a_probe_sends_as_many_records_as_can_show_that_the_outage_lasts():
     """Fewer, and a batch would probe for ever without a verdict; more, and each probe would spend attempts."""
-    assert breaker.PROBES == breaker.STILL_OUT_IN_A_ROW
+    assert breaker.PROBES == breaker.UNANSWERED_WHILE_PROBING
 
 
 @pytest.mark.parametrize("answer", [ACTIVE, "rate_limited", "forbidden", Reason.INVALID_OTP])
@@ -262,9 +263,9 @@ def test_no_answer_shows_nothing_of_the_kind(ends):
 
 
 def test_an_answer_from_before_the_probe_shows_nothing_either():
-    failures, well_after = told([*NO_ANSWER, ACTIVE, Reason.LOCKED])
-    assert not breaker.is_back(failures, well_after, since=2)
-    assert breaker.is_back(failures, well_after, since=1)
+    failures, count_active_after = told([*NO_ANSWER, ACTIVE, Reason.LOCKED])
+    assert not breaker.was_answered_since(failures, count_active_after, since=2)
+    assert breaker.was_answered_since(failures, count_active_after, since=1)
 
 
 @given(ANYTHING, st.booleans())
@@ -276,7 +277,7 @@ def test_an_outage_ends_with_the_first_answer(ends, is_probing):
 
 @given(st.lists(UNANSWERED | SILENT, max_size=60), st.booleans())
 def test_without_any_answer_it_is_out_as_soon_as_enough_attempts_say_so(ends, is_probing):
-    needed = breaker.STILL_OUT_IN_A_ROW if is_probing else PATIENT.unanswered
+    needed = breaker.UNANSWERED_WHILE_PROBING if is_probing else PATIENT.unanswered
     unanswered = sum(reason in NO_ANSWER for reason in ends)
     assert is_out(ends, is_probing=is_probing) is (unanswered >= needed)
     assert not is_back(ends)
@@ -296,11 +297,11 @@ def test_only_dead_letters_and_watched_failures_ever_pause_so_only_they_need_to_
 
 
 def test_probes_come_less_and_less_often_up_to_a_bound():
-    assert [breaker.probe_delay(outages) for outages in range(6)] == [15.0, 30.0, 60.0, 120.0, 240.0, 300.0]
+    assert [breaker.choose_probe_delay(outages) for outages in range(6)] == [15.0, 30.0, 60.0, 120.0, 240.0, 300.0]
 
 
 @given(st.integers(0, 10**9))
 def test_a_probe_is_never_further_than_the_bound_and_never_sooner_than_the_one_before(outages):
-    delay = breaker.probe_delay(outages)
+    delay = breaker.choose_probe_delay(outages)
     assert breaker.FIRST_PROBE <= delay <= breaker.LONGEST_PROBE
-    assert breaker.probe_delay(outages + 1) >= delay
+    assert breaker.choose_probe_delay(outages + 1) >= delay

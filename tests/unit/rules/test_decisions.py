@@ -13,8 +13,9 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
-from worker.rules import decisions
-from worker.rules.decisions import Limits, after_post, after_read, begin
+from worker.rules import no_effect
+from worker.rules.decisions import choose_first_step, decide_after_post, decide_after_read
+from worker.rules.limits import Limits
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, ReadDevice, Retry, SendOtp, Step
@@ -34,7 +35,7 @@ ACTIVE, WAITING = device("ACTIVE"), device()
 def posted(ordinal: int, progress: Progress | None = None) -> Progress:
     """A record whose first or second OTP has just gone out."""
     before = progress or Progress()
-    return before.sent(1) if ordinal == 1 else before.sent(1).answered(1).sent(2)
+    return before.with_otp_sent(1) if ordinal == 1 else before.with_otp_sent(1).with_otp_answered(1).with_otp_sent(2)
 
 
 def refused(code: str | None = None, detail_code: str | None = None) -> errors.Rejected:
@@ -42,35 +43,37 @@ def refused(code: str | None = None, detail_code: str | None = None) -> errors.R
 
 
 def post_then_read(ordinal: int, answer: errors.PingOneError, then: Device) -> tuple[Progress, Step | Decision]:
-    progress, step = after_post(posted(ordinal), ordinal, answer, LIMITS)
+    progress, step = decide_after_post(posted(ordinal), ordinal, answer, LIMITS)
     assert step == ReadDevice()
-    return after_read(progress, then, LIMITS)
+    return decide_after_read(progress, then, LIMITS)
 
 
 def test_a_fresh_record_begins_with_its_first_otp():
-    assert begin(Progress(), LIMITS) == (Progress(), SendOtp(1))
+    assert choose_first_step(Progress(), LIMITS) == (Progress(), SendOtp(1))
 
 
 @pytest.mark.parametrize("ordinal", [1, 2])
 def test_an_active_device_is_active(ordinal):
-    progress, step = after_post(posted(ordinal), ordinal, ACTIVE, LIMITS)
+    progress, step = decide_after_post(posted(ordinal), ordinal, ACTIVE, LIMITS)
     assert step == Active()
     assert progress.otp(ordinal).state == OtpState.ANSWERED
 
 
 def test_extra_otp_required_to_otp_1_sends_otp_2():
-    progress, step = after_post(posted(1), 1, errors.ResyncRequired(ANSWER), LIMITS)
+    progress, step = decide_after_post(posted(1), 1, errors.ResyncRequired(ANSWER), LIMITS)
     assert step == SendOtp(2)
     assert progress.first == OtpProgress(OtpState.ANSWERED, 1)
 
 
 def test_extra_otp_required_without_a_second_otp_is_a_dead_letter():
     progress = posted(1, Progress(second=None))
-    assert after_post(progress, 1, errors.ResyncRequired(ANSWER), LIMITS)[1] == DeadLetter(Reason.SECOND_OTP_MISSING)
+    assert decide_after_post(progress, 1, errors.ResyncRequired(ANSWER), LIMITS)[1] == DeadLetter(
+        Reason.SECOND_OTP_MISSING
+    )
 
 
 def test_extra_otp_required_to_otp_2_is_a_dead_letter():
-    progress, step = after_post(posted(2), 2, errors.ResyncRequired(ANSWER), LIMITS)
+    progress, step = decide_after_post(posted(2), 2, errors.ResyncRequired(ANSWER), LIMITS)
     assert step == DeadLetter(Reason.RESYNC_FAILED)
     assert not progress.needs_read
 
@@ -92,11 +95,11 @@ def test_a_refusal_by_a_device_that_is_active_already_ends_active(ordinal, answe
 @pytest.mark.parametrize("ordinal", [1, 2])
 @pytest.mark.parametrize("answer", NOTHING_HAPPENED, ids=lambda answer: type(answer).__name__)
 def test_what_was_not_delivered_or_not_acted_on_is_as_if_it_had_not_been_sent(ordinal, answer):
-    progress, step = after_post(posted(ordinal), ordinal, answer, LIMITS)
+    progress, step = decide_after_post(posted(ordinal), ordinal, answer, LIMITS)
     assert progress.otp(ordinal) == OtpProgress(OtpState.UNSENT, 0)
     assert isinstance(step, Retry)
     assert not step.is_counted
-    assert begin(progress, LIMITS)[1] == SendOtp(ordinal)
+    assert choose_first_step(progress, LIMITS)[1] == SendOtp(ordinal)
 
 
 QUOTA = errors.RateLimited(Answer(status=429, detail_code="QUOTA_EXCEEDED"), 3600.0, datetime(2026, 11, 26, tzinfo=UTC))
@@ -104,14 +107,14 @@ QUOTA = errors.RateLimited(Answer(status=429, detail_code="QUOTA_EXCEEDED"), 360
 
 @pytest.mark.parametrize("ordinal", [1, 2])
 def test_a_quota_that_resets_far_off_pauses_the_batch_and_costs_the_record_nothing(ordinal):
-    progress, step = after_post(posted(ordinal), ordinal, QUOTA, LIMITS)
+    progress, step = decide_after_post(posted(ordinal), ordinal, QUOTA, LIMITS)
     assert progress.otp(ordinal) == OtpProgress(OtpState.UNSENT, 0)
     assert step == Pause(PauseReason.QUOTA, quota=Quota(3600.0, QUOTA.quota_reset_at))
-    assert begin(progress, LIMITS)[1] == SendOtp(ordinal)
+    assert choose_first_step(progress, LIMITS)[1] == SendOtp(ordinal)
 
 
 def test_a_read_that_the_quota_does_not_let_through_is_still_owed():
-    progress, step = after_read(posted(1), QUOTA, LIMITS)
+    progress, step = decide_after_read(posted(1), QUOTA, LIMITS)
     assert progress == posted(1)
     assert (step.reason, step.quota) == (PauseReason.QUOTA, Quota(3600.0, QUOTA.quota_reset_at))
     # A cancelled batch cannot pause: it asks again, and not at every tick.
@@ -120,16 +123,16 @@ def test_a_read_that_the_quota_does_not_let_through_is_still_owed():
 
 def test_a_limit_that_is_over_soon_pauses_nothing():
     soon = errors.RateLimited(QUOTA.answer, LIMITS.longest_hold, QUOTA.quota_reset_at)
-    assert isinstance(after_post(posted(1), 1, soon, LIMITS)[1], Retry)
+    assert isinstance(decide_after_post(posted(1), 1, soon, LIMITS)[1], Retry)
 
 
 @pytest.mark.parametrize("answer", NOTHING_HAPPENED, ids=lambda answer: type(answer).__name__)
 def test_an_outage_of_hours_dead_letters_nothing(answer):
     progress = Progress(attempts=LIMITS.attempts)
     for _ in range(5000):
-        progress, step = begin(progress, LIMITS)
+        progress, step = choose_first_step(progress, LIMITS)
         assert step == SendOtp(1)
-        progress, step = after_post(progress.sent(1), 1, answer, LIMITS)
+        progress, step = decide_after_post(progress.with_otp_sent(1), 1, answer, LIMITS)
         assert isinstance(step, Retry)
         assert not step.is_counted
 
@@ -137,9 +140,9 @@ def test_an_outage_of_hours_dead_letters_nothing(answer):
 @pytest.mark.parametrize(("wait", "delay"), [(3.5, 3.5), (12.5, 5.0), (86_400.0, 5.0)])
 def test_a_far_slot_hands_the_record_back_for_seconds_however_far_it_is(wait, delay):
     for _, step in (
-        after_post(posted(1), 1, SlotTooFar(wait), LIMITS),
-        after_read(posted(1), SlotTooFar(wait), LIMITS),
-        decisions.no_slot(Progress(), SlotTooFar(wait)),
+        decide_after_post(posted(1), 1, SlotTooFar(wait), LIMITS),
+        decide_after_read(posted(1), SlotTooFar(wait), LIMITS),
+        no_effect.hand_back_without_slot(Progress(), SlotTooFar(wait)),
     ):
         assert step == Retry(delay, is_counted=False, why="hold")
 
@@ -148,10 +151,10 @@ def test_a_far_slot_hands_the_record_back_for_seconds_however_far_it_is(wait, de
 @pytest.mark.parametrize(("jitter", "delay"), [(0.0, 30.0), (1.0, 37.5)])
 def test_an_unknown_outcome_waits_before_the_device_is_read(ordinal, jitter, delay):
     before = replace(posted(ordinal), jitter=jitter)
-    progress, step = after_post(before, ordinal, errors.OutcomeUnknown(), LIMITS)
+    progress, step = decide_after_post(before, ordinal, errors.OutcomeUnknown(), LIMITS)
     assert step == Retry(delay, is_counted=True, why="outcome_unknown")
     assert progress.otp(ordinal).state == OtpState.SENT
-    assert begin(progress, LIMITS)[1] == ReadDevice()
+    assert choose_first_step(progress, LIMITS)[1] == ReadDevice()
 
 
 DONE = Answer(status=200, correlation_id="3f0c8a52")
@@ -159,40 +162,40 @@ DONE = Answer(status=200, correlation_id="3f0c8a52")
 
 @pytest.mark.parametrize("ordinal", [1, 2])
 def test_a_post_that_pingone_is_done_with_is_read_at_once_and_its_otp_stays_of_unknown_fate(ordinal):
-    progress, step = after_post(posted(ordinal), ordinal, errors.OutcomeUnknown(DONE), LIMITS)
+    progress, step = decide_after_post(posted(ordinal), ordinal, errors.OutcomeUnknown(DONE), LIMITS)
     assert step == ReadDevice()
     assert progress.otp(ordinal).state == OtpState.SENT
-    assert after_read(progress, ACTIVE, LIMITS)[1] == Active()
-    assert after_read(progress, WAITING, LIMITS)[1] == SendOtp(ordinal)
+    assert decide_after_read(progress, ACTIVE, LIMITS)[1] == Active()
+    assert decide_after_read(progress, WAITING, LIMITS)[1] == SendOtp(ordinal)
     # A read that fails leaves it so.
-    progress, step = after_read(progress, errors.OutcomeUnknown(DONE), LIMITS)
+    progress, step = decide_after_read(progress, errors.OutcomeUnknown(DONE), LIMITS)
     assert isinstance(step, Retry)
     assert progress.needs_read
 
 
 def test_another_devices_answer_is_no_answer_and_told_by_its_name():
-    progress, step = after_post(posted(1), 1, errors.OtherDevice(DONE), LIMITS)
+    progress, step = decide_after_post(posted(1), 1, errors.OtherDevice(DONE), LIMITS)
     assert (progress, step) == (posted(1), Retry(30.0, is_counted=True, why="other_device"))
-    progress, step = after_read(posted(1), errors.OtherDevice(DONE), LIMITS)
+    progress, step = decide_after_read(posted(1), errors.OtherDevice(DONE), LIMITS)
     assert (progress, step) == (posted(1), Retry(5.0, is_counted=True, why="other_device"))
 
 
 @pytest.mark.parametrize("ordinal", [1, 2])
 def test_after_an_unknown_outcome_the_same_otp_goes_again_if_the_device_still_waits(ordinal):
-    progress, step = after_read(posted(ordinal), WAITING, LIMITS)
+    progress, step = decide_after_read(posted(ordinal), WAITING, LIMITS)
     assert step == SendOtp(ordinal)
     assert progress.otp(ordinal) == OtpProgress(OtpState.UNSENT, 1)
 
 
 def test_after_an_unknown_outcome_an_active_device_is_active():
-    assert after_read(posted(1), ACTIVE, LIMITS)[1] == Active()
+    assert decide_after_read(posted(1), ACTIVE, LIMITS)[1] == Active()
 
 
 def test_a_read_that_fails_is_made_again_ever_later_and_decides_nothing():
     delays = []
     for attempt in range(1, 40):
         progress = replace(posted(1), attempts=attempt)
-        after, step = after_read(progress, errors.OutcomeUnknown(), LIMITS)
+        after, step = decide_after_read(progress, errors.OutcomeUnknown(), LIMITS)
         assert after == progress
         assert isinstance(step, Retry)
         assert step.is_counted
@@ -200,75 +203,78 @@ def test_a_read_that_fails_is_made_again_ever_later_and_decides_nothing():
     assert delays[:4] == [5, 10, 20, 40]
     assert delays == sorted(delays)
     assert delays[-1] == 300
-    spread = after_read(replace(posted(1), jitter=1.0), errors.OutcomeUnknown(), LIMITS)[1]
+    spread = decide_after_read(replace(posted(1), jitter=1.0), errors.OutcomeUnknown(), LIMITS)[1]
     assert isinstance(spread, Retry)
     assert spread.delay == 7.5
 
 
 def test_an_access_token_that_was_refused_twice_sends_the_record_back_and_costs_it_nothing():
     refused = errors.Unauthorized(ANSWER)
-    assert after_post(posted(1), 1, refused, LIMITS) == (Progress(), Retry(1.0, is_counted=False, why="unauthorized"))
+    assert decide_after_post(posted(1), 1, refused, LIMITS) == (
+        Progress(),
+        Retry(1.0, is_counted=False, why="unauthorized"),
+    )
     # A read that is owed is not asked for at every tick.
     owed = Retry(LIMITS.read_delay, is_counted=False, why="unauthorized")
-    assert after_read(posted(1), refused, LIMITS) == (posted(1), owed)
+    assert decide_after_read(posted(1), refused, LIMITS) == (posted(1), owed)
 
 
 def test_refused_credentials_pause_the_batch_and_cost_the_record_nothing():
     answer = errors.CredentialsRefused(ANSWER)
-    progress, step = after_post(posted(1), 1, answer, LIMITS)
+    progress, step = decide_after_post(posted(1), 1, answer, LIMITS)
     assert (progress, step) == (Progress(), Pause(PauseReason.CREDENTIALS, is_own=True))
     # Not at once again: a cancelled batch cannot pause, and is asked at every tick for the read that it owes.
     owed = Pause(PauseReason.CREDENTIALS, LIMITS.read_delay, is_own=True)
-    assert after_read(posted(1), answer, LIMITS) == (posted(1), owed)
+    assert decide_after_read(posted(1), answer, LIMITS) == (posted(1), owed)
 
 
 def test_a_protocol_fault_pauses_the_batch_and_costs_the_record_nothing():
     fault = errors.ProtocolFault(ANSWER)
-    assert after_post(posted(1), 1, fault, LIMITS) == (Progress(), Pause(PauseReason.PROTOCOL))
-    assert after_read(posted(1), fault, LIMITS) == (posted(1), Pause(PauseReason.PROTOCOL, LIMITS.read_delay))
+    assert decide_after_post(posted(1), 1, fault, LIMITS) == (Progress(), Pause(PauseReason.PROTOCOL))
+    assert decide_after_read(posted(1), fault, LIMITS) == (posted(1), Pause(PauseReason.PROTOCOL, LIMITS.read_delay))
 
 
 def test_a_read_that_stays_forbidden_while_a_fate_is_open_calls_a_person():
     forbidden = errors.Forbidden(ANSWER)
-    assert isinstance(after_read(replace(posted(1), attempts=LIMITS.attempts), forbidden, LIMITS)[1], Retry)
-    step = after_read(replace(posted(1), attempts=LIMITS.attempts + 1), forbidden, LIMITS)[1]
+    assert isinstance(decide_after_read(replace(posted(1), attempts=LIMITS.attempts), forbidden, LIMITS)[1], Retry)
+    step = decide_after_read(replace(posted(1), attempts=LIMITS.attempts + 1), forbidden, LIMITS)[1]
     assert step == Pause(PauseReason.PERMISSIONS, LIMITS.read_delay)
 
 
 @pytest.mark.parametrize("ordinal", [1, 2])
 def test_a_forbidden_post_is_a_dead_letter_that_keeps_its_otp(ordinal):
-    progress, step = after_post(posted(ordinal), ordinal, errors.Forbidden(ANSWER), LIMITS)
+    progress, step = decide_after_post(posted(ordinal), ordinal, errors.Forbidden(ANSWER), LIMITS)
     assert step == DeadLetter(Reason.FORBIDDEN, is_counted=False)
     assert progress.otp(ordinal) == OtpProgress(OtpState.UNSENT, 0)
 
 
 def test_a_forbidden_read_is_a_dead_letter_only_if_no_fate_is_open():
-    assert after_read(Progress(not_found=1), errors.Forbidden(ANSWER), LIMITS)[1] == DeadLetter(
+    assert decide_after_read(Progress(not_found=1), errors.Forbidden(ANSWER), LIMITS)[1] == DeadLetter(
         Reason.FORBIDDEN, is_counted=False
     )
     for progress in (posted(1), Progress(verdict=Reason.INVALID_OTP)):
-        assert isinstance(after_read(progress, errors.Forbidden(ANSWER), LIMITS)[1], Retry)
+        assert isinstance(decide_after_read(progress, errors.Forbidden(ANSWER), LIMITS)[1], Retry)
 
 
 def test_a_device_that_is_not_found_is_read_three_times_in_about_30_seconds_and_then_given_up():
-    progress, step = after_post(posted(1), 1, errors.NotFound(ANSWER), LIMITS)
+    progress, step = decide_after_post(posted(1), 1, errors.NotFound(ANSWER), LIMITS)
     assert progress.first == OtpProgress(OtpState.UNSENT, 0)
     waited, reads = 0.0, 0
     while isinstance(step, Retry):
         assert not step.is_counted
         waited += step.delay
-        progress, step = begin(progress, LIMITS)
+        progress, step = choose_first_step(progress, LIMITS)
         assert step == ReadDevice()
         reads += 1
-        progress, step = after_read(progress, errors.NotFound(ANSWER), LIMITS)
+        progress, step = decide_after_read(progress, errors.NotFound(ANSWER), LIMITS)
     assert isinstance(step, DeadLetter)
     assert (step.reason, reads, waited) == (Reason.DEVICE_NOT_FOUND, 3, 30.0)
 
 
 def test_a_device_that_was_not_found_gets_its_otp_once_a_read_finds_it():
-    progress, _ = after_post(posted(1), 1, errors.NotFound(ANSWER), LIMITS)
-    assert begin(progress, LIMITS)[1] == ReadDevice()
-    assert after_read(progress, WAITING, LIMITS)[1] == SendOtp(1)
+    progress, _ = decide_after_post(posted(1), 1, errors.NotFound(ANSWER), LIMITS)
+    assert choose_first_step(progress, LIMITS)[1] == ReadDevice()
+    assert decide_after_read(progress, WAITING, LIMITS)[1] == SendOtp(1)
 
 
 def test_a_device_that_can_be_read_and_not_posted_to_is_given_up_too():
@@ -277,9 +283,9 @@ def test_a_device_that_can_be_read_and_not_posted_to_is_given_up_too():
     while not isinstance(step, DeadLetter):
         posts += 1
         assert posts < 10
-        progress, step = after_post(progress.sent(1), 1, errors.NotFound(ANSWER), LIMITS)
+        progress, step = decide_after_post(progress.with_otp_sent(1), 1, errors.NotFound(ANSWER), LIMITS)
         if isinstance(step, Retry):
-            progress, step = after_read(begin(progress, LIMITS)[0], WAITING, LIMITS)
+            progress, step = decide_after_read(choose_first_step(progress, LIMITS)[0], WAITING, LIMITS)
     assert step.reason == Reason.DEVICE_NOT_FOUND
 
 
@@ -302,42 +308,42 @@ def test_any_other_refusal_is_named_by_what_the_device_says(ordinal, answer, fou
 
 
 def test_a_verdict_waits_for_its_read_over_attempts():
-    progress, _ = after_post(posted(1), 1, errors.InvalidOtp(ANSWER), LIMITS)
-    progress, step = after_read(progress, errors.OutcomeUnknown(), LIMITS)
+    progress, _ = decide_after_post(posted(1), 1, errors.InvalidOtp(ANSWER), LIMITS)
+    progress, step = decide_after_read(progress, errors.OutcomeUnknown(), LIMITS)
     assert isinstance(step, Retry)
-    assert begin(progress, LIMITS) == (progress, ReadDevice())
-    assert after_read(progress, WAITING, LIMITS)[1] == DeadLetter(Reason.INVALID_OTP)
+    assert choose_first_step(progress, LIMITS) == (progress, ReadDevice())
+    assert decide_after_read(progress, WAITING, LIMITS)[1] == DeadLetter(Reason.INVALID_OTP)
 
 
 @pytest.mark.parametrize("answer", [errors.NotFound(ANSWER), refused()])
 def test_a_verdict_stands_where_the_device_is_not_found_or_not_told(answer):
     progress = Progress(first=OtpProgress(OtpState.ANSWERED, 1), verdict=Reason.INVALID_OTP, not_found=3)
-    assert after_read(progress, answer, LIMITS)[1] == DeadLetter(Reason.INVALID_OTP)
+    assert decide_after_read(progress, answer, LIMITS)[1] == DeadLetter(Reason.INVALID_OTP)
 
 
 def test_a_refused_read_ends_a_record_only_if_no_fate_is_open():
-    assert after_read(Progress(not_found=1), refused(), LIMITS)[1] == DeadLetter(Reason.REJECTED)
-    assert isinstance(after_read(posted(1), refused(), LIMITS)[1], Retry)
+    assert decide_after_read(Progress(not_found=1), refused(), LIMITS)[1] == DeadLetter(Reason.REJECTED)
+    assert isinstance(decide_after_read(posted(1), refused(), LIMITS)[1], Retry)
 
 
 @pytest.mark.parametrize(("found", "reason"), [("is_locked", Reason.LOCKED), ("is_blocked", Reason.BLOCKED)])
 def test_no_otp_goes_to_a_device_that_a_read_finds_locked_or_blocked(found, reason):
-    assert after_read(posted(1), device(**{found: True}), LIMITS)[1] == DeadLetter(reason)
+    assert decide_after_read(posted(1), device(**{found: True}), LIMITS)[1] == DeadLetter(reason)
 
 
 def test_an_expired_otp_is_not_sent():
-    assert begin(Progress(is_stale=True), LIMITS)[1] == DeadLetter(Reason.STALE_OTP, is_counted=False)
+    assert choose_first_step(Progress(is_stale=True), LIMITS)[1] == DeadLetter(Reason.STALE_OTP, is_counted=False)
     stale = replace(posted(1), is_stale=True)
-    assert after_post(stale, 1, errors.ResyncRequired(ANSWER), LIMITS)[1] == DeadLetter(
+    assert decide_after_post(stale, 1, errors.ResyncRequired(ANSWER), LIMITS)[1] == DeadLetter(
         Reason.STALE_OTP, is_counted=False
     )
 
 
 def test_an_expired_otp_of_unknown_fate_is_read_first():
     stale = replace(posted(1), is_stale=True)
-    assert begin(stale, LIMITS)[1] == ReadDevice()
-    assert after_read(stale, ACTIVE, LIMITS)[1] == Active()
-    assert after_read(stale, WAITING, LIMITS)[1] == DeadLetter(Reason.STALE_OTP, is_counted=False)
+    assert choose_first_step(stale, LIMITS)[1] == ReadDevice()
+    assert decide_after_read(stale, ACTIVE, LIMITS)[1] == Active()
+    assert decide_after_read(stale, WAITING, LIMITS)[1] == DeadLetter(Reason.STALE_OTP, is_counted=False)
 
 
 @pytest.mark.parametrize(
@@ -349,16 +355,19 @@ def test_an_expired_otp_of_unknown_fate_is_read_first():
     ],
 )
 def test_no_otp_goes_more_than_twice_and_no_device_gets_more_than_the_budget(progress):
-    assert begin(progress, LIMITS)[1] == DeadLetter(Reason.BUDGET_SPENT)
+    assert choose_first_step(progress, LIMITS)[1] == DeadLetter(Reason.BUDGET_SPENT)
 
 
 def test_the_last_allowed_attempt_still_posts_and_the_next_gives_up():
     waits = replace(posted(1), attempts=LIMITS.attempts)
-    assert after_read(waits, WAITING, LIMITS)[1] == SendOtp(1)
+    assert decide_after_read(waits, WAITING, LIMITS)[1] == SendOtp(1)
     beyond = replace(waits, attempts=LIMITS.attempts + 1)
-    assert after_read(beyond, WAITING, LIMITS)[1] == DeadLetter(Reason.ATTEMPTS_SPENT, is_counted=False)
-    assert begin(beyond, LIMITS)[1] == ReadDevice()
+    assert decide_after_read(beyond, WAITING, LIMITS)[1] == DeadLetter(Reason.ATTEMPTS_SPENT, is_counted=False)
+    assert choose_first_step(beyond, LIMITS)[1] == ReadDevice()
 
 
 def test_a_paused_batch_takes_nothing_from_the_record():
-    assert decisions.not_permitted(Progress()) == (Progress(), Retry(0.0, is_counted=False, why="not_permitted"))
+    assert no_effect.hand_back_without_permit(Progress()) == (
+        Progress(),
+        Retry(0.0, is_counted=False, why="not_permitted"),
+    )

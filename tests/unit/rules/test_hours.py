@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.rules.hours import DailyHours, UnfitHours, moment
+from worker.rules.hours import DailyHours, UnfitHours, format_time
 
 NIGHT = DailyHours(time(22), time(5, 30), "Europe/Berlin")
 
@@ -25,7 +25,7 @@ def berlin(hours: str) -> DailyHours:
 def changes(window: DailyHours, after: str, count: int) -> list[str]:
     found, moment_ = [], at(after)
     for _ in range(count):
-        moment_ = window.next_change(moment_)
+        moment_ = window.find_next_change(moment_)
         found.append(f"{moment_:%m-%d %H:%M}")
     return found
 
@@ -102,7 +102,7 @@ def test_what_is_no_zone_is_told_with_what_is_one(zone: str, guess: str) -> None
     ],
 )
 def test_a_window_over_midnight(moment_: str, is_open: bool) -> None:
-    assert NIGHT.is_open(at(moment_)) == is_open
+    assert NIGHT.contains(at(moment_)) == is_open
 
 
 def test_a_window_within_a_day_opens_and_closes_each_day() -> None:
@@ -114,10 +114,10 @@ def test_a_window_within_a_day_opens_and_closes_each_day() -> None:
 def test_the_next_change_is_later_than_the_moment_at_which_it_is_asked_for() -> None:
     opens = at("2026-11-25 21:00")
 
-    assert NIGHT.next_change(opens - timedelta(microseconds=1)) == opens
-    assert NIGHT.next_change(opens) == at("2026-11-26 04:30")
-    assert NIGHT.open_from(opens) == opens
-    assert NIGHT.open_from(at("2026-11-26 04:30")) == at("2026-11-26 21:00")
+    assert NIGHT.find_next_change(opens - timedelta(microseconds=1)) == opens
+    assert NIGHT.find_next_change(opens) == at("2026-11-26 04:30")
+    assert NIGHT.find_begin(opens) == opens
+    assert NIGHT.find_begin(at("2026-11-26 04:30")) == at("2026-11-26 21:00")
 
 
 # At 01:00 UTC, Berlin puts its clocks forward on 29 March 2026, from 02:00 to 03:00, and back on 25 October, from 03:00
@@ -158,7 +158,7 @@ def test_a_day_that_a_country_passed_over() -> None:
     """Samoa had no 30 December 2011."""
     window = DailyHours.parse("10:00-11:00", "Pacific/Apia")
 
-    opens = window.next_change(datetime(2011, 12, 29, 22, tzinfo=UTC))
+    opens = window.find_next_change(datetime(2011, 12, 29, 22, tzinfo=UTC))
 
     assert f"{opens.astimezone(ZoneInfo('Pacific/Apia')):%d %H:%M}" == "31 10:00"
 
@@ -182,7 +182,7 @@ def test_it_is_open_while_clocks_show_a_minute_between_its_beginning_and_its_end
     shown = now.astimezone(ZoneInfo(window.zone))
     minute, start, end = (each.hour * 60 + each.minute for each in (shown, window.start, window.end))
 
-    assert window.is_open(now) == ((minute - start) % 1440 < (end - start) % 1440)
+    assert window.contains(now) == ((minute - start) % 1440 < (end - start) % 1440)
 
 
 @settings(deadline=None)
@@ -191,22 +191,22 @@ def test_it_is_open_while_clocks_show_a_minute_between_its_beginning_and_its_end
 def test_nothing_changes_before_the_next_change_and_all_does_at_it(
     window: DailyHours, now: datetime, share: float
 ) -> None:
-    then = window.next_change(now)
+    then = window.find_next_change(now)
 
     assert now < then <= now + timedelta(days=2)
-    assert window.is_open(then) != window.is_open(now)
-    assert window.is_open(now + (then - now) * share) == window.is_open(now)
-    assert window.is_open(then - timedelta(microseconds=1)) == window.is_open(now)
+    assert window.contains(then) != window.contains(now)
+    assert window.contains(now + (then - now) * share) == window.contains(now)
+    assert window.contains(then - timedelta(microseconds=1)) == window.contains(now)
 
 
 @settings(deadline=None)
 @given(windows(), moments)
 def test_it_is_open_from_the_first_moment_on_at_which_it_is(window: DailyHours, now: datetime) -> None:
-    opens = window.open_from(now)
+    opens = window.find_begin(now)
 
-    assert window.is_open(opens)
-    assert (opens == now) == window.is_open(now)
+    assert window.contains(opens)
+    assert (opens == now) == window.contains(now)
 
 
 def test_a_moment_is_told_in_utc() -> None:
-    assert moment(at("2026-11-25 21:00:59")) == "2026-11-25 21:00 UTC"
+    assert format_time(at("2026-11-25 21:00:59")) == "2026-11-25 21:00 UTC"

@@ -13,27 +13,32 @@ FRESH = Progress(OtpProgress(SENT, 1), OtpProgress())
 HALF_DONE = Progress(OtpProgress(ANSWERED, 1), OtpProgress())
 
 
-def claim(progress: Progress, *, is_sending: bool) -> Claim:
-    return Claim(1, 1, 2, "lease", 0.0, "user", "device", b"", progress, is_sending)
+def claim(progress: Progress, *, is_otp1_marked: bool) -> Claim:
+    return Claim(1, 1, 2, "lease", 0.0, "user", "device", b"", progress, is_otp1_marked)
 
 
 @pytest.mark.parametrize(
-    ("begins", "ends", "goes_on", "spent"),
+    ("begins", "ends", "leaves_pending", "spent"),
     [
         # The first OTP was refused, or is of unknown fate, or made the device ACTIVE.
-        (claim(FRESH, is_sending=True), HALF_DONE, False, 1),
-        (claim(FRESH, is_sending=True), FRESH, True, 1),
+        (claim(FRESH, is_otp1_marked=True), HALF_DONE, False, 1),
+        (claim(FRESH, is_otp1_marked=True), FRESH, True, 1),
         # PingOne did nothing with it.
-        (claim(FRESH, is_sending=True), Progress(), True, 0),
+        (claim(FRESH, is_otp1_marked=True), Progress(), True, 0),
         # It asked for the second one, which waits for a slot; then that one goes.
-        (claim(FRESH, is_sending=True), HALF_DONE, True, 0),
-        (claim(HALF_DONE, is_sending=False), Progress(OtpProgress(ANSWERED, 1), OtpProgress(ANSWERED, 1)), False, 2),
+        (claim(FRESH, is_otp1_marked=True), HALF_DONE, True, 0),
+        (
+            claim(HALF_DONE, is_otp1_marked=False),
+            Progress(OtpProgress(ANSWERED, 1), OtpProgress(ANSWERED, 1)),
+            False,
+            2,
+        ),
         # Both in one attempt.
-        (claim(FRESH, is_sending=True), Progress(OtpProgress(ANSWERED, 1), OtpProgress(SENT, 1)), True, 2),
+        (claim(FRESH, is_otp1_marked=True), Progress(OtpProgress(ANSWERED, 1), OtpProgress(SENT, 1)), True, 2),
         # A read alone.
-        (claim(FRESH, is_sending=False), FRESH, True, 0),
-        (claim(HALF_DONE, is_sending=False), HALF_DONE, True, 0),
+        (claim(FRESH, is_otp1_marked=False), FRESH, True, 0),
+        (claim(HALF_DONE, is_otp1_marked=False), HALF_DONE, True, 0),
     ],
 )
-def test_an_otp_is_spent_by_the_attempt_after_which_nothing_follows_it(begins, ends, goes_on, spent):
-    assert begins.posts_spent(ends, goes_on=goes_on) == spent
+def test_an_otp_is_spent_by_the_attempt_after_which_nothing_follows_it(begins, ends, leaves_pending, spent):
+    assert begins.count_spent_posts(ends, leaves_pending=leaves_pending) == spent

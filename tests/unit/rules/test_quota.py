@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from worker.pingone.errors import Answer, RateLimited
-from worker.rules.quota import NEXT_TRY, Quota, explain, spent
+from worker.rules.quota import NEXT_TRY, Quota, explain_quota, read_quota
 
 QUOTA, LIMIT = Answer(429, "REQUEST_LIMITED", "QUOTA_EXCEEDED"), Answer(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED")
 RESET = datetime(2026, 11, 26, tzinfo=UTC)
@@ -33,17 +33,17 @@ LONGEST_HOLD = 120.0
     ],
 )
 def test_when_batches_wait_for_a_quota_and_how_long(failure: RateLimited, expected: Quota | None) -> None:
-    assert spent(failure, LONGEST_HOLD) == expected
+    assert read_quota(failure, LONGEST_HOLD) == expected
 
 
 def test_a_reset_that_is_waited_for_is_named_once() -> None:
-    told = explain(Quota(3600, RESET), RESET + timedelta(seconds=3))
+    told = explain_quota(Quota(3600, RESET), RESET + timedelta(seconds=3))
 
     assert told == "PingOne's quota is used up until 2026-11-26 00:00 UTC: goes on by itself then."
 
 
 def test_a_reset_that_is_not_waited_for_is_named_beside_the_next_try() -> None:
-    told = explain(Quota(86_400, datetime(9999, 12, 31, 23, 59, tzinfo=UTC)), RESET)
+    told = explain_quota(Quota(86_400, datetime(9999, 12, 31, 23, 59, tzinfo=UTC)), RESET)
 
     assert told == (
         "PingOne's quota is used up, by what it says until 9999-12-31 23:59 UTC: tried again by itself at "
@@ -52,7 +52,7 @@ def test_a_reset_that_is_not_waited_for_is_named_beside_the_next_try() -> None:
 
 
 def test_a_reset_that_is_not_named_is_told_as_that() -> None:
-    told = explain(Quota(60), RESET, "22:00-05:30 Europe/Berlin")
+    told = explain_quota(Quota(60), RESET, "22:00-05:30 Europe/Berlin")
 
     assert told == (
         "PingOne's quota is used up, and PingOne does not say until when: tried again by itself at "

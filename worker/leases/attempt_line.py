@@ -1,0 +1,99 @@
+"""The line that an attempt leaves in the history: its columns, and what stands in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, bindparam, literal
+
+from models.attempt import AttemptLine, Outcome
+from worker.database.engine import Database
+from worker.leases.claim import Claim
+from worker.pingone.errors import Answer
+from worker.rules.progress import Progress
+from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
+
+# The columns of a line whose values differ from one attempt to the next, and the parameters that they come from. Where
+# the settlement of the record has the same value, both use one parameter, for each parameter costs as much as a column
+# does.
+_PARAMETERS = {
+    "record_id": "settled_id",
+    "batch_id": "line_batch_id",
+    "number": "line_number",
+    "outcome": "line_outcome",
+    "reason": "line_reason",
+    "lease_id": "held_lease_id",
+    "requests": "new_requests",
+    "otp_posts": "line_otp_posts",
+    "http_status": "line_http_status",
+    "code": "line_code",
+    "detail_code": "line_detail_code",
+    "pingone_error_id": "error_id",
+    "correlation_id": "new_correlation_id",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CallSummary:
+    """What the calls of an attempt cost, and PingOne's last answer if there was one. `requests` counts what went out,
+    `rate_limited` the 429s among the answers."""
+
+    requests: int = 0
+    rate_limited: int = 0
+    answer: Answer | None = None
+
+
+def build_line(worker: str, database: Database) -> dict[str, ColumnElement[Any]]:
+    """The columns of a line and the expressions for them. `line_parameters` has what differs between attempts, but for
+    what the settlement of the record gives as well."""
+    columns = AttemptLine.__table__.c
+    varying = {name: bindparam(value, type_=columns[name].type) for name, value in _PARAMETERS.items()}
+    return varying | {"worker": literal(worker), "ended_at": database.now()}
+
+
+def line_parameters(claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> dict[str, Any]:
+    """What stands in the line of this attempt, by parameter, beside what the settlement of the record gives."""
+    answer = summary.answer or Answer()
+    return {
+        "line_batch_id": claim.batch_id,
+        "line_otp_posts": claim.count_spent_posts(progress, leaves_pending=leaves_pending(decision)),
+        "line_number": claim.progress.attempts,
+        "line_outcome": _outcome(decision),
+        "line_reason": _reason(decision),
+        "line_http_status": answer.status,
+        "line_code": answer.code,
+        "line_detail_code": answer.detail_code,
+    }
+
+
+def leaves_pending(decision: Decision) -> bool:
+    """Whether the record goes back to pending with this decision, and not to a final status (unless its batch was
+    cancelled)."""
+    return isinstance(decision, Retry | Pause)
+
+
+def is_counted(decision: Decision) -> bool:
+    """Whether the attempt counts against the limit of attempts."""
+    match decision:
+        case Retry() | DeadLetter():
+            return decision.is_counted
+    return isinstance(decision, Active)
+
+
+def _outcome(decision: Decision) -> Outcome:
+    match decision:
+        case Active():
+            return Outcome.ACTIVE
+        case DeadLetter():
+            return Outcome.DEAD_LETTER
+    return Outcome.RETRY if is_counted(decision) else Outcome.HANDED_BACK
+
+
+def _reason(decision: Decision) -> str | None:
+    match decision:
+        case Retry(why=why):
+            return why
+        case DeadLetter(reason=reason) | Pause(reason=reason):
+            return str(reason)
+    return None

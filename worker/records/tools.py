@@ -1,0 +1,38 @@
+"""What the attempts of one thread work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from models.encrypted import Keyring
+from worker.journal.writer import Journal
+from worker.leases.claim import Claim
+from worker.leases.worker import Leases
+from worker.pace.slots import Pace
+from worker.pingone.client import Client
+from worker.rules.limits import Limits
+from worker.rules.steps import Decision
+
+# Called with a settled attempt: its claim, how it ended, and how many OTPs it spent.
+OnSettled = Callable[[Claim, Decision, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptTools:
+    """The same for all attempts of one thread. Times in seconds."""
+
+    leases: Leases
+    client: Client
+    pace: Pace
+    keyring: Keyring
+    limits: Limits
+    # An OTP goes out within this time after it was marked as sent, or not at all.
+    send_within: float
+    # An OTP goes out within this time after the claim, so that enough of the lease is left, or not at all.
+    last_send: float
+    # Whether OTP 1 goes with `oathResync` already.
+    resync_on_first_call: bool
+    on_settled: OnSettled
+    is_stopping: Callable[[], bool]
+    journal: Journal

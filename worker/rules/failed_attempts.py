@@ -1,0 +1,52 @@
+"""An attempt that failed, as the breaker looks at it, and which failures count for what. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.attempt import Outcome
+from models.reason import Reason
+
+# Reasons of dead letters whose OTP was refused.
+REFUSED_OTP = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED})
+# Failures of calls without an answer.
+_NO_ANSWER = frozenset({"outcome_unknown", "not_delivered"})
+# PingOne refused access tokens that its token endpoint had granted.
+UNAUTHORIZED = "unauthorized"
+# PingOne answered about another device than it was asked about.
+OTHER_DEVICE = "other_device"
+# Why a record went back, where that says nothing of PingOne or the batch: a hold, a pause, a database that was away, a
+# worker that died with the call on its way.
+IGNORED_FAILURES = frozenset({"hold", "not_permitted", "database", "lease_ran_out"})
+# Why a record went back, where the breaker is to judge the batch. After a dead letter it always does.
+WATCHED_FAILURES = _NO_ANSWER | {UNAUTHORIZED, OTHER_DEVICE}
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt that did not make its device ACTIVE, as the history has it. `said`: PingOne's codes in its last
+    answer. `has_asked`: PingOne was asked anything. `is_answered`: it answered itself, whatever it said. `is_recent`:
+    the attempt ended after the batch last went on by itself."""
+
+    id: int
+    record_id: int
+    outcome: str
+    reason: str
+    otp_posts: int = 0
+    said: str = ""
+    has_asked: bool = True
+    is_answered: bool = False
+    is_recent: bool = True
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether PingOne was called and nothing came back that PingOne itself had said."""
+        return self.reason in _NO_ANSWER and not self.is_answered
+
+    @property
+    def cost(self) -> int:
+        """How many OTPs it spent; a dead letter costs at least 1, for a person's work. Lost calls from before the end
+        of an earlier outage cost nothing: their devices were read since, or will be."""
+        if self.is_unanswered and not self.is_recent:
+            return 0
+        return max(self.otp_posts, int(self.outcome == Outcome.DEAD_LETTER))
