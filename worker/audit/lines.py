@@ -31,11 +31,9 @@ def append(
     database.lock(connection, AUDIT_LOCK)
     newest = select(AuditLine.id, AuditLine.hash, AuditLine.mac).order_by(AuditLine.id.desc()).limit(1)
     last = connection.execute(newest).one_or_none()
-    at = connection.scalar(select(database.now()))
-    assert at is not None, "the database knows the time"  # noqa: S101
-    number, at = last.id + 1 if last else 1, _round_down_to_milliseconds(at)
-    line = {
-        "id": number,
+    at = _read_time(database, connection)
+    line: dict[str, Any] = {
+        "id": last.id + 1 if last else 1,
         "at": at,
         "actor": actor.name,
         "action": str(action),
@@ -46,7 +44,7 @@ def append(
     content = encode_content(last.hash if last else GENESIS, line)
     authenticated_line = last.id if last and last.mac is not None else None
     mac = actor.protection.sign(content, authenticated_line=authenticated_line)
-    head = Head(number, hash_content(content), at, mac)
+    head = Head(line["id"], hash_content(content), at, mac)
     connection.execute(insert(AuditLine).values(line | {"hash": head.hash, "mac": head.mac}))
     database.after_commit(connection, actor.protection.note_heads, head)
 
@@ -65,6 +63,7 @@ def has_authenticated_line(connection: Connection) -> bool:
     return bool(connection.scalar(select(exists().where(AuditLine.mac.is_not(None)))))
 
 
-def _round_down_to_milliseconds(at: datetime) -> datetime:
-    """Drop what is finer than milliseconds, which SQLite does not store."""
+def _read_time(database: Database, connection: Connection) -> datetime:
+    """The database's time, without what is finer than milliseconds, which SQLite does not store."""
+    at: datetime = connection.execute(select(database.now())).scalar_one()
     return at.replace(microsecond=at.microsecond // 1000 * 1000)

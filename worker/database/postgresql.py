@@ -83,6 +83,7 @@ def make_engine(url: str, connections: int, connect_within: float) -> Engine:
     _configure_connections(
         engine, _COMMIT_OPTION.findall(_options(parts.query)), has_threshold="prepare_threshold" in arguments
     )
+    _configure_transactions(engine)
     event.listen(engine, "handle_error", _mark_lost_connections)
     if connect_within:
         _retry_connecting(engine, connect_within)
@@ -127,6 +128,10 @@ def _configure_connections(engine: Engine, asked_for: list[str], *, has_threshol
                 record.info[_SET_EACH_TIME] = wanted
         elif not is_as_wanted:
             connection.execute(_SET_SETTINGS, (wanted, READ_COMMITTED), prepare=False)
+
+
+def _configure_transactions(engine: Engine) -> None:
+    """Set in each writing transaction what could not be set on its connection, because a pooler stands in between."""
 
     @event.listens_for(engine, "begin")
     def set_in_transaction(connection: Connection) -> None:

@@ -12,7 +12,8 @@ from worker.batches.consequences import Consequences
 from worker.config.environments import Environments
 from worker.config.settings import ConfigError, Environment
 from worker.database.engine import Database
-from worker.leases.moves import LAST_START, has_pending
+from worker.leases.moves import LAST_START
+from worker.leases.order import has_pending
 from worker.leases.queue import Queue
 from worker.pace.paces import Paces
 from worker.pace.slots import Pace

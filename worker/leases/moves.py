@@ -3,28 +3,11 @@ its WHERE clause names the status that it starts from."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import ColumnElement, Update, and_, exists, null, or_, select, text, update
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import ColumnElement, Update, and_, exists, null, or_, update
 
 from models.batch import Batch, BatchState
-from models.record import EXPIRING, FINAL, HALF_DONE, LASTING, TRANSITIONS, UNSETTLED, Record, Status, needs_read
+from models.record import FINAL, TRANSITIONS, Record, Status, needs_read
 from worker.database.engine import Database
-
-# What is pending, in three parts, and the order in which each part goes: records that lack only OTP 2, those whose OTPs
-# expire, the rest. Each part has a partial index, which a planner takes only for a query that asks for this order.
-# Without it, SQLite looks at every record of the batch, and PostgreSQL at every record there is, until it meets enough
-# of these.
-PENDING_IN_ORDER: tuple[tuple[str, InstrumentedAttribute[Any]], ...] = (
-    (HALF_DONE, Record.scheduled_at),
-    (EXPIRING, Record.otp_expires_at),
-    (LASTING, Record.scheduled_at),
-)
-# The order in which the records of a running batch go. One that needs a read comes before fresh records: its
-# scheduled_at has moved on, so it would wait behind all of them. It belongs to the last part as well, but once it is
-# queued from here, it is not pending any more.
-DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (UNSETTLED, Record.scheduled_at), PENDING_IN_ORDER[-1])
 
 # Seconds before its hours end from which on a batch begins no further record: a token that is out of step needs its
 # second OTP soon after the first, since PingOne may have forgotten the first one when the hours begin again.
@@ -56,15 +39,6 @@ def is_batch_running(database: Database, seconds_left: float = 0.0) -> ColumnEle
     end counts, and not the later tick that pauses the batch."""
     is_in_hours = or_(Batch.closes_at.is_(None), Batch.closes_at > database.now(seconds_left))
     return exists().where(Batch.id == Record.batch_id, Batch.state == BatchState.RUNNING, is_in_hours)
-
-
-def has_pending() -> ColumnElement[bool]:
-    """Whether some record of a batch is pending."""
-    first = [
-        select(Record.id).where(Record.batch_id == Batch.id, text(condition)).order_by(order).limit(1)
-        for condition, order in PENDING_IN_ORDER
-    ]
-    return or_(*[probe.correlate(Batch).scalar_subquery().is_not(None) for probe in first])
 
 
 def may_work(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:

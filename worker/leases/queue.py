@@ -13,7 +13,8 @@ from models.attempt import AttemptLine, Outcome
 from models.batch import Batch, BatchState
 from models.record import IN_WINDOW, UNSETTLED, Record, Status, needs_read
 from worker.database.engine import Database, Moment
-from worker.leases.moves import DUE_IN_ORDER, PENDING_IN_ORDER, has_pending, move
+from worker.leases.moves import move
+from worker.leases.order import DUE_IN_ORDER, PENDING_IN_ORDER, has_pending
 
 # Records that one statement names by id: well below SQLite's bound of 32,766 parameters.
 CHUNK = 1000

@@ -3,5 +3,6 @@ is mended.
 
 May import every package but cli, installation, the simulator and the embedded stack, and neither `celery` nor `tasks`.
 Only these two, installation and cli import it.
-Begin with `parts`, the one place where parts are built.
+Begin with `parts` (what commands and workers have in common) and `worker_parts` (what only workers have): parts are built
+there and nowhere else.
 """
