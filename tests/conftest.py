@@ -6,6 +6,7 @@ import gc
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,22 @@ Migrate = Callable[[str], None]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Minutes, most of which these wait: begun last, they would keep one process busy and the others idle.
-LONG = ("test_chaos.py", "test_windows_and_quotas.py", "test_pace.py", "test_promises.py")
+# Rooms by how long a test of theirs takes, the longest first.
+ROOMS = ("chaos_servers", "clocks", "acceptance", "security", "integration", "unit")
+# Minutes each, most of which they wait.
+LONG = ("test_chaos.py", "test_hours_and_quotas.py", "test_pace.py", "test_promises.py")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONG)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deal the files to the processes that share the tests, so that each begins with long ones and ends with short ones
+    that others can take over. A long test that is begun last would keep one process busy and the others idle."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    ordered = sorted(files, key=lambda path: (path.name not in LONG, *(room not in path.parts for room in ROOMS)))
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    dealt = chain.from_iterable(ordered[first::processes] for first in range(processes))
+    items[:] = chain.from_iterable(files[path] for path in dealt)
 
 
 def pytest_collection_finish() -> None:
