@@ -19,7 +19,7 @@ from worker import audit
 from worker.audit import Actor
 from worker.database.engine import Database
 from worker.journal.evidence import Evidence, Row
-from worker.leases import restoring
+from worker.leases import journal_evidence
 from worker.rules.progress import Progress
 
 # Rows that one transaction changes.
@@ -93,7 +93,7 @@ class Reconciliation:
             findings.missing[batch_id] = findings.missing.get(batch_id, 0) + len(evidence)
             return
         mine = findings.batches.setdefault(batch_id, BatchFindings(batch.name))
-        found = restoring.find_records(connection, batch_id, [row.row for row in evidence], is_locking=self._is_written)
+        found = journal_evidence.find_records(connection, batch_id, [row.row for row in evidence], is_locking=self._is_written)
         records = {Row(batch_id, record.row_number, record.device_id): record for record in found}
         changes = []
         for row, seen in evidence.items():
@@ -104,7 +104,7 @@ class Reconciliation:
                 mine.answered, mine.sent = mine.answered + learnt[1], mine.sent + (not learnt[1])
         if changes and self._is_written:
             self._refuse_if_at_work(connection, batch)
-            restoring.write_progress(self._database, connection, changes, self._read_delay)
+            journal_evidence.write_progress(self._database, connection, changes, self._read_delay)
             audit.append(
                 self._database, connection, self._actor, Action.RECONCILE, batch.name, {"records": len(changes)}
             )
@@ -113,7 +113,7 @@ class Reconciliation:
         pause = f"`oathbulk pause {quote(batch.name)}`"
         if batch.state == BatchState.RUNNING:
             raise StillAtWork(f"batch {batch.name!r} runs: {pause}, then reconcile again")
-        if in_hand := restoring.count_in_hand(self._database, connection, batch.id):
+        if in_hand := journal_evidence.count_in_hand(self._database, connection, batch.id):
             raise StillAtWork(
                 f"{in_hand} records of batch {batch.name!r} are in hand: {pause}, wait until their calls have ended "
                 "(a minute at most), then reconcile again"
@@ -123,7 +123,7 @@ class Reconciliation:
 def _find_news(record: DatabaseRow[Any], seen: Evidence) -> tuple[Progress, bool] | None:
     """What the database has to learn of a record, and whether that is an answer; None: nothing. An active record needs
     nothing."""
-    known = restoring.read_progress(record)
+    known = journal_evidence.read_progress(record)
     learnt = seen.correct(known)
     if record.status == Status.ACTIVE or learnt == known:
         return None
