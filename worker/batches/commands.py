@@ -22,6 +22,7 @@ from worker.batches.hours import OutOfHours
 from worker.database.engine import LOAD_LOCK, Database
 from worker.leases import commands
 from worker.leases.not_replayed import NotReplayed, find_not_replayed
+from worker.leases.replay import replay
 from worker.pace.memory import lift_hold
 from worker.rules.hours import DailyHours
 
@@ -121,7 +122,7 @@ class Batches:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED and (successor := self._successor(connection, batch.id)):
                 raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {quote(successor)}`")
-            count = commands.replay(self._database, connection, batch.id, reasons)
+            count = replay(self._database, connection, batch.id, reasons)
             not_replayed = find_not_replayed(connection, batch.id, reasons)
             out_of_hours = self._let_run(connection, batch.id) if count else None
             self._write_down(connection, Action.REPLAY, name, reasons=sorted(reasons or ()), records=count)
@@ -132,7 +133,7 @@ class Batches:
         Returns how many records."""
         with self._beside_no_load() as connection:
             running = connection.execute(select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING)).all()
-            counts = {batch.name: commands.replay(self._database, connection, batch.id, TRANSIENT) for batch in running}
+            counts = {batch.name: replay(self._database, connection, batch.id, TRANSIENT) for batch in running}
             # Must come last: who holds the audit's lock must not wait for a load of the same tokens, as that load waits
             # for the lock.
             for name, count in counts.items():

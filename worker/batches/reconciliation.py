@@ -93,7 +93,9 @@ class Reconciliation:
             findings.missing[batch_id] = findings.missing.get(batch_id, 0) + len(evidence)
             return
         mine = findings.batches.setdefault(batch_id, BatchFindings(batch.name))
-        found = journal_evidence.find_records(connection, batch_id, [row.row for row in evidence], is_locking=self._is_written)
+        found = journal_evidence.find_records(
+            connection, batch_id, [row.row for row in evidence], is_locking=self._is_written
+        )
         records = {Row(batch_id, record.row_number, record.device_id): record for record in found}
         changes = []
         for row, seen in evidence.items():

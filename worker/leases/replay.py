@@ -1,5 +1,5 @@
-"""What a person does with the records of a batch: hand back, cancel, replay. Every function works in the caller's
-transaction."""
+"""A replay: which dead letters and cancelled records go again, and which of them keep their OTPs. Every function works
+in the caller's transaction. What a replay leaves as it is: worker.leases.not_replayed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, or_, text
 from sqlalchemy.orm import aliased
 
 from models.reason import TRANSIENT, Reason
-from models.record import NOT_FINAL, OtpState, Record, Status, needs_read
+from models.record import NOT_FINAL, OtpState, Record, Status
 from worker.database.engine import Database
 from worker.leases.moves import move
 
@@ -17,23 +17,6 @@ from worker.leases.moves import move
 _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
 # Reasons of dead letters whose device stood in the way: their OTPs are good only if none was answered.
 _REASONS_OF_THE_DEVICE = frozenset({Reason.LOCKED, Reason.BLOCKED})
-
-
-def hand_back_queued(database: Database, connection: Connection, batch_id: int | None = None) -> int:
-    """Make what is queued, of this batch or of all, pending again. Returns how many records."""
-    back = move(database, Status.QUEUED, Status.PENDING)
-    if batch_id is not None:
-        back = back.where(Record.batch_id == batch_id)
-    return connection.execute(back).rowcount
-
-
-def cancel(database: Database, connection: Connection, batch_id: int) -> int:
-    """Cancel every record of a batch that no worker holds and that needs no read. Returns how many."""
-    cancelled = 0
-    for status in (Status.PENDING, Status.QUEUED):
-        gone = move(database, status, Status.CANCELLED).where(Record.batch_id == batch_id, ~needs_read())
-        cancelled += connection.execute(gone).rowcount
-    return cancelled
 
 
 def replay(database: Database, connection: Connection, batch_id: int, reasons: Collection[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import true
 
-import worker.leases.commands
+import worker.leases.replay
 from hunt.mutants.patching import Patch, around, mutant
 from worker.leases.queue import Queue
 from worker.pingone import errors
@@ -41,7 +41,7 @@ def sends_otp_2_unasked() -> list[Patch]:
 
 @mutant
 def replays_answered_otps() -> list[Patch]:
-    return [(worker.leases.commands, "is_replayable", true)]
+    return [(worker.leases.replay, "is_replayable", true)]
 
 
 @mutant
