@@ -189,7 +189,7 @@ def test_a_worker_drops_what_is_no_message_and_works_on(place: Place, pingone: S
 
     assert len(pingone.posts) == 1
     assert place.worker.is_running
-    assert place.ready()
+    wait_until(place.ready, PATIENCE, "the worker answers")
     log = place.worker.read_log()
     dropped = [line for line in log.splitlines() if "message_dropped" in line]
     assert len(dropped) > len(STRANGE_ENVELOPES) * 2
