@@ -7,8 +7,9 @@ what it needs.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 
 import redis
 
@@ -23,6 +24,7 @@ from worker.database.engine import Database
 from worker.pace.memory import PaceMemory
 from worker.pace.paces import Paces
 from worker.pingone.clients import Clients
+from worker.process.part import part
 from worker.vault.keyring import load_keyring
 
 
@@ -35,17 +37,19 @@ class Parts:
         self, settings: Settings, load: Callable[[str], Environment] | None = None, *, connect_within: float = 0.0
     ) -> None:
         self.settings = settings
+        # Held while a part is built.
+        self.building = threading.RLock()
         self.environments = Environments(load or partial(load_environment, settings))
         self._connect_within = connect_within
 
-    @cached_property
+    @part
     def database(self) -> Database:
         settings = self.settings
         return Database(
             settings.database, connections=settings.database_connections, connect_within=self._connect_within
         )
 
-    @cached_property
+    @part
     def redis(self) -> redis.Redis:
         return redis.Redis.from_url(
             self.settings.redis,
@@ -57,22 +61,22 @@ class Parts:
             retry=None,
         )
 
-    @cached_property
+    @part
     def keyring(self) -> Keyring:
         return load_keyring(self.settings)
 
-    @cached_property
+    @part
     def pace_memory(self) -> PaceMemory:
         return PaceMemory(self.database)
 
-    @cached_property
+    @part
     def paces(self) -> Paces:
         def lifted(license: str) -> None:
             self.clients.end_pauses(license)
 
         return Paces(self.redis, self.pace_memory, self.settings, on_alone=self.handle_failing_alone, on_lifted=lifted)
 
-    @cached_property
+    @part
     def clients(self) -> Clients:
         return Clients(self.settings, self.paces)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import cached_property
 
 from worker.audit import the_schedule
 from worker.batches.commands import Batches
@@ -21,6 +20,7 @@ from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.process.activations import Activations
+from worker.process.part import part
 from worker.process.parts import Parts
 from worker.process.recovery import NETWORK, Recovery
 from worker.records.activation import Activation
@@ -36,20 +36,20 @@ class WorkerParts(Parts):
         self.stopping = threading.Event()
         self._broker = broker
 
-    @cached_property
+    @part
     def leases(self) -> Leases:
         return Leases(self.database, lease=self.settings.lease, max_attempts=self.settings.max_attempts)
 
-    @cached_property
+    @part
     def journal(self) -> Journal:
         directory = self.settings.journal_directory
         return FileJournal(directory) if directory else NoJournal()
 
-    @cached_property
+    @part
     def processes(self) -> Processes:
         return Processes(self.database, name_this_process())
 
-    @cached_property
+    @part
     def fitness(self) -> Fitness:
         return Fitness(self.processes, Recovery(self.environments, self.clients, self.settings.call_deadline).is_over)
 
@@ -57,20 +57,20 @@ class WorkerParts(Parts):
         """Take no more work until PingOne can be reached from here too."""
         self.fitness.fall_sick(Sickness(NETWORK, why))
 
-    @cached_property
+    @part
     def upkeep(self) -> Upkeep:
         return Upkeep(self.database, thresholds(self.settings))
 
-    @cached_property
+    @part
     def consequences(self) -> Consequences:
         return Consequences(self.upkeep, self.fitness, self.environments)
 
-    @cached_property
+    @part
     def replays(self) -> Batches:
         """Commands on batches, as the replay schedule gives them."""
         return self.batches(the_schedule(self.settings))
 
-    @cached_property
+    @part
     def activations(self) -> Activations:
         return Activations(self.environments, self.leases, self.fitness, self._make_activation)
 
@@ -87,7 +87,7 @@ class WorkerParts(Parts):
             journal=self.journal,
         )
 
-    @cached_property
+    @part
     def queue(self) -> Queue:
         settings = self.settings
         return Queue(
@@ -97,11 +97,11 @@ class WorkerParts(Parts):
             read_delay=settings.read_delay,
         )
 
-    @cached_property
+    @part
     def clock_watch(self) -> ClockWatch:
         return ClockWatch()
 
-    @cached_property
+    @part
     def dispatcher(self) -> Dispatcher:
         """One dispatcher for all ticks: otherwise most of a tick's time would go into building its statements."""
         settings = self.settings

@@ -72,10 +72,6 @@ class DailyHours:
             minute += _MINUTE
         return minute
 
-    def find_begin(self, at: datetime) -> datetime:
-        """The first time from `at` on that is within the hours: `at` itself, or when they begin next."""
-        return at if self.contains(at) else self.find_next_change(at)
-
 
 def format_time(at: datetime) -> str:
     """Write a time for a person, in UTC: `2026-11-25 21:00 UTC`."""

@@ -6,8 +6,6 @@ import hmac
 from dataclasses import dataclass, field
 from typing import Protocol
 
-HASHES = ("sha1", "sha256", "sha512")
-
 
 def hotp(secret: bytes, counter: int, digits: int = 6, hash_name: str = "sha1") -> str:
     """The OTP at this counter: https://www.rfc-editor.org/rfc/rfc4226#section-5.3

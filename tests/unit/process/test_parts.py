@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from worker.config.settings import Environment, Settings
 from worker.pingone.auth import AccessTokens
+from worker.process.part import part
 from worker.process.parts import Parts
 
 
@@ -43,3 +47,25 @@ def test_who_hears_that_a_hold_was_lifted_asks_the_token_endpoints_of_that_licen
     )
     parts.paces.of(parts.environments.get("first")).lift()
     assert asked == [first, second]
+
+
+def test_a_part_is_built_once_however_many_threads_ask_for_it_first() -> None:
+    all_ask, built = threading.Barrier(8), list[object]()
+
+    class SlowParts(Parts):
+        @part
+        def slow(self) -> object:
+            built.append(object())
+            time.sleep(0.05)
+            return built[-1]
+
+    parts = SlowParts(Settings(), lambda name: None)  # type: ignore[arg-type, return-value]
+
+    def ask() -> object:
+        all_ask.wait(30)
+        return parts.slow
+
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(ask) for _ in range(8)]
+    assert {id(each.result()) for each in asked} == {id(built[0])}
+    assert len(built) == 1

@@ -116,8 +116,6 @@ def test_the_next_change_is_later_than_the_moment_at_which_it_is_asked_for() -> 
 
     assert NIGHT.find_next_change(opens - timedelta(microseconds=1)) == opens
     assert NIGHT.find_next_change(opens) == at("2026-11-26 04:30")
-    assert NIGHT.find_begin(opens) == opens
-    assert NIGHT.find_begin(at("2026-11-26 04:30")) == at("2026-11-26 21:00")
 
 
 # At 01:00 UTC, Berlin puts its clocks forward on 29 March 2026, from 02:00 to 03:00, and back on 25 October, from 03:00
@@ -197,15 +195,6 @@ def test_nothing_changes_before_the_next_change_and_all_does_at_it(
     assert window.contains(then) != window.contains(now)
     assert window.contains(now + (then - now) * share) == window.contains(now)
     assert window.contains(then - timedelta(microseconds=1)) == window.contains(now)
-
-
-@settings(deadline=None)
-@given(windows(), moments)
-def test_it_is_open_from_the_first_moment_on_at_which_it_is(window: DailyHours, now: datetime) -> None:
-    opens = window.find_begin(now)
-
-    assert window.contains(opens)
-    assert (opens == now) == window.contains(now)
 
 
 def test_a_moment_is_told_in_utc() -> None:
