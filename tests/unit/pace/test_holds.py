@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,22 +16,6 @@ KEY = "oathbulk:pace:made-up-license"
 WHY = "PingOne answered 503 and asks for 60 s"
 
 MakePace = Callable[..., Pace]
-
-
-@pytest.fixture
-def client(valkey_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(valkey_url) as client:
-        yield client
-
-
-@pytest.fixture
-def make_pace(client: redis.Redis) -> MakePace:
-    """Makes the paces of processes of the fleet; none sleeps for real."""
-
-    def make(rate: float = 1000.0, **options: Any) -> Pace:
-        return Pace(client, "made-up-license", rate, **{"sleep": lambda _: None} | options)
-
-    return make
 
 
 def deliver(pace: Pace) -> None:

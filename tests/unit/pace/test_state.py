@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,20 +19,6 @@ NUMBERS = ("interval", "next_at", "held_until", "counted_since", "look_from", "l
 FOUND = Search(42.0, climb=0.0, ceiling=43.0, probe_after=300.0, probe_at=10**10)
 
 MakePace = Callable[..., Pace]
-
-
-@pytest.fixture
-def client(valkey_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(valkey_url) as client:
-        yield client
-
-
-@pytest.fixture
-def make_pace(client: redis.Redis) -> MakePace:
-    def make(rate: float = 1000.0, **options: Any) -> Pace:
-        return Pace(client, "made-up-license", rate, **{"sleep": lambda _: None} | options)
-
-    return make
 
 
 def find(pace: Pace) -> None:
