@@ -16,7 +16,7 @@ CHUNKS = 7
 
 
 def test_a_few_streams_spend_no_more_than_they_may() -> None:
-    spent, _ = streams.worst(0, CHUNK // 2)
+    spent, _ = streams.worst(0, CHUNK // 4)
     assert 0 < spent <= 25 + 2 * WORKERS
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache, partial
 
 import pytest
+from sqlalchemy import make_url
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import ScriptedFleet
 from support.judges.status_moves import judge_moves, judge_totals, watch_moves
@@ -24,10 +26,20 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+# One of each kind in this process, and the leases with it, since building their statements takes longer than many a
+# test.
+_DATABASES: dict[str, MovingDatabase] = {}
+_make_leases = cache(partial(Leases, lease=60.0, max_attempts=8))
+
+
 @pytest.fixture
 def database(database_url: str) -> Iterator[MovingDatabase]:
     """The same with a clock that tests move. Whatever a test does, statuses take the arrows of TRANSITIONS only."""
-    database = MovingDatabase(database_url)
+    kind = make_url(database_url).get_backend_name()
+    if database := _DATABASES.get(kind):
+        database.reopen(database_url)
+    else:
+        database = _DATABASES[kind] = MovingDatabase(database_url)
     watch_moves(database)
     try:
         yield database
@@ -39,7 +51,7 @@ def database(database_url: str) -> Iterator[MovingDatabase]:
 
 @pytest.fixture
 def leases(database: MovingDatabase) -> Leases:
-    return Leases(database, lease=60.0, max_attempts=8)
+    return _make_leases(database)
 
 
 @pytest.fixture

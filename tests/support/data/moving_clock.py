@@ -17,10 +17,19 @@ class MovingDatabase(Database):
     """`ahead` seconds are added to the database's time, in every statement that runs from then on."""
 
     def __init__(self, url: str, *, connections: int = 8) -> None:
+        self._moments: dict[float, ColumnElement[Any]] = {}
+        self._open(url, connections)
+
+    def reopen(self, url: str) -> None:
+        """Go on with another database of the same kind, whose clock is right. What has built its statements with this
+        object, such as Leases, goes on with it."""
+        self.close()
+        self._open(url, 8)
+
+    def _open(self, url: str, connections: int) -> None:
         super().__init__(url, connections=connections)
         _share_compiled_statements(self.engine, self._reads, self._writes)
         self.ahead = 0.0
-        self._moments: dict[float, ColumnElement[Any]] = {}
 
     def now(self, shift: float | ColumnElement[Any] = 0.0) -> ColumnElement[Any]:
         """What says the same is built once: building statements is a good part of a test's time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 
 from sqlalchemy import update
 
@@ -32,6 +33,8 @@ UNKNOWN = Retry(LATER, is_counted=True, why="outcome_unknown")
 UNDELIVERED = Retry(LATER, is_counted=False, why="not_delivered")
 HELD = Retry(LATER, is_counted=False, why="hold")
 PATIENT = 60.0
+# One for each database object: building its statements takes longer than many a test.
+_make_queue = cache(Queue)
 
 
 class StillPace:
@@ -64,7 +67,7 @@ class ScriptedFleet:
         # PingOne's last answer in every attempt from here on.
         self.answer: Answer | None = None
         self._leases = leases
-        self._queue = Queue(database)
+        self._queue = _make_queue(database)
         self._broker = PublishedIds()
         environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
         self._dispatcher = make_dispatcher(

@@ -261,7 +261,7 @@ def test_a_climb_that_finds_nothing_new_goes_back_and_waits_longer() -> None:
     assert 200 < refused.ceiling < 201
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     rate=st.floats(2, 400),
     burst=st.integers(5, 100),
