@@ -14,6 +14,7 @@ from models.encrypted import DecryptionError, Keyring, identify_row
 from models.record import FINAL, NOT_FINAL, Record, Status
 from worker.intake import Row, RowError
 from worker.vault.otp import Otp, OtpPair
+from worker.vault.otp_source import read_otp_source
 
 Found: TypeAlias = "ResultRow[*tuple[Any, ...]]"
 
@@ -51,7 +52,7 @@ class Conflicts:
                 errors.append(RowError(row.row_number, reason, row.serial_number))
             else:
                 good.append(row)
-                in_chunk[row.serial_number] = in_chunk[row.device_id] = row.row_number
+                in_chunk |= {value: row.row_number for _, value in _identities(row)}
         return good, errors
 
     def _find_earlier(self, rows: Sequence[Row]) -> tuple[dict[str, list[Found]], dict[str, Found]]:
@@ -59,7 +60,8 @@ class Conflicts:
         by_serial: dict[str, list[Found]] = {}
         for found in self._look_up(Record.serial_number, [row.serial_number for row in rows]):
             by_serial.setdefault(found.serial_number, []).append(found)
-        devices = self._look_up(Record.device_id, [row.device_id for row in rows], text(NOT_FINAL))
+        known = [row.device_id for row in rows if row.device_id]
+        devices = self._look_up(Record.device_id, known, text(NOT_FINAL))
         return by_serial, {found.device_id: found for found in devices}
 
     def _look_up(
@@ -80,7 +82,7 @@ class Conflicts:
     def _explain_duplicate(self, row: Row, in_chunk: dict[str, int]) -> str | None:
         """Why a row repeats one of the same chunk; None if it does not. `in_chunk`: row numbers by serial number or
         device."""
-        for what, value in (("serial number", row.serial_number), ("device", row.device_id)):
+        for what, value in _identities(row):
             if value in in_chunk:
                 return f"the {what} stands on row {in_chunk[value]} of this file already: keep one of the two rows"
         return None
@@ -90,7 +92,7 @@ class Conflicts:
         for found in serials.get(row.serial_number, ()):
             if reason := self._explain_by_serial_number(row, found):
                 return reason
-        elsewhere = devices.get(row.device_id)
+        elsewhere = devices.get(row.device_id or "")
         return self._explain_in_progress("device", elsewhere) if elsewhere else None
 
     def _explain_by_serial_number(self, row: Row, found: Found) -> str | None:
@@ -101,7 +103,7 @@ class Conflicts:
             return None
         if found.status == Status.ACTIVE:
             return f"the token is active on this device since batch {self._name_batch(found)!r}: leave the row out"
-        if self._find_used_otps(found) & {row.otps.first, row.otps.second}:
+        if isinstance(row.otps, OtpPair) and self._find_used_otps(found) & {row.otps.first, row.otps.second}:
             return (
                 f"an OTP of this row was sent already, in batch {self._name_batch(found)!r} (row {found.row_number}):"
                 " press the token for two fresh, consecutive OTPs"
@@ -128,8 +130,11 @@ class Conflicts:
         except DecryptionError:
             # Its key is gone, so nobody can tell; PingOne's answer will.
             return set()
-        pair = OtpPair.from_plaintext(opened)
+        pair = read_otp_source(opened)
         used: set[Otp | None] = set()
+        if not isinstance(pair, OtpPair):
+            # A seed makes other OTPs for each post, and knows which of them went.
+            return used
         # By its posts and not by its state: an OTP that a read found unused is unsent again, but it may go only once
         # more, and with that record.
         if found.otp1_posts:
@@ -137,3 +142,9 @@ class Conflicts:
         if found.otp2_posts and pair.second is not None:
             used.add(pair.second)
         return used
+
+
+def _identities(row: Row) -> list[tuple[str, str]]:
+    """What only one record in progress may have: the serial number, and the device if it is known."""
+    device = [("device", row.device_id)] if row.device_id else []
+    return [("serial number", row.serial_number), *device]

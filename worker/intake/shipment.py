@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from worker.intake.formats.format import Format
-from worker.intake.formats.table import choose_format
+from worker.intake.formats.format import NO_HINTS, Format, Hints, OpenFile
+from worker.intake.formats.table import FORMATS, choose_format
+from worker.intake.identities import explain_missing_ids
 from worker.intake.rows import Row, RowError, UnusableFile
 
 # Bytes from which a file's kind is told: enough to find the names that tell a workbook from another zip archive.
@@ -30,35 +31,44 @@ class Shipment:
 
     path: Path
     format: Format
+    hints: Hints
     columns: list[str]
     fingerprint: str
     clock: Callable[[], datetime] = field(default=read_clock, repr=False)
 
     def rows(self) -> Iterator[Row | RowError]:
-        """Read every row, good or refused, in the file's order; each call reads the file from its beginning.
+        """Read every row, good or refused, in the file's order; each call reads the file from its beginning. A good one
+        has the ids of its user and its device.
 
         Raises UnusableFile if the file is gone, or has changed since it was opened. Whether it has changed is known
         only at its end: commit nothing before.
         """
         digest = hashlib.sha256()
         with open_file(self.path) as stream:
-            yield from self.format.read_rows(self.path, stream, digest, self.clock())
+            file = OpenFile(self.path, stream, digest, self.hints)
+            for row in self.format.read_rows(file, self.clock()):
+                missing = explain_missing_ids(row) if isinstance(row, Row) else None
+                yield RowError(row.row_number, missing, row.serial_number) if missing else row
         if digest.hexdigest() != self.fingerprint:
             cure = "Nothing of it should be kept: let the program that writes it finish, and load it again"
             raise UnusableFile(self.path, "the file changed while it was read", cure)
 
 
-def open_shipment(path: Path, *, clock: Callable[[], datetime] = read_clock) -> Shipment:
+def open_shipment(
+    path: Path, *, format_name: str | None = None, hints: Hints = NO_HINTS, clock: Callable[[], datetime] = read_clock
+) -> Shipment:
     """Read the file once, to its end, so that what makes it unusable as a whole is known before a row is used.
 
-    `clock` returns the time, with its zone, that a `generated_at` is compared with. Raises UnusableFile.
+    `format_name`: the format of this name reads it, whatever it looks like; None: its first bytes tell. `clock` returns
+    the time, with its zone, that a `generated_at` is compared with. Raises UnusableFile.
     """
     digest = hashlib.sha256()
     with open_file(path) as stream:
-        chosen = choose_format(path, stream.read(HEAD))
+        head = stream.read(HEAD)
         stream.seek(0)
-        columns = chosen.read_columns(path, stream, digest)
-    return Shipment(path, chosen, columns, digest.hexdigest(), clock)
+        chosen = FORMATS[format_name] if format_name else choose_format(path, head)
+        columns = chosen.read_columns(OpenFile(path, stream, digest, hints))
+    return Shipment(path, chosen, hints, columns, digest.hexdigest(), clock)
 
 
 @contextmanager

@@ -8,13 +8,16 @@ from worker.intake.foreign_files import make_refusal
 from worker.intake.formats.format import Format
 from worker.intake.formats.otp_pairs.format import OtpPairs
 
-FORMATS: tuple[Format, ...] = (OtpPairs(),)
+_FORMATS: tuple[Format, ...] = (OtpPairs(),)
+
+# The formats by their names, in the order in which they are asked.
+FORMATS = {each.name: each for each in _FORMATS}
 
 
 def choose_format(path: Path, head: bytes) -> Format:
     """Choose the format of a file that begins with these bytes. Raises UnusableFile, which names what the file is
     instead, if that is known."""
-    for candidate in FORMATS:
+    for candidate in _FORMATS:
         if candidate.is_format_of(head):
             return candidate
     raise make_refusal(path, head)

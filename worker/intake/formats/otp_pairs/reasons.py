@@ -7,7 +7,6 @@ import re
 # A cure that several reasons have in common.
 AS_TEXT = "format the column as Text and export again"
 
-UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 # What Excel makes of a long number, such as 1.00013E+12.
 EXCEL_NUMBER = re.compile(r"\d+(?:[.,]\d+)?E[+-]\d+", re.IGNORECASE)
 # The beginning of a value that somebody wrote so that Excel leaves it alone.
@@ -76,19 +75,6 @@ def explain_otp(column: str, otp: str) -> str:
         f"{column} has {len(otp)} digits, but an OTP 6 or 8: Excel drops leading zeros; {AS_TEXT}. "
         "Zeros are not put back by guessing, since a wrong OTP counts towards a lock"
     )
-
-
-def explain_ids(user_id: str, device_id: str, username: str) -> str:
-    """Explain what is wrong with a user id and a device id that are not both UUIDs."""
-    values = {"user_id": user_id, "device_id": device_id}
-    if missing := [column for column, value in values.items() if not value]:
-        looked_up = "users are not looked up by name yet" if username and not user_id else ""
-        paired = "tokens are not paired yet" if not device_id else ""
-        why = ", ".join(filter(None, (looked_up, paired))) or "both ids are needed"
-        columns = ("column " if len(missing) == 1 else "columns ") + " and ".join(missing)
-        return f"{' and '.join(missing)} missing ({why}): add the {columns}, with PingOne's ids"
-    wrong = next(column for column, value in values.items() if not UUID.fullmatch(value))
-    return f"{wrong} is not a UUID: copy the id from PingOne, such as 6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
 
 
 def _explain_quoted(column: str) -> str:
