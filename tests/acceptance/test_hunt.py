@@ -20,7 +20,7 @@ HUNTED = range(1000, 1500)
 
 
 def test_in_a_few_bad_days_the_promises_are_kept() -> None:
-    assert list(map(str, seeds.find(CHUNKS * CHUNK, CHUNK // 2).findings)) == []
+    assert list(map(str, seeds.find(CHUNKS * CHUNK, CHUNK // 4).findings)) == []
 
 
 @pytest.mark.faults

@@ -40,6 +40,7 @@ def test_ctrl_c_settles_what_is_in_hand_and_the_same_command_goes_on(set_up):
     result = run.wait()
     assert result.code == 130
     assert "The same command goes on" in result.stderr
+    assert (result.json["pace"], result.json["eta_seconds"]) == (0, None)
     assert not desk.processes()
     status = desk.status()
     assert (status["counts"]["queued"], status["counts"]["activating"]) == (0, 0)
@@ -53,20 +54,7 @@ def test_ctrl_c_settles_what_is_in_hand_and_the_same_command_goes_on(set_up):
     assert set(pingone.times_posted().values()) == {1}
 
 
-def test_sigterm_ends_a_run_as_ctrl_c_does(set_up):
-    desk, pingone = set_up(make_tokens(40))
-    run = start_and_hold(desk, pingone, 4)
-    run.terminate()
-    wait_until(lambda: "calls in flight are answered" in run.stderr, PATIENCE, "it says what it waits for")
-    pingone.let_go()
-    result = run.wait()
-    assert result.code == 130
-    assert not desk.processes()
-    assert result.json["counts"] == NOTHING | {"active": 8, "pending": 32}
-    assert (result.json["pace"], result.json["eta_seconds"]) == (0, None)
-
-
-def test_an_interrupted_run_tells_no_time_that_is_left_but_what_goes_on(set_up):
+def test_sigterm_ends_a_run_as_ctrl_c_does_and_it_tells_what_goes_on(set_up):
     desk, pingone = set_up(make_tokens(40))
     run = start_and_hold(desk, pingone, 20, options=("--batch", "pallet 7"))
     run.terminate()
@@ -74,8 +62,10 @@ def test_an_interrupted_run_tells_no_time_that_is_left_but_what_goes_on(set_up):
     pingone.let_go()
     result = run.wait()
     assert result.code == 130
+    assert not desk.processes()
     assert "16 records are left. Go on with: oathbulk run shipment.csv --batch 'pallet 7'" in result.stdout
     assert "left at this pace" not in result.stdout
+    assert desk.status("pallet 7")["counts"] == NOTHING | {"active": 24, "pending": 16}
     assert desk.oathbulk("run", "shipment.csv", "--batch", "pallet 7").code == 0
 
 

@@ -16,7 +16,7 @@ from models.encrypted import Keyring
 from worker.batches.loading import CHUNK
 
 # Many chunks.
-ROWS = 20_000
+ROWS = 10_000
 ON_ROW_2 = "stands on row 2 of this file already: keep one of the two rows"
 
 

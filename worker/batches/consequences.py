@@ -9,7 +9,7 @@ from worker.config.settings import Environment
 from worker.fleet.fitness import Fitness
 from worker.fleet.processes import Sickness
 from worker.leases.claim import Claim
-from worker.rules.failed_attempts import WATCHED_FAILURES
+from worker.rules.breaker_evidence import WATCHED_FAILURES
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, Decision, Pause, Retry
 

@@ -11,7 +11,7 @@ from models.attempt import FAILED, AttemptLine, Outcome
 from models.batch import Batch
 from worker.rules import breaker
 from worker.rules.breaker import CountActiveAfter, Thresholds, Trip
-from worker.rules.failed_attempts import IGNORED_FAILURES, WATCHED_FAILURES, FailedAttempt
+from worker.rules.breaker_evidence import IGNORED_FAILURES, WATCHED_FAILURES, FailedAttempt
 
 # Successes that are counted at most: more than any threshold asks for.
 _ENOUGH = 1000

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from worker.config.files import SECRETS, read_trusted, refuse_open_secrets
+from worker.config.file_permissions import SECRETS, read_trusted, refuse_open_secrets
 from worker.config.settings import ConfigError, Settings
 
 # The variable that names the file, for programs without the option --env-file, such as Celery's.

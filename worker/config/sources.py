@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from worker.config.env_file import EnvFile, read_env_file
-from worker.config.files import SECRETS, is_readable_by_all, read_trusted, refuse_open_secrets
+from worker.config.file_permissions import SECRETS, is_readable_by_all, read_trusted, refuse_open_secrets
 from worker.config.settings import DEFAULT_ENVIRONMENT, ConfigError, Environment, Settings
 
 M = TypeVar("M", bound=BaseModel)

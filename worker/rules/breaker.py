@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from models.attempt import Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
-from worker.rules.failed_attempts import IGNORED_FAILURES, OTHER_DEVICE, REFUSED_OTP, UNAUTHORIZED, FailedAttempt
+from worker.rules.breaker_evidence import IGNORED_FAILURES, OTHER_DEVICE, REFUSED_OTP, UNAUTHORIZED, FailedAttempt
 
 # Attempts in a row without an answer after which, while probing, the outage counts as not over.
 UNANSWERED_WHILE_PROBING = 2

@@ -13,7 +13,7 @@ from models.attempt import Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from worker.rules import breaker
 from worker.rules.breaker import CountActiveAfter, Thresholds
-from worker.rules.failed_attempts import FailedAttempt
+from worker.rules.breaker_evidence import FailedAttempt
 
 # An attempt that made its device ACTIVE, where a list of attempts has the names of what others ended for.
 ACTIVE = None
