@@ -74,6 +74,8 @@ clean: ## remove what these targets made; .oathbulk holds records and stays
 
 .venv/.dev: pyproject.toml | .venv/bin/pip
 	$(PIP) -e '.[dev]'
+	@# Otherwise each of the processes that share the tests would compile all of it, at the same time.
+	@$(BIN)/python -m compileall -q -j 0 models worker migrations tests
 	@touch .venv/.demo $@
 
 # arq and Celery demand redis-py of different ages.
