@@ -9,6 +9,7 @@ from typing import Any
 
 from models.encrypted import Keyring, identify_row
 from worker.intake import COLUMNS, Row
+from worker.vault.seed import Seed
 
 # Columns that are written as the file has them.
 _SAME = ("row_number", *(column.attribute for column in COLUMNS))
@@ -26,7 +27,8 @@ class RecordRows:
         self._derived: dict[str, Callable[[Row], Any]] = {
             "extra": lambda row: row.extra or None,
             "otp_expires_at": self._expires_at,
-            "has_second_otp": lambda row: row.otps.second is not None,
+            "has_second_otp": lambda row: isinstance(row.otps, Seed) or row.otps.second is not None,
+            "next_counter": lambda row: row.otps.counter if isinstance(row.otps, Seed) else None,
             "otps": self._seal,
         }
         # The names of the columns, in the order of `values`.

@@ -141,11 +141,11 @@ def _count_loadable(shipment: Shipment, refusals: RefusedRows) -> int:
         if isinstance(row, RowError):
             refusals.add(row)
             continue
-        earlier = seen.get(row.serial_number) or seen.get(row.device_id)
+        earlier = seen.get(row.serial_number) or seen.get(row.device_id or "")
         if earlier:
             reason = f"its serial number or device stands on row {earlier} already: keep one of the two rows"
             refusals.add(RowError(row.row_number, reason, row.serial_number))
             continue
-        seen[row.serial_number] = seen[row.device_id] = row.row_number
+        seen |= dict.fromkeys(filter(None, (row.serial_number, row.device_id)), row.row_number)
         count += 1
     return count

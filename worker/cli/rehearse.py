@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from sqlalchemy import select
@@ -26,9 +26,11 @@ from worker.embedded.home import lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
 from worker.intake import Row, UnusableFile, open_shipment
+from worker.vault.otp import OtpPair
 
 if TYPE_CHECKING:
-    from worker.simulator.shipment import Expected, MadeShipment
+    from worker.simulator.own_rows import SeedRow
+    from worker.simulator.shipment import Expected, MadeShipment, PairRow
 
 # The name of the batch, and of the rehearsal's home.
 BATCH = "rehearsal"
@@ -79,22 +81,28 @@ def _make_shipment(file: Path | None, tokens: int) -> MadeShipment:
     """Make tokens for the simulator: those of the person's file, or so many made-up ones. Raises EmbeddedError,
     UnusableFile."""
     try:
-        from worker.simulator.shipment import A_FEW_HOPELESS, PairRow, make_shipment, shipment_from_rows
+        from worker.simulator.own_rows import shipment_from_rows
+        from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
     except ImportError as error:
         raise EmbeddedError("the simulator is not installed: pip install 'oathbulk[rehearsal]'") from error
     if file is None:
         hopeless = A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {}
         return make_shipment(tokens, hopeless=hopeless)
-    return shipment_from_rows(
-        PairRow(
-            row.serial_number,
-            row.otps.first.reveal(),
-            row.otps.second.reveal() if row.otps.second else None,
-            row.user_id,
-            row.device_id,
-        )
-        for row in _read_own_rows(file)
-    )
+    return shipment_from_rows(map(_make_own_row, _read_own_rows(file)))
+
+
+def _make_own_row(row: Row) -> PairRow | SeedRow:
+    """Make of a row of a person's own file what the simulator knows a token by."""
+    from worker.simulator.own_rows import SeedRow
+    from worker.simulator.shipment import PairRow
+
+    ids: dict[str, Any] = {"serial": row.serial_number, "user_id": row.user_id, "device_id": row.device_id}
+    otps = row.otps
+    if isinstance(otps, OtpPair):
+        return PairRow(otp1=otps.first.reveal(), otp2=otps.second.reveal() if otps.second else None, **ids)
+    kind: dict[str, Any] = {"otp_type": otps.otp_type, "digits": otps.digits, "hash_name": otps.hash_algorithm}
+    kind |= {"time_step": otps.time_step or 30, "counter": otps.counter}
+    return SeedRow(secret=otps.secret.reveal().hex(), **kind, **ids)
 
 
 def _read_own_rows(file: Path) -> list[Row]:

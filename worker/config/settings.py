@@ -97,6 +97,7 @@ class Settings(BaseModel):
     database_connections: int = Field(default=4, ge=1, le=1000)
     replay_cron: str | None = None
     totp_max_age: float = Field(default=120, gt=0)
+    step_margin: float = Field(default=3, ge=0, lt=30)
     call_deadline: float = Field(default=20, gt=0)
     lease: float = Field(default=60, gt=0)
     send_within: float = Field(default=5, gt=0)

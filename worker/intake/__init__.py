@@ -5,6 +5,7 @@ Begin with `shipment` (a file is opened and read) or `rows` (what comes out of i
 format of files.
 """
 
+from worker.intake.formats.format import Hints
 from worker.intake.formats.otp_pairs.columns import CANONICAL, canonical_column, normalise
 from worker.intake.rows import COLUMNS, Column, Row, RowError, UnusableFile
 from worker.intake.shipment import Shipment, open_shipment
@@ -13,6 +14,7 @@ __all__ = [
     "CANONICAL",
     "COLUMNS",
     "Column",
+    "Hints",
     "Row",
     "RowError",
     "Shipment",

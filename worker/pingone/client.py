@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.auth import AccessTokens
+from worker.pingone.clock import PingOneClock
 from worker.pingone.errors import NotDelivered, OtherDevice, OutcomeUnknown, PingOneError, RateLimited
 from worker.pingone.hold_reasons import explain_hold
 from worker.pingone.retrying import RetryPolicy
@@ -64,6 +66,7 @@ class Client:
         access_tokens: AccessTokens,
         pace: Pace,
         *,
+        clock: PingOneClock | None = None,
         deadline: float = 20.0,
         outage_hold: float = 5.0,
         retry_for: float = 10.0,
@@ -71,6 +74,8 @@ class Client:
         self._environment = environment
         self._access_tokens = access_tokens
         self._pace = pace
+        # Every answer tells the time.
+        self.clock = clock or PingOneClock()
         self._transport = Transport(deadline=deadline)
         self._policy = RetryPolicy(pace, seconds=retry_for, outage_hold=outage_hold)
 
@@ -119,6 +124,7 @@ class Client:
     def _send(self, request: Request, slot: Slot, parse: Parse, call: Call) -> Device:
         """Send one request, count it if its first byte went out, and report to the pace what became of its slot."""
         self._pace.wait_to_leave()
+        sent = boot_time()
         try:
             answer = self._transport.exchange(request, send_before=call.send_before)
         except NotDelivered:
@@ -128,6 +134,7 @@ class Client:
             call.requests += 1
             raise
         call.requests += 1
+        self.clock.learn(answer[1], sent, boot_time())
         try:
             device = parse(*answer)
         except RateLimited as error:

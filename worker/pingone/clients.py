@@ -8,6 +8,7 @@ from worker.config.settings import Environment, Settings
 from worker.pace.paces import Paces
 from worker.pingone.auth import AccessTokens
 from worker.pingone.client import Client
+from worker.pingone.clock import PingOneClock
 
 
 class Clients:
@@ -18,6 +19,7 @@ class Clients:
         self._paces = paces
         self._lock = threading.Lock()
         self._access_tokens: dict[str, tuple[Environment, AccessTokens]] = {}
+        self._clocks: dict[str, PingOneClock] = {}
         self._thread = threading.local()
 
     def of(self, environment: Environment) -> Client:
@@ -28,10 +30,16 @@ class Clients:
                 environment,
                 self.access_tokens(environment),
                 self._paces.of(environment),
+                clock=self.clock(environment),
                 deadline=self._settings.call_deadline,
                 outage_hold=self._settings.outage_hold,
             )
         return mine[environment.name]
+
+    def clock(self, environment: Environment) -> PingOneClock:
+        """The environment's clock, one object a process: every thread's answers tell the time to all of them."""
+        with self._lock:
+            return self._clocks.setdefault(environment.name, PingOneClock())
 
     def access_tokens(self, environment: Environment) -> AccessTokens:
         """The environment's access tokens, one object a process: one renewal, however many threads wait for it."""

@@ -50,6 +50,8 @@ class Activation:
             client=client,
             pace=pace,
             keyring=keyring,
+            clock=client.clock,
+            step_margin=settings.step_margin,
             limits=_read_limits(settings),
             send_within=settings.send_within,
             last_send=settings.lease - settings.lease_left_for_post,

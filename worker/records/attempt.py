@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from models.encrypted import DecryptionError, identify_row
@@ -16,12 +17,20 @@ from worker.pace.slot import Slot
 from worker.pingone.client import Call
 from worker.pingone.errors import NO_ANSWER, Answer, PingOneError
 from worker.pingone.wire import Device
+from worker.records.otps import FromPair, Otps
 from worker.records.tools import AttemptTools
 from worker.rules import decisions
-from worker.rules.no_effect import CallFailure, hand_back_without_permit, hand_back_without_slot
+from worker.rules.minting import Mint, StepMissed, WaitForStep
+from worker.rules.no_effect import (
+    CallFailure,
+    hand_back_until_step,
+    hand_back_without_permit,
+    hand_back_without_slot,
+)
 from worker.rules.progress import Progress
 from worker.rules.steps import Decision, Next, Pause, ReadDevice, Retry, SendOtp, Step
-from worker.vault.otp import OtpPair
+from worker.vault.otp import Otp
+from worker.vault.otp_source import read_otp_source
 
 
 class NotPermitted(Exception):
@@ -41,6 +50,8 @@ class Attempt:
         self.marked: int | None = 1 if claim.is_otp1_marked else None
         # Requests that had gone out before it was marked.
         self.requests_before = 0
+        # In `boot_time` seconds: an OTP that was made for a time step does not go out later.
+        self._until = math.inf
         self.call = Call(
             session_id=f"oathbulk-batch-{claim.batch_id}",
             transaction_id=f"oathbulk-record-{claim.record_id}-{claim.lease_id[:8]}",
@@ -70,17 +81,20 @@ class Attempt:
 
     def _run_steps(self) -> Decision:
         """Perform one step after the other until a decision ends the attempt."""
-        otps = OtpPair.from_plaintext(
-            self.tools.keyring.open(self.claim.otps, identify_row(self.claim.batch_id, self.claim.row_number))
-        )
+        identity = identify_row(self.claim.batch_id, self.claim.row_number)
+        source = read_otp_source(self.tools.keyring.open(self.claim.otps, identity))
+        otps = Otps(source, self.tools.clock, self.tools.step_margin)
+        step: Step | Decision
         if self.claim.is_otp1_marked:
-            step: Step | Decision = SendOtp(1)
+            step = SendOtp(1)
         else:
             self.progress, step = decisions.choose_first_step(self.progress, self.tools.limits)
         while isinstance(step, ReadDevice | SendOtp):
-            self.progress, step = (
-                self._read_device() if isinstance(step, ReadDevice) else self._send_otp(step.ordinal, otps)
-            )
+            # Any answer tells the time; so where that is not known yet and an OTP needs it, the device is read.
+            if isinstance(step, ReadDevice) or otps.lack_clock:
+                self.progress, step = self._read_device()
+            else:
+                self.progress, step = self._send_otp(step.ordinal, otps)
         return step
 
     def _read_device(self) -> Next:
@@ -93,19 +107,17 @@ class Attempt:
             )
         except NotPermitted:
             return hand_back_without_permit(self.progress)
-        self.progress, step = decisions.decide_after_read(self.progress, answer, self.tools.limits)
         # An OTP may be marked as sent again only after it is written down that the first post was not taken.
-        if isinstance(step, SendOtp) and not self.tools.leases.write_progress(self.claim, self.progress):
-            return hand_back_without_permit(self.progress)
-        return self.progress, step
+        return self._write_before(*decisions.decide_after_read(self.progress, answer, self.tools.limits))
 
-    def _send_otp(self, ordinal: int, otps: OtpPair) -> Next:
+    def _send_otp(self, ordinal: int, otps: Otps) -> Next:
         """Mark an OTP as sent, post it, write down what is known then, and decide what follows."""
-        if self.marked != ordinal and (refusal := self._mark_sent(ordinal)):
-            return refusal
+        if self.marked != ordinal and (otherwise := self._mark_sent(ordinal, otps)):
+            return otherwise
         self._write_journal(ordinal)
+        otp = otps.take(ordinal, self.progress.last_counter)
         try:
-            answer = self._call(lambda: self._post(ordinal, otps))
+            answer = self._call(lambda: self._post(ordinal, otp))
         except NotPermitted:
             # The permit is asked for between two tries, and there is another try only after one that did nothing.
             self._take_back(ordinal)
@@ -114,10 +126,7 @@ class Attempt:
         self.progress, step = decisions.decide_after_post(self.progress, ordinal, answer, self.tools.limits)
         self._write_journal(ordinal, _read_answer(answer), find_consequence(self.progress, step))
         self.marked = None
-        # Before anything else is asked: a worker that dies in the next call must not leave an answered OTP open.
-        if isinstance(step, SendOtp | ReadDevice) and not self.tools.leases.write_progress(self.claim, self.progress):
-            return hand_back_without_permit(self.progress)
-        return self.progress, step
+        return self._write_before(self.progress, step)
 
     def _write_journal(self, ordinal: int, answer: Answer = NO_ANSWER, then: str | None = None) -> None:
         """Write the state of an OTP into the journal, from which a restored database learns what it does not know."""
@@ -128,32 +137,52 @@ class Attempt:
         self.progress = self.progress.with_otp_unsent(ordinal)
         self._write_journal(ordinal)
 
-    def _mark_sent(self, ordinal: int) -> Next | None:
-        """Wait for a slot, then mark the OTP as sent. Returns what ends the attempt instead, or None if it may go
-        out."""
-        try:
-            if self.call.slot is None:
+    def _mark_sent(self, ordinal: int, otps: Otps) -> Next | None:
+        """Wait for a slot, then mark the OTP as sent. Returns what comes instead, or None if it may go out."""
+        chosen = otps.choose(self.progress, ordinal)
+        if self.call.slot is None and isinstance(chosen, FromPair | Mint):
+            try:
                 self.call.slot = self.tools.pace.wait()
-        except SlotTooFar as far:
-            return hand_back_without_slot(self.progress, far)
-        marked_after = boot_time()
-        if not self.tools.leases.mark_sent(self.claim, ordinal):
+            except SlotTooFar as far:
+                return hand_back_without_slot(self.progress, far)
+            # The time step may have ended meanwhile.
+            chosen = otps.choose(self.progress, ordinal)
+        if isinstance(chosen, WaitForStep):
+            self._give_back_slot()
+            return hand_back_until_step(self.progress, chosen.seconds)
+        if isinstance(chosen, StepMissed):
+            return self._write_before(*decisions.begin_new_pair(self.progress, self.tools.limits))
+        marked_after, seconds_left = boot_time(), otps.seconds_left(chosen)
+        if not self.tools.leases.mark_sent(self.claim, ordinal, chosen.counter):
             return hand_back_without_permit(self.progress)
-        self.progress = self.progress.with_otp_sent(ordinal)
+        self.progress = self.progress.with_otp_sent(ordinal, chosen.counter)
         self.marked, self.requests_before = ordinal, self.call.requests
+        self._until = marked_after + seconds_left
         self._set_send_deadline(marked_after)
         return None
+
+    def _give_back_slot(self) -> None:
+        """Let others have a slot that was waited for and not used."""
+        if self.call.slot is not None:
+            self.tools.pace.give_back(self.call.slot)
+            self.call.slot = None
+
+    def _write_before(self, progress: Progress, step: Step | Decision) -> Next:
+        """Write down what is known before a step that builds on it: a worker that dies in the next call must not leave
+        it unknown."""
+        self.progress = progress
+        if isinstance(step, SendOtp | ReadDevice) and not self.tools.leases.write_progress(self.claim, progress):
+            return hand_back_without_permit(progress)
+        return progress, step
 
     def _set_send_deadline(self, marked_after: float) -> None:
         """Set the time by which the OTP must go out. It counts from before the OTP was marked, since the worker may
         hear of that commit long after it."""
-        latest = self.claim.started + self.tools.last_send
+        latest = min(self.claim.started + self.tools.last_send, self._until)
         self.call.send_before = min(latest, marked_after + self.tools.send_within)
 
-    def _post(self, ordinal: int, otps: OtpPair) -> Device:
+    def _post(self, ordinal: int, otp: Otp) -> Device:
         """Post an OTP. Raises what the client raises."""
-        otp = otps.first if ordinal == 1 else otps.second
-        assert otp is not None, "decisions asks for a second OTP only if the record brought one"  # noqa: S101
         resync = ordinal == 2 or self.tools.resync_on_first_call
         return self.tools.client.activate(self.claim.user_id, self.claim.device_id, otp, resync=resync, call=self.call)
 

@@ -11,6 +11,7 @@ from worker.leases.claim import Claim
 from worker.leases.worker import Leases
 from worker.pace.slots import Pace
 from worker.pingone.client import Client
+from worker.pingone.clock import PingOneClock
 from worker.rules.limits import Limits
 from worker.rules.steps import Decision
 
@@ -26,6 +27,10 @@ class AttemptTools:
     client: Client
     pace: Pace
     keyring: Keyring
+    # PingOne's time, by which the OTPs of TOTP seeds are made.
+    clock: PingOneClock
+    # No OTP of a TOTP seed goes out in so many last seconds of its time step.
+    step_margin: float
     limits: Limits
     # An OTP goes out within this time after it was marked as sent, or not at all.
     send_within: float

@@ -21,6 +21,7 @@ from worker.database.engine import Database
 from worker.intake import COLUMNS, Column, canonical_column, normalise
 from worker.observability.escaping import escape
 from worker.vault.otp import OtpPair
+from worker.vault.otp_source import read_otp_source
 
 # The columns that say how each row ended.
 RESULT_COLUMNS = ("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts")
@@ -67,7 +68,9 @@ def _open_otps(record: FoundRecord, keyring: Keyring | None) -> OtpPair | None:
     """Decrypt the record's OTPs; None without a keyring, or if they were erased. Raises DecryptionError."""
     if keyring is None or record.otps is None:
         return None
-    return OtpPair.from_plaintext(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
+    source = read_otp_source(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
+    # A seed never leaves the database: nobody needs it who has the vendor's file.
+    return source if isinstance(source, OtpPair) else None
 
 
 def _read_result(record: FoundRecord) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ import csv
 import json
 import random
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -122,33 +122,6 @@ def make_shipment(
     devices = tuple(device for _, device in made if device is not None)
     expected = {row.serial: EXPECTED[kind] for row, kind in zip(rows, kinds, strict=True)}
     return MadeShipment(rows, WorldSeed(devices=devices), expected)
-
-
-def shipment_from_rows(rows: Iterable[PairRow], *, seed: int = 0, out_of_step: float = 0.2) -> MadeShipment:
-    """Make a shipment of a person's own rows: their OTPs are right, and the share `out_of_step` needs the second one.
-
-    Their secrets are unknown: each token is known by the two OTPs of its row.
-    """
-    rows = tuple(rows)
-    dice = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
-    drifted = set(dice.sample(range(len(rows)), round(len(rows) * out_of_step)))
-    devices: list[DeviceSeed] = []
-    expected: dict[str, Expected] = {}
-    for index, row in enumerate(rows):
-        devices.append(
-            DeviceSeed(
-                serial=row.serial,
-                user_id=row.user_id,
-                device_id=row.device_id,
-                otps=(row.otp1, row.otp2) if row.otp2 else (row.otp1,),
-                out_of_step=index in drifted,
-            )
-        )
-        kind: Kind = "in_step"
-        if index in drifted:
-            kind = "out_of_step" if row.otp2 else "second_otp_missing"
-        expected[row.serial] = EXPECTED[kind]
-    return MadeShipment(rows, WorldSeed(devices=tuple(devices)), expected)
 
 
 def _make(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, DeviceSeed | None]:

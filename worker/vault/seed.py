@@ -1,4 +1,4 @@
-"""Seeds: the secret of a token, in a type that shows no digit of it, and the OTPs that it makes (RFC 4226, RFC 6238)."""
+"""Seeds: the secret of a token, in a type that shows no digit of it, and the OTPs that it makes (RFC 4226 and 6238)."""
 
 from __future__ import annotations
 

@@ -6,9 +6,10 @@ from collections import Counter
 
 import pytest
 
+from worker.simulator.own_rows import shipment_from_rows
 from worker.simulator.seeding import WorldSeed, add_devices
 from worker.simulator.settings import Settings
-from worker.simulator.shipment import A_FEW_HOPELESS, PairRow, make_shipment, shipment_from_rows
+from worker.simulator.shipment import A_FEW_HOPELESS, PairRow, make_shipment
 from worker.simulator.world import Outcome, World
 
 NOW = 1_000_000_000.0
