@@ -206,10 +206,13 @@ def assert_flower_keeps_secrets(flower: Service, project: Path) -> None:
     secrets += [password, *re.findall(r":([^@/:]+)@", (project / "secrets/database_url").read_text())]
     with httpx.Client(base_url=f"http://127.0.0.1:{flower.port}", trust_env=False, timeout=20) as http:
         tasks = seen_tasks(http, (user, password))
-        assert {task["args"] for task in tasks if task["name"] == "oathbulk.activate"}
-        for task in tasks:
+        # Flower knows no arguments of a task whose first event came before Flower listened.
+        known = [task for task in tasks if task["args"] is not None]
+        assert any(task["name"] == "oathbulk.activate" for task in known)
+        for task in known:
             # An id and the environment's name is all that a message carries.
             assert re.fullmatch(r"\(\)|\(\d+, 'default'\)", task["args"]), task
+        for task in tasks:
             assert (task["kwargs"], task["exception"], task["traceback"]) == ("{}", None, None)
         worker = tasks[0]["worker"]
         pages = ["/", "/tasks", f"/task/{tasks[0]['uuid']}", f"/worker/{worker}", "/broker", "/api/tasks"]

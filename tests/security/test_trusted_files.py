@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.config import files
+from worker.config import file_permissions
 from worker.config.settings import ConfigError, Settings
 from worker.config.sources import load_environment, read_variables
 
@@ -122,9 +122,9 @@ def test_what_a_containers_engine_mounts_belongs_to_a_user_of_the_host(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.chown(file, 1000, -1)
-    monkeypatch.setattr(files, "CONTAINER_SECRETS", file.parent / "run")
+    monkeypatch.setattr(file_permissions, "CONTAINER_SECRETS", file.parent / "run")
     assert "belongs to" in refusal(file)
-    monkeypatch.setattr(files, "CONTAINER_SECRETS", file.parent)
+    monkeypatch.setattr(file_permissions, "CONTAINER_SECRETS", file.parent)
     read(file)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.config import files
+from worker.config import file_permissions
 from worker.config.settings import ConfigError, Environment, Settings
 from worker.config.sources import load_environment, load_settings
 
@@ -260,8 +260,8 @@ def test_what_is_no_secret_may_lie_open(tmp_path):
 
 def test_a_containers_secrets_are_open_within_the_container_only(tmp_path, monkeypatch):
     """Docker mounts secrets there, readable by every user of the container."""
-    assert Path("/run/secrets") == files.CONTAINER_SECRETS
-    monkeypatch.setattr(files, "CONTAINER_SECRETS", tmp_path / "run" / "secrets")
+    assert Path("/run/secrets") == file_permissions.CONTAINER_SECRETS
+    monkeypatch.setattr(file_permissions, "CONTAINER_SECRETS", tmp_path / "run" / "secrets")
     (tmp_path / "run" / "secrets").mkdir(parents=True)
     inside = private_file(tmp_path / "run" / "secrets" / "pingone_client_secret", SECRET.encode())
     beside = private_file(tmp_path / "run" / "secret", SECRET.encode())

@@ -17,7 +17,9 @@ QUEUE = Queue("some")
 
 
 @pytest.fixture(autouse=True)
-def _install() -> None:
+def _install(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An earlier test may have connected without our transport, and kombu remembers the class that it used.
+    monkeypatch.setattr("kombu.transport._transport_cache", {})
     broker.install()
 
 
