@@ -25,7 +25,7 @@ from worker.batches.commands import Batches
 from worker.batches.loading import CHUNK, Loaded, Loader, NameTaken
 from worker.database.engine import DISPATCH_LOCK
 from worker.intake import RowError, UnusableFile, open_shipment
-from worker.vault.otp import OtpPair
+from worker.vault.otp_source import read_otp_source
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_otps_are_sealed_for_their_row(desk: LoadingDesk) -> None:
     records = desk.records(desk.load([token(0), token(1, otp2="")]))
 
     opened = [
-        OtpPair.from_plaintext(desk.keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
+        read_otp_source(desk.keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
         for record in records
     ]
     assert [pair.first.reveal() for pair in opened] == ["000000", "000001"]

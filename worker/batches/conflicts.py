@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, TextClause, func, select, text, true
@@ -14,7 +15,8 @@ from models.encrypted import DecryptionError, Keyring, identify_row
 from models.record import FINAL, NOT_FINAL, Record, Status
 from worker.intake import Row, RowError
 from worker.vault.otp import Otp, OtpPair
-from worker.vault.otp_source import read_otp_source
+from worker.vault.otp_source import OtpSource, read_otp_source
+from worker.vault.seed import Seed
 
 Found: TypeAlias = "ResultRow[*tuple[Any, ...]]"
 
@@ -27,6 +29,7 @@ _COLUMNS = (
     Record.otps,
     Record.otp1_posts,
     Record.otp2_posts,
+    Record.next_counter,
 )
 
 
@@ -51,7 +54,7 @@ class Conflicts:
             if reason:
                 errors.append(RowError(row.row_number, reason, row.serial_number))
             else:
-                good.append(row)
+                good.append(self._skip_used_counters(row, serials.get(row.serial_number, ())))
                 in_chunk |= {value: row.row_number for _, value in _identities(row)}
         return good, errors
 
@@ -110,6 +113,19 @@ class Conflicts:
             )
         return None
 
+    def _skip_used_counters(self, row: Row, earlier: Iterable[Found]) -> Row:
+        """Let a seed go on where earlier records of the same token ended: no counter is used twice."""
+        if not isinstance(row.otps, Seed):
+            return row
+        used = [found.next_counter for found in earlier if found.next_counter and self._is_same_seed(row.otps, found)]
+        counter = max([row.otps.counter, *used])
+        return row if counter == row.otps.counter else replace(row, otps=replace(row.otps, counter=counter))
+
+    def _is_same_seed(self, seed: Seed, found: Found) -> bool:
+        """Whether an earlier record had this seed. One that was erased, or whose key is gone, counts as the same."""
+        earlier = self._open(found)
+        return not isinstance(earlier, Seed) or earlier.secret == seed.secret
+
     def _explain_in_progress(self, what: str, found: Found) -> str:
         if found.batch_id == self._batch_id:
             return f"the {what} stands on row {found.row_number} of this file already: keep one of the two rows"
@@ -123,17 +139,10 @@ class Conflicts:
 
     def _find_used_otps(self, found: Found) -> set[Otp | None]:
         """The OTPs that an earlier record of this token has sent, or may have sent."""
-        if found.otps is None:
-            return set()
-        try:
-            opened = self._keyring.open(found.otps, identify_row(found.batch_id, found.row_number))
-        except DecryptionError:
-            # Its key is gone, so nobody can tell; PingOne's answer will.
-            return set()
-        pair = read_otp_source(opened)
         used: set[Otp | None] = set()
+        pair = self._open(found)
         if not isinstance(pair, OtpPair):
-            # A seed makes other OTPs for each post, and knows which of them went.
+            # Nobody can tell; PingOne's answer will. Or it is a seed, which makes other OTPs for each post.
             return used
         # By its posts and not by its state: an OTP that a read found unused is unsent again, but it may go only once
         # more, and with that record.
@@ -142,6 +151,15 @@ class Conflicts:
         if found.otp2_posts and pair.second is not None:
             used.add(pair.second)
         return used
+
+    def _open(self, found: Found) -> OtpSource | None:
+        """Decrypt the pair or the seed of an earlier record; None if it was erased, or its key is gone."""
+        if found.otps is None:
+            return None
+        try:
+            return read_otp_source(self._keyring.open(found.otps, identify_row(found.batch_id, found.row_number)))
+        except DecryptionError:
+            return None
 
 
 def _identities(row: Row) -> list[tuple[str, str]]:

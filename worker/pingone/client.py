@@ -75,7 +75,7 @@ class Client:
         self._access_tokens = access_tokens
         self._pace = pace
         # Every answer tells the time.
-        self.clock = clock or PingOneClock()
+        self._clock = clock or PingOneClock()
         self._transport = Transport(deadline=deadline)
         self._policy = RetryPolicy(pace, seconds=retry_for, outage_hold=outage_hold)
 
@@ -134,7 +134,7 @@ class Client:
             call.requests += 1
             raise
         call.requests += 1
-        self.clock.learn(answer[1], sent, boot_time())
+        self._clock.learn(answer[1], sent, boot_time())
         try:
             device = parse(*answer)
         except RateLimited as error:

@@ -85,6 +85,7 @@ class WorkerParts(Parts):
             self.consequences,
             is_stopping=lambda: self.stopping.is_set() or self.fitness.is_sick,
             journal=self.journal,
+            clock=self.clients.clock(environment),
         )
 
     @part

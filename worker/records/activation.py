@@ -19,6 +19,7 @@ from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.client import Client
+from worker.pingone.clock import PingOneClock
 from worker.records.attempt import Attempt
 from worker.records.tools import AttemptTools
 from worker.rules.limits import Limits
@@ -39,6 +40,7 @@ class Activation:
         consequences: Consequences,
         is_stopping: Callable[[], bool] = lambda: False,
         journal: Journal | None = None,
+        clock: PingOneClock | None = None,
     ) -> None:
         self._environment_id = environment.environment_id
         self._leases = leases
@@ -50,7 +52,7 @@ class Activation:
             client=client,
             pace=pace,
             keyring=keyring,
-            clock=client.clock,
+            clock=clock or PingOneClock(),
             step_margin=settings.step_margin,
             limits=_read_limits(settings),
             send_within=settings.send_within,

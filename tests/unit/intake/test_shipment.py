@@ -55,7 +55,7 @@ UNUSABLE = {
     "seeds_pskc.xml": ("PSKC", "Export a CSV", None),
     "separator_line.csv": ("'sep=' line", "Delete that line", 1),
     "serial_column_missing.csv": ("no column serial", "Add it", 1),
-    "synonym_twice.csv": ("column 7 ('email') means the same as column 6", "Remove or rename", 1),
+    "synonym_twice.csv": ("column 7 ('user') means the same as column 6", "Remove or rename", 1),
     "third_otp_column.csv": ("column 6 ('otp3') says", "Remove the column", 1),
     "utf_16_big_endian.csv": ("UTF-16", "CSV UTF-8", None),
     "utf_16_without_mark.csv": ("UTF-16", "CSV UTF-8", None),
@@ -119,7 +119,7 @@ def test_a_good_sample_has_no_row_error(name: str) -> None:
 def test_a_header_is_known_by_its_synonyms_and_told_as_written() -> None:
     shipment = open_shipment(SAMPLES / "good" / "header_synonyms.csv")
     assert shipment.columns == ["Serial Number", "First-OTP", "NEXT OTP", "UserId", "DEVICE_ID", "Email"]
-    assert [row.username for row in shipment.rows() if isinstance(row, Row)] == [
+    assert [row.email for row in shipment.rows() if isinstance(row, Row)] == [
         "alice@example.test",
         "bob@example.test",
     ]
