@@ -13,6 +13,7 @@ import worker.leases.worker
 import worker.leases.write_retries
 import worker.pingone.auth
 import worker.pingone.client
+import worker.pingone.clock
 import worker.records.activation
 import worker.records.attempt
 from hunt.clock import Clock
@@ -28,6 +29,8 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
     names: list[tuple[Any, str, object]] = [
         (worker.records.activation, "sleep", strands.sleep),
         (worker.records.attempt, "boot_time", clock.monotonic),
+        (worker.pingone.clock, "boot_time", clock.monotonic),
+        (worker.pingone.client, "boot_time", clock.monotonic),
         (worker.leases.worker, "boot_time", clock.monotonic),
         (worker.leases.write_retries, "boot_time", clock.monotonic),
         (worker.leases.write_retries, "sleep", strands.sleep),

@@ -28,14 +28,15 @@ class PingOneClock:
         """Whether an answer has told the time."""
         return self._lowest > -math.inf
 
-    def now(self) -> float:
-        """Tell the time by PingOne's clock, in seconds since the Unix epoch. Raises ValueError before the first
-        answer."""
+    def now(self) -> tuple[float, float]:
+        """Tell between which two moments the time is by PingOne's clock, in seconds since the Unix epoch. Raises
+        ValueError before the first answer."""
         with self._lock:
             lowest, highest = self._lowest, self._highest
         if lowest == -math.inf:
             raise ValueError("no answer has told the time yet")
-        return boot_time() + (lowest + highest) / 2
+        now = boot_time()
+        return now + lowest, now + highest
 
     def learn(self, headers: Mapping[str, str], sent: float, received: float) -> None:
         """Take in the `Date` of an answer whose request was sent and that was received at these times, in `boot_time`

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from worker.pingone.clock import PingOneClock
-from worker.rules.minting import Mint, StepMissed, WaitForStep, choose_counter
+from worker.rules.minting import Mint, Now, StepMissed, WaitForStep, choose_hotp_counter, choose_time_step
 from worker.rules.progress import Progress
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.otp_source import OtpSource
@@ -39,12 +39,16 @@ class Otps:
         """Choose where OTP `ordinal` comes from now, or say why it cannot go now."""
         if isinstance(self._source, OtpPair):
             return FromPair()
-        now = self._clock.now() if self._source.time_step else 0.0
-        return choose_counter(progress, ordinal, self._source.time_step, now, self._margin)
+        if self._source.time_step is None:
+            return choose_hotp_counter(progress)
+        return choose_time_step(progress, ordinal, self._source.time_step, Now(*self._clock.now()), self._margin)
 
     def seconds_left(self, chosen: FromPair | Mint) -> float:
         """Seconds until an OTP that was chosen must not go out any more; infinity if it lasts."""
-        return math.inf if chosen.until == math.inf else chosen.until - self._clock.now()
+        if chosen.until == math.inf:
+            return math.inf
+        _, latest = self._clock.now()
+        return chosen.until - latest
 
     def take(self, ordinal: int, counter: int | None) -> Otp:
         """Take OTP `ordinal` of the pair, or make the one of this counter."""

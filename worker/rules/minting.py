@@ -13,6 +13,14 @@ from worker.rules.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
+class Now:
+    """The time by PingOne's clock, as far as it is known: it lies between these two."""
+
+    earliest: float
+    latest: float
+
+
+@dataclass(frozen=True, slots=True)
 class Mint:
     """Make the OTP from this counter. It may go out until `until`; HOTP has no end."""
 
@@ -32,21 +40,29 @@ class StepMissed:
     """The time step that OTP 2 had to come from is over, or nearly: only a new pair helps."""
 
 
-def choose_counter(
-    progress: Progress, ordinal: int, time_step: int | None, now: float, margin: float
+def choose_hotp_counter(progress: Progress) -> Mint:
+    """Choose the counter of the next OTP of a HOTP seed."""
+    return Mint(_unused(progress))
+
+
+def choose_time_step(
+    progress: Progress, ordinal: int, time_step: int, now: Now, margin: float
 ) -> Mint | WaitForStep | StepMissed:
-    """Choose the counter of OTP `ordinal` of a record with a seed. `time_step` in seconds, None for HOTP; no OTP goes
-    out in the last `margin` seconds of its step."""
-    unused = progress.next_counter
-    assert unused is not None, "only a record with a seed makes OTPs"  # noqa: S101
-    if time_step is None:
-        return Mint(unused)
-    step = int(now // time_step)
-    until = (step + 1) * time_step - margin
-    if ordinal == 2 and (step > unused or (step == unused and now >= until)):
+    """Choose the time step of OTP `ordinal` of a TOTP seed. `time_step` in seconds; no OTP goes out in the last
+    `margin` seconds of its step."""
+    unused = _unused(progress)
+    # Where the step may have changed already, it is the one before until it has for certain.
+    step = int(now.earliest // time_step)
+    ends = (step + 1) * time_step
+    is_nearly_over = now.latest >= ends - margin
+    if ordinal == 2 and (step > unused or (step == unused and is_nearly_over)):
         return StepMissed()
     if step < unused:
-        return WaitForStep(unused * time_step - now)
-    if now >= until:
-        return WaitForStep((step + 1) * time_step - now)
-    return Mint(step, until)
+        return WaitForStep(unused * time_step - now.earliest)
+    return WaitForStep(ends - now.earliest) if is_nearly_over else Mint(step, ends - margin)
+
+
+def _unused(progress: Progress) -> int:
+    """The lowest counter or time step of which no OTP was sent."""
+    assert progress.next_counter is not None, "only a record with a seed makes OTPs"  # noqa: S101
+    return progress.next_counter

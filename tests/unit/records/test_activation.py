@@ -177,7 +177,7 @@ class RecordInMemory:
 
 
 class SettableClock:
-    """PingOne's clock, which stands still."""
+    """PingOne's clock, which stands still, and is known exactly."""
 
     def __init__(self) -> None:
         self.time: float | None = None
@@ -186,9 +186,9 @@ class SettableClock:
     def is_known(self) -> bool:
         return self.time is not None
 
-    def now(self) -> float:
+    def now(self) -> tuple[float, float]:
         assert self.time is not None
-        return self.time
+        return self.time, self.time
 
 
 class ScriptedClient:
