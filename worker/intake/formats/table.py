@@ -14,6 +14,7 @@ from worker.intake.formats.nexus import Nexus
 from worker.intake.formats.oath_csv import OathCsv
 from worker.intake.formats.otp_pairs.format import OtpPairs
 from worker.intake.formats.phenixid import PhenixId
+from worker.intake.formats.pskc.format import Pskc
 from worker.intake.formats.rcdevs import RcDevs
 from worker.intake.formats.safenet_xml import SafeNetXml
 from worker.intake.formats.serial_secret import SerialSecret
@@ -24,6 +25,7 @@ from worker.intake.rows import UnusableFile
 _OTP_PAIRS = OtpPairs()
 # The formats that are told by what is in them. No file should look like two of them.
 _TOLD_BY_CONTENT: tuple[Format, ...] = (
+    Pskc(),
     OathCsv(),
     SerialSecret(),
     Entra(),

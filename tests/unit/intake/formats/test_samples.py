@@ -37,6 +37,15 @@ def totp(serial: str, step: int, **row: Any) -> dict[str, Any]:
     return {"serial_number": serial, "otp_type": "totp", "time_step": step, **row}
 
 
+# What all of these PSKC files hold.
+MADE = {"manufacturer": "oath.MADE"}
+THREE = [
+    hotp("MADE0000001", row_number=1, extra=MADE),
+    hotp("MADE0000002", row_number=2, extra=MADE),
+    totp("MADE0000003", 30, row_number=3, extra=MADE),
+]
+PSKC_KEY = bytes.fromhex("00112233445566778899aabbccddeeff")
+
 # Sample -> hints, and its tokens; a text stands for a row that is refused, and is part of its reason.
 EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
     "oath-csv/oath_csv_privacyidea_v1.csv": (
@@ -94,6 +103,9 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
     "etoken-dat/etoken.dat": (Hints(), [hotp("MADE0000001", row_number=2), "counts its time from 2000-01-01"]),
     "phenixid/phenixid.csv": (Hints(), [hotp("MADE0000001"), hotp("MADE0000002"), totp("MADE0000003", 30)]),
     "nexus/nexus_colon.txt": (Hints(), [hotp("MADE0000001")]),
+    "pskc/pskc_plain.xml": (Hints(), THREE),
+    "pskc/pskc_psk_aes128cbc.xml": (Hints(key=PSKC_KEY), THREE),
+    "pskc/pskc_pbkdf2.xml": (Hints(password=b"made-up-pass"), THREE),
     "rcdevs/rcdevs_inventory.csv": (
         Hints(),
         [totp("MADE0000003", 30, row_number=2, extra={"Description": "MadeUp T100"})],
