@@ -12,13 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from worker.intake.formats.first_lines import HEAD
 from worker.intake.formats.format import NO_HINTS, Format, Hints, OpenFile
-from worker.intake.formats.table import FORMATS, choose_format
+from worker.intake.formats.table import choose_format, find_format
 from worker.intake.identities import explain_missing_ids
 from worker.intake.rows import Row, RowError, UnusableFile
-
-# Bytes from which a file's kind is told: enough to find the names that tell a workbook from another zip archive.
-HEAD = 4096
 
 
 def read_clock() -> datetime:
@@ -66,7 +64,7 @@ def open_shipment(
     with open_file(path) as stream:
         head = stream.read(HEAD)
         stream.seek(0)
-        chosen = FORMATS[format_name] if format_name else choose_format(path, head)
+        chosen = find_format(path, format_name) if format_name else choose_format(path, head)
         columns = chosen.read_columns(OpenFile(path, stream, digest, hints))
     return Shipment(path, chosen, hints, columns, digest.hexdigest(), clock)
 
@@ -77,7 +75,7 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
     ever."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UnusableFile(path, "is not a regular file", "Give the path of a CSV file")
+            raise UnusableFile(path, "is not a regular file", "Give the path of a shipment's file")
         with path.open("rb") as stream:
             yield stream
     except OSError as error:

@@ -8,13 +8,12 @@ from operator import itemgetter
 
 from worker.intake.formats.otp_pairs import reasons
 from worker.intake.formats.otp_pairs.header import Header
+from worker.intake.formats.serials import SERIAL, explain_serial
 from worker.intake.identities import UUID, explain_id
 from worker.intake.rows import COLUMNS, Row, RowError
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.seed import OtpType
 
-# What PingOne allows for a serial number.
-SERIAL = re.compile(r"[A-Za-z0-9]{1,50}")
 # Six digits, or eight.
 OTP = re.compile(r"[0-9]{6}(?:[0-9]{2})?")
 # What a cell of `otp_type` may hold, in lower case; an empty one means hotp.
@@ -64,7 +63,7 @@ class PairReader:
         """Check the cells of CHECKED, in this order, and make the Row. Raises _CellError."""
         serial, otp1, otp2, user_id, device_id, otp_type, generated_at = cells
         if not SERIAL.fullmatch(serial):
-            raise _CellError(reasons.explain_serial(serial))
+            raise _CellError(explain_serial(serial))
         kind = OTP_TYPES.get(otp_type.lower())
         if kind is None:
             raise _CellError(reasons.TYPE_UNKNOWN)
