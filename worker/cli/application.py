@@ -14,6 +14,7 @@ from worker.cli import (
     database,
     doctor,
     export,
+    inspect,
     load,
     pace,
     reconcile,
@@ -35,6 +36,8 @@ app = typer.Typer(
 for command in (
     rehearse.rehearse,
     run.run,
+    inspect.inspect,
+    inspect.formats,
     load.load,
     status.status,
     batches.pause,

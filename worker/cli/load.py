@@ -24,14 +24,17 @@ from worker.cli.options import (
     parse_hours,
 )
 from worker.cli.refused_rows import RefusedRows
+from worker.cli.source_options import SourceOptions, takes_source
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
-from worker.intake import RowError, Shipment, UnusableFile, open_shipment
+from worker.intake import RowError, Shipment, UnusableFile
 from worker.rules.hours import DailyHours
 
 
+@takes_source
 def load(
     file: File,
+    source: SourceOptions,
     batch: NewBatchName = None,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
     canary: Canary = None,
@@ -44,7 +47,7 @@ def load(
 ) -> None:
     """Load a shipment into the database, for workers that run elsewhere."""
     hours = parse_hours(window, zone)
-    shipment = open_shipment(file)
+    shipment = source.open(file)
     refusals = RefusedRows()
     if check:
         rows_refused = _check(shipment, refusals, as_json=as_json)

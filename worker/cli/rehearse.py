@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from sqlalchemy import select
@@ -18,19 +18,18 @@ from models.record import Record
 from worker.cli.console import console
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.load import LoadRequest
-from worker.cli.refused_rows import RefusedRows
+from worker.cli.rehearsed_tokens import make_shipment_for
 from worker.cli.run import run_shipment
+from worker.cli.source_options import SourceOptions, takes_source
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
-from worker.intake import Row, UnusableFile, open_shipment
-from worker.vault.otp import OtpPair
+from worker.intake import Shipment, open_shipment
 
 if TYPE_CHECKING:
-    from worker.simulator.own_rows import SeedRow
-    from worker.simulator.shipment import Expected, MadeShipment, PairRow
+    from worker.simulator.shipment import Expected, MadeShipment
 
 # The name of the batch, and of the rehearsal's home.
 BATCH = "rehearsal"
@@ -49,8 +48,10 @@ NOT_REHEARSED = (
 )
 
 
+@takes_source
 def rehearse(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Your own OTP pairs. Default: made up.")] = None,
+    source: SourceOptions,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Your own shipment. Default: made up.")] = None,
     tokens: Annotated[int, typer.Option(min=1, metavar="N", help="How many tokens to make up.")] = 500,
     rate: Annotated[
         float | None, typer.Option(help="Requests a second, and no more. Default: PINGONE_RATE, and adapting.")
@@ -65,72 +66,31 @@ def rehearse(
         EmbeddedValkey(home).stop()
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(mode=0o700)
-        shipment = _make_shipment(file, tokens)
-        with _files_written(shipment, home, is_own=file is not None) as pairs, _running_simulator(home) as port:
-            variables = _point_at_rehearsal(here.variables, home, port, shipment)
+        own = source.open(file) if file else None
+        made = make_shipment_for(own, tokens)
+        with _files_written(made, home, own) as shipment, _running_simulator(home) as port:
+            variables = _point_at_rehearsal(here.variables, home, port, made)
             if rate is not None:
                 variables["PINGONE_RATE"] = variables["PINGONE_RATE_MAX"] = str(rate)
             installation = Installation(variables)
-            code = run_shipment(installation, pairs, LoadRequest(BATCH), "`oathbulk rehearse` begins anew.")
+            code = run_shipment(installation, shipment, LoadRequest(BATCH), "`oathbulk rehearse` begins anew.")
         if code == INTERRUPTED:
             raise typer.Exit(code)
-        raise typer.Exit(_judge_endings(installation, shipment.expected))
-
-
-def _make_shipment(file: Path | None, tokens: int) -> MadeShipment:
-    """Make tokens for the simulator: those of the person's file, or so many made-up ones. Raises EmbeddedError,
-    UnusableFile."""
-    try:
-        from worker.simulator.own_rows import shipment_from_rows
-        from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
-    except ImportError as error:
-        raise EmbeddedError("the simulator is not installed: pip install 'oathbulk[rehearsal]'") from error
-    if file is None:
-        hopeless = A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {}
-        return make_shipment(tokens, hopeless=hopeless)
-    return shipment_from_rows(map(_make_own_row, _read_own_rows(file)))
-
-
-def _make_own_row(row: Row) -> PairRow | SeedRow:
-    """Make of a row of a person's own file what the simulator knows a token by."""
-    from worker.simulator.own_rows import SeedRow
-    from worker.simulator.shipment import PairRow
-
-    ids: dict[str, Any] = {"serial": row.serial_number, "user_id": row.user_id, "device_id": row.device_id}
-    otps = row.otps
-    if isinstance(otps, OtpPair):
-        return PairRow(otp1=otps.first.reveal(), otp2=otps.second.reveal() if otps.second else None, **ids)
-    kind: dict[str, Any] = {"otp_type": otps.otp_type, "digits": otps.digits, "hash_name": otps.hash_algorithm}
-    kind |= {"time_step": otps.time_step or 30, "counter": otps.counter}
-    return SeedRow(secret=otps.secret.reveal().hex(), **kind, **ids)
-
-
-def _read_own_rows(file: Path) -> list[Row]:
-    """Read the rows that can be rehearsed, and print those that are refused. Raises UnusableFile if none is left."""
-    rows, refusals = list[Row](), RefusedRows()
-    for row in open_shipment(file).rows():
-        if isinstance(row, Row):
-            rows.append(row)
-        else:
-            refusals.add(row)
-    refusals.print()
-    if not rows:
-        raise UnusableFile(file, f"not one of its {refusals.count} rows can be loaded", "Mend them first")
-    return rows
+        raise typer.Exit(_judge_endings(installation, made.expected))
 
 
 @contextmanager
-def _files_written(shipment: MadeShipment, home: Path, *, is_own: bool) -> Iterator[Path]:
-    """Write the files of pairs and of devices, both in the clear. If the OTPs are a person's own, the files are removed
-    after the rehearsal. Yields the path of the pairs."""
+def _files_written(made: MadeShipment, home: Path, own: Shipment | None) -> Iterator[Shipment]:
+    """Write the file of devices, and of pairs unless the tokens are a person's own, in the clear. A person's own are
+    removed after the rehearsal. Yields what is to be loaded."""
     pairs, world = home / "shipment.csv", home / "world.json"
     try:
-        shipment.write_pairs(pairs)
-        shipment.write_world(world)
-        yield pairs
+        made.write_world(world)
+        if own is None:
+            made.write_pairs(pairs)
+        yield own or open_shipment(pairs)
     finally:
-        if is_own:
-            pairs.unlink(missing_ok=True)
+        if own is not None:
             world.unlink(missing_ok=True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
 from worker.intake.lines import Digest
-from worker.intake.rows import Row, RowError
+from worker.intake.rows import Row, RowError, UnusableFile
 from worker.vault.seed import HashAlgorithm, OtpType
 
 # How the characters of a secret are to be read.
@@ -48,6 +48,16 @@ class OpenFile:
     stream: BinaryIO
     digest: Digest
     hints: Hints
+
+
+class SecretMissing(UnusableFile):
+    """The file is encrypted, and the key or the password that opens it was not given."""
+
+    def __init__(self, path: Path, kind: Literal["key", "password"]) -> None:
+        what = "a pre-shared key" if kind == "key" else "a password"
+        cure = f"Give the {kind} that the vendor sent apart from it, by --{kind}-file"
+        super().__init__(path, f"is encrypted with {what}", cure)
+        self.kind = kind
 
 
 class Format(Protocol):

@@ -16,7 +16,7 @@ from pskc.encryption import algorithm_key_lengths
 from pskc.exceptions import DecryptionError, KeyDerivationError, PSKCError
 from pskc.parser import PSKCParser
 
-from worker.intake.formats.format import Hints, OpenFile
+from worker.intake.formats.format import Hints, OpenFile, SecretMissing
 from worker.intake.formats.xml_stream import read_parts
 from worker.intake.rows import UnusableFile
 
@@ -99,13 +99,13 @@ class Container:
     def _take_key(self) -> bytes:
         """Take the pre-shared key of the hints. Raises UnusableFile if there is none."""
         if self._hints.key is None:
-            raise UnusableFile(self._path, "is encrypted with a pre-shared key", SAY_KEY)
+            raise SecretMissing(self._path, "key")
         return self._hints.key
 
     def _derive_key(self, algorithms: list[str]) -> bytes:
         """Derive the key from the password of the hints. Raises UnusableFile."""
         if self._hints.password is None:
-            raise UnusableFile(self._path, "is encrypted with a password", SAY_PASSWORD)
+            raise SecretMissing(self._path, "password")
         derivation = self.pskc.encryption.derivation
         if derivation.pbkdf2_key_length is None and algorithms:
             derivation.pbkdf2_key_length = algorithm_key_lengths(algorithms[0])[0]
