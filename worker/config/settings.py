@@ -51,7 +51,13 @@ class Environment(BaseModel):
     license: str = ""
     rate: float = Field(default=30, gt=0, allow_inf_nan=False)
     rate_max: float = Field(default=500, gt=0, allow_inf_nan=False)
-    resync_on_first_call: bool = False
+    # None: learnt from what the environment answers.
+    resync_on_first_call: bool | None = None
+
+    @field_validator("resync_on_first_call", mode="before")
+    @classmethod
+    def _read_auto(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.strip().lower() == "auto" else value
 
     @field_validator("api_url", "token_url")
     @classmethod

@@ -15,11 +15,11 @@ from worker.leases.claim import Claim
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pingone.client import Call
-from worker.pingone.errors import NO_ANSWER, Answer, PingOneError
+from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
 from worker.pingone.wire import Device
 from worker.records.otps import FromPair, Otps
 from worker.records.tools import AttemptTools
-from worker.rules import decisions
+from worker.rules import decisions, resync
 from worker.rules.minting import Mint, StepMissed, WaitForStep
 from worker.rules.no_effect import (
     CallFailure,
@@ -31,6 +31,13 @@ from worker.rules.progress import Progress
 from worker.rules.steps import Decision, Next, Pause, ReadDevice, Retry, SendOtp, Step
 from worker.vault.otp import Otp
 from worker.vault.otp_source import read_otp_source
+
+# What an answer to OTP 1 says of `oathResync`; others say nothing.
+_SEEN = {
+    Device: resync.Answer.TAKEN,
+    ResyncRequired: resync.Answer.ASKED_FOR_SECOND,
+    InvalidOtp: resync.Answer.REFUSED,
+}
 
 
 class NotPermitted(Exception):
@@ -52,6 +59,8 @@ class Attempt:
         self.requests_before = 0
         # In `boot_time` seconds: an OTP that was made for a time step does not go out later.
         self._until = math.inf
+        # Whether the OTP that goes out next goes with `oathResync`.
+        self._has_flag = False
         self.call = Call(
             session_id=f"oathbulk-batch-{claim.batch_id}",
             transaction_id=f"oathbulk-record-{claim.record_id}-{claim.lease_id[:8]}",
@@ -116,17 +125,26 @@ class Attempt:
             return otherwise
         self._write_journal(ordinal)
         otp = otps.take(ordinal, self.progress.last_counter)
+        self._has_flag = ordinal == 2 or self.tools.resync.sends_flag()
         try:
-            answer = self._call(lambda: self._post(ordinal, otp))
+            answer = self._call(lambda: self._post(otp))
         except NotPermitted:
             # The permit is asked for between two tries, and there is another try only after one that did nothing.
             self._take_back(ordinal)
             return hand_back_without_permit(self.progress)
+        if ordinal == 1:
+            self._learn_of_flag(answer)
         # `progress` has the answer from here on, even if writing it down fails: the commit may have gone through.
         self.progress, step = decisions.decide_after_post(self.progress, ordinal, answer, self.tools.limits)
         self._write_journal(ordinal, _read_answer(answer), find_consequence(self.progress, step))
         self.marked = None
         return self._write_before(self.progress, step)
+
+    def _learn_of_flag(self, answer: Device | CallFailure) -> None:
+        """Let the environment's answer to OTP 1 tell whether it wants `oathResync` with it."""
+        seen = _SEEN.get(type(answer))
+        if seen is not None:
+            self.tools.resync.learn(seen, had_flag=self._has_flag, record_id=self.claim.record_id)
 
     def _write_journal(self, ordinal: int, answer: Answer = NO_ANSWER, then: str | None = None) -> None:
         """Write the state of an OTP into the journal, from which a restored database learns what it does not know."""
@@ -181,10 +199,11 @@ class Attempt:
         latest = min(self.claim.started + self.tools.last_send, self._until)
         self.call.send_before = min(latest, marked_after + self.tools.send_within)
 
-    def _post(self, ordinal: int, otp: Otp) -> Device:
+    def _post(self, otp: Otp) -> Device:
         """Post an OTP. Raises what the client raises."""
-        resync = ordinal == 2 or self.tools.resync_on_first_call
-        return self.tools.client.activate(self.claim.user_id, self.claim.device_id, otp, resync=resync, call=self.call)
+        return self.tools.client.activate(
+            self.claim.user_id, self.claim.device_id, otp, resync=self._has_flag, call=self.call
+        )
 
     def _call(self, call: Callable[[], Device]) -> Device | CallFailure:
         """Make a call, and return its answer or its failure, which is an answer too."""

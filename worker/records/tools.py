@@ -14,6 +14,7 @@ from worker.pingone.client import Client
 from worker.pingone.clock import PingOneClock
 from worker.rules.limits import Limits
 from worker.rules.steps import Decision
+from worker.tenants.resync import Resync
 
 # Called with a settled attempt: its claim, how it ended, and how many OTPs it spent.
 OnSettled = Callable[[Claim, Decision, int], None]
@@ -36,8 +37,8 @@ class AttemptTools:
     send_within: float
     # An OTP goes out within this time after the claim, so that enough of the lease is left, or not at all.
     last_send: float
-    # Whether OTP 1 goes with `oathResync` already.
-    resync_on_first_call: bool
+    # Knows, or learns, whether OTP 1 goes with `oathResync` already.
+    resync: Resync
     on_settled: OnSettled
     is_stopping: Callable[[], bool]
     journal: Journal
