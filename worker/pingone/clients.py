@@ -1,14 +1,19 @@
-"""The clients of one process: one a thread and environment, with access tokens that all threads share."""
+"""The clients of one process: one for each thread, environment and rate group, with access tokens that all threads
+share."""
 
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from worker.config.settings import Environment, Settings
 from worker.pace.paces import Paces
+from worker.pace.rate_groups import RateGroup
 from worker.pingone.auth import AccessTokens
 from worker.pingone.client import Client
 from worker.pingone.clock import PingOneClock
+from worker.pingone.reads import Reads
+from worker.pingone.transport import LARGEST_BODY, LARGEST_PAGE
 
 
 class Clients:
@@ -22,19 +27,25 @@ class Clients:
         self._clocks: dict[str, PingOneClock] = {}
         self._thread = threading.local()
 
-    def of(self, environment: Environment) -> Client:
-        """The calling thread's own client: one that threads share would make them wait for each other."""
-        mine: dict[str, Client] = self._thread.__dict__.setdefault("clients", {})
-        if environment.name not in mine:
-            mine[environment.name] = Client(
+    def of(self, environment: Environment, group: RateGroup = RateGroup.MFA) -> Client:
+        """The calling thread's own client, at the pace of this rate group: one that threads share would make them wait
+        for each other."""
+        mine: dict[tuple[str, RateGroup], Client] = self._thread.__dict__.setdefault("clients", {})
+        if (environment.name, group) not in mine:
+            mine[environment.name, group] = Client(
                 environment,
                 self.access_tokens(environment),
-                self._paces.of(environment),
+                self._paces.of(environment, group),
                 clock=self.clock(environment),
                 deadline=self._settings.call_deadline,
                 outage_hold=self._settings.outage_hold,
+                largest_body=LARGEST_BODY if group is RateGroup.MFA else LARGEST_PAGE,
             )
-        return mine[environment.name]
+        return mine[environment.name, group]
+
+    def reads(self, environment: Environment) -> Reads:
+        """What the calling thread may ask an environment before a batch begins."""
+        return Reads(environment, partial(self.of, environment))
 
     def clock(self, environment: Environment) -> PingOneClock:
         """The environment's clock, one object a process: every thread's answers tell the time to all of them."""
