@@ -170,9 +170,12 @@ def _page(
 
 def _read_cursor(cursor: str | None) -> int:
     try:
-        return int(base64.urlsafe_b64decode(cursor)) if cursor else 0
+        start = base64.urlsafe_b64decode(cursor) if cursor else b"0"
     except (ValueError, binascii.Error):
-        raise BadRead("cursor") from None
+        start = b""
+    if not (start.isdigit() and len(start) <= 9):
+        raise BadRead("cursor")
+    return int(start)
 
 
 def _read_limit(limit: str | None) -> int | None:
