@@ -217,7 +217,7 @@ def test_a_forbidden_group_is_told_and_stops_no_other(reads: Reads, simulation: 
 def test_a_limit_of_one_group_leaves_the_others_alone(
     reads: Reads, simulation: Simulation, environment: Environment, paces: Paces
 ) -> None:
-    seed(simulation, users=[{"user_id": "u1"}], settings={"group_rates": {"inventory": 0.01}, "burst": 1})
+    seed(simulation, users=[{"user_id": "u1"}], settings={"group_rates": {"inventory": 0.001}, "burst": 1})
     assert len(list(reads.list_tokens(call=new_call()))) == 1
     with pytest.raises(RateLimited):
         list(reads.list_tokens(call=new_call()))

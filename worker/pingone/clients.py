@@ -15,6 +15,12 @@ from worker.pingone.clock import PingOneClock
 from worker.pingone.reads import Reads
 from worker.pingone.transport import LARGEST_BODY, LARGEST_PAGE
 
+# Seconds for which a call begins tries: an activation goes back to the queue after that, and comes again.
+RETRY_FOR = 10.0
+# Seconds beyond the longest hold for which a read of another group begins tries: it has no lease that would end, and a
+# limit by the minute lets it wait for most of one.
+READ_RETRY_FOR = 10.0
+
 
 class Clients:
     """Thread-safe."""
@@ -32,15 +38,7 @@ class Clients:
         for each other."""
         mine: dict[tuple[str, RateGroup], Client] = self._thread.__dict__.setdefault("clients", {})
         if (environment.name, group) not in mine:
-            mine[environment.name, group] = Client(
-                environment,
-                self.access_tokens(environment),
-                self._paces.of(environment, group),
-                clock=self.clock(environment),
-                deadline=self._settings.call_deadline,
-                outage_hold=self._settings.outage_hold,
-                largest_body=LARGEST_BODY if group is RateGroup.MFA else LARGEST_PAGE,
-            )
+            mine[environment.name, group] = self._make(environment, group)
         return mine[environment.name, group]
 
     def reads(self, environment: Environment) -> Reads:
@@ -60,6 +58,19 @@ class Clients:
                 tokens = AccessTokens(environment, deadline=deadline, longest_hold=longest_hold)
                 self._access_tokens[environment.name] = environment, tokens
             return self._access_tokens[environment.name][1]
+
+    def _make(self, environment: Environment, group: RateGroup) -> Client:
+        settings, is_activating = self._settings, group is RateGroup.MFA
+        return Client(
+            environment,
+            self.access_tokens(environment),
+            self._paces.of(environment, group),
+            clock=self.clock(environment),
+            deadline=settings.call_deadline,
+            outage_hold=settings.outage_hold,
+            retry_for=RETRY_FOR if is_activating else settings.longest_hold + READ_RETRY_FOR,
+            largest_body=LARGEST_BODY if is_activating else LARGEST_PAGE,
+        )
 
     def end_pauses(self, license: str) -> None:
         """Ask the token endpoints of a license again at the next call, whatever pause they wanted, since a person has

@@ -28,9 +28,10 @@ Parse = Callable[[int, Mapping[str, str], bytes], T]
 class Reads:
     """Reads of one environment, for one thread; `client_of` gives the thread's client for a rate group.
 
-    Every read may raise any PingOneError, and SlotTooFar. Forbidden says that our roles do not permit this read: then
-    what it would tell is not known, and nothing else follows. A ValueError says that an id or name is empty; then
-    nothing was sent."""
+    Every read may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
+    OATHBULK_LONGEST_HOLD and a few seconds; `list_devices` up to 10 s. Forbidden says that our roles do not permit this
+    read: then what it would tell is not known, and nothing else follows. A ValueError says that an id or name is empty;
+    then nothing was sent."""
 
     def __init__(self, environment: Environment, client_of: Callable[[RateGroup], Client]) -> None:
         self._environment = environment
@@ -43,10 +44,10 @@ class Reads:
         parse = partial(users.parse_users, environment=self._environment)
         return [user for page in self._read_pages(RateGroup.DIRECTORY, url, parse, call) for user in page.items]
 
-    def list_tokens(self, *, call: Call) -> Iterator[Page[InventoryToken]]:
+    def list_tokens(self, *, after: Page[InventoryToken] | None = None, call: Call) -> Iterator[Page[InventoryToken]]:
         """Go through the inventory, page by page as the caller asks for the next one: up to 100,000 tokens, paired ones
-        with device and user."""
-        url = inventory.build_tokens_url(self._environment)
+        with device and user. After a failure it can be gone on with `after` the last page that came."""
+        url = after.next_url if after else inventory.build_tokens_url(self._environment)
         parse = partial(inventory.parse_tokens, environment=self._environment)
         return self._read_pages(RateGroup.INVENTORY, url, parse, call)
 
@@ -89,17 +90,17 @@ class Reads:
         parse = partial(user_devices.parse_user_devices, environment=self._environment)
         return [device for page in self._read_pages(RateGroup.MFA, url, parse, call) for device in page.items]
 
-    def _read_pages(self, group: RateGroup, url: str, parse: Parse[Page[T]], call: Call) -> Iterator[Page[T]]:
-        """Read a list to its end, page by page. Raises OutcomeUnknown if the pages lead back to one of them."""
-        next_url: str | None = url
+    def _read_pages(self, group: RateGroup, url: str | None, parse: Parse[Page[T]], call: Call) -> Iterator[Page[T]]:
+        """Read a list from this address to its end, page by page. Raises OutcomeUnknown if the pages lead back to one
+        of them."""
         known = set()
-        while next_url is not None:
-            known.add(next_url)
-            page = self._read(group, next_url, parse, call)
+        while url is not None:
+            known.add(url)
+            page = self._read(group, url, parse, call)
             if page.next_url in known:
                 raise OutcomeUnknown(replace(page.answer, message="the pages of a list lead back to one of them"))
             yield page
-            next_url = page.next_url
+            url = page.next_url
 
     def _read(self, group: RateGroup, url: str, parse: Parse[T], call: Call) -> T:
         request = build_read_request(url, session_id=call.session_id, transaction_id=call.transaction_id)

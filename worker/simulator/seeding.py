@@ -107,26 +107,29 @@ def add_to_world(world: World, seed: WorldSeed, now: float) -> None:
     for token_seed in seed.tokens:
         _add_token(world, token_seed, token_seed.environment_id or seed.environment_id, now)
     for device_seed in seed.devices:
-        environment_id = device_seed.environment_id or seed.environment_id
-        user = world.add_user(environment_id, device_seed.user_id)
-        user.is_usable = user.is_usable and device_seed.account_usable
-        token = _add_token(world, device_seed, environment_id, now)
-        world.add(
-            Device(
-                id=device_seed.device_id,
-                serial_number=device_seed.serial,
-                environment_id=environment_id,
-                user=user,
-                token=token,
-                created_at=now,
-                updated_at=now,
-                status=device_seed.status,
-                locked_until=math.inf if device_seed.locked else None,
-                blocked_at=now if device_seed.blocked else None,
-                appears_at=now + device_seed.appears_after,
-                forbidden=device_seed.forbidden,
-            )
+        _add_device(world, device_seed, device_seed.environment_id or seed.environment_id, now)
+
+
+def _add_device(world: World, seed: DeviceSeed, environment_id: str, now: float) -> None:
+    user = world.add_user(environment_id, seed.user_id)
+    user.is_usable = user.is_usable and seed.account_usable
+    token = _add_token(world, seed, environment_id, now)
+    world.add(
+        Device(
+            id=seed.device_id,
+            serial_number=seed.serial,
+            environment_id=environment_id,
+            user=user,
+            token=token,
+            created_at=now,
+            updated_at=now,
+            status=seed.status,
+            locked_until=math.inf if seed.locked else None,
+            blocked_at=now if seed.blocked else None,
+            appears_at=now + seed.appears_after,
+            forbidden=seed.forbidden,
         )
+    )
 
 
 def _add_user(world: World, seed: UserSeed, environment_id: str) -> None:

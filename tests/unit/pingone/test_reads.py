@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,6 +116,18 @@ def test_the_inventory_is_read_a_page_at_a_time(connect: Any) -> None:
     assert [token.id for each in pages for token in each.items] == ["3"]
 
 
+def test_a_list_that_failed_is_gone_on_with_after_its_last_page(connect: Any, http: Any) -> None:
+    reads, api = connect(page("oathTokens", "1", then="oathTokens?cursor=a"), http(503), page("oathTokens", "2"))
+    pages = reads.list_tokens(call=new_call())
+    first = next(pages)
+    with pytest.raises(OutcomeUnknown):
+        next(pages)
+    (second,) = reads.list_tokens(after=first, call=new_call())
+    assert [token.id for token in second.items] == ["2"]
+    assert api.received[1].target == api.received[2].target
+    assert list(reads.list_tokens(after=second, call=new_call())) == []
+
+
 def test_a_page_on_another_host_is_not_asked_for(connect: Any, http: Any, serve: Any, script: Any) -> None:
     elsewhere = script([http(200)])
     url = f"{serve(elsewhere).url}{ENVIRONMENT}/users"
@@ -216,13 +229,29 @@ def test_a_missing_role_is_told_and_holds_nobody(
 
 
 def test_a_429_holds_its_own_group_alone(connect: Any, http: Any, paces: Paces, make_environment: Any) -> None:
-    reads, _ = connect(http(429, b'{"code": "REQUEST_LIMITED"}', Retry_After="60"))
+    reads, _ = connect(http(429, b'{"code": "REQUEST_LIMITED"}', Retry_After="600"))
     call = new_call()
     with pytest.raises(RateLimited):
         reads.read_mfa_settings(call=call)
     assert (call.requests, call.rate_limited) == (1, 1)
     held = {group: paces.of(make_environment(), group).read_hold_left() > 0 for group in RateGroup}
     assert held == {group: group is RateGroup.CONFIGURATION for group in RateGroup}
+
+
+def test_a_read_waits_for_a_limit_by_the_minute(connect: Any, http: Any, paces: Paces, make_environment: Any) -> None:
+    waits: list[float] = []
+
+    def end_hold(seconds: float) -> None:
+        waits.append(seconds)
+        paces.of(make_environment(), RateGroup.INVENTORY).lift()
+
+    limited = http(429, b'{"code": "REQUEST_LIMITED"}', Retry_After="55")
+    reads, _ = connect(limited, page("oathTokens", "1"))
+    client = reads._client_of(RateGroup.INVENTORY)
+    client._policy = replace(client._policy, sleep=end_hold)
+    (only,) = reads.list_tokens(call=new_call())
+    assert [token.id for token in only.items] == ["1"]
+    assert waits == [55]
 
 
 def test_a_page_may_be_longer_than_an_answer_about_one_device(connect: Any) -> None:
