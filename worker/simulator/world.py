@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from worker.simulator.inventory import Inventory, Pairing
 from worker.simulator.settings import Settings
 from worker.simulator.token import Token, Verdict
 
@@ -28,14 +29,30 @@ class Outcome(Enum):
         return self in (Outcome.ACTIVE, Outcome.EXTRA_OTP_REQUIRED, Outcome.INVALID_OTP)
 
 
+# Where users are whom no seed puts elsewhere.
+POPULATION_ID = "0a7b0000-5e1f-4c0d-8000-00000000000c"
+
+
 @dataclass(slots=True)
 class User:
-    """A user as PingOne knows them; `failures` counts wrong OTPs over all devices."""
+    """A user as PingOne knows them; `failures` counts wrong OTPs over all devices. The account of one who is not usable
+    is locked. Names that are None are made of the id where PingOne demands them."""
 
     id: str
     is_usable: bool = True
     failures: int = 0
+    username: str | None = None
+    email: str | None = None
+    external_id: str | None = None
+    population_id: str = POPULATION_ID
+    is_enabled: bool = True
+    is_mfa_enabled: bool = False
     devices: dict[str, Device] = field(default_factory=dict, repr=False)
+
+    @property
+    def can_act(self) -> bool:
+        """Whether the account is neither locked nor disabled."""
+        return self.is_usable and self.is_enabled
 
 
 @dataclass(slots=True)
@@ -95,7 +112,7 @@ class Device:
 
     def _find_obstacle(self, now: float) -> Outcome | None:
         """Why an OTP is refused without being checked; None if it is checked."""
-        if not self.user.is_usable:
+        if not self.user.can_act:
             return Outcome.ACCOUNT_NOT_USABLE
         if self.blocked_at is not None:
             return Outcome.BLOCKED
@@ -114,30 +131,38 @@ class Device:
 
 
 class World:
-    """All users and devices, in all environments. Changed by one thread at a time, which holds the simulation's
+    """All users, tokens and devices, in all environments. Changed by one thread at a time, which holds the simulation's
     lock."""
 
     def __init__(self) -> None:
-        self._users: dict[tuple[str, str], User] = {}
+        self.inventory = Inventory()
+        self._users: dict[str, dict[str, User]] = {}
         self._devices: dict[str, Device] = {}
 
     def find_user(self, environment_id: str, user_id: str) -> User | None:
-        return self._users.get((environment_id, user_id))
+        return self._users.get(environment_id, {}).get(user_id)
 
     def add_user(self, environment_id: str, user_id: str) -> User:
         """The user of this id, who is added if there is none yet."""
-        return self._users.setdefault((environment_id, user_id), User(user_id))
+        return self._users.setdefault(environment_id, {}).setdefault(user_id, User(user_id))
+
+    def users(self, environment_id: str) -> Collection[User]:
+        """All users of an environment."""
+        return self._users.get(environment_id, {}).values()
 
     def add(self, device: Device) -> None:
-        """Add a device to its user, and remove another of the same id."""
+        """Add a device to its user, and remove another of the same id; its token is paired from now on."""
         if former := self._devices.get(device.id):
             self.remove(former)
         self._devices[device.id] = device
         device.user.devices[device.id] = device
+        self.inventory.pair(device.environment_id, device.serial_number, Pairing(device.id, device.user.id))
 
     def remove(self, device: Device) -> None:
+        """Remove a device; its token stays in the inventory, and is free."""
         del self._devices[device.id]
         del device.user.devices[device.id]
+        self.inventory.unpair(device.environment_id, device.serial_number, device.id)
 
     def find(self, environment_id: str, user_id: str, device_id: str, now: float) -> Device | None:
         """Find a device by its id, if it belongs to this user in this environment and can be seen by now."""

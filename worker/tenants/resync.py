@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import structlog
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -16,13 +15,20 @@ from worker.audit import Actor
 from worker.database.engine import Database
 from worker.rules.resync import Answer, NeedsFlag, ResyncKnowledge, learn
 
-log = structlog.get_logger()
-
 # What is said when the flag begins to go along, in log, audit and status.
 TRIED = (
     "PingOne refused the first OTPs of several tokens and asked for a second OTP of none, so OTP 1 goes with oathResync"
     " from now on; set PINGONE_RESYNC_ON_FIRST_CALL to true or false if you know what this environment wants"
 )
+
+
+# What a person is told of an environment.
+LEARNT = {
+    NeedsFlag.UNKNOWN: "PingOne has asked for no second OTP yet: whether it wants oathResync with OTP 1 is not known",
+    NeedsFlag.NO: "oathResync is not needed with OTP 1",
+    NeedsFlag.TRIED: TRIED,
+    NeedsFlag.YES: "oathResync goes with OTP 1: only so does PingOne ask for a second OTP",
+}
 
 
 class Resync(Protocol):
@@ -102,6 +108,10 @@ class LearntResync:
         """Say what was learnt, in the log and in the audit."""
         facts = {"environment_id": self._environment_id, "resync_on_first_call": known.needs, "record": record_id}
         audit.append(self._database, connection, self._actor, Action.LEARN, None, facts)
+        # Not at the top: commands import this module too, and they log nothing.
+        import structlog
+
+        log = structlog.get_logger()
         if known.needs == NeedsFlag.TRIED:
             log.warning("resync_on_first_call", learnt=TRIED, record_id=record_id)
         else:
