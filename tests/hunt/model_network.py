@@ -35,7 +35,7 @@ class ModelNetwork:
         # Calls on which PingOne has still to act.
         self.on_their_way: list[Call] = []
 
-    def transport(self, *, deadline: float) -> ModelTransport:
+    def transport(self, *, deadline: float, largest_body: int) -> ModelTransport:
         return ModelTransport(partial(self.exchange, deadline), self.doubled)
 
     def token_transport(self, *, deadline: float) -> ModelTransport:

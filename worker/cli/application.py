@@ -11,6 +11,7 @@ import typer
 from worker.cli import (
     audit,
     batches,
+    check,
     database,
     doctor,
     export,
@@ -36,6 +37,7 @@ app = typer.Typer(
 for command in (
     rehearse.rehearse,
     run.run,
+    check.check,
     inspect.inspect,
     inspect.formats,
     load.load,

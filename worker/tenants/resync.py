@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from models.audit import Action
 from models.tenant_fact import FactName, TenantFact
@@ -75,9 +76,13 @@ class LearntResync:
         return self._known.sends_flag
 
     def learn(self, answer: Answer, *, had_flag: bool, record_id: int) -> None:
-        """Learn from the answer to an OTP 1 of this record, and write that down."""
-        if self._known.is_for_good:
-            return
+        """Learn from the answer to an OTP 1 of this record, and write that down. Where the database is away, nothing is
+        learnt from this one: the record's own story must not depend on it."""
+        if not self._known.is_for_good:
+            with suppress(SQLAlchemyError):
+                self._write_down(answer, had_flag=had_flag, record_id=record_id)
+
+    def _write_down(self, answer: Answer, *, had_flag: bool, record_id: int) -> None:
         self._make_row()
         with self._database.writing() as connection:
             before = read_resync(connection, self._environment_id, is_locking=True)
