@@ -18,6 +18,8 @@ from worker.vault.seed import OtpType
 
 # The end of an algorithm's URI, in the RFC (`…:pskc:hotp`) and in drafts (`…/pskc#totp`, `HOTP`).
 ALGORITHM = re.compile(r"(?:.*[:#/])?((?:oath-)?[a-z0-9-]+)", re.IGNORECASE | re.DOTALL)
+# A date as drafts have it.
+SLASHES = re.compile(r"(\d\d)/(\d\d)/(\d{4})", re.ASCII)
 # What a row keeps of a key, by what python-pskc calls it.
 KEPT = ("manufacturer", "model", "userid")
 
@@ -78,11 +80,27 @@ def _refuse_other_responses(key: Key, serial: str) -> None:
 
 
 def _refuse_expired(found: FoundKey, now: datetime) -> None:
-    """Raise RowRefused if a key expired before this time. A date without a zone is UTC's."""
+    """Raise RowRefused if a key expired before this time, or may have."""
     for text in found.expires:
-        try:
-            date = datetime.fromisoformat(text)
-        except ValueError:
-            raise RowRefused(DATE_UNREADABLE, found.serial) from None
-        if (date if date.tzinfo else date.replace(tzinfo=UTC)) < now:
+        dates = _read_dates(text)
+        if all(date < now for date in dates) and dates:
             raise RowRefused(EXPIRED, found.serial)
+        if any(date < now for date in dates) or not dates:
+            raise RowRefused(DATE_UNREADABLE, found.serial)
+
+
+def _read_dates(text: str) -> list[datetime]:
+    """Read a date: none if it cannot be read, and two if it may be day/month/year or month/day/year, as in drafts. A
+    date without a zone is UTC's."""
+    forms = [text]
+    if found := SLASHES.fullmatch(text):
+        first, second, year = found.groups()
+        forms = [f"{year}-{second}-{first}", f"{year}-{first}-{second}"]
+    dates = []
+    for form in forms:
+        try:
+            date = datetime.fromisoformat(form)
+        except ValueError:
+            continue
+        dates.append(date if date.tzinfo else date.replace(tzinfo=UTC))
+    return dates
