@@ -120,11 +120,21 @@ class Container:
             raise UnusableFile(self._path, problem, ASK_FOR_OTHER) from None
 
     def _open_mac_key(self) -> None:
-        """Decrypt the key of the MACs once, instead of for every value. Raises UnusableFile if that fails."""
+        """Decrypt the key of the MACs once, instead of for every value. Raises UnusableFile if that fails, or if the
+        MACs are of a kind that python-pskc does not have."""
+        mac = self.pskc.mac
         try:
-            self.pskc.mac.key = self.pskc.mac.key
+            mac.key = mac.key
         except (PSKCError, ValueError, TypeError):
             raise self.make_wrong_key() from None
+        if not mac.key:
+            raise self.make_wrong_key()
+        try:
+            if mac.algorithm:
+                mac.generate_mac(b"")
+        except PSKCError:
+            problem = "has MACs of another kind than HMAC with SHA-1, SHA-256 or SHA-512"
+            raise UnusableFile(self._path, problem, ASK_FOR_OTHER) from None
 
     def make_wrong_key(self) -> UnusableFile:
         """Make the error for a key or password that opens nothing in the file."""
