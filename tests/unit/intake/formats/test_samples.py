@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import textwrap
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.data.seed_files import SAMPLES, SECRETS, check, hotp, read, totp
+from support.data.seed_files import NOON, SAMPLES, SECRETS, check, hotp, read, totp
 
 from worker.intake import Hints, RowError, UnusableFile, open_shipment
+from worker.intake.formats import bare_csv, first_lines, secrets, tokens
+from worker.intake.formats.format import OpenFile
 from worker.intake.formats.table import FORMATS
 
 HOTP = Hints(otp_type="hotp")
@@ -145,3 +150,26 @@ def test_a_file_that_looks_like_two_formats_is_refused(tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(UnusableFile, match=r"may be oath-csv or yubico.*--format oath-csv"):
         open_shipment(path)
+
+
+def test_every_format_has_samples_and_a_line_in_its_page() -> None:
+    page = (SAMPLES.parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert [name for name in FORMATS if f"| `{name}` |" not in page] == []
+    assert {name for name in FORMATS if name != "otp-pairs"} == {path.name for path in SAMPLES.iterdir()} - {"broken"}
+
+
+def test_the_format_that_the_page_shows_how_to_add_reads_its_file(tmp_path: Path) -> None:
+    page = (SAMPLES.parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    code = textwrap.dedent(page.split("```python\n")[1].split("   ```\n")[0])
+    names: dict[str, Any] = vars(bare_csv) | vars(tokens) | vars(first_lines) | vars(secrets) | {"datetime": datetime}
+    exec(code, names)
+    path = tmp_path / "acme.txt"
+    path.write_text("MADE0000001|2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3\n")
+    acme = names["Acme"]()
+    assert acme.is_format_of(path.read_bytes())
+    with path.open("rb") as stream:
+        file = OpenFile(path, stream, hashlib.sha256(), Hints())
+        assert acme.read_columns(file) == ["serial", "otp_type"]
+        stream.seek(0)
+        (row,) = acme.read_rows(file, NOON)
+    check(row, hotp("MADE0000001"))
