@@ -14,7 +14,7 @@ from support.data.seed_files import NOON, SAMPLES, SECRETS, check, hotp, read, t
 from worker.intake import Hints, RowError, UnusableFile, open_shipment
 from worker.intake.formats import bare_csv, first_lines, secrets, tokens
 from worker.intake.formats.format import OpenFile
-from worker.intake.formats.table import FORMATS
+from worker.intake.formats.table import FORMATS, choose_format
 
 HOTP = Hints(otp_type="hotp")
 TOTP_30 = Hints(otp_type="totp", time_step=30)
@@ -150,6 +150,20 @@ def test_a_file_that_looks_like_two_formats_is_refused(tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(UnusableFile, match=r"may be oath-csv or yubico.*--format oath-csv"):
         open_shipment(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "otp_type;serial;otp1;otp2\nHOTP;MADE0000001;308714;367299\n",
+        "serial,otp1,secret key\nMADE0000001,308714,2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3\n",
+        "Serial Number,note,lot,First OTP\nMADE0000001,d2f7a4affb163ad95f3593f4c6f9b05b89a8105b,hotp,308714\n",
+        "no format at all\n",
+        "",
+    ],
+)
+def test_a_csv_with_our_header_is_one_of_otp_pairs_whatever_else_is_in_it(text: str) -> None:
+    assert choose_format(Path("shipment.csv"), text.encode()).name == "otp-pairs"
 
 
 def test_every_format_has_samples_and_a_line_in_its_page() -> None:
