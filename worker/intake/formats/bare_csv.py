@@ -41,14 +41,17 @@ def split_cells(lines: Iterator[str], layout: BareLayout) -> Iterator[tuple[int,
             yield row_number, cells
 
 
-def check_cells(cells: Cells, fewest: int, most: int) -> list[str]:
+def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> list[str]:
     """Return the cells of a row, filled up with empty ones to `most`. Raises RowRefused if there are fewer than
-    `fewest` or more than `most`."""
+    `fewest` or more than `most`. `serial_at`: the place of the serial number, counted from 0."""
     if cells is None:
         raise RowRefused(QUOTATION_MARKS)
     if not fewest <= len(cells) <= most:
         fault, cure = ("few", "the line was cut off") if len(cells) < fewest else ("many", "two lines were joined")
-        raise RowRefused(f"the row has too {fault} fields for this format: see whether {cure}", cells[0])
+        raise RowRefused(
+            f"the row has too {fault} fields for this format: see whether {cure}",
+            "".join(cells[serial_at : serial_at + 1]),
+        )
     return cells + [""] * (most - len(cells))
 
 

@@ -34,8 +34,7 @@ class Entra:
     title = "Entra CSV (Microsoft, Deepnet): a header with serial number, secret key and time interval; Base32"
 
     def is_format_of(self, head: bytes) -> bool:
-        names = find_names(head)
-        return "secretkey" in names and "otp1" not in names
+        return "secretkey" in find_names(head)
 
     def read_columns(self, file: OpenFile) -> list[str]:
         header, rows = read_table(file, MEANINGS)

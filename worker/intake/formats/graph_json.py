@@ -14,10 +14,8 @@ from typing import Any
 from worker.intake.foreign_files import BYTE_ORDER_MARK
 from worker.intake.formats.format import Encoding, Hints, OpenFile
 from worker.intake.formats.refusals import RowRefused
-from worker.intake.formats.secrets import make_secret
 from worker.intake.formats.tokens import Token, make_rows
 from worker.intake.rows import Row, RowError, UnusableFile
-from worker.vault.seed import Secret
 
 # Bytes of a file at most. It is read as a whole; 50,000 tokens have some 15 MiB.
 MAX_BYTES = 64 * 2**20
@@ -67,7 +65,7 @@ def _read(file: OpenFile) -> list[Any]:
     except json.JSONDecodeError as error:
         raise UnusableFile(file.path, "is no JSON, or was cut off", CURE, row_number=error.lineno) from None
     except (ValueError, RecursionError):
-        raise UnusableFile(file.path, "is no JSON in UTF-8", CURE) from None
+        raise UnusableFile(file.path, "is no JSON in UTF-8, or has lists in lists without end", CURE) from None
     if isinstance(document, dict):
         document = next((document[name] for name in LISTS if name in document), [document])
     if not isinstance(document, list):
@@ -94,12 +92,12 @@ def _read_token(hints: Hints, entry: Any) -> Token:
     )
 
 
-def _read_secret(entry: dict[str, Any], serial: str, hints: Hints) -> tuple[str | Secret, Encoding | None]:
+def _read_secret(entry: dict[str, Any], serial: str, hints: Hints) -> tuple[str | bytes, Encoding | None]:
     """Read the secret and how it is encoded: as the entry says, or Base32. Raises RowRefused."""
     secret = _read_text(entry, "secretKey", serial)
     said = _read_text(entry, "secretFormat", serial).lower()
     if said == "text":
-        return make_secret(secret.encode()), None
+        return secret.encode(), None
     if said and said not in ENCODINGS:
         raise RowRefused(FORMAT_UNKNOWN, serial)
     return secret, ENCODINGS[said] if said else hints.encoding or "base32"

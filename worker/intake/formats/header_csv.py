@@ -32,11 +32,11 @@ class VendorHeader:
     def pick(self, row: Cells) -> tuple[dict[str, str], dict[str, str]]:
         """Split a row into the values that mean something to the format, by what they mean, and the file's own values,
         by their names as written; of these, none that holds a secret. Raises RowRefused."""
-        cells = check_cells(row, 1, len(self.names))
+        meanings = [self.meanings.get(normalise(name), "") for name in self.names]
+        cells = check_cells(row, 1, len(self.names), meanings.index("serial"))
         known: dict[str, str] = {}
         own: dict[str, str] = {}
-        for name, cell in zip(self.names, cells, strict=True):
-            meaning = self.meanings.get(normalise(name))
+        for name, meaning, cell in zip(self.names, meanings, cells, strict=True):
             if meaning:
                 known[meaning] = cell
             elif name and not names_secret(name):

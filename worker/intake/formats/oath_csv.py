@@ -12,7 +12,7 @@ from worker.intake.formats.bare_csv import BareLayout, Cells, check_cells, check
 from worker.intake.formats.first_lines import read_first_lines, split_first_lines
 from worker.intake.formats.format import Hints, OpenFile
 from worker.intake.formats.secrets import looks_like_secret
-from worker.intake.formats.tokens import Token, make_rows, read_type
+from worker.intake.formats.tokens import Token, make_rows
 from worker.intake.lines import read_lines
 from worker.intake.rows import Row, RowError, UnusableFile
 from worker.vault.seed import HashAlgorithm
@@ -68,14 +68,14 @@ def _read(file: OpenFile) -> tuple[bool, Iterator[tuple[int, Cells]]]:
 def _read_token(hints: Hints, is_with_users: bool, row: Cells) -> Token:
     """Read the token in a row of cells. Raises RowRefused."""
     before = len(USER_COLUMNS) if is_with_users else 0
-    cells = check_cells(row, before + 2, before + MOST)
+    cells = check_cells(row, before + 2, before + MOST, before)
     users = dict(zip(USER_COLUMNS, cells[:before], strict=False))
     serial, secret, otp_type, digits, counter_or_step, hash_algorithm = cells[before:]
     return Token(
         serial=serial,
         secret=secret,
         encoding=hints.encoding or "hex",
-        otp_type=read_type(otp_type) if otp_type else None,
+        otp_type=otp_type,
         usual_type="hotp",
         digits=digits,
         time_step=counter_or_step,

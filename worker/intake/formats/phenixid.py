@@ -14,7 +14,7 @@ from worker.intake.formats.first_lines import split_first_lines
 from worker.intake.formats.format import Hints, OpenFile
 from worker.intake.formats.refusals import RowRefused
 from worker.intake.formats.secrets import looks_like_secret
-from worker.intake.formats.tokens import OTP_TYPES, Token, make_rows, read_number, read_type
+from worker.intake.formats.tokens import OTP_TYPES, Token, make_rows, read_number
 from worker.intake.rows import Row, RowError
 
 # Cells of a TOTP token: its type, serial, hash, secret, epoch, time step and digits.
@@ -55,14 +55,15 @@ def _is_token(cells: list[str]) -> bool:
 
 def _read_token(hints: Hints, row: Cells) -> Token:
     """Read the token in a row of cells. Raises RowRefused."""
-    cells = check_cells(row, HOTP_CELLS - 1, TOTP_CELLS)
+    is_typeless = len(row or ()) == HOTP_CELLS - 1 and row is not None and row[0].lower() not in OTP_TYPES
+    cells = check_cells(row, HOTP_CELLS - 1, TOTP_CELLS, 0 if is_typeless else 1)
     encoding = hints.encoding or "hex"
-    if len(row or ()) == HOTP_CELLS - 1 and cells[0].lower() not in OTP_TYPES:
+    if is_typeless:
         serial, secret, counter = cells[:3]
         return Token(serial=serial, secret=secret, encoding=encoding, otp_type="hotp", counter=counter)
-    if read_type(cells[0]) == "hotp":
+    if cells[0].lower() != "totp":
         serial, secret, counter = cells[1:HOTP_CELLS]
-        return Token(serial=serial, secret=secret, encoding=encoding, otp_type="hotp", counter=counter)
+        return Token(serial=serial, secret=secret, encoding=encoding, otp_type=cells[0], counter=counter)
     _, serial, hash_algorithm, secret, epoch, step, digits = cells
     if read_number(epoch, "the epoch"):
         raise RowRefused(OTHER_EPOCH, serial)

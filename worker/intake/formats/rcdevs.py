@@ -14,7 +14,7 @@ from worker.intake.formats.bare_csv import Cells, check_not_empty
 from worker.intake.formats.format import OpenFile
 from worker.intake.formats.header_csv import VendorHeader, find_names, read_table
 from worker.intake.formats.refusals import RowRefused
-from worker.intake.formats.tokens import Token, make_rows, read_type
+from worker.intake.formats.tokens import Token, make_rows
 from worker.intake.rows import Row, RowError
 
 # What the columns mean, by their names without case and blanks.
@@ -54,7 +54,7 @@ def _read_token(header: VendorHeader, row: Cells) -> Token:
         serial=serial,
         secret=data.get("tokenkey", ""),
         encoding="base64",
-        otp_type=read_type(_decode(data.get("tokentype", ""), serial)),
+        otp_type=_decode(data.get("tokentype", ""), serial),
         digits=_decode(data.get("otplength", ""), serial),
         time_step=_decode(data.get("totptimestep", ""), serial),
         counter=_decode(data.get("tokenstate", ""), serial),

@@ -9,6 +9,7 @@ from functools import partial
 from worker.intake.formats.bare_csv import Cells, check_cells, check_not_empty, read_cells
 from worker.intake.formats.first_lines import split_first_lines
 from worker.intake.formats.format import Hints, OpenFile
+from worker.intake.formats.otp_pairs.columns import names_secret
 from worker.intake.formats.secrets import looks_like_secret
 from worker.intake.formats.tokens import Token, make_rows
 from worker.intake.rows import Row, RowError, UnusableFile
@@ -26,12 +27,19 @@ class SerialSecret:
 
     def is_format_of(self, head: bytes) -> bool:
         rows = split_first_lines(head, ",")
+        if rows and _is_header(rows[0]):
+            return False
         return any(len(row) in (2, 3) and looks_like_secret(row[1]) for row in rows) and all(map(_is_fitting, rows))
 
     def read_columns(self, file: OpenFile) -> list[str]:
-        is_typeless = [cells is not None and len(cells) == 2 for _, cells in read_cells(file, ",")]
-        check_not_empty(file, iter(is_typeless))
-        if file.hints.otp_type is None and any(is_typeless):
+        is_typeless = False
+
+        def look(row: tuple[int, Cells]) -> None:
+            nonlocal is_typeless
+            is_typeless = is_typeless or len(row[1] or ()) == 2
+
+        check_not_empty(file, map(look, read_cells(file, ",")))
+        if file.hints.otp_type is None and is_typeless:
             raise UnusableFile(file.path, "does not say whether its tokens are HOTP or TOTP", SAY_TYPE)
         if file.hints.otp_type == "totp" and file.hints.time_step is None:
             raise UnusableFile(file.path, "does not say the time step of its tokens", SAY_STEP)
@@ -39,6 +47,11 @@ class SerialSecret:
 
     def read_rows(self, file: OpenFile, now: datetime) -> Iterator[Row | RowError]:
         return make_rows(read_cells(file, ","), partial(_read_token, file.hints), file.hints)
+
+
+def _is_header(cells: list[str]) -> bool:
+    """Whether the second cell of the first line is the name of a column, such as `secret key`."""
+    return len(cells) > 1 and not looks_like_secret(cells[1]) and names_secret(cells[1])
 
 
 def _is_fitting(cells: list[str]) -> bool:

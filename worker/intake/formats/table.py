@@ -10,8 +10,10 @@ from worker.intake.formats.entra import Entra
 from worker.intake.formats.etoken_dat import ETokenDat
 from worker.intake.formats.format import Format
 from worker.intake.formats.graph_json import GraphJson
+from worker.intake.formats.header_csv import find_names
 from worker.intake.formats.nexus import Nexus
 from worker.intake.formats.oath_csv import OathCsv
+from worker.intake.formats.otp_pairs.columns import OTP1, canonical_column
 from worker.intake.formats.otp_pairs.format import OtpPairs
 from worker.intake.formats.phenixid import PhenixId
 from worker.intake.formats.pskc.format import Pskc
@@ -21,7 +23,8 @@ from worker.intake.formats.serial_secret import SerialSecret
 from worker.intake.formats.yubico import Yubico
 from worker.intake.rows import UnusableFile
 
-# Every text that is none of the others is taken for OTP pairs, which say what is wrong with their header.
+# A CSV whose header has a column of an OTP, and every text that is none of the others: then it is said what is wrong
+# with its header.
 _OTP_PAIRS = OtpPairs()
 # The formats that are told by what is in them. No file should look like two of them.
 _TOLD_BY_CONTENT: tuple[Format, ...] = (
@@ -46,6 +49,8 @@ FORMATS: dict[str, Format] = {each.name: each for each in (_OTP_PAIRS, *_TOLD_BY
 def choose_format(path: Path, head: bytes) -> Format:
     """Choose the format of a file that begins with these bytes. Raises UnusableFile, which names what the file is
     instead, if that is known, or the formats between which a person has to choose."""
+    if OTP1.name in map(canonical_column, find_names(head)):
+        return _OTP_PAIRS
     found = [each for each in _TOLD_BY_CONTENT if each.is_format_of(head)]
     if len(found) > 1:
         names = " or ".join(each.name for each in found)

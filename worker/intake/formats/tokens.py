@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from worker.intake.formats.format import Encoding, Hints
 from worker.intake.formats.refusals import NOT_HOTP_OR_TOTP, RowRefused, make_error
-from worker.intake.formats.secrets import decode_secret
+from worker.intake.formats.secrets import decode_secret, make_secret
 from worker.intake.formats.serials import SERIAL, explain_serial
 from worker.intake.identities import UUID, explain_id
 from worker.intake.rows import Row, RowError
-from worker.vault.seed import HashAlgorithm, OtpType, Secret, Seed
+from worker.vault.seed import HashAlgorithm, OtpType, Seed
 
 # Lengths of OTPs that PingOne takes.
 DIGITS = (6, 8)
@@ -47,13 +47,16 @@ NOT_A_NUMBER = "is not a whole number: see whether the columns are interchanged"
 class Token:
     """What a file says of one token, as written; None or "" where it says nothing.
 
+    `secret`: its characters, or its bytes if the file brings these. `encoding`: how the characters are read; None: that
+    is told by which they are.
+
     `usual_type`, `usual_step` and `usual_hash` hold where neither the file nor a hint says it; None: it must be said.
     """
 
     serial: str
-    secret: str | Secret = field(repr=False)
+    secret: str | bytes = field(repr=False)
     encoding: Encoding | None = None
-    otp_type: OtpType | None = None
+    otp_type: str | None = None
     usual_type: OtpType | None = None
     digits: str | int | None = None
     time_step: str | int | None = None
@@ -92,7 +95,7 @@ def make_row(row_number: int, token: Token, hints: Hints) -> Row:
         raise RowRefused(explain_serial(token.serial))
     if token.user_id and not UUID.fullmatch(token.user_id):
         raise RowRefused(explain_id("user_id"))
-    otp_type = token.otp_type or hints.otp_type or token.usual_type
+    otp_type = _read_type(token.otp_type) or hints.otp_type or token.usual_type
     if otp_type is None:
         raise RowRefused(NO_TYPE)
     return Row(
@@ -106,8 +109,10 @@ def make_row(row_number: int, token: Token, hints: Hints) -> Row:
     )
 
 
-def read_type(text: str) -> OtpType:
-    """Read the name of a token's type, such as HOTP or OATH-TOTP. Raises RowRefused."""
+def _read_type(text: str | None) -> OtpType | None:
+    """Read the name of a token's type, such as HOTP or OATH-TOTP; None for nothing. Raises RowRefused."""
+    if not text or not text.strip():
+        return None
     otp_type = OTP_TYPES.get(text.strip().lower().removeprefix("oath-"))
     if otp_type is None:
         raise RowRefused(NOT_HOTP_OR_TOTP)
@@ -124,7 +129,7 @@ def _make_seed(token: Token, otp_type: OtpType, hints: Hints) -> Seed:
         raise RowRefused(WRONG_HASH_OF_HOTP)
     secret = token.secret
     return Seed(
-        secret=secret if isinstance(secret, Secret) else decode_secret(secret, token.encoding),
+        secret=make_secret(secret) if isinstance(secret, bytes) else decode_secret(secret, token.encoding),
         otp_type=otp_type,
         digits=digits,
         hash_algorithm=hash_algorithm,

@@ -64,7 +64,7 @@ def _read(file: OpenFile) -> Iterator[tuple[int, Cells]]:
 
 def _read_token(hints: Hints, row: Cells) -> Token:
     """Read the token in a row of cells. Raises RowRefused."""
-    cells = check_cells(row, SECRET + 1, MOST)
+    cells = check_cells(row, SECRET + 1, MOST, PUBLIC_ID)
     if cells[0].lower() in KINDS:
         kind, serial, secret, digits = cells[0].lower(), cells[PUBLIC_ID], cells[TRADITIONAL_SECRET], cells[LENGTH]
         is_oath = kind == OATH

@@ -106,7 +106,7 @@ def _refuse_foreign(names: list[str]) -> None:
         problem = "the first line is a row of data, the header is missing"
     columns = "serial,otp1,otp2,user_id,device_id"
     cure = f"Put a header above the rows, separated by comma, semicolon or tab, such as: {columns}"
-    raise _HeaderError(problem, cure)
+    raise _HeaderError(problem, f"{cure}; if it is a vendor's file of seeds, say which, by --format")
 
 
 def _refuse_secrets(names: list[str]) -> None:

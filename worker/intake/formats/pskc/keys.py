@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pskc.key import Key
 
 from worker.intake.formats.pskc.packages import UNREADABLE, FoundKey
-from worker.intake.formats.refusals import NOT_HOTP_OR_TOTP, RowRefused
-from worker.intake.formats.secrets import MISSING, make_secret
-from worker.intake.formats.tokens import Token, read_type
-from worker.vault.seed import OtpType
+from worker.intake.formats.refusals import RowRefused
+from worker.intake.formats.tokens import Token
 
-# The end of an algorithm's URI, in the RFC (`…:pskc:hotp`) and in drafts (`…/pskc#totp`, `HOTP`).
-ALGORITHM = re.compile(r"(?:.*[:#/])?((?:oath-)?[a-z0-9-]+)", re.IGNORECASE | re.DOTALL)
+# What stands before the name in an algorithm's URI, in the RFC (`…:pskc:hotp`) and in drafts (`…/pskc#totp`, `HOTP`).
+ALGORITHM = re.compile(r".*[:#/]", re.DOTALL)
+# A date as drafts have it.
+SLASHES = re.compile(r"(\d\d)/(\d\d)/(\d{4})", re.ASCII)
 # What a row keeps of a key, by what python-pskc calls it.
 KEPT = ("manufacturer", "model", "userid")
 
@@ -35,15 +35,12 @@ def make_token(found: FoundKey, now: datetime) -> Token:
     key, serial = found.key, found.serial
     if key is None:
         raise RowRefused(UNREADABLE, serial)
-    otp_type = _read_type(key.algorithm, serial)
     _refuse_other_responses(key, serial)
     _refuse_expired(found, now)
-    if key.secret is None:
-        raise RowRefused(MISSING, serial)
     return Token(
         serial=serial,
-        secret=make_secret(key.secret),
-        otp_type=otp_type,
+        secret=key.secret or b"",
+        otp_type=_name_type(key.algorithm),
         digits=key.response_length,
         time_step=key.time_interval,
         hash_algorithm=key.algorithm_suite,
@@ -52,17 +49,9 @@ def make_token(found: FoundKey, now: datetime) -> Token:
     )
 
 
-def _read_type(algorithm: str | None, serial: str) -> OtpType | None:
-    """Read the type of a token from the URI of its algorithm; None if there is none. Raises RowRefused."""
-    if not algorithm:
-        return None
-    found = ALGORITHM.fullmatch(algorithm.strip())
-    if found is None:
-        raise RowRefused(NOT_HOTP_OR_TOTP, serial)
-    try:
-        return read_type(found.group(1))
-    except RowRefused as fault:
-        raise RowRefused(str(fault), serial) from None
+def _name_type(algorithm: str | None) -> str | None:
+    """Name the type of a token by the end of the URI of its algorithm; None if there is none."""
+    return ALGORITHM.sub("", algorithm.strip()) if algorithm else None
 
 
 def _refuse_other_responses(key: Key, serial: str) -> None:
@@ -78,11 +67,27 @@ def _refuse_other_responses(key: Key, serial: str) -> None:
 
 
 def _refuse_expired(found: FoundKey, now: datetime) -> None:
-    """Raise RowRefused if a key expired before this time. A date without a zone is UTC's."""
+    """Raise RowRefused if a key expired before this time, or may have."""
     for text in found.expires:
-        try:
-            date = datetime.fromisoformat(text)
-        except ValueError:
-            raise RowRefused(DATE_UNREADABLE, found.serial) from None
-        if (date if date.tzinfo else date.replace(tzinfo=UTC)) < now:
+        dates = _read_dates(text)
+        if all(date < now for date in dates) and dates:
             raise RowRefused(EXPIRED, found.serial)
+        if any(date < now for date in dates) or not dates:
+            raise RowRefused(DATE_UNREADABLE, found.serial)
+
+
+def _read_dates(text: str) -> list[datetime]:
+    """Read a date: none if it cannot be read, and two if it may be day/month/year or month/day/year, as in drafts. A
+    date without a zone is UTC's."""
+    forms = [text]
+    if found := SLASHES.fullmatch(text):
+        first, second, year = found.groups()
+        forms = [f"{year}-{second}-{first}", f"{year}-{first}-{second}"]
+    dates = []
+    for form in forms:
+        try:
+            date = datetime.fromisoformat(form)
+        except ValueError:
+            continue
+        dates.append(date if date.tzinfo else date.replace(tzinfo=UTC))
+    return dates
