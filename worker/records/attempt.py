@@ -102,7 +102,8 @@ class Attempt:
 
     def _write_journal(self, ordinal: int, answer: Answer = NO_ANSWER, then: str | None = None) -> None:
         """Write the state of an OTP into the journal, from which a restored database learns what it does not know."""
-        self.tools.journal.write(self.claim, ordinal, self.progress.otp(ordinal), answer, then)
+        otp, next_counter = self.progress.otp(ordinal), self.progress.next_counter
+        self.tools.journal.write(self.claim, ordinal, otp, answer, then, next_counter)
 
     def _take_back(self, ordinal: int) -> None:
         """Count an OTP that did not go out as unsent again."""

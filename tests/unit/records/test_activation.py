@@ -243,7 +243,13 @@ class ListedJournal:
         self.lines: list[tuple[int, str, int, str | None]] = []
 
     def write(
-        self, claim: Claim, ordinal: int, otp: OtpProgress, answer: Answer = errors.NO_ANSWER, then: str | None = None
+        self,
+        claim: Claim,
+        ordinal: int,
+        otp: OtpProgress,
+        answer: Answer = errors.NO_ANSWER,
+        then: str | None = None,
+        next_counter: int | None = None,
     ) -> None:
         assert (claim.batch_id, claim.record_id) == (BATCH, RECORD)
         self.lines.append((ordinal, str(otp.state), otp.posts, then))
