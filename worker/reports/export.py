@@ -48,7 +48,7 @@ def export(
             records = records.where(Record.status == status)
         columns = [column for column in batch.columns if normalise(column) not in _RESULTS]
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*map(_format_cell, columns), *RESULT_COLUMNS])
+        writer.writerow([*map(format_cell, columns), *RESULT_COLUMNS])
         with connection.execution_options(yield_per=1000).execute(records) as found:
             return sum(1 for row in _make_rows(found, columns, keyring) if writer.writerow(row))
 
@@ -58,10 +58,9 @@ def _make_rows(records: Iterator[FoundRecord], columns: list[str], keyring: Keyr
     for record in records:
         otps = _open_otps(record, keyring)
         original = [
-            _format_cell(reader(record, otps) if reader else (record.extra or {}).get(header))
-            for header, reader in read
+            format_cell(reader(record, otps) if reader else (record.extra or {}).get(header)) for header, reader in read
         ]
-        yield original + [_format_cell(value) for value in _read_result(record)]
+        yield original + [format_cell(value) for value in _read_result(record)]
 
 
 def _open_otps(record: FoundRecord, keyring: Keyring | None) -> OtpPair | None:
@@ -86,7 +85,7 @@ def _read_result(record: FoundRecord) -> tuple[Any, ...]:
     )
 
 
-def _format_cell(value: object) -> str:
+def format_cell(value: object) -> str:
     """Write a value so that no spreadsheet takes it for a formula and no terminal is steered by it."""
     # Control characters are shown, but a value may have several lines.
     said = value.isoformat() if isinstance(value, datetime) else str(value)
