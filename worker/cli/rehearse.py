@@ -71,12 +71,7 @@ def rehearse(
         raise typer.BadParameter("leave out the file: it takes made-up tokens", param_hint="--first-morning")
     here = Installation()
     with lock_home(here.settings.home):
-        home = here.settings.home.absolute() / BATCH
-        # A rehearsal that was killed may have left its Valkey running. Without the files of its home, which are
-        # removed next, nobody would find that server again.
-        EmbeddedValkey(home).stop()
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(mode=0o700)
+        home = _make_empty_home(here)
         own = source.open(file) if file else None
         seeds = make_seeds(tokens) if first_morning else None
         made = seeds or make_shipment_for(own, tokens)
@@ -90,6 +85,17 @@ def rehearse(
         if code == INTERRUPTED:
             raise typer.Exit(code)
         raise typer.Exit(_judge_endings(installation, made.expected) or morning)
+
+
+def _make_empty_home(here: Installation) -> Path:
+    """Make the rehearsal's home, and remove that of the rehearsal before."""
+    home = here.settings.home.absolute() / BATCH
+    # A rehearsal that was killed may have left its Valkey running. Without the files of its home, which are removed
+    # next, nobody would find that server again.
+    EmbeddedValkey(home).stop()
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(mode=0o700)
+    return home
 
 
 def _run_until_morning(
