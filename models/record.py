@@ -160,6 +160,9 @@ class Record(Base):
     # With a seed: the lowest counter (for TOTP, the lowest number of a time step) of which no OTP was sent. It moves in
     # the statement that marks an OTP as sent. Empty: the OTPs are a pair.
     next_counter: Mapped[int | None] = mapped_column(BigInteger)
+    # With a HOTP seed: the counter at which the token itself stands, as its file says. What lies between it and
+    # `next_counter` was sent on the token's behalf. Never changed after load.
+    first_counter: Mapped[int | None] = mapped_column(BigInteger)
 
     # Written by `worker.leases` alone.
     status: Mapped[str] = mapped_column(String(16), default=Status.PENDING)

@@ -33,6 +33,7 @@ def upgrade() -> None:
     _part_email_from_username()
     # Empty in every record that is there: all of them have a pair of OTPs.
     op.add_column("record", sa.Column("next_counter", sa.BigInteger()))
+    op.add_column("record", sa.Column("first_counter", sa.BigInteger()))
     op.add_column("record", sa.Column("posts_forgiven", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("batch", sa.Column("parent_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite")))
     op.create_table(
@@ -63,7 +64,7 @@ def downgrade() -> None:
     op.execute("UPDATE record SET username = email WHERE username IS NULL")
     # SQLite drops a column that stands in no index or check without copying the table.
     op.drop_column("batch", "parent_id")
-    for column in ("posts_forgiven", "next_counter", "external_id", "email"):
+    for column in ("posts_forgiven", "first_counter", "next_counter", "external_id", "email"):
         op.drop_column("record", column)
 
 

@@ -143,6 +143,9 @@ def test_an_environment_that_is_not_configured_is_a_3_with_the_section_to_add(de
         (("run",), "FILE"),
         (("pause", "unheard-of"), "no batch is named 'unheard-of'"),
         (("export", "unheard-of", "-o", "export.csv"), "no batch is named 'unheard-of'"),
+        (("export", "unheard-of", "-o", "export.csv", "--hand-out"), "no batch is named 'unheard-of'"),
+        (("export", "some", "-o", "export.csv", "--hand-out", "--with-otps"), "leave out --with-otps"),
+        (("export", "some", "-o", "export.csv", "--hand-out", "--status", "active"), "leave out --status"),
         (("replay", "unheard-of", "--reason", "bad_luck"), "bad_luck"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, TextClause, func, select, text, true
@@ -13,6 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from models.batch import Batch
 from models.encrypted import DecryptionError, Keyring, identify_row
 from models.record import FINAL, NOT_FINAL, Record, Status
+from worker.batches.record_rows import NewRecord
 from worker.intake import Row, RowError
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.otp_source import OtpSource, read_otp_source
@@ -42,11 +42,11 @@ class Conflicts:
         self._environment_id = environment_id
         self._batch_id = batch_id
 
-    def split(self, rows: Sequence[Row]) -> tuple[list[Row], list[RowError]]:
+    def split(self, rows: Sequence[Row]) -> tuple[list[NewRecord], list[RowError]]:
         """Part these rows into those that may be loaded, and the reasons why the others may not. Rows of earlier calls
         count as loaded."""
         serials, devices = self._find_earlier(rows)
-        good: list[Row] = []
+        good: list[NewRecord] = []
         errors: list[RowError] = []
         in_chunk: dict[str, int] = {}
         for row in rows:
@@ -54,7 +54,7 @@ class Conflicts:
             if reason:
                 errors.append(RowError(row.row_number, reason, row.serial_number))
             else:
-                good.append(self._skip_used_counters(row, serials.get(row.serial_number, ())))
+                good.append(NewRecord(row, self._choose_counter(row, serials.get(row.serial_number, ()))))
                 in_chunk |= {value: row.row_number for _, value in _identities(row)}
         return good, errors
 
@@ -113,13 +113,15 @@ class Conflicts:
             )
         return None
 
-    def _skip_used_counters(self, row: Row, earlier: Iterable[Found]) -> Row:
-        """Let a seed go on where earlier records of the same token ended: no counter is used twice."""
+    def _choose_counter(self, row: Row, earlier: Iterable[Found]) -> int | None:
+        """Choose the counter that a seed begins with; None for a pair. It goes on where earlier records of the same
+        token ended: no counter is used twice."""
         if not isinstance(row.otps, Seed):
-            return row
-        used = [found.next_counter for found in earlier if found.next_counter and self._is_same_seed(row.otps, found)]
-        counter = max([row.otps.counter, *used])
-        return row if counter == row.otps.counter else replace(row, otps=replace(row.otps, counter=counter))
+            return None
+        used: list[int] = [
+            found.next_counter for found in earlier if found.next_counter and self._is_same_seed(row.otps, found)
+        ]
+        return max([row.otps.counter, *used])
 
     def _is_same_seed(self, seed: Seed, found: Found) -> bool:
         """Whether an earlier record had this seed. One that was erased, or whose key is gone, counts as the same."""

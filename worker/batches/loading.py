@@ -152,14 +152,14 @@ class Loader:
             errors = [row for row in chunk if isinstance(row, RowError)]
             good, conflicting = conflicts.split([row for row in chunk if isinstance(row, Row)])
             with writer.writing() as write:
-                for row in good:
-                    write(record_rows.values(row))
+                for record in good:
+                    write(record_rows.values(record))
                 # Read while PostgreSQL is busy with this one.
                 chunk = list(islice(rows, CHUNK))
             for error in sorted(errors + conflicting, key=lambda error: error.row_number):
                 self._on_refused(error)
             if canary is not None and written < canary <= written + len(good):
-                canary_row = good[canary - written - 1].row_number
+                canary_row = good[canary - written - 1].row.row_number
             written += len(good)
             refused += len(errors) + len(conflicting)
             if written > 10 * analyzed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -13,6 +14,15 @@ from worker.vault.seed import Seed
 
 # Columns that are written as the file has them.
 _SAME = ("row_number", *(column.attribute for column in COLUMNS))
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A row that may be loaded. `next_counter`: the first counter that its seed makes an OTP from. It lies beyond the
+    file's where earlier records of the token have used some up. None for a pair of OTPs."""
+
+    row: Row
+    next_counter: int | None = None
 
 
 class RecordRows:
@@ -28,15 +38,16 @@ class RecordRows:
             "extra": lambda row: row.extra or None,
             "otp_expires_at": self._expires_at,
             "has_second_otp": lambda row: isinstance(row.otps, Seed) or row.otps.second is not None,
-            "next_counter": lambda row: row.otps.counter if isinstance(row.otps, Seed) else None,
+            "first_counter": _find_first_counter,
             "otps": self._seal,
         }
         # The names of the columns, in the order of `values`.
-        self.columns = (*_SAME, *self._derived)
+        self.columns = ("next_counter", *_SAME, *self._derived)
 
-    def values(self, row: Row) -> tuple[Any, ...]:
-        """The values of `columns` for this row."""
-        return (*self._pick(row), *(derive(row) for derive in self._derived.values()))
+    def values(self, record: NewRecord) -> tuple[Any, ...]:
+        """The values of `columns` for this record."""
+        row = record.row
+        return (record.next_counter, *self._pick(row), *(derive(row) for derive in self._derived.values()))
 
     def _expires_at(self, row: Row) -> datetime | None:
         """When a TOTP pair is too old to be sent; None for HOTP, which lasts."""
@@ -44,3 +55,8 @@ class RecordRows:
 
     def _seal(self, row: Row) -> bytes:
         return self._keyring.seal(row.otps.to_plaintext(), identify_row(self._batch_id, row.row_number))
+
+
+def _find_first_counter(row: Row) -> int | None:
+    """The counter at which the token itself stands; None for a pair, which was read off the token, and for TOTP."""
+    return row.otps.counter if isinstance(row.otps, Seed) and row.otp_type == "hotp" else None

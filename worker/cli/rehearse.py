@@ -6,8 +6,9 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,9 +17,10 @@ from sqlalchemy import select
 
 from models.record import Record
 from worker.cli.console import console
+from worker.cli.export import export_hand_out
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.load import LoadRequest
-from worker.cli.rehearsed_tokens import make_shipment_for
+from worker.cli.rehearsed_tokens import make_seeds, make_shipment_for, open_made
 from worker.cli.run import run_shipment
 from worker.cli.source_options import SourceOptions, takes_source
 from worker.embedded.children import Children
@@ -26,15 +28,19 @@ from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
-from worker.intake import Shipment, open_shipment
+from worker.intake import Shipment
 
 if TYPE_CHECKING:
+    from worker.simulator.seed_shipment import MadeSeeds
     from worker.simulator.shipment import Expected, MadeShipment
 
 # The name of the batch, and of the rehearsal's home.
 BATCH = "rehearsal"
 # Seconds that the simulator may take to start, on a busy machine.
 START_TIMEOUT = 60.0
+# Settings of a rehearsal with seeds, of which some answers get lost. The simulator does not act on those calls, so a
+# device may be read after a second; and the third OTP of some tokens must be allowed.
+FOR_SEEDS = {"OATHBULK_READ_DELAY": "1", "OATHBULK_OTP_POST_BUDGET": "3"}
 # Beginnings of settings that would lead out of the rehearsal. All other settings are in force as in a run.
 NOT_REHEARSED = (
     "OATHBULK_ENV_FILE",
@@ -56,39 +62,68 @@ def rehearse(
     rate: Annotated[
         float | None, typer.Option(help="Requests a second, and no more. Default: PINGONE_RATE, and adapting.")
     ] = None,
+    first_morning: Annotated[
+        bool, typer.Option("--first-morning", help="Made-up seeds; then everybody signs on, half by the hand-out.")
+    ] = False,
 ) -> None:
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
+    if first_morning and file:
+        raise typer.BadParameter("leave out the file: it takes made-up tokens", param_hint="--first-morning")
     here = Installation()
     with lock_home(here.settings.home):
-        home = here.settings.home.absolute() / BATCH
-        # A rehearsal that was killed may have left its Valkey running. Without the files of its home, which are
-        # removed next, nobody would find that server again.
-        EmbeddedValkey(home).stop()
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(mode=0o700)
+        home = _make_empty_home(here)
         own = source.open(file) if file else None
-        made = make_shipment_for(own, tokens)
+        seeds = make_seeds(tokens) if first_morning else None
+        made = seeds or make_shipment_for(own, tokens)
         with _files_written(made, home, own) as shipment, _running_simulator(home) as port:
             variables = _point_at_rehearsal(here.variables, home, port, made)
             if rate is not None:
                 variables["PINGONE_RATE"] = variables["PINGONE_RATE_MAX"] = str(rate)
-            installation = Installation(variables)
-            code = run_shipment(installation, shipment, LoadRequest(BATCH), "`oathbulk rehearse` begins anew.")
+            installation = Installation(variables | (FOR_SEEDS if seeds else {}))
+            run = partial(run_shipment, installation, shipment, LoadRequest(BATCH), "`oathbulk rehearse` begins anew.")
+            code, morning = _run_until_morning(installation, seeds, port, run) if seeds else (run(), ALL_ACTIVE)
         if code == INTERRUPTED:
             raise typer.Exit(code)
-        raise typer.Exit(_judge_endings(installation, made.expected))
+        raise typer.Exit(_judge_endings(installation, made.expected) or morning)
+
+
+def _make_empty_home(here: Installation) -> Path:
+    """Make the rehearsal's home, and remove that of the rehearsal before."""
+    home = here.settings.home.absolute() / BATCH
+    # A rehearsal that was killed may have left its Valkey running. Without the files of its home, which are removed
+    # next, nobody would find that server again.
+    EmbeddedValkey(home).stop()
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(mode=0o700)
+    return home
+
+
+def _run_until_morning(
+    installation: Installation, made: MadeSeeds, port: int, run: Callable[[], int]
+) -> tuple[int, int]:
+    """Run the batch while some answers get lost, export its hand-out, and let the people sign on. Returns the exit
+    codes of the run and of the morning."""
+    # Not at the top: its HTTP client takes long to import, and no other command needs it.
+    from worker.cli.first_morning import Simulator, play_first_morning
+
+    hand_out = installation.settings.home / "hand-out.csv"
+    with closing(Simulator(f"http://127.0.0.1:{port}")) as simulator:
+        simulator.lose_answers(made.answers_lost)
+        code = run()
+        if code == INTERRUPTED:
+            return code, ALL_ACTIVE
+        export_hand_out(installation, BATCH, hand_out)
+        return code, play_first_morning(made, hand_out, simulator)
 
 
 @contextmanager
 def _files_written(made: MadeShipment, home: Path, own: Shipment | None) -> Iterator[Shipment]:
-    """Write the file of devices, and of pairs unless the tokens are a person's own, in the clear. A person's own are
+    """Write the file of devices, and of the tokens unless they are a person's own, in the clear. A person's own are
     removed after the rehearsal. Yields what is to be loaded."""
-    pairs, world = home / "shipment.csv", home / "world.json"
+    world = home / "world.json"
     try:
         made.write_world(world)
-        if own is None:
-            made.write_pairs(pairs)
-        yield own or open_shipment(pairs)
+        yield own or open_made(made, home)
     finally:
         if own is not None:
             world.unlink(missing_ok=True)

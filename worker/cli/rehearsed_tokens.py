@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.cli.refused_rows import RefusedRows
 from worker.embedded.errors import EmbeddedError
-from worker.intake import Row, Shipment, UnusableFile
+from worker.intake import Row, Shipment, UnusableFile, open_assignment, open_shipment
 from worker.vault.otp import OtpPair
 
 if TYPE_CHECKING:
     from worker.simulator.own_rows import SeedRow
+    from worker.simulator.seed_shipment import MadeSeeds
     from worker.simulator.shipment import MadeShipment, PairRow
+
+NOT_INSTALLED = "the simulator is not installed: pip install 'oathbulk[rehearsal]'"
 
 
 def make_shipment_for(own: Shipment | None, tokens: int) -> MadeShipment:
@@ -21,11 +25,34 @@ def make_shipment_for(own: Shipment | None, tokens: int) -> MadeShipment:
         from worker.simulator.own_rows import shipment_from_rows
         from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
     except ImportError as error:
-        raise EmbeddedError("the simulator is not installed: pip install 'oathbulk[rehearsal]'") from error
+        raise EmbeddedError(NOT_INSTALLED) from error
     if own is None:
         hopeless = A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {}
         return make_shipment(tokens, hopeless=hopeless)
     return shipment_from_rows(map(_make_own_row, _read_own_rows(own)))
+
+
+def make_seeds(tokens: int) -> MadeSeeds:
+    """Make up so many tokens with seeds, in people's hands. Raises EmbeddedError."""
+    try:
+        from worker.simulator.seed_shipment import make_seed_shipment
+    except ImportError as error:
+        raise EmbeddedError(NOT_INSTALLED) from error
+    return make_seed_shipment(tokens)
+
+
+def open_made(made: MadeShipment, folder: Path) -> Shipment:
+    """Write the files of made-up tokens, in the clear, and open them as the shipment that is to be loaded."""
+    from worker.simulator.seed_shipment import MadeSeeds
+
+    shipment = folder / "shipment.csv"
+    if not isinstance(made, MadeSeeds):
+        made.write_pairs(shipment)
+        return open_shipment(shipment)
+    people = folder / "people.csv"
+    made.write_seeds(shipment)
+    made.write_list(people)
+    return open_shipment(shipment, assignment=open_assignment(people))
 
 
 def _make_own_row(row: Row) -> PairRow | SeedRow:

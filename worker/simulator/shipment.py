@@ -128,7 +128,7 @@ def _make(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, Device
     """Make up a row of this kind and its device; None in place of a device that PingOne must not know."""
     is_drifted = kind in ("out_of_step", "wrong_second_otp", "second_otp_missing")
     secret, counter, otp1, otp2 = _make_otps(kind, is_drifted, dice)
-    row = PairRow(serial, otp1, None if kind == "second_otp_missing" else otp2, _make_id(dice), _make_id(dice))
+    row = PairRow(serial, otp1, None if kind == "second_otp_missing" else otp2, make_id(dice), make_id(dice))
     if kind == "unknown_device":
         return row, None
     device = DeviceSeed(
@@ -167,6 +167,6 @@ def _make_otps(kind: Kind, is_drifted: bool, dice: random.Random) -> tuple[bytes
             return secret, counter, first, third if kind == "wrong_second_otp" else second
 
 
-def _make_id(dice: random.Random) -> str:
+def make_id(dice: random.Random) -> str:
     """A random UUID that is the same for the same seed."""
     return str(uuid.UUID(int=dice.getrandbits(128), version=4))

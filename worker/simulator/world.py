@@ -13,20 +13,23 @@ from worker.simulator.token import Token, Verdict
 
 
 class Outcome(Enum):
-    """What an activation came to. Only with the first three was the OTP checked, and so something changed."""
+    """What an activation or a sign-on came to. Only with the first four was the OTP checked, and so something
+    changed."""
 
     ACTIVE = "ACTIVE"
+    SIGNED_ON = "SIGNED_ON"
     EXTRA_OTP_REQUIRED = "EXTRA_OTP_REQUIRED"
     INVALID_OTP = "INVALID_OTP"
     ALREADY_ACTIVE = "ALREADY_ACTIVE"
+    NOT_ACTIVE = "NOT_ACTIVE"
     LOCKED = "LOCKED"
     BLOCKED = "BLOCKED"
     ACCOUNT_NOT_USABLE = "ACCOUNT_NOT_USABLE"
 
     @property
     def took_effect(self) -> bool:
-        """Whether the activation changed the device or its token."""
-        return self in (Outcome.ACTIVE, Outcome.EXTRA_OTP_REQUIRED, Outcome.INVALID_OTP)
+        """Whether the device or its token was changed."""
+        return self in (Outcome.ACTIVE, Outcome.SIGNED_ON, Outcome.EXTRA_OTP_REQUIRED, Outcome.INVALID_OTP)
 
 
 # Where users are whom no seed puts elsewhere.
@@ -87,6 +90,8 @@ class Device:
         """Check an OTP and change the device accordingly; `resync` is `oathResync` of the request."""
         if obstacle := self._find_obstacle(now):
             return obstacle
+        if self.status == "ACTIVE":
+            return Outcome.ALREADY_ACTIVE
         self.updated_at = now
         match self.token.check_otp(otp, resync=resync, now=now, rules=settings.rules):
             case Verdict.ACCEPTED:
@@ -99,6 +104,18 @@ class Device:
             case Verdict.REFUSED:
                 self._count_failure(now, settings)
                 return Outcome.INVALID_OTP
+
+    def sign_on(self, otp: str, *, now: float, settings: Settings) -> Outcome:
+        """Check an OTP as the sign-on of the device's user does, with the same count of failures as an activation."""
+        if obstacle := self._find_obstacle(now):
+            return obstacle
+        if self.status != "ACTIVE":
+            return Outcome.NOT_ACTIVE
+        if not self.token.accepts_sign_on(otp, now=now, rules=settings.rules):
+            self._count_failure(now, settings)
+            return Outcome.INVALID_OTP
+        self.failures = self.user.failures = 0
+        return Outcome.SIGNED_ON
 
     def unlock(self, now: float) -> None:
         """Remove the lock, and count failures from 0 again."""
@@ -116,9 +133,7 @@ class Device:
             return Outcome.ACCOUNT_NOT_USABLE
         if self.blocked_at is not None:
             return Outcome.BLOCKED
-        if self.is_locked(now):
-            return Outcome.LOCKED
-        return Outcome.ALREADY_ACTIVE if self.status == "ACTIVE" else None
+        return Outcome.LOCKED if self.is_locked(now) else None
 
     def _count_failure(self, now: float, settings: Settings) -> None:
         """Count a failure of device and user, and lock them when it was the last one permitted."""
