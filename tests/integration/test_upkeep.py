@@ -197,7 +197,13 @@ def load(database: MovingDatabase, keyring: Keyring, path: Path, rows: int, cana
         for line in range(2, rows + 2):
             ids = str(uuid.UUID(int=line)), str(uuid.UUID(int=1 << 100 | line))
             writer.writerow([f"MADE{line:04}", "no OTP" if line == refused else f"{line:06}", "123456", *ids])
-    environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+    environment = Environment(
+        name="default",
+        environment_id=ENVIRONMENT_ID,
+        client_id="id",
+        client_secret="secret",
+        resync_on_first_call=False,
+    )
     loaded = Loader(database, keyring, environment, TESTER).load(open_shipment(path), path.stem, canary)
     return Made(loaded.batch_id, loaded.name, [])
 
@@ -656,7 +662,13 @@ def test_a_load_knows_whether_any_token_ever_became_active_in_its_environment(
     make_batch(database, [{"status": Status.ACTIVE}], name="elsewhere", environment_id="another tenant")
     file = tmp_path / "shipment.csv"
     make_shipment(records).write_pairs(file)
-    environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+    environment = Environment(
+        name="default",
+        environment_id=ENVIRONMENT_ID,
+        client_id="id",
+        client_secret="secret",
+        resync_on_first_call=False,
+    )
 
     loaded = Loader(database, keyring, environment, TESTER, first_records=3).load(open_shipment(file), "shipment")
 

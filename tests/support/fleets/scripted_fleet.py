@@ -69,7 +69,13 @@ class ScriptedFleet:
         self._leases = leases
         self._queue = _make_queue(database)
         self._broker = PublishedIds()
-        environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+        environment = Environment(
+            name="default",
+            environment_id=ENVIRONMENT_ID,
+            client_id="id",
+            client_secret="secret",
+            resync_on_first_call=False,
+        )
         self._dispatcher = make_dispatcher(
             database,
             self._broker,
