@@ -6,10 +6,10 @@ A document with a DTD or an entity is refused (defusedxml), so that nothing is l
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import iterparse
+from defusedxml.ElementTree import DefusedXMLParser, iterparse
 
 from worker.intake.formats.format import OpenFile
 from worker.intake.rows import UnusableFile
@@ -20,6 +20,19 @@ MAX_PART = 2**20
 MAX_DEPTH = 64
 
 CURE = "Ask for the file again, and use it as the vendor sent it"
+
+
+class PlainElement(Element):
+    """An element whose `findall` knows paths of plain names alone, such as `Data/Secret`. Python's own takes a fifth of
+    all the time that PSKC takes: python-pskc calls it fifty times a key."""
+
+    def findall(self, path: str, namespaces: object = None) -> list[Element]:
+        """Find the elements on a path; their names are compared as they are."""
+        found: list[Element] = [self]
+        for name in path.split("/"):
+            if name != ".":
+                found = [child for element in found for child in element if child.tag == name]
+        return found
 
 
 class PartReader:
@@ -64,7 +77,8 @@ def _read_parts(file: OpenFile, source: PartReader, names: Collection[str]) -> I
     open_elements: list[Element] = []
     # The depth of the part that is being read; 0 outside.
     part = 0
-    for event, element in iterparse(source, events=("start", "end"), forbid_dtd=True):
+    parser = DefusedXMLParser(target=TreeBuilder(element_factory=PlainElement), forbid_dtd=True)
+    for event, element in iterparse(source, events=("start", "end"), parser=parser):
         if event == "start":
             open_elements.append(element)
             if len(open_elements) > MAX_DEPTH:
