@@ -113,7 +113,7 @@ def test_a_database_without_its_schema_is_told_from_one_that_is_out_of_reach(des
 def test_without_settings_the_missing_ones_are_named_and_no_pingone_is_asked(desk):
     code, findings = examine(desk)
     assert code == 3
-    assert list(findings) == CHECKS[: CHECKS.index("hosts")]
+    assert list(findings) == CHECKS[: CHECKS.index("learnt")]
     is_well, detail = findings["configuration"]
     assert not is_well
     for name in ("PINGONE_ENVIRONMENT_ID", "PINGONE_CLIENT_ID", "PINGONE_CLIENT_SECRET"):

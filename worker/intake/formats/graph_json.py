@@ -87,7 +87,8 @@ def _read_token(hints: Hints, entry: Any) -> Token:
         otp_type="totp",
         time_step=_read_text(entry, "timeIntervalInSeconds", serial),
         hash_algorithm=_read_text(entry, "hashFunction", serial),
-        user_id=_read_text(user, "id", serial) if isinstance(user, dict) else None,
+        # An id of Entra's: PingOne may know the person by it, but not as its own id.
+        external_id=_read_text(user, "id", serial) if isinstance(user, dict) else None,
         extra={name: value for name in KEPT if (value := _read_text(entry, name, serial))},
     )
 

@@ -11,7 +11,6 @@ from worker.intake.formats.format import Encoding, Hints
 from worker.intake.formats.refusals import NOT_HOTP_OR_TOTP, RowRefused, make_error
 from worker.intake.formats.secrets import decode_secret, make_secret
 from worker.intake.formats.serials import SERIAL, explain_serial
-from worker.intake.identities import UUID, explain_id
 from worker.intake.rows import Row, RowError
 from worker.vault.seed import HashAlgorithm, OtpType, Seed
 
@@ -65,7 +64,7 @@ class Token:
     usual_hash: HashAlgorithm = "sha1"
     counter: str | int | None = None
     username: str | None = None
-    user_id: str | None = None
+    external_id: str | None = None
     extra: dict[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -93,16 +92,14 @@ def make_row(row_number: int, token: Token, hints: Hints) -> Row:
     """Check a token against what PingOne takes, and make its Row. Raises RowRefused."""
     if not SERIAL.fullmatch(token.serial):
         raise RowRefused(explain_serial(token.serial))
-    if token.user_id and not UUID.fullmatch(token.user_id):
-        raise RowRefused(explain_id("user_id"))
     otp_type = _read_type(token.otp_type) or hints.otp_type or token.usual_type
     if otp_type is None:
         raise RowRefused(NO_TYPE)
     return Row(
         row_number=row_number,
         serial_number=token.serial,
-        user_id=token.user_id.lower() if token.user_id else None,
         username=token.username or None,
+        external_id=token.external_id or None,
         otp_type=otp_type,
         otps=_make_seed(token, otp_type, hints),
         extra=token.extra,

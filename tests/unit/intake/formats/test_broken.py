@@ -148,7 +148,6 @@ EXPECTED = {
         "the time step is not a whole number",
         "see whether the columns are interchanged",
     ),
-    "graph_json_user_no_uuid.json": ("row", 1, "user_id is not a UUID", "copy the id from PingOne, such as"),
     "nexus_counter.txt": ("row", 2, "the counter is not Base64 of at most 8 bytes", "it is written like AA== for 0"),
     "nexus_counter_too_long.txt": (
         "row",
