@@ -43,6 +43,8 @@ def draw_batch(status: BatchStatus, *, stopped: str | None = None) -> Renderable
     )
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     parts: list[RenderableType] = [bar, counts, Text(costs, style="dim"), Text(future)]
+    if status.parent:
+        parts.insert(1, Text(f"Its rows come back from batch {status.parent}."))
     if status.dead_letters:
         parts.append(_draw_dead_letters(status))
     return Group(*parts)

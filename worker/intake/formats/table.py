@@ -10,8 +10,10 @@ from worker.intake.formats.entra import Entra
 from worker.intake.formats.etoken_dat import ETokenDat
 from worker.intake.formats.format import Format
 from worker.intake.formats.graph_json import GraphJson
+from worker.intake.formats.header_csv import find_names
 from worker.intake.formats.nexus import Nexus
 from worker.intake.formats.oath_csv import OathCsv
+from worker.intake.formats.otp_pairs.columns import normalise
 from worker.intake.formats.otp_pairs.format import OtpPairs
 from worker.intake.formats.phenixid import PhenixId
 from worker.intake.formats.pskc.format import Pskc
@@ -19,6 +21,7 @@ from worker.intake.formats.rcdevs import RcDevs
 from worker.intake.formats.safenet_xml import SafeNetXml
 from worker.intake.formats.serial_secret import SerialSecret
 from worker.intake.formats.yubico import Yubico
+from worker.intake.results import ORIGIN
 from worker.intake.rows import UnusableFile
 
 # Every text that is none of the others is taken for OTP pairs, which say what is wrong with their header.
@@ -46,6 +49,9 @@ FORMATS: dict[str, Format] = {each.name: each for each in (_OTP_PAIRS, *_TOLD_BY
 def choose_format(path: Path, head: bytes) -> Format:
     """Choose the format of a file that begins with these bytes. Raises UnusableFile, which names what the file is
     instead, if that is known, or the formats between which a person has to choose."""
+    if normalise(ORIGIN) in find_names(head):
+        # An export. What is in the columns of the vendor's own may look like anything.
+        return _OTP_PAIRS
     found = [each for each in _TOLD_BY_CONTENT if each.is_format_of(head)]
     if len(found) > 1:
         names = " or ".join(each.name for each in found)
