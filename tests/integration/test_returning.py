@@ -247,11 +247,12 @@ def test_no_counter_is_used_twice_over_many_rounds_whichever_export_is_loaded(tr
     assert trip.parent(late) == "box"
 
 
-def test_a_totp_seed_comes_back_with_its_time_step(trip: RoundTrip) -> None:
+@pytest.mark.parametrize("deleted", [(), ("otp_type",)])
+def test_a_totp_seed_comes_back_with_its_time_step(trip: RoundTrip, deleted: tuple[str, ...]) -> None:
     trip.end(trip.load_seeds(otp_type="totp"), REFUSED)
     (row,) = trip.export("box")
 
-    again = trip.load([without(row, "otp_type")])
+    again = trip.load([without(row, *deleted)])
 
     (record,) = trip.desk.records(again)
     assert (record.otp_type, record.next_counter, record.otp_expires_at) == ("totp", 60_000_001, None)
@@ -483,6 +484,17 @@ def test_an_export_of_what_is_in_progress_waits(trip: RoundTrip) -> None:
         trip.load(trip.export("box", None))
 
     assert "is in progress in batch 'box'" in trip.refused[0].reason
+
+
+def test_a_row_without_otps_is_told_first_that_a_later_batch_works_on_its_token(trip: RoundTrip) -> None:
+    trip.end(trip.desk.load([token(0)]), REFUSED)
+    (row,) = trip.export("shipment")
+    trip.load([row | FRESH])
+
+    with pytest.raises(UnusableFile):
+        trip.load([row], "late")
+
+    assert "is in progress in batch 'again'" in trip.refused[0].reason
 
 
 def test_exports_of_several_batches_in_one_file_name_the_one_with_most_rows(trip: RoundTrip) -> None:

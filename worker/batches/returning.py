@@ -111,14 +111,14 @@ class Returning:
         return replace(row, otps=otps, otp_type=found.otp_type, generated_at=found.generated_at)
 
     def _take_otps(self, found: Found) -> OtpSource | str:
-        """Take the seed of the earlier record, from the counter on that it has come to, or its pair of OTPs if neither
-        was sent; or say why there is nothing to take."""
+        """Take the seed of the earlier record, or its pair of OTPs if neither was sent; or say why there is nothing to
+        take. The counters that the seed has used are skipped as those of any earlier record are, by Conflicts."""
         try:
             source = self._open(found)
         except DecryptionError:
             return KEY_IS_GONE
         if isinstance(source, Seed):
-            return replace(source, counter=max(source.counter, found.next_counter or 0))
+            return source
         if source and _is_unused(found):
             return source
         return NO_FRESH_OTPS if found.next_counter is None else NO_SEED
