@@ -74,15 +74,18 @@ class Returning:
         earlier = self._look_up([row.origin for row in rows if row.origin])
         completed = Completed()
         for row in rows:
-            found = earlier.get(row.origin) if row.origin else None
-            if reason := _find_fault(row, found):
-                completed.errors.append(RowError(row.row_number, reason, row.serial_number))
+            if row.origin is None:
+                completed.rows.append(row)
                 continue
-            whole = self._complete(row, found, completed.lacking) if found else row
-            if missing := explain_missing_ids(whole):
-                completed.errors.append(RowError(row.row_number, missing, whole.serial_number))
+            found = earlier.get(row.origin)
+            fault = _find_fault(row, found) if found else NO_RECORD
+            if found and not fault:
+                row = self._complete(row, found, completed.lacking)
+                fault = explain_missing_ids(row)
+            if fault:
+                completed.errors.append(RowError(row.row_number, fault, row.serial_number))
             else:
-                completed.rows.append(whole)
+                completed.rows.append(row)
         return completed
 
     def _look_up(self, origins: Iterable[Origin]) -> dict[Origin, Found]:
@@ -130,12 +133,8 @@ class Returning:
         return read_otp_source(self._keyring.open(found.otps, identify_row(found.batch_id, found.row_number)))
 
 
-def _find_fault(row: Row, found: Found | None) -> str | None:
-    """Why a row cannot come back; None if it can, or is new."""
-    if row.origin is None:
-        return None
-    if found is None:
-        return NO_RECORD
+def _find_fault(row: Row, found: Found) -> str | None:
+    """Why a row cannot come back as the record that it names; None if it can."""
     if row.serial_number.lower() not in (found.serial_number.lower(), found.serial_number.lstrip("0").lower()):
         return OTHER_TOKEN
     if isinstance(row.otps, OtpPair) and found.otp_type == OtpType.TOTP:

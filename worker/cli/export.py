@@ -23,7 +23,7 @@ def export(
     ticket: Ticket = None,
     with_otps: Annotated[bool, typer.Option(help="OTPs too, where they are still kept.")] = False,
 ) -> None:
-    """Write a batch as CSV: its own columns, and how each row ended."""
+    """Write a batch as CSV: its own columns, and how each row ended. Once mended, the file can be loaded again."""
     if output.is_symlink() or (output.exists() and not output.is_file()):
         # The file is put in its place by a rename, which would replace a link or a device, such as /dev/stdout.
         raise typer.BadParameter(f"{output} is a link, a device or a directory: name a file")
