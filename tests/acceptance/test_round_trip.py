@@ -49,6 +49,8 @@ def test_pairs_that_were_refused_run_again_with_fresh_otps(set_out):
     whole = desk.oathbulk("load", "whole.csv", "--json")
     assert whole.code == 0, whole.stderr
     assert (whole.json["total"], whole.json["rows_refused"], whole.json["already_active"]) == (0, 0, 8)
+    run = desk.oathbulk("run", "whole.csv")
+    assert (run.code, "every token is active" in run.stdout) == (0, True)
     loads = [line["facts"] for line in desk.oathbulk("audit", "mended", "--json").json["lines"]]
     assert [(facts["parent"], facts["already_active"]) for facts in loads] == [("shipment", 6)]
 
