@@ -533,6 +533,21 @@ def test_a_missing_role_pauses_a_batch(scripted_fleet: ScriptedFleet) -> None:
     assert batch.detail == told + PAUSE_CURES[PauseReason.PERMISSIONS]
 
 
+def test_devices_that_are_gone_pause_a_batch_with_the_rule_that_deletes_them(scripted_fleet: ScriptedFleet) -> None:
+    made = make_batch(scripted_fleet.database, 8)
+    scripted_fleet.answer = Answer(status=404, code="NOT_FOUND", correlation_id="c")
+    gone = DeadLetter(Reason.DEVICE_NOT_FOUND)
+    ends: list[Decision] = [gone, gone, gone, Active(), gone, gone, gone]
+    for decision in ends:
+        assert settle_next(scripted_fleet, made, decision) is None
+    assert settle_next(scripted_fleet, made, gone) == PauseReason.DEVICES_GONE
+
+    batch = look_at_batch(scripted_fleet.database, made.batch_id)
+    assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.DEVICES_GONE)
+    assert batch.detail.endswith("4 device_not_found (HTTP 404 NOT_FOUND). " + PAUSE_CURES[PauseReason.DEVICES_GONE])
+    assert "24 hours" in batch.detail
+
+
 def test_a_wrong_file_pauses_a_batch_and_says_how_many_otps_were_refused(scripted_fleet: ScriptedFleet) -> None:
     made = make_batch(scripted_fleet.database, 6)
     ends: list[Decision] = [DeadLetter(Reason.INVALID_OTP), Active(), DeadLetter(Reason.RESYNC_FAILED), Active()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, TextClause, func, select, text, true
@@ -42,21 +42,25 @@ class Conflicts:
         self._environment_id = environment_id
         self._batch_id = batch_id
 
-    def split(self, rows: Sequence[Row]) -> tuple[list[NewRecord], list[RowError]]:
-        """Part these rows into those that may be loaded, and the reasons why the others may not. Rows of earlier calls
-        count as loaded."""
+    def split(self, rows: Sequence[Row], lacking: Mapping[int, str]) -> tuple[list[NewRecord], list[RowError], int]:
+        """Part these rows into those that may be loaded, the reasons why others may not, and how many have a token that
+        is active already. Rows of earlier calls count as loaded. `lacking`: why rows have no OTPs, by their numbers."""
         serials, devices = self._find_earlier(rows)
         good: list[NewRecord] = []
         errors: list[RowError] = []
+        already_active = 0
         in_chunk: dict[str, int] = {}
         for row in rows:
+            if _is_active(row, serials.get(row.serial_number, ())):
+                already_active += 1
+                continue
             reason = self._explain_duplicate(row, in_chunk) or self._explain_conflict(row, serials, devices)
-            if reason:
+            if reason := reason or lacking.get(row.row_number):
                 errors.append(RowError(row.row_number, reason, row.serial_number))
             else:
                 good.append(NewRecord(row, self._choose_counter(row, serials.get(row.serial_number, ()))))
                 in_chunk |= {value: row.row_number for _, value in _identities(row)}
-        return good, errors
+        return good, errors, already_active
 
     def _find_earlier(self, rows: Sequence[Row]) -> tuple[dict[str, list[Found]], dict[str, Found]]:
         """Find the records with these serial numbers, and those with these devices that are not final."""
@@ -102,10 +106,9 @@ class Conflicts:
         """Why an earlier record of the same serial number stands in the way; None if it does not."""
         if found.status not in FINAL:
             return self._explain_in_progress("serial number", found)
-        if found.device_id != row.device_id:
+        # A row that comes back may be for a new device, and have the OTPs that were meant for the old one.
+        if found.device_id != row.device_id and not row.origin:
             return None
-        if found.status == Status.ACTIVE:
-            return f"the token is active on this device since batch {self._name_batch(found)!r}: leave the row out"
         if isinstance(row.otps, OtpPair) and self._find_used_otps(found) & {row.otps.first, row.otps.second}:
             return (
                 f"an OTP of this row was sent already, in batch {self._name_batch(found)!r} (row {found.row_number}):"
@@ -162,6 +165,19 @@ class Conflicts:
             return read_otp_source(self._keyring.open(found.otps, identify_row(found.batch_id, found.row_number)))
         except DecryptionError:
             return None
+
+
+def _is_active(row: Row, earlier: Iterable[Found]) -> bool:
+    """Whether the token of a row is active already: on the row's device; or on any, where the row comes back as it was
+    and a later batch made it active."""
+    active = [found for found in earlier if found.status == Status.ACTIVE]
+    if any(found.device_id == row.device_id for found in active):
+        return True
+    origin = row.origin
+    if origin is None or not any(found.batch_id > origin.batch_id for found in active):
+        return False
+    came_from = (origin.batch_id, origin.row_number, row.device_id)
+    return any((found.batch_id, found.row_number, found.device_id) == came_from for found in earlier)
 
 
 def _identities(row: Row) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from models.encrypted import Keyring, identify_row
 from worker.intake import COLUMNS, Row
+from worker.vault.otp import OtpPair
 from worker.vault.seed import Seed
 
 # Columns that are written as the file has them.
@@ -37,7 +38,7 @@ class RecordRows:
         self._derived: dict[str, Callable[[Row], Any]] = {
             "extra": lambda row: row.extra or None,
             "otp_expires_at": self._expires_at,
-            "has_second_otp": lambda row: isinstance(row.otps, Seed) or row.otps.second is not None,
+            "has_second_otp": lambda row: not isinstance(row.otps, OtpPair) or row.otps.second is not None,
             "first_counter": _find_first_counter,
             "otps": self._seal,
         }
@@ -54,6 +55,7 @@ class RecordRows:
         return row.generated_at + self._max_age if row.otp_type == "totp" and row.generated_at else None
 
     def _seal(self, row: Row) -> bytes:
+        assert row.otps is not None, "a row without OTPs is refused before"  # noqa: S101
         return self._keyring.seal(row.otps.to_plaintext(), identify_row(self._batch_id, row.row_number))
 
 

@@ -47,6 +47,8 @@ def draw_batch(status: BatchStatus, *, stopped: str | None = None) -> Renderable
     parts: list[RenderableType] = [bar, counts, Text(costs, style="dim"), Text(future)]
     if status.needs_flag in (NeedsFlag.TRIED, NeedsFlag.YES):
         parts.append(Text(LEARNT[status.needs_flag], style="dim"))
+    if status.parent:
+        parts.insert(1, Text(f"Its rows come back from batch {status.parent}."))
     if status.dead_letters:
         parts.append(_draw_dead_letters(status))
     return Group(*parts)

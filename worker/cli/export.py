@@ -28,7 +28,7 @@ def export(
         bool, typer.Option("--hand-out", help="Who has which active token, and how often to press it first.")
     ] = False,
 ) -> None:
-    """Write a batch as CSV: its own columns, and how each row ended."""
+    """Write a batch as CSV: its own columns, and how each row ended. Once mended, the file can be loaded again."""
     if hand_out and (with_otps or status is not None):
         other = "--with-otps" if with_otps else "--status"
         raise typer.BadParameter(f"leave out {other}: it has all active tokens, and no OTPs", param_hint="--hand-out")

@@ -17,6 +17,7 @@ from worker.cli.source_options import SourceOptions, takes_source
 from worker.intake import Row, Shipment
 from worker.intake.formats.table import FORMATS
 from worker.vault.otp import OtpPair
+from worker.vault.seed import Seed
 
 # Tokens that are shown, as many as a person compares with the vendor's delivery note.
 SHOWN = 5
@@ -64,7 +65,7 @@ class _Found:
             kind = describe_kind(row)
             self.kinds[kind] += 1
             if len(self.first) < SHOWN:
-                secret = "" if isinstance(row.otps, OtpPair) else repr(row.otps.secret)
+                secret = repr(row.otps.secret) if isinstance(row.otps, Seed) else ""
                 self.first.append((row.serial_number, kind, secret))
 
     def to_json(self) -> dict[str, Any]:
@@ -99,6 +100,8 @@ class _Found:
 def describe_kind(row: Row) -> str:
     """Describe what a row brings: `HOTP seed, 6 digits` or `TOTP pair`."""
     otps = row.otps
+    if otps is None:
+        return f"{row.otp_type.upper()} token that comes back, without OTPs"
     if isinstance(otps, OtpPair):
         return f"{row.otp_type.upper()} pair" + ("" if otps.second else " without a second OTP")
     step = f", {otps.time_step} s, {otps.hash_algorithm.upper().replace('SHA', 'SHA-')}" if otps.time_step else ""

@@ -78,6 +78,7 @@ def _print(loaded: Loaded, refusals: RefusedRows, *, as_json: bool) -> None:
             "batch": loaded.name,
             "total": loaded.total,
             "rows_refused": loaded.rows_refused,
+            "already_active": loaded.already_active,
             "is_new": loaded.is_new,
         }
         print_json(facts | {"refused": refusals.to_json()})
@@ -130,6 +131,10 @@ def print_loaded(loaded: Loaded) -> None:
     """Say in a sentence or two what was loaded."""
     if loaded.is_new:
         console.print(f"Loaded {loaded.total} records as batch {loaded.name}; {loaded.rows_refused} rows were refused.")
+        if loaded.already_active:
+            console.print(f"{loaded.already_active} rows were left out: their tokens are active already.")
+        if loaded.parent:
+            console.print(f"Its rows come back from batch {loaded.parent}.")
         if loaded.out_of_hours is not None:
             console.print(f"It is {loaded.out_of_hours}.")
     else:

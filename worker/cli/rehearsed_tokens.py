@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from worker.cli.refused_rows import RefusedRows
 from worker.embedded.errors import EmbeddedError
-from worker.intake import Row, Shipment, UnusableFile, open_assignment, open_shipment
+from worker.intake import (
+    Row,
+    RowError,
+    Shipment,
+    UnusableFile,
+    explain_missing_ids,
+    open_assignment,
+    open_shipment,
+)
 from worker.vault.otp import OtpPair
 
 if TYPE_CHECKING:
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
     from worker.simulator.shipment import MadeShipment, PairRow
 
 NOT_INSTALLED = "the simulator is not installed: pip install 'oathbulk[rehearsal]'"
+COMES_BACK = "it comes back from an export, and a rehearsal knows no earlier record: rehearse the file of before"
 
 
 def make_shipment_for(own: Shipment | None, tokens: int) -> MadeShipment:
@@ -62,6 +71,7 @@ def _make_own_row(row: Row) -> PairRow | SeedRow:
 
     ids: dict[str, Any] = {"serial": row.serial_number, "user_id": row.user_id, "device_id": row.device_id}
     otps = row.otps
+    assert otps is not None, "rows without OTPs are refused"  # noqa: S101
     if isinstance(otps, OtpPair):
         return PairRow(otp1=otps.first.reveal(), otp2=otps.second.reveal() if otps.second else None, **ids)
     kind: dict[str, Any] = {"otp_type": otps.otp_type, "digits": otps.digits, "hash_name": otps.hash_algorithm}
@@ -73,10 +83,12 @@ def _read_own_rows(shipment: Shipment) -> list[Row]:
     """Read the rows that can be rehearsed, and print those that are refused. Raises UnusableFile if none is left."""
     rows, refusals = list[Row](), RefusedRows()
     for row in shipment.rows():
-        if isinstance(row, Row):
-            rows.append(row)
-        else:
+        if isinstance(row, RowError):
             refusals.add(row)
+        elif row.otps is None or explain_missing_ids(row):
+            refusals.add(RowError(row.row_number, COMES_BACK, row.serial_number))
+        else:
+            rows.append(row)
     refusals.print()
     if not rows:
         raise UnusableFile(shipment.path, f"not one of its {refusals.count} rows can be loaded", "Mend them first")

@@ -116,6 +116,7 @@ class Settings(BaseModel):
     furthest_slot: float = Field(default=2, gt=0)
     tick: float = Field(default=1, gt=0)
     breaker_forbidden: int = Field(default=10, ge=1)
+    breaker_devices_gone: int = Field(default=10, ge=1)
     breaker_refused: int = Field(default=20, ge=1)
     breaker_refused_share: float = Field(default=0.5, gt=0, le=1)
     breaker_spent: int = Field(default=25, ge=1)

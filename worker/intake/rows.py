@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
+from worker.intake.results import Origin
 from worker.vault.otp_source import OtpSource
 from worker.vault.seed import OtpType
 
@@ -32,9 +33,10 @@ class Row:
     """A row of a shipment: one token.
 
     `row_number` is the line on which the row begins, as an editor counts them. The ids are in lower case, None where
-    the file does not know them; `generated_at` is UTC. `otps` is the pair of OTPs or the seed that the row brings.
-    `extra` holds the columns that mean nothing to us, by their names as written; it stays out of the repr, since we
-    cannot know what is in there.
+    the file does not know them; `generated_at` is UTC. `otps` is the pair of OTPs or the seed that the row brings;
+    None if it brings none, which only a row with an `origin` may: it takes them from the record that it was exported
+    from. `extra` holds the columns that mean nothing to us, by their names as written; it stays out of the repr, since
+    we cannot know what is in there.
     """
 
     row_number: int
@@ -47,7 +49,8 @@ class Row:
     otp_type: Annotated[OtpType, Column("otp_type", ("type",))] = "hotp"
     generated_at: Annotated[datetime | None, Column("generated_at")] = None
     lot: Annotated[str | None, Column("lot", is_plain=True)] = None
-    otps: OtpSource
+    otps: OtpSource | None
+    origin: Origin | None = None
     extra: dict[str, str] = field(default_factory=dict, repr=False)
 
 

@@ -54,9 +54,10 @@ class Shipment:
         return hashlib.sha256(f"{self.digest} {self.assignment.fingerprint}".encode()).hexdigest()
 
     def rows(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
-        """Read every row, good or refused, as `tokens` does; a good one has the ids of its user and its device."""
+        """Read every row, good or refused, as `tokens` does. A good one has the ids of its user and its device, or
+        comes back from an export: then the load takes what is missing from its earlier record."""
         for row in self.tokens(leftovers):
-            missing = explain_missing_ids(row) if isinstance(row, Row) else None
+            missing = explain_missing_ids(row) if isinstance(row, Row) and not row.origin else None
             yield RowError(row.row_number, missing, row.serial_number) if missing else row
 
     def tokens(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:

@@ -136,6 +136,7 @@ def thresholds(settings: Settings) -> Thresholds:
     """When the breaker pauses a batch, as the settings OATHBULK_BREAKER_… say."""
     return Thresholds(
         forbidden=settings.breaker_forbidden,
+        devices_gone=settings.breaker_devices_gone,
         refused=settings.breaker_refused,
         refused_share=settings.breaker_refused_share,
         spent=settings.breaker_spent,

@@ -45,6 +45,8 @@ class BatchStatus:
     next_due_at: datetime | None
     # What is known of the pace of the batch's license.
     license_pace: KnownPace | None = None
+    # The batch whose rows came back in this one's file.
+    parent: str | None = None
     # The batch's hours (`--window`), such as 22:00-05:30, and their time zone.
     hours: str | None = None
     zone: str | None = None
@@ -124,6 +126,7 @@ class BatchStatus:
         return {
             "batch": self.name,
             "environment": self.environment,
+            "parent": self.parent,
             "state": self.state,
             "reason": self.reason,
             "detail": self.detail,

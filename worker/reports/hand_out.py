@@ -15,8 +15,8 @@ from models.batch import Batch
 from models.record import OtpType, Record, Status
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
-from worker.intake import canonical_column, normalise
-from worker.reports.export import RESULT_COLUMNS, FoundRecord, format_cell
+from worker.intake import RESULT_COLUMNS, canonical_column, normalise
+from worker.reports.export import FoundRecord, format_cell
 
 # Columns of each hand-out before the file's own ones, and the columns of a record that they show.
 PERSON_COLUMNS = {

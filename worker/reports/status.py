@@ -63,6 +63,7 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
     return BatchStatus(
         name=batch.name,
         environment=batch.environment,
+        parent=batch.parent_id and connection.scalar(select(Batch.name).where(Batch.id == batch.parent_id)),
         state=_name_state(batch, counts),
         reason=batch.reason,
         detail=batch.detail,

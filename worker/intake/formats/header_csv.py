@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from worker.intake.formats.bare_csv import BareLayout, Cells, check_cells, split_cells
 from worker.intake.formats.first_lines import read_first_lines
 from worker.intake.formats.format import OpenFile
-from worker.intake.formats.otp_pairs.columns import names_secret, normalise
+from worker.intake.formats.otp_pairs.columns import is_own, normalise
 from worker.intake.lines import read_lines
 from worker.intake.rows import UnusableFile
 
@@ -31,7 +31,7 @@ class VendorHeader:
 
     def pick(self, row: Cells) -> tuple[dict[str, str], dict[str, str]]:
         """Split a row into the values that mean something to the format, by what they mean, and the file's own values,
-        by their names as written; of these, none that holds a secret. Raises RowRefused."""
+        by their names as written; of these, none that holds a secret or a result of ours. Raises RowRefused."""
         meanings = [self.meanings.get(normalise(name), "") for name in self.names]
         cells = check_cells(row, 1, len(self.names), meanings.index("serial"))
         known: dict[str, str] = {}
@@ -39,14 +39,14 @@ class VendorHeader:
         for name, meaning, cell in zip(self.names, meanings, cells, strict=True):
             if meaning:
                 known[meaning] = cell
-            elif name and not names_secret(name):
+            elif is_own(name):
                 own[name] = cell
         return known, own
 
     @property
     def kept_names(self) -> list[str]:
-        """The names, as written, of the columns that hold no secret."""
-        return [name for name in self.names if name and not names_secret(name)]
+        """The names, as written, of the columns that hold no secret and no result of an earlier export."""
+        return [name for name in self.names if is_own(name)]
 
 
 def split_header(line: str) -> tuple[str, list[str]]:

@@ -13,7 +13,7 @@ from worker.intake.formats.graph_json import GraphJson
 from worker.intake.formats.header_csv import find_names
 from worker.intake.formats.nexus import Nexus
 from worker.intake.formats.oath_csv import OathCsv
-from worker.intake.formats.otp_pairs.columns import OTP1, canonical_column
+from worker.intake.formats.otp_pairs.columns import OTP1, canonical_column, normalise
 from worker.intake.formats.otp_pairs.format import OtpPairs
 from worker.intake.formats.phenixid import PhenixId
 from worker.intake.formats.pskc.format import Pskc
@@ -21,6 +21,7 @@ from worker.intake.formats.rcdevs import RcDevs
 from worker.intake.formats.safenet_xml import SafeNetXml
 from worker.intake.formats.serial_secret import SerialSecret
 from worker.intake.formats.yubico import Yubico
+from worker.intake.results import ORIGIN
 from worker.intake.rows import UnusableFile
 
 # A CSV whose header has a column of an OTP, and every text that is none of the others: then it is said what is wrong
@@ -49,7 +50,9 @@ FORMATS: dict[str, Format] = {each.name: each for each in (_OTP_PAIRS, *_TOLD_BY
 def choose_format(path: Path, head: bytes) -> Format:
     """Choose the format of a file that begins with these bytes. Raises UnusableFile, which names what the file is
     instead, if that is known, or the formats between which a person has to choose."""
-    if OTP1.name in map(canonical_column, find_names(head)):
+    columns = find_names(head)
+    if normalise(ORIGIN) in columns or OTP1.name in map(canonical_column, columns):
+        # An export, in whose columns of the vendor's own anything may stand; or a file of pairs.
         return _OTP_PAIRS
     found = [each for each in _TOLD_BY_CONTENT if each.is_format_of(head)]
     if len(found) > 1:

@@ -10,6 +10,7 @@ from worker.intake.formats.otp_pairs import reasons
 from worker.intake.formats.otp_pairs.header import Header
 from worker.intake.formats.serials import SERIAL, explain_serial
 from worker.intake.identities import UUID, explain_id
+from worker.intake.results import ORIGIN, Origin, read_origin
 from worker.intake.rows import COLUMNS, Row, RowError
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.seed import OtpType
@@ -23,7 +24,7 @@ OTP_TYPES: dict[str, OtpType] = {"": "hotp", "hotp": "hotp", "totp": "totp"}
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 # Columns whose cells are checked, in the order in which `_check` takes them apart.
-CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at")
+CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at", ORIGIN)
 # Columns whose cells hold any text.
 PLAIN = tuple(column for column in COLUMNS if column.is_plain)
 
@@ -61,13 +62,15 @@ class PairReader:
 
     def _check(self, row_number: int, fields: list[str], cells: list[str]) -> Row:
         """Check the cells of CHECKED, in this order, and make the Row. Raises _CellError."""
-        serial, otp1, otp2, user_id, device_id, otp_type, generated_at = cells
+        serial, otp1, otp2, user_id, device_id, otp_type, generated_at, cell = cells
         if not SERIAL.fullmatch(serial):
             raise _CellError(explain_serial(serial))
         kind = OTP_TYPES.get(otp_type.lower())
         if kind is None:
             raise _CellError(reasons.TYPE_UNKNOWN)
-        otps = _check_otps(otp1, otp2, kind)
+        origin = _read_origin(cell)
+        # The load finds out whether the record that the row comes from has OTPs or a seed for it.
+        otps = _check_otps(otp1, otp2, kind) if otp1 or otp2 or not origin else None
         for column, value in (("user_id", user_id), ("device_id", device_id)):
             if value and not UUID.fullmatch(value):
                 raise _CellError(explain_id(column))
@@ -77,16 +80,17 @@ class PairReader:
             user_id=user_id.lower() or None,
             device_id=device_id.lower() or None,
             otps=otps,
+            origin=origin,
             otp_type=kind,
-            generated_at=self._check_time(generated_at, kind),
+            generated_at=self._check_time(generated_at, is_needed=kind == "totp" and otps is not None),
             **{attribute: fields[place].strip() or None for attribute, place in self._plain},
             extra={name: fields[place] for name, place in self._header.extra},
         )
 
-    def _check_time(self, text: str, kind: str) -> datetime | None:
+    def _check_time(self, text: str, *, is_needed: bool) -> datetime | None:
         """Read the cell `generated_at`, which a TOTP pair must have; in UTC. Raises _CellError."""
         if not text:
-            if kind == "totp":
+            if is_needed:
                 raise _CellError(reasons.TOTP_WITHOUT_TIME)
             return None
         try:
@@ -100,6 +104,14 @@ class PairReader:
         if time > self._latest:
             raise _CellError(reasons.TIME_IN_FUTURE)
         return time
+
+
+def _read_origin(cell: str) -> Origin | None:
+    """Read the record that a row was exported from; None if the row is new. Raises _CellError."""
+    origin = read_origin(cell)
+    if cell and origin is None:
+        raise _CellError(reasons.ORIGIN_UNREADABLE)
+    return origin
 
 
 def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worker.intake.formats.serials import AS_TEXT, EXCEL_QUOTED, explain_quoted
+from worker.intake.results import ORIGIN
 
 QUOTATION_MARKS = (
     "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
@@ -28,6 +29,11 @@ TIME_WITHOUT_ZONE = "generated_at has no time zone: add Z for UTC, or the offset
 TIME_IN_FUTURE = (
     "generated_at lies in the future: check its time zone, this machine's clock, "
     "and the clock of the machine that produced the pair"
+)
+
+ORIGIN_UNREADABLE = (
+    f"{ORIGIN} is not as the export wrote it, such as `batch 17 row 345`: copy it from the export, "
+    "or empty it and write fresh OTPs into the row"
 )
 
 
