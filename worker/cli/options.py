@@ -35,7 +35,9 @@ def _parse_share(text: str) -> float:
 File = Annotated[
     Path,
     typer.Argument(
-        metavar="FILE", help="OTP pairs, a vendor's seed file, or an export: see `oathbulk formats`.", show_default=False
+        metavar="FILE",
+        help="OTP pairs, a vendor's seed file, or an export: see `oathbulk formats`.",
+        show_default=False,
     ),
 ]
 NewBatchName = Annotated[
