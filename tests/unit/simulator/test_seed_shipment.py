@@ -7,7 +7,7 @@ import pytest
 from worker.intake import Row, open_assignment, open_shipment
 from worker.simulator.oath import hotp, time_step_at
 from worker.simulator.seed_shipment import MIX, make_seed_shipment
-from worker.simulator.seeding import add_devices
+from worker.simulator.seeding import add_to_world
 from worker.simulator.settings import Settings
 from worker.simulator.world import Outcome, World
 
@@ -36,7 +36,7 @@ def end(world, environment_id, row, lost):
 
 def test_every_token_ends_as_constructed_and_takes_up_to_three_otps(made):
     world = World()
-    add_devices(world, made.world, NOW)
+    add_to_world(world, made.world, NOW)
     ends = {
         row.serial: end(world, made.world.environment_id, row, row.device_id in made.answers_lost) for row in made.seeds
     }

@@ -64,7 +64,7 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
     ),
     "graph-json/graph_one_assigned.json": (
         Hints(),
-        [totp("MADE0000003", 30, external_id="6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f")],
+        [totp("MADE0000003", 30, external_id="6F1D3C1E-0c52-4b8e-9d1f-2a7b6c5d4e3f")],
     ),
     "graph-json/uniquk_inventory.json": (
         Hints(),
