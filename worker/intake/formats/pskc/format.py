@@ -7,7 +7,7 @@ from datetime import datetime
 
 from worker.intake.foreign_files import BYTE_ORDER_MARK
 from worker.intake.formats.format import OpenFile
-from worker.intake.formats.pskc.container import ASK_AGAIN, ROOTS, read_container
+from worker.intake.formats.pskc.encryption import ASK_AGAIN, ROOTS, read_container
 from worker.intake.formats.pskc.keys import KEPT, make_token
 from worker.intake.formats.pskc.packages import find_keys, has_encrypted
 from worker.intake.formats.refusals import RowRefused

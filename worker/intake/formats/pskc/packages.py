@@ -14,7 +14,7 @@ from pskc.exceptions import DecryptionError
 from pskc.key import Key
 from pskc.parser import PSKCParser
 
-from worker.intake.formats.pskc.container import Container
+from worker.intake.formats.pskc.encryption import Container
 from worker.intake.formats.refusals import RowRefused
 
 # Elements of a package that are keys, in the RFC and in drafts.
