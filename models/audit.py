@@ -26,6 +26,7 @@ class Action(StrEnum):
     LIFT_HOLD = "lift_hold"
     REENCRYPT = "reencrypt"
     UPGRADE = "upgrade"
+    LEARN = "learn"
 
 
 class AuditLine(Base):

@@ -76,6 +76,8 @@ class Batch(Base):
     # The binding: set at load, never changed. The name finds the configuration, the id proves it is the same tenant.
     environment: Mapped[str] = mapped_column(String(100))
     environment_id: Mapped[str] = mapped_column(String(100))
+    # The batch whose failures came back in this one's file; empty if there is none.
+    parent_id: Mapped[int | None] = mapped_column(BigKey)
     # Written by `worker.batches.state` alone.
     state: Mapped[str] = mapped_column(String(16), default=BatchState.RUNNING)
     # One word why it is paused, and a sentence with the cure; both empty unless paused.

@@ -52,8 +52,9 @@ CURES = {
     Reason.REJECTED: "PingOne refused the request. Look its codes up, mend the cause, and load the row again.",
     Reason.FORBIDDEN: "The worker application may not act on this user. Give it the role Identity Data Admin for the"
     " user's population, then replay.",
-    Reason.DEVICE_NOT_FOUND: "PingOne knows no such device. Check user_id and device_id, or pair the token; then replay"
-    " or load the corrected row.",
+    Reason.DEVICE_NOT_FOUND: "PingOne knows no such device. It deletes a device that waits for activation longer than"
+    " 24 hours: pair the token again and load the row with the new device_id. Or user_id or device_id is wrong: load"
+    " the corrected row. If the device is there, replay.",
     Reason.BUDGET_SPENT: "OTPs were posted as often as is safe for the user's account, without an answer. Load the row"
     " again with fresh OTPs once the service is well.",
     Reason.ATTEMPTS_SPENT: "The service kept failing although the device waits. Replay once the service is well.",
@@ -69,6 +70,8 @@ class PauseReason(StrEnum):
     CREDENTIALS = "credentials"
     # PingOne answers 403 to one record after the other.
     PERMISSIONS = "permissions"
+    # PingOne answers 404 to one record after the other: it deletes what waits for activation longer than 24 hours.
+    DEVICES_GONE = "devices_gone"
     # PingOne did not understand the request (405, 415), or answers about other devices than it was asked about.
     PROTOCOL = "protocol"
     # oathbulk itself failed, or an OTP cannot be decrypted.
@@ -101,6 +104,9 @@ PAUSE_CURES = {
     " PINGONE_CLIENT_SECRET, PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID with `oathbulk doctor`, then resume.",
     PauseReason.PERMISSIONS: "PingOne forbids the worker application one record after the other. Give it the role"
     " Identity Data Admin in this environment, then resume, and replay the reason `forbidden`.",
+    PauseReason.DEVICES_GONE: "PingOne does not know one device after the other. It deletes a device that waits for"
+    " activation longer than 24 hours: if these are older, cancel, pair the tokens again, and load the rows with the"
+    " new device ids. If the file is of another environment, cancel too; if only these few are gone, resume.",
     PauseReason.PROTOCOL: "PingOne did not understand the request: a fault of oathbulk, or a PINGONE_API_URL that leads"
     " elsewhere. Check the URL with `oathbulk doctor`, then resume.",
     PauseReason.INTERNAL: "oathbulk itself failed; the worker's log says how. Nothing is lost: mend it, then resume.",

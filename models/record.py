@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ColumnElement, ForeignKey, Index, String, or_, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ColumnElement, ForeignKey, Index, String, or_, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, UtcDateTime, one_of
@@ -144,6 +144,8 @@ class Record(Base):
     user_id: Mapped[str] = mapped_column(String(36))
     device_id: Mapped[str] = mapped_column(String(36))
     username: Mapped[str | None] = mapped_column(String(320))
+    email: Mapped[str | None] = mapped_column(String(320))
+    external_id: Mapped[str | None] = mapped_column(String(1024))
     lot: Mapped[str | None] = mapped_column(String(200))
     extra: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     otp_type: Mapped[str] = mapped_column(String(4), default=OtpType.HOTP)
@@ -152,8 +154,15 @@ class Record(Base):
     otp_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     has_second_otp: Mapped[bool]
 
-    # Both OTPs, encrypted and bound to (batch, row); erased when the record becomes active.
+    # Both OTPs, or the seed that makes them, encrypted and bound to (batch, row); erased when the record becomes
+    # active.
     otps: Mapped[bytes | None] = mapped_column(Encrypted)
+    # With a seed: the lowest counter (for TOTP, the lowest number of a time step) of which no OTP was sent. It moves in
+    # the statement that marks an OTP as sent. Empty: the OTPs are a pair.
+    next_counter: Mapped[int | None] = mapped_column(BigInteger)
+    # With a HOTP seed: the counter at which the token itself stands, as its file says. What lies between it and
+    # `next_counter` was sent on the token's behalf. Never changed after load.
+    first_counter: Mapped[int | None] = mapped_column(BigInteger)
 
     # Written by `worker.leases` alone.
     status: Mapped[str] = mapped_column(String(16), default=Status.PENDING)
@@ -169,6 +178,8 @@ class Record(Base):
     otp1_posts: Mapped[int] = mapped_column(default=0)
     otp2_state: Mapped[str] = mapped_column(String(8), default=OtpState.UNSENT)
     otp2_posts: Mapped[int] = mapped_column(default=0)
+    # How many of these posts were made before the last replay that began a new budget.
+    posts_forgiven: Mapped[int] = mapped_column(default=0, server_default="0")
     # When an OTP was last marked as sent; a rescue counts from it when the device may be read.
     otp_sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # The reason for which it becomes a dead letter, unless a read finds the device ACTIVE. Empty: there is none yet.

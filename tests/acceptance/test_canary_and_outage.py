@@ -1,5 +1,5 @@
 """`oathbulk run` stops where a person must look, and only there: a canary, a wrong file, refused credentials, a missing
-role. What mends itself it sits out."""
+role, devices that are gone. What mends itself it sits out."""
 
 from __future__ import annotations
 
@@ -179,3 +179,20 @@ def test_a_missing_role_pauses_it_and_costs_no_otp(set_out):
     # Once it has the role, all of it goes: nothing was used up.
     replayed = desk.oathbulk("replay", "shipment", "--reason", "forbidden")
     assert f"{forbidden} records of shipment go again" in replayed.stdout
+
+
+def test_devices_that_pingone_has_deleted_pause_it_and_cost_no_otp(set_out):
+    few = {"OATHBULK_BREAKER_DEVICES_GONE": "4"}
+    desk, _ = set_out(make_shipment(60, hopeless={"unknown_device": 60}), few)
+
+    result = desk.oathbulk("run", "shipment.csv", "--json")
+
+    assert result.code == 4, result.stderr
+    state, reason, detail = told(result)
+    assert (state, reason) == ("paused", "devices_gone")
+    assert detail.startswith("0 OTPs were spent on 4 attempts that made no device ACTIVE: 4 device_not_found (HTTP 404")
+    assert detail.endswith(PAUSE_CURES[PauseReason.DEVICES_GONE])
+    assert result.json["otp_posts"] == 0
+    gone = result.json["dead_letters"]["device_not_found"]
+    assert 4 <= gone <= 4 + 2 * int(desk.settings["OATHBULK_CONCURRENCY"])
+    assert result.json["counts"] == NOTHING | {"dead_letter": gone, "pending": 60 - gone}

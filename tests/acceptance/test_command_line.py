@@ -12,7 +12,8 @@ def test_a_file_is_loaded_once_however_often_it_is_given(desk):
     write_shipment(desk.folder / "shipment.csv", make_tokens(3))
     first = desk.oathbulk("load", "shipment.csv", "--json")
     assert first.code == 0
-    assert first.json == {"batch": "shipment", "total": 3, "rows_refused": 0, "is_new": True, "refused": []}
+    counts = {"total": 3, "rows_refused": 0, "already_active": 0}
+    assert first.json == {"batch": "shipment", "is_new": True, "refused": []} | counts
     (desk.folder / "shipment.csv").rename(desk.folder / "renamed.csv")
     second = desk.oathbulk("load", "renamed.csv", "--batch", "again")
     assert second.code == 0
@@ -60,6 +61,7 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     assert list(after[0]) == [
         *("serial", "otp1", "otp2", "user_id", "device_id", "Carton"),
         *("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts"),
+        "oathbulk_row",
     ]
     assert [row["serial"] for row in after] == [token.serial for token in tokens]
     assert {row["Carton"] for row in after} == {"7"}
@@ -143,6 +145,9 @@ def test_an_environment_that_is_not_configured_is_a_3_with_the_section_to_add(de
         (("run",), "FILE"),
         (("pause", "unheard-of"), "no batch is named 'unheard-of'"),
         (("export", "unheard-of", "-o", "export.csv"), "no batch is named 'unheard-of'"),
+        (("export", "unheard-of", "-o", "export.csv", "--hand-out"), "no batch is named 'unheard-of'"),
+        (("export", "some", "-o", "export.csv", "--hand-out", "--with-otps"), "leave out --with-otps"),
+        (("export", "some", "-o", "export.csv", "--hand-out", "--status", "active"), "leave out --status"),
         (("replay", "unheard-of", "--reason", "bad_luck"), "bad_luck"),
     ],
 )

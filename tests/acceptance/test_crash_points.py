@@ -18,6 +18,7 @@ pytestmark = pytest.mark.faults
 # All at once; and no breaker, since what befalls one record of a batch here befalls each.
 SETTINGS = PRODUCTION | {
     "OATHBULK_WINDOW": "1000",
+    "OATHBULK_BREAKER_DEVICES_GONE": "1000",
     "OATHBULK_BREAKER_REFUSED": "1000",
     "OATHBULK_BREAKER_SPENT": "1000",
     "OATHBULK_FIRST_RECORDS": "0",

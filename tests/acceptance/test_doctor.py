@@ -19,6 +19,7 @@ CHECKS = [
     "workers",
     "broker",
     "journal",
+    "learnt",
     "hosts",
     "access token",
     "clock",
@@ -74,8 +75,8 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(desk):
     }
     code, findings = examine(desk, **pingone | faults)
     assert code == 3
-    # Without a database nobody knows of workers.
-    assert list(findings) == [check for check in CHECKS if check != "workers"]
+    # Without a database nobody knows of workers, nor of what was learnt.
+    assert list(findings) == [check for check in CHECKS if check not in ("workers", "learnt")]
     assert {check: is_well for check, (is_well, _) in findings.items()} == {
         "configuration": True,
         # With a database of one's own, so must be the keys.
@@ -112,7 +113,7 @@ def test_a_database_without_its_schema_is_told_from_one_that_is_out_of_reach(des
 def test_without_settings_the_missing_ones_are_named_and_no_pingone_is_asked(desk):
     code, findings = examine(desk)
     assert code == 3
-    assert list(findings) == CHECKS[: CHECKS.index("hosts")]
+    assert list(findings) == CHECKS[: CHECKS.index("learnt")]
     is_well, detail = findings["configuration"]
     assert not is_well
     for name in ("PINGONE_ENVIRONMENT_ID", "PINGONE_CLIENT_ID", "PINGONE_CLIENT_SECRET"):

@@ -25,7 +25,8 @@ from support.processes.waiting import wait_until
 
 from models.batch import Batch
 from worker.embedded.ports import find_free_port
-from worker.simulator.shipment import PairRow, shipment_from_rows
+from worker.simulator.own_rows import shipment_from_rows
+from worker.simulator.shipment import PairRow
 
 RECORDS = 80
 # Of Flower.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
+
 import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.command_desk import CommandDesk
@@ -69,3 +72,34 @@ def test_a_file_that_cannot_be_used_is_not_rehearsed(empty_desk):
     assert "mine.csv: not one of its 1 rows can be loaded" in result.stderr
     assert "row 2 (ACME1): " in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_on_the_first_morning_those_who_follow_the_hand_out_get_in(empty_desk):
+    result = empty_desk.oathbulk("rehearse", "--first-morning", "--tokens", "20")
+    assert result.code == 0, result.stdout + result.stderr
+    said = " ".join(result.stdout.split())
+    assert "10 people do as hand-out.csv says: 10 signed on at the first try, 0 locked out." in said
+    # Three have TOTP; of the others PingOne was sent one, two or three OTPs.
+    not_at_once = "3 signed on at the first try, 3 refused once, 3 refused twice, 1 locked out"
+    assert f"10 people do not: {not_at_once}." in said
+    assert "An hour later all sign on again: 20 signed on at the first try, 0 locked out." in said
+    assert "The rehearsal went as it should: 20 tokens are active" in said
+
+    with (empty_desk.home / "rehearsal" / "hand-out.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    presses = Counter((line["otp_type"], line["presses_to_discard"]) for line in lines)
+    assert presses == {("hotp", "1"): 6, ("hotp", "2"): 6, ("hotp", "3"): 2, ("totp", "0"): 6}
+    assert {line["site"] for line in lines} == {"Oslo", "Porto", "Riga"}
+    # What a person types writes the same.
+    again = empty_desk.folder / "again.csv"
+    home = str(empty_desk.home / "rehearsal")
+    typed = empty_desk.oathbulk("export", "rehearsal", "--hand-out", "-o", again, OATHBULK_HOME=home)
+    assert (typed.code, "Wrote the 20 active tokens of rehearsal" in typed.stdout) == (0, True)
+    assert again.read_bytes() == (empty_desk.home / "rehearsal" / "hand-out.csv").read_bytes()
+    assert again.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_first_morning_takes_no_file(empty_desk):
+    result = empty_desk.oathbulk("rehearse", "mine.csv", "--first-morning")
+    assert result.code == 2
+    assert "leave out the file" in result.stderr

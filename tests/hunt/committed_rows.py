@@ -11,7 +11,7 @@ from models.record import FINAL, OtpState
 
 _RECORDS = """SELECT id, batch_id, device_id, status, scheduled_at, lease_id, lease_until, otp1_state, otp1_posts,
     otp2_state, otp2_posts, otp_sent_at, otp_expires_at, verdict, attempts, attempts_forgiven, reason,
-    finalized_at IS NULL, otps IS NULL FROM record ORDER BY id"""
+    finalized_at IS NULL, otps IS NULL, next_counter, posts_forgiven FROM record ORDER BY id"""
 _BATCHES = "SELECT id, name, state, reason, probe_at, closes_at, resumes_at FROM batch ORDER BY id"
 
 
@@ -37,9 +37,16 @@ class Row(NamedTuple):
     reason: str | None
     is_not_finalized: bool
     is_without_otps: bool
+    next_counter: int | None
+    posts_forgiven: int
 
     def state(self, ordinal: int) -> str:
         return self.otp1_state if ordinal == 1 else self.otp2_state
+
+    @property
+    def marked(self) -> int:
+        """Which OTP is committed as going out; 1 if none is."""
+        return 2 if self.otp2_state == OtpState.SENT else 1
 
     def posts(self, ordinal: int) -> int:
         return self.otp1_posts if ordinal == 1 else self.otp2_posts
@@ -54,6 +61,8 @@ class Row(NamedTuple):
 
     def __str__(self) -> str:
         otps = f"{self.otp1_state}/{self.otp1_posts} {self.otp2_state}/{self.otp2_posts}"
+        if self.next_counter is not None:
+            otps += f" next {self.next_counter}"
         told = [
             self.status,
             (self.lease_id or "")[:8],

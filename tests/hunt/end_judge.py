@@ -74,7 +74,10 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
         case Reason.DEVICE_NOT_FOUND:
             return device.is_deleted
         case Reason.BUDGET_SPENT:
-            is_spent = row.otp1_posts + row.otp2_posts >= scenario.settings.otp_post_budget
+            # A new pair of a seed takes two posts.
+            needed = 2 if device.seed is not None and (1, EXTRA) in verdicts else 1
+            spent = row.otp1_posts + row.otp2_posts - row.posts_forgiven
+            is_spent = spent + needed > scenario.settings.otp_post_budget
             return is_spent or max(row.otp1_posts, row.otp2_posts) >= POSTS_PER_OTP
         case Reason.ATTEMPTS_SPENT:
             return row.attempts - row.attempts_forgiven >= scenario.settings.max_attempts
@@ -85,7 +88,9 @@ def _secrets(scenario: Scenario) -> Iterator[str]:
     """Promise 1: in what is stored or logged, no OTP and no client secret stands in the clear."""
     secrets = [initial_state.CLIENT_SECRET, "access-token-"]
     for device in scenario.pingone.devices.values():
-        secrets += [otp for otp in (device.first, device.second) if otp]
+        secrets += [otp for otp in (device.first, device.second, *device.taken) if otp]
+        if device.seed is not None:
+            secrets.append(device.seed.seed.secret.reveal().hex())
     for text in _texts(scenario):
         for secret in secrets:
             if secret in text:

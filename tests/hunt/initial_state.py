@@ -9,7 +9,7 @@ from sqlalchemy import func, insert, select, update
 
 from hunt.database import HuntedDatabase
 from hunt.dice import Dice
-from hunt.tenant import INVALID, REFUSED, ModelDevice, Tenant
+from hunt.tenant import INVALID, REFUSED, ModelDevice, ModelSeed, Tenant
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key, identify_row
 from models.record import Record
@@ -21,6 +21,7 @@ from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
 from worker.rules.hours import DailyHours
 from worker.vault.otp import Otp, OtpPair
+from worker.vault.seed import Secret, Seed
 
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 CLIENT_SECRET = "made-up-client-secret"
@@ -101,7 +102,8 @@ def devices(dice: Dice) -> list[ModelDevice]:
 
 def device(dice: Dice, number: int) -> ModelDevice:
     has_second = dice.chance("devices", 0.85)
-    return ModelDevice(
+    seed = dice.pick("seeds", (None, None, None, _hotp, _totp))
+    made = ModelDevice(
         device_id=str(uuid.UUID(int=number)),
         user_id=str(uuid.UUID(int=number << 64)),
         first=f"{dice.whole('devices', 0, 49_999_999):08}",
@@ -111,6 +113,21 @@ def device(dice: Dice, number: int) -> ModelDevice:
         good_until=GOOD_FOR + GRACE if dice.chance("devices", 0.2) else None,
         seen_from=dice.between("devices", 1.0, 15.0) if dice.chance("devices", 0.1) else 0.0,
     )
+    if seed is not None:
+        made.seed, made.second, made.good_until = ModelSeed(seed(dice)), "", None
+    return made
+
+
+def _hotp(dice: Dice) -> Seed:
+    return Seed(secret=_secret(dice), digits=8, counter=dice.whole("seeds", 0, 1000))
+
+
+def _totp(dice: Dice) -> Seed:
+    return Seed(secret=_secret(dice), digits=8, otp_type="totp", time_step=dice.pick("seeds", (30, 60)))
+
+
+def _secret(dice: Dice) -> Secret:
+    return Secret(dice.whole("seeds", 1, 2**159).to_bytes(20, "big"))
 
 
 def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> list[str]:
@@ -167,7 +184,8 @@ def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice], canar
                 "user_id": device.user_id,
                 "device_id": device.device_id,
                 "scheduled_at": now,
-                "otp_type": "hotp" if device.good_until is None else "totp",
+                "otp_type": _otp_type(device),
+                "next_counter": device.seed.seed.counter if device.seed else None,
                 "otp_expires_at": None if device.good_until is None else later,
                 "has_second_otp": device.second is not None,
                 "otps": _seal(device, batch_id, number),
@@ -180,4 +198,11 @@ def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice], canar
 
 def _seal(device: ModelDevice, batch_id: int, row_number: int) -> bytes:
     pair = OtpPair(Otp(device.first), Otp(device.second) if device.second else None)
-    return KEYRING.seal(pair.to_plaintext(), identify_row(batch_id, row_number))
+    source = device.seed.seed if device.seed else pair
+    return KEYRING.seal(source.to_plaintext(), identify_row(batch_id, row_number))
+
+
+def _otp_type(device: ModelDevice) -> str:
+    if device.seed is not None:
+        return device.seed.seed.otp_type
+    return "hotp" if device.good_until is None else "totp"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from email.utils import formatdate
 from functools import partial
 from typing import Protocol
 
@@ -11,7 +12,7 @@ from hunt.dice import Dice
 from hunt.model_pingone import ModelPingOne, answer
 from hunt.request_faults import NOTHING_DONE, UNDELIVERED, UNREADABLE, Bug, nothing_done, unreadable
 from hunt.strands import Died, Strands
-from hunt.tenant import Call, Reply
+from hunt.tenant import EPOCH, Call, Reply
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.wire import Request
 
@@ -34,7 +35,7 @@ class ModelNetwork:
         # Calls on which PingOne has still to act.
         self.on_their_way: list[Call] = []
 
-    def transport(self, *, deadline: float) -> ModelTransport:
+    def transport(self, *, deadline: float, largest_body: int) -> ModelTransport:
         return ModelTransport(partial(self.exchange, deadline), self.doubled)
 
     def token_transport(self, *, deadline: float) -> ModelTransport:
@@ -102,7 +103,9 @@ class ModelNetwork:
         self._may_be_cut(call, deadline)
         call.heard_at = self._clock.monotonic()
         assert call.reply is not None
-        return call.reply
+        status, headers, body = call.reply
+        date = formatdate(int(EPOCH + (call.acted_at or 0.0)), usegmt=True)
+        return status, headers | {"date": date}, body
 
     def _do_nothing(self, call: Call, evil: str) -> Reply:
         call.did_nothing = call.is_post

@@ -6,13 +6,26 @@ import json
 from collections.abc import Callable
 
 from hunt.clock import Clock
-from hunt.tenant import ACTIVE, EXTRA, INVALID, MISSING, REFUSED, WAITING, Call, ModelDevice, Reply, Tenant
+from hunt.tenant import (
+    ACTIVE,
+    EXTRA,
+    INVALID,
+    MISSING,
+    REFUSED,
+    WAITING,
+    Call,
+    ModelDevice,
+    ModelSeed,
+    Reply,
+    Tenant,
+)
 from worker.pingone.wire import ACTIVATE_MEDIA_TYPE, Request
 
 
 class ModelPingOne:
     """Devices, and the calls that arrived. `beginning` is told of every call when it is begun (the device's id,
-    and whether it is a post), `arriving` when its first byte goes out."""
+    and whether it is a post), `arriving` when its first byte goes out. `marked` says which OTP of a device's record is
+    committed as going out."""
 
     def __init__(
         self,
@@ -20,11 +33,13 @@ class ModelPingOne:
         tenant: Tenant,
         beginning: Callable[[str, bool], None],
         arriving: Callable[[Call], None],
+        marked: Callable[[str], int],
     ) -> None:
         self._clock = clock
         self._tenant = tenant
         self._beginning = beginning
         self._arriving = arriving
+        self._marked = marked
         self.devices: dict[str, ModelDevice] = {}
         self.calls: list[Call] = []
         self.charges: list[str] = []
@@ -43,12 +58,15 @@ class ModelPingOne:
         """The first byte is here."""
         *_, user_id, _, device_id = request.url.split("/")
         device = self.devices[device_id]
+        otp = self._otp(request)
         call = Call(
             number=len(self.calls) + 1,
             device=device,
-            ordinal=self._ordinal(request, device),
+            ordinal=self._ordinal(request, device, otp),
             attempt=request.headers["X-Ping-External-Transaction-Id"],
             sent_at=self._clock.monotonic(),
+            otp=otp,
+            counter=device.seed.find(otp, self._clock.monotonic()) if device.seed and otp else None,
         )
         if user_id != device.user_id or not request.headers["Authorization"].startswith("Bearer access-token-"):
             self.charges.append(f"{call} is malformed")
@@ -71,11 +89,17 @@ class ModelPingOne:
             call.verdict = ACTIVE if device.is_active else WAITING
             call.reply = answer(200, **describe(device))
 
-    def _ordinal(self, request: Request, device: ModelDevice) -> int:
+    def _otp(self, request: Request) -> str:
+        """The OTP that a post brings; empty for a read."""
+        return "" if request.method == "GET" else str(json.loads(request.content)["otp"])
+
+    def _ordinal(self, request: Request, device: ModelDevice, otp: str) -> int:
+        """Which OTP a post brings, 0 for a read. Of a seed's OTP only its record says whether it is OTP 1 or 2."""
         if request.method == "GET":
             return 0
         fields = json.loads(request.content)
-        ordinal = {device.first: 1, device.second: 2}.get(fields["otp"], 0)
+        known = {device.first: 1, device.second: 2}
+        ordinal = self._marked(device.device_id) if device.seed else known.get(otp, 0)
         is_resync = ordinal == 2 or self._tenant.resync_on_first_call
         if (
             ordinal == 0
@@ -103,6 +127,8 @@ class ModelPingOne:
 
     def _judge(self, call: Call) -> str:
         device, now = call.device, self._clock.monotonic()
+        if device.seed is not None:
+            return self._judge_counter(call, device, device.seed)
         otp = device.first if call.ordinal == 1 else device.second or ""
         is_used_up = self._tenant.uses_up_otps and otp in device.taken
         device.taken.add(otp)
@@ -112,9 +138,22 @@ class ModelPingOne:
             return ACTIVE if device.was_asked and device.second_is_right else INVALID
         return {"right": ACTIVE, "out_of_step": EXTRA, "wrong": INVALID}[device.first_is]
 
+    def _judge_counter(self, call: Call, device: ModelDevice, seed: ModelSeed) -> str:
+        """An OTP of a seed: no counter is taken twice, and one that is out of step needs the one right after it."""
+        asked_after, device.asked_after = device.asked_after, None
+        if call.counter is None or call.otp in device.taken or device.first_is == "wrong":
+            return INVALID
+        device.taken.add(call.otp)
+        if asked_after is not None and call.counter == asked_after + 1:
+            return ACTIVE if device.second_is_right else INVALID
+        if device.first_is == "right":
+            return ACTIVE
+        device.asked_after = call.counter
+        return EXTRA
+
     def _reply(self, call: Call) -> Reply:
         device = call.device
-        echo = f"the OTP {device.first if call.ordinal == 1 else device.second} was looked at"
+        echo = f"the OTP {call.otp} was looked at"
         if call.verdict == ACTIVE:
             return answer(200, **describe(device))
         if call.verdict == EXTRA:

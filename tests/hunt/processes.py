@@ -20,6 +20,7 @@ from worker.clocks.clock_watch import ClockWatch
 from worker.config.settings import Environment
 from worker.fleet.fitness import Fitness
 from worker.journal.writer import NoJournal
+from worker.pace.rate_groups import RateGroup
 from worker.process.worker_parts import WorkerParts, thresholds
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ EXCUSED = (DatabaseLost, Bug, redis.ConnectionError)
 
 
 class ModelPaces:
-    """One pace, whatever the license."""
+    """One pace, whatever the license and the rate group."""
 
     def __init__(self, pace: ModelPace) -> None:
         self._pace = pace
 
-    def of(self, environment: Environment) -> ModelPace:
+    def of(self, environment: Environment, group: RateGroup = RateGroup.MFA) -> ModelPace:
         return self._pace
 
 

@@ -42,7 +42,7 @@ class Scenario:
             resync_on_first_call=self.dice.pick("tenant", (False, False, False, True))
         )
         tenant = initial_state.tenant(self.dice, self.environment)
-        self.pingone = ModelPingOne(self.clock, tenant, self._beginning, self._arriving)
+        self.pingone = ModelPingOne(self.clock, tenant, self._beginning, self._arriving, self._marked)
         self.network = ModelNetwork(self.clock, self.strands, self.dice, self.pingone)
         self.pace = ModelPace(self.clock, self.strands, self.dice, self.environment.rate, furthest=2.0)
         self.database = initial_state.database()
@@ -146,6 +146,9 @@ class Scenario:
                     self.note(f"record {record_id}: {before[record_id]} -> {row}")
         if self.step_judge.rows != before:
             self.agenda.tick_soon()
+
+    def _marked(self, device_id: str) -> int:
+        return self.step_judge.row_of(self.pingone.devices[device_id]).marked
 
     def _beginning(self, device_id: str, is_post: bool) -> None:
         self.step_judge.beginning(self.pingone.devices[device_id], is_post=is_post)

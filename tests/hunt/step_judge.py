@@ -37,6 +37,8 @@ class StepJudge:
         self._published: Counter[int] = Counter()
         # When, by the processes' clock, each record's OTP was marked as going out last.
         self._marked_at: dict[int, float] = {}
+        # The counters of each record's seed to whose OTP an answer is committed.
+        self._answered: set[tuple[int, int | None]] = set()
         # False once the database's clock was stepped: what expires by it means little then.
         self.is_clock_trusted = True
         # A person's command, or the replay schedule, is at work: alone it may change a final status.
@@ -73,7 +75,7 @@ class StepJudge:
     def beginning(self, device: ModelDevice, *, is_post: bool) -> None:
         """A call begins. Its strand may have asked whether it may just before the batch was stopped, but not have come
         further since."""
-        row = self._row_of(device)
+        row = self.row_of(device)
         state = self.batches[row.batch_id].state
         may_begin = state == BatchState.RUNNING or (state == BatchState.CANCELLED and not is_post)
         strand = self._strands.current
@@ -86,8 +88,8 @@ class StepJudge:
         """A request's first byte is about to go out."""
         if not call.is_post:
             return
-        row = self._row_of(call.device)
-        for charge in (*self._right(call, row), *self._order(call, row)):
+        row = self.row_of(call.device)
+        for charge in (*self._right(call, row), *self._counters(call, row), *self._order(call, row)):
             raise Broken(f"{call} {charge}")
 
     def posts_of(self, device: ModelDevice) -> list[Call]:
@@ -121,7 +123,7 @@ class StepJudge:
         if row.otp_sent_at != before.otp_sent_at and closes_at is not None and row.otp_sent_at >= closes_at:
             raise Broken(f"an OTP of record {row.id} is marked at {row.otp_sent_at}, and its window closed {closes_at}")
 
-    def _row_of(self, device: ModelDevice) -> Row:
+    def row_of(self, device: ModelDevice) -> Row:
         return self.rows[self._records_of[device.device_id]]
 
     def _right(self, call: Call, row: Row) -> Iterator[str]:
@@ -149,21 +151,41 @@ class StepJudge:
         """An OTP that was good when it was marked goes out so much later at most."""
         return self._settings.send_within + SPARE
 
+    def _counters(self, call: Call, row: Row) -> Iterator[str]:
+        """A seed's OTP comes from a counter that is written down as used up, and was never used before."""
+        seed, posts = call.device.seed, self.posts_of(call.device)
+        if seed is None:
+            return
+        if call.counter is None or row.next_counter is None:
+            yield "brings an OTP that its seed did not make for now"
+            return
+        if row.next_counter <= call.counter:
+            yield f"brings the OTP of counter {call.counter}, and {row.next_counter} is committed as unused"
+        if any((post.counter or 0) >= call.counter for post in posts):
+            yield f"brings the OTP of counter {call.counter}, and that one or a later one went before"
+        if seed.seed.time_step and seed.step_at(call.sent_at) != call.counter:
+            yield "brings an OTP outside its time step"
+        firsts = [post for post in posts if post.ordinal == 1]
+        if call.ordinal == 2 and firsts and firsts[-1].counter != call.counter - 1:
+            yield f"brings the OTP of counter {call.counter}, and OTP 1 was that of {firsts[-1].counter}"
+
     def _order(self, call: Call, row: Row) -> Iterator[str]:
         """Promises 2 and 3."""
         posts = self.posts_of(call.device)
+        has_seed = call.device.seed is not None
         asked = [post for post in posts if post.ordinal == 1 and post.verdict == EXTRA and post.heard_at is not None]
         if call.ordinal == 2 and not asked:
             yield "goes out, and PingOne has not asked for OTP 2"
         if call.ordinal == 2 and row.otp1_state != OtpState.ANSWERED:
             yield f"goes out while OTP 1 is committed as {row.otp1_state}"
-        if sum(post.ordinal == call.ordinal for post in posts) >= POSTS_PER_OTP:
+        if not has_seed and sum(post.ordinal == call.ordinal for post in posts) >= POSTS_PER_OTP:
             yield f"brings its OTP more than {POSTS_PER_OTP} times"
-        if len(posts) >= self._settings.otp_post_budget:
+        if len(posts) - row.posts_forgiven >= self._settings.otp_post_budget:
             yield f"is one post more than the budget of {self._settings.otp_post_budget}"
         for post in posts:
-            # That the answer to OTP 1 is written down was looked at above.
+            # That the answer to OTP 1 is written down was looked at above; of an earlier pair it has to be as well.
             is_known = post.ordinal < call.ordinal and post.heard_at is not None
+            is_known |= has_seed and (row.id, post.counter) in self._answered
             if not is_known and not self.is_told(post):
                 yield f"goes out while no read has told what became of {post}"
 
@@ -188,8 +210,10 @@ class StepJudge:
 
     def _otps(self, old: Row, new: Row) -> Iterator[str]:
         for ordinal in (1, 2):
-            if old.state(ordinal) == OtpState.ANSWERED != new.state(ordinal):
+            if new.next_counter is None and old.state(ordinal) == OtpState.ANSWERED != new.state(ordinal):
                 yield f"OTP {ordinal} was answered, and is {new.state(ordinal)} again"
+            if new.next_counter is not None and new.state(ordinal) == OtpState.ANSWERED != old.state(ordinal):
+                self._answered.add((new.id, new.next_counter - 1))
             is_marked = new.state(ordinal) == OtpState.SENT != old.state(ordinal) and new.status == Status.ACTIVATING
             if is_marked and self.batches[new.batch_id].state != BatchState.RUNNING:
                 yield f"OTP {ordinal} is to go out although the batch does not run"

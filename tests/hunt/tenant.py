@@ -4,15 +4,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from worker.vault.seed import Seed
+
 Reply = tuple[int, dict[str, str], bytes]
 
 # What PingOne made of a call.
 ACTIVE, EXTRA, INVALID, REFUSED, WAITING, MISSING = "active", "extra", "invalid", "refused", "waiting", "missing"
 
 
+# Unix time at which a scenario begins.
+EPOCH = 1_767_225_600.0
+# Counters beyond the first one of a seed, and time steps before and after now, in which an OTP is looked for.
+COUNTERS, STEPS = 60, 3
+
+
+@dataclass(frozen=True)
+class ModelSeed:
+    """The seed of a token, and which of its OTPs is which."""
+
+    seed: Seed
+
+    def find(self, otp: str, now: float) -> int | None:
+        """The counter that made this OTP; None if none did that is near. `now` on the processes' clock."""
+        counters = range(self.seed.counter, self.seed.counter + COUNTERS)
+        if self.seed.time_step is not None:
+            step = self.step_at(now)
+            counters = range(step - STEPS, step + STEPS + 1)
+        return next((counter for counter in counters if self.seed.mint(counter).reveal() == otp), None)
+
+    def step_at(self, now: float) -> int:
+        """The number of the time step at this moment on the processes' clock."""
+        return int((EPOCH + now) // (self.seed.time_step or 1))
+
+
 @dataclass
 class ModelDevice:
-    """A token in a user's hands, and PingOne's object for it."""
+    """A token in a user's hands, and PingOne's object for it. Its record brings a pair, `first` and `second`, or a
+    seed."""
 
     device_id: str
     user_id: str
@@ -34,6 +62,9 @@ class ModelDevice:
     misses: int = 0
     was_asked: bool = False
     taken: set[str] = field(default_factory=set)
+    seed: ModelSeed | None = None
+    # The counter of the OTP after which PingOne asked for the next one.
+    asked_after: int | None = None
     activated_by: Call | None = None
 
 
@@ -47,6 +78,9 @@ class Call:
     ordinal: int
     attempt: str
     sent_at: float
+    # The OTP, and the counter that it was made from if its device has a seed.
+    otp: str = ""
+    counter: int | None = None
     # When PingOne will act on it. What it did nothing with was answered instead.
     acts_at: float | None = None
     acted_at: float | None = None

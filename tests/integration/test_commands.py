@@ -309,7 +309,13 @@ def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
     enqueue(database, made)
     client: Any = StoppingClient(lambda: getattr(batches, command)(made.name))
     pace: Any = OpenPace()
-    environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+    environment = Environment(
+        name="default",
+        environment_id=ENVIRONMENT_ID,
+        client_id="id",
+        client_secret="secret",
+        resync_on_first_call=False,
+    )
     consequences: Any = SimpleNamespace(apply_decision=lambda *_: None)
     activation = Activation(environment, Settings(), leases, client, pace, keyring, consequences)
 

@@ -238,7 +238,13 @@ class OpenPace:
 
 
 def make_ticking(database: MovingDatabase, broker: Mailbox, window: int) -> Dispatcher:
-    environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+    environment = Environment(
+        name="default",
+        environment_id=ENVIRONMENT_ID,
+        client_id="id",
+        client_secret="secret",
+        resync_on_first_call=False,
+    )
     return make_dispatcher(
         database,
         broker,

@@ -81,7 +81,12 @@ class Stage:
 
     def configure(self, name: str, environment_id: str, license_: str = "license") -> None:
         self.environments[name] = Environment(
-            name=name, environment_id=environment_id, client_id="id", client_secret="secret", license=license_
+            name=name,
+            environment_id=environment_id,
+            client_id="id",
+            client_secret="secret",
+            license=license_,
+            resync_on_first_call=False,
         )
 
     def pace(self, environment: Environment) -> StillPace:

@@ -519,7 +519,13 @@ def load(scripted_fleet: ScriptedFleet, keyring: Keyring, folder: Path, window: 
         writer = csv.DictWriter(file, HEADER)
         writer.writeheader()
         writer.writerow(token(1))
-    environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+    environment = Environment(
+        name="default",
+        environment_id=ENVIRONMENT_ID,
+        client_id="id",
+        client_secret="secret",
+        resync_on_first_call=False,
+    )
     loader = Loader(scripted_fleet.database, keyring, environment, TESTER)
     return loader.load(open_shipment(path), "shipment", daily_hours=window)
 

@@ -25,7 +25,7 @@ from worker.batches.commands import Batches
 from worker.batches.loading import CHUNK, Loaded, Loader, NameTaken
 from worker.database.engine import DISPATCH_LOCK
 from worker.intake import RowError, UnusableFile, open_shipment
-from worker.vault.otp import OtpPair
+from worker.vault.otp_source import read_otp_source
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_otps_are_sealed_for_their_row(desk: LoadingDesk) -> None:
     records = desk.records(desk.load([token(0), token(1, otp2="")]))
 
     opened = [
-        OtpPair.from_plaintext(desk.keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
+        read_otp_source(desk.keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
         for record in records
     ]
     assert [pair.first.reveal() for pair in opened] == ["000000", "000001"]
@@ -228,13 +228,13 @@ def test_a_refused_row_does_not_stand_in_the_way_of_a_good_one(desk: LoadingDesk
     assert desk.load([token(0, otp1="12"), token(0)]).total == 1
 
 
-def test_a_token_that_is_active_on_this_device_is_refused(desk: LoadingDesk) -> None:
+def test_a_token_that_is_active_on_this_device_is_left_out_and_no_error(desk: LoadingDesk) -> None:
     earlier(desk.database, desk.keyring, status=Status.ACTIVE)
 
     loaded = desk.load([token(0, otp1="111111", otp2="222222"), token(1)])
 
-    assert loaded.total == 1
-    assert "active on this device since batch 'earlier'" in desk.refused[0].reason
+    assert (loaded.total, loaded.rows_refused, loaded.already_active) == (1, 0, 1)
+    assert desk.refused == []
 
 
 def test_a_token_that_was_active_on_another_device_may_be_paired_anew(desk: LoadingDesk) -> None:

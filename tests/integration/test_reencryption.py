@@ -21,6 +21,7 @@ from worker.leases.worker import Leases
 from worker.rules.steps import Active, Retry
 from worker.vault import rotation
 from worker.vault.otp import OtpPair
+from worker.vault.otp_source import read_otp_source
 from worker.vault.rotation import CHUNK
 
 OLD, NEW = generate_key(), generate_key()
@@ -36,7 +37,7 @@ def reencrypt(database: MovingDatabase, keyring: Keyring) -> int:
 
 def opened(database: MovingDatabase, keyring: Keyring, record_id: int) -> OtpPair:
     record = look(database, record_id)
-    return OtpPair.from_plaintext(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
+    return read_otp_source(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
 
 
 def open_all(database: MovingDatabase, keyring: Keyring, made: Made) -> list[OtpPair]:
@@ -151,12 +152,12 @@ def test_an_attempt_that_began_before_goes_on_and_the_next_opens_with_the_new_ke
     reencrypt(database, ROTATING)
 
     identity = identify_row(claimed.batch_id, claimed.row_number)
-    assert OtpPair.from_plaintext(ROTATING.open(claimed.otps, identity)) == pair_of(0)
+    assert read_otp_source(ROTATING.open(claimed.otps, identity)) == pair_of(0)
     leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), CallSummary(1))
     enqueue(database, made)
     again = leases.claim(made.id, ENVIRONMENT_ID)
     assert again is not None
-    assert OtpPair.from_plaintext(AFTER.open(again.otps, identity)) == pair_of(0)
+    assert read_otp_source(AFTER.open(again.otps, identity)) == pair_of(0)
 
 
 def test_rotation_beside_workers_loses_no_pair_and_brings_none_back(database: MovingDatabase, leases: Leases) -> None:
@@ -171,7 +172,7 @@ def test_rotation_beside_workers_loses_no_pair_and_brings_none_back(database: Mo
             claimed = leases.claim(record_id, ENVIRONMENT_ID)
             assert claimed is not None
             pair = ROTATING.open(claimed.otps, identify_row(claimed.batch_id, claimed.row_number))
-            assert OtpPair.from_plaintext(pair) == pair_of(claimed.row_number - 2)
+            assert read_otp_source(pair) == pair_of(claimed.row_number - 2)
             again = Retry(600.0, is_counted=True, why="outcome_unknown")
             leases.settle(claimed, claimed.progress, Active() if record_id % 2 else again, CallSummary(1))
 

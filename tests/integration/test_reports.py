@@ -257,7 +257,7 @@ def exported(database: MovingDatabase, **options: Any) -> list[list[str]]:
 
 
 def test_an_export_has_the_columns_of_the_file_and_then_the_results(database: MovingDatabase, load: Any) -> None:
-    load("Cost Centre,Serial Number,OTP 1,user_id,device_id,lot", f"4711,MADE1,012345,{ids(1)},L-1")
+    made = load("Cost Centre,Serial Number,OTP 1,user_id,device_id,lot", f"4711,MADE1,012345,{ids(1)},L-1")
 
     header, row = exported(database)
 
@@ -270,8 +270,10 @@ def test_an_export_has_the_columns_of_the_file_and_then_the_results(database: Mo
         "correlation_id",
         "attempts",
         "otp_posts",
+        "oathbulk_row",
     )
-    assert row == ["4711", "MADE1", "", *ids(1).split(","), "L-1", "pending", "", "", "", "", "0", "0"]
+    results = ["pending", "", "", "", "", "0", "0", f"batch {made.batch_id} row 2"]
+    assert row == ["4711", "MADE1", "", *ids(1).split(","), "L-1", *results]
 
 
 def test_an_export_tells_how_each_row_ended(database: MovingDatabase, leases: Leases, load: Any) -> None:
@@ -284,7 +286,7 @@ def test_an_export_tells_how_each_row_ended(database: MovingDatabase, leases: Le
         (Active(), CallSummary(1), False),
     )
 
-    rows = [row[-7:] for row in exported(database)[1:]]
+    rows = [row[-8:-1] for row in exported(database)[1:]]
 
     dead = ["dead_letter", "resync_failed", CURES[Reason.RESYNC_FAILED], "error-1", "correlation-1", "1", "2"]
     assert sorted(rows) == sorted([dead, ["active", "", "", "", "", "1", "1"]])
@@ -331,7 +333,7 @@ def test_nothing_that_pingone_answered_begins_a_formula(database: MovingDatabase
     answer = Answer(400, None, None, "=1+1", "@SUM(1)", None)
     settle(database, leases, made, (DeadLetter(Reason.REJECTED), CallSummary(1, 0, answer), False))
 
-    assert exported(database)[1][-4:-2] == ["'=1+1", "'@SUM(1)"]
+    assert exported(database)[1][-5:-3] == ["'=1+1", "'@SUM(1)"]
 
 
 def test_otps_are_exported_only_with_the_keys(database: MovingDatabase, keyring: Keyring, load: Any) -> None:
@@ -380,12 +382,13 @@ def test_an_export_with_otps_can_be_loaded_again(
 
 
 def test_columns_that_are_named_as_a_result_are_replaced_by_it(database: MovingDatabase, load: Any) -> None:
-    load("Status,serial,otp1,user_id,device_id,correlation id,note", f"old,MADE1,012345,{ids(1)},old,kept")
+    made = load("Status,serial,otp1,user_id,device_id,correlation id,note", f"old,MADE1,012345,{ids(1)},old,kept")
 
     header, row = exported(database)
 
     assert header == ["serial", "otp1", "user_id", "device_id", "note", *RESULT_COLUMNS]
-    assert row == ["MADE1", "", *ids(1).split(","), "kept", "pending", "", "", "", "", "0", "0"]
+    origin = f"batch {made.batch_id} row 2"
+    assert row == ["MADE1", "", *ids(1).split(","), "kept", "pending", "", "", "", "", "0", "0", origin]
 
 
 def test_an_export_with_fresh_otps_can_be_loaded_and_exported_again_and_again(
@@ -399,7 +402,7 @@ def test_an_export_with_fresh_otps_can_be_loaded_and_exported_again_and_again(
         settle(database, leases, made, (DeadLetter(Reason.LOCKED), CallSummary(2, 0, ANSWER), True))
         text = io.StringIO(newline="")
         assert export(database, made.name, text, status=Status.DEAD_LETTER) == 1
-        rounds.append(text.getvalue())
+        rounds.append(text.getvalue().replace(f"batch {made.batch_id} row", "batch … row"))
         # What a person does with it: two fresh OTPs, and nothing else.
         header, row = csv.reader(io.StringIO(text.getvalue(), newline=""))
         filled = dict(zip(header, row, strict=True)) | {"otp1": f"{number:06}", "otp2": f"{number + 500000:06}"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -125,7 +126,7 @@ def test_an_empty_database_is_brought_up_to_date(empty: MovingDatabase) -> None:
 
     assert schema.upgrade(empty) == HEAD
 
-    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process"}
+    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process", "tenant_fact"}
     revision.ensure_current(empty)
 
 
@@ -193,7 +194,7 @@ def test_every_revision_goes_down_and_up_by_itself(empty: MovingDatabase) -> Non
 
 WINDOW = ("daily_window", "zone", "closes_at", "resumes_at")
 # Of a batch and of an attempt, as they are where an earlier version wrote the row.
-MARKS = {"judged_after": 0, "running_after": 0, "trial_row": None}
+MARKS = {"judged_after": 0, "running_after": 0, "trial_row": None, "parent_id": None}
 BELONGING = {"batch_id": None, "otp_posts": 0}
 
 
@@ -481,4 +482,56 @@ def test_an_installed_wheel_upgrades_and_two_at_once_do_not_collide(
 
     assert [process.returncode for process in processes] == [0, 0], ends
     assert [out.strip() for out, _ in ends] == [HEAD] * 2
-    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process"}
+    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process", "tenant_fact"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "parted"),
+    [
+        (["serial", "otp1", "E-Mail"], {"username": None, "email": "alice@example.test"}),
+        (["serial", "otp1", "UPN"], {"username": "alice@example.test", "email": None}),
+    ],
+)
+def test_0006_parts_addresses_from_user_names_and_back(
+    empty: MovingDatabase, columns: list[str], parted: dict[str, str | None]
+) -> None:
+    """The earlier version took a column `email` for the user name."""
+    schema.upgrade(empty, "0005")
+    with empty.writing() as connection:
+        made_before(connection, columns)
+    schema.upgrade(empty)
+
+    assert {name: rows(empty, "record")[0][name] for name in parted} == parted
+
+    schema.downgrade(empty, "0005")
+    assert rows(empty, "record")[0]["username"] == "alice@example.test"
+
+
+def made_before(connection: Connection, columns: list[str]) -> None:
+    """A batch of one record with a user name, as the code of revision 0005 wrote them."""
+    now = "2026-05-04 13:30:00"
+    batch = {"name": "b", "environment": "d", "environment_id": "e", "state": "running", "file": "f", "total": 1}
+    batch |= {"file_sha256": "s", "columns": json.dumps(columns), "rows_refused": 0, "created_at": now}
+    insert_row(connection, "batch", batch | {"running_since": now})
+    record = {"batch_id": 1, "row_number": 2, "environment_id": "e", "serial_number": "M1", "user_id": "u"}
+    record |= {"device_id": "d", "username": "alice@example.test", "otp_type": "hotp", "has_second_otp": True}
+    record |= dict.fromkeys(("otp1_posts", "otp2_posts", "not_found", "attempts", "attempts_forgiven"), 0)
+    record |= {"requests": 0, "rate_limited": 0, "resynced": False, "otp1_state": "unsent", "otp2_state": "unsent"}
+    insert_row(connection, "record", record | {"status": "pending", "scheduled_at": now})
+
+
+def insert_row(connection: Connection, table: str, values: dict[str, Any]) -> None:
+    connection.execute(text(f"INSERT INTO {table} ({', '.join(values)}) VALUES (:{', :'.join(values)})"), values)
+
+
+def test_0006_does_not_go_down_while_a_seed_is_needed(empty: MovingDatabase) -> None:
+    schema.upgrade(empty)
+    made = make_batch(empty, [{"next_counter": 5}])
+    with pytest.raises(RuntimeError, match="records with seeds are there"):
+        schema.downgrade(empty, "0005")
+    assert revision.current(empty) == "0006"
+
+    with empty.writing() as connection:
+        connection.execute(update(Record).where(Record.id == made.id).values(otps=None))
+    schema.downgrade(empty, "0005")
+    assert revision.current(empty) == "0005"

@@ -197,7 +197,13 @@ def load(database: MovingDatabase, keyring: Keyring, path: Path, rows: int, cana
         for line in range(2, rows + 2):
             ids = str(uuid.UUID(int=line)), str(uuid.UUID(int=1 << 100 | line))
             writer.writerow([f"MADE{line:04}", "no OTP" if line == refused else f"{line:06}", "123456", *ids])
-    environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+    environment = Environment(
+        name="default",
+        environment_id=ENVIRONMENT_ID,
+        client_id="id",
+        client_secret="secret",
+        resync_on_first_call=False,
+    )
     loaded = Loader(database, keyring, environment, TESTER).load(open_shipment(path), path.stem, canary)
     return Made(loaded.batch_id, loaded.name, [])
 
@@ -527,6 +533,21 @@ def test_a_missing_role_pauses_a_batch(scripted_fleet: ScriptedFleet) -> None:
     assert batch.detail == told + PAUSE_CURES[PauseReason.PERMISSIONS]
 
 
+def test_devices_that_are_gone_pause_a_batch_with_the_rule_that_deletes_them(scripted_fleet: ScriptedFleet) -> None:
+    made = make_batch(scripted_fleet.database, 8)
+    scripted_fleet.answer = Answer(status=404, code="NOT_FOUND", correlation_id="c")
+    gone = DeadLetter(Reason.DEVICE_NOT_FOUND)
+    ends: list[Decision] = [gone, gone, gone, Active(), gone, gone, gone]
+    for decision in ends:
+        assert settle_next(scripted_fleet, made, decision) is None
+    assert settle_next(scripted_fleet, made, gone) == PauseReason.DEVICES_GONE
+
+    batch = look_at_batch(scripted_fleet.database, made.batch_id)
+    assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.DEVICES_GONE)
+    assert batch.detail.endswith("4 device_not_found (HTTP 404 NOT_FOUND). " + PAUSE_CURES[PauseReason.DEVICES_GONE])
+    assert "24 hours" in batch.detail
+
+
 def test_a_wrong_file_pauses_a_batch_and_says_how_many_otps_were_refused(scripted_fleet: ScriptedFleet) -> None:
     made = make_batch(scripted_fleet.database, 6)
     ends: list[Decision] = [DeadLetter(Reason.INVALID_OTP), Active(), DeadLetter(Reason.RESYNC_FAILED), Active()]
@@ -656,7 +677,13 @@ def test_a_load_knows_whether_any_token_ever_became_active_in_its_environment(
     make_batch(database, [{"status": Status.ACTIVE}], name="elsewhere", environment_id="another tenant")
     file = tmp_path / "shipment.csv"
     make_shipment(records).write_pairs(file)
-    environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+    environment = Environment(
+        name="default",
+        environment_id=ENVIRONMENT_ID,
+        client_id="id",
+        client_secret="secret",
+        resync_on_first_call=False,
+    )
 
     loaded = Loader(database, keyring, environment, TESTER, first_records=3).load(open_shipment(file), "shipment")
 

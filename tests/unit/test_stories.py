@@ -35,6 +35,7 @@ FAILURES: dict[str, errors.PingOneError] = {
     "forbidden": errors.Forbidden(),
     "not_found": errors.NotFound(),
     "protocol_fault": errors.ProtocolFault(),
+    "foreign_link": errors.ForeignLink(),
     "unknown": errors.OutcomeUnknown(),
     "done": errors.OutcomeUnknown(Answer(status=200, correlation_id="3f0c8a52")),
     "other_device": errors.OtherDevice(Answer(status=200, correlation_id="3f0c8a52")),
@@ -42,6 +43,8 @@ FAILURES: dict[str, errors.PingOneError] = {
     "invalid": errors.InvalidOtp(),
     "rejected": errors.Rejected(),
     "not_usable": errors.Rejected(Answer(status=400, code="ACCOUNT_NOT_USABLE")),
+    "too_many_terms": errors.TooManyTerms(),
+    "expand_refused": errors.ExpandRefused(),
     "slot_too_far": SlotTooFar(9.0),
     "pace_out_of_reach": PaceOutOfReach(4.0),
 }

@@ -21,6 +21,8 @@ class Actor:
 
 # The actor of the replay schedule.
 SCHEDULE = Actor("schedule")
+# The actor of what a worker learns by itself.
+WORKER = Actor("worker")
 
 
 def this_person(settings: Settings, ticket: str | None = None) -> Actor:
@@ -34,6 +36,11 @@ def this_person(settings: Settings, ticket: str | None = None) -> Actor:
 def the_schedule(settings: Settings) -> Actor:
     """The actor for what the replay schedule does. Raises ConfigError if the audit key cannot be used."""
     return replace(SCHEDULE, protection=make_protection(settings))
+
+
+def the_worker(settings: Settings) -> Actor:
+    """The actor for what a worker learns of an environment. Raises ConfigError if the audit key cannot be used."""
+    return replace(WORKER, protection=make_protection(settings))
 
 
 def _system_user() -> str:

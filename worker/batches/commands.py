@@ -133,13 +133,16 @@ class Batches:
         Returns how many records."""
         with self._beside_no_load() as connection:
             running = connection.execute(select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING)).all()
-            counts = {batch.name: replay(self._database, connection, batch.id, TRANSIENT) for batch in running}
+            counts = {batch.name: self._replay_scheduled(connection, batch.id) for batch in running}
             # Must come last: who holds the audit's lock must not wait for a load of the same tokens, as that load waits
             # for the lock.
             for name, count in counts.items():
                 if count:
                     self._write_down(connection, Action.REPLAY, name, reasons=sorted(TRANSIENT), records=count)
             return sum(counts.values())
+
+    def _replay_scheduled(self, connection: Connection, batch_id: int) -> int:
+        return replay(self._database, connection, batch_id, TRANSIENT, is_scheduled=True)
 
     def note_export(self, name: str, file: str) -> None:
         """Write into the audit that OTPs are about to leave the database. Raises UnknownBatch."""

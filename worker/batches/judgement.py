@@ -61,7 +61,7 @@ def _read_failures(connection: Connection, batch: JudgedBatch, thresholds: Thres
     in_a_row = 2 * max(
         thresholds.unanswered, thresholds.forbidden, breaker.FAILURES_PER_RECORD * thresholds.unauthorized
     )
-    costly = 2 * max(thresholds.spent, thresholds.refused, thresholds.other_device)
+    costly = 2 * max(thresholds.spent, thresholds.refused, thresholds.other_device, thresholds.devices_gone)
     values = {"of_batch": batch.id, "after": batch.judged_after}
     asked = connection.execute(_ASKED, values | {"count": in_a_row}).all()
     spent = connection.execute(_COSTLY, values | {"count": costly}).all()

@@ -19,7 +19,9 @@ from worker.audit import Actor
 from worker.batches import hours
 from worker.batches.conflicts import Conflicts
 from worker.batches.hours import OutOfHours
+from worker.batches.load_counts import LoadCounts
 from worker.batches.record_rows import RecordRows
+from worker.batches.returning import Returning
 from worker.batches.trial import find_trial_row
 from worker.config.settings import Environment
 from worker.database.engine import LOAD_LOCK, Database
@@ -45,7 +47,8 @@ class NameUnfit(Exception):
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A batch that is in the database. `is_new` is False when the file had been loaded before. `out_of_hours`: where a
-    new batch is outside its hours, when these begin."""
+    new batch is outside its hours, when these begin. `already_active`: rows of a new batch's file that were left out,
+    since their tokens are active on their devices. `parent`: the name of the batch that its rows come back from."""
 
     batch_id: int
     name: str
@@ -53,6 +56,8 @@ class Loaded:
     rows_refused: int
     is_new: bool
     out_of_hours: OutOfHours | None = None
+    already_active: int = 0
+    parent: str | None = None
 
 
 class Loader:
@@ -96,22 +101,26 @@ class Loader:
                 return found
             _check_name(connection, name)
             batch_id = self._insert_batch(connection, shipment, name)
-            total, refused, canary_row = self._insert_records(connection, shipment, batch_id, canary)
-            if not total:
-                raise UnusableFile(shipment.path, f"not one of its {refused} rows can be loaded", "Mend them first")
+            counts = self._insert_records(connection, shipment, batch_id, canary)
+            if problem := counts.explain_nothing_left():
+                raise UnusableFile(shipment.path, problem, "Mend them first")
             hours.set_hours(connection, batch_id, daily_hours)
             out_of_hours = hours.check_hours(self._database, connection, batch_id)
-            counts = {"total": total, "rows_refused": refused}
+            parent = connection.scalar(select(Batch.name).where(Batch.id == counts.parent_id))
             trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
-            held_back = {"canary_row": canary_row, "trial_row": trial}
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts | held_back))
+            held_back = {"canary_row": counts.held_back_from, "trial_row": trial, "parent_id": counts.parent_id}
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back))
             file = escape_line(shipment.path.name)
             facts: dict[str, Any] = {"file": file, "sha256": shipment.fingerprint, "canary": canary}
             facts["window"] = daily_hours and str(daily_hours)
-            facts |= {"environment": self._environment.name} | counts
+            facts |= {"environment": self._environment.name} | counts.sums
+            come_back: dict[str, Any] = {"parent": parent, "already_active": counts.already_active}
+            facts |= {key: value for key, value in come_back.items() if value}
             audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
             self._database.analyze(connection, Record.__tablename__)
-        return Loaded(batch_id, name, total, refused, is_new=True, out_of_hours=out_of_hours)
+        return Loaded(
+            batch_id, name, counts.total, counts.rows_refused, is_new=True, out_of_hours=out_of_hours, **come_back
+        )
 
     def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
         statement = select(Batch.id, Batch.name, Batch.total, Batch.rows_refused).where(
@@ -139,34 +148,33 @@ class Loader:
 
     def _insert_records(
         self, connection: Connection, shipment: Shipment, batch_id: int, canary: int | None
-    ) -> tuple[int, int, int | None]:
-        """Write the records. Returns rows written, rows refused, and the row number of the canary's last record."""
+    ) -> LoadCounts:
+        """Write the records, and count the rows."""
+        returning = Returning(connection, self._keyring, self._environment.environment_id)
         conflicts = Conflicts(connection, self._keyring, self._environment.environment_id, batch_id)
         record_rows = RecordRows(self._keyring, batch_id, self._max_age)
         writer = self._make_writer(connection, record_rows.columns, batch_id)
-        written = refused = analyzed = 0
-        canary_row = None
+        counts, analyzed = LoadCounts(canary), 0
         rows = shipment.rows()
         chunk = list(islice(rows, CHUNK))
         while chunk:
             errors = [row for row in chunk if isinstance(row, RowError)]
-            good, conflicting = conflicts.split([row for row in chunk if isinstance(row, Row)])
+            completed = returning.complete([row for row in chunk if isinstance(row, Row)])
+            good, conflicting, already_active = conflicts.split(completed.rows, completed.lacking)
+            errors += completed.errors + conflicting
             with writer.writing() as write:
-                for row in good:
-                    write(record_rows.values(row))
+                for record in good:
+                    write(record_rows.values(record))
                 # Read while PostgreSQL is busy with this one.
                 chunk = list(islice(rows, CHUNK))
-            for error in sorted(errors + conflicting, key=lambda error: error.row_number):
+            for error in sorted(errors, key=lambda error: error.row_number):
                 self._on_refused(error)
-            if canary is not None and written < canary <= written + len(good):
-                canary_row = good[canary - written - 1].row_number
-            written += len(good)
-            refused += len(errors) + len(conflicting)
-            if written > 10 * analyzed:
+            counts.add([record.row for record in good], len(errors), already_active)
+            if counts.total > 10 * analyzed:
                 # For the next look-ups: without statistics, PostgreSQL takes any index for as good as the right one.
                 self._database.analyze(connection, Record.__tablename__)
-                analyzed = written
-        return written, refused, canary_row if canary is not None and canary < written else None
+                analyzed = counts.total
+        return counts
 
     def _make_writer(self, connection: Connection, columns: tuple[str, ...], batch_id: int) -> RowWriter:
         """What writes the records: these columns, and those that are the same for all of them."""

@@ -100,6 +100,13 @@ class Upkeep:
                     self._pause(connection, batch.id, PauseReason.CANARY)
             self._apply_ended_hours(connection)
 
+    def end_trials(self, environment_id: str) -> None:
+        """Let batches of this environment go on whose first records have failed: the cause was found, and from here on
+        the breaker counts."""
+        with self._database.writing() as connection:
+            mine = update(Batch).where(Batch.environment_id == environment_id, Batch.trial_row.is_not(None))
+            connection.execute(mine.values(trial_row=None))
+
     def _check_trial(self, connection: Connection, batch_id: int, trial_row: int) -> None:
         """Let the rest of a batch go once one of its first records is active; pause it when all of these are final and
         none is."""

@@ -11,9 +11,11 @@ import typer
 from worker.cli import (
     audit,
     batches,
+    check,
     database,
     doctor,
     export,
+    inspect,
     load,
     pace,
     reconcile,
@@ -35,6 +37,9 @@ app = typer.Typer(
 for command in (
     rehearse.rehearse,
     run.run,
+    check.check,
+    inspect.inspect,
+    inspect.formats,
     load.load,
     status.status,
     batches.pause,

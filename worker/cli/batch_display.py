@@ -17,6 +17,8 @@ from models.record import Status
 from worker.pace.memory import Hold
 from worker.reports.batch_status import BatchStatus
 from worker.rules.hours import format_time
+from worker.rules.resync import NeedsFlag
+from worker.tenants.resync import LEARNT
 
 # The outlook of a batch that runs while no record is in work.
 WAITING = "Waiting for a worker."
@@ -43,6 +45,10 @@ def draw_batch(status: BatchStatus, *, stopped: str | None = None) -> Renderable
     )
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     parts: list[RenderableType] = [bar, counts, Text(costs, style="dim"), Text(future)]
+    if status.needs_flag in (NeedsFlag.TRIED, NeedsFlag.YES):
+        parts.append(Text(LEARNT[status.needs_flag], style="dim"))
+    if status.parent:
+        parts.insert(1, Text(f"Its rows come back from batch {status.parent}."))
     if status.dead_letters:
         parts.append(_draw_dead_letters(status))
     return Group(*parts)

@@ -30,6 +30,7 @@ from worker.pingone.auth import AccessTokens
 from worker.pingone.clock_drift import measure_drift
 from worker.pingone.errors import PingOneError
 from worker.reports.stall import Fleet, describe_sick
+from worker.tenants.resync import LEARNT, read_resync
 from worker.vault.keyring import load_audit_keys
 
 # Seconds. A TOTP step is 30 s: on a clock that is wrong by more than a few, a pair seems older or younger than it is.
@@ -88,6 +89,8 @@ def _run_checks(installation: Installation, name: str) -> Iterator[Finding]:
         environment = installation.environment(name)
     except ConfigError:
         return
+    if reached.is_well:
+        yield _run_check("learnt", lambda: _describe_learnt(installation, environment.environment_id))
     yield _run_check("hosts", lambda: " ".join(describe_hosts(installation, name)))
     access_tokens = AccessTokens(environment, deadline=min(DEADLINE, settings.call_deadline))
     yield _run_check("access token", lambda: "granted" if access_tokens.get() else "")
@@ -141,6 +144,12 @@ def _check_commits(installation: Installation) -> Finding:
         f"synchronous standbys: {standbys}" if standbys else "no synchronous standby: a failover loses the last commits"
     )
     return Finding("commits", is_well, f"synchronous_commit is {commits}, isolation is {isolation}; {note}")
+
+
+def _describe_learnt(installation: Installation, environment_id: str) -> str:
+    """Say what this environment has taught, and since when."""
+    with installation.database.reading() as connection:
+        return LEARNT[read_resync(connection, environment_id).needs]
 
 
 def _describe_broker(installation: Installation) -> str:

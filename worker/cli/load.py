@@ -24,14 +24,17 @@ from worker.cli.options import (
     parse_hours,
 )
 from worker.cli.refused_rows import RefusedRows
+from worker.cli.source_options import SourceOptions, takes_source
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
-from worker.intake import RowError, Shipment, UnusableFile, open_shipment
+from worker.intake import RowError, Shipment, UnusableFile
 from worker.rules.hours import DailyHours
 
 
+@takes_source
 def load(
     file: File,
+    source: SourceOptions,
     batch: NewBatchName = None,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
     canary: Canary = None,
@@ -44,7 +47,7 @@ def load(
 ) -> None:
     """Load a shipment into the database, for workers that run elsewhere."""
     hours = parse_hours(window, zone)
-    shipment = open_shipment(file)
+    shipment = source.open(file)
     refusals = RefusedRows()
     if check:
         rows_refused = _check(shipment, refusals, as_json=as_json)
@@ -75,6 +78,7 @@ def _print(loaded: Loaded, refusals: RefusedRows, *, as_json: bool) -> None:
             "batch": loaded.name,
             "total": loaded.total,
             "rows_refused": loaded.rows_refused,
+            "already_active": loaded.already_active,
             "is_new": loaded.is_new,
         }
         print_json(facts | {"refused": refusals.to_json()})
@@ -127,6 +131,10 @@ def print_loaded(loaded: Loaded) -> None:
     """Say in a sentence or two what was loaded."""
     if loaded.is_new:
         console.print(f"Loaded {loaded.total} records as batch {loaded.name}; {loaded.rows_refused} rows were refused.")
+        if loaded.already_active:
+            console.print(f"{loaded.already_active} rows were left out: their tokens are active already.")
+        if loaded.parent:
+            console.print(f"Its rows come back from batch {loaded.parent}.")
         if loaded.out_of_hours is not None:
             console.print(f"It is {loaded.out_of_hours}.")
     else:
@@ -141,11 +149,11 @@ def _count_loadable(shipment: Shipment, refusals: RefusedRows) -> int:
         if isinstance(row, RowError):
             refusals.add(row)
             continue
-        earlier = seen.get(row.serial_number) or seen.get(row.device_id)
+        earlier = seen.get(row.serial_number) or seen.get(row.device_id or "")
         if earlier:
             reason = f"its serial number or device stands on row {earlier} already: keep one of the two rows"
             refusals.add(RowError(row.row_number, reason, row.serial_number))
             continue
-        seen[row.serial_number] = seen[row.device_id] = row.row_number
+        seen |= dict.fromkeys(filter(None, (row.serial_number, row.device_id)), row.row_number)
         count += 1
     return count

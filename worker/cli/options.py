@@ -32,7 +32,14 @@ def _parse_share(text: str) -> float:
 
 
 # Of `load` and `run`, which make a batch of a shipment.
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file of OTP pairs.", show_default=False)]
+File = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="OTP pairs, a vendor's seed file, or an export: see `oathbulk formats`.",
+        show_default=False,
+    ),
+]
 NewBatchName = Annotated[
     str | None, typer.Option("--batch", metavar="NAME", help="The batch's name. Default: the file's name.")
 ]

@@ -6,8 +6,9 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,24 +17,30 @@ from sqlalchemy import select
 
 from models.record import Record
 from worker.cli.console import console
+from worker.cli.export import export_hand_out
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.load import LoadRequest
-from worker.cli.refused_rows import RefusedRows
+from worker.cli.rehearsed_tokens import make_seeds, make_shipment_for, open_made
 from worker.cli.run import run_shipment
+from worker.cli.source_options import SourceOptions, takes_source
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
-from worker.intake import Row, UnusableFile, open_shipment
+from worker.intake import Shipment
 
 if TYPE_CHECKING:
+    from worker.simulator.seed_shipment import MadeSeeds
     from worker.simulator.shipment import Expected, MadeShipment
 
 # The name of the batch, and of the rehearsal's home.
 BATCH = "rehearsal"
 # Seconds that the simulator may take to start, on a busy machine.
 START_TIMEOUT = 60.0
+# Settings of a rehearsal with seeds, of which some answers get lost. The simulator does not act on those calls, so a
+# device may be read after a second; and the third OTP of some tokens must be allowed.
+FOR_SEEDS = {"OATHBULK_READ_DELAY": "1", "OATHBULK_OTP_POST_BUDGET": "3"}
 # Beginnings of settings that would lead out of the rehearsal. All other settings are in force as in a run.
 NOT_REHEARSED = (
     "OATHBULK_ENV_FILE",
@@ -47,82 +54,78 @@ NOT_REHEARSED = (
 )
 
 
+@takes_source
 def rehearse(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Your own OTP pairs. Default: made up.")] = None,
+    source: SourceOptions,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Your own shipment. Default: made up.")] = None,
     tokens: Annotated[int, typer.Option(min=1, metavar="N", help="How many tokens to make up.")] = 500,
     rate: Annotated[
         float | None, typer.Option(help="Requests a second, and no more. Default: PINGONE_RATE, and adapting.")
     ] = None,
+    first_morning: Annotated[
+        bool, typer.Option("--first-morning", help="Made-up seeds; then everybody signs on, half by the hand-out.")
+    ] = False,
 ) -> None:
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
+    if first_morning and file:
+        raise typer.BadParameter("leave out the file: it takes made-up tokens", param_hint="--first-morning")
     here = Installation()
     with lock_home(here.settings.home):
-        home = here.settings.home.absolute() / BATCH
-        # A rehearsal that was killed may have left its Valkey running. Without the files of its home, which are
-        # removed next, nobody would find that server again.
-        EmbeddedValkey(home).stop()
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(mode=0o700)
-        shipment = _make_shipment(file, tokens)
-        with _files_written(shipment, home, is_own=file is not None) as pairs, _running_simulator(home) as port:
-            variables = _point_at_rehearsal(here.variables, home, port, shipment)
+        home = _make_empty_home(here)
+        own = source.open(file) if file else None
+        seeds = make_seeds(tokens) if first_morning else None
+        made = seeds or make_shipment_for(own, tokens)
+        with _files_written(made, home, own) as shipment, _running_simulator(home) as port:
+            variables = _point_at_rehearsal(here.variables, home, port, made)
             if rate is not None:
                 variables["PINGONE_RATE"] = variables["PINGONE_RATE_MAX"] = str(rate)
-            installation = Installation(variables)
-            code = run_shipment(installation, pairs, LoadRequest(BATCH), "`oathbulk rehearse` begins anew.")
+            installation = Installation(variables | (FOR_SEEDS if seeds else {}))
+            run = partial(run_shipment, installation, shipment, LoadRequest(BATCH), "`oathbulk rehearse` begins anew.")
+            code, morning = _run_until_morning(installation, seeds, port, run) if seeds else (run(), ALL_ACTIVE)
         if code == INTERRUPTED:
             raise typer.Exit(code)
-        raise typer.Exit(_judge_endings(installation, shipment.expected))
+        raise typer.Exit(_judge_endings(installation, made.expected) or morning)
 
 
-def _make_shipment(file: Path | None, tokens: int) -> MadeShipment:
-    """Make tokens for the simulator: those of the person's file, or so many made-up ones. Raises EmbeddedError,
-    UnusableFile."""
-    try:
-        from worker.simulator.shipment import A_FEW_HOPELESS, PairRow, make_shipment, shipment_from_rows
-    except ImportError as error:
-        raise EmbeddedError("the simulator is not installed: pip install 'oathbulk[rehearsal]'") from error
-    if file is None:
-        hopeless = A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {}
-        return make_shipment(tokens, hopeless=hopeless)
-    return shipment_from_rows(
-        PairRow(
-            row.serial_number,
-            row.otps.first.reveal(),
-            row.otps.second.reveal() if row.otps.second else None,
-            row.user_id,
-            row.device_id,
-        )
-        for row in _read_own_rows(file)
-    )
+def _make_empty_home(here: Installation) -> Path:
+    """Make the rehearsal's home, and remove that of the rehearsal before."""
+    home = here.settings.home.absolute() / BATCH
+    # A rehearsal that was killed may have left its Valkey running. Without the files of its home, which are removed
+    # next, nobody would find that server again.
+    EmbeddedValkey(home).stop()
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(mode=0o700)
+    return home
 
 
-def _read_own_rows(file: Path) -> list[Row]:
-    """Read the rows that can be rehearsed, and print those that are refused. Raises UnusableFile if none is left."""
-    rows, refusals = list[Row](), RefusedRows()
-    for row in open_shipment(file).rows():
-        if isinstance(row, Row):
-            rows.append(row)
-        else:
-            refusals.add(row)
-    refusals.print()
-    if not rows:
-        raise UnusableFile(file, f"not one of its {refusals.count} rows can be loaded", "Mend them first")
-    return rows
+def _run_until_morning(
+    installation: Installation, made: MadeSeeds, port: int, run: Callable[[], int]
+) -> tuple[int, int]:
+    """Run the batch while some answers get lost, export its hand-out, and let the people sign on. Returns the exit
+    codes of the run and of the morning."""
+    # Not at the top: its HTTP client takes long to import, and no other command needs it.
+    from worker.cli.first_morning import Simulator, play_first_morning
+
+    hand_out = installation.settings.home / "hand-out.csv"
+    with closing(Simulator(f"http://127.0.0.1:{port}")) as simulator:
+        simulator.lose_answers(made.answers_lost)
+        code = run()
+        if code == INTERRUPTED:
+            return code, ALL_ACTIVE
+        export_hand_out(installation, BATCH, hand_out)
+        return code, play_first_morning(made, hand_out, simulator)
 
 
 @contextmanager
-def _files_written(shipment: MadeShipment, home: Path, *, is_own: bool) -> Iterator[Path]:
-    """Write the files of pairs and of devices, both in the clear. If the OTPs are a person's own, the files are removed
-    after the rehearsal. Yields the path of the pairs."""
-    pairs, world = home / "shipment.csv", home / "world.json"
+def _files_written(made: MadeShipment, home: Path, own: Shipment | None) -> Iterator[Shipment]:
+    """Write the file of devices, and of the tokens unless they are a person's own, in the clear. A person's own are
+    removed after the rehearsal. Yields what is to be loaded."""
+    world = home / "world.json"
     try:
-        shipment.write_pairs(pairs)
-        shipment.write_world(world)
-        yield pairs
+        made.write_world(world)
+        yield own or open_made(made, home)
     finally:
-        if is_own:
-            pairs.unlink(missing_ok=True)
+        if own is not None:
             world.unlink(missing_ok=True)
 
 

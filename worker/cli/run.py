@@ -35,12 +35,13 @@ from worker.cli.options import (
     parse_hours,
 )
 from worker.cli.refused_rows import RefusedRows
+from worker.cli.source_options import SourceOptions, takes_source
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
 from worker.installation.installation import Installation
 from worker.installation.stack import Stack
-from worker.intake import open_shipment
+from worker.intake import Shipment
 from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus
 
@@ -48,8 +49,10 @@ from worker.reports.batch_status import BatchStatus
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+@takes_source
 def run(
     file: File,
+    source: SourceOptions,
     batch: NewBatchName = None,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
     canary: Canary = None,
@@ -61,28 +64,27 @@ def run(
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
     request = LoadRequest(batch or file.stem, environment, canary, ticket, parse_hours(window, zone), share)
-    how_to_go_on = f"Go on with: {_write_run_command(file, request)}"
+    how_to_go_on = f"Go on with: {_write_run_command(file, request, source)}"
     installation = Installation()
     print_unread_env_file(installation)
-    raise typer.Exit(run_shipment(installation, file, request, how_to_go_on, as_json=as_json))
+    raise typer.Exit(run_shipment(installation, source.open(file), request, how_to_go_on, as_json=as_json))
 
 
-def _write_run_command(file: Path, request: LoadRequest) -> str:
+def _write_run_command(file: Path, request: LoadRequest, source: SourceOptions) -> str:
     """Write the command that goes on with this run where it was."""
     words = ["oathbulk", "run", str(file)]
     if request.name != file.stem:
         words += ["--batch", request.name]
     if request.environment != DEFAULT_ENVIRONMENT:
         words += ["--environment", request.environment]
-    return shlex.join(words)
+    return shlex.join(words + source.to_words())
 
 
 def run_shipment(
-    installation: Installation, file: Path, request: LoadRequest, how_to_go_on: str, *, as_json: bool = False
+    installation: Installation, shipment: Shipment, request: LoadRequest, how_to_go_on: str, *, as_json: bool = False
 ) -> int:
     """Load a shipment and work on it; the exit code. `how_to_go_on`: the sentence that is printed if it is
     interrupted."""
-    shipment = open_shipment(file)
     installation.environment(request.environment)
     with lock_home(installation.settings.home):
         refusals = RefusedRows()

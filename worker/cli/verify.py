@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 
 import typer
-from pydantic import SecretStr
 
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, BatchName
-from worker.config.settings import Settings
-from worker.embedded.home import lock_home
-from worker.embedded.valkey import EmbeddedValkey
+from worker.cli.own_redis import settings_with_redis
 from worker.installation.installation import Installation
 from worker.process.parts import Parts
 from worker.reports.status import read_statuses
@@ -32,7 +27,7 @@ def verify_command(
     installation = Installation()
     environment = find_environment(installation.database, batch, installation.environment)
     (status,) = read_statuses(installation.database, batch)
-    with _settings_with_redis(installation) as settings:
+    with settings_with_redis(installation) as settings:
         clients = Parts(settings, installation.environment).clients
         # Asked for once, so that wrong credentials are one failure, and not one for each device.
         clients.access_tokens(environment).get()
@@ -53,19 +48,3 @@ def verify_command(
 def _describe_difference(found: Difference) -> str:
     which = f"row {found.row_number} ({found.serial_number})"
     return f"{which}: {found.ours} here, {found.theirs} in PingOne" if found.is_known else f"{which}: {found.theirs}"
-
-
-@contextmanager
-def _settings_with_redis(installation: Installation) -> Iterator[Settings]:
-    """Yield settings with a Redis, which keeps the pace: the fleet's, or if none is set, the embedded Valkey, which
-    runs until the block ends."""
-    settings = installation.settings
-    if settings.redis_url is not None:
-        yield settings
-        return
-    with lock_home(settings.home):
-        valkey = EmbeddedValkey(settings.home)
-        try:
-            yield settings.model_copy(update={"redis_url": SecretStr(valkey.start())})
-        finally:
-            valkey.stop()

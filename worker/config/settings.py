@@ -51,7 +51,13 @@ class Environment(BaseModel):
     license: str = ""
     rate: float = Field(default=30, gt=0, allow_inf_nan=False)
     rate_max: float = Field(default=500, gt=0, allow_inf_nan=False)
-    resync_on_first_call: bool = False
+    # None: learnt from what the environment answers.
+    resync_on_first_call: bool | None = None
+
+    @field_validator("resync_on_first_call", mode="before")
+    @classmethod
+    def _read_auto(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.strip().lower() == "auto" else value
 
     @field_validator("api_url", "token_url")
     @classmethod
@@ -97,6 +103,7 @@ class Settings(BaseModel):
     database_connections: int = Field(default=4, ge=1, le=1000)
     replay_cron: str | None = None
     totp_max_age: float = Field(default=120, gt=0)
+    step_margin: float = Field(default=3, ge=0, lt=30)
     call_deadline: float = Field(default=20, gt=0)
     lease: float = Field(default=60, gt=0)
     send_within: float = Field(default=5, gt=0)
@@ -109,6 +116,7 @@ class Settings(BaseModel):
     furthest_slot: float = Field(default=2, gt=0)
     tick: float = Field(default=1, gt=0)
     breaker_forbidden: int = Field(default=10, ge=1)
+    breaker_devices_gone: int = Field(default=10, ge=1)
     breaker_refused: int = Field(default=20, ge=1)
     breaker_refused_share: float = Field(default=0.5, gt=0, le=1)
     breaker_spent: int = Field(default=25, ge=1)

@@ -21,7 +21,6 @@ from worker.fleet.processes import Processes
 from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
 from worker.pace.memory import PaceMemory
-from worker.rules import breaker
 
 log = structlog.get_logger()
 
@@ -154,7 +153,7 @@ class Dispatcher:
             ids.setdefault(batch.environment, []).extend(reads)
             room -= len(reads)
         for batch in work.running:
-            mine = min(room, breaker.PROBES - counts[batch.batch_id]) if batch.is_probing else room
+            mine = room if batch.most is None else min(room, batch.most - counts[batch.batch_id])
             due = self._queue.enqueue(connection, batch.batch_id, max(mine, 0), lease, last_row=batch.last_row)
             ids.setdefault(batch.environment, []).extend(due)
             room -= len(due)

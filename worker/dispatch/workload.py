@@ -17,6 +17,8 @@ from worker.leases.order import has_pending
 from worker.leases.queue import Queue
 from worker.pace.paces import Paces
 from worker.pace.slots import Pace
+from worker.rules import breaker
+from worker.tenants.resync import read_resync
 
 # Batches that may have work for a tick, the oldest first: those with records in the window, and those that are not
 # paused and have pending records.
@@ -37,12 +39,13 @@ _UNFINISHED = (
 @dataclass(frozen=True, slots=True)
 class BatchWork:
     """A batch with pending records, and how much of it may go: only rows up to `last_row` during a canary or a trial;
-    only a few records while it probes whether an outage is over."""
+    no more than `most` records at once while it probes whether an outage is over, or while it is not known whether its
+    environment wants `oathResync` with OTP 1."""
 
     batch_id: int
     environment: str
     last_row: int | None = None
-    is_probing: bool = False
+    most: int | None = None
 
 
 @dataclass(slots=True)
@@ -86,12 +89,20 @@ class Workload:
             work = licenses.setdefault(environment.license, LicenseWork(self._paces.of(environment)))
             work.batch_ids.add(batch.id)
             last_row = min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
-            due = BatchWork(batch.id, environment.name, last_row, batch.outages > 0)
+            most = breaker.PROBES if batch.outages else self._choose_most(environment)
+            due = BatchWork(batch.id, environment.name, last_row, most)
             if batch.state == BatchState.RUNNING and not batch.ends_soon:
                 work.running.append(due)
             elif batch.state == BatchState.CANCELLED:
                 work.cancelled.append(due)
         return list(licenses.values())
+
+    def _choose_most(self, environment: Environment) -> int | None:
+        """How many records of a batch may go at once while its environment is still to be learnt."""
+        if environment.resync_on_first_call is not None:
+            return None
+        with self._database.reading() as connection:
+            return read_resync(connection, environment.environment_id).most_at_once
 
     def _find_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
         """The environment that a batch was loaded for. None: it is not configured so any more, and the batch or this

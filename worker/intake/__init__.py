@@ -5,19 +5,32 @@ Begin with `shipment` (a file is opened and read) or `rows` (what comes out of i
 format of files.
 """
 
-from worker.intake.formats.otp_pairs.columns import CANONICAL, canonical_column, normalise
+from worker.intake.assignment import Assignment, open_assignment
+from worker.intake.formats.format import Hints
+from worker.intake.formats.otp_pairs.columns import CANONICAL, canonical_column, is_result, normalise
+from worker.intake.identities import explain_missing_ids
+from worker.intake.results import ORIGIN, RESULT_COLUMNS, Origin
 from worker.intake.rows import COLUMNS, Column, Row, RowError, UnusableFile
-from worker.intake.shipment import Shipment, open_shipment
+from worker.intake.shipment import Leftovers, Shipment, open_shipment
 
 __all__ = [
     "CANONICAL",
     "COLUMNS",
+    "ORIGIN",
+    "RESULT_COLUMNS",
+    "Assignment",
     "Column",
+    "Hints",
+    "Leftovers",
+    "Origin",
     "Row",
     "RowError",
     "Shipment",
     "UnusableFile",
     "canonical_column",
+    "explain_missing_ids",
+    "is_result",
     "normalise",
+    "open_assignment",
     "open_shipment",
 ]

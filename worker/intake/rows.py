@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, get_type_hints
+from typing import Annotated, get_type_hints
 
-from worker.vault.otp import OtpPair
+from worker.intake.results import Origin
+from worker.vault.otp_source import OtpSource
+from worker.vault.seed import OtpType
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +30,28 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A row that can be loaded: one token of the shipment.
+    """A row of a shipment: one token.
 
-    `row_number` is the line on which the row begins, as an editor counts them. The ids are in lower case,
-    `generated_at` is UTC. `extra` holds the columns that mean nothing to us, by their names as written; it
-    stays out of the repr, since we cannot know what is in there.
+    `row_number` is the line on which the row begins, as an editor counts them. The ids are in lower case, None where
+    the file does not know them; `generated_at` is UTC. `otps` is the pair of OTPs or the seed that the row brings;
+    None if it brings none, which only a row with an `origin` may: it takes them from the record that it was exported
+    from. `extra` holds the columns that mean nothing to us, by their names as written; it stays out of the repr, since
+    we cannot know what is in there.
     """
 
     row_number: int
     serial_number: Annotated[str, Column("serial", ("serial number",), is_required=True)]
-    user_id: Annotated[str, Column("user_id")]
-    device_id: Annotated[str, Column("device_id")]
-    username: Annotated[str | None, Column("username", ("upn", "user", "email"), is_plain=True)]
-    otp_type: Annotated[Literal["hotp", "totp"], Column("otp_type", ("type",))]
-    generated_at: Annotated[datetime | None, Column("generated_at")]
-    lot: Annotated[str | None, Column("lot", is_plain=True)]
-    otps: OtpPair
-    extra: dict[str, str] = field(repr=False)
+    user_id: Annotated[str | None, Column("user_id")] = None
+    device_id: Annotated[str | None, Column("device_id")] = None
+    username: Annotated[str | None, Column("username", ("upn", "user"), is_plain=True)] = None
+    email: Annotated[str | None, Column("email", ("mail",), is_plain=True)] = None
+    external_id: Annotated[str | None, Column("external_id", is_plain=True)] = None
+    otp_type: Annotated[OtpType, Column("otp_type", ("type",))] = "hotp"
+    generated_at: Annotated[datetime | None, Column("generated_at")] = None
+    lot: Annotated[str | None, Column("lot", is_plain=True)] = None
+    otps: OtpSource | None
+    origin: Origin | None = None
+    extra: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 # The columns of a row but for its OTPs, which each format brings in a way of its own.

@@ -4,72 +4,116 @@ times."""
 from __future__ import annotations
 
 import hashlib
-import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
-from worker.intake.formats.format import Format
-from worker.intake.formats.table import choose_format
+from worker.intake.assignment import NO_PERSON, Assignment
+from worker.intake.formats.first_lines import HEAD
+from worker.intake.formats.format import NO_HINTS, Format, Hints, OpenFile
+from worker.intake.formats.table import choose_format, find_format
+from worker.intake.identities import explain_missing_ids
+from worker.intake.opening import open_file
 from worker.intake.rows import Row, RowError, UnusableFile
-
-# Bytes from which a file's kind is told: enough to find the names that tell a workbook from another zip archive.
-HEAD = 4096
 
 
 def read_clock() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(slots=True)
+class Leftovers:
+    """What a shipment and its list do not have in common, found while the rows are read. `unassigned`: tokens of the
+    shipment without a person, `not_in_box`: serial numbers of the list that the shipment does not have."""
+
+    unassigned: int = 0
+    not_in_box: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """A file that can be used. `columns` are the header's names as written, `fingerprint` the SHA-256 of its bytes."""
+    """A file that can be used, and the list of who gets what, if there is one. `columns` are the names, as written, of
+    the columns that an export repeats; `fingerprint` is a SHA-256 of what was read, of the file's bytes if there is no
+    list."""
 
     path: Path
     format: Format
+    hints: Hints
     columns: list[str]
-    fingerprint: str
+    digest: str
+    assignment: Assignment | None = None
+    # Whether tokens without a person are left out, instead of being refused.
+    only_assigned: bool = False
     clock: Callable[[], datetime] = field(default=read_clock, repr=False)
 
-    def rows(self) -> Iterator[Row | RowError]:
+    @property
+    def fingerprint(self) -> str:
+        if self.assignment is None:
+            return self.digest
+        return hashlib.sha256(f"{self.digest} {self.assignment.fingerprint}".encode()).hexdigest()
+
+    def rows(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
+        """Read every row, good or refused, as `tokens` does. A good one has the ids of its user and its device, or
+        comes back from an export: then the load takes what is missing from its earlier record."""
+        for row in self.tokens(leftovers):
+            missing = explain_missing_ids(row) if isinstance(row, Row) and not row.origin else None
+            yield RowError(row.row_number, missing, row.serial_number) if missing else row
+
+    def tokens(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
         """Read every row, good or refused, in the file's order; each call reads the file from its beginning.
+        `leftovers` is told what file and list do not have in common.
 
         Raises UnusableFile if the file is gone, or has changed since it was opened. Whether it has changed is known
         only at its end: commit nothing before.
         """
-        digest = hashlib.sha256()
+        digest, found = hashlib.sha256(), leftovers or Leftovers()
+        in_box: set[str] = set()
         with open_file(self.path) as stream:
-            yield from self.format.read_rows(self.path, stream, digest, self.clock())
-        if digest.hexdigest() != self.fingerprint:
+            file = OpenFile(self.path, stream, digest, self.hints)
+            for row in self.format.read_rows(file, self.clock()):
+                if row.serial_number is not None:
+                    in_box.add(row.serial_number)
+                if joined := self._join(row, found):
+                    yield joined
+        if digest.hexdigest() != self.digest:
             cure = "Nothing of it should be kept: let the program that writes it finish, and load it again"
             raise UnusableFile(self.path, "the file changed while it was read", cure)
+        if self.assignment is not None:
+            found.not_in_box += [serial for serial in self.assignment.lines if serial not in in_box]
+
+    def _join(self, row: Row | RowError, leftovers: Leftovers) -> Row | RowError | None:
+        """Join a row with its line of the list; None if it is to be left out."""
+        if isinstance(row, RowError) or self.assignment is None:
+            return row
+        joined = self.assignment.assign(row)
+        if isinstance(joined, RowError) and joined.reason == NO_PERSON:
+            leftovers.unassigned += 1
+            return None if self.only_assigned else joined
+        return joined
 
 
-def open_shipment(path: Path, *, clock: Callable[[], datetime] = read_clock) -> Shipment:
+def open_shipment(
+    path: Path,
+    *,
+    format_name: str | None = None,
+    hints: Hints = NO_HINTS,
+    assignment: Assignment | None = None,
+    only_assigned: bool = False,
+    clock: Callable[[], datetime] = read_clock,
+) -> Shipment:
     """Read the file once, to its end, so that what makes it unusable as a whole is known before a row is used.
 
-    `clock` returns the time, with its zone, that a `generated_at` is compared with. Raises UnusableFile.
+    `assignment`: the list of who gets what. `format_name`: the format of this name reads the file, whatever it looks
+    like; None: its first bytes tell. `clock` returns the time, with its zone, that a `generated_at` is compared with.
+    Raises UnusableFile.
     """
     digest = hashlib.sha256()
     with open_file(path) as stream:
-        chosen = choose_format(path, stream.read(HEAD))
+        head = stream.read(HEAD)
         stream.seek(0)
-        columns = chosen.read_columns(path, stream, digest)
-    return Shipment(path, chosen, columns, digest.hexdigest(), clock)
-
-
-@contextmanager
-def open_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file. Raises UnusableFile, for a pipe too: it cannot be read twice, and to open it may take for
-    ever."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UnusableFile(path, "is not a regular file", "Give the path of a CSV file")
-        with path.open("rb") as stream:
-            yield stream
-    except OSError as error:
-        cure = "Check its path, and that this user may read it"
-        raise UnusableFile(path, f"cannot be read ({error.strerror or error})", cure) from error
+        chosen = find_format(path, format_name) if format_name else choose_format(path, head)
+        columns = chosen.read_columns(OpenFile(path, stream, digest, hints))
+    if assignment is not None:
+        columns = list(dict.fromkeys([*columns, *assignment.columns]))
+    return Shipment(path, chosen, hints, columns, digest.hexdigest(), assignment, only_assigned, clock)

@@ -83,9 +83,12 @@ class Evidence:
 
     first: OtpEvidence = field(default_factory=OtpEvidence)
     second: OtpEvidence = field(default_factory=OtpEvidence)
+    # With a seed: the lowest counter of which no OTP was sent; 0 where no line tells of one.
+    next_counter: int = 0
 
     def add(self, line: Line) -> None:
         """Take in the next line about this record."""
+        self.next_counter = max(self.next_counter, line.next_counter or 0)
         (self.first if line.otp == 1 else self.second).add(line)
 
     def correct(self, known: Progress) -> Progress:
@@ -95,8 +98,22 @@ class Evidence:
         if self.second.is_seen:
             # The second OTP is sent only after PingOne asked for it, so the first one was answered.
             first = OtpEvidence(True, is_answered=True, then=NEXT_OTP, posts=max(1, first.most_posts))
-        known = _add_evidence(known, 1, first)
-        return _add_evidence(known, 2, self.second) if known.second else known
+        corrected = _add_evidence(known, 1, first)
+        corrected = _add_evidence(corrected, 2, self.second) if corrected.second else corrected
+        return self._skip_used_counters(known, corrected)
+
+    def _skip_used_counters(self, known: Progress, corrected: Progress) -> Progress:
+        """Let a seed go on behind every counter that was used. Which pair they belonged to is not asked: unless an
+        answer of PingOne's decided the record, it goes on as if an OTP 1 were of unknown fate, and begins a new pair
+        after a read."""
+        if known.next_counter is None or self.next_counter <= known.next_counter:
+            return corrected
+        behind = replace(corrected, next_counter=self.next_counter)
+        if behind.verdict is not None:
+            return behind
+        first = OtpProgress(OtpState.SENT, max(behind.first.posts, self.first.most_posts))
+        second = OtpProgress(OtpState.UNSENT, max(behind.posts - behind.first.posts, self.second.most_posts))
+        return replace(behind, first=first, second=second)
 
 
 def gather_evidence(lines: Iterable[Line]) -> dict[Row, Evidence]:

@@ -37,10 +37,16 @@ class Journal(Protocol):
     """Where an attempt writes down what it sends."""
 
     def write(
-        self, claim: Claim, ordinal: int, otp: OtpProgress, answer: Answer = NO_ANSWER, then: str | None = None
+        self,
+        claim: Claim,
+        ordinal: int,
+        otp: OtpProgress,
+        answer: Answer = NO_ANSWER,
+        then: str | None = None,
+        next_counter: int | None = None,
     ) -> None:
-        """Write a line: the state of OTP `ordinal` now, PingOne's answer, and what follows it (see `evidence`). Never
-        raises."""
+        """Write a line: the state of OTP `ordinal` now, PingOne's answer, and what follows it (see `evidence`); with a
+        seed, the lowest counter of which no OTP was sent. Never raises."""
         ...
 
 
@@ -48,7 +54,13 @@ class NoJournal:
     """Writes nothing, where no journal is kept."""
 
     def write(
-        self, claim: Claim, ordinal: int, otp: OtpProgress, answer: Answer = NO_ANSWER, then: str | None = None
+        self,
+        claim: Claim,
+        ordinal: int,
+        otp: OtpProgress,
+        answer: Answer = NO_ANSWER,
+        then: str | None = None,
+        next_counter: int | None = None,
     ) -> None:
         pass
 
@@ -71,7 +83,13 @@ class FileJournal:
         self._has_warned = False
 
     def write(
-        self, claim: Claim, ordinal: int, otp: OtpProgress, answer: Answer = NO_ANSWER, then: str | None = None
+        self,
+        claim: Claim,
+        ordinal: int,
+        otp: OtpProgress,
+        answer: Answer = NO_ANSWER,
+        then: str | None = None,
+        next_counter: int | None = None,
     ) -> None:
         at = self._now().isoformat(timespec="milliseconds")
         line = {
@@ -88,6 +106,7 @@ class FileJournal:
             "code": answer.code,
             "detail_code": answer.detail_code,
             "then": then,
+            "next_counter": next_counter,
         }
         text = f"{_encode(line)}\n".encode()
         with self._lock:

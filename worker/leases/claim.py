@@ -48,6 +48,7 @@ FRESH_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.device_id,
     Record.otps,
     Record.has_second_otp,
+    Record.next_counter,
     Record.attempts,
     Record.attempts_forgiven,
 )
@@ -60,13 +61,15 @@ ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.otp2_posts,
     Record.verdict,
     Record.not_found,
+    Record.posts_forgiven,
 )
 
 
 def claim_fresh_row(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
     """The claim of a fresh record, from a row with FRESH_COLUMNS."""
     second = OtpProgress() if row.has_second_otp else None
-    progress = Progress(OtpProgress(OtpState.SENT, 1), second, _attempts(row), jitter=jitter)
+    first = OtpProgress(OtpState.SENT, 1)
+    progress = Progress(first, second, _attempts(row), next_counter=row.next_counter, jitter=jitter)
     return _claim(row, lease_id, started, progress, is_otp1_marked=True)
 
 
@@ -80,6 +83,8 @@ def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -
         verdict=Reason(row.verdict) if row.verdict else None,
         not_found=row.not_found,
         is_stale=row.is_stale,
+        next_counter=row.next_counter,
+        posts_forgiven=row.posts_forgiven,
         jitter=jitter,
     )
     return _claim(row, lease_id, started, progress, is_otp1_marked=False)

@@ -27,6 +27,7 @@ _COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.otp2_state,
     Record.otp2_posts,
     Record.verdict,
+    Record.next_counter,
 )
 
 
@@ -45,6 +46,7 @@ def read_progress(row: Row[Any]) -> Progress:
         first=OtpProgress(OtpState(row.otp1_state), row.otp1_posts),
         second=OtpProgress(OtpState(row.otp2_state), row.otp2_posts) if row.has_second_otp else None,
         verdict=Reason(row.verdict) if row.verdict else None,
+        next_counter=row.next_counter,
     )
 
 
@@ -70,6 +72,7 @@ def write_progress(
             otp2_state=bindparam("second_state"),
             otp2_posts=bindparam("second_posts"),
             verdict=bindparam("new_verdict"),
+            next_counter=bindparam("new_next_counter"),
             # A rescue counts from it when the device may be read.
             otp_sent_at=database.now(),
             scheduled_at=case((Record.scheduled_at < soonest, soonest), else_=Record.scheduled_at),

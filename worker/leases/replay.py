@@ -4,8 +4,9 @@ in the caller's transaction. What a replay leaves as it is: worker.leases.not_re
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, or_, text
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, or_, text
 from sqlalchemy.orm import aliased
 
 from models.reason import TRANSIENT, Reason
@@ -19,13 +20,22 @@ _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
 _REASONS_OF_THE_DEVICE = frozenset({Reason.LOCKED, Reason.BLOCKED})
 
 
-def replay(database: Database, connection: Connection, batch_id: int, reasons: Collection[str] | None = None) -> int:
+def replay(
+    database: Database,
+    connection: Connection,
+    batch_id: int,
+    reasons: Collection[str] | None = None,
+    *,
+    is_scheduled: bool = False,
+) -> int:
     """Make dead letters of these reasons pending again; without reasons, all dead letters and what was cancelled.
     Returns how many records.
 
-    Records with a refused OTP stay as they are: they need fresh OTPs, by a new load. So do those whose token was loaded
-    again since."""
-    again = {"scheduled_at": database.now(), "attempts_forgiven": Record.attempts, "not_found": 0}
+    Records with a refused OTP stay as they are: they need fresh OTPs, by a new load; but a seed makes them by itself,
+    under a new budget unless the schedule replays it. Those whose token was loaded again since stay as well."""
+    again: dict[str, Any] = {"scheduled_at": database.now(), "attempts_forgiven": Record.attempts, "not_found": 0}
+    if not is_scheduled:
+        again |= _begin_new_budget()
     cleared = {"reason": None, "detail": None}
     mine = and_(
         Record.batch_id == batch_id, Record.otps.is_not(None), ~_was_loaded_again(), ~_is_in_progress_elsewhere()
@@ -38,6 +48,17 @@ def replay(database: Database, connection: Connection, batch_id: int, reasons: C
         cancelled = move(database, Status.CANCELLED, Status.PENDING).where(mine)
         count += connection.execute(cancelled.values(again)).rowcount
     return count
+
+
+def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
+    """The columns with which a record with a seed begins a new pair and a new budget; without a seed they stay as they
+    are."""
+    has_seed, posts = Record.next_counter.is_not(None), Record.otp1_posts + Record.otp2_posts
+    return {
+        "otp1_state": case((has_seed, OtpState.UNSENT), else_=Record.otp1_state),
+        "otp2_state": case((has_seed, OtpState.UNSENT), else_=Record.otp2_state),
+        "posts_forgiven": case((has_seed, posts), else_=Record.posts_forgiven),
+    }
 
 
 def _was_loaded_again() -> ColumnElement[bool]:
@@ -65,8 +86,10 @@ def _is_in_progress_elsewhere() -> ColumnElement[bool]:
 
 
 def is_replayable() -> ColumnElement[bool]:
-    """Whether the OTPs of a dead letter may still be sent."""
+    """Whether a dead letter has OTPs that may still be sent, or a seed that makes others."""
     is_untouched = and_(Record.otp1_state != OtpState.ANSWERED, Record.otp2_state != OtpState.ANSWERED)
     return or_(
-        Record.reason.in_(_REASONS_THAT_KEEP_OTPS), and_(Record.reason.in_(_REASONS_OF_THE_DEVICE), is_untouched)
+        Record.next_counter.is_not(None),
+        Record.reason.in_(_REASONS_THAT_KEEP_OTPS),
+        and_(Record.reason.in_(_REASONS_OF_THE_DEVICE), is_untouched),
     )

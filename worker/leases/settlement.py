@@ -81,6 +81,7 @@ def _from_activating(database: Database, target: Status) -> Update:
             otp2_state=bindparam("second_state"),
             otp2_posts=bindparam("second_posts"),
             verdict=bindparam("new_verdict"),
+            next_counter=bindparam("new_next_counter"),
             not_found=bindparam("new_not_found"),
             attempts=Record.attempts - bindparam("uncounted"),
             requests=Record.requests + bindparam("new_requests"),
@@ -133,11 +134,13 @@ def _parameters(claim: Claim, progress: Progress, decision: Decision, summary: C
 
 
 def otp_parameters(progress: Progress) -> dict[str, Any]:
-    """How far both OTPs have come, as parameters of an update. A second OTP that the record does not have is unsent."""
+    """How far both OTPs and the seed's counter have come, as parameters of an update. A second OTP that the record does
+    not have is unsent."""
     second = progress.second or OtpProgress()
     return {
         "first_state": progress.first.state,
         "first_posts": progress.first.posts,
         "second_state": second.state,
         "second_posts": second.posts,
+        "new_next_counter": progress.next_counter,
     }

@@ -8,11 +8,12 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Update, and_, bindparam, select, true, update
+from sqlalchemy import BigInteger, ColumnElement, Float, Update, and_, bindparam, or_, select, true, update
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from models.attempt import AttemptLine, Outcome
-from models.record import OtpState, Record, Status
+from models.record import OtpState, OtpType, Record, Status
 from worker.clocks.boot_clock import boot_time
 from worker.database.engine import Database
 from worker.leases.attempt_line import CallSummary
@@ -25,6 +26,10 @@ from worker.rules.steps import Decision
 
 _THIS_RECORD = Record.id == bindparam("record_id")
 _THIS_LEASE = Record.lease_id == bindparam("held_lease_id")
+# The counter that an OTP is made from; NULL without a seed.
+_COUNTER = bindparam("counter", type_=BigInteger())
+# Whether no OTP was made from it yet. There is nothing to ask of a record without a seed.
+_IS_UNUSED = or_(Record.next_counter.is_(None), Record.next_counter <= _COUNTER)
 # A query of no table.
 _NOTHING = select(true())
 # The line of the attempt under this lease, unless a rescue wrote it.
@@ -48,8 +53,8 @@ class Leases:
         held = update(Record).where(_THIS_RECORD, _THIS_LEASE, Record.status == Status.ACTIVATING)
         may_send = held.where(is_batch_running(database), ~is_stale)
         self._mark_sent = {
-            1: may_send.where(Record.otp1_state == OtpState.UNSENT).values(self._mark_values(1)),
-            2: may_send.where(Record.otp2_state == OtpState.UNSENT).values(self._mark_values(2)),
+            1: may_send.where(Record.otp1_state == OtpState.UNSENT, _IS_UNUSED).values(self._mark_values(1, _COUNTER)),
+            2: may_send.where(Record.otp2_state == OtpState.UNSENT, _IS_UNUSED).values(self._mark_values(2, _COUNTER)),
         }
         self._write_progress = held.values(
             otp1_state=bindparam("first_state"),
@@ -57,6 +62,7 @@ class Leases:
             otp2_state=bindparam("second_state"),
             otp2_posts=bindparam("second_posts"),
             verdict=bindparam("new_verdict"),
+            next_counter=bindparam("new_next_counter"),
         )
         self._renew_mark = may_send.values(otp_sent_at=database.now())
         self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work(database))
@@ -84,10 +90,11 @@ class Leases:
         with self._database.reading() as connection:
             connection.execute(_NOTHING)
 
-    def mark_sent(self, claim: Claim, ordinal: int) -> bool:
-        """Write down, durably, that this OTP is about to go out. False: it must not, since the batch was paused, the
-        OTP is too old, or the lease was lost."""
-        return self._update_one(self._mark_sent[ordinal], _name_lease(claim))
+    def mark_sent(self, claim: Claim, ordinal: int, counter: int | None = None) -> bool:
+        """Write down, durably, that this OTP is about to go out, and in the same statement that the counter is used up
+        from which it is made, if a seed makes it. False: it must not go, since the batch was paused, the OTP is too
+        old, or the lease was lost."""
+        return self._update_one(self._mark_sent[ordinal], _name_lease(claim) | {"counter": counter})
 
     def write_progress(self, claim: Claim, progress: Progress) -> bool:
         """Write down in the middle of an attempt what is known of the OTPs. False: the lease was lost."""
@@ -146,7 +153,9 @@ class Leases:
                 attempts=Record.attempts + 1,
             )
         )
-        fresh = take.where(_is_fresh(database, max_attempts), ~is_stale).values(self._mark_values(1))
+        fresh = take.where(_is_fresh(database, max_attempts), ~is_stale).values(
+            self._mark_values(1, Record.next_counter)
+        )
         return (
             (fresh.returning(*FRESH_COLUMNS), claim_fresh_row),
             (take.returning(*ALL_COLUMNS, is_stale.label("is_stale")), claim_any_row),
@@ -161,12 +170,13 @@ class Leases:
         """When the lease ends, by `boot_time`."""
         return claim.started + self._lease
 
-    def _mark_values(self, ordinal: int) -> dict[Any, Any]:
-        """The columns that mark an OTP as sent, now."""
-        sent_at = {Record.otp_sent_at: self._database.now()}
+    def _mark_values(self, ordinal: int, counter: ColumnElement[Any] | InstrumentedAttribute[Any]) -> dict[Any, Any]:
+        """The columns that mark an OTP as sent, now, and its counter as used up; without a seed that is NULL, and stays
+        so."""
+        sent = {Record.otp_sent_at: self._database.now(), Record.next_counter: counter + 1}
         if ordinal == 1:
-            return sent_at | {Record.otp1_state: OtpState.SENT, Record.otp1_posts: Record.otp1_posts + 1}
-        return sent_at | {Record.otp2_state: OtpState.SENT, Record.otp2_posts: Record.otp2_posts + 1}
+            return sent | {Record.otp1_state: OtpState.SENT, Record.otp1_posts: Record.otp1_posts + 1}
+        return sent | {Record.otp2_state: OtpState.SENT, Record.otp2_posts: Record.otp2_posts + 1}
 
     def _update_one(self, statement: Update, values: dict[str, Any]) -> bool:
         """Execute a statement, and return whether it changed its record."""
@@ -184,6 +194,8 @@ def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
         Record.not_found == 0,
         Record.verdict.is_(None),
         Record.attempts - Record.attempts_forgiven < max_attempts,
+        # A TOTP seed makes its OTP for a time step, and which one that is has to be decided.
+        or_(Record.next_counter.is_(None), Record.otp_type == OtpType.HOTP),
     )
 
 

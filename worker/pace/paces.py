@@ -1,4 +1,5 @@
-"""The paces of one process, one a license: what one thread learns of a hold or a limit, all threads know."""
+"""The paces of one process, one for each rate group of a license: what one thread learns of a hold or a limit, all
+threads know."""
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ import redis
 
 from worker.config.settings import Environment, Settings
 from worker.pace.memory import PaceMemory
+from worker.pace.rate_groups import RateGroup, choose_rates
 from worker.pace.slots import Pace
 
 
 class Paces:
-    """Paces by license; thread-safe. `on_alone` is told, in a sentence, when this process could not reach PingOne while
-    another could; `on_lifted` is told the license whose hold a person has lifted."""
+    """Paces by license and rate group; thread-safe. `on_alone` is told, in a sentence, when this process could not
+    reach PingOne while another could; `on_lifted` is told the license whose hold a person has lifted."""
 
     def __init__(
         self,
@@ -32,30 +34,39 @@ class Paces:
         self._on_alone = on_alone
         self._on_lifted = on_lifted
         self._lock = threading.Lock()
-        self._by_license: dict[str, Pace] = {}
+        self._known: dict[tuple[str, RateGroup], Pace] = {}
 
-    def of(self, environment: Environment) -> Pace:
-        """The pace of the environment's license."""
+    def of(self, environment: Environment, group: RateGroup = RateGroup.MFA) -> Pace:
+        """The pace of the environment's license in this rate group."""
         with self._lock:
-            if environment.license not in self._by_license:
-                self._by_license[environment.license] = self._make(environment)
-            return self._by_license[environment.license]
+            if (environment.license, group) not in self._known:
+                self._known[environment.license, group] = self._make(environment, group)
+            return self._known[environment.license, group]
 
     def known(self) -> list[Pace]:
-        """Paces of the licenses that this process has worked for so far."""
+        """Paces of the licenses that this process has worked for so far, in the group that activations belong to: how
+        many threads a worker needs is judged by these."""
         with self._lock:
-            return list(self._by_license.values())
+            return [pace for (_, group), pace in self._known.items() if group is RateGroup.MFA]
 
-    def _make(self, environment: Environment) -> Pace:
+    def _make(self, environment: Environment, group: RateGroup) -> Pace:
+        rate, highest = choose_rates(group, environment.rate, environment.rate_max)
+        # The database remembers the limit of MFA alone: what is asked of the other groups is over within minutes.
+        recall = partial(self._memory.recall_search, environment.license) if group is RateGroup.MFA else _recall_nothing
         return Pace(
             self._redis,
             environment.license,
-            environment.rate,
-            highest=environment.rate_max,
-            recall=partial(self._memory.recall_search, environment.license),
+            rate,
+            group,
+            highest=highest,
+            recall=recall,
             furthest=self._settings.furthest_slot,
             threads=self._settings.concurrency,
             longest_hold=self._settings.longest_hold,
             on_alone=self._on_alone,
             on_lifted=partial(self._on_lifted, environment.license),
         )
+
+
+def _recall_nothing(_: float) -> None:
+    return None

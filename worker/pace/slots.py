@@ -1,7 +1,7 @@
 """The fleet's pace: one slot at a time for one request, shared by every process through Redis. What comes of the
 requests moves the rate.
 
-The limits are per license and shared by its environments:
+The limits are per license and rate group, and shared by its environments:
 https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
 """
 
@@ -18,6 +18,7 @@ from worker.observability.log_interval import LogInterval
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.holds import Holds
 from worker.pace.rate import Change, Rate, Recall
+from worker.pace.rate_groups import RateGroup
 from worker.pace.replies import Reading
 from worker.pace.reservations import Reservations
 from worker.pace.search import Search
@@ -37,20 +38,20 @@ def _do_nothing(*_: object) -> None:
 
 
 class Pace:
-    """One license's pace; one object a process, shared by its threads.
-    It begins with what `recall` returns, or else at `rate` requests a second, and never goes above `highest`.
+    """The pace of a license in one rate group; one object a process, shared by its threads. It begins with what
+    `recall` returns, or else at `rate` requests a second, and never goes above `highest`.
 
     `redis` should have a socket time-out: a wait lasts no longer than `furthest` seconds and a few round trips; longer
-    where the rate is so low that the `threads` of the process need it, up to LONGEST_WAIT.
-
-    No hold is longer than `longest_hold` seconds. `on_alone` is called with a sentence when this process could not
-    deliver while another could; `on_lifted` when a person has lifted a hold."""
+    where the rate is so low that the `threads` of the process need it, up to LONGEST_WAIT. No hold is longer than
+    `longest_hold` seconds. `on_alone` is called with a sentence when this process could not deliver while another
+    could; `on_lifted` when a person has lifted a hold."""
 
     def __init__(
         self,
         redis: redis.Redis,
         license: str,
         rate: float,
+        group: RateGroup = RateGroup.MFA,
         *,
         highest: float = math.inf,
         recall: Recall = _do_nothing,
@@ -63,7 +64,7 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.license = license
-        state = PaceState(redis, license, longest_wait=max(furthest, LONGEST_WAIT), longest_hold=longest_hold)
+        state = PaceState(redis, license, group, longest_wait=max(furthest, LONGEST_WAIT), longest_hold=longest_hold)
         self._furthest, self._threads = furthest, threads
         self._sleep = sleep
         self._spacing, self._waiting = Spacing(sleep, clock), WaitingTime(clock)

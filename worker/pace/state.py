@@ -14,6 +14,7 @@ from typing import Any
 
 import redis
 
+from worker.pace.rate_groups import RateGroup
 from worker.pace.replies import Reading, Reservation
 from worker.pace.scripts import HOLD, LIFT, READ, REPORT_UNDELIVERED, RESERVE, WRITE
 from worker.pace.search import Search
@@ -33,13 +34,25 @@ DELIVERY_TOLD_EVERY = 1.0
 
 
 class PaceState:
-    """One license's state in Redis, as one process reads and changes it. Every method raises redis.RedisError.
+    """The state of one rate group of a license in Redis, as one process reads and changes it. Every method raises
+    redis.RedisError.
 
     `longest_wait` and `longest_hold`, in seconds: nobody reserves a slot further away, or asks for a longer hold. A
     state with times beyond these cannot be true, and is replaced."""
 
-    def __init__(self, redis: redis.Redis, license: str, *, longest_wait: float, longest_hold: float) -> None:
-        self._keys = [f"oathbulk:pace:{license}"]
+    def __init__(
+        self,
+        redis: redis.Redis,
+        license: str,
+        group: RateGroup = RateGroup.MFA,
+        *,
+        longest_wait: float,
+        longest_hold: float,
+    ) -> None:
+        # The key of MFA is older than the groups: a fleet that runs keeps its pace through an update. A license may
+        # have any name, so the other keys do not begin like this one.
+        prefix = "oathbulk:pace" if group is RateGroup.MFA else f"oathbulk:pace-of-{group}"
+        self._keys = [f"{prefix}:{license}"]
         self._redis = redis
         self._delivery_told_at = -math.inf
         self._process = uuid.uuid4().hex

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
+from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.auth import AccessTokens
+from worker.pingone.clock import PingOneClock
 from worker.pingone.errors import NotDelivered, OtherDevice, OutcomeUnknown, PingOneError, RateLimited
 from worker.pingone.hold_reasons import explain_hold
 from worker.pingone.retrying import RetryPolicy
-from worker.pingone.transport import Transport
+from worker.pingone.transport import LARGEST_BODY, Transport
 from worker.pingone.wire import (
     Device,
     Request,
@@ -25,8 +28,10 @@ from worker.pingone.wire import (
 )
 from worker.vault.otp import Otp
 
-# Makes a device of an answer's status, headers and body, or raises the error that they stand for.
-Parse = Callable[[int, Mapping[str, str], bytes], Device]
+T = TypeVar("T")
+
+# Makes a result of an answer's status, headers and body, or raises the error that they stand for.
+Parse = Callable[[int, Mapping[str, str], bytes], T]
 
 # Seconds that the fleet holds after a 429 that does not say for how long.
 SHORTEST_HOLD = 1.0
@@ -56,7 +61,8 @@ class Client:
     """PingOne, for one thread and one environment. Every call may raise any PingOneError, and SlotTooFar.
 
     One exchange ends within `deadline` seconds; a call begins tries for `retry_for` seconds at the most, and lets the
-    last one end. The fleet holds for `outage_hold` seconds after an outage that does not say for how long."""
+    last one end. The fleet holds for `outage_hold` seconds after an outage that does not say for how long. An answer
+    above `largest_body` bytes is none."""
 
     def __init__(
         self,
@@ -64,14 +70,18 @@ class Client:
         access_tokens: AccessTokens,
         pace: Pace,
         *,
+        clock: PingOneClock | None = None,
         deadline: float = 20.0,
         outage_hold: float = 5.0,
         retry_for: float = 10.0,
+        largest_body: int = LARGEST_BODY,
     ) -> None:
         self._environment = environment
         self._access_tokens = access_tokens
         self._pace = pace
-        self._transport = Transport(deadline=deadline)
+        # Every answer tells the time.
+        self._clock = clock or PingOneClock()
+        self._transport = Transport(deadline=deadline, largest_body=largest_body)
         self._policy = RetryPolicy(pace, seconds=retry_for, outage_hold=outage_hold)
 
     def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
@@ -86,7 +96,7 @@ class Client:
             session_id=call.session_id,
             transaction_id=call.transaction_id,
         )
-        return self._perform(request, partial(parse_activation, user_id=user_id, device_id=device_id), call)
+        return self.perform(request, partial(parse_activation, user_id=user_id, device_id=device_id), call)
 
     def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
         """Read the device as it is, whatever its status."""
@@ -97,17 +107,17 @@ class Client:
             session_id=call.session_id,
             transaction_id=call.transaction_id,
         )
-        return self._perform(request, partial(parse_device, user_id=user_id, device_id=device_id), call)
+        return self.perform(request, partial(parse_device, user_id=user_id, device_id=device_id), call)
 
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
 
-    def _perform(self, request: Request, parse: Parse, call: Call) -> Device:
+    def perform(self, request: Request, parse: Parse[T], call: Call) -> T:
         """Make the tries of one call, each with an access token and a slot."""
         access_token = ""
 
-        def attempt() -> Device:
+        def attempt() -> T:
             nonlocal access_token
             # Before the slot, which a slow token endpoint would let lapse.
             access_token = self._access_tokens.get()
@@ -116,9 +126,10 @@ class Client:
 
         return self._policy.run(attempt, permit=call.permit, renew=lambda: self._access_tokens.renew(access_token))
 
-    def _send(self, request: Request, slot: Slot, parse: Parse, call: Call) -> Device:
+    def _send(self, request: Request, slot: Slot, parse: Parse[T], call: Call) -> T:
         """Send one request, count it if its first byte went out, and report to the pace what became of its slot."""
         self._pace.wait_to_leave()
+        sent = boot_time()
         try:
             answer = self._transport.exchange(request, send_before=call.send_before)
         except NotDelivered:
@@ -128,8 +139,9 @@ class Client:
             call.requests += 1
             raise
         call.requests += 1
+        self._clock.learn(answer[1], sent, boot_time())
         try:
-            device = parse(*answer)
+            result = parse(*answer)
         except RateLimited as error:
             call.rate_limited += 1
             self._slow_down(slot, error)
@@ -145,7 +157,7 @@ class Client:
             self._pace.report_answer(slot)
             raise
         self._pace.report_answer(slot)
-        return device
+        return result
 
     def _slow_down(self, slot: Slot, error: RateLimited) -> None:
         """Hold the fleet after a 429, and lower its rate.

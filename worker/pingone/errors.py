@@ -9,11 +9,14 @@ PingOneError
 │   ├── Forbidden         missing roles, or throttling in disguise
 │   ├── NotFound          no such device, or not yet
 │   └── ProtocolFault     our request was malformed: wrong method or media type
+│       └── ForeignLink   the next page lies outside our environment's API, and was not asked for
 ├── OutcomeUnknown        the request went out, no readable answer came: read the device before anything else
 │   └── OtherDevice       the answer is another device's, and belongs to another request
 ├── ResyncRequired        the OTP is out of step: the next one completes the activation
 ├── InvalidOtp            the OTP was refused
 ├── Rejected              any other refusal
+│   ├── TooManyTerms      the filter is too long: ask for half of it at a time; where one term is left, it is refused
+│   └── ExpandRefused     no filter together with `expand`: ask with one of them
 └── CredentialsRefused    the token endpoint refused the client id or secret
 """
 
@@ -108,6 +111,11 @@ class ProtocolFault(NotActedOn):
     """Wrong method or media type: a fault of this program, the same for every record."""
 
 
+class ForeignLink(ProtocolFault):
+    """The page was read, and the address of the next one leads to another host or environment: our access token does
+    not go there."""
+
+
 class OutcomeUnknown(PingOneError):
     """The first byte went out and no readable answer came back; `retry_after` is in seconds, where one was asked
     for."""
@@ -143,6 +151,15 @@ class InvalidOtp(PingOneError):
 
 class Rejected(PingOneError):
     """A refusal that none of the other names fits; its codes are in the answer."""
+
+
+class TooManyTerms(Rejected):
+    """The filter has too many terms, or is too long for a server on the way: half of it may be asked for at a time. A
+    filter of a single term is refused as such."""
+
+
+class ExpandRefused(Rejected):
+    """A filter and `expand` do not go together here: the token's devices have to be asked for by its id."""
 
 
 class CredentialsRefused(PingOneError):

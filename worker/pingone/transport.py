@@ -23,8 +23,10 @@ from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateT
 from worker.pingone.http_client import build_client
 from worker.pingone.wire import Request
 
-# Bytes. PingOne's answers have a few hundred; whatever is longer than this is not PingOne's.
+# Bytes. PingOne's answers about one device have a few hundred; whatever is longer than this is not PingOne's.
 LARGEST_BODY = 1024 * 1024
+# Bytes. A page of a list: 1,000 items, of which each has a few thousand at the most.
+LARGEST_PAGE = 8 * 1024 * 1024
 
 # The value of SO_LINGER: on, 0 s. Closing drops what was not delivered yet, and sends RST. Otherwise the kernel goes on
 # delivering for a minute and more, to a network that was cut and healed: an OTP would arrive long after it was given
@@ -40,10 +42,11 @@ class Transport:
     """One thread's connections. Raises ConfigError if the environment's proxy or CA settings cannot be used.
 
     `deadline`, in seconds, bounds a whole exchange but for the look-up of a host name, which nothing can interrupt: a
-    look-up that took too long ends in NotDelivered when it returns."""
+    look-up that took too long ends in NotDelivered when it returns. Bodies above `largest_body` bytes are not read."""
 
-    def __init__(self, *, deadline: float = 20.0) -> None:
+    def __init__(self, *, deadline: float = 20.0, largest_body: int = LARGEST_BODY) -> None:
         self._deadline = deadline
+        self._largest_body = largest_body
         self._connections: dict[str, socket.socket] = {}
         self._client = build_client(deadline)
 
@@ -92,7 +95,7 @@ class Transport:
             body = bytearray()
             for chunk in response.iter_raw():
                 body += chunk
-                if len(body) > LARGEST_BODY:
+                if len(body) > self._largest_body:
                     raise OutcomeUnknown(Answer(status=response.status_code, message="an oversized body"))
         finally:
             response.close()

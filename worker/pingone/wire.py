@@ -11,9 +11,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import quote, quote_plus, urlencode
+from urllib.parse import quote_plus, urlencode
 
 from worker.config.settings import Environment
+from worker.pingone.addresses import build_url
 from worker.pingone.answer_errors import choose_error
 from worker.pingone.envelope import Envelope, open_envelope, read_word
 from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, OtherDevice
@@ -74,8 +75,9 @@ def build_activation_request(
     fields: dict[str, object] = {"otp": otp.reveal()}
     if resync:
         fields["oathResync"] = True
-    headers = _build_headers(session_id, transaction_id) | {"Content-Type": ACTIVATE_MEDIA_TYPE}
-    return Request("POST", _build_device_url(environment, user_id, device_id), headers, json.dumps(fields).encode())
+    headers = build_headers(session_id, transaction_id) | {"Content-Type": ACTIVATE_MEDIA_TYPE}
+    url = build_url(environment, "users", user_id, "devices", device_id)
+    return Request("POST", url, headers, json.dumps(fields).encode())
 
 
 def build_device_request(
@@ -83,9 +85,13 @@ def build_device_request(
 ) -> Request:
     """Build the request that reads a device.
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/read-one-mfa-user-device.html"""
-    return Request(
-        "GET", _build_device_url(environment, user_id, device_id), _build_headers(session_id, transaction_id)
-    )
+    url = build_url(environment, "users", user_id, "devices", device_id)
+    return build_read_request(url, session_id=session_id, transaction_id=transaction_id)
+
+
+def build_read_request(url: str, *, session_id: str, transaction_id: str) -> Request:
+    """Build the request that reads what lies at this address of the API."""
+    return Request("GET", url, build_headers(session_id, transaction_id))
 
 
 def add_access_token(request: Request, access_token: str) -> Request:
@@ -141,15 +147,7 @@ def parse_access_token(status: int, headers: Mapping[str, str], body: bytes) -> 
     raise NotDelivered(answer, envelope.retry_after)
 
 
-def _build_device_url(environment: Environment, user_id: str, device_id: str) -> str:
-    for segment in (user_id, device_id):
-        if segment in ("", ".", ".."):
-            raise ValueError("a user id or device id is empty, or would lead to another path")
-    path = f"environments/{quote(environment.environment_id, safe='')}"
-    return f"{environment.api_url}/{path}/users/{quote(user_id, safe='')}/devices/{quote(device_id, safe='')}"
-
-
-def _build_headers(session_id: str, transaction_id: str) -> dict[str, str]:
+def build_headers(session_id: str, transaction_id: str) -> dict[str, str]:
     """Build the headers of a call; both ids come back in PingOne's audit records.
     https://developer.pingidentity.com/pingone-api/platform/reference/external-transaction-and-session-ids.html"""
     return {

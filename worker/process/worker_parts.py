@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from worker.audit import the_schedule
+from worker.audit import the_schedule, the_worker
 from worker.batches.commands import Batches
 from worker.batches.consequences import Consequences
 from worker.batches.upkeep import Upkeep
@@ -25,6 +25,7 @@ from worker.process.parts import Parts
 from worker.process.recovery import NETWORK, Recovery
 from worker.records.activation import Activation
 from worker.rules.breaker import Thresholds
+from worker.tenants.resync import FixedResync, LearntResync, Resync
 
 
 class WorkerParts(Parts):
@@ -85,6 +86,15 @@ class WorkerParts(Parts):
             self.consequences,
             is_stopping=lambda: self.stopping.is_set() or self.fitness.is_sick,
             journal=self.journal,
+            clock=self.clients.clock(environment),
+            resync=self._make_resync(environment),
+        )
+
+    def _make_resync(self, environment: Environment) -> Resync:
+        if environment.resync_on_first_call is not None:
+            return FixedResync(environment.resync_on_first_call)
+        return LearntResync(
+            self.database, environment.environment_id, the_worker(self.settings), self.upkeep.end_trials
         )
 
     @part
@@ -126,6 +136,7 @@ def thresholds(settings: Settings) -> Thresholds:
     """When the breaker pauses a batch, as the settings OATHBULK_BREAKER_… say."""
     return Thresholds(
         forbidden=settings.breaker_forbidden,
+        devices_gone=settings.breaker_devices_gone,
         refused=settings.breaker_refused,
         refused_share=settings.breaker_refused_share,
         spent=settings.breaker_spent,

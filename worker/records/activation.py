@@ -19,10 +19,12 @@ from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.client import Client
+from worker.pingone.clock import PingOneClock
 from worker.records.attempt import Attempt
 from worker.records.tools import AttemptTools
 from worker.rules.limits import Limits
 from worker.rules.no_effect import choose_hand_back_delay
+from worker.tenants.resync import FixedResync, Resync
 
 
 class Activation:
@@ -39,6 +41,8 @@ class Activation:
         consequences: Consequences,
         is_stopping: Callable[[], bool] = lambda: False,
         journal: Journal | None = None,
+        clock: PingOneClock | None = None,
+        resync: Resync | None = None,
     ) -> None:
         self._environment_id = environment.environment_id
         self._leases = leases
@@ -50,10 +54,12 @@ class Activation:
             client=client,
             pace=pace,
             keyring=keyring,
+            clock=clock or PingOneClock(),
+            step_margin=settings.step_margin,
             limits=_read_limits(settings),
             send_within=settings.send_within,
             last_send=settings.lease - settings.lease_left_for_post,
-            resync_on_first_call=environment.resync_on_first_call,
+            resync=resync or FixedResync(bool(environment.resync_on_first_call)),
             on_settled=partial(consequences.apply_decision, environment),
             is_stopping=is_stopping,
             journal=journal or NoJournal(),

@@ -10,6 +10,7 @@ from models.batch import BatchState
 from models.record import FINAL
 from worker.pace.memory import Hold, KnownPace
 from worker.reports.stall import STILL_AFTER, Fleet, Stall, explain_stall
+from worker.rules.resync import NeedsFlag
 
 # The part of the license's rate that an address gets unless it is listed under Rate Limits and Allowed IPs:
 # https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
@@ -44,6 +45,8 @@ class BatchStatus:
     next_due_at: datetime | None
     # What is known of the pace of the batch's license.
     license_pace: KnownPace | None = None
+    # The batch whose rows came back in this one's file.
+    parent: str | None = None
     # The batch's hours (`--window`), such as 22:00-05:30, and their time zone.
     hours: str | None = None
     zone: str | None = None
@@ -54,6 +57,8 @@ class BatchStatus:
     # Seconds for which none of its due records has moved; None if none is due, or the batch does not run.
     still_for: float | None = None
     fleet: Fleet = field(default_factory=Fleet)
+    # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.
+    needs_flag: NeedsFlag = NeedsFlag.UNKNOWN
 
     @property
     def stall(self) -> Stall | None:
@@ -111,6 +116,7 @@ class BatchStatus:
             "resumes_at": _iso_or_none(self.resumes_at),
             "still_for_seconds": _round_or_none(self.still_for),
             "stall": self.stall.to_json() if self.stall else None,
+            "resync_on_first_call": self.needs_flag,
             "sick_processes": [process.name for process in self.fleet.sick],
             "created_at": self.created_at.isoformat(),
             "finished_at": _iso_or_none(self.finished_at),
@@ -120,6 +126,7 @@ class BatchStatus:
         return {
             "batch": self.name,
             "environment": self.environment,
+            "parent": self.parent,
             "state": self.state,
             "reason": self.reason,
             "detail": self.detail,

@@ -1,7 +1,8 @@
-"""A batch as a CSV file: the columns that it came with, and how each row ended.
+"""A batch as a CSV file: the columns that it came with, how each row ended, and which record it is, so that the row is
+recognised when the file is loaded again.
 
-A file that was itself an export has the columns of results already. They are replaced, so that it can be loaded again:
-no file may have a column twice."""
+A batch that an earlier version loaded from an export has the columns of results among its own. They are replaced: no
+file may have a column twice."""
 
 from __future__ import annotations
 
@@ -18,15 +19,10 @@ from models.encrypted import Keyring, identify_row
 from models.record import Record
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
-from worker.intake import COLUMNS, Column, canonical_column, normalise
+from worker.intake import COLUMNS, RESULT_COLUMNS, Column, Origin, canonical_column, is_result
 from worker.observability.escaping import escape
 from worker.vault.otp import OtpPair
-
-# The columns that say how each row ended.
-RESULT_COLUMNS = ("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts")
-
-# Names of the columns that are replaced if the batch came with them.
-_RESULTS = frozenset(map(normalise, RESULT_COLUMNS))
+from worker.vault.otp_source import read_otp_source
 
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -45,9 +41,9 @@ def export(
         records = select(Record.__table__).where(Record.batch_id == batch.id).order_by(Record.row_number)
         if status is not None:
             records = records.where(Record.status == status)
-        columns = [column for column in batch.columns if normalise(column) not in _RESULTS]
+        columns = [column for column in batch.columns if not is_result(column)]
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*map(_format_cell, columns), *RESULT_COLUMNS])
+        writer.writerow([*map(format_cell, columns), *RESULT_COLUMNS])
         with connection.execution_options(yield_per=1000).execute(records) as found:
             return sum(1 for row in _make_rows(found, columns, keyring) if writer.writerow(row))
 
@@ -57,21 +53,22 @@ def _make_rows(records: Iterator[FoundRecord], columns: list[str], keyring: Keyr
     for record in records:
         otps = _open_otps(record, keyring)
         original = [
-            _format_cell(reader(record, otps) if reader else (record.extra or {}).get(header))
-            for header, reader in read
+            format_cell(reader(record, otps) if reader else (record.extra or {}).get(header)) for header, reader in read
         ]
-        yield original + [_format_cell(value) for value in _read_result(record)]
+        yield original + [format_cell(value) for value in _read_result(record)]
 
 
 def _open_otps(record: FoundRecord, keyring: Keyring | None) -> OtpPair | None:
     """Decrypt the record's OTPs; None without a keyring, or if they were erased. Raises DecryptionError."""
     if keyring is None or record.otps is None:
         return None
-    return OtpPair.from_plaintext(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
+    source = read_otp_source(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
+    # A seed never leaves the database: nobody needs it who has the vendor's file.
+    return source if isinstance(source, OtpPair) else None
 
 
 def _read_result(record: FoundRecord) -> tuple[Any, ...]:
-    """Read how the record ended, in the order of RESULT_COLUMNS."""
+    """Read how the record ended and which it is, in the order of RESULT_COLUMNS."""
     return (
         record.status,
         record.reason,
@@ -80,10 +77,11 @@ def _read_result(record: FoundRecord) -> tuple[Any, ...]:
         record.correlation_id,
         record.attempts,
         record.otp1_posts + record.otp2_posts,
+        Origin(record.batch_id, record.row_number),
     )
 
 
-def _format_cell(value: object) -> str:
+def format_cell(value: object) -> str:
     """Write a value so that no spreadsheet takes it for a formula and no terminal is steered by it."""
     # Control characters are shown, but a value may have several lines.
     said = value.isoformat() if isinstance(value, datetime) else str(value)

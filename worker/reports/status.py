@@ -19,6 +19,7 @@ from worker.fleet.processes import read_processes
 from worker.pace.memory import read_pace
 from worker.reports.batch_status import BatchStatus
 from worker.reports.stall import Fleet
+from worker.tenants.resync import read_resync
 
 # Seconds; the pace is measured by the records that were settled in the last ones.
 PACE_SECONDS = 30.0
@@ -62,6 +63,7 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
     return BatchStatus(
         name=batch.name,
         environment=batch.environment,
+        parent=batch.parent_id and connection.scalar(select(Batch.name).where(Batch.id == batch.parent_id)),
         state=_name_state(batch, counts),
         reason=batch.reason,
         detail=batch.detail,
@@ -79,6 +81,7 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
         resumes_at=batch.resumes_at,
         still_for=_measure_standstill(database, connection, batch, counts, next_due_at),
+        needs_flag=read_resync(connection, batch.environment_id).needs,
     )
 
 

@@ -30,10 +30,11 @@ LONGEST_PROBE = 300.0
 class Thresholds:
     """How many failures are too many. `spent` counts OTPs and dead letters that brought no active device, `refused`
     those among them whose OTP was refused; each only if it is `refused_share` of what was tried meanwhile. The others
-    count attempts of different records: `forbidden`, `unauthorized` and `unanswered` in a row, `other_device`
-    altogether."""
+    count attempts of different records: `forbidden`, `devices_gone`, `unauthorized` and `unanswered` in a row,
+    `other_device` altogether."""
 
     forbidden: int = 10
+    devices_gone: int = 10
     unauthorized: int = 5
     other_device: int = 3
     refused: int = 20
@@ -104,6 +105,8 @@ def _find_suspicions(
     dead_letters = [failure for failure in meaningful if failure.outcome == Outcome.DEAD_LETTER]
     yield PauseReason.OUTAGE, _take_unanswered(asked, UNANSWERED_WHILE_PROBING if is_probing else thresholds.unanswered)
     yield PauseReason.PERMISSIONS, _take_of_records(dead_letters, thresholds.forbidden, Reason.FORBIDDEN)
+    missing = _take_of_records(dead_letters, thresholds.devices_gone, Reason.DEVICE_NOT_FOUND)
+    yield PauseReason.DEVICES_GONE, missing
     yield PauseReason.CREDENTIALS, _take_of_records(asked, thresholds.unauthorized, UNAUTHORIZED)
 
 

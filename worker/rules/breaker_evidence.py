@@ -16,8 +16,8 @@ UNAUTHORIZED = "unauthorized"
 # PingOne answered about another device than it was asked about.
 OTHER_DEVICE = "other_device"
 # Why a record went back, where that says nothing of PingOne or the batch: a hold, a pause, a database that was away, a
-# worker that died with the call on its way.
-IGNORED_FAILURES = frozenset({"hold", "not_permitted", "database", "lease_ran_out"})
+# worker that died with the call on its way, a time step that has not begun.
+IGNORED_FAILURES = frozenset({"hold", "not_permitted", "database", "lease_ran_out", "time_step"})
 # Why a record went back, where the breaker is to judge the batch. After a dead letter it always does.
 WATCHED_FAILURES = _NO_ANSWER | {UNAUTHORIZED, OTHER_DEVICE}
 

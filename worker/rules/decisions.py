@@ -88,6 +88,15 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
     return no_effect.decide_after_no_effect(progress, answer, limits)
 
 
+def begin_new_pair(progress: Progress, limits: Limits) -> Next:
+    """What follows where the second OTP of a seed's pair cannot go any more: another pair, if both of its OTPs are
+    within the budget. Its token is out of step, so one OTP alone would be wasted."""
+    again = progress.with_new_pair()
+    if again.posts_in_budget + 2 > limits.posts:
+        return again, DeadLetter(Reason.BUDGET_SPENT)
+    return _send_next_otp(again, limits)
+
+
 def _send_next_otp(progress: Progress, limits: Limits) -> Next:
     return progress, _choose_otp(progress, limits)
 
@@ -100,7 +109,9 @@ def _choose_otp(progress: Progress, limits: Limits) -> Step | Decision:
     otp = progress.otp(ordinal)
     if progress.is_stale:
         return DeadLetter(Reason.STALE_OTP, is_counted=False)
-    if otp.state != OtpState.UNSENT or otp.posts >= POSTS_PER_OTP or progress.posts >= limits.posts:
+    # A seed makes another OTP for each post.
+    is_used_up = progress.next_counter is None and otp.posts >= POSTS_PER_OTP
+    if otp.state != OtpState.UNSENT or is_used_up or progress.posts_in_budget >= limits.posts:
         return DeadLetter(Reason.BUDGET_SPENT)
     if progress.attempts > limits.attempts:
         return DeadLetter(Reason.ATTEMPTS_SPENT, is_counted=False)
@@ -117,7 +128,9 @@ def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limit
         return replace(known, verdict=None), DeadLetter(obstacle)
     if known.verdict is not None:
         return no_effect.give_up_after_read(known, known.verdict)
-    return _send_next_otp(known, limits)
+    # OTP 2 of a seed's pair was lost on its way: the pair cannot be completed.
+    was_half_done = progress.first.state == OtpState.ANSWERED and known.first.state == OtpState.UNSENT
+    return begin_new_pair(known, limits) if was_half_done else _send_next_otp(known, limits)
 
 
 def _name_rejection(failure: errors.Rejected) -> Reason:

@@ -39,6 +39,11 @@ def hand_back_without_permit(progress: Progress) -> Next:
     return progress, Retry(0.0, is_counted=False, why="not_permitted")
 
 
+def hand_back_until_step(progress: Progress, seconds: float) -> Next:
+    """Hand the record back until the time step begins that its next OTP is made for."""
+    return progress, Retry(seconds, is_counted=False, why="time_step")
+
+
 def decide_after_no_effect(progress: Progress, failure: CallFailure, limits: Limits) -> Next:
     """What follows a call that did not reach PingOne, or on which PingOne did not act. Raises TypeError for any other
     failure."""

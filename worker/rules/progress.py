@@ -20,7 +20,10 @@ class OtpProgress:
 @dataclass(frozen=True, slots=True)
 class Progress:
     """All that decides what a record does next. `attempts` are those since the last replay, with this one; `not_found`
-    are its 404s; `is_stale`: its OTPs are too old to be sent. The other fields are as in the table `record`."""
+    are its 404s; `is_stale`: its OTPs are too old to be sent. The other fields are as in the table `record`.
+
+    A record with a seed has a `next_counter`, and makes another OTP for every post: no counter is used twice. OTP 1 and
+    OTP 2 are then the two of its latest pair, and their `posts` are those of all pairs together."""
 
     first: OtpProgress = OtpProgress()
     second: OtpProgress | None = OtpProgress()
@@ -28,6 +31,9 @@ class Progress:
     verdict: Reason | None = None
     not_found: int = 0
     is_stale: bool = False
+    next_counter: int | None = None
+    # Posts from before the last replay, which began a new budget.
+    posts_forgiven: int = 0
     # From 0 up to 1, drawn once an attempt: spreads the delays of records that come back.
     jitter: float = 0.0
 
@@ -35,6 +41,16 @@ class Progress:
     def posts(self) -> int:
         """Posts of both OTPs."""
         return self.first.posts + (self.second.posts if self.second else 0)
+
+    @property
+    def posts_in_budget(self) -> int:
+        """Posts since the last replay that began a new budget."""
+        return self.posts - self.posts_forgiven
+
+    @property
+    def last_counter(self) -> int | None:
+        """The counter of the OTP that was sent last; None without a seed."""
+        return None if self.next_counter is None else self.next_counter - 1
 
     @property
     def is_half_done(self) -> bool:
@@ -63,23 +79,37 @@ class Progress:
         assert otp is not None, "only an OTP that the record brought is sent"  # noqa: S101
         return otp
 
-    def with_otp_sent(self, ordinal: int) -> Progress:
-        """The OTP is about to go out: what becomes of it is unknown until an answer was read."""
-        return self.with_otp(ordinal, OtpProgress(OtpState.SENT, self.otp(ordinal).posts + 1))
+    def with_otp_sent(self, ordinal: int, counter: int | None = None) -> Progress:
+        """The OTP is about to go out: what becomes of it is unknown until an answer was read. `counter` is the one that
+        it was made from, if it was made from a seed."""
+        sent = self.with_otp(ordinal, OtpProgress(OtpState.SENT, self.otp(ordinal).posts + 1))
+        return sent if counter is None else replace(sent, next_counter=counter + 1)
 
     def with_otp_answered(self, ordinal: int) -> Progress:
         """PingOne answered the OTP, so it must never be sent again."""
         return self.with_otp(ordinal, replace(self.otp(ordinal), state=OtpState.ANSWERED))
 
     def with_otp_unsent(self, ordinal: int) -> Progress:
-        """The OTP never reached PingOne, or PingOne did nothing with it: as if it had not been sent."""
-        return self.with_otp(ordinal, OtpProgress(OtpState.UNSENT, self.otp(ordinal).posts - 1))
+        """The OTP never reached PingOne, or PingOne did nothing with it: as if it had not been sent, so its counter is
+        free again."""
+        unsent = self.with_otp(ordinal, OtpProgress(OtpState.UNSENT, self.otp(ordinal).posts - 1))
+        return unsent if self.next_counter is None else replace(unsent, next_counter=self.next_counter - 1)
 
     def with_device_waiting(self) -> Progress:
         """A read found the device still waiting: an OTP of unknown fate was not taken, and may go again. `not_found`
         stays as it is: a record whose device can be read, while posts to it get 404s, must come to an end as well."""
         known = self
+        if self.next_counter is not None and self.second is not None and self.second.state == OtpState.SENT:
+            # Its counter may be used up at PingOne, and the one after it would not follow OTP 1.
+            return self.with_new_pair()
         for ordinal in (1, 2) if self.second else (1,):
             if known.otp(ordinal).state == OtpState.SENT:
                 known = known.with_otp(ordinal, replace(known.otp(ordinal), state=OtpState.UNSENT))
         return known
+
+    def with_new_pair(self) -> Progress:
+        """Begin with an OTP 1 again: the seed makes another pair, and the posts so far still count."""
+        first, second = self.first, self.second or OtpProgress()
+        return replace(
+            self, first=OtpProgress(OtpState.UNSENT, first.posts), second=OtpProgress(OtpState.UNSENT, second.posts)
+        )

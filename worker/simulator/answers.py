@@ -34,6 +34,7 @@ DETAIL_MESSAGES = {
     "LIMIT_EXCEEDED": "The rate limit is exceeded",
     "QUOTA_EXCEEDED": "The quota is exceeded",
     "INVALID_FILTER": "The filter is not supported",
+    "INVALID_PARAMETER": "The parameter is not valid",
     "DEVICE_LOCKED": "The device is locked",
     "DEVICE_BLOCKED": "The device is blocked",
 }

@@ -14,7 +14,7 @@ from worker.simulator.delivery import ClientConnection, ClientGone
 from worker.simulator.faults import Fault, error_answer, garbled_answer
 from worker.simulator.operations import find_device, perform, read_sent_otp
 from worker.simulator.routes import Request, Target, find_operation, find_target
-from worker.simulator.settings import Operation
+from worker.simulator.settings import Operation, find_group
 from worker.simulator.simulation import Simulation
 
 
@@ -121,10 +121,11 @@ class Call:
             await asyncio.sleep(settings.latency + random.random() * settings.jitter)  # noqa: S311
 
     def _check_limit(self) -> Answer | None:
-        """The refusal of a request over the rate limit or quota; requests for access tokens do not count."""
+        """The refusal of a request over the limit of its group, or over the quota; requests for access tokens do not
+        count."""
         if self._operation == "access_token":
             return None
-        return self._simulation.admit(self._entry.arrived_at)
+        return self._simulation.admit(self._entry.arrived_at, find_group(self._operation))
 
     def _check_access_token(self) -> Answer | None:
         """The refusal of a request without a valid access token."""

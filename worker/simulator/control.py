@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -18,6 +18,14 @@ from worker.simulator.world import Device
 
 _ORDERS = TypeAdapter(list[FaultOrder])
 _CHANGES = TypeAdapter(dict[str, Any])
+
+
+class SignOn(BaseModel):
+    """The body of a sign-on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    otp: str = Field(repr=False)
 
 
 class Control:
@@ -35,6 +43,7 @@ class Control:
             Route("/simulator/world", self.seed, methods=["POST"]),
             Route("/simulator/devices", self.list_devices, methods=["GET"]),
             Route("/simulator/devices/{device_id}", self.read_device, methods=["GET"]),
+            Route("/simulator/devices/{device_id}/sign-on", self.sign_on, methods=["POST"]),
             Route("/simulator/journal", self.read_calls, methods=["GET"]),
             Route("/simulator/counts", self.read_counts, methods=["GET"]),
             Route("/simulator/tally", self.read_tally, methods=["GET"]),
@@ -68,6 +77,18 @@ class Control:
             if device is None:
                 return JSONResponse({"error": "no such device"}, status_code=404)
             return JSONResponse(self._state(device))
+
+    async def sign_on(self, request: Request) -> JSONResponse:
+        """Check an OTP, `{"otp": "…"}`, as the sign-on of the device's user would: `{"outcome": …}`, in the words of
+        `Outcome`. It is no call to the API: neither the call log nor the rate limit knows of it."""
+        otp = SignOn.model_validate_json(await request.body()).otp
+        simulation = self._simulation
+        with simulation.lock:
+            device = simulation.world.find_by_id(request.path_params["device_id"])
+            if device is None:
+                return JSONResponse({"error": "no such device"}, status_code=404)
+            outcome = device.sign_on(otp, now=simulation.unix_time(), settings=simulation.settings)
+        return JSONResponse({"outcome": outcome.value})
 
     async def read_calls(self, request: Request) -> JSONResponse:
         """Entries of the call log, in pages: `?after=NUMBER&limit=N`. `&operation=activate` and the like pick entries

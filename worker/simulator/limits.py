@@ -1,4 +1,4 @@
-"""The rate limit and quota of the simulated license: one for all its environments, users and connections."""
+"""The rate limits and the quota of the simulated license: for all its environments, users and connections."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import math
 from email.utils import formatdate
 
 from worker.simulator.answers import Answer, refusal, timestamp
-from worker.simulator.settings import Settings
+from worker.simulator.settings import Group, Settings
 
 # Seconds that a client is told to wait while the rate is 0 and there is no window whose end could be named.
 UNTIL_NEXT_TRY = 1.0
 
 
 class Limit:
-    """A rate limit: a token bucket, or a count that restarts with each window. `now` is in monotonic seconds."""
+    """The rate limit of a group: a token bucket, or a count that restarts with each window. `now` is in monotonic
+    seconds."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._rate = settings.rate
-        self._changes = sorted(settings.rate_changes.items())
+    def __init__(self, settings: Settings, group: Group = "mfa") -> None:
+        self._rate = settings.rate if group == "mfa" else settings.group_rates.get(group)
+        self._changes = sorted(settings.rate_changes.items()) if group == "mfa" else []
         self._window = settings.limit_window
         self._burst = float(settings.burst)
         self._left = self._burst

@@ -7,8 +7,9 @@ from typing import Any
 
 from worker.simulator.answers import Answer, refusal, success, timestamp
 from worker.simulator.call_log import Entry
+from worker.simulator.reads import answer_read
 from worker.simulator.routes import Request, Target, find_filter
-from worker.simulator.settings import Operation, Settings
+from worker.simulator.settings import ENVIRONMENT_READS, Operation, Settings, find_group
 from worker.simulator.simulation import Simulation
 from worker.simulator.world import Device, Outcome
 
@@ -27,8 +28,10 @@ def perform(operation: Operation, request: Request, target: Target, entry: Entry
         answer = simulation.access.answer_request(request.header(b"authorization"), request.body, simulation.settings)
         entry.outcome = answer.code or "ISSUED"
         return answer
-    if not simulation.settings.permitted:
+    if not simulation.settings.permitted or find_group(operation) in simulation.settings.forbidden_groups:
         return refusal(403, "ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS")
+    if operation in ENVIRONMENT_READS:
+        return answer_read(operation, request, target, simulation)
     if operation == "list":
         return _list(request, target, simulation)
     device = find_device(target, simulation)
@@ -39,7 +42,7 @@ def perform(operation: Operation, request: Request, target: Target, entry: Entry
     if operation == "activate":
         return _activate(device, request, entry, simulation)
     if operation == "read":
-        return success(device_body(device, request.root, simulation.unix_time()))
+        return success(device_body(device, request.root, simulation))
     return _administer(operation, device, request, entry, simulation)
 
 
@@ -81,8 +84,10 @@ def read_sent_otp(body: bytes) -> tuple[str | None, bool | None]:
     return otp if isinstance(otp, str) else None, resync if isinstance(resync, bool) else None
 
 
-def device_body(device: Device, root: str, now: float) -> dict[str, Any]:
+def device_body(device: Device, root: str, simulation: Simulation) -> dict[str, Any]:
     """A device as JSON in the vendor's form: https://developer.pingidentity.com/pingone-api (MFA devices)"""
+    now = simulation.unix_time()
+    serial_number = {"serialNumber": device.serial_number} if simulation.settings.device_shows_serial_number else {}
     lock: dict[str, Any] = {"status": "LOCKED" if device.is_locked(now) else "UNLOCKED"}
     if device.locked_until is not None and device.locked_until < 1e11:
         lock["expiresAt"] = timestamp(device.locked_until)
@@ -100,7 +105,7 @@ def device_body(device: Device, root: str, now: float) -> dict[str, Any]:
         "environment": {"id": device.environment_id},
         "createdAt": timestamp(device.created_at),
         "updatedAt": timestamp(device.updated_at),
-    }
+    } | serial_number
 
 
 def _activate(device: Device, request: Request, entry: Entry, simulation: Simulation) -> Answer:
@@ -112,7 +117,7 @@ def _activate(device: Device, request: Request, entry: Entry, simulation: Simula
     outcome = device.activate(otp, resync=resync, now=now, settings=settings)
     entry.outcome, entry.took_effect = outcome.value, outcome.took_effect
     if outcome is Outcome.ACTIVE or (outcome is Outcome.ALREADY_ACTIVE and settings.active_answer == "ok"):
-        body = device_body(device, request.root, now)
+        body = device_body(device, request.root, simulation)
         if settings.activation_body == "no_status":
             del body["status"]
         return success(body)
@@ -151,7 +156,7 @@ def _administer(operation: Operation, device: Device, request: Request, entry: E
         case "unpair":
             simulation.world.remove(device)
             return Answer(204)
-    return success(device_body(device, request.root, now))
+    return success(device_body(device, request.root, simulation))
 
 
 def _list(request: Request, target: Target, simulation: Simulation) -> Answer:
@@ -162,7 +167,8 @@ def _list(request: Request, target: Target, simulation: Simulation) -> Answer:
     if wanted is None:
         return refusal(400, "INVALID_REQUEST", "INVALID_FILTER", target="filter")
     now = simulation.unix_time()
-    bodies = [device_body(device, request.root, now) for device in user.devices.values() if now >= device.appears_at]
+    devices = [device for device in user.devices.values() if now >= device.appears_at]
+    bodies = [device_body(device, request.root, simulation) for device in devices]
     found = [body for body in bodies if all(body[name] == value for name, value in wanted.items())]
     href = f"{request.root}{request.path}"
     return success(

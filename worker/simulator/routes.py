@@ -1,6 +1,6 @@
 """Which operation a request asks for: four of them share one path and method, and differ by media type only.
 
-https://developer.pingidentity.com/pingone-api (MFA devices)
+https://developer.pingidentity.com/pingone-api (MFA devices, users, OATH tokens, device authentication policies)
 """
 
 from __future__ import annotations
@@ -20,14 +20,26 @@ _MEDIA_TYPES: dict[str, Operation] = {
 }
 
 
+# What lies directly under an environment, and the read that it is for.
+_COLLECTIONS: dict[str, Operation] = {
+    "users": "find_users",
+    "oathTokens": "list_tokens",
+    "deviceAuthenticationPolicies": "read_policies",
+    "mfaSettings": "read_mfa_settings",
+    "capabilities": "read_capabilities",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a path names: a device; the devices of a user, if `device_id` is None; the token endpoint, if `user_id` is
-    None too."""
+    None too. What is not of a user has a `read` that it is for, and a token of the inventory its `token_id`."""
 
     environment_id: str | None = None
     user_id: str | None = None
     device_id: str | None = None
+    read: Operation | None = None
+    token_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -57,13 +69,17 @@ class Request:
 
 
 def find_target(path: str) -> Target | None:
-    """Read a path: `/{id}/as/token`, `/as/token` or `/v1/environments/{id}/users/{id}/devices[/{id}]`; None for
-    others."""
+    """Read a path: `/{id}/as/token`, `/as/token`, or in `/v1/environments/{id}` `/users/{id}/devices[/{id}]`,
+    `/oathTokens/{id}` or one of the collections; None for others."""
     match path.split("/"):
         case ["", "v1", "environments", environment_id, "users", user_id, "devices"]:
             return Target(environment_id, user_id)
         case ["", "v1", "environments", environment_id, "users", user_id, "devices", device_id] if device_id:
             return Target(environment_id, user_id, device_id)
+        case ["", "v1", "environments", environment_id, collection] if collection in _COLLECTIONS:
+            return Target(environment_id, read=_COLLECTIONS[collection])
+        case ["", "v1", "environments", environment_id, "oathTokens", token_id] if token_id:
+            return Target(environment_id, read="read_token", token_id=token_id)
         case ["", environment_id, "as", "token"]:
             return Target(environment_id)
         case ["", "as", "token"]:
@@ -75,6 +91,8 @@ def find_operation(request: Request, target: Target | None) -> Operation | Answe
     """The operation that the request asks for, or the refusal if there is no such operation."""
     if target is None:
         return refusal(404, "NOT_FOUND")
+    if target.read is not None:
+        return target.read if request.method == "GET" else refusal(405, "INVALID_REQUEST")
     match request.method, target.user_id, target.device_id:
         case "POST", None, None:
             return "access_token"

@@ -1,4 +1,5 @@
-"""Seeds: the devices, client and settings to begin with, as JSON that is checked before any device is made."""
+"""Seeds: the users, tokens, devices, client and settings to begin with, as JSON that is checked before anything is
+made."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from worker.simulator.inventory import InventoryToken
 from worker.simulator.oath import Otps, SecretOtps, SequenceOtps
 from worker.simulator.token import Token
-from worker.simulator.world import Device, World
+from worker.simulator.world import POPULATION_ID, Device, World
 
 # Made up, and the same at each start, so that settings that a person has copied once stay right.
 ENVIRONMENT_ID = "0a7b0000-5e1f-4c0d-8000-000000000001"
@@ -17,19 +19,15 @@ CLIENT_ID = "0a7b0000-5e1f-4c0d-8000-000000000002"
 CLIENT_SECRET = "rehearsal-only"  # noqa: S105 - opens nothing but the simulator
 
 
-class DeviceSeed(BaseModel):
-    """One device to begin with. Its token is known by its `secret` (hexadecimal) or by the `otps` that it shows one
-    after the other; with neither it refuses every OTP. `counter` is the server's; the first of `otps` is at 0. `drift`
-    is in time steps, `time_step` and `appears_after` are in seconds."""
+class TokenSeed(BaseModel):
+    """One token of the inventory to begin with. It is known by its `secret` (hexadecimal) or by the `otps` that it
+    shows one after the other; with neither it refuses every OTP. `counter` is the server's; the first of `otps` is at
+    0. `drift` is in time steps, `time_step` in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     serial: str = Field(min_length=1)
-    user_id: str = Field(min_length=1)
-    device_id: str = Field(min_length=1)
     environment_id: str | None = None
-    status: Literal["ACTIVATION_REQUIRED", "ACTIVE"] = "ACTIVATION_REQUIRED"
-
     secret: str | None = Field(default=None, repr=False)
     otps: tuple[str, ...] | None = Field(default=None, repr=False)
     type: Literal["hotp", "totp"] = "hotp"
@@ -39,12 +37,6 @@ class DeviceSeed(BaseModel):
     counter: int = Field(default=0, ge=0)
     drift: int = 0
     out_of_step: bool = False
-
-    locked: bool = False
-    blocked: bool = False
-    account_usable: bool = True
-    forbidden: bool = False
-    appears_after: float = Field(default=0, ge=0)
 
     @field_validator("secret")
     @classmethod
@@ -59,47 +51,112 @@ class DeviceSeed(BaseModel):
     @model_validator(mode="after")
     def _check_source_of_otps(self) -> Self:
         if self.secret is not None and self.otps is not None:
-            raise ValueError("a device has a secret or otps, not both")
+            raise ValueError("a token has a secret or otps, not both")
         return self
 
 
+class DeviceSeed(TokenSeed):
+    """One device to begin with, and its token, which is in the inventory. `appears_after` is in seconds."""
+
+    user_id: str = Field(min_length=1)
+    device_id: str = Field(min_length=1)
+    status: Literal["ACTIVATION_REQUIRED", "ACTIVE"] = "ACTIVATION_REQUIRED"
+
+    locked: bool = False
+    blocked: bool = False
+    account_usable: bool = True
+    forbidden: bool = False
+    appears_after: float = Field(default=0, ge=0)
+
+
+class UserSeed(BaseModel):
+    """One user to begin with. Without `username` and `email` they are made of the id. Users of devices need no seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    user_id: str = Field(min_length=1)
+    environment_id: str | None = None
+    username: str | None = Field(default=None, min_length=1, max_length=128)
+    email: str | None = Field(default=None, min_length=1)
+    external_id: str | None = Field(default=None, min_length=1, max_length=1024)
+    population_id: str = POPULATION_ID
+    enabled: bool = True
+    mfa_enabled: bool = False
+    locked: bool = False
+
+
 class WorldSeed(BaseModel):
-    """An environment, the client that may act in it, its devices, and settings to begin with."""
+    """An environment, the client that may act in it, its users, its tokens that are not paired, its devices, and
+    settings to begin with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     environment_id: str = ENVIRONMENT_ID
     client_id: str = CLIENT_ID
     client_secret: str = Field(default=CLIENT_SECRET, repr=False)
+    users: tuple[UserSeed, ...] = ()
+    tokens: tuple[TokenSeed, ...] = ()
     devices: tuple[DeviceSeed, ...] = ()
     settings: dict[str, Any] = {}
 
 
-def add_devices(world: World, seed: WorldSeed, now: float) -> None:
-    """Put the seed's devices into the world at the Unix time `now`."""
+def add_to_world(world: World, seed: WorldSeed, now: float) -> None:
+    """Put the seed's users, tokens and devices into the world at the Unix time `now`."""
+    for user_seed in seed.users:
+        _add_user(world, user_seed, user_seed.environment_id or seed.environment_id)
+    for token_seed in seed.tokens:
+        _add_token(world, token_seed, token_seed.environment_id or seed.environment_id, now)
     for device_seed in seed.devices:
-        environment_id = device_seed.environment_id or seed.environment_id
-        user = world.add_user(environment_id, device_seed.user_id)
-        user.is_usable = user.is_usable and device_seed.account_usable
-        world.add(
-            Device(
-                id=device_seed.device_id,
-                serial_number=device_seed.serial,
-                environment_id=environment_id,
-                user=user,
-                token=_make_token(device_seed),
-                created_at=now,
-                updated_at=now,
-                status=device_seed.status,
-                locked_until=math.inf if device_seed.locked else None,
-                blocked_at=now if device_seed.blocked else None,
-                appears_at=now + device_seed.appears_after,
-                forbidden=device_seed.forbidden,
-            )
+        _add_device(world, device_seed, device_seed.environment_id or seed.environment_id, now)
+
+
+def _add_device(world: World, seed: DeviceSeed, environment_id: str, now: float) -> None:
+    user = world.add_user(environment_id, seed.user_id)
+    user.is_usable = user.is_usable and seed.account_usable
+    token = _add_token(world, seed, environment_id, now)
+    world.add(
+        Device(
+            id=seed.device_id,
+            serial_number=seed.serial,
+            environment_id=environment_id,
+            user=user,
+            token=token,
+            created_at=now,
+            updated_at=now,
+            status=seed.status,
+            locked_until=math.inf if seed.locked else None,
+            blocked_at=now if seed.blocked else None,
+            appears_at=now + seed.appears_after,
+            forbidden=seed.forbidden,
         )
+    )
 
 
-def _make_token(seed: DeviceSeed) -> Token:
+def _add_user(world: World, seed: UserSeed, environment_id: str) -> None:
+    user = world.add_user(environment_id, seed.user_id)
+    user.username, user.email, user.external_id = seed.username, seed.email, seed.external_id
+    user.population_id, user.is_enabled, user.is_mfa_enabled = seed.population_id, seed.enabled, seed.mfa_enabled
+    user.is_usable = user.is_usable and not seed.locked
+
+
+def _add_token(world: World, seed: TokenSeed, environment_id: str, now: float) -> Token:
+    token = _make_token(seed)
+    world.inventory.add(
+        InventoryToken(
+            environment_id=environment_id,
+            serial_number=seed.serial,
+            type=seed.type,
+            digits=seed.digits,
+            hash=seed.hash,
+            time_step=seed.time_step,
+            token=token,
+            created_at=now,
+        )
+    )
+    return token
+
+
+def _make_token(seed: TokenSeed) -> Token:
     otps: Otps
     if seed.secret is None:
         # Of OTPs without a secret only the order is known, and no time: so they are not bound to a clock, whatever the

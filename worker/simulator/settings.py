@@ -10,7 +10,29 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 
 from worker.simulator.token import Rules
 
-Operation = Literal["access_token", "activate", "read", "list", "unlock", "block", "unblock", "unpair"]
+DeviceOperation = Literal["activate", "read", "list", "unlock", "block", "unblock", "unpair"]
+EnvironmentRead = Literal[
+    "find_users", "list_tokens", "read_token", "read_policies", "read_mfa_settings", "read_capabilities"
+]
+Operation = Literal["access_token", DeviceOperation, EnvironmentRead]
+
+# Groups of calls with a rate limit each. Which call belongs to which is not published.
+OtherGroup = Literal["directory", "inventory", "configuration"]
+Group = Literal["mfa", OtherGroup]
+_OTHER_GROUPS: Mapping[Operation, Group] = {
+    "find_users": "directory",
+    "list_tokens": "inventory",
+    "read_token": "inventory",
+    "read_policies": "configuration",
+    "read_mfa_settings": "configuration",
+    "read_capabilities": "configuration",
+}
+
+
+def find_group(operation: Operation | None) -> Group:
+    """The group of an operation; of a request for none, too."""
+    return _OTHER_GROUPS.get(operation, "mfa") if operation is not None else "mfa"
+
 
 # Kinds of faults. `…_before`: the operation is not done at all; `…_after`: it is done, and its answer is lost.
 FaultKind = Literal[
@@ -24,7 +46,8 @@ FaultKind = Literal[
     "drip",  # done and answered, a byte of the body every `drip_interval` seconds
     "garbled",  # done, and a 200 whose body is a web page
 ]
-DEVICE_OPERATIONS = tuple(name for name in get_args(Operation) if name != "access_token")
+DEVICE_OPERATIONS: tuple[DeviceOperation, ...] = get_args(DeviceOperation)
+ENVIRONMENT_READS: tuple[EnvironmentRead, ...] = get_args(EnvironmentRead)
 
 
 class Settings(BaseModel):
@@ -67,6 +90,30 @@ class Settings(BaseModel):
     cool_down: float = Field(default=120, ge=0)
     account_lock_after: int | None = Field(default=None, ge=1)
 
+    # Items in a page of a list, at the most.
+    page_size: int = Field(default=100, ge=1)
+    # Terms of a filter, more than which are refused as INVALID_FILTER; None: any number is taken.
+    most_filter_terms: int | None = Field(default=None, ge=1)
+    # Does the inventory take a filter together with `expand=devices`, or refuse both with a 400?
+    expand_with_filter: bool = True
+    # Where does a token show the device that it is paired as: in itself, or under `_embedded`?
+    expanded_devices: Literal["inline", "embedded"] = "inline"
+    # Does a device show the serial number of its token?
+    device_shows_serial_number: bool = False
+    # Do the capabilities say what the license grants, or nothing?
+    capabilities_filled: bool = True
+    # Calls of these groups are answered with a 403, as if the client lacked the role for them.
+    forbidden_groups: tuple[Group, ...] = ()
+
+    # The MFA policy: whether OATH tokens are on, whether users may not pair them, and whom PingOne tells of a new
+    # device ("absent": the policy does not say).
+    oath_enabled: bool = True
+    pairing_disabled: bool = False
+    new_device_notification: Literal["absent", "NONE", "EMAIL_THEN_SMS", "SMS_THEN_EMAIL"] = "NONE"
+    # The MFA settings: devices that a user may have, and whether MFA is on for new users.
+    max_allowed_devices: int = Field(default=5, ge=1, le=15)
+    mfa_enabled_for_new_users: bool = False
+
     # Seconds for which an access token is valid.
     access_token_life: float = Field(default=3600, gt=0)
     # How clients have to send their credentials to the token endpoint.
@@ -74,18 +121,21 @@ class Settings(BaseModel):
     # False: every call to the API is answered with a 403, as if the client lacked its role.
     permitted: bool = True
 
-    # Requests a second to the API (not to the token endpoint); None is unlimited, 0 refuses every one. With
-    # `limit_window` the count restarts every so many whole seconds, else the limit is a bucket of `burst` that fills
-    # at `rate`. `rate_changes` are further rates by the seconds after the first request from which on they hold.
+    # Requests a second for devices; None is unlimited, 0 refuses every one. With `limit_window` the count restarts
+    # every so many whole seconds, else the limit is a bucket of `burst` that fills at `rate`. `rate_changes` are
+    # further rates by the seconds after the first request from which on they hold. `group_rates` has requests a second
+    # of other groups, each counted by itself; a group that is not in it is unlimited.
     rate: float | None = Field(default=None, ge=0)
     rate_changes: Mapping[NonNegativeFloat, PositiveFloat] = {}
+    group_rates: Mapping[OtherGroup, NonNegativeFloat] = {}
     burst: int = Field(default=10, ge=1)
     limit_window: float | None = Field(default=None, gt=0)
     limit_answer: Literal["limit", "quota", "forbidden"] = "limit"
     retry_after: Literal["seconds", "date", "none"] = "seconds"
 
-    # A quota beside the rate: so many requests, then none until `quota_resets_after` seconds after the first of them,
-    # then as many again. `quota_reset_time` is answered instead of the true time, to try other forms and wrong values.
+    # A quota beside the rate of devices: so many requests, then none until `quota_resets_after` seconds after the first
+    # of them, then as many again. `quota_reset_time` is answered instead of the true time, to try other forms and wrong
+    # values.
     quota: int | None = Field(default=None, ge=0)
     quota_resets_after: float = Field(default=60, ge=0)
     quota_reset_time: str | float | None = None

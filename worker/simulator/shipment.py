@@ -6,7 +6,7 @@ import csv
 import json
 import random
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -124,38 +124,11 @@ def make_shipment(
     return MadeShipment(rows, WorldSeed(devices=devices), expected)
 
 
-def shipment_from_rows(rows: Iterable[PairRow], *, seed: int = 0, out_of_step: float = 0.2) -> MadeShipment:
-    """Make a shipment of a person's own rows: their OTPs are right, and the share `out_of_step` needs the second one.
-
-    Their secrets are unknown: each token is known by the two OTPs of its row.
-    """
-    rows = tuple(rows)
-    dice = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
-    drifted = set(dice.sample(range(len(rows)), round(len(rows) * out_of_step)))
-    devices: list[DeviceSeed] = []
-    expected: dict[str, Expected] = {}
-    for index, row in enumerate(rows):
-        devices.append(
-            DeviceSeed(
-                serial=row.serial,
-                user_id=row.user_id,
-                device_id=row.device_id,
-                otps=(row.otp1, row.otp2) if row.otp2 else (row.otp1,),
-                out_of_step=index in drifted,
-            )
-        )
-        kind: Kind = "in_step"
-        if index in drifted:
-            kind = "out_of_step" if row.otp2 else "second_otp_missing"
-        expected[row.serial] = EXPECTED[kind]
-    return MadeShipment(rows, WorldSeed(devices=tuple(devices)), expected)
-
-
 def _make(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, DeviceSeed | None]:
     """Make up a row of this kind and its device; None in place of a device that PingOne must not know."""
     is_drifted = kind in ("out_of_step", "wrong_second_otp", "second_otp_missing")
     secret, counter, otp1, otp2 = _make_otps(kind, is_drifted, dice)
-    row = PairRow(serial, otp1, None if kind == "second_otp_missing" else otp2, _make_id(dice), _make_id(dice))
+    row = PairRow(serial, otp1, None if kind == "second_otp_missing" else otp2, make_id(dice), make_id(dice))
     if kind == "unknown_device":
         return row, None
     device = DeviceSeed(
@@ -194,6 +167,6 @@ def _make_otps(kind: Kind, is_drifted: bool, dice: random.Random) -> tuple[bytes
             return secret, counter, first, third if kind == "wrong_second_otp" else second
 
 
-def _make_id(dice: random.Random) -> str:
+def make_id(dice: random.Random) -> str:
     """A random UUID that is the same for the same seed."""
     return str(uuid.UUID(int=dice.getrandbits(128), version=4))

@@ -6,15 +6,15 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from worker.simulator.access import AccessTokens
 from worker.simulator.answers import Answer
 from worker.simulator.call_log import CallLog
 from worker.simulator.faults import Faults
 from worker.simulator.limits import Limit, Quota, limit_answer, quota_answer
-from worker.simulator.seeding import WorldSeed, add_devices
-from worker.simulator.settings import Settings
+from worker.simulator.seeding import WorldSeed, add_to_world
+from worker.simulator.settings import Group, OtherGroup, Settings
 from worker.simulator.tally import Tally
 from worker.simulator.world import World
 
@@ -36,28 +36,33 @@ class Simulation:
         return time.time() + self.settings.clock_skew
 
     def seed(self, seed: WorldSeed) -> None:
-        """Add the seed's client and devices, and change the settings that it names. Raises ValidationError."""
+        """Add the seed's client, users, tokens and devices, and change the settings that it names. Raises
+        ValidationError."""
         with self.lock:
             if seed.settings:
                 self.change(seed.settings)
             self.access.clients[seed.client_id] = seed.client_secret
-            add_devices(self.world, seed, self.unix_time())
+            add_to_world(self.world, seed, self.unix_time())
 
     def change(self, changes: Mapping[str, Any]) -> None:
         """Change settings by name, from the next call on. Raises ValidationError.
 
-        Limit and quota restart their counts only if one of their own settings changed.
+        Limits and quota restart their counts only if one of their own settings changed.
         """
         with self.lock:
             former, self.settings = self.settings, self.settings.with_changes(changes)
             if _limit_settings(former) != _limit_settings(self.settings):
-                self.limit = Limit(self.settings)
+                self._set_limits()
             if _quota_settings(former) != _quota_settings(self.settings):
                 self.quota = Quota(self.settings)
 
-    def admit(self, now: float) -> Answer | None:
-        """Count one request against limit and quota, and in the tally: None, or the refusal of one that is over
-        them."""
+    def admit(self, now: float, group: Group = "mfa") -> Answer | None:
+        """Count one request against the limit of its group: None, or the refusal of one that is over it. Requests for
+        devices count against the quota and in the tally, too."""
+        if group != "mfa":
+            with self.lock:
+                wait = self.group_limits[group].take(now)
+            return None if wait is None else limit_answer(wait, self.unix_time(), self.settings)
         with self.lock:
             wait = self.limit.take(now)
             resets_in = self.quota.take(now) if wait is None else None
@@ -78,13 +83,18 @@ class Simulation:
         self.world = World()
         self.access = AccessTokens(time.monotonic)
         self.faults = Faults()
-        self.limit = Limit(self.settings)
+        self._set_limits()
         self.quota = Quota(self.settings)
         self.tally = Tally()
 
+    def _set_limits(self) -> None:
+        self.limit = Limit(self.settings)
+        groups: tuple[OtherGroup, ...] = get_args(OtherGroup)
+        self.group_limits = {group: Limit(self.settings, group) for group in groups}
+
 
 def _limit_settings(settings: Settings) -> tuple[object, ...]:
-    return settings.rate, settings.rate_changes, settings.burst, settings.limit_window
+    return settings.rate, settings.rate_changes, settings.group_rates, settings.burst, settings.limit_window
 
 
 def _quota_settings(settings: Settings) -> tuple[object, ...]:

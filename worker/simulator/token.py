@@ -68,6 +68,15 @@ class Token:
         # With `oathResync` this was meant as the second OTP, and is wrong; without, it is the first of a new pair.
         return Verdict.REFUSED if resync else self._check_first_otp(otp, resync, now, rules)
 
+    def accepts_sign_on(self, otp: str, *, now: float, rules: Rules) -> bool:
+        """Check an OTP at a sign-on, and use it up if it is accepted. There is no second OTP as in an activation: it
+        has to lie in the look-ahead window."""
+        position = self._find(otp, self._look_ahead_window(now, rules))
+        if position is None:
+            return False
+        self._accept(position, now)
+        return True
+
     def use_up(self, otp: str, *, now: float, rules: Rules) -> None:
         """Make an OTP unusable without any other effect: so a server may treat the OTP of a call that failed
         half-way."""

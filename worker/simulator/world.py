@@ -3,39 +3,59 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from worker.simulator.inventory import Inventory, Pairing
 from worker.simulator.settings import Settings
 from worker.simulator.token import Token, Verdict
 
 
 class Outcome(Enum):
-    """What an activation came to. Only with the first three was the OTP checked, and so something changed."""
+    """What an activation or a sign-on came to. Only with the first four was the OTP checked, and so something
+    changed."""
 
     ACTIVE = "ACTIVE"
+    SIGNED_ON = "SIGNED_ON"
     EXTRA_OTP_REQUIRED = "EXTRA_OTP_REQUIRED"
     INVALID_OTP = "INVALID_OTP"
     ALREADY_ACTIVE = "ALREADY_ACTIVE"
+    NOT_ACTIVE = "NOT_ACTIVE"
     LOCKED = "LOCKED"
     BLOCKED = "BLOCKED"
     ACCOUNT_NOT_USABLE = "ACCOUNT_NOT_USABLE"
 
     @property
     def took_effect(self) -> bool:
-        """Whether the activation changed the device or its token."""
-        return self in (Outcome.ACTIVE, Outcome.EXTRA_OTP_REQUIRED, Outcome.INVALID_OTP)
+        """Whether the device or its token was changed."""
+        return self in (Outcome.ACTIVE, Outcome.SIGNED_ON, Outcome.EXTRA_OTP_REQUIRED, Outcome.INVALID_OTP)
+
+
+# Where users are whom no seed puts elsewhere.
+POPULATION_ID = "0a7b0000-5e1f-4c0d-8000-00000000000c"
 
 
 @dataclass(slots=True)
 class User:
-    """A user as PingOne knows them; `failures` counts wrong OTPs over all devices."""
+    """A user as PingOne knows them; `failures` counts wrong OTPs over all devices. The account of one who is not usable
+    is locked. Names that are None are made of the id where PingOne demands them."""
 
     id: str
     is_usable: bool = True
     failures: int = 0
+    username: str | None = None
+    email: str | None = None
+    external_id: str | None = None
+    population_id: str = POPULATION_ID
+    is_enabled: bool = True
+    is_mfa_enabled: bool = False
     devices: dict[str, Device] = field(default_factory=dict, repr=False)
+
+    @property
+    def can_act(self) -> bool:
+        """Whether the account is neither locked nor disabled."""
+        return self.is_usable and self.is_enabled
 
 
 @dataclass(slots=True)
@@ -70,6 +90,8 @@ class Device:
         """Check an OTP and change the device accordingly; `resync` is `oathResync` of the request."""
         if obstacle := self._find_obstacle(now):
             return obstacle
+        if self.status == "ACTIVE":
+            return Outcome.ALREADY_ACTIVE
         self.updated_at = now
         match self.token.check_otp(otp, resync=resync, now=now, rules=settings.rules):
             case Verdict.ACCEPTED:
@@ -83,6 +105,18 @@ class Device:
                 self._count_failure(now, settings)
                 return Outcome.INVALID_OTP
 
+    def sign_on(self, otp: str, *, now: float, settings: Settings) -> Outcome:
+        """Check an OTP as the sign-on of the device's user does, with the same count of failures as an activation."""
+        if obstacle := self._find_obstacle(now):
+            return obstacle
+        if self.status != "ACTIVE":
+            return Outcome.NOT_ACTIVE
+        if not self.token.accepts_sign_on(otp, now=now, rules=settings.rules):
+            self._count_failure(now, settings)
+            return Outcome.INVALID_OTP
+        self.failures = self.user.failures = 0
+        return Outcome.SIGNED_ON
+
     def unlock(self, now: float) -> None:
         """Remove the lock, and count failures from 0 again."""
         self.locked_until, self.failures, self.updated_at = None, 0, now
@@ -95,13 +129,11 @@ class Device:
 
     def _find_obstacle(self, now: float) -> Outcome | None:
         """Why an OTP is refused without being checked; None if it is checked."""
-        if not self.user.is_usable:
+        if not self.user.can_act:
             return Outcome.ACCOUNT_NOT_USABLE
         if self.blocked_at is not None:
             return Outcome.BLOCKED
-        if self.is_locked(now):
-            return Outcome.LOCKED
-        return Outcome.ALREADY_ACTIVE if self.status == "ACTIVE" else None
+        return Outcome.LOCKED if self.is_locked(now) else None
 
     def _count_failure(self, now: float, settings: Settings) -> None:
         """Count a failure of device and user, and lock them when it was the last one permitted."""
@@ -114,30 +146,38 @@ class Device:
 
 
 class World:
-    """All users and devices, in all environments. Changed by one thread at a time, which holds the simulation's
+    """All users, tokens and devices, in all environments. Changed by one thread at a time, which holds the simulation's
     lock."""
 
     def __init__(self) -> None:
-        self._users: dict[tuple[str, str], User] = {}
+        self.inventory = Inventory()
+        self._users: dict[str, dict[str, User]] = {}
         self._devices: dict[str, Device] = {}
 
     def find_user(self, environment_id: str, user_id: str) -> User | None:
-        return self._users.get((environment_id, user_id))
+        return self._users.get(environment_id, {}).get(user_id)
 
     def add_user(self, environment_id: str, user_id: str) -> User:
         """The user of this id, who is added if there is none yet."""
-        return self._users.setdefault((environment_id, user_id), User(user_id))
+        return self._users.setdefault(environment_id, {}).setdefault(user_id, User(user_id))
+
+    def users(self, environment_id: str) -> Collection[User]:
+        """All users of an environment."""
+        return self._users.get(environment_id, {}).values()
 
     def add(self, device: Device) -> None:
-        """Add a device to its user, and remove another of the same id."""
+        """Add a device to its user, and remove another of the same id; its token is paired from now on."""
         if former := self._devices.get(device.id):
             self.remove(former)
         self._devices[device.id] = device
         device.user.devices[device.id] = device
+        self.inventory.pair(device.environment_id, device.serial_number, Pairing(device.id, device.user.id))
 
     def remove(self, device: Device) -> None:
+        """Remove a device; its token stays in the inventory, and is free."""
         del self._devices[device.id]
         del device.user.devices[device.id]
+        self.inventory.unpair(device.environment_id, device.serial_number, device.id)
 
     def find(self, environment_id: str, user_id: str, device_id: str, now: float) -> Device | None:
         """Find a device by its id, if it belongs to this user in this environment and can be seen by now."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+from typing import Any
 
 # What is printed in place of an OTP.
 MASK = "••••••"
@@ -50,7 +50,6 @@ class OtpPair:
         return f'{{"otp1": "{self.first.reveal()}", "otp2": {second}}}'.encode()
 
     @classmethod
-    def from_plaintext(cls, plaintext: bytes) -> OtpPair:
-        """Read a pair back from what `to_plaintext` wrote."""
-        fields = json.loads(plaintext)
+    def from_fields(cls, fields: dict[str, Any]) -> OtpPair:
+        """Read a pair back from the JSON object that `to_plaintext` wrote."""
         return cls(Otp(fields["otp1"]), Otp(fields["otp2"]) if fields["otp2"] is not None else None)

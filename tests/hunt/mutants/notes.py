@@ -31,8 +31,8 @@ def writes_sending_after_the_post() -> list[Patch]:
         progress = replace(claimed.progress, first=OtpProgress())
         return replace(claimed, progress=progress, is_otp1_marked=False)
 
-    def mark_sent(real: Any, self: Leases, claimed: Any, ordinal: int) -> bool:
-        late.append(lambda: real(self, claimed, ordinal))
+    def mark_sent(real: Any, self: Leases, claimed: Any, *rest: Any) -> bool:
+        late.append(lambda: real(self, claimed, *rest))
         return True
 
     def activate(real: Any, self: Client, *arguments: Any, **named: Any) -> Any:

@@ -26,7 +26,9 @@ from worker.pingone.errors import Answer
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Decision, Pause, Retry
 
-THRESHOLDS = Thresholds(forbidden=3, unauthorized=3, refused=4, refused_share=0.5, spent=12, unanswered=4)
+THRESHOLDS = Thresholds(
+    forbidden=3, devices_gone=4, unauthorized=3, refused=4, refused_share=0.5, spent=12, unanswered=4
+)
 # A thousand seconds: what failed does not come back while a test looks at the rest.
 LATER = 1000.0
 UNKNOWN = Retry(LATER, is_counted=True, why="outcome_unknown")
@@ -69,7 +71,13 @@ class ScriptedFleet:
         self._leases = leases
         self._queue = _make_queue(database)
         self._broker = PublishedIds()
-        environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
+        environment = Environment(
+            name="default",
+            environment_id=ENVIRONMENT_ID,
+            client_id="id",
+            client_secret="secret",
+            resync_on_first_call=False,
+        )
         self._dispatcher = make_dispatcher(
             database,
             self._broker,

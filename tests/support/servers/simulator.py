@@ -54,6 +54,8 @@ class Simulator:
             "PINGONE_CLIENT_ID": world.client_id,
             "PINGONE_CLIENT_SECRET": world.client_secret,
             "PINGONE_API_URL": f"{self.url}/v1",
+            # Otherwise every test would learn it first.
+            "PINGONE_RESYNC_ON_FIRST_CALL": "false",
             "PINGONE_TOKEN_URL": f"{self.url}/{{env}}/as/token",
         }
 

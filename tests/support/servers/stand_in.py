@@ -97,6 +97,8 @@ class StandIn:
             "PINGONE_CLIENT_ID": CLIENT_ID,
             "PINGONE_CLIENT_SECRET": CLIENT_SECRET,
             "PINGONE_API_URL": f"{self.url}/v1",
+            # Otherwise every test would learn it first.
+            "PINGONE_RESYNC_ON_FIRST_CALL": "false",
             "PINGONE_TOKEN_URL": f"{self.url}/{{env}}/as/token",
         }
 

@@ -83,6 +83,11 @@ def test_a_running_batch_shows_how_far_it_is_and_when_it_will_be_finished():
     assert "1 min 0 s left at this pace." in page
 
 
+def test_a_batch_of_rows_that_came_back_names_the_one_they_come_from():
+    assert "Its rows come back from batch pallet-6." in seen(draw_batch(replace(RUNNING, parent="pallet-6")))
+    assert "come back" not in seen(draw_batch(RUNNING))
+
+
 def test_the_pace_of_a_finished_batch_is_that_of_the_whole():
     assert "0.1 records/s" in seen(draw_batch(FINISHED))
 

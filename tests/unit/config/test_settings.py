@@ -147,9 +147,10 @@ def test_a_rate_is_a_finite_number_above_zero(rate):
 
 
 @pytest.mark.parametrize(
-    ("word", "means"), [("true", True), ("1", True), ("True", True), ("false", False), ("", False)]
+    ("word", "means"),
+    [("true", True), ("1", True), ("True", True), ("false", False), ("", None), ("auto", None), ("AUTO", None)],
 )
-def test_a_switch_is_true_or_false(word, means):
+def test_a_switch_is_true_or_false_or_to_be_learnt(word, means):
     assert environment(PINGONE_RESYNC_ON_FIRST_CALL=word).resync_on_first_call is means
 
 

@@ -23,6 +23,6 @@ def test_every_column_of_a_row_is_read_loaded_and_exported() -> None:
         assert column.name in _READERS
 
 
-def test_a_field_of_a_row_is_a_column_or_one_of_three_that_no_cell_alone_brings() -> None:
+def test_a_field_of_a_row_is_a_column_or_one_of_four_that_no_cell_alone_brings() -> None:
     names = {field.name for field in fields(Row)}
-    assert names - {column.attribute for column in COLUMNS} == {"row_number", "otps", "extra"}
+    assert names - {column.attribute for column in COLUMNS} == {"row_number", "otps", "origin", "extra"}

@@ -25,7 +25,15 @@ SENT, UNSENT, ANSWERED = OtpState.SENT, OtpState.UNSENT, OtpState.ANSWERED
 LIMITS = Limits()
 
 
-def line(state: OtpState, posts: int, then: str | None = None, *, otp: int = 1, lease: str = "a") -> Line:
+def line(
+    state: OtpState,
+    posts: int,
+    then: str | None = None,
+    *,
+    otp: int = 1,
+    lease: str = "a",
+    next_counter: int | None = None,
+) -> Line:
     return Line.model_validate(
         {
             "at": datetime(2026, 7, 1, tzinfo=UTC),
@@ -37,6 +45,7 @@ def line(state: OtpState, posts: int, then: str | None = None, *, otp: int = 1, 
             "state": state,
             "posts": posts,
             "then": then,
+            "next_counter": next_counter,
         }
     )
 
@@ -182,3 +191,34 @@ def test_rows_of_the_same_number_with_another_device_or_batch_are_others() -> No
         line(SENT, 1).model_copy(update={"batch": 8}),
     ]
     assert len(gather_evidence(lines)) == 3
+
+
+SEED = Progress(next_counter=5)
+
+
+def test_a_seed_goes_on_behind_a_counter_that_the_database_does_not_know_as_used() -> None:
+    learnt = evidence(line(SENT, 1, next_counter=6)).correct(SEED)
+    assert (otps(learnt), learnt.next_counter) == (((SENT, 1), (UNSENT, 0)), 6)
+    assert decisions.choose_first_step(learnt, LIMITS)[1] == ReadDevice()
+
+
+def test_what_the_database_knows_of_a_seed_stays() -> None:
+    known = replace(SEED, first=OtpProgress(SENT, 1), next_counter=6)
+    assert evidence(line(SENT, 1, next_counter=6)).correct(known) == known
+
+
+def test_after_pairs_that_the_database_does_not_know_a_seed_begins_another_after_a_read() -> None:
+    pairs = [
+        *(line(SENT, 1, next_counter=6), line(ANSWERED, 1, NEXT_OTP, next_counter=6)),
+        *(line(SENT, 1, otp=2, next_counter=7), line(SENT, 2, lease="b", next_counter=8)),
+    ]
+    for known in (SEED, replace(SEED, first=OtpProgress(ANSWERED, 1), next_counter=6)):
+        learnt = evidence(*pairs).correct(known)
+        assert (learnt.first.state, learnt.next_counter) == (SENT, 8)
+        assert learnt.posts == 3
+        assert decisions.choose_first_step(learnt, LIMITS)[1] == ReadDevice()
+
+
+def test_a_refusal_that_the_database_does_not_know_decides_a_seeds_record_too() -> None:
+    learnt = evidence(line(SENT, 1, next_counter=6), line(ANSWERED, 1, "invalid_otp", next_counter=6)).correct(SEED)
+    assert (learnt.verdict, learnt.next_counter) == (Reason.INVALID_OTP, 6)

@@ -80,6 +80,7 @@ def test_a_line_says_how_an_otp_stands_what_pingone_said_and_what_comes_next(
         "lease": LEASE,
         "otp": 1,
         "posts": 1,
+        "next_counter": None,
     }
     nothing = {"status": None, "code": None, "detail_code": None, "then": None}
     answer = {"status": 400, "code": "INVALID_DATA", "detail_code": "EXTRA_OTP_REQUIRED", "then": "next_otp"}

@@ -4,13 +4,13 @@ import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.data.recorded_answers import names_of, recorded
 
 from worker.config.settings import Environment
 from worker.pingone.envelope import LONGEST_RETRY_AFTER, make_printable
@@ -42,16 +42,7 @@ from worker.pingone.wire import (
 )
 from worker.vault.otp import MASK, Otp
 
-SAMPLES = Path(__file__).parents[2] / "samples" / "pingone"
 MakeEnvironment = Callable[..., Environment]
-Recorded = tuple[int, dict[str, str], bytes]
-
-
-def recorded(name: str) -> Recorded:
-    """A recorded answer: status line and headers, an empty line, the body as it came."""
-    head, _, body = (SAMPLES / f"{name}.http").read_bytes().partition(b"\n\n")
-    status, *headers = head.decode().splitlines()
-    return int(status.split()[1]), dict(line.split(": ", 1) for line in headers), body
 
 
 REFUSED_ACTIVATIONS: dict[str, type[PingOneError]] = {
@@ -192,8 +183,7 @@ def test_only_a_complete_answer_of_pingones_own_says_that_it_is_done(name: str, 
 
 
 def test_no_recorded_activation_is_left_out() -> None:
-    names = {path.stem for path in (SAMPLES / "activation").iterdir()}
-    assert names == {*REFUSED_ACTIVATIONS, "activated"}
+    assert names_of("activation") == {*REFUSED_ACTIVATIONS, "activated"}
 
 
 def test_a_refusal_carries_the_codes_and_ids_that_a_person_asks_for() -> None:

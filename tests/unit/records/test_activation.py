@@ -31,8 +31,15 @@ from worker.records.activation import Activation
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 from worker.vault.otp import Otp, OtpPair
+from worker.vault.otp_source import OtpSource
+from worker.vault.seed import Secret, Seed
 
 PAIR = OtpPair(Otp("308714"), Otp("367299"))
+# Counters 0, 1 and 2 make the OTPs 308714, 367299 and 262306.
+SECRET = Secret(bytes.fromhex("d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"))
+HOTP = Seed(secret=SECRET)
+TOTP = Seed(secret=SECRET, otp_type="totp", time_step=30)
+MINUTES = Seed(secret=SECRET, otp_type="totp", time_step=60)
 RECORD, BATCH, ROW = 41, 7, 12
 SETTINGS = Settings(lease=60, lease_left_for_post=25, read_delay=30)
 RESYNC = errors.ResyncRequired(Answer(status=400, code="INVALID_DATA", detail_code="EXTRA_OTP_REQUIRED"))
@@ -85,6 +92,7 @@ class RecordInMemory:
     may_send: bool = True
     is_lease_lost: bool = False
     is_stale: bool = False
+    is_totp: bool = False
     is_strange: bool = False
     # How often the database is still to be found away before it is back.
     away: int = 0
@@ -105,16 +113,20 @@ class RecordInMemory:
         self.is_queued = False
         known = self.progress
         is_fresh = known.first == OtpProgress() and known.verdict is None and not known.not_found and not self.is_stale
+        is_fresh = is_fresh and not self.is_totp
         if is_fresh:
-            self.progress = known = known.with_otp_sent(1)
+            self.progress = known = known.with_otp_sent(1, known.next_counter)
         claim = Claim(RECORD, BATCH, ROW, "0123456789abcdef", started, "user", "device", self.otps, known, is_fresh)
         return replace(claim, progress=replace(known, is_stale=self.is_stale, jitter=jitter))
 
-    def mark_sent(self, claim: Claim, ordinal: int) -> bool:
+    def mark_sent(self, claim: Claim, ordinal: int, counter: int | None = None) -> bool:
         self.write(f"sending {ordinal}")
+        unused = self.progress.next_counter
+        assert (counter is None) == (unused is None)
+        assert unused is None or counter >= unused, "a counter is used twice"
         is_unsent = self.progress.otp(ordinal).state == OtpState.UNSENT
         if self._goes_on_sending() and is_unsent:
-            self.progress = self.progress.with_otp_sent(ordinal)
+            self.progress = self.progress.with_otp_sent(ordinal, counter)
             return True
         return False
 
@@ -164,6 +176,21 @@ class RecordInMemory:
             raise self.failure
 
 
+class SettableClock:
+    """PingOne's clock, which stands still, and is known exactly."""
+
+    def __init__(self) -> None:
+        self.time: float | None = None
+
+    @property
+    def is_known(self) -> bool:
+        return self.time is not None
+
+    def now(self) -> tuple[float, float]:
+        assert self.time is not None
+        return self.time, self.time
+
+
 class ScriptedClient:
     """Answers in turn; looks at each OTP post into the database first, as an auditor would."""
 
@@ -173,9 +200,14 @@ class ScriptedClient:
         self.pace = pace
         self.answers = answers
         self.calls: list[Call] = []
+        self.clock = SettableClock()
+        self.sent: list[Otp] = []
 
     def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
-        ordinal = 1 if otp == PAIR.first else 2
+        self.sent.append(otp)
+        known = self.record.progress
+        ordinal = 1 if known.first.state == OtpState.SENT else 2
+        assert known.next_counter is not None or otp == (PAIR.first if ordinal == 1 else PAIR.second)
         self._take_slot(call)
         self.journal.append(f"post {ordinal}{' with oathResync' if resync else ''}")
         written = self.record.progress.otp(ordinal)
@@ -211,7 +243,13 @@ class ListedJournal:
         self.lines: list[tuple[int, str, int, str | None]] = []
 
     def write(
-        self, claim: Claim, ordinal: int, otp: OtpProgress, answer: Answer = errors.NO_ANSWER, then: str | None = None
+        self,
+        claim: Claim,
+        ordinal: int,
+        otp: OtpProgress,
+        answer: Answer = errors.NO_ANSWER,
+        then: str | None = None,
+        next_counter: int | None = None,
     ) -> None:
         assert (claim.batch_id, claim.record_id) == (BATCH, RECORD)
         self.lines.append((ordinal, str(otp.state), otp.posts, then))
@@ -220,11 +258,13 @@ class ListedJournal:
 class World:
     """An Activation and all that it works with."""
 
-    def __init__(self, *answers: Scripted, progress: Progress = FRESH, **environment: object) -> None:
+    def __init__(
+        self, *answers: Scripted, progress: Progress = FRESH, source: OtpSource = PAIR, **environment: object
+    ) -> None:
         self.journal: Journal = []
         keyring = Keyring([generate_key()])
-        otps = keyring.seal(PAIR.to_plaintext(), identify_row(BATCH, ROW))
-        self.record = RecordInMemory(self.journal, otps, progress)
+        otps = keyring.seal(source.to_plaintext(), identify_row(BATCH, ROW))
+        self.record = RecordInMemory(self.journal, otps, progress, is_totp=source in (TOTP, MINUTES))
         self.pace = FleetPace(self.journal)
         self.client = ScriptedClient(self.journal, self.record, self.pace, list(answers))
         self.told: list[tuple[int, Decision]] = []
@@ -245,6 +285,7 @@ class World:
             ),
             is_stopping=lambda: self.is_stopping,
             journal=self.written,
+            clock=self.client.clock,
         )
 
     def run(self) -> Journal:

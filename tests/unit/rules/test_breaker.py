@@ -20,6 +20,7 @@ ACTIVE = None
 DEAD_LETTERS = frozenset(map(str, Reason))
 THRESHOLDS = Thresholds()
 FORBIDDEN, INVALID, RESYNC_FAILED = Reason.FORBIDDEN, Reason.INVALID_OTP, Reason.RESYNC_FAILED
+GONE = Reason.DEVICE_NOT_FOUND
 Ends = Sequence[str | None]
 
 
@@ -52,7 +53,7 @@ def test_what_happens_to_single_records_pauses_nothing(ends):
 # Enough is enough, whatever the reason.
 
 
-@pytest.mark.parametrize("reason", [*sorted(DEAD_LETTERS - {FORBIDDEN, INVALID, RESYNC_FAILED})])
+@pytest.mark.parametrize("reason", [*sorted(DEAD_LETTERS - {FORBIDDEN, GONE, INVALID, RESYNC_FAILED})])
 def test_any_reason_that_dominates_pauses_the_batch(reason):
     assert judge([reason] * 24) is None
     assert judge([reason] * 25) == PauseReason.REFUSED
@@ -111,16 +112,22 @@ def test_a_batch_that_is_mostly_active_at_any_moment_goes_on(ends):
 # A missing role, a wrong file, an access token, another's answers.
 
 
-def test_so_many_forbidden_records_in_a_row_are_a_missing_role():
-    assert judge([FORBIDDEN] * 9) is None
-    assert judge([FORBIDDEN] * 10) == PauseReason.PERMISSIONS
-    assert judge([FORBIDDEN] * 10 + [ACTIVE] * 50) == PauseReason.PERMISSIONS
+# What so many records in a row that ended for one reason mean for their batch.
+IN_A_ROW = [(FORBIDDEN, PauseReason.PERMISSIONS), (GONE, PauseReason.DEVICES_GONE)]
 
 
+@pytest.mark.parametrize(("reason", "pause"), IN_A_ROW)
+def test_so_many_records_in_a_row_are_a_missing_role_or_deleted_devices(reason, pause):
+    assert judge([reason] * 9) is None
+    assert judge([reason] * 10) == pause
+    assert judge([reason] * 10 + [ACTIVE] * 50) == pause
+
+
+@pytest.mark.parametrize("reason", [FORBIDDEN, GONE])
 @pytest.mark.parametrize("place", range(10))
 @pytest.mark.parametrize("other", [ACTIVE, Reason.LOCKED])
-def test_a_single_other_end_in_the_row_speaks_against_a_missing_role(place, other):
-    ends: list[str | None] = [FORBIDDEN] * 10
+def test_a_single_other_end_in_the_row_speaks_against_it(reason, place, other):
+    ends: list[str | None] = [reason] * 10
     ends[place] = other
     assert judge(ends) is None
 
@@ -164,6 +171,16 @@ def test_one_record_that_comes_back_again_and_again_is_one_record():
 def test_answers_for_other_devices_pause_the_batch_whatever_went_well_between():
     assert judge(["other_device"] * 2) is None
     assert judge(["other_device", ACTIVE, ACTIVE, ACTIVE] * 3) == PauseReason.PROTOCOL
+
+
+def test_how_many_devices_are_gone_is_a_setting_of_its_own():
+    assert judge([GONE] * 4, Thresholds(devices_gone=4)) == PauseReason.DEVICES_GONE
+    assert judge([FORBIDDEN] * 4, Thresholds(devices_gone=4)) is None
+
+
+def test_devices_that_are_looked_for_again_pause_nothing_until_they_are_given_up():
+    assert judge(["not_found", GONE] * 9) is None
+    assert judge(["not_found", GONE] * 10) == PauseReason.DEVICES_GONE
 
 
 # What the sentence of a pause says.

@@ -34,6 +34,20 @@ def test_a_devices_state_holds_nothing_secret(visitor):
     assert visitor.http.get("/simulator/devices/another").status_code == 404
 
 
+def test_a_person_signs_on_with_an_active_device(visitor):
+    def sign_on(otp, device_id="device"):
+        return visitor.http.post(f"/simulator/devices/{device_id}/sign-on", json={"otp": otp})
+
+    visitor.http.post("/simulator/world", json={"devices": [DEVICE]})
+    assert sign_on("111111").json() == {"outcome": "NOT_ACTIVE"}
+    visitor.activate("111111")
+    assert [sign_on(otp).json()["outcome"] for otp in ("111111", "222222")] == ["INVALID_OTP", "SIGNED_ON"]
+    assert sign_on("222222", "another").status_code == 404
+    refused = visitor.http.post("/simulator/devices/device/sign-on", json={"otp": 222222})
+    assert (refused.status_code, "222222" in refused.text) == (400, False)
+    assert len(visitor.entries()) == 1
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from worker.simulator.seeding import DeviceSeed, WorldSeed, add_devices
+from worker.simulator.seeding import DeviceSeed, WorldSeed, add_to_world
 from worker.simulator.world import World
 
 NOW = 1_000_000_000.0
@@ -12,7 +12,7 @@ DEVICE = {"serial": "MADE1", "user_id": "user", "device_id": "device"}
 
 def seeded(**fields):
     world = World()
-    add_devices(world, WorldSeed.model_validate({"devices": [DEVICE | fields]}), NOW)
+    add_to_world(world, WorldSeed.model_validate({"devices": [DEVICE | fields]}), NOW)
     return world.find_by_id("device")
 
 

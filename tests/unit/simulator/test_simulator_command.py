@@ -121,7 +121,7 @@ def test_a_wrong_world_is_named_without_what_it_holds(tmp_path):
     (tmp_path / "world.json").write_text(json.dumps({"devices": [device]}))
     code, printed = refused("--port", "0", "--world", tmp_path / "world.json")
     assert code == 2
-    assert "devices.0: Value error, a device has a secret or otps, not both" in printed
+    assert "devices.0: Value error, a token has a secret or otps, not both" in printed
     assert "c0ffee" not in printed
 
 

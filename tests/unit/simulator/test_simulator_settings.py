@@ -23,6 +23,10 @@ def test_a_change_gives_new_settings_and_keeps_the_rest():
         {"faults": {"made_up": 0.1}},
         {"error_statuses": [404]},
         {"fault_operations": ["made_up"]},
+        {"group_rates": {"mfa": 5}},
+        {"group_rates": {"directory": -1}},
+        {"forbidden_groups": ["made_up"]},
+        {"page_size": 0},
     ],
 )
 def test_a_wrong_setting_is_named(changes):

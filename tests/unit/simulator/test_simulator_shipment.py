@@ -6,9 +6,10 @@ from collections import Counter
 
 import pytest
 
-from worker.simulator.seeding import WorldSeed, add_devices
+from worker.simulator.own_rows import shipment_from_rows
+from worker.simulator.seeding import WorldSeed, add_to_world
 from worker.simulator.settings import Settings
-from worker.simulator.shipment import A_FEW_HOPELESS, PairRow, make_shipment, shipment_from_rows
+from worker.simulator.shipment import A_FEW_HOPELESS, PairRow, make_shipment
 from worker.simulator.world import Outcome, World
 
 NOW = 1_000_000_000.0
@@ -37,7 +38,7 @@ def end(world, environment_id, row):
 
 def endings(shipment):
     world = World()
-    add_devices(world, shipment.world, NOW)
+    add_to_world(world, shipment.world, NOW)
     return {row.serial: end(world, shipment.world.environment_id, row) for row in shipment.rows}
 
 

@@ -173,3 +173,17 @@ def test_a_resync_teaches_the_server_the_drift_of_a_clock():
     assert offer(token, otp(STEP + 6), resync=True) is ACCEPTED
     assert token.drift == 6
     assert offer(token, otp(STEP + 10 + 6), now=NOW + 300) is ACCEPTED
+
+
+@pytest.mark.parametrize(("position", "is_accepted"), [(4, False), (5, True), (14, True), (15, False)])
+def test_a_sign_on_takes_an_otp_of_the_look_ahead_window_alone_and_once(position, is_accepted):
+    token = make(5)
+    assert token.accepts_sign_on(otp(position), now=NOW, rules=RULES) is is_accepted
+    assert token.counter == (position + 1 if is_accepted else 5)
+    assert not token.accepts_sign_on(otp(position), now=NOW, rules=RULES)
+
+
+def test_a_sign_on_by_time_takes_the_steps_around_now():
+    step = time_step_at(NOW, 30)
+    for ahead, is_accepted in ((-2, False), (-1, True), (1, True), (2, False)):
+        assert make(time_step=30).accepts_sign_on(otp(step + ahead), now=NOW, rules=RULES) is is_accepted

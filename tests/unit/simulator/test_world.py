@@ -51,6 +51,27 @@ def test_an_obstacle_is_named_and_the_otp_is_not_looked_at(fields, outcome):
     assert device.token.counter == 0
 
 
+def sign_on(device, otp="111111", *, now=NOW):
+    return device.sign_on(otp, now=now, settings=SETTINGS)
+
+
+def test_a_sign_on_needs_an_active_device_and_an_otp_that_comes_next():
+    device = make()
+    assert sign_on(device) is Outcome.NOT_ACTIVE
+    activate(device)
+    assert sign_on(device) is Outcome.INVALID_OTP
+    assert sign_on(device, "222222") is Outcome.SIGNED_ON
+    assert device.failures == 0
+
+
+def test_refused_sign_ons_lock_a_device_for_a_while():
+    device = make(status="ACTIVE")
+    for _ in range(3):
+        assert sign_on(device, "999999") is Outcome.INVALID_OTP
+    assert sign_on(device) is Outcome.LOCKED
+    assert sign_on(device, now=NOW + 120) is Outcome.SIGNED_ON
+
+
 def test_so_many_wrong_otps_lock_a_device_for_a_while():
     device = make()
     for _ in range(3):

@@ -2,5 +2,6 @@
 own, whether that is usable as a whole, and what its rows are.
 
 May import vault (OTPs) and intake's own lines and rows.
-Begin with `format`, which says what a format has to do, and `table`, which lists them; `otp_pairs` is the first.
+Begin with `format`, which says what a format has to do, and `table`, which lists them. `tokens` makes rows of what a
+format finds, `secrets` decodes, and `bare_csv`, `header_csv` and `xml_stream` read the three shapes of files.
 """

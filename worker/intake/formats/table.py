@@ -1,20 +1,72 @@
-"""The table of the formats that are read: a new one is added here. The first that takes a file for its own reads it."""
+"""The table of the formats that are read: a new one is added here."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from worker.intake.foreign_files import make_refusal
+from worker.intake.formats.deepnet_xml import DeepnetXml
+from worker.intake.formats.entra import Entra
+from worker.intake.formats.etoken_dat import ETokenDat
 from worker.intake.formats.format import Format
+from worker.intake.formats.graph_json import GraphJson
+from worker.intake.formats.header_csv import find_names
+from worker.intake.formats.nexus import Nexus
+from worker.intake.formats.oath_csv import OathCsv
+from worker.intake.formats.otp_pairs.columns import OTP1, canonical_column, normalise
 from worker.intake.formats.otp_pairs.format import OtpPairs
+from worker.intake.formats.phenixid import PhenixId
+from worker.intake.formats.pskc.format import Pskc
+from worker.intake.formats.rcdevs import RcDevs
+from worker.intake.formats.safenet_xml import SafeNetXml
+from worker.intake.formats.serial_secret import SerialSecret
+from worker.intake.formats.yubico import Yubico
+from worker.intake.results import ORIGIN
+from worker.intake.rows import UnusableFile
 
-FORMATS: tuple[Format, ...] = (OtpPairs(),)
+# A CSV whose header has a column of an OTP, and every text that is none of the others: then it is said what is wrong
+# with its header.
+_OTP_PAIRS = OtpPairs()
+# The formats that are told by what is in them. No file should look like two of them.
+_TOLD_BY_CONTENT: tuple[Format, ...] = (
+    Pskc(),
+    OathCsv(),
+    SerialSecret(),
+    Entra(),
+    GraphJson(),
+    SafeNetXml(),
+    DeepnetXml(),
+    Yubico(),
+    ETokenDat(),
+    PhenixId(),
+    Nexus(),
+    RcDevs(),
+)
+
+# The formats by their names, in the order in which they are listed.
+FORMATS: dict[str, Format] = {each.name: each for each in (_OTP_PAIRS, *_TOLD_BY_CONTENT)}
 
 
 def choose_format(path: Path, head: bytes) -> Format:
     """Choose the format of a file that begins with these bytes. Raises UnusableFile, which names what the file is
-    instead, if that is known."""
-    for candidate in FORMATS:
-        if candidate.is_format_of(head):
-            return candidate
+    instead, if that is known, or the formats between which a person has to choose."""
+    columns = find_names(head)
+    if normalise(ORIGIN) in columns or OTP1.name in map(canonical_column, columns):
+        # An export, in whose columns of the vendor's own anything may stand; or a file of pairs.
+        return _OTP_PAIRS
+    found = [each for each in _TOLD_BY_CONTENT if each.is_format_of(head)]
+    if len(found) > 1:
+        names = " or ".join(each.name for each in found)
+        raise UnusableFile(path, f"may be {names}", f"Say which it is, by --format {found[0].name}")
+    if found:
+        return found[0]
+    if _OTP_PAIRS.is_format_of(head):
+        return _OTP_PAIRS
     raise make_refusal(path, head)
+
+
+def find_format(path: Path, name: str) -> Format:
+    """Find the format of this name. Raises UnusableFile if there is none."""
+    if name not in FORMATS:
+        raise UnusableFile(path, "cannot be read as a format that is not known", f"Name one of {', '.join(FORMATS)}")
+    return FORMATS[name]

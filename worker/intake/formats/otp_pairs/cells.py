@@ -5,25 +5,26 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Literal
 
 from worker.intake.formats.otp_pairs import reasons
 from worker.intake.formats.otp_pairs.header import Header
+from worker.intake.formats.serials import SERIAL, explain_serial
+from worker.intake.identities import UUID, explain_id
+from worker.intake.results import ORIGIN, Origin, read_origin
 from worker.intake.rows import COLUMNS, Row, RowError
 from worker.vault.otp import Otp, OtpPair
+from worker.vault.seed import OtpType
 
-# What PingOne allows for a serial number.
-SERIAL = re.compile(r"[A-Za-z0-9]{1,50}")
 # Six digits, or eight.
 OTP = re.compile(r"[0-9]{6}(?:[0-9]{2})?")
 # What a cell of `otp_type` may hold, in lower case; an empty one means hotp.
-OTP_TYPES: dict[str, Literal["hotp", "totp"]] = {"": "hotp", "hotp": "hotp", "totp": "totp"}
+OTP_TYPES: dict[str, OtpType] = {"": "hotp", "hotp": "hotp", "totp": "totp"}
 
 # A time in the future counts as wrong only if it is further ahead than this: the clocks of two machines may differ.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 # Columns whose cells are checked, in the order in which `_check` takes them apart.
-CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "username", "otp_type", "generated_at")
+CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at", ORIGIN)
 # Columns whose cells hold any text.
 PLAIN = tuple(column for column in COLUMNS if column.is_plain)
 
@@ -61,31 +62,35 @@ class PairReader:
 
     def _check(self, row_number: int, fields: list[str], cells: list[str]) -> Row:
         """Check the cells of CHECKED, in this order, and make the Row. Raises _CellError."""
-        serial, otp1, otp2, user_id, device_id, username, otp_type, generated_at = cells
+        serial, otp1, otp2, user_id, device_id, otp_type, generated_at, cell = cells
         if not SERIAL.fullmatch(serial):
-            raise _CellError(reasons.explain_serial(serial))
+            raise _CellError(explain_serial(serial))
         kind = OTP_TYPES.get(otp_type.lower())
         if kind is None:
             raise _CellError(reasons.TYPE_UNKNOWN)
-        otps = _check_otps(otp1, otp2, kind)
-        if not (reasons.UUID.fullmatch(user_id) and reasons.UUID.fullmatch(device_id)):
-            raise _CellError(reasons.explain_ids(user_id, device_id, username))
+        origin = _read_origin(cell)
+        # The load finds out whether the record that the row comes from has OTPs or a seed for it.
+        otps = _check_otps(otp1, otp2, kind) if otp1 or otp2 or not origin else None
+        for column, value in (("user_id", user_id), ("device_id", device_id)):
+            if value and not UUID.fullmatch(value):
+                raise _CellError(explain_id(column))
         return Row(
             row_number=row_number,
             serial_number=serial,
-            user_id=user_id.lower(),
-            device_id=device_id.lower(),
+            user_id=user_id.lower() or None,
+            device_id=device_id.lower() or None,
             otps=otps,
+            origin=origin,
             otp_type=kind,
-            generated_at=self._check_time(generated_at, kind),
+            generated_at=self._check_time(generated_at, is_needed=kind == "totp" and otps is not None),
             **{attribute: fields[place].strip() or None for attribute, place in self._plain},
             extra={name: fields[place] for name, place in self._header.extra},
         )
 
-    def _check_time(self, text: str, kind: str) -> datetime | None:
+    def _check_time(self, text: str, *, is_needed: bool) -> datetime | None:
         """Read the cell `generated_at`, which a TOTP pair must have; in UTC. Raises _CellError."""
         if not text:
-            if kind == "totp":
+            if is_needed:
                 raise _CellError(reasons.TOTP_WITHOUT_TIME)
             return None
         try:
@@ -99,6 +104,14 @@ class PairReader:
         if time > self._latest:
             raise _CellError(reasons.TIME_IN_FUTURE)
         return time
+
+
+def _read_origin(cell: str) -> Origin | None:
+    """Read the record that a row was exported from; None if the row is new. Raises _CellError."""
+    origin = read_origin(cell)
+    if cell and origin is None:
+        raise _CellError(reasons.ORIGIN_UNREADABLE)
+    return origin
 
 
 def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:

@@ -1,9 +1,11 @@
-"""The columns of OTP pairs: what a name in a header means, and whether it says that the column holds a secret."""
+"""The columns of OTP pairs: what a name in a header means, whether it says that the column holds a secret, and whether
+an export added the column."""
 
 from __future__ import annotations
 
 import re
 
+from worker.intake.results import ORIGIN, RESULT_COLUMNS
 from worker.intake.rows import COLUMNS, Column
 
 # The columns that only this format has.
@@ -11,7 +13,7 @@ OTP1 = Column("otp1", ("first otp", "otp"), is_required=True)
 OTP2 = Column("otp2", ("second otp", "next otp"))
 
 # All columns that a header may name, in the order in which missing ones are named.
-KNOWN = (COLUMNS[0], OTP1, OTP2, *COLUMNS[1:])
+KNOWN = (COLUMNS[0], OTP1, OTP2, *COLUMNS[1:], Column(ORIGIN))
 
 # Words that say that a column holds a secret. "key", "pin" and "puk" also stand inside harmless words (keyboard,
 # shipping, pingone_id). So they count only where they are a word of the name.
@@ -50,6 +52,20 @@ CANONICAL = {normalise(name): column.name for column in KNOWN for name in (colum
 def canonical_column(name: str) -> str | None:
     """Find the column of ours that a name in a header means; None if it is a column of the file's own."""
     return CANONICAL.get(normalise(name))
+
+
+# The columns that an export adds, by their normalised names.
+_RESULTS = frozenset(map(normalise, RESULT_COLUMNS))
+
+
+def is_result(name: str) -> bool:
+    """Whether a column of this name is one that an export adds, and so none of the file's own."""
+    return normalise(name) in _RESULTS
+
+
+def is_own(name: str) -> bool:
+    """Whether a column that is none of ours is kept: it has a name, no secret, and no result of an earlier export."""
+    return bool(name) and not is_result(name) and not names_secret(name)
 
 
 def names_secret(name: str) -> bool:

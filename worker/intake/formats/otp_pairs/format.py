@@ -1,18 +1,19 @@
-"""The format "OTP pairs": reads a file from its bytes to its rows."""
+"""The format "OTP pairs": reads a file from its bytes to its rows. An export that comes back is one too: its rows may
+have fresh OTPs, or none."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
-from typing import BinaryIO
 
 from worker.intake.csv_rows import split_rows
 from worker.intake.foreign_files import find_foreign
+from worker.intake.formats.format import OpenFile
 from worker.intake.formats.otp_pairs import reasons
 from worker.intake.formats.otp_pairs.cells import PairReader
+from worker.intake.formats.otp_pairs.columns import is_result
 from worker.intake.formats.otp_pairs.header import is_blank, read_header
-from worker.intake.lines import Digest, read_lines
+from worker.intake.lines import read_lines
 from worker.intake.rows import Row, RowError, UnusableFile
 
 
@@ -20,19 +21,22 @@ class OtpPairs:
     """OTP pairs in a CSV with a header. Every file that is not recognised as something else is taken for one; if it is
     none, what is wrong with its header is said."""
 
+    name = "otp-pairs"
+    title = "OTP pairs: a CSV of our own, with a serial number and two consecutive OTPs a row; or an export"
+
     def is_format_of(self, head: bytes) -> bool:
         return find_foreign(head) is None
 
-    def read_columns(self, path: Path, stream: BinaryIO, digest: Digest) -> list[str]:
-        lines = read_lines(path, stream, digest)
-        header = read_header(path, lines)
+    def read_columns(self, file: OpenFile) -> list[str]:
+        lines = read_lines(file.path, file.stream, file.digest)
+        header = read_header(file.path, lines)
         if not sum(not is_blank(line) for line in lines):
-            raise UnusableFile(path, "has a header and no rows", "Export it again, with one row a token")
-        return header.names
+            raise UnusableFile(file.path, "has a header and no rows", "Export it again, with one row a token")
+        return [name for name in header.names if not is_result(name)]
 
-    def read_rows(self, path: Path, stream: BinaryIO, digest: Digest, now: datetime) -> Iterator[Row | RowError]:
-        lines = read_lines(path, stream, digest)
-        header = read_header(path, lines)
+    def read_rows(self, file: OpenFile, now: datetime) -> Iterator[Row | RowError]:
+        lines = read_lines(file.path, file.stream, file.digest)
+        header = read_header(file.path, lines)
         reader = PairReader(header, now)
         for row_number, fields in split_rows(lines, header):
             if fields is None:

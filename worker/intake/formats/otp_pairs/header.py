@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.intake.foreign_files import EXPORT_CSV
-from worker.intake.formats.otp_pairs.columns import KNOWN, canonical_column, looks_like_data, names_secret, normalise
+from worker.intake.formats.otp_pairs.columns import (
+    KNOWN,
+    OTP1,
+    canonical_column,
+    is_result,
+    looks_like_data,
+    names_secret,
+    normalise,
+)
+from worker.intake.results import ORIGIN, TELLING_COLUMNS
 from worker.intake.rows import UnusableFile
 
 # What may separate the fields.
@@ -22,7 +31,7 @@ MAX_COLUMNS = 200
 @dataclass(frozen=True, slots=True)
 class Header:
     """The header of a file. `row_number` is its own line, `names` are as written; `places` says where each column of
-    ours stands, counted from 0, `extra` has the names and places of the others."""
+    ours stands, counted from 0, `extra` has the names and places of the others, but for those that an export added."""
 
     row_number: int
     delimiter: str
@@ -62,7 +71,7 @@ def read_header(path: Path, lines: Iterator[str]) -> Header:
         raise UnusableFile(path, *fault.args, row_number=row_number) from None
     columns = [canonical_column(name) for name in names]
     places = {column: place for place, column in enumerate(columns) if column}
-    extra = tuple((name, place) for place, name in enumerate(names) if not columns[place])
+    extra = tuple((name, place) for place, name in enumerate(names) if not columns[place] and not is_result(name))
     return Header(row_number, delimiter, names, places, extra)
 
 
@@ -106,23 +115,29 @@ def _refuse_foreign(names: list[str]) -> None:
         problem = "the first line is a row of data, the header is missing"
     columns = "serial,otp1,otp2,user_id,device_id"
     cure = f"Put a header above the rows, separated by comma, semicolon or tab, such as: {columns}"
-    raise _HeaderError(problem, cure)
+    raise _HeaderError(problem, f"{cure}; if it is a vendor's file of seeds, say which, by --format")
 
 
 def _refuse_secrets(names: list[str]) -> None:
     """Raise _HeaderError if a column says that it holds a secret: what is none of ours is not kept encrypted."""
     for place, name in enumerate(names, 1):
-        if canonical_column(name) is None and names_secret(name):
+        if canonical_column(name) is None and not is_result(name) and names_secret(name):
             problem = f"{_describe(name, place)} says that it holds a seed, key, PIN, password or another OTP"
             cure = "Remove the column, or rename it if it holds no secret: only the OTPs are kept encrypted"
             raise _HeaderError(problem, cure)
 
 
 def _refuse_incomplete(names: list[str]) -> None:
-    """Raise _HeaderError if a required column is missing, or one has no name."""
+    """Raise _HeaderError if a required column is missing, or one has no name. Rows that come back from an export may
+    have no OTPs of their own."""
     found = {canonical_column(name) for name in names}
-    if missing := [column.name for column in KNOWN if column.is_required and column.name not in found]:
+    required = {column.name for column in KNOWN if column.is_required} - ({OTP1.name} if ORIGIN in found else set())
+    if missing := [column.name for column in KNOWN if column.name in required - found]:
         cure = "Add it, or give the column that holds it this name; a file of seeds is not one of OTP pairs"
+        if ORIGIN not in found and set(map(normalise, names)) & set(map(normalise, TELLING_COLUMNS)):
+            cure = (
+                f"If the file is an export of oathbulk, export it again and leave its column {ORIGIN} in; or add otp1"
+            )
         raise _HeaderError(f"the header has no column {' and no column '.join(missing)}", cure)
     if unnamed := [place for place, name in enumerate(names, 1) if not name.strip()]:
         raise _HeaderError(f"column {unnamed[0]} has no name", "Name the column or remove it")

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
-# A cure that several reasons have in common.
-AS_TEXT = "format the column as Text and export again"
-
-UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-# What Excel makes of a long number, such as 1.00013E+12.
-EXCEL_NUMBER = re.compile(r"\d+(?:[.,]\d+)?E[+-]\d+", re.IGNORECASE)
-# The beginning of a value that somebody wrote so that Excel leaves it alone.
-EXCEL_QUOTED = re.compile(r"'|=?\"")
+from worker.intake.formats.serials import AS_TEXT, EXCEL_QUOTED, explain_quoted
+from worker.intake.results import ORIGIN
 
 QUOTATION_MARKS = (
     "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
@@ -39,6 +31,11 @@ TIME_IN_FUTURE = (
     "and the clock of the machine that produced the pair"
 )
 
+ORIGIN_UNREADABLE = (
+    f"{ORIGIN} is not as the export wrote it, such as `batch 17 row 345`: copy it from the export, "
+    "or empty it and write fresh OTPs into the row"
+)
+
 
 def explain_fields(fields: int, columns: int) -> str:
     """Explain why a row is refused that has another number of fields than the header has columns."""
@@ -49,24 +46,12 @@ def explain_fields(fields: int, columns: int) -> str:
     return f"the row has {fields} field{'s' * (fields != 1)} and the header {columns} columns: {cure}"
 
 
-def explain_serial(serial: str) -> str:
-    """Explain what is wrong with a serial number that is not 1 to 50 letters and digits."""
-    if not serial:
-        return "serial is missing: write the serial number that is printed on the token"
-    if EXCEL_NUMBER.fullmatch(serial):
-        return f"Excel turned the serial into a number (as in 1.00013E+12) and lost digits: {AS_TEXT}"
-    if EXCEL_QUOTED.match(serial):
-        return _explain_quoted("serial")
-    fault = "more than 50 characters" if len(serial) > 50 else "other characters than letters and digits"
-    return f"serial has {fault}, which PingOne does not allow: write it as PingOne's token inventory has it"
-
-
 def explain_otp(column: str, otp: str) -> str:
     """Explain what is wrong with an OTP that is not 6 or 8 digits."""
     if not otp:
         return f"{column} is missing: produce an OTP with the token and write it there"
     if EXCEL_QUOTED.match(otp):
-        return _explain_quoted(column)
+        return explain_quoted(column)
     if not (otp.isascii() and otp.isdigit()):
         cure = f"write the 6 or 8 digits alone, in the right column; {AS_TEXT}"
         return f"{column} has other characters than digits: {cure}"
@@ -75,24 +60,4 @@ def explain_otp(column: str, otp: str) -> str:
     return (
         f"{column} has {len(otp)} digits, but an OTP 6 or 8: Excel drops leading zeros; {AS_TEXT}. "
         "Zeros are not put back by guessing, since a wrong OTP counts towards a lock"
-    )
-
-
-def explain_ids(user_id: str, device_id: str, username: str) -> str:
-    """Explain what is wrong with a user id and a device id that are not both UUIDs."""
-    values = {"user_id": user_id, "device_id": device_id}
-    if missing := [column for column, value in values.items() if not value]:
-        looked_up = "users are not looked up by name yet" if username and not user_id else ""
-        paired = "tokens are not paired yet" if not device_id else ""
-        why = ", ".join(filter(None, (looked_up, paired))) or "both ids are needed"
-        columns = ("column " if len(missing) == 1 else "columns ") + " and ".join(missing)
-        return f"{' and '.join(missing)} missing ({why}): add the {columns}, with PingOne's ids"
-    wrong = next(column for column, value in values.items() if not UUID.fullmatch(value))
-    return f"{wrong} is not a UUID: copy the id from PingOne, such as 6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
-
-
-def _explain_quoted(column: str) -> str:
-    return (
-        f'{column} is written as a quoted number, with an apostrophe or ="…" around it for Excel: '
-        f"write the bare characters; {AS_TEXT}"
     )

@@ -1,0 +1,83 @@
+"""What failed comes back: exported, mended in a spreadsheet, and run again, as a person types it."""
+
+from __future__ import annotations
+
+import csv
+import uuid
+from pathlib import Path
+
+from worker.simulator.shipment import make_shipment
+
+SECRETS = ("3132333435363738393031323334353637383930", "6b1f85dfcd2763697c6e3d6af46643520fda2d9b")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def save_as_excel(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=";")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_pairs_that_were_refused_run_again_with_fresh_otps(set_out):
+    shipment = make_shipment(8, hopeless={"wrong_otp": 2})
+    desk, simulator = set_out(shipment)
+    assert desk.oathbulk("run", "shipment.csv").code == 1
+    assert desk.oathbulk("export", "shipment", "-o", "all.csv").code == 0
+    rows = read(desk.folder / "all.csv")
+    wrong = [row for row in rows if row["status"] == "dead_letter"]
+    for number, row in enumerate(wrong):
+        row |= {"otp1": f"77777{number}", "otp2": f"88888{number}"}
+        ids = {"serial": row["serial"], "user_id": row["user_id"], "device_id": row["device_id"]}
+        simulator.seed(devices=[ids | {"otps": [row["otp1"], row["otp2"]]}])
+    save_as_excel(desk.folder / "mended.csv", rows[::-1])
+
+    result = desk.oathbulk("run", "mended.csv", "--json")
+
+    assert result.code == 0, result.stderr
+    assert (result.json["batch"], result.json["parent"]) == ("mended", "shipment")
+    assert (result.json["total"], result.json["counts"]["active"], result.json["otp_posts"]) == (2, 2, 2)
+    assert simulator.active() == {row.device_id for row in shipment.rows}
+    shown = desk.oathbulk("status", "mended").stdout
+    assert "Its rows come back from batch shipment." in shown
+    # The whole of it once more: there is nothing left to do.
+    assert desk.oathbulk("export", "shipment", "-o", "whole.csv").code == 0
+    whole = desk.oathbulk("load", "whole.csv", "--json")
+    assert whole.code == 0, whole.stderr
+    assert (whole.json["total"], whole.json["rows_refused"], whole.json["already_active"]) == (0, 0, 8)
+    run = desk.oathbulk("run", "whole.csv")
+    assert (run.code, "every token is active" in run.stdout) == (0, True)
+    loads = [line["facts"] for line in desk.oathbulk("audit", "mended", "--json").json["lines"]]
+    assert [(facts["parent"], facts["already_active"]) for facts in loads] == [("shipment", 6)]
+
+
+def test_seeds_whose_devices_were_deleted_run_again_without_the_vendors_file(set_out):
+    desk, simulator = set_out(make_shipment(1))
+    tokens = [
+        {"serial": f"MADE{n:07}", "user_id": str(uuid.UUID(int=n)), "device_id": str(uuid.UUID(int=1 << 100 | n))}
+        for n in range(2)
+    ]
+    box, who = desk.folder / "box.txt", desk.folder / "who.csv"
+    box.write_text("".join(f"{token['serial']},{secret}\n" for token, secret in zip(tokens, SECRETS, strict=True)))
+    save_as_excel(who, tokens)
+    simulator.seed(devices=[tokens[0] | {"secret": SECRETS[0]}])
+    first = desk.oathbulk("run", "box.txt", "--assign", "who.csv", "--otp-type", "hotp", "--json")
+    assert (first.code, first.json["dead_letters"]) == (1, {"device_not_found": 1}), first.stderr
+    box.unlink()
+    assert desk.oathbulk("export", "box", "--status", "dead_letter", "-o", "gone.csv").code == 0
+    # A person pairs the token again, and writes the new id into the file.
+    (row,) = read(desk.folder / "gone.csv")
+    paired = tokens[1] | {"device_id": str(uuid.UUID(int=99))}
+    simulator.seed(devices=[paired | {"secret": SECRETS[1]}])
+    save_as_excel(desk.folder / "gone.csv", [row | paired])
+
+    again = desk.oathbulk("run", "gone.csv", "--json")
+
+    assert again.code == 0, again.stderr
+    assert (again.json["parent"], again.json["counts"]["active"]) == ("box", 1)
+    assert paired["device_id"] in simulator.active()
+    assert not any(secret in (desk.folder / "gone.csv").read_text().lower() for secret in SECRETS)

@@ -1,0 +1,86 @@
+"""Mutants that use a counter or a time step wrongly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import worker.leases.replay
+from hunt.mutants.patching import Patch, around, mutant
+from models.record import Record
+from worker.leases.worker import Leases
+from worker.pingone.clock import PingOneClock
+from worker.records import otps
+from worker.rules import decisions
+from worker.rules.minting import Mint, StepMissed, WaitForStep
+from worker.rules.progress import Progress
+
+
+@mutant
+def moves_the_counter_only_with_the_answer() -> list[Patch]:
+    def mark_values(real: Any, *arguments: Any) -> dict[Any, Any]:
+        return real(*arguments) | {Record.next_counter: Record.next_counter}
+
+    return [around(Leases, "_mark_values", mark_values)]
+
+
+@mutant
+def gives_the_counter_of_a_lost_otp_back() -> list[Patch]:
+    def with_device_waiting(real: Any, self: Progress) -> Progress:
+        known = real(self)
+        return known if known.next_counter is None else replace(known, next_counter=known.next_counter - 1)
+
+    return [around(Progress, "with_device_waiting", with_device_waiting)]
+
+
+@mutant
+def goes_on_with_a_pair_whose_second_otp_was_lost() -> list[Patch]:
+    def with_new_pair(real: Any, self: Progress) -> Progress:
+        assert self.second is not None
+        return replace(self, second=replace(self.second, state="unsent"))
+
+    return [around(Progress, "with_new_pair", with_new_pair)]
+
+
+@mutant
+def begins_a_new_pair_beyond_the_budget() -> list[Patch]:
+    def begin_new_pair(real: Any, progress: Progress, limits: Any) -> Any:
+        return real(replace(progress, posts_forgiven=progress.posts), limits)
+
+    return [around(decisions, "begin_new_pair", begin_new_pair)]
+
+
+@mutant
+def sends_otp_2_in_the_time_step_of_otp_1() -> list[Patch]:
+    def choose(real: Any, progress: Progress, ordinal: int, *rest: Any) -> Any:
+        chosen = real(progress, ordinal, *rest)
+        return Mint(progress.next_counter or 0) if isinstance(chosen, WaitForStep) and ordinal == 2 else chosen
+
+    return [around(otps, "choose_time_step", choose)]
+
+
+@mutant
+def sends_otp_2_after_its_time_step() -> list[Patch]:
+    def choose(real: Any, progress: Progress, *rest: Any) -> Any:
+        chosen = real(progress, *rest)
+        return Mint(progress.next_counter or 0) if isinstance(chosen, StepMissed) else chosen
+
+    return [around(otps, "choose_time_step", choose)]
+
+
+@mutant
+def takes_its_own_clock_for_pingones() -> list[Patch]:
+    def now(real: Any, self: PingOneClock) -> tuple[float, float]:
+        earliest, _ = real(self)
+        return earliest + 11.0, earliest + 11.0
+
+    return [around(PingOneClock, "now", now)]
+
+
+@mutant
+def replays_a_seed_from_its_first_counter() -> list[Patch]:
+    return [
+        around(
+            worker.leases.replay, "_begin_new_budget", lambda real: real() | {"next_counter": Record.next_counter - 1}
+        )
+    ]

@@ -1,0 +1,189 @@
+"""Each format's samples: the tokens that they hold, and the OTPs that these tokens show."""
+
+from __future__ import annotations
+
+import hashlib
+import textwrap
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.data.seed_files import NOON, SAMPLES, SECRETS, check, hotp, read, totp
+
+from worker.intake import Hints, RowError, UnusableFile, open_shipment
+from worker.intake.formats import bare_csv, first_lines, secrets, tokens
+from worker.intake.formats.format import OpenFile
+from worker.intake.formats.table import FORMATS, choose_format
+
+HOTP = Hints(otp_type="hotp")
+TOTP_30 = Hints(otp_type="totp", time_step=30)
+
+
+# Sample -> hints, and its tokens; a text stands for a row that is refused, and is part of its reason.
+EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
+    "oath-csv/oath_csv_privacyidea_v1.csv": (
+        Hints(),
+        [hotp("MADE0000001", row_number=2), hotp("MADE0000002"), totp("MADE0000003", 30, row_number=4)],
+    ),
+    "oath-csv/oath_csv_privacyidea_v2.csv": (
+        Hints(),
+        [
+            hotp("MADE0000001", row_number=2, username="alice", extra={"resolver": "ldap1", "realm": "realm1"}),
+            totp("MADE0000003", 60, username=None, extra={}),
+        ],
+    ),
+    "oath-csv/oath_csv_linotp.csv": (
+        Hints(),
+        [hotp("MADE0000001"), totp("MADE0000009", 60, digits=8, hash_algorithm="sha256")],
+    ),
+    "serial-secret/pingid_console_hotp.csv": (Hints(), [hotp("MADE0000001"), hotp("MADE0000002", row_number=2)]),
+    "serial-secret/pingid_console_totp30.csv": (TOTP_30, [totp("MADE0000003", 30)]),
+    "serial-secret/ibm_base32.csv": (HOTP, [hotp("MADE0000001"), hotp("MADE0000002")]),
+    "entra/entra_upload.csv": (
+        Hints(),
+        [
+            totp(
+                "MADE0000003",
+                30,
+                row_number=2,
+                username="alice@example.test",
+                extra={"manufacturer": "MadeUp", "model": "T100"},
+            )
+        ],
+    ),
+    "entra/deepnet_entra_no_upn.csv": (Hints(), [totp("MADE0000003", 60, username=None)]),
+    "entra/script_with_hash_function.csv": (Hints(), [totp("MADE0000003", 60, hash_algorithm="sha256")]),
+    "entra/semicolons_and_blanks.csv": (
+        Hints(),
+        [totp("MADE0000003", 30, extra={"manufacturer": "MadeUp", "model": "T100"})],
+    ),
+    "graph-json/entra_graph_inventory.json": (
+        Hints(),
+        [totp("MADE0000003", 30, row_number=1, extra={"manufacturer": "MadeUp", "model": "T100"})],
+    ),
+    "graph-json/graph_one_assigned.json": (
+        Hints(),
+        [totp("MADE0000003", 30, external_id="6F1D3C1E-0c52-4b8e-9d1f-2a7b6c5d4e3f")],
+    ),
+    "graph-json/uniquk_inventory.json": (
+        Hints(),
+        [totp("MADE0000003", 30), totp("MADE0000004", 60, hash_algorithm="sha256", row_number=2)],
+    ),
+    "safenet-xml/safenet_aladdin.xml": (Hints(), [hotp("MADE0000001", 1, extra={"model": "Made Up Token"})]),
+    "deepnet-xml/dualshield.xml": (Hints(), [totp("MADE0000003", 60)]),
+    "yubico/yubico_traditional.csv": (Hints(), [hotp("cccccccccccb", row_number=2), "neither HOTP nor TOTP"]),
+    "yubico/yubico_format.csv": (Hints(), [hotp("9900001"), "neither HOTP nor TOTP"]),
+    "etoken-dat/etoken.dat": (Hints(), [hotp("MADE0000001", row_number=2), "counts its time from 2000-01-01"]),
+    "phenixid/phenixid.csv": (Hints(), [hotp("MADE0000001"), hotp("MADE0000002"), totp("MADE0000003", 30)]),
+    "nexus/nexus_colon.txt": (Hints(), [hotp("MADE0000001")]),
+    "rcdevs/rcdevs_inventory.csv": (
+        Hints(),
+        [totp("MADE0000003", 30, row_number=2, extra={"Description": "MadeUp T100"})],
+    ),
+}
+
+
+@pytest.mark.parametrize("sample", EXPECTED)
+def test_a_sample_gives_its_tokens(sample: str) -> None:
+    hints, expected = EXPECTED[sample]
+
+    rows = read(SAMPLES / sample, hints)
+
+    assert len(rows) == len(expected)
+    for row, each in zip(rows, expected, strict=True):
+        check(row, each)
+
+
+@pytest.mark.parametrize("sample", EXPECTED)
+def test_a_sample_is_told_by_its_content_by_one_format_alone(sample: str) -> None:
+    head = (SAMPLES / sample).read_bytes()
+    found = [each.name for each in FORMATS.values() if each.name != "otp-pairs" and each.is_format_of(head)]
+    assert found == [sample.partition("/")[0]]
+
+
+@pytest.mark.parametrize("sample", EXPECTED)
+def test_a_file_may_be_named_by_its_format_and_gives_the_same(sample: str) -> None:
+    hints, _ = EXPECTED[sample]
+    assert read(SAMPLES / sample, hints, sample.partition("/")[0]) == read(SAMPLES / sample, hints)
+
+
+def test_every_sample_is_expected() -> None:
+    found = {
+        f"{path.parent.name}/{path.name}"
+        for path in SAMPLES.glob("*/*.*")
+        if path.parent.name not in ("broken", "pskc")
+    }
+    assert found == set(EXPECTED)
+
+
+@pytest.mark.parametrize("sample", EXPECTED)
+def test_a_repr_shows_no_secret(sample: str) -> None:
+    hints, _ = EXPECTED[sample]
+    shown = repr(read(SAMPLES / sample, hints)).lower()
+    assert not [secret for secret in SECRETS.values() if secret[:8] in shown]
+
+
+def test_the_title_and_the_name_of_each_format_are_its_own() -> None:
+    assert len({each.title for each in FORMATS.values()}) == len(FORMATS)
+    assert all(name == name.lower() and each.name == name for name, each in FORMATS.items())
+
+
+def test_the_columns_are_those_that_hold_no_secret() -> None:
+    path = SAMPLES / "entra" / "semicolons_and_blanks.csv"
+    assert open_shipment(path).columns == ["upn", "serial number", "time interval", "manufacturer", "model"]
+
+
+def test_a_vendor_s_file_has_no_ids_so_a_shipment_refuses_its_rows() -> None:
+    rows = list(open_shipment(SAMPLES / "oath-csv" / "oath_csv_linotp.csv").rows())
+    assert [type(row) for row in rows] == [RowError, RowError]
+
+
+def test_an_unknown_format_is_refused_with_the_names_of_the_others() -> None:
+    with pytest.raises(UnusableFile, match="Name one of otp-pairs, pskc, oath-csv"):
+        open_shipment(SAMPLES / "nexus" / "nexus_colon.txt", format_name="none")
+
+
+def test_a_file_that_looks_like_two_formats_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.csv"
+    text = "MADE0000001, d2f7a4affb163ad95f3593f4c6f9b05b89a8105b, hotp\nYubico OTP,12/11/2019 11:11,1\n"
+    path.write_text(text)
+    with pytest.raises(UnusableFile, match=r"may be oath-csv or yubico.*--format oath-csv"):
+        open_shipment(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "otp_type;serial;otp1;otp2\nHOTP;MADE0000001;308714;367299\n",
+        "serial,otp1,secret key\nMADE0000001,308714,2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3\n",
+        "Serial Number,note,lot,First OTP\nMADE0000001,d2f7a4affb163ad95f3593f4c6f9b05b89a8105b,hotp,308714\n",
+        "no format at all\n",
+        "",
+    ],
+)
+def test_a_csv_with_our_header_is_one_of_otp_pairs_whatever_else_is_in_it(text: str) -> None:
+    assert choose_format(Path("shipment.csv"), text.encode()).name == "otp-pairs"
+
+
+def test_every_format_has_samples_and_a_line_in_its_page() -> None:
+    page = (SAMPLES.parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert [name for name in FORMATS if f"| `{name}` |" not in page] == []
+    assert {name for name in FORMATS if name != "otp-pairs"} == {path.name for path in SAMPLES.iterdir()} - {"broken"}
+
+
+def test_the_format_that_the_page_shows_how_to_add_reads_its_file(tmp_path: Path) -> None:
+    page = (SAMPLES.parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    code = textwrap.dedent(page.split("```python\n")[1].split("   ```\n")[0])
+    names: dict[str, Any] = vars(bare_csv) | vars(tokens) | vars(first_lines) | vars(secrets) | {"datetime": datetime}
+    exec(code, names)
+    path = tmp_path / "acme.txt"
+    path.write_text("MADE0000001|2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3\n")
+    acme = names["Acme"]()
+    assert acme.is_format_of(path.read_bytes())
+    with path.open("rb") as stream:
+        file = OpenFile(path, stream, hashlib.sha256(), Hints())
+        assert acme.read_columns(file) == ["serial", "otp_type"]
+        stream.seek(0)
+        (row,) = acme.read_rows(file, NOON)
+    check(row, hotp("MADE0000001"))

@@ -1,0 +1,53 @@
+"""What a load has counted so far of its rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from worker.intake import Row
+
+
+@dataclass(slots=True)
+class LoadCounts:
+    """Counts the rows of a load, chunk by chunk. `canary_row` is the number of the canary's last row, once that is
+    written. `already_active`: rows whose token is active on its device, so that there is nothing to do."""
+
+    canary: int | None = None
+    total: int = 0
+    rows_refused: int = 0
+    already_active: int = 0
+    canary_row: int | None = None
+    _origins: Counter[int] = field(default_factory=Counter)
+
+    def add(self, written: Sequence[Row], refused: int, already_active: int) -> None:
+        """Count one more chunk."""
+        if self.canary is not None and self.total < self.canary <= self.total + len(written):
+            self.canary_row = written[self.canary - self.total - 1].row_number
+        self.total += len(written)
+        self.rows_refused += refused
+        self.already_active += already_active
+        self._origins.update(row.origin.batch_id for row in written if row.origin)
+
+    @property
+    def held_back_from(self) -> int | None:
+        """The row after which the canary holds the others back; None if it leaves none."""
+        return self.canary_row if self.canary is not None and self.canary < self.total else None
+
+    @property
+    def sums(self) -> dict[str, int]:
+        """What the batch keeps of this, by the names of its columns."""
+        return {"total": self.total, "rows_refused": self.rows_refused}
+
+    def explain_nothing_left(self) -> str | None:
+        """Explain why the file is refused as a whole; None if it has a good row, or no row that could be mended."""
+        if self.total or not self.rows_refused:
+            return None
+        others = f", and {self.already_active} others are active already" if self.already_active else ""
+        return f"not one of its {self.rows_refused} rows can be loaded{others}"
+
+    @property
+    def parent_id(self) -> int | None:
+        """The batch that most of the rows come back from; None if none does."""
+        return next((batch_id for batch_id, _ in self._origins.most_common(1)), None)

@@ -1,0 +1,95 @@
+"""The tokens of a rehearsal: made up, or those of a person's own file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from worker.cli.refused_rows import RefusedRows
+from worker.embedded.errors import EmbeddedError
+from worker.intake import (
+    Row,
+    RowError,
+    Shipment,
+    UnusableFile,
+    explain_missing_ids,
+    open_assignment,
+    open_shipment,
+)
+from worker.vault.otp import OtpPair
+
+if TYPE_CHECKING:
+    from worker.simulator.own_rows import SeedRow
+    from worker.simulator.seed_shipment import MadeSeeds
+    from worker.simulator.shipment import MadeShipment, PairRow
+
+NOT_INSTALLED = "the simulator is not installed: pip install 'oathbulk[rehearsal]'"
+COMES_BACK = "it comes back from an export, and a rehearsal knows no earlier record: rehearse the file of before"
+
+
+def make_shipment_for(own: Shipment | None, tokens: int) -> MadeShipment:
+    """Make tokens for the simulator: those of the person's own shipment, or so many made-up ones. Raises EmbeddedError,
+    UnusableFile."""
+    try:
+        from worker.simulator.own_rows import shipment_from_rows
+        from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
+    except ImportError as error:
+        raise EmbeddedError(NOT_INSTALLED) from error
+    if own is None:
+        hopeless = A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {}
+        return make_shipment(tokens, hopeless=hopeless)
+    return shipment_from_rows(map(_make_own_row, _read_own_rows(own)))
+
+
+def make_seeds(tokens: int) -> MadeSeeds:
+    """Make up so many tokens with seeds, in people's hands. Raises EmbeddedError."""
+    try:
+        from worker.simulator.seed_shipment import make_seed_shipment
+    except ImportError as error:
+        raise EmbeddedError(NOT_INSTALLED) from error
+    return make_seed_shipment(tokens)
+
+
+def open_made(made: MadeShipment, folder: Path) -> Shipment:
+    """Write the files of made-up tokens, in the clear, and open them as the shipment that is to be loaded."""
+    from worker.simulator.seed_shipment import MadeSeeds
+
+    shipment = folder / "shipment.csv"
+    if not isinstance(made, MadeSeeds):
+        made.write_pairs(shipment)
+        return open_shipment(shipment)
+    people = folder / "people.csv"
+    made.write_seeds(shipment)
+    made.write_list(people)
+    return open_shipment(shipment, assignment=open_assignment(people))
+
+
+def _make_own_row(row: Row) -> PairRow | SeedRow:
+    """Make of a row of a person's own file what the simulator knows a token by."""
+    from worker.simulator.own_rows import SeedRow
+    from worker.simulator.shipment import PairRow
+
+    ids: dict[str, Any] = {"serial": row.serial_number, "user_id": row.user_id, "device_id": row.device_id}
+    otps = row.otps
+    assert otps is not None, "rows without OTPs are refused"  # noqa: S101
+    if isinstance(otps, OtpPair):
+        return PairRow(otp1=otps.first.reveal(), otp2=otps.second.reveal() if otps.second else None, **ids)
+    kind: dict[str, Any] = {"otp_type": otps.otp_type, "digits": otps.digits, "hash_name": otps.hash_algorithm}
+    kind |= {"time_step": otps.time_step or 30, "counter": otps.counter}
+    return SeedRow(secret=otps.secret.reveal().hex(), **kind, **ids)
+
+
+def _read_own_rows(shipment: Shipment) -> list[Row]:
+    """Read the rows that can be rehearsed, and print those that are refused. Raises UnusableFile if none is left."""
+    rows, refusals = list[Row](), RefusedRows()
+    for row in shipment.rows():
+        if isinstance(row, RowError):
+            refusals.add(row)
+        elif row.otps is None or explain_missing_ids(row):
+            refusals.add(RowError(row.row_number, COMES_BACK, row.serial_number))
+        else:
+            rows.append(row)
+    refusals.print()
+    if not rows:
+        raise UnusableFile(shipment.path, f"not one of its {refusals.count} rows can be loaded", "Mend them first")
+    return rows

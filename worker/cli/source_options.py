@@ -1,0 +1,165 @@
+"""Options that say how a shipment's file is to be read, and who gets its tokens: the same for every command that reads
+one."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from worker.intake import Hints, Shipment, UnusableFile, open_assignment, open_shipment
+from worker.intake.formats.format import Encoding, SecretMissing
+from worker.vault.seed import HashAlgorithm, OtpType
+
+# A pre-shared key in a file that is longer than this, in bytes, is none.
+LONGEST_SECRET = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOptions:
+    """What a person says of a shipment's file beside it. Each field is an option of the commands."""
+
+    assign: Annotated[
+        Path | None, typer.Option("--assign", metavar="FILE", help="CSV of who gets what: serial, and a person.")
+    ] = None
+    only_assigned: Annotated[
+        bool, typer.Option("--only-assigned", help="Leave out tokens without a person, instead of refusing them.")
+    ] = False
+    format_name: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="Read it as this format: see `oathbulk formats`.")
+    ] = None
+    key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key that the vendor sent apart: hexadecimal or raw bytes.")
+    ] = None
+    password_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The password that the vendor sent apart.")
+    ] = None
+    encoding: Annotated[
+        Encoding | None, typer.Option(help="How secrets are written, where that can be read in two ways.")
+    ] = None
+    otp_type: Annotated[OtpType | None, typer.Option(help="What the tokens are, where the file does not say it.")] = (
+        None
+    )
+    digits: Annotated[int | None, typer.Option(help="Digits of an OTP, where the file does not say it: 6 or 8.")] = None
+    time_step: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="Of TOTP, where the file does not say it: 30 or 60.")
+    ] = None
+    hash_algorithm: Annotated[
+        HashAlgorithm | None, typer.Option("--hash", help="Of TOTP, where the file does not say it.")
+    ] = None
+
+    def open(self, file: Path) -> Shipment:
+        """Open a shipment's file; in a terminal, ask for the key or the password that it needs. Raises
+        UnusableFile."""
+        assignment = open_assignment(self.assign) if self.assign else None
+        hints = self._read_hints()
+        while True:
+            try:
+                return open_shipment(
+                    file,
+                    format_name=self.format_name,
+                    hints=hints,
+                    assignment=assignment,
+                    only_assigned=self.only_assigned,
+                )
+            except SecretMissing as missing:
+                if not sys.stdin.isatty():
+                    raise
+                hints = _ask_for(missing.kind, hints)
+
+    def to_words(self) -> list[str]:
+        """Write these options as they are typed, but for those that were not."""
+        words: list[str] = []
+        for name, value in self._typed().items():
+            words += [name] if value is True else [name, str(value)]
+        return words
+
+    def _typed(self) -> dict[str, Any]:
+        hints = get_type_hints(SourceOptions, include_extras=True)
+        typed = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value not in (None, False):
+                (option,) = hints[field.name].__metadata__
+                declared = [*(option.param_decls or ()), f"--{field.name.replace('_', '-')}"]
+                typed[declared[0]] = value
+        return typed
+
+    def _read_hints(self) -> Hints:
+        """Read key and password from their files. Raises UnusableFile."""
+        return Hints(
+            encoding=self.encoding,
+            otp_type=self.otp_type,
+            digits=self.digits,
+            time_step=self.time_step,
+            hash_algorithm=self.hash_algorithm,
+            key=_read_key(self.key_file) if self.key_file else None,
+            password=_read_secret(self.password_file).rstrip(b"\r\n") if self.password_file else None,
+        )
+
+
+def takes_source(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of SourceOptions; it gets them as its parameter `source`."""
+    hints = get_type_hints(SourceOptions, include_extras=True)
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "source"]
+    added = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(SourceOptions)
+    ]
+
+    @wraps(command)
+    def with_options(**values: Any) -> None:
+        source = SourceOptions(**{field.name: values.pop(field.name) for field in fields(SourceOptions)})
+        command(**values, source=source)
+
+    # Typer reads the options of a command from these two.
+    parameters = [*own, *added]
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    del with_options.__wrapped__
+    return with_options
+
+
+def _ask_for(kind: Literal["key", "password"], hints: Hints) -> Hints:
+    """Ask for a key or a password, without showing it. Raises typer.Abort at Ctrl-C."""
+    if kind == "key":
+        return replace(hints, key=_decode_key(typer.prompt("Key of the file (hexadecimal)", hide_input=True, err=True)))
+    return replace(hints, password=typer.prompt("Password of the file", hide_input=True, err=True).encode())
+
+
+def _read_key(path: Path) -> bytes:
+    """Read a key: hexadecimal, with or without blanks, or its bytes as they are. Raises UnusableFile."""
+    raw = _read_secret(path)
+    try:
+        return _decode_key(raw.decode("ascii")) if raw.strip() else raw
+    except (UnicodeDecodeError, typer.BadParameter):
+        return raw
+
+
+def _decode_key(text: str) -> bytes:
+    """Read a key that is written in hexadecimal. Raises typer.BadParameter, which does not quote it."""
+    try:
+        return bytes.fromhex("".join(text.split()))
+    except ValueError:
+        raise typer.BadParameter("the key is not hexadecimal", param_hint="--key-file") from None
+
+
+def _read_secret(path: Path) -> bytes:
+    """Read a small file. Raises UnusableFile."""
+    try:
+        with path.open("rb") as file:
+            secret = file.read(LONGEST_SECRET + 1)
+    except OSError as error:
+        raise UnusableFile(path, f"cannot be read ({error.strerror})", "Check its path and its mode") from error
+    if not secret or len(secret) > LONGEST_SECRET:
+        raise UnusableFile(path, "is no key and no password", "Give the file that holds it alone")
+    return secret

@@ -1,0 +1,74 @@
+"""CSVs without a header: their lines become cells. A line that begins with # is a comment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from worker.intake.csv_rows import split_rows
+from worker.intake.formats.format import OpenFile
+from worker.intake.formats.refusals import QUOTATION_MARKS, RowRefused
+from worker.intake.lines import read_lines
+from worker.intake.rows import UnusableFile
+
+# The cells of a row, without blanks around them and without empty ones at the end; None if the quotation marks of the
+# row make no sense.
+Cells = list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class BareLayout:
+    """The layout of rows in which no value holds a line break. `row_number` is that of the line before the first."""
+
+    delimiter: str
+    row_number: int = 0
+
+    def is_one_row(self, fields: list[str]) -> bool:
+        return False
+
+
+def read_cells(file: OpenFile, delimiter: str) -> Iterator[tuple[int, Cells]]:
+    """Yield the line and the cells of every row of a file. Raises UnusableFile."""
+    return split_cells(read_lines(file.path, file.stream, file.digest), BareLayout(delimiter))
+
+
+def split_cells(lines: Iterator[str], layout: BareLayout) -> Iterator[tuple[int, Cells]]:
+    """Yield the line and the cells of every row that is neither blank nor a comment."""
+    for row_number, fields in split_rows(map(_blank_comment, lines), layout):
+        if fields is None:
+            yield row_number, None
+        elif cells := _strip(fields):
+            yield row_number, cells
+
+
+def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> list[str]:
+    """Return the cells of a row, filled up with empty ones to `most`. Raises RowRefused if there are fewer than
+    `fewest` or more than `most`. `serial_at`: the place of the serial number, counted from 0."""
+    if cells is None:
+        raise RowRefused(QUOTATION_MARKS)
+    if not fewest <= len(cells) <= most:
+        fault, cure = ("few", "the line was cut off") if len(cells) < fewest else ("many", "two lines were joined")
+        raise RowRefused(
+            f"the row has too {fault} fields for this format: see whether {cure}",
+            "".join(cells[serial_at : serial_at + 1]),
+        )
+    return cells + [""] * (most - len(cells))
+
+
+def check_not_empty(file: OpenFile, rows: Iterator[object]) -> None:
+    """Read the rows to the end of the file. Raises UnusableFile if there are none."""
+    if not sum(1 for _ in rows):
+        raise UnusableFile(file.path, "holds no tokens", "Ask for the file again, with one row a token")
+
+
+def _blank_comment(line: str) -> str:
+    """Make a blank line of a comment, so that it still counts."""
+    return "\n" if line.lstrip().startswith("#") else line
+
+
+def _strip(fields: list[str]) -> list[str]:
+    """Drop the blanks around the cells, and the empty cells at the end."""
+    cells = [field.strip() for field in fields]
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells

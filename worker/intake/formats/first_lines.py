@@ -1,0 +1,25 @@
+"""The first lines of a file, by which a format of lines is told from others."""
+
+from __future__ import annotations
+
+from worker.intake.foreign_files import BYTE_ORDER_MARK, find_foreign
+
+# Bytes from which a file's format is told: enough to find the names that tell a workbook from another zip archive.
+HEAD = 4096
+
+
+def read_first_lines(head: bytes) -> list[str]:
+    """Read the first lines of a file that begins with these bytes, HEAD of them at most; without lines that are blank
+    or cut off; none if the file is something else than text."""
+    if find_foreign(head):
+        return []
+    lines = head.removeprefix(BYTE_ORDER_MARK).decode("utf-8", errors="replace").splitlines()
+    if len(head) >= HEAD and len(lines) > 1:
+        lines.pop()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def split_first_lines(head: bytes, delimiter: str) -> list[list[str]]:
+    """Split the first lines at a delimiter, without regard to quotation marks; comments are left out."""
+    lines = (line for line in read_first_lines(head) if not line.startswith("#"))
+    return [[cell.strip().strip('"') for cell in line.split(delimiter)] for line in lines]

@@ -1,0 +1,77 @@
+"""The format "Yubico": the two logs that the YubiKey Personalization Tool writes of the keys that it configured.
+
+https://github.com/Yubico/yubikey-personalization-gui
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+
+from worker.intake.formats.bare_csv import Cells, check_cells, check_not_empty, read_cells
+from worker.intake.formats.first_lines import split_first_lines
+from worker.intake.formats.format import Hints, OpenFile
+from worker.intake.formats.refusals import NOT_HOTP_OR_TOTP, RowRefused
+from worker.intake.formats.tokens import Token, make_rows
+from worker.intake.rows import Row, RowError
+
+# The first cell of a row in the traditional format, in lower case; the only ones that are OATH tokens are the first.
+OATH = "oath-hotp"
+KINDS = (OATH, "yubico otp", "static password", "challenge-response")
+# The first cell of a line that is no row: the tool was started.
+LOGGING = "logging start"
+# The time at which a key was configured, in the Yubico format.
+TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?")
+
+# Places of the cells in the traditional format, counted from 0.
+PUBLIC_ID, TRADITIONAL_SECRET, LENGTH = 3, 5, 11
+# Places of the cells in the Yubico format, counted from 0: `0` at KIND is OATH-HOTP.
+KIND, SECRET, CONFIGURED = 2, 3, 5
+# Cells of a row at most.
+MOST = 40
+
+
+class Yubico:
+    """Yubico's logs of configured keys. Only those in OATH-HOTP mode are tokens; the others are refused by row."""
+
+    name = "yubico"
+    title = "Yubico (traditional and Yubico format): the logs of the YubiKey Personalization Tool; OATH-HOTP only"
+
+    def is_format_of(self, head: bytes) -> bool:
+        return any(
+            cells[0].lower() in (*KINDS, LOGGING) or _is_yubico_format(cells) for cells in split_first_lines(head, ",")
+        )
+
+    def read_columns(self, file: OpenFile) -> list[str]:
+        check_not_empty(file, _read(file))
+        return ["serial", "otp_type"]
+
+    def read_rows(self, file: OpenFile, now: datetime) -> Iterator[Row | RowError]:
+        return make_rows(_read(file), partial(_read_token, file.hints), file.hints)
+
+
+def _is_yubico_format(cells: list[str]) -> bool:
+    """Whether these cells are a row of the Yubico format."""
+    return len(cells) > CONFIGURED and cells[4] == "" and TIME.fullmatch(cells[CONFIGURED]) is not None
+
+
+def _read(file: OpenFile) -> Iterator[tuple[int, Cells]]:
+    """Yield line and cells of every row, without the lines that say that the tool was started. Raises UnusableFile."""
+    return (row for row in read_cells(file, ",") if not row[1] or row[1][0].lower() != LOGGING)
+
+
+def _read_token(hints: Hints, row: Cells) -> Token:
+    """Read the token in a row of cells. Raises RowRefused."""
+    cells = check_cells(row, SECRET + 1, MOST, PUBLIC_ID)
+    if cells[0].lower() in KINDS:
+        kind, serial, secret, digits = cells[0].lower(), cells[PUBLIC_ID], cells[TRADITIONAL_SECRET], cells[LENGTH]
+        is_oath = kind == OATH
+    else:
+        serial, secret, digits = cells[0], cells[SECRET], ""
+        is_oath = cells[KIND] == "0"
+    if not is_oath:
+        raise RowRefused(NOT_HOTP_OR_TOTP, serial)
+    encoding = hints.encoding or "hex"
+    return Token(serial=serial, secret=secret, encoding=encoding, otp_type="hotp", digits=digits)

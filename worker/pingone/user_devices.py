@@ -1,0 +1,59 @@
+"""All devices of a user: the request's address, and what is read of the answer. Pure.
+
+https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from worker.config.settings import Environment
+from worker.pingone.addresses import build_url
+from worker.pingone.envelope import read_word
+from worker.pingone.json_fields import find_part, read_id, read_time
+from worker.pingone.pages import Page, parse_page
+
+
+@dataclass(frozen=True)
+class UserDevice:
+    """A device of a user, of whichever type. None: not known."""
+
+    id: str
+    # OATH_TOKEN, or another word.
+    type: str | None = None
+    # ACTIVE, ACTIVATION_REQUIRED, or a word that we do not know.
+    status: str | None = None
+    # Of an OATH token, where PingOne says so.
+    serial_number: str | None = None
+    # PingOne deletes a device that is not active 24 hours later.
+    created_at: datetime | None = None
+
+
+def build_user_devices_url(environment: Environment, user_id: str) -> str:
+    """Build the address of a user's devices, of every type: all count for the number that a user may have. Raises
+    ValueError for an empty id."""
+    return build_url(environment, "users", user_id, "devices")
+
+
+def parse_user_devices(
+    status: int, headers: Mapping[str, str], body: bytes, *, environment: Environment
+) -> Page[UserDevice]:
+    """Read a page of devices from an answer."""
+    return parse_page(status, headers, body, environment=environment, name="devices", read_item=_read_device)
+
+
+def _read_device(fields: Mapping[str, Any]) -> UserDevice | None:
+    device_id = read_id(fields.get("id"))
+    if device_id is None:
+        return None
+    serial_number = fields.get("serialNumber") or find_part(fields, "oathToken", "serialNumber")
+    return UserDevice(
+        id=device_id,
+        type=read_word(fields.get("type")),
+        status=read_word(fields.get("status")),
+        serial_number=read_id(serial_number),
+        created_at=read_time(fields.get("createdAt")),
+    )

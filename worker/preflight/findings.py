@@ -1,0 +1,79 @@
+"""Findings of a preflight: what stops a shipment, what a person has to accept, and what is good to know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from worker.intake import Row, RowError
+
+# Serial numbers that a finding names at most; `-o FILE` has them all.
+NAMED = 5
+
+
+class Level(StrEnum):
+    """What a finding means for a load."""
+
+    # Nothing of the shipment would become active, or somebody would be harmed.
+    STOP = "stop"
+    # It goes on only if a person accepts it by name.
+    ASK = "ask"
+    # Good to know.
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found, in a sentence with the cure. `name` is what --accept takes; `tokens` says how many tokens it
+    concerns, `serials` names the first of them."""
+
+    name: str
+    level: Level
+    text: str
+    tokens: int = 0
+    serials: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "level": self.level,
+            "text": self.text,
+            "tokens": self.tokens,
+            "serials": list(self.serials),
+        }
+
+
+def name_tokens(name: str, level: Level, text: str, serials: Iterable[str]) -> list[Finding]:
+    """Make the finding about these tokens; none if there are none. `{n}` in the text is how many they are."""
+    named = list(serials)
+    if not named:
+        return []
+    return [Finding(name, level, text.format(n=len(named)), len(named), tuple(named[:NAMED]))]
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """The rows of a shipment, and what is wrong with those that would not become active."""
+
+    good: list[Row] = field(default_factory=list)
+    refused: list[RowError] = field(default_factory=list)
+    # By serial number: the name of the finding, and why this token would not become active.
+    doubts: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def doubt(self, row: Row, name: str, reason: str) -> None:
+        """Note why a token would not become active; the first reason stays."""
+        self.doubts.setdefault(row.serial_number, (name, reason))
+
+    def doubted(self, name: str) -> list[str]:
+        """The serial numbers that stand under this finding."""
+        return [serial for serial, (found, _) in self.doubts.items() if found == name]
+
+    def lines(self) -> Iterable[tuple[int, str, str, str]]:
+        """Every row in the file's order: its number, its serial number, its verdict and the reason."""
+        lines = [(error.row_number, error.serial_number or "", "refused", error.reason) for error in self.refused]
+        for row in self.good:
+            name, reason = self.doubts.get(row.serial_number, ("ready", ""))
+            lines.append((row.row_number, row.serial_number, name, reason))
+        return sorted(lines)

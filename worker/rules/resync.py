@@ -1,0 +1,79 @@
+"""Whether OTP 1 goes with `oathResync`, learnt from what an environment answers. Pure.
+
+The vendor's pages leave open whether PingOne asks a token that is out of step for a second OTP only if the first one
+came with `oathResync`. Without the flag, such a tenant refuses every token that is out of step. So as long as nothing
+is known, few records go at a time, and after a few refusals the flag goes with OTP 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+# First OTPs that are refused, in an environment where PingOne never asked for a second one, until the flag goes along.
+REFUSALS = 3
+# First OTPs that are taken and none refused, after which tokens that are out of step are rare here: records go as fast
+# as they can.
+TAKEN = 50
+
+
+class NeedsFlag(StrEnum):
+    """What is known of an environment. Each member says what was seen, and what may change it."""
+
+    # PingOne has asked for no second OTP yet. OTP 1 goes without the flag; refusals are counted.
+    UNKNOWN = "unknown"
+    # PingOne asked for a second OTP after a first one without the flag. It is known for good: the flag is not needed.
+    NO = "no"
+    # Too many first OTPs were refused without it, so the flag goes along; whether that helps is not known yet.
+    TRIED = "tried"
+    # PingOne asked for a second OTP after a first one with the flag. It is known for good: the flag goes along.
+    YES = "yes"
+
+
+class Answer(StrEnum):
+    """What PingOne's answer to an OTP 1 says of the flag."""
+
+    TAKEN = "taken"
+    ASKED_FOR_SECOND = "asked_for_second"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class ResyncKnowledge:
+    """What is known of an environment, and what was counted while nothing was known: first OTPs that were refused, and
+    that were taken."""
+
+    needs: NeedsFlag = NeedsFlag.UNKNOWN
+    refused: int = 0
+    taken: int = 0
+
+    @property
+    def sends_flag(self) -> bool:
+        """Whether OTP 1 goes with `oathResync`."""
+        return self.needs in (NeedsFlag.TRIED, NeedsFlag.YES)
+
+    @property
+    def is_for_good(self) -> bool:
+        """Whether no answer changes it any more."""
+        return self.needs in (NeedsFlag.NO, NeedsFlag.YES)
+
+    @property
+    def most_at_once(self) -> int | None:
+        """How many records of a batch may be queued or in work at once, so that no more than REFUSALS are spent before
+        the flag goes along; None: as many as else."""
+        if self.needs != NeedsFlag.UNKNOWN or (self.taken >= TAKEN and not self.refused):
+            return None
+        return max(1, REFUSALS - self.refused)
+
+
+def learn(known: ResyncKnowledge, answer: Answer, *, had_flag: bool) -> ResyncKnowledge:
+    """What is known after another answer to an OTP 1, that went with the flag or without it."""
+    if known.is_for_good:
+        return known
+    if answer == Answer.ASKED_FOR_SECOND:
+        return replace(known, needs=NeedsFlag.YES if had_flag else NeedsFlag.NO)
+    if had_flag or known.needs == NeedsFlag.TRIED:
+        return known
+    if answer == Answer.TAKEN:
+        return replace(known, taken=known.taken + 1)
+    refused = known.refused + 1
+    return replace(known, refused=refused, needs=NeedsFlag.TRIED if refused >= REFUSALS else NeedsFlag.UNKNOWN)

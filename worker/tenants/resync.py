@@ -1,0 +1,141 @@
+"""Learns whether OTP 1 has to go with `oathResync` in an environment, and keeps it in the database, for all workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from models.audit import Action
+from models.tenant_fact import FactName, TenantFact
+from worker import audit
+from worker.audit import Actor
+from worker.database.engine import Database
+from worker.rules.resync import Answer, NeedsFlag, ResyncKnowledge, learn
+
+# What is said when the flag begins to go along, in log, audit and status.
+TRIED = (
+    "PingOne refused the first OTPs of several tokens and asked for a second OTP of none, so OTP 1 goes with oathResync"
+    " from now on; set PINGONE_RESYNC_ON_FIRST_CALL to true or false if you know what this environment wants"
+)
+
+
+# What a person is told of an environment.
+LEARNT = {
+    NeedsFlag.UNKNOWN: "PingOne has asked for no second OTP yet: whether it wants oathResync with OTP 1 is not known",
+    NeedsFlag.NO: "oathResync is not needed with OTP 1",
+    NeedsFlag.TRIED: TRIED,
+    NeedsFlag.YES: "oathResync goes with OTP 1: only so does PingOne ask for a second OTP",
+}
+
+
+class Resync(Protocol):
+    """Whether OTP 1 goes with `oathResync`."""
+
+    def sends_flag(self) -> bool: ...
+
+    def learn(self, answer: Answer, *, had_flag: bool, record_id: int) -> None: ...
+
+
+class FixedResync:
+    """A person has said it, so there is nothing to learn."""
+
+    def __init__(self, sends_flag: bool) -> None:
+        self._sends_flag = sends_flag
+
+    def sends_flag(self) -> bool:
+        return self._sends_flag
+
+    def learn(self, answer: Answer, *, had_flag: bool, record_id: int) -> None:
+        pass
+
+
+class LearntResync:
+    """What an environment has shown so far. Thread-safe.
+
+    As long as it is not known for good, it is read for every record: another worker may have learnt it. `on_tried` is
+    called with the environment's id once the flag begins to go along."""
+
+    def __init__(
+        self, database: Database, environment_id: str, actor: Actor, on_tried: Callable[[str], object] = lambda _: None
+    ) -> None:
+        self._database = database
+        self._environment_id = environment_id
+        self._actor = actor
+        self._on_tried = on_tried
+        self._known = ResyncKnowledge()
+
+    def sends_flag(self) -> bool:
+        """Whether OTP 1 goes with `oathResync` now."""
+        if not self._known.is_for_good:
+            with self._database.reading() as connection:
+                self._known = read_resync(connection, self._environment_id)
+        return self._known.sends_flag
+
+    def learn(self, answer: Answer, *, had_flag: bool, record_id: int) -> None:
+        """Learn from the answer to an OTP 1 of this record, and write that down. Where the database is away, nothing is
+        learnt from this one: the record's own story must not depend on it."""
+        if not self._known.is_for_good:
+            with suppress(SQLAlchemyError):
+                self._write_down(answer, had_flag=had_flag, record_id=record_id)
+
+    def _write_down(self, answer: Answer, *, had_flag: bool, record_id: int) -> None:
+        self._make_row()
+        with self._database.writing() as connection:
+            before = read_resync(connection, self._environment_id, is_locking=True)
+            self._known = after = learn(before, answer, had_flag=had_flag)
+            if after == before:
+                return
+            values = {"value": _to_json(after), "seen_at": self._database.now(), "record_id": record_id}
+            connection.execute(update(TenantFact).where(*_this(self._environment_id)).values(values))
+            if after.needs != before.needs:
+                self._tell(connection, after, record_id)
+        if after.needs == NeedsFlag.TRIED != before.needs:
+            self._on_tried(self._environment_id)
+
+    def _make_row(self) -> None:
+        """Make the row of this fact if there is none yet; two workers may do so at once."""
+        with self._database.reading() as connection:
+            if connection.scalar(select(TenantFact.name).where(*_this(self._environment_id))) is not None:
+                return
+        first = {"environment_id": self._environment_id, "name": FactName.RESYNC_ON_FIRST_CALL}
+        values = first | {"value": _to_json(ResyncKnowledge()), "seen_at": self._database.now()}
+        try:
+            with self._database.writing() as connection:
+                connection.execute(insert(TenantFact).values(values))
+        except IntegrityError:
+            return
+
+    def _tell(self, connection: Connection, known: ResyncKnowledge, record_id: int) -> None:
+        """Say what was learnt, in the log and in the audit."""
+        facts = {"environment_id": self._environment_id, "resync_on_first_call": known.needs, "record": record_id}
+        audit.append(self._database, connection, self._actor, Action.LEARN, None, facts)
+        # Not at the top: commands import this module too, and they log nothing.
+        import structlog
+
+        log = structlog.get_logger()
+        if known.needs == NeedsFlag.TRIED:
+            log.warning("resync_on_first_call", learnt=TRIED, record_id=record_id)
+        else:
+            log.info("resync_on_first_call", needed=known.sends_flag, record_id=record_id)
+
+
+def read_resync(connection: Connection, environment_id: str, *, is_locking: bool = False) -> ResyncKnowledge:
+    """Read what is known of an environment; nothing, if nothing was learnt yet. Locked, nobody else learns before the
+    transaction ends."""
+    statement = select(TenantFact.value).where(*_this(environment_id))
+    value = connection.scalar(statement.with_for_update() if is_locking else statement)
+    if value is None:
+        return ResyncKnowledge()
+    return ResyncKnowledge(NeedsFlag(value["needs"]), value["refused"], value["taken"])
+
+
+def _this(environment_id: str) -> tuple[Any, ...]:
+    return TenantFact.environment_id == environment_id, TenantFact.name == FactName.RESYNC_ON_FIRST_CALL
+
+
+def _to_json(known: ResyncKnowledge) -> dict[str, Any]:
+    return {"needs": known.needs, "refused": known.refused, "taken": known.taken}

@@ -1,0 +1,108 @@
+"""Seeds: the secret of a token, in a type that shows no digit of it, and the OTPs that it makes (RFC 4226 and 6238)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.twofactor.hotp import HOTP
+
+from worker.vault.otp import Otp
+
+OtpType = Literal["hotp", "totp"]
+HashAlgorithm = Literal["sha1", "sha256", "sha512"]
+
+_HASHES: dict[str, hashes.SHA1 | hashes.SHA256 | hashes.SHA512] = {
+    "sha1": hashes.SHA1(),  # noqa: S303 - what nearly all tokens have
+    "sha256": hashes.SHA256(),
+    "sha512": hashes.SHA512(),
+}
+# Hex digits of the hash by which a seed is told from others without being shown.
+_SHOWN = 8
+
+
+class Secret:
+    """The secret of a token: bytes that print as their length and a short hash; `reveal` gives them."""
+
+    __slots__ = ("_bytes",)
+
+    def __init__(self, secret: bytes) -> None:
+        if not secret:
+            raise ValueError("a secret has at least one byte")
+        self._bytes = bytes(secret)
+
+    def reveal(self) -> bytes:
+        return self._bytes
+
+    def __repr__(self) -> str:
+        """Length and the beginning of the SHA-256, such as `20 bytes, SHA-256 1f2e3d4c…`."""
+        return f"{len(self._bytes)} bytes, SHA-256 {hashlib.sha256(self._bytes).hexdigest()[:_SHOWN]}…"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._bytes == self._bytes
+
+    def __hash__(self) -> int:
+        return hash(self._bytes)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a secret is not pickled: it travels encrypted in the database only")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seed:
+    """What makes the OTPs of one token.
+
+    `time_step` in seconds for TOTP, None for HOTP; `counter` is that of the first OTP to be made for HOTP, 0 for TOTP.
+    """
+
+    secret: Secret
+    otp_type: OtpType = "hotp"
+    digits: int = 6
+    hash_algorithm: HashAlgorithm = "sha1"
+    time_step: int | None = None
+    counter: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.otp_type == "totp") != (self.time_step is not None):
+            raise ValueError("a TOTP seed has a time step, and a HOTP seed has none")
+        if self.otp_type not in get_args(OtpType) or self.hash_algorithm not in _HASHES:
+            raise ValueError("an OTP type or a hash that is not known")
+        if self.digits not in (6, 8) or self.counter < 0 or (self.time_step is not None and self.time_step < 1):
+            raise ValueError("digits, counter or time step out of range")
+
+    def mint(self, counter: int) -> Otp:
+        """Make the OTP of this counter: https://www.rfc-editor.org/rfc/rfc4226#section-5.3
+
+        For TOTP the counter is the number of a time step: https://www.rfc-editor.org/rfc/rfc6238#section-4.2
+        """
+        algorithm = _HASHES[self.hash_algorithm]
+        # Shorter secrets than the RFC asks for are in the hands of people, and cannot be changed.
+        maker = HOTP(self.secret.reveal(), self.digits, algorithm, enforce_key_length=False)
+        return Otp(maker.generate(counter).decode())
+
+    def to_plaintext(self) -> bytes:
+        """Write the seed as it is encrypted into its record: JSON, with the secret in hexadecimal as `seed`."""
+        fields: dict[str, Any] = {
+            "seed": self.secret.reveal().hex(),
+            "type": self.otp_type,
+            "digits": self.digits,
+            "hash": self.hash_algorithm,
+            "step": self.time_step,
+            "counter": self.counter,
+        }
+        return json.dumps(fields).encode()
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Seed:
+        """Read a seed back from the JSON object that `to_plaintext` wrote."""
+        return cls(
+            secret=Secret(bytes.fromhex(fields["seed"])),
+            otp_type=fields["type"],
+            digits=fields["digits"],
+            hash_algorithm=fields["hash"],
+            time_step=fields["step"],
+            counter=fields["counter"],
+        )
