@@ -47,6 +47,8 @@ bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/evenness.py
 	$(BIN)/python tests/benchmarks/dispatch.py
 	$(BIN)/python tests/benchmarks/affinity.py
+	$(BIN)/python tests/benchmarks/seed_files.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/preflight.py
 
 # The second is run even if the first fails; each says at its end what it found.
 soak: .venv/.dev ## the long forms of hunt and chaos: make soak MINUTES=60 SEED=7

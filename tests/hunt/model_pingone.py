@@ -145,7 +145,9 @@ class ModelPingOne:
             return INVALID
         device.taken.add(call.otp)
         if asked_after is not None and call.counter == asked_after + 1:
-            return ACTIVE if device.second_is_right else INVALID
+            # The one that was asked for, which has to come with `oathResync`.
+            has_flag = call.ordinal == 2 or self._tenant.resync_on_first_call
+            return ACTIVE if device.second_is_right and has_flag else INVALID
         if device.first_is == "right":
             return ACTIVE
         device.asked_after = call.counter

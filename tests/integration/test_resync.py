@@ -11,9 +11,10 @@ from support.data.moving_clock import MovingDatabase
 
 from models.audit import Action, AuditLine
 from models.batch import Batch
+from models.tenant_fact import TenantFact
 from worker.batches.upkeep import Upkeep
 from worker.rules.breaker import Thresholds
-from worker.rules.resync import REFUSALS, Answer, NeedsFlag
+from worker.rules.resync import REFUSALS, TAKEN, Answer, NeedsFlag
 from worker.tenants.resync import LearntResync, read_resync
 
 
@@ -73,3 +74,18 @@ def test_first_records_that_all_failed_hold_nothing_back_once_the_cause_is_found
     for record_id in made.ids[:REFUSALS]:
         resync.learn(Answer.REFUSED, had_flag=False, record_id=record_id)
     assert look_at_batch(database, made.batch_id).trial_row is None
+
+
+def test_where_nothing_is_learnt_any_more_nothing_is_written(database: MovingDatabase, resync: LearntResync) -> None:
+    for _ in range(TAKEN + 5):
+        resync.learn(Answer.TAKEN, had_flag=False, record_id=1)
+    assert known(database).taken == TAKEN
+    with database.reading() as connection:
+        seen_at = connection.scalar(select(TenantFact.seen_at))
+    database.ahead = 60
+    resync.learn(Answer.TAKEN, had_flag=False, record_id=2)
+    with database.reading() as connection:
+        assert connection.scalar(select(TenantFact.seen_at)) == seen_at
+    # A refusal still counts.
+    resync.learn(Answer.REFUSED, had_flag=False, record_id=3)
+    assert known(database).refused == 1

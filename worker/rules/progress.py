@@ -99,13 +99,21 @@ class Progress:
         """A read found the device still waiting: an OTP of unknown fate was not taken, and may go again. `not_found`
         stays as it is: a record whose device can be read, while posts to it get 404s, must come to an end as well."""
         known = self
-        if self.next_counter is not None and self.second is not None and self.second.state == OtpState.SENT:
-            # Its counter may be used up at PingOne, and the one after it would not follow OTP 1.
-            return self.with_new_pair()
+        if self.next_counter is not None and self.is_open:
+            return self._with_pair_after_unknown_fate()
         for ordinal in (1, 2) if self.second else (1,):
             if known.otp(ordinal).state == OtpState.SENT:
                 known = known.with_otp(ordinal, replace(known.otp(ordinal), state=OtpState.UNSENT))
         return known
+
+    def _with_pair_after_unknown_fate(self) -> Progress:
+        """Begin another pair of a seed, since an OTP of this one may have reached PingOne.
+
+        After an OTP 1 of unknown fate one counter is left out: if PingOne asked for the second OTP, and that answer got
+        lost, the next one would be taken for it, and refused since it comes without `oathResync`."""
+        assert self.next_counter is not None, "only a seed makes another pair"  # noqa: S101
+        skipped = 1 if self.first.state == OtpState.SENT else 0
+        return replace(self.with_new_pair(), next_counter=self.next_counter + skipped)
 
     def with_new_pair(self) -> Progress:
         """Begin with an OTP 1 again: the seed makes another pair, and the posts so far still count."""

@@ -57,12 +57,16 @@ class ResyncKnowledge:
         return self.needs in (NeedsFlag.NO, NeedsFlag.YES)
 
     @property
+    def is_learning(self) -> bool:
+        """Whether every answer counts: nothing is known, and it is not known either that tokens out of step are rare
+        here."""
+        return self.needs == NeedsFlag.UNKNOWN and (self.taken < TAKEN or self.refused > 0)
+
+    @property
     def most_at_once(self) -> int | None:
         """How many records of a batch may be queued or in work at once, so that no more than REFUSALS are spent before
         the flag goes along; None: as many as else."""
-        if self.needs != NeedsFlag.UNKNOWN or (self.taken >= TAKEN and not self.refused):
-            return None
-        return max(1, REFUSALS - self.refused)
+        return max(1, REFUSALS - self.refused) if self.is_learning else None
 
 
 def learn(known: ResyncKnowledge, answer: Answer, *, had_flag: bool) -> ResyncKnowledge:
@@ -74,6 +78,7 @@ def learn(known: ResyncKnowledge, answer: Answer, *, had_flag: bool) -> ResyncKn
     if had_flag or known.needs == NeedsFlag.TRIED:
         return known
     if answer == Answer.TAKEN:
-        return replace(known, taken=known.taken + 1)
+        # More of them tell nothing more, and would be written down for every record.
+        return replace(known, taken=known.taken + 1) if known.is_learning else known
     refused = known.refused + 1
     return replace(known, refused=refused, needs=NeedsFlag.TRIED if refused >= REFUSALS else NeedsFlag.UNKNOWN)

@@ -13,8 +13,12 @@ from models.audit import Action
 from models.tenant_fact import FactName, TenantFact
 from worker import audit
 from worker.audit import Actor
+from worker.clocks.boot_clock import boot_time
 from worker.database.engine import Database
 from worker.rules.resync import Answer, NeedsFlag, ResyncKnowledge, learn
+
+# Seconds after which it is read again while single answers do not count.
+REREAD_AFTER = 1.0
 
 # What is said when the flag begins to go along, in log, audit and status.
 TRIED = (
@@ -56,8 +60,9 @@ class FixedResync:
 class LearntResync:
     """What an environment has shown so far. Thread-safe.
 
-    As long as it is not known for good, it is read for every record: another worker may have learnt it. `on_tried` is
-    called with the environment's id once the flag begins to go along."""
+    While every answer counts, it is read for every record, since another worker may have learnt it; later once a
+    second, until it is known for good. `on_tried` is called with the environment's id once the flag begins to go
+    along."""
 
     def __init__(
         self, database: Database, environment_id: str, actor: Actor, on_tried: Callable[[str], object] = lambda _: None
@@ -67,18 +72,21 @@ class LearntResync:
         self._actor = actor
         self._on_tried = on_tried
         self._known = ResyncKnowledge()
+        # In `boot_time` seconds.
+        self._read_at = -REREAD_AFTER
 
     def sends_flag(self) -> bool:
         """Whether OTP 1 goes with `oathResync` now."""
-        if not self._known.is_for_good:
+        is_due = self._known.is_learning or boot_time() >= self._read_at + REREAD_AFTER
+        if is_due and not self._known.is_for_good:
             with self._database.reading() as connection:
-                self._known = read_resync(connection, self._environment_id)
+                self._known, self._read_at = read_resync(connection, self._environment_id), boot_time()
         return self._known.sends_flag
 
     def learn(self, answer: Answer, *, had_flag: bool, record_id: int) -> None:
         """Learn from the answer to an OTP 1 of this record, and write that down. Where the database is away, nothing is
         learnt from this one: the record's own story must not depend on it."""
-        if not self._known.is_for_good:
+        if learn(self._known, answer, had_flag=had_flag) != self._known:
             with suppress(SQLAlchemyError):
                 self._write_down(answer, had_flag=had_flag, record_id=record_id)
 

@@ -17,7 +17,7 @@ from models.record import Record, Status
 from worker.leases import moves
 from worker.leases.worker import Leases
 from worker.records import activation
-from worker.records.attempt import Attempt
+from worker.records.calls import Calls
 
 
 @mutant
@@ -91,4 +91,4 @@ def _has_state(*_: Any) -> ColumnElement[bool]:
 
 @mutant
 def asks_no_permit_between_tries() -> list[Patch]:
-    return [around(Attempt, "_check_permit", lambda *_: None)]
+    return [around(Calls, "_check_permit", lambda *_: None)]

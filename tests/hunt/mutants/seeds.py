@@ -28,7 +28,8 @@ def moves_the_counter_only_with_the_answer() -> list[Patch]:
 def gives_the_counter_of_a_lost_otp_back() -> list[Patch]:
     def with_device_waiting(real: Any, self: Progress) -> Progress:
         known = real(self)
-        return known if known.next_counter is None else replace(known, next_counter=known.next_counter - 1)
+        is_lost = known.next_counter is not None and self.next_counter is not None and self.is_open
+        return replace(known, next_counter=self.next_counter - 1) if is_lost else known
 
     return [around(Progress, "with_device_waiting", with_device_waiting)]
 

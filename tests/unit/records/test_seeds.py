@@ -59,10 +59,23 @@ def test_the_second_otp_is_that_of_the_counter_after_the_first():
     assert world.progress.next_counter == 9
 
 
-def test_an_otp_of_unknown_fate_is_not_sent_again_but_the_next_one():
+def test_an_otp_of_unknown_fate_is_not_sent_again_and_the_one_after_it_is_left_out():
+    """If PingOne asked for a second OTP, and that answer got lost, the next one would be taken for it."""
     world = hotp(WAITING, ACTIVE, next_counter=8, first=OtpProgress(SENT, 1), attempts=2)
     assert world.run() == ["slot", "claim", "read", "answered", "slot", "sending 1", "post 1", "settle Active"]
-    assert counters(world) == [8]
+    assert counters(world) == [9]
+
+
+def test_a_time_step_is_left_out_as_well():
+    lost = {"next_counter": BEGIN // STEP, "first": OtpProgress(SENT, 1), "attempts": 2}
+    world = totp(WAITING, at=BEGIN + 5.0, **lost)
+    world.run()
+    assert world.decision == Retry(25.0, is_counted=False, why="time_step")
+    later = totp(
+        ACTIVE, at=BEGIN + STEP + 5.0, **(lost | {"next_counter": BEGIN // STEP + 1, "first": OtpProgress(UNSENT, 1)})
+    )
+    later.run()
+    assert counters(later) == [BEGIN // STEP + 1]
 
 
 def test_an_otp_that_did_not_go_out_leaves_its_counter_free():

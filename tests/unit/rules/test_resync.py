@@ -59,5 +59,7 @@ def test_no_more_first_otps_are_out_than_may_be_lost(answers: tuple[Answer, ...]
 
 def test_where_tokens_out_of_step_are_rare_records_go_as_fast_as_they_can() -> None:
     assert learn_all(*[(Answer.TAKEN, False)] * (TAKEN - 1)).most_at_once == REFUSALS
-    assert learn_all(*[(Answer.TAKEN, False)] * TAKEN).most_at_once is None
+    often = learn_all(*[(Answer.TAKEN, False)] * TAKEN)
+    assert often.most_at_once is None
+    assert learn(often, Answer.TAKEN, had_flag=False) is often
     assert learn_all(*[(Answer.TAKEN, False)] * TAKEN, (Answer.REFUSED, False)).most_at_once == REFUSALS - 1
