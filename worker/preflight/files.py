@@ -94,7 +94,7 @@ def _count_presses(verdicts: Verdicts) -> list[Finding]:
     if not behind:
         return []
     text = (
-        f"HOTP tokens whose OTPs are made from their seeds: {behind}. PingOne's counter will be one or two ahead of the"
+        f"HOTP tokens whose OTPs are made from their seeds: {behind}. PingOne's counter will be some numbers ahead of the"
         " token in the person's hand, and its first presses are refused: hand out how many to discard, see"
         " docs/first-morning.md."
     )
