@@ -91,7 +91,8 @@ def test_an_outage_is_sat_out_and_costs_no_record(set_out):
     assert spent <= 6 + 3 * int(desk.settings["OATHBULK_CONCURRENCY"])
 
 
-@pytest.mark.parametrize("status", [404, pytest.param(403, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("status", [404, 403])
 def test_a_gateway_that_answers_in_pingones_place_is_an_outage_and_no_verdict_on_a_device(set_up, status):
     desk, pingone = set_up(make_tokens(60), OATHBULK_BREAKER_UNANSWERED="6", PINGONE_RATE="20", PINGONE_RATE_MAX="20")
     run = desk.start("run", "shipment.csv", "--json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from support.data.tokens import make_tokens
 from support.processes.command_desk import OATHBULK
 from support.processes.waiting import wait_until
@@ -107,6 +108,7 @@ def test_a_run_outlives_a_killed_worker_and_a_killed_valkey(set_up):
     assert len(pingone.reads) == 4
 
 
+@pytest.mark.faults
 def test_a_worker_that_is_hung_up_on_ends_in_good_order_and_a_run_starts_another(set_up):
     desk, pingone = set_up(make_tokens(16))
     run = start_and_hold(desk, pingone, 4)

@@ -14,6 +14,7 @@ AUTO = {"PINGONE_RESYNC_ON_FIRST_CALL": "auto"}
 BATCH_OF = 150
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("needs_flag", "learnt"), [(True, NeedsFlag.YES), (False, NeedsFlag.NO)])
 def test_few_otps_are_lost_to_learning_and_none_in_the_next_batch(
     make_fleet, postgres_url, valkey_url, needs_flag, learnt

@@ -74,6 +74,7 @@ def test_a_file_that_cannot_be_used_is_not_rehearsed(empty_desk):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.faults
 def test_on_the_first_morning_those_who_follow_the_hand_out_get_in(empty_desk):
     result = empty_desk.oathbulk("rehearse", "--first-morning", "--tokens", "20")
     assert result.code == 0, result.stdout + result.stderr
