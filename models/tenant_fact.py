@@ -18,8 +18,6 @@ class FactName(StrEnum):
     # `{"needs", "refused", "taken"}`: whether EXTRA_OTP_REQUIRED comes only if OTP 1 was sent with `oathResync`, and
     # what was counted until that was known. The fields are those of worker.rules.resync.ResyncKnowledge.
     RESYNC_ON_FIRST_CALL = "resync_on_first_call"
-    # `{"seconds"}` by which PingOne's clock is ahead of ours, by the `Date` of its answers; negative if it is behind.
-    CLOCK_OFFSET = "clock_offset"
 
 
 class TenantFact(Base):

@@ -43,7 +43,7 @@ def upgrade() -> None:
         sa.Column("value", sa.JSON(), nullable=False),
         sa.Column("seen_at", UtcDateTime(timezone=True), nullable=False),
         sa.Column("record_id", sa.BigInteger()),
-        sa.CheckConstraint("name IN ('resync_on_first_call', 'clock_offset')", name=op.f("ck_tenant_fact_name")),
+        sa.CheckConstraint("name IN ('resync_on_first_call')", name=op.f("ck_tenant_fact_name")),
         sa.PrimaryKeyConstraint("environment_id", "name", name=op.f("pk_tenant_fact")),
     )
     _allow_actions(BEFORE, NOW)

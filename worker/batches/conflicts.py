@@ -10,12 +10,13 @@ from sqlalchemy import Row as ResultRow
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
-from models.encrypted import DecryptionError, Keyring, identify_row
+from models.encrypted import DecryptionError, Keyring
 from models.record import FINAL, NOT_FINAL, Record, Status
 from worker.batches.record_rows import NewRecord
 from worker.intake import Row, RowError
 from worker.vault.otp import Otp, OtpPair
-from worker.vault.otp_source import OtpSource, read_otp_source
+from worker.vault.otp_source import OtpSource
+from worker.vault.sealed_otps import open_otps
 from worker.vault.seed import Seed
 
 Found: TypeAlias = "ResultRow[*tuple[Any, ...]]"
@@ -162,7 +163,7 @@ class Conflicts:
         if found.otps is None:
             return None
         try:
-            return read_otp_source(self._keyring.open(found.otps, identify_row(found.batch_id, found.row_number)))
+            return open_otps(self._keyring, found.otps, found.batch_id, found.row_number)
         except DecryptionError:
             return None
 

@@ -10,11 +10,12 @@ from typing import Any, TypeAlias
 from sqlalchemy import Connection, select
 from sqlalchemy import Row as ResultRow
 
-from models.encrypted import DecryptionError, Keyring, identify_row
+from models.encrypted import DecryptionError, Keyring
 from models.record import OtpState, OtpType, Record
 from worker.intake import ORIGIN, Origin, Row, RowError, explain_missing_ids
 from worker.vault.otp import OtpPair
-from worker.vault.otp_source import OtpSource, read_otp_source
+from worker.vault.otp_source import OtpSource
+from worker.vault.sealed_otps import open_otps
 from worker.vault.seed import Seed
 
 Found: TypeAlias = "ResultRow[*tuple[Any, ...]]"
@@ -130,7 +131,7 @@ class Returning:
         """Decrypt the pair or the seed of an earlier record; None if it was erased. Raises DecryptionError."""
         if found.otps is None:
             return None
-        return read_otp_source(self._keyring.open(found.otps, identify_row(found.batch_id, found.row_number)))
+        return open_otps(self._keyring, found.otps, found.batch_id, found.row_number)
 
 
 def _find_fault(row: Row, found: Found) -> str | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.table import Table
@@ -14,9 +15,10 @@ from worker.cli.batch_display import format_duration
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, EnvironmentName, File
+from worker.cli.output_files import refuse_unfit, write_file
 from worker.cli.own_redis import settings_with_redis
 from worker.cli.source_options import SourceOptions, takes_source
-from worker.config.settings import DEFAULT_ENVIRONMENT
+from worker.config.settings import DEFAULT_ENVIRONMENT, Environment
 from worker.installation.installation import Installation
 from worker.pingone.clock_drift import measure_drift
 from worker.preflight.findings import Finding, Level
@@ -25,6 +27,8 @@ from worker.process.parts import Parts
 from worker.reports.export import format_cell
 from worker.tenants.resync import read_resync
 
+# Requests a second with which a batch begins where no environment says otherwise.
+USUAL_RATE: float = Environment.model_fields["rate"].default
 # How a level is drawn: a mark and its colour.
 MARKS = {Level.STOP: ("✗", "red"), Level.ASK: ("?", "yellow"), Level.NOTE: ("·", "dim")}
 
@@ -44,15 +48,17 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Find everything that can be known of a shipment before an OTP is spent; change nothing."""
+    if output is not None:
+        refuse_unfit(output)
     installation = Installation()
     shipment = source.open(file)
-    rate = 30.0 if offline else installation.environment(environment).rate
+    rate = USUAL_RATE if offline else installation.environment(environment).rate
     report = check_shipment(shipment, installation.settings, rate)
     if not offline:
         _ask_pingone(installation, environment, report)
     blocking = report.blocking(frozenset(accept))
     if output is not None:
-        _write_verdicts(report, output)
+        write_file(output, partial(_write_verdicts, report))
     if as_json:
         print_json(_to_json(str(file), report, blocking))
     else:
@@ -73,12 +79,13 @@ def _ask_pingone(installation: Installation, name: str, report: Report) -> None:
         asking.add_to(report, known, lambda: measure_drift(environment, deadline=settings.call_deadline))
 
 
-def _write_verdicts(report: Report, path: Path) -> None:
-    """Write a CSV of every row: its number, serial number, verdict and reason. Raises OSError."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("row", "serial", "verdict", "reason"))
-        writer.writerows([row, *map(format_cell, cells)] for row, *cells in report.verdicts.lines())
+def _write_verdicts(report: Report, file: TextIO) -> int:
+    """Write a CSV of every row: its number, serial number, verdict and reason. Returns how many rows."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("row", "serial", "verdict", "reason"))
+    lines = report.verdicts.lines()
+    writer.writerows([row, *map(format_cell, cells)] for row, *cells in lines)
+    return len(lines)
 
 
 def _to_json(file: str, report: Report, blocking: list[Finding]) -> dict[str, Any]:

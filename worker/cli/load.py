@@ -27,7 +27,8 @@ from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions, takes_source
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
-from worker.intake import RowError, Shipment, UnusableFile
+from worker.intake import Shipment, UnusableFile
+from worker.preflight.files import read_rows
 from worker.rules.hours import DailyHours
 
 
@@ -61,7 +62,10 @@ def load(
 
 def _check(shipment: Shipment, refusals: RefusedRows, *, as_json: bool) -> int:
     """Inspect the file without loading it, and print what was found. Returns how many rows are refused."""
-    rows = _count_loadable(shipment, refusals)
+    verdicts, _ = read_rows(shipment)
+    for error in sorted(verdicts.refused, key=lambda error: error.row_number):
+        refusals.add(error)
+    rows = len(verdicts.good)
     if as_json:
         facts = {"file": str(shipment.path), "rows": rows, "rows_refused": refusals.count}
         print_json(facts | {"refused": refusals.to_json()})
@@ -139,21 +143,3 @@ def print_loaded(loaded: Loaded) -> None:
             console.print(f"It is {loaded.out_of_hours}.")
     else:
         console.print(f"This file is batch {loaded.name} already: {loaded.total} records. Nothing was loaded again.")
-
-
-def _count_loadable(shipment: Shipment, refusals: RefusedRows) -> int:
-    """Count the rows that can be loaded. Those that cannot, or that name a token or device of an earlier row, are added
-    to `refusals`."""
-    count, seen = 0, dict[str, int]()
-    for row in shipment.rows():
-        if isinstance(row, RowError):
-            refusals.add(row)
-            continue
-        earlier = seen.get(row.serial_number) or seen.get(row.device_id or "")
-        if earlier:
-            reason = f"its serial number or device stands on row {earlier} already: keep one of the two rows"
-            refusals.add(RowError(row.row_number, reason, row.serial_number))
-            continue
-        seen |= dict.fromkeys(filter(None, (row.serial_number, row.device_id)), row.row_number)
-        count += 1
-    return count

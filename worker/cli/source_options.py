@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from worker.config.file_permissions import refuse_open_secrets
 from worker.intake import Hints, Shipment, UnusableFile, open_assignment, open_shipment
 from worker.intake.formats.format import Encoding, SecretMissing
 from worker.vault.seed import HashAlgorithm, OtpType
@@ -154,8 +155,9 @@ def _decode_key(text: str) -> bytes:
 
 
 def _read_secret(path: Path) -> bytes:
-    """Read a small file. Raises UnusableFile."""
+    """Read a small file that not every user may read. Raises UnusableFile, ConfigError."""
     try:
+        refuse_open_secrets(path)
         with path.open("rb") as file:
             secret = file.read(LONGEST_SECRET + 1)
     except OSError as error:

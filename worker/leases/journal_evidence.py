@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from models.reason import Reason
 from models.record import OtpState, Record, Status
 from worker.database.engine import Database
-from worker.leases.settlement import otp_parameters
+from worker.leases.settlement import PROGRESS_COLUMNS, progress_parameters
 from worker.rules.progress import OtpProgress, Progress
 
 _COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
@@ -67,19 +67,14 @@ def write_progress(
         update(Record)
         .where(Record.id == bindparam("record_id"))
         .values(
-            otp1_state=bindparam("first_state"),
-            otp1_posts=bindparam("first_posts"),
-            otp2_state=bindparam("second_state"),
-            otp2_posts=bindparam("second_posts"),
-            verdict=bindparam("new_verdict"),
-            next_counter=bindparam("new_next_counter"),
+            **PROGRESS_COLUMNS,
             # A rescue counts from it when the device may be read.
             otp_sent_at=database.now(),
             scheduled_at=case((Record.scheduled_at < soonest, soonest), else_=Record.scheduled_at),
         )
     )
     rows = [
-        otp_parameters(progress) | {"record_id": record_id, "new_verdict": progress.verdict, "read_delay": read_delay}
+        progress_parameters(progress) | {"record_id": record_id, "read_delay": read_delay}
         for record_id, progress in found
     ]
     connection.execute(learn, rows)

@@ -18,6 +18,16 @@ from worker.pingone.errors import Answer
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 
+# The columns that keep how far a record has come, and the parameters for them that `progress_parameters` gives.
+PROGRESS_COLUMNS: dict[str, Any] = {
+    "otp1_state": bindparam("first_state"),
+    "otp1_posts": bindparam("first_posts"),
+    "otp2_state": bindparam("second_state"),
+    "otp2_posts": bindparam("second_posts"),
+    "verdict": bindparam("new_verdict"),
+    "next_counter": bindparam("new_next_counter"),
+}
+
 
 class Settlement:
     """Takes records out of `activating`. The statements are built once, here: building one costs more than running
@@ -76,12 +86,7 @@ def _from_activating(database: Database, target: Status) -> Update:
         move(database, Status.ACTIVATING, target)
         .where(Record.id == bindparam("settled_id"), Record.lease_id == bindparam("held_lease_id"))
         .values(
-            otp1_state=bindparam("first_state"),
-            otp1_posts=bindparam("first_posts"),
-            otp2_state=bindparam("second_state"),
-            otp2_posts=bindparam("second_posts"),
-            verdict=bindparam("new_verdict"),
-            next_counter=bindparam("new_next_counter"),
+            **PROGRESS_COLUMNS,
             not_found=bindparam("new_not_found"),
             attempts=Record.attempts - bindparam("uncounted"),
             requests=Record.requests + bindparam("new_requests"),
@@ -113,10 +118,9 @@ def _with_line(update: Update, line: dict[str, ColumnElement[Any]]) -> Insert:
 def _parameters(claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> dict[str, Any]:
     """The parameters of the update that the decision takes."""
     answer = summary.answer or Answer()
-    values = otp_parameters(progress) | {
+    values = progress_parameters(progress) | {
         "settled_id": claim.record_id,
         "held_lease_id": claim.lease_id,
-        "new_verdict": progress.verdict,
         "new_not_found": progress.not_found,
         "uncounted": 0 if is_counted(decision) else 1,
         "new_requests": summary.requests,
@@ -133,14 +137,15 @@ def _parameters(claim: Claim, progress: Progress, decision: Decision, summary: C
             return values | {"delay": delay}
 
 
-def otp_parameters(progress: Progress) -> dict[str, Any]:
-    """How far both OTPs and the seed's counter have come, as parameters of an update. A second OTP that the record does
-    not have is unsent."""
+def progress_parameters(progress: Progress) -> dict[str, Any]:
+    """How far a record has come, as the parameters of PROGRESS_COLUMNS. A second OTP that it does not have is
+    unsent."""
     second = progress.second or OtpProgress()
     return {
         "first_state": progress.first.state,
         "first_posts": progress.first.posts,
         "second_state": second.state,
         "second_posts": second.posts,
+        "new_verdict": progress.verdict,
         "new_next_counter": progress.next_counter,
     }

@@ -19,7 +19,7 @@ from worker.database.engine import Database
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import ALL_COLUMNS, FRESH_COLUMNS, Claim, claim_any_row, claim_fresh_row
 from worker.leases.moves import LAST_START, is_batch_running, may_work, move
-from worker.leases.settlement import Settlement, otp_parameters
+from worker.leases.settlement import PROGRESS_COLUMNS, Settlement, progress_parameters
 from worker.leases.write_retries import write_until
 from worker.rules.progress import Progress
 from worker.rules.steps import Decision
@@ -56,14 +56,7 @@ class Leases:
             1: may_send.where(Record.otp1_state == OtpState.UNSENT, _IS_UNUSED).values(self._mark_values(1, _COUNTER)),
             2: may_send.where(Record.otp2_state == OtpState.UNSENT, _IS_UNUSED).values(self._mark_values(2, _COUNTER)),
         }
-        self._write_progress = held.values(
-            otp1_state=bindparam("first_state"),
-            otp1_posts=bindparam("first_posts"),
-            otp2_state=bindparam("second_state"),
-            otp2_posts=bindparam("second_posts"),
-            verdict=bindparam("new_verdict"),
-            next_counter=bindparam("new_next_counter"),
-        )
+        self._write_progress = held.values(PROGRESS_COLUMNS)
         self._renew_mark = may_send.values(otp_sent_at=database.now())
         self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work(database))
         self._find_foreign_batch = select(Record.batch_id).where(
@@ -98,7 +91,7 @@ class Leases:
 
     def write_progress(self, claim: Claim, progress: Progress) -> bool:
         """Write down in the middle of an attempt what is known of the OTPs. False: the lease was lost."""
-        values = _name_lease(claim) | {"new_verdict": progress.verdict} | otp_parameters(progress)
+        values = _name_lease(claim) | progress_parameters(progress)
         # Written twice under the same lease, the second write finds the lease again.
         return write_until(self._ends_at(claim), lambda: self._update_one(self._write_progress, values), lambda: False)
 

@@ -70,7 +70,7 @@ class Verdicts:
         """The serial numbers that stand under this finding."""
         return [serial for serial, (found, _) in self.doubts.items() if found == name]
 
-    def lines(self) -> Iterable[tuple[int, str, str, str]]:
+    def lines(self) -> list[tuple[int, str, str, str]]:
         """Every row in the file's order: its number, its serial number, its verdict and the reason."""
         lines = [(error.row_number, error.serial_number or "", "refused", error.reason) for error in self.refused]
         for row in self.good:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.encrypted import DecryptionError, identify_row
+from models.encrypted import DecryptionError
 from models.reason import PauseReason
 from worker.clocks.boot_clock import boot_time
 from worker.database.away import is_away
@@ -24,7 +24,7 @@ from worker.rules.no_effect import (
 )
 from worker.rules.progress import Progress
 from worker.rules.steps import Decision, Next, Pause, ReadDevice, Retry, SendOtp, Step
-from worker.vault.otp_source import read_otp_source
+from worker.vault.sealed_otps import open_otps
 
 
 class Attempt:
@@ -58,8 +58,8 @@ class Attempt:
 
     def _run_steps(self) -> Decision:
         """Perform one step after the other until a decision ends the attempt."""
-        identity = identify_row(self.claim.batch_id, self.claim.row_number)
-        source = read_otp_source(self.tools.keyring.open(self.claim.otps, identity))
+        claim = self.claim
+        source = open_otps(self.tools.keyring, claim.otps, claim.batch_id, claim.row_number)
         otps = Otps(source, self.tools.clock, self.tools.step_margin)
         step: Step | Decision
         if self.claim.is_otp1_marked:

@@ -15,14 +15,14 @@ from typing import Any, TextIO
 from sqlalchemy import Row, select
 
 from models.batch import Batch
-from models.encrypted import Keyring, identify_row
+from models.encrypted import Keyring
 from models.record import Record
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.intake import COLUMNS, RESULT_COLUMNS, Column, Origin, canonical_column, is_result
 from worker.observability.escaping import escape
 from worker.vault.otp import OtpPair
-from worker.vault.otp_source import read_otp_source
+from worker.vault.sealed_otps import open_otps
 
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -62,7 +62,7 @@ def _open_otps(record: FoundRecord, keyring: Keyring | None) -> OtpPair | None:
     """Decrypt the record's OTPs; None without a keyring, or if they were erased. Raises DecryptionError."""
     if keyring is None or record.otps is None:
         return None
-    source = read_otp_source(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
+    source = open_otps(keyring, record.otps, record.batch_id, record.row_number)
     # A seed never leaves the database: nobody needs it who has the vendor's file.
     return source if isinstance(source, OtpPair) else None
 

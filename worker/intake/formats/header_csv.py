@@ -10,11 +10,10 @@ from worker.intake.formats.bare_csv import BareLayout, Cells, check_cells, split
 from worker.intake.formats.first_lines import read_first_lines
 from worker.intake.formats.format import OpenFile
 from worker.intake.formats.otp_pairs.columns import is_own, normalise
+from worker.intake.formats.otp_pairs.header import DELIMITERS
 from worker.intake.lines import read_lines
 from worker.intake.rows import UnusableFile
 
-# What may separate the columns.
-DELIMITERS = (",", ";", "\t")
 # What a file must have a column for, if the format knows it.
 REQUIRED = ("serial", "secret", "data")
 

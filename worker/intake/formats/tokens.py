@@ -18,8 +18,8 @@ from worker.vault.seed import HashAlgorithm, OtpType, Seed
 DIGITS = (6, 8)
 # Time steps that PingOne takes, in seconds.
 TIME_STEPS = (30, 60)
-# The highest counter: it is sent in 8 bytes (RFC 4226), and PostgreSQL's bigint holds no higher one.
-MAX_COUNTER = 2**63 - 1
+# The highest counter: PostgreSQL's bigint, in which it is kept, must have room for those that follow.
+MAX_COUNTER = 2**62
 # Digits of a number at most. A longer one is none of a token's.
 MAX_NUMBER_LENGTH = 19
 # Names of the types, in lower case and without an "oath-" before them.

@@ -1,0 +1,39 @@
+"""Writes the files that a person names with `-o`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import typer
+
+
+def write_file(output: Path, write: Callable[[TextIO], int]) -> int:
+    """Write a file that only its owner may read. It is put in its place when it is complete, so that nobody finds half
+    of one. Returns what `write` returns. Raises typer.BadParameter."""
+    # Under a name that nobody can guess: in a directory that others may write to, a file or link could wait for us.
+    draft = output.with_name(f"{output.name}.{secrets.token_hex(8)}.part")
+    try:
+        with open(draft, "x", newline="", encoding="utf-8", opener=_open_private) as file:
+            count = write(file)
+        draft.replace(output)
+    except OSError as error:
+        raise typer.BadParameter(f"{output} cannot be written: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return count
+
+
+def refuse_unfit(output: Path) -> None:
+    """Refuse to write where no plain file is: a rename puts the file in its place, and would replace a link or a
+    device, such as /dev/stdout. Raises typer.BadParameter."""
+    if output.is_symlink() or (output.exists() and not output.is_file()):
+        raise typer.BadParameter(f"{output} is a link, a device or a directory: name a file")
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file that only its owner may read and write."""
+    return os.open(path, flags, 0o600)
