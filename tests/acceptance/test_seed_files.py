@@ -1,0 +1,105 @@
+"""A vendor's file of seeds and a list of who gets what, as a person types it: what is found, what is missing."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "formats" / "pskc"
+KEY = "00112233445566778899aabbccddeeff"
+SECRET = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"
+USER, DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3", "0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a0"
+LIST = "serial;E-Mail;user_id;device_id;Site\n" + "".join(
+    f"MADE000000{number};{name}@example.test;{USER}{number};{DEVICE}{number};Basel\n"
+    for number, name in enumerate(("alice", "bob", "carol"), start=1)
+)
+
+
+@pytest.fixture
+def box(desk):
+    """The desk of a person who got an encrypted file, its key, and a list."""
+    shutil.copy(SAMPLES / "pskc_psk_aes128cbc.xml", desk.folder / "box.xml")
+    (desk.folder / "who.csv").write_text(LIST)
+    key = desk.folder / "key.txt"
+    key.write_text(f"{KEY}\n")
+    key.chmod(0o600)
+    return desk
+
+
+def test_a_file_is_told_for_what_it_is_and_shows_no_digit_of_a_seed(box):
+    result = box.oathbulk("inspect", "box.xml", "--key-file", "key.txt")
+    assert result.code == 0
+    assert "PSKC (RFC 6030)" in result.stdout
+    assert "2 HOTP seed, 6 digits" in result.stdout
+    assert "20 bytes, SHA-256 " in result.stdout
+    assert SECRET[:6] not in result.stdout.lower() + result.stderr.lower()
+    kinds = box.oathbulk("inspect", "box.xml", "--key-file", "key.txt", "--json").json["kinds"]
+    assert kinds == {"HOTP seed, 6 digits": 2, "TOTP seed, 6 digits, 30 s, SHA-1": 1}
+    assert not box.home.exists()
+
+
+def test_every_format_that_is_read_is_listed(box):
+    names = [found["name"] for found in box.oathbulk("formats", "--json").json["formats"]]
+    assert names[0] == "otp-pairs"
+    assert len(names) == 13
+
+
+@pytest.mark.parametrize(
+    ("key", "complaint"),
+    [
+        ([], "Give the key that the vendor sent apart from it, by --key-file"),
+        (["--key-file", "who.csv"], "key"),
+        (["--key-file", "gone.txt"], "cannot be read"),
+    ],
+)
+def test_a_key_that_is_missing_or_wrong_is_asked_for(box, key, complaint):
+    (box.folder / "who.csv").chmod(0o600)
+    result = box.oathbulk("inspect", "box.xml", *key)
+    assert result.code == 2
+    assert complaint in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_a_key_that_every_user_can_read_is_refused(box):
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        key = Path(directory, "key.txt")
+        key.write_text(KEY)
+        key.chmod(0o644)
+        result = box.oathbulk("inspect", "box.xml", "--key-file", str(key))
+        assert result.code == 3
+        assert "chmod 600" in result.stderr
+        key.chmod(0o600)
+        assert box.oathbulk("inspect", "box.xml", "--key-file", str(key)).code == 0
+
+
+def test_a_check_of_the_files_alone_needs_no_pingone_and_gives_every_row_a_verdict(box):
+    (box.folder / "who.csv").write_text(LIST.replace("MADE0000003", "MADE0000009"))
+    command = ("check", "box.xml", "--key-file", "key.txt", "--assign", "who.csv", "--offline")
+    asked = box.oathbulk(*command, "--json", "-o", "verdicts.csv")
+    assert asked.code == 1
+    assert asked.json["blocking"] == ["not_in_box"]
+    levels = {finding["name"]: finding["level"] for finding in asked.json["findings"]}
+    assert levels == {"rows_refused": "note", "unassigned": "note", "not_in_box": "ask", "presses_to_discard": "note"}
+    with (box.folder / "verdicts.csv").open(newline="") as file:
+        verdicts = {line["serial"]: line["verdict"] for line in csv.DictReader(file)}
+    assert verdicts == {"MADE0000001": "ready", "MADE0000002": "ready", "MADE0000003": "refused"}
+    assert (box.folder / "verdicts.csv").stat().st_mode & 0o077 == 0
+
+    assert "--accept not_in_box" in box.oathbulk(*command).stdout
+    assert box.oathbulk(*command, "--accept", "not_in_box").code == 0
+
+
+def test_a_list_comes_back_with_every_export_and_a_run_that_was_begun_is_known_by_both_files(box):
+    command = ("load", "box.xml", "--key-file", "key.txt", "--assign", "who.csv")
+    assert box.oathbulk(*command).code == 0
+    assert "Nothing was loaded again" in box.oathbulk(*command).stdout
+    assert box.oathbulk("export", "box", "-o", "out.csv").code == 0
+    text = (box.folder / "out.csv").read_text()
+    first = next(csv.DictReader(text.splitlines()))
+    assert (first["E-Mail"], first["Site"]) == ("alice@example.test", "Basel")
+    assert SECRET[:8] not in text.lower()
