@@ -27,6 +27,8 @@ class Action(StrEnum):
     REENCRYPT = "reencrypt"
     UPGRADE = "upgrade"
     LEARN = "learn"
+    UNPAIR = "unpair"
+    REVOKE = "revoke"
 
 
 class AuditLine(Base):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, String, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, String, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, UtcDateTime, one_of
@@ -78,6 +78,13 @@ class Batch(Base):
     environment_id: Mapped[str] = mapped_column(String(100))
     # The batch whose failures came back in this one's file; empty if there is none.
     parent_id: Mapped[int | None] = mapped_column(BigKey)
+    # Whether a person allowed us to create tokens in the inventory, and to make devices. Set at load, never changed.
+    may_import: Mapped[bool] = mapped_column(default=False, server_default=false())
+    may_pair: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # When PingOne's inventory was last read to its end for this batch; empty: it has to be read.
+    inventory_read_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # While a worker prepares the batch: when it is taken for dead. Otherwise, until when nothing is to be prepared.
+    prepared_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # Written by `worker.batches.state` alone.
     state: Mapped[str] = mapped_column(String(16), default=BatchState.RUNNING)
     # One word why it is paused, and a sentence with the cure; both empty unless paused.

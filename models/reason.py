@@ -32,6 +32,26 @@ class Reason(StrEnum):
     BUDGET_SPENT = "budget_spent"
     # The record had as many attempts as it may have, although its device waits.
     ATTEMPTS_SPENT = "attempts_spent"
+    # PingOne finds nobody by the name, or the user of this id is gone.
+    USER_NOT_FOUND = "user_not_found"
+    # PingOne finds several persons by the name.
+    USER_AMBIGUOUS = "user_ambiguous"
+    # PingOne's inventory has no token of this serial number, and the batch may not import it.
+    TOKEN_NOT_IN_INVENTORY = "token_not_in_inventory"  # noqa: S105 - no password
+    # PingOne's inventory has a token of this serial number with other parameters than the seed's.
+    TOKEN_DIFFERS = "token_differs"  # noqa: S105 - no password
+    # The token is another person's device.
+    TOKEN_TAKEN = "token_taken"  # noqa: S105 - no password
+    # PingOne refused to import this token.
+    TOKEN_REFUSED = "token_refused"  # noqa: S105 - no password
+    # The person has as many devices as one may have.
+    TOO_MANY_DEVICES = "too_many_devices"
+    # The policy in force does not permit OATH tokens.
+    METHOD_OFF = "method_off"
+    # PingOne's license does not permit it.
+    LICENSE = "license"
+    # The token was paired as often as is safe, and no device came of it.
+    PAIRING_FAILED = "pairing_failed"
 
 
 # Time alone may mend these, and no OTP of such a record was answered. The replay schedule takes them.
@@ -58,6 +78,24 @@ CURES = {
     Reason.BUDGET_SPENT: "OTPs were posted as often as is safe for the user's account, without an answer. Load the row"
     " again with fresh OTPs once the service is well.",
     Reason.ATTEMPTS_SPENT: "The service kept failing although the device waits. Replay once the service is well.",
+    Reason.USER_NOT_FOUND: "PingOne finds nobody by this name or id. Correct it and load the row again; or see whether"
+    " the worker application's role covers the person's population, then replay.",
+    Reason.USER_AMBIGUOUS: "PingOne finds several persons by this name. Load the row again with the user_id of the"
+    " right one.",
+    Reason.TOKEN_NOT_IN_INVENTORY: "PingOne's inventory has no token of this serial number. Import it there, then"
+    " replay; or load the vendor's file with --import.",
+    Reason.TOKEN_DIFFERS: "PingOne's inventory has this serial number with another type, length, hash or time step, so"
+    " every OTP would be refused. Revoke it there, then replay.",
+    Reason.TOKEN_TAKEN: "The token is another person's device. Correct the list and load the row again; or unpair the"
+    " token in PingOne, then replay.",
+    Reason.TOKEN_REFUSED: "PingOne refused to import this token. Look its codes up, and ask the vendor for a corrected"
+    " file.",
+    Reason.TOO_MANY_DEVICES: "The person has as many devices as PingOne permits. Remove one of them or raise the limit"
+    " in PingOne's MFA settings, then replay.",
+    Reason.METHOD_OFF: "The policy in force does not permit OATH tokens. Enable them in it, then replay.",
+    Reason.LICENSE: "PingOne's license does not permit another device of this kind. Have it extended, then replay.",
+    Reason.PAIRING_FAILED: "The token was paired three times without a device coming of it. Replay once the service is"
+    " well.",
 }
 
 

@@ -6,11 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ColumnElement, ForeignKey, Index, String, or_, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ColumnElement, ForeignKey, String, false, or_, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, UtcDateTime, one_of
 from models.encrypted import Encrypted
+from models.record_indexes import INDEXES
 
 
 class Status(StrEnum):
@@ -47,6 +48,8 @@ TRANSITIONS = frozenset(
         (Status.QUEUED, Status.PENDING),
         # PingOne says ACTIVE.
         (Status.ACTIVATING, Status.ACTIVE),
+        # Its preparation found that nothing can make it active: no such person, another token of this serial number.
+        (Status.PENDING, Status.DEAD_LETTER),
         # Not settled now; it is due again at `scheduled_at`. Or its lease ran out, because the worker died.
         (Status.ACTIVATING, Status.PENDING),
         # Refused for good, or a budget is spent, and what became of each OTP is known.
@@ -58,8 +61,27 @@ TRANSITIONS = frozenset(
         # A person, or the schedule that a person set, replays it.
         (Status.DEAD_LETTER, Status.PENDING),
         (Status.CANCELLED, Status.PENDING),
+        # A person takes its device away again, or its token: it is neither active nor worth a replay.
+        (Status.ACTIVE, Status.CANCELLED),
+        (Status.DEAD_LETTER, Status.CANCELLED),
     }
 )
+
+
+class PairingState(StrEnum):
+    """What is written down of the pairing that makes a record's device. Each member says what is true of it, and who
+    takes it further."""
+
+    # No request to pair is out, and none may have made a device. It is paired if the record has no device.
+    UNSENT = "unsent"
+    # A request was about to go out, and no answer is written down: it may have made a device. The token is looked up in
+    # PingOne before it is paired again.
+    SENT = "sent"
+    # The first look-up after that found the token free. It is looked up once more: what was just made is not seen
+    # everywhere at once.
+    MISSED = "missed"
+    # The record has a device. Who made it, `is_device_made` says.
+    PAIRED = "paired"
 
 
 class OtpState(StrEnum):
@@ -83,26 +105,8 @@ class OtpType(StrEnum):
     TOTP = "totp"
 
 
-# The conditions of the partial indexes, as constants: a database uses one only for a query that says the same in the
-# same words, not in parameters.
-
-# No final status yet.
-NOT_FINAL = "status IN ('pending', 'queued', 'activating')"
-# In the window: on the queue or in work.
-IN_WINDOW = "status IN ('queued', 'activating')"
-# PingOne asked for OTP 2, which has not gone out.
-HALF_DONE = "status = 'pending' AND otp1_state = 'answered'"
-# OTP 1 comes next, and is too old after a while.
-EXPIRING = "status = 'pending' AND otp1_state <> 'answered' AND otp_expires_at IS NOT NULL"
-# OTP 1 comes next, and lasts.
-LASTING = "status = 'pending' AND otp1_state <> 'answered' AND otp_expires_at IS NULL"
-# A read of the device is owed.
-UNSETTLED = "status = 'pending' AND (otp1_state = 'sent' OR otp2_state = 'sent' OR verdict IS NOT NULL)"
-
-
-def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    """An index of the rows for which the condition `where` is true."""
-    return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
+# What stands in `owner_id` for a token that is nobody's device.
+NOBODY = ""
 
 
 class Record(Base):
@@ -114,35 +118,34 @@ class Record(Base):
         CheckConstraint(one_of("otp1_state", OtpState), name="otp1_state"),
         CheckConstraint(one_of("otp2_state", OtpState), name="otp2_state"),
         CheckConstraint(one_of("otp_type", OtpType), name="otp_type"),
+        CheckConstraint(one_of("pairing", PairingState), name="pairing"),
         CheckConstraint("(status = 'activating') = (lease_id IS NOT NULL)", name="lease"),
-        # A token or a device is worked on in one place at a time.
-        _partial("uq_record_serial_number", "environment_id", "serial_number", where=NOT_FINAL, unique=True),
-        _partial("uq_record_device_id", "environment_id", "device_id", where=NOT_FINAL, unique=True),
-        # What is due, in the order in which it goes: those that lack only OTP 2, OTPs that expire, the rest.
-        _partial("ix_record_half_done", "batch_id", "scheduled_at", where=HALF_DONE),
-        _partial("ix_record_expiring", "batch_id", "otp_expires_at", where=EXPIRING),
-        _partial("ix_record_lasting", "batch_id", "scheduled_at", where=LASTING),
-        # The window, and leases that ran out.
-        _partial("ix_record_window", "lease_until", "batch_id", where=IN_WINDOW),
-        # Records of cancelled batches to which a read is owed.
-        _partial("ix_record_unsettled", "batch_id", "scheduled_at", where=UNSETTLED),
-        # What was settled in the last seconds, for the window and the pace; every record of a batch in its file's
-        # order.
-        _partial("ix_record_finalized_at", "batch_id", "finalized_at", where="finalized_at IS NOT NULL"),
-        Index("uq_record_batch_id_row_number", "batch_id", "row_number", unique=True),
-        # The history of a token: has it been here before, and how did it end?
-        Index("ix_record_history", "environment_id", "serial_number"),
+        *INDEXES,
     )
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
     batch_id: Mapped[int] = mapped_column(ForeignKey("batch.id"))
 
+    # What is known of the token in PingOne: from the file, or found by the preparation or by a pairing. An id that is
+    # not known is the empty text: versions before 0007 send nothing for a record without an id.
+    user_id: Mapped[str] = mapped_column(String(36))
+    device_id: Mapped[str] = mapped_column(String(36))
+    # By PingOne, the user whose device the token was when it was looked up last; NOBODY if it was free. Empty: it was
+    # not looked up.
+    owner_id: Mapped[str | None] = mapped_column(String(36))
+    # Whether PingOne's inventory has the token, with the parameters of its seed. True too where the file names the
+    # device.
+    is_in_inventory: Mapped[bool] = mapped_column(default=True, server_default=true())
+    # The job that imports the token, or did; empty once that came to nothing.
+    import_job_id: Mapped[int | None] = mapped_column(BigKey)
+    # Whether this record put the token into the inventory, and whether it made the device. Only these may be undone.
+    is_token_made: Mapped[bool] = mapped_column(default=False, server_default=false())
+    is_device_made: Mapped[bool] = mapped_column(default=False, server_default=false())
+
     # From the file; never changed after load.
     row_number: Mapped[int]
     environment_id: Mapped[str] = mapped_column(String(100))
     serial_number: Mapped[str] = mapped_column(String(50))
-    user_id: Mapped[str] = mapped_column(String(36))
-    device_id: Mapped[str] = mapped_column(String(36))
     username: Mapped[str | None] = mapped_column(String(320))
     email: Mapped[str | None] = mapped_column(String(320))
     external_id: Mapped[str | None] = mapped_column(String(1024))
@@ -180,7 +183,13 @@ class Record(Base):
     otp2_posts: Mapped[int] = mapped_column(default=0)
     # How many of these posts were made before the last replay that began a new budget.
     posts_forgiven: Mapped[int] = mapped_column(default=0, server_default="0")
-    # When an OTP was last marked as sent; a rescue counts from it when the device may be read.
+    # `sent` is committed before a request to pair goes out; `pairings` counts those that may have reached PingOne since
+    # the last replay.
+    pairing: Mapped[str] = mapped_column(
+        String(8), default=PairingState.UNSENT, server_default=str(PairingState.UNSENT)
+    )
+    pairings: Mapped[int] = mapped_column(default=0, server_default="0")
+    # When an OTP or the pairing was last marked as sent; a rescue counts from it when PingOne may be asked about it.
     otp_sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # The reason for which it becomes a dead letter, unless a read finds the device ACTIVE. Empty: there is none yet.
     verdict: Mapped[str | None] = mapped_column(String(40))
@@ -204,6 +213,11 @@ class Record(Base):
 
 
 def needs_read() -> ColumnElement[bool]:
-    """Whether only a read of the device may end the record: what became of an OTP is unknown, or a verdict waits to be
-    confirmed."""
-    return or_(Record.otp1_state == OtpState.SENT, Record.otp2_state == OtpState.SENT, Record.verdict.is_not(None))
+    """Whether only a read may end the record: what became of an OTP or of its pairing is unknown, or a verdict waits to
+    be confirmed."""
+    return or_(
+        Record.otp1_state == OtpState.SENT,
+        Record.otp2_state == OtpState.SENT,
+        Record.verdict.is_not(None),
+        Record.pairing.in_((PairingState.SENT, PairingState.MISSED)),
+    )

@@ -12,7 +12,7 @@ from hunt.tenant import EXTRA, INVALID, REFUSED, Call, ModelDevice
 from models.attempt import Outcome
 from models.reason import Reason
 from models.record import Status
-from worker.rules.decisions import POSTS_PER_OTP
+from worker.rules.next_otp import POSTS_PER_OTP
 
 if TYPE_CHECKING:
     from hunt.scenario import Scenario

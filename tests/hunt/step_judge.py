@@ -14,7 +14,7 @@ from models.batch import BatchState
 from models.reason import Reason
 from models.record import TRANSITIONS, OtpState, Status
 from worker.config.settings import Settings
-from worker.rules.decisions import POSTS_PER_OTP
+from worker.rules.next_otp import POSTS_PER_OTP
 
 
 class StepJudge:

@@ -18,8 +18,9 @@ from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
-from worker.rules.decisions import POSTS_PER_OTP, choose_first_step, decide_after_post, decide_after_read
+from worker.rules.decisions import choose_first_step, decide_after_post, decide_after_read
 from worker.rules.limits import Limits
+from worker.rules.next_otp import POSTS_PER_OTP
 from worker.rules.no_effect import hand_back_without_permit
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Next, Pause, ReadDevice, Retry, SendOtp, Step

@@ -11,7 +11,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
 from models.encrypted import DecryptionError, Keyring
-from models.record import FINAL, NOT_FINAL, Record, Status
+from models.record import FINAL, Record, Status
+from models.record_indexes import NOT_FINAL
 from worker.batches.record_rows import NewRecord
 from worker.intake import Row, RowError
 from worker.vault.otp import Otp, OtpPair

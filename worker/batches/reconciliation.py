@@ -99,7 +99,8 @@ class Reconciliation:
         records = {Row(batch_id, record.row_number, record.device_id): record for record in found}
         changes = []
         for row, seen in evidence.items():
-            if (record := records.get(row)) is None:
+            # A record that was restored from before its pairing has no device.
+            if (record := records.get(row) or records.get(row._replace(device=""))) is None:
                 mine.strange += 1
             elif (learnt := _find_news(record, seen)) is not None:
                 changes.append((record.id, learnt[0]))

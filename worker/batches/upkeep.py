@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, text,
 
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
-from models.record import NOT_FINAL, Record, Status
+from models.record import Record, Status
+from models.record_indexes import NOT_FINAL
 from worker.batches import hours, judgement, state
 from worker.database.engine import Database
 from worker.rules import breaker, quota

@@ -53,6 +53,11 @@ class Environment(BaseModel):
     rate_max: float = Field(default=500, gt=0, allow_inf_nan=False)
     # None: learnt from what the environment answers.
     resync_on_first_call: bool | None = None
+    # Those of another worker application, which alone may import tokens; empty: the same.
+    import_client_id: str = ""
+    import_client_secret: SecretStr | None = None
+    # The status that devices are made with; `omit` leaves it to PingOne.
+    pairing_status: Literal["ACTIVATION_REQUIRED", "ACTIVE", "omit"] = "ACTIVATION_REQUIRED"
 
     @field_validator("resync_on_first_call", mode="before")
     @classmethod
@@ -78,7 +83,16 @@ class Environment(BaseModel):
         }
         for field, value in derived.items():
             object.__setattr__(self, field, value)
+        if bool(self.import_client_id) != bool(self.import_client_secret):
+            raise ValueError("PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET belong together: set both")
         return self
+
+    def as_importer(self) -> Environment:
+        """This environment with the worker application that imports tokens and reads the inventory."""
+        if not self.import_client_id:
+            return self
+        other = {"client_id": self.import_client_id, "client_secret": self.import_client_secret}
+        return self.model_copy(update=other | {"name": f"{self.name} (import)"})
 
 
 class Settings(BaseModel):
@@ -123,6 +137,8 @@ class Settings(BaseModel):
     breaker_unanswered: int = Field(default=20, ge=2)
     first_records: int = Field(default=3, ge=0)
     window: int | None = Field(default=None, ge=1)
+    names_per_request: int = Field(default=40, ge=1, le=200)
+    tokens_per_import: int = Field(default=500, ge=1, le=100_000)
 
     @field_validator("replay_cron")
     @classmethod

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Row
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.reason import Reason
-from models.record import OtpState, Record
-from worker.rules.progress import OtpProgress, Progress
+from models.record import NOBODY, OtpState, PairingState, Record
+from worker.rules.progress import OtpProgress, PairingProgress, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,16 @@ class Claim:
     # `boot_time` before the claim was written, in seconds. Deadlines count from here, so that they end before the
     # lease.
     started: float
+    serial_number: str
     user_id: str
+    # Empty where the record has no device yet.
     device_id: str
     otps: bytes = field(repr=False)
     progress: Progress
     # Whether the claim has marked OTP 1 as sent too, in the same statement.
     is_otp1_marked: bool
+    # Whether the claim has marked the pairing as sent.
+    is_pairing_marked: bool = False
 
     def count_spent_posts(self, progress: Progress, *, leaves_pending: bool) -> int:
         """How many OTPs this attempt has spent, if it ends with this progress. An OTP 1 after which PingOne asked for
@@ -44,6 +48,7 @@ FRESH_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.id,
     Record.batch_id,
     Record.row_number,
+    Record.serial_number,
     Record.user_id,
     Record.device_id,
     Record.otps,
@@ -62,6 +67,10 @@ ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.verdict,
     Record.not_found,
     Record.posts_forgiven,
+    Record.pairing,
+    Record.pairings,
+    Record.is_device_made,
+    Record.owner_id,
 )
 
 
@@ -69,12 +78,13 @@ def claim_fresh_row(row: Row[Any], lease_id: str, started: float, jitter: float)
     """The claim of a fresh record, from a row with FRESH_COLUMNS."""
     second = OtpProgress() if row.has_second_otp else None
     first = OtpProgress(OtpState.SENT, 1)
-    progress = Progress(first, second, _attempts(row), next_counter=row.next_counter, jitter=jitter)
+    pairing = PairingProgress(device_id=row.device_id)
+    progress = Progress(first, second, _attempts(row), next_counter=row.next_counter, pairing=pairing, jitter=jitter)
     return _claim(row, lease_id, started, progress, is_otp1_marked=True)
 
 
 def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
-    """The claim of any other record, from a row with ALL_COLUMNS and `is_stale`."""
+    """The claim of any other record, from a row with ALL_COLUMNS, `is_stale` and `may_pair`."""
     second = OtpProgress(OtpState(row.otp2_state), row.otp2_posts) if row.has_second_otp else None
     progress = Progress(
         first=OtpProgress(OtpState(row.otp1_state), row.otp1_posts),
@@ -85,9 +95,23 @@ def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -
         is_stale=row.is_stale,
         next_counter=row.next_counter,
         posts_forgiven=row.posts_forgiven,
+        pairing=PairingProgress(
+            state=PairingState.PAIRED if row.device_id else PairingState(row.pairing),
+            device_id=row.device_id,
+            pairings=row.pairings,
+            is_made=row.is_device_made,
+            was_free=row.owner_id == NOBODY,
+            is_allowed=row.may_pair,
+        ),
         jitter=jitter,
     )
     return _claim(row, lease_id, started, progress, is_otp1_marked=False)
+
+
+def claim_unpaired_row(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
+    """The claim of a fresh record without a device, whose pairing is marked as sent, from a row as `claim_any_row`
+    takes it."""
+    return replace(claim_any_row(row, lease_id, started, jitter), is_pairing_marked=True)
 
 
 def _attempts(row: Row[Any]) -> int:
@@ -101,6 +125,7 @@ def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, *, 
         record_id=row.id,
         batch_id=row.batch_id,
         row_number=row.row_number,
+        serial_number=row.serial_number,
         lease_id=lease_id,
         started=started,
         user_id=row.user_id,

@@ -3,9 +3,10 @@ trusted."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, text, update
+from sqlalchemy import Connection, or_, text, update
 
-from models.record import UNSETTLED, OtpState, Record, Status
+from models.record import OtpState, PairingState, Record, Status
+from models.record_indexes import UNSETTLED
 from worker.database.engine import Database
 
 # Seconds after which a pending record is due that waits for no read. Whatever it waited for (a backoff, a slot), the
@@ -20,7 +21,11 @@ class RecordTimes:
     def __init__(self, database: Database, *, lease: float, queue_lease: float, read_delay: float) -> None:
         now = database.now()
         in_work = update(Record).where(Record.status == Status.ACTIVATING)
-        is_sent = (Record.otp1_state == OtpState.SENT) | (Record.otp2_state == OtpState.SENT)
+        is_sent = or_(
+            Record.otp1_state == OtpState.SENT,
+            Record.otp2_state == OtpState.SENT,
+            Record.pairing == PairingState.SENT,
+        )
         pending = update(Record).where(Record.status == Status.PENDING, Record.scheduled_at > database.now(SOON))
         self._statements = (
             # A worker that lives ends its attempt within a whole lease from now, since it counts by a clock of its own.

@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, TextClau
 from sqlalchemy.orm import aliased
 
 from models.batch import Batch
-from models.record import NOT_FINAL, Record, Status
+from models.record import Record, Status
+from models.record_indexes import NOT_FINAL
 
 
 class Why(StrEnum):

@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, or_, select, text
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
-from models.record import EXPIRING, HALF_DONE, LASTING, UNSETTLED, Record
+from models.record import Record
+from models.record_indexes import EXPIRING, HALF_DONE, LASTING, UNSETTLED
 
 # What is pending, in three parts, and the order in which each part goes: records that lack only OTP 2, those whose OTPs
 # expire, the rest. Each part has a partial index, which a planner takes only for a query that asks for this order.

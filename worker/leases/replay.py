@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, Connection, and_, case, exists, or_, text
 from sqlalchemy.orm import aliased
 
 from models.reason import TRANSIENT, Reason
-from models.record import NOT_FINAL, OtpState, Record, Status
+from models.record import OtpState, Record, Status
+from models.record_indexes import NOT_FINAL
 from worker.database.engine import Database
 from worker.leases.moves import move
 

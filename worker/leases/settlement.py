@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Insert, Update, bindparam, case, func, insert, null, select
+from sqlalchemy import Boolean, ColumnElement, Float, Insert, Update, bindparam, case, func, insert, null, select
 
 from models.attempt import AttemptLine
 from models.batch import BatchState
 from models.reason import CURES
-from models.record import Record, Status
+from models.record import NOBODY, Record, Status
 from worker.database.engine import Database
 from worker.leases.attempt_line import CallSummary, build_line, is_counted, line_parameters
 from worker.leases.claim import Claim
@@ -26,6 +26,16 @@ PROGRESS_COLUMNS: dict[str, Any] = {
     "otp2_posts": bindparam("second_posts"),
     "verdict": bindparam("new_verdict"),
     "next_counter": bindparam("new_next_counter"),
+}
+
+# Those that keep what is known of its device, and the parameters that `pairing_parameters` gives. They are written only
+# where that has changed.
+PAIRING_COLUMNS: dict[str, Any] = {
+    "pairing": bindparam("new_pairing"),
+    "pairings": bindparam("new_pairings"),
+    "device_id": bindparam("new_device_id"),
+    "is_device_made": bindparam("new_is_device_made"),
+    "owner_id": case((bindparam("new_was_free", type_=Boolean()), NOBODY), else_=Record.owner_id),
 }
 
 
@@ -54,16 +64,24 @@ class Settlement:
             ),
         }
         line = build_line(worker, database)
-        self._updates: dict[str, Update] = updates
+        # By what becomes of the record, and whether what is known of its device has changed.
+        self._updates: dict[tuple[str, bool], Update] = {
+            (kind, has_changed): update.values(PAIRING_COLUMNS) if has_changed else update
+            for kind, update in updates.items()
+            for has_changed in (False, True)
+        }
         self._line = insert(AttemptLine).inline().values(line)
         # PostgreSQL writes both in one statement: the line goes in if the record was updated.
-        self._both = {kind: _with_line(update, line) for kind, update in updates.items()}
+        self._both = {kind: _with_line(update, line) for kind, update in self._updates.items()}
 
     def write(self, claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> bool:
         """Write the record and the line of its attempt in one transaction. False: a rescue took the lease away, and
         nothing was written."""
-        kind = _choose_update(progress, decision)
+        has_changed = progress.pairing != claim.progress.pairing
+        kind = _choose_update(progress, decision), has_changed
         values = _parameters(claim, progress, decision, summary) | line_parameters(claim, progress, decision, summary)
+        if has_changed:
+            values |= pairing_parameters(progress)
         if not self._database.is_sqlite:
             with self._database.writing_one() as connection:
                 return connection.execute(self._both[kind], values).rowcount == 1
@@ -148,4 +166,16 @@ def progress_parameters(progress: Progress) -> dict[str, Any]:
         "second_posts": second.posts,
         "new_verdict": progress.verdict,
         "new_next_counter": progress.next_counter,
+    }
+
+
+def pairing_parameters(progress: Progress) -> dict[str, Any]:
+    """What is known of a record's device, as the parameters of PAIRING_COLUMNS."""
+    pairing = progress.pairing
+    return {
+        "new_pairing": pairing.state,
+        "new_pairings": pairing.pairings,
+        "new_device_id": pairing.device_id,
+        "new_is_device_made": pairing.is_made,
+        "new_was_free": pairing.was_free,
     }

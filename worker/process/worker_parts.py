@@ -81,6 +81,7 @@ class WorkerParts(Parts):
             self.settings,
             self.leases,
             self.clients.of(environment),
+            self.clients.pairings(environment),
             self.paces.of(environment),
             self.keyring,
             self.consequences,

@@ -20,6 +20,7 @@ from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.client import Client
 from worker.pingone.clock import PingOneClock
+from worker.pingone.pairings import Pairings
 from worker.records.attempt import Attempt
 from worker.records.tools import AttemptTools
 from worker.rules.limits import Limits
@@ -36,6 +37,7 @@ class Activation:
         settings: Settings,
         leases: Leases,
         client: Client,
+        pairings: Pairings,
         pace: Pace,
         keyring: Keyring,
         consequences: Consequences,
@@ -52,6 +54,7 @@ class Activation:
         self._tools = AttemptTools(
             leases=leases,
             client=client,
+            pairings=pairings,
             pace=pace,
             keyring=keyring,
             clock=clock or PingOneClock(),

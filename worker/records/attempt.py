@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from models.encrypted import DecryptionError
 from models.reason import PauseReason
 from worker.clocks.boot_clock import boot_time
@@ -12,10 +14,10 @@ from worker.leases.claim import Claim
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pingone.errors import NO_ANSWER, Answer
-from worker.records.calls import Calls, NotPermitted, read_answer
+from worker.records.calls import PAIRING, Calls, Marked, NotPermitted, read_answer
 from worker.records.otps import FromPair, Otps
 from worker.records.tools import AttemptTools
-from worker.rules import decisions
+from worker.rules import decisions, next_otp, pairing
 from worker.rules.minting import Mint, StepMissed, WaitForStep
 from worker.rules.no_effect import (
     hand_back_until_step,
@@ -23,7 +25,7 @@ from worker.rules.no_effect import (
     hand_back_without_slot,
 )
 from worker.rules.progress import Progress
-from worker.rules.steps import Decision, Next, Pause, ReadDevice, Retry, SendOtp, Step
+from worker.rules.steps import Decision, FindDevice, Next, Pair, Pause, Retry, SendOtp, Step
 from worker.vault.sealed_otps import open_otps
 
 
@@ -42,7 +44,7 @@ class Attempt:
         try:
             decision = self._run_steps()
         except Exception as failure:
-            if self._calls.marked is not None and self._calls.is_marked_otp_unsent:
+            if self._calls.marked is not None and self._calls.is_marked_unsent:
                 self._take_back(self._calls.marked)
             self._settle(self._decide_after_own_failure(failure))
             raise
@@ -64,20 +66,62 @@ class Attempt:
         step: Step | Decision
         if self.claim.is_otp1_marked:
             step = SendOtp(1)
+        elif self.claim.is_pairing_marked:
+            step = Pair()
         else:
             self.progress, step = decisions.choose_first_step(self.progress, self.tools.limits)
-        while isinstance(step, ReadDevice | SendOtp):
-            # Any answer tells the time; so where that is not known yet and an OTP needs it, the device is read.
-            if isinstance(step, ReadDevice) or otps.lack_clock:
-                self.progress, step = self._read_device()
-            else:
-                self.progress, step = self._send_otp(step.ordinal, otps)
+        while isinstance(step, Step):
+            match step:
+                case Pair():
+                    self.progress, step = self._pair()
+                case FindDevice():
+                    self.progress, step = self._find_device()
+                # Any answer tells the time; so where that is not known yet and an OTP needs it, the device is read.
+                case SendOtp() if not otps.lack_clock:
+                    self.progress, step = self._send_otp(step.ordinal, otps)
+                case _:
+                    self.progress, step = self._read_device()
         return step
+
+    def _pair(self) -> Next:
+        """Mark the pairing as sent, pair the token, and decide what follows. The device's id is written down before an
+        OTP is marked as sent."""
+        if self._calls.marked != PAIRING and (otherwise := self._mark_pairing()):
+            return otherwise
+        try:
+            answer = self._calls.pair()
+        except NotPermitted:
+            self._take_back(PAIRING)
+            return hand_back_without_permit(self.progress)
+        self._calls.marked = None
+        return self._write_before(*pairing.decide_after_pairing(self.progress, answer, self.tools.limits))
+
+    def _find_device(self) -> Next:
+        """Look up whose device the token is, and decide what follows."""
+        try:
+            answer = self._calls.find_device()
+        except NotPermitted:
+            return hand_back_without_permit(self.progress)
+        user_id, limits = self.claim.user_id, self.tools.limits
+        return self._write_before(*pairing.decide_after_search(self.progress, answer, user_id, limits))
+
+    def _mark_pairing(self) -> Next | None:
+        """Wait for a slot, then mark the pairing as sent. Returns what comes instead, or None if it may go out."""
+        try:
+            self._calls.wait_for_slot()
+        except SlotTooFar as far:
+            return hand_back_without_slot(self.progress, far)
+        marked_after = boot_time()
+        if not self.tools.leases.mark_pairing(self.claim):
+            return hand_back_without_permit(self.progress)
+        self.progress = replace(self.progress, pairing=self.progress.pairing.sent())
+        self._calls.set_marked(PAIRING, marked_after)
+        return None
 
     def _read_device(self) -> Next:
         """Read the device and decide what follows."""
         try:
-            answer = self._calls.read_device()
+            answer = self._calls.read_device(self.progress.pairing.device_id)
         except NotPermitted:
             return hand_back_without_permit(self.progress)
         # An OTP may be marked as sent again only after it is written down that the first post was not taken.
@@ -89,7 +133,8 @@ class Attempt:
             return otherwise
         self._write_journal(ordinal)
         try:
-            answer = self._calls.post(ordinal, otps.take(ordinal, self.progress.last_counter))
+            otp = otps.take(ordinal, self.progress.last_counter)
+            answer = self._calls.post(ordinal, otp, self.progress.pairing.device_id)
         except NotPermitted:
             # The permit is asked for between two tries, and there is another try only after one that did nothing.
             self._take_back(ordinal)
@@ -105,10 +150,13 @@ class Attempt:
         otp, next_counter = self.progress.otp(ordinal), self.progress.next_counter
         self.tools.journal.write(self.claim, ordinal, otp, answer, then, next_counter)
 
-    def _take_back(self, ordinal: int) -> None:
-        """Count an OTP that did not go out as unsent again."""
-        self.progress = self.progress.with_otp_unsent(ordinal)
-        self._write_journal(ordinal)
+    def _take_back(self, marked: Marked) -> None:
+        """Count an OTP or a pairing that did not go out as unsent again."""
+        if marked == PAIRING:
+            self.progress = replace(self.progress, pairing=self.progress.pairing.unsent())
+            return
+        self.progress = self.progress.with_otp_unsent(marked)
+        self._write_journal(marked)
 
     def _mark_sent(self, ordinal: int, otps: Otps) -> Next | None:
         """Wait for a slot, then mark the OTP as sent. Returns what comes instead, or None if it may go out."""
@@ -124,7 +172,7 @@ class Attempt:
             self._calls.give_back_slot()
             return hand_back_until_step(self.progress, chosen.seconds)
         if isinstance(chosen, StepMissed):
-            return self._write_before(*decisions.begin_new_pair(self.progress, self.tools.limits))
+            return self._write_before(*next_otp.begin_new_pair(self.progress, self.tools.limits))
         marked_after, seconds_left = boot_time(), otps.seconds_left(chosen)
         if not self.tools.leases.mark_sent(self.claim, ordinal, chosen.counter):
             return hand_back_without_permit(self.progress)
@@ -136,7 +184,10 @@ class Attempt:
         """Write down what is known before a step that builds on it: a worker that dies in the next call must not leave
         it unknown."""
         self.progress = progress
-        if isinstance(step, SendOtp | ReadDevice) and not self.tools.leases.write_progress(self.claim, progress):
+        if progress.pairing.device_id != self.claim.device_id:
+            # By its device, the journal tells a record from that of another database.
+            self.claim = replace(self.claim, device_id=progress.pairing.device_id)
+        if isinstance(step, Step) and not self.tools.leases.write_progress(self.claim, progress):
             return hand_back_without_permit(progress)
         return progress, step
 

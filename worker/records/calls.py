@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final, Literal, TypeVar
 
 from worker.clocks.boot_clock import boot_time
 from worker.leases.attempt_line import CallSummary
@@ -12,6 +13,7 @@ from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pingone.client import Call
 from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
+from worker.pingone.pairing import PairedDevice, Pairing
 from worker.pingone.wire import Device
 from worker.records.tools import AttemptTools
 from worker.rules import resync
@@ -26,6 +28,13 @@ _SEEN = {
 }
 
 
+# What may be marked as sent: OTP 1, OTP 2, or the pairing.
+Marked = Literal[1, 2, "pairing"]
+PAIRING: Final = "pairing"
+# What a call brings that succeeds.
+T = TypeVar("T")
+
+
 class NotPermitted(Exception):
     """No further call may start, since the batch was paused, the lease was lost, or the worker stops."""
 
@@ -36,8 +45,8 @@ class Calls:
     def __init__(self, tools: AttemptTools, claim: Claim, slot: Slot) -> None:
         self._tools = tools
         self._claim = claim
-        # The OTP that is marked as sent and not known to be answered; None: none is.
-        self.marked: int | None = 1 if claim.is_otp1_marked else None
+        # What is marked as sent and not known to be answered; None: nothing is.
+        self.marked: Marked | None = 1 if claim.is_otp1_marked else PAIRING if claim.is_pairing_marked else None
         # Requests that had gone out before it was marked.
         self._requests_before = 0
         # In `boot_time` seconds: an OTP that was made for a time step does not go out later.
@@ -53,8 +62,8 @@ class Calls:
         )
 
     @property
-    def is_marked_otp_unsent(self) -> bool:
-        """Whether an OTP is marked as sent of which no byte went out."""
+    def is_marked_unsent(self) -> bool:
+        """Whether an OTP or the pairing is marked as sent of which no byte went out."""
         return self.marked is not None and self._call.requests == self._requests_before
 
     @property
@@ -73,35 +82,52 @@ class Calls:
             self._tools.pace.give_back(self._call.slot)
             self._call.slot = None
 
-    def set_marked(self, ordinal: int, marked_after: float, seconds_left: float) -> None:
-        """Note that this OTP was marked as sent, after `marked_after` in `boot_time` seconds; it may go out for
+    def set_marked(self, marked: Marked, marked_after: float, seconds_left: float = math.inf) -> None:
+        """Note that this was marked as sent, after `marked_after` in `boot_time` seconds; it may go out for
         `seconds_left` seconds from then, and no longer than the lease and the mark permit."""
-        self.marked, self._requests_before = ordinal, self._call.requests
+        self.marked, self._requests_before = marked, self._call.requests
         self._until = marked_after + seconds_left
         self._set_send_deadline(marked_after)
 
-    def read_device(self) -> Device | CallFailure:
+    def read_device(self, device_id: str) -> Device | CallFailure:
         """Read the device. Raises NotPermitted."""
-        self.marked = None
-        self._call.send_before = self._claim.started + self._tools.last_send
+        self._begin_read()
         claim, client = self._claim, self._tools.client
-        return self._perform(lambda: client.read_device(claim.user_id, claim.device_id, call=self._call))
+        return self._perform(lambda: client.read_device(claim.user_id, device_id, call=self._call))
 
-    def post(self, ordinal: int, otp: Otp) -> Device | CallFailure:
+    def pair(self) -> PairedDevice | CallFailure:
+        """Pair the token, which is marked as sent. Raises NotPermitted."""
+        claim, pairings = self._claim, self._tools.pairings
+        return self._perform(lambda: pairings.pair(claim.user_id, claim.serial_number, call=self._call))
+
+    def find_device(self) -> Pairing | CallFailure | None:
+        """Look up whose device the token is; None: nobody's. Raises NotPermitted."""
+        self._begin_read()
+        # It has a pace of its own, and may have to wait for that.
+        self.give_back_slot()
+        claim, pairings = self._claim, self._tools.pairings
+        return self._perform(lambda: pairings.find_pairing(claim.serial_number, claim.user_id, call=self._call))
+
+    def post(self, ordinal: int, otp: Otp, device_id: str) -> Device | CallFailure:
         """Post an OTP that is marked as sent. Raises NotPermitted."""
         has_flag = ordinal == 2 or self._tools.resync.sends_flag()
         claim, client = self._claim, self._tools.client
         answer = self._perform(
-            lambda: client.activate(claim.user_id, claim.device_id, otp, resync=has_flag, call=self._call)
+            lambda: client.activate(claim.user_id, device_id, otp, resync=has_flag, call=self._call)
         )
         if ordinal == 1 and (seen := _SEEN.get(type(answer))):
             self._tools.resync.learn(seen, had_flag=has_flag, record_id=claim.record_id)
         return answer
 
-    def _perform(self, call: Callable[[], Device]) -> Device | CallFailure:
+    def _begin_read(self) -> None:
+        """Prepare for a call that sends nothing which is marked, and may go out as long as the lease permits."""
+        self.marked = None
+        self._call.send_before = self._claim.started + self._tools.last_send
+
+    def _perform(self, call: Callable[[], T]) -> T | CallFailure:
         """Make a call, and return its answer or its failure, which is an answer too."""
         try:
-            answer: Device | CallFailure = call()
+            answer: T | CallFailure = call()
         except (PingOneError, SlotTooFar) as failure:
             # Its traceback refers to tenacity, which keeps the failure: a circle that holds all that the call had in
             # hand.
@@ -133,6 +159,7 @@ class Calls:
             self._set_send_deadline(marked_after)
 
 
-def read_answer(answer: Device | CallFailure) -> Answer:
-    """PingOne's answer as the history keeps it; NO_ANSWER where no slot was near, so that PingOne was not called."""
-    return NO_ANSWER if isinstance(answer, SlotTooFar) else answer.answer
+def read_answer(answer: object) -> Answer:
+    """PingOne's answer as the history keeps it; NO_ANSWER where no slot was near, so that PingOne was not called, and
+    for a look-up, whose answer decides nothing that PingOne's audit would tell."""
+    return answer.answer if isinstance(answer, Device | PairedDevice | PingOneError) else NO_ANSWER

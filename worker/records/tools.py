@@ -12,6 +12,7 @@ from worker.leases.worker import Leases
 from worker.pace.slots import Pace
 from worker.pingone.client import Client
 from worker.pingone.clock import PingOneClock
+from worker.pingone.pairings import Pairings
 from worker.rules.limits import Limits
 from worker.rules.steps import Decision
 from worker.tenants.resync import Resync
@@ -26,6 +27,7 @@ class AttemptTools:
 
     leases: Leases
     client: Client
+    pairings: Pairings
     pace: Pace
     keyring: Keyring
     # PingOne's time, by which the OTPs of TOTP seeds are made.

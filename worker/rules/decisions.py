@@ -1,6 +1,8 @@
 """What each answer of PingOne means for a record. Pure: from what we know and what happened, to what comes next.
 
-    choose_first_step ──► ReadDevice ──► decide_after_read ──┐
+    choose_first_step ──► Pair, FindDevice (see `pairing`) ──┐
+            │                 │  ▲                           │
+            ├──────────► ReadDevice ──► decide_after_read ───┤
             │                 ▲                              │
             └─────────────► SendOtp ──► decide_after_post ───┴──► Active | Retry | DeadLetter | Pause
 
@@ -11,29 +13,25 @@ such a step, and get the next step or the decision that ends the attempt.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
-
 from models.reason import PauseReason, Reason
-from models.record import OtpState
+from models.record import OtpState, PairingState
 from worker.pingone import errors
 from worker.pingone.wire import Device
-from worker.rules import no_effect
+from worker.rules import next_otp, no_effect, pairing
 from worker.rules.limits import Limits
-from worker.rules.no_effect import CallFailure, name_failure
+from worker.rules.next_otp import send_next_otp
+from worker.rules.no_effect import CallFailure, choose_read_delay, name_failure
 from worker.rules.progress import Progress
-from worker.rules.steps import Active, DeadLetter, Decision, Next, ReadDevice, Retry, SendOtp, Step
-
-# Posts of one and the same OTP.
-POSTS_PER_OTP = 2
-# Seconds between two reads, before the part that is drawn at random.
-_LONGEST_DELAY = 300.0
+from worker.rules.steps import Active, DeadLetter, FindDevice, Next, ReadDevice, Retry
 
 
 def choose_first_step(progress: Progress, limits: Limits) -> Next:
     """The first step of an attempt, or the decision that ends it at once."""
+    if progress.pairing.state != PairingState.PAIRED:
+        return pairing.choose_step(progress, limits)
     if progress.needs_read or progress.not_found:
         return progress, ReadDevice()
-    return _send_next_otp(progress, limits)
+    return send_next_otp(progress, limits)
 
 
 def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFailure, limits: Limits) -> Next:
@@ -42,7 +40,7 @@ def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFai
         case Device():
             return progress.with_otp_answered(ordinal), Active()
         case errors.ResyncRequired() if ordinal == 1:
-            return _send_next_otp(progress.with_otp_answered(1), limits)
+            return send_next_otp(progress.with_otp_answered(1), limits)
         case errors.ResyncRequired():
             return progress.with_otp_answered(2), DeadLetter(Reason.RESYNC_FAILED)
         case errors.InvalidOtp():
@@ -67,6 +65,9 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
             return progress, Active()
         case Device():
             return _decide_for_waiting_device(progress, answer, limits)
+        case errors.NotFound() if pairing.may_be_deleted(progress):
+            # PingOne may have deleted it for its age.
+            return replace(progress, not_found=progress.not_found + 1), FindDevice()
         case errors.NotFound():
             return no_effect.decide_after_missing(progress, limits)
         case errors.Rejected() | errors.InvalidOtp() | errors.ResyncRequired() if not progress.is_open:
@@ -84,38 +85,8 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
             | errors.ResyncRequired()
         ):
             # None of these tells how the device stands.
-            return progress, Retry(_choose_read_delay(progress), is_counted=True, why=name_failure(answer))
+            return progress, Retry(choose_read_delay(progress), is_counted=True, why=name_failure(answer))
     return no_effect.decide_after_no_effect(progress, answer, limits)
-
-
-def begin_new_pair(progress: Progress, limits: Limits) -> Next:
-    """What follows where the second OTP of a seed's pair cannot go any more: another pair, if both of its OTPs are
-    within the budget. Its token is out of step, so one OTP alone would be wasted."""
-    again = progress.with_new_pair()
-    if again.posts_in_budget + 2 > limits.posts:
-        return again, DeadLetter(Reason.BUDGET_SPENT)
-    return _send_next_otp(again, limits)
-
-
-def _send_next_otp(progress: Progress, limits: Limits) -> Next:
-    return progress, _choose_otp(progress, limits)
-
-
-def _choose_otp(progress: Progress, limits: Limits) -> Step | Decision:
-    """The OTP that goes next, or the reason why none may. What became of every earlier post is known."""
-    ordinal: Literal[1, 2] = 2 if progress.first.state == OtpState.ANSWERED else 1
-    if ordinal == 2 and progress.second is None:
-        return DeadLetter(Reason.SECOND_OTP_MISSING)
-    otp = progress.otp(ordinal)
-    if progress.is_stale:
-        return DeadLetter(Reason.STALE_OTP, is_counted=False)
-    # A seed makes another OTP for each post.
-    is_used_up = progress.next_counter is None and otp.posts >= POSTS_PER_OTP
-    if otp.state != OtpState.UNSENT or is_used_up or progress.posts_in_budget >= limits.posts:
-        return DeadLetter(Reason.BUDGET_SPENT)
-    if progress.attempts > limits.attempts:
-        return DeadLetter(Reason.ATTEMPTS_SPENT, is_counted=False)
-    return SendOtp(ordinal)
 
 
 def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limits) -> Next:
@@ -130,7 +101,7 @@ def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limit
         return no_effect.give_up_after_read(known, known.verdict)
     # OTP 2 of a seed's pair was lost on its way: the pair cannot be completed.
     was_half_done = progress.first.state == OtpState.ANSWERED and known.first.state == OtpState.UNSENT
-    return begin_new_pair(known, limits) if was_half_done else _send_next_otp(known, limits)
+    return next_otp.begin_new_pair(known, limits) if was_half_done else send_next_otp(known, limits)
 
 
 def _name_rejection(failure: errors.Rejected) -> Reason:
@@ -144,8 +115,3 @@ def _find_obstacle(device: Device) -> Reason | None:
     if device.is_blocked:
         return Reason.BLOCKED
     return Reason.LOCKED if device.is_locked else None
-
-
-def _choose_read_delay(progress: Progress) -> float:
-    """Seconds until a read is tried again: 5, 10, 20 … 300, up to half as much again."""
-    return float(min(_LONGEST_DELAY, 5.0 * 2 ** min(progress.attempts - 1, 10)) * (1 + progress.jitter / 2))

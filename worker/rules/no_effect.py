@@ -18,6 +18,8 @@ NOT_FOUND_READS = 3
 # Seconds for which a record is handed back at most, where the fleet's slot is further away. While the fleet holds, the
 # dispatcher publishes nothing anyway; and where a hold ends sooner than announced, no record waits for its old end.
 LONGEST_HAND_BACK = 5.0
+# Seconds between two reads at most, before the part that is drawn at random.
+_LONGEST_READ_DELAY = 300.0
 
 # How a call ends that brings no device.
 CallFailure = errors.PingOneError | SlotTooFar
@@ -89,6 +91,12 @@ def pause(progress: Progress, reason: PauseReason, limits: Limits) -> Pause:
     """Pause the batch. A cancelled batch cannot pause; so what still owes a read waits, and does not ask again at every
     tick."""
     return Pause(reason, delay=limits.read_delay if progress.needs_read else 0.0)
+
+
+def choose_read_delay(progress: Progress) -> float:
+    """Seconds until a read is tried again that told nothing: 5, 10, 20 … 300, up to half as much again."""
+    delay = min(_LONGEST_READ_DELAY, 5.0 * 2 ** min(progress.attempts - 1, 10))
+    return float(delay * (1 + progress.jitter / 2))
 
 
 def name_failure(failure: CallFailure) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from models.reason import Reason
-from models.record import OtpState
+from models.record import OtpState, PairingState
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,47 @@ class OtpProgress:
 
     state: OtpState = OtpState.UNSENT
     posts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PairingProgress:
+    """What is known of the pairing that makes a record's device. `device_id` is empty until there is one; `pairings`
+    counts the requests to pair that may have made one since the last replay; `is_made`: one of them did. `was_free`: a
+    look-up found the token free before the latest of them. `is_allowed`: a device may be made, now or again."""
+
+    state: PairingState = PairingState.PAIRED
+    device_id: str = ""
+    pairings: int = 0
+    is_made: bool = False
+    was_free: bool = False
+    is_allowed: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request to pair may have made a device that we know nothing of."""
+        return self.state in (PairingState.SENT, PairingState.MISSED)
+
+    def sent(self) -> PairingProgress:
+        """A request to pair is about to go out: what becomes of it is unknown until an answer was read."""
+        return replace(self, state=PairingState.SENT, pairings=self.pairings + 1)
+
+    def unsent(self) -> PairingProgress:
+        """The request never reached PingOne, or made nothing. An earlier one may still have made a device."""
+        return replace(self, state=PairingState.UNSENT, pairings=self.pairings - 1)
+
+    def paired(self, device_id: str, *, is_made: bool) -> PairingProgress:
+        """The token is this device of the record's user."""
+        return replace(self, state=PairingState.PAIRED, device_id=device_id, is_made=is_made)
+
+    def missed(self) -> PairingProgress:
+        """A look-up found the token free: for the first time after a request of unknown fate, or once more."""
+        if self.state == PairingState.SENT:
+            return replace(self, state=PairingState.MISSED)
+        return replace(self, state=PairingState.UNSENT, was_free=True)
+
+    def without_device(self) -> PairingProgress:
+        """The device is gone from PingOne, and the token is free."""
+        return replace(self, state=PairingState.UNSENT, device_id="", is_made=False, was_free=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +75,7 @@ class Progress:
     next_counter: int | None = None
     # Posts from before the last replay, which began a new budget.
     posts_forgiven: int = 0
+    pairing: PairingProgress = PairingProgress()
     # From 0 up to 1, drawn once an attempt: spreads the delays of records that come back.
     jitter: float = 0.0
 
@@ -66,8 +108,9 @@ class Progress:
 
     @property
     def needs_read(self) -> bool:
-        """Whether only a read may make this record final: what became of an OTP is unknown, or a verdict waits."""
-        return self.is_open or self.verdict is not None
+        """Whether only a read may make this record final: what became of an OTP or of its pairing is unknown, or a
+        verdict waits."""
+        return self.is_open or self.verdict is not None or self.pairing.is_open
 
     def with_otp(self, ordinal: int, otp: OtpProgress) -> Progress:
         """The same record with another state of this OTP."""

@@ -16,6 +16,16 @@ class ReadDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """Pair the token with the record's user, which makes its device."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindDevice:
+    """Look up whose device the token is: after a pairing of unknown fate, or where PingOne says that it is paired."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendOtp:
     """Post this OTP; the second one goes with `oathResync`."""
 
@@ -59,7 +69,7 @@ class Pause:
     quota: Quota | None = None
 
 
-Step = ReadDevice | SendOtp
+Step = ReadDevice | Pair | FindDevice | SendOtp
 Decision = Active | Retry | DeadLetter | Pause
 # What is known of the record now, and what it does next.
 Next = tuple[Progress, Step | Decision]

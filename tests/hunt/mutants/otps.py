@@ -12,7 +12,7 @@ from hunt.mutants.patching import Patch, around, mutant
 from worker.leases.queue import Queue
 from worker.pingone import errors
 from worker.records import activation
-from worker.rules import decisions
+from worker.rules import decisions, next_otp
 from worker.rules.steps import SendOtp
 
 
@@ -26,7 +26,7 @@ def has_no_budget() -> list[Patch]:
 
 @mutant
 def sends_an_otp_three_times() -> list[Patch]:
-    return [(decisions, "POSTS_PER_OTP", 3)]
+    return [(next_otp, "POSTS_PER_OTP", 3)]
 
 
 @mutant

@@ -11,7 +11,7 @@ from models.record import Record
 from worker.leases.worker import Leases
 from worker.pingone.clock import PingOneClock
 from worker.records import otps
-from worker.rules import decisions
+from worker.rules import decisions, next_otp
 from worker.rules.minting import Mint, StepMissed, WaitForStep
 from worker.rules.progress import Progress
 
@@ -48,7 +48,7 @@ def begins_a_new_pair_beyond_the_budget() -> list[Patch]:
     def begin_new_pair(real: Any, progress: Progress, limits: Any) -> Any:
         return real(replace(progress, posts_forgiven=progress.posts), limits)
 
-    return [around(decisions, "begin_new_pair", begin_new_pair)]
+    return [around(next_otp, "begin_new_pair", begin_new_pair)]
 
 
 @mutant

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Select, func, select, text
 
 from models.attempt import AttemptLine, Outcome
-from models.record import IN_WINDOW, Record, Status
+from models.record import Record, Status
+from models.record_indexes import IN_WINDOW
 from worker.database.engine import Database
 from worker.simulator.shipment import MadeShipment
 

@@ -1,0 +1,60 @@
+"""The indexes of the table `record`, most of them partial, and the conditions of these. A condition is a constant: a
+database uses a partial index only for a query that says the same in the same words, not in parameters."""
+
+from __future__ import annotations
+
+from sqlalchemy import Index, text
+
+# No final status yet.
+NOT_FINAL = "status IN ('pending', 'queued', 'activating')"
+# In the window: on the queue or in work.
+IN_WINDOW = "status IN ('queued', 'activating')"
+# Nothing has to be found out before its first call: its user is known, and that PingOne's inventory has its token.
+IS_PREPARED = "user_id <> '' AND is_in_inventory"
+# Its user has to be looked up by name.
+LACKS_USER = "status = 'pending' AND user_id = ''"
+# Its user is known, and its token has to be found in PingOne's inventory, or imported.
+LACKS_TOKEN = "status = 'pending' AND user_id <> '' AND NOT is_in_inventory"
+# PingOne asked for OTP 2, which has not gone out.
+HALF_DONE = "status = 'pending' AND otp1_state = 'answered'"
+# OTP 1 comes next, and is too old after a while.
+EXPIRING = f"status = 'pending' AND otp1_state <> 'answered' AND otp_expires_at IS NOT NULL AND {IS_PREPARED}"
+# OTP 1 comes next, and lasts.
+LASTING = f"status = 'pending' AND otp1_state <> 'answered' AND otp_expires_at IS NULL AND {IS_PREPARED}"
+# A read is owed: of the device, or of what became of its pairing.
+UNSETTLED = (
+    "status = 'pending' AND (otp1_state = 'sent' OR otp2_state = 'sent' OR verdict IS NOT NULL"
+    " OR pairing IN ('sent', 'missed'))"
+)
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index of the rows for which the condition `where` is true."""
+    return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
+
+
+INDEXES = (
+    # A token or a device is worked on in one place at a time.
+    _partial("uq_record_serial_number", "environment_id", "serial_number", where=NOT_FINAL, unique=True),
+    _partial(
+        "uq_record_device_id", "environment_id", "device_id", where=f"{NOT_FINAL} AND device_id <> ''", unique=True
+    ),
+    # What is due, in the order in which it goes: those that lack only OTP 2, OTPs that expire, the rest.
+    _partial("ix_record_half_done", "batch_id", "scheduled_at", where=HALF_DONE),
+    _partial("ix_record_expiring", "batch_id", "otp_expires_at", where=EXPIRING),
+    _partial("ix_record_lasting", "batch_id", "scheduled_at", where=LASTING),
+    # What is to be prepared, in the order of the file.
+    _partial("ix_record_lacks_user", "batch_id", "row_number", where=LACKS_USER),
+    _partial("ix_record_lacks_token", "batch_id", "row_number", where=LACKS_TOKEN),
+    # The tokens that a job imports.
+    _partial("ix_record_import_job", "import_job_id", where="import_job_id IS NOT NULL"),
+    # The window, and leases that ran out.
+    _partial("ix_record_window", "lease_until", "batch_id", where=IN_WINDOW),
+    # Records of cancelled batches to which a read is owed.
+    _partial("ix_record_unsettled", "batch_id", "scheduled_at", where=UNSETTLED),
+    # What was settled in the last seconds, for the window and the pace; every record of a batch in its file's order.
+    _partial("ix_record_finalized_at", "batch_id", "finalized_at", where="finalized_at IS NOT NULL"),
+    Index("uq_record_batch_id_row_number", "batch_id", "row_number", unique=True),
+    # The history of a token: has it been here before, and how did it end?
+    Index("ix_record_history", "environment_id", "serial_number"),
+)

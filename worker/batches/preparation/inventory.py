@@ -1,0 +1,153 @@
+"""Compares PingOne's inventory with the records of a batch: which tokens are there, with their seed's parameters, and
+whose device each of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from models.batch import Batch
+from models.encrypted import Keyring
+from models.inventory_job import InventoryJob, JobState
+from models.reason import Reason
+from models.record import NOBODY, Record, Status
+from worker.database.engine import Database
+from worker.leases.giving_up import give_up
+from worker.pingone.inventory import InventoryToken
+from worker.vault.sealed_otps import open_otps
+from worker.vault.seed import Seed
+
+_COLUMNS = (
+    Record.id,
+    Record.batch_id,
+    Record.row_number,
+    Record.serial_number,
+    Record.user_id,
+    Record.otps,
+    Record.import_job_id,
+)
+_WRITE = (
+    update(Record)
+    .where(Record.id == bindparam("record_id"), text("status = 'pending'"))
+    .values(
+        is_in_inventory=True,
+        is_token_made=bindparam("made"),
+        owner_id=bindparam("found_owner_id"),
+        device_id=bindparam("found_device_id"),
+    )
+)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the inventory says of some records: what is to be written of each, and those that are given up."""
+
+    there: list[dict[str, Any]] = field(default_factory=list)
+    given_up: dict[Reason, list[int]] = field(default_factory=dict)
+
+
+class Inventory:
+    """Writes down what PingOne's inventory says of the records of a batch."""
+
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+
+    def take(self, batch_id: int, tokens: Sequence[InventoryToken]) -> None:
+        """Take in some tokens of the inventory: those of pending records of the batch are there, or differ."""
+        by_serial = {token.serial_number.lower(): token for token in tokens if token.serial_number}
+        with self._database.changing_many() as connection:
+            lost = set(connection.scalars(_select_jobs(batch_id, JobState.LOST)))
+            rows = self._read_rows(connection, batch_id, [token.serial_number for token in tokens])
+            found = _Found()
+            for row in rows:
+                self._judge(row, by_serial[row.serial_number.lower()], found, is_made=row.import_job_id in lost)
+            _write(connection, found.there)
+            for reason, ids in found.given_up.items():
+                give_up(self._database, connection, ids, reason)
+
+    def end_reading(self, batch_id: int) -> None:
+        """Note that the inventory was read to its end. Tokens of jobs of unknown fate that were not found are not
+        there, and go again."""
+        with self._database.changing_many() as connection:
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=self._database.now()))
+            not_there = update(Record).where(
+                Record.batch_id == batch_id,
+                Record.import_job_id.in_(_select_jobs(batch_id, JobState.LOST)),
+                ~Record.is_in_inventory,
+            )
+            connection.execute(not_there.values(import_job_id=None))
+
+    def assume(self, batch_id: int) -> None:
+        """Take all tokens of the batch to be in the inventory, since it may not be read: their pairing will show it."""
+        with self._database.changing_many() as connection:
+            mine = update(Record).where(Record.batch_id == batch_id, Record.status == Status.PENDING)
+            connection.execute(mine.where(~Record.is_in_inventory).values(is_in_inventory=True))
+
+    def _read_rows(
+        self, connection: Connection, batch_id: int, serial_numbers: Iterable[str | None]
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Read the records of the batch that have one of these serial numbers, and whose token was not found yet."""
+        named = [serial for serial in serial_numbers if serial]
+        environment_id = select(Batch.environment_id).where(Batch.id == batch_id).scalar_subquery()
+        mine = select(*_COLUMNS).where(
+            # Together with the serial number, this is what the index of tokens has.
+            Record.environment_id == environment_id,
+            Record.serial_number.in_(named),
+            Record.batch_id == batch_id,
+            Record.status == Status.PENDING,
+            ~Record.is_in_inventory,
+        )
+        return connection.execute(mine).all()
+
+    def _judge(
+        self, row: Row[*tuple[Any, ...]], token: InventoryToken, found: _Found, *, is_made: bool
+    ) -> None:
+        """Sort a record by what the inventory says of its token."""
+        source = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
+        owner = (token.user_id or NOBODY).lower()
+        if isinstance(source, Seed) and find_difference(source, token):
+            found.given_up.setdefault(Reason.TOKEN_DIFFERS, []).append(row.id)
+        elif owner and row.user_id and owner != row.user_id.lower():
+            found.given_up.setdefault(Reason.TOKEN_TAKEN, []).append(row.id)
+        else:
+            device = {"found_owner_id": owner, "found_device_id": (token.device_id or "").lower() if owner else ""}
+            found.there.append({"record_id": row.id, "made": is_made and not owner} | device)
+
+
+def find_difference(seed: Seed, token: InventoryToken) -> str | None:
+    """Find the parameter that PingOne has otherwise, so that every OTP would be refused; None if all that it tells are
+    the seed's."""
+    ours = {
+        "type": seed.otp_type,
+        "number of digits": seed.digits,
+        "hash": seed.hash_algorithm,
+        "time step": seed.time_step,
+    }
+    theirs = {
+        "type": token.type and token.type.lower(),
+        "number of digits": token.digits,
+        "hash": token.hash_name and token.hash_name.lower().removeprefix("hmac"),
+        "time step": token.time_step if seed.time_step else None,
+    }
+    return next((name for name, value in theirs.items() if value is not None and value != ours[name]), None)
+
+
+def _select_jobs(batch_id: int, state: JobState) -> Any:
+    return select(InventoryJob.id).where(InventoryJob.batch_id == batch_id, InventoryJob.state == state)
+
+
+def _write(connection: Connection, there: list[dict[str, Any]]) -> None:
+    """Write down which tokens are there. A device that another record has is left out: its owner is looked up when the
+    token is paired."""
+    if not there:
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(_WRITE, there)
+    except IntegrityError:
+        connection.execute(_WRITE, [values | {"found_device_id": ""} for values in there])

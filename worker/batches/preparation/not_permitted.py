@@ -1,0 +1,21 @@
+"""PingOne forbids a part of the preparation."""
+
+from __future__ import annotations
+
+from worker.pingone.errors import Forbidden, PingOneError
+
+# What a person can do where the worker application may not prepare a batch, by what it may not do.
+CURES = {
+    "users": "The worker application may not read users, so nobody is found by name. Give it the role Identity Data"
+    " Read Only or Identity Data Admin, then resume; or load the rows with user ids.",
+    "inventory": "The worker application may not import tokens. Give it the role that `oathbulk doctor` names, or set"
+    " PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET to an application that has it, then resume.",
+}
+
+
+class NotPermitted(PingOneError):
+    """PingOne forbids the part of the preparation that `what` names, a key of CURES."""
+
+    def __init__(self, what: str, failure: Forbidden) -> None:
+        super().__init__(failure.answer)
+        self.what = what

@@ -1,0 +1,132 @@
+"""Looks up the people of a batch by the names that its rows give, many to a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row, bindparam, func, select, text, update
+
+from models.reason import Reason
+from models.record import NOBODY, Record
+from models.record_indexes import LACKS_USER
+from worker.database.engine import Database
+from worker.leases.giving_up import give_up
+from worker.pingone.errors import TooManyTerms
+from worker.pingone.users import User, UserAttribute
+
+# Finds the users with one of these names, all in one request.
+FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
+
+# The attributes by which a person is looked up, in this order, and the column that has the name.
+_COLUMNS = {
+    UserAttribute.USERNAME: Record.username,
+    UserAttribute.EMAIL: Record.email,
+    UserAttribute.EXTERNAL_ID: Record.external_id,
+}
+_WRITE_USER = (
+    update(Record)
+    .where(Record.id == bindparam("record_id"), Record.user_id == "", text("status = 'pending'"))
+    .values(user_id=bindparam("found_user_id"))
+)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What became of some records: the user of each, and those that are given up, by reason."""
+
+    users: list[dict[str, Any]] = field(default_factory=list)
+    given_up: dict[Reason, list[int]] = field(default_factory=dict)
+
+
+class People:
+    """The people of batches. `most_names`: names to a request."""
+
+    def __init__(self, database: Database, most_names: int) -> None:
+        self._database = database
+        self._most_names = most_names
+
+    def look_up(self, batch_id: int, find_users: FindUsers) -> int:
+        """Look up the next people of a batch, as many as go into one request. Returns how many records had a name to
+        look up: 0 when no record lacks its user. Raises what the read raises."""
+        for attribute in _COLUMNS:
+            if rows := self._read_rows(batch_id, attribute):
+                names = list(dict.fromkeys(row.name for row in rows))
+                users = list(find_all(attribute, names, find_users, self._most_names))
+                self._write(_sort(rows, attribute, users))
+                return len(rows)
+        return 0
+
+    def _read_rows(self, batch_id: int, attribute: UserAttribute) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Read the next records whose person is named by this attribute, and by none that comes before it."""
+        column = _COLUMNS[attribute]
+        earlier = [_COLUMNS[each] for each in list(_COLUMNS)[: list(_COLUMNS).index(attribute)]]
+        lacking = (
+            select(Record.id, column.label("name"))
+            .where(Record.batch_id == batch_id, text(LACKS_USER), column.is_not(None))
+            .where(*(each.is_(None) for each in earlier))
+            .order_by(Record.row_number)
+            .limit(self._most_names)
+        )
+        with self._database.reading() as connection:
+            return connection.execute(lacking).all()
+
+    def _write(self, found: _Found) -> None:
+        """Write down who was found; a token that the inventory shows as another person's is given up."""
+        with self._database.changing_many() as connection:
+            if found.users:
+                connection.execute(_WRITE_USER, found.users)
+                ids = [user["record_id"] for user in found.users]
+                is_taken = func.lower(Record.owner_id) != func.lower(Record.user_id)
+                taken = select(Record.id).where(Record.id.in_(ids), Record.owner_id != NOBODY, is_taken)
+                give_up(self._database, connection, connection.scalars(taken).all(), Reason.TOKEN_TAKEN)
+            for reason, ids in found.given_up.items():
+                give_up(self._database, connection, ids, reason)
+
+
+def find_all(
+    attribute: UserAttribute, names: Sequence[str], find_users: FindUsers, most_names: int
+) -> Iterator[User]:
+    """Find all users with these names, in as few requests as PingOne takes: where a filter is too long, half of it goes
+    at a time."""
+    size, left = most_names, list(names)
+    while left:
+        try:
+            yield from find_users(attribute, left[:size])
+        except TooManyTerms:
+            if size == 1:
+                raise
+            size //= 2
+            continue
+        left = left[size:]
+
+
+def judge_person(users: Sequence[User]) -> Reason | None:
+    """Say why nobody among the users of one name can get a token; None if the only one can."""
+    if not users:
+        return Reason.USER_NOT_FOUND
+    if len(users) > 1:
+        return Reason.USER_AMBIGUOUS
+    user = users[0]
+    is_usable = user.is_enabled is not False and not user.is_locked and user.can_authenticate is not False
+    return None if is_usable else Reason.ACCOUNT_NOT_USABLE
+
+
+def group_by_name(attribute: UserAttribute, users: Iterable[User]) -> dict[str, list[User]]:
+    """Group users by their names, in small letters: PingOne does not tell names apart by case."""
+    by_name: dict[str, list[User]] = {}
+    for user in users:
+        by_name.setdefault((user.find(attribute) or "").casefold(), []).append(user)
+    return by_name
+
+
+def _sort(rows: Sequence[Row[*tuple[Any, ...]]], attribute: UserAttribute, users: Iterable[User]) -> _Found:
+    by_name, found = group_by_name(attribute, users), _Found()
+    for row in rows:
+        mine = by_name.get(row.name.casefold(), [])
+        if reason := judge_person(mine):
+            found.given_up.setdefault(reason, []).append(row.id)
+        else:
+            found.users.append({"record_id": row.id, "found_user_id": mine[0].id.lower()})
+    return found

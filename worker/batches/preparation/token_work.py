@@ -1,0 +1,148 @@
+"""What is to be done about the tokens of a batch: read the inventory, start an import, follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Row, exists, select, text
+
+from models.batch import Batch
+from models.inventory_job import JobState as OurState
+from models.record import Record
+from models.record_indexes import LACKS_TOKEN, LACKS_USER
+from worker.batches.preparation.imports import Imports
+from worker.batches.preparation.inventory import Inventory
+from worker.batches.preparation.not_permitted import NotPermitted
+from worker.config.settings import Environment
+from worker.database.engine import Database
+from worker.pace.errors import SlotTooFar
+from worker.pingone.client import Call
+from worker.pingone.clients import Clients
+from worker.pingone.errors import Forbidden, NotFound, OutcomeUnknown, PingOneError, Rejected
+from worker.pingone.import_jobs import JobState
+
+# Seconds between two questions about a job that runs.
+ASK_AGAIN = 1.0
+# Characters of what PingOne says of a job that are kept.
+LONGEST_DETAIL = 300
+
+
+class TokenWork:
+    """The work on tokens, part by part. `renew` keeps a batch for this worker, and is False when it does not run any
+    more; `wait` waits so many seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        clients: Clients,
+        inventory: Inventory,
+        imports: Imports,
+        renew: Callable[[int], bool],
+        wait: Callable[[float], object],
+    ) -> None:
+        self._database = database
+        self._clients = clients
+        self._inventory = inventory
+        self._imports = imports
+        self._renew = renew
+        self._wait = wait
+
+    def advance(
+        self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool
+    ) -> bool:
+        """Do the next part about tokens. False: nothing is left to do. `is_busy`: there is other work, so that nothing
+        need be waited for."""
+        if job := self._imports.find_unfinished(batch.id):
+            self._follow(batch.id, job, environment, call, is_busy=is_busy)
+            return True
+        has_been_read, lacks = self._read_state(batch.id)
+        if not lacks:
+            return False
+        if not has_been_read:
+            self._read_inventory(batch, environment, call)
+            return True
+        if not batch.may_import:
+            self._imports.give_up_all(batch.id)
+            return True
+        return self._begin_import(batch.id, environment, call)
+
+    def _read_inventory(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call) -> None:
+        """Read the whole inventory, and take in what it says of this batch."""
+        try:
+            for page in self._clients.reads(environment).list_tokens(call=call):
+                self._inventory.take(batch.id, page.items)
+                if not self._renew(batch.id):
+                    return
+        except Forbidden as failure:
+            if batch.may_import:
+                raise NotPermitted("inventory", failure) from failure
+            self._inventory.assume(batch.id)
+        self._inventory.end_reading(batch.id)
+
+    def _begin_import(self, batch_id: int, environment: Environment, call: Call) -> bool:
+        """Start the next job. False: no token is left to be imported."""
+        if (job := self._imports.begin(batch_id)) is None:
+            return False
+        try:
+            pingone_id = self._clients.jobs(environment).start_import(job.tokens, call=call)
+        except OutcomeUnknown:
+            raise
+        except Rejected as refusal:
+            self._imports.note_refused(job.id, str(refusal.answer)[:300])
+            return True
+        except Forbidden as failure:
+            self._imports.take_back(job.id)
+            raise NotPermitted("inventory", failure) from failure
+        except (PingOneError, SlotTooFar):
+            self._imports.take_back(job.id)
+            raise
+        self._imports.note_started(job.id, pingone_id)
+        return True
+
+    def _follow(
+        self, batch_id: int, job: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool
+    ) -> None:
+        """Find out what became of a job, and write it down."""
+        if job.state == OurState.SENT:
+            if job.is_unanswered:
+                self._imports.note_lost(batch_id, job.id)
+            elif not is_busy:
+                self._wait(ASK_AGAIN)
+            return
+        try:
+            result = self._clients.jobs(environment).read_job(job.job_id, call=call)
+        except NotFound:
+            # PingOne forgets jobs that have ended; a new one may not be seen everywhere yet.
+            if job.is_unanswered:
+                self._imports.note_lost(batch_id, job.id)
+            else:
+                self._wait(ASK_AGAIN)
+            return
+        match result.state:
+            case JobState.DONE:
+                for serial_number in self._imports.note_done(batch_id, job.id, result):
+                    self._compare_duplicate(batch_id, serial_number, environment, call)
+            case JobState.FAILED:
+                self._imports.note_refused(job.id, (result.reason or "")[:300])
+            case JobState.RUNNING if job.is_too_old:
+                self._imports.note_lost(batch_id, job.id)
+            case JobState.RUNNING if not is_busy:
+                self._wait(ASK_AGAIN)
+
+    def _compare_duplicate(self, batch_id: int, serial_number: str, environment: Environment, call: Call) -> None:
+        """Read back a token that was in the inventory before its import, and take in what it says."""
+        reads = self._clients.reads(environment)
+        token = reads.find_token(serial_number, with_devices=False, call=call)
+        if token is not None:
+            self._inventory.take(batch_id, [reads.read_token(token.id, call=call)])
+
+    def _read_state(self, batch_id: int) -> tuple[bool, bool]:
+        """Whether the inventory was read to its end for this batch, and whether a record's token is still to be found
+        or imported."""
+        lacks = exists().where(Record.batch_id == batch_id, text(f"{LACKS_TOKEN} OR ({LACKS_USER})"))
+        with self._database.reading() as connection:
+            read_at, has_some = connection.execute(
+                select(Batch.inventory_read_at, lacks).where(Batch.id == batch_id)
+            ).one()
+        return read_at is not None, has_some

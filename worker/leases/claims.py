@@ -1,0 +1,112 @@
+"""The statements with which a worker claims a record, and those that mark what is about to go out."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from models.batch import Batch
+from models.record import OtpState, OtpType, PairingState, Record, Status
+from worker.clocks.boot_clock import boot_time
+from worker.database.engine import Database
+from worker.leases.claim import ALL_COLUMNS, FRESH_COLUMNS, Claim, claim_any_row, claim_fresh_row, claim_unpaired_row
+from worker.leases.moves import LAST_START, is_batch_running, may_work, move
+
+# Whether the batch of a record may make devices.
+_MAY_PAIR = select(Batch.may_pair).where(Batch.id == Record.batch_id).scalar_subquery()
+
+
+class Claims:
+    """Claims queued records. `lease` in seconds.
+
+    Nothing needs to be decided between the claim of a fresh record and its first call, so one statement does both: it
+    claims the record and marks OTP 1 as sent, or the pairing of a record that has no device."""
+
+    def __init__(self, database: Database, *, lease: float, max_attempts: int) -> None:
+        self._database = database
+        is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
+        may_begin = may_work(database, LAST_START)
+        take = (
+            move(database, Status.QUEUED, Status.ACTIVATING)
+            .where(Record.id == bindparam("record_id"), Record.environment_id == bindparam("for_environment_id"))
+            .where(may_begin)
+            .values(
+                lease_id=bindparam("new_lease_id"),
+                lease_until=database.now(lease),
+                attempts=Record.attempts + 1,
+            )
+        )
+        fresh = take.where(_is_fresh(database, max_attempts), ~is_stale)
+        all_columns = (*ALL_COLUMNS, is_stale.label("is_stale"), _MAY_PAIR.label("may_pair"))
+        # In the order in which they are tried.
+        self._statements: tuple[tuple[ReturningUpdate[Any], Callable[..., Claim]], ...] = (
+            (
+                fresh.where(Record.device_id != "", _may_mint_now())
+                .values(mark_otp(database, 1, Record.next_counter))
+                .returning(*FRESH_COLUMNS),
+                claim_fresh_row,
+            ),
+            (
+                fresh.where(Record.device_id == "", Record.pairing == PairingState.UNSENT, Record.pairings == 0)
+                .where(_MAY_PAIR)
+                .values(mark_pairing(database))
+                .returning(*all_columns),
+                claim_unpaired_row,
+            ),
+            (take.returning(*all_columns), claim_any_row),
+        )
+
+    def claim(self, record_id: int, environment_id: str, jitter: float) -> Claim | None:
+        """Claim a queued record of this environment; None when it is not queued any more or may not be worked on."""
+        started, lease_id = boot_time(), uuid.uuid4().hex
+        values = {"record_id": record_id, "for_environment_id": environment_id, "new_lease_id": lease_id}
+        for statement, make_claim in self._statements:
+            with self._database.writing_one() as connection:
+                row = connection.execute(statement, values).one_or_none()
+            if row is not None:
+                return make_claim(row, lease_id, started, jitter)
+        return None
+
+
+def mark_otp(
+    database: Database, ordinal: int, counter: ColumnElement[Any] | InstrumentedAttribute[Any]
+) -> dict[Any, Any]:
+    """The columns that mark an OTP as sent, now, and its counter as used up; without a seed that is NULL, and stays
+    so."""
+    sent = {Record.otp_sent_at: database.now(), Record.next_counter: counter + 1}
+    if ordinal == 1:
+        return sent | {Record.otp1_state: OtpState.SENT, Record.otp1_posts: Record.otp1_posts + 1}
+    return sent | {Record.otp2_state: OtpState.SENT, Record.otp2_posts: Record.otp2_posts + 1}
+
+
+def mark_pairing(database: Database) -> dict[Any, Any]:
+    """The columns that mark a request to pair as sent, now."""
+    return {
+        Record.otp_sent_at: database.now(),
+        Record.pairing: PairingState.SENT,
+        Record.pairings: Record.pairings + 1,
+    }
+
+
+def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
+    """Whether no OTP of a record was sent, and nothing stands against its first call."""
+    return and_(
+        is_batch_running(database),
+        Record.otp1_state == OtpState.UNSENT,
+        Record.otp1_posts == 0,
+        Record.otp2_posts == 0,
+        Record.not_found == 0,
+        Record.verdict.is_(None),
+        Record.attempts - Record.attempts_forgiven < max_attempts,
+    )
+
+
+def _may_mint_now() -> ColumnElement[bool]:
+    """Whether OTP 1 needs no decision: a TOTP seed makes its OTP for a time step, and which one that is has to be
+    decided."""
+    return or_(Record.next_counter.is_(None), Record.otp_type == OtpType.HOTP)

@@ -1,0 +1,45 @@
+"""Which OTP a record sends next, or why it may send none. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from models.reason import Reason
+from models.record import OtpState
+from worker.rules.limits import Limits
+from worker.rules.progress import Progress
+from worker.rules.steps import DeadLetter, Next, SendOtp
+
+# Posts of one and the same OTP.
+POSTS_PER_OTP = 2
+
+
+def send_next_otp(progress: Progress, limits: Limits) -> Next:
+    """Send the next OTP, or give the record up."""
+    return progress, choose_otp(progress, limits)
+
+
+def begin_new_pair(progress: Progress, limits: Limits) -> Next:
+    """What follows where the second OTP of a seed's pair cannot go any more: another pair, if both of its OTPs are
+    within the budget. Its token is out of step, so one OTP alone would be wasted."""
+    again = progress.with_new_pair()
+    if again.posts_in_budget + 2 > limits.posts:
+        return again, DeadLetter(Reason.BUDGET_SPENT)
+    return send_next_otp(again, limits)
+
+
+def choose_otp(progress: Progress, limits: Limits) -> SendOtp | DeadLetter:
+    """The OTP that goes next, or the reason why none may. What became of every earlier post is known."""
+    ordinal: Literal[1, 2] = 2 if progress.first.state == OtpState.ANSWERED else 1
+    if ordinal == 2 and progress.second is None:
+        return DeadLetter(Reason.SECOND_OTP_MISSING)
+    otp = progress.otp(ordinal)
+    if progress.is_stale:
+        return DeadLetter(Reason.STALE_OTP, is_counted=False)
+    # A seed makes another OTP for each post.
+    is_used_up = progress.next_counter is None and otp.posts >= POSTS_PER_OTP
+    if otp.state != OtpState.UNSENT or is_used_up or progress.posts_in_budget >= limits.posts:
+        return DeadLetter(Reason.BUDGET_SPENT)
+    if progress.attempts > limits.attempts:
+        return DeadLetter(Reason.ATTEMPTS_SPENT, is_counted=False)
+    return SendOtp(ordinal)
