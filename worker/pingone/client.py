@@ -13,6 +13,7 @@ from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock import PingOneClock
+from worker.pingone.deprecations import Deprecations
 from worker.pingone.errors import NotDelivered, OtherDevice, OutcomeUnknown, PingOneError, RateLimited
 from worker.pingone.hold_reasons import explain_hold
 from worker.pingone.retrying import RetryPolicy
@@ -71,6 +72,7 @@ class Client:
         pace: Pace,
         *,
         clock: PingOneClock | None = None,
+        deprecations: Deprecations | None = None,
         deadline: float = 20.0,
         outage_hold: float = 5.0,
         retry_for: float = 10.0,
@@ -81,6 +83,8 @@ class Client:
         self._pace = pace
         # Every answer tells the time.
         self._clock = clock or PingOneClock()
+        # And may tell that its kind of call is going to be taken away.
+        self._deprecations = deprecations or Deprecations()
         self._transport = Transport(deadline=deadline, largest_body=largest_body)
         self._policy = RetryPolicy(pace, seconds=retry_for, outage_hold=outage_hold)
 
@@ -140,6 +144,7 @@ class Client:
             raise
         call.requests += 1
         self._clock.learn(answer[1], sent, boot_time())
+        self._deprecations.report(request, answer[1])
         try:
             result = parse(*answer)
         except RateLimited as error:

@@ -12,6 +12,10 @@ from worker.pace.rate_groups import RateGroup
 from worker.pingone.auth import AccessTokens
 from worker.pingone.client import Client
 from worker.pingone.clock import PingOneClock
+from worker.pingone.deprecations import Deprecations
+from worker.pingone.inventory_jobs import InventoryJobs
+from worker.pingone.pairing import ACTIVATION_REQUIRED
+from worker.pingone.pairings import PairingHabits, Pairings
 from worker.pingone.reads import Reads
 from worker.pingone.transport import LARGEST_BODY, LARGEST_PAGE
 
@@ -31,6 +35,8 @@ class Clients:
         self._lock = threading.Lock()
         self._access_tokens: dict[str, tuple[Environment, AccessTokens]] = {}
         self._clocks: dict[str, PingOneClock] = {}
+        self._habits: dict[str, PairingHabits] = {}
+        self._deprecations = Deprecations()
         self._thread = threading.local()
 
     def of(self, environment: Environment, group: RateGroup = RateGroup.MFA) -> Client:
@@ -44,6 +50,17 @@ class Clients:
     def reads(self, environment: Environment) -> Reads:
         """What the calling thread may ask an environment before a batch begins."""
         return Reads(environment, partial(self.of, environment))
+
+    def jobs(self, environment: Environment) -> InventoryJobs:
+        """The calling thread's jobs on the inventory, which import and revoke many tokens at a time."""
+        return InventoryJobs(environment, partial(self.of, environment))
+
+    def pairings(self, environment: Environment, *, status: str | None = ACTIVATION_REQUIRED) -> Pairings:
+        """The calling thread's way to pair and unpair. `status` is the one that devices are made with; None leaves it
+        to PingOne. What an environment turned out not to take, no thread tries again."""
+        with self._lock:
+            habits = self._habits.setdefault(environment.name, PairingHabits())
+        return Pairings(environment, partial(self.of, environment), status=status, habits=habits)
 
     def clock(self, environment: Environment) -> PingOneClock:
         """The environment's clock, one object a process: every thread's answers tell the time to all of them."""
@@ -66,6 +83,7 @@ class Clients:
             self.access_tokens(environment),
             self._paces.of(environment, group),
             clock=self.clock(environment),
+            deprecations=self._deprecations,
             deadline=settings.call_deadline,
             outage_hold=settings.outage_hold,
             retry_for=RETRY_FOR if is_activating else settings.longest_hold + READ_RETRY_FOR,

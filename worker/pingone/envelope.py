@@ -38,8 +38,9 @@ LONGEST_RETRY_AFTER = 86_400.0
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _ID = re.compile(r"[\x21-\x7e]{1,100}")
 _SECONDS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
-# An OTP that the service repeats, and anything long enough to be an access token or client secret (a UUID is shorter).
-_SECRETS = re.compile(r"(?<![0-9])[0-9]{6,8}(?![0-9])|[A-Za-z0-9._~+/=-]{40,}")
+# An OTP that the service repeats, anything long enough to be an access token or client secret (a UUID is shorter), and
+# the hexadecimal secret of a token (a UUID has shorter parts).
+_SECRETS = re.compile(r"(?<![0-9])[0-9]{6,8}(?![0-9])|[A-Za-z0-9._~+/=-]{40,}|[0-9A-Fa-f]{16,}")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class Envelope:
     quota_reset_at: datetime | None
 
     @property
+    def details(self) -> list[dict[str, Any]]:
+        """All that the answer says in `details`."""
+        return _read_details(self.fields or {})
+
+    @property
     def is_from_pingone(self) -> bool:
         """Whether PingOne itself answered, and not a proxy or gateway in its place: PingOne's answers carry a
         Correlation-Id, and its errors an id, or a code that it documents."""
@@ -69,7 +75,7 @@ def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envel
     https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html"""
     fields = _parse_json_object(body)
     known = fields or {}
-    details = [detail for detail in _as_list(known.get("details")) if isinstance(detail, dict)]
+    details = _read_details(known)
     detail = _choose_detail(details)
     # Token endpoints answer with `error` and `error_description` instead (RFC 6749, section 5.2).
     code = read_word(known.get("code")) or read_word(known.get("error"))
@@ -122,8 +128,9 @@ def _parse_json_object(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _as_list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _read_details(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    details = fields.get("details")
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
 
 
 def _match(pattern: re.Pattern[str], value: object) -> str | None:

@@ -7,16 +7,25 @@ PingOneError
 │   ├── RateLimited       over the license's rate
 │   ├── Unauthorized      the access token was refused, a fresh one too
 │   ├── Forbidden         missing roles, or throttling in disguise
+│   │   └── LicenseExceeded   the license permits no more of what a pairing makes: no role helps, and no waiting
 │   ├── NotFound          no such device, or not yet
 │   └── ProtocolFault     our request was malformed: wrong method or media type
 │       └── ForeignLink   the next page lies outside our environment's API, and was not asked for
 ├── OutcomeUnknown        the request went out, no readable answer came: read the device before anything else
-│   └── OtherDevice       the answer is another device's, and belongs to another request
+│   └── OtherDevice       the answer is about something else, and belongs to another request
 ├── ResyncRequired        the OTP is out of step: the next one completes the activation
 ├── InvalidOtp            the OTP was refused
 ├── Rejected              any other refusal
 │   ├── TooManyTerms      the filter is too long: ask for half of it at a time; where one term is left, it is refused
-│   └── ExpandRefused     no filter together with `expand`: ask with one of them
+│   ├── ExpandRefused     no filter together with `expand`: ask with one of them
+│   ├── TooManyTokens     the list is too long: send half of it at a time; where one token is left, it is refused
+│   ├── BadToken          one token of the list is refused, and none was made: send the others without it
+│   ├── TokenNotInInventory   no token has this serial number: import it, then pair
+│   ├── AlreadyPaired     the token is paired with somebody: look up with whom
+│   ├── MethodOff         the policy does not permit OATH tokens: switch them on, then pair
+│   ├── TooManyDevices    the user has as many devices as permitted: one has to go first
+│   ├── AccountNotUsable  the user is disabled or locked: an administrator has to change that first
+│   └── StatusRefused     no device may be made with a status: pair without one
 └── CredentialsRefused    the token endpoint refused the client id or secret
 """
 
@@ -103,6 +112,10 @@ class Forbidden(NotActedOn):
     """The worker application lacks a role, or the service throttles without saying so."""
 
 
+class LicenseExceeded(Forbidden):
+    """The license permits no further device, or no OATH token. Known of pairings; elsewhere it is Forbidden as such."""
+
+
 class NotFound(NotActedOn):
     """No such user or device; just after a creation it may not be replicated yet."""
 
@@ -133,7 +146,7 @@ class OutcomeUnknown(PingOneError):
 
 
 class OtherDevice(OutcomeUnknown):
-    """The answer names another device or another user than the request did."""
+    """The answer names another device, user, token or job than the request did."""
 
     @property
     def is_over(self) -> bool:
@@ -160,6 +173,52 @@ class TooManyTerms(Rejected):
 
 class ExpandRefused(Rejected):
     """A filter and `expand` do not go together here: the token's devices have to be asked for by its id."""
+
+
+class TooManyTokens(Rejected):
+    """The list of tokens is too long, for PingOne or for a server on the way: nothing was done, and half of it may be
+    sent at a time. A list of one token is refused as such."""
+
+
+class BadToken(Rejected):
+    """One token of a list is refused, and with it the list: nothing was done."""
+
+    def __init__(self, answer: Answer = NO_ANSWER, index: int | None = None, field: str | None = None) -> None:
+        super().__init__(answer, index, field)
+        # Its place in the list, from 0; None where the answer does not tell it. That PingOne counts from 0 is not
+        # published: send the token by itself before it is given up.
+        self.index = index
+        # Which of its fields is refused, in PingOne's words.
+        self.field = field
+
+
+class TokenNotInInventory(Rejected):
+    """The inventory has no token with this serial number, or does not see it yet."""
+
+
+class AlreadyPaired(Rejected):
+    """The token is paired already, with this user or with another."""
+
+
+class MethodOff(Rejected):
+    """OATH tokens are off in the policy in force."""
+
+
+class TooManyDevices(Rejected):
+    """The user has as many devices as permitted, or too many that wait for activation."""
+
+    def __init__(self, answer: Answer = NO_ANSWER, maximum: int | None = None) -> None:
+        super().__init__(answer, maximum)
+        # Devices that a user may have, where PingOne says so.
+        self.maximum = maximum
+
+
+class AccountNotUsable(Rejected):
+    """ACCOUNT_NOT_USABLE to a pairing: the user is disabled or locked."""
+
+
+class StatusRefused(Rejected):
+    """The `status` that a device was to be made with is refused, and no device was made."""
 
 
 class CredentialsRefused(PingOneError):

@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 
 # Ids and serial numbers, as they go into logs and addresses.
 _ID = re.compile(r"[\x21-\x7e]{1,100}")
+# Ids that PingOne gave to what we had it make. They go into the addresses of calls that change something, where no
+# server on the way may take a character for anything else: "%2E%2E" and ";x" vanish from a path.
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 # Names of people: anything but control characters and halves of surrogate pairs, which no database takes. PingOne
 # permits 1,024 characters for the longest of them, the external id.
 _TEXT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,1024}")
@@ -26,6 +29,11 @@ def find_part(value: object, *names: str) -> object:
 def read_id(value: object) -> str | None:
     """Read an id or a serial number."""
     return value if isinstance(value, str) and _ID.fullmatch(value) else None
+
+
+def read_plain_id(value: object) -> str | None:
+    """Read an id that leads to one thing alone, whatever a server on the way makes of its address."""
+    return value if isinstance(value, str) and _PLAIN_ID.fullmatch(value) else None
 
 
 def read_text(value: object) -> str | None:

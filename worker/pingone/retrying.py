@@ -17,6 +17,7 @@ import tenacity
 from worker.pace.slots import Pace
 from worker.pingone.errors import (
     Forbidden,
+    LicenseExceeded,
     NotDelivered,
     OutcomeUnknown,
     RateLimited,
@@ -108,7 +109,8 @@ class _Tries(Generic[T]):
 
 def _may_succeed_later(error: BaseException) -> bool:
     """Whether the same call may be made again."""
-    return isinstance(error, NotDelivered | RateLimited | Forbidden) and not isinstance(error, TooLateToSend)
+    may = isinstance(error, NotDelivered | RateLimited | Forbidden)
+    return may and not isinstance(error, TooLateToSend | LicenseExceeded)
 
 
 def _choose_wait(state: tenacity.RetryCallState) -> float:

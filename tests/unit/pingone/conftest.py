@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
 import socket
 import ssl
 import threading
@@ -14,13 +15,19 @@ from io import BufferedReader
 from pathlib import Path
 
 import pytest
+import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from support.data.recorded_answers import recorded
 
-from worker.config.settings import Environment
+from worker.config.settings import Environment, Settings
+from worker.pace.paces import Paces
+from worker.pace.rate_groups import RateGroup
+from worker.pingone.clients import Clients
 
+GRANTED = json.dumps({"access_token": "access-token-1"}).encode()
 SECRET = "s3cret:with%odd+signs"
 
 # Nothing on loopback takes longer; a test that would wait for more fails instead.
@@ -281,3 +288,54 @@ def make_environment() -> MakeEnvironment:
         return Environment.model_validate(fields | changes)
 
     return make
+
+
+class NoMemory:
+    """Remembers no limit."""
+
+    def recall_search(self, license: str, now: float) -> None:
+        return None
+
+
+@pytest.fixture
+def paces(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paces]:
+    """Paces that are faster than any test, so that nothing but holds delays a request."""
+    monkeypatch.setattr("worker.pace.paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
+    with redis.Redis.from_url(valkey_url) as client:
+        nobody: Callable[..., None] = lambda *_: None  # noqa: E731
+        yield Paces(client, NoMemory(), Settings(), on_alone=nobody, on_lifted=nobody)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def answer(http: Callable[..., bytes]) -> Callable[[str], bytes]:
+    """Makes the bytes of a recorded answer."""
+
+    def make(name: str) -> bytes:
+        status, headers, body = recorded(name)
+        return http(status, body, **headers)
+
+    return make
+
+
+# The clients of a process, an environment, and the script of its API.
+Connected = tuple[Clients, Environment, Script]
+
+
+@pytest.fixture
+def connect_clients(
+    make_environment: MakeEnvironment, serve: Serve, http: Callable[..., bytes], paces: Paces
+) -> Iterator[Callable[..., Connected]]:
+    """Makes the clients of an environment whose API gives these answers, and whose token endpoint grants."""
+    made = []
+
+    def make(*answers: bytes | Callable[[Received], bytes]) -> Connected:
+        api = Script(list(answers))
+        token_url = f"{serve(Script([http(200, GRANTED)])).url}/as/token"
+        environment = make_environment(serve(api).url, token_url=token_url)
+        clients = Clients(Settings(), paces)
+        made.extend(clients.of(environment, group) for group in RateGroup)
+        return clients, environment, api
+
+    yield make
+    for client in made:
+        client.close()

@@ -10,12 +10,14 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import (
     Answer,
+    BadToken,
     InvalidOtp,
     NotDelivered,
     OtherDevice,
     OutcomeUnknown,
     PingOneError,
     RateLimited,
+    TooManyDevices,
 )
 
 ANSWER = Answer(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED", "b8ee5b23", "3f0c8a52", "Too many requests")
@@ -63,6 +65,8 @@ def test_an_error_tells_all_that_the_answer_told() -> None:
         OutcomeUnknown(ANSWER, retry_after=4.0),
         OtherDevice(ANSWER),
         RateLimited(ANSWER, retry_after=5.0, quota_reset_at=datetime(2026, 3, 3, tzinfo=UTC)),
+        BadToken(ANSWER, 7, "secret"),
+        TooManyDevices(ANSWER, 5),
         SlotTooFar(2.5),
     ],
     ids=lambda error: type(error).__name__,

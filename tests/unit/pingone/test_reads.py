@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import redis
 
-from worker.config.settings import Settings
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
-from worker.pingone.clients import Clients
 from worker.pingone.errors import (
     ExpandRefused,
     Forbidden,
@@ -28,14 +25,6 @@ from worker.pingone.transport import LARGEST_BODY
 from worker.pingone.users import UserAttribute
 
 ENVIRONMENT = "/v1/environments/5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d"
-GRANTED = json.dumps({"access_token": "access-token-1"}).encode()
-
-
-class NoMemory:
-    """Remembers no limit."""
-
-    def recall_search(self, license: str, now: float) -> None:
-        return None
 
 
 def new_call() -> Call:
@@ -53,33 +42,17 @@ def page(name: str, *ids: str, then: str | None = None, **fields: object) -> Cal
 
 
 @pytest.fixture
-def paces(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paces]:
-    """Paces that are faster than any test, so that nothing but holds delays a request."""
-    monkeypatch.setattr("worker.pace.paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
-    with redis.Redis.from_url(valkey_url) as client:
-        nobody: Callable[..., None] = lambda *_: None  # noqa: E731
-        yield Paces(client, NoMemory(), Settings(), on_alone=nobody, on_lifted=nobody)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def connect(make_environment: Any, serve: Any, script: Any, http: Any, paces: Paces) -> Iterator[Any]:
+def connect(connect_clients: Any, http: Any) -> Any:
     """Makes the reads of an environment whose API answers as told; returns them and the API."""
-    made = []
 
     def make(*bodies: Any) -> tuple[Reads, Any]:
         def answer(body: Any) -> Any:
             return body if isinstance(body, bytes) else lambda request: http(200, body(request))
 
-        api = script([answer(body) for body in bodies])
-        token_url = f"{serve(script([http(200, GRANTED)])).url}/as/token"
-        environment = make_environment(serve(api).url, token_url=token_url)
-        clients = Clients(Settings(), paces)
-        made.extend(clients.of(environment, group) for group in RateGroup)
+        clients, environment, api = connect_clients(*map(answer, bodies))
         return clients.reads(environment), api
 
-    yield make
-    for client in made:
-        client.close()
+    return make
 
 
 def test_users_are_found_by_their_names(connect: Any) -> None:
