@@ -14,7 +14,7 @@ IS_PREPARED = "user_id <> '' AND is_in_inventory"
 # Its user has to be looked up by name.
 LACKS_USER = "status = 'pending' AND user_id = ''"
 # Its user is known, and its token has to be found in PingOne's inventory, or imported.
-LACKS_TOKEN = "status = 'pending' AND user_id <> '' AND NOT is_in_inventory"
+LACKS_TOKEN = "status = 'pending' AND user_id <> '' AND NOT is_in_inventory"  # noqa: S105
 # PingOne asked for OTP 2, which has not gone out.
 HALF_DONE = "status = 'pending' AND otp1_state = 'answered'"
 # OTP 1 comes next, and is too old after a while.

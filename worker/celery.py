@@ -24,6 +24,7 @@ from worker.process import broker, events
 
 ACTIVATE_QUEUE = "oathbulk.activate"
 DISPATCH_QUEUE = "oathbulk.dispatch"
+PREPARE_QUEUE = "oathbulk.prepare"
 
 
 @contextmanager
@@ -55,10 +56,14 @@ app.conf.update(
     worker_concurrency=settings.concurrency,
     # One message in reserve a thread: a dead worker takes few with it, and a hold hands few back.
     worker_prefetch_multiplier=1,
-    # A tick of the dispatcher must not wait behind a whole window of activations.
-    task_queues=[Queue(DISPATCH_QUEUE), Queue(ACTIVATE_QUEUE)],
+    # A tick of the dispatcher must not wait behind a whole window of activations, nor a preparation.
+    task_queues=[Queue(DISPATCH_QUEUE), Queue(PREPARE_QUEUE), Queue(ACTIVATE_QUEUE)],
     task_default_queue=ACTIVATE_QUEUE,
-    task_routes={"oathbulk.dispatch": DISPATCH_QUEUE, "oathbulk.replay": DISPATCH_QUEUE},
+    task_routes={
+        "oathbulk.dispatch": DISPATCH_QUEUE,
+        "oathbulk.replay": DISPATCH_QUEUE,
+        "oathbulk.prepare": PREPARE_QUEUE,
+    },
     # Flower sees a task from the moment that a worker takes it. An event for its sending would be a third of what
     # publishing costs, and say what the database says anyway: how many are queued.
     worker_send_task_events=True,
@@ -90,7 +95,10 @@ app.conf.update(
     # remember when it last ran, since the database says what is due; so there is no file that could be damaged.
     beat_scheduler="worker.process.beat:SteadyScheduler",
     beat_max_loop_interval=5,
-    beat_schedule={"dispatch": {"task": "oathbulk.dispatch", "schedule": settings.tick}},
+    beat_schedule={
+        "dispatch": {"task": "oathbulk.dispatch", "schedule": settings.tick},
+        "prepare": {"task": "oathbulk.prepare", "schedule": 2 * settings.tick},
+    },
 )
 events.install(app)
 if settings.replay_cron:

@@ -9,7 +9,7 @@ from typing import Any
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
-from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, app, exit_on_config_error, settings
+from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, PREPARE_QUEUE, app, exit_on_config_error, settings
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.fitness import ConsumerQueues
 from worker.process import affinity, request_sets
@@ -44,7 +44,7 @@ def watch_threads(sender: Any, **_: object) -> None:
 @worker_ready.connect
 def start_fitness_watch(sender: Any, **_: object) -> None:
     """Say every few seconds that this process lives, and take it out of work where it fails alone."""
-    parts.fitness.start_watching(ConsumerQueues(sender, (DISPATCH_QUEUE, ACTIVATE_QUEUE)))
+    parts.fitness.start_watching(ConsumerQueues(sender, (DISPATCH_QUEUE, PREPARE_QUEUE, ACTIVATE_QUEUE)))
 
 
 @worker_ready.connect
@@ -86,6 +86,12 @@ def activate(record_id: int, environment: str) -> None:
 def dispatch() -> None:
     """Make a tick of the dispatcher: put onto the queue what is due."""
     parts.dispatcher.tick()
+
+
+@app.task(name="oathbulk.prepare")
+def prepare() -> None:
+    """Prepare a batch for a while: look its people up, find or import its tokens."""
+    parts.preparation.run()
 
 
 @app.task(name="oathbulk.replay")

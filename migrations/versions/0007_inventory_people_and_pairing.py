@@ -71,7 +71,10 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # The earlier version sends nothing for a record without an id, and pauses its batch.
-    lacking = sa.text(f"SELECT count(*) FROM record WHERE {NOT_FINAL} AND (user_id = '' OR device_id = '')")
+    lacking = sa.text(
+        "SELECT count(*) FROM record WHERE status IN ('pending', 'queued', 'activating')"
+        " AND (user_id = '' OR device_id = '')"
+    )
     if op.get_bind().scalar(lacking):
         raise RuntimeError(
             "records are there whose user or device is not known yet, which the earlier version cannot activate:"

@@ -102,9 +102,9 @@ class Leases:
         return write_until(self._ends_at(claim), lambda: self._update_one(statement, values), lambda: False)
 
     def renew_mark(self, claim: Claim) -> bool:
-        """Mark an OTP or a pairing that did not go out as sent anew, before it is tried again. False: it must not go (paused, too
-        old, lease lost). A rescue counts from the new time: it lets the device be read only when a call that begins now
-        is over for certain."""
+        """Mark an OTP or a pairing that did not go out as sent anew, before it is tried again. False: it must not go
+        (paused, too old, lease lost). A rescue counts from the new time: it lets PingOne be asked only when a call that
+        begins now is over for certain."""
         return self._update_one(self._renew_mark, _name_lease(claim))
 
     def may_read(self, claim: Claim) -> bool:

@@ -14,7 +14,6 @@ from worker.pingone.client import Client
 from worker.pingone.clock import PingOneClock
 from worker.pingone.deprecations import Deprecations
 from worker.pingone.inventory_jobs import InventoryJobs
-from worker.pingone.pairing import ACTIVATION_REQUIRED
 from worker.pingone.pairings import PairingHabits, Pairings
 from worker.pingone.reads import Reads
 from worker.pingone.transport import LARGEST_BODY, LARGEST_PAGE
@@ -55,9 +54,10 @@ class Clients:
         """The calling thread's jobs on the inventory, which import and revoke many tokens at a time."""
         return InventoryJobs(environment, partial(self.of, environment))
 
-    def pairings(self, environment: Environment, *, status: str | None = ACTIVATION_REQUIRED) -> Pairings:
-        """The calling thread's way to pair and unpair. `status` is the one that devices are made with; None leaves it
-        to PingOne. What an environment turned out not to take, no thread tries again."""
+    def pairings(self, environment: Environment) -> Pairings:
+        """The calling thread's way to pair and unpair. What an environment turned out not to take, no thread tries
+        again."""
+        status = None if environment.pairing_status == "omit" else environment.pairing_status
         with self._lock:
             habits = self._habits.setdefault(environment.name, PairingHabits())
         return Pairings(environment, partial(self.of, environment), status=status, habits=habits)

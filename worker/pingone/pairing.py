@@ -55,6 +55,17 @@ class PairedDevice:
         return self.status == ACTIVE
 
 
+@dataclass(frozen=True)
+class Pairing:
+    """A token that is paired, as PingOne shows it."""
+
+    device_id: str
+    # None: not told.
+    user_id: str | None
+    # None where the inventory may not be read.
+    token_id: str | None = None
+
+
 def build_pairing_request(
     environment: Environment,
     user_id: str,

@@ -13,7 +13,7 @@ from worker.pingone import pairing
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import ExpandRefused, Forbidden, NotFound, StatusRefused
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.pairing import OATH_TOKEN, PairedDevice
+from worker.pingone.pairing import OATH_TOKEN, PairedDevice, Pairing
 from worker.pingone.reads import Reads
 
 
@@ -25,17 +25,6 @@ class PairingHabits:
     takes_status: bool = True
     # Whether a filter by serial number shows the token's device too.
     shows_devices_with_filter: bool = True
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """A token that is paired, as PingOne shows it."""
-
-    device_id: str
-    # None: not told.
-    user_id: str | None
-    # None where the inventory may not be read.
-    token_id: str | None = None
 
 
 class Pairings:

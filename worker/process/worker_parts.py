@@ -8,6 +8,12 @@ from collections.abc import Callable
 from worker.audit import the_schedule, the_worker
 from worker.batches.commands import Batches
 from worker.batches.consequences import Consequences
+from worker.batches.preparation.imports import Imports
+from worker.batches.preparation.inventory import Inventory
+from worker.batches.preparation.people import People
+from worker.batches.preparation.preparation import Preparation
+from worker.batches.preparation.token_work import TokenWork
+from worker.batches.preparation.turns import Turns
 from worker.batches.upkeep import Upkeep
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.settings import Environment, Settings
@@ -96,6 +102,31 @@ class WorkerParts(Parts):
             return FixedResync(environment.resync_on_first_call)
         return LearntResync(
             self.database, environment.environment_id, the_worker(self.settings), self.upkeep.end_trials
+        )
+
+    @part
+    def preparation(self) -> Preparation:
+        settings, turns = self.settings, Turns(self.database)
+        answer_within = settings.call_deadline + settings.longest_hold + settings.read_delay
+        imports = Imports(
+            self.database, self.keyring, most_tokens=settings.tokens_per_import, answer_within=answer_within
+        )
+        tokens = TokenWork(
+            self.database,
+            self.clients,
+            Inventory(self.database, self.keyring),
+            imports,
+            renew=turns.renew,
+            wait=self.stopping.wait,
+        )
+        return Preparation(
+            self.environments,
+            self.clients,
+            turns,
+            People(self.database, settings.names_per_request),
+            tokens,
+            pause=self.upkeep.pause,
+            is_stopping=lambda: self.stopping.is_set() or self.fitness.is_sick,
         )
 
     @part

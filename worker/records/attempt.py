@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from models.encrypted import DecryptionError
 from models.reason import PauseReason
@@ -127,7 +128,7 @@ class Attempt:
         # An OTP may be marked as sent again only after it is written down that the first post was not taken.
         return self._write_before(*decisions.decide_after_read(self.progress, answer, self.tools.limits))
 
-    def _send_otp(self, ordinal: int, otps: Otps) -> Next:
+    def _send_otp(self, ordinal: Literal[1, 2], otps: Otps) -> Next:
         """Mark an OTP as sent, post it, write down what is known then, and decide what follows."""
         if self._calls.marked != ordinal and (otherwise := self._mark_sent(ordinal, otps)):
             return otherwise
@@ -158,7 +159,7 @@ class Attempt:
         self.progress = self.progress.with_otp_unsent(marked)
         self._write_journal(marked)
 
-    def _mark_sent(self, ordinal: int, otps: Otps) -> Next | None:
+    def _mark_sent(self, ordinal: Literal[1, 2], otps: Otps) -> Next | None:
         """Wait for a slot, then mark the OTP as sent. Returns what comes instead, or None if it may go out."""
         chosen = otps.choose(self.progress, ordinal)
         if isinstance(chosen, FromPair | Mint):

@@ -112,9 +112,7 @@ class Calls:
         """Post an OTP that is marked as sent. Raises NotPermitted."""
         has_flag = ordinal == 2 or self._tools.resync.sends_flag()
         claim, client = self._claim, self._tools.client
-        answer = self._perform(
-            lambda: client.activate(claim.user_id, device_id, otp, resync=has_flag, call=self._call)
-        )
+        answer = self._perform(lambda: client.activate(claim.user_id, device_id, otp, resync=has_flag, call=self._call))
         if ordinal == 1 and (seen := _SEEN.get(type(answer))):
             self._tools.resync.learn(seen, had_flag=has_flag, record_id=claim.record_id)
         return answer

@@ -13,6 +13,7 @@ such a step, and get the next step or the decision that ends the attempt.
 from __future__ import annotations
 
 from dataclasses import replace
+
 from models.reason import PauseReason, Reason
 from models.record import OtpState, PairingState
 from worker.pingone import errors

@@ -130,8 +130,8 @@ def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
 
 
 def _pair_again(progress: Progress, limits: Limits) -> Next:
-    """What follows where the device is gone: pair the token anew, unless its OTPs were refused, or one was answered that
-    the new device would ask for first."""
+    """What follows where the device is gone: pair the token anew, unless its OTPs were refused, or the new device would
+    ask first for one that was answered."""
     again = _with_new_device(progress)
     if progress.verdict is not None:
         return _give_up(again, progress.verdict)

@@ -11,7 +11,7 @@ from models.record import Record
 from worker.leases.worker import Leases
 from worker.pingone.clock import PingOneClock
 from worker.records import otps
-from worker.rules import decisions, next_otp
+from worker.rules import next_otp
 from worker.rules.minting import Mint, StepMissed, WaitForStep
 from worker.rules.progress import Progress
 

@@ -217,7 +217,8 @@ from worker.journal.writer import FileJournal
 from worker.leases.claim import Claim
 from worker.rules.progress import OtpProgress, Progress
 journal = FileJournal(Path(sys.argv[1]))
-journal.write(Claim(41, 7, 12, "30870001", "lease", 0.0, "user", "device", b"", Progress(), True), 1, OtpProgress(OtpState.SENT, 1))
+claim = Claim(41, 7, 12, "30870001", "lease", 0.0, "user", "device", b"", Progress(), True)
+journal.write(claim, 1, OtpProgress(OtpState.SENT, 1))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -23,7 +23,8 @@ from worker.pingone.errors import (
     StatusRefused,
     TooLateToSend,
 )
-from worker.pingone.pairings import Pairing, Pairings
+from worker.pingone.pairing import Pairing
+from worker.pingone.pairings import Pairings
 
 ENVIRONMENT = "/v1/environments/5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d"
 DEVICE_ID = "0f0b7a52-1c5e-4d0e-8c55-9a0b4d1f7e21"

@@ -116,7 +116,9 @@ class RecordInMemory:
         is_fresh = is_fresh and not self.is_totp
         if is_fresh:
             self.progress = known = known.with_otp_sent(1, known.next_counter)
-        claim = Claim(RECORD, BATCH, ROW, "30870001", "0123456789abcdef", started, "user", "device", self.otps, known, is_fresh)
+        claim = Claim(
+            RECORD, BATCH, ROW, "30870001", "0123456789abcdef", started, "user", "device", self.otps, known, is_fresh
+        )
         return replace(claim, progress=replace(known, is_stale=self.is_stale, jitter=jitter))
 
     def mark_sent(self, claim: Claim, ordinal: int, counter: int | None = None) -> bool:

@@ -35,8 +35,8 @@ class StartedJob:
 
 
 class Imports:
-    """The import jobs of batches. `most_tokens`: tokens of a job at most. `answer_within`: seconds after which no answer
-    to a job's request comes any more, and PingOne is done with it."""
+    """The import jobs of batches. `most_tokens`: tokens of a job at most. `answer_within`: seconds after which no
+    answer to a job's request comes any more, and PingOne is done with it."""
 
     def __init__(self, database: Database, keyring: Keyring, *, most_tokens: int, answer_within: float) -> None:
         self._database = database
@@ -120,7 +120,9 @@ class Imports:
                 return ()
             mine = update(Record).where(Record.import_job_id == job)
             is_duplicate = func.lower(Record.serial_number).in_(duplicates)
-            connection.execute(mine.where(~is_duplicate).values(is_in_inventory=True, is_token_made=True, owner_id=NOBODY))
+            connection.execute(
+                mine.where(~is_duplicate).values(is_in_inventory=True, is_token_made=True, owner_id=NOBODY)
+            )
             connection.execute(mine.where(is_duplicate).values(import_job_id=None))
             self._end(connection, job, JobState.DONE, done=result.created, duplicates=len(duplicates))
             return result.duplicates
@@ -142,9 +144,7 @@ class Imports:
 
     def _read_rows(self, connection: Connection, batch_id: int, size: int) -> Sequence[Row[*tuple[Any, ...]]]:
         columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.otps)
-        lacking = select(*columns).where(
-            Record.batch_id == batch_id, text(LACKS_TOKEN), Record.import_job_id.is_(None)
-        )
+        lacking = select(*columns).where(Record.batch_id == batch_id, text(LACKS_TOKEN), Record.import_job_id.is_(None))
         return connection.execute(lacking.order_by(Record.row_number).limit(size)).all()
 
     def _make_token(self, row: Row[*tuple[Any, ...]]) -> NewToken | None:

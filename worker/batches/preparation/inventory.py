@@ -104,9 +104,7 @@ class Inventory:
         )
         return connection.execute(mine).all()
 
-    def _judge(
-        self, row: Row[*tuple[Any, ...]], token: InventoryToken, found: _Found, *, is_made: bool
-    ) -> None:
+    def _judge(self, row: Row[*tuple[Any, ...]], token: InventoryToken, found: _Found, *, is_made: bool) -> None:
         """Sort a record by what the inventory says of its token."""
         source = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
         owner = (token.user_id or NOBODY).lower()

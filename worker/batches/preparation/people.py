@@ -85,9 +85,7 @@ class People:
                 give_up(self._database, connection, ids, reason)
 
 
-def find_all(
-    attribute: UserAttribute, names: Sequence[str], find_users: FindUsers, most_names: int
-) -> Iterator[User]:
+def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUsers, most_names: int) -> Iterator[User]:
     """Find all users with these names, in as few requests as PingOne takes: where a filter is too long, half of it goes
     at a time."""
     size, left = most_names, list(names)

@@ -85,7 +85,9 @@ class Preparation:
         """Do the next parts: a request's worth of people, and something about tokens. False: nothing is left to do."""
         reads = self._clients.reads(environment)
         try:
-            people = self._people.look_up(batch.id, lambda attribute, names: reads.find_users(attribute, names, call=call))
+            people = self._people.look_up(
+                batch.id, lambda attribute, names: reads.find_users(attribute, names, call=call)
+            )
         except Forbidden as failure:
             raise NotPermitted("users", failure) from failure
         return self._tokens.advance(batch, environment.as_importer(), call, is_busy=people > 0) or people > 0

@@ -48,9 +48,7 @@ class TokenWork:
         self._renew = renew
         self._wait = wait
 
-    def advance(
-        self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool
-    ) -> bool:
+    def advance(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool) -> bool:
         """Do the next part about tokens. False: nothing is left to do. `is_busy`: there is other work, so that nothing
         need be waited for."""
         if job := self._imports.find_unfinished(batch.id):
