@@ -13,7 +13,10 @@ def test_a_file_is_loaded_once_however_often_it_is_given(desk):
     first = desk.oathbulk("load", "shipment.csv", "--json")
     assert first.code == 0
     counts = {"total": 3, "rows_refused": 0, "already_active": 0}
-    assert first.json == {"batch": "shipment", "is_new": True, "refused": []} | counts
+    (not_known,) = first.json["not_known"]
+    assert not_known.startswith("what PingOne would tell: PingOne is out of reach")
+    told = {"findings": [], "not_known": [not_known]}
+    assert first.json == {"batch": "shipment", "is_new": True, "refused": []} | counts | told
     (desk.folder / "shipment.csv").rename(desk.folder / "renamed.csv")
     second = desk.oathbulk("load", "renamed.csv", "--batch", "again")
     assert second.code == 0
@@ -30,7 +33,10 @@ def test_a_check_names_what_it_refuses_and_writes_nothing(desk):
     assert (checked.json["rows"], checked.json["rows_refused"]) == (3, 1)
     (refused,) = checked.json["refused"]
     assert (refused["row"], refused["serial"]) == (5, tokens[0].serial)
-    assert "row 2 already" in refused["reason"]
+    assert "stands on row 2 of this file already" in refused["reason"]
+    plain = desk.oathbulk("load", "shipment.csv", "--check")
+    same = desk.oathbulk("check", "shipment.csv")
+    assert (plain.code, plain.stdout, plain.stderr) == (same.code, same.stdout, same.stderr)
     assert not desk.home.exists()
 
 

@@ -119,8 +119,10 @@ def test_credentials_that_are_refused_from_the_beginning_are_named(set_up):
     assert result.code == 3
     assert "PINGONE_CLIENT_SECRET" in result.stderr
     assert not pingone.posts
-    # The batch is not paused: mended, the same command goes on.
-    assert desk.status()["state"] == "running"
+    # Nothing was loaded unexamined: mended, the same command begins.
+    assert desk.oathbulk("status", "--json").json["batches"] == []
+    pingone.knows_client = True
+    assert desk.oathbulk("run", "shipment.csv").code == 0
 
 
 def test_no_otp_and_no_secret_lies_readable_in_the_home(set_up):

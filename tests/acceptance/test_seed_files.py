@@ -90,8 +90,12 @@ def test_a_check_of_the_files_alone_needs_no_pingone_and_gives_every_row_a_verdi
     assert verdicts == {"MADE0000001": "ready", "MADE0000002": "ready", "MADE0000003": "refused"}
     assert (box.folder / "verdicts.csv").stat().st_mode & 0o077 == 0
 
-    assert "--accept not_in_box" in box.oathbulk(*command).stdout
-    assert box.oathbulk(*command, "--accept", "not_in_box").code == 0
+    asked = box.oathbulk(*command)
+    assert f"accept them: oathbulk {' '.join(command)} --accept not_in_box\n" in asked.stdout
+    assert "row 2 (MADE0000003): " not in asked.stderr
+    accepted = (*command, "--accept", "not_in_box")
+    assert box.oathbulk(*accepted).code == 1
+    assert box.oathbulk(*accepted, "--only-assigned").code == 0
 
 
 def test_a_list_comes_back_with_every_export_and_a_run_that_was_begun_is_known_by_both_files(box):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -89,11 +89,16 @@ class Loader:
             return self._find(connection, shipment)
 
     def load(
-        self, shipment: Shipment, name: str, canary: int | None = None, daily_hours: DailyHours | None = None
+        self,
+        shipment: Shipment,
+        name: str,
+        canary: int | None = None,
+        daily_hours: DailyHours | None = None,
+        accepted: Sequence[str] = (),
     ) -> Loaded:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
-        that leaves any; with hours, it runs only within them. Raises NameTaken, NameUnfit, OtherHours;
-        UnusableFile if no row is left."""
+        that leaves any; with hours, it runs only within them. `accepted`: what of the preflight a person accepted, for
+        the audit. Raises NameTaken, NameUnfit, OtherHours; UnusableFile if no row is left."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := self._find(connection, shipment):
@@ -110,12 +115,13 @@ class Loader:
             trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
             held_back = {"canary_row": counts.held_back_from, "trial_row": trial, "parent_id": counts.parent_id}
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back))
-            file = escape_line(shipment.path.name)
-            facts: dict[str, Any] = {"file": file, "sha256": shipment.fingerprint, "canary": canary}
-            facts["window"] = daily_hours and str(daily_hours)
+            facts: dict[str, Any] = {"file": escape_line(shipment.path.name), "sha256": shipment.fingerprint}
+            facts |= {"canary": canary, "window": daily_hours and str(daily_hours)}
             facts |= {"environment": self._environment.name} | counts.sums
             come_back: dict[str, Any] = {"parent": parent, "already_active": counts.already_active}
-            facts |= {key: value for key, value in come_back.items() if value}
+            allowed = {"accepted": list(accepted), "may_import": shipment.switches.may_import}
+            allowed |= {"may_pair": shipment.switches.may_pair}
+            facts |= {key: value for key, value in (come_back | allowed).items() if value}
             audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
             self._database.analyze(connection, Record.__tablename__)
         return Loaded(
@@ -139,6 +145,8 @@ class Loader:
             "file": escape_line(str(shipment.path)),
             "file_sha256": shipment.fingerprint,
             "columns": shipment.columns,
+            "may_import": shipment.switches.may_import,
+            "may_pair": shipment.switches.may_pair,
             "created_at": self._database.now(),
             "running_since": self._database.now(),
             "judged_after": hours.latest_attempt(),
@@ -159,7 +167,8 @@ class Loader:
         chunk = list(islice(rows, CHUNK))
         while chunk:
             errors = [row for row in chunk if isinstance(row, RowError)]
-            completed = returning.complete([row for row in chunk if isinstance(row, Row)])
+            whole = [row for row in chunk if isinstance(row, Row)]
+            completed = returning.complete(whole, may_pair=shipment.switches.may_pair)
             good, conflicting, already_active = conflicts.split(completed.rows, completed.lacking)
             errors += completed.errors + conflicting
             with writer.writing() as write:

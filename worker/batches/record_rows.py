@@ -13,8 +13,10 @@ from worker.intake import COLUMNS, Row
 from worker.vault.otp import OtpPair
 from worker.vault.seed import Seed
 
+# Ids that may have to be found yet.
+_IDS = ("user_id", "device_id")
 # Columns that are written as the file has them.
-_SAME = ("row_number", *(column.attribute for column in COLUMNS))
+_SAME = ("row_number", *(column.attribute for column in COLUMNS if column.attribute not in _IDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,10 @@ class RecordRows:
         self._pick: Callable[[Row], tuple[Any, ...]] = attrgetter(*_SAME)
         # What else is written, by column, and how it follows from the row.
         self._derived: dict[str, Callable[[Row], Any]] = {
+            "user_id": lambda row: row.user_id or "",
+            "device_id": lambda row: row.device_id or "",
+            # A device is made of a token that is there.
+            "is_in_inventory": lambda row: row.device_id is not None,
             "extra": lambda row: row.extra or None,
             "otp_expires_at": self._expires_at,
             "has_second_otp": lambda row: not isinstance(row.otps, OtpPair) or row.otps.second is not None,

@@ -70,8 +70,8 @@ class Returning:
         self._keyring = keyring
         self._environment_id = environment_id
 
-    def complete(self, rows: Sequence[Row]) -> Completed:
-        """Complete the rows that have an origin; the others stay as they are."""
+    def complete(self, rows: Sequence[Row], *, may_pair: bool) -> Completed:
+        """Complete the rows that have an origin; the others stay as they are. `may_pair`: a row needs no device."""
         earlier = self._look_up([row.origin for row in rows if row.origin])
         completed = Completed()
         for row in rows:
@@ -82,7 +82,7 @@ class Returning:
             fault = _find_fault(row, found) if found else NO_RECORD
             if found and not fault:
                 row = self._complete(row, found, completed.lacking)
-                fault = explain_missing_ids(row)
+                fault = explain_missing_ids(row, may_pair=may_pair)
             if fault:
                 completed.errors.append(RowError(row.row_number, fault, row.serial_number))
             else:
@@ -104,7 +104,8 @@ class Returning:
     def _complete(self, row: Row, found: Found, lacking: dict[int, str]) -> Row:
         """Fill in what the file does not have. The serial number is the record's: a spreadsheet may have taken its
         leading zeros."""
-        missing = {name: getattr(found, name) for name in _FILLED if getattr(row, name) is None}
+        # An id that was not found yet is the empty text.
+        missing: dict[str, Any] = {name: getattr(found, name) or None for name in _FILLED if getattr(row, name) is None}
         row = replace(row, serial_number=found.serial_number, **missing)
         if row.otps is not None:
             return row

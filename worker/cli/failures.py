@@ -29,6 +29,7 @@ from worker.intake import UnusableFile
 from worker.journal.reader import NoJournalFound
 from worker.observability.escaping import escape_line
 from worker.pingone.errors import CredentialsRefused, NotDelivered
+from worker.preflight.preflight import NotReady
 from worker.rules.hours import UnfitHours
 
 # Exit codes.
@@ -50,6 +51,7 @@ INTERRUPTED = 130
 # Failures whose own message is all that a person needs, by their exit code.
 _USAGE = (
     UnusableFile,
+    NotReady,
     UnknownBatch,
     NotPossible,
     NameTaken,
@@ -77,7 +79,7 @@ def exit_on_failure() -> Iterator[None]:
     except _SETUP as error:
         _fail(str(error), UNUSABLE_SETUP)
     except _SERVERS as error:
-        _fail(_explain_server_failure(error), UNUSABLE_SETUP)
+        _fail(explain_server_failure(error), UNUSABLE_SETUP)
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
@@ -86,7 +88,7 @@ def exit_on_failure() -> Iterator[None]:
         sys.exit(INTERRUPTED)
 
 
-def _explain_server_failure(error: Exception) -> str:
+def explain_server_failure(error: Exception) -> str:
     """Say which server failed, and what to check."""
     match error:
         case CredentialsRefused():

@@ -9,26 +9,31 @@ import typer
 
 from worker.audit import this_person
 from worker.batches.loading import Loaded, Loader
+from worker.cli.check import check_file, choose_exit_code
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import (
+    Accept,
     AsJson,
     Canary,
     EnvironmentName,
     File,
     Hours,
     NewBatchName,
+    Offline,
     Share,
     Ticket,
     Zone,
     parse_hours,
 )
+from worker.cli.preflight import run_preflight
+from worker.cli.preflight_report import findings_to_json, print_findings, refuse_unready, report_to_json
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions, takes_source
 from worker.config.settings import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
 from worker.intake import Shipment, UnusableFile
-from worker.preflight.files import read_rows
+from worker.preflight.preflight import Report
 from worker.rules.hours import DailyHours
 
 
@@ -42,41 +47,28 @@ def load(
     share: Share = None,
     window: Hours = None,
     zone: Zone = None,
+    offline: Offline = False,
+    accept: Accept = None,
     ticket: Ticket = None,
-    check: Annotated[bool, typer.Option(help="Only inspect the file: nothing is written.")] = False,
+    check: Annotated[bool, typer.Option(help="Only examine it, as `oathbulk check` does: nothing is written.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment into the database, for workers that run elsewhere."""
-    hours = parse_hours(window, zone)
-    shipment = source.open(file)
-    refusals = RefusedRows()
+    hours, accepted = parse_hours(window, zone), frozenset(accept or ())
     if check:
-        rows_refused = _check(shipment, refusals, as_json=as_json)
-    else:
-        request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share)
-        loaded = load_shipment(Installation(), shipment, request, refusals)
-        _print(loaded, refusals, as_json=as_json)
-        rows_refused = loaded.rows_refused
-    raise typer.Exit(SOME_LEFT if rows_refused else ALL_ACTIVE)
+        report = check_file(file, source, environment, accepted, offline=offline, as_json=as_json)
+        raise typer.Exit(choose_exit_code(report, accepted))
+    shipment, installation, refusals = source.open(file), Installation(), RefusedRows()
+    request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share, offline, accepted)
+    found = examine(installation, shipment, request, as_json=as_json)
+    loaded = load_shipment(installation, shipment, request, refusals, found)
+    _print(loaded, refusals, found, as_json=as_json)
+    raise typer.Exit(SOME_LEFT if loaded.rows_refused else ALL_ACTIVE)
 
 
-def _check(shipment: Shipment, refusals: RefusedRows, *, as_json: bool) -> int:
-    """Inspect the file without loading it, and print what was found. Returns how many rows are refused."""
-    verdicts, _ = read_rows(shipment)
-    for error in sorted(verdicts.refused, key=lambda error: error.row_number):
-        refusals.add(error)
-    rows = len(verdicts.good)
-    if as_json:
-        facts = {"file": str(shipment.path), "rows": rows, "rows_refused": refusals.count}
-        print_json(facts | {"refused": refusals.to_json()})
-    else:
-        refusals.print()
-        console.print(f"{shipment.path}: {rows} rows can be loaded, {refusals.count} are refused.")
-    return refusals.count
-
-
-def _print(loaded: Loaded, refusals: RefusedRows, *, as_json: bool) -> None:
-    """Print what was loaded, and which rows were refused."""
+def _print(loaded: Loaded, refusals: RefusedRows, found: Report | None, *, as_json: bool) -> None:
+    """Print what was loaded, and which rows were refused; the findings of its preflight were printed before, unless as
+    JSON."""
     if as_json:
         facts = {
             "batch": loaded.name,
@@ -85,7 +77,8 @@ def _print(loaded: Loaded, refusals: RefusedRows, *, as_json: bool) -> None:
             "already_active": loaded.already_active,
             "is_new": loaded.is_new,
         }
-        print_json(facts | {"refused": refusals.to_json()})
+        told = findings_to_json(found) if found else {}
+        print_json(facts | {"refused": refusals.to_json()} | told)
     else:
         print_loaded(loaded)
         refusals.print()
@@ -94,7 +87,8 @@ def _print(loaded: Loaded, refusals: RefusedRows, *, as_json: bool) -> None:
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
     """What a person asks for when a shipment is loaded: the options of `load` and `run`. `share` is a part of the
-    ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses."""
+    ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses. `offline`: PingOne is
+    asked nothing before; `accepted`: findings of the preflight that do not keep it from being loaded."""
 
     name: str
     environment: str = DEFAULT_ENVIRONMENT
@@ -102,25 +96,42 @@ class LoadRequest:
     ticket: str | None = None
     hours: DailyHours | None = None
     share: float | None = None
+    offline: bool = False
+    accepted: frozenset[str] = frozenset()
+
+
+def examine(
+    installation: Installation,
+    shipment: Shipment,
+    request: LoadRequest,
+    *,
+    as_json: bool = False,
+    needs_pingone: bool = False,
+) -> Report | None:
+    """Make the preflight of a shipment, and print what it finds; None if the shipment is a batch already. Raises
+    NotReady if it must not be loaded, and what `run_preflight` raises."""
+    if _make_loader(installation, request, RefusedRows()).find(shipment):
+        return None
+    name, offline = request.environment, request.offline
+    report = run_preflight(installation, shipment, name, offline=offline, needs_pingone=needs_pingone)
+    if not as_json:
+        print_findings(report, request.accepted)
+    elif blocking := report.blocking(request.accepted):
+        print_json(report_to_json(shipment.path, report, blocking))
+    refuse_unready(shipment.path, report, request.accepted)
+    return report
 
 
 def load_shipment(
-    installation: Installation, shipment: Shipment, request: LoadRequest, refusals: RefusedRows
+    installation: Installation, shipment: Shipment, request: LoadRequest, refusals: RefusedRows, found: Report | None
 ) -> Loaded:
-    """Load the shipment as a batch, unless it is one already. Raises UnusableFile, NameTaken, OtherHours."""
+    """Load the shipment as a batch, unless it is one already. `found`: its preflight. Raises UnusableFile, NameTaken,
+    OtherHours."""
     environment = installation.environment(request.environment)
-    actor = this_person(installation.settings, request.ticket)
-    loader = Loader(
-        installation.database,
-        installation.keyring,
-        environment,
-        actor,
-        totp_max_age=installation.settings.totp_max_age,
-        first_records=installation.settings.first_records,
-        on_refused=refusals.add,
-    )
+    accepted = found.choose_accepted(request.accepted) if found else []
     try:
-        loaded = loader.load(shipment, request.name, request.canary, request.hours)
+        loader = _make_loader(installation, request, refusals)
+        loaded = loader.load(shipment, request.name, request.canary, request.hours, accepted)
     except UnusableFile:
         # The error says that not one row is left; the refused rows say why.
         refusals.print()
@@ -129,6 +140,19 @@ def load_shipment(
     if request.share is not None:
         installation.pace_commands(request.ticket).set_share(environment.license, request.share)
     return loaded
+
+
+def _make_loader(installation: Installation, request: LoadRequest, refusals: RefusedRows) -> Loader:
+    """Make what loads a shipment, in the name of the person at this terminal."""
+    return Loader(
+        installation.database,
+        installation.keyring,
+        installation.environment(request.environment),
+        this_person(installation.settings, request.ticket),
+        totp_max_age=installation.settings.totp_max_age,
+        first_records=installation.settings.first_records,
+        on_refused=refusals.add,
+    )
 
 
 def print_loaded(loaded: Loaded) -> None:

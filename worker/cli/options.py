@@ -67,6 +67,12 @@ Zone = Annotated[
     str | None, typer.Option(metavar="ZONE", help="The time zone of --window, such as Europe/Berlin or UTC.")
 ]
 
+# Of commands that examine a shipment before an OTP is spent.
+Offline = Annotated[bool, typer.Option("--offline", help="Ask PingOne nothing before.")]
+Accept = Annotated[
+    list[str] | None, typer.Option("--accept", metavar="NAME", help="Go on in spite of this finding; repeatable.")
+]
+
 # Of commands on a batch that is loaded.
 BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
 

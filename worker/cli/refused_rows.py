@@ -32,7 +32,7 @@ class RefusedRows:
             serial = f" ({error.serial_number})" if error.serial_number else ""
             error_console.print(f"row {error.row_number}{serial}: {error.reason}")
         if self.count > SHOWN:
-            error_console.print(f"… and {self.count - SHOWN} more: `oathbulk load FILE --check --json` lists them.")
+            error_console.print(f"… and {self.count - SHOWN} more: `oathbulk check FILE --json` lists them.")
 
     def to_json(self) -> list[dict[str, Any]]:
         return [

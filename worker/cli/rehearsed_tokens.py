@@ -85,7 +85,7 @@ def _read_own_rows(shipment: Shipment) -> list[Row]:
     for row in shipment.rows():
         if isinstance(row, RowError):
             refusals.add(row)
-        elif row.otps is None or explain_missing_ids(row):
+        elif row.otps is None or explain_missing_ids(row, may_pair=False):
             refusals.add(RowError(row.row_number, COMES_BACK, row.serial_number))
         else:
             rows.append(row)

@@ -4,12 +4,10 @@ happen."""
 from __future__ import annotations
 
 import shlex
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 import typer
 from sqlalchemy.exc import DBAPIError
@@ -18,17 +16,20 @@ from models.record import Status
 from worker.batches.commands import Batches
 from worker.cli.batch_display import draw_batch
 from worker.cli.console import console, error_console, print_json
+from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.hosts import print_hosts, print_unread_env_file
 from worker.cli.live_progress import LiveProgress, is_over
-from worker.cli.load import LoadRequest, load_shipment, print_loaded
+from worker.cli.load import LoadRequest, examine, load_shipment, print_loaded
 from worker.cli.options import (
+    Accept,
     AsJson,
     Canary,
     EnvironmentName,
     File,
     Hours,
     NewBatchName,
+    Offline,
     Share,
     Ticket,
     Zone,
@@ -45,9 +46,6 @@ from worker.intake import Shipment
 from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus
 
-# Signals that end a run in good order: Ctrl-C, a service manager, a terminal that was closed.
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 @takes_source
 def run(
@@ -59,11 +57,14 @@ def run(
     share: Share = None,
     window: Hours = None,
     zone: Zone = None,
+    offline: Offline = False,
+    accept: Accept = None,
     ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
-    request = LoadRequest(batch or file.stem, environment, canary, ticket, parse_hours(window, zone), share)
+    hours, accepted = parse_hours(window, zone), frozenset(accept or ())
+    request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share, offline, accepted)
     how_to_go_on = f"Go on with: {_write_run_command(file, request, source)}"
     installation = Installation()
     print_unread_env_file(installation)
@@ -85,22 +86,27 @@ def run_shipment(
 ) -> int:
     """Load a shipment and work on it; the exit code. `how_to_go_on`: the sentence that is printed if it is
     interrupted."""
-    installation.environment(request.environment)
+    found = examine(installation, shipment, request, as_json=as_json, needs_pingone=True)
     with lock_home(installation.settings.home):
         refusals = RefusedRows()
-        loaded = load_shipment(installation, shipment, request, refusals)
+        loaded = load_shipment(installation, shipment, request, refusals, found)
         refusals.print()
         if not as_json:
             print_loaded(loaded)
-        return work_on_batch(installation, loaded.name, how_to_go_on, as_json=as_json)
+        names_hosts = found is None or not found.requests
+        return work_on_batch(installation, loaded.name, how_to_go_on, as_json=as_json, names_hosts=names_hosts)
 
 
-def work_on_batch(installation: Installation, name: str, how_to_go_on: str, *, as_json: bool = False) -> int:
-    """Work on a batch until it is finished, paused or interrupted; the exit code. The home is locked."""
+def work_on_batch(
+    installation: Installation, name: str, how_to_go_on: str, *, as_json: bool = False, names_hosts: bool = True
+) -> int:
+    """Work on a batch until it is finished, paused or interrupted; the exit code. The home is locked. `names_hosts`:
+    whether it prints which hosts it calls, unless that was done before."""
     progress = LiveProgress(installation, name, is_quiet=as_json)
     is_interrupted, failing_part = False, None
     if not is_over(before := progress.read_status()):
-        print_hosts(installation, before.environment)
+        if names_hosts:
+            print_hosts(installation, before.environment)
         _check_credentials(installation, before.environment)
         is_interrupted, failing_part = _run_stack(installation, progress)
     status = progress.read_status()
@@ -176,23 +182,3 @@ def choose_exit_code(status: BatchStatus) -> int:
         return WAITING_FOR_A_PERSON
     is_complete = status.counts[Status.ACTIVE] == status.total and not status.rows_refused
     return ALL_ACTIVE if is_complete else SOME_LEFT
-
-
-@contextmanager
-def turning_signals_into_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the first SIGTERM or SIGHUP too, so that they end a run in the same good order as
-    Ctrl-C. Further signals are ignored, since what is in hand must be settled, however impatient somebody is. Signals
-    that are ignored already, as under nohup, stay ignored."""
-    numbers = [number for number in ENDING_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    former = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from worker.config.file_permissions import refuse_open_secrets
-from worker.intake import Hints, Shipment, UnusableFile, open_assignment, open_shipment
+from worker.intake import Hints, Shipment, Switches, UnusableFile, open_assignment, open_shipment
 from worker.intake.formats.format import Encoding, SecretMissing
 from worker.vault.seed import HashAlgorithm, OtpType
 
@@ -54,10 +54,20 @@ class SourceOptions:
     hash_algorithm: Annotated[
         HashAlgorithm | None, typer.Option("--hash", help="Of TOTP, where the file does not say it.")
     ] = None
+    may_import: Annotated[
+        bool, typer.Option("--import", help="Create tokens in PingOne's inventory that it does not have. Needs --pair.")
+    ] = False
+    may_pair: Annotated[
+        bool, typer.Option("--pair", help="Pair tokens with their persons, which makes the devices that are missing.")
+    ] = False
 
     def open(self, file: Path) -> Shipment:
         """Open a shipment's file; in a terminal, ask for the key or the password that it needs. Raises
         UnusableFile."""
+        if self.may_import and not self.may_pair:
+            raise typer.BadParameter(
+                "a token that is imported has no device yet: give --pair too", param_hint="--import"
+            )
         assignment = open_assignment(self.assign) if self.assign else None
         hints = self._read_hints()
         while True:
@@ -68,6 +78,7 @@ class SourceOptions:
                     hints=hints,
                     assignment=assignment,
                     only_assigned=self.only_assigned,
+                    switches=Switches(self.may_import, self.may_pair),
                 )
             except SecretMissing as missing:
                 if not sys.stdin.isatty():

@@ -11,11 +11,12 @@ from worker.intake.formats.otp_pairs.columns import CANONICAL, canonical_column,
 from worker.intake.identities import explain_missing_ids
 from worker.intake.results import ORIGIN, RESULT_COLUMNS, Origin
 from worker.intake.rows import COLUMNS, Column, Row, RowError, UnusableFile
-from worker.intake.shipment import Leftovers, Shipment, open_shipment
+from worker.intake.shipment import NO_SWITCHES, Leftovers, Shipment, Switches, open_shipment
 
 __all__ = [
     "CANONICAL",
     "COLUMNS",
+    "NO_SWITCHES",
     "ORIGIN",
     "RESULT_COLUMNS",
     "Assignment",
@@ -26,6 +27,7 @@ __all__ = [
     "Row",
     "RowError",
     "Shipment",
+    "Switches",
     "UnusableFile",
     "canonical_column",
     "explain_missing_ids",

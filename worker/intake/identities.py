@@ -15,15 +15,15 @@ def explain_id(column: str) -> str:
     return f"{column} is not a UUID: copy the id from PingOne, such as 6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
 
 
-def explain_missing_ids(row: Row) -> str | None:
-    """Explain which id a row lacks, so that it cannot be loaded; None if it has both."""
-    values = {"user_id": row.user_id, "device_id": row.device_id}
-    missing = [column for column, value in values.items() if not value]
-    if not missing:
-        return None
-    has_name = row.username or row.email or row.external_id
-    looked_up = "users are not looked up by name yet" if has_name and not row.user_id else ""
-    paired = "tokens are not paired yet" if not row.device_id else ""
-    why = ", ".join(filter(None, (looked_up, paired))) or "both ids are needed"
-    columns = ("column " if len(missing) == 1 else "columns ") + " and ".join(missing)
-    return f"{' and '.join(missing)} missing ({why}): add the {columns}, with PingOne's ids"
+NO_DEVICE = (
+    "device_id is missing: add it, or let the token be paired with --pair, which finds a device that is there already"
+)
+NO_USER = "user_id is missing, and no username, email or external_id names the person: add one of these columns"
+
+
+def explain_missing_ids(row: Row, *, may_pair: bool) -> str | None:
+    """Explain what a row lacks, so that it cannot be loaded; None if it lacks nothing. `may_pair`: a device may be
+    made."""
+    if not (row.user_id or row.username or row.email or row.external_id):
+        return NO_USER
+    return None if row.device_id or may_pair else NO_DEVICE

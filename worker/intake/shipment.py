@@ -32,10 +32,21 @@ class Leftovers:
 
 
 @dataclass(frozen=True, slots=True)
+class Switches:
+    """What a person allows us to create in the tenant: tokens in its inventory, devices."""
+
+    may_import: bool = False
+    may_pair: bool = False
+
+
+NO_SWITCHES = Switches()
+
+
+@dataclass(frozen=True, slots=True)
 class Shipment:
     """A file that can be used, and the list of who gets what, if there is one. `columns` are the names, as written, of
-    the columns that an export repeats; `fingerprint` is a SHA-256 of what was read, of the file's bytes if there is no
-    list."""
+    the columns that an export repeats; `fingerprint` is a SHA-256 of what was read and of what may be created, of the
+    file's bytes if there is no list and nothing may be."""
 
     path: Path
     format: Format
@@ -45,19 +56,25 @@ class Shipment:
     assignment: Assignment | None = None
     # Whether tokens without a person are left out, instead of being refused.
     only_assigned: bool = False
+    switches: Switches = NO_SWITCHES
     clock: Callable[[], datetime] = field(default=read_clock, repr=False)
 
     @property
     def fingerprint(self) -> str:
-        if self.assignment is None:
-            return self.digest
-        return hashlib.sha256(f"{self.digest} {self.assignment.fingerprint}".encode()).hexdigest()
+        parts = [self.digest]
+        if self.assignment is not None:
+            parts.append(self.assignment.fingerprint)
+        # Rows that were refused for want of a switch make another batch with it.
+        parts += ["pair"] * self.switches.may_pair + ["import"] * self.switches.may_import
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest() if len(parts) > 1 else self.digest
 
     def rows(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
-        """Read every row, good or refused, as `tokens` does. A good one has the ids of its user and its device, or
-        comes back from an export: then the load takes what is missing from its earlier record."""
+        """Read every row, good or refused, as `tokens` does. A good one names its user, and its device unless that may
+        be made; or it comes back from an export: then the load takes what is missing from its earlier record."""
         for row in self.tokens(leftovers):
-            missing = explain_missing_ids(row) if isinstance(row, Row) and not row.origin else None
+            missing = None
+            if isinstance(row, Row) and not row.origin:
+                missing = explain_missing_ids(row, may_pair=self.switches.may_pair)
             yield RowError(row.row_number, missing, row.serial_number) if missing else row
 
     def tokens(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
@@ -100,6 +117,7 @@ def open_shipment(
     hints: Hints = NO_HINTS,
     assignment: Assignment | None = None,
     only_assigned: bool = False,
+    switches: Switches = NO_SWITCHES,
     clock: Callable[[], datetime] = read_clock,
 ) -> Shipment:
     """Read the file once, to its end, so that what makes it unusable as a whole is known before a row is used.
@@ -116,4 +134,4 @@ def open_shipment(
         columns = chosen.read_columns(OpenFile(path, stream, digest, hints))
     if assignment is not None:
         columns = list(dict.fromkeys([*columns, *assignment.columns]))
-    return Shipment(path, chosen, hints, columns, digest.hexdigest(), assignment, only_assigned, clock)
+    return Shipment(path, chosen, hints, columns, digest.hexdigest(), assignment, only_assigned, switches, clock)

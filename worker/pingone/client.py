@@ -117,8 +117,9 @@ class Client:
         """Close the connections."""
         self._transport.close()
 
-    def perform(self, request: Request, parse: Parse[T], call: Call) -> T:
-        """Make the tries of one call, each with an access token and a slot."""
+    def perform(self, request: Request, parse: Parse[T], call: Call, *, repeats_forbidden: bool = True) -> T:
+        """Make the tries of one call, each with an access token and a slot. `repeats_forbidden`: whether it is tried
+        again after a 403, as after other refusals that pass."""
         access_token = ""
 
         def attempt() -> T:
@@ -128,7 +129,12 @@ class Client:
             slot = self._take_slot(call)
             return self._send(add_access_token(request, access_token), slot, parse, call)
 
-        return self._policy.run(attempt, permit=call.permit, renew=lambda: self._access_tokens.renew(access_token))
+        return self._policy.run(
+            attempt,
+            permit=call.permit,
+            renew=lambda: self._access_tokens.renew(access_token),
+            repeats_forbidden=repeats_forbidden,
+        )
 
     def _send(self, request: Request, slot: Slot, parse: Parse[T], call: Call) -> T:
         """Send one request, count it if its first byte went out, and report to the pace what became of its slot."""

@@ -30,8 +30,8 @@ class Reads:
 
     Every read may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
     OATHBULK_LONGEST_HOLD and a few seconds; `list_devices` up to 10 s. Forbidden says that our roles do not permit this
-    read: then what it would tell is not known, and nothing else follows. A ValueError says that an id or name is empty;
-    then nothing was sent."""
+    read, which is asked once: then what it would tell is not known, and nothing else follows. A ValueError says that an
+    id or name is empty; then nothing was sent."""
 
     def __init__(self, environment: Environment, client_of: Callable[[RateGroup], Client]) -> None:
         self._environment = environment
@@ -104,4 +104,4 @@ class Reads:
 
     def _read(self, group: RateGroup, url: str, parse: Parse[T], call: Call) -> T:
         request = build_read_request(url, session_id=call.session_id, transaction_id=call.transaction_id)
-        return self._client_of(group).perform(request, parse, call)
+        return self._client_of(group).perform(request, parse, call, repeats_forbidden=False)

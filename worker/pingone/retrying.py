@@ -44,14 +44,23 @@ class RetryPolicy:
     outage_hold: float = 5.0
     sleep: Callable[[float], None] = time.sleep
 
-    def run(self, attempt: Callable[[], T], *, permit: Callable[[], None], renew: Callable[[], object]) -> T:
+    def run(
+        self,
+        attempt: Callable[[], T],
+        *,
+        permit: Callable[[], None],
+        renew: Callable[[], object],
+        repeats_forbidden: bool = True,
+    ) -> T:
         """Call `attempt`, which takes its own slot, until it succeeds or no try is left; return its result. `permit` is
         called before every try but the first, and raises what it likes to stop; `renew` fetches a new access token.
+        `repeats_forbidden`: whether a 403 may be throttling in disguise, so that it is tried again.
 
         Raises what the last try raised.
         """
+        retrying = self._retrying if repeats_forbidden else self._retrying_but_forbidden
         try:
-            return self._retrying(_Tries(self.pace, attempt, permit, renew).try_once)
+            return retrying(_Tries(self.pace, attempt, permit, renew).try_once)
         except TooLateToSend:
             raise
         except NotDelivered as error:
@@ -62,8 +71,16 @@ class RetryPolicy:
     def _retrying(self) -> tenacity.Retrying:
         """The policy as tenacity wants it. One for all calls: it refers to itself, so that one for each call would be
         left to the garbage collector."""
+        return self._make_retrying(_may_succeed_later)
+
+    @cached_property
+    def _retrying_but_forbidden(self) -> tenacity.Retrying:
+        """The same policy, but for a call whose 403 is an answer like another."""
+        return self._make_retrying(lambda error: _may_succeed_later(error) and not isinstance(error, Forbidden))
+
+    def _make_retrying(self, may_succeed_later: Callable[[BaseException], bool]) -> tenacity.Retrying:
         return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_may_succeed_later),
+            retry=tenacity.retry_if_exception(may_succeed_later),
             wait=_choose_wait,
             stop=tenacity.stop_after_attempt(self.tries) | tenacity.stop_before_delay(self.seconds),
             sleep=self.sleep,

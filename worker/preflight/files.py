@@ -1,56 +1,61 @@
-"""What the files of a shipment tell by themselves: refused rows, doubles, stale OTPs, and presses on the first
-morning."""
+"""What the files of a shipment and our own records tell: rows that the load will refuse or leave out, stale OTPs, and
+presses on the first morning."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from worker.intake import Leftovers, Row, RowError, Shipment
-from worker.preflight.findings import Finding, Level, Verdicts, name_tokens
+from worker.batches.load_counts import LoadCounts
+from worker.intake import Leftovers, RowError, Shipment
+from worker.preflight.findings import NAMED, Finding, Level, Verdicts, name_tokens
 from worker.vault.seed import Seed
-
-
-def read_rows(shipment: Shipment) -> tuple[Verdicts, Leftovers]:
-    """Read every row of a shipment. Raises UnusableFile."""
-    verdicts, leftovers = Verdicts(), Leftovers()
-    seen: dict[str, int] = {}
-    for row in shipment.rows(leftovers):
-        if isinstance(row, RowError):
-            verdicts.refused.append(row)
-        elif earlier := _find_earlier(row, seen):
-            reason = f"its serial number or device stands on row {earlier} already: keep one of the two rows"
-            verdicts.refused.append(RowError(row.row_number, reason, row.serial_number))
-        else:
-            verdicts.good.append(row)
-    return verdicts, leftovers
 
 
 def check_files(
     shipment: Shipment, verdicts: Verdicts, leftovers: Leftovers, *, totp_max_age: float, now: datetime | None = None
 ) -> list[Finding]:
     """Find what rows and list tell. `totp_max_age` in seconds: how long after its generation a TOTP pair is sent."""
+    findings = _check_rows(verdicts)
+    findings += _check_list(shipment, leftovers)
+    findings += _check_stale(verdicts, totp_max_age, now or datetime.now(UTC))
+    text = (
+        "With two OTPs that do not follow each other, by the seed that an earlier batch has of the token: {n} of the"
+        " pairs. See whether rows were mixed up, or press these tokens again."
+    )
+    findings += name_tokens("not_consecutive", Level.ASK, text, verdicts.doubted("not_consecutive"))
+    return findings + _count_presses(verdicts)
+
+
+def _check_rows(verdicts: Verdicts) -> list[Finding]:
+    """Say which rows the load will refuse or leave out."""
     findings = []
     if verdicts.refused:
         reasons = Counter(error.reason for error in verdicts.refused)
         (reason, times), *_ = reasons.most_common(1)
         text = f"Refused: {len(verdicts.refused)} of the rows, {times} of them since {reason}"
-        serials = tuple(error.serial_number for error in verdicts.refused if error.serial_number)
-        findings.append(Finding("rows_refused", Level.NOTE, text, len(verdicts.refused), serials[:5]))
-    if not verdicts.good:
-        findings.append(Finding("nothing_to_load", Level.STOP, "Not one row can be loaded. Mend them first."))
-    findings += _check_list(shipment, leftovers)
-    findings += _check_stale(verdicts, totp_max_age, now or datetime.now(UTC))
-    return findings + _count_presses(verdicts)
+        findings.append(_name_rows("rows_refused", text, verdicts.refused))
+    if verdicts.refused_by_database:
+        first = verdicts.refused_by_database[0]
+        text = (
+            f"Refused for what our own database holds: {len(verdicts.refused_by_database)} of the rows. Row"
+            f" {first.row_number}: {first.reason}"
+        )
+        findings.append(_name_rows("in_database", text, verdicts.refused_by_database))
+    text = "Active on their devices already: {n} of the tokens. They are left out."
+    findings += name_tokens("already_active", Level.NOTE, text, [row.serial_number for row in verdicts.active])
+    if not verdicts.good and not verdicts.active:
+        counts = LoadCounts(rows_refused=len(verdicts.refused), already_active=len(verdicts.active))
+        problem = counts.explain_nothing_left() or "no row is left to load"
+        findings.append(Finding("nothing_to_load", Level.STOP, f"It is of no use like this: {problem}. Mend it first."))
+    return findings
 
 
-def _find_earlier(row: Row, seen: dict[str, int]) -> int | None:
-    """Find the row that has this token or device already, and remember this one."""
-    names = [name for name in (row.serial_number, row.device_id) if name]
-    earlier = next((seen[name] for name in names if name in seen), None)
-    if earlier is None:
-        seen |= dict.fromkeys(names, row.row_number)
-    return earlier
+def _name_rows(name: str, text: str, errors: Sequence[RowError]) -> Finding:
+    """Make a note about refused rows."""
+    serials = tuple(error.serial_number for error in errors if error.serial_number)
+    return Finding(name, Level.NOTE, text, len(errors), serials[:NAMED])
 
 
 def _check_list(shipment: Shipment, leftovers: Leftovers) -> list[Finding]:

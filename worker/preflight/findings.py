@@ -9,6 +9,7 @@ from typing import Any
 
 from worker.intake import Row, RowError
 
+ALREADY_ACTIVE = "its token is active on its device already: nothing is left to do"
 # Serial numbers that a finding names at most; `-o FILE` has them all.
 NAMED = 5
 
@@ -57,8 +58,13 @@ def name_tokens(name: str, level: Level, text: str, serials: Iterable[str]) -> l
 class Verdicts:
     """The rows of a shipment, and what is wrong with those that would not become active."""
 
+    # The rows that a load takes, and those that it refuses.
     good: list[Row] = field(default_factory=list)
     refused: list[RowError] = field(default_factory=list)
+    # Those of the refused that are so for what our database holds.
+    refused_by_database: list[RowError] = field(default_factory=list)
+    # Rows that a load leaves out, since their tokens are active on their devices.
+    active: list[Row] = field(default_factory=list)
     # By serial number: the name of the finding, and why this token would not become active.
     doubts: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -73,6 +79,7 @@ class Verdicts:
     def lines(self) -> list[tuple[int, str, str, str]]:
         """Every row in the file's order: its number, its serial number, its verdict and the reason."""
         lines = [(error.row_number, error.serial_number or "", "refused", error.reason) for error in self.refused]
+        lines += [(row.row_number, row.serial_number, "already_active", ALREADY_ACTIVE) for row in self.active]
         for row in self.good:
             name, reason = self.doubts.get(row.serial_number, ("ready", ""))
             lines.append((row.row_number, row.serial_number, name, reason))

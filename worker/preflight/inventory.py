@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from worker.intake import Row
+from worker.batches.preparation.inventory import find_difference
+from worker.intake import NO_SWITCHES, Row, Switches
 from worker.pingone.inventory import InventoryToken
 from worker.preflight.findings import Finding, Level, Verdicts, name_tokens
 from worker.vault.seed import Seed
@@ -24,55 +25,65 @@ TEXTS = {
 }
 
 
-def check_inventory(verdicts: Verdicts, tokens: Iterable[InventoryToken]) -> list[Finding]:
-    """Compare the whole inventory with the rows. Raises what reading it raises."""
+# What a load does with such tokens where it may, instead of asking.
+DOES = {
+    "token_not_in_inventory": "Not in PingOne's inventory yet: {n} of the tokens. They are imported.",
+    "token_not_paired": "In the inventory, and paired with nobody: {n} of the tokens. They are paired.",
+}
+
+
+def check_inventory(
+    verdicts: Verdicts, tokens: Iterable[InventoryToken], switches: Switches = NO_SWITCHES
+) -> list[Finding]:
+    """Compare the whole inventory with the rows. `switches`: what the load may create. Raises what reading it
+    raises."""
+    does = {
+        "token_not_in_inventory": switches.may_import,
+        "token_not_paired": switches.may_pair,
+    }
     rows = {row.serial_number: row for row in verdicts.good}
-    found, count = set[str](), 0
+    found, free, count = set[str](), list[str](), 0
     for token in tokens:
         count += 1
         row = rows.get(token.serial_number or "")
         if row is not None:
             found.add(row.serial_number)
-            _judge(verdicts, row, token)
-    for serial, row in rows.items():
-        if serial not in found:
-            verdicts.doubt(row, "token_not_in_inventory", "the inventory has no token of this serial number")
+            if switches.may_pair and _is_free(token):
+                free.append(row.serial_number)
+            _judge(verdicts, row, token, may_pair=switches.may_pair)
+    missing = [serial for serial in rows if serial not in found]
+    if not switches.may_import:
+        for serial in missing:
+            verdicts.doubt(rows[serial], "token_not_in_inventory", "the inventory has no token of this serial number")
     findings = [
         finding
         for name, text in TEXTS.items()
         for finding in name_tokens(name, Level.ASK, text, verdicts.doubted(name))
     ]
-    if count > NEARLY_FULL * MOST_TOKENS:
+    for name, serials in (("token_not_in_inventory", missing), ("token_not_paired", free)):
+        findings += name_tokens(name, Level.NOTE, DOES[name], serials if does[name] else ())
+    if len(missing) + count > MOST_TOKENS and switches.may_import:
+        text = f"The inventory has {count} tokens and may have {MOST_TOKENS}: {len(missing)} more have no room in it."
+        findings.append(Finding("inventory_full", Level.STOP, text))
+    elif count > NEARLY_FULL * MOST_TOKENS:
         text = f"The inventory has {count} of the {MOST_TOKENS} tokens that an environment may have."
         findings.append(Finding("inventory_nearly_full", Level.NOTE, text))
     return findings
 
 
-def _judge(verdicts: Verdicts, row: Row, token: InventoryToken) -> None:
+def _judge(verdicts: Verdicts, row: Row, token: InventoryToken, *, may_pair: bool) -> None:
     """Note what the inventory says against a row, if anything."""
-    if isinstance(row.otps, Seed) and (difference := _find_difference(row.otps, token)):
+    if isinstance(row.otps, Seed) and (difference := find_difference(row.otps, token)):
         verdicts.doubt(row, "token_differs", f"PingOne has it with another {difference}")
-    elif token.device_id is None and token.user_id is None:
-        verdicts.doubt(row, "token_not_paired", "it is paired with nobody")
+    elif _is_free(token):
+        if not may_pair:
+            verdicts.doubt(row, "token_not_paired", "it is paired with nobody")
     elif _differs(token.device_id, row.device_id) or _differs(token.user_id, row.user_id):
         verdicts.doubt(row, "token_taken", "it is paired with another person or device")
 
 
-def _find_difference(seed: Seed, token: InventoryToken) -> str | None:
-    """Which parameter PingOne has otherwise; None if all that it tells are ours."""
-    ours = {
-        "type": seed.otp_type,
-        "number of digits": seed.digits,
-        "hash": seed.hash_algorithm,
-        "time step": seed.time_step,
-    }
-    theirs = {
-        "type": token.type and token.type.lower(),
-        "number of digits": token.digits,
-        "hash": token.hash_name and token.hash_name.lower().removeprefix("hmac"),
-        "time step": token.time_step if seed.time_step else None,
-    }
-    return next((name for name, value in theirs.items() if value is not None and value != ours[name]), None)
+def _is_free(token: InventoryToken) -> bool:
+    return token.device_id is None and token.user_id is None
 
 
 def _differs(theirs: str | None, ours: str | None) -> bool:

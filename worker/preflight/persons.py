@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
+from models.reason import Reason
+from worker.batches.preparation.people import FindUsers, find_all, group_by_name, judge_person
 from worker.intake import Row
-from worker.pingone.errors import TooManyTerms
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute
 from worker.preflight.findings import Finding, Level, Verdicts, name_tokens
-
-# Finds the users with one of these names, all in one request.
-FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
 
 TEXTS = {
     "user_not_found": "Of persons whom PingOne does not find: {n} of the tokens. Correct their names, or see whether"
@@ -22,17 +20,22 @@ TEXTS = {
     " two.",
 }
 
+# What a row's verdict says of its person.
+SAYS = {
+    Reason.USER_NOT_FOUND: "PingOne finds nobody of this name",
+    Reason.USER_AMBIGUOUS: "PingOne finds several persons of this name: give the user id",
+    Reason.ACCOUNT_NOT_USABLE: "the person's account is disabled or locked",
+}
+
 
 def check_persons(verdicts: Verdicts, find_users: FindUsers) -> list[Finding]:
     """Look every named person up, NAMES_PER_REQUEST to a request. Raises what the reads raise."""
     for attribute in UserAttribute:
         rows = _rows_by_name(verdicts.good, attribute)
-        found: dict[str, list[User]] = {}
-        for user in _find_all(attribute, list(rows), find_users):
-            found.setdefault(user.find(attribute) or "", []).append(user)
+        found = group_by_name(attribute, find_all(attribute, list(rows), find_users, NAMES_PER_REQUEST))
         for name, mine in rows.items():
             for row in mine:
-                _judge(verdicts, row, found.get(name, []))
+                _judge(verdicts, row, found.get(name.casefold(), []))
     return [
         finding
         for name, text in TEXTS.items()
@@ -62,27 +65,9 @@ def _read_name(row: Row, attribute: UserAttribute) -> str | None:
             return row.external_id
 
 
-def _find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUsers) -> Iterator[User]:
-    """Find all users with these names, in as few requests as PingOne takes."""
-    size, left = NAMES_PER_REQUEST, list(names)
-    while left:
-        try:
-            yield from find_users(attribute, left[:size])
-        except TooManyTerms:
-            if size == 1:
-                raise
-            size //= 2
-            continue
-        left = left[size:]
-
-
 def _judge(verdicts: Verdicts, row: Row, users: Sequence[User]) -> None:
     """Note what is wrong with the person of a row, if anything is."""
-    if not users:
-        verdicts.doubt(row, "user_not_found", "PingOne finds nobody of this name")
-    elif len(users) > 1:
-        verdicts.doubt(row, "user_ambiguous", "PingOne finds several persons of this name: give the user id")
-    elif row.user_id and users[0].id != row.user_id:
+    if reason := judge_person(users):
+        verdicts.doubt(row, reason, SAYS[reason])
+    elif row.user_id and users[0].id.lower() != row.user_id:
         verdicts.doubt(row, "other_person", "the user id is not that of the name beside it")
-    elif users[0].is_enabled is False or users[0].is_locked or users[0].can_authenticate is False:
-        verdicts.doubt(row, "account_not_usable", "the person's account is disabled or locked")

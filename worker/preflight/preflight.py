@@ -1,43 +1,54 @@
-"""The preflight: asks the files, and then PingOne, everything that can be known before an OTP is spent."""
+"""The preflight: asks the files and our own records, and then PingOne, all that can be known before an OTP is spent."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from worker.config.settings import Environment, Settings
-from worker.intake import Shipment
-from worker.pace.errors import SlotTooFar
+from worker.intake import NO_SWITCHES, Shipment, Switches
+from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.client import Call
-from worker.pingone.errors import Forbidden, NotFound
+from worker.pingone.configuration import MfaSettings
+from worker.pingone.errors import CredentialsRefused, NotDelivered, PingOneError
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.pages import Page
 from worker.pingone.reads import Reads
+from worker.pingone.user_devices import UserDevice
 from worker.pingone.users import User, UserAttribute
 from worker.preflight import files, tenant
+from worker.preflight.devices import check_devices
 from worker.preflight.findings import Finding, Level, Verdicts
 from worker.preflight.inventory import check_inventory
 from worker.preflight.persons import check_persons
+from worker.preflight.rows import RowReader
 from worker.rules.resync import ResyncKnowledge
 
 T = TypeVar("T")
 
 # Requests that a record takes: one post where the token is in step, two where it is not, which a fifth usually is.
 REQUESTS_PER_RECORD = 1.2
-# Tries of a read for which no slot is near.
-TRIES = 20
+# Seconds for which a read waits until the fleet has a slot for it.
+LONGEST_WAIT = 60.0
+
+
+class NotReady(Exception):
+    """A shipment is not loaded, for what its preflight has found; the message says what to do."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What a preflight has found. `unknown` says what could not be read, and why."""
+    """What a preflight has found. `unknown` says what could not be read, and why; `is_complete` is False where PingOne
+    should have been asked, and could not be."""
 
     verdicts: Verdicts
     findings: list[Finding] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     requests: int = 0
+    is_complete: bool = True
     # Seconds that the batch takes at the pace it begins with.
     seconds: float = 0.0
 
@@ -49,54 +60,88 @@ class Report:
             if finding.level == Level.STOP or (finding.level == Level.ASK and finding.name not in accepted)
         ]
 
+    def choose_accepted(self, accepted: frozenset[str]) -> list[str]:
+        """Of the findings that a person accepts, those that were made and asked about."""
+        return [finding.name for finding in self.findings if finding.level == Level.ASK and finding.name in accepted]
 
-def check_shipment(shipment: Shipment, settings: Settings, rate: float) -> Report:
-    """Find what the files tell by themselves. `rate`: requests a second that the batch begins with. Raises
+
+def check_shipment(shipment: Shipment, reader: RowReader, settings: Settings, rate: float) -> Report:
+    """Find what the files and our own records tell. `rate`: requests a second that the batch begins with. Raises
     UnusableFile."""
-    verdicts, leftovers = files.read_rows(shipment)
+    verdicts, leftovers = reader.read(shipment)
     report = Report(verdicts, files.check_files(shipment, verdicts, leftovers, totp_max_age=settings.totp_max_age))
     report.seconds = len(verdicts.good) * REQUESTS_PER_RECORD / rate
     return report
 
 
 class TenantCheck:
-    """Asks PingOne about a shipment. What our roles do not permit to read is not known, and stops nothing."""
+    """Asks PingOne about a shipment. What a read does not tell is not known, and stops nothing. `switches`: what may be
+    created in the tenant."""
 
-    def __init__(self, reads: Reads, environment: Environment, settings: Settings) -> None:
+    def __init__(
+        self, reads: Reads, environment: Environment, settings: Settings, switches: Switches = NO_SWITCHES
+    ) -> None:
         self._reads = reads
         self._environment = environment
         self._settings = settings
+        self._switches = switches
+        self._max_devices: int | None = None
         self._call = Call(session_id="oathbulk-check", transaction_id="oathbulk-check")
 
     def add_to(self, report: Report, known: ResyncKnowledge, measure_clock: Callable[[], float]) -> None:
-        """Add what PingOne tells to a report. Raises PingOneError for everything but a read that is forbidden."""
-        reads, budget = self._reads, self._settings.otp_post_budget
-        self._ask(report, "the clock", lambda: tenant.check_clock(measure_clock()))
-        self._ask(report, "the license", lambda: tenant.check_capabilities(self._read(reads.read_capabilities)))
-        self._ask(report, "the policies", lambda: self._check_policies(len(report.verdicts.good), budget))
-        self._ask(report, "the MFA settings", lambda: tenant.check_settings(self._read(reads.read_mfa_settings)))
-        self._ask(report, "the inventory", lambda: check_inventory(report.verdicts, self._list_tokens()))
-        self._ask(report, "the users", lambda: check_persons(report.verdicts, self._find_users))
+        """Add what PingOne tells to a report. Raises NotDelivered, CredentialsRefused, PaceOutOfReach: then nothing can
+        be asked."""
+        reads, verdicts = self._reads, report.verdicts
         is_fixed = self._environment.resync_on_first_call is not None
         report.findings += tenant.check_learnt(known, is_fixed=is_fixed)
-        report.requests = self._call.requests
+        try:
+            self._ask(report, "the clock", lambda: tenant.check_clock(measure_clock()))
+            self._ask(report, "the license", lambda: tenant.check_capabilities(self._read(reads.read_capabilities)))
+            self._ask(report, "the policies", lambda: self._check_policies(len(verdicts.good)))
+            self._ask(report, "the MFA settings", lambda: self._check_settings(self._read(reads.read_mfa_settings)))
+            self._ask(report, "the inventory", self._check_inventory(report))
+            self._ask(report, "the persons' devices", lambda: self._check_devices(report))
+            self._ask(report, "the users", lambda: check_persons(verdicts, self._find_users))
+        finally:
+            report.requests = self._call.requests
 
-    def _check_policies(self, persons: int, post_budget: int) -> list[Finding]:
-        policies = self._read(self._reads.read_policies)
-        return tenant.check_policies(policies, persons=persons, post_budget=post_budget)
+    def _check_policies(self, persons: int) -> list[Finding]:
+        return tenant.check_policies(
+            self._read(self._reads.read_policies),
+            persons=persons,
+            post_budget=self._settings.otp_post_budget,
+            makes_devices=self._switches.may_pair,
+        )
+
+    def _check_inventory(self, report: Report) -> Callable[[], list[Finding]]:
+        return lambda: check_inventory(report.verdicts, self._list_tokens(), self._switches)
+
+    def _check_settings(self, settings: MfaSettings) -> list[Finding]:
+        self._max_devices = settings.max_devices
+        return tenant.check_settings(settings)
+
+    def _check_devices(self, report: Report) -> list[Finding]:
+        now = datetime.now(UTC)
+        return check_devices(report.verdicts, self._list_devices, max_devices=self._max_devices, now=now)
 
     def _read(self, read: Callable[..., T]) -> T:
         return _wait_for_slot(lambda: read(call=self._call))
 
     def _ask(self, report: Report, what: str, check: Callable[[], list[Finding]]) -> None:
-        """Add the findings of a check; if its read is forbidden, say that this is not known."""
+        """Add the findings of a check; if its read is refused or gets no readable answer, say that this is not
+        known."""
         try:
             report.findings += check()
-        except (Forbidden, NotFound) as refused:
-            report.unknown.append(f"{what}: {refused.answer}")
+        except (CredentialsRefused, NotDelivered, PaceOutOfReach):
+            raise
+        except (PingOneError, SlotTooFar) as refused:
+            report.unknown.append(f"{what}: {refused}")
 
     def _find_users(self, attribute: UserAttribute, names: Sequence[str]) -> list[User]:
         return _wait_for_slot(lambda: self._reads.find_users(attribute, names, call=self._call))
+
+    def _list_devices(self, user_id: str) -> list[UserDevice]:
+        return _wait_for_slot(lambda: self._reads.list_devices(user_id, call=self._call))
 
     def _list_tokens(self) -> Iterator[InventoryToken]:
         """Go through the inventory page by page."""
@@ -108,10 +153,16 @@ class TenantCheck:
 
 
 def _wait_for_slot(read: Callable[[], T]) -> T:
-    """Read, and try again where the fleet's next slot is far. Raises what the read raises."""
-    for _ in range(TRIES):
+    """Read, and try again where the fleet's next slot is far, but not for longer than LONGEST_WAIT. Raises what the
+    read raises."""
+    waited = 0.0
+    while True:
         try:
             return read()
+        except PaceOutOfReach:
+            raise
         except SlotTooFar as far:
+            if waited + far.wait > LONGEST_WAIT:
+                raise
             time.sleep(far.wait)
-    return read()
+            waited += far.wait

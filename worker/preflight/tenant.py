@@ -14,8 +14,11 @@ NO_NOTIFICATION = "NONE"
 LARGEST_CLOCK_OFFSET = 60.0
 
 
-def check_policies(policies: list[Policy], *, persons: int, post_budget: int) -> list[Finding]:
-    """What the policy in force says: the environment's default, since a device's own is told nowhere."""
+def check_policies(
+    policies: list[Policy], *, persons: int, post_budget: int, makes_devices: bool = False
+) -> list[Finding]:
+    """What the policy in force says: the environment's default, since a device's own is told nowhere. `makes_devices`:
+    whether the load will pair tokens, or the rows bring the ids of devices that are there already."""
     policy = next((each for each in policies if each.is_default), None)
     if policy is None:
         text = "No policy is the environment's default, so it is not known which rules are in force."
@@ -31,15 +34,27 @@ def check_policies(policies: list[Policy], *, persons: int, post_budget: int) ->
             f" sent to one: set OATHBULK_OTP_POST_BUDGET={policy.failure_count}."
         )
         findings.append(Finding("locks_early", Level.ASK, text))
+    return findings + _check_notification(policy, persons, makes_devices=makes_devices)
+
+
+def _check_notification(policy: Policy, persons: int, *, makes_devices: bool) -> list[Finding]:
+    """Say whom PingOne will write to of a new device: a question only if devices will be made."""
     notification = policy.new_device_notification or NOTIFIES_BY_DEFAULT
-    if notification != NO_NOTIFICATION:
-        says = "says nothing of it" if policy.new_device_notification is None else f"says {notification}"
+    if notification == NO_NOTIFICATION:
+        return []
+    says = "says nothing of it" if policy.new_device_notification is None else f"says {notification}"
+    name = policy.name or policy.id
+    if makes_devices:
         text = (
             f"PingOne may write to {persons} people when their token becomes a device: the policy {name} {says}."
             " Set newDeviceNotification to NONE for the time of the batch, or tell people."
         )
-        findings.append(Finding("notification", Level.ASK, text))
-    return findings
+        return [Finding("notification", Level.ASK, text)]
+    text = (
+        f"PingOne writes to people when their token becomes a device: the policy {name} {says}. The devices of these"
+        f" {persons} tokens are there already; whether it writes again when they become active is published nowhere."
+    )
+    return [Finding("notification", Level.NOTE, text)]
 
 
 def check_settings(settings: MfaSettings) -> list[Finding]:

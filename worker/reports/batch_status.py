@@ -57,6 +57,13 @@ class BatchStatus:
     # Seconds for which none of its due records has moved; None if none is due, or the batch does not run.
     still_for: float | None = None
     fleet: Fleet = field(default_factory=Fleet)
+    # How many of its pending records wait until their user is found, and until their token is found or imported.
+    waiting: dict[str, int] = field(default_factory=dict)
+    # Active records without an OTP that was posted: PingOne said ACTIVE by itself, and nothing was proved.
+    unproved: int = 0
+    # Tokens that this batch has put into the inventory, and devices that it has made.
+    imported: int = 0
+    paired: int = 0
     # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.
     needs_flag: NeedsFlag = NeedsFlag.UNKNOWN
 
@@ -134,6 +141,10 @@ class BatchStatus:
             "rows_refused": self.rows_refused,
             "counts": self.counts,
             "resynced": self.resynced,
+            "unproved": self.unproved,
+            "imported": self.imported,
+            "paired": self.paired,
+            "waiting": self.waiting,
             "attempts": self.attempts,
             "otp_posts": self.otp_posts,
             "requests": self.requests,

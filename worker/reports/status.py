@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, func, select, text
 from models.attempt import FAILED, AttemptLine
 from models.batch import Batch, BatchState
 from models.record import FINAL, Record, Status
+from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
@@ -26,7 +27,7 @@ PACE_SECONDS = 30.0
 # Records; if fewer were settled in these seconds, they say nothing about the pace.
 FEWEST_SETTLED = 5
 # Columns of the groups of records whose sums the status shows.
-_SUMS = ("resynced", "attempts", "otp_posts", "requests", "rate_limited")
+_SUMS = ("unproved", "imported", "paired", "resynced", "attempts", "otp_posts", "requests", "rate_limited")
 
 
 def take_environment_for_license(_: str, environment_id: str) -> str:
@@ -59,7 +60,8 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
     counts = {str(status): 0 for status in Status}
     for group in groups:
         counts[group.status] += group.records
-    next_due_at = min((group.next_due_at for group in groups if group.status == Status.PENDING), default=None)
+    due = (group.next_due_at for group in groups if group.status == Status.PENDING and group.next_due_at)
+    next_due_at = min(due, default=None)
     return BatchStatus(
         name=batch.name,
         environment=batch.environment,
@@ -81,6 +83,10 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
         resumes_at=batch.resumes_at,
         still_for=_measure_standstill(database, connection, batch, counts, next_due_at),
+        waiting={
+            "user": sum(group.lack_user for group in groups),
+            "token": sum(group.lack_token for group in groups),
+        },
         needs_flag=read_resync(connection, batch.environment_id).needs,
     )
 
@@ -148,12 +154,19 @@ def _count_by_status(batch_id: int) -> Select[*tuple[Any, ...]]:
             Record.reason,
             func.count().label("records"),
             func.count().filter(Record.resynced).label("resynced"),
+            func.count()
+            .filter(Record.status == Status.ACTIVE, Record.otp1_posts + Record.otp2_posts == 0)
+            .label("unproved"),
+            func.count().filter(Record.is_token_made).label("imported"),
+            func.count().filter(Record.is_device_made).label("paired"),
+            func.count().filter(text(LACKS_USER)).label("lack_user"),
+            func.count().filter(text(LACKS_TOKEN)).label("lack_token"),
             func.coalesce(func.sum(Record.attempts), 0).label("attempts"),
             func.coalesce(func.sum(Record.otp1_posts + Record.otp2_posts), 0).label("otp_posts"),
             func.coalesce(func.sum(Record.requests), 0).label("requests"),
             func.coalesce(func.sum(Record.rate_limited), 0).label("rate_limited"),
             func.max(Record.finalized_at).label("finalized_at"),
-            func.min(Record.scheduled_at).label("next_due_at"),
+            func.min(Record.scheduled_at).filter(text(IS_PREPARED)).label("next_due_at"),
         )
         .where(Record.batch_id == batch_id)
         .group_by(Record.status, Record.reason)

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from support.data.tokens import Token
+from support.servers.stand_in_tenant import answer_read
 
 ENVIRONMENT_ID = "7d1f0c52-3b64-4d0e-9a57-52a1c3d4e5f6"
 CLIENT_ID = "c0a1b2c3-0000-4000-8000-00000000c11e"
@@ -26,6 +27,7 @@ ACCESS_TOKEN = "stand-in-access-token"
 
 TOKEN_PATH = f"/{ENVIRONMENT_ID}/as/token"
 DEVICE_PATH = re.compile(rf"/v1/environments/{ENVIRONMENT_ID}/users/(?P<user>[\w-]+)/devices/(?P<device>[\w-]+)")
+TENANT_PATH = re.compile(rf"/v1/environments/{ENVIRONMENT_ID}/(?P<path>[\w/-]+)(?:\?.*)?")
 ACTIVATE = "application/vnd.pingidentity.device.activate+json"
 
 # How long a held call waits to be let go, in seconds: longer than any test.
@@ -63,6 +65,11 @@ class StandIn:
         self.reads: list[tuple[str, float]] = []
         # Answered to the next activations, one each.
         self.refusals: deque[Refusal] = deque()
+        # What the environment tells otherwise than one in good order, by the path of the read; the paths that our role
+        # does not permit; and all that were read.
+        self.tenant: dict[str, dict[str, Any]] = {}
+        self.forbidden: set[str] = set()
+        self.tenant_reads: list[str] = []
         self.knows_client = True
         # A gateway before it answers all calls to devices with a page of this status.
         self.gateway_answers: int | None = None
@@ -202,8 +209,10 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(*answer)
 
     def do_GET(self) -> None:
-        if (found := self._find()) is None:
+        if self._is_refused():
             return None
+        if (found := DEVICE_PATH.fullmatch(self.path)) is None:
+            return self._tell()
         self.stand_in.reads.append((found["device"], time.monotonic()))
         if found["device"] not in self.stand_in.tokens:
             return self._refuse(Refusal(404, "NOT_FOUND"))
@@ -234,14 +243,32 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(401, {"error": "invalid_client"}, {})
         return self._answer(200, {"access_token": ACCESS_TOKEN, "token_type": "Bearer", "expires_in": 3600}, {})
 
+    def _tell(self) -> None:
+        """Answer what the environment tells of itself."""
+        found = TENANT_PATH.fullmatch(self.path)
+        if found is None:
+            return self._refuse(Refusal(404, "NOT_FOUND"))
+        self.stand_in.tenant_reads.append(found["path"])
+        if found["path"] in self.stand_in.forbidden:
+            return self._refuse(Refusal(403, "ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS"))
+        told = answer_read(found["path"], self.stand_in.tokens.values(), self.stand_in.tenant)
+        return self._answer(200, told, {}) if told else self._refuse(Refusal(404, "NOT_FOUND"))
+
     def _find(self) -> re.Match[str] | None:
         """The user and device of the path; None where the request was refused."""
+        if self._is_refused():
+            return None
+        return DEVICE_PATH.fullmatch(self.path) or self._refuse(Refusal(404, "NOT_FOUND"))
+
+    def _is_refused(self) -> bool:
+        """Whether the request was answered already: by a gateway, or since its access token is not ours."""
         if self.stand_in.gateway_answers is not None:
-            return self._send(self.stand_in.gateway_answers, b"<!doctype html><title>Not here</title>", "text/html", {})
-        found = DEVICE_PATH.fullmatch(self.path)
+            self._send(self.stand_in.gateway_answers, b"<!doctype html><title>Not here</title>", "text/html", {})
+            return True
         if self.headers.get("Authorization") != f"Bearer {ACCESS_TOKEN}":
-            return self._refuse(Refusal(401, "ACCESS_FAILED", "INVALID_TOKEN"))
-        return found or self._refuse(Refusal(404, "NOT_FOUND"))
+            self._refuse(Refusal(401, "ACCESS_FAILED", "INVALID_TOKEN"))
+            return True
+        return False
 
     def _refuse(self, refusal: Refusal) -> None:
         self._answer(refusal.status, _envelope(refusal), refusal.headers)

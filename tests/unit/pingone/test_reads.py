@@ -190,14 +190,17 @@ def test_an_empty_id_sends_nothing(connect: Any, http: Any) -> None:
     assert not api.received
 
 
-def test_a_missing_role_is_told_and_holds_nobody(
-    connect: Any, http: Any, paces: Paces, make_environment: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_role_is_told_by_one_request_and_holds_nobody(
+    connect: Any, http: Any, paces: Paces, make_environment: Any
 ) -> None:
-    monkeypatch.setattr("worker.pingone.retrying.BACKOFF", lambda _: 0.0)
     forbidden = b'{"code": "ACCESS_FAILED", "details": [{"code": "INSUFFICIENT_PERMISSIONS"}]}'
     reads, _ = connect(http(403, forbidden, Correlation_Id="3f0c"))
+    call = new_call()
     with pytest.raises(Forbidden):
-        reads.read_policies(call=new_call())
+        reads.read_policies(call=call)
+    with pytest.raises(Forbidden):
+        reads.list_devices("user-1", call=call)
+    assert call.requests == 2
     assert all(paces.of(make_environment(), group).read_hold_left() == 0 for group in RateGroup)
 
 

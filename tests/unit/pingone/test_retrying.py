@@ -46,9 +46,9 @@ class Recorder:
     def report_undelivered(self, seconds: float, why: str) -> None:
         self.undelivered_for.append((seconds, why))
 
-    def run(self) -> str:
+    def run(self, **named: bool) -> str:
         policy = RetryPolicy(self, sleep=self.sleeps.append, **self.policy)  # type: ignore[arg-type]
-        return policy.run(self._attempt, permit=self.permit or self._permit, renew=self._renew)
+        return policy.run(self._attempt, permit=self.permit or self._permit, renew=self._renew, **named)
 
     def _attempt(self) -> str:
         self.story.append("try")
@@ -120,6 +120,16 @@ def test_everything_else_is_raised_at_once(error: Exception) -> None:
         recorder.run()
     assert caught.value is error
     assert (recorder.story, recorder.holds) == (["try"], [])
+
+
+def test_a_403_is_repeated_for_an_activation_and_an_answer_where_nothing_is_made() -> None:
+    recorder = Recorder([Forbidden(), "done"])
+    with pytest.raises(Forbidden):
+        recorder.run(repeats_forbidden=False)
+    assert (recorder.story, recorder.sleeps) == (["try"], [])
+    # What passes by itself is repeated all the same.
+    assert Recorder([RateLimited(), "done"]).run(repeats_forbidden=False) == "done"
+    assert Recorder([Forbidden(), "done"]).run() == "done"
 
 
 def test_pauses_grow_and_are_jittered() -> None:

@@ -1,0 +1,105 @@
+"""The preflight as the commands run it: the files and the database first, then PingOne as far as it can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from worker.cli.failures import explain_server_failure
+from worker.cli.hosts import print_hosts
+from worker.cli.own_redis import settings_with_redis
+from worker.config.settings import ConfigError, Environment
+from worker.embedded.errors import EmbeddedError
+from worker.embedded.home import HomeInUse
+from worker.installation.installation import Installation
+from worker.intake import Shipment, Switches
+from worker.pace.errors import SlotTooFar
+from worker.pingone.auth import AccessTokens
+from worker.pingone.clock_drift import measure_drift
+from worker.pingone.errors import CredentialsRefused, NotDelivered
+from worker.preflight.preflight import Report, TenantCheck, check_shipment
+from worker.preflight.rows import RowReader, reading_without_records
+from worker.process.parts import Parts
+from worker.rules.resync import ResyncKnowledge
+from worker.tenants.resync import read_resync
+
+# Requests a second with which a batch begins where no environment is configured.
+USUAL_RATE: float = Environment.model_fields["rate"].default
+
+# Why PingOne cannot be asked from here, while workers elsewhere may well reach it.
+_OUT_OF_REACH = (CredentialsRefused, NotDelivered, redis.RedisError, EmbeddedError, HomeInUse, SlotTooFar)
+
+
+def run_preflight(
+    installation: Installation, shipment: Shipment, name: str, *, offline: bool, needs_pingone: bool = False
+) -> Report:
+    """Find what can be known of a shipment for the environment of this name. `offline`: PingOne is asked nothing. If it
+    cannot be asked, nothing of it is known; with `needs_pingone` that is raised.
+
+    Raises UnusableFile, ConfigError, SchemaOutdated, EmbeddedError."""
+    environment = _find_environment(installation, name, offline=offline)
+    rate = environment.rate if environment else USUAL_RATE
+    with _reading_rows(installation, environment) as (reader, known):
+        report = check_shipment(shipment, reader, installation.settings, rate)
+    if environment is None:
+        report.unknown.append("the database and PingOne: no environment is configured here")
+    elif not offline and report.verdicts.good:
+        try:
+            _ask_pingone(installation, environment, report, known, shipment.switches)
+        except _OUT_OF_REACH as failure:
+            if needs_pingone:
+                raise
+            report.is_complete = False
+            report.unknown.append(f"what PingOne would tell: {_explain(failure)}")
+    return report
+
+
+def _find_environment(installation: Installation, name: str, *, offline: bool) -> Environment | None:
+    """Find the environment of this name; where PingOne is asked nothing, it need not be configured. Raises
+    ConfigError."""
+    try:
+        return installation.environment(name)
+    except ConfigError:
+        if offline:
+            return None
+        raise
+
+
+@contextmanager
+def _reading_rows(
+    installation: Installation, environment: Environment | None
+) -> Iterator[tuple[RowReader, ResyncKnowledge]]:
+    """Yield a reader of rows, and what the environment has taught. A database in the home that is not there yet is not
+    made for it."""
+    settings = installation.settings
+    if environment is None or (settings.is_embedded_database and not (settings.home / "oathbulk.db").exists()):
+        with reading_without_records(knows_records=environment is not None) as reader:
+            yield reader, ResyncKnowledge()
+        return
+    with installation.database.reading() as connection:
+        reader = RowReader(connection, installation.keyring, environment.environment_id)
+        yield reader, read_resync(connection, environment.environment_id)
+
+
+def _ask_pingone(
+    installation: Installation, environment: Environment, report: Report, known: ResyncKnowledge, switches: Switches
+) -> None:
+    """Add to the report what PingOne tells. Raises one of _OUT_OF_REACH."""
+    print_hosts(installation, environment.name)
+    deadline = installation.settings.call_deadline
+    # Before a Redis is started, and once, so that wrong credentials are one failure.
+    AccessTokens(environment, deadline=deadline).get()
+    with settings_with_redis(installation) as settings:
+        parts = Parts(settings, installation.environment)
+        parts.redis.ping()
+        asking = TenantCheck(parts.clients.reads(environment), environment, settings, switches)
+        asking.add_to(report, known, lambda: measure_drift(environment, deadline=deadline))
+
+
+def _explain(failure: Exception) -> str:
+    """Say why PingOne cannot be asked, and what to check."""
+    if isinstance(failure, CredentialsRefused | NotDelivered | redis.RedisError):
+        return explain_server_failure(failure)
+    return str(failure)

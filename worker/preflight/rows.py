@@ -1,0 +1,84 @@
+"""Reads a shipment's rows as the load will: which of them it takes, refuses or leaves out. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+
+from sqlalchemy import Connection, create_engine
+
+from models.base import Base
+from models.encrypted import Keyring, generate_key
+from worker.batches.conflicts import KEEP_ONE, Conflicts
+from worker.batches.earlier_records import EarlierRecords
+from worker.batches.loading import CHUNK
+from worker.batches.returning import Returning
+from worker.intake import Leftovers, Row, RowError, Shipment
+from worker.preflight.consecutive import is_consecutive
+from worker.preflight.findings import Verdicts
+from worker.vault.otp import OtpPair
+from worker.vault.seed import Seed
+
+NOT_CONSECUTIVE = "its two OTPs do not follow each other by the seed that an earlier batch has of this token"
+
+
+class RowReader:
+    """Compares rows with the records of one environment, by the rules of the load, within a transaction that writes
+    nothing. `knows_records` is False where the database cannot be asked: then rows that come back from an export are
+    taken as they are."""
+
+    def __init__(
+        self, connection: Connection, keyring: Keyring, environment_id: str, *, knows_records: bool = True
+    ) -> None:
+        self._returning = Returning(connection, keyring, environment_id)
+        self._conflicts = Conflicts(connection, keyring, environment_id, None)
+        self._earlier = EarlierRecords(connection, keyring, environment_id)
+        self._knows_records = knows_records
+
+    def read(self, shipment: Shipment) -> tuple[Verdicts, Leftovers]:
+        """Read every row of a shipment. Raises UnusableFile."""
+        verdicts, leftovers = Verdicts(), Leftovers()
+        rows = shipment.rows(leftovers)
+        while chunk := list(islice(rows, CHUNK)):
+            verdicts.refused += [row for row in chunk if isinstance(row, RowError)]
+            whole = [row for row in chunk if isinstance(row, Row)]
+            self._judge(whole, verdicts, may_pair=shipment.switches.may_pair)
+        return verdicts, leftovers
+
+    def _judge(self, rows: Sequence[Row], verdicts: Verdicts, *, may_pair: bool) -> None:
+        """Part good rows of the file into those that the load takes, refuses or leaves out. `may_pair`: a row needs no
+        device."""
+        if not self._knows_records:
+            rows = [replace(row, origin=None) for row in rows]
+        completed = self._returning.complete(rows, may_pair=may_pair)
+        records, conflicting, _ = self._conflicts.split(completed.rows, completed.lacking)
+        good = [record.row for record in records]
+        elsewhere = completed.errors + [error for error in conflicting if not error.reason.endswith(KEEP_ONE)]
+        verdicts.refused += completed.errors + conflicting
+        verdicts.refused_by_database += elsewhere
+        decided = {row.row_number for row in good} | {error.row_number for error in conflicting}
+        verdicts.active += [row for row in completed.rows if row.row_number not in decided]
+        verdicts.good += good
+        self._compare_with_seeds(good, verdicts)
+
+    def _compare_with_seeds(self, rows: Sequence[Row], verdicts: Verdicts) -> None:
+        """Note which pairs are not consecutive OTPs of a seed that we still have of their token."""
+        pairs = [row for row in rows if isinstance(row.otps, OtpPair) and row.otps.second]
+        earlier = self._earlier.find_by_serial_number(pairs)
+        for row in pairs:
+            found = [(record, self._earlier.open(record)) for record in earlier.get(row.serial_number, ())]
+            seeds = [(seed, record.next_counter) for record, seed in found if isinstance(seed, Seed)]
+            if seeds and not any(is_consecutive(row, seed, reached) for seed, reached in seeds):
+                verdicts.doubt(row, "not_consecutive", NOT_CONSECUTIVE)
+
+
+@contextmanager
+def reading_without_records(*, knows_records: bool) -> Iterator[RowReader]:
+    """Yield a reader for a database that has no records: there is none yet, or it cannot be asked."""
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    with engine.connect() as connection:
+        yield RowReader(connection, Keyring([generate_key()]), "", knows_records=knows_records)
+    engine.dispose()
