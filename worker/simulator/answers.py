@@ -20,6 +20,7 @@ MESSAGES = {
     "ACCESS_FAILED": "The request could not be completed. You do not have access to this resource.",
     "NOT_FOUND": "The request could not be completed. The requested resource was not found.",
     "REQUEST_LIMITED": "The request could not be completed. There were too many requests.",
+    "LICENSE_EXCEEDED": "The request could not be completed. The license does not permit more.",
     "INVALID_OTP": "The OTP is not valid.",
     "UNEXPECTED_ERROR": "An unexpected error occurred.",
 }
@@ -31,10 +32,12 @@ DETAIL_MESSAGES = {
     "ACCOUNT_NOT_USABLE": "The user account cannot be used",
     "INVALID_TOKEN": "The access token is missing, unknown or expired",
     "INSUFFICIENT_PERMISSIONS": "The permissions are not sufficient",
-    "LIMIT_EXCEEDED": "The rate limit is exceeded",
+    "LIMIT_EXCEEDED": "The limit is exceeded",
     "QUOTA_EXCEEDED": "The quota is exceeded",
     "INVALID_FILTER": "The filter is not supported",
     "INVALID_PARAMETER": "The parameter is not valid",
+    "SIZE_LIMIT_EXCEEDED": "The list is too long",
+    "UNIQUENESS_VIOLATION": "The value is in use already",
     "DEVICE_LOCKED": "The device is locked",
     "DEVICE_BLOCKED": "The device is blocked",
 }

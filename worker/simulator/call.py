@@ -12,9 +12,10 @@ from worker.simulator.answers import Answer, refusal
 from worker.simulator.call_log import Entry
 from worker.simulator.delivery import ClientConnection, ClientGone
 from worker.simulator.faults import Fault, error_answer, garbled_answer
+from worker.simulator.operation_names import Operation, find_group
 from worker.simulator.operations import find_device, perform, read_sent_otp
+from worker.simulator.request_body import read_any_object
 from worker.simulator.routes import Request, Target, find_operation, find_target
-from worker.simulator.settings import Operation, find_group
 from worker.simulator.simulation import Simulation
 
 
@@ -28,7 +29,7 @@ class Call:
         self._client = client
         target = find_target(request.path)
         operation = find_operation(request, target)
-        self._target = target or Target()
+        self._target = target or Target("unknown")
         self._operation: Operation | None = None if isinstance(operation, Answer) else operation
         self._refused: Answer | None = operation if isinstance(operation, Answer) else None
         self._entry = self._open_entry()
@@ -40,7 +41,7 @@ class Call:
             # The limit counts a request when it arrives, however slowly its body follows.
             limited = self._check_limit()
             self._request.body = await self._client.read_body()
-            self._note_otp()
+            self._note_body()
             await self._wait()
             refused = limited or self._check_access_token() or self._refused
             await (self._deliver(refused) if refused else self._execute())
@@ -138,7 +139,8 @@ class Call:
     def _draw_fault(self) -> Fault | None:
         assert self._operation is not None  # noqa: S101 - a call without an operation was refused earlier
         with self._simulation.lock:
-            return self._simulation.faults.draw(self._operation, self._target.device_id, self._simulation.settings)
+            faults, settings = self._simulation.faults, self._simulation.settings
+            return faults.draw(self._operation, self._target.device_id, settings, self._entry.serial_number)
 
     def _open_entry(self) -> Entry:
         request, target = self._request, self._target
@@ -154,8 +156,12 @@ class Call:
         entry.transaction_id = request.header(b"x-ping-external-transaction-id")
         return entry
 
-    def _note_otp(self) -> None:
-        """Write the OTP into the entry before the operation is done or refused."""
+    def _note_body(self) -> None:
+        """Write the OTP or the serial number into the entry before the operation is done or refused."""
+        if self._operation in ("pair", "create_token"):
+            serial_number = (read_any_object(self._request.body) or {}).get("serialNumber")
+            self._entry.serial_number = serial_number if isinstance(serial_number, str) else None
+            return
         otp, self._entry.oath_resync = read_sent_otp(self._request.body)
         if otp is not None:
             self._entry.otp = self._simulation.call_log.fingerprint(otp)

@@ -14,6 +14,10 @@ from typing import Any, TextIO
 class Entry:
     """One call to the simulator, numbered by arrival. `…_at` are the machine's monotonic seconds, `time` is Unix time.
 
+    `device_id` is the one in the path, and `made_device_id` that of a pairing. `serial_number` is that of the token
+    which is paired, imported by itself or revoked, `serial_numbers` are those of a job that imports. What a job did is
+    known when it has run, which may be after its call.
+
     `otp` is a fingerprint, or the OTP itself if the call log was made with `plain_otps`. `outcome` is what the call
     came to in the world; `status` and `code` are what was answered, None where no answer was given. `took_effect`: the
     call changed the world, at `effect_at`. `ended_at` is None while the call is open. `client_gone`: the client had
@@ -31,6 +35,11 @@ class Entry:
     environment_id: str | None = None
     user_id: str | None = None
     device_id: str | None = None
+    serial_number: str | None = None
+    serial_numbers: list[str] | None = None
+    job_id: str | None = None
+    made_device_id: str | None = None
+    made_token_id: str | None = None
     operation: str | None = None
     otp: str | None = None
     oath_resync: bool | None = None

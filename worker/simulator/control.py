@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -14,7 +15,7 @@ from starlette.routing import Route
 from worker.simulator.faults import FaultOrder
 from worker.simulator.seeding import WorldSeed
 from worker.simulator.simulation import Simulation
-from worker.simulator.world import Device
+from worker.simulator.states import device_state, job_state, token_state
 
 _ORDERS = TypeAdapter(list[FaultOrder])
 _CHANGES = TypeAdapter(dict[str, Any])
@@ -26,6 +27,14 @@ class SignOn(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     otp: str = Field(repr=False)
+
+
+class Aging(BaseModel):
+    """The body of a request to make waiting devices older."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hours: float = Field(ge=0)
 
 
 class Control:
@@ -44,6 +53,10 @@ class Control:
             Route("/simulator/devices", self.list_devices, methods=["GET"]),
             Route("/simulator/devices/{device_id}", self.read_device, methods=["GET"]),
             Route("/simulator/devices/{device_id}/sign-on", self.sign_on, methods=["POST"]),
+            Route("/simulator/tokens", self.list_tokens, methods=["GET"]),
+            Route("/simulator/jobs", self.list_jobs, methods=["GET"]),
+            Route("/simulator/notifications", self.read_notifications, methods=["GET"]),
+            Route("/simulator/age", self.age_devices, methods=["POST"]),
             Route("/simulator/journal", self.read_calls, methods=["GET"]),
             Route("/simulator/counts", self.read_counts, methods=["GET"]),
             Route("/simulator/tally", self.read_tally, methods=["GET"]),
@@ -67,16 +80,45 @@ class Control:
         return JSONResponse({"devices": len(seed.devices)}, status_code=201)
 
     async def list_devices(self, _: Request) -> JSONResponse:
-        with self._simulation.lock:
-            states = [self._state(device) for device in self._simulation.world.devices()]
+        """All devices, with the call that made each."""
+        simulation = self._simulation
+        with simulation.lock:
+            simulation.catch_up()
+            states = [device_state(device, simulation.unix_time()) for device in simulation.world.devices()]
         return JSONResponse({"devices": states})
+
+    async def list_tokens(self, _: Request) -> JSONResponse:
+        """All tokens of the inventory, with the call that imported each."""
+        with self._simulation.lock:
+            self._simulation.catch_up()
+            states = [token_state(token) for token in self._simulation.world.inventory.all_tokens()]
+        return JSONResponse({"tokens": states})
+
+    async def list_jobs(self, _: Request) -> JSONResponse:
+        """All jobs, also those that are cleaned up, with the tokens that each made or revoked."""
+        with self._simulation.lock:
+            self._simulation.catch_up()
+            return JSONResponse({"jobs": [job_state(job) for job in self._simulation.jobs.all()]})
+
+    async def read_notifications(self, _: Request) -> JSONResponse:
+        """How often each user was told of a new device, by the user's id."""
+        with self._simulation.lock:
+            return JSONResponse({"users": dict(self._simulation.notifications)})
+
+    async def age_devices(self, request: Request) -> JSONResponse:
+        """Make every device that waits for its activation older, `{"hours": 25}`, and leave the clock as it is."""
+        hours = Aging.model_validate_json(await request.body()).hours
+        with self._simulation.lock:
+            aged = self._simulation.world.age_waiting(hours * 3600)
+            self._simulation.catch_up()
+        return JSONResponse({"aged": aged})
 
     async def read_device(self, request: Request) -> JSONResponse:
         with self._simulation.lock:
             device = self._simulation.world.find_by_id(request.path_params["device_id"])
             if device is None:
                 return JSONResponse({"error": "no such device"}, status_code=404)
-            return JSONResponse(self._state(device))
+            return JSONResponse(device_state(device, self._simulation.unix_time()))
 
     async def sign_on(self, request: Request) -> JSONResponse:
         """Check an OTP, `{"otp": "…"}`, as the sign-on of the device's user would: `{"outcome": …}`, in the words of
@@ -107,11 +149,20 @@ class Control:
         return JSONResponse({"entries": found, "next": entries[-1].number if entries else after})
 
     async def read_counts(self, _: Request) -> JSONResponse:
-        """The sums of the call log, and how many devices have which status."""
-        with self._simulation.lock:
-            devices = [self._state(device)["status"] for device in self._simulation.world.devices()]
-        statuses = {status: devices.count(status) for status in sorted(set(devices))}
-        return JSONResponse(self._simulation.call_log.counts() | {"devices": statuses})
+        """The sums of the call log, how many devices have which status, and the sums of all else that happened."""
+        simulation = self._simulation
+        with simulation.lock:
+            simulation.catch_up()
+            statuses = Counter(device.status for device in simulation.world.devices())
+            sums = {
+                "devices": dict(sorted(statuses.items())),
+                "devices_outlived": simulation.world.outlived,
+                "tokens": len(simulation.world.inventory.all_tokens()),
+                "jobs": len(simulation.jobs.all()),
+                "notifications": simulation.notifications.total(),
+                "people_notified": len(simulation.notifications),
+            }
+        return JSONResponse(simulation.call_log.counts() | sums)
 
     async def read_tally(self, _: Request) -> JSONResponse:
         """Requests that the rate limit let through and refused, second by second."""
@@ -132,21 +183,6 @@ class Control:
     async def reset(self, _: Request) -> JSONResponse:
         self._simulation.reset()
         return JSONResponse({})
-
-    def _state(self, device: Device) -> dict[str, Any]:
-        """The state of a device as JSON, without anything secret."""
-        return {
-            "device_id": device.id,
-            "serial": device.serial_number,
-            "environment_id": device.environment_id,
-            "user_id": device.user.id,
-            "status": device.status,
-            "locked": device.is_locked(self._simulation.unix_time()),
-            "blocked": device.blocked_at is not None,
-            "account_usable": device.user.is_usable,
-            "failures": device.failures,
-            "counter": device.token.counter,
-        }
 
 
 async def _refuse(_: Request, error: Exception) -> JSONResponse:

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from worker.simulator.answers import HTML, Answer, refusal, web_page
-from worker.simulator.settings import FaultKind, Operation, Settings
+from worker.simulator.operation_names import Operation
+from worker.simulator.settings import FaultKind, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,44 +26,51 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class FaultOrder:
-    """A fault that was ordered for the next call that matches; None matches any operation or device."""
+    """A fault that was ordered for the next call that matches; None matches any operation, device or token."""
 
     kind: FaultKind
     operation: Operation | None = None
     device_id: str | None = None
+    serial_number: str | None = None
 
-    def matches(self, operation: Operation, device_id: str | None) -> bool:
-        """Whether a call for this operation and device is one that the fault was ordered for."""
-        return self.operation in (None, operation) and self.device_id in (None, device_id)
+    def matches(self, operation: Operation, device_id: str | None, serial_number: str | None) -> bool:
+        """Whether a call for this operation, device and token is one that the fault was ordered for."""
+        is_device, is_token = self.device_id in (None, device_id), self.serial_number in (None, serial_number)
+        return self.operation in (None, operation) and is_device and is_token
 
 
 class Faults:
-    """Decides which calls are hit by a fault: by `fault_seed`, the device, the operation, and how many such calls came
-    before."""
+    """Decides which calls are hit by a fault: by `fault_seed`, the device or the token that is to be paired, the
+    operation, and how many such calls came before."""
 
     def __init__(self) -> None:
         self.orders: list[FaultOrder] = []
         self._calls: Counter[tuple[str | None, Operation]] = Counter()
         self._hits: Counter[str | None] = Counter()
 
-    def draw(self, operation: Operation, device_id: str | None, settings: Settings) -> Fault | None:
+    def draw(
+        self, operation: Operation, device_id: str | None, settings: Settings, serial_number: str | None = None
+    ) -> Fault | None:
         """The fault for this call, ordered or drawn; None for a call that goes well."""
         for index, order in enumerate(self.orders):
-            if order.matches(operation, device_id):
+            if order.matches(operation, device_id, serial_number):
                 del self.orders[index]
                 return Fault(order.kind)
         if not settings.faults or operation not in settings.fault_operations:
             return None
-        key = (device_id, operation)
+        subject = device_id or serial_number
+        key = (subject, operation)
         self._calls[key] += 1
         kind = _choose_kind(settings, _hash_to_fraction(settings.fault_seed, *key, self._calls[key], "kind"))
-        if kind is None or not self._may_hit(device_id, settings):
+        if kind is None or not self._may_hit(subject, settings):
             return None
-        self._hits[device_id] += 1
+        self._hits[subject] += 1
         return Fault(kind, _hash_to_fraction(settings.fault_seed, *key, self._calls[key], "variant"))
 
-    def _may_hit(self, device_id: str | None, settings: Settings) -> bool:
-        return settings.faults_per_device is None or self._hits[device_id] < settings.faults_per_device
+    def _may_hit(self, subject: str | None, settings: Settings) -> bool:
+        """Whether the device or token may be hit once more; calls about neither always may."""
+        most = settings.faults_per_device
+        return subject is None or most is None or self._hits[subject] < most
 
 
 def error_answer(fault: Fault, settings: Settings) -> Answer:

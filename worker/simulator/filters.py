@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # An attribute and the value that it is to have.
 Term = tuple[str, str]
@@ -27,8 +30,9 @@ class BadFilter(Exception):
 @dataclass(frozen=True, slots=True)
 class Filter:
     """A filter that was read. An object passes if it has one of the terms in `any_of`, or all terms of one of
-    `all_of_one`; `terms` is how many the filter has."""
+    `all_of_one`; `alternatives` are both, as they were written. `terms` is how many the filter has."""
 
+    alternatives: tuple[frozenset[Term], ...]
     any_of: frozenset[Term]
     all_of_one: tuple[frozenset[Term], ...]
     terms: int
@@ -38,6 +42,19 @@ class Filter:
         has = {(name, value) for name, value in values.items() if value is not None}
         return not self.any_of.isdisjoint(has) or any(terms <= has for terms in self.all_of_one)
 
+    def find_candidates(
+        self, indexed: Collection[str], find: Callable[[Term], Collection[T]], everything: Collection[T]
+    ) -> Collection[T]:
+        """Find what may pass: by a term of each alternative on one of the `indexed` attributes, or everything if one
+        has none. No object is among them twice."""
+        found: dict[int, T] = {}
+        for terms in self.alternatives:
+            term = next((term for term in terms if term[0] in indexed), None)
+            if term is None:
+                return everything
+            found |= {id(item): item for item in find(term)}
+        return found.values()
+
 
 def read_filter(text: str, attributes: Collection[str]) -> Filter:
     """Read a filter on these attributes. Raises BadFilter."""
@@ -46,7 +63,8 @@ def read_filter(text: str, attributes: Collection[str]) -> Filter:
     if reader.ahead:
         raise BadFilter
     any_of = frozenset(term for terms in alternatives if len(terms) == 1 for term in terms)
-    return Filter(any_of, tuple(terms for terms in alternatives if len(terms) > 1), reader.terms)
+    all_of_one = tuple(terms for terms in alternatives if len(terms) > 1)
+    return Filter(tuple(alternatives), any_of, all_of_one, reader.terms)
 
 
 class _Reader:

@@ -6,7 +6,8 @@ import math
 from email.utils import formatdate
 
 from worker.simulator.answers import Answer, refusal, timestamp
-from worker.simulator.settings import Group, Settings
+from worker.simulator.operation_names import Group
+from worker.simulator.settings import Settings
 
 # Seconds that a client is told to wait while the rate is 0 and there is no window whose end could be named.
 UNTIL_NEXT_TRY = 1.0

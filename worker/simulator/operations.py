@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-from worker.simulator.answers import Answer, refusal, success, timestamp
+from worker.simulator.answers import Answer, refusal, success
+from worker.simulator.bodies import device_body
 from worker.simulator.call_log import Entry
+from worker.simulator.operation_names import ENVIRONMENT_READS, PROVISIONING_OPERATIONS, Operation, find_group
+from worker.simulator.provisioning import provision
 from worker.simulator.reads import answer_read
+from worker.simulator.request_body import BadBody, invalid, missing, read_any_object, read_object
 from worker.simulator.routes import Request, Target, find_filter
-from worker.simulator.settings import ENVIRONMENT_READS, Operation, Settings, find_group
+from worker.simulator.settings import Settings
 from worker.simulator.simulation import Simulation
 from worker.simulator.world import Device, Outcome
-
-
-class BadActivation(Exception):
-    """The body of an activation is malformed; `answer` is the refusal."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.code)
-        self.answer = answer
 
 
 def perform(operation: Operation, request: Request, target: Target, entry: Entry, simulation: Simulation) -> Answer:
@@ -30,20 +23,17 @@ def perform(operation: Operation, request: Request, target: Target, entry: Entry
         return answer
     if not simulation.settings.permitted or find_group(operation) in simulation.settings.forbidden_groups:
         return refusal(403, "ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS")
-    if operation in ENVIRONMENT_READS:
-        return answer_read(operation, request, target, simulation)
-    if operation == "list":
-        return _list(request, target, simulation)
-    device = find_device(target, simulation)
-    if device is None:
-        return refusal(404, "NOT_FOUND")
-    if device.forbidden:
-        return refusal(403, "ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS")
-    if operation == "activate":
-        return _activate(device, request, entry, simulation)
-    if operation == "read":
-        return success(device_body(device, request.root, simulation))
-    return _administer(operation, device, request, entry, simulation)
+    simulation.catch_up()
+    try:
+        if operation in ENVIRONMENT_READS:
+            return answer_read(operation, request, target, simulation)
+        if operation in PROVISIONING_OPERATIONS:
+            return provision(operation, request, target, entry, simulation)
+        if operation == "list":
+            return _list(request, target, simulation)
+        return _perform_on_device(operation, request, target, entry, simulation)
+    except BadBody as bad:
+        return bad.answer
 
 
 def find_device(target: Target, simulation: Simulation) -> Device | None:
@@ -54,70 +44,50 @@ def find_device(target: Target, simulation: Simulation) -> Device | None:
     return simulation.world.find(environment_id, user_id, device_id, simulation.unix_time())
 
 
+def _perform_on_device(
+    operation: Operation, request: Request, target: Target, entry: Entry, simulation: Simulation
+) -> Answer:
+    """Do an operation on the device that the path names. Raises BadBody."""
+    device, now = find_device(target, simulation), simulation.unix_time()
+    if device is None or (operation == "read" and not device.is_readable(now)):
+        return refusal(404, "NOT_FOUND")
+    if device.forbidden:
+        return refusal(403, "ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS")
+    if operation == "activate":
+        return _activate(device, request, entry, simulation)
+    if operation == "read":
+        return success(device_body(device, request.root, simulation.settings, now=now))
+    return _administer(operation, device, request, entry, simulation)
+
+
 def read_activation(body: bytes) -> tuple[str, bool]:
-    """Read OTP and `oathResync` from the body of an activation. Raises BadActivation."""
-    try:
-        fields = json.loads(body)
-    except ValueError:
-        raise BadActivation(refusal(400, "INVALID_REQUEST")) from None
-    if not isinstance(fields, dict):
-        raise BadActivation(refusal(400, "INVALID_REQUEST"))
+    """Read OTP and `oathResync` from the body of an activation. Raises BadBody."""
+    fields = read_object(body)
     otp, resync = fields.get("otp"), fields.get("oathResync", False)
     if otp is None:
-        raise BadActivation(refusal(400, "INVALID_DATA", "REQUIRED_VALUE", target="otp"))
+        raise missing("otp")
     if not isinstance(otp, str) or not (otp.isascii() and otp.isdigit() and len(otp) in (6, 8)):
-        raise BadActivation(refusal(400, "INVALID_DATA", "INVALID_VALUE", target="otp"))
+        raise invalid("otp")
     if not isinstance(resync, bool):
-        raise BadActivation(refusal(400, "INVALID_DATA", "INVALID_VALUE", target="oathResync"))
+        raise invalid("oathResync")
     return otp, resync
 
 
 def read_sent_otp(body: bytes) -> tuple[str | None, bool | None]:
     """Read OTP and `oathResync` from any body, well formed or not, for the call log; None where it has none."""
-    try:
-        fields = json.loads(body) if body else None
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict):
-        return None, None
+    fields = read_any_object(body) or {}
     otp, resync = fields.get("otp"), fields.get("oathResync")
     return otp if isinstance(otp, str) else None, resync if isinstance(resync, bool) else None
 
 
-def device_body(device: Device, root: str, simulation: Simulation) -> dict[str, Any]:
-    """A device as JSON in the vendor's form: https://developer.pingidentity.com/pingone-api (MFA devices)"""
-    now = simulation.unix_time()
-    serial_number = {"serialNumber": device.serial_number} if simulation.settings.device_shows_serial_number else {}
-    lock: dict[str, Any] = {"status": "LOCKED" if device.is_locked(now) else "UNLOCKED"}
-    if device.locked_until is not None and device.locked_until < 1e11:
-        lock["expiresAt"] = timestamp(device.locked_until)
-    block: dict[str, Any] = {"status": "UNBLOCKED"}
-    if device.blocked_at is not None:
-        block = {"status": "BLOCKED", "blockedAt": timestamp(device.blocked_at)}
-    return {
-        "_links": {"self": {"href": _href(device, root)}},
-        "id": device.id,
-        "type": "OATH_TOKEN",
-        "status": device.status,
-        "lock": lock,
-        "block": block,
-        "user": {"id": device.user.id},
-        "environment": {"id": device.environment_id},
-        "createdAt": timestamp(device.created_at),
-        "updatedAt": timestamp(device.updated_at),
-    } | serial_number
-
-
 def _activate(device: Device, request: Request, entry: Entry, simulation: Simulation) -> Answer:
-    try:
-        otp, resync = read_activation(request.body)
-    except BadActivation as bad:
-        return bad.answer
+    """Answer an activation. Raises BadBody."""
+    otp, resync = read_activation(request.body)
     now, settings = simulation.unix_time(), simulation.settings
     outcome = device.activate(otp, resync=resync, now=now, settings=settings)
     entry.outcome, entry.took_effect = outcome.value, outcome.took_effect
     if outcome is Outcome.ACTIVE or (outcome is Outcome.ALREADY_ACTIVE and settings.active_answer == "ok"):
-        body = device_body(device, request.root, simulation)
+        body = device_body(device, request.root, settings, now=now)
         if settings.activation_body == "no_status":
             del body["status"]
         return success(body)
@@ -156,19 +126,19 @@ def _administer(operation: Operation, device: Device, request: Request, entry: E
         case "unpair":
             simulation.world.remove(device)
             return Answer(204)
-    return success(device_body(device, request.root, simulation))
+    return success(device_body(device, request.root, simulation.settings, now=now))
 
 
 def _list(request: Request, target: Target, simulation: Simulation) -> Answer:
-    user = simulation.world.find_user(target.environment_id or "", target.user_id or "")
+    user = simulation.world.directory.find(target.environment_id or "", target.user_id or "")
     if user is None:
         return refusal(404, "NOT_FOUND")
     wanted = find_filter(request.query)
     if wanted is None:
         return refusal(400, "INVALID_REQUEST", "INVALID_FILTER", target="filter")
     now = simulation.unix_time()
-    devices = [device for device in user.devices.values() if now >= device.appears_at]
-    bodies = [device_body(device, request.root, simulation) for device in devices]
+    devices = [device for device in user.devices.values() if device.is_readable(now)]
+    bodies = [device_body(device, request.root, simulation.settings, now=now) for device in devices]
     found = [body for body in bodies if all(body[name] == value for name, value in wanted.items())]
     href = f"{request.root}{request.path}"
     return success(
@@ -179,7 +149,3 @@ def _list(request: Request, target: Target, simulation: Simulation) -> Answer:
             "size": len(found),
         }
     )
-
-
-def _href(device: Device, root: str) -> str:
-    return f"{root}/v1/environments/{device.environment_id}/users/{device.user.id}/devices/{device.id}"

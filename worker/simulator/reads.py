@@ -9,22 +9,25 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Collection
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote
 
-from worker.simulator.answers import Answer, refusal, success, timestamp
+from worker.simulator.answers import Answer, refusal, success
+from worker.simulator.bodies import token_body, user_body
 from worker.simulator.configuration import capabilities_body, mfa_settings_body, policy_body
-from worker.simulator.filters import BadFilter, Filter, read_filter
+from worker.simulator.filters import BadFilter, Filter, Term, read_filter
 from worker.simulator.inventory import InventoryToken
+from worker.simulator.operation_names import Operation
 from worker.simulator.routes import Request, Target
-from worker.simulator.settings import Operation, Settings
+from worker.simulator.settings import Settings
 from worker.simulator.simulation import Simulation
-from worker.simulator.world import User
 
 T = TypeVar("T")
 
-_HASHES = {"sha1": "HmacSHA1", "sha256": "HmacSHA256", "sha512": "HmacSHA512"}
+# What a filter may name a user by, besides the population.
+_NAMES = ("id", "username", "email", "externalId")
 # Users that a client may ask for in one page, as the vendor's SDK says.
 _LARGEST_LIMIT = 1000
 
@@ -59,53 +62,14 @@ def answer_read(operation: Operation, request: Request, target: Target, simulati
     return success({"_links": {"self": {"href": href}}} | body)
 
 
-def user_body(user: User) -> dict[str, Any]:
-    """A user as JSON in the vendor's form, as far as a client of tokens needs it."""
-    body: dict[str, Any] = {
-        "id": user.id,
-        "username": user.username or user.id,
-        "email": user.email or f"{user.id}@example.com",
-        "enabled": user.is_enabled,
-        "mfaEnabled": user.is_mfa_enabled,
-        "account": {"canAuthenticate": user.can_act, "status": "OK" if user.is_usable else "LOCKED"},
-        "lifecycle": {"status": "ACCOUNT_OK"},
-        "population": {"id": user.population_id},
-    }
-    return body | ({} if user.external_id is None else {"externalId": user.external_id})
-
-
-def token_body(token: InventoryToken, settings: Settings, *, is_expanded: bool) -> dict[str, Any]:
-    """A token as JSON in the vendor's form, never with its secret; with its device if that was asked for."""
-    body: dict[str, Any] = {
-        "id": token.id,
-        "environment": {"id": token.environment_id},
-        "serialNumber": token.serial_number,
-        "type": token.type.upper(),
-        "otpLength": token.digits,
-        "hashAlgorithm": _HASHES[token.hash],
-        "createdAt": timestamp(token.created_at),
-    }
-    if token.type == "totp":
-        body["totp"] = {"timeStep": token.time_step, "drift": token.token.drift}
-    else:
-        body["hotp"] = {"counter": token.token.counter}
-    if is_expanded and token.pairing is not None:
-        devices = {"devices": [{"id": token.pairing.device_id, "user": {"id": token.pairing.user_id}}]}
-        return body | (devices if settings.expanded_devices == "inline" else {"_embedded": devices})
-    return body
-
-
 def _find_users(request: Request, target: Target, simulation: Simulation) -> Answer:
-    attributes = ("id", "username", "email", "externalId", "population.id")
-    wanted = _read_filter(request, attributes, simulation.settings)
-
-    def is_wanted(user: User) -> bool:
-        if wanted is None:
-            return True
-        body = user_body(user)
-        return wanted.admits({name: body.get(name) for name in attributes} | {"population.id": user.population_id})
-
-    users = [user for user in simulation.world.users(target.environment_id or "") if is_wanted(user)]
+    wanted = _read_filter(request, (*_NAMES, "population.id"), simulation.settings)
+    environment_id, directory = target.environment_id or "", simulation.world.directory
+    users = directory.users(environment_id)
+    if wanted is not None:
+        find = partial(directory.find_named, environment_id)
+        candidates = wanted.find_candidates(_NAMES, find, users)
+        users = [user for user in candidates if wanted.admits({**user.names, "population.id": user.population_id})]
     return _page("users", users, request, simulation.settings, user_body)
 
 
@@ -114,19 +78,26 @@ def _list_tokens(request: Request, target: Target, simulation: Simulation) -> An
     wanted, is_expanded = _read_filter(request, ("serialNumber",), settings), _is_expanded(request)
     if wanted is not None and is_expanded and not settings.expand_with_filter:
         raise BadRead("expand")
-    tokens: Collection[InventoryToken] = simulation.world.inventory.tokens(environment_id)
+    inventory, now = simulation.world.inventory, simulation.unix_time()
+    tokens = inventory.tokens(environment_id)
     if wanted is not None:
-        tokens = [token for token in tokens if wanted.admits({"serialNumber": token.serial_number})]
-    return _page(
-        "oathTokens", tokens, request, settings, lambda token: token_body(token, settings, is_expanded=is_expanded)
-    )
+
+        def find(term: Term) -> Collection[InventoryToken]:
+            token = inventory.find(environment_id, term[1])
+            return () if token is None else (token,)
+
+        candidates = wanted.find_candidates(("serialNumber",), find, tokens)
+        tokens = [token for token in candidates if wanted.admits({"serialNumber": token.serial_number})]
+    body = partial(token_body, settings=settings, now=now, is_expanded=is_expanded)
+    return _page("oathTokens", tokens, request, settings, body)
 
 
 def _read_token(request: Request, target: Target, simulation: Simulation) -> Answer:
-    token = simulation.world.inventory.find_by_id(target.environment_id or "", target.token_id or "")
+    token = simulation.world.inventory.find_by_id(target.environment_id or "", target.resource_id or "")
     if token is None:
         return refusal(404, "NOT_FOUND")
-    return success(token_body(token, simulation.settings, is_expanded=_is_expanded(request)))
+    is_expanded = _is_expanded(request)
+    return success(token_body(token, simulation.settings, now=simulation.unix_time(), is_expanded=is_expanded))
 
 
 def _read_filter(request: Request, attributes: Collection[str], settings: Settings) -> Filter | None:

@@ -1,45 +1,60 @@
-"""Which operation a request asks for: four of them share one path and method, and differ by media type only.
+"""Which operation a request asks for: some share one path and method, and differ by media type only.
 
 https://developer.pingidentity.com/pingone-api (MFA devices, users, OATH tokens, device authentication policies)
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 from worker.simulator.answers import Answer, refusal
-from worker.simulator.settings import Operation
+from worker.simulator.operation_names import Operation
 
-_MEDIA_TYPES: dict[str, Operation] = {
+_DEVICE_MEDIA_TYPES: Mapping[str, Operation] = {
     "application/vnd.pingidentity.device.activate+json": "activate",
     "application/vnd.pingidentity.device.unlock+json": "unlock",
     "application/vnd.pingidentity.device.block+json": "block",
     "application/vnd.pingidentity.device.unblock+json": "unblock",
 }
+_JSON = "application/json"
 
-
-# What lies directly under an environment, and the read that it is for.
-_COLLECTIONS: dict[str, Operation] = {
-    "users": "find_users",
-    "oathTokens": "list_tokens",
-    "deviceAuthenticationPolicies": "read_policies",
-    "mfaSettings": "read_mfa_settings",
-    "capabilities": "read_capabilities",
+# What a path names that is neither a device nor the token endpoint: for each method, the operation, or the operations
+# by media type.
+_RESOURCES: Mapping[str, Mapping[str, Operation | Mapping[str, Operation]]] = {
+    "users": {"GET": "find_users"},
+    "devices": {"GET": "list", "POST": {_JSON: "pair"}, "DELETE": "remove_order"},
+    "mfaEnabled": {"GET": "read_mfa_enabled", "PUT": {_JSON: "set_mfa_enabled"}},
+    "oathTokens": {"GET": "list_tokens", "POST": {_JSON: "create_token"}},
+    "oathToken": {"GET": "read_token", "DELETE": "revoke_token"},
+    "oathJobs": {
+        "POST": {
+            "application/vnd.pingidentity.job.oathtokens.create+json": "import_tokens",
+            "application/vnd.pingidentity.job.oathtokens.revoke+json": "revoke_tokens",
+        }
+    },
+    "oathJob": {"GET": "read_job"},
+    "deviceAuthenticationPolicies": {"GET": "read_policies"},
+    "mfaSettings": {"GET": "read_mfa_settings"},
+    "capabilities": {"GET": "read_capabilities"},
+    "device": {"GET": "read", "DELETE": "unpair", "POST": _DEVICE_MEDIA_TYPES},
+    "token endpoint": {"POST": "access_token"},
 }
+_COLLECTIONS = ("users", "oathTokens", "oathJobs", "deviceAuthenticationPolicies", "mfaSettings", "capabilities")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a path names: a device; the devices of a user, if `device_id` is None; the token endpoint, if `user_id` is
-    None too. What is not of a user has a `read` that it is for, and a token of the inventory its `token_id`."""
+    """What a path names: `resource` says what kind of thing it is, the ids which one. `resource_id` is that of a token
+    or a job."""
 
+    resource: str
     environment_id: str | None = None
     user_id: str | None = None
     device_id: str | None = None
-    read: Operation | None = None
-    token_id: str | None = None
+    resource_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -69,21 +84,28 @@ class Request:
 
 
 def find_target(path: str) -> Target | None:
-    """Read a path: `/{id}/as/token`, `/as/token`, or in `/v1/environments/{id}` `/users/{id}/devices[/{id}]`,
-    `/oathTokens/{id}` or one of the collections; None for others."""
+    """Read a path: `/{id}/as/token`, `/as/token`, or in `/v1/environments/{id}` one of the collections,
+    `/oathTokens/{id}`, `/oathJobs/{id}`, `/users/{id}/mfaEnabled`, `/users/{id}/devices[/{id}]`; None for others."""
     match path.split("/"):
-        case ["", "v1", "environments", environment_id, "users", user_id, "devices"]:
-            return Target(environment_id, user_id)
-        case ["", "v1", "environments", environment_id, "users", user_id, "devices", device_id] if device_id:
-            return Target(environment_id, user_id, device_id)
+        # A client that leaves out the device's id names all devices of the user.
+        case ["", "v1", "environments", environment_id, "users", user_id, "devices"] | [
+            "", "v1", "environments", environment_id, "users", user_id, "devices", ""
+        ]:  # fmt: skip
+            return Target("devices", environment_id, user_id)
+        case ["", "v1", "environments", environment_id, "users", user_id, "devices", device_id]:
+            return Target("device", environment_id, user_id, device_id)
+        case ["", "v1", "environments", environment_id, "users", user_id, "mfaEnabled"]:
+            return Target("mfaEnabled", environment_id, user_id)
         case ["", "v1", "environments", environment_id, collection] if collection in _COLLECTIONS:
-            return Target(environment_id, read=_COLLECTIONS[collection])
+            return Target(collection, environment_id)
         case ["", "v1", "environments", environment_id, "oathTokens", token_id] if token_id:
-            return Target(environment_id, read="read_token", token_id=token_id)
+            return Target("oathToken", environment_id, resource_id=token_id)
+        case ["", "v1", "environments", environment_id, "oathJobs", job_id] if job_id:
+            return Target("oathJob", environment_id, resource_id=job_id)
         case ["", environment_id, "as", "token"]:
-            return Target(environment_id)
+            return Target("token endpoint", environment_id)
         case ["", "as", "token"]:
-            return Target()
+            return Target("token endpoint")
     return None
 
 
@@ -91,21 +113,13 @@ def find_operation(request: Request, target: Target | None) -> Operation | Answe
     """The operation that the request asks for, or the refusal if there is no such operation."""
     if target is None:
         return refusal(404, "NOT_FOUND")
-    if target.read is not None:
-        return target.read if request.method == "GET" else refusal(405, "INVALID_REQUEST")
-    match request.method, target.user_id, target.device_id:
-        case "POST", None, None:
-            return "access_token"
-        case "GET", str(), None:
-            return "list"
-        case "GET", str(), str():
-            return "read"
-        case "DELETE", str(), str():
-            return "unpair"
-        case "POST", str(), str():
-            media_type = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
-            return _MEDIA_TYPES.get(media_type) or refusal(415, "INVALID_REQUEST")
-    return refusal(405, "INVALID_REQUEST")
+    found = _RESOURCES[target.resource].get(request.method)
+    if found is None:
+        return refusal(405, "INVALID_REQUEST")
+    if isinstance(found, str):
+        return found
+    media_type = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
+    return found.get(media_type) or refusal(415, "INVALID_REQUEST")
 
 
 def find_filter(query: str) -> dict[str, str] | None:

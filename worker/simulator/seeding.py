@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from worker.simulator.inventory import InventoryToken
 from worker.simulator.oath import Otps, SecretOtps, SequenceOtps
 from worker.simulator.token import Token
-from worker.simulator.world import POPULATION_ID, Device, World
+from worker.simulator.users import POPULATION_ID
+from worker.simulator.world import Device, World
 
 # Made up, and the same at each start, so that settings that a person has copied once stay right.
 ENVIRONMENT_ID = "0a7b0000-5e1f-4c0d-8000-000000000001"
@@ -87,7 +88,8 @@ class UserSeed(BaseModel):
 
 class WorldSeed(BaseModel):
     """An environment, the client that may act in it, its users, its tokens that are not paired, its devices, and
-    settings to begin with."""
+    settings to begin with. `out_of_step`: the serial numbers of tokens that will be out of step once they are
+    imported."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -97,6 +99,7 @@ class WorldSeed(BaseModel):
     users: tuple[UserSeed, ...] = ()
     tokens: tuple[TokenSeed, ...] = ()
     devices: tuple[DeviceSeed, ...] = ()
+    out_of_step: tuple[str, ...] = ()
     settings: dict[str, Any] = {}
 
 
@@ -108,10 +111,11 @@ def add_to_world(world: World, seed: WorldSeed, now: float) -> None:
         _add_token(world, token_seed, token_seed.environment_id or seed.environment_id, now)
     for device_seed in seed.devices:
         _add_device(world, device_seed, device_seed.environment_id or seed.environment_id, now)
+    world.out_of_step.update(seed.out_of_step)
 
 
 def _add_device(world: World, seed: DeviceSeed, environment_id: str, now: float) -> None:
-    user = world.add_user(environment_id, seed.user_id)
+    user = world.directory.add(environment_id, seed.user_id)
     user.is_usable = user.is_usable and seed.account_usable
     token = _add_token(world, seed, environment_id, now)
     world.add(
@@ -133,8 +137,8 @@ def _add_device(world: World, seed: DeviceSeed, environment_id: str, now: float)
 
 
 def _add_user(world: World, seed: UserSeed, environment_id: str) -> None:
-    user = world.add_user(environment_id, seed.user_id)
-    user.username, user.email, user.external_id = seed.username, seed.email, seed.external_id
+    user = world.directory.add(environment_id, seed.user_id)
+    world.directory.rename(environment_id, user, username=seed.username, email=seed.email, external_id=seed.external_id)
     user.population_id, user.is_enabled, user.is_mfa_enabled = seed.population_id, seed.enabled, seed.mfa_enabled
     user.is_usable = user.is_usable and not seed.locked
 
@@ -151,6 +155,7 @@ def _add_token(world: World, seed: TokenSeed, environment_id: str, now: float) -
             time_step=seed.time_step,
             token=token,
             created_at=now,
+            imported_counter=seed.counter,
         )
     )
     return token

@@ -4,35 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator
 
+from worker.simulator.operation_names import DEVICE_OPERATIONS, PROVISIONING_OPERATIONS, Group, Operation, OtherGroup
+from worker.simulator.provisioning_settings import ProvisioningSettings
 from worker.simulator.token import Rules
-
-DeviceOperation = Literal["activate", "read", "list", "unlock", "block", "unblock", "unpair"]
-EnvironmentRead = Literal[
-    "find_users", "list_tokens", "read_token", "read_policies", "read_mfa_settings", "read_capabilities"
-]
-Operation = Literal["access_token", DeviceOperation, EnvironmentRead]
-
-# Groups of calls with a rate limit each. Which call belongs to which is not published.
-OtherGroup = Literal["directory", "inventory", "configuration"]
-Group = Literal["mfa", OtherGroup]
-_OTHER_GROUPS: Mapping[Operation, Group] = {
-    "find_users": "directory",
-    "list_tokens": "inventory",
-    "read_token": "inventory",
-    "read_policies": "configuration",
-    "read_mfa_settings": "configuration",
-    "read_capabilities": "configuration",
-}
-
-
-def find_group(operation: Operation | None) -> Group:
-    """The group of an operation; of a request for none, too."""
-    return _OTHER_GROUPS.get(operation, "mfa") if operation is not None else "mfa"
-
 
 # Kinds of faults. `…_before`: the operation is not done at all; `…_after`: it is done, and its answer is lost.
 FaultKind = Literal[
@@ -46,15 +24,11 @@ FaultKind = Literal[
     "drip",  # done and answered, a byte of the body every `drip_interval` seconds
     "garbled",  # done, and a 200 whose body is a web page
 ]
-DEVICE_OPERATIONS: tuple[DeviceOperation, ...] = get_args(DeviceOperation)
-ENVIRONMENT_READS: tuple[EnvironmentRead, ...] = get_args(EnvironmentRead)
 
 
-class Settings(BaseModel):
-    """All settings of the simulator. Times are in seconds, shares from 0 to 1. They never change: `with_changes` makes
-    new ones, which are checked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Settings(ProvisioningSettings):
+    """All settings of the simulator; those of imports and pairings are in the base class. Times are in seconds, shares
+    from 0 to 1. They never change: `with_changes` makes new ones, which are checked."""
 
     # How far a server looks for an OTP. PingOne's values are not published; these are common ones. In OTPs for HOTP, in
     # time steps for TOTP.
@@ -147,10 +121,11 @@ class Settings(BaseModel):
     clock_skew: float = 0
 
     # The share of calls that each kind of fault hits, among calls for `fault_operations`, and no more than
-    # `faults_per_device` of them a device (None: no limit). Which calls are hit depends on `fault_seed`.
+    # `faults_per_device` of them a device, or a token that is to be paired (None: no limit). Which calls are hit
+    # depends on `fault_seed`.
     faults: Mapping[FaultKind, float] = {}
     fault_seed: int = 0
-    fault_operations: tuple[Operation, ...] = DEVICE_OPERATIONS
+    fault_operations: tuple[Operation, ...] = (*DEVICE_OPERATIONS, *PROVISIONING_OPERATIONS)
     faults_per_device: int | None = Field(default=None, ge=0)
     # For the kinds `error_…`: the statuses to choose from, the share of them whose body is a proxy's page, and the
     # Retry-After in seconds, if there is to be one.

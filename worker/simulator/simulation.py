@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -12,16 +13,18 @@ from worker.simulator.access import AccessTokens
 from worker.simulator.answers import Answer
 from worker.simulator.call_log import CallLog
 from worker.simulator.faults import Faults
+from worker.simulator.jobs import Jobs
 from worker.simulator.limits import Limit, Quota, limit_answer, quota_answer
+from worker.simulator.operation_names import Group, OtherGroup
 from worker.simulator.seeding import WorldSeed, add_to_world
-from worker.simulator.settings import Group, OtherGroup, Settings
+from worker.simulator.settings import Settings
 from worker.simulator.tally import Tally
 from worker.simulator.world import World
 
 
 class Simulation:
     """The state that all calls share. Its methods may be called from any thread; a call holds `lock` while it does its
-    operation."""
+    operation. `notifications`: how often PingOne told each user of a new device, by the user's id."""
 
     def __init__(self, settings: Settings | None = None, call_log: CallLog | None = None) -> None:
         self.lock = threading.RLock()
@@ -44,6 +47,13 @@ class Simulation:
             self.access.clients[seed.client_id] = seed.client_secret
             add_to_world(self.world, seed, self.unix_time())
 
+    def catch_up(self) -> None:
+        """Do what PingOne does by itself when its time has come: delete devices that wait for too long, and run
+        jobs. The caller holds the lock."""
+        now = self.unix_time()
+        self.world.delete_outlived(now, self.settings.waiting_device_life)
+        self.jobs.run_due(now, self.world, self.settings)
+
     def change(self, changes: Mapping[str, Any]) -> None:
         """Change settings by name, from the next call on. Raises ValidationError.
 
@@ -59,6 +69,8 @@ class Simulation:
     def admit(self, now: float, group: Group = "mfa") -> Answer | None:
         """Count one request against the limit of its group: None, or the refusal of one that is over it. Requests for
         devices count against the quota and in the tally, too."""
+        if group == "inventory":
+            group = self.settings.inventory_counts_as
         if group != "mfa":
             with self.lock:
                 wait = self.group_limits[group].take(now)
@@ -81,6 +93,8 @@ class Simulation:
     def _set_up(self) -> None:
         self.settings = self._initial
         self.world = World()
+        self.jobs = Jobs()
+        self.notifications: Counter[str] = Counter()
         self.access = AccessTokens(time.monotonic)
         self.faults = Faults()
         self._set_limits()

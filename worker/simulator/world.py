@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 
-from worker.simulator.inventory import Inventory, Pairing
+from worker.simulator.inventory import Inventory, InventoryToken, Pairing
 from worker.simulator.settings import Settings
 from worker.simulator.token import Token, Verdict
+from worker.simulator.users import Directory, User
+from worker.simulator.waiting import WaitingDevices
 
 
 class Outcome(Enum):
@@ -32,38 +34,13 @@ class Outcome(Enum):
         return self in (Outcome.ACTIVE, Outcome.SIGNED_ON, Outcome.EXTRA_OTP_REQUIRED, Outcome.INVALID_OTP)
 
 
-# Where users are whom no seed puts elsewhere.
-POPULATION_ID = "0a7b0000-5e1f-4c0d-8000-00000000000c"
-
-
-@dataclass(slots=True)
-class User:
-    """A user as PingOne knows them; `failures` counts wrong OTPs over all devices. The account of one who is not usable
-    is locked. Names that are None are made of the id where PingOne demands them."""
-
-    id: str
-    is_usable: bool = True
-    failures: int = 0
-    username: str | None = None
-    email: str | None = None
-    external_id: str | None = None
-    population_id: str = POPULATION_ID
-    is_enabled: bool = True
-    is_mfa_enabled: bool = False
-    devices: dict[str, Device] = field(default_factory=dict, repr=False)
-
-    @property
-    def can_act(self) -> bool:
-        """Whether the account is neither locked nor disabled."""
-        return self.is_usable and self.is_enabled
-
-
 @dataclass(slots=True)
 class Device:
     """A device as PingOne keeps it. Times are Unix times; if `locked_until` is infinity, the lock has no end.
 
-    The device is not found before `appears_at` (replication lag). `forbidden`: calls about it are answered with a 403,
-    as if the client lacked its role.
+    The device is not found before `appears_at` (replication lag), and can be activated but not read before
+    `readable_at`. `forbidden`: calls about it are answered with a 403, as if the client lacked its role. `made_by`: the
+    number of the call that paired it; None for a device that was there to begin with.
     """
 
     id: str
@@ -79,6 +56,12 @@ class Device:
     failures: int = 0
     appears_at: float = -math.inf
     forbidden: bool = False
+    readable_at: float = -math.inf
+    made_by: int | None = None
+
+    def is_readable(self, now: float) -> bool:
+        """Whether reads and lists show the device by now."""
+        return now >= max(self.appears_at, self.readable_at)
 
     def is_locked(self, now: float) -> bool:
         """Whether the device is locked at `now`. When a lock has run out, the failures count from 0 again."""
@@ -96,6 +79,7 @@ class Device:
         match self.token.check_otp(otp, resync=resync, now=now, rules=settings.rules):
             case Verdict.ACCEPTED:
                 self.status, self.failures, self.user.failures = "ACTIVE", 0, 0
+                self.user.order.append(self.id)
                 return Outcome.ACTIVE
             case Verdict.EXTRA_OTP_REQUIRED:
                 if settings.extra_otp_counts_as_failure:
@@ -147,37 +131,44 @@ class Device:
 
 class World:
     """All users, tokens and devices, in all environments. Changed by one thread at a time, which holds the simulation's
-    lock."""
+    lock. `outlived` counts the devices that were deleted because they waited for too long. `out_of_step`: the serial
+    numbers of tokens that are out of step with the server from their import on."""
 
     def __init__(self) -> None:
+        self.directory = Directory()
         self.inventory = Inventory()
-        self._users: dict[str, dict[str, User]] = {}
+        self.outlived = 0
+        self.out_of_step: set[str] = set()
         self._devices: dict[str, Device] = {}
+        self._waiting = WaitingDevices()
 
-    def find_user(self, environment_id: str, user_id: str) -> User | None:
-        return self._users.get(environment_id, {}).get(user_id)
-
-    def add_user(self, environment_id: str, user_id: str) -> User:
-        """The user of this id, who is added if there is none yet."""
-        return self._users.setdefault(environment_id, {}).setdefault(user_id, User(user_id))
-
-    def users(self, environment_id: str) -> Collection[User]:
-        """All users of an environment."""
-        return self._users.get(environment_id, {}).values()
-
-    def add(self, device: Device) -> None:
-        """Add a device to its user, and remove another of the same id; its token is paired from now on."""
+    def add(self, device: Device, *, shown_at: float = -math.inf) -> None:
+        """Add a device to its user, and remove another of the same id; its token is paired from now on, which the
+        inventory shows from the Unix time `shown_at` on."""
         if former := self._devices.get(device.id):
             self.remove(former)
         self._devices[device.id] = device
         device.user.devices[device.id] = device
-        self.inventory.pair(device.environment_id, device.serial_number, Pairing(device.id, device.user.id))
+        if device.status == "ACTIVE":
+            device.user.order.append(device.id)
+        else:
+            self._waiting.add(device)
+        pairing = Pairing(device.id, device.user.id, shown_at)
+        self.inventory.pair(device.environment_id, device.serial_number, pairing)
 
     def remove(self, device: Device) -> None:
         """Remove a device; its token stays in the inventory, and is free."""
         del self._devices[device.id]
         del device.user.devices[device.id]
+        if device.id in device.user.order:
+            device.user.order.remove(device.id)
         self.inventory.unpair(device.environment_id, device.serial_number, device.id)
+
+    def revoke(self, token: InventoryToken) -> None:
+        """Remove a token from the inventory, and the device that it is paired as."""
+        if token.pairing is not None and (device := self._devices.get(token.pairing.device_id)):
+            self.remove(device)
+        self.inventory.remove(token)
 
     def find(self, environment_id: str, user_id: str, device_id: str, now: float) -> Device | None:
         """Find a device by its id, if it belongs to this user in this environment and can be seen by now."""
@@ -193,3 +184,16 @@ class World:
     def find_by_id(self, device_id: str) -> Device | None:
         """Find a device by its id alone, whether or not it can be seen yet."""
         return self._devices.get(device_id)
+
+    def delete_outlived(self, now: float, life: float | None) -> None:
+        """Delete the devices that have waited for their activation for more than `life` seconds; None: none."""
+        if life is None:
+            return
+        for device in self._waiting.take_older(now - life):
+            if self._devices.get(device.id) is device and device.status == "ACTIVATION_REQUIRED":
+                self.remove(device)
+                self.outlived += 1
+
+    def age_waiting(self, seconds: float) -> int:
+        """Make all devices that wait for their activation so many seconds older; how many there are."""
+        return self._waiting.age(seconds, self._devices.values())

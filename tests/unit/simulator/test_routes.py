@@ -7,6 +7,8 @@ from worker.simulator.routes import Request, Target, find_filter, find_operation
 
 DEVICE = "/v1/environments/e/users/u/devices/d"
 DEVICES = "/v1/environments/e/users/u/devices"
+JOBS = "/v1/environments/e/oathJobs"
+JOB = "application/vnd.pingidentity.job.oathtokens"
 ACTIVATE = "application/vnd.pingidentity.device.activate+json"
 
 
@@ -19,16 +21,21 @@ def find(method, path, media_type=None):
 @pytest.mark.parametrize(
     ("path", "target"),
     [
-        (DEVICE, Target("e", "u", "d")),
-        (DEVICES, Target("e", "u")),
-        ("/e/as/token", Target("e")),
-        ("/as/token", Target()),
-        ("/v1/environments/e/users", Target("e", read="find_users")),
-        ("/v1/environments/e/oathTokens/t", Target("e", read="read_token", token_id="t")),
-        ("/v1/environments/e/capabilities", Target("e", read="read_capabilities")),
+        (DEVICE, Target("device", "e", "u", "d")),
+        (DEVICES, Target("devices", "e", "u")),
+        (f"{DEVICES}/", Target("devices", "e", "u")),
+        ("/e/as/token", Target("token endpoint", "e")),
+        ("/as/token", Target("token endpoint")),
+        ("/v1/environments/e/users", Target("users", "e")),
+        ("/v1/environments/e/users/u/mfaEnabled", Target("mfaEnabled", "e", "u")),
+        ("/v1/environments/e/oathTokens", Target("oathTokens", "e")),
+        ("/v1/environments/e/oathTokens/t", Target("oathToken", "e", resource_id="t")),
+        ("/v1/environments/e/oathJobs", Target("oathJobs", "e")),
+        ("/v1/environments/e/oathJobs/j", Target("oathJob", "e", resource_id="j")),
+        ("/v1/environments/e/capabilities", Target("capabilities", "e")),
         ("/v1/environments/e/oathTokens/", None),
-        ("/v1/environments/e/oathJobs", None),
-        ("/v1/environments/e/users/u/devices/", None),
+        ("/v1/environments/e/oathJobs/", None),
+        ("/v1/environments/e/jobs/j", None),
         ("/v1/environments/e", None),
         ("/", None),
     ],
@@ -58,16 +65,38 @@ def test_another_media_type_is_not_supported(media_type):
         ("GET", DEVICES, "list"),
         ("DELETE", DEVICE, "unpair"),
         ("GET", "/v1/environments/e/oathTokens", "list_tokens"),
-        ("DELETE", "/v1/environments/e/oathTokens/t", 405),
+        ("DELETE", DEVICES, "remove_order"),
+        ("DELETE", f"{DEVICES}/", "remove_order"),
+        ("POST", DEVICES, 415),
+        ("GET", "/v1/environments/e/users/u/mfaEnabled", "read_mfa_enabled"),
+        ("DELETE", "/v1/environments/e/oathTokens/t", "revoke_token"),
+        ("PUT", "/v1/environments/e/oathTokens/t", 405),
+        ("PATCH", "/v1/environments/e/oathTokens/t", 405),
+        ("GET", "/v1/environments/e/oathJobs", 405),
+        ("GET", "/v1/environments/e/oathJobs/j", "read_job"),
         ("POST", "/e/as/token", "access_token"),
         ("PUT", DEVICE, 405),
-        ("POST", DEVICES, 405),
         ("GET", "/e/as/token", 405),
         ("GET", "/made/up", 404),
     ],
 )
 def test_a_method_and_a_path_make_an_operation(method, path, found):
     assert find(method, path) == found
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "media_type", "found"),
+    [
+        ("POST", DEVICES, "application/json", "pair"),
+        ("PUT", "/v1/environments/e/users/u/mfaEnabled", "application/json", "set_mfa_enabled"),
+        ("POST", "/v1/environments/e/oathTokens", "application/json", "create_token"),
+        ("POST", JOBS, f"{JOB}.create+json", "import_tokens"),
+        ("POST", JOBS, f"{JOB}.revoke+json", "revoke_tokens"),
+        ("POST", JOBS, "application/json", 415),
+    ],
+)
+def test_tokens_and_devices_are_made_by_media_types_of_their_own(method, path, media_type, found):
+    assert find(method, path, media_type) == found
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 from worker.simulator.oath import SequenceOtps
 from worker.simulator.settings import Settings
 from worker.simulator.token import Token
-from worker.simulator.world import Device, Outcome, User, World
+from worker.simulator.users import User
+from worker.simulator.world import Device, Outcome, World
 
 NOW = 1_000_000_000.0
 SETTINGS = Settings(failure_count=3, cool_down=120)
@@ -114,7 +115,7 @@ def test_failures_on_several_devices_lock_the_account_in_one_reading():
 
 def test_a_device_is_found_under_its_own_user_and_environment_only():
     world = World()
-    device = make(user=world.add_user("env", "user"))
+    device = make(user=world.directory.add("env", "user"))
     world.add(device)
     assert world.find("env", "user", "device", NOW) is device
     assert world.find("env", "another", "device", NOW) is None
@@ -123,7 +124,7 @@ def test_a_device_is_found_under_its_own_user_and_environment_only():
 
 def test_a_device_is_found_once_it_has_appeared():
     world = World()
-    device = make(user=world.add_user("env", "user"), appears_at=NOW + 5)
+    device = make(user=world.directory.add("env", "user"), appears_at=NOW + 5)
     world.add(device)
     assert world.find("env", "user", "device", NOW + 4) is None
     assert world.find("env", "user", "device", NOW + 5) is device
@@ -131,7 +132,7 @@ def test_a_device_is_found_once_it_has_appeared():
 
 def test_a_device_added_again_takes_the_place_of_the_former():
     world = World()
-    world.add(make(user=world.add_user("env", "user")))
-    world.add(make(user=world.add_user("env", "another")))
+    world.add(make(user=world.directory.add("env", "user")))
+    world.add(make(user=world.directory.add("env", "another")))
     assert [device.user.id for device in world.devices()] == ["another"]
-    assert world.find_user("env", "user").devices == {}
+    assert world.directory.find("env", "user").devices == {}
