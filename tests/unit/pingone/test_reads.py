@@ -37,6 +37,9 @@ class NoMemory:
     def recall_search(self, license: str, now: float) -> None:
         return None
 
+    def recall_share(self, license: str, rate: float, now: float) -> None:
+        return None
+
 
 def new_call() -> Call:
     return Call("check-1", "users")
