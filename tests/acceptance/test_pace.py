@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import redis
 
+from worker.pace.rate_groups import RateGroup
+from worker.pace.slots import Pace
 from worker.simulator.shipment import make_shipment
 
 SETTINGS = {"PINGONE_RATE": "10", "OATHBULK_CONCURRENCY": "24"}
@@ -64,3 +67,39 @@ def test_a_run_finds_the_limit_remembers_it_and_a_share_is_kept(set_out):
     ours = [call.arrived_at for call in simulator.calls()[began:]]
     assert (len(ours) - 1) / (ours[-1] - ours[0]) < 0.65 * known["ceiling"]
     assert desk.oathbulk("pace", "--json").json["share"] == 0.5
+
+
+def test_every_group_of_calls_is_shown_and_where_redis_cannot_be_asked_that_is_said(desk):
+    known = desk.oathbulk("pace", "--json").json
+    assert [(each["group"], each["is_read"]) for each in known["groups"]] == [
+        ("mfa", True),
+        ("directory", False),
+        ("inventory", False),
+        ("configuration", False),
+    ]
+    assert "inventory (tokens of the environment): not known" in desk.oathbulk("pace").stdout
+
+
+def test_a_rate_is_set_for_one_group_and_its_hold_is_lifted(desk, valkey_url):
+    redis_url = {"OATHBULK_REDIS_URL": valkey_url}
+    result = desk.oathbulk("pace", "--rate", "2", "--group", "directory", **redis_url)
+    assert result.code == 0, result.stderr
+    assert "directory (people by their names): 2.0 requests/s lately, stays at 2" in result.stdout
+    known = desk.oathbulk("pace", "--json", **redis_url).json
+    assert known["fixed_rate"] is None
+    with redis.Redis.from_url(valkey_url) as client:
+        Pace(client, known["license"], 2.0, RateGroup.DIRECTORY).hold(60, "PingOne answered 429")
+    shown = desk.oathbulk("pace", **redis_url).stdout
+    assert "PingOne answered 429. To go on now: oathbulk pace --lift --group directory" in shown
+    lifted = desk.oathbulk("pace", "--lift", "--group", "directory", "--json", **redis_url).json
+    assert [each["hold"] for each in lifted["groups"]] == [None] * 4
+
+
+def test_a_group_without_a_command_for_it_is_refused(desk):
+    for wrong in (["--group", "mfa"], ["--group", "directory", "--share", "60%"], ["--rate", "2", "--group", "none"]):
+        result = desk.oathbulk("pace", *wrong)
+        assert result.code == 2, wrong
+        assert "--group" in result.stderr
+    result = desk.oathbulk("pace", "--rate", "2", "--group", "directory")
+    assert result.code == 3
+    assert "OATHBULK_REDIS_URL" in result.stderr

@@ -16,6 +16,7 @@ from support.data.batches import (
     look,
     look_at_batch,
     make_batch,
+    make_environment,
     rescue,
     statuses,
 )
@@ -28,7 +29,7 @@ from models.record import OtpState, Status
 from worker.batches.commands import Batches, NotPossible, Replayed
 from worker.batches.finding import UnknownBatch
 from worker.batches.upkeep import Upkeep
-from worker.config.settings import Environment, Settings
+from worker.config.settings import Settings
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.leases.not_replayed import NotReplayed, Why
@@ -309,15 +310,8 @@ def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
     enqueue(database, made)
     client: Any = StoppingClient(lambda: getattr(batches, command)(made.name))
     pace: Any = OpenPace()
-    environment = Environment(
-        name="default",
-        environment_id=ENVIRONMENT_ID,
-        client_id="id",
-        client_secret="secret",
-        resync_on_first_call=False,
-    )
     consequences: Any = SimpleNamespace(apply_decision=lambda *_: None)
-    activation = Activation(environment, Settings(), leases, client, pace, keyring, consequences)
+    activation = Activation(make_environment(), Settings(), leases, client, pace, keyring, consequences)
 
     activation.run(made.id)
 

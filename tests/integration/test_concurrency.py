@@ -27,6 +27,7 @@ from support.data.batches import (
     enqueue,
     look,
     make_batch,
+    make_environment,
     rescue,
     statuses,
 )
@@ -43,7 +44,7 @@ from models.record import FINAL, Record, Status
 from worker.batches.commands import Batches, NotPossible
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch
-from worker.config.settings import Environment, Settings
+from worker.config.settings import Settings
 from worker.dispatch.dispatcher import Dispatcher
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
@@ -238,18 +239,11 @@ class OpenPace:
 
 
 def make_ticking(database: MovingDatabase, broker: Mailbox, window: int) -> Dispatcher:
-    environment = Environment(
-        name="default",
-        environment_id=ENVIRONMENT_ID,
-        client_id="id",
-        client_secret="secret",
-        resync_on_first_call=False,
-    )
     return make_dispatcher(
         database,
         broker,
         Settings(window=window),
-        environment=lambda name: environment,
+        environment=lambda name: make_environment(),
         pace=lambda environment: OpenPace(),
         queue=Queue(database, call_deadline=2.0, read_delay=3.0),
         # Time that a test lets pass, passes for everybody.

@@ -18,6 +18,7 @@ from support.data.batches import (
     look,
     look_at_batch,
     make_batch,
+    make_environment,
     statuses,
 )
 from support.data.moving_clock import MovingDatabase
@@ -80,14 +81,7 @@ class Stage:
     environments: dict[str, Environment] = field(default_factory=dict)
 
     def configure(self, name: str, environment_id: str, license_: str = "license") -> None:
-        self.environments[name] = Environment(
-            name=name,
-            environment_id=environment_id,
-            client_id="id",
-            client_secret="secret",
-            license=license_,
-            resync_on_first_call=False,
-        )
+        self.environments[name] = make_environment(name=name, environment_id=environment_id, license=license_)
 
     def pace(self, environment: Environment) -> StillPace:
         return self.paces.setdefault(environment.license, StillPace())

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, update
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_batch, statuses
+from support.data.batches import (
+    ENVIRONMENT_ID,
+    TESTER,
+    Made,
+    look,
+    look_at_batch,
+    make_batch,
+    make_environment,
+    statuses,
+)
 from support.data.loading import HEADER, token
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import THRESHOLDS, UNKNOWN, ScriptedFleet
@@ -519,14 +528,7 @@ def load(scripted_fleet: ScriptedFleet, keyring: Keyring, folder: Path, window: 
         writer = csv.DictWriter(file, HEADER)
         writer.writeheader()
         writer.writerow(token(1))
-    environment = Environment(
-        name="default",
-        environment_id=ENVIRONMENT_ID,
-        client_id="id",
-        client_secret="secret",
-        resync_on_first_call=False,
-    )
-    loader = Loader(scripted_fleet.database, keyring, environment, TESTER)
+    loader = Loader(scripted_fleet.database, keyring, make_environment(), TESTER)
     return loader.load(open_shipment(path), "shipment", daily_hours=window)
 
 

@@ -17,7 +17,9 @@ from worker.audit import Actor
 from worker.batches.pace_commands import PaceCommands
 from worker.database.engine import DISPATCH_LOCK
 from worker.pace.errors import SlotTooFar
+from worker.pace.group_readings import GroupPace, read_group
 from worker.pace.memory import PaceMemory, lift_hold
+from worker.pace.rate_groups import RateGroup
 from worker.pace.search import PART_OF_CEILING, Search
 from worker.pace.slots import Pace
 
@@ -286,3 +288,126 @@ def test_a_hold_that_could_not_be_lifted_is_lifted_when_redis_is_back(
     assert paces.read(LICENSE).is_to_be_lifted
     paces.synchronize(pace)
     assert pace.read_hold_left() == 0
+
+
+# The groups of calls beside activations.
+
+OTHERS = [group for group in RateGroup if group is not RateGroup.MFA]
+
+
+@pytest.fixture
+def make_group(client: redis.Redis, paces: PaceMemory) -> Callable[[RateGroup], Pace]:
+    """A process of the fleet, in this group."""
+    return lambda group: Pace(client, LICENSE, 5.0, group, recall=lambda now: paces.recall_share(LICENSE, 5.0, now))
+
+
+@pytest.mark.parametrize("group", OTHERS)
+def test_a_person_ends_the_hold_of_every_group_with_the_next_tick(
+    database: MovingDatabase,
+    paces: PaceMemory,
+    make_pace: MakePace,
+    make_group: Callable[[RateGroup], Pace],
+    group: str,
+) -> None:
+    worker, dispatcher = make_group(RateGroup(group)), make_pace()
+    worker.wait()
+    worker.hold(60, WHY)
+    paces.synchronize(dispatcher)
+    assert worker.read_hold_left() > 50
+    PaceCommands(database, EVE).lift(LICENSE)
+    paces.synchronize(dispatcher)
+    worker.wait()
+    assert (paces.read(LICENSE).is_to_be_lifted, worker.read_hold_left()) == (False, 0)
+    assert [(line.action, line.facts) for line in read(database)] == [("lift_hold", {"license": LICENSE})]
+
+
+@pytest.mark.parametrize("group", OTHERS)
+def test_a_share_of_the_license_is_a_share_of_every_group(
+    database: MovingDatabase,
+    paces: PaceMemory,
+    make_pace: MakePace,
+    make_group: Callable[[RateGroup], Pace],
+    group: str,
+) -> None:
+    worker = make_group(RateGroup(group))
+    find(worker, 8.0)
+    PaceCommands(database, EVE).set_share(LICENSE, 0.5)
+    paces.synchronize(make_pace())
+    assert (search(worker).share, search(worker).rate) == (0.5, pytest.approx(4 * PART_OF_CEILING))
+    before = worker.read()
+    paces.synchronize(make_pace())
+    assert worker.read().version == before.version
+
+
+def test_a_group_that_nobody_has_used_begins_with_the_share_that_is_set(
+    database: MovingDatabase, make_group: Callable[[RateGroup], Pace]
+) -> None:
+    worker = make_group(RateGroup.DIRECTORY)
+    PaceCommands(database, EVE).set_share(LICENSE, 0.5)
+    worker.wait()
+    assert search(worker).share == 0.5
+
+
+def test_a_rate_is_set_for_one_group_alone_and_a_share_leaves_it(
+    database: MovingDatabase, paces: PaceMemory, make_pace: MakePace, make_group: Callable[[RateGroup], Pace]
+) -> None:
+    directory, inventory, activations = make_group(RateGroup.DIRECTORY), make_group(RateGroup.INVENTORY), make_pace()
+    for pace in (directory, inventory, activations):
+        find(pace, 8.0)
+    commands = PaceCommands(database, EVE)
+    commands.fix_group(directory, 2.0)
+    commands.set_share(LICENSE, 0.5)
+    paces.synchronize(activations)
+    assert (search(directory).rate, search(directory).is_fixed) == (2, True)
+    assert (search(inventory).is_fixed, search(activations).is_fixed) == (False, False)
+    assert read_group(directory).to_json() == {
+        "group": "directory",
+        "for": "people by their names",
+        "is_read": True,
+        "rate": 2,
+        "ceiling": 8,
+        "fixed_rate": 2,
+        "hold": None,
+    }
+    commands.adapt_group(directory)
+    assert (search(directory).is_fixed, search(directory).share) == (False, 0.5)
+    assert [line.facts for line in read(database)] == [
+        {"license": LICENSE, "group": "directory", "fixed_rate": 2.0},
+        {"license": LICENSE, "share": 0.5},
+        {"license": LICENSE, "group": "directory", "fixed_rate": None},
+    ]
+
+
+def test_the_hold_of_one_group_is_shown_and_lifted_alone_and_at_once(
+    database: MovingDatabase, make_group: Callable[[RateGroup], Pace]
+) -> None:
+    directory, inventory = make_group(RateGroup.DIRECTORY), make_group(RateGroup.INVENTORY)
+    for pace in (directory, inventory):
+        pace.hold(60, WHY)
+    known = read_group(directory)
+    assert (known.held_why, 50 < (known.held_left or 0) <= 60) == (WHY, True)
+    assert known.held_until is not None
+    assert known.to_json()["hold"] == {"until": known.held_until.isoformat(), "why": WHY}
+    PaceCommands(database, EVE).lift_group(directory)
+    assert (directory.read_hold_left(), inventory.read_hold_left() > 50) == (0, True)
+    assert [line.facts for line in read(database)] == [{"license": LICENSE, "group": "directory"}]
+
+
+def test_a_group_without_a_state_is_known_to_be_unused(make_group: Callable[[RateGroup], Pace]) -> None:
+    assert read_group(make_group(RateGroup.CONFIGURATION)) == GroupPace(RateGroup.CONFIGURATION)
+
+
+def test_what_cannot_be_written_down_or_reach_redis_is_not_done_to_a_group(
+    database: MovingDatabase, make_group: Callable[[RateGroup], Pace]
+) -> None:
+    away = Pace(redis.Redis(port=1), LICENSE, 5.0, RateGroup.DIRECTORY)
+    for command in (PaceCommands(database, EVE).lift_group, PaceCommands(database, EVE).adapt_group):
+        with pytest.raises(redis.ConnectionError):
+            command(away)
+    assert read(database) == []
+    refuse_lines(database)
+    directory = make_group(RateGroup.DIRECTORY)
+    find(directory, 8.0)
+    with pytest.raises(DBAPIError, match="no room"):
+        PaceCommands(database, EVE).fix_group(directory, 2.0)
+    assert not search(directory).is_fixed

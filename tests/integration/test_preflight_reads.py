@@ -27,6 +27,9 @@ class NoMemory:
     def recall_search(self, license: str, now: float) -> None:
         return None
 
+    def recall_share(self, license: str, rate: float, now: float) -> None:
+        return None
+
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[tuple[Simulation, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import update
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, make_batch, statuses
+from support.data.batches import TESTER, Made, look_at_batch, make_batch, make_environment, statuses
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import HELD, LATER, PATIENT, THRESHOLDS, UNDELIVERED, UNKNOWN, ScriptedFleet
 
@@ -19,7 +19,6 @@ from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from models.record import OtpState, Record, Status
 from worker.batches.loading import Loader
-from worker.config.settings import Environment
 from worker.intake import open_shipment
 from worker.leases.queue import Queue
 from worker.pingone.errors import Answer
@@ -197,14 +196,7 @@ def load(database: MovingDatabase, keyring: Keyring, path: Path, rows: int, cana
         for line in range(2, rows + 2):
             ids = str(uuid.UUID(int=line)), str(uuid.UUID(int=1 << 100 | line))
             writer.writerow([f"MADE{line:04}", "no OTP" if line == refused else f"{line:06}", "123456", *ids])
-    environment = Environment(
-        name="default",
-        environment_id=ENVIRONMENT_ID,
-        client_id="id",
-        client_secret="secret",
-        resync_on_first_call=False,
-    )
-    loaded = Loader(database, keyring, environment, TESTER).load(open_shipment(path), path.stem, canary)
+    loaded = Loader(database, keyring, make_environment(), TESTER).load(open_shipment(path), path.stem, canary)
     return Made(loaded.batch_id, loaded.name, [])
 
 
@@ -677,14 +669,8 @@ def test_a_load_knows_whether_any_token_ever_became_active_in_its_environment(
     make_batch(database, [{"status": Status.ACTIVE}], name="elsewhere", environment_id="another tenant")
     file = tmp_path / "shipment.csv"
     make_shipment(records).write_pairs(file)
-    environment = Environment(
-        name="default",
-        environment_id=ENVIRONMENT_ID,
-        client_id="id",
-        client_secret="secret",
-        resync_on_first_call=False,
-    )
 
-    loaded = Loader(database, keyring, environment, TESTER, first_records=3).load(open_shipment(file), "shipment")
+    loader = Loader(database, keyring, make_environment(), TESTER, first_records=3)
+    loaded = loader.load(open_shipment(file), "shipment")
 
     assert look_at_batch(database, loaded.batch_id).trial_row == row

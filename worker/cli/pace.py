@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import redis
 import typer
 
-from worker.cli.batch_display import describe_hold
+from worker.batches.pace_commands import PaceCommands
+from worker.cli.batch_display import describe_hold, format_duration
 from worker.cli.console import console, print_json
 from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
-from worker.config.settings import DEFAULT_ENVIRONMENT
+from worker.config.settings import DEFAULT_ENVIRONMENT, ConfigError, Environment
 from worker.installation.installation import Installation
+from worker.pace.group_readings import GroupPace, describe_known, read_group
 from worker.pace.memory import KnownPace, PaceMemory
+from worker.pace.rate_groups import PURPOSES, RateGroup
 
 
 def pace(
@@ -21,26 +25,77 @@ def pace(
         float | None, typer.Option(min=0.01, metavar="N", help="Stay at N requests a second, whatever PingOne permits.")
     ] = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Look for the limit again, after --rate.")] = False,
+    lift: Annotated[
+        bool, typer.Option("--lift", help="End the holds of all groups of calls; of one, with --group.")
+    ] = False,
+    group: Annotated[
+        RateGroup | None,
+        typer.Option(help="The group of calls that --rate, --adapt or --lift is for. Default of the first two: mfa."),
+    ] = None,
     ticket: Ticket = None,
     as_json: AsJson = False,
 ) -> None:
     """Show or set how many requests a second a license's workers make; what is set holds from the next second on."""
     if adapt and rate is not None:
         raise typer.BadParameter("--rate stays, --adapt moves: give one of them")
+    if group is not None and not (lift or adapt or rate is not None):
+        raise typer.BadParameter("goes with --rate, --adapt or --lift; a share is of all groups", param_hint="--group")
     installation = Installation()
-    license_ = installation.environment(environment).license
+    configured = installation.environment(environment)
     commands = installation.pace_commands(ticket)
     if share is not None:
-        commands.set_share(license_, share)
-    if rate is not None:
-        commands.fix(license_, rate)
-    if adapt:
-        commands.adapt(license_)
-    known = PaceMemory(installation.database).read(license_)
+        commands.set_share(configured.license, share)
+    if group in (None, RateGroup.MFA):
+        _command_license(commands, configured.license, rate, adapt=adapt, lift=lift and group is None)
+    if group is not None:
+        _command_group(installation, commands, configured, group, rate, adapt=adapt, lift=lift)
+    known = PaceMemory(installation.database).read(configured.license)
+    groups = [describe_known(known), *_read_other_groups(installation, configured)]
     if as_json:
-        print_json(known.to_json())
+        print_json(known.to_json() | {"groups": [each.to_json() for each in groups]})
     else:
-        console.print("\n".join(_describe_pace(known)))
+        console.print("\n".join([*_describe_pace(known), *_describe_groups(groups)]))
+
+
+def _command_license(commands: PaceCommands, license: str, rate: float | None, *, adapt: bool, lift: bool) -> None:
+    """Give the commands that reach the fleet through the database: on activations, and on the holds of all groups."""
+    if rate is not None:
+        commands.fix(license, rate)
+    if adapt:
+        commands.adapt(license)
+    if lift:
+        commands.lift(license)
+
+
+def _command_group(
+    installation: Installation,
+    commands: PaceCommands,
+    environment: Environment,
+    group: RateGroup,
+    rate: float | None,
+    *,
+    adapt: bool,
+    lift: bool,
+) -> None:
+    """Give the commands on one group that reach the fleet through Redis. Raises ConfigError, redis.RedisError."""
+    if lift:
+        commands.lift_group(installation.pace_of(environment, group))
+    if group is RateGroup.MFA:
+        return
+    if rate is not None:
+        commands.fix_group(installation.pace_of(environment, group), rate)
+    if adapt:
+        commands.adapt_group(installation.pace_of(environment, group))
+
+
+def _read_other_groups(installation: Installation, environment: Environment) -> list[GroupPace]:
+    """Read the paces of all groups but that of activations, which Redis alone knows. Where it cannot be asked, nothing
+    is known of them."""
+    others = [group for group in RateGroup if group is not RateGroup.MFA]
+    try:
+        return [read_group(installation.pace_of(environment, group)) for group in others]
+    except (ConfigError, redis.RedisError):
+        return [GroupPace(group, is_read=False) for group in others]
 
 
 def _describe_pace(known: KnownPace) -> list[str]:
@@ -63,3 +118,24 @@ def _describe_pace(known: KnownPace) -> list[str]:
         why = f" ({known.ticket})" if known.ticket else ""
         lines.append(f"Set by {known.set_by} on {known.set_at:%Y-%m-%d %H:%M} UTC{why}.")
     return lines
+
+
+def _describe_groups(groups: list[GroupPace]) -> list[str]:
+    """Say what each group of calls is for, and what is known of its pace; a line each."""
+    return ["", "Each group of calls has a limit of its own:", *map(_describe_group, groups)]
+
+
+def _describe_group(known: GroupPace) -> str:
+    """Say in one line what is known of a group's pace."""
+    line = f"  {known.group} ({PURPOSES[known.group]}): "
+    if not known.is_read:
+        return line + "not known, since Redis cannot be asked."
+    line += f"{known.rate:.1f} requests/s lately" if known.rate else "no request lately"
+    if known.ceiling:
+        line += f", refused from about {known.ceiling:.1f} on"
+    if known.fixed_rate:
+        line += f", stays at {known.fixed_rate:g} until --adapt --group {known.group}"
+    if known.held_until and known.held_left:
+        until = f"{known.held_until:%H:%M:%S} UTC ({format_duration(known.held_left)})"
+        line += f", held until {until}: {known.held_why}. To go on now: oathbulk pace --lift --group {known.group}"
+    return f"{line}."

@@ -63,6 +63,17 @@ class EmbeddedValkey:
                 f"{self._directory} cannot be used ({error.strerror}): mend that, or change OATHBULK_HOME"
             ) from error
 
+    def find_url(self) -> str | None:
+        """Find the URL of the server if one runs, for a command beside the process that started it; otherwise None.
+        Raises EmbeddedError if the server cannot write to its disk."""
+        if not self._pid_file.exists():
+            return None
+        if (lock := take_lock(self._pid_file)) is not None:
+            os.close(lock)
+            return None
+        config = ValkeyConfig.read(self._config_file)
+        return config.url if config and ask_pid(config, self._directory) else None
+
     def stop(self) -> None:
         """End the server, if there is one, whoever started it, and return when it is gone. Its data are synced to the
         disk."""

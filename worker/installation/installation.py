@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
+from pydantic import SecretStr
 from sqlalchemy import Connection, select
 
 from migrations import HEAD
@@ -21,6 +22,9 @@ from worker.database import revision
 from worker.database.engine import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
+from worker.embedded.valkey import EmbeddedValkey
+from worker.pace.rate_groups import RateGroup
+from worker.pace.slots import Pace
 from worker.process.parts import Parts
 from worker.vault.key_files import AUDIT, ENCRYPTION
 from worker.vault.rotation import reencrypt
@@ -135,6 +139,17 @@ class Installation:
         """The commands on paces, in the name of the person at this terminal. Raises what `database` raises."""
         _ = self.database
         return self._parts.pace_commands(audit.this_person(self.settings, ticket))
+
+    def pace_of(self, environment: Environment, group: RateGroup) -> Pace:
+        """The pace of the environment's license in this rate group, as it is in the fleet's Redis; in the embedded one
+        while it runs. Raises ConfigError where there is none."""
+        return self._parts_with_redis.paces.of(environment, group)
+
+    @cached_property
+    def _parts_with_redis(self) -> Parts:
+        url = None if self.settings.redis_url else EmbeddedValkey(self.settings.home).find_url()
+        settings = self.settings.model_copy(update={"redis_url": SecretStr(url)}) if url else self.settings
+        return Parts(settings, self.environment, connect_within=CONNECT_WITHIN)
 
     @cached_property
     def _parts(self) -> Parts:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Float, insert, literal, select, update
 
 from models.pace import LicensePace
 from worker.database.engine import Database
+from worker.pace.groups import apply_share, make_other_groups
 from worker.pace.replies import Reading
 from worker.pace.search import Search, fix_rate, free_rate, resume_below_ceiling, set_share
 from worker.pace.slots import Pace
@@ -111,13 +112,24 @@ class PaceMemory:
             return fix_rate(Search(known.fixed_rate, share=known.share), known.fixed_rate, now)
         return resume_below_ceiling(known.ceiling, known.share, now) if known.ceiling else None
 
+    def recall_share(self, license: str, rate: float, _: float) -> Search | None:
+        """Make the search that another rate group than that of activations begins with at this rate, if a person has
+        set a share of the license; otherwise None."""
+        share = self.read(license).share
+        return Search(rate, share=share) if share < 1 else None
+
     def synchronize(self, pace: Pace) -> None:
         """Take to Redis what a person has set, and write to the database what was found of the limit, and the fleet's
-        hold. The dispatcher does so once a tick. Raises redis.RedisError."""
+        hold. The dispatcher does so once a tick, for the pace of activations; a share, and the end of a hold, go to all
+        rate groups of its license. Raises redis.RedisError."""
         known, reading = self.read(pace.license), pace.read()
         if known.is_to_be_lifted:
             pace.lift()
             reading = pace.read()
+        for other in make_other_groups(pace):
+            if known.is_to_be_lifted:
+                other.lift()
+            apply_share(other, known.share)
         found = self._compare_holds(known, reading) | self._exchange_search(pace, known, reading)
         if found:
             self._write(pace.license, found)

@@ -51,8 +51,12 @@ class Paces:
 
     def _make(self, environment: Environment, group: RateGroup) -> Pace:
         rate, highest = choose_rates(group, environment.rate, environment.rate_max)
-        # The database remembers the limit of MFA alone: what is asked of the other groups is over within minutes.
-        recall = partial(self._memory.recall_search, environment.license) if group is RateGroup.MFA else _recall_nothing
+        # The database remembers the limit of MFA alone: what is asked of the other groups is over within minutes. But a
+        # share is of the license.
+        if group is RateGroup.MFA:
+            recall = partial(self._memory.recall_search, environment.license)
+        else:
+            recall = partial(self._memory.recall_share, environment.license, rate)
         return Pace(
             self._redis,
             environment.license,
@@ -66,7 +70,3 @@ class Paces:
             on_alone=self._on_alone,
             on_lifted=partial(self._on_lifted, environment.license),
         )
-
-
-def _recall_nothing(_: float) -> None:
-    return None

@@ -63,9 +63,9 @@ class Pace:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.license = license
+        self.license, self.group, self.redis, self.furthest = license, group, redis, furthest
         state = PaceState(redis, license, group, longest_wait=max(furthest, LONGEST_WAIT), longest_hold=longest_hold)
-        self._furthest, self._threads = furthest, threads
+        self._threads = threads
         self._sleep = sleep
         self._spacing, self._waiting = Spacing(sleep, clock), WaitingTime(clock)
         self._holds = Holds(state, longest_hold, clock, on_alone=on_alone, on_lifted=on_lifted)
@@ -99,7 +99,7 @@ class Pace:
 
         Raises SlotTooFar where it is further than `furthest`, PaceOutOfReach where Redis cannot be asked: unpaced,
         nothing goes out."""
-        furthest = left = max(self._furthest, min(2 * self._threads / self.rate, LONGEST_WAIT))
+        furthest = left = max(self.furthest, min(2 * self._threads / self.rate, LONGEST_WAIT))
         try:
             # Another process may have begun a hold since.
             if (spare := self._spare_slots.take()) and not self._holds.is_held_past(spare.at):

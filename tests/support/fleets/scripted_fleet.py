@@ -10,14 +10,14 @@ from sqlalchemy import update
 
 from models.batch import Batch
 from models.reason import PauseReason
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_environment
 from support.data.moving_clock import MovingDatabase
 from support.fleets.dispatchers import make_dispatcher
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch
-from worker.config.settings import Environment, Settings
+from worker.config.settings import Settings
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.leases.queue import Queue
@@ -71,18 +71,11 @@ class ScriptedFleet:
         self._leases = leases
         self._queue = _make_queue(database)
         self._broker = PublishedIds()
-        environment = Environment(
-            name="default",
-            environment_id=ENVIRONMENT_ID,
-            client_id="id",
-            client_secret="secret",
-            resync_on_first_call=False,
-        )
         self._dispatcher = make_dispatcher(
             database,
             self._broker,
             Settings(),
-            environment=lambda name: environment,
+            environment=lambda name: make_environment(),
             pace=lambda environment: StillPace(),
             upkeep=self.upkeep,
             queue=self._queue,

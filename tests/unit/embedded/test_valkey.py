@@ -217,3 +217,13 @@ def test_a_home_without_room_for_it_names_the_cure(tmp_path):
     (tmp_path / "valkey").touch()
     with pytest.raises(EmbeddedError, match="OATHBULK_HOME"):
         EmbeddedValkey(tmp_path).start()
+
+
+def test_a_command_finds_a_server_that_another_process_runs_and_starts_none(valkey, tmp_path):
+    beside = EmbeddedValkey(tmp_path / "home")
+    assert beside.find_url() is None
+    assert not (tmp_path / "home").exists()
+    url = valkey.start()
+    assert beside.find_url() == url
+    valkey.stop()
+    assert beside.find_url() is None

@@ -20,10 +20,14 @@ class Memory:
 
     def __init__(self, search: Search | None = None) -> None:
         self.search, self.asked = search, 0
+        self.share = 1.0
 
     def recall_search(self, license: str, now: float) -> Search | None:
         self.asked += 1
         return self.search
+
+    def recall_share(self, license: str, rate: float, now: float) -> Search | None:
+        return Search(rate, share=self.share) if self.share < 1 else None
 
 
 MakePaces = Callable[..., Paces]
@@ -83,6 +87,16 @@ def test_the_database_remembers_the_limit_of_activations_alone(make_paces: MakeP
     slot = paces.of(environment(), RateGroup.DIRECTORY).wait()
     assert slot.rate == pytest.approx(START_RATES[RateGroup.DIRECTORY], rel=0.01)
     assert memory.asked == 1
+
+
+def test_a_share_of_the_license_is_remembered_for_every_group(make_paces: MakePaces) -> None:
+    memory = Memory()
+    memory.share = 0.5
+    pace = make_paces(memory).of(environment(), RateGroup.INVENTORY)
+    pace.wait()
+    search = pace.read().search
+    assert search is not None
+    assert (search.share, search.rate) == (0.5, pytest.approx(START_RATES[RateGroup.INVENTORY], rel=0.01))
 
 
 def test_threads_are_added_by_the_paces_of_activations_alone(make_paces: MakePaces) -> None:

@@ -10,6 +10,7 @@ from pskc import PSKC
 from support.data.seed_files import SAMPLES, check, hotp, read, totp
 
 from worker.intake import Hints, Row, RowError, UnusableFile
+from worker.intake.formats.pskc.macs import OneCallMac
 from worker.vault.seed import Secret, Seed
 
 PSKC_SAMPLES = SAMPLES / "pskc"
@@ -132,6 +133,19 @@ def test_no_wrong_key_is_believed_even_where_its_padding_looks_right(guess: int)
     for number in range(10):
         with pytest.raises(UnusableFile, match="not opened by this key"):
             read(PSKC_SAMPLES / "pskc_psk_aes128cbc.xml", Hints(key=bytes([guess, number] * 8)))
+
+
+@pytest.mark.parametrize("algorithm", ["hmac-sha1", "hmac-sha256", "hmac-sha512", "HMAC-SHA1", "hmac-md5"])
+def test_a_mac_computed_in_one_call_is_that_of_python_pskc(algorithm: str) -> None:
+    theirs, ours = PSKC(), PSKC()
+    theirs.mac.key, theirs.mac.algorithm = b"made-up key", algorithm
+    ours.mac = mac = OneCallMac(ours)
+    mac.key, mac.algorithm = b"made-up key", algorithm
+    before = mac.generate_mac(b"value")
+    assert mac.algorithm is not None
+    mac.hash_name = mac.algorithm.rpartition("hmac-")[2]
+    assert mac.generate_mac(b"value") == before == theirs.mac.generate_mac(b"value")
+    assert mac.generate_mac(b"other") != before
 
 
 def test_a_key_that_a_plain_file_does_not_need_is_left_alone() -> None:

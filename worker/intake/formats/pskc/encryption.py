@@ -17,6 +17,7 @@ from pskc.exceptions import KeyDerivationError, PSKCError
 from pskc.parser import PSKCParser
 
 from worker.intake.formats.format import Hints, OpenFile, SecretMissing
+from worker.intake.formats.pskc.macs import OneCallMac
 from worker.intake.formats.xml_stream import read_parts
 from worker.intake.rows import UnusableFile
 
@@ -49,6 +50,7 @@ class Container:
 
     def __init__(self, path: Path, hints: Hints, root: Element, head: list[Element]) -> None:
         self.pskc = PSKC()
+        self.pskc.mac = self._mac = OneCallMac(self.pskc)
         self._path = path
         self._hints = hints
         self._head = Element(root.tag, root.attrib)
@@ -122,7 +124,7 @@ class Container:
     def _open_mac_key(self) -> None:
         """Decrypt the key of the MACs once, instead of for every value. Raises UnusableFile if that fails, or if the
         MACs are of a kind that python-pskc does not have."""
-        mac = self.pskc.mac
+        mac = self._mac
         try:
             mac.key = mac.key
         except (PSKCError, ValueError, TypeError):
@@ -132,6 +134,7 @@ class Container:
         try:
             if mac.algorithm:
                 mac.generate_mac(b"")
+                mac.hash_name = mac.algorithm.rpartition("hmac-")[2]
         except PSKCError:
             problem = "has MACs of another kind than HMAC with SHA-1, SHA-256 or SHA-512"
             raise UnusableFile(self._path, problem, ASK_FOR_OTHER) from None

@@ -19,6 +19,8 @@ from worker.intake.formats.refusals import RowRefused
 
 # Elements of a package that are keys, in the RFC and in drafts.
 KEYS = ("Key", "Secret")
+# Elements of a package with its serial number, in the RFC and in drafts.
+DEVICES = ("DeviceInfo", "DeviceId")
 # Elements with a MAC, in the RFC and in drafts.
 MACS = ("ValueMAC", "ValueDigest")
 # Elements with a date. They are read here: dateutil, which python-pskc has for them, takes longer than all the rest.
@@ -62,10 +64,9 @@ class FoundKey:
         if self.key is None or self.fault:
             raise RowRefused(self.fault, self.serial)
         try:
-            # `check` decrypts each value and compares its MAC. So does every reading, unless the value is written back.
+            # Every reading of a value decrypts it and compares its MAC, unless it is written back as it was read.
             for name in ENCRYPTABLE:
                 setattr(self.key, name, getattr(self.key, name))
-            self.key.check()
         except DecryptionError:
             raise RowRefused(BAD_MAC, self.serial) from None
         # python-pskc says that other libraries' exceptions may come out of it, and does not say which.
@@ -81,7 +82,7 @@ def has_encrypted(container: Container, package: Element) -> bool:
 def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
     """Find the keys of a package, and unlock the container if one is encrypted. Raises UnusableFile if that fails."""
     elements = [element for name in KEYS for element in package.findall(name)]
-    serial = (package.findtext("DeviceInfo/SerialNo") or package.findtext("DeviceId/SerialNo") or "").strip()
+    serial = _find_serial(package)
     encrypted = [_is_encrypted(container, element) for element in elements]
     if any(encrypted):
         container.unlock(package)
@@ -95,6 +96,12 @@ def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
         named = serial or (key.id or "").strip()
         fault = _find_fault(element, is_encrypted)
         yield FoundKey(named, key, expires + own, is_encrypted, fault)
+
+
+def _find_serial(package: Element) -> str:
+    """Find the serial number that a package says, in the RFC's element or a draft's; empty if it says none."""
+    infos = [info for name in DEVICES for info in package.findall(name)]
+    return next((serial for info in infos if (serial := (info.findtext("SerialNo") or "").strip())), "")
 
 
 def _parse(container: Container, package: Element) -> list[Key] | None:
@@ -111,7 +118,9 @@ def _parse(container: Container, package: Element) -> list[Key] | None:
 def _cut_expiry(element: Element) -> tuple[str, ...]:
     """Cut the dates out of an element, and return those at which it expires."""
     found: list[str] = []
-    for parent in list(element.iter()):
+    if not any(next(element.iter(name), None) is not None for name in DATES):
+        return ()
+    for parent in [each for each in element.iter() if len(each)]:
         for child in [child for child in parent if child.tag in DATES]:
             if child.tag in EXPIRES and child.text and child.text.strip():
                 found.append(child.text.strip())
@@ -131,7 +140,7 @@ def _find_data(element: Element) -> Iterator[tuple[str, Element]]:
 
 def _is_encrypted(container: Container, element: Element) -> bool:
     """Whether a value of a key is encrypted: it says so, or in drafts, it is a Value where the head names a cipher."""
-    if element.find(".//EncryptedValue") is not None:
+    if next(element.iter("EncryptedValue"), None) is not None:
         return True
     if container.pskc.encryption.algorithm is None:
         return False
