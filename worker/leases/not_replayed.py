@@ -60,7 +60,7 @@ def _select_left(batch_id: int, reasons: Collection[str] | None) -> Select[str, 
     is_in_progress = text(f"other.{NOT_FINAL}")
     in_progress = func.coalesce(
         _latest_batch(other, is_same_token, is_in_progress),
-        _latest_batch(other, other.device_id == Record.device_id, is_in_progress),
+        _latest_batch(other, other.device_id == Record.device_id, text("other.device_id <> ''"), is_in_progress),
     )
     later = _latest_batch(other, is_same_token, other.id > Record.id)
     why = case(

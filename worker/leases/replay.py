@@ -6,19 +6,27 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, or_, text
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, null, or_, select, text, update
 from sqlalchemy.orm import aliased
 
+from models.batch import Batch
 from models.reason import TRANSIENT, Reason
-from models.record import OtpState, Record, Status
+from models.record import OtpState, PairingState, Record, Status
 from models.record_indexes import NOT_FINAL
 from worker.database.engine import Database
 from worker.leases.moves import move
 
 # Reasons of dead letters whose OTPs were not refused, so that these may go on where they were.
 _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
-# Reasons of dead letters whose device stood in the way: their OTPs are good only if none was answered.
-_REASONS_OF_THE_DEVICE = frozenset({Reason.LOCKED, Reason.BLOCKED})
+# Reasons of dead letters whose token has to be looked for in PingOne's inventory again.
+_REASONS_OF_THE_INVENTORY = frozenset(
+    {Reason.TOKEN_NOT_IN_INVENTORY, Reason.TOKEN_DIFFERS, Reason.TOKEN_TAKEN, Reason.TOKEN_REFUSED}
+)
+# Reasons of dead letters where something stood in the way of the OTPs: these are good only if none was answered.
+_REASONS_BESIDE_OTPS = _REASONS_OF_THE_INVENTORY | {
+    *(Reason.LOCKED, Reason.BLOCKED, Reason.ACCOUNT_NOT_USABLE, Reason.USER_NOT_FOUND, Reason.USER_AMBIGUOUS),
+    *(Reason.TOO_MANY_DEVICES, Reason.METHOD_OFF, Reason.LICENSE, Reason.PAIRING_FAILED),
+}
 
 
 def replay(
@@ -34,7 +42,12 @@ def replay(
 
     Records with a refused OTP stay as they are: they need fresh OTPs, by a new load; but a seed makes them by itself,
     under a new budget unless the schedule replays it. Those whose token was loaded again since stay as well."""
-    again: dict[str, Any] = {"scheduled_at": database.now(), "attempts_forgiven": Record.attempts, "not_found": 0}
+    again: dict[str, Any] = {
+        "scheduled_at": database.now(),
+        "attempts_forgiven": Record.attempts,
+        "not_found": 0,
+        "pairings": 0,
+    }
     if not is_scheduled:
         again |= _begin_new_budget()
     cleared = {"reason": None, "detail": None}
@@ -44,11 +57,31 @@ def replay(
     dead = move(database, Status.DEAD_LETTER, Status.PENDING).where(mine, is_replayable())
     if reasons is not None:
         dead = dead.where(Record.reason.in_(reasons))
+    _look_for_tokens_again(connection, and_(mine, is_replayable()), reasons)
     count = connection.execute(dead.values(again | cleared)).rowcount
     if reasons is None:
         cancelled = move(database, Status.CANCELLED, Status.PENDING).where(mine)
         count += connection.execute(cancelled.values(again)).rowcount
     return count
+
+
+def _look_for_tokens_again(
+    connection: Connection, condition: ColumnElement[bool], reasons: Collection[str] | None
+) -> None:
+    """Forget what the inventory said of the tokens of dead letters that it stood in the way of: a person has changed it
+    since. A device that we made stays theirs."""
+    wanted = _REASONS_OF_THE_INVENTORY & set(reasons) if reasons is not None else _REASONS_OF_THE_INVENTORY
+    lacking = update(Record).where(Record.status == Status.DEAD_LETTER, Record.reason.in_(wanted), condition)
+    was_found = and_(Record.owner_id.is_not(None), ~Record.is_device_made)
+    forgotten = lacking.where(Record.pairing != PairingState.PAIRED).values(
+        is_in_inventory=Record.is_token_made,
+        import_job_id=null(),
+        device_id=case((was_found, ""), else_=Record.device_id),
+        owner_id=null(),
+    )
+    batches = select(Record.batch_id).where(Record.status == Status.DEAD_LETTER, Record.reason.in_(wanted), condition)
+    connection.execute(update(Batch).where(Batch.id.in_(batches)).values(inventory_read_at=null()))
+    connection.execute(forgotten)
 
 
 def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
@@ -82,7 +115,13 @@ def _is_in_progress_elsewhere() -> ColumnElement[bool]:
             other.serial_number == Record.serial_number,
             in_progress,
         ),
-        exists().where(other.environment_id == Record.environment_id, other.device_id == Record.device_id, in_progress),
+        exists().where(
+            other.environment_id == Record.environment_id,
+            other.device_id == Record.device_id,
+            # In the words of the index: what has no device yet has none in common.
+            text("other.device_id <> ''"),
+            in_progress,
+        ),
     )
 
 
@@ -92,5 +131,5 @@ def is_replayable() -> ColumnElement[bool]:
     return or_(
         Record.next_counter.is_not(None),
         Record.reason.in_(_REASONS_THAT_KEEP_OTPS),
-        and_(Record.reason.in_(_REASONS_OF_THE_DEVICE), is_untouched),
+        and_(Record.reason.in_(_REASONS_BESIDE_OTPS), is_untouched),
     )

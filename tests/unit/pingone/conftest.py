@@ -296,6 +296,9 @@ class NoMemory:
     def recall_search(self, license: str, now: float) -> None:
         return None
 
+    def recall_share(self, license: str, rate: float, now: float) -> None:
+        return None
+
 
 @pytest.fixture
 def paces(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paces]:

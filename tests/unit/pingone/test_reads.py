@@ -26,9 +26,6 @@ from worker.pingone.users import UserAttribute
 
 ENVIRONMENT = "/v1/environments/5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d"
 
-    def recall_share(self, license: str, rate: float, now: float) -> None:
-        return None
-
 
 def new_call() -> Call:
     return Call("check-1", "users")
