@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from pskc.key import Key
 
@@ -49,6 +50,7 @@ def make_token(found: FoundKey, now: datetime) -> Token:
     )
 
 
+@lru_cache(maxsize=64)
 def _name_type(algorithm: str | None) -> str | None:
     """Name the type of a token by the end of the URI of its algorithm; None if there is none."""
     return ALGORITHM.sub("", algorithm.strip()) if algorithm else None
@@ -76,7 +78,8 @@ def _refuse_expired(found: FoundKey, now: datetime) -> None:
             raise RowRefused(DATE_UNREADABLE, found.serial)
 
 
-def _read_dates(text: str) -> list[datetime]:
+@lru_cache(maxsize=64)
+def _read_dates(text: str) -> tuple[datetime, ...]:
     """Read a date: none if it cannot be read, and two if it may be day/month/year or month/day/year, as in drafts. A
     date without a zone is UTC's."""
     forms = [text]
@@ -90,4 +93,4 @@ def _read_dates(text: str) -> list[datetime]:
         except ValueError:
             continue
         dates.append(date if date.tzinfo else date.replace(tzinfo=UTC))
-    return dates
+    return tuple(dates)

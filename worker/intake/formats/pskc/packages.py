@@ -118,7 +118,7 @@ def _parse(container: Container, package: Element) -> list[Key] | None:
 def _cut_expiry(element: Element) -> tuple[str, ...]:
     """Cut the dates out of an element, and return those at which it expires."""
     found: list[str] = []
-    if not any(next(element.iter(name), None) is not None for name in DATES):
+    if all(next(element.iter(name), None) is None for name in DATES):
         return ()
     for parent in [each for each in element.iter() if len(each)]:
         for child in [child for child in parent if child.tag in DATES]:
