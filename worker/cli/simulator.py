@@ -27,8 +27,15 @@ def simulator(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8900,
     host: Annotated[str, typer.Option(help="The address to listen on; without TLS.")] = "127.0.0.1",
     world: Annotated[Path | None, typer.Option(help="JSON: the devices to begin with.")] = None,
-    tokens: Annotated[int, typer.Option(min=0, help="Make up so many tokens; needs --pairs.")] = 0,
-    pairs: Annotated[Path | None, typer.Option(help="Where to write their OTP pairs.")] = None,
+    tokens: Annotated[int, typer.Option(min=0, help="Make up so many tokens; needs --pairs or --box.")] = 0,
+    pairs: Annotated[Path | None, typer.Option(help="Where to write their OTP pairs; they are paired.")] = None,
+    box: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write their seeds, key and list; nothing is imported.")
+    ] = None,
+    troubles: Annotated[
+        int | None, typer.Option(min=0, help="Of the box: tokens with each kind of trouble. Default: 1, if it is big.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another number makes up other tokens.")] = 0,
     rate: Annotated[float | None, typer.Option(help="Requests a second; default: unlimited.")] = None,
     rate_at: Annotated[list[str] | None, typer.Option(help="SECONDS=RATE: another rate from then on.")] = None,
     rate_window: Annotated[float | None, typer.Option(help="Seconds to count anew; default: a bucket.")] = None,
@@ -47,7 +54,9 @@ def simulator(
     from worker.simulator.simulation import Simulation
 
     changes = _read_changes(rate, rate_at or [], rate_window, latency, setting or [])
-    settings, seeds = _prepare(world, tokens, pairs, changes)
+    first = _read_world(world)
+    settings = _read_settings(first.settings | changes)
+    made = _make_up(tokens, pairs, box, troubles, seed)
     try:
         calls = CallLog(salt=journal_salt or secrets.token_hex(16), file=journal, plain_otps=journal_otps)
     except OSError as error:
@@ -57,9 +66,11 @@ def simulator(
     except OSError as error:
         _fail(f"cannot serve at {host} port {port}: {error.strerror or error}", _CANNOT_SERVE)
     simulation = Simulation(settings, calls)
-    for seed in seeds:
-        simulation.seed(seed)
-    _print_address(server.base_url(listener), seeds[0])
+    simulation.seed(first.model_copy(update={"settings": {}}))
+    if made is not None:
+        client = {name: getattr(first, name) for name in ("environment_id", "client_id", "client_secret")}
+        simulation.seed(made.model_copy(update=client))
+    _print_address(server.base_url(listener), first, box)
     if ready_file is not None:
         server.write_ready_file(ready_file, listener)
     # uvicorn stops in good order at the first Ctrl-C, and then raises it again.
@@ -68,30 +79,31 @@ def simulator(
     calls.close_file()
 
 
-def _prepare(
-    world: Path | None,
-    tokens: int,
-    pairs: Path | None,
-    changes: dict[str, Any],
-) -> tuple[Settings, list[WorldSeed]]:
-    """Read the settings, and the worlds to begin with: first the file's, then that of the made-up tokens, whose OTPs
-    are written to `pairs`."""
-    from worker.simulator.settings import Settings
-    from worker.simulator.shipment import make_shipment
+def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | None, seed: int) -> WorldSeed | None:
+    """Make up tokens, write their files, and return the world for them; None if there are to be none."""
+    from worker.cli.simulated_tokens import make_box_in, make_pairs_in
 
-    if bool(tokens) != bool(pairs):
-        _fail("--tokens and --pairs go together: so many tokens, and the file for their OTPs", _WRONG_USAGE)
-    seed = _read_world(world)
+    if bool(tokens) != bool(pairs or box) or (pairs and box):
+        _fail("--tokens and --pairs go together, or --tokens and --box: how many, and where to", _WRONG_USAGE)
+    if troubles is not None and box is None:
+        _fail("--troubles goes with --box: made-up OTP pairs have none", _WRONG_USAGE)
     try:
-        settings = Settings().with_changes(seed.settings | changes)
+        if box is not None:
+            return make_box_in(box, tokens, troubles, seed)
+        return make_pairs_in(pairs, tokens, seed) if pairs is not None else None
+    except OSError as error:
+        _fail(f"{error.filename} cannot be written: {error.strerror}", _WRONG_USAGE)
+    except ValueError as error:
+        _fail(str(error), _WRONG_USAGE)
+
+
+def _read_settings(changes: dict[str, Any]) -> Settings:
+    from worker.simulator.settings import Settings
+
+    try:
+        return Settings().with_changes(changes)
     except ValidationError as error:
         _fail(f"settings: {_describe_faults(error)}", _WRONG_USAGE)
-    seeds = [seed.model_copy(update={"settings": {}})]
-    if pairs is not None:
-        shipment = make_shipment(tokens)
-        shipment.write_pairs(pairs)
-        seeds.append(seed.model_copy(update={"settings": {}, "devices": shipment.world.devices}))
-    return settings, seeds
 
 
 def _read_world(path: Path | None) -> WorldSeed:
@@ -148,8 +160,8 @@ def _describe_faults(error: ValidationError) -> str:
     return "; ".join(named) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
 
 
-def _print_address(url: str, seed: WorldSeed) -> None:
-    """Print where the simulator listens, and the variables that make oathbulk call it."""
+def _print_address(url: str, seed: WorldSeed, box: Path | None) -> None:
+    """Print where the simulator listens, the variables that make oathbulk call it, and how to run a box."""
     typer.echo(f"A simulated PingOne listens at {url} (Ctrl-C ends it). To point oathbulk here:\n")
     for name, value in {
         "ENVIRONMENT_ID": seed.environment_id,
@@ -159,6 +171,10 @@ def _print_address(url: str, seed: WorldSeed) -> None:
         "TOKEN_URL": f"{url}/{seed.environment_id}/as/token",
     }.items():
         typer.echo(f"export PINGONE_{name}={value}")
+    if box is not None:
+        from worker.cli.simulated_tokens import name_run
+
+        typer.echo(f"\nTo take the tokens of the box all the way:\n\n{name_run(box)}")
 
 
 def _ensure_installed() -> None:

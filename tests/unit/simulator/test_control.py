@@ -34,6 +34,49 @@ def test_a_devices_state_holds_nothing_secret(visitor):
     assert visitor.http.get("/simulator/devices/another").status_code == 404
 
 
+def test_all_tokens_are_told_with_who_imported_them_and_who_has_them(visitor):
+    free = {"serial": "FREE1", "secret": "c0ffee", "type": "totp", "digits": 8, "hash": "sha256", "time_step": 60}
+    visitor.http.post("/simulator/world", json={"devices": [DEVICE], "tokens": [free]})
+    token = {"serialNumber": "NEW1", "secret": "c0ffee", "type": "HOTP", "otpLength": 6, "hotp": {"counter": 7}}
+    created = visitor.http.post(f"/v1/environments/{ENVIRONMENT_ID}/oathTokens", json=token).json()
+    answer = visitor.http.get("/simulator/tokens")
+    assert "c0ffee" not in answer.text
+    states = {state["serial"]: state for state in answer.json()["tokens"]}
+    assert (states["MADE1"]["device_id"], states["MADE1"]["user_id"]) == ("device", "user")
+    told = {"type": "totp", "digits": 8, "hash": "sha256", "time_step": 60, "made_by": None, "device_id": None}
+    assert {name: states["FREE1"][name] for name in told} == told
+    new = states["NEW1"]
+    assert (new["token_id"], new["counter"], new["time_step"]) == (created["id"], 7, None)
+    assert new["made_by"] == visitor.entries()[0].number
+
+
+def test_jobs_are_told_with_what_they_did(visitor):
+    visitor.simulation.change({"job_takes": 0, "job_kept_reads": 0})
+    visitor.http.post("/simulator/world", json={"tokens": [{"serial": "FREE1"}]})
+    new = {"secret": "c0ffee", "type": "HOTP", "otpLength": 6}
+    tokens = [new | {"serialNumber": serial} for serial in ("FREE1", "NEW1")]
+    media_type = {"Content-Type": "application/vnd.pingidentity.job.oathtokens.create+json"}
+    body = {"type": "CREATE_OATH_TOKENS", "tokens": tokens}
+    posted = visitor.http.post(f"/v1/environments/{ENVIRONMENT_ID}/oathJobs", json=body, headers=media_type).json()
+    (job,) = visitor.http.get("/simulator/jobs").json()["jobs"]
+    assert (job["job_id"], job["status"], job["duplicates"]) == (posted["id"], "DONE", ["FREE1"])
+    states = {state["serial"]: state for state in visitor.http.get("/simulator/tokens").json()["tokens"]}
+    assert job["token_ids"] == [states["NEW1"]["token_id"]]
+    assert (states["NEW1"]["job_id"], states["FREE1"]["job_id"]) == (job["job_id"], None)
+    assert states["NEW1"]["made_by"] == job["made_by"] == visitor.entries()[0].number
+    counts = visitor.http.get("/simulator/counts").json()
+    assert (counts["tokens"], counts["jobs"]) == (2, 1)
+
+
+def test_a_device_is_told_with_who_made_it(visitor):
+    visitor.http.post("/simulator/world", json={"devices": [DEVICE], "tokens": [{"serial": "FREE1"}]})
+    path = visitor.path("").rstrip("/")
+    visitor.http.post(path, json={"type": "OATH_TOKEN", "serialNumber": "FREE1"})
+    seeded, made = visitor.http.get("/simulator/devices").json()["devices"]
+    assert (seeded["made_by"], made["made_by"]) == (None, visitor.entries()[0].number)
+    assert (made["serial"], made["user_id"], made["status"]) == ("FREE1", "user", "ACTIVATION_REQUIRED")
+
+
 def test_a_person_signs_on_with_an_active_device(visitor):
     def sign_on(otp, device_id="device"):
         return visitor.http.post(f"/simulator/devices/{device_id}/sign-on", json={"otp": otp})
@@ -56,6 +99,7 @@ def test_a_person_signs_on_with_an_active_device(visitor):
         ("PATCH", "/simulator/settings", {"rate": -1}),
         ("PATCH", "/simulator/settings", []),
         ("POST", "/simulator/faults", [{"kind": "made_up"}]),
+        ("POST", "/simulator/age", {"hours": -1}),
     ],
 )
 def test_a_wrong_request_is_refused_and_changes_nothing(visitor, method, path, body):

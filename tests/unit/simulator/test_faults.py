@@ -51,6 +51,21 @@ def test_a_device_is_spared_after_so_many_faults():
     assert faults.draw("activate", "another", settings) is not None
 
 
+def test_calls_about_no_device_are_never_spared():
+    settings = Settings(faults={"drip": 1}, faults_per_device=1, fault_operations=["import_tokens", "pair"])
+    faults = Faults()
+    assert [faults.draw("import_tokens", None, settings) is not None for _ in range(3)] == [True, True, True]
+    assert [faults.draw("pair", None, settings, "MADE1") is not None for _ in range(2)] == [True, False]
+    assert faults.draw("pair", None, settings, "MADE2") is not None
+
+
+def test_an_order_may_be_for_a_token():
+    faults = Faults()
+    faults.orders.append(FaultOrder("drip", "pair", serial_number="MADE1"))
+    assert faults.draw("pair", None, Settings(), "MADE2") is None
+    assert faults.draw("pair", None, Settings(), "MADE1") == Fault("drip")
+
+
 def test_an_order_hits_the_next_call_that_fits_and_no_other():
     faults = Faults()
     faults.orders.append(FaultOrder("drip", "activate", "d"))

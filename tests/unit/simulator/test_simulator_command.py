@@ -14,6 +14,7 @@ from support.processes.waiting import wait_until
 from typer.testing import CliRunner
 
 from worker.cli.simulator import simulator
+from worker.simulator.box import SPECIAL, make_box
 from worker.simulator.call_log import CallLog
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 
@@ -98,10 +99,33 @@ def test_made_up_tokens_come_with_their_otp_pairs_and_control_for_those_who_ask(
     assert len(devices) == 10
 
 
+def test_a_box_comes_with_its_files_its_tenant_and_the_command_to_run_it(tmp_path):
+    box = tmp_path / "a box"
+    with serving(tmp_path, "--tokens", "12", "--box", box, "--troubles", "1", "--seed", "3") as (process, port):
+        url = f"http://127.0.0.1:{port}/simulator"
+        tokens = httpx.get(f"{url}/tokens").json()["tokens"]
+        counts = httpx.get(f"{url}/counts").json()
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+    assert sorted(path.name for path in box.iterdir()) == ["box.key", "box.pskc", "expected.json", "who.csv"]
+    assert (len(tokens), counts["devices"]) == (11, {"ACTIVATION_REQUIRED": 2, "ACTIVE": 6})
+    command = f"oathbulk run '{box}/box.pskc' --key-file '{box}/box.key' --assign '{box}/who.csv' --import --pair"
+    assert printed.splitlines()[-1] == command
+    made = make_box(12, seed=3, special=dict.fromkeys(SPECIAL, 1))
+    assert json.loads((box / "expected.json").read_text()).keys() == made.expected.keys()
+    assert {token["serial"] for token in tokens} >= {each.serial for each in made.world.tokens}
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["--tokens", "5"], "--tokens and --pairs go together"),
+        (["--box", "here"], "--tokens and --box"),
+        (["--tokens", "5", "--pairs", "pairs.csv", "--box", "here"], "--tokens and --box"),
+        (["--tokens", "5", "--pairs", "pairs.csv", "--troubles", "1"], "--troubles goes with --box"),
+        (["--tokens", "5", "--box", "here", "--troubles", "1"], "11 special tokens do not fit into a box of 5"),
+        (["--tokens", "5", "--box", "/dev/null/here"], "/dev/null/here cannot be written: Not a directory"),
+        (["--tokens", "5", "--pairs", "/no/such/pairs.csv"], "/no/such/pairs.csv cannot be written"),
         (["--set", "look_aheat=5"], "settings: look_aheat: Extra inputs are not permitted"),
         (["--set", "look_ahead"], "must be NAME=VALUE"),
         (["--rate-at", "30"], "--rate-at 30: must be SECONDS=RATE"),
