@@ -89,6 +89,8 @@ def _ask_pingone(installation: Installation, environment: Environment, report: R
     deadline = installation.settings.call_deadline
     # Before a Redis is started, and once, so that wrong credentials are one failure.
     AccessTokens(environment, deadline=deadline).get()
+    # The pace remembers in it what the fleet has found before.
+    _ = installation.database
     with settings_with_redis(installation) as settings:
         parts = Parts(settings, installation.environment)
         parts.redis.ping()
