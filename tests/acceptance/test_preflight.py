@@ -102,6 +102,15 @@ def test_the_json_of_a_load_has_the_findings_whether_it_loads_or_not(set_up):
     assert loaded.json["not_known"] == []
 
 
+@pytest.mark.parametrize("command", ["load", "check"])
+def test_a_load_and_a_check_name_the_hosts_before_they_call_them(desk, command):
+    write_shipment(desk.folder / "shipment.csv", make_tokens(2))
+    result = desk.oathbulk(command, "shipment.csv", PINGONE_API_URL="http://localhost:1/v1")
+    assert result.stderr.startswith("PingOne's API is called at localhost, access tokens come from 127.0.0.1.\n")
+    assert "not known: what PingOne would tell: PingOne is out of reach" in result.stdout
+    assert "PingOne's API" not in desk.oathbulk(command, "shipment.csv", "--offline").stderr
+
+
 def test_offline_pingone_is_asked_nothing(set_up):
     tokens = make_tokens(2)
     desk, pingone = set_up(tokens)
