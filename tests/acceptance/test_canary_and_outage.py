@@ -186,7 +186,7 @@ def test_devices_that_pingone_has_deleted_pause_it_and_cost_no_otp(set_out):
     few = {"OATHBULK_BREAKER_DEVICES_GONE": "4"}
     desk, _ = set_out(make_shipment(60, hopeless={"unknown_device": 60}), few)
 
-    result = desk.oathbulk("run", "shipment.csv", "--json")
+    result = desk.oathbulk("run", "shipment.csv", "--json", "--accept", "token_not_in_inventory")
 
     assert result.code == 4, result.stderr
     state, reason, detail = told(result)

@@ -128,7 +128,7 @@ def test_a_window_that_is_none_is_refused_before_anything_is_loaded(desk, comman
 def test_a_run_whose_quota_is_used_up_goes_on_by_itself_when_that_resets(set_out):
     shipment = make_shipment(60)
     desk, simulator = set_out(shipment, {"OATHBULK_LONGEST_HOLD": "2"}, quota=40, quota_resets_after=20)
-    run = desk.start("run", "shipment.csv")
+    run = desk.start("run", "shipment.csv", "--offline")
 
     told = "Paused (quota): PingOne's quota is used up until "
     wait_until(lambda: told in said(run), PATIENCE, "it says what it waits for")
@@ -151,7 +151,7 @@ def test_a_run_whose_quota_is_used_up_goes_on_by_itself_when_that_resets(set_out
 def test_an_absurd_reset_is_explained_and_a_person_need_not_wait_for_it(set_out):
     quick = {"OATHBULK_LONGEST_HOLD": "2"}
     desk, simulator = set_out(make_shipment(20), quick, quota=10, quota_reset_time="9999-12-31T23:59:59Z")
-    run = desk.start("run", "shipment.csv")
+    run = desk.start("run", "shipment.csv", "--offline")
     told = (
         "Paused (quota): PingOne's quota is used up, by what it says until 9999-12-31 23:59 UTC: "
         "tried again by itself at "

@@ -47,7 +47,7 @@ def test_the_replay_schedule_replays_what_time_may_mend_and_nothing_else(set_up,
     desk, pingone = set_up(tokens, OATHBULK_REDIS_URL=valkey_url)
     missing = pingone.tokens.pop(tokens[0].device_id)
     # The first load makes the key, without which a worker ends.
-    assert desk.oathbulk("load", "shipment.csv").code == 0
+    assert desk.oathbulk("load", "shipment.csv", "--accept", "token_not_in_inventory").code == 0
     # Workers as in production, started by hand.
     desk.start_program(CELERY, "-A", "worker", "worker", "-l", "WARNING")
     desk.start_program(CELERY, "-A", "worker", "beat", "-l", "WARNING")
@@ -90,7 +90,7 @@ def test_a_stale_totp_is_a_dead_letter_and_not_one_of_its_otps_is_sent(set_up):
     made = [now - timedelta(hours=1)] * 4 + [now + timedelta(seconds=60)] * 2
     columns = {"otp_type": ["totp"] * 6, "generated_at": [moment.isoformat() for moment in made]}
     write_shipment(desk.folder / "shipment.csv", tokens, **columns)
-    result = desk.oathbulk("run", "shipment.csv", "--json")
+    result = desk.oathbulk("run", "shipment.csv", "--json", "--accept", "stale_otp")
     assert result.code == 1
     assert result.json["dead_letters"] == {"stale_otp": 4}
     assert result.json["counts"]["active"] == 2

@@ -21,7 +21,7 @@ def seed(simulator, kind, **device):
 
 def test_what_became_of_every_device_is_told(set_out):
     desk, simulator = set_out(SHIPMENT)
-    assert desk.oathbulk("run", "shipment.csv").code == 1
+    assert desk.oathbulk("run", "shipment.csv", "--accept", "token_not_in_inventory").code == 1
     before = simulator.counts()["operations"]
 
     agrees = desk.oathbulk("verify", "shipment")
@@ -70,7 +70,7 @@ def test_what_became_of_every_device_is_told(set_out):
 def test_what_cannot_be_asked_is_named(set_out, valkey_url):
     """At the pace of a fleet, too: its Redis is used."""
     desk, simulator = set_out(SHIPMENT, {"OATHBULK_REDIS_URL": valkey_url})
-    assert desk.oathbulk("load", "shipment.csv").code == 0
+    assert desk.oathbulk("load", "shipment.csv", "--offline").code == 0
     # In another tenant none of its devices would be found.
     elsewhere = desk.oathbulk("verify", "shipment", PINGONE_ENVIRONMENT_ID="another-tenant")
     assert elsewhere.code == 3

@@ -92,7 +92,7 @@ class Installation:
         return time.perf_counter() - started, int(peak.read_text()) / 1024
 
     def load(self, file: Path) -> tuple[float, float]:
-        return self.command("load", file, "--batch", "bench")
+        return self.command("load", file, "--batch", "bench", "--offline")
 
     def export(self) -> tuple[float, float]:
         return self.command("export", "bench", "-o", self._directory / "export.csv", "--with-otps")

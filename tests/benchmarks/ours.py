@@ -60,7 +60,7 @@ class Ours:
     def load(self, pairs: Path | None = None) -> None:
         """The whole shipment, unless told otherwise; what is due goes out at once."""
         file = pairs or self._stack.pairs
-        self._stack.run("worker", "load", str(file), timeout=120)
+        self._stack.run("worker", "load", str(file), "--offline", timeout=120)
 
     def follow(
         self, timeout: float, meanwhile: Callable[[], object] = lambda: None, *, total: int | None = None

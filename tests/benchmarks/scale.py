@@ -75,7 +75,7 @@ def measure(size: int, sample: int) -> tuple[Figures, Figures]:
         ours.start(workers=1)
         database = Database(ours.database_url)
         try:
-            load = ("load", str(rig.pairs), "--batch", "bench", "--canary", str(sample))
+            load = ("load", str(rig.pairs), "--batch", "bench", "--offline", "--canary", str(sample))
             first = figures(rig, ours, database, sample, load)
             finish(database, last_row=size - sample + 1)
             return first, figures(rig, ours, database, sample, ("resume", "bench"))

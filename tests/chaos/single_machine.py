@@ -55,7 +55,7 @@ class SingleMachine(Stack):
         )
         self._desk.home = home or self._desk.home
         shipment.write_pairs(self._desk.folder / f"{BATCH}.csv")
-        loaded = self._desk.oathbulk("load", f"{BATCH}.csv")
+        loaded = self._desk.oathbulk("load", f"{BATCH}.csv", "--offline")
         assert loaded.code == 0, loaded.stderr
         self.watch(Database(f"sqlite:///{self._desk.home / 'oathbulk.db'}"))
         self.budget = Settings().otp_post_budget

@@ -91,6 +91,8 @@ def _ask_pingone(
     deadline = installation.settings.call_deadline
     # Before a Redis is started, and once, so that wrong credentials are one failure.
     AccessTokens(environment, deadline=deadline).get()
+    # The pace remembers in it what the fleet has found before.
+    _ = installation.database
     with settings_with_redis(installation) as settings:
         parts = Parts(settings, installation.environment)
         parts.redis.ping()

@@ -19,6 +19,7 @@ from worker.preflight.findings import Finding, Level, Verdicts
 from worker.preflight.inventory import MOST_TOKENS, check_inventory
 from worker.preflight.persons import check_persons
 from worker.preflight.preflight import Report
+from worker.preflight.rows import reading_without_records
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.seed import Secret, Seed
@@ -56,7 +57,8 @@ def check_files(tmp_path: Path, box: str, who: str | None = None, *, only_assign
         (tmp_path / "who.csv").write_text(who)
         assignment = open_assignment(tmp_path / "who.csv")
     shipment = open_shipment(tmp_path / "box.csv", assignment=assignment, only_assigned=only_assigned)
-    verdicts, leftovers = files.read_rows(shipment)
+    with reading_without_records(knows_records=True) as reader:
+        verdicts, leftovers = reader.read(shipment)
     return files.check_files(shipment, verdicts, leftovers, totp_max_age=120, now=NOW)
 
 
@@ -109,6 +111,14 @@ def test_a_line_of_the_list_without_a_serial_number_is_told(tmp_path: Path) -> N
 def test_nothing_that_can_be_loaded_stops_it(tmp_path: Path) -> None:
     found = only(check_files(tmp_path, BOX), "nothing_to_load")
     assert found.level == Level.STOP
+    assert found.text == "It is of no use like this: not one of its 3 rows can be loaded. Mend it first."
+
+
+def test_a_token_that_stands_twice_is_refused_the_second_time(tmp_path: Path) -> None:
+    findings = check_files(tmp_path, BOX + BOX.splitlines()[0], WHO + line(1, "a") + line(2, "b") + line(3, "c"))
+    found = only(findings, "rows_refused")
+    assert found.text.endswith("the serial number stands on row 1 of this file already: keep one of the two rows")
+    assert not [finding for finding in findings if finding.name == "in_database"]
 
 
 def test_a_pair_that_aged_is_asked_about() -> None:
@@ -222,10 +232,19 @@ def test_a_policy_that_permits_no_oath_tokens_stops_it() -> None:
 @pytest.mark.parametrize(("notification", "says"), [(None, "says nothing of it"), ("SMS_THEN_EMAIL", "says SMS_THEN")])
 def test_people_who_may_get_mail_are_counted(notification: str | None, says: str) -> None:
     policy = Policy(id="p", is_default=True, is_oath_enabled=True, new_device_notification=notification)
-    (found,) = tenant.check_policies([policy], persons=50_000, post_budget=3)
+    (found,) = tenant.check_policies([policy], persons=50_000, post_budget=3, makes_devices=True)
     assert (found.name, found.level) == ("notification", Level.ASK)
     assert found.text.startswith("PingOne may write to 50000 people")
     assert says in found.text
+
+
+def test_where_the_devices_are_there_already_whom_pingone_writes_to_is_no_question() -> None:
+    policy = Policy(id="p", is_default=True, is_oath_enabled=True)
+    (found,) = tenant.check_policies([policy], persons=3, post_budget=3)
+    assert (found.name, found.level) == ("notification", Level.NOTE)
+    assert "The devices of these 3 tokens are there already" in found.text
+    silent = Policy(id="p", is_default=True, is_oath_enabled=True, new_device_notification="NONE")
+    assert tenant.check_policies([silent], persons=3, post_budget=3, makes_devices=True) == []
 
 
 def test_a_policy_that_locks_earlier_than_the_budget_is_asked_about() -> None:
@@ -272,3 +291,5 @@ def test_what_is_asked_blocks_until_it_is_accepted_and_what_stops_always() -> No
     report = Report(Verdicts(), findings)
     assert [finding.name for finding in report.blocking(frozenset())] == ["a", "b"]
     assert [finding.name for finding in report.blocking(frozenset({"a", "b"}))] == ["a"]
+    # A person who accepts what nobody asks about has accepted nothing.
+    assert report.choose_accepted(frozenset({"a", "b", "c", "d"})) == ["b"]

@@ -1,0 +1,133 @@
+"""Who asks PingOne what in a preflight, and what becomes of a read that is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from worker.config.settings import Environment, Settings
+from worker.intake import Row
+from worker.pace.errors import PaceOutOfReach, SlotTooFar
+from worker.pingone.configuration import Capabilities, MfaSettings, Policy
+from worker.pingone.errors import (
+    Answer,
+    CredentialsRefused,
+    Forbidden,
+    NotDelivered,
+    OutcomeUnknown,
+    PingOneError,
+    RateLimited,
+)
+from worker.pingone.inventory import InventoryToken
+from worker.pingone.pages import Page
+from worker.pingone.user_devices import UserDevice
+from worker.pingone.users import User, UserAttribute
+from worker.preflight import preflight
+from worker.preflight.findings import Level, Verdicts
+from worker.preflight.preflight import Report, TenantCheck
+from worker.rules.resync import NeedsFlag, ResyncKnowledge
+from worker.vault.seed import Secret, Seed
+
+HOTP = Seed(secret=Secret(b"12345678901234567890"))
+KNOWN = ResyncKnowledge(NeedsFlag.NO)
+
+
+class Tenant:
+    """Reads of an environment in good order; `failures` are raised in the place of an answer, by the read's name."""
+
+    def __init__(self, **failures: Exception) -> None:
+        self.failures = failures
+        self.asked: list[str] = []
+        self.policy = Policy("p", "Office", is_default=True, is_oath_enabled=True, new_device_notification="NONE")
+
+    def _answer(self, name: str, answer: Any) -> Any:
+        self.asked.append(name)
+        if name in self.failures:
+            raise self.failures[name]
+        return answer
+
+    def read_capabilities(self, *, call: object) -> Capabilities:
+        return self._answer("capabilities", Capabilities(can_use_oath_token=True))  # type: ignore[no-any-return]
+
+    def read_policies(self, *, call: object) -> list[Policy]:
+        return self._answer("policies", [self.policy])  # type: ignore[no-any-return]
+
+    def read_mfa_settings(self, *, call: object) -> MfaSettings:
+        return self._answer("settings", MfaSettings(max_devices=1))  # type: ignore[no-any-return]
+
+    def list_tokens(self, *, after: object, call: object) -> Iterator[Page[InventoryToken]]:
+        tokens = [InventoryToken(id="t", serial_number="MADE1", device_id="device-1", user_id="user-1")]
+        yield self._answer("tokens", Page(tokens, None, Answer()))
+
+    def list_devices(self, user_id: str, *, call: object) -> list[UserDevice]:
+        return self._answer("devices", [UserDevice("device-1", status="ACTIVE")])  # type: ignore[no-any-return]
+
+    def find_users(self, attribute: UserAttribute, names: Sequence[str], *, call: object) -> list[User]:
+        return self._answer("users", [User(id="user-1", username="alice")])  # type: ignore[no-any-return]
+
+
+def examine(tenant: Tenant, *, device_id: str | None = "device-1", makes_devices: bool = False) -> Report:
+    row = Row(row_number=1, serial_number="MADE1", user_id="user-1", device_id=device_id, username="alice", otps=HOTP)
+    report = Report(Verdicts(good=[row]))
+    ids = {"name": "default", "environment_id": "e", "client_id": "c", "client_secret": "s"}
+    environment = Environment.model_validate(ids)
+    check = TenantCheck(tenant, environment, Settings(), makes_devices=makes_devices)  # type: ignore[arg-type]
+    check.add_to(report, KNOWN, lambda: 0.0)
+    return report
+
+
+def test_a_tenant_in_good_order_is_asked_everything_once_and_has_nothing_against_it() -> None:
+    tenant = Tenant()
+    report = examine(tenant)
+    assert tenant.asked == ["capabilities", "policies", "settings", "tokens", "devices", "users"]
+    assert (report.findings, report.unknown, report.is_complete) == ([], [], True)
+
+
+@pytest.mark.parametrize("refusal", [Forbidden, OutcomeUnknown, RateLimited])
+@pytest.mark.parametrize(
+    ("read", "what"),
+    [
+        ("capabilities", "the license"),
+        ("policies", "the policies"),
+        ("settings", "the MFA settings"),
+        ("tokens", "the inventory"),
+        ("devices", "the persons' devices"),
+        ("users", "the users"),
+    ],
+)
+def test_what_a_read_does_not_tell_is_not_known_and_stops_nothing(
+    read: str, what: str, refusal: type[PingOneError]
+) -> None:
+    tenant = Tenant(**{read: refusal(Answer(status=403, code="ACCESS_FAILED"))})
+    report = examine(tenant)
+    assert (report.findings, report.unknown) == ([], [f"{what}: HTTP 403, ACCESS_FAILED"])
+    assert len(tenant.asked) == 6
+
+
+@pytest.mark.parametrize("failure", [NotDelivered(), CredentialsRefused(), PaceOutOfReach(1.0)])
+def test_where_nothing_can_be_asked_nothing_more_is(failure: Exception) -> None:
+    tenant = Tenant(policies=failure)
+    with pytest.raises(type(failure)):
+        examine(tenant)
+    assert tenant.asked == ["capabilities", "policies"]
+
+
+def test_a_slot_that_is_far_is_waited_for_a_while_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(preflight.time, "sleep", waits.append)
+    report = examine(Tenant(tokens=SlotTooFar(25.0)))
+    assert waits == [25.0, 25.0]
+    assert report.unknown == ["the inventory: the fleet's next slot is 25.0 s away"]
+
+
+def test_only_where_devices_will_be_made_a_person_is_asked_about_mail_and_their_number() -> None:
+    tenant = Tenant()
+    tenant.policy = Policy("p", "Office", is_default=True, is_oath_enabled=True)
+    assert [(finding.name, finding.level) for finding in examine(tenant).findings] == [("notification", Level.NOTE)]
+    asked = examine(tenant, device_id=None, makes_devices=True).findings
+    assert [(finding.name, finding.level) for finding in asked] == [
+        ("notification", Level.ASK),
+        ("too_many_devices", Level.ASK),
+    ]
