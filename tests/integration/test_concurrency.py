@@ -227,7 +227,7 @@ class Mailbox:
     def count_waiting(self) -> int:
         return len(self.ids)
 
-    def publish(self, ids: list[int], environment: str) -> None:
+    def publish(self, ids: list[int], environment: str, *, is_ahead: bool = False) -> None:
         self.ids += ids
 
 

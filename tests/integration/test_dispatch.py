@@ -56,7 +56,7 @@ class RecordingBroker:
     def count_waiting(self) -> int:
         return self.waiting
 
-    def publish(self, ids: Sequence[int], environment: str) -> None:
+    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
         if self.is_out_of_reach:
             raise ConnectionError("the broker is out of reach")
         self.published += [(record_id, environment) for record_id in ids]
@@ -175,8 +175,8 @@ def test_environments_of_one_license_share_a_window(stage: Stage) -> None:
 
     assert stage.tick(window=4) == 4
 
-    assert sorted(stage.broker.ids[:3]) == first.ids
-    assert [name for _, name in stage.broker.published] == ["default"] * 3 + ["second"]
+    assert sorted(name for _, name in stage.broker.published) == ["default"] * 2 + ["second"] * 2
+    assert set(stage.broker.ids[:2]) < set(first.ids)
     assert stage.tick(window=4) == 0
 
 
@@ -336,7 +336,7 @@ def test_what_a_worker_took_before_the_publish_failed_stays_with_it(stage: Stage
     class Half(RecordingBroker):
         """The message went out, and its confirmation did not come back."""
 
-        def publish(self, ids: Sequence[int], environment: str) -> None:
+        def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
             claim_and_vanish(leases, ids[0])
             raise ConnectionError
 

@@ -9,7 +9,10 @@ import pytest
 import redis
 from redis.client import Pipeline
 
-from worker.dispatch.publishing import MESSAGES_TOGETHER, CeleryBroker
+from worker.dispatch.publishing import MESSAGES_TOGETHER, USUAL, CeleryBroker
+
+# The list in Redis of a queue's usual messages.
+USUAL_LIST = f"celery\x06\x16{USUAL}"
 
 
 def activate(record_id: int, environment: str) -> None:
@@ -32,7 +35,7 @@ def test_messages_go_out_in_small_pieces_and_none_is_left_behind(
     broker = CeleryBroker(app, app.task(activate).name, "celery")
     count = 5 * MESSAGES_TOGETHER + 3
     broker.publish(range(count), "default")
-    assert broker.count_waiting() == redis.Redis.from_url(valkey_url).llen("celery") == count
+    assert broker.count_waiting() == redis.Redis.from_url(valkey_url).llen(USUAL_LIST) == count
     assert max(pieces) == MESSAGES_TOGETHER
     assert len([piece for piece in pieces if piece]) == math.ceil(count / MESSAGES_TOGETHER)
 
@@ -42,7 +45,7 @@ def test_a_message_carries_an_id_and_says_so_to_flower(valkey_url: str) -> None:
     task = app.task(activate)
     CeleryBroker(app, task.name, "celery").publish([7, 8], "staging")
 
-    messages = [json.loads(message) for message in redis.Redis.from_url(valkey_url).lrange("celery", 0, -1)]
+    messages = [json.loads(message) for message in redis.Redis.from_url(valkey_url).lrange(USUAL_LIST, 0, -1)]
 
     bodies = [json.loads(base64.b64decode(message["body"])) for message in messages]
     assert [(args, kwargs) for args, kwargs, _ in bodies] == [([8, "staging"], {}), ([7, "staging"], {})]
@@ -50,3 +53,16 @@ def test_a_message_carries_an_id_and_says_so_to_flower(valkey_url: str) -> None:
     assert {each["task"] for each in headers} == {task.name}
     assert [each["argsrepr"] for each in headers] == ["(8, 'staging')", "(7, 'staging')"]
     assert headers[0]["id"] != headers[1]["id"]
+
+
+def test_what_goes_ahead_is_taken_before_what_waits_already(valkey_url: str) -> None:
+    app = celery.Celery(broker=valkey_url, set_as_current=False)
+    broker = CeleryBroker(app, app.task(activate).name, "celery")
+    broker.publish([1, 2], "large")
+    broker.publish([7], "small", is_ahead=True)
+    assert broker.count_waiting() == 3
+
+    with app.connection_for_read() as connection, connection.SimpleQueue("celery") as queue:
+        taken = [queue.get(timeout=5).payload[0][0] for _ in range(3)]
+
+    assert taken == [7, 1, 2]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from itertools import chain
 from typing import Protocol
 
 import structlog
@@ -16,7 +15,8 @@ from worker.batches.upkeep import Upkeep
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.settings import Settings
 from worker.database.engine import DISPATCH_LOCK, Database
-from worker.dispatch.workload import LicenseWork, Workload
+from worker.dispatch.room import Messages, share_room
+from worker.dispatch.workload import BatchWork, LicenseWork, Workload
 from worker.fleet.processes import Processes
 from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
@@ -42,8 +42,8 @@ class Broker(Protocol):
         """Count the messages that wait to be taken up."""
         ...
 
-    def publish(self, ids: Sequence[int], environment: str) -> None:
-        """Publish all of these record ids, or raise an error."""
+    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
+        """Publish all of these record ids, or raise an error. `is_ahead`: before all that wait already."""
         ...
 
 
@@ -124,9 +124,9 @@ class Dispatcher:
             self._restart_times_after_jump(connection)
             window = self._choose_window(connection, work)
             lease = self._choose_queue_lease(window, work)
-            due = self._enqueue(connection, work, window, lease) if depth < window else {}
+            due = self._enqueue(connection, work, window, lease) if depth < window else Messages()
         self._publish(due)
-        return sum(map(len, due.values()))
+        return due.count
 
     def _choose_window(self, connection: Connection, work: LicenseWork) -> int:
         """How many records of a license may be queued or in work at once."""
@@ -142,32 +142,37 @@ class Dispatcher:
         waits is not taken for lost."""
         return max(self._settings.queue_lease, 2 * window / work.pace.rate)
 
-    def _enqueue(self, connection: Connection, work: LicenseWork, window: int, lease: float) -> dict[str, list[int]]:
-        """Queue due records, those of cancelled batches that need a read first. Returns record ids by environment
-        name."""
+    def _enqueue(self, connection: Connection, work: LicenseWork, window: int, lease: float) -> Messages:
+        """Queue due records: those of cancelled batches that need a read first, then an equal part of the room for each
+        batch that runs."""
         counts = self._queue.count_window(connection)
         room = window - sum(counts[batch_id] for batch_id in work.batch_ids)
-        ids: dict[str, list[int]] = {}
+        messages = Messages()
         for batch in work.cancelled:
             reads = self._queue.enqueue_reads(connection, batch.batch_id, max(room, 0), lease)
-            ids.setdefault(batch.environment, []).extend(reads)
+            messages.add(batch.environment, reads)
             room -= len(reads)
-        for batch in work.running:
-            mine = room if batch.most is None else min(room, batch.most - counts[batch.batch_id])
-            due = self._queue.enqueue(connection, batch.batch_id, max(mine, 0), lease, last_row=batch.last_row)
-            ids.setdefault(batch.environment, []).extend(due)
-            room -= len(due)
-        return ids
 
-    def _publish(self, due: dict[str, list[int]]) -> None:
+        def enqueue(batch: BatchWork, most: int) -> int:
+            due = self._queue.enqueue(connection, batch.batch_id, most, lease, last_row=batch.last_row)
+            counts[batch.batch_id] += len(due)
+            # A batch with little in the window does not wait behind all of one that has filled it.
+            is_ahead = len(work.running) > 1 and 2 * len(work.running) * counts[batch.batch_id] <= window
+            messages.add(batch.environment, due, is_ahead=is_ahead)
+            return len(due)
+
+        share_room(room, work.running, counts, enqueue)
+        return messages
+
+    def _publish(self, due: Messages) -> None:
         """Publish all ids. If that fails, make pending again what was not published, and raise the error."""
-        left = dict(due)
+        left = due.to_list()
         try:
-            for environment, ids in due.items():
-                if ids:
-                    self._broker.publish(ids, environment)
-                del left[environment]
+            while left:
+                environment, ids, is_ahead = left[0]
+                self._broker.publish(ids, environment, is_ahead=is_ahead)
+                del left[0]
         except Exception:
             with self._database.changing_many() as connection:
-                self._queue.unqueue(connection, list(chain.from_iterable(left.values())))
+                self._queue.unqueue(connection, [record_id for _, ids, _ in left for record_id in ids])
             raise

@@ -12,6 +12,10 @@ from kombu.utils.uuid import uuid
 # calls for as long as it takes to write them, and all calls that waited would then go out at once.
 MESSAGES_TOGETHER = 16
 
+# Priorities of messages. Celery's consumers on Redis take the lower number first.
+AHEAD = 0
+USUAL = 3
+
 
 class CeleryBroker:
     """Publishes ids as messages for the task of this name. Raises kombu's and redis' errors."""
@@ -25,16 +29,18 @@ class CeleryBroker:
         """Count the messages in the queue."""
         with self._app.connection_for_write() as connection:
             channel: Any = connection.default_channel
-            return int(channel.client.llen(self._queue))
+            return int(channel.queue_declare(self._queue, passive=True).message_count)
 
-    def publish(self, ids: Sequence[int], environment: str) -> None:
-        """Publish a message for each id. This does only what `apply_async` does at its end. What that does before, it
-        would do again for each message, and it takes longer: look for options and routes, which are the same for all;
-        make a result, which nobody asks for; declare the queue, which needs no declaration."""
-        amqp, name = self._app.amqp, self._task
+    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
+        """Publish a message for each id; with `is_ahead` they are taken up before all that wait without it.
+
+        This does only what `apply_async` does at its end. What that does before, it would do again for each message,
+        and it takes longer: look for options and routes, which are the same for all; make a result, which nobody asks
+        for; declare the queue, which needs no declaration."""
+        amqp, name, priority = self._app.amqp, self._task, AHEAD if is_ahead else USUAL
         with self._app.producer_pool.acquire(block=True) as producer, producer.batch(MESSAGES_TOGETHER):
             for record_id in ids:
                 # What Flower shows of the arguments. Celery would work it out for each message at greater length.
                 shown = {"argsrepr": f"({record_id}, {environment!r})", "kwargsrepr": "{}"}
                 message = amqp.create_task_message(uuid(), name, (record_id, environment), ignore_result=True, **shown)
-                amqp.send_task_message(producer, name, message, queue=self._queue, declare=())
+                amqp.send_task_message(producer, name, message, queue=self._queue, declare=(), priority=priority)

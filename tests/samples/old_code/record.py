@@ -50,7 +50,7 @@ class Nowhere:
     def count_waiting(self) -> int:
         return 0
 
-    def publish(self, ids: Any, environment: str) -> None:
+    def publish(self, ids: Any, environment: str, *, is_ahead: bool = False) -> None:
         return None
 
 
