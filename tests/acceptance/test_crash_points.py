@@ -5,9 +5,10 @@ from contextlib import ExitStack
 import pytest
 from crash_points.names import CLAIM, CLAIM_AGAIN, COMMANDS, SLOT, TICK
 from crash_points.orders import TESTS, Zygote
-from crash_points.stage import Stage
+from crash_points.stage import TIME_STEP, Stage
 from crash_points.steps import COMMITTED
 from crash_points.ways import ACTIVE, CANCELLED, WAYS
+from support.data.seed_shipments import make_seeds
 from support.fleets.real_fleet import PRODUCTION, batch_name
 
 from models.attempt import Outcome
@@ -40,12 +41,18 @@ def set_stage(make_fleet, database_url, valkey_url, zygote):
     """Makes a stage for so many records of a kind."""
     with ExitStack() as stack:
 
-        def make(records, kind="in_step", settings=None, **named):
+        def make(records, kind="in_step", settings=None, otp_type=None, **named):
             made = {"out_of_step": 1.0} if kind == "out_of_step" else {"out_of_step": 0.0, "hopeless": {kind: records}}
-            shipment = make_shipment(records, **made)
+            if otp_type is None:
+                shipment = make_shipment(records, **made)
+            else:
+                shipment = make_seeds(**{otp_type: records}, time_step=TIME_STEP, **made)
             fleet = make_fleet(database_url, valkey_url, shipment, settings=SETTINGS | (settings or {}), **named)
             stack.enter_context(zygote.installed(fleet.variables))
-            return stack.enter_context(Stage(fleet, zygote))
+            stage = stack.enter_context(Stage(fleet, zygote))
+            if otp_type == "totp":
+                stage.stop_pingones_clock()
+            return stage
 
         yield make
 
@@ -53,7 +60,7 @@ def set_stage(make_fleet, database_url, valkey_url, zygote):
 @pytest.mark.parametrize("name", WAYS)
 def test_a_worker_may_die_at_any_step_of_this_way(set_stage, name):
     way = WAYS[name]
-    stage = set_stage(len(way.steps) + 1, way.kind, way.settings, batch_of=1 if way.pauses else None)
+    stage = set_stage(len(way.steps) + 1, way.kind, way.settings, way.otp_type, batch_of=1 if way.pauses else None)
     spared, *victims = ids = way.prepare(stage)
     assert len(victims) == len(way.steps)
 

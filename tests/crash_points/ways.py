@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from support.data.seed_shipments import OtpType
 from support.fleets.real_fleet import BATCH
 
 from crash_points import beginnings
@@ -64,6 +65,8 @@ class Way:
 
     stretches: tuple[Stretch, ...]
     kind: Kind = "in_step"
+    # Of the seeds that the records bring; None: they bring pairs.
+    otp_type: OtpType | None = None
     posts: int = 1
     end: End = ACTIVE
     pauses: bool = False
@@ -209,5 +212,55 @@ WAYS: dict[str, Way] = {
     "message_comes_again": Way(
         (Stretch(SLOT + CLAIM_AGAIN + writing("Leases.hand_back_stopped") + reading("Leases.find_foreign_batch")),),
         prepare=beginnings.doubled,
+    ),
+    # A seed makes another OTP after one of unknown fate.
+    "hotp_in_step": Way((Stretch(BEGINNING + exchange(POST) + SETTLE),), otp_type="hotp"),
+    "hotp_out_of_step": Way(
+        (
+            Stretch(BEGINNING + sending(POST)),
+            # That OTP 2 is wanted was not written down: the seed makes a new pair.
+            Stretch(hearing(POST) + ANSWERED[:2], posts=3),
+            Stretch(ANSWERED[2:] + SLOT + MARK[:2]),
+            # OTP 2 did not arrive, but that is not known, and a new pair would be more than the budget.
+            Stretch(MARK[2:] + sending(POST), posts=1, end=dead("budget_spent")),
+            Stretch(hearing(POST) + SETTLE),
+        ),
+        kind="out_of_step",
+        otp_type="hotp",
+        posts=2,
+    ),
+    "hotp_of_unknown_fate_and_a_waiting_device": Way(
+        (Stretch(BEGINNING_AGAIN + exchange(GET) + ANSWERED + SLOT + MARK + exchange(POST) + SETTLE),),
+        otp_type="hotp",
+        posts=2,
+        prepare=beginnings.unknown("reset_before"),
+    ),
+    # Each process has to learn PingOne's time first, by reading the device.
+    "totp_in_step": Way(
+        (Stretch(BEGINNING_AGAIN + exchange(GET) + ANSWERED + SLOT + MARK + exchange(POST) + SETTLE),),
+        otp_type="totp",
+    ),
+    "totp_out_of_step": Way(
+        (
+            Stretch(BEGINNING_AGAIN + exchange(GET) + ANSWERED + SLOT + MARK + sending(POST)),
+            Stretch(hearing(POST) + ANSWERED[:2], posts=3),
+            # The record waits for the next time step.
+            Stretch(ANSWERED[2:] + SETTLE),
+        ),
+        kind="out_of_step",
+        otp_type="totp",
+        posts=2,
+    ),
+    "totp_with_otp_2_in_the_next_time_step": Way(
+        (
+            # When the next comes its time step is over: the seed makes a new pair.
+            Stretch(BEGINNING_AGAIN + exchange(GET) + ANSWERED + SLOT + MARK[:2], posts=3),
+            Stretch(MARK[2:] + sending(POST), posts=1, end=dead("budget_spent")),
+            Stretch(hearing(POST) + SETTLE),
+        ),
+        kind="out_of_step",
+        otp_type="totp",
+        posts=2,
+        prepare=beginnings.half_done,
     ),
 }
