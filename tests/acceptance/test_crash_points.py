@@ -57,7 +57,11 @@ def set_stage(make_fleet, database_url, valkey_url, zygote):
         yield make
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize(
+    ("database_url", "name"),
+    [(database, name) for name, way in WAYS.items() for database in way.databases],
+    indirect=["database_url"],
+)
 def test_a_worker_may_die_at_any_step_of_this_way(set_stage, name):
     way = WAYS[name]
     stage = set_stage(len(way.steps) + 1, way.kind, way.settings, way.otp_type, batch_of=1 if way.pauses else None)
