@@ -5,9 +5,11 @@ from contextlib import ExitStack
 import pytest
 from crash_points.names import CLAIM, CLAIM_AGAIN, COMMANDS, SLOT, TICK
 from crash_points.orders import TESTS, Zygote
+from crash_points.seed_ways import SEED_WAYS
 from crash_points.stage import TIME_STEP, Stage
 from crash_points.steps import COMMITTED
-from crash_points.ways import ACTIVE, CANCELLED, WAYS
+from crash_points.way import ACTIVE, CANCELLED
+from crash_points.ways import WAYS
 from support.data.seed_shipments import make_seeds
 from support.fleets.real_fleet import PRODUCTION, batch_name
 
@@ -26,6 +28,7 @@ SETTINGS = PRODUCTION | {
     "OATHBULK_BREAKER_UNANSWERED": "1000",
     "PINGONE_RATE": "2000",
 }
+ALL_WAYS = WAYS | SEED_WAYS
 # A record is in hand from here on.
 LAST_OF_CLAIM, LAST_OF_CLAIM_AGAIN = len(SLOT + CLAIM) - 1, len(SLOT + CLAIM_AGAIN) - 1
 
@@ -59,11 +62,11 @@ def set_stage(make_fleet, database_url, valkey_url, zygote):
 
 @pytest.mark.parametrize(
     ("database_url", "name"),
-    [(database, name) for name, way in WAYS.items() for database in way.databases],
+    [(database, name) for name, way in ALL_WAYS.items() for database in way.databases],
     indirect=["database_url"],
 )
 def test_a_worker_may_die_at_any_step_of_this_way(set_stage, name):
-    way = WAYS[name]
+    way = ALL_WAYS[name]
     stage = set_stage(len(way.steps) + 1, way.kind, way.settings, way.otp_type, batch_of=1 if way.pauses else None)
     spared, *victims = ids = way.prepare(stage)
     assert len(victims) == len(way.steps)
