@@ -88,10 +88,10 @@ def test_a_worker_may_die_at_any_step_of_this_way(set_stage, name):
     assert [(step, cost) for step, written, cost in told if cost != written] == []
 
 
-@pytest.mark.parametrize("name", ["in_step", "out_of_step", "wrong_otp"])
+@pytest.mark.parametrize("name", ["in_step", "out_of_step", "wrong_otp", "hotp_out_of_step"])
 def test_a_worker_that_hears_the_answer_when_another_has_its_record_changes_nothing(set_stage, name):
-    way = WAYS[name]
-    stage = set_stage(1, way.kind)
+    way = ALL_WAYS[name]
+    stage = set_stage(1, way.kind, otp_type=way.otp_type)
     (record_id,) = stage.enqueue()
     sleeper = stage.freeze(record_id, at=way.steps.index("Client.activate: the answer was read"))
     stage.go_on()
