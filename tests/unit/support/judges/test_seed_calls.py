@@ -39,15 +39,15 @@ def read(**more: Any) -> dict[str, Any]:
     return {"operation": "read", "status": 200} | more
 
 
-def judge(seed: KnownSeed, *entries: dict[str, Any]) -> list[str]:
-    """One call after the other, a second each, unless an entry says otherwise."""
+def judge(seed: KnownSeed, *entries: dict[str, Any], unwritten: tuple[str, ...] = ()) -> list[str]:
+    """One call after the other, a second each, unless an entry says otherwise; each in an attempt of its own."""
     calls = []
     for number, entry in enumerate(entries, start=1):
         times = {"arrived_at": float(number), "ended_at": number + 0.5, "time": NOON + number}
         effect = {"effect_at": number + 0.4} if entry.get("took_effect") else {}
         named = {"number": number, "device_id": DEVICE, "transaction_id": f"attempt {number}"}
         calls.append(LoggedCall(**(named | times | effect | entry)))
-    return judge_seed_cases(make_seed_cases(calls, {DEVICE: seed}))
+    return judge_seed_cases(make_seed_cases(calls, {DEVICE: seed}, unwritten))
 
 
 NEXT_STEP = {"time": NOON + 30}
@@ -70,6 +70,14 @@ def test_what_keeps_the_promises_is_acquitted(seed, entries):
     assert judge(seed, *entries) == []
 
 
+def test_a_worker_that_died_may_have_written_down_that_otp_2_is_wanted_or_not():
+    missed = [post(1000, EXTRA), post(1002, EXTRA, time=NOON + 60), second(1003, time=NOON + 90)]
+    assert judge(TOTP, *missed, unwritten=("attempt 1",)) == []
+    assert judge(HOTP, post(7, EXTRA), second(8), unwritten=("attempt 1",)) == []
+    (charge,) = judge(HOTP, post(7, EXTRA), post(9), unwritten=("attempt 1",))
+    assert "whose fate no read had told" in charge
+
+
 TWICE, NOT_ASKED = "and call 1 that of", "which PingOne had not asked for"
 CRIMES = {
     "another token's OTP": ("not this device's", HOTP, [post(7, otp=fingerprint(SALT, "another"))]),
@@ -84,6 +92,7 @@ CRIMES = {
     "OTP 2 and the answer never came": (NOT_ASKED, HOTP, [post(7, EXTRA_LOST), read(), second(8)]),
     "OTP 2 from a counter further on": ("and OTP 1 was that of 7", HOTP, [post(7, EXTRA), second(9)]),
     "after a refusal": ("which had been answered", HOTP, [post(7, INVALID), read(), post(8)]),
+    "a new pair instead of OTP 2": ("which had been answered", HOTP, [post(7, EXTRA), post(8)]),
     "without a read": ("whose fate no read had told", HOTP, [post(7, LOST), post(9)]),
     "although it was read ACTIVE": ("had read ACTIVE", HOTP, [post(7, LOST_AFTER), read(), post(9)]),
     "four posts": (
