@@ -11,7 +11,7 @@ from crash_points.steps import COMMITTED
 from crash_points.way import ACTIVE, CANCELLED
 from crash_points.ways import WAYS
 from support.data.seed_shipments import make_seeds
-from support.fleets.real_fleet import PRODUCTION, batch_name
+from support.fleets.real_fleet import BATCH, PRODUCTION, batch_name
 
 from models.attempt import Outcome
 from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
@@ -106,6 +106,21 @@ def test_a_worker_that_hears_the_answer_when_another_has_its_record_changes_noth
 
     stage.fleet.judge()
     assert stage.ends()[record_id] == way.end
+
+
+def test_a_seed_is_replayed_while_pingone_waits_for_its_second_otp(set_stage):
+    way = ALL_WAYS["hotp_out_of_step"]
+    stage = set_stage(1, way.kind, otp_type=way.otp_type)
+    (record_id,) = stage.enqueue()
+    assert stage.work(record_id, dies_at=way.steps.index("Leases.write_progress: after its commit")).was_killed
+    stage.command("cancel", BATCH)
+    stage.finish()
+    assert stage.ends()[record_id] == CANCELLED
+    stage.command("replay", BATCH)
+    stage.finish()
+
+    stage.fleet.judge(was_replayed=True)
+    assert stage.ends()[record_id] == ACTIVE
 
 
 def test_the_dispatcher_may_die_at_any_step_of_a_tick(set_stage):

@@ -92,7 +92,7 @@ def measure(run: EmbeddedRun, made: MadeSeeds, database: Database, kills_at: tup
     show_calls(run, made)
     show_journal(run)
     show_cost("hand-out", run.oathbulk("export", BATCH, "--hand-out", "-o", str(hand_out)))
-    judged = judge(run, database, 2 * BUDGET)
+    judged = judge(run, database, 2 * BUDGET, was_replayed=True)
     print(f"judged after the second run: {len(judged)} charges", *judged[:10], sep="\n  ")
     with closing(Simulator(run.simulator.url)) as control:
         play_first_morning(made, hand_out, control)
@@ -158,10 +158,10 @@ def show_journal(run: EmbeddedRun) -> None:
     print(f"  journal: {lines.lines} lines, {len(leases)} counters, {twice} of them under two leases")
 
 
-def judge(run: EmbeddedRun, database: Database, budget: int) -> list[str]:
+def judge(run: EmbeddedRun, database: Database, budget: int, *, was_replayed: bool = False) -> list[str]:
     """What broke a promise, a sentence each."""
     cases = make_seed_cases(run.simulator.calls(), run.simulator.seeds, find_unwritten(database), budget)
-    return [*judge_seed_cases(cases), *judge_tables(database, cases, run.simulator.active())]
+    return [*judge_seed_cases(cases, was_replayed=was_replayed), *judge_tables(database, cases, run.simulator.active())]
 
 
 if __name__ == "__main__":

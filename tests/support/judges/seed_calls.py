@@ -84,9 +84,12 @@ def make_seed_cases(
     }
 
 
-def judge_seed_cases(cases: Mapping[str, SeedCase]) -> list[str]:
-    """What breaks the second and the third promise, a sentence each; empty if nothing does."""
-    rules = (_made_for_now, _no_counter_twice, _second_follows_first, _none_after_an_end, _within_budget)
+def judge_seed_cases(cases: Mapping[str, SeedCase], *, was_replayed: bool = False) -> list[str]:
+    """What breaks the second and the third promise, a sentence each; empty if nothing does. `was_replayed`: a
+    person may have replayed any of the records, and each begins a new pair then."""
+    rules = [_made_for_now, _no_counter_twice, _second_follows_first, _first_is_not_waited_for, _within_budget]
+    if not was_replayed:
+        rules.append(_none_after_an_end)
     return [f"{case.device_id}: {charge}" for case in cases.values() for rule in rules for charge in rule(case)]
 
 
@@ -133,6 +136,14 @@ def _second_follows_first(case: SeedCase) -> Iterator[str]:
                 f"call {call.number} brings the OTP of {case.counters[call.number]} as OTP 2,"
                 f" and OTP 1 was that of {case.counters[first.number]}"
             )
+
+
+def _first_is_not_waited_for(case: SeedCase) -> Iterator[str]:
+    """Promise 3: where PingOne waits for OTP 2, it refuses the OTP of that very counter if it comes as OTP 1."""
+    for earlier, later in pairwise(case.posts):
+        was_asked = earlier.outcome == "EXTRA_OTP_REQUIRED" and not later.oath_resync
+        if was_asked and case.counters[later.number] == (case.counters[earlier.number] or 0) + 1:
+            yield f"call {later.number} brings as OTP 1 what PingOne waits for as OTP 2"
 
 
 def _none_after_an_end(case: SeedCase) -> Iterator[str]:

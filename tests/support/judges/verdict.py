@@ -28,7 +28,7 @@ def deliver_verdict(
     seed_cases = make_seed_cases(calls, seeds, unwritten, budget)
     cases = make_cases(paired, simulator.pairs, unwritten, budget) | seed_cases
     charges = judge_calls(paired, simulator.pairs, unwritten=unwritten, budget=budget)
-    charges += judge_seed_cases(seed_cases)
+    charges += judge_seed_cases(seed_cases, was_replayed=was_replayed)
     charges += judge_tables(database, cases, active)
     assert not charges, "\n".join(["the judge convicts:", *charges[:20], *_evidence(charges[:EVIDENCE], cases)])
     judge_moves(database)

@@ -39,7 +39,9 @@ def read(**more: Any) -> dict[str, Any]:
     return {"operation": "read", "status": 200} | more
 
 
-def judge(seed: KnownSeed, *entries: dict[str, Any], unwritten: tuple[str, ...] = ()) -> list[str]:
+def judge(
+    seed: KnownSeed, *entries: dict[str, Any], unwritten: tuple[str, ...] = (), was_replayed: bool = False
+) -> list[str]:
     """One call after the other, a second each, unless an entry says otherwise; each in an attempt of its own."""
     calls = []
     for number, entry in enumerate(entries, start=1):
@@ -47,7 +49,7 @@ def judge(seed: KnownSeed, *entries: dict[str, Any], unwritten: tuple[str, ...] 
         effect = {"effect_at": number + 0.4} if entry.get("took_effect") else {}
         named = {"number": number, "device_id": DEVICE, "transaction_id": f"attempt {number}"}
         calls.append(LoggedCall(**(named | times | effect | entry)))
-    return judge_seed_cases(make_seed_cases(calls, {DEVICE: seed}, unwritten))
+    return judge_seed_cases(make_seed_cases(calls, {DEVICE: seed}, unwritten), was_replayed=was_replayed)
 
 
 NEXT_STEP = {"time": NOON + 30}
@@ -78,6 +80,12 @@ def test_a_worker_that_died_may_have_written_down_that_otp_2_is_wanted_or_not():
     assert "whose fate no read had told" in charge
 
 
+def test_a_replay_begins_a_new_pair_behind_the_otp_that_pingone_may_wait_for():
+    assert judge(HOTP, post(7, EXTRA), post(9, EXTRA), second(10)) != []
+    assert judge(HOTP, post(7, EXTRA), post(9, EXTRA), second(10), was_replayed=True) == []
+    assert len(judge(HOTP, post(7, EXTRA), post(8, INVALID), was_replayed=True)) == 1
+
+
 TWICE, NOT_ASKED = "and call 1 that of", "which PingOne had not asked for"
 CRIMES = {
     "another token's OTP": ("not this device's", HOTP, [post(7, otp=fingerprint(SALT, "another"))]),
@@ -92,7 +100,10 @@ CRIMES = {
     "OTP 2 and the answer never came": (NOT_ASKED, HOTP, [post(7, EXTRA_LOST), read(), second(8)]),
     "OTP 2 from a counter further on": ("and OTP 1 was that of 7", HOTP, [post(7, EXTRA), second(9)]),
     "after a refusal": ("which had been answered", HOTP, [post(7, INVALID), read(), post(8)]),
-    "a new pair instead of OTP 2": ("which had been answered", HOTP, [post(7, EXTRA), post(8)]),
+    "a new pair instead of OTP 2": ("which had been answered", HOTP, [post(7, EXTRA), post(9)]),
+    "OTP 1 where OTP 2 is waited for": (
+        "what PingOne waits for as OTP 2", HOTP, [post(7, EXTRA_LOST), read(), post(8)],
+    ),
     "without a read": ("whose fate no read had told", HOTP, [post(7, LOST), post(9)]),
     "although it was read ACTIVE": ("had read ACTIVE", HOTP, [post(7, LOST_AFTER), read(), post(9)]),
     "four posts": (
