@@ -49,6 +49,8 @@ bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/affinity.py
 	$(BIN)/python tests/benchmarks/seed_files.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/preflight.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/first_morning.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/learnt_resync.py
 
 # The second is run even if the first fails; each says at its end what it found.
 soak: .venv/.dev ## the long forms of hunt and chaos: make soak MINUTES=60 SEED=7

@@ -5,10 +5,13 @@ from contextlib import ExitStack
 import pytest
 from crash_points.names import CLAIM, CLAIM_AGAIN, COMMANDS, SLOT, TICK
 from crash_points.orders import TESTS, Zygote
-from crash_points.stage import Stage
+from crash_points.seed_ways import SEED_WAYS
+from crash_points.stage import TIME_STEP, Stage
 from crash_points.steps import COMMITTED
-from crash_points.ways import ACTIVE, CANCELLED, WAYS
-from support.fleets.real_fleet import PRODUCTION, batch_name
+from crash_points.way import ACTIVE, CANCELLED
+from crash_points.ways import WAYS
+from support.data.seed_shipments import make_seeds
+from support.fleets.real_fleet import BATCH, PRODUCTION, batch_name
 
 from models.attempt import Outcome
 from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
@@ -25,6 +28,7 @@ SETTINGS = PRODUCTION | {
     "OATHBULK_BREAKER_UNANSWERED": "1000",
     "PINGONE_RATE": "2000",
 }
+ALL_WAYS = WAYS | SEED_WAYS
 # A record is in hand from here on.
 LAST_OF_CLAIM, LAST_OF_CLAIM_AGAIN = len(SLOT + CLAIM) - 1, len(SLOT + CLAIM_AGAIN) - 1
 
@@ -40,20 +44,30 @@ def set_stage(make_fleet, database_url, valkey_url, zygote):
     """Makes a stage for so many records of a kind."""
     with ExitStack() as stack:
 
-        def make(records, kind="in_step", settings=None, **named):
+        def make(records, kind="in_step", settings=None, otp_type=None, **named):
             made = {"out_of_step": 1.0} if kind == "out_of_step" else {"out_of_step": 0.0, "hopeless": {kind: records}}
-            shipment = make_shipment(records, **made)
+            if otp_type is None:
+                shipment = make_shipment(records, **made)
+            else:
+                shipment = make_seeds(**{otp_type: records}, time_step=TIME_STEP, **made)
             fleet = make_fleet(database_url, valkey_url, shipment, settings=SETTINGS | (settings or {}), **named)
             stack.enter_context(zygote.installed(fleet.variables))
-            return stack.enter_context(Stage(fleet, zygote))
+            stage = stack.enter_context(Stage(fleet, zygote))
+            if otp_type == "totp":
+                stage.stop_pingones_clock()
+            return stage
 
         yield make
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize(
+    ("database_url", "name"),
+    [(database, name) for name, way in ALL_WAYS.items() for database in way.databases],
+    indirect=["database_url"],
+)
 def test_a_worker_may_die_at_any_step_of_this_way(set_stage, name):
-    way = WAYS[name]
-    stage = set_stage(len(way.steps) + 1, way.kind, way.settings, batch_of=1 if way.pauses else None)
+    way = ALL_WAYS[name]
+    stage = set_stage(len(way.steps) + 1, way.kind, way.settings, way.otp_type, batch_of=1 if way.pauses else None)
     spared, *victims = ids = way.prepare(stage)
     assert len(victims) == len(way.steps)
 
@@ -74,10 +88,10 @@ def test_a_worker_may_die_at_any_step_of_this_way(set_stage, name):
     assert [(step, cost) for step, written, cost in told if cost != written] == []
 
 
-@pytest.mark.parametrize("name", ["in_step", "out_of_step", "wrong_otp"])
+@pytest.mark.parametrize("name", ["in_step", "out_of_step", "wrong_otp", "hotp_out_of_step"])
 def test_a_worker_that_hears_the_answer_when_another_has_its_record_changes_nothing(set_stage, name):
-    way = WAYS[name]
-    stage = set_stage(1, way.kind)
+    way = ALL_WAYS[name]
+    stage = set_stage(1, way.kind, otp_type=way.otp_type)
     (record_id,) = stage.enqueue()
     sleeper = stage.freeze(record_id, at=way.steps.index("Client.activate: the answer was read"))
     stage.go_on()
@@ -92,6 +106,21 @@ def test_a_worker_that_hears_the_answer_when_another_has_its_record_changes_noth
 
     stage.fleet.judge()
     assert stage.ends()[record_id] == way.end
+
+
+def test_a_seed_is_replayed_while_pingone_waits_for_its_second_otp(set_stage):
+    way = ALL_WAYS["hotp_out_of_step"]
+    stage = set_stage(1, way.kind, otp_type=way.otp_type)
+    (record_id,) = stage.enqueue()
+    assert stage.work(record_id, dies_at=way.steps.index("Leases.write_progress: after its commit")).was_killed
+    stage.command("cancel", BATCH)
+    stage.finish()
+    assert stage.ends()[record_id] == CANCELLED
+    stage.command("replay", BATCH)
+    stage.finish()
+
+    stage.fleet.judge(was_replayed=True)
+    assert stage.ends()[record_id] == ACTIVE
 
 
 def test_the_dispatcher_may_die_at_any_step_of_a_tick(set_stage):

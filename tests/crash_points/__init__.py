@@ -4,7 +4,9 @@
     zygote      a process that has imported everything, and forks one that works and dies for each order it gets
     orders      how it is told to, by whoever runs the tests
     stage       a database, a pace, a simulated PingOne and a zygote: what happens there, and how it ends
-    ways        the steps that each way of a record takes, written down; and what a death at each of them may cost
+    way         how a way of a record is written down: its steps, and what a death at each of them may cost
+    ways        those of records that bring a pair of OTPs
+    seed_ways   those of records that bring a seed
     names       what the steps are called there; those of a tick and of a person's commands
     beginnings  how records come to where a way begins
     in_worker   the same steps in a whole Celery worker with all its threads

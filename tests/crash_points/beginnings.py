@@ -28,6 +28,13 @@ def unknown(fault: str, meanwhile: Callable[[Stage], object] = lambda _: None) -
     return prepare
 
 
+def half_done(stage: Stage) -> list[int]:
+    """PingOne has asked for OTP 2, and its time step has begun."""
+    stage.work(*stage.enqueue())
+    stage.go_on()
+    return stage.enqueue()
+
+
 def doubled(stage: Stage) -> list[int]:
     """The message comes again when all is done."""
     ids = stage.enqueue()

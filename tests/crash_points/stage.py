@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -26,6 +27,9 @@ from worker.pace.slots import Pace
 LATER = 61.0
 # Rounds in which a record is finished, whatever befell it.
 ROUNDS = 6
+# Seconds of a time step of TOTP: what is due in one step when time goes on by LATER is due in the next. And how far the
+# first one has come when the work begins.
+TIME_STEP, INTO_STEP = 60, 5.0
 
 
 class Stage:
@@ -38,6 +42,8 @@ class Stage:
         self.ahead = 0.0
         # Whether workers have an access token from the beginning, which was revoked.
         self.revokes = False
+        # PingOne's time when `ahead` was 0, if it stands still; None: it goes on.
+        self._stands_at: float | None = None
         self.redis = redis.Redis.from_url(fleet.settings.redis)
         self.broker = Connection(fleet.settings.redis)
 
@@ -49,6 +55,12 @@ class Stage:
     def freeze(self, record: int, at: int) -> Life:
         """A worker of this record, which stops at a step and goes on when it is thawed."""
         return self._obey(records=[record], dies_at=at, is_frozen=True)
+
+    def stop_pingones_clock(self) -> None:
+        """From here on PingOne's time goes on only as `ahead` does, and while a process works: so no time step of TOTP
+        ends because a machine is busy."""
+        # Not earlier than now, or the devices would not have been made yet.
+        self._stands_at = (time.time() // TIME_STEP + 1) * TIME_STEP + INTO_STEP
 
     def thaw(self, life: Life) -> Life:
         return self._obey(thaws=life.pid)
@@ -162,4 +174,6 @@ class Stage:
             connection.execute(update(Record).where(which).values(scheduled_at=moment))
 
     def _obey(self, **order: Any) -> Life:
+        if self._stands_at is not None:
+            self.fleet.simulator.set_clock(self._stands_at + self.ahead)
         return self.zygote.obey(Order(self.ahead, **order))

@@ -1,12 +1,9 @@
-"""The ways of a record, each with the steps that a worker takes on it, and what a death at each step may cost.
+"""The ways of a record that brings a pair of OTPs.
 
 These tables are written by hand. The steps that the code really takes are held against them.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from support.fleets.real_fleet import BATCH
 
@@ -33,57 +30,8 @@ from crash_points.names import (
     sending,
     writing,
 )
-from crash_points.stage import Stage
+from crash_points.way import ACTIVE, CANCELLED, Stretch, Way, dead
 from worker.rules.no_effect import NOT_FOUND_READS
-from worker.simulator.shipment import Kind
-
-End = tuple[str, str | None]
-ACTIVE: End = ("active", None)
-CANCELLED: End = ("cancelled", None)
-
-
-def dead(reason: str) -> End:
-    return ("dead_letter", reason)
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Steps at which a death costs the same: OTP posts that PingOne gets in all, and how the record ends; where they
-    are not named, as if nobody had died."""
-
-    steps: tuple[str, ...]
-    posts: int | None = None
-    end: End | None = None
-
-
-@dataclass(frozen=True)
-class Way:
-    """`posts` and `end` are of a record with which nobody died. `prepare` brings every record to where a worker gets
-    its message; `mend` ends what stood in the way, before others do the rest. At the end of one that `pauses` its batch
-    is paused, so that each record has a batch of its own."""
-
-    stretches: tuple[Stretch, ...]
-    kind: Kind = "in_step"
-    posts: int = 1
-    end: End = ACTIVE
-    pauses: bool = False
-    settings: Mapping[str, str] = field(default_factory=dict)
-    prepare: Callable[[Stage], list[int]] = Stage.enqueue
-    mend: Callable[[Stage], None] = lambda _: None
-
-    @property
-    def steps(self) -> list[str]:
-        return [step for stretch in self.stretches for step in stretch.steps]
-
-    @property
-    def costs(self) -> list[tuple[int, End]]:
-        """Posts and end for a death at each step."""
-        return [
-            (self.posts if stretch.posts is None else stretch.posts, stretch.end or self.end)
-            for stretch in self.stretches
-            for _ in stretch.steps
-        ]
-
 
 # One more try of a post that PingOne did not act on.
 NEXT_TRY = writing("Leases.renew_mark") + SLOT + writing("Leases.renew_mark") + exchange(POST)

@@ -109,8 +109,14 @@ def test_a_replay_leaves_a_pair_that_was_refused(database: MovingDatabase) -> No
 
 
 @pytest.mark.parametrize("status", [Status.CANCELLED, Status.DEAD_LETTER])
-def test_a_counter_never_goes_back_by_a_replay(database: MovingDatabase, leases: Leases, status: Status) -> None:
+def test_a_replay_leaves_out_the_counter_that_pingone_may_wait_for(database: MovingDatabase, status: Status) -> None:
     past = {"status": status, "otp1_state": OtpState.ANSWERED, "otp1_posts": 1, "next_counter": 4}
     made = make_batch(database, [past | ({"reason": "locked"} if status == Status.DEAD_LETTER else {})])
+    Batches(database, TESTER).replay(made.name)
+    assert look(database, made.id).next_counter == 5
+
+
+def test_a_replay_of_a_seed_whose_otps_never_went_out_begins_with_its_next_counter(database: MovingDatabase) -> None:
+    made = make_batch(database, [{"status": Status.CANCELLED, "next_counter": 4}])
     Batches(database, TESTER).replay(made.name)
     assert look(database, made.id).next_counter == 4

@@ -86,9 +86,14 @@ def _look_for_tokens_again(
 
 def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
     """The columns with which a record with a seed begins a new pair and a new budget; without a seed they stay as they
-    are."""
+    are.
+
+    After an OTP 1 one counter is left out: if PingOne waits for the second OTP, the next one would be taken for it, and
+    refused since it comes without `oathResync`."""
     has_seed, posts = Record.next_counter.is_not(None), Record.otp1_posts + Record.otp2_posts
+    may_be_waited_for = and_(Record.otp1_state != OtpState.UNSENT, Record.otp2_state == OtpState.UNSENT)
     return {
+        "next_counter": case((may_be_waited_for, Record.next_counter + 1), else_=Record.next_counter),
         "otp1_state": case((has_seed, OtpState.UNSENT), else_=Record.otp1_state),
         "otp2_state": case((has_seed, OtpState.UNSENT), else_=Record.otp2_state),
         "posts_forgiven": case((has_seed, posts), else_=Record.posts_forgiven),

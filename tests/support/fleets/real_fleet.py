@@ -23,9 +23,10 @@ from worker.config.settings import Settings
 from worker.config.sources import load_environment, load_settings
 from worker.database.engine import Database
 from worker.embedded.key import home_key
-from worker.intake import open_shipment
+from worker.intake import Shipment, open_assignment, open_shipment
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import read_statuses
+from worker.simulator.seed_shipment import MadeSeeds
 from worker.simulator.shipment import MadeShipment
 from worker.vault.keyring import load_keyring
 
@@ -173,12 +174,22 @@ class Fleet:
         return program
 
     def _load(self, name: str, shipment: MadeShipment) -> None:
-        file = self.outside / f"{name}.csv"
-        shipment.write_pairs(file)
         environment = load_environment(self.settings, variables=self.variables)
         loader = Loader(self.database, load_keyring(self.settings), environment, TESTER)
-        loaded = loader.load(open_shipment(file), name)
-        assert (loaded.total, loaded.rows_refused) == (len(shipment.rows), 0)
+        loaded = loader.load(self._open(name, shipment), name)
+        rows = shipment.seeds if isinstance(shipment, MadeSeeds) else shipment.rows
+        assert (loaded.total, loaded.rows_refused) == (len(rows), 0)
+
+    def _open(self, name: str, shipment: MadeShipment) -> Shipment:
+        """The shipment's files, written as a vendor and a person would."""
+        file = self.outside / f"{name}.csv"
+        if not isinstance(shipment, MadeSeeds):
+            shipment.write_pairs(file)
+            return open_shipment(file)
+        people = self.outside / f"{name}-people.csv"
+        shipment.write_seeds(file)
+        shipment.write_list(people)
+        return open_shipment(file, assignment=open_assignment(people))
 
     def _is_finished(self) -> bool:
         status = self.status()

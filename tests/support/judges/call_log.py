@@ -14,7 +14,8 @@ NOT_ACTED_ON = frozenset({401, 403, 404, 405, 415, 429})
 
 @dataclass(frozen=True, slots=True)
 class LoggedCall:
-    """One call to a device. Times are the machine's monotonic seconds, as our own `time.monotonic` gives them."""
+    """One call to a device. Times are the machine's monotonic seconds, as our own `time.monotonic` gives them; `time`
+    is Unix time."""
 
     number: int
     arrived_at: float
@@ -31,6 +32,7 @@ class LoggedCall:
     status: int | None = None
     detail_code: str | None = None
     client_gone: bool = False
+    time: float = 0.0
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any]) -> Self:

@@ -74,10 +74,12 @@ def _record(record: Found, case: Case | None) -> Iterator[str]:
     if case is None:
         return
     posts = case.posts
-    for otp, noted in ((case.pair.first, record.otp1_posts), (case.pair.second, record.otp2_posts)):
-        arrived = sum(post.otp == otp for post in posts)
+    for ordinal, noted in ((1, record.otp1_posts), (2, record.otp2_posts)):
+        arrived = len(case.posts_of(ordinal))
         if arrived > noted:
             yield f"{name}: {arrived} posts of one OTP arrived, and {noted} are noted"
+    if case.last_counter is not None and record.next_counter <= case.last_counter:
+        yield f"{name}: the OTP of counter {case.last_counter} arrived, and {record.next_counter} is noted as unused"
     is_given_up = record.status in FINAL and record.status != Status.ACTIVE
     if is_given_up and posts and not case.fate_is_known(posts[-1]) and not case.reads_after(posts[-1]):
         yield f"{name}: {record.status}, though no read told what became of call {posts[-1].number}"

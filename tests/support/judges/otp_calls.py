@@ -38,6 +38,16 @@ class Case:
     def posts(self) -> list[LoggedCall]:
         return [call for call in self.calls if call.is_post]
 
+    def posts_of(self, ordinal: int) -> list[LoggedCall]:
+        """The posts of OTP 1, or of OTP 2."""
+        otp = self.pair.first if ordinal == 1 else self.pair.second
+        return [post for post in self.posts if post.otp == otp]
+
+    @property
+    def last_counter(self) -> int | None:
+        """The highest counter that made an OTP of these posts; None for a pair, whose OTPs come from none."""
+        return None
+
     def fate_is_known(self, post: LoggedCall) -> bool:
         """It was answered, and our database had the time to learn it."""
         return post.is_answered and not (post.transaction_id in self.unwritten and self._is_last(post))
@@ -116,12 +126,17 @@ def _none_again(case: Case) -> Iterator[str]:
             if earlier.otp == later.otp:
                 yield f"call {later.number} brings the OTP of call {earlier.number} again, which had been answered"
             continue
-        reads = [read for read in case.reads_after(earlier) if read.ended_at <= later.arrived_at]
-        reads = [read for read in reads if read.status == 200]
-        if not reads:
-            yield f"call {later.number} follows call {earlier.number}, whose fate no read had told"
-        elif any(call.outcome == "ACTIVE" and call.done_at <= reads[-1].arrived_at for call in case.calls):
-            yield f"call {later.number} brings an OTP although call {reads[-1].number} had read ACTIVE"
+        yield from charge_unread(case, earlier, later)
+
+
+def charge_unread(case: Case, earlier: LoggedCall, later: LoggedCall) -> Iterator[str]:
+    """What is wrong with a post after one of unknown fate: no read in between found the device waiting."""
+    reads = [read for read in case.reads_after(earlier) if read.ended_at <= later.arrived_at]
+    reads = [read for read in reads if read.status == 200]
+    if not reads:
+        yield f"call {later.number} follows call {earlier.number}, whose fate no read had told"
+    elif any(call.outcome == "ACTIVE" and call.done_at <= reads[-1].arrived_at for call in case.calls):
+        yield f"call {later.number} brings an OTP although call {reads[-1].number} had read ACTIVE"
 
 
 def _within_budget(case: Case) -> Iterator[str]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import time
+from bisect import bisect_right
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,9 +15,12 @@ import httpx
 
 from support.judges.call_log import LoggedCall, fingerprint, read_call_log
 from support.judges.otp_calls import Pair
+from support.judges.seed_calls import KnownSeed
 from support.processes.forking import TESTS
 from support.processes.program import Program
 from support.processes.waiting import wait_until
+from worker.simulator.own_rows import SeedRow
+from worker.simulator.seed_shipment import MadeSeeds
 from worker.simulator.shipment import MadeShipment
 
 SALT = "salted"
@@ -36,6 +43,8 @@ class Simulator:
         wait_until(lambda: ready.exists() or not self.program.is_running, START_TIMEOUT, "the simulator listens")
         assert self.program.is_running, self.program.read_log()
         self.url = f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"
+        # From which moment on (monotonic seconds) its clock was so far ahead: the call log has the machine's time.
+        self._skews: list[tuple[float, float]] = [(0.0, 0.0)]
         self._http = httpx.Client(base_url=f"{self.url}/simulator", verify=False, trust_env=False, timeout=10)
 
     @property
@@ -44,6 +53,12 @@ class Simulator:
             row.device_id: Pair(fingerprint(SALT, row.otp1), fingerprint(SALT, row.otp2) if row.otp2 else None)
             for row in self.shipment.rows
         }
+
+    @property
+    def seeds(self) -> dict[str, KnownSeed]:
+        """Those of the devices whose records bring a seed."""
+        rows = self.shipment.seeds if isinstance(self.shipment, MadeSeeds) else ()
+        return {row.device_id: _know_seed(row) for row in rows}
 
     @property
     def variables(self) -> dict[str, str]:
@@ -61,6 +76,12 @@ class Simulator:
 
     def change(self, **settings: Any) -> None:
         self._http.patch("/settings", json=settings).raise_for_status()
+
+    def set_clock(self, unix_time: float) -> None:
+        """From now on its clock goes on from there. No call may be on its way."""
+        skew = unix_time - time.time()
+        self.change(clock_skew=skew)
+        self._skews.append((time.monotonic(), skew))
 
     def seed(self, **world: Any) -> None:
         """More devices, each in the place of one of the same id; another secret of the client."""
@@ -91,8 +112,16 @@ class Simulator:
         return {device["device_id"] for device in devices if device["status"] == "ACTIVE"}
 
     def calls(self) -> list[LoggedCall]:
-        """To devices, those that are over; all of them when the simulator has stopped."""
-        return read_call_log(self._journal)
+        """To devices, those that are over; all of them when the simulator has stopped. Their `time` is that of the
+        simulator's own clock."""
+        calls = read_call_log(self._journal)
+        if len(self._skews) == 1:
+            return calls
+        return [replace(call, time=call.time + self._skew_at(call.arrived_at)) for call in calls]
+
+    def _skew_at(self, moment: float) -> float:
+        _, skew = self._skews[bisect_right(self._skews, (moment, math.inf)) - 1]
+        return skew
 
     def stop(self) -> None:
         self.program.stop()
@@ -106,3 +135,8 @@ class Simulator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _know_seed(row: SeedRow) -> KnownSeed:
+    time_step = row.time_step if row.otp_type == "totp" else None
+    return KnownSeed(bytes.fromhex(row.secret), row.counter, time_step, SALT)

@@ -9,13 +9,15 @@ import pytest
 from sqlalchemy import insert, update
 from support.data.batches import Made, make_batch
 from support.data.moving_clock import MovingDatabase
-from support.judges.call_log import LoggedCall
+from support.judges.call_log import LoggedCall, fingerprint
 from support.judges.final_tables import find_unwritten, judge_tables
 from support.judges.otp_calls import Case, Pair
+from support.judges.seed_calls import KnownSeed, make_seed_cases
 
 from models.attempt import AttemptLine, Outcome
 from models.batch import Batch
 from models.record import OtpState, Status
+from worker.simulator.oath import hotp
 
 PAIR = Pair("OTP 1", "OTP 2")
 LEASE = "0123456789abcdef0123456789abcdef"
@@ -145,3 +147,10 @@ def test_an_attempt_without_its_line_of_history_is_convicted(database):
 def test_only_an_attempt_that_ended_without_an_answer_excuses_anything(database, outcome, reason, is_unwritten):
     made = keep(database, outcome, reason)
     assert find_unwritten(database) == ({f"oathbulk-record-{made.id}-01234567"} if is_unwritten else set())
+
+
+def test_a_counter_that_is_noted_as_unused_and_was_used_is_convicted(database):
+    made = keep(database, status=Status.ACTIVE, otp1_state=OtpState.SENT, next_counter=7)
+    seed = KnownSeed(b"12345678901234567890", counter=7, time_step=None, salt="")
+    posted = call(made, otp=fingerprint("", hotp(seed.secret, 7)))
+    assert "counter 7" in "".join(judge_tables(database, dict(make_seed_cases([posted], {DEVICE: seed})), {DEVICE}))
