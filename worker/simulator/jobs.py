@@ -38,12 +38,11 @@ class Job:
     reads: int = 0
 
     def run(self, world: World, settings: Settings) -> None:
-        """Do what the job is for, unless there is a reason already why it fails; the list is forgotten."""
-        if self.reason is None:
-            if self.type == "CREATE_OATH_TOKENS":
-                self._import(world, settings)
-            else:
-                self._revoke(world, settings)
+        """Do what the job is for, and forget the list. One that has a reason to fail already has an empty list."""
+        if self.type == "CREATE_OATH_TOKENS":
+            self._import(world, settings)
+        else:
+            self._revoke(world, settings)
         self.status = "DONE" if self.reason is None else "FAILED"
         self.tokens = self.wanted = ()
 

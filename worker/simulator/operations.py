@@ -49,6 +49,9 @@ def _perform_on_device(
 ) -> Answer:
     """Do an operation on the device that the path names. Raises BadBody."""
     device, now = find_device(target, simulation), simulation.unix_time()
+    if device is None and operation == "read":
+        ids = target.environment_id or "", target.user_id or "", target.device_id or ""
+        device = simulation.deleted.find(*ids, now)
     if device is None or (operation == "read" and not device.is_readable(now)):
         return refusal(404, "NOT_FOUND")
     if device.forbidden:
@@ -125,6 +128,8 @@ def _administer(operation: Operation, device: Device, request: Request, entry: E
             device.unblock(now)
         case "unpair":
             simulation.world.remove(device)
+            if simulation.settings.deleted_read_lag:
+                simulation.deleted.add(device, now + simulation.settings.deleted_read_lag)
             return Answer(204)
     return success(device_body(device, request.root, simulation.settings, now=now))
 
@@ -138,6 +143,7 @@ def _list(request: Request, target: Target, simulation: Simulation) -> Answer:
         return refusal(400, "INVALID_REQUEST", "INVALID_FILTER", target="filter")
     now = simulation.unix_time()
     devices = [device for device in user.devices.values() if device.is_readable(now)]
+    devices += simulation.deleted.of_user(user, now)
     bodies = [device_body(device, request.root, simulation.settings, now=now) for device in devices]
     found = [body for body in bodies if all(body[name] == value for name, value in wanted.items())]
     href = f"{request.root}{request.path}"

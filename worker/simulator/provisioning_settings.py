@@ -65,6 +65,8 @@ class ProvisioningSettings(BaseModel):
     licensed_devices: int | None = Field(default=None, ge=0)
     # Devices of a user that may wait for their activation at a time.
     most_waiting_devices: int = Field(default=50, ge=1)
+    # Seconds for which a deleted device can still be read and listed.
+    deleted_read_lag: float = Field(default=0, ge=0)
     # Seconds until the inventory shows what a token is paired as, and until a new device can be read and listed. It can
     # be activated at once.
     inventory_read_lag: float = Field(default=0, ge=0)

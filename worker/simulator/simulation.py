@@ -12,6 +12,7 @@ from typing import Any, get_args
 from worker.simulator.access import AccessTokens
 from worker.simulator.answers import Answer
 from worker.simulator.call_log import CallLog
+from worker.simulator.deleted import DeletedDevices
 from worker.simulator.faults import Faults
 from worker.simulator.jobs import Jobs
 from worker.simulator.limits import Limit, Quota, limit_answer, quota_answer
@@ -93,6 +94,7 @@ class Simulation:
     def _set_up(self) -> None:
         self.settings = self._initial
         self.world = World()
+        self.deleted = DeletedDevices()
         self.jobs = Jobs()
         self.notifications: Counter[str] = Counter()
         self.access = AccessTokens(time.monotonic)

@@ -211,6 +211,19 @@ def test_a_token_whose_device_is_deleted_is_free_again(tenant):
     assert pair(tenant, user_id="bob").status_code == 201
 
 
+def test_a_deleted_device_may_be_read_and_listed_for_a_while(tenant):
+    tenant.simulation.change({"deleted_read_lag": 60})
+    address = pair(tenant).headers["Location"]
+    pair(tenant, "FREE2", "bob")
+    assert tenant.http.delete(address).status_code == 204
+    assert tenant.http.delete(address).status_code == 404
+    assert tenant.http.get(address).status_code == 200
+    assert tenant.http.get(address.replace("/ada/", "/bob/")).status_code == 404
+    assert (len(devices_of(tenant)), len(devices_of(tenant, "bob"))) == (1, 1)
+    tenant.simulation.change({"clock_skew": 60})
+    assert (tenant.http.get(address).status_code, devices_of(tenant)) == (404, [])
+
+
 def test_the_next_active_device_becomes_the_default(tenant):
     first, second = (pair(tenant, serial, status="ACTIVE").json()["id"] for serial in ("FREE1", "FREE2"))
     pair(tenant, "FREE3")
