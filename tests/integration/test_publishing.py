@@ -33,6 +33,7 @@ def test_messages_go_out_in_small_pieces_and_none_is_left_behind(
     monkeypatch.setattr(Pipeline, "execute", counted)
     app = celery.Celery(broker=valkey_url, set_as_current=False)
     broker = CeleryBroker(app, app.task(activate).name, "celery")
+    assert broker.count_waiting() == 0
     count = 5 * MESSAGES_TOGETHER + 3
     broker.publish(range(count), "default")
     assert broker.count_waiting() == redis.Redis.from_url(valkey_url).llen(USUAL_LIST) == count

@@ -29,7 +29,9 @@ class CeleryBroker:
         """Count the messages in the queue."""
         with self._app.connection_for_write() as connection:
             channel: Any = connection.default_channel
-            return int(channel.queue_declare(self._queue, passive=True).message_count)
+            # Redis has a list for each priority; that of 0 has the queue's own name.
+            lists = (self._queue, f"{self._queue}{channel.sep}{USUAL}")
+            return sum(int(channel.client.llen(name)) for name in lists)
 
     def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
         """Publish a message for each id; with `is_ahead` they are taken up before all that wait without it.
