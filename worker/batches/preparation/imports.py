@@ -59,11 +59,14 @@ class Imports:
         with self._database.reading() as connection:
             return connection.execute(mine.order_by(InventoryJob.id)).first()
 
-    def begin(self, batch_id: int) -> StartedJob | None:
-        """Write the next job down, as sent. None if no token is to be imported; records that bring no seed are given
-        up, since nothing of theirs can be imported."""
+    def begin(self, batch_id: int, *, is_whole: bool) -> StartedJob | None:
+        """Write the next job down, as sent. None if no token is to be imported, or with `is_whole` not yet as many as a
+        job may have. Records that bring no seed are given up, since nothing of theirs can be imported."""
         with self._database.changing_many() as connection:
-            rows = self._read_rows(connection, batch_id, self._choose_size(connection, batch_id))
+            size = self._choose_size(connection, batch_id)
+            rows = self._read_rows(connection, batch_id, size)
+            if is_whole and len(rows) < size:
+                return None
             tokens = [(row.id, token) for row in rows if (token := self._make_token(row))]
             without_seed = [row.id for row in rows if row.id not in {record_id for record_id, _ in tokens}]
             give_up(self._database, connection, without_seed, Reason.TOKEN_NOT_IN_INVENTORY)

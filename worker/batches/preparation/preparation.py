@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Row
 
 from models.reason import PauseReason
-from worker.batches.preparation.not_permitted import CURES, NotPermitted
+from worker.batches.preparation.endings import CURES, NotPermitted, TurnOver
 from worker.batches.preparation.people import People
 from worker.batches.preparation.token_work import TokenWork
 from worker.batches.preparation.turns import Turns
@@ -72,13 +72,22 @@ class Preparation:
             # The dispatcher finds this out as well, and pauses the batch or takes this process out of work.
             return WAIT_AFTER_FAILURE
         ends_at = boot_time() + TURN
-        call = Call(session_id=f"oathbulk-batch-{batch.id}", transaction_id=f"oathbulk-preparation-{batch.id}")
-        while boot_time() < ends_at and not self._is_stopping() and self._turns.renew(batch.id):
-            try:
+
+        def permit() -> None:
+            if self._is_stopping() or not self._turns.renew(batch.id):
+                raise TurnOver
+
+        session_id, transaction_id = f"oathbulk-batch-{batch.id}", f"oathbulk-preparation-{batch.id}"
+        call = Call(session_id, transaction_id, permit=permit)
+        try:
+            while boot_time() < ends_at:
+                permit()
                 if not self._do_next(batch, environment, call):
                     break
-            except (PingOneError, SlotTooFar) as failure:
-                return self._handle(batch.id, failure)
+        except TurnOver:
+            return 0.0
+        except (PingOneError, SlotTooFar) as failure:
+            return self._handle(batch.id, failure)
         return 0.0
 
     def _do_next(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call) -> bool:

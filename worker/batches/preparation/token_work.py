@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Row, exists, select, text
+from sqlalchemy import Row, exists, or_, select, text
 
 from models.batch import Batch
 from models.inventory_job import JobState as OurState
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
+from worker.batches.preparation.endings import NotPermitted, TurnOver
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.inventory import Inventory
-from worker.batches.preparation.not_permitted import NotPermitted
+from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment
 from worker.database.engine import Database
 from worker.pace.errors import SlotTooFar
@@ -47,6 +48,8 @@ class TokenWork:
         self._imports = imports
         self._renew = renew
         self._wait = wait
+        # When a job was last asked about, in `boot_time` seconds.
+        self._asked_at: dict[int, float] = {}
 
     def advance(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool) -> bool:
         """Do the next part about tokens. False: nothing is left to do. `is_busy`: there is other work, so that nothing
@@ -63,7 +66,7 @@ class TokenWork:
         if not batch.may_import:
             self._imports.give_up_all(batch.id)
             return True
-        return self._begin_import(batch.id, environment, call)
+        return self._begin_import(batch.id, environment, call, is_busy=is_busy)
 
     def _read_inventory(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call) -> None:
         """Read the whole inventory, and take in what it says of this batch."""
@@ -78,9 +81,10 @@ class TokenWork:
             self._inventory.assume(batch.id)
         self._inventory.end_reading(batch.id)
 
-    def _begin_import(self, batch_id: int, environment: Environment, call: Call) -> bool:
-        """Start the next job. False: no token is left to be imported."""
-        if (job := self._imports.begin(batch_id)) is None:
+    def _begin_import(self, batch_id: int, environment: Environment, call: Call, *, is_busy: bool) -> bool:
+        """Start the next job. False: no token is left to be imported; or, while people are being looked up, not yet
+        enough for a whole job."""
+        if (job := self._imports.begin(batch_id, is_whole=is_busy)) is None:
             return False
         try:
             pingone_id = self._clients.jobs(environment).start_import(job.tokens, call=call)
@@ -92,7 +96,7 @@ class TokenWork:
         except Forbidden as failure:
             self._imports.take_back(job.id)
             raise NotPermitted("inventory", failure) from failure
-        except (PingOneError, SlotTooFar):
+        except (PingOneError, SlotTooFar, TurnOver):
             self._imports.take_back(job.id)
             raise
         self._imports.note_started(job.id, pingone_id)
@@ -102,6 +106,9 @@ class TokenWork:
         self, batch_id: int, job: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool
     ) -> None:
         """Find out what became of a job, and write it down."""
+        if is_busy and boot_time() < self._asked_at.get(job.id, -ASK_AGAIN) + ASK_AGAIN:
+            return
+        self._asked_at = {job.id: boot_time()}
         if job.state == OurState.SENT:
             if job.is_unanswered:
                 self._imports.note_lost(batch_id, job.id)
@@ -138,9 +145,10 @@ class TokenWork:
     def _read_state(self, batch_id: int) -> tuple[bool, bool]:
         """Whether the inventory was read to its end for this batch, and whether a record's token is still to be found
         or imported."""
-        lacks = exists().where(Record.batch_id == batch_id, text(f"{LACKS_TOKEN} OR ({LACKS_USER})"))
+        # Two questions, since each has an index of its own.
+        lacks = [exists().where(Record.batch_id == batch_id, text(each)) for each in (LACKS_TOKEN, LACKS_USER)]
         with self._database.reading() as connection:
             read_at, has_some = connection.execute(
-                select(Batch.inventory_read_at, lacks).where(Batch.id == batch_id)
+                select(Batch.inventory_read_at, or_(*lacks)).where(Batch.id == batch_id)
             ).one()
         return read_at is not None, has_some
