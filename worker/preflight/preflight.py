@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 # Requests that a record takes: one post where the token is in step, two where it is not, which a fifth usually is.
 REQUESTS_PER_RECORD = 1.2
+# And those that it takes before that if it has no device.
+REQUESTS_PER_PAIRING = 1.0
 # Seconds for which a read waits until the fleet has a slot for it.
 LONGEST_WAIT = 60.0
 
@@ -70,7 +72,8 @@ def check_shipment(shipment: Shipment, reader: RowReader, settings: Settings, ra
     UnusableFile."""
     verdicts, leftovers = reader.read(shipment)
     report = Report(verdicts, files.check_files(shipment, verdicts, leftovers, totp_max_age=settings.totp_max_age))
-    report.seconds = len(verdicts.good) * REQUESTS_PER_RECORD / rate
+    pairings = sum(row.device_id is None for row in verdicts.good)
+    report.seconds = (len(verdicts.good) * REQUESTS_PER_RECORD + pairings * REQUESTS_PER_PAIRING) / rate
     return report
 
 

@@ -66,9 +66,8 @@ class Preparation:
 
     def _prepare(self, batch: Row[*tuple[Any, ...]]) -> float:
         """Do parts of the work for one turn. Returns for how many seconds nothing is to be done for this batch."""
-        try:
-            environment = self._environments.get(batch.environment)
-        except ConfigError:
+        environment = self._find_environment(batch)
+        if environment is None:
             # The dispatcher finds this out as well, and pauses the batch or takes this process out of work.
             return WAIT_AFTER_FAILURE
         ends_at = boot_time() + TURN
@@ -89,6 +88,15 @@ class Preparation:
         except (PingOneError, SlotTooFar) as failure:
             return self._handle(batch.id, failure)
         return 0.0
+
+    def _find_environment(self, batch: Row[*tuple[Any, ...]]) -> Environment | None:
+        """The environment that a batch was loaded for; None if it is not configured so here: in another tenant, nothing
+        may be created for it."""
+        try:
+            environment = self._environments.get(batch.environment)
+        except ConfigError:
+            return None
+        return environment if environment.environment_id == batch.environment_id else None
 
     def _do_next(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call) -> bool:
         """Do the next parts: a request's worth of people, and something about tokens. False: nothing is left to do."""

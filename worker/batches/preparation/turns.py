@@ -31,7 +31,7 @@ class Turns:
 
     def begin(self) -> Row[*tuple[Any, ...]] | None:
         """Take the batch that has waited longest, of those that have something to prepare; None: there is none."""
-        columns = (Batch.id, Batch.environment, Batch.may_import)
+        columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.may_import)
         with self._database.reading() as connection:
             batch_id = connection.scalar(self._next)
         if batch_id is None:
