@@ -8,8 +8,9 @@ from worker.pingone.errors import Forbidden, PingOneError
 CURES = {
     "users": "The worker application may not read users, so nobody is found by name. Give it the role Identity Data"
     " Read Only or Identity Data Admin, then resume; or load the rows with user ids.",
-    "inventory": "The worker application may not import tokens. Give it the role that `oathbulk doctor` names, or set"
-    " PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET to an application that has it, then resume.",
+    "inventory": "The worker application may not read or import tokens (GET oathTokens, POST oathJobs). Give it a role"
+    " that may, probably Environment Admin; or set PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET to an"
+    " application that has it. Then resume.",
 }
 
 
