@@ -66,3 +66,16 @@ def test_what_is_malformed_or_not_supported_is_refused(text):
 
 def test_terms_are_counted():
     assert read_filter('(username eq "a") or (username eq "a") or (email eq "b")', ATTRIBUTES).terms == 3
+
+
+def test_candidates_are_found_by_what_is_indexed_and_each_of_them_once():
+    found = {("a", "1"): ["one"], ("b", "2"): ["one", "two"]}
+
+    def find(text):
+        wanted = read_filter(text, ("a", "b", "c"))
+        return list(wanted.find_candidates(("a", "b"), lambda term: found.get(term, []), ["everything"]))
+
+    assert find('a eq "1" or b eq "2"') == ["one", "two"]
+    assert find('c eq "3" and a eq "1"') == ["one"]
+    assert find('a eq "1" or c eq "3"') == ["everything"]
+    assert find('a eq "4"') == []

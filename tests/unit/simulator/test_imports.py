@@ -191,6 +191,13 @@ def test_one_token_is_imported_and_revoked_by_itself(tenant):
     assert tenant.http.post(TOKENS, json=HOTP).json()["id"] != created.json()["id"]
 
 
+def test_a_token_that_is_seeded_takes_the_place_of_an_imported_one(tenant):
+    imported = tenant.http.post(TOKENS, json=HOTP).json()
+    seed_token(tenant, digits=8)
+    assert inventory(tenant)["MADE1"]["otpLength"] == 8
+    assert tenant.http.get(f"{TOKENS}/{imported['id']}").status_code == 404
+
+
 @pytest.mark.parametrize(("status", "code"), [(400, "INVALID_DATA"), (409, "REQUEST_FAILED")])
 def test_a_serial_number_that_is_there_is_refused(tenant, status, code):
     tenant.simulation.change({"existing_serial": status})
