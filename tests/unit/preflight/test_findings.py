@@ -19,6 +19,7 @@ from worker.preflight.findings import Finding, Level, Verdicts
 from worker.preflight.inventory import MOST_TOKENS, check_inventory
 from worker.preflight.persons import check_persons
 from worker.preflight.preflight import Report
+from worker.preflight.rows import reading_without_records
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.seed import Secret, Seed
@@ -56,7 +57,8 @@ def check_files(tmp_path: Path, box: str, who: str | None = None, *, only_assign
         (tmp_path / "who.csv").write_text(who)
         assignment = open_assignment(tmp_path / "who.csv")
     shipment = open_shipment(tmp_path / "box.csv", assignment=assignment, only_assigned=only_assigned)
-    verdicts, leftovers = files.read_rows(shipment)
+    with reading_without_records(knows_records=True) as reader:
+        verdicts, leftovers = reader.read(shipment)
     return files.check_files(shipment, verdicts, leftovers, totp_max_age=120, now=NOW)
 
 
@@ -222,7 +224,7 @@ def test_a_policy_that_permits_no_oath_tokens_stops_it() -> None:
 @pytest.mark.parametrize(("notification", "says"), [(None, "says nothing of it"), ("SMS_THEN_EMAIL", "says SMS_THEN")])
 def test_people_who_may_get_mail_are_counted(notification: str | None, says: str) -> None:
     policy = Policy(id="p", is_default=True, is_oath_enabled=True, new_device_notification=notification)
-    (found,) = tenant.check_policies([policy], persons=50_000, post_budget=3)
+    (found,) = tenant.check_policies([policy], persons=50_000, post_budget=3, makes_devices=True)
     assert (found.name, found.level) == ("notification", Level.ASK)
     assert found.text.startswith("PingOne may write to 50000 people")
     assert says in found.text
