@@ -68,7 +68,7 @@ def test_only_a_row_that_comes_back_may_lack_otps_and_ids(tmp_path: Path) -> Non
     reasons = [row.reason.split(":")[0] for row in rows[1:] if isinstance(row, RowError)]
     assert reasons == [
         "otp1 is missing",
-        "user_id and device_id missing (tokens are not paired yet)",
+        "user_id is missing, and no username, email or external_id names the person",
         "otp1 is missing",
     ]
 

@@ -27,7 +27,7 @@ from worker.pingone.errors import Answer
 from worker.rules.progress import OtpProgress, Progress
 
 USER, DEVICE, LEASE = "6f1d3c1e-user", "0f0b7a52-device", "0123456789abcdef0123456789abcdef"
-CLAIM = Claim(41, 7, 12, "30870001", LEASE, 0.0, USER, DEVICE, b"sealed 308714", Progress(), is_otp1_marked=True)
+CLAIM = Claim(41, 7, 12, LEASE, 0.0, "30870001", USER, DEVICE, b"sealed 308714", Progress(), is_otp1_marked=True)
 SENT, ANSWERED = OtpProgress(OtpState.SENT, 1), OtpProgress(OtpState.ANSWERED, 1)
 RESYNC = Answer(status=400, code="INVALID_DATA", detail_code="EXTRA_OTP_REQUIRED", message="the message")
 
@@ -217,7 +217,7 @@ from worker.journal.writer import FileJournal
 from worker.leases.claim import Claim
 from worker.rules.progress import OtpProgress, Progress
 journal = FileJournal(Path(sys.argv[1]))
-claim = Claim(41, 7, 12, "30870001", "lease", 0.0, "user", "device", b"", Progress(), True)
+claim = Claim(41, 7, 12, "lease", 0.0, "30870001", "user", "device", b"", Progress(), True)
 journal.write(claim, 1, OtpProgress(OtpState.SENT, 1))
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -79,7 +79,8 @@ def connect(connect_clients: Any) -> Any:
 
     def make(*answers: Any, status: str | None = WAITING) -> tuple[Pairings, Any]:
         clients, environment, api = connect_clients(*answers)
-        return clients.pairings(environment, status=status), api
+        chosen = environment.model_copy(update={"pairing_status": status or "omit"})
+        return clients.pairings(chosen), api
 
     return make
 
@@ -128,7 +129,7 @@ def test_a_refused_status_is_left_out_from_then_on_by_every_thread(connect_clien
     assert call.requests == 2
     # Once for each slot that was waited for.
     assert len(permits) == 2
-    pair(clients.pairings(environment, status="ACTIVE"))
+    pair(clients.pairings(environment.model_copy(update={"pairing_status": "ACTIVE"})))
     assert ["status" in json.loads(request.body) for request in api.received] == [True, False, False]
 
 
@@ -278,23 +279,23 @@ def test_where_the_inventory_may_not_be_read_the_users_devices_are(
         {"id": DEVICE_ID, "type": "OATH_TOKEN", "oathToken": {"serialNumber": SERIAL_NUMBER}},
         {"id": "4", "type": "OATH_TOKEN"},
     )
-    pairings, api = connect(*[forbidden] * 4, of_user)
+    pairings, api = connect(forbidden, of_user)
     assert find(pairings) == Pairing(DEVICE_ID, USER_ID, None)
-    assert targets(api) == [WITH_DEVICES] * 4 + [DEVICES]
+    assert targets(api) == [WITH_DEVICES, DEVICES]
 
 
 def test_devices_of_other_serial_numbers_say_that_this_user_has_no_such_token(
     connect: Any, forbidden: bytes, devices: Any
 ) -> None:
     other = {"id": "3", "type": "OATH_TOKEN", "serialNumber": "2308734700389"}
-    pairings, _ = connect(*[forbidden] * 4, devices(other, {"id": "1", "type": "SMS"}))
+    pairings, _ = connect(forbidden, devices(other, {"id": "1", "type": "SMS"}))
     assert find(pairings) is None
 
 
 def test_a_device_whose_serial_number_is_not_told_may_be_the_token(
     connect: Any, forbidden: bytes, devices: Any
 ) -> None:
-    pairings, _ = connect(*[forbidden] * 4, devices({"id": "4", "type": "OATH_TOKEN"}))
+    pairings, _ = connect(forbidden, devices({"id": "4", "type": "OATH_TOKEN"}))
     with pytest.raises(Forbidden):
         find(pairings)
 
@@ -302,7 +303,7 @@ def test_a_device_whose_serial_number_is_not_told_may_be_the_token(
 def test_a_slot_in_hand_is_kept_for_a_call_of_its_own_group(
     connect_clients: Any, token: Any, devices: Any, forbidden: bytes, paces: Paces
 ) -> None:
-    clients, environment, _ = connect_clients(token(), token(DEVICE_ID, alone=True), *[forbidden] * 4, devices())
+    clients, environment, _ = connect_clients(token(), token(DEVICE_ID, alone=True), forbidden, devices())
     pairings = clients.pairings(environment)
     slot = Slot(0, 1.0)
     call = new_call(slot=slot)

@@ -15,7 +15,7 @@ from sqlalchemy import exc
 
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from models.reason import PauseReason, Reason
-from models.record import OtpState
+from models.record import OtpState, PairingState
 from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment, Settings
 from worker.leases.attempt_line import CallSummary
@@ -25,10 +25,11 @@ from worker.pace.slot import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer
+from worker.pingone.pairing import PairedDevice, Pairing
 from worker.pingone.wire import Device
 from worker.records import activation
 from worker.records.activation import Activation
-from worker.rules.progress import OtpProgress, Progress
+from worker.rules.progress import OtpProgress, PairingProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.otp_source import OtpSource
@@ -41,6 +42,7 @@ HOTP = Seed(secret=SECRET)
 TOTP = Seed(secret=SECRET, otp_type="totp", time_step=30)
 MINUTES = Seed(secret=SECRET, otp_type="totp", time_step=60)
 RECORD, BATCH, ROW = 41, 7, 12
+SERIAL_NUMBER, USER = "30870001", "6f1d3c1e-user"
 SETTINGS = Settings(lease=60, lease_left_for_post=25, read_delay=30)
 RESYNC = errors.ResyncRequired(Answer(status=400, code="INVALID_DATA", detail_code="EXTRA_OTP_REQUIRED"))
 INVALID = errors.InvalidOtp(Answer(status=400, detail_code="INVALID_OTP"))
@@ -49,7 +51,8 @@ FRESH = Progress()
 UNKNOWN_FATE = Progress(first=OtpProgress(OtpState.SENT, 1), attempts=2)
 
 Journal = list[str]
-Scripted = Device | Exception | Callable[[Call], Device]
+Found = Device | PairedDevice | Pairing | None
+Scripted = Found | Exception | Callable[[Call], Found]
 
 
 def device(status: str, **answer: str) -> Device:
@@ -113,13 +116,27 @@ class RecordInMemory:
         self.is_queued = False
         known = self.progress
         is_fresh = known.first == OtpProgress() and known.verdict is None and not known.not_found and not self.is_stale
-        is_fresh = is_fresh and not self.is_totp
+        pairing = known.pairing
+        is_unpaired = is_fresh and pairing.state == PairingState.UNSENT and pairing.is_allowed and not pairing.pairings
+        is_fresh = is_fresh and not self.is_totp and pairing.state == PairingState.PAIRED
         if is_fresh:
             self.progress = known = known.with_otp_sent(1, known.next_counter)
-        claim = Claim(
-            RECORD, BATCH, ROW, "30870001", "0123456789abcdef", started, "user", "device", self.otps, known, is_fresh
+        if is_unpaired:
+            self.progress = known = replace(known, pairing=pairing.sent())
+        return Claim(
+            record_id=RECORD,
+            batch_id=BATCH,
+            row_number=ROW,
+            lease_id="0123456789abcdef",
+            started=started,
+            serial_number=SERIAL_NUMBER,
+            user_id=USER,
+            device_id=known.pairing.device_id,
+            otps=self.otps,
+            progress=replace(known, is_stale=self.is_stale, jitter=jitter),
+            is_otp1_marked=is_fresh,
+            is_pairing_marked=is_unpaired,
         )
-        return replace(claim, progress=replace(known, is_stale=self.is_stale, jitter=jitter))
 
     def mark_sent(self, claim: Claim, ordinal: int, counter: int | None = None) -> bool:
         self.write(f"sending {ordinal}")
@@ -132,9 +149,16 @@ class RecordInMemory:
             return True
         return False
 
+    def mark_pairing(self, claim: Claim) -> bool:
+        self.write("pairing")
+        if self._goes_on_sending() and self.progress.pairing.state == PairingState.UNSENT:
+            self.progress = replace(self.progress, pairing=self.progress.pairing.sent())
+            return True
+        return False
+
     def write_progress(self, claim: Claim, progress: Progress) -> bool:
         if not self.is_lease_lost:
-            self.progress = replace(progress, jitter=0.0)
+            self.progress = replace(progress, jitter=0.0, pairing=self._choose_pairing(claim, progress))
         self.write("answered")
         return not self.is_lease_lost
 
@@ -161,7 +185,13 @@ class RecordInMemory:
     def settle(self, claim: Claim, progress: Progress, decision: Decision, tally: CallSummary) -> bool:
         self.journal.append(f"settle {type(decision).__name__}")
         self.settled = replace(progress, jitter=0.0), decision, tally
+        if not self.is_lease_lost:
+            self.progress = replace(self.progress, pairing=self._choose_pairing(claim, progress))
         return not self.is_lease_lost
+
+    def _choose_pairing(self, claim: Claim, progress: Progress) -> PairingProgress:
+        """What is known of the device is written only where it differs from what the claim knows."""
+        return self.progress.pairing if progress.pairing == claim.progress.pairing else progress.pairing
 
     def _goes_on_sending(self) -> bool:
         """The lease stands, the batch runs, and the OTPs are good."""
@@ -194,7 +224,8 @@ class SettableClock:
 
 
 class ScriptedClient:
-    """Answers in turn; looks at each OTP post into the database first, as an auditor would."""
+    """Answers in turn; looks at each OTP post and pairing into the database first, as an auditor would. One object for
+    devices and for pairings."""
 
     def __init__(self, journal: Journal, record: RecordInMemory, pace: FleetPace, answers: list[Scripted]) -> None:
         self.journal = journal
@@ -208,12 +239,27 @@ class ScriptedClient:
     def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
         self.sent.append(otp)
         known = self.record.progress
+        assert device_id == known.pairing.device_id, "an OTP goes to a device that is not written down"
         ordinal = 1 if known.first.state == OtpState.SENT else 2
         assert known.next_counter is not None or otp == (PAIR.first if ordinal == 1 else PAIR.second)
         self._take_slot(call)
         self.journal.append(f"post {ordinal}{' with oathResync' if resync else ''}")
         written = self.record.progress.otp(ordinal)
         assert (written.state, written.posts > 0) == (OtpState.SENT, True), "an OTP goes out that is not written down"
+        return self._answer(call)
+
+    def pair(self, user_id: str, serial_number: str, *, call: Call) -> PairedDevice:
+        assert (user_id, serial_number) == (USER, SERIAL_NUMBER)
+        self._take_slot(call)
+        self.journal.append("pair")
+        written = self.record.progress.pairing
+        assert (written.state, written.pairings > 0) == (PairingState.SENT, True), "a pairing is not written down"
+        return self._answer(call)
+
+    def find_pairing(self, serial_number: str, user_id: str, *, call: Call) -> Pairing | None:
+        assert (user_id, serial_number) == (USER, SERIAL_NUMBER)
+        assert call.slot is None, "a look-up has a pace of its own, and the slot is still in hand"
+        self.journal.append("find")
         return self._answer(call)
 
     def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
@@ -226,7 +272,7 @@ class ScriptedClient:
             self.pace.wait()
         call.slot = None
 
-    def _answer(self, call: Call) -> Device:
+    def _answer(self, call: Call) -> Found:
         self.calls.append(call)
         answer = self.answers.pop(0)
         if callable(answer):
@@ -276,6 +322,7 @@ class World:
             Environment(name="default", environment_id="env-1", client_id="c", client_secret="s", **environment),
             SETTINGS,
             self.record,
+            self.client,
             self.client,
             self.pace,
             keyring,

@@ -14,7 +14,7 @@ HALF_DONE = Progress(OtpProgress(ANSWERED, 1), OtpProgress())
 
 
 def claim(progress: Progress, *, is_otp1_marked: bool) -> Claim:
-    return Claim(1, 1, 2, "30870001", "lease", 0.0, "user", "device", b"", progress, is_otp1_marked)
+    return Claim(1, 1, 2, "lease", 0.0, "30870001", "user", "device", b"", progress, is_otp1_marked)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BAD_ROWS = {
     "columns_interchanged": ("otp1 has other characters than digits", "in the right column"),
     "cut_off_in_quotes": ("quotation mark is never closed", "remove it"),
-    "device_id_missing": ("device_id missing (tokens are not paired yet)", "add the column device_id"),
+    "device_id_missing": ("device_id is missing", "let the token be paired with --pair"),
     "device_id_not_uuid": ("device_id is not a UUID", "copy the id from PingOne"),
     "generated_at_in_future": ("lies in the future", "check its time zone"),
     "generated_at_in_local_style": ("not an ISO 8601 time", "write it like"),
@@ -54,9 +54,9 @@ BAD_ROWS = {
     "too_many_fields": ("6 fields and the header 5", "in quotation marks"),
     "totp_same_otps": ("read twice within one time step", "produce the pair again"),
     "totp_without_generated_at": ("generated_at is missing", "in a column generated_at"),
-    "user_id_missing": ("user_id missing (both ids are needed)", "add the column user_id"),
+    "user_id_missing": ("user_id is missing", "add one of these columns"),
     "user_id_not_uuid": ("user_id is not a UUID", "copy the id from PingOne"),
-    "username_alone": ("users are not looked up by name yet", "add the columns user_id and device_id"),
+    "username_alone": ("device_id is missing", "let the token be paired with --pair"),
 }
 
 
