@@ -23,6 +23,7 @@ from worker.cli import (
     run,
     simulator,
     status,
+    undo,
     verify,
 )
 from worker.cli.failures import exit_on_failure
@@ -46,6 +47,8 @@ for command in (
     batches.resume,
     batches.cancel,
     batches.replay,
+    undo.unpair,
+    undo.revoke,
     pace.pace,
     export.export,
     doctor.doctor,

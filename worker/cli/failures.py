@@ -18,6 +18,7 @@ from worker.batches.finding import UnknownBatch
 from worker.batches.hours import OtherHours
 from worker.batches.loading import NameTaken, NameUnfit
 from worker.batches.reconciliation import StillAtWork
+from worker.batches.undo.revocation import CannotGoOn
 from worker.cli.console import error_console
 from worker.config.settings import ConfigError
 from worker.database.revision import SchemaOutdated
@@ -62,7 +63,7 @@ _USAGE = (
     NoJournalFound,
     StillAtWork,
 )
-_SETUP = (ConfigError, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
+_SETUP = (ConfigError, CannotGoOn, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 # Failures of a server or of the disk, which need words of ours.
 _SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, NoSuchModuleError, DBAPIError)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)

@@ -1,4 +1,4 @@
-"""`oathbulk verify`: reads every device of a batch back from PingOne, and names each difference."""
+"""`oathbulk verify`: reads every device of a batch, and its tokens, back from PingOne, and names each difference."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from worker.cli.options import AsJson, BatchName
 from worker.cli.own_redis import settings_with_redis
 from worker.installation.installation import Installation
 from worker.process.parts import Parts
+from worker.reports.inventory_verification import TokenCheck, make_token_lister
 from worker.reports.status import read_statuses
 from worker.reports.verification import Difference, find_environment, make_device_reader, verify
 
@@ -23,7 +24,7 @@ def verify_command(
     batch: BatchName,
     as_json: AsJson = False,
 ) -> None:
-    """Read every device of a batch back from PingOne, at the pace, and report each difference."""
+    """Read every device and token of a batch back from PingOne, at the pace, and report each difference."""
     installation = Installation()
     environment = find_environment(installation.database, batch, installation.environment)
     (status,) = read_statuses(installation.database, batch)
@@ -32,7 +33,9 @@ def verify_command(
         # Asked for once, so that wrong credentials are one failure, and not one for each device.
         clients.access_tokens(environment).get()
         read = make_device_reader(lambda: clients.of(environment))
-        differences = list(verify(installation.database, batch, read, READERS))
+        importer = environment.as_importer()
+        tokens = TokenCheck(make_token_lister(lambda: clients.reads(importer)), installation.keyring)
+        differences = list(verify(installation.database, batch, read, READERS, tokens))
     if as_json:
         print_json({"batch": batch, "total": status.total, "differences": [asdict(found) for found in differences]})
     else:

@@ -180,6 +180,12 @@ class Settings(BaseModel):
         return max(limit, started_with)
 
     @property
+    def job_over_after(self) -> float:
+        """Seconds after which a request for an inventory job that is still without an answer gets none any more, and
+        PingOne is done with it."""
+        return self.call_deadline + self.longest_hold + self.read_delay
+
+    @property
     def is_embedded_database(self) -> bool:
         """Whether the database is the SQLite file in the home, because no other is set."""
         return self.database_url is None

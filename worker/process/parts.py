@@ -1,5 +1,5 @@
-"""The parts that commands and workers have in common. All parts of a process are put together here and in
-`worker_parts`, and nowhere else.
+"""The parts that commands and workers have in common. All parts of a process are put together here, in
+`worker_parts` and in `undo_parts`, and nowhere else.
 
 Each part is built when it is first asked for, so that importing the tasks opens no connection and a command builds only
 what it needs.

@@ -107,9 +107,8 @@ class WorkerParts(Parts):
     @part
     def preparation(self) -> Preparation:
         settings, turns = self.settings, Turns(self.database)
-        answer_within = settings.call_deadline + settings.longest_hold + settings.read_delay
         imports = Imports(
-            self.database, self.keyring, most_tokens=settings.tokens_per_import, answer_within=answer_within
+            self.database, self.keyring, most_tokens=settings.tokens_per_import, answer_within=settings.job_over_after
         )
         tokens = TokenWork(
             self.database,

@@ -1,9 +1,7 @@
-"""Verification: every device of a batch is read back from PingOne, and its state compared with the record's."""
+"""Verification: every device of a batch is read back from PingOne, and its tokens, and compared with the records."""
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,13 +15,21 @@ from models.record import Record, Status
 from worker.batches.finding import find_batch
 from worker.config.settings import ConfigError, Environment
 from worker.database.engine import Database
-from worker.pace.errors import PaceOutOfReach, SlotTooFar
+from worker.pace.errors import SlotTooFar
+from worker.pace.patience import call_patiently
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import NotFound, PingOneError
 from worker.pingone.wire import Device
+from worker.reports.inventory_verification import TokenCheck
 
 # Reads that are under way or wait for their slot; bounds the memory whatever the batch's size.
 CHUNK = 500
+
+# What a record is compared by.
+_COLUMNS = (
+    *(Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.user_id, Record.device_id),
+    *(Record.status, Record.reason, Record.is_in_inventory, Record.otps, Record.next_counter),
+)
 
 # What the read of a device brings: the device, or why nothing is known of it.
 Answer = Device | PingOneError | SlotTooFar
@@ -33,8 +39,8 @@ Read = Callable[[str, str, Call], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A device whose state in PingOne (`theirs`) is not what the record says (`ours`); or one that could not be read
-    (`is_known` is False, and `theirs` says why)."""
+    """A device or token whose state in PingOne (`theirs`) is not what the record says (`ours`); or one that could not
+    be read (`is_known` is False, and `theirs` says why)."""
 
     row_number: int
     serial_number: str
@@ -57,22 +63,47 @@ def find_environment(database: Database, name: str, load: Callable[[str], Enviro
     return environment
 
 
-def verify(database: Database, name: str, read: Read, threads: int) -> Iterator[Difference]:
-    """Read every device of the batch, and yield the differences in the order of its file. Raises UnknownBatch."""
+def verify(
+    database: Database, name: str, read: Read, threads: int, tokens: TokenCheck | None = None
+) -> Iterator[Difference]:
+    """Read every device of the batch, and yield the differences in the order of its file; with `tokens`, those of the
+    inventory too. Raises UnknownBatch."""
     with database.reading() as connection:
         batch_id = find_batch(connection, name, Batch.id).id
+    if tokens is not None:
+        tokens.read(database, batch_id)
     with ThreadPoolExecutor(threads) as pool:
         records = _read_pages(database, batch_id)
         while chunk := list(islice(records, CHUNK)):
-            answers = pool.map(lambda record: read(record.user_id, record.device_id, _make_call(record)), chunk)
-            for record, answer in zip(chunk, answers, strict=True):
-                if difference := compare(record, answer):
+            for record, answer in zip(chunk, pool.map(lambda record: _read(read, record), chunk), strict=True):
+                if difference := compare(record, answer) or _compare_token(record, tokens):
                     yield difference
 
 
-def compare(record: Row[*tuple[Any, ...]], answer: Answer) -> Difference | None:
+def _read(read: Read, record: Row[*tuple[Any, ...]]) -> Answer | None:
+    """Read the device of a record; None if it has none."""
+    return read(record.user_id, record.device_id, _make_call(record)) if record.device_id else None
+
+
+def _compare_token(record: Row[*tuple[Any, ...]], tokens: TokenCheck | None) -> Difference | None:
+    """Compare a record with what the inventory has of its token. What the inventory does not tell is a difference that
+    is not known, where the record has no device that was read instead."""
+    if tokens is None:
+        return None
+    if tokens.failure is not None and not record.device_id:
+        theirs = f"could not be read ({tokens.failure})"
+        return Difference(record.row_number, record.serial_number, record.status, theirs, is_known=False)
+    described = tokens.describe(record)
+    if described is None:
+        return None
+    return Difference(record.row_number, record.serial_number, record.status, described)
+
+
+def compare(record: Row[*tuple[Any, ...]], answer: Answer | None) -> Difference | None:
     """Compare a record with what was read of its device: that of an active record must be ACTIVE, and no other may be.
-    None if they agree."""
+    None if they agree, or there was nothing to read."""
+    if answer is None:
+        return None
     if isinstance(answer, NotFound):
         theirs, is_known, is_same = "not found", True, record.status != Status.ACTIVE
     elif isinstance(answer, PingOneError | SlotTooFar):
@@ -83,35 +114,25 @@ def compare(record: Row[*tuple[Any, ...]], answer: Answer) -> Difference | None:
     return None if is_same else Difference(record.row_number, record.serial_number, record.status, theirs, is_known)
 
 
-def make_device_reader(client: Callable[[], Client], tries: int = 5) -> Read:
-    """Make the function that reads a device, with the calling thread's client. If a hold or a busy fleet leaves no
-    slot, it waits for one, however long that takes, since there is nobody to hand the read back to. Only where Redis is
-    out of reach it gives up, after so many `tries`."""
+def make_device_reader(client: Callable[[], Client]) -> Read:
+    """Make the function that reads a device, with the calling thread's client. It waits for a slot however long that
+    takes, since there is nobody to hand the read back to."""
 
     def read(user_id: str, device_id: str, call: Call) -> Answer:
-        tries_left = tries
-        while True:
-            try:
-                return client().read_device(user_id, device_id, call=call)
-            except SlotTooFar as far:
-                tries_left -= isinstance(far, PaceOutOfReach)
-                if not tries_left:
-                    return far
-                # Workers take every slot as soon as it is near. Whoever asks at another moment than they gets one.
-                time.sleep(far.wait * random.uniform(0.5, 1))  # noqa: S311
-            except PingOneError as error:
-                return error
+        try:
+            return call_patiently(lambda: client().read_device(user_id, device_id, call=call))
+        except (PingOneError, SlotTooFar) as failure:
+            return failure
 
     return read
 
 
 def _read_pages(database: Database, batch_id: int) -> Iterator[Row[*tuple[Any, ...]]]:
     """Read the batch's records page by page, so that no transaction is open while the network is used."""
-    columns = (Record.id, Record.row_number, Record.serial_number, Record.user_id, Record.device_id, Record.status)
     last = -1
     while True:
         page = (
-            select(*columns)
+            select(*_COLUMNS)
             .where(Record.batch_id == batch_id, Record.row_number > last)
             .order_by(Record.row_number)
             .limit(CHUNK)

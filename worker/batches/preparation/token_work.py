@@ -55,7 +55,7 @@ class TokenWork:
         """Do the next part about tokens. False: nothing is left to do. `is_busy`: there is other work, so that nothing
         need be waited for."""
         if job := self._imports.find_unfinished(batch.id):
-            self._follow(batch.id, job, environment, call, is_busy=is_busy)
+            self.follow(batch.id, job, environment, call, is_busy=is_busy)
             return True
         has_been_read, lacks = self._read_state(batch.id)
         if not lacks:
@@ -102,10 +102,10 @@ class TokenWork:
         self._imports.note_started(job.id, pingone_id)
         return True
 
-    def _follow(
+    def follow(
         self, batch_id: int, job: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool
     ) -> None:
-        """Find out what became of a job, and write it down."""
+        """Find out what became of a job, and write it down. Raises any PingOneError, and SlotTooFar."""
         if is_busy and boot_time() < self._asked_at.get(job.id, -ASK_AGAIN) + ASK_AGAIN:
             return
         self._asked_at = {job.id: boot_time()}

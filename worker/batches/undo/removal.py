@@ -1,0 +1,154 @@
+"""Removes one device: reads it back, and deletes it if it is the record's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Row
+
+from models.record import NOBODY
+from worker.batches.undo.read_back import Heir, Sight, find_heir, see, see_by_token
+from worker.config.settings import Environment
+from worker.pace.errors import PaceOutOfReach
+from worker.pace.patience import call_patiently
+from worker.pingone.client import Call
+from worker.pingone.clients import Clients
+from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, NotFound, OutcomeUnknown, PingOneError
+
+# How often a device is deleted whose answer gets lost, each time after it was read back.
+TRIES = 3
+# Seconds between two look-ups that find a token free whose pairing is of unknown fate, and between two tries to delete.
+LOOK_AGAIN = 5.0
+
+# Why a device is left that was seen in this way.
+_WHY = {
+    Sight.FOREIGN: "this id is another token's device, or no token's, in PingOne: it stays",
+    Sight.UNNAMED: "PingOne shows the device in one place and not in another: give the command again",
+    Sight.HIDDEN: "PingOne does not show which token the device is: let the worker application read the inventory",
+}
+_NOT_KNOWN_FREE = "the token was not known to be free before it was paired, so the device may not be this batch's"
+_TAKEN = "the token is another person's device now: it stays"
+
+
+class End(StrEnum):
+    """What became of a record's device."""
+
+    # It is there and ours; it was to be shown only.
+    THERE = "there"
+    REMOVED = "removed"
+    # It was gone already.
+    GONE = "gone"
+    # A pairing of unknown fate has made no device.
+    NEVER_MADE = "never_made"
+    # It stays, or it is not known whether it does.
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the removal of a record's device ended; `why` it was left, and what it means for its user's default."""
+
+    end: End
+    why: str = ""
+    heir: Heir | None = None
+
+
+class Removal:
+    """Removes devices of one environment; thread-safe. `removed`: the ids, in small letters, of all devices that go.
+    `is_real`: they are removed, and not only read back. `wait` waits so many seconds."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        environment: Environment,
+        batch_id: int,
+        removed: frozenset[str],
+        wait: Callable[[float], object],
+        *,
+        is_real: bool,
+    ) -> None:
+        self._clients = clients
+        self._environment = environment
+        self._batch_id = batch_id
+        self._removed = removed
+        self._wait = wait
+        self._is_real = is_real
+
+    def remove(self, record: Row[*tuple[Any, ...]]) -> Outcome:
+        """Remove the device that the record's row names, or that came of its pairing of unknown fate. Raises what means
+        that no other record will fare better: NotDelivered, CredentialsRefused."""
+        call = Call(f"oathbulk-batch-{self._batch_id}", f"oathbulk-record-{record.id}")
+        try:
+            if record.other_batch:
+                return Outcome(End.LEFT, f"batch {record.other_batch} goes on with this token: it stays")
+            if record.device_id:
+                return self._remove(record, record.device_id, call)
+            return self._settle(record, call)
+        except (NotDelivered, CredentialsRefused):
+            raise
+        except (PingOneError, PaceOutOfReach) as failure:
+            return Outcome(End.LEFT, f"not known: {failure}")
+
+    def _settle(self, record: Row[*tuple[Any, ...]], call: Call) -> Outcome:
+        """Find out what came of a pairing of unknown fate, and remove what it made. A token that is found free is
+        looked up once more: what was made moments ago is not seen everywhere at once."""
+        pairings = self._clients.pairings(self._environment)
+        look_up = partial(pairings.find_pairing, record.serial_number, record.user_id, call=call)
+        if (found := call_patiently(look_up)) is None:
+            self._wait(LOOK_AGAIN)
+            found = call_patiently(look_up)
+        if found is None:
+            return Outcome(End.NEVER_MADE)
+        if found.user_id is not None and found.user_id.lower() != record.user_id.lower():
+            return Outcome(End.LEFT, _TAKEN)
+        if record.owner_id != NOBODY:
+            return Outcome(End.LEFT, _NOT_KNOWN_FREE)
+        return self._remove(record, found.device_id, call)
+
+    def _remove(self, record: Row[*tuple[Any, ...]], device_id: str, call: Call) -> Outcome:
+        heir = None
+        for left in reversed(range(TRIES)):
+            sight, now_heir = self._read_back(record, device_id, call)
+            heir = heir or now_heir
+            if sight is Sight.MISSING:
+                # After a lost answer, it was that request that removed it.
+                return Outcome(End.REMOVED if left < TRIES - 1 else End.GONE, heir=heir)
+            if sight is not Sight.OURS:
+                return Outcome(End.LEFT, _WHY[sight])
+            if not self._is_real:
+                return Outcome(End.THERE, heir=heir)
+            try:
+                was_there = self._delete(record.user_id, device_id, call)
+                return Outcome(End.REMOVED if was_there else End.GONE, heir=heir)
+            except OutcomeUnknown:
+                if not left:
+                    raise
+            # What was removed may be shown for a while.
+            self._wait(LOOK_AGAIN)
+        raise AssertionError("the last try returns or raises")
+
+    def _read_back(self, record: Row[*tuple[Any, ...]], device_id: str, call: Call) -> tuple[Sight, Heir | None]:
+        """Look at a device, in the list of its user's and, where that leaves something open, by its token."""
+        reads = self._clients.reads(self._environment)
+        try:
+            devices = call_patiently(lambda: reads.list_devices(record.user_id, call=call))
+        except NotFound:
+            # The user is gone, and every device with them.
+            devices = []
+        sight = see(devices, device_id, record.serial_number)
+        if sight in (Sight.UNNAMED, Sight.MISSING):
+            pairings = self._clients.pairings(self._environment)
+            look_up = partial(pairings.find_pairing, record.serial_number, record.user_id, call=call)
+            try:
+                sight = see_by_token(call_patiently(look_up), sight, device_id)
+            except Forbidden:
+                sight = Sight.HIDDEN
+        return sight, find_heir(devices, self._removed | {device_id.lower()})
+
+    def _delete(self, user_id: str, device_id: str, call: Call) -> bool:
+        pairings = self._clients.pairings(self._environment)
+        return call_patiently(lambda: pairings.unpair(user_id, device_id, call=call))

@@ -1,0 +1,186 @@
+"""Revokes the tokens that a batch imported and that are not paired, many to a job; or says which those are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from sqlalchemy import func, select
+
+from models.audit import Action
+from models.record import Record
+from worker import audit
+from worker.audit import Actor
+from worker.batches.inventory_list import find_tokens
+from worker.batches.preparation.imports import Imports
+from worker.batches.preparation.token_work import TokenWork
+from worker.batches.undo.kept import Kept
+from worker.batches.undo.revoking import Revoking
+from worker.batches.undo.standing import Standing, UndoneBatch
+from worker.batches.undo.token_list import Sorted, TokenList
+from worker.config.settings import Environment
+from worker.database.engine import Database
+from worker.leases.undoing import note_tokens_gone
+from worker.pace.errors import PaceOutOfReach
+from worker.pace.patience import call_patiently
+from worker.pingone.client import Call
+from worker.pingone.clients import Clients
+from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
+
+_FORBIDDEN = (
+    "PingOne forbids the worker application to read or revoke tokens: give it the role that imports them, or set "
+    "PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET to an application that has it"
+)
+
+
+class CannotGoOn(Exception):
+    """PingOne or Redis stands in the way of a revocation; the message says what to do."""
+
+
+@dataclass(slots=True)
+class Revoked:
+    """What was found and done, in tokens: `own` may be revoked, `revoked` were, `gone` were revoked before; `kept`
+    stay, each with why; `not_ours` were in the inventory before the batch."""
+
+    own: int = 0
+    revoked: int = 0
+    gone: int = 0
+    not_ours: int = 0
+    kept: list[Kept] = field(default_factory=list)
+
+    def to_facts(self) -> dict[str, Any]:
+        """The counts, as the audit has them."""
+        return {"revoked": self.revoked, "gone": self.gone, "left": len(self.kept)}
+
+
+class Revocation:
+    """Revokes the tokens of batches of one environment. `imports` and `work` follow import jobs whose end is not
+    written down."""
+
+    def __init__(
+        self,
+        database: Database,
+        clients: Clients,
+        importer: Environment,
+        actor: Actor,
+        standing: Standing,
+        tokens: TokenList,
+        imports: Imports,
+        work: TokenWork,
+        revoking: Revoking,
+    ) -> None:
+        self._database = database
+        self._clients = clients
+        self._importer = importer
+        self._actor = actor
+        self._standing = standing
+        self._tokens = tokens
+        self._imports = imports
+        self._work = work
+        self._revoking = revoking
+
+    def examine(self, name: str) -> Revoked:
+        """Find out what `revoke` would do, and change nothing; tokens of imports of unknown fate are counted only if
+        nobody will hear of the import any more. Raises UnknownBatch, NotPossible, CannotGoOn."""
+        batch = self._standing.require_rest(name)
+        with _explaining_failures():
+            tokens = self._look_up(batch, self._make_call(batch))
+        return self._count(batch, tokens)
+
+    def revoke(self, name: str) -> Revoked:
+        """Revoke the tokens, with a line in the audit before and after. It may end at any moment, and be called again.
+        Raises UnknownBatch, NotPossible, CannotGoOn."""
+        batch = self._standing.require_rest(name)
+        call = self._make_call(batch)
+        with _explaining_failures():
+            self._end_imports(batch, call)
+            self._revoking.end_jobs(batch.id, call)
+            tokens = self._look_up(batch, call)
+        result = self._count(batch, tokens)
+        self._write_down(name, {"tokens": result.own})
+        try:
+            with _explaining_failures():
+                self._note_absent(tokens, result, call)
+                self._tokens.note_made([token.record_id for token in tokens.own])
+                self._revoke_own(batch, tokens, result, call)
+        finally:
+            self._write_down(name, result.to_facts())
+        return result
+
+    def _end_imports(self, batch: UndoneBatch, call: Call) -> None:
+        """Wait for the end of import jobs of the batch, and write it down: they may have made tokens."""
+        while job := self._imports.find_unfinished(batch.id):
+            call_patiently(partial(self._work.follow, batch.id, job, self._importer, call, is_busy=False))
+
+    def _look_up(self, batch: UndoneBatch, call: Call) -> Sorted:
+        rows = self._tokens.read(batch.id)
+        wanted = {row.serial_number.lower() for row in rows}
+        found = find_tokens(self._clients.reads(self._importer), wanted, call) if wanted else {}
+        return self._tokens.sort(rows, found)
+
+    def _note_absent(self, tokens: Sorted, result: Revoked, call: Call) -> None:
+        """Write down which tokens are gone. One that the list does not have is looked up by itself, since what was
+        imported moments ago may not be listed yet."""
+        self._tokens.note_never_made(tokens.never_made)
+        reads = self._clients.reads(self._importer)
+        for row in tokens.absent:
+            look_up = partial(reads.find_token, row.serial_number, with_devices=False, call=call)
+            if call_patiently(look_up) is None:
+                with self._database.writing() as connection:
+                    result.gone += note_tokens_gone(self._database, connection, [row.id])
+            else:
+                why = "PingOne shows it in one place and not in another: give the command again"
+                result.kept.append(Kept(row.row_number, row.serial_number, why))
+
+    def _revoke_own(self, batch: UndoneBatch, tokens: Sorted, result: Revoked, call: Call) -> None:
+        """Revoke the tokens that may be; those of which no answer tells whether they were revoked are looked up in the
+        end."""
+        outcome = self._revoking.revoke(batch, tokens.own, call)
+        result.revoked += outcome.revoked
+        result.kept += outcome.kept
+        if not outcome.unsure:
+            return
+        self._revoking.end_jobs(batch.id, call)
+        wanted = {token.serial_number.lower(): token for token in outcome.unsure}
+        left = find_tokens(self._clients.reads(self._importer), wanted, call)
+        gone = [token.record_id for serial_number, token in wanted.items() if serial_number not in left]
+        with self._database.changing_many() as connection:
+            result.revoked += note_tokens_gone(self._database, connection, gone)
+        for serial_number in left:
+            token = wanted[serial_number]
+            why = "PingOne has not revoked it: give the command again"
+            result.kept.append(Kept(token.row_number, token.serial_number, why))
+
+    def _count(self, batch: UndoneBatch, tokens: Sorted) -> Revoked:
+        there_before = select(func.count()).where(
+            Record.batch_id == batch.id, Record.is_in_inventory, ~Record.is_token_made
+        )
+        with self._database.reading() as connection:
+            not_ours = connection.scalar(there_before) or 0
+        kept = [Kept(row.row_number, row.serial_number, why) for row, why in tokens.kept]
+        return Revoked(own=len(tokens.own), not_ours=not_ours, kept=kept)
+
+    def _make_call(self, batch: UndoneBatch) -> Call:
+        return Call(f"oathbulk-batch-{batch.id}", f"oathbulk-revocation-{batch.id}")
+
+    def _write_down(self, name: str, facts: dict[str, Any]) -> None:
+        with self._database.writing() as connection:
+            audit.append(self._database, connection, self._actor, Action.REVOKE, name, facts)
+
+
+@contextmanager
+def _explaining_failures() -> Iterator[None]:
+    """Raise CannotGoOn in place of a failure of PingOne's or of Redis' that only a person can mend."""
+    try:
+        yield
+    except (CredentialsRefused, NotDelivered):
+        raise
+    except Forbidden as failure:
+        raise CannotGoOn(f"{_FORBIDDEN} ({failure})") from failure
+    except PingOneError as failure:
+        raise CannotGoOn(f"PingOne does not do it ({failure}): give the command again later") from failure
+    except PaceOutOfReach as failure:
+        raise CannotGoOn("Redis is out of reach: check OATHBULK_REDIS_URL and the server") from failure

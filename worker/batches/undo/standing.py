@@ -1,0 +1,65 @@
+"""Whether a batch may be undone: nobody may be at work on it meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from shlex import quote
+
+from sqlalchemy import Connection
+
+from models.batch import Batch, BatchState
+from models.reason import PASSING
+from worker.batches.commands import NotPossible
+from worker.batches.finding import find_batch
+from worker.config.settings import Settings
+from worker.database.engine import Database
+from worker.leases.journal_evidence import count_in_hand
+from worker.leases.queue import Queue
+
+
+@dataclass(frozen=True, slots=True)
+class UndoneBatch:
+    """A batch that may be undone."""
+
+    id: int
+    name: str
+
+
+class Standing:
+    """Asks whether batches may be undone. `settings`: those of the workers, which say when a call of a worker that died
+    is over."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._queue = Queue(
+            database,
+            send_within=settings.send_within,
+            call_deadline=settings.call_deadline,
+            read_delay=settings.read_delay,
+        )
+
+    def require_rest(self, name: str) -> UndoneBatch:
+        """Find the batch if nobody works on it; records of workers that died are taken from them before. Raises
+        UnknownBatch; NotPossible, whose message says what to do."""
+        with self._database.changing_many() as connection:
+            # Where no worker is left, nobody else does it.
+            self._queue.rescue(connection)
+            return self._find(connection, name)
+
+    def require_rest_within(self, connection: Connection, name: str) -> None:
+        """Find out, within a transaction, whether still nobody works on the batch. Raises NotPossible."""
+        self._find(connection, name)
+
+    def _find(self, connection: Connection, name: str) -> UndoneBatch:
+        batch = find_batch(connection, name, Batch.id, Batch.state, Batch.reason)
+        cancel = f"`oathbulk cancel {quote(name)}`"
+        if batch.state == BatchState.RUNNING:
+            raise NotPossible(f"batch {name!r} runs: {cancel} first")
+        if batch.state == BatchState.PAUSED and batch.reason in PASSING:
+            raise NotPossible(f"batch {name!r} is paused and goes on by itself ({batch.reason}): {cancel} first")
+        if in_hand := count_in_hand(self._database, connection, batch.id):
+            raise NotPossible(
+                f"{in_hand} records of batch {name!r} are in hand: wait until their calls have ended (a minute at "
+                "most), then give the command again"
+            )
+        return UndoneBatch(batch.id, name)

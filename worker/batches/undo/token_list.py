@@ -1,0 +1,111 @@
+"""Which tokens of a batch may be revoked, by its records and by PingOne's inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row, and_, or_, select, update
+
+from models.encrypted import Keyring
+from models.inventory_job import InventoryJob, JobKind, JobState
+from models.record import NOBODY, Record
+from worker.batches.preparation.inventory import find_difference
+from worker.batches.undo.other_batches import find_other_batch
+from worker.database.engine import Database
+from worker.pingone.inventory import InventoryToken
+from worker.vault.sealed_otps import open_otps
+from worker.vault.seed import Seed
+
+_PAIRED = "it is paired: remove its device first, by `oathbulk unpair`, or in PingOne if this batch did not make it"
+_DIFFERS = "its import is of unknown fate, and the inventory has another token of this serial number"
+
+# Ids that one statement names.
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class OwnToken:
+    """A token that the batch imported, and that may be revoked. `id` is PingOne's."""
+
+    record_id: int
+    row_number: int
+    serial_number: str
+    id: str
+
+
+@dataclass(slots=True)
+class Sorted:
+    """The tokens of a batch, sorted by what the inventory has: `own` may be revoked, `absent` were imported and are not
+    listed, `kept` stay, each with why; `never_made` came to nothing, by record id."""
+
+    own: list[OwnToken] = field(default_factory=list)
+    absent: list[Row[*tuple[Any, ...]]] = field(default_factory=list)
+    kept: list[tuple[Row[*tuple[Any, ...]], str]] = field(default_factory=list)
+    never_made: list[int] = field(default_factory=list)
+
+
+class TokenList:
+    """The tokens that batches imported."""
+
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+
+    def read(self, batch_id: int) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Read the records of a batch whose token it imported, and those of imports of unknown fate (`is_token_made` is
+        False)."""
+        lost = select(InventoryJob.id).where(
+            InventoryJob.batch_id == batch_id,
+            InventoryJob.kind == JobKind.IMPORT,
+            InventoryJob.state == JobState.LOST,
+        )
+        is_of_unknown_fate = and_(Record.import_job_id.in_(lost), ~Record.is_in_inventory)
+        columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.is_token_made)
+        mine = select(*columns, Record.otps, find_other_batch()).where(
+            Record.batch_id == batch_id, or_(Record.is_token_made, is_of_unknown_fate)
+        )
+        with self._database.reading() as connection:
+            return connection.execute(mine.order_by(Record.row_number)).all()
+
+    def sort(self, rows: Sequence[Row[*tuple[Any, ...]]], found: Mapping[str, InventoryToken]) -> Sorted:
+        """Sort records by what the inventory has of them: `found`, by serial number in small letters."""
+        result = Sorted()
+        for row in rows:
+            token = found.get(row.serial_number.lower())
+            if token is None:
+                result.absent.append(row) if row.is_token_made else result.never_made.append(row.id)
+            elif token.device_id is not None or token.user_id is not None:
+                result.kept.append((row, _PAIRED))
+            elif row.other_batch:
+                result.kept.append((row, f"batch {row.other_batch} goes on with this token"))
+            elif not row.is_token_made and not self._is_alike(row, token):
+                result.kept.append((row, _DIFFERS))
+            else:
+                result.own.append(OwnToken(row.id, row.row_number, row.serial_number, token.id))
+        return result
+
+    def note_made(self, record_ids: Collection[int]) -> None:
+        """Write down that these tokens came of our imports, as it turned out."""
+        with self._database.changing_many() as connection:
+            for ids in _split(list(record_ids)):
+                mine = update(Record).where(Record.id.in_(ids), ~Record.is_token_made)
+                connection.execute(mine.values(is_token_made=True, is_in_inventory=True, owner_id=NOBODY))
+
+    def note_never_made(self, record_ids: Collection[int]) -> None:
+        """Write down that the import of these tokens came to nothing."""
+        with self._database.changing_many() as connection:
+            for ids in _split(list(record_ids)):
+                connection.execute(update(Record).where(Record.id.in_(ids)).values(import_job_id=None))
+
+    def _is_alike(self, row: Row[*tuple[Any, ...]], token: InventoryToken) -> bool:
+        """Whether a token of the inventory has the parameters of the record's seed."""
+        if row.otps is None:
+            return False
+        seed = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
+        return isinstance(seed, Seed) and find_difference(seed, token) is None
+
+
+def _split(ids: list[int]) -> list[list[int]]:
+    return [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]

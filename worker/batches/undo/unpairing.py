@@ -1,0 +1,185 @@
+"""Removes the devices that a batch made, at the pace of its license; or says what that would remove."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, func, select
+
+from models.audit import Action
+from models.record import PairingState, Record, Status
+from worker import audit
+from worker.audit import Actor
+from worker.batches.undo.kept import Kept
+from worker.batches.undo.other_batches import find_other_batch
+from worker.batches.undo.read_back import DefaultChange
+from worker.batches.undo.removal import End, Outcome, Removal
+from worker.batches.undo.standing import Standing, UndoneBatch
+from worker.config.settings import Environment, Settings
+from worker.database.engine import Database
+from worker.leases.undoing import keep_from_work, note_device_gone
+from worker.pingone.clients import Clients
+
+# Records that are worked on before the batch is looked at again.
+CHUNK = 200
+# Seconds for which no worker takes the records of a chunk: many times what it takes.
+KEPT_FOR = 600.0
+# Seconds between two questions whether PingOne may be asked about the last pairing of unknown fate.
+ASK_AGAIN = 1.0
+
+_CHANGED = "it was replayed meanwhile: give the command again"
+# This batch made a device, and knows its id.
+_HAS_DEVICE = and_(Record.is_device_made, Record.device_id != "", Record.user_id != "")
+# A request to pair may have made one. A final record's token was looked up, so that nothing is open.
+_IS_OPEN = and_(
+    Record.status == Status.PENDING,
+    Record.pairing.in_((PairingState.SENT, PairingState.MISSED)),
+    Record.device_id == "",
+    Record.user_id != "",
+)
+_COLUMNS = (Record.id, Record.row_number, Record.serial_number, Record.user_id, Record.device_id, Record.owner_id)
+
+
+@dataclass(slots=True)
+class Unpaired:
+    """What was found and done: how many devices the batch made by its records, pairings of unknown fate, how each of
+    them ended, whose default device changes, and what stays."""
+
+    devices: int = 0
+    unknown: int = 0
+    ends: Counter[End] = field(default_factory=Counter)
+    defaults: dict[str, DefaultChange] = field(default_factory=dict)
+    kept: list[Kept] = field(default_factory=list)
+
+    def to_facts(self) -> dict[str, Any]:
+        """The counts, as the audit has them."""
+        return {end.value: self.ends[end] for end in End if end is not End.THERE}
+
+
+class Unpairing:
+    """Unpairs batches of one environment. `threads`: devices that are worked on at once; `wait` waits so many
+    seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        clients: Clients,
+        environment: Environment,
+        settings: Settings,
+        standing: Standing,
+        actor: Actor,
+        wait: Callable[[float], object],
+        threads: int = 32,
+    ) -> None:
+        self._database = database
+        self._clients = clients
+        self._environment = environment
+        self._standing = standing
+        self._actor = actor
+        self._wait = wait
+        self._threads = threads
+        # For so long after it was marked as sent, a request to pair may be answered, or make a device.
+        over = settings.send_within + settings.call_deadline + settings.read_delay
+        self._is_under_way = and_(_IS_OPEN, Record.otp_sent_at > database.now(-over))
+
+    def examine(self, name: str) -> Unpaired:
+        """Find out what `remove` would do, and change nothing; pairings of unknown fate are counted only. Raises
+        UnknownBatch, NotPossible."""
+        batch = self._standing.require_rest(name)
+        unpaired = self._count(batch)
+        self._work_through(batch, _HAS_DEVICE, unpaired, is_real=False)
+        return unpaired
+
+    def remove(self, name: str) -> Unpaired:
+        """Remove the devices that the batch made, with a line in the audit before and after. It may end at any moment,
+        and be called again. Raises UnknownBatch, NotPossible."""
+        batch = self._standing.require_rest(name)
+        unpaired = self._count(batch)
+        self._write_down(name, {"devices": unpaired.devices, "unknown_pairings": unpaired.unknown})
+        try:
+            self._work_through(batch, _HAS_DEVICE, unpaired, is_real=True)
+            self._wait_for_pairings(batch)
+            self._work_through(batch, _IS_OPEN, unpaired, is_real=True)
+        finally:
+            self._write_down(name, unpaired.to_facts())
+        return unpaired
+
+    def _count(self, batch: UndoneBatch) -> Unpaired:
+        counting = [select(func.count()).where(Record.batch_id == batch.id, each) for each in (_HAS_DEVICE, _IS_OPEN)]
+        with self._database.reading() as connection:
+            devices, unknown = (connection.scalar(count) or 0 for count in counting)
+        return Unpaired(devices, unknown)
+
+    def _work_through(
+        self, batch: UndoneBatch, condition: ColumnElement[bool], unpaired: Unpaired, *, is_real: bool
+    ) -> None:
+        """Work on all records of the batch for which the condition is true, chunk by chunk, in the file's order."""
+        with self._database.reading() as connection:
+            made = select(func.lower(Record.device_id)).where(Record.batch_id == batch.id, _HAS_DEVICE)
+            removed = frozenset(connection.scalars(made))
+        removal = Removal(self._clients, self._environment, batch.id, removed, self._wait, is_real=is_real)
+        last = -1
+        while chunk := self._take_chunk(batch, condition, last, is_real=is_real):
+            for record, outcome in self._run(removal, chunk):
+                self._note(record, outcome, unpaired, is_real=is_real)
+            last = chunk[-1].row_number
+
+    def _take_chunk(
+        self, batch: UndoneBatch, condition: ColumnElement[bool], last: int, *, is_real: bool
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Read the next records after the row `last`. If they are to be changed, workers are kept from them, and the
+        batch is looked at again: a person may have resumed it."""
+        mine = select(*_COLUMNS, find_other_batch()).where(
+            Record.batch_id == batch.id, Record.row_number > last, condition
+        )
+        mine = mine.order_by(Record.row_number).limit(CHUNK)
+        if not is_real:
+            with self._database.reading() as connection:
+                return connection.execute(mine).all()
+        with self._database.changing_many() as connection:
+            self._standing.require_rest_within(connection, batch.name)
+            chunk = connection.execute(mine).all()
+            keep_from_work(self._database, connection, [record.id for record in chunk], KEPT_FOR)
+            return chunk
+
+    def _run(
+        self, removal: Removal, chunk: Sequence[Row[*tuple[Any, ...]]]
+    ) -> Iterator[tuple[Row[*tuple[Any, ...]], Outcome]]:
+        """Work on the records of a chunk, several at once, and yield how each ended. After a failure, or Ctrl-C, no
+        further one is begun."""
+        pool = ThreadPoolExecutor(self._threads)
+        try:
+            yield from zip(chunk, pool.map(removal.remove, chunk), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _note(self, record: Row[*tuple[Any, ...]], outcome: Outcome, unpaired: Unpaired, *, is_real: bool) -> None:
+        """Write down what became of a device, at once: what is not written down has to be looked up again."""
+        if is_real and outcome.end in (End.REMOVED, End.GONE, End.NEVER_MADE):
+            with self._database.writing() as connection:
+                if not note_device_gone(self._database, connection, record.id, record.device_id):
+                    outcome = Outcome(End.LEFT, _CHANGED, outcome.heir)
+        unpaired.ends[outcome.end] += 1
+        if outcome.heir is not None:
+            change = DefaultChange(record.row_number, record.serial_number, record.user_id, outcome.heir)
+            unpaired.defaults.setdefault(record.user_id, change)
+        if outcome.end is End.LEFT:
+            unpaired.kept.append(Kept(record.row_number, record.serial_number, outcome.why))
+
+    def _wait_for_pairings(self, batch: UndoneBatch) -> None:
+        """Wait until no request to pair of the batch can be under way any more: what it makes could not be seen yet."""
+        under_way = select(Record.id).where(Record.batch_id == batch.id, self._is_under_way).limit(1)
+        while self._has(under_way):
+            self._wait(ASK_AGAIN)
+
+    def _has(self, found: Any) -> bool:
+        with self._database.reading() as connection:
+            return connection.scalar(found) is not None
+
+    def _write_down(self, name: str, facts: dict[str, Any]) -> None:
+        with self._database.writing() as connection:
+            audit.append(self._database, connection, self._actor, Action.UNPAIR, name, facts)

@@ -1,0 +1,131 @@
+"""`oathbulk unpair` and `oathbulk revoke`: take away again what a batch made in PingOne."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from shlex import quote
+from typing import Annotated
+
+import typer
+
+from worker.audit import this_person
+from worker.batches.undo.kept import Kept
+from worker.batches.undo.read_back import Heir
+from worker.batches.undo.removal import End
+from worker.batches.undo.revocation import Revoked
+from worker.batches.undo.unpairing import Unpaired
+from worker.cli.console import console, print_json
+from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.hosts import print_hosts
+from worker.cli.options import AsJson, BatchName, Ticket
+from worker.cli.own_redis import settings_with_redis
+from worker.config.settings import Environment
+from worker.installation.installation import Installation
+from worker.process.undo_parts import UndoParts
+from worker.reports.verification import find_environment
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do it; otherwise it is only shown what would be done.")]
+
+# Lines of the same kind that are printed; --json has all of them.
+MOST_LINES = 20
+
+
+def unpair(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: Ticket = None) -> None:
+    """Remove the devices that a batch made, and no others; without --yes, say which those are."""
+    installation = Installation()
+    with _parts(installation, batch) as (parts, environment):
+        unpairing = parts.unpairing(environment, this_person(installation.settings, ticket))
+        unpaired = unpairing.remove(batch) if yes else unpairing.examine(batch)
+    if as_json:
+        print_json(_unpaired_to_json(batch, unpaired, is_done=yes))
+    else:
+        for line in (*_describe_unpaired(batch, unpaired, is_done=yes), *_list_kept(unpaired.kept)):
+            console.print(line)
+    raise typer.Exit(SOME_LEFT if unpaired.kept else ALL_ACTIVE)
+
+
+def revoke(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: Ticket = None) -> None:
+    """Revoke the tokens that a batch imported and that are not paired; without --yes, say which those are."""
+    installation = Installation()
+    # An embedded stack has made its key by now, if it had none: the tokens' seeds are compared with the inventory.
+    _ = installation.keyring
+    with _parts(installation, batch) as (parts, environment):
+        revocation = parts.revocation(environment, this_person(installation.settings, ticket))
+        revoked = revocation.revoke(batch) if yes else revocation.examine(batch)
+    if as_json:
+        print_json({"batch": batch, "is_done": yes} | asdict(revoked))
+    else:
+        for line in (*_describe_revoked(batch, revoked, is_done=yes), *_list_kept(revoked.kept)):
+            console.print(line)
+    raise typer.Exit(SOME_LEFT if revoked.kept else ALL_ACTIVE)
+
+
+@contextmanager
+def _parts(installation: Installation, batch: str) -> Iterator[tuple[UndoParts, Environment]]:
+    """Yield the parts of a process that undoes this batch, and its environment. Raises UnknownBatch, ConfigError,
+    HomeInUse, CredentialsRefused."""
+    environment = find_environment(installation.database, batch, installation.environment)
+    print_hosts(installation, environment.name)
+    with settings_with_redis(installation) as settings:
+        parts = UndoParts(settings, installation.environment)
+        # Asked for once, so that wrong credentials are one failure, and not one for each device.
+        parts.clients.access_tokens(environment).get()
+        yield parts, environment
+
+
+def _unpaired_to_json(batch: str, unpaired: Unpaired, *, is_done: bool) -> dict[str, object]:
+    return {
+        "batch": batch,
+        "is_done": is_done,
+        "devices": unpaired.devices,
+        "unknown_pairings": unpaired.unknown,
+        **{end.value: unpaired.ends[end] for end in End},
+        "default_changes": [asdict(change) for change in unpaired.defaults.values()],
+        "kept": [asdict(each) for each in unpaired.kept],
+    }
+
+
+def _describe_unpaired(batch: str, unpaired: Unpaired, *, is_done: bool) -> Iterator[str]:
+    """Say what was removed, or would be, and for whom that changes what they are asked for first."""
+    ends = unpaired.ends
+    if is_done:
+        yield f"{ends[End.REMOVED]} devices of {batch} were removed; {ends[End.GONE]} were gone already."
+    else:
+        yield f"{ends[End.THERE]} devices of {batch} would be removed; {ends[End.GONE]} are gone already."
+    if unpaired.unknown:
+        found = f"{ends[End.NEVER_MADE]} had made no device" if is_done else "with --yes they are looked up first"
+        yield f"{unpaired.unknown} pairings were of unknown fate: {found}."
+    heirs = [change.heir for change in unpaired.defaults.values()]
+    if heirs:
+        yield (
+            f"For {len(heirs)} persons the default device changes: {heirs.count(Heir.NEXT)} are asked for their next "
+            f"one, {heirs.count(Heir.NONE)} have no other active device."
+        )
+    if not is_done and (ends[End.THERE] or ends[End.GONE] or unpaired.unknown):
+        yield f"Nothing was changed. To remove them: oathbulk unpair {quote(batch)} --yes"
+    elif is_done and not unpaired.kept:
+        yield f"To revoke the tokens that the batch imported: oathbulk revoke {quote(batch)}"
+
+
+def _describe_revoked(batch: str, revoked: Revoked, *, is_done: bool) -> Iterator[str]:
+    """Say which tokens were revoked, or would be."""
+    if is_done:
+        yield f"{revoked.revoked} tokens of {batch} were revoked; {revoked.gone} were gone already."
+    else:
+        yield f"{revoked.own} tokens of {batch} would be revoked."
+    if revoked.not_ours:
+        yield f"{revoked.not_ours} were in the inventory before the batch: they stay."
+    if not is_done and revoked.own:
+        yield f"Nothing was changed. To revoke them: oathbulk revoke {quote(batch)} --yes"
+
+
+def _list_kept(kept: Sequence[Kept]) -> Iterator[str]:
+    """Name what stays, and why; of many, the first."""
+    if kept:
+        yield f"{len(kept)} stay:"
+    for each in kept[:MOST_LINES]:
+        yield f"  row {each.row_number} ({each.serial_number}): {each.why}"
+    if len(kept) > MOST_LINES:
+        yield f"  and {len(kept) - MOST_LINES} more: --json names them"

@@ -1,0 +1,81 @@
+"""Writes down that what a record had in PingOne was taken away again: its device, or its token. Every function works in
+the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, case, false, null, or_, update
+
+from models.record import NOBODY, OtpState, PairingState, Record, Status
+from worker.database.engine import Database
+from worker.leases.moves import move
+
+# The statuses in which a record may be undone. Of these, `cancelled` stays as it is.
+_SOURCES = (Status.ACTIVE, Status.DEAD_LETTER, Status.PENDING)
+
+
+def note_device_gone(database: Database, connection: Connection, record_id: int, device_id: str) -> bool:
+    """Write down that the record has no device any more, and cancel it unless it is cancelled. `device_id` is the one
+    that its row has: empty where only a look-up showed what came of its pairing. False: the row has changed meanwhile,
+    or somebody is at work on it."""
+    mine = and_(Record.id == record_id, Record.device_id == device_id)
+    return _cancel(database, connection, mine, _without_device()) == 1
+
+
+def note_tokens_gone(database: Database, connection: Connection, record_ids: Sequence[int]) -> int:
+    """Write down that PingOne's inventory does not have the tokens of these records any more, nor a device of them, and
+    cancel the records. Returns how many; records that somebody is at work on stay as they are."""
+    gone = {"is_in_inventory": False, "is_token_made": False, "import_job_id": null(), "owner_id": null()}
+    return _cancel(database, connection, Record.id.in_(record_ids), _without_device() | gone)
+
+
+def keep_from_work(database: Database, connection: Connection, record_ids: Sequence[int], seconds: float) -> None:
+    """Let no worker take those of these records that are pending, for so many seconds."""
+    soonest = database.now(seconds)
+    mine = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING)
+    connection.execute(
+        mine.values(scheduled_at=case((Record.scheduled_at < soonest, soonest), else_=Record.scheduled_at))
+    )
+
+
+def _cancel(database: Database, connection: Connection, mine: ColumnElement[bool], values: dict[str, Any]) -> int:
+    """Write these values into the records, and cancel those that are not cancelled. Returns how many records."""
+    # First, so that no record is counted twice.
+    cancelled = update(Record).where(Record.status == Status.CANCELLED, mine).values(values)
+    count = connection.execute(cancelled).rowcount
+    for status in _SOURCES:
+        count += connection.execute(move(database, status, Status.CANCELLED).where(mine).values(values)).rowcount
+    return count
+
+
+def _without_device() -> dict[str, Any]:
+    """The columns of a record whose device is gone, and whose token is free.
+
+    No OTP made the next device ACTIVE: a seed begins another pair, and leaves a counter out where OTP 1 was of unknown
+    fate. A pair of which PingOne has answered an OTP is of no use to another device, so it is erased: a replay leaves
+    such a record, and says that it needs fresh OTPs."""
+    has_seed = Record.next_counter.is_not(None)
+    is_answered = or_(Record.otp1_state == OtpState.ANSWERED, Record.otp2_state == OtpState.ANSWERED)
+    return {
+        "device_id": "",
+        "is_device_made": False,
+        "pairing": PairingState.UNSENT,
+        "owner_id": NOBODY,
+        "otp1_state": _forget_fate(Record.otp1_state, has_seed),
+        "otp2_state": _forget_fate(Record.otp2_state, has_seed),
+        "next_counter": case((Record.otp1_state == OtpState.SENT, Record.next_counter + 1), else_=Record.next_counter),
+        "otps": case((and_(~has_seed, is_answered), null()), else_=Record.otps),
+        "verdict": null(),
+        "not_found": 0,
+        "resynced": false(),
+        "reason": null(),
+        "detail": null(),
+    }
+
+
+def _forget_fate(state: Any, has_seed: ColumnElement[bool]) -> ColumnElement[str]:
+    """The state of an OTP once its device is gone: with a seed there is another one, and what is of unknown fate did
+    nothing."""
+    return case((or_(has_seed, state == OtpState.SENT), OtpState.UNSENT), else_=state)

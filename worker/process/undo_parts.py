@@ -1,0 +1,63 @@
+"""The parts of a process that undoes a batch: those that all processes have, and those of the two commands."""
+
+from __future__ import annotations
+
+import time
+
+from worker.audit import Actor
+from worker.batches.preparation.imports import Imports
+from worker.batches.preparation.inventory import Inventory
+from worker.batches.preparation.token_work import TokenWork
+from worker.batches.undo.revocation import Revocation
+from worker.batches.undo.revocation_jobs import RevocationJobs
+from worker.batches.undo.revoking import Revoking
+from worker.batches.undo.standing import Standing
+from worker.batches.undo.token_list import TokenList
+from worker.batches.undo.unpairing import Unpairing
+from worker.config.settings import Environment
+from worker.process.part import part
+from worker.process.parts import Parts
+
+
+class UndoParts(Parts):
+    """Builds the parts of a process that undoes batches."""
+
+    @part
+    def standing(self) -> Standing:
+        return Standing(self.database, self.settings)
+
+    @part
+    def imports(self) -> Imports:
+        settings = self.settings
+        return Imports(
+            self.database,
+            self.keyring,
+            most_tokens=settings.tokens_per_import,
+            answer_within=settings.job_over_after,
+        )
+
+    @part
+    def token_work(self) -> TokenWork:
+        inventory = Inventory(self.database, self.keyring)
+        # Only ends jobs, so that no batch has to be kept for it.
+        return TokenWork(self.database, self.clients, inventory, self.imports, lambda _: True, time.sleep)
+
+    def unpairing(self, environment: Environment, actor: Actor) -> Unpairing:
+        """The removal of devices of batches of this environment, as this actor commands it."""
+        return Unpairing(self.database, self.clients, environment, self.settings, self.standing, actor, time.sleep)
+
+    def revocation(self, environment: Environment, actor: Actor) -> Revocation:
+        """The revocation of tokens of batches of this environment, as this actor commands it."""
+        importer, jobs = environment.as_importer(), RevocationJobs(self.database, self.settings.job_over_after)
+        most_tokens = self.settings.tokens_per_import
+        return Revocation(
+            self.database,
+            self.clients,
+            importer,
+            actor,
+            self.standing,
+            TokenList(self.database, self.keyring),
+            self.imports,
+            self.token_work,
+            Revoking(self.database, self.clients, importer, self.standing, jobs, most_tokens, time.sleep),
+        )
