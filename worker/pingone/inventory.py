@@ -6,14 +6,14 @@ https://developer.pingidentity.com/pingone-api/mfa/oath-tokens.html
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from worker.config.settings import Environment
 from worker.pingone.addresses import build_url
 from worker.pingone.answer_errors import choose_error
 from worker.pingone.envelope import Envelope, open_envelope, read_word
-from worker.pingone.errors import ExpandRefused, PingOneError, Rejected
+from worker.pingone.errors import ExpandRefused, OtherDevice, PingOneError, Rejected
 from worker.pingone.json_fields import find_part, read_count, read_id
 from worker.pingone.pages import Page, build_equation, parse_page
 
@@ -78,12 +78,15 @@ def parse_tokens(
     )
 
 
-def parse_token(status: int, headers: Mapping[str, str], body: bytes) -> InventoryToken:
-    """Read one token from an answer."""
+def parse_token(status: int, headers: Mapping[str, str], body: bytes, *, token_id: str) -> InventoryToken:
+    """Read the token with this id from an answer. Raises OtherDevice if it is another one's: what that is paired as
+    says nothing of this one."""
     envelope = open_envelope(status, headers, body)
     token = _read_token(envelope.fields or {}) if 200 <= status < 300 else None
     if token is None:
         raise choose_error(envelope)
+    if token.id.lower() != token_id.lower():
+        raise OtherDevice(replace(envelope.answer, message="the answer is about another token"))
     return token
 
 

@@ -66,7 +66,7 @@ class Reads:
     def read_token(self, token_id: str, *, call: Call) -> InventoryToken:
         """Read the token with this id, with device and user if it is paired."""
         url = inventory.build_token_url(self._environment, token_id)
-        return self._read(RateGroup.INVENTORY, url, inventory.parse_token, call)
+        return self._read(RateGroup.INVENTORY, url, partial(inventory.parse_token, token_id=token_id), call)
 
     def read_policies(self, *, call: Call) -> list[Policy]:
         """Read the device authentication policies."""

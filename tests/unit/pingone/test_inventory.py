@@ -11,7 +11,7 @@ from support.data.recorded_answers import names_of, recorded
 from support.data.refused_reads import REFUSED_READS
 
 from worker.config.settings import Environment
-from worker.pingone.errors import ExpandRefused, OutcomeUnknown, PingOneError, Rejected
+from worker.pingone.errors import ExpandRefused, OtherDevice, OutcomeUnknown, PingOneError, Rejected
 from worker.pingone.inventory import (
     InventoryToken,
     build_serial_number_url,
@@ -122,11 +122,16 @@ def test_what_has_another_cause_stays_what_it_is_with_expand(
 
 
 def test_one_token_is_read_by_its_id() -> None:
-    assert parse_token(*recorded("inventory/token")) == replace(TOTP, **PAIRING)
+    assert parse_token(*recorded("inventory/token"), token_id=TOTP_ID.upper()) == replace(TOTP, **PAIRING)
+
+
+def test_another_token_than_the_one_asked_for_is_not_believed() -> None:
+    with pytest.raises(OtherDevice, match="another token"):
+        parse_token(*recorded("inventory/token"), token_id=HOTP_ID)
 
 
 @pytest.mark.parametrize(("name", "error"), (REFUSED_READS | {"inventory/none": OutcomeUnknown}).items())
 def test_what_is_no_token_becomes_its_error(name: str, error: type[PingOneError]) -> None:
     with pytest.raises(PingOneError) as caught:
-        parse_token(*recorded(name))
+        parse_token(*recorded(name), token_id=TOTP_ID)
     assert type(caught.value) is error

@@ -245,9 +245,9 @@ def test_where_filter_and_devices_do_not_go_together_that_is_remembered(
     connect_clients: Any, answer: Any, token: Any, none: bytes
 ) -> None:
     clients, environment, api = connect_clients(
-        answer("inventory/filter_and_expand_refused"), token(), token(DEVICE_ID, alone=True), none
+        answer("inventory/filter_and_expand_refused"), token(), token(alone=True), none
     )
-    assert find(clients.pairings(environment)) == Pairing(DEVICE_ID, USER_ID, TOKEN_ID)
+    assert find(clients.pairings(environment)) is None
     assert find(clients.pairings(environment)) is None
     assert targets(api) == [WITH_DEVICES, FILTER, BY_ID, FILTER]
 
