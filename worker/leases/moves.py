@@ -22,10 +22,10 @@ def move(database: Database, source: Status, target: Status) -> Update:
     statement = update(Record).where(Record.status == source).values(status=target)
     if target in FINAL:
         statement = statement.values(finalized_at=database.now())
+    elif source in FINAL:
+        statement = statement.values(finalized_at=null())
     if target in FINAL | {Status.PENDING}:
         statement = statement.values(lease_id=null(), lease_until=null())
-    if source in FINAL:
-        statement = statement.values(finalized_at=null())
     return statement
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, text, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, text, update
 
-from models.batch import Batch
+from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState
 from models.reason import Reason
@@ -24,6 +24,8 @@ from worker.vault.seed import Seed
 
 # Seconds after which a job that still runs counts as lost: its tokens are looked for in the inventory.
 LONGEST_JOB = 600.0
+
+_IS_RUNNING = select(Batch.id).where(Batch.id == bindparam("of_batch"), Batch.state == BatchState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,12 @@ class Imports:
             return connection.execute(mine.order_by(InventoryJob.id)).first()
 
     def begin(self, batch_id: int) -> StartedJob | None:
-        """Write the next job down, as sent. None if no token is to be imported; records that bring no seed are given
-        up, since nothing of theirs can be imported."""
+        """Write the next job down, as sent. None if no token is to be imported, or the batch does not run any more;
+        records that bring no seed are given up, since nothing of theirs can be imported."""
         with self._database.changing_many() as connection:
+            # Asked in this transaction, so that no job begins once a pause is committed: an undo relies on it.
+            if not connection.scalar(_IS_RUNNING, {"of_batch": batch_id}):
+                return None
             rows = self._read_rows(connection, batch_id, self._choose_size(connection, batch_id))
             tokens = [(row.id, token) for row in rows if (token := self._make_token(row))]
             without_seed = [row.id for row in rows if row.id not in {record_id for record_id, _ in tokens}]
