@@ -68,7 +68,7 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
     """What follows a look-up of whose device the token is. None: it is nobody's, as far as can be seen."""
     match answer:
         case Pairing() if answer.user_id is not None and answer.user_id.lower() != user_id.lower():
-            return _give_up(progress, Reason.TOKEN_TAKEN)
+            return _give_up(_without_request(progress), Reason.TOKEN_TAKEN)
         case Pairing() if answer.device_id == progress.pairing.device_id:
             # It is listed, and cannot be read.
             return _give_up(progress, progress.verdict or Reason.DEVICE_NOT_FOUND)
@@ -119,7 +119,7 @@ def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
     if progress.pairing.state == PairingState.PAIRED:
         return _pair_again(progress, limits)
     if progress.verdict is not None:
-        return _give_up(_with(progress, replace(progress.pairing, state=PairingState.UNSENT)), progress.verdict)
+        return _give_up(_without_request(progress), progress.verdict)
     missed = _with(progress, progress.pairing.missed())
     if missed.pairing.state == PairingState.MISSED:
         return missed, Retry(_LOOK_AGAIN * (1 + progress.jitter), is_counted=False, why="not_found")
@@ -127,6 +127,12 @@ def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
         # PingOne said that it was paired, and does not show with whom.
         return missed, Retry(no_effect.choose_read_delay(progress), is_counted=True, why="not_found")
     return choose_step(missed, limits)
+
+
+def _without_request(progress: Progress) -> Progress:
+    """The same record where a look-up told that no request of ours has made a device."""
+    is_open = progress.pairing.is_open
+    return _with(progress, replace(progress.pairing, state=PairingState.UNSENT)) if is_open else progress
 
 
 def _pair_again(progress: Progress, limits: Limits) -> Next:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row, exists, or_, select, text
@@ -31,7 +32,8 @@ LONGEST_DETAIL = 300
 
 class TokenWork:
     """The work on tokens, part by part. `renew` keeps a batch for this worker, and is False when it does not run any
-    more; `wait` waits so many seconds."""
+    more; `wait` waits so many seconds. The request of a job goes out no later than `send_within` seconds after it was
+    marked as sent."""
 
     def __init__(
         self,
@@ -41,6 +43,8 @@ class TokenWork:
         imports: Imports,
         renew: Callable[[int], bool],
         wait: Callable[[float], object],
+        *,
+        send_within: float,
     ) -> None:
         self._database = database
         self._clients = clients
@@ -50,6 +54,7 @@ class TokenWork:
         self._wait = wait
         # When a job was last asked about, in `boot_time` seconds.
         self._asked_at: dict[int, float] = {}
+        self._send_within = send_within
 
     def advance(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool) -> bool:
         """Do the next part about tokens. False: nothing is left to do. `is_busy`: there is other work, so that nothing
@@ -87,7 +92,9 @@ class TokenWork:
         if (job := self._imports.begin(batch_id, is_whole=is_busy)) is None:
             return False
         try:
-            pingone_id = self._clients.jobs(environment).start_import(job.tokens, call=call)
+            pingone_id = self._clients.jobs(environment).start_import(
+                job.tokens, call=self._mark_each_try(job.id, call)
+            )
         except OutcomeUnknown:
             raise
         except Rejected as refusal:
@@ -101,6 +108,18 @@ class TokenWork:
             raise
         self._imports.note_started(job.id, pingone_id)
         return True
+
+    def _mark_each_try(self, job: int, call: Call) -> Call:
+        """Make a call whose tries mark the job as sent anew: PingOne may ask to wait for minutes before the next."""
+
+        def mark_again() -> None:
+            call.permit()
+            marked_after = boot_time()
+            self._imports.mark_sent_again(job)
+            marking.send_before = marked_after + self._send_within
+
+        marking = replace(call, send_before=boot_time() + self._send_within, permit=mark_again)
+        return marking
 
     def follow(
         self, batch_id: int, job: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool
