@@ -29,16 +29,14 @@ def test_fewer_go_after_a_failure_and_more_after_a_success(last_state, last_size
     assert choose_size(last_state, last_size, 500) == size
 
 
-def test_one_bad_token_among_many_stands_alone_after_nine_refusals():
-    """Of 500 tokens the last is refused: how many are imported with each job, and how many jobs fail."""
-    left, state, size, refusals = 500, None, 0, 0
-    while left:
+def test_a_token_that_is_refused_comes_to_stand_alone():
+    """Of 500 tokens the last makes every job fail that brings it."""
+    left, state, size = 500, None, 0
+    jobs = 0
+    while (state, size) != (JobState.FAILED, 1):
         size = min(choose_size(state, size, 500), left)
-        if size == left and left > 1:
-            state, refusals = JobState.FAILED, refusals + 1
-        elif left == 1:
-            break
-        else:
-            state, left = JobState.DONE, left - size
+        state = JobState.FAILED if size == left else JobState.DONE
+        left -= size if state == JobState.DONE else 0
+        jobs += 1
     assert left == 1
-    assert refusals <= 40
+    assert jobs < 40
