@@ -128,16 +128,14 @@ class Imports:
         duplicates = {serial.lower() for serial in result.duplicates}
         with self._database.changing_many() as connection:
             size = connection.scalar(select(InventoryJob.size).where(InventoryJob.id == job))
+            mine = update(Record).where(Record.import_job_id == job)
+            # What was there before is not ours, whatever else the result says.
+            connection.execute(mine.where(func.lower(Record.serial_number).in_(duplicates)).values(import_job_id=None))
             if result.created is None or result.created + len(duplicates) != size:
                 connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=None))
                 self._end(connection, job, JobState.LOST, detail="created and duplicates do not add up")
                 return ()
-            mine = update(Record).where(Record.import_job_id == job)
-            is_duplicate = func.lower(Record.serial_number).in_(duplicates)
-            connection.execute(
-                mine.where(~is_duplicate).values(is_in_inventory=True, is_token_made=True, owner_id=NOBODY)
-            )
-            connection.execute(mine.where(is_duplicate).values(import_job_id=None))
+            connection.execute(mine.values(is_in_inventory=True, is_token_made=True, owner_id=NOBODY))
             self._end(connection, job, JobState.DONE, done=result.created, duplicates=len(duplicates))
             return result.duplicates
 
