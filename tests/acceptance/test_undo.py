@@ -45,7 +45,7 @@ def stands(simulator):
 def half_done(set_out):
     """A run that was killed while some devices were made and others were not; answers got lost meanwhile."""
 
-    def run(**settings):
+    def run(has_begun, **settings):
         desk, simulator = set_out(
             BOX, QUICK | settings, faults=LOST, fault_operations=("pair", "import_tokens"), job_takes=0.2
         )
@@ -53,13 +53,20 @@ def half_done(set_out):
         assert desk.oathbulk("db", "upgrade").code == 0
         before = stands(simulator)
         running = desk.start(*RUN, *accept_all(desk))
-        made = len(before[0])
-        wait_until(lambda: not running.is_alive or len(simulator.devices()) > made + 30, PATIENCE, "devices are made")
+        wait_until(lambda: not running.is_alive or has_begun(simulator, before), PATIENCE, "something is made")
         assert running.is_alive, running.stderr
         wait_until(lambda: desk.kill(*desk.processes()) or not desk.processes(), PATIENCE, "all are dead")
         return desk, simulator, before
 
     return run
+
+
+def some_devices(simulator, before):
+    return len(simulator.devices()) > len(before[0]) + 40
+
+
+def some_tokens(simulator, before):
+    return len(simulator.tokens()) > len(before[1])
 
 
 def undo(desk, command, *options):
@@ -75,7 +82,8 @@ def undo(desk, command, *options):
 
 
 def test_after_an_undo_the_tenant_is_as_it_was_before_the_run(half_done):
-    desk, simulator, before = half_done()
+    """The undo is killed as well, and its answers get lost."""
+    desk, simulator, before = half_done(some_devices)
     assert stands(simulator) != before
     assert "oathbulk cancel box" in desk.oathbulk("unpair", "box").stderr
     assert desk.oathbulk("cancel", "box").code == 0
@@ -84,8 +92,14 @@ def test_after_an_undo_the_tenant_is_as_it_was_before_the_run(half_done):
     shown = undo(desk, "unpair", "--json")
     assert shown.json["there"] > 0
     assert stands(simulator) == middle
-    simulator.change(faults=LOST, fault_operations=("unpair", "revoke_tokens"))
+    simulator.change(faults=LOST, fault_operations=("unpair", "revoke_tokens"), latency=0.2)
 
+    killed = desk.start("unpair", "box", "--yes")
+    wait_until(lambda: not killed.is_alive or len(simulator.devices()) < len(middle[0]), PATIENCE, "some are gone")
+    assert killed.is_alive, killed.stderr
+    wait_until(lambda: desk.kill(*desk.processes()) or not desk.processes(), PATIENCE, "all are dead")
+    assert stands(simulator)[0] != before[0]
+    simulator.change(latency=0)
     unpaired = undo(desk, "unpair", "--yes", "--ticket", "INC-7")
     assert (unpaired.code, unpaired.stderr.count("Traceback")) == (0, 0), unpaired.stdout + unpaired.stderr
     assert stands(simulator)[0] == before[0]
@@ -106,3 +120,13 @@ def test_after_an_undo_the_tenant_is_as_it_was_before_the_run(half_done):
         "paired with this person, as a device that the record does not have",
         "paired with another person",
     }
+
+
+def test_imports_of_unknown_fate_are_undone_too(half_done):
+    """The run is killed while its first tokens appear in the inventory, and nobody hears of their import."""
+    desk, simulator, before = half_done(some_tokens)
+    assert desk.oathbulk("cancel", "box").code == 0
+    assert undo(desk, "unpair", "--yes").code == 0
+    revoked = undo(desk, "revoke", "--yes", "--json")
+    assert (revoked.code, revoked.json["revoked"] > 0) == (0, True), revoked.stdout + revoked.stderr
+    assert stands(simulator) == before
