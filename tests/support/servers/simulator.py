@@ -13,9 +13,10 @@ from typing import Any, Self
 
 import httpx
 
-from support.judges.call_log import LoggedCall, fingerprint, read_call_log
+from support.judges.call_log import LoggedCall, ProvisioningCall, fingerprint, read_call_log, read_whole_call_log
 from support.judges.otp_calls import Pair
 from support.judges.seed_calls import KnownSeed
+from support.judges.tenant import Tenant, read_tenant
 from support.processes.forking import TESTS
 from support.processes.program import Program
 from support.processes.waiting import wait_until
@@ -110,6 +111,15 @@ class Simulator:
         """The ids of the devices that are ACTIVE."""
         devices = self._http.get("/devices").raise_for_status().json()["devices"]
         return {device["device_id"] for device in devices if device["status"] == "ACTIVE"}
+
+    def tenant(self) -> Tenant:
+        """All tokens, devices and jobs, and what was there before."""
+        found = [self._http.get(f"/{what}").raise_for_status().json()[what] for what in ("devices", "tokens", "jobs")]
+        return read_tenant(*found, self.shipment.world)
+
+    def whole_log(self) -> list[ProvisioningCall]:
+        """All calls that are over; all of them when the simulator has stopped."""
+        return read_whole_call_log(self._journal)
 
     def calls(self) -> list[LoggedCall]:
         """To devices, those that are over; all of them when the simulator has stopped. Their `time` is that of the
