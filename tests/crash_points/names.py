@@ -34,9 +34,10 @@ def exchange(name: str) -> tuple[str, ...]:
 
 SLOT = around("Pace.wait")
 HOLD = around("Pace.hold")
-CLAIM = writing("Leases.claim")
-# What is not fresh any more is asked for as if it were, first.
-CLAIM_AGAIN = CLAIM + CLAIM
+CLAIM = writing("Claims.claim")
+# What has no device yet is asked for as if it had one, first; and what is not fresh any more, as if it were.
+CLAIM_UNPAIRED = CLAIM + CLAIM
+CLAIM_AGAIN = CLAIM_UNPAIRED + CLAIM
 OPEN = around("Keyring.open")
 ACCESS_TOKEN = exchange("AccessTokens.get")
 ANSWERED = writing("Leases.write_progress")

@@ -13,9 +13,10 @@ from typing import Any, Self
 
 import httpx
 
-from support.judges.call_log import LoggedCall, fingerprint, read_call_log
+from support.judges.call_log import LoggedCall, ProvisioningCall, fingerprint, read_call_log, read_whole_call_log
 from support.judges.otp_calls import Pair
 from support.judges.seed_calls import KnownSeed
+from support.judges.tenant import Tenant, read_tenant
 from support.processes.forking import TESTS
 from support.processes.program import Program
 from support.processes.waiting import wait_until
@@ -120,6 +121,15 @@ class Simulator:
         """All tokens of the inventory, by serial number."""
         found = self._http.get("/tokens").raise_for_status().json()["tokens"]
         return {token["serial"]: token for token in found}
+
+    def tenant(self) -> Tenant:
+        """All tokens, devices and jobs, and what was there before."""
+        found = [self._http.get(f"/{what}").raise_for_status().json()[what] for what in ("devices", "tokens", "jobs")]
+        return read_tenant(*found, self.shipment.world)
+
+    def whole_log(self) -> list[ProvisioningCall]:
+        """All calls that are over; all of them when the simulator has stopped."""
+        return read_whole_call_log(self._journal)
 
     def calls(self) -> list[LoggedCall]:
         """To devices, those that are over; all of them when the simulator has stopped. Their `time` is that of the
