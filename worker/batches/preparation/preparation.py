@@ -13,7 +13,7 @@ from models.reason import PauseReason
 from worker.batches.preparation.not_permitted import CURES, NotPermitted
 from worker.batches.preparation.people import People
 from worker.batches.preparation.token_work import TokenWork
-from worker.batches.preparation.turns import Turns
+from worker.batches.preparation.turns import TurnLost, Turns
 from worker.clocks.boot_clock import boot_time
 from worker.config.environments import Environments
 from worker.config.settings import ConfigError, Environment
@@ -72,11 +72,17 @@ class Preparation:
             # The dispatcher finds this out as well, and pauses the batch or takes this process out of work.
             return WAIT_AFTER_FAILURE
         ends_at = boot_time() + TURN
-        call = Call(session_id=f"oathbulk-batch-{batch.id}", transaction_id=f"oathbulk-preparation-{batch.id}")
+        call = Call(
+            session_id=f"oathbulk-batch-{batch.id}",
+            transaction_id=f"oathbulk-preparation-{batch.id}",
+            permit=lambda: self._turns.check(batch.id),
+        )
         while boot_time() < ends_at and not self._is_stopping() and self._turns.renew(batch.id):
             try:
                 if not self._do_next(batch, environment, call):
                     break
+            except TurnLost:
+                break
             except (PingOneError, SlotTooFar) as failure:
                 return self._handle(batch.id, failure)
         return 0.0

@@ -15,6 +15,7 @@ from models.record_indexes import LACKS_TOKEN, LACKS_USER
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.not_permitted import NotPermitted
+from worker.batches.preparation.turns import TurnLost
 from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment
 from worker.database.engine import Database
@@ -73,6 +74,7 @@ class TokenWork:
 
     def _read_inventory(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call) -> None:
         """Read the whole inventory, and take in what it says of this batch."""
+        lost = self._inventory.find_lost(batch.id)
         try:
             for page in self._clients.reads(environment).list_tokens(call=call):
                 self._inventory.take(batch.id, page.items)
@@ -82,7 +84,7 @@ class TokenWork:
             if batch.may_import:
                 raise NotPermitted("inventory", failure) from failure
             self._inventory.assume(batch.id)
-        self._inventory.end_reading(batch.id)
+        self._inventory.end_reading(batch.id, lost)
 
     def _begin_import(self, batch_id: int, environment: Environment, call: Call) -> bool:
         """Start the next job. False: no token is left to be imported."""
@@ -100,7 +102,7 @@ class TokenWork:
         except Forbidden as failure:
             self._imports.take_back(job.id)
             raise NotPermitted("inventory", failure) from failure
-        except (PingOneError, SlotTooFar):
+        except (PingOneError, SlotTooFar, TurnLost):
             self._imports.take_back(job.id)
             raise
         self._imports.note_started(job.id, pingone_id)
@@ -110,8 +112,10 @@ class TokenWork:
         """Make a call whose tries mark the job as sent anew: PingOne may ask to wait for minutes before the next."""
 
         def mark_again() -> None:
+            call.permit()
             marked_after = boot_time()
-            self._imports.mark_sent_again(job)
+            if not self._imports.mark_sent_again(job):
+                raise TurnLost
             marking.send_before = marked_after + self._send_within
 
         marking = replace(call, send_before=boot_time() + self._send_within, permit=mark_again)
