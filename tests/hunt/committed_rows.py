@@ -71,6 +71,11 @@ class Row(NamedTuple):
         return OtpState.SENT in (self.otp1_state, self.otp2_state) or self.verdict is not None or is_open
 
     @property
+    def sent_things(self) -> tuple[int, int, int]:
+        """How many requests of each kind are written down."""
+        return self.otp1_posts, self.otp2_posts, self.pairings
+
+    @property
     def is_prepared(self) -> bool:
         return bool(self.user_id and self.is_in_inventory)
 

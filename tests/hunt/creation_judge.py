@@ -155,7 +155,7 @@ class CreationJudge:
         """To its end, and from its beginning when the import was over."""
         if imported.is_pending:
             return False
-        job_end = self._pingone.inventory.find_import_end(imported)
+        job_end = self._pingone.inventory.jobs.find_end(imported)
         over_at = imported.sent_at if job_end is None else job_end
         last_pages = [call for call in self._pingone.calls if call.kind == LIST and call.is_last]
         return any(call.heard_at is not None and (_first_page(call).acted_at or 0.0) >= over_at for call in last_pages)

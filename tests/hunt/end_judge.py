@@ -11,7 +11,7 @@ from hunt.strands import Broken
 from hunt.tenant import EXTRA, INVALID, PAIR, POST, REFUSED, Call, ModelDevice
 from models.attempt import Outcome
 from models.reason import Reason
-from models.record import Status
+from models.record import OtpState, Status
 from worker.rules.next_otp import POSTS_PER_OTP
 from worker.rules.pairing import MOST_PAIRINGS
 
@@ -88,7 +88,8 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
         case Reason.PAIRING_FAILED:
             return row.pairings >= MOST_PAIRINGS
         case Reason.DEVICE_NOT_FOUND:
-            return device.was_deleted or bool(device.foreign_ids)
+            is_gone = device.was_deleted or bool(device.foreign_ids)
+            return is_gone and not _should_be_paired_again(row, device, scenario)
         case Reason.BUDGET_SPENT:
             # A new pair of a seed takes two posts.
             needed = 2 if device.seed is not None and (1, EXTRA) in verdicts else 1
@@ -98,6 +99,13 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
         case Reason.ATTEMPTS_SPENT:
             return row.attempts - row.attempts_forgiven >= scenario.settings.max_attempts
     return True
+
+
+def _should_be_paired_again(row: Row, device: ModelDevice, scenario: Scenario) -> bool:
+    """Its device is gone, the token is free, its batch may make another, and no OTP of a pair was answered."""
+    found = scenario.database.raw.execute("SELECT may_pair FROM batch WHERE id = ?", (row.batch_id,)).fetchone()
+    is_half_done = row.next_counter is None and row.otp1_state == OtpState.ANSWERED
+    return bool(found[0]) and not device.device_id and not is_half_done
 
 
 def _secrets(scenario: Scenario) -> Iterator[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from hunt.answers import answer
 from hunt.dice import Dice
+from hunt.model_jobs import ModelJobs
 from hunt.tenant import (
     ACTIVE,
     FREE,
@@ -27,22 +27,7 @@ from worker.pingone.wire import Request
 
 # Tokens on a page.
 PAGE = 2
-# Seconds that a job takes at most.
-LONGEST_JOB = 8.0
 _HASHES = {"sha1": "HmacSHA1", "sha256": "HmacSHA256", "sha512": "HmacSHA512"}
-
-
-@dataclass
-class Job:
-    """A job that imports tokens."""
-
-    call: Call
-    ends_at: float
-    fails: bool
-    state: str = "IN_PROGRESS"
-    created: int = 0
-    duplicates: tuple[str, ...] = ()
-    was_told: bool = False
 
 
 class ModelInventory:
@@ -57,7 +42,7 @@ class ModelInventory:
         self._tokens = tokens
         self._making = making
         self._made = 0
-        self._jobs: dict[str, Job] = {}
+        self.jobs = ModelJobs(tenant, dice, tokens)
         self._requests: dict[int, Request] = {}
 
     def arrive(self, call: Call, request: Request) -> None:
@@ -69,15 +54,9 @@ class ModelInventory:
 
     def act(self, call: Call, now: float) -> None:
         """Now it takes effect."""
-        self.end_jobs(now)
+        self.jobs.end_due(now)
         request = self._requests[call.number]
         call.reply = getattr(self, f"_{call.kind}")(call, request, now)
-
-    def end_jobs(self, now: float) -> None:
-        """Whatever jobs have to do by now is done."""
-        for job in self._jobs.values():
-            if job.state == "IN_PROGRESS" and job.ends_at <= now:
-                self._end(job)
 
     def delete_old(self, now: float) -> None:
         """What has waited for activation too long is deleted."""
@@ -89,10 +68,6 @@ class ModelInventory:
     def new_device_id(self, token: ModelDevice) -> str:
         self._made += 1
         return str(uuid.UUID(int=self._made << 32 | int(token.serial_number[-4:])))
-
-    def find_import_end(self, call: Call) -> float | None:
-        """When the job of an import has ended, or will; None: there is none."""
-        return next((job.ends_at for job in self._jobs.values() if job.call is call), None)
 
     def _pair(self, call: Call, _: Request, now: float) -> Reply:
         token = call.device
@@ -163,34 +138,11 @@ class ModelInventory:
             links["next"] = {"href": f"{request.url.partition('?')[0]}?cursor={call.number}.{end}"}
         return answer(200, _embedded={"oathTokens": page}, _links=links)
 
-    def _import(self, call: Call, request: Request, now: float) -> Reply:
-        job = Job(call, now + self._dice.between("job", 0.0, LONGEST_JOB), self._dice.happens("job_fails", 0.1))
-        job_id = f"job-{len(self._jobs) + 1}"
-        self._jobs[job_id] = job
-        return answer(202, id=job_id, status="IN_PROGRESS")
+    def _import(self, call: Call, _request: Request, now: float) -> Reply:
+        return self.jobs.begin(call, now)
 
-    def _end(self, job: Job) -> None:
-        if job.fails:
-            job.state = "FAILED"
-            return
-        there = [self._tokens[serial] for serial in job.call.serial_numbers]
-        job.duplicates = tuple(token.serial_number for token in there if token.is_in_inventory)
-        for token in there:
-            if not token.is_in_inventory:
-                token.is_in_inventory, token.imported_by = True, job.call
-        job.created, job.state = len(there) - len(job.duplicates), "DONE"
-
-    def _job(self, call: Call, request: Request, now: float) -> Reply:
-        job = self._jobs.get(request.url.rpartition("/")[2])
-        if job is None or job.was_told:
-            return answer(404, "NOT_FOUND")
-        call.verdict, call.previous = job.state, job.call
-        told: dict[str, Any] = {"id": request.url.rpartition("/")[2], "status": job.state}
-        if job.state != "IN_PROGRESS":
-            job.was_told = self._tenant.forgets_jobs
-            duplicates = [{"serialNumber": serial, "maskedSecret": "6E******"} for serial in job.duplicates]
-            told["result"] = {"created": job.created, "duplicates": duplicates}
-        return answer(200, **told)
+    def _job(self, call: Call, request: Request, _now: float) -> Reply:
+        return self.jobs.tell(call, request.url.rpartition("/")[2])
 
     def _people(self, call: Call, request: Request, now: float) -> Reply:
         wanted = parse_qs(urlsplit(request.url).query)["filter"][0]
@@ -215,15 +167,6 @@ def describe_parameters(token: ModelDevice) -> dict[str, Any]:
     described: dict[str, Any] = {"type": seed.otp_type.upper(), "otpLength": seed.digits}
     described["hashAlgorithm"] = _HASHES[seed.hash_algorithm]
     return described | ({"totp": {"timeStep": seed.time_step}} if seed.time_step else {})
-
-
-def find_wrong_parameters(described: Mapping[str, Any], token: ModelDevice) -> bool:
-    """Whether a token is to be imported otherwise than as its seed says."""
-    if token.seed is None:
-        return True
-    is_secret_right = described.get("secret") == token.seed.seed.secret.reveal().hex().upper()
-    wanted = describe_parameters(token)
-    return not is_secret_right or any(described.get(name) != value for name, value in wanted.items())
 
 
 def _users(token: ModelDevice) -> Iterator[dict[str, Any]]:

@@ -9,18 +9,16 @@ from urllib.parse import parse_qs, urlsplit
 from hunt.answers import answer
 from hunt.clock import Clock
 from hunt.dice import Dice
-from hunt.model_inventory import ModelInventory, find_wrong_parameters
+from hunt.model_inventory import ModelInventory
+from hunt.requests import is_malformed, recognize
 from hunt.tenant import (
     ACTIVE,
     EXTRA,
-    FIND,
     IMPORT,
     INVALID,
-    JOB,
     LIST,
     MISSING,
     PAIR,
-    PEOPLE,
     POST,
     READ,
     REFUSED,
@@ -68,12 +66,12 @@ class ModelPingOne:
     def expect(self, request: Request) -> None:
         """Somebody begins a call."""
         batch_id = request.headers["X-Ping-External-Session-Id"].rpartition("-")[2]
-        kind, _ = self._recognize(request)
+        kind, _ = recognize(request, self.devices)
         self._beginning(int(batch_id), kind in (POST, PAIR, IMPORT))
 
     def arrive(self, request: Request) -> Call:
         """The first byte is here."""
-        kind, device = self._recognize(request)
+        kind, device = recognize(request, self.devices)
         otp = self._otp(request) if kind == POST else ""
         call = Call(
             number=len(self.calls) + 1,
@@ -89,7 +87,7 @@ class ModelPingOne:
             call.device_id = request.url.rpartition("/")[2]
         else:
             self._look_at(call, request)
-        if self._is_malformed(request, call):
+        if is_malformed(request, call, self.devices):
             self.charges.append(f"{call} is malformed")
         self._arriving(call)
         self.calls.append(call)
@@ -120,37 +118,6 @@ class ModelPingOne:
         if call.kind == PAIR and call.device and self._tenant.tells_status and call.device_id in call.device.active_ids:
             call.device.told_active_ids.add(call.device_id)
 
-    def find_device(self, device_id: str) -> ModelDevice | None:
-        """The token that has, or had, this device."""
-        return next(
-            (each for each in self.devices.values() if device_id in (each.device_id, *each.former_ids)),
-            None,
-        )
-
-    def _recognize(self, request: Request) -> tuple[str, ModelDevice | None]:
-        """What a request is for, and which token it is about."""
-        url = urlsplit(request.url)
-        match url.path.split("/")[4:]:
-            case ["users", _, "devices", device_id]:
-                return (POST if request.method == "POST" else READ), self.find_device(device_id)
-            case ["users", _, "devices"] if request.method == "POST":
-                return PAIR, self.devices[json.loads(request.content)["serialNumber"]]
-            case ["users", user_id, "devices"]:
-                return FIND, next(each for each in self.devices.values() if each.user_id == user_id)
-            case ["users"]:
-                return PEOPLE, None
-            case ["oathTokens", token_id]:
-                return FIND, self.devices[token_id.removeprefix("token-")]
-            case ["oathTokens"] if filter_ := parse_qs(url.query).get("filter"):
-                return FIND, self.devices[filter_[0].split('"')[1]]
-            case ["oathTokens"]:
-                return LIST, None
-            case ["oathJobs"]:
-                return IMPORT, None
-            case ["oathJobs", _]:
-                return JOB, None
-        raise AssertionError(f"nobody answers at {request.url}")
-
     def _look_at(self, call: Call, request: Request) -> None:
         """What a call says that is about no device."""
         self.inventory.arrive(call, request)
@@ -158,18 +125,6 @@ class ModelPingOne:
         if call.kind == LIST and cursor:
             before, _, begins_with = cursor[0].partition(".")
             call.previous, call.begins_with = self.calls[int(before) - 1], int(begins_with)
-
-    def _is_malformed(self, request: Request, call: Call) -> bool:
-        """A request that nobody may send: to another person than the assignment says, or with other parameters than
-        the seed's."""
-        user_id = request.url.partition("/users/")[2].partition("/")[0]
-        is_wrong = not request.headers["Authorization"].startswith("Bearer access-token-")
-        if call.kind in (READ, POST, PAIR):
-            is_wrong |= call.device is None or user_id != call.device.user_id
-        if call.kind == IMPORT:
-            described = json.loads(request.content)["tokens"]
-            is_wrong |= any(find_wrong_parameters(each, self.devices[each["serialNumber"]]) for each in described)
-        return is_wrong
 
     def _otp(self, request: Request) -> str:
         """The OTP that a post brings."""

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import worker.batches.preparation.preparation
+import worker.batches.preparation.token_work
 import worker.leases.claims
 import worker.leases.write_retries
 import worker.pace.memory
@@ -39,6 +40,7 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.leases.write_retries, "boot_time", clock.monotonic),
         (worker.leases.write_retries, "sleep", strands.sleep),
         (worker.batches.preparation.preparation, "boot_time", clock.monotonic),
+        (worker.batches.preparation.token_work, "boot_time", clock.monotonic),
         # All rate groups have one pace here.
         (worker.pace.memory, "make_other_groups", lambda _: ()),
         (worker.pingone.client, "Transport", network.transport),

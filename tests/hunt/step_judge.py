@@ -61,7 +61,8 @@ class StepJudge:
             if batch.state != batches[batch.id].state:
                 self._stopped[batch.id] = self._strands.progress()
         for record_id, row in self.rows.items():
-            if row.otp_sent_at != before[record_id].otp_sent_at:
+            # After a step of the clock, it may be the same time once more.
+            if row.otp_sent_at != before[record_id].otp_sent_at or row.sent_things != before[record_id].sent_things:
                 self._marked_at[record_id] = self._clock.monotonic()
             if row != before[record_id]:
                 self._check(before[record_id], row)

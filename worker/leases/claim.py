@@ -101,7 +101,7 @@ def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -
         next_counter=row.next_counter,
         posts_forgiven=row.posts_forgiven,
         pairing=PairingProgress(
-            state=PairingState.PAIRED if row.device_id else PairingState(row.pairing),
+            state=_read_pairing(row),
             device_id=row.device_id,
             pairings=row.pairings,
             is_made=row.is_device_made,
@@ -117,6 +117,12 @@ def claim_unpaired_row(row: Row[Any], lease_id: str, started: float, jitter: flo
     """The claim of a fresh record without a device, whose pairing is marked as sent, from a row as `claim_any_row`
     takes it."""
     return replace(claim_any_row(row, lease_id, started, jitter), is_pairing_marked=True)
+
+
+def _read_pairing(row: Row[Any]) -> PairingState:
+    """A record whose file names its device is paired as well; one whose device was found, and not read, is not yet."""
+    is_paired = row.device_id and row.pairing != PairingState.SENT
+    return PairingState.PAIRED if is_paired else PairingState(row.pairing)
 
 
 def _attempts(row: Row[Any]) -> int:

@@ -46,7 +46,7 @@ class Claims:
         # In the order in which they are tried.
         self._statements: tuple[tuple[ReturningUpdate[Any], Callable[..., Claim]], ...] = (
             (
-                fresh.where(Record.device_id != "", _may_mint_now())
+                fresh.where(Record.device_id != "", Record.pairing != PairingState.SENT, _may_mint_now())
                 .values(mark_otp(database, 1, Record.next_counter))
                 .returning(*FRESH_COLUMNS),
                 claim_fresh_row,

@@ -51,11 +51,11 @@ def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure,
     """What follows the answer to a request to pair, which `progress` knows as sent."""
     match answer:
         case PairedDevice():
+            if not answer.status:
+                # It is not known whether it waits for an OTP.
+                return _with(progress, progress.pairing.found(answer.id, is_made=True)), ReadDevice()
             paired = _with(progress, progress.pairing.paired(answer.id, is_made=True))
-            if answer.is_active:
-                return paired, Active()
-            # Without a status, it is not known whether it waits for an OTP.
-            return send_next_otp(paired, limits) if answer.status else (paired, ReadDevice())
+            return (paired, Active()) if answer.is_active else send_next_otp(paired, limits)
         case errors.OutcomeUnknown() if answer.is_over:
             return progress, FindDevice()
         case errors.OutcomeUnknown():
@@ -109,14 +109,14 @@ def _take_device(progress: Progress, found: Pairing) -> Next:
     """Go on with a device that was found. We made it if the token was known to be free before a request of ours;
     otherwise it was there before, and is not ours to remove."""
     pairing = progress.pairing
-    is_made = pairing.was_free and pairing.pairings > 0 and pairing.state != PairingState.PAIRED
+    is_made = pairing.was_free and pairing.pairings > 0 and not pairing.device_id
     known = _with_new_device(progress) if pairing.device_id else progress
-    return replace(_with(known, known.pairing.paired(found.device_id, is_made=is_made)), verdict=None), ReadDevice()
+    return replace(_with(known, known.pairing.found(found.device_id, is_made=is_made)), verdict=None), ReadDevice()
 
 
 def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
     """What follows a look-up that found the token free."""
-    if progress.pairing.state == PairingState.PAIRED:
+    if progress.pairing.device_id:
         return _pair_again(progress, limits)
     if progress.verdict is not None:
         return _give_up(_without_request(progress), progress.verdict)
@@ -131,8 +131,8 @@ def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
 
 def _without_request(progress: Progress) -> Progress:
     """The same record where a look-up told that no request of ours has made a device."""
-    is_open = progress.pairing.is_open
-    return _with(progress, replace(progress.pairing, state=PairingState.UNSENT)) if is_open else progress
+    pairing = progress.pairing.read()
+    return _with(progress, replace(pairing, state=PairingState.UNSENT) if pairing.is_open else pairing)
 
 
 def _pair_again(progress: Progress, limits: Limits) -> Next:

@@ -70,15 +70,21 @@ class Inventory:
             for reason, ids in found.given_up.items():
                 give_up(self._database, connection, ids, reason)
 
-    def end_reading(self, batch_id: int) -> None:
-        """Note that the inventory was read to its end. Tokens of jobs of unknown fate that were not found are not
-        there, and go again."""
+    def find_lost(self, batch_id: int) -> frozenset[int]:
+        """Find the import jobs of a batch that are of unknown fate: a reading that begins now will tell it."""
+        with self._database.reading() as connection:
+            return frozenset(connection.scalars(_select_jobs(batch_id, JobState.LOST)))
+
+    def end_reading(self, batch_id: int, told: frozenset[int]) -> None:
+        """Note that the inventory was read to its end. `told`: the jobs of unknown fate when the reading began; their
+        tokens that were not found are not there, and go again. Of a job that was lost since then, another reading has
+        to tell."""
         with self._database.changing_many() as connection:
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=self._database.now()))
+            if told >= set(connection.scalars(_select_jobs(batch_id, JobState.LOST))):
+                read = update(Batch).where(Batch.id == batch_id)
+                connection.execute(read.values(inventory_read_at=self._database.now()))
             not_there = update(Record).where(
-                Record.batch_id == batch_id,
-                Record.import_job_id.in_(_select_jobs(batch_id, JobState.LOST)),
-                ~Record.is_in_inventory,
+                Record.batch_id == batch_id, Record.import_job_id.in_(told), ~Record.is_in_inventory
             )
             connection.execute(not_there.values(import_job_id=None))
 

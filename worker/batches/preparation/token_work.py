@@ -12,9 +12,10 @@ from models.batch import Batch
 from models.inventory_job import JobState as OurState
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
-from worker.batches.preparation.endings import NotPermitted, TurnOver
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.inventory import Inventory
+from worker.batches.preparation.not_permitted import NotPermitted
+from worker.batches.preparation.turns import TurnLost
 from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment
 from worker.database.engine import Database
@@ -75,6 +76,7 @@ class TokenWork:
 
     def _read_inventory(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call) -> None:
         """Read the whole inventory, and take in what it says of this batch."""
+        lost = self._inventory.find_lost(batch.id)
         try:
             for page in self._clients.reads(environment).list_tokens(call=call):
                 self._inventory.take(batch.id, page.items)
@@ -84,7 +86,7 @@ class TokenWork:
             if batch.may_import:
                 raise NotPermitted("inventory", failure) from failure
             self._inventory.assume(batch.id)
-        self._inventory.end_reading(batch.id)
+        self._inventory.end_reading(batch.id, lost)
 
     def _begin_import(self, batch_id: int, environment: Environment, call: Call, *, is_busy: bool) -> bool:
         """Start the next job. False: no token is left to be imported; or, while people are being looked up, not yet
@@ -103,7 +105,7 @@ class TokenWork:
         except Forbidden as failure:
             self._imports.take_back(job.id)
             raise NotPermitted("inventory", failure) from failure
-        except (PingOneError, SlotTooFar, TurnOver):
+        except (PingOneError, SlotTooFar, TurnLost):
             self._imports.take_back(job.id)
             raise
         self._imports.note_started(job.id, pingone_id)
@@ -115,7 +117,8 @@ class TokenWork:
         def mark_again() -> None:
             call.permit()
             marked_after = boot_time()
-            self._imports.mark_sent_again(job)
+            if not self._imports.mark_sent_again(job):
+                raise TurnLost
             marking.send_before = marked_after + self._send_within
 
         marking = replace(call, send_before=boot_time() + self._send_within, permit=mark_again)
