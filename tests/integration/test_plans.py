@@ -74,6 +74,8 @@ DUE = PENDING | {"ix_record_unsettled"}
 KEY = "pk_record"
 # These are never a detour: what they lead to is in the window.
 AT_HAND = {KEY, "ix_record_window"}
+# These neither: they lead to one token.
+AT_HAND |= {"ix_record_history", "uq_record_serial_number"}
 
 
 def fill(database: MovingDatabase) -> Made:
@@ -239,7 +241,7 @@ def note_preparation(database: Database, large: Made) -> dict[str, tuple[set[str
         "turns": (lacks, turns.begin),
         "people": ({"ix_record_lacks_user"}, lambda: People(database, 40).look_up(large.batch_id, lambda *_: [])),
         "tokens": (lacks, lambda: work_on_tokens._read_state(large.batch_id)),
-        "inventory": ({"ix_record_history"}, lambda: inventory.take(large.batch_id, LISTED)),
+        "inventory": (set(), lambda: inventory.take(large.batch_id, LISTED)),
         "imports": ({"ix_record_lacks_token"}, lambda: imports.begin(large.batch_id)),
     }
     noted = {}
