@@ -536,3 +536,42 @@ def test_0006_does_not_go_down_while_a_seed_is_needed(empty: MovingDatabase) -> 
         connection.execute(update(Record).where(Record.id == made.id).values(otps=None))
     schema.downgrade(empty, "0005")
     assert revision.current(empty) == "0005"
+
+
+def test_0007_keeps_every_record_up_and_down_and_up(empty: MovingDatabase) -> None:
+    schema.upgrade(empty)
+    make_batch(empty, [{}, {"status": Status.ACTIVE, "user_id": "", "device_id": ""}])
+    before = rows(empty, "record")
+
+    schema.downgrade(empty, "0006")
+    assert "inventory_job" not in tables(empty)
+    assert set(before[0]) - set(rows(empty, "record")[0]) == {
+        *("owner_id", "is_in_inventory", "import_job_id", "is_token_made", "is_device_made", "pairing", "pairings")
+    }
+    schema.upgrade(empty)
+
+    assert rows(empty, "record") == before
+    schema.check(empty)
+
+
+@pytest.mark.parametrize("lacking", [{"user_id": ""}, {"device_id": ""}])
+def test_0007_does_not_go_down_while_a_record_lacks_its_user_or_its_device(
+    empty: MovingDatabase, lacking: dict[str, str]
+) -> None:
+    schema.upgrade(empty)
+    made = make_batch(empty, [{}, lacking])
+    with pytest.raises(RuntimeError, match="whose user or device is not known yet"):
+        schema.downgrade(empty, "0006")
+    assert revision.current(empty) == HEAD
+
+    with empty.writing() as connection:
+        connection.execute(update(Record).where(Record.id == made.ids[1]).values(status=Status.CANCELLED))
+    schema.downgrade(empty, "0006")
+    assert revision.current(empty) == "0006"
+
+
+def test_two_records_may_lack_their_device_and_none_may_share_one(empty: MovingDatabase) -> None:
+    schema.upgrade(empty)
+    make_batch(empty, [{"device_id": ""}] * 3)
+    with pytest.raises(IntegrityError):
+        make_batch(empty, [{"device_id": "device"}] * 2, name="second")

@@ -104,11 +104,11 @@ class Inventory:
             # Together with the serial number, this is what the index of tokens has.
             Record.environment_id == environment_id,
             Record.serial_number.in_(named),
-            Record.batch_id == batch_id,
             Record.status == Status.PENDING,
             ~Record.is_in_inventory,
         )
-        return connection.execute(mine).all()
+        # Asked for the batch too, SQLite would go through all of its records.
+        return [row for row in connection.execute(mine) if row.batch_id == batch_id]
 
     def _judge(self, row: Row[*tuple[Any, ...]], token: InventoryToken, found: _Found, *, is_made: bool) -> None:
         """Sort a record by what the inventory says of its token."""
