@@ -270,7 +270,12 @@ def test_a_lost_answer_is_looked_up_before_the_device_is_deleted_again(
     assert pingone.calls("unpair", "list", "remove_order") == calls
 
 
-def test_a_device_that_is_something_else_stays(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_device_that_is_something_else_stays(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, is_named: bool
+) -> None:
+    """Whether the list of devices tells it, or the inventory."""
+    pingone.simulation.change({"device_shows_serial_number": is_named})
     made = make_batch(database, 2, state=BatchState.CANCELLED, status=Status.ACTIVE, **OURS)
     records = [look(database, record_id) for record_id in made.ids]
     pingone.seed(
@@ -342,6 +347,39 @@ def test_it_says_for_whom_the_default_device_changes(database: MovingDatabase, p
         alone.user_id: Heir.NONE,
         first.user_id: Heir.NEXT,
     }
+
+
+def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpairing, "CHUNK", 1)
+    records = [OURS | {"status": Status.ACTIVE}] * 2
+    made = make(database, pingone, records, state=BatchState.PAUSED)
+    original = unpairing.note_device_gone
+
+    def resume_after(*arguments: Any) -> bool:
+        is_noted = original(*arguments)
+        arguments[1].execute(update(Batch).values(state=BatchState.RUNNING))
+        return is_noted
+
+    monkeypatch.setattr(unpairing, "note_device_gone", resume_after)
+    with pytest.raises(NotPossible, match="runs"):
+        desk.unpair.remove("shipment")
+
+    assert (len(pingone.devices()), statuses(database, made)) == (1, ["cancelled", "active"])
+    assert audit_facts(database)[-1]["removed"] == 1
+
+
+def test_workers_are_kept_from_what_is_worked_on(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    """A record to which a read is owed is due in a cancelled batch, too."""
+    made = make_batch(database, [OPEN | {"owner_id": None}], state=BatchState.CANCELLED)
+    record = look(database, made.id)
+    pingone.seed(devices=[{"serial": record.serial_number, "user_id": record.user_id, "device_id": "there-before"}])
+
+    assert desk.unpair.remove("shipment").ends == {End.LEFT: 1}
+
+    left_for = look(database, made.id).scheduled_at - database.read_clock()
+    assert left_for.total_seconds() > unpairing.KEPT_FOR / 2
 
 
 # Pairings of unknown fate.
