@@ -9,6 +9,8 @@ import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.command_desk import CommandDesk
 
+from worker.cli.simulated_tokens import make_box_in
+
 # What leads to the real thing must not be followed.
 REAL = {
     "OATHBULK_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/real",
@@ -87,6 +89,12 @@ def test_a_box_goes_the_whole_way_and_its_files_stay(empty_desk):
         "inspect", box / "box.pskc", "--key-file", box / "box.key", "--assign", box / "who.csv"
     )
     assert "… and 39 more." in looked.stdout, looked.stderr
+    # The printed commands can be pasted: one looks at it, the other makes the same box.
+    assert f"To look at it: OATHBULK_HOME={home} oathbulk status rehearsal" in result.stdout
+    assert "step by step: oathbulk simulator --tokens 44 --box box --troubles 1" in result.stdout
+    make_box_in(empty_desk.folder / "box", tokens=44, troubles=1, seed=0)
+    for path in box.iterdir():
+        assert path.read_bytes() == (empty_desk.folder / "box" / path.name).read_bytes()
     assert not empty_desk.processes()
 
 
