@@ -20,8 +20,8 @@ device that was just made is not seen at once. Preparations are strands of their
 like the workers, and now and then one begins although another goes on.
 
     scenario                      one seed from begin to end: what it consists of, its storm, its calm and its judges
-    initial_state, lacking_parts  what a scenario begins with: a tenant, its devices, the batches that were loaded, and
-                                  what their rows do not say
+    initial_state, lacking_parts, what a scenario begins with: a tenant, its devices, the batches that were loaded, and
+    made_up_seeds                 what their rows do not say
     strands, clock, dice, agenda  who goes on, what time it is, what happens, what is due: all from the seed
     database, model_broker,       what the code stands on; each has the switch points and the faults of its kind
     model_network, model_pace,

@@ -74,8 +74,8 @@ class CreationJudge:
         yield from self._marks(old, new)
 
     def _marks(self, old: Row, new: Row) -> Iterator[str]:
-        is_paired_now = new.pairing == PairingState.SENT != old.pairing and new.status == Status.ACTIVATING
-        if is_paired_now and self._judge.batches[new.batch_id].state != BatchState.RUNNING:
+        is_marked = new.pairings > old.pairings and new.status == Status.ACTIVATING
+        if is_marked and self._judge.batches[new.batch_id].state != BatchState.RUNNING:
             yield "it is to be paired although its batch does not run"
         is_sent_now = new.otp1_state == OtpState.SENT != old.otp1_state
         if is_sent_now and not new.device_id:

@@ -10,6 +10,7 @@ from sqlalchemy import func, insert, select, update
 from hunt import lacking_parts
 from hunt.database import HuntedDatabase
 from hunt.dice import Dice
+from hunt.made_up_seeds import hotp, totp
 from hunt.tenant import INVALID, REFUSED, ModelDevice, ModelSeed, Tenant
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key, identify_row
@@ -22,7 +23,6 @@ from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
 from worker.rules.hours import DailyHours
 from worker.vault.otp import Otp, OtpPair
-from worker.vault.seed import Secret, Seed
 
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 CLIENT_SECRET = "made-up-client-secret"
@@ -111,7 +111,7 @@ def devices(dice: Dice) -> list[ModelDevice]:
 
 def device(dice: Dice, number: int) -> ModelDevice:
     has_second = dice.chance("devices", 0.85)
-    seed = dice.pick("seeds", (None, None, None, _hotp, _totp))
+    seed = dice.pick("seeds", (None, None, None, hotp, totp))
     made = ModelDevice(
         serial_number=f"MADE{number:04}",
         device_id=str(uuid.UUID(int=number)),
@@ -126,18 +126,6 @@ def device(dice: Dice, number: int) -> ModelDevice:
     if seed is not None:
         made.seed, made.second, made.good_until = ModelSeed(seed(dice)), "", None
     return made
-
-
-def _hotp(dice: Dice) -> Seed:
-    return Seed(secret=_secret(dice), digits=8, counter=dice.whole("seeds", 0, 1000))
-
-
-def _totp(dice: Dice) -> Seed:
-    return Seed(secret=_secret(dice), digits=8, otp_type="totp", time_step=dice.pick("seeds", (30, 60)))
-
-
-def _secret(dice: Dice) -> Secret:
-    return Secret(dice.whole("seeds", 1, 2**159).to_bytes(20, "big"))
 
 
 def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> list[str]:

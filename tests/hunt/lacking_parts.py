@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 
 from hunt.dice import Dice
-from hunt.tenant import ModelDevice
+from hunt.made_up_seeds import hotp
+from hunt.tenant import ModelDevice, ModelSeed
 
 # Somebody whom no assignment names.
 STRANGER = str(uuid.UUID(int=11))
@@ -13,9 +14,11 @@ STRANGER = str(uuid.UUID(int=11))
 
 def choose(dice: Dice, devices: list[ModelDevice]) -> dict[str, dict[str, object]] | None:
     """By serial number, the columns that say what each record lacks; None in the scenarios where nothing is made. What
-    PingOne has then is changed accordingly."""
-    share = dice.pick("creation", (0.0, 0.0, 0.0, 1.0, 1.0, 0.5))
-    return {device.serial_number: _lack(dice, device, share) for device in devices} if share else None
+    PingOne has then is changed accordingly. In some scenarios most records have to be prepared, in others few."""
+    share = dice.pick("creation", (None, None, None, 0.15, 0.15, 0.9))
+    if share is None or not dice.permits("creation"):
+        return None
+    return {device.serial_number: _lack(dice, device, share) for device in devices}
 
 
 def _lack(dice: Dice, device: ModelDevice, share: float) -> dict[str, object]:
@@ -23,15 +26,16 @@ def _lack(dice: Dice, device: ModelDevice, share: float) -> dict[str, object]:
         return {}
     was_there = dice.pick("creation", ("free",) * 7 + ("waiting", "active", "taken"))
     _set_up(dice, device, was_there)
-    is_unprepared = dice.chance("creation", share / 2)
-    if not is_unprepared:
+    if not dice.chance("creation", share):
         owner_id = "" if was_there == "free" and dice.chance("creation", 0.8) else None
         return {"device_id": "", "owner_id": owner_id}
-    if device.seed is not None and was_there == "free":
-        device.is_in_inventory = dice.chance("creation", 0.15)
+    if was_there == "free" and dice.chance("creation", 0.8):
+        # Only what brings a seed can be imported.
+        device.seed = device.seed or ModelSeed(hotp(dice))
+        device.second, device.good_until, device.is_in_inventory = "", None, False
     device.is_different = device.is_in_inventory and dice.chance("creation", 0.1)
     lacking: dict[str, object] = {"device_id": "", "is_in_inventory": False}
-    if dice.chance("creation", 0.5):
+    if dice.chance("creation", 0.4):
         device.person = dice.pick("creation", ("one",) * 12 + ("none", "two", "disabled"))
         lacking |= {"user_id": "", "username": device.username}
     return lacking
