@@ -98,7 +98,8 @@ class Inventory:
         self, connection: Connection, batch_id: int, serial_numbers: Iterable[str | None]
     ) -> Sequence[Row[*tuple[Any, ...]]]:
         """Read the records of the batch that have one of these serial numbers, and whose token was not found yet."""
-        named = [serial for serial in serial_numbers if serial]
+        # PingOne may write a serial number in other letters than the file.
+        named = {form for serial in serial_numbers if serial for form in (serial, serial.lower(), serial.upper())}
         environment_id = select(Batch.environment_id).where(Batch.id == batch_id).scalar_subquery()
         mine = select(*_COLUMNS).where(
             # Together with the serial number, this is what the index of tokens has.
