@@ -83,10 +83,10 @@ def takes_another_persons_device() -> list[Patch]:
 
 @mutant
 def calls_every_device_its_own() -> list[Patch]:
-    def paired(real: Any, self: PairingProgress, device_id: str, **_: bool) -> PairingProgress:
+    def found(real: Any, self: PairingProgress, device_id: str, **_: bool) -> PairingProgress:
         return real(self, device_id, is_made=True)  # type: ignore[no-any-return]
 
-    return [around(PairingProgress, "paired", paired)]
+    return [around(PairingProgress, "found", found)]
 
 
 @mutant
