@@ -349,6 +349,20 @@ def test_it_says_for_whom_the_default_device_changes(database: MovingDatabase, p
     }
 
 
+def test_a_device_that_is_gone_is_told_and_written_down_only_by_the_real_command(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    """PingOne deletes what waits for its activation longer than 24 hours, and a user's devices with the user."""
+    made = make_batch(database, [OURS | {"status": Status.ACTIVE}], state=BatchState.CANCELLED)
+
+    assert desk.unpair.examine("shipment").ends == {End.GONE: 1}
+    assert statuses(database, made) == ["active"]
+
+    assert desk.unpair.remove("shipment").ends == {End.GONE: 1}
+    assert statuses(database, made) == ["cancelled"]
+    assert pingone.calls("unpair", "remove_order") == []
+
+
 def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
