@@ -25,8 +25,6 @@ PAGES = Path(__file__).parents[2] / "docs" / "situations"
 # What a page types to see the way on, and the code that it says the command ends with.
 COMMANDS = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 ENDS_WITH = re.compile(r"#.*\bends with (\d)")
-# Commands of pages that are written before them.
-NOT_YET = ("unpair", "revoke")
 # The whole way by hand, as the page of seeds types it.
 RUN = "oathbulk run box.pskc --key-file box.key --assign who.csv --import --pair"
 
@@ -141,11 +139,5 @@ def test_each_command_of_the_page_does_what_it_says(page: str, set_out: Callable
         for beginning, act in situation.on_the_way.items():
             if line.startswith(beginning):
                 act(place)
-        if line.split()[1] not in NOT_YET:
-            type_command(place.desk, line, code)
+        type_command(place.desk, line, code)
     assert not place.desk.processes()
-
-
-def test_what_is_not_there_yet_is_left_out_only_as_long(desk: CommandDesk) -> None:
-    told = desk.oathbulk("--help").stdout
-    assert [command for command in NOT_YET if re.search(rf"\b{command}\b", told)] == []

@@ -120,9 +120,12 @@ def claim_unpaired_row(row: Row[Any], lease_id: str, started: float, jitter: flo
 
 
 def _read_pairing(row: Row[Any]) -> PairingState:
-    """A record whose file names its device is paired as well; one whose device was found, and not read, is not yet."""
-    is_paired = row.device_id and row.pairing != PairingState.SENT
-    return PairingState.PAIRED if is_paired else PairingState(row.pairing)
+    """The state of a pairing. A device that the inventory showed may be ACTIVE already, as one may be that was found
+    after a request of unknown fate: it is read before an OTP is spent on it."""
+    if not row.device_id or row.pairing == PairingState.SENT:
+        return PairingState(row.pairing)
+    was_found = row.owner_id and row.pairing == PairingState.UNSENT and not row.otp1_posts
+    return PairingState.SENT if was_found else PairingState.PAIRED
 
 
 def _attempts(row: Row[Any]) -> int:
