@@ -93,8 +93,6 @@ def _ask_pingone(
     AccessTokens(environment, deadline=deadline).get()
     # The pace remembers in it what the fleet has found before.
     _ = installation.database
-    # The paces of the license are remembered there; in a new home, this makes it.
-    _ = installation.database
     with settings_with_redis(installation) as settings:
         parts = Parts(settings, installation.environment)
         parts.redis.ping()
