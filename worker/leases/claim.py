@@ -35,6 +35,11 @@ class Claim:
     # Whether the claim has marked the pairing as sent.
     is_pairing_marked: bool = False
 
+    def with_pairing(self, pairing: PairingProgress) -> Claim:
+        """The same claim once this is written down of the record's device: a later write leaves out what the database
+        has, and by its device the journal tells the record from that of another database."""
+        return replace(self, device_id=pairing.device_id, progress=replace(self.progress, pairing=pairing))
+
     def count_spent_posts(self, progress: Progress, *, leaves_pending: bool) -> int:
         """How many OTPs this attempt has spent, if it ends with this progress. An OTP 1 after which PingOne asked for
         OTP 2 is counted together with that one, or when the record becomes final."""

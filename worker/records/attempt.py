@@ -116,6 +116,7 @@ class Attempt:
         if not self.tools.leases.mark_pairing(self.claim):
             return hand_back_without_permit(self.progress)
         self.progress = replace(self.progress, pairing=self.progress.pairing.sent())
+        self.claim = self.claim.with_pairing(self.progress.pairing)
         self._calls.set_marked(PAIRING, marked_after)
         return None
 
@@ -185,11 +186,10 @@ class Attempt:
         """Write down what is known before a step that builds on it: a worker that dies in the next call must not leave
         it unknown."""
         self.progress = progress
-        if progress.pairing.device_id != self.claim.device_id:
-            # By its device, the journal tells a record from that of another database.
-            self.claim = replace(self.claim, device_id=progress.pairing.device_id)
-        if isinstance(step, Step) and not self.tools.leases.write_progress(self.claim, progress):
-            return hand_back_without_permit(progress)
+        if isinstance(step, Step):
+            if not self.tools.leases.write_progress(self.claim, progress):
+                return hand_back_without_permit(progress)
+            self.claim = self.claim.with_pairing(progress.pairing)
         return progress, step
 
     def _settle(self, decision: Decision) -> None:
