@@ -11,7 +11,7 @@ from worker.config.settings import Environment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone import pairing
 from worker.pingone.client import Call, Client
-from worker.pingone.errors import ExpandRefused, Forbidden, NotFound, StatusRefused
+from worker.pingone.errors import ExpandRefused, Forbidden, StatusRefused
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.pairing import OATH_TOKEN, PairedDevice, Pairing
 from worker.pingone.reads import Reads
@@ -81,8 +81,9 @@ class Pairings:
         """Look up whom the token is paired with; None if it is paired with nobody, as far as can be seen.
 
         Where the inventory may not be read, the devices of this user are: then None only says that the token is not
-        paired with this one. Raises Forbidden where those do not tell their serial numbers either. A slot in hand is
-        one of RateGroup.MFA, and kept for a call of that group."""
+        paired with this one. Raises NotFound where PingOne shows the token in one place and not in another; Forbidden
+        where the devices do not tell their serial numbers either. A slot in hand is one of RateGroup.MFA, and kept for
+        a call of that group."""
         try:
             with _keep_slot(call):
                 token = self._find_token(serial_number, call)
@@ -111,11 +112,8 @@ class Pairings:
         token = self._find_by_serial_number(serial_number, call)
         if token is None or token.user_id is not None:
             return token
-        try:
-            whole = self._reads.read_token(token.id, call=call)
-        except NotFound:
-            # Revoked meanwhile.
-            return None
+        # Where that is not found, the token may be revoked or not be seen everywhere yet: then nothing is known.
+        whole = self._reads.read_token(token.id, call=call)
         if whole.device_id is not None and token.device_id is None:
             self._habits.shows_devices_with_filter = False
         return whole
