@@ -107,7 +107,7 @@ class WorkerParts(Parts):
     @part
     def preparation(self) -> Preparation:
         settings, turns = self.settings, Turns(self.database)
-        answer_within = settings.call_deadline + settings.longest_hold + settings.read_delay
+        answer_within = settings.send_within + settings.call_deadline + settings.read_delay
         imports = Imports(
             self.database, self.keyring, most_tokens=settings.tokens_per_import, answer_within=answer_within
         )
@@ -118,6 +118,7 @@ class WorkerParts(Parts):
             imports,
             renew=turns.renew,
             wait=self.stopping.wait,
+            send_within=settings.send_within,
         )
         return Preparation(
             self.environments,

@@ -78,6 +78,11 @@ class Imports:
             connection.execute(mine.values(import_job_id=job_id))
             return StartedJob(job_id, [token for _, token in tokens])
 
+    def mark_sent_again(self, job: int) -> None:
+        """Write down that the request of a job goes out now: an answer to it may come later than was thought."""
+        with self._database.writing() as connection:
+            connection.execute(update(InventoryJob).where(InventoryJob.id == job).values(sent_at=self._now))
+
     def note_started(self, job: int, pingone_id: str) -> None:
         """Write down the id that PingOne gave to a job."""
         with self._database.writing() as connection:

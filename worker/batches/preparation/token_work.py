@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row, exists, select, text
@@ -14,6 +15,7 @@ from models.record_indexes import LACKS_TOKEN, LACKS_USER
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.not_permitted import NotPermitted
+from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment
 from worker.database.engine import Database
 from worker.pace.errors import SlotTooFar
@@ -30,7 +32,8 @@ LONGEST_DETAIL = 300
 
 class TokenWork:
     """The work on tokens, part by part. `renew` keeps a batch for this worker, and is False when it does not run any
-    more; `wait` waits so many seconds."""
+    more; `wait` waits so many seconds. The request of a job goes out no later than `send_within` seconds after it was
+    marked as sent."""
 
     def __init__(
         self,
@@ -40,6 +43,8 @@ class TokenWork:
         imports: Imports,
         renew: Callable[[int], bool],
         wait: Callable[[float], object],
+        *,
+        send_within: float,
     ) -> None:
         self._database = database
         self._clients = clients
@@ -47,6 +52,7 @@ class TokenWork:
         self._imports = imports
         self._renew = renew
         self._wait = wait
+        self._send_within = send_within
 
     def advance(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool) -> bool:
         """Do the next part about tokens. False: nothing is left to do. `is_busy`: there is other work, so that nothing
@@ -83,7 +89,9 @@ class TokenWork:
         if (job := self._imports.begin(batch_id)) is None:
             return False
         try:
-            pingone_id = self._clients.jobs(environment).start_import(job.tokens, call=call)
+            pingone_id = self._clients.jobs(environment).start_import(
+                job.tokens, call=self._mark_each_try(job.id, call)
+            )
         except OutcomeUnknown:
             raise
         except Rejected as refusal:
@@ -97,6 +105,17 @@ class TokenWork:
             raise
         self._imports.note_started(job.id, pingone_id)
         return True
+
+    def _mark_each_try(self, job: int, call: Call) -> Call:
+        """Make a call whose tries mark the job as sent anew: PingOne may ask to wait for minutes before the next."""
+
+        def mark_again() -> None:
+            marked_after = boot_time()
+            self._imports.mark_sent_again(job)
+            marking.send_before = marked_after + self._send_within
+
+        marking = replace(call, send_before=boot_time() + self._send_within, permit=mark_again)
+        return marking
 
     def _follow(
         self, batch_id: int, job: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool
