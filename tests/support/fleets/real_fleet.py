@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from models.encrypted import generate_key
 from support.data.batches import TESTER
+from support.data.boxes import open_box
 from support.data.records import Records
 from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
@@ -23,9 +24,10 @@ from worker.config.settings import Settings
 from worker.config.sources import load_environment, load_settings
 from worker.database.engine import Database
 from worker.embedded.key import home_key
-from worker.intake import open_shipment
+from worker.intake import Shipment, open_shipment
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import read_statuses
+from worker.simulator.box import Box
 from worker.simulator.shipment import MadeShipment
 from worker.vault.keyring import load_keyring
 
@@ -109,7 +111,9 @@ class Fleet:
             self._load(BATCH, shipment)
         else:
             for start in range(0, len(shipment.rows), batch_of):
-                part = replace(shipment, rows=shipment.rows[start : start + batch_of])
+                rows = shipment.rows[start : start + batch_of]
+                expected = {row.serial: shipment.expected[row.serial] for row in rows}
+                part = replace(shipment, rows=rows, expected=expected)
                 self._load(batch_name(start // batch_of), part)
 
     def worker(self, name: str, *arguments: str, level: str = "INFO", **variables: str) -> Program:
@@ -155,14 +159,17 @@ class Fleet:
         self.wait_until(self._is_finished, "the batch is finished")
         return self.status()
 
-    def judge(self, *, was_replayed: bool = False) -> None:
-        """End everything, keep the simulator's counts, and fail if a promise was broken."""
+    def judge(self, *, was_replayed: bool = False, excused: Collection[str] = ()) -> None:
+        """End everything, keep the simulator's counts, and fail if a promise was broken. `excused`: reasons for which a
+        token of a box may be given up although it was not made so."""
         for program in self.programs:
             program.kill()
-        active, self.simulator_counts = self.simulator.active(), self.simulator.counts()
+        tenant, self.simulator_counts = self.simulator.tenant(), self.simulator.counts()
         self.simulator.stop()
         budget = self.settings.otp_post_budget
-        deliver_verdict(self.database, self.simulator, active, budget=budget, was_replayed=was_replayed)
+        deliver_verdict(
+            self.database, self.simulator, tenant, budget=budget, was_replayed=was_replayed, excused=excused
+        )
 
     def close(self) -> None:
         self._stack.close()
@@ -173,12 +180,19 @@ class Fleet:
         return program
 
     def _load(self, name: str, shipment: MadeShipment) -> None:
-        file = self.outside / f"{name}.csv"
-        shipment.write_pairs(file)
         environment = load_environment(self.settings, variables=self.variables)
         loader = Loader(self.database, load_keyring(self.settings), environment, TESTER)
-        loaded = loader.load(open_shipment(file), name)
-        assert (loaded.total, loaded.rows_refused) == (len(shipment.rows), 0)
+        loaded = loader.load(self._open(name, shipment), name)
+        assert (loaded.total, loaded.rows_refused) == (len(shipment.expected), 0)
+
+    def _open(self, name: str, shipment: MadeShipment) -> Shipment:
+        """Write the shipment as the vendor sent it, and open it."""
+        if isinstance(shipment, Box):
+            shipment.write(self.outside)
+            return open_box(shipment, self.outside)
+        file = self.outside / f"{name}.csv"
+        shipment.write_pairs(file)
+        return open_shipment(file)
 
     def _is_finished(self) -> bool:
         status = self.status()

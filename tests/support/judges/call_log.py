@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,8 @@ NOT_ACTED_ON = frozenset({401, 403, 404, 405, 415, 429})
 
 @dataclass(frozen=True, slots=True)
 class LoggedCall:
-    """One call to a device. Times are the machine's monotonic seconds, as our own `time.monotonic` gives them."""
+    """One call to a device. Times are the machine's monotonic seconds, as our own `time.monotonic` gives them; `time`
+    is Unix time, of its arrival."""
 
     number: int
     arrived_at: float
@@ -31,6 +33,7 @@ class LoggedCall:
     status: int | None = None
     detail_code: str | None = None
     client_gone: bool = False
+    time: float = 0.0
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any]) -> Self:
@@ -54,6 +57,28 @@ class LoggedCall:
         if self.effect_at is not None:
             return self.effect_at
         return self.arrived_at if (self.fault or "").startswith("hang") else self.ended_at
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisioningCall(LoggedCall):
+    """Any call: one that pairs, imports or looks up names what it is about."""
+
+    user_id: str | None = None
+    serial_number: str | None = None
+    serial_numbers: Sequence[str] | None = None
+    job_id: str | None = None
+    made_device_id: str | None = None
+
+    @property
+    def is_acted_on(self) -> bool:
+        """PingOne may have done what it was asked for: it did not answer that it left it alone."""
+        return self.fault is not None or self.status not in NOT_ACTED_ON
+
+
+def read_whole_call_log(path: Path) -> list[ProvisioningCall]:
+    """All calls, in the order of their arrival."""
+    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return sorted(map(ProvisioningCall.from_entry, entries), key=lambda call: call.number)
 
 
 def read_call_log(path: Path) -> list[LoggedCall]:

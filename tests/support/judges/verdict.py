@@ -5,29 +5,66 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from models.record import FINAL
+from support.judges.creations import judge_creations
+from support.judges.final_records import judge_endings, judge_records
 from support.judges.final_tables import find_unwritten, judge_tables
 from support.judges.otp_calls import Case, judge_calls, make_cases
+from support.judges.seed_calls import judge_seed_calls
 from support.judges.status_moves import judge_moves, seen_moves
+from support.judges.tenant import Tenant
 from support.servers.simulator import Simulator
 from worker.database.engine import Database
+from worker.simulator.box import Box
 
 # Calls that show what a few charges are about.
 EVIDENCE = 5
+# Kinds of a box's tokens that the list gives to nobody whom the tenant knows for certain.
+NOBODYS = ("user_not_found", "user_ambiguous")
 
 
 def deliver_verdict(
-    database: Database, simulator: Simulator, active: Collection[str], *, budget: int, was_replayed: bool = False
+    database: Database,
+    simulator: Simulator,
+    tenant: Tenant,
+    *,
+    budget: int,
+    was_replayed: bool = False,
+    excused: Collection[str] = (),
 ) -> None:
-    """Fails if a promise was broken. The simulator has stopped, `active` are the devices that were ACTIVE then; the
-    database was watched with `watch_moves`."""
+    """Fails if a promise was broken. The simulator has stopped, `tenant` is what it had then; the database was watched
+    with `watch_moves`. `excused`: reasons for which a token of a box may be given up although it was not made so."""
     calls, pairs, unwritten = simulator.calls(), simulator.pairs, find_unwritten(database)
     cases = make_cases(calls, pairs, unwritten, budget)
-    charges = judge_calls(calls, pairs, unwritten=unwritten, budget=budget)
-    charges += judge_tables(database, cases, active)
+    active = {device.id for device in tenant.devices if device.status == "ACTIVE"}
+    charges = judge_tables(database, cases, active)
+    if isinstance(simulator.shipment, Box):
+        charges += judge_box(database, simulator, simulator.shipment, tenant, budget=budget, excused=excused)
+    else:
+        charges += judge_calls(calls, pairs, unwritten=unwritten, budget=budget)
     assert not charges, "\n".join(["the judge convicts:", *charges[:20], *_evidence(charges[:EVIDENCE], cases)])
     judge_moves(database)
     reopened = {move for move in seen_moves(database) if move[0] in FINAL}
     assert was_replayed or not reopened, f"final records went on: {reopened}"
+
+
+def judge_box(
+    database: Database,
+    simulator: Simulator,
+    box: Box,
+    tenant: Tenant,
+    *,
+    budget: int,
+    excused: Collection[str] = (),
+) -> list[str]:
+    """What broke a promise in the work on a box, a sentence each: its OTPs, what was made, how its records ended."""
+    calls, unwritten = simulator.whole_log(), find_unwritten(database)
+    assigned = {token.serial: token.user_id if token.kind not in NOBODYS else None for token in box.tokens}
+    return [
+        *judge_seed_calls(calls, box.tokens, tenant, unwritten, budget=budget),
+        *judge_creations(calls, tenant, assigned, unwritten),
+        *judge_records(database, calls, tenant, assigned, unwritten),
+        *judge_endings(database, box.expected, excused),
+    ]
 
 
 def _evidence(charges: Sequence[str], cases: Mapping[str, Case]) -> list[str]:

@@ -9,8 +9,9 @@ from typing import Any, Self
 
 import httpx
 
-from support.judges.call_log import LoggedCall, fingerprint, read_call_log
+from support.judges.call_log import LoggedCall, ProvisioningCall, fingerprint, read_call_log, read_whole_call_log
 from support.judges.otp_calls import Pair
+from support.judges.tenant import Tenant, read_tenant
 from support.processes.forking import TESTS
 from support.processes.program import Program
 from support.processes.waiting import wait_until
@@ -36,7 +37,7 @@ class Simulator:
         wait_until(lambda: ready.exists() or not self.program.is_running, START_TIMEOUT, "the simulator listens")
         assert self.program.is_running, self.program.read_log()
         self.url = f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"
-        self._http = httpx.Client(base_url=f"{self.url}/simulator", verify=False, trust_env=False, timeout=10)
+        self._http = httpx.Client(base_url=f"{self.url}/simulator", verify=False, trust_env=False, timeout=30)
 
     @property
     def pairs(self) -> dict[str, Pair]:
@@ -89,6 +90,15 @@ class Simulator:
         """The ids of the devices that are ACTIVE."""
         devices = self._http.get("/devices").raise_for_status().json()["devices"]
         return {device["device_id"] for device in devices if device["status"] == "ACTIVE"}
+
+    def tenant(self) -> Tenant:
+        """All tokens, devices and jobs, and what was there before."""
+        found = [self._http.get(f"/{what}").raise_for_status().json()[what] for what in ("devices", "tokens", "jobs")]
+        return read_tenant(*found, self.shipment.world)
+
+    def whole_log(self) -> list[ProvisioningCall]:
+        """All calls that are over; all of them when the simulator has stopped."""
+        return read_whole_call_log(self._journal)
 
     def calls(self) -> list[LoggedCall]:
         """To devices, those that are over; all of them when the simulator has stopped."""
