@@ -40,8 +40,8 @@ SETTINGS = {
     "OATHBULK_TICK": "0.3",
     "OATHBULK_CONCURRENCY": str(THREADS),
 }
-# Disturbances may cost a device all the posts that it may have, or a record all its attempts.
-SPENT = frozenset({"budget_spent", "attempts_spent"})
+# Disturbances may cost a device all the posts that it may have, or a record all its attempts or pairings.
+SPENT = frozenset({"budget_spent", "attempts_spent", "pairing_failed"})
 
 
 class Stack(abc.ABC):

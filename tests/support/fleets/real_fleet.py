@@ -128,9 +128,13 @@ class Fleet:
     def celery(self, name: str, *arguments: str, **variables: str) -> Program:
         return self._start(name, "celery", "-A", "worker", *arguments, **variables)
 
+    def command(self, name: str, *arguments: str) -> Program:
+        """A command that was started."""
+        return self._start(name, "worker", *arguments)
+
     def oathbulk(self, name: str, *arguments: str) -> str:
         """A command, to its end: what it printed."""
-        program = self._start(name, "worker", *arguments)
+        program = self.command(name, *arguments)
         assert program.wait() == 0, program.read_log()
         return program.read_log()
 

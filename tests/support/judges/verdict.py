@@ -33,36 +33,30 @@ def deliver_verdict(
 ) -> None:
     """Fails if a promise was broken. The simulator has stopped, `tenant` is what it had then; the database was watched
     with `watch_moves`. `excused`: reasons for which a token of a box may be given up although it was not made so."""
-    calls, pairs, unwritten = simulator.calls(), simulator.pairs, find_unwritten(database)
-    cases = make_cases(calls, pairs, unwritten, budget)
-    active = {device.id for device in tenant.devices if device.status == "ACTIVE"}
-    charges = judge_tables(database, cases, active)
-    if isinstance(simulator.shipment, Box):
-        charges += judge_box(database, simulator, simulator.shipment, tenant, budget=budget, excused=excused)
-    else:
-        charges += judge_calls(calls, pairs, unwritten=unwritten, budget=budget)
+    charges = find_charges(database, simulator, tenant, budget=budget, excused=excused)
+    cases = make_cases(simulator.calls(), simulator.pairs)
     assert not charges, "\n".join(["the judge convicts:", *charges[:20], *_evidence(charges[:EVIDENCE], cases)])
     judge_moves(database)
     reopened = {move for move in seen_moves(database) if move[0] in FINAL}
     assert was_replayed or not reopened, f"final records went on: {reopened}"
 
 
-def judge_box(
-    database: Database,
-    simulator: Simulator,
-    box: Box,
-    tenant: Tenant,
-    *,
-    budget: int,
-    excused: Collection[str] = (),
+def find_charges(
+    database: Database, simulator: Simulator, tenant: Tenant, *, budget: int, excused: Collection[str] = ()
 ) -> list[str]:
-    """What broke a promise in the work on a box, a sentence each: its OTPs, what was made, how its records ended."""
-    calls, unwritten = simulator.whole_log(), find_unwritten(database)
+    """Which promises were broken, a sentence each, as `deliver_verdict` does it."""
+    calls, pairs, unwritten = simulator.calls(), simulator.pairs, find_unwritten(database)
+    active = {device.id for device in tenant.devices if device.status == "ACTIVE"}
+    charges = judge_tables(database, make_cases(calls, pairs, unwritten, budget), active)
+    if not isinstance(simulator.shipment, Box):
+        return [*charges, *judge_calls(calls, pairs, unwritten=unwritten, budget=budget)]
+    box, whole_log = simulator.shipment, simulator.whole_log()
     assigned = {token.serial: token.user_id if token.kind not in NOBODYS else None for token in box.tokens}
     return [
+        *charges,
         *judge_seed_calls(calls, box.tokens, tenant, unwritten, budget=budget),
-        *judge_creations(calls, tenant, assigned, unwritten),
-        *judge_records(database, calls, tenant, assigned, unwritten),
+        *judge_creations(whole_log, tenant, assigned, unwritten),
+        *judge_records(database, whole_log, tenant, assigned, unwritten),
         *judge_endings(database, box.expected, excused),
     ]
 
