@@ -110,6 +110,7 @@ class TokenWork:
         """Make a call whose tries mark the job as sent anew: PingOne may ask to wait for minutes before the next."""
 
         def mark_again() -> None:
+            call.permit()
             marked_after = boot_time()
             self._imports.mark_sent_again(job)
             marking.send_before = marked_after + self._send_within
