@@ -31,6 +31,7 @@ from support.processes.program import Program
 from support.servers.postgres import PostgresServer
 from support.servers.valkey import ValkeyServer
 
+from models.attempt import AttemptLine
 from models.record import Record
 from worker.database import schema
 from worker.database.engine import Database
@@ -175,7 +176,14 @@ def _fleet(folder: Path, box: Box, on: str, simulated: Mapping[str, Any]) -> Ite
 def _complain_of_pause(fleet: Fleet) -> None:
     status = fleet.status()
     if status.state == "paused" and status.reason != "outage":
-        raise RuntimeError(f"it paused by itself: {status.reason}\n{fleet.testimony()}")
+        raise RuntimeError(f"it paused by itself: {status.reason}: {status.detail}\n{_tell_attempts(fleet.database)}")
+
+
+def _tell_attempts(database: Database) -> str:
+    """How the latest attempts ended."""
+    latest = select(AttemptLine.outcome, AttemptLine.reason, AttemptLine.otp_posts).order_by(AttemptLine.id.desc())
+    with database.reading() as connection:
+        return str(Counter(map(tuple, connection.execute(latest.limit(200)).all())).most_common())
 
 
 def _count(database: Database) -> tuple[Counter[str], Counter[str]]:
