@@ -94,6 +94,10 @@ def test_nobody_gets_what_the_assignment_gives_to_another():
     assert judge_creations([], TENANT, {SERIAL: None}) != []
 
 
+def test_a_pairing_whose_body_never_came_asks_for_nothing():
+    assert judge({"operation": "pair", "status": None, "client_gone": True, "serial_number": None}, MADE) == ""
+
+
 def test_a_token_is_imported_once():
     twice = replace(TENANT, jobs=[DONE, replace(DONE, id="second")])
     assert judge(tenant=twice) == f"{SERIAL}: imported 2 times, by the jobs job, second"
