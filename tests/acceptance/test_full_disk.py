@@ -45,9 +45,9 @@ def set_out(folder: Path, home: Path, shipment: MadeShipment) -> Iterator[tuple[
 
 
 def judge(simulator: Simulator, database: Database, shipment: MadeShipment) -> None:
-    active = simulator.active()
+    tenant = simulator.tenant()
     simulator.stop()
-    deliver_verdict(database, simulator, active, budget=Settings().otp_post_budget)
+    deliver_verdict(database, simulator, tenant, budget=Settings().otp_post_budget)
     assert Records(database, shipment).wrong_endings(excused=SPENT) == {}
 
 

@@ -2,6 +2,7 @@
 
 Two stacks: a fleet on PostgreSQL (two workers, beat, Valkey, each with links of its own to the servers), and the
 single-machine one, `oathbulk run`, with a second worker beside it. PingOne is the simulator, with faults of its own.
+The shipment is OTP pairs for devices that are there, or a vendor's box that goes the whole way.
 What happens, and when, comes from a seed. Each disturbance has a begin and an end, and after each of them an OTP must
 arrive again; the batch must finish by itself. The judge is the simulator's call log; from our tables he takes only
 whether they say the same, and which calls we never had an answer to.

@@ -28,10 +28,13 @@ def _go_on(kinds: list[str], seed: int, records: int, rate: float, seconds: floa
     began, happened, batches, broken = time.monotonic(), Counter[str](), 0, 0
     while batches == 0 or time.monotonic() - began < seconds:
         for kind in kinds:
-            say(f"--- {kind}, seed {seed}: python -m chaos --stack {kind} --seed {seed} --records {records}")
+            # Every second seed is a box.
+            is_box = seed % 2 == 0
+            shipped = "a box" if is_box else "OTP pairs"
+            say(f"--- {kind}, {shipped}: python -m chaos --stack {kind} --seed {seed} --records {records}")
             with tempfile.TemporaryDirectory(prefix="oathbulk-chaos-") as directory:
                 try:
-                    happened += run(kind, Path(directory), seed, say, records=records, rate=rate)
+                    happened += run(kind, Path(directory), seed, say, records=records, rate=rate, is_box=is_box)
                 except (AssertionError, TimeoutError) as charge:
                     broken += 1
                     say(f"BROKEN: {charge}")

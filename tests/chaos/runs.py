@@ -12,11 +12,14 @@ from chaos.postgresql_stack import PostgresqlStack
 from chaos.schedule import Say, disturb
 from chaos.single_machine import SingleMachine
 from chaos.stack import Stack
+from worker.simulator.box import a_few_of_each, make_box
 from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
 
 Kind = Callable[..., Stack]
 STACKS: dict[str, Kind] = {"postgresql": PostgresqlStack, "embedded": SingleMachine}
 
+# The share of a box's tokens that are of TOTP: each that is out of step waits for the next time step.
+TOTP = 0.1
 WEATHER: dict[str, Any] = {
     "faults": {
         "reset_before": 0.01,
@@ -36,17 +39,22 @@ WEATHER: dict[str, Any] = {
 }
 
 
-def make_stack(kind: str, directory: Path, *, records: int, rate: float, seed: int = 0) -> Stack:
-    """`rate`: requests a second."""
-    shipment = make_shipment(records, seed=seed, hopeless=A_FEW_HOPELESS)
-    return STACKS[kind](
-        directory, shipment, {"PINGONE_RATE": str(rate), "PINGONE_RATE_MAX": str(rate)}, WEATHER | {"fault_seed": seed}
+def make_stack(kind: str, directory: Path, *, records: int, rate: float, seed: int = 0, is_box: bool = False) -> Stack:
+    """`rate`: requests a second. `is_box`: the shipment is a vendor's box, and goes the whole way."""
+    shipment = (
+        make_box(records, seed=seed, totp=TOTP, special=a_few_of_each(records))
+        if is_box
+        else make_shipment(records, seed=seed, hopeless=A_FEW_HOPELESS)
     )
+    settings = {"PINGONE_RATE": str(rate), "PINGONE_RATE_MAX": str(rate)}
+    return STACKS[kind](directory, shipment, settings, WEATHER | {"fault_seed": seed})
 
 
-def run(kind: str, directory: Path, seed: int, say: Say, *, records: int, rate: float) -> Counter[str]:
+def run(
+    kind: str, directory: Path, seed: int, say: Say, *, records: int, rate: float, is_box: bool = False
+) -> Counter[str]:
     """What happened to it. Raises AssertionError or TimeoutError where a promise was broken."""
-    with make_stack(kind, directory, records=records, rate=rate, seed=seed) as stack:
+    with make_stack(kind, directory, records=records, rate=rate, seed=seed, is_box=is_box) as stack:
         stack.start()
         happened = disturb(stack, seed, say)
         status = stack.wait_until_finished()

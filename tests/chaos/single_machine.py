@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from support.data.boxes import ACCEPTED, OPTIONS
 from support.fleets.real_fleet import plain_env
 from support.processes.command_desk import CommandDesk
 from support.processes.running_command import Running
@@ -22,6 +23,7 @@ from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.embedded.valkey_config import ValkeyConfig
 from worker.embedded.valkey_process import connect
+from worker.simulator.box import SEEDS, Box
 from worker.simulator.shipment import MadeShipment
 
 OWN, BESIDE = "own", "beside"
@@ -54,8 +56,8 @@ class SingleMachine(Stack):
             CommandDesk(directory / "desk", SETTINGS, settings, self.simulator.variables, self._ways(OWN), mine)
         )
         self._desk.home = home or self._desk.home
-        shipment.write_pairs(self._desk.folder / f"{BATCH}.csv")
-        loaded = self._desk.oathbulk("load", f"{BATCH}.csv", "--offline")
+        self._words = write_shipment(shipment, self._desk.folder)
+        loaded = self._desk.oathbulk("load", *self._words, "--offline")
         assert loaded.code == 0, loaded.stderr
         self.watch(Database(f"sqlite:///{self._desk.home / 'oathbulk.db'}"))
         self.budget = Settings().otp_post_budget
@@ -67,7 +69,7 @@ class SingleMachine(Stack):
         self.start_worker(BESIDE)
 
     def start_run(self) -> None:
-        self._run = self._desk.start("run", f"{BATCH}.csv", "--json")
+        self._run = self._desk.start("run", *self._words, "--json")
         self._wait_for_own("worker")
 
     def kill_run(self) -> None:
@@ -149,3 +151,12 @@ class SingleMachine(Stack):
         port = self.links["pingone"][worker].port
         names = ("PINGONE_API_URL", "PINGONE_TOKEN_URL")
         return {name: through(self.simulator.variables[name], port) for name in names}
+
+
+def write_shipment(shipment: MadeShipment, folder: Path) -> list[str]:
+    """Write the shipment's files into the folder: what `oathbulk load` is told of them."""
+    if isinstance(shipment, Box):
+        shipment.write(folder)
+        return [SEEDS, "--batch", BATCH, *OPTIONS, *(f"--accept={name}" for name in ACCEPTED)]
+    shipment.write_pairs(folder / f"{BATCH}.csv")
+    return [f"{BATCH}.csv"]

@@ -40,8 +40,8 @@ SETTINGS = {
     "OATHBULK_TICK": "0.3",
     "OATHBULK_CONCURRENCY": str(THREADS),
 }
-# Disturbances may cost a device all the posts that it may have, or a record all its attempts.
-SPENT = frozenset({"budget_spent", "attempts_spent"})
+# Disturbances may cost a device all the posts that it may have, or a record all its attempts or pairings.
+SPENT = frozenset({"budget_spent", "attempts_spent", "pairing_failed"})
 
 
 class Stack(abc.ABC):
@@ -146,9 +146,9 @@ class Stack(abc.ABC):
     def judge(self) -> None:
         """End everything, and fail if a promise was broken or a record ended as it was not made to."""
         self.end_programs()
-        active, self.counts = self.simulator.active(), self.simulator.counts()
+        tenant, self.counts = self.simulator.tenant(), self.simulator.counts()
         self.simulator.stop()
-        deliver_verdict(self.database, self.simulator, active, budget=self.budget)
+        deliver_verdict(self.database, self.simulator, tenant, budget=self.budget, excused=SPENT)
         wrong = self.records.wrong_endings(excused=SPENT)
         assert not wrong, f"not as they were made to end: {wrong}"
 

@@ -11,7 +11,7 @@ from models.attempt import FAILED, AttemptLine, Outcome
 from models.batch import Batch
 from worker.rules import breaker
 from worker.rules.breaker import CountActiveAfter, Thresholds, Trip
-from worker.rules.breaker_evidence import IGNORED_FAILURES, WATCHED_FAILURES, FailedAttempt
+from worker.rules.breaker_evidence import IGNORED_FAILURES, NEXT_STEP, WATCHED_FAILURES, FailedAttempt
 
 # Successes that are counted at most: more than any threshold asks for.
 _ENOUGH = 1000
@@ -34,7 +34,10 @@ _ASKED = _FAILED.where(
     AttemptLine.reason.not_in(sorted(IGNORED_FAILURES)),
 )
 # Those that spent OTPs, or made a dead letter.
-_COSTLY = _FAILED.where(or_(AttemptLine.outcome == Outcome.DEAD_LETTER, AttemptLine.otp_posts > 0))
+_COSTLY = _FAILED.where(
+    or_(AttemptLine.outcome == Outcome.DEAD_LETTER, AttemptLine.otp_posts > 0),
+    AttemptLine.reason.is_distinct_from(NEXT_STEP),
+)
 _ACTIVE_AFTER = select(func.count()).select_from(
     select(AttemptLine.id)
     .where(AttemptLine.id > bindparam("after"), AttemptLine.batch_id == _BATCH, AttemptLine.outcome == Outcome.ACTIVE)

@@ -15,9 +15,12 @@ _NO_ANSWER = frozenset({"outcome_unknown", "not_delivered"})
 UNAUTHORIZED = "unauthorized"
 # PingOne answered about another device than it was asked about.
 OTHER_DEVICE = "other_device"
+# A token of TOTP waits for its next time step, after OTP 1 or before it. PingOne asked for OTP 2, so nothing failed;
+# and when a step begins, many such records end an attempt at once.
+NEXT_STEP = "time_step"
 # Why a record went back, where that says nothing of PingOne or the batch: a hold, a pause, a database that was away, a
 # worker that died with the call on its way, a time step that has not begun.
-IGNORED_FAILURES = frozenset({"hold", "not_permitted", "database", "lease_ran_out", "time_step"})
+IGNORED_FAILURES = frozenset({"hold", "not_permitted", "database", "lease_ran_out", NEXT_STEP})
 # Why a record went back, where the breaker is to judge the batch. After a dead letter it always does.
 WATCHED_FAILURES = _NO_ANSWER | {UNAUTHORIZED, OTHER_DEVICE}
 
@@ -46,7 +49,8 @@ class FailedAttempt:
     @property
     def cost(self) -> int:
         """How many OTPs it spent; a dead letter costs at least 1, for a person's work. Lost calls from before the end
-        of an earlier outage cost nothing: their devices were read since, or will be."""
-        if self.is_unanswered and not self.is_recent:
+        of an earlier outage cost nothing: their devices were read since, or will be. Nor does an OTP 1 whose follower
+        is still to be made."""
+        if self.reason == NEXT_STEP or (self.is_unanswered and not self.is_recent):
             return 0
         return max(self.otp_posts, int(self.outcome == Outcome.DEAD_LETTER))

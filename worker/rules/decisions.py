@@ -63,7 +63,8 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
     """What follows a read of the device."""
     match answer:
         case Device() if answer.is_active:
-            return replace(progress, pairing=progress.pairing.read()), Active()
+            # Whatever was refused before: the device is what it should be.
+            return replace(progress, verdict=None, pairing=progress.pairing.read()), Active()
         case Device():
             return _decide_for_waiting_device(progress, answer, limits)
         case errors.NotFound() if pairing.may_be_deleted(progress):

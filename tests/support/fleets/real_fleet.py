@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from models.encrypted import generate_key
 from support.data.batches import TESTER
+from support.data.boxes import open_box
 from support.data.records import Records
 from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
@@ -26,6 +27,7 @@ from worker.embedded.key import home_key
 from worker.intake import Shipment, open_assignment, open_shipment
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import read_statuses
+from worker.simulator.box import Box
 from worker.simulator.seed_shipment import MadeSeeds
 from worker.simulator.shipment import MadeShipment
 from worker.vault.keyring import load_keyring
@@ -110,7 +112,9 @@ class Fleet:
             self._load(BATCH, shipment)
         else:
             for start in range(0, len(shipment.rows), batch_of):
-                part = replace(shipment, rows=shipment.rows[start : start + batch_of])
+                rows = shipment.rows[start : start + batch_of]
+                expected = {row.serial: shipment.expected[row.serial] for row in rows}
+                part = replace(shipment, rows=rows, expected=expected)
                 self._load(batch_name(start // batch_of), part)
 
     def worker(self, name: str, *arguments: str, level: str = "INFO", **variables: str) -> Program:
@@ -125,9 +129,13 @@ class Fleet:
     def celery(self, name: str, *arguments: str, **variables: str) -> Program:
         return self._start(name, "celery", "-A", "worker", *arguments, **variables)
 
+    def command(self, name: str, *arguments: str) -> Program:
+        """A command that was started."""
+        return self._start(name, "worker", *arguments)
+
     def oathbulk(self, name: str, *arguments: str) -> str:
         """A command, to its end: what it printed."""
-        program = self._start(name, "worker", *arguments)
+        program = self.command(name, *arguments)
         assert program.wait() == 0, program.read_log()
         return program.read_log()
 
@@ -156,14 +164,17 @@ class Fleet:
         self.wait_until(self._is_finished, "the batch is finished")
         return self.status()
 
-    def judge(self, *, was_replayed: bool = False) -> None:
-        """End everything, keep the simulator's counts, and fail if a promise was broken."""
+    def judge(self, *, was_replayed: bool = False, excused: Collection[str] = ()) -> None:
+        """End everything, keep the simulator's counts, and fail if a promise was broken. `excused`: reasons for which a
+        token of a box may be given up although it was not made so."""
         for program in self.programs:
             program.kill()
-        active, self.simulator_counts = self.simulator.active(), self.simulator.counts()
+        tenant, self.simulator_counts = self.simulator.tenant(), self.simulator.counts()
         self.simulator.stop()
         budget = self.settings.otp_post_budget
-        deliver_verdict(self.database, self.simulator, active, budget=budget, was_replayed=was_replayed)
+        deliver_verdict(
+            self.database, self.simulator, tenant, budget=budget, was_replayed=was_replayed, excused=excused
+        )
 
     def close(self) -> None:
         self._stack.close()
@@ -177,11 +188,13 @@ class Fleet:
         environment = load_environment(self.settings, variables=self.variables)
         loader = Loader(self.database, load_keyring(self.settings), environment, TESTER)
         loaded = loader.load(self._open(name, shipment), name)
-        rows = shipment.seeds if isinstance(shipment, MadeSeeds) else shipment.rows
-        assert (loaded.total, loaded.rows_refused) == (len(rows), 0)
+        assert (loaded.total, loaded.rows_refused) == (len(shipment.expected), 0)
 
     def _open(self, name: str, shipment: MadeShipment) -> Shipment:
-        """The shipment's files, written as a vendor and a person would."""
+        """Write the shipment's files as a vendor and a person would, and open them."""
+        if isinstance(shipment, Box):
+            shipment.write(self.outside)
+            return open_box(shipment, self.outside)
         file = self.outside / f"{name}.csv"
         if not isinstance(shipment, MadeSeeds):
             shipment.write_pairs(file)

@@ -16,7 +16,7 @@ NOT_ACTED_ON = frozenset({401, 403, 404, 405, 415, 429})
 @dataclass(frozen=True, slots=True)
 class LoggedCall:
     """One call to a device. Times are the machine's monotonic seconds, as our own `time.monotonic` gives them; `time`
-    is Unix time."""
+    is Unix time, of its arrival."""
 
     number: int
     arrived_at: float

@@ -70,7 +70,9 @@ def _judge_imports(calls: Calls, tenant: Tenant, is_known: IsKnown) -> Iterator[
 def _judge_owners(calls: Calls, tenant: Tenant, assigned: Mapping[str, str | None]) -> Iterator[str]:
     """Nobody gets a token that the assignment did not give them, nor is that asked for."""
     for call in calls:
-        if call.operation == "pair" and call.user_id != assigned.get(call.serial_number or ""):
+        # Of a client that was killed in between, the headers may have come without the body.
+        is_pairing = call.operation == "pair" and call.serial_number is not None
+        if is_pairing and call.user_id != assigned.get(call.serial_number or ""):
             yield f"{call.serial_number}: call {call.number} pairs it with a person who is not to get it"
     for device in tenant.devices:
         if device.made_by is not None and device.user_id != assigned.get(device.serial):
@@ -82,7 +84,7 @@ def _judge_pairings(calls: Calls, tenant: Tenant, is_known: IsKnown) -> Iterator
     alive = tenant.devices_by_id
     by_transaction = _group((call.transaction_id, call) for call in calls if call.operation in LOOK_UPS)
     looked_up = {name: [call for call in mine if call.status == 200] for name, mine in by_transaction}
-    pairings = [call for call in calls if call.operation == "pair" and call.is_acted_on]
+    pairings = [call for call in calls if call.operation == "pair" and call.serial_number and call.is_acted_on]
     for serial, asked in _group((call.serial_number or "", call) for call in pairings):
         made = [call for call in asked if call.took_effect]
         if len(made) > 1 and any(call.made_device_id in alive for call in made[:-1]):

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Literal
 
 from support.judges.call_log import LoggedCall, fingerprint
 from support.judges.otp_calls import Case, Pair, charge_unread
@@ -27,6 +28,8 @@ class KnownSeed:
     counter: int
     time_step: int | None
     salt: str
+    digits: int = 6
+    hash_name: Literal["sha1", "sha256", "sha512"] = "sha1"
 
     def find_counter(self, call: LoggedCall) -> int | None:
         """The counter or time step that made the OTP of this call; None if none nearby did."""
@@ -44,7 +47,11 @@ class KnownSeed:
         return time_step_at(call.time, self.time_step)
 
     def _find(self, call: LoggedCall, counters: Iterable[int]) -> int | None:
-        return next((each for each in counters if fingerprint(self.salt, hotp(self.secret, each)) == call.otp), None)
+        for counter in counters:
+            otp = hotp(self.secret, counter, self.digits, self.hash_name)
+            if fingerprint(self.salt, otp) == call.otp:
+                return counter
+        return None
 
 
 @dataclass(frozen=True)

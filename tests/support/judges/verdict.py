@@ -5,35 +5,91 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from models.record import FINAL
+from support.judges.creations import judge_creations
+from support.judges.final_records import judge_endings, judge_records
 from support.judges.final_tables import find_unwritten, judge_tables
 from support.judges.otp_calls import Case, judge_calls, make_cases
-from support.judges.seed_calls import judge_seed_cases, make_seed_cases
+from support.judges.seed_calls import KnownSeed, judge_seed_cases, make_seed_cases
 from support.judges.status_moves import judge_moves, seen_moves
-from support.servers.simulator import Simulator
+from support.judges.tenant import Tenant
+from support.servers.simulator import SALT, Simulator
 from worker.database.engine import Database
+from worker.simulator.box import Box
 
 # Calls that show what a few charges are about.
 EVIDENCE = 5
+# Kinds of a box's tokens that the list gives to nobody whom the tenant knows for certain.
+NOBODYS = ("user_not_found", "user_ambiguous")
 
 
 def deliver_verdict(
-    database: Database, simulator: Simulator, active: Collection[str], *, budget: int, was_replayed: bool = False
+    database: Database,
+    simulator: Simulator,
+    tenant: Tenant,
+    *,
+    budget: int,
+    was_replayed: bool = False,
+    excused: Collection[str] = (),
 ) -> None:
-    """Fails if a promise was broken. The simulator has stopped, `active` are the devices that were ACTIVE then; the
-    database was watched with `watch_moves`."""
-    seeds, unwritten = simulator.seeds, find_unwritten(database)
-    calls = simulator.calls()
-    # Those of devices that have no seed: their records bring a pair.
-    paired = [call for call in calls if call.device_id not in seeds]
-    seed_cases = make_seed_cases(calls, seeds, unwritten, budget)
-    cases = make_cases(paired, simulator.pairs, unwritten, budget) | seed_cases
-    charges = judge_calls(paired, simulator.pairs, unwritten=unwritten, budget=budget)
-    charges += judge_seed_cases(seed_cases, was_replayed=was_replayed)
-    charges += judge_tables(database, cases, active)
+    """Fails if a promise was broken. The simulator has stopped, `tenant` is what it had then; the database was watched
+    with `watch_moves`. `excused`: reasons for which a token of a box may be given up although it was not made so."""
+    charges = find_charges(database, simulator, tenant, budget=budget, was_replayed=was_replayed, excused=excused)
+    cases = make_cases(simulator.calls(), simulator.pairs)
     assert not charges, "\n".join(["the judge convicts:", *charges[:20], *_evidence(charges[:EVIDENCE], cases)])
     judge_moves(database)
     reopened = {move for move in seen_moves(database) if move[0] in FINAL}
     assert was_replayed or not reopened, f"final records went on: {reopened}"
+
+
+def find_charges(
+    database: Database,
+    simulator: Simulator,
+    tenant: Tenant,
+    *,
+    budget: int,
+    was_replayed: bool = False,
+    excused: Collection[str] = (),
+) -> list[str]:
+    """Which promises were broken, a sentence each, as `deliver_verdict` does it."""
+    calls, pairs, unwritten = simulator.calls(), simulator.pairs, find_unwritten(database)
+    active = {device.id for device in tenant.devices if device.status == "ACTIVE"}
+    seeds = simulator.seeds | _find_box_seeds(simulator, tenant)
+    # Those of devices that have no seed: their records bring a pair.
+    paired = [call for call in calls if call.device_id not in seeds]
+    seed_cases = make_seed_cases(calls, seeds, unwritten, budget)
+    charges = [
+        *judge_tables(database, make_cases(paired, pairs, unwritten, budget) | seed_cases, active),
+        *judge_calls(paired, pairs, unwritten=unwritten, budget=budget),
+        *judge_seed_cases(seed_cases, was_replayed=was_replayed),
+    ]
+    if not isinstance(simulator.shipment, Box):
+        return charges
+    box, whole_log = simulator.shipment, simulator.whole_log()
+    assigned = {token.serial: token.user_id if token.kind not in NOBODYS else None for token in box.tokens}
+    return [
+        *charges,
+        *judge_creations(whole_log, tenant, assigned, unwritten),
+        *judge_records(database, whole_log, tenant, assigned, unwritten),
+        *judge_endings(database, box.expected, excused),
+    ]
+
+
+def _find_box_seeds(simulator: Simulator, tenant: Tenant) -> dict[str, KnownSeed]:
+    """The seeds of a box's tokens, by the devices that they have become; none if it is no box."""
+    box = simulator.shipment
+    tokens = {token.serial: token for token in box.tokens} if isinstance(box, Box) else {}
+    return {
+        device.id: KnownSeed(
+            bytes.fromhex(token.secret),
+            token.counter,
+            token.time_step if token.type == "totp" else None,
+            SALT,
+            token.digits,
+            token.hash,
+        )
+        for device in tenant.devices
+        if (token := tokens.get(device.serial))
+    }
 
 
 def _evidence(charges: Sequence[str], cases: Mapping[str, Case]) -> list[str]:

@@ -46,7 +46,7 @@ class Simulator:
         self.url = f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"
         # From which moment on (monotonic seconds) its clock was so far ahead: the call log has the machine's time.
         self._skews: list[tuple[float, float]] = [(0.0, 0.0)]
-        self._http = httpx.Client(base_url=f"{self.url}/simulator", verify=False, trust_env=False, timeout=10)
+        self._http = httpx.Client(base_url=f"{self.url}/simulator", verify=False, trust_env=False, timeout=30)
 
     @property
     def pairs(self) -> dict[str, Pair]:

@@ -78,6 +78,11 @@ def test_otps_count_and_not_only_records():
     assert trip.reason == PauseReason.REFUSED
 
 
+def test_tokens_that_wait_for_their_next_time_step_have_spent_nothing():
+    waiting = [replace(failure(number, "time_step"), otp_posts=1) for number in range(100, 0, -1)]
+    assert breaker.find_trip(waiting, lambda _: 0, THRESHOLDS) is None
+
+
 def test_a_minority_of_failures_is_a_matter_of_single_records():
     assert judge([ACTIVE, Reason.LOCKED, ACTIVE] * 100) is None
 

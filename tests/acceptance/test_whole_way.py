@@ -1,0 +1,205 @@
+"""From the vendor's box to ACTIVE: tokens imported, people found, devices made and activated, whatever gets lost or is
+refused on the way. The judges look at what was made, for whom, and what our tables call ours."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import func, select
+from support.data.boxes import ACCEPTED, OPTIONS
+from support.judges.status_moves import watch_moves
+from support.judges.verdict import deliver_verdict
+from support.processes.command_desk import CommandDesk
+from support.processes.waiting import wait_until
+from support.servers.simulator import Simulator
+
+from models.record import Record, Status
+from worker.database.engine import Database
+from worker.embedded.valkey_config import ValkeyConfig
+from worker.embedded.valkey_process import connect
+from worker.simulator.box import SEEDS, Box, a_few_of_each, make_box
+
+BATCH = "box"
+WORDS = (SEEDS, "--batch", BATCH, *OPTIONS, "--json", *(f"--accept={name}" for name in ACCEPTED))
+# OTPs that may be posted for a device: several get lost, and one of its own has to follow each.
+BUDGET = 5
+# The tenant: an import is quick, and a request that was reset is done soon after.
+TENANT: Mapping[str, Any] = {"job_takes": 0.2, "late_effect_after": 0.3, "failure_count": BUDGET}
+# Seconds: all that takes a minute in production takes a few of them here.
+QUICK = {
+    "OATHBULK_CALL_DEADLINE": "2",
+    "OATHBULK_SEND_WITHIN": "1",
+    "OATHBULK_LEASE_LEFT_FOR_POST": "3",
+    "OATHBULK_LEASE": "6",
+    "OATHBULK_QUEUE_LEASE": "5",
+    "OATHBULK_OUTAGE_HOLD": "1",
+    "OATHBULK_READ_DELAY": "1",
+    "OATHBULK_CONCURRENCY": "8",
+    "OATHBULK_OTP_POST_BUDGET": str(BUDGET),
+    "OATHBULK_TOKENS_PER_IMPORT": "40",
+    "OATHBULK_NAMES_PER_REQUEST": "20",
+}
+# Every way in which the answer to a call may get lost.
+LOSSES = ("reset_before", "reset_after", "reset_late", "error_before", "error_after", "garbled")
+# What a preparation asks for is asked for again five seconds after a loss, so a short test loses none of it.
+PREPARATION = ("find_users", "list_tokens", "import_tokens", "read_job")
+# Shares of the calls that are hit, of every kind.
+WEATHER: Mapping[str, Any] = {
+    "faults": dict.fromkeys(LOSSES, 0.02) | {"hang_after": 0.01, "drip": 0.01},
+    # More of them might use up all the posts of a device.
+    "faults_per_device": 1,
+    "fault_operations": [*PREPARATION, "read_token", "pair", "activate", "read", "list"],
+    "drip_interval": 0.01,
+}
+LIMITS: Mapping[str, Any] = {"rate": 60, "group_rates": {"directory": 5, "inventory": 5, "configuration": 5}}
+# A device may lose all the posts that it may have, and a record its attempts.
+SPENT = frozenset({"budget_spent", "attempts_spent", "pairing_failed"})
+
+
+@contextmanager
+def loaded(
+    desk: CommandDesk, simulator: Simulator, box: Box, *excused: str, words: Sequence[str] = WORDS
+) -> Iterator[Database]:
+    """The box is loaded, and its database is watched; in the end the judges have their say. `excused`: reasons for
+    which a record may be given up although it was not made so."""
+    box.write(desk.folder)
+    found = desk.oathbulk("load", *words)
+    assert found.code == 0, found.stdout + found.stderr
+    with closing(Database(f"sqlite:///{desk.home / 'oathbulk.db'}")) as database:
+        watch_moves(database)
+        yield database
+        tenant = simulator.tenant()
+        simulator.stop()
+        deliver_verdict(database, simulator, tenant, budget=BUDGET, excused=excused)
+
+
+def count_active(box: Box) -> int:
+    return sum(end.status == "active" for end in box.expected.values())
+
+
+def run_for_a_while(desk: CommandDesk, database: Database, more: int) -> None:
+    """Run until so many records more are active, or none is left; then kill -9 everything that runs."""
+    running, before = desk.start("run", *WORDS), count_in(database, Status.ACTIVE)
+    wait_until(
+        lambda: not running.is_alive or count_in(database, Status.ACTIVE) >= before + more,
+        90,
+        f"{more} more are active",
+    )
+    desk.kill(running.pid, *desk.processes())
+    running.wait()
+
+
+def count_in(database: Database, status: Status) -> int:
+    with database.reading() as connection:
+        return connection.scalar(select(func.count()).where(Record.status == status)) or 0
+
+
+def flush_queue(desk: CommandDesk) -> bool:
+    """Wipe the queue of a run. False: its server does not listen yet."""
+    config = ValkeyConfig.read(desk.home / "valkey" / "valkey.conf")
+    assert config is not None
+    with suppress(redis.ConnectionError), connect(config) as client:
+        return bool(client.flushall())
+    return False
+
+
+def test_a_box_becomes_active_but_for_what_is_hopeless_and_each_of_these_is_explained(set_out):
+    # Tokens of TOTP that are out of step wait for the next step, up to a minute.
+    box = make_box(110, totp=0, special=a_few_of_each(110))
+    desk, simulator = set_out(box, QUICK, **TENANT)
+    with loaded(desk, simulator, box):
+        simulator.order_faults(*({"operation": call, "kind": loss} for call in ("pair", "activate") for loss in LOSSES))
+        result = desk.oathbulk("run", *WORDS)
+        assert result.code == 1, result.stderr
+        assert simulator.counts()["faults"] == dict.fromkeys(LOSSES, 2)
+    assert desk.status(BATCH)["counts"]["active"] == count_active(box)
+
+
+@pytest.mark.faults
+def test_a_run_that_is_killed_again_and_again_goes_on_where_it_was_and_makes_nothing_twice(set_out):
+    box, dice = make_box(300, totp=0.1, special=a_few_of_each(300, each=2)), random.Random(7)
+    desk, simulator = set_out(box, QUICK, **TENANT, **WEATHER, **LIMITS)
+    with loaded(desk, simulator, box, *SPENT) as database:
+        simulator.order_faults(*({"operation": call, "kind": "reset_after"} for call in PREPARATION))
+        simulator.order_faults({"operation": "import_tokens", "kind": "error_before"})
+        for _ in range(3):
+            run_for_a_while(desk, database, dice.randrange(5, 60))
+        running = desk.start("run", *WORDS)
+        wait_until(lambda: flush_queue(desk), 60, "the queue is wiped")
+        assert running.wait(240).code == 1, running.stderr
+    assert set(count_losses(simulator)) >= {*PREPARATION, "pair", "activate"}
+
+
+@pytest.mark.faults
+def test_two_workers_and_beat_bring_a_box_through_with_the_queue_wiped_and_a_worker_killed(
+    make_fleet, postgres_url, valkey_server, valkey_url
+):
+    box = make_box(300, totp=0.1, special=a_few_of_each(300, each=2))
+    fleet = make_fleet(postgres_url, valkey_url, box, settings=QUICK, **TENANT, **WEATHER, **LIMITS)
+    first, _ = fleet.worker("first"), fleet.worker("second")
+    fleet.beat()
+    fleet.wait_until(lambda: fleet.status().counts["active"] > 20, "some are active")
+    first.kill()
+    valkey_server.flush()
+    fleet.worker("third")
+    fleet.wait_until(lambda: not fleet.status().left, "the box is finished", timeout=240)
+    fleet.judge(excused=SPENT)
+
+
+# What the vendor's pages leave open, each beside a pairing whose answer gets lost.
+READINGS: Mapping[str, Mapping[str, Any]] = {
+    "a pairing answers ACTIVE": {"pairing_status": "ACTIVE", "sent_status": "ignored"},
+    "a status in the request is refused": {"sent_status": "refused"},
+    "filter and expand do not go together": {"expand_with_filter": False, "expanded_devices": "embedded"},
+    "a job's id is in Location alone": {"job_answer": 202, "job_id_in": "location", "no_duplicates": "missing"},
+    "a job is forgotten once it was read": {"job_kept_reads": 1, "unknown_serial": 404, "paired_serial": 409},
+    "what was made is seen late": {"inventory_read_lag": 2, "device_read_lag": 1},
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("reading", READINGS)
+def test_however_what_is_open_is_read_a_box_becomes_active(set_out, reading):
+    box = make_box(40, totp=0, special={"imported_before": 2, "active_before": 1, "paired_before": 1})
+    desk, simulator = set_out(box, QUICK, **TENANT | READINGS[reading])
+    with loaded(desk, simulator, box):
+        simulator.order_faults(*({"operation": "pair", "kind": loss} for loss in LOSSES))
+        result = desk.oathbulk("run", *WORDS)
+        assert result.code == 0, result.stdout + result.stderr
+    assert count_losses(simulator) == {"pair": len(LOSSES)}
+
+
+@pytest.mark.faults
+def test_tokens_are_paired_though_the_inventory_may_not_be_read(set_out):
+    box = make_box(30, totp=0, special={"imported_before": 30})
+    forbidden = {"forbidden_groups": ["inventory"], "device_shows_serial_number": True}
+    desk, simulator = set_out(box, QUICK, **TENANT | forbidden)
+    words = [word for word in WORDS if word != "--import"]
+    with loaded(desk, simulator, box, words=words):
+        simulator.order_faults(*({"operation": "pair", "kind": loss} for loss in LOSSES))
+        result = desk.oathbulk("run", *words)
+        assert result.code == 0, result.stdout + result.stderr
+
+
+@pytest.mark.faults
+def test_a_box_that_is_to_be_imported_waits_for_a_person_where_that_is_not_permitted(set_out):
+    box = make_box(10, totp=0)
+    desk, simulator = set_out(box, QUICK, **TENANT, forbidden_groups=["inventory"])
+    box.write(desk.folder)
+    assert desk.oathbulk("run", *WORDS).code == 4
+    status = desk.status(BATCH)
+    assert (status["reason"], status["counts"]["pending"]) == ("permissions", 10)
+    simulator.change(forbidden_groups=[])
+    assert desk.oathbulk("resume", BATCH).code == 0
+    assert desk.oathbulk("run", *WORDS).code == 0
+
+
+def count_losses(simulator: Simulator) -> Counter[str]:
+    """How many calls of each kind were hit by a fault."""
+    return Counter(call.operation for call in simulator.whole_log() if call.fault)

@@ -1,0 +1,38 @@
+"""A box at a PingOne that another hand wrote, which loses answers after it did what was asked: its own record says what
+it made."""
+
+from __future__ import annotations
+
+import pytest
+from support.processes.command_desk import CommandDesk
+from support.servers.stand_in_box import BoxTenant, judge_tenant, make_tokens, write_box
+from support.servers.stand_in_whole_way import WholeWayStandIn
+
+WORDS = ("box.csv", "--assign", "who.csv", "--import", "--pair")
+QUICK = {
+    "OATHBULK_CALL_DEADLINE": "2",
+    "OATHBULK_SEND_WITHIN": "1",
+    "OATHBULK_LEASE_LEFT_FOR_POST": "3",
+    "OATHBULK_LEASE": "6",
+    "OATHBULK_OUTAGE_HOLD": "1",
+    "OATHBULK_READ_DELAY": "0.5",
+    "OATHBULK_OTP_POST_BUDGET": "7",
+    "OATHBULK_TOKENS_PER_IMPORT": "25",
+    "OATHBULK_NAMES_PER_REQUEST": "20",
+}
+
+
+@pytest.mark.parametrize("is_inventory_apart", [False, pytest.param(True, marks=pytest.mark.faults)])
+def test_what_is_made_there_is_made_once_and_for_its_person(tmp_path, is_inventory_apart):
+    tenant = BoxTenant(make_tokens(60))
+    with (
+        WholeWayStandIn(tenant, loses_every=11, is_inventory_apart=is_inventory_apart) as pingone,
+        CommandDesk(tmp_path / "desk", QUICK, pingone.settings, {"OATHBULK_FIRST_RECORDS": "0"}) as desk,
+    ):
+        write_box(desk.folder, list(tenant.tokens.values()))
+        result = desk.oathbulk("run", *WORDS)
+        assert result.code == 0, result.stdout[-2000:] + result.stderr[-3000:]
+        assert tenant.active == set(tenant.tokens)
+        assert {"pair", "activate"} <= set(pingone.lost)
+    assert list(judge_tenant(tenant)) == []
+    assert desk.status("box")["counts"]["active"] == 60
