@@ -19,7 +19,8 @@ from support.processes.command_desk import CommandDesk
 from support.processes.waiting import wait_until
 from support.servers.simulator import Simulator
 
-from models.record import Record, Status
+from models.record import Record
+from models.record_states import Status
 from worker.database.engine import Database
 from worker.embedded.valkey_config import ValkeyConfig
 from worker.embedded.valkey_process import connect

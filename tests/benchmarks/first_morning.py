@@ -24,7 +24,8 @@ from support.judges.final_tables import find_unwritten, judge_tables
 from support.judges.seed_calls import judge_seed_cases, make_seed_cases
 
 from models.attempt import AttemptLine, Outcome
-from models.record import OtpState, Record
+from models.record import Record
+from models.record_states import OtpState
 from worker.cli.first_morning import Simulator, play_first_morning
 from worker.database.engine import Database
 from worker.journal.reader import Reader, find_files

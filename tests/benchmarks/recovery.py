@@ -30,7 +30,8 @@ from support.servers.postgres import PostgresServer
 from support.servers.valkey import ValkeyServer
 
 from models.attempt import AttemptLine, Outcome
-from models.record import OtpState, Record, Status
+from models.record import Record
+from models.record_states import OtpState, Status
 from worker.config.settings import Settings
 from worker.database import schema
 from worker.database.engine import Database

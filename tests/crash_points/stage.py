@@ -18,7 +18,8 @@ from support.processes.waiting import wait_until
 
 from crash_points.orders import Life, Order, Zygote
 from models.batch import Batch, BatchState
-from models.record import FINAL, Record, Status
+from models.record import Record
+from models.record_states import FINAL, Status
 from worker import audit
 from worker.config.sources import load_environment
 from worker.pace.slots import Pace

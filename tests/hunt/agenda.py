@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.batch import BatchState
-from models.record import Status
+from models.record_states import Status
 
 if TYPE_CHECKING:
     from hunt.scenario import Scenario

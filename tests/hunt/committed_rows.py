@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from models.batch import BatchState
 from models.reason import PASSING
-from models.record import FINAL, OtpState, PairingState
+from models.record_states import FINAL, OtpState, PairingState
 
 _RECORDS = """SELECT id, batch_id, device_id, status, scheduled_at, lease_id, lease_until, otp1_state, otp1_posts,
     otp2_state, otp2_posts, otp_sent_at, otp_expires_at, verdict, attempts, attempts_forgiven, reason,

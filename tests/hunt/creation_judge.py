@@ -14,7 +14,7 @@ from hunt.model_pingone import ModelPingOne
 from hunt.strands import Broken
 from hunt.tenant import FIND, FREE, IMPORT, JOB, LIST, PAIR, REFUSED, SEEN_AFTER, TAKEN, Call, ModelDevice
 from models.batch import BatchState
-from models.record import OtpState, PairingState, Status
+from models.record_states import OtpState, PairingState, Status
 from worker.rules.pairing import MOST_PAIRINGS
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from hunt.strands import Broken
 from hunt.tenant import EXTRA, INVALID, PAIR, POST, REFUSED, Call, ModelDevice
 from models.attempt import Outcome
 from models.reason import Reason
-from models.record import OtpState, Status
+from models.record_states import OtpState, Status
 from worker.rules.next_otp import POSTS_PER_OTP
 from worker.rules.pairing import MOST_PAIRINGS
 

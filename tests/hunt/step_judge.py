@@ -14,7 +14,7 @@ from hunt.strands import Broken, Strands
 from hunt.tenant import EXTRA, READ, Call, ModelDevice
 from models.batch import BatchState
 from models.reason import Reason
-from models.record import TRANSITIONS, OtpState, Status
+from models.record_states import TRANSITIONS, OtpState, Status
 from worker.config.settings import Settings
 from worker.rules.next_otp import POSTS_PER_OTP
 

@@ -19,7 +19,7 @@ from hunt.scenario import Scenario
 from hunt.strands import Broken
 from hunt.tenant import ACTIVE, EXTRA, INVALID, REFUSED, Call, Reply
 from models.batch import BatchState
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.config.settings import Settings
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown
 from worker.pingone.wire import Request

@@ -28,7 +28,7 @@ from models.audit import Action
 from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import TRANSIENT, PauseReason, Reason
-from models.record import Status
+from models.record_states import Status
 from worker import audit
 from worker.audit import GENESIS, SCHEDULE, Actor, BrokenLine, this_person
 from worker.batches.commands import Batches, NotPossible

@@ -17,7 +17,7 @@ from support.data.moving_clock import MovingDatabase
 from models.audit import AuditLine
 from models.authenticated import AuditKeys
 from models.encrypted import generate_key
-from models.record import Status
+from models.record_states import Status
 from worker import audit
 from worker.audit import GENESIS, Actor, CheckResult, NotedHead, the_schedule, this_person
 from worker.audit.chain import FIELDS, encode_content

@@ -10,7 +10,7 @@ from support.data.batches import look, look_at_batch, make_batch
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import HELD, UNKNOWN, ScriptedFleet
 
-from models.record import Status
+from models.record_states import Status
 from worker.batches.commands import HoursChange
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch

@@ -25,7 +25,7 @@ from support.data.moving_clock import MovingDatabase
 from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
-from models.record import OtpState, Status
+from models.record_states import OtpState, Status
 from worker.batches.commands import Batches, NotPossible, Replayed
 from worker.batches.finding import UnknownBatch
 from worker.batches.upkeep import Upkeep

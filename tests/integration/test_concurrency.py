@@ -40,7 +40,8 @@ from support.processes.waiting import wait_until
 from models.attempt import AttemptLine, Outcome
 from models.encrypted import Keyring, generate_key
 from models.reason import Reason
-from models.record import FINAL, Record, Status
+from models.record import Record
+from models.record_states import FINAL, Status
 from worker.batches.commands import Batches, NotPossible
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch

@@ -27,7 +27,7 @@ from support.fleets.dispatchers import make_dispatcher
 from models.attempt import Outcome
 from models.batch import BatchState
 from models.reason import PAUSE_CURES, PauseReason
-from models.record import OtpState, Status
+from models.record_states import OtpState, Status
 from worker.batches.commands import Batches
 from worker.config.settings import ConfigError, Environment, Settings
 from worker.database.engine import DISPATCH_LOCK

@@ -28,7 +28,8 @@ from models.audit import AuditLine
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.reason import PauseReason, Reason
-from models.record import OtpState, Record, Status
+from models.record import Record
+from models.record_states import OtpState, Status
 from worker.batches import hours
 from worker.batches.commands import HoursChange
 from worker.batches.hours import OtherHours

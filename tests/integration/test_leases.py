@@ -14,7 +14,7 @@ from support.data.moving_clock import MovingDatabase
 from models.attempt import Outcome
 from models.batch import BatchState
 from models.reason import CURES, PauseReason, Reason
-from models.record import FINAL, OtpState, Status
+from models.record_states import FINAL, OtpState, Status
 from worker.batches.commands import Batches
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim

@@ -20,7 +20,7 @@ from support.processes.waiting import wait_until
 from models.batch import BatchState
 from models.encrypted import Keyring, generate_key, identify_row
 from models.reason import Reason
-from models.record import OtpState, Status
+from models.record_states import OtpState, Status
 from worker.batches.commands import Batches
 from worker.batches.loading import CHUNK, Loaded, Loader, NameTaken
 from worker.database.engine import DISPATCH_LOCK

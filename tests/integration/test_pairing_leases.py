@@ -12,7 +12,7 @@ from support.data.moving_clock import MovingDatabase
 
 from models.batch import Batch, BatchState
 from models.reason import Reason
-from models.record import NOBODY, OtpState, PairingState, Status
+from models.record_states import NOBODY, OtpState, PairingState, Status
 from worker.batches.commands import Batches, Replayed
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim

@@ -13,7 +13,7 @@ from support.data.loading import LoadingDesk, Token, earlier, token
 from support.data.moving_clock import MovingDatabase
 
 from models.encrypted import Keyring, generate_key, identify_row
-from models.record import Status
+from models.record_states import Status
 from worker.batches import loading
 from worker.intake import UnusableFile, open_shipment
 from worker.preflight import files, rows

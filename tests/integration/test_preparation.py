@@ -20,7 +20,8 @@ from models.encrypted import Keyring, identify_row
 from models.inventory_job import InventoryJob, JobKind
 from models.inventory_job import JobState as Written
 from models.reason import Reason
-from models.record import NOBODY, Record, Status
+from models.record import Record
+from models.record_states import NOBODY, Status
 from worker.batches.preparation.imports import LONGEST_JOB, Imports
 from worker.batches.preparation.inventory import Inventory, find_difference
 from worker.batches.preparation.people import People

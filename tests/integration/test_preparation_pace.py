@@ -12,7 +12,7 @@ from support.data.moving_clock import MovingDatabase
 from models.batch import Batch, BatchState
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.reason import Reason
-from models.record import Status
+from models.record_states import Status
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import FEWEST_SETTLED, read_statuses
 

@@ -21,7 +21,7 @@ from support.judges.status_moves import seen_moves
 from models.attempt import Outcome
 from models.batch import BatchState
 from models.reason import Reason
-from models.record import OtpState, Status
+from models.record_states import OtpState, Status
 from worker.leases.attempt_line import CallSummary
 from worker.leases.queue import CHUNK, Queue
 from worker.leases.worker import Leases

@@ -20,7 +20,7 @@ from support.judges.status_moves import judge_moves, judge_totals
 from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import Reason
-from models.record import OtpState, Status
+from models.record_states import OtpState, Status
 from worker import audit
 from worker.batches import reconciliation
 from worker.batches.commands import Batches

@@ -14,7 +14,8 @@ from support.data.moving_clock import MovingDatabase
 
 from models.audit import Action
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
-from models.record import Record, Status
+from models.record import Record
+from models.record_states import Status
 from worker import audit
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases

@@ -18,7 +18,7 @@ from support.data.moving_clock import MovingDatabase
 from models.encrypted import DecryptionError, Keyring, generate_key
 from models.pace import LicensePace
 from models.reason import CURES, PauseReason, Reason
-from models.record import Status
+from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loader

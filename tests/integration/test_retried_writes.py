@@ -13,7 +13,8 @@ from sqlalchemy.exc import OperationalError
 from support.data.batches import ENVIRONMENT_ID, attempts, enqueue, look, make_batch, rescue
 from support.data.moving_clock import MovingDatabase
 
-from models.record import OtpState, Record, Status
+from models.record import Record
+from models.record_states import OtpState, Status
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.leases.worker import Leases

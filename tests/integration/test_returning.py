@@ -17,7 +17,7 @@ from support.data.moving_clock import MovingDatabase
 
 from models.encrypted import Keyring, generate_key, identify_row
 from models.reason import Reason
-from models.record import Status
+from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.batches.loading import Loaded, Loader
 from worker.batches.returning import KEY_IS_GONE, NO_FRESH_OTPS, NO_RECORD, NO_SEED, OLD_TIME, OTHER_TOKEN, OTHER_TYPE

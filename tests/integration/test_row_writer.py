@@ -15,7 +15,8 @@ from support.servers.postgres import PostgresServer
 
 from models.batch import Batch
 from models.encrypted import Keyring, generate_key
-from models.record import Record, Status
+from models.record import Record
+from models.record_states import Status
 from worker.batches.record_rows import RecordRows
 from worker.database.row_writer import RowWriter
 

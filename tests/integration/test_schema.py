@@ -28,7 +28,8 @@ from models.attempt import AttemptLine
 from models.audit import Action, AuditLine
 from models.base import Base
 from models.batch import Batch, BatchState
-from models.record import Record, Status
+from models.record import Record
+from models.record_states import Status
 from worker import audit
 from worker.audit import GENESIS
 from worker.config.settings import ConfigError

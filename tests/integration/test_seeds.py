@@ -8,7 +8,7 @@ import pytest
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, make_batch
 from support.data.moving_clock import MovingDatabase
 
-from models.record import OtpState, OtpType, Status
+from models.record_states import OtpState, OtpType, Status
 from worker.batches.commands import Batches
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim

@@ -16,7 +16,8 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.reason import PauseReason
-from models.record import NOBODY, OtpState, PairingState, Record, Status
+from models.record import Record
+from models.record_states import NOBODY, OtpState, PairingState, Status
 from worker import audit
 from worker.batches.commands import NotPossible
 from worker.batches.undo import unpairing

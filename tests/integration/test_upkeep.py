@@ -17,7 +17,8 @@ from support.fleets.scripted_fleet import HELD, LATER, PATIENT, THRESHOLDS, UNDE
 from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, PauseReason, Reason
-from models.record import OtpState, Record, Status
+from models.record import Record
+from models.record_states import OtpState, Status
 from worker.batches.loading import Loader
 from worker.intake import open_shipment
 from worker.leases.queue import Queue

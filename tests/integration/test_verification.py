@@ -16,7 +16,7 @@ from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch
 from support.data.moving_clock import MovingDatabase
 
 from models.encrypted import Keyring
-from models.record import Status
+from models.record_states import Status
 from worker.batches.finding import UnknownBatch
 from worker.config.settings import ConfigError, Environment, Settings
 from worker.pace.errors import PaceOutOfReach, SlotTooFar

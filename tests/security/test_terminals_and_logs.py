@@ -18,7 +18,7 @@ from support.processes.scripts import run_on_a_terminal, run_piped
 
 from models.audit import Action
 from models.batch import BatchState
-from models.record import Status
+from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
 from worker.cli.console import console, print_json

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.reason import Reason
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import Answer

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from models.batch import Batch
 from models.encrypted import Keyring
-from models.record import FINAL, Status
+from models.record_states import FINAL, Status
 from worker.batches.earlier_records import EarlierRecords, Found
 from worker.batches.record_rows import NewRecord
 from worker.intake import Row, RowError

@@ -14,7 +14,7 @@ from sqlalchemy import Row as DatabaseRow
 
 from models.audit import Action
 from models.batch import Batch, BatchState
-from models.record import OtpState, Status
+from models.record_states import OtpState, Status
 from worker import audit
 from worker.audit import Actor
 from worker.database.engine import Database

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, select
 from sqlalchemy import Row as ResultRow
 
 from models.encrypted import DecryptionError, Keyring
-from models.record import OtpState, OtpType, Record
+from models.record import Record
+from models.record_states import OtpState, OtpType
 from worker.intake import ORIGIN, Origin, Row, RowError, explain_missing_ids
 from worker.vault.otp import OtpPair
 from worker.vault.otp_source import OtpSource

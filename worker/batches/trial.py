@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from models.record import Record, Status
+from models.record import Record
+from models.record_states import Status
 
 
 def find_trial_row(connection: Connection, environment_id: str, batch_id: int, records: int) -> int | None:

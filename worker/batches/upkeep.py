@@ -11,8 +11,9 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, text,
 
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
-from models.record import Record, Status
+from models.record import Record
 from models.record_indexes import NOT_FINAL
+from models.record_states import Status
 from worker.batches import hours, judgement, state
 from worker.database.engine import Database
 from worker.rules import breaker, quota

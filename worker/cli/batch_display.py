@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models.reason import CURES, PASSING, Reason
-from models.record import Status
+from models.record_states import Status
 from worker.cli.preparation_display import describe_made, put_waiting_first
 from worker.pace.memory import Hold
 from worker.reports.batch_status import BatchStatus

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from models.reason import Reason
-from models.record import Status
+from models.record_states import Status
 from worker.batches.commands import HoursChange
 from worker.batches.hours import OutOfHours
 from worker.cli.console import console

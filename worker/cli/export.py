@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from models.record import Status
+from models.record_states import Status
 from worker.cli.console import console
 from worker.cli.options import BatchName, Ticket
 from worker.cli.output_files import refuse_unfit, write_file

@@ -9,7 +9,7 @@ from rich.live import Live
 
 from models.batch import BatchState
 from models.reason import PASSING
-from models.record import Status
+from models.record_states import Status
 from worker.cli.batch_display import draw_batch, format_log_line
 from worker.cli.console import error_console
 from worker.installation.installation import Installation

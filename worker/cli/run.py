@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from models.record import Status
+from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.cli.batch_display import draw_batch
 from worker.cli.console import console, error_console, print_json

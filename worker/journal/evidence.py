@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from models.reason import Reason
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.journal.reader import Line
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, ReadDevice, SendOtp, Step

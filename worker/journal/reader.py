@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.journal.writer import SUFFIX
 
 # Bytes that are read as one line at most; the writer's lines have a few hundred.

@@ -9,7 +9,8 @@ from sqlalchemy import Row
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.reason import Reason
-from models.record import NOBODY, OtpState, PairingState, Record
+from models.record import Record
+from models.record_states import NOBODY, OtpState, PairingState
 from worker.rules.progress import OtpProgress, PairingProgress, Progress
 
 

@@ -11,7 +11,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from models.batch import Batch
-from models.record import NOBODY, OtpState, OtpType, PairingState, Record, Status
+from models.record import Record
+from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker.clocks.boot_clock import boot_time
 from worker.database.engine import Database
 from worker.leases.claim import ALL_COLUMNS, FRESH_COLUMNS, Claim, claim_any_row, claim_fresh_row, claim_unpaired_row

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, or_, text, update
 
-from models.record import OtpState, PairingState, Record, Status
+from models.record import Record
 from models.record_indexes import UNSETTLED
+from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
 
 # Seconds after which a pending record is due that waits for no read. Whatever it waited for (a backoff, a slot), the

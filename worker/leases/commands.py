@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from models.record import Record, Status, needs_read
+from models.record import Record, needs_read
+from models.record_states import Status
 from worker.database.engine import Database
 from worker.leases.moves import move
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from models.reason import CURES, Reason
-from models.record import Record, Status
+from models.record import Record
+from models.record_states import Status
 from worker.database.engine import Database
 from worker.leases.moves import move
 

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Float, Row, and_, bindparam, case, func, or_,
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.reason import Reason
-from models.record import OtpState, Record, Status
+from models.record import Record
+from models.record_states import OtpState, Status
 from worker.database.engine import Database
 from worker.leases.settlement import PROGRESS_COLUMNS, progress_parameters
 from worker.rules.progress import OtpProgress, Progress

@@ -6,7 +6,8 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Update, and_, exists, null, or_, update
 
 from models.batch import Batch, BatchState
-from models.record import FINAL, TRANSITIONS, Record, Status, needs_read
+from models.record import Record, needs_read
+from models.record_states import FINAL, TRANSITIONS, Status
 from worker.database.engine import Database
 
 # Seconds before its hours end from which on a batch begins no further record: a token that is out of step needs its

@@ -10,8 +10,9 @@ from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, TextClau
 from sqlalchemy.orm import aliased
 
 from models.batch import Batch
-from models.record import Record, Status
+from models.record import Record
 from models.record_indexes import NOT_FINAL
+from models.record_states import Status
 
 
 class Why(StrEnum):

@@ -11,8 +11,9 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from models.attempt import AttemptLine, Outcome
 from models.batch import Batch, BatchState
-from models.record import Record, Status, needs_read
+from models.record import Record, needs_read
 from models.record_indexes import IN_WINDOW, UNSETTLED
+from models.record_states import Status
 from worker.database.engine import Database, Moment
 from worker.leases.moves import move
 from worker.leases.order import DUE_IN_ORDER, PENDING_IN_ORDER, has_pending

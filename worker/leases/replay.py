@@ -11,8 +11,9 @@ from sqlalchemy.orm import aliased
 
 from models.batch import Batch
 from models.reason import TRANSIENT, Reason
-from models.record import OtpState, PairingState, Record, Status
+from models.record import Record
 from models.record_indexes import NOT_FINAL
+from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import move
 

@@ -9,7 +9,8 @@ from sqlalchemy import Boolean, ColumnElement, Float, Insert, Update, bindparam,
 from models.attempt import AttemptLine
 from models.batch import BatchState
 from models.reason import CURES
-from models.record import NOBODY, Record, Status
+from models.record import Record
+from models.record_states import NOBODY, Status
 from worker.database.engine import Database
 from worker.leases.attempt_line import CallSummary, build_line, is_counted, line_parameters
 from worker.leases.claim import Claim

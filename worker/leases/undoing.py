@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, false, null, or_, update
 
-from models.record import NOBODY, OtpState, PairingState, Record, Status
+from models.record import Record
+from models.record_states import NOBODY, OtpState, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import move
 

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Float, Update, and_, bindparam, or_, select, true, update
 
 from models.attempt import AttemptLine, Outcome
-from models.record import OtpState, PairingState, Record, Status
+from models.record import Record
+from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from models.batch import BatchState
-from models.record import FINAL
+from models.record_states import FINAL
 from worker.pace.memory import Hold, KnownPace
 from worker.reports.preparation_pace import PreparationPace
 from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Fleet, Stall, explain_stall, explain_unprepared

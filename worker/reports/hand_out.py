@@ -12,7 +12,8 @@ from typing import Any, TextIO
 from sqlalchemy import select
 
 from models.batch import Batch
-from models.record import OtpType, Record, Status
+from models.record import Record
+from models.record_states import OtpType, Status
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.intake import RESULT_COLUMNS, canonical_column, normalise

@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, Row, func, or_, select
 
 from models.encrypted import DecryptionError, Keyring
 from models.reason import Reason
-from models.record import Record, Status
+from models.record import Record
+from models.record_states import Status
 from worker.batches.inventory_list import find_tokens
 from worker.batches.preparation.inventory import find_difference
 from worker.database.engine import Database

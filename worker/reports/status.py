@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Row, Select, func, select, text
 
 from models.attempt import FAILED, AttemptLine
 from models.batch import Batch, BatchState
-from models.record import FINAL, Record, Status
+from models.record import Record
 from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
+from models.record_states import FINAL, Status
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import find_batch
 from worker.database.engine import Database

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from models.batch import Batch
-from models.record import Record, Status
+from models.record import Record
+from models.record_states import Status
 from worker.batches.finding import find_batch
 from worker.config.settings import ConfigError, Environment
 from worker.database.engine import Database

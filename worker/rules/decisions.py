@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from models.reason import PauseReason, Reason
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.pingone import errors
 from worker.pingone.wire import Device
 from worker.rules import next_otp, no_effect, pairing

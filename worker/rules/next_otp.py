@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from models.reason import Reason
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.rules.limits import Limits
 from worker.rules.progress import Progress
 from worker.rules.steps import DeadLetter, Next, SendOtp

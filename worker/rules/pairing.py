@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from models.reason import Reason
-from models.record import OtpState, PairingState
+from models.record_states import OtpState, PairingState
 from worker.pingone import errors
 from worker.pingone.pairing import PairedDevice, Pairing
 from worker.rules import no_effect

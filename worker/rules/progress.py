@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from models.reason import Reason
-from models.record import OtpState, PairingState
+from models.record_states import OtpState, PairingState
 
 
 @dataclass(frozen=True, slots=True)

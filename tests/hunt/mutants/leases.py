@@ -14,7 +14,8 @@ import worker.leases.worker
 from hunt import initial_state
 from hunt.mutants.patching import Patch, around, execute, mutant
 from models.batch import BatchState
-from models.record import Record, Status
+from models.record import Record
+from models.record_states import Status
 from worker.leases import moves
 from worker.leases.worker import Leases
 from worker.records import activation

@@ -8,7 +8,7 @@ from typing import Any
 
 from hunt import initial_state
 from hunt.mutants.patching import Patch, around, execute, mutant
-from models.record import PairingState
+from models.record_states import PairingState
 from worker.leases.worker import Leases
 from worker.pingone import errors
 from worker.pingone.pairing import PairedDevice, Pairing

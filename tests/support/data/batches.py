@@ -13,7 +13,8 @@ from sqlalchemy import Row, func, insert, select
 from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, identify_row
-from models.record import FINAL, Record, Status
+from models.record import Record
+from models.record_states import FINAL, Status
 from support.data.moving_clock import MovingDatabase
 from worker.audit import Actor
 from worker.config.settings import Environment

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Select, func, select, text
 
 from models.attempt import AttemptLine, Outcome
-from models.record import Record, Status
+from models.record import Record
 from models.record_indexes import IN_WINDOW
+from models.record_states import Status
 from worker.database.engine import Database
 from worker.simulator.shipment import MadeShipment
 

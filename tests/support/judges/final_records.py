@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from models.reason import CURES
-from models.record import NOBODY, PairingState, Record, Status
+from models.record import Record
+from models.record_states import NOBODY, PairingState, Status
 from support.judges.call_log import ProvisioningCall
 from support.judges.creations import find_known
 from support.judges.tenant import Tenant

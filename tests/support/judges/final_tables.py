@@ -10,7 +10,8 @@ from sqlalchemy import Row, func, or_, select
 
 from models.attempt import AttemptLine, Outcome
 from models.batch import Batch
-from models.record import FINAL, OtpState, Record, Status
+from models.record import Record
+from models.record_states import FINAL, OtpState, Status
 from support.judges.otp_calls import Case
 from worker.database.engine import Database
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from models.record import TRANSITIONS, Status
+from models.record_states import TRANSITIONS, Status
 from worker.database.engine import Database
 
 _TABLE = "CREATE TABLE seen_move (record_id BIGINT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL)"

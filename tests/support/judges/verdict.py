@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from models.record import FINAL
+from models.record_states import FINAL
 from support.judges.creations import judge_creations
 from support.judges.final_records import judge_endings, judge_records
 from support.judges.final_tables import find_unwritten, judge_tables

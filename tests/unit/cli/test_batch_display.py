@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from models.reason import CURES, Reason
-from models.record import Status
+from models.record_states import Status
 from worker.cli.batch_display import (
     WAITING,
     describe_hold,

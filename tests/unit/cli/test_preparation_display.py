@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from unit.cli.test_batch_display import batch, seen
 
-from models.record import Status
+from models.record_states import Status
 from worker.cli.batch_display import WAITING, describe_outlook, draw_batch, draw_batches, format_log_line
 from worker.cli.preparation_display import describe_made, describe_waiting
 from worker.fleet.processes import KnownProcess

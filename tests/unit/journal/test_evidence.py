@@ -9,7 +9,7 @@ from itertools import permutations
 import pytest
 
 from models.reason import Reason
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.journal.evidence import ACTIVE, NEXT_OTP, Evidence, Row, find_consequence, gather_evidence
 from worker.journal.reader import Line
 from worker.pingone import errors

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.journal import writer
 from worker.journal.reader import Reader, find_files
 from worker.journal.writer import KEEP_DAYS, FileJournal
@@ -212,7 +212,7 @@ def test_the_lines_of_many_threads_are_whole(journal: FileJournal, directory: Pa
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.journal.writer import FileJournal
 from worker.leases.claim import Claim
 from worker.rules.progress import OtpProgress, Progress

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, select, text
 
 from models.reason import CURES, PAUSE_CURES, TRANSIENT, PauseReason, Reason
-from models.record import FINAL, TRANSITIONS, OtpState, PairingState, Record, Status, needs_read
+from models.record import Record, needs_read
 from models.record_indexes import (
     EXPIRING,
     HALF_DONE,
@@ -20,6 +20,7 @@ from models.record_indexes import (
     NOT_FINAL,
     UNSETTLED,
 )
+from models.record_states import FINAL, TRANSITIONS, OtpState, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import move
 from worker.rules.progress import OtpProgress, PairingProgress, Progress

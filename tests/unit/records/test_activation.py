@@ -15,7 +15,7 @@ from sqlalchemy import exc
 
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from models.reason import PauseReason, Reason
-from models.record import OtpState, PairingState
+from models.record_states import OtpState, PairingState
 from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment, Settings
 from worker.leases.attempt_line import CallSummary

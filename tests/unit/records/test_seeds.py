@@ -15,7 +15,7 @@ from unit.records.test_activation import (
 )
 
 from models.reason import Reason
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.pingone import errors
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Retry

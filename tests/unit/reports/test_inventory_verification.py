@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.reason import Reason
-from models.record import Status
+from models.record_states import Status
 from worker.pingone.inventory import InventoryToken
 from worker.reports.inventory_verification import describe_token
 from worker.vault.seed import Secret, Seed

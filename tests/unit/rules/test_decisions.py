@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from models.reason import PauseReason, Reason
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import Answer

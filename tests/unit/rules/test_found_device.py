@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.record import PairingState
+from models.record_states import PairingState
 from worker.pingone.errors import Answer, OutcomeUnknown
 from worker.pingone.pairing import PairedDevice, Pairing
 from worker.pingone.wire import Device

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.reason import Reason
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.rules.limits import Limits
 from worker.rules.next_otp import begin_new_pair, choose_otp, send_next_otp
 from worker.rules.progress import OtpProgress, Progress

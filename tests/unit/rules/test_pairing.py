@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from models.reason import PauseReason, Reason
-from models.record import OtpState, PairingState
+from models.record_states import OtpState, PairingState
 from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import Answer

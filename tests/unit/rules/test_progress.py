@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.record import OtpState
+from models.record_states import OtpState
 from worker.leases.claim import Claim
 from worker.rules.progress import OtpProgress, Progress
 

@@ -13,8 +13,9 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState
 from models.reason import Reason
-from models.record import NOBODY, Record
+from models.record import Record
 from models.record_indexes import LACKS_TOKEN
+from models.record_states import NOBODY
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
 from worker.pingone.import_jobs import ImportJob, NewToken

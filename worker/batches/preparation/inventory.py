@@ -14,7 +14,8 @@ from models.batch import Batch
 from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobState
 from models.reason import Reason
-from models.record import NOBODY, Record, Status
+from models.record import Record
+from models.record_states import NOBODY, Status
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
 from worker.pingone.inventory import InventoryToken

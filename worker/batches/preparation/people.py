@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Row, bindparam, func, select, text, update
 
 from models.reason import Reason
-from models.record import NOBODY, Record
+from models.record import Record
 from models.record_indexes import LACKS_USER
+from models.record_states import NOBODY
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
 from worker.pingone.errors import TooManyTerms

@@ -6,7 +6,8 @@ from sqlalchemy import Label, select
 from sqlalchemy.orm import aliased
 
 from models.batch import Batch
-from models.record import Record, Status
+from models.record import Record
+from models.record_states import Status
 
 
 def find_other_batch() -> Label[str]:

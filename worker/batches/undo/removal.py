@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from models.record import NOBODY
+from models.record_states import NOBODY
 from worker.batches.undo.read_back import Heir, Sight, find_heir, see, see_by_token
 from worker.config.settings import Environment
 from worker.pace.errors import PaceOutOfReach

@@ -10,7 +10,8 @@ from sqlalchemy import Row, and_, or_, select, update
 
 from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobKind, JobState
-from models.record import NOBODY, Record
+from models.record import Record
+from models.record_states import NOBODY
 from worker.batches.preparation.inventory import find_difference
 from worker.batches.undo.other_batches import find_other_batch
 from worker.database.engine import Database

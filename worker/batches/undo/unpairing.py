@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, func, select
 
 from models.audit import Action
-from models.record import PairingState, Record, Status
+from models.record import Record
+from models.record_states import PairingState, Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches.undo.kept import Kept

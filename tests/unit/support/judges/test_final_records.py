@@ -15,7 +15,8 @@ from support.judges.final_records import judge_endings, judge_records
 from support.judges.tenant import FinalDevice, FinalToken, Tenant
 
 from models.reason import CURES, Reason
-from models.record import Record, Status
+from models.record import Record
+from models.record_states import Status
 from worker.simulator.shipment import Expected
 
 SERIAL, ALICE, BOB = "BOX1", "alice", "bob"

@@ -16,7 +16,7 @@ from support.judges.seed_calls import KnownSeed, make_seed_cases
 
 from models.attempt import AttemptLine, Outcome
 from models.batch import Batch
-from models.record import OtpState, Status
+from models.record_states import OtpState, Status
 from worker.simulator.oath import hotp
 
 PAIR = Pair("OTP 1", "OTP 2")
