@@ -50,6 +50,7 @@ from worker.rules.breaker import Thresholds
 from worker.vault.seed import Secret, Seed
 
 HOTP = Seed(secret=Secret(b"12345678901234567890"))
+SEND_WITHIN = 5.0
 ANSWER_WITHIN = 170.0
 ALICE, BOB = "a11ce000-0000-4000-8000-000000000001", "b0b00000-0000-4000-8000-000000000002"
 LOST = OutcomeUnknown(Answer(status=502))
@@ -80,7 +81,13 @@ class Site:
             return turns.renew(batch_id)
 
         tokens = TokenWork(
-            self.database, clients, Inventory(self.database, self.keyring), imports, renew, self.waited.append
+            self.database,
+            clients,
+            Inventory(self.database, self.keyring),
+            imports,
+            renew,
+            self.waited.append,
+            send_within=SEND_WITHIN,
         )
         return Preparation(
             cast(Environments, {"default": self.environment}),

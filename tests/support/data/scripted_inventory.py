@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.config.settings import Environment
+from worker.pingone.client import Call
 from worker.pingone.errors import Answer, BadToken, NotFound, TooManyTerms
 from worker.pingone.import_jobs import ImportJob, JobState, NewToken
 from worker.pingone.inventory import InventoryToken
@@ -83,7 +84,8 @@ class _Calls:
         self.pingone.do("read_token", self.application)
         return next(token for token in self.pingone.tokens.values() if token.id == token_id)
 
-    def start_import(self, tokens: Sequence[NewToken], *, call: object) -> str:
+    def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
+        call.permit()
         self.pingone.do("import", self.application, len(tokens))
         self.pingone.do("start", self.application)
         if self.pingone.bad & {token.serial_number for token in tokens}:
