@@ -454,6 +454,20 @@ def test_a_lost_answer_is_waited_for_and_what_came_of_it_is_found_and_ours(site:
     assert site.count(Record.is_in_inventory, Record.is_token_made, Record.owner_id == NOBODY) == 2
 
 
+def test_an_answer_is_waited_for_from_when_the_request_really_went_out(site: Site) -> None:
+    made = make(site, 2)
+
+    def wait() -> None:
+        site.database.ahead += ANSWER_WITHIN + 1
+
+    site.pingone.before_import = wait
+    site.pingone.instead["answer"] = [LOST]
+    site.prepare()
+    site.database.ahead += 6.0
+    assert site.prepare()
+    assert site.jobs(made) == [(Written.SENT, 2)], "it was taken for lost while its answer might come"
+
+
 def test_an_import_whose_answer_got_lost_and_that_made_nothing_goes_again(site: Site) -> None:
     made = make(site, 2)
     site.pingone.instead["start"] = [LOST]
