@@ -9,10 +9,8 @@ from pathlib import Path
 from worker.simulator.shipment import make_shipment
 
 SECRETS = ("3132333435363738393031323334353637383930", "6b1f85dfcd2763697c6e3d6af46643520fda2d9b")
-
-
-# PingOne has one of the tokens as another device.
-GONE = ("--accept", "token_taken")
+# PingOne knows nothing of one of the tokens.
+GONE = ("--accept", "token_not_in_inventory")
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -62,7 +60,7 @@ def test_pairs_that_were_refused_run_again_with_fresh_otps(set_out):
 def test_seeds_whose_devices_were_deleted_run_again_without_the_vendors_file(set_out):
     desk, simulator = set_out(make_shipment(1))
     tokens = [
-        {"serial": f"MADE{n:07}", "user_id": str(uuid.UUID(int=n)), "device_id": str(uuid.UUID(int=1 << 100 | n))}
+        {"serial": f"BOXED{n:07}", "user_id": str(uuid.UUID(int=n)), "device_id": str(uuid.UUID(int=1 << 100 | n))}
         for n in range(2)
     ]
     box, who = desk.folder / "box.txt", desk.folder / "who.csv"
@@ -70,7 +68,7 @@ def test_seeds_whose_devices_were_deleted_run_again_without_the_vendors_file(set
     save_as_excel(who, tokens)
     simulator.seed(devices=[tokens[0] | {"secret": SECRETS[0]}])
     command = ("run", "box.txt", "--assign", "who.csv", "--otp-type", "hotp", "--json")
-    assert desk.oathbulk(*command).json["blocking"] == ["token_taken"]
+    assert desk.oathbulk(*command).json["blocking"] == ["token_not_in_inventory"]
     first = desk.oathbulk(*command, *GONE)
     assert (first.code, first.json["dead_letters"]) == (1, {"device_not_found": 1}), first.stderr
     box.unlink()

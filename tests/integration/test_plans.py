@@ -224,10 +224,12 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
     with noting(database) as queries:
         work(database, ids[:1])
     noted["worker"] = ({KEY}, queries)
+    noted |= note_preparation(database, large)
+    # Last, since it may pause the batch.
     with noting(database) as queries:
         Upkeep(database, Thresholds()).apply_breaker(large.batch_id)
     noted["judge"] = ({"ix_attempt_failed", "pk_attempt"}, queries)
-    return noted | note_preparation(database, large)
+    return noted
 
 
 def note_preparation(database: Database, large: Made) -> dict[str, tuple[set[str], list[Query]]]:
@@ -236,13 +238,13 @@ def note_preparation(database: Database, large: Made) -> dict[str, tuple[set[str
     turns, inventory = Turns(database), Inventory(database, keyring)
     imports = Imports(database, keyring, most_tokens=500, answer_within=170.0)
     clients: Any = None
-    work_on_tokens = TokenWork(database, clients, inventory, imports, turns.renew, lambda _: None)
+    work_on_tokens = TokenWork(database, clients, inventory, imports, turns.renew, lambda _: None, send_within=5.0)
     steps: dict[str, tuple[set[str], Callable[[], Any]]] = {
         "turns": (lacks, turns.begin),
         "people": ({"ix_record_lacks_user"}, lambda: People(database, 40).look_up(large.batch_id, lambda *_: [])),
         "tokens": (lacks, lambda: work_on_tokens._read_state(large.batch_id)),
         "inventory": (set(), lambda: inventory.take(large.batch_id, LISTED)),
-        "imports": ({"ix_record_lacks_token"}, lambda: imports.begin(large.batch_id)),
+        "imports": ({"ix_record_lacks_token"}, lambda: imports.begin(large.batch_id, is_whole=False)),
     }
     noted = {}
     for name, (expected, step) in steps.items():

@@ -51,6 +51,7 @@ from worker.rules.breaker import Thresholds
 from worker.vault.seed import Secret, Seed
 
 HOTP = Seed(secret=Secret(b"12345678901234567890"))
+SEND_WITHIN = 5.0
 ANSWER_WITHIN = 170.0
 ALICE, BOB = "a11ce000-0000-4000-8000-000000000001", "b0b00000-0000-4000-8000-000000000002"
 LOST = OutcomeUnknown(Answer(status=502))
@@ -81,7 +82,13 @@ class Site:
             return turns.renew(batch_id)
 
         tokens = TokenWork(
-            self.database, clients, Inventory(self.database, self.keyring), imports, renew, self.waited.append
+            self.database,
+            clients,
+            Inventory(self.database, self.keyring),
+            imports,
+            renew,
+            self.waited.append,
+            send_within=SEND_WITHIN,
         )
         return Preparation(
             cast(Environments, {"default": self.environment}),
@@ -446,6 +453,20 @@ def test_a_lost_answer_is_waited_for_and_what_came_of_it_is_found_and_ours(site:
     assert site.jobs(made) == [(Written.LOST, 2)]
     assert site.pingone.log.count("import 2") == 1
     assert site.count(Record.is_in_inventory, Record.is_token_made, Record.owner_id == NOBODY) == 2
+
+
+def test_an_answer_is_waited_for_from_when_the_request_really_went_out(site: Site) -> None:
+    made = make(site, 2)
+
+    def wait() -> None:
+        site.database.ahead += ANSWER_WITHIN + 1
+
+    site.pingone.before_import = wait
+    site.pingone.instead["answer"] = [LOST]
+    site.prepare()
+    site.database.ahead += 6.0
+    assert site.prepare()
+    assert site.jobs(made) == [(Written.SENT, 2)], "it was taken for lost while its answer might come"
 
 
 def test_an_import_whose_answer_got_lost_and_that_made_nothing_goes_again(site: Site) -> None:

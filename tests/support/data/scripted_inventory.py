@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from worker.config.settings import Environment
+from worker.pingone.client import Call
 from worker.pingone.errors import Answer, BadToken, NotFound, TooManyTerms
 from worker.pingone.import_jobs import ImportJob, JobState, NewToken
 from worker.pingone.inventory import InventoryToken
@@ -30,6 +31,8 @@ class ScriptedInventory:
     bad: set[str] = field(default_factory=set)
     # What the next calls of this name bring instead: an exception, or for a job its result.
     instead: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    # What happens while the request of an import waits to go out.
+    before_import: Callable[[], object] = lambda: None
     log: list[str] = field(default_factory=list)
     # The worker applications that called, by the kind of call.
     applications: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -83,7 +86,9 @@ class _Calls:
         self.pingone.do("read_token", self.application)
         return next(token for token in self.pingone.tokens.values() if token.id == token_id)
 
-    def start_import(self, tokens: Sequence[NewToken], *, call: object) -> str:
+    def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
+        self.pingone.before_import()
+        call.permit()
         self.pingone.do("import", self.application, len(tokens))
         self.pingone.do("start", self.application)
         if self.pingone.bad & {token.serial_number for token in tokens}:
