@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, insert, select, text, update
 
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring
@@ -89,10 +89,11 @@ class Imports:
             return StartedJob(job_id, [token for _, token in tokens])
 
     def mark_sent_again(self, job: int) -> bool:
-        """Write down that the request of a job goes out now: an answer to it may come later than was thought. False:
-        another worker took over, and called the job lost."""
+        """Write down that the request of a job goes out now: an answer to it may come later than was thought. False: the
+        batch does not run any more, or another worker took over and called the job lost."""
+        is_running = exists().where(Batch.id == InventoryJob.batch_id, Batch.state == BatchState.RUNNING)
         with self._database.writing() as connection:
-            mine = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
+            mine = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT, is_running)
             return connection.execute(mine.values(sent_at=self._now)).rowcount == 1
 
     def note_started(self, job: int, pingone_id: str) -> None:
