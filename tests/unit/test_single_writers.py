@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-# The column, and where it may be written. An inventory job has a state too, which only its imports write.
+# The column, and where it may be written. An inventory job has a state too, which only its imports
+# and its revocations write.
 WRITERS = {
     "status": ("worker/leases",),
-    "state": ("worker/batches/state.py", "worker/batches/preparation/imports.py"),
+    "state": (
+        "worker/batches/state.py",
+        "worker/batches/preparation/imports.py",
+        "worker/batches/undo/revocation_jobs.py",
+    ),
 }
 # Functions of SQLAlchemy without which a module writes nothing.
 WRITING = {"insert", "update", "text"}

@@ -11,6 +11,7 @@ from itertools import chain, repeat
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.data.progress import progress_with_device
 
 from models.reason import Reason
 from models.record_states import OtpState
@@ -201,7 +202,7 @@ def tell(story: Story, most: int) -> Decision | None:
 
 
 limits = st.builds(Limits, posts=st.integers(2, 7), attempts=st.integers(1, 8))
-fresh = st.sampled_from([Progress(), Progress(second=None)])
+fresh = st.sampled_from([progress_with_device(), progress_with_device(second=None)])
 events = st.lists(st.sampled_from(POSTS), max_size=12)
 looks = st.lists(st.sampled_from(READS), max_size=12)
 staleness = st.none() | st.integers(1, 6)
@@ -232,7 +233,7 @@ def test_a_story_waits_for_the_end_of_an_outage_and_then_ends_well(start: Progre
 @OFTEN
 @given(limits, events, st.sampled_from(["unknown", "forbidden", "rejected", "not_delivered", "killed"]))
 def test_a_record_of_unknown_fate_waits_for_its_read_for_ever(limits: Limits, posts: Sequence[str], failing: str):
-    story = Story(limits, Progress(), chain(["unknown"], posts, repeat("works")), repeat(failing))
+    story = Story(limits, progress_with_device(), chain(["unknown"], posts, repeat("works")), repeat(failing))
     assert tell(story, most=100) is None
     assert story.written.needs_read
     assert sum(story.delivered.values()) == 1
@@ -241,7 +242,7 @@ def test_a_record_of_unknown_fate_waits_for_its_read_for_ever(limits: Limits, po
 counted = st.integers(0, 3)
 otps = st.builds(OtpProgress, st.sampled_from(OtpState), counted)
 progresses = st.builds(
-    Progress,
+    progress_with_device,
     first=otps,
     second=st.none() | otps,
     attempts=st.integers(1, 12),

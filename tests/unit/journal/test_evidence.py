@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import permutations
 
 import pytest
+from support.data.progress import progress_with_device
 
 from models.reason import Reason
 from models.record_states import OtpState
@@ -20,7 +21,7 @@ from worker.rules.limits import Limits
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, ReadDevice, Retry, SendOtp
 
-FRESH = Progress()
+FRESH = progress_with_device()
 SENT, UNSENT, ANSWERED = OtpState.SENT, OtpState.UNSENT, OtpState.ANSWERED
 LIMITS = Limits()
 
@@ -66,11 +67,11 @@ def test_an_otp_that_went_out_unknown_to_the_database_is_of_unknown_fate() -> No
 
 def test_a_post_that_the_database_counts_tells_it_nothing_whatever_a_read_found_since() -> None:
     for known in (OtpProgress(SENT, 1), OtpProgress(UNSENT, 1), OtpProgress(SENT, 2), OtpProgress(ANSWERED, 1)):
-        assert evidence(line(SENT, 1)).correct(Progress(first=known)) == Progress(first=known)
+        assert evidence(line(SENT, 1)).correct(progress_with_device(first=known)) == progress_with_device(first=known)
 
 
 def test_a_second_post_of_an_otp_is_one_more_than_the_database_counts() -> None:
-    learnt = evidence(line(SENT, 2)).correct(Progress(first=OtpProgress(UNSENT, 1)))
+    learnt = evidence(line(SENT, 2)).correct(progress_with_device(first=OtpProgress(UNSENT, 1)))
     assert learnt.first == OtpProgress(SENT, 2)
 
 
@@ -95,7 +96,7 @@ def test_the_order_of_two_leases_decides_nothing() -> None:
         [line(SENT, 2, lease="c"), line(ANSWERED, 2, Reason.INVALID_OTP, lease="c")],
     ]
     learnt = {evidence(*[each for lease in order for each in lease]).correct(FRESH) for order in permutations(leases)}
-    assert learnt == {Progress(first=OtpProgress(ANSWERED, 2), verdict=Reason.INVALID_OTP)}
+    assert learnt == {progress_with_device(first=OtpProgress(ANSWERED, 2), verdict=Reason.INVALID_OTP)}
 
 
 def test_after_a_request_for_the_second_otp_that_one_goes_next() -> None:
@@ -113,12 +114,12 @@ def test_a_second_otp_that_went_out_says_that_the_first_was_answered_with_a_requ
 
 
 def test_what_the_database_knows_already_stays() -> None:
-    known = Progress(first=OtpProgress(ANSWERED, 2), verdict=Reason.REJECTED, attempts=4)
+    known = progress_with_device(first=OtpProgress(ANSWERED, 2), verdict=Reason.REJECTED, attempts=4)
     assert evidence(line(ANSWERED, 1, Reason.INVALID_OTP)).correct(known) == known
 
 
 def test_a_record_without_a_second_otp_learns_of_its_first_alone() -> None:
-    known = Progress(second=None)
+    known = progress_with_device(second=None)
     learnt = evidence(line(ANSWERED, 1, Reason.SECOND_OTP_MISSING)).correct(known)
     assert (learnt.first, learnt.second, learnt.verdict) == (
         OtpProgress(ANSWERED, 1),
@@ -132,7 +133,7 @@ INVALID = errors.InvalidOtp(Answer(status=400))
 REJECTED = errors.Rejected(Answer(status=400))
 UNUSABLE = errors.Rejected(Answer(status=400, code="ACCOUNT_NOT_USABLE"))
 DEVICE = Device("ACTIVE", False, False, Answer(status=200))
-SECOND = Progress(first=OtpProgress(ANSWERED, 1), second=OtpProgress(SENT, 1))
+SECOND = progress_with_device(first=OtpProgress(ANSWERED, 1), second=OtpProgress(SENT, 1))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ SECOND = Progress(first=OtpProgress(ANSWERED, 1), second=OtpProgress(SENT, 1))
     [
         (FRESH.with_otp_sent(1), 1, DEVICE, ACTIVE),
         (FRESH.with_otp_sent(1), 1, RESYNC, NEXT_OTP),
-        (Progress(second=None).with_otp_sent(1), 1, RESYNC, Reason.SECOND_OTP_MISSING),
+        (progress_with_device(second=None).with_otp_sent(1), 1, RESYNC, Reason.SECOND_OTP_MISSING),
         (FRESH.with_otp_sent(1), 1, INVALID, Reason.INVALID_OTP),
         (FRESH.with_otp_sent(1), 1, REJECTED, Reason.REJECTED),
         (FRESH.with_otp_sent(1), 1, UNUSABLE, Reason.ACCOUNT_NOT_USABLE),
@@ -193,7 +194,7 @@ def test_rows_of_the_same_number_with_another_device_or_batch_are_others() -> No
     assert len(gather_evidence(lines)) == 3
 
 
-SEED = Progress(next_counter=5)
+SEED = progress_with_device(next_counter=5)
 
 
 def test_a_seed_goes_on_behind_a_counter_that_the_database_does_not_know_as_used() -> None:

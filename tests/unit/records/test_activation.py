@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import exc
+from support.data.progress import progress_with_device
 
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from models.reason import PauseReason, Reason
@@ -47,8 +48,8 @@ SETTINGS = Settings(lease=60, lease_left_for_post=25, read_delay=30)
 RESYNC = errors.ResyncRequired(Answer(status=400, code="INVALID_DATA", detail_code="EXTRA_OTP_REQUIRED"))
 INVALID = errors.InvalidOtp(Answer(status=400, detail_code="INVALID_OTP"))
 DATABASE_AWAY = exc.OperationalError("UPDATE record", {}, Exception("server closed the connection"))
-FRESH = Progress()
-UNKNOWN_FATE = Progress(first=OtpProgress(OtpState.SENT, 1), attempts=2)
+FRESH = progress_with_device()
+UNKNOWN_FATE = progress_with_device(first=OtpProgress(OtpState.SENT, 1), attempts=2)
 
 Journal = list[str]
 Found = Device | PairedDevice | Pairing | None
@@ -394,7 +395,7 @@ def test_a_lease_that_was_lost_during_a_read_keeps_the_otp_back():
 
 
 def test_a_record_between_its_otps_goes_on_with_the_second():
-    half_done = Progress(first=OtpProgress(OtpState.ANSWERED, 1), attempts=2)
+    half_done = progress_with_device(first=OtpProgress(OtpState.ANSWERED, 1), attempts=2)
     world = World(ACTIVE, progress=half_done)
     assert world.run() == ["slot", "claim", "sending 2", "post 2 with oathResync", "settle Active"]
 
@@ -564,8 +565,8 @@ def test_our_own_failure_before_anything_went_out_takes_the_mark_back_and_pauses
 
 @pytest.mark.parametrize("ordinal", [1, 2])
 def test_our_own_failure_after_something_went_out_leaves_the_fate_open(ordinal):
-    half_done = Progress(first=OtpProgress(OtpState.ANSWERED, 1), attempts=2)
-    world = World(RuntimeError("unreadable"), progress=Progress() if ordinal == 1 else half_done)
+    half_done = progress_with_device(first=OtpProgress(OtpState.ANSWERED, 1), attempts=2)
+    world = World(RuntimeError("unreadable"), progress=progress_with_device() if ordinal == 1 else half_done)
     with pytest.raises(RuntimeError, match="unreadable"):
         world.run()
     assert world.progress.otp(ordinal) == OtpProgress(OtpState.SENT, 1)
@@ -651,7 +652,9 @@ def test_a_worker_that_stops_does_not_wait_for_the_database(monkeypatch):
     assert world.journal == ["slot", "claim", "reach", "reach"]
 
 
-@pytest.mark.parametrize("progress", [Progress(), Progress(attempts=3, not_found=1), UNKNOWN_FATE])
+@pytest.mark.parametrize(
+    "progress", [progress_with_device(), progress_with_device(attempts=3, not_found=1), UNKNOWN_FATE]
+)
 def test_otps_that_do_not_open_pause_the_batch_and_are_as_they_were(progress):
     world = World(progress=progress)
     world.record.otps = Keyring([generate_key()]).seal(PAIR.to_plaintext(), identify_row(BATCH, ROW))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.data.progress import progress_with_device
 from unit.records.test_activation import (
     ACTIVE,
     HOTP,
@@ -17,7 +18,7 @@ from unit.records.test_activation import (
 from models.reason import Reason
 from models.record_states import OtpState
 from worker.pingone import errors
-from worker.rules.progress import OtpProgress, Progress
+from worker.rules.progress import OtpProgress
 from worker.rules.steps import Active, DeadLetter, Retry
 
 STEP = 30
@@ -27,11 +28,11 @@ SENT, ANSWERED, UNSENT = OtpState.SENT, OtpState.ANSWERED, OtpState.UNSENT
 
 
 def hotp(*answers, next_counter=0, **progress):
-    return World(*answers, progress=Progress(next_counter=next_counter, **progress), source=HOTP)
+    return World(*answers, progress=progress_with_device(next_counter=next_counter, **progress), source=HOTP)
 
 
 def totp(*answers, at, next_counter=0, seed=TOTP, **progress):
-    world = World(*answers, progress=Progress(next_counter=next_counter, **progress), source=seed)
+    world = World(*answers, progress=progress_with_device(next_counter=next_counter, **progress), source=seed)
     world.client.clock.time = at
     return world
 
@@ -138,7 +139,7 @@ def test_no_otp_goes_out_in_the_last_seconds_of_its_step(second, delay):
     world = totp(at=BEGIN + second)
     assert world.run() == ["slot", "claim", "slot given back", "settle Retry"]
     assert world.decision == Retry(delay, is_counted=False, why="time_step")
-    assert world.progress == Progress(next_counter=0)
+    assert world.progress == progress_with_device(next_counter=0)
 
 
 def test_an_otp_goes_out_until_its_step_ends_and_no_later():

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from support.data.progress import progress_with_device
 
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState
@@ -34,7 +35,7 @@ ACTIVE, WAITING = device("ACTIVE"), device()
 
 def posted(ordinal: int, progress: Progress | None = None) -> Progress:
     """A record whose first or second OTP has just gone out."""
-    before = progress or Progress()
+    before = progress or progress_with_device()
     return before.with_otp_sent(1) if ordinal == 1 else before.with_otp_sent(1).with_otp_answered(1).with_otp_sent(2)
 
 
@@ -49,7 +50,7 @@ def post_then_read(ordinal: int, answer: errors.PingOneError, then: Device) -> t
 
 
 def test_a_fresh_record_begins_with_its_first_otp():
-    assert choose_first_step(Progress(), LIMITS) == (Progress(), SendOtp(1))
+    assert choose_first_step(progress_with_device(), LIMITS) == (progress_with_device(), SendOtp(1))
 
 
 @pytest.mark.parametrize("ordinal", [1, 2])
@@ -66,7 +67,7 @@ def test_extra_otp_required_to_otp_1_sends_otp_2():
 
 
 def test_extra_otp_required_without_a_second_otp_is_a_dead_letter():
-    progress = posted(1, Progress(second=None))
+    progress = posted(1, progress_with_device(second=None))
     assert decide_after_post(progress, 1, errors.ResyncRequired(ANSWER), LIMITS)[1] == DeadLetter(
         Reason.SECOND_OTP_MISSING
     )
@@ -128,7 +129,7 @@ def test_a_limit_that_is_over_soon_pauses_nothing():
 
 @pytest.mark.parametrize("answer", NOTHING_HAPPENED, ids=lambda answer: type(answer).__name__)
 def test_an_outage_of_hours_dead_letters_nothing(answer):
-    progress = Progress(attempts=LIMITS.attempts)
+    progress = progress_with_device(attempts=LIMITS.attempts)
     for _ in range(5000):
         progress, step = choose_first_step(progress, LIMITS)
         assert step == SendOtp(1)
@@ -142,7 +143,7 @@ def test_a_far_slot_hands_the_record_back_for_seconds_however_far_it_is(wait, de
     for _, step in (
         decide_after_post(posted(1), 1, SlotTooFar(wait), LIMITS),
         decide_after_read(posted(1), SlotTooFar(wait), LIMITS),
-        no_effect.hand_back_without_slot(Progress(), SlotTooFar(wait)),
+        no_effect.hand_back_without_slot(progress_with_device(), SlotTooFar(wait)),
     ):
         assert step == Retry(delay, is_counted=False, why="hold")
 
@@ -211,7 +212,7 @@ def test_a_read_that_fails_is_made_again_ever_later_and_decides_nothing():
 def test_an_access_token_that_was_refused_twice_sends_the_record_back_and_costs_it_nothing():
     refused = errors.Unauthorized(ANSWER)
     assert decide_after_post(posted(1), 1, refused, LIMITS) == (
-        Progress(),
+        progress_with_device(),
         Retry(1.0, is_counted=False, why="unauthorized"),
     )
     # A read that is owed is not asked for at every tick.
@@ -222,7 +223,7 @@ def test_an_access_token_that_was_refused_twice_sends_the_record_back_and_costs_
 def test_refused_credentials_pause_the_batch_and_cost_the_record_nothing():
     answer = errors.CredentialsRefused(ANSWER)
     progress, step = decide_after_post(posted(1), 1, answer, LIMITS)
-    assert (progress, step) == (Progress(), Pause(PauseReason.CREDENTIALS, is_own=True))
+    assert (progress, step) == (progress_with_device(), Pause(PauseReason.CREDENTIALS, is_own=True))
     # Not at once again: a cancelled batch cannot pause, and is asked at every tick for the read that it owes.
     owed = Pause(PauseReason.CREDENTIALS, LIMITS.read_delay, is_own=True)
     assert decide_after_read(posted(1), answer, LIMITS) == (posted(1), owed)
@@ -230,7 +231,7 @@ def test_refused_credentials_pause_the_batch_and_cost_the_record_nothing():
 
 def test_a_protocol_fault_pauses_the_batch_and_costs_the_record_nothing():
     fault = errors.ProtocolFault(ANSWER)
-    assert decide_after_post(posted(1), 1, fault, LIMITS) == (Progress(), Pause(PauseReason.PROTOCOL))
+    assert decide_after_post(posted(1), 1, fault, LIMITS) == (progress_with_device(), Pause(PauseReason.PROTOCOL))
     assert decide_after_read(posted(1), fault, LIMITS) == (posted(1), Pause(PauseReason.PROTOCOL, LIMITS.read_delay))
 
 
@@ -249,10 +250,10 @@ def test_a_forbidden_post_is_a_dead_letter_that_keeps_its_otp(ordinal):
 
 
 def test_a_forbidden_read_is_a_dead_letter_only_if_no_fate_is_open():
-    assert decide_after_read(Progress(not_found=1), errors.Forbidden(ANSWER), LIMITS)[1] == DeadLetter(
+    assert decide_after_read(progress_with_device(not_found=1), errors.Forbidden(ANSWER), LIMITS)[1] == DeadLetter(
         Reason.FORBIDDEN, is_counted=False
     )
-    for progress in (posted(1), Progress(verdict=Reason.INVALID_OTP)):
+    for progress in (posted(1), progress_with_device(verdict=Reason.INVALID_OTP)):
         assert isinstance(decide_after_read(progress, errors.Forbidden(ANSWER), LIMITS)[1], Retry)
 
 
@@ -278,7 +279,7 @@ def test_a_device_that_was_not_found_gets_its_otp_once_a_read_finds_it():
 
 
 def test_a_device_that_can_be_read_and_not_posted_to_is_given_up_too():
-    progress, posts = Progress(), 0
+    progress, posts = progress_with_device(), 0
     step: Step | Decision = SendOtp(1)
     while not isinstance(step, DeadLetter):
         posts += 1
@@ -317,12 +318,12 @@ def test_a_verdict_waits_for_its_read_over_attempts():
 
 @pytest.mark.parametrize("answer", [errors.NotFound(ANSWER), refused()])
 def test_a_verdict_stands_where_the_device_is_not_found_or_not_told(answer):
-    progress = Progress(first=OtpProgress(OtpState.ANSWERED, 1), verdict=Reason.INVALID_OTP, not_found=3)
+    progress = progress_with_device(first=OtpProgress(OtpState.ANSWERED, 1), verdict=Reason.INVALID_OTP, not_found=3)
     assert decide_after_read(progress, answer, LIMITS)[1] == DeadLetter(Reason.INVALID_OTP)
 
 
 def test_a_refused_read_ends_a_record_only_if_no_fate_is_open():
-    assert decide_after_read(Progress(not_found=1), refused(), LIMITS)[1] == DeadLetter(Reason.REJECTED)
+    assert decide_after_read(progress_with_device(not_found=1), refused(), LIMITS)[1] == DeadLetter(Reason.REJECTED)
     assert isinstance(decide_after_read(posted(1), refused(), LIMITS)[1], Retry)
 
 
@@ -332,7 +333,9 @@ def test_no_otp_goes_to_a_device_that_a_read_finds_locked_or_blocked(found, reas
 
 
 def test_an_expired_otp_is_not_sent():
-    assert choose_first_step(Progress(is_stale=True), LIMITS)[1] == DeadLetter(Reason.STALE_OTP, is_counted=False)
+    assert choose_first_step(progress_with_device(is_stale=True), LIMITS)[1] == DeadLetter(
+        Reason.STALE_OTP, is_counted=False
+    )
     stale = replace(posted(1), is_stale=True)
     assert decide_after_post(stale, 1, errors.ResyncRequired(ANSWER), LIMITS)[1] == DeadLetter(
         Reason.STALE_OTP, is_counted=False
@@ -349,9 +352,9 @@ def test_an_expired_otp_of_unknown_fate_is_read_first():
 @pytest.mark.parametrize(
     "progress",
     [
-        Progress(first=OtpProgress(OtpState.UNSENT, 2)),
-        Progress(first=OtpProgress(OtpState.ANSWERED, 1), second=OtpProgress(OtpState.UNSENT, 2)),
-        Progress(first=OtpProgress(OtpState.ANSWERED, 2), second=OtpProgress(OtpState.UNSENT, 1)),
+        progress_with_device(first=OtpProgress(OtpState.UNSENT, 2)),
+        progress_with_device(first=OtpProgress(OtpState.ANSWERED, 1), second=OtpProgress(OtpState.UNSENT, 2)),
+        progress_with_device(first=OtpProgress(OtpState.ANSWERED, 2), second=OtpProgress(OtpState.UNSENT, 1)),
     ],
 )
 def test_no_otp_goes_more_than_twice_and_no_device_gets_more_than_the_budget(progress):
@@ -367,7 +370,7 @@ def test_the_last_allowed_attempt_still_posts_and_the_next_gives_up():
 
 
 def test_a_paused_batch_takes_nothing_from_the_record():
-    assert no_effect.hand_back_without_permit(Progress()) == (
-        Progress(),
+    assert no_effect.hand_back_without_permit(progress_with_device()) == (
+        progress_with_device(),
         Retry(0.0, is_counted=False, why="not_permitted"),
     )

@@ -1,0 +1,12 @@
+"""Progress of records that have a device, as rows of a shipment that brings its devices do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from worker.rules.progress import PairingProgress, Progress
+
+
+def progress_with_device(*otps: Any, **fields: Any) -> Progress:
+    """Takes what `Progress` takes, but for the pairing."""
+    return Progress(*otps, pairing=PairingProgress(device_id="device-1"), **fields)
