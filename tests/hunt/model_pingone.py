@@ -115,7 +115,9 @@ class ModelPingOne:
 
     def note_heard(self, call: Call) -> None:
         """A worker has read the whole answer to a call."""
-        if call.kind == PAIR and call.device and self._tenant.tells_status and call.device_id in call.device.active_ids:
+        # Only what the answer said counts: somebody may have made the device ACTIVE since.
+        is_told = call.kind == PAIR and self._tenant.tells_status and self._tenant.pairs_active
+        if is_told and call.device and call.device_id in call.device.active_ids:
             call.device.told_active_ids.add(call.device_id)
 
     def _look_at(self, call: Call, request: Request) -> None:

@@ -89,8 +89,8 @@ class Imports:
             return StartedJob(job_id, [token for _, token in tokens])
 
     def mark_sent_again(self, job: int) -> bool:
-        """Write down that the request of a job goes out now: an answer to it may come later than was thought. False: the
-        batch does not run any more, or another worker took over and called the job lost."""
+        """Write down that the request of a job goes out now: an answer to it may come later than was thought. False:
+        the batch does not run any more, or another worker took over and called the job lost."""
         is_running = exists().where(Batch.id == InventoryJob.batch_id, Batch.state == BatchState.RUNNING)
         with self._database.writing() as connection:
             mine = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT, is_running)
