@@ -90,6 +90,25 @@ def test_a_record_of_which_more_is_known_is_claimed_without_a_mark(
     assert claimed.progress.pairing.is_allowed is columns.get("may_pair", True)
 
 
+@pytest.mark.parametrize(
+    ("columns", "is_read_first"),
+    [
+        ({"owner_id": "user-1"}, True),
+        ({"owner_id": "user-1", "otp1_posts": 1, "otp1_state": OtpState.SENT}, False),
+        ({"owner_id": "user-1", "pairing": PAIRED}, False),
+        ({"owner_id": NOBODY}, False),
+        ({"owner_id": None}, False),
+    ],
+)
+def test_a_device_that_the_inventory_showed_is_read_before_an_otp_is_spent_on_it(
+    database: MovingDatabase, leases: Leases, columns: dict[str, Any], is_read_first: bool
+) -> None:
+    """It may be ACTIVE already. One that the file names, or that was read, is not read again."""
+    claimed = claim_new(database, leases, device_id="device-1", **columns)
+    assert (claimed.progress.pairing.state == SENT) is is_read_first
+    assert claimed.is_otp1_marked is (columns["owner_id"] in (NOBODY, None))
+
+
 def test_a_stale_record_is_not_marked(database: MovingDatabase, leases: Leases) -> None:
     made = make(database, otp_expires_at=database.read_clock())
     assert not claim(database, leases, made).is_pairing_marked

@@ -104,3 +104,12 @@ def test_a_reading_that_began_before_a_loss_tells_nothing_of_it(
     inventory.end_reading(batch_id, inventory.find_lost(batch_id))
     assert read(database, Record.import_job_id) is None
     assert read(database, Batch.inventory_read_at) is not None
+
+
+def test_a_job_does_not_go_out_again_once_its_batch_is_paused(
+    database: MovingDatabase, keyring: Keyring, job: int
+) -> None:
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(state=BatchState.PAUSED))
+
+    assert not imports(database, keyring).mark_sent_again(job)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from worker.batches.preparation.people import find_all
 from worker.intake import Leftovers, Row, open_assignment, open_shipment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
@@ -146,6 +147,25 @@ class Directory:
         if len(names) > self.most:
             raise TooManyTerms(Answer(status=400))
         return [user for user in self.users if user.find(attribute) in names]
+
+
+def test_a_name_that_pingone_cannot_be_asked_for_finds_nobody_and_keeps_no_other_name_waiting() -> None:
+    def find(_: UserAttribute, names: Sequence[str]) -> list[User]:
+        if "odd" in names:
+            raise TooManyTerms(Answer(status=400, code="INVALID_FILTER"))
+        return [User(id=name, username=name) for name in names]
+
+    found = find_all(UserAttribute.USERNAME, ["a", "odd", "b", "c"], find, 4)
+
+    assert [user.id for user in found] == ["a", "b", "c"]
+
+
+def test_a_refusal_of_a_single_name_by_another_server_is_no_answer_of_pingones() -> None:
+    def find(_: UserAttribute, __: Sequence[str]) -> list[User]:
+        raise TooManyTerms(Answer(status=431))
+
+    with pytest.raises(TooManyTerms):
+        list(find_all(UserAttribute.USERNAME, ["a", "b"], find, 4))
 
 
 @pytest.mark.parametrize(
