@@ -33,7 +33,8 @@ from worker import audit
 from worker.audit import GENESIS, SCHEDULE, Actor, BrokenLine, this_person
 from worker.batches.commands import Batches, NotPossible
 from worker.batches.finding import UnknownBatch
-from worker.batches.loading import Loaded, Loader, NameTaken
+from worker.batches.loading import Loaded, Loader
+from worker.batches.names import NameTaken
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import ConfigError, Environment, Settings
 from worker.config.sources import load_settings

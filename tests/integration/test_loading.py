@@ -22,7 +22,8 @@ from models.encrypted import Keyring, generate_key, identify_row
 from models.reason import Reason
 from models.record_states import OtpState, Status
 from worker.batches.commands import Batches
-from worker.batches.loading import CHUNK, Loaded, Loader, NameTaken
+from worker.batches.loading import CHUNK, Loaded, Loader
+from worker.batches.names import NameTaken
 from worker.database.engine import DISPATCH_LOCK
 from worker.intake import RowError, UnusableFile, open_shipment
 from worker.vault.otp_source import read_otp_source

@@ -20,6 +20,7 @@ from worker.batches import hours
 from worker.batches.conflicts import Conflicts
 from worker.batches.hours import OutOfHours
 from worker.batches.load_counts import LoadCounts
+from worker.batches.names import check_name
 from worker.batches.record_rows import RecordRows
 from worker.batches.returning import Returning
 from worker.batches.trial import find_trial_row
@@ -32,16 +33,6 @@ from worker.rules.hours import DailyHours
 
 # Rows that are looked up and written together. This bounds the memory that a load needs, whatever the file's size.
 CHUNK = 1000
-# Characters of a batch's name.
-LONGEST_NAME = 200
-
-
-class NameTaken(Exception):
-    """Another file's batch has this name already."""
-
-
-class NameUnfit(Exception):
-    """The name is too long, empty, or has characters that cannot be printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +95,7 @@ class Loader:
             if found := self._find(connection, shipment):
                 hours.check_same_hours(connection, found.batch_id, found.name, daily_hours)
                 return found
-            _check_name(connection, name)
+            check_name(connection, name)
             batch_id = self._insert_batch(connection, shipment, name)
             counts = self._insert_records(connection, shipment, batch_id, canary)
             if problem := counts.explain_nothing_left():
@@ -194,12 +185,3 @@ class Loader:
         }
         table = Record.metadata.tables[Record.__tablename__]
         return RowWriter(connection, table, columns, same)
-
-
-def _check_name(connection: Connection, name: str) -> None:
-    """Refuse a name that cannot be used. It may come from the name of a file that a stranger made, and it is printed
-    again and again. Raises NameTaken, NameUnfit."""
-    if not (name.isprintable() and name.strip() and len(name) <= LONGEST_NAME):
-        raise NameUnfit(f"a batch's name has 1 to {LONGEST_NAME} printable characters: give another --batch NAME")
-    if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
-        raise NameTaken(f"a batch named {name!r} exists already, of another file: give another --batch NAME")

@@ -16,7 +16,7 @@ from worker.audit import UnusableHead
 from worker.batches.commands import NotPossible
 from worker.batches.finding import UnknownBatch
 from worker.batches.hours import OtherHours
-from worker.batches.loading import NameTaken, NameUnfit
+from worker.batches.names import NameTaken, NameUnfit
 from worker.batches.reconciliation import StillAtWork
 from worker.batches.undo.revocation import CannotGoOn
 from worker.cli.console import error_console
