@@ -13,6 +13,7 @@ from typing import Any, Self
 from models.encrypted import generate_key
 from support.data.batches import TESTER
 from support.data.records import Records
+from support.data.unpaired import Unpaired
 from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
 from support.processes.program import Program
@@ -109,9 +110,8 @@ class Fleet:
         if batch_of is None:
             self._load(BATCH, shipment)
         else:
-            for start in range(0, len(shipment.rows), batch_of):
-                part = replace(shipment, rows=shipment.rows[start : start + batch_of])
-                self._load(batch_name(start // batch_of), part)
+            for start in range(0, len(shipment.expected), batch_of):
+                self._load(batch_name(start // batch_of), _cut(shipment, start, start + batch_of))
 
     def worker(self, name: str, *arguments: str, level: str = "INFO", **variables: str) -> Program:
         """`celery -A worker worker`; it is not ready yet when this comes back. `variables` go before the fleet's."""
@@ -177,11 +177,12 @@ class Fleet:
         environment = load_environment(self.settings, variables=self.variables)
         loader = Loader(self.database, load_keyring(self.settings), environment, TESTER)
         loaded = loader.load(self._open(name, shipment), name)
-        rows = shipment.seeds if isinstance(shipment, MadeSeeds) else shipment.rows
-        assert (loaded.total, loaded.rows_refused) == (len(rows), 0)
+        assert (loaded.total, loaded.rows_refused) == (len(shipment.expected), 0)
 
     def _open(self, name: str, shipment: MadeShipment) -> Shipment:
         """The shipment's files, written as a vendor and a person would."""
+        if isinstance(shipment, Unpaired):
+            return shipment.open(self.outside, name)
         file = self.outside / f"{name}.csv"
         if not isinstance(shipment, MadeSeeds):
             shipment.write_pairs(file)
@@ -216,6 +217,14 @@ class Fleet:
 def batch_name(number: int) -> str:
     """Of one batch of several, counted from 0."""
     return f"{BATCH}-{number}"
+
+
+def _cut(shipment: MadeShipment, start: int, end: int) -> MadeShipment:
+    """The rows of one batch of several."""
+    if isinstance(shipment, Unpaired):
+        return shipment.cut(start, end)
+    rows = shipment.rows[start:end]
+    return replace(shipment, rows=rows, expected={row.serial: shipment.expected[row.serial] for row in rows})
 
 
 def plain_env() -> dict[str, str]:
