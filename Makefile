@@ -20,8 +20,16 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
 
-demo: .venv/.demo ## a whole job against the built-in simulator: no accounts, no servers
-	$(BIN)/oathbulk rehearse
+demo: .venv/.demo ## two whole jobs against the built-in simulator, OTP pairs and a box: no accounts, no servers
+	@echo "Act 1 of 2: OTP pairs. The tokens are paired already; a file brings two OTPs for each of them."
+	@echo "A fifth are out of step and need the second one. Seven cannot become active, on purpose."
+	@echo
+	$(BIN)/oathbulk rehearse --tokens 200
+	@echo
+	@echo "Act 2 of 2: a box. There is a vendor's encrypted file of seeds, its key, and a list of who gets what."
+	@echo "People are looked up, tokens imported and paired, OTPs made of the seeds when they are sent."
+	@echo
+	$(BIN)/oathbulk rehearse --box --tokens 80
 
 test: .venv/.dev ## the tests, on real PostgreSQL and Valkey servers of their own; those that take long are in faults
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m "not faults"

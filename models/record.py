@@ -75,7 +75,8 @@ class PairingState(StrEnum):
     # No request to pair is out, and none may have made a device. It is paired if the record has no device.
     UNSENT = "unsent"
     # A request was about to go out, and no answer is written down: it may have made a device. The token is looked up in
-    # PingOne before it is paired again.
+    # PingOne before it is paired again. With a device id: that device was found, and may be ACTIVE; it is read before
+    # an OTP is sent.
     SENT = "sent"
     # The first look-up after that found the token free. It is looked up once more: what was just made is not seen
     # everywhere at once.

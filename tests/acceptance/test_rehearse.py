@@ -9,6 +9,8 @@ import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.command_desk import CommandDesk
 
+from worker.cli.simulated_tokens import make_box_in
+
 # What leads to the real thing must not be followed.
 REAL = {
     "OATHBULK_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/real",
@@ -65,6 +67,37 @@ def test_made_up_tokens_end_as_they_were_made_and_a_second_rehearsal_takes_own_r
     assert not empty_desk.processes()
 
 
+def test_a_box_goes_the_whole_way_and_its_files_stay(empty_desk):
+    result = empty_desk.oathbulk("rehearse", "--box", "--tokens", "44")
+    assert result.code == 0, result.stdout + result.stderr
+    home = empty_desk.home / "rehearsal-box"
+    assert f"A box of 44 tokens was made up, 8 of them hopeless on purpose, in {home / 'box'}:" in result.stdout
+    assert "The rehearsal went as it should: 36 tokens are active, and 8 were made hopeless" in result.stdout
+    status = empty_desk.oathbulk("status", "rehearsal", "--json", OATHBULK_HOME=str(home)).json
+    assert (status["total"], status["counts"]["active"]) == (44, 36)
+    reasons = {"user_not_found", "user_ambiguous", "too_many_devices", "token_differs", "token_taken", "invalid_otp"}
+    assert status["dead_letters"] == dict.fromkeys(reasons, 1) | {"account_not_usable": 2}
+    # Six were in the inventory before, and the persons of four were not found or may not.
+    assert (status["imported"], status["paired"]) == (34, 35)
+    assert status["waiting"] == {"user": 0, "token": 0}
+
+    # What was made up is still there, and can be looked at.
+    box = home / "box"
+    assert sorted(path.name for path in box.iterdir()) == ["box.key", "box.pskc", "expected.json", "who.csv"]
+    assert (box / "box.key").stat().st_mode & 0o777 == 0o600
+    looked = empty_desk.oathbulk(
+        "inspect", box / "box.pskc", "--key-file", box / "box.key", "--assign", box / "who.csv"
+    )
+    assert "… and 39 more." in looked.stdout, looked.stderr
+    # The printed commands can be pasted: one looks at it, the other makes the same box.
+    assert f"To look at it: OATHBULK_HOME={home} oathbulk status rehearsal" in result.stdout
+    assert "step by step: oathbulk simulator --tokens 44 --box box --troubles 1" in result.stdout
+    make_box_in(empty_desk.folder / "box", tokens=44, troubles=1, seed=0)
+    for path in box.iterdir():
+        assert path.read_bytes() == (empty_desk.folder / "box" / path.name).read_bytes()
+    assert not empty_desk.processes()
+
+
 def test_a_file_that_cannot_be_used_is_not_rehearsed(empty_desk):
     (empty_desk.folder / "mine.csv").write_text("serial,otp1\nACME1,123456\n")
     result = empty_desk.oathbulk("rehearse", "mine.csv")
@@ -100,7 +133,17 @@ def test_on_the_first_morning_those_who_follow_the_hand_out_get_in(empty_desk):
     assert again.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_first_morning_takes_no_file(empty_desk):
-    result = empty_desk.oathbulk("rehearse", "mine.csv", "--first-morning")
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["mine.csv", "--first-morning"], "leave out the file"),
+        (["mine.csv", "--box"], "leave out the file"),
+        (["--box", "--first-morning"], "leave out --box"),
+        (["mine.csv", "--pair"], "a made-up box goes the whole way"),
+        (["--box", "--assign", "who.csv"], "no file is given"),
+    ],
+)
+def test_options_of_which_one_makes_the_other_useless_are_refused(empty_desk, options, complaint):
+    result = empty_desk.oathbulk("rehearse", *options)
     assert result.code == 2
-    assert "leave out the file" in result.stderr
+    assert complaint in " ".join(result.stderr.replace("│", " ").split())

@@ -13,16 +13,27 @@ reordered, wiped; publishing ends half-way; connections break before, after, or 
 every kind; devices are locked, blocked, deleted, activated by others; persons pause, resume, cancel and replay.
 Each seed has its own choice of these evils. Then the faults end, and the batch must finish by itself.
 
+In half of the scenarios the batches were loaded with --import and --pair, and some records lack something: the device,
+the token in PingOne's inventory, the user. Tokens are free, or somebody's device, of the right person or of another;
+they are imported by jobs, paired, given away and unpaired by others, and deleted by PingOne when they wait too long. A
+device that was just made is not seen at once. Preparations are strands of their own, which die, freeze and lose answers
+like the workers, and now and then one begins although another goes on.
+
     scenario                      one seed from begin to end: what it consists of, its storm, its calm and its judges
-    initial_state                 what a scenario begins with: a tenant, its devices, the batches that were loaded
+    initial_state, lacking_parts, what a scenario begins with: a tenant, its devices, the batches that were loaded, and
+    made_up_seeds                 what their rows do not say
     strands, clock, dice, agenda  who goes on, what time it is, what happens, what is due: all from the seed
     database, model_broker,       what the code stands on; each has the switch points and the faults of its kind
     model_network, model_pace,
-    model_pingone, tenant
+    model_pingone, tenant,
+    model_inventory, model_jobs, requests
+    answers                       answers as they stand on the wire
     request_faults                what can happen to a request, and how often
     seams                         the four places where the real code looks at the clock or reaches the network
-    processes, events, phases     workers and dispatchers; what befalls them; the storm, and the calm after it
-    committed_rows, step_judge    every commit and request, held against the promises at the moment when it happens
+    processes, events, phases     workers, dispatchers and preparations; what befalls them; the storm, and the calm
+                                  after it
+    committed_rows, step_judge    every commit and request, held against the promises at the moment when it happens;
+    creation_judge                promise 6 in a module of its own
     end_judge                     what PingOne has and what our tables say at the end, held against the promises
     streams                       streams of answers, whatever they are: few OTPs are spent before the batch stops
     mutants                       deliberate faults of our code, each of which the hunt has to find
@@ -33,8 +44,11 @@ transport's last look at the clock and the first byte, for longer than is left o
 a freeze anywhere else, of any length, is fair. For the same reason the database's clock runs away from the workers' by
 less than the spare seconds of a lease while a call is on its way; when none is, it jumps by hours. A lost request acts
 at PingOne up to the call's deadline after its loss, never later; and a worker that stands still has lost it at the
-deadline, for then the kernel drops what it has not delivered. SQLite has one writer at a time, so what two
-transactions do to each other inside PostgreSQL is not seen here: tests/integration is for that.
+deadline, for then the kernel drops what it has not delivered. A job on the inventory is done within the seconds that a
+lost import waits before it is looked for, and no one else imports or pairs the very tokens of a request of ours of
+unknown fate for the very person: nothing could tell these from our own. After a step of the database's clock by minutes
+the times of imports are not judged, since a preparation has no clock beside it. SQLite has one writer at a time, so
+what two transactions do to each other inside PostgreSQL is not seen here: tests/integration is for that.
 
     python -m hunt --minutes 10 --seed 1        (with tests/ on the path) hunts on every core
     python -m hunt --replay 12345               tells one schedule again, event by event

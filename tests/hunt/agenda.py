@@ -40,7 +40,18 @@ class Agenda:
             if row.lease_until is not None and row.lease_until < now:
                 return True
             is_stopped = committed.batches[row.batch_id].state == BatchState.PAUSED
-            if row.status == Status.PENDING and row.scheduled_at <= now and not is_stopped:
+            is_ready = row.is_prepared or row.needs_read
+            if row.status == Status.PENDING and is_ready and row.scheduled_at <= now and not is_stopped:
+                return True
+        return False
+
+    def is_preparation_due(self) -> bool:
+        committed, now = self._scenario.step_judge, self._scenario.clock.text()
+        for row in committed.rows.values():
+            batch = committed.batches[row.batch_id]
+            is_free = batch.prepared_until is None or batch.prepared_until <= now
+            is_lacking = row.status == Status.PENDING and not row.is_prepared
+            if is_lacking and is_free and batch.state == BatchState.RUNNING:
                 return True
         return False
 
@@ -51,6 +62,7 @@ class Agenda:
         """On the processes' clock; a second from now where nothing is due."""
         scenario = self._scenario
         now, moment_of = scenario.clock.monotonic(), scenario.clock.moment_of
+        batches = scenario.step_judge.batches.values()
         rows = [row for row in scenario.step_judge.rows.values() if not row.is_final]
         moments = [self._next_tick_at, scenario.pace.held_until]
         moments += [strand.wakes_at for strand in scenario.strands.alive()]
@@ -59,5 +71,6 @@ class Agenda:
         moments += [moment_of(row.scheduled_at) for row in rows]
         # A lease has run out when its end is past.
         moments += [moment_of(row.lease_until) + 0.001 for row in rows if row.lease_until]
-        moments += [moment_of(batch.changes_at) for batch in scenario.step_judge.batches.values() if batch.changes_at]
+        moments += [moment_of(batch.changes_at) for batch in batches if batch.changes_at]
+        moments += [moment_of(batch.prepared_until) for batch in batches if batch.prepared_until]
         return min((moment for moment in moments if moment > now), default=now + 1.0)

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from models.batch import BatchState
 from models.reason import PASSING
-from models.record import FINAL, OtpState
+from models.record import FINAL, OtpState, PairingState
 
 _RECORDS = """SELECT id, batch_id, device_id, status, scheduled_at, lease_id, lease_until, otp1_state, otp1_posts,
     otp2_state, otp2_posts, otp_sent_at, otp_expires_at, verdict, attempts, attempts_forgiven, reason,
-    finalized_at IS NULL, otps IS NULL, next_counter, posts_forgiven FROM record ORDER BY id"""
-_BATCHES = "SELECT id, name, state, reason, probe_at, closes_at, resumes_at FROM batch ORDER BY id"
+    finalized_at IS NULL, otps IS NULL, next_counter, posts_forgiven, serial_number, user_id, owner_id, is_in_inventory,
+    import_job_id, is_token_made, is_device_made, pairing, pairings FROM record ORDER BY id"""
+_BATCHES = "SELECT id, name, state, reason, probe_at, closes_at, resumes_at, prepared_until FROM batch ORDER BY id"
 
 
 class Row(NamedTuple):
@@ -39,6 +40,15 @@ class Row(NamedTuple):
     is_without_otps: bool
     next_counter: int | None
     posts_forgiven: int
+    serial_number: str
+    user_id: str
+    owner_id: str | None
+    is_in_inventory: bool
+    import_job_id: int | None
+    is_token_made: bool
+    is_device_made: bool
+    pairing: str
+    pairings: int
 
     def state(self, ordinal: int) -> str:
         return self.otp1_state if ordinal == 1 else self.otp2_state
@@ -57,18 +67,35 @@ class Row(NamedTuple):
 
     @property
     def needs_read(self) -> bool:
-        return OtpState.SENT in (self.otp1_state, self.otp2_state) or self.verdict is not None
+        is_open = self.pairing in (PairingState.SENT, PairingState.MISSED)
+        return OtpState.SENT in (self.otp1_state, self.otp2_state) or self.verdict is not None or is_open
+
+    @property
+    def sent_things(self) -> tuple[int, int, int]:
+        """How many requests of each kind are written down."""
+        return self.otp1_posts, self.otp2_posts, self.pairings
+
+    @property
+    def is_prepared(self) -> bool:
+        return bool(self.user_id and self.is_in_inventory)
 
     def __str__(self) -> str:
         otps = f"{self.otp1_state}/{self.otp1_posts} {self.otp2_state}/{self.otp2_posts}"
         if self.next_counter is not None:
             otps += f" next {self.next_counter}"
+        pairing = f"{self.pairing}/{self.pairings}" if self.pairing != PairingState.UNSENT or self.pairings else None
+        device = f"device {self.device_id[-6:]}{'!' if self.is_device_made else ''}"
+        lacks = None if self.is_prepared else f"lacks {'token' if self.user_id else 'user'}"
         told = [
             self.status,
             (self.lease_id or "")[:8],
             otps,
             self.verdict,
             self.reason,
+            pairing,
+            device,
+            lacks,
+            f"job {self.import_job_id}" if self.import_job_id else None,
             f"due {self.scheduled_at[11:23]}",
         ]
         return " ".join(filter(None, told))
@@ -84,6 +111,7 @@ class BatchRow(NamedTuple):
     probe_at: str | None
     closes_at: str | None
     resumes_at: str | None
+    prepared_until: str | None
 
     @property
     def waits_for_a_person(self) -> bool:

@@ -39,7 +39,7 @@ class HuntedDatabase(Database):
 
     def begin_scenario(self, clock: Clock, strands: Strands, dice: Dice) -> None:
         """Empty, on this scenario's clock."""
-        for table in ("attempt", "record", "batch"):
+        for table in ("attempt", "record", "inventory_job", "batch"):
             self.raw.execute(f"DELETE FROM {table}")
         self.clock, self._strands, self._dice, self._committed = clock, strands, dice, _ignore
 

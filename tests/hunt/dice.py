@@ -44,6 +44,13 @@ class Dice:
         self.happened[evil] += 1
         return True
 
+    def permits(self, part: str) -> bool:
+        """Whether the scenario keeps this part, which is no evil by itself, but may be left out like one."""
+        if part in self._without:
+            return False
+        self.happened[part] += 1
+        return True
+
     def one_of(self, evils: Sequence[tuple[str, float]]) -> str | None:
         """The first of these evils, each with its share, that comes now."""
         return next((evil for evil, share in evils if self.happens(evil, share)), None)

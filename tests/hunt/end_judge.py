@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from hunt import initial_state
 from hunt.committed_rows import Row
 from hunt.strands import Broken
-from hunt.tenant import EXTRA, INVALID, REFUSED, Call, ModelDevice
+from hunt.tenant import EXTRA, INVALID, PAIR, POST, REFUSED, Call, ModelDevice
 from models.attempt import Outcome
 from models.reason import Reason
-from models.record import Status
+from models.record import OtpState, Status
 from worker.rules.next_otp import POSTS_PER_OTP
+from worker.rules.pairing import MOST_PAIRINGS
 
 if TYPE_CHECKING:
     from hunt.scenario import Scenario
@@ -25,14 +26,14 @@ def judge_end(scenario: Scenario) -> None:
     for charge in (*scenario.pingone.charges, *_secrets(scenario)):
         raise Broken(charge)
     for row in scenario.step_judge.rows.values():
-        device = scenario.pingone.devices[row.device_id]
+        device = scenario.pingone.devices[row.serial_number]
         for charge in (*_activity(row, device), *_history(scenario, row), *_reason(scenario, row, device)):
             raise Broken(f"record {row.id}: {charge}")
 
 
 def _activity(row: Row, device: ModelDevice) -> Iterator[str]:
     """Promise 4: what we made ACTIVE ends active."""
-    if device.activated_by is not None and not device.is_deleted and row.status != Status.ACTIVE:
+    if device.activated_by is not None and row.status != Status.ACTIVE:
         yield f"{device.activated_by} made its device ACTIVE, and it is {row.status} ({row.reason})"
 
 
@@ -69,10 +70,26 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
             return device.second is None and (1, EXTRA) in verdicts
         case Reason.STALE_OTP:
             return device.good_until is not None
-        case Reason.REJECTED | Reason.ACCOUNT_NOT_USABLE:
+        case Reason.REJECTED:
             return bool({(1, REFUSED), (2, REFUSED)} & verdicts)
+        case Reason.ACCOUNT_NOT_USABLE:
+            is_refused = any(call.kind in (POST, PAIR) and call.verdict == REFUSED for call in heard)
+            return is_refused or device.person == "disabled"
+        case Reason.USER_NOT_FOUND:
+            return device.person == "none"
+        case Reason.USER_AMBIGUOUS:
+            return device.person == "two"
+        case Reason.TOKEN_TAKEN:
+            return bool(device.foreign_ids)
+        case Reason.TOKEN_DIFFERS:
+            return device.is_different
+        case Reason.TOKEN_NOT_IN_INVENTORY:
+            return device.seed is None or device.is_different
+        case Reason.PAIRING_FAILED:
+            return row.pairings >= MOST_PAIRINGS
         case Reason.DEVICE_NOT_FOUND:
-            return device.is_deleted
+            is_gone = device.was_deleted or bool(device.foreign_ids)
+            return is_gone and not _should_be_paired_again(row, device, scenario)
         case Reason.BUDGET_SPENT:
             # A new pair of a seed takes two posts.
             needed = 2 if device.seed is not None and (1, EXTRA) in verdicts else 1
@@ -82,6 +99,13 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
         case Reason.ATTEMPTS_SPENT:
             return row.attempts - row.attempts_forgiven >= scenario.settings.max_attempts
     return True
+
+
+def _should_be_paired_again(row: Row, device: ModelDevice, scenario: Scenario) -> bool:
+    """Its device is gone, the token is free, its batch may make another, and no OTP of a pair was answered."""
+    found = scenario.database.raw.execute("SELECT may_pair FROM batch WHERE id = ?", (row.batch_id,)).fetchone()
+    is_half_done = row.next_counter is None and row.otp1_state == OtpState.ANSWERED
+    return bool(found[0]) and not device.device_id and not is_half_done
 
 
 def _secrets(scenario: Scenario) -> Iterator[str]:
@@ -98,7 +122,7 @@ def _secrets(scenario: Scenario) -> Iterator[str]:
 
 
 def _texts(scenario: Scenario) -> Iterator[str]:
-    for table in ("batch", "record", "attempt"):
+    for table in ("batch", "record", "attempt", "inventory_job"):
         for values in scenario.database.raw.execute(f"SELECT * FROM {table}"):
             yield from (_readable(value) for value in values if isinstance(value, str | bytes))
     yield from map(str, scenario.logs)

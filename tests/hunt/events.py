@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hunt.clock import SPARE
+from hunt.lacking_parts import STRANGER
 from hunt.tenant import ModelDevice
 from models.reason import Reason
 from worker.batches.commands import NotPossible
@@ -114,11 +115,25 @@ def disable(scenario: Scenario) -> None:
 
 
 def activate(scenario: Scenario) -> None:
-    _a_device(scenario).is_active = True
+    _a_device(scenario).become_active()
 
 
 def delete(scenario: Scenario) -> None:
-    _a_device(scenario).is_deleted = True
+    _a_device(scenario).delete()
+
+
+def give_away(scenario: Scenario) -> None:
+    """An administrator pairs a free token with somebody whom the assignment does not name."""
+    device = _a_device(scenario)
+    if device.is_in_inventory and not device.device_id:
+        device_id = scenario.pingone.inventory.new_device_id(device)
+        device.become(device_id, scenario.clock.monotonic(), owner_id=STRANGER)
+
+
+def prepare_again(scenario: Scenario) -> None:
+    """The message to prepare comes twice."""
+    if scenario.agenda.is_preparation_due():
+        scenario.start_preparation()
 
 
 def _command(scenario: Scenario, command: Callable[[str], object]) -> None:
@@ -186,6 +201,8 @@ EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("account_disabled", 0.001, disable),
     ("activated_by_another", 0.002, activate),
     ("device_deleted", 0.001, delete),
+    ("token_given_away", 0.001, give_away),
+    ("prepared_twice", 0.02, prepare_again),
     ("paused", 0.008, pause),
     ("handed_back", 0.004, hand_back),
     ("resumed", 0.004, resume_one),

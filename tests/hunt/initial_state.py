@@ -7,8 +7,10 @@ from functools import cache
 
 from sqlalchemy import func, insert, select, update
 
+from hunt import lacking_parts
 from hunt.database import HuntedDatabase
 from hunt.dice import Dice
+from hunt.made_up_seeds import hotp, totp
 from hunt.tenant import INVALID, REFUSED, ModelDevice, ModelSeed, Tenant
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key, identify_row
@@ -21,7 +23,6 @@ from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
 from worker.rules.hours import DailyHours
 from worker.vault.otp import Otp, OtpPair
-from worker.vault.seed import Secret, Seed
 
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 CLIENT_SECRET = "made-up-client-secret"
@@ -83,6 +84,8 @@ def settings(dice: Dice) -> Settings:
         breaker_refused=dice.pick("settings", (1, 20)),
         breaker_unanswered=dice.pick("settings", (2, 20)),
         breaker_spent=dice.pick("settings", (2, 25)),
+        names_per_request=dice.pick("creation", (1, 2, 40)),
+        tokens_per_import=dice.pick("creation", (1, 2, 500)),
     )
 
 
@@ -91,7 +94,13 @@ def tenant(dice: Dice, environment: Environment) -> Tenant:
         locks_after=dice.pick("tenant", (1, 3, 99, 99)),
         uses_up_otps=dice.pick("tenant", (False, True)),
         says_when_active=dice.pick("tenant", (REFUSED, INVALID)),
-        resync_on_first_call=environment.resync_on_first_call,
+        resync_on_first_call=bool(environment.resync_on_first_call),
+        pairs_active=dice.chance("creation", 0.1),
+        tells_status=dice.chance("creation", 0.8),
+        shows_devices_with_filter=dice.chance("creation", 0.7),
+        shows_inventory=dice.chance("creation", 0.85),
+        forgets_jobs=dice.chance("creation", 0.3),
+        deletes_after=dice.between("creation", 60.0, 400.0) if dice.chance("creation", 0.2) else None,
     )
 
 
@@ -102,8 +111,9 @@ def devices(dice: Dice) -> list[ModelDevice]:
 
 def device(dice: Dice, number: int) -> ModelDevice:
     has_second = dice.chance("devices", 0.85)
-    seed = dice.pick("seeds", (None, None, None, _hotp, _totp))
+    seed = dice.pick("seeds", (None, None, None, hotp, totp))
     made = ModelDevice(
+        serial_number=f"MADE{number:04}",
         device_id=str(uuid.UUID(int=number)),
         user_id=str(uuid.UUID(int=number << 64)),
         first=f"{dice.whole('devices', 0, 49_999_999):08}",
@@ -118,24 +128,15 @@ def device(dice: Dice, number: int) -> ModelDevice:
     return made
 
 
-def _hotp(dice: Dice) -> Seed:
-    return Seed(secret=_secret(dice), digits=8, counter=dice.whole("seeds", 0, 1000))
-
-
-def _totp(dice: Dice) -> Seed:
-    return Seed(secret=_secret(dice), digits=8, otp_type="totp", time_step=dice.pick("seeds", (30, 60)))
-
-
-def _secret(dice: Dice) -> Secret:
-    return Secret(dice.whole("seeds", 1, 2**159).to_bytes(20, "big"))
-
-
 def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> list[str]:
     """One batch, or two; their names."""
     split = dice.whole("batches", 1, len(devices)) if dice.chance("batches", 0.3) else len(devices)
     halves = [half for half in (devices[:split], devices[split:]) if half]
     canary_row = FIRST_ROW if dice.chance("batches", 0.1) else None
-    names = [_load(database, f"batch {number}", half, canary_row) for number, half in enumerate(halves, start=1)]
+    lacking = lacking_parts.choose(dice, devices)
+    names = [
+        _load(database, f"batch {number}", half, canary_row, lacking) for number, half in enumerate(halves, start=1)
+    ]
     if dice.happens("window", 0.6):
         _give_window(database, dice)
     return names
@@ -158,7 +159,14 @@ def _give_window(database: HuntedDatabase, dice: Dice) -> None:
         hours.check_hours(database, connection, batch_id)
 
 
-def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice], canary_row: int | None) -> str:
+def _load(
+    database: HuntedDatabase,
+    name: str,
+    devices: list[ModelDevice],
+    canary_row: int | None,
+    lacking: dict[str, dict[str, object]] | None = None,
+) -> str:
+    """`lacking`: by serial number, what the rows of a batch do not say that may make what it lacks."""
     batch = {
         "name": name,
         "environment": "default",
@@ -169,6 +177,8 @@ def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice], canar
         "columns": [],
         "total": len(devices),
         "canary_row": canary_row,
+        "may_import": lacking is not None,
+        "may_pair": lacking is not None,
         "created_at": database.now(),
         "running_since": database.now(),
     }
@@ -180,9 +190,12 @@ def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice], canar
                 "batch_id": batch_id,
                 "row_number": number,
                 "environment_id": ENVIRONMENT_ID,
-                "serial_number": f"MADE{device.device_id[-4:]}",
+                "serial_number": device.serial_number,
                 "user_id": device.user_id,
                 "device_id": device.device_id,
+                "username": None,
+                "owner_id": None,
+                "is_in_inventory": True,
                 "scheduled_at": now,
                 "otp_type": _otp_type(device),
                 "next_counter": device.seed.seed.counter if device.seed else None,
@@ -190,6 +203,7 @@ def _load(database: HuntedDatabase, name: str, devices: list[ModelDevice], canar
                 "has_second_otp": device.second is not None,
                 "otps": _seal(device, batch_id, number),
             }
+            | (lacking[device.serial_number] if lacking else {})
             for number, device in enumerate(devices, start=FIRST_ROW)
         ]
         connection.execute(insert(Record), rows)

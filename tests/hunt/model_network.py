@@ -7,9 +7,10 @@ from email.utils import formatdate
 from functools import partial
 from typing import Protocol
 
+from hunt.answers import answer
 from hunt.clock import Clock
 from hunt.dice import Dice
-from hunt.model_pingone import ModelPingOne, answer
+from hunt.model_pingone import ModelPingOne
 from hunt.request_faults import NOTHING_DONE, UNDELIVERED, UNREADABLE, Bug, nothing_done, unreadable
 from hunt.strands import Died, Strands
 from hunt.tenant import EPOCH, Call, Reply
@@ -102,14 +103,15 @@ class ModelNetwork:
         self._strands.sleep_until((call.acts_at or 0.0) + self._lag())
         self._may_be_cut(call, deadline)
         call.heard_at = self._clock.monotonic()
+        self.pingone.note_heard(call)
         assert call.reply is not None
         status, headers, body = call.reply
         date = formatdate(int(EPOCH + (call.acted_at or 0.0)), usegmt=True)
         return status, headers | {"date": date}, body
 
     def _do_nothing(self, call: Call, evil: str) -> Reply:
-        call.did_nothing = call.is_post
-        if evil == "not_found":
+        call.did_nothing = call.is_change
+        if evil == "not_found" and call.device is not None:
             if call.device.misses >= 3:
                 # Four of them are taken for the truth.
                 evil = "rate_limited"
@@ -134,7 +136,7 @@ class ModelNetwork:
                 raise OutcomeUnknown(Answer(message="no answer"))
             case "own_fault":
                 raise Bug
-        return unreadable(evil, self._dice)
+        return unreadable(evil, self._dice, call)
 
     def _die(self, call: Call, deadline: float) -> None:
         """The process dies in this call, when it has waited long, and PingOne has not come far with it."""

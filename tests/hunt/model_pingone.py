@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
 
+from hunt.answers import answer
 from hunt.clock import Clock
+from hunt.dice import Dice
+from hunt.model_inventory import ModelInventory
+from hunt.requests import is_malformed, recognize
 from hunt.tenant import (
     ACTIVE,
     EXTRA,
+    IMPORT,
     INVALID,
+    LIST,
     MISSING,
+    PAIR,
+    POST,
+    READ,
     REFUSED,
     WAITING,
     Call,
@@ -23,17 +33,19 @@ from worker.pingone.wire import ACTIVATE_MEDIA_TYPE, Request
 
 
 class ModelPingOne:
-    """Devices, and the calls that arrived. `beginning` is told of every call when it is begun (the device's id,
-    and whether it is a post), `arriving` when its first byte goes out. `marked` says which OTP of a device's record is
-    committed as going out."""
+    """Tokens with their devices, by serial number, and the calls that arrived. `beginning` is told of every call when
+    it is begun (the batch's id, and whether it changes something), `arriving` when its first byte goes out, `making`
+    when a pairing makes a device. `marked` says which OTP of a token's record is committed as going out."""
 
     def __init__(
         self,
         clock: Clock,
         tenant: Tenant,
-        beginning: Callable[[str, bool], None],
+        dice: Dice,
+        beginning: Callable[[int, bool], None],
         arriving: Callable[[Call], None],
-        marked: Callable[[str], int],
+        making: Callable[[Call], None],
+        marked: Callable[[ModelDevice], int],
     ) -> None:
         self._clock = clock
         self._tenant = tenant
@@ -43,6 +55,7 @@ class ModelPingOne:
         self.devices: dict[str, ModelDevice] = {}
         self.calls: list[Call] = []
         self.charges: list[str] = []
+        self.inventory = ModelInventory(tenant, dice, self.devices, making)
         self._access_token = "access-token-0"
 
     def new_access_token(self) -> str:
@@ -52,23 +65,29 @@ class ModelPingOne:
 
     def expect(self, request: Request) -> None:
         """Somebody begins a call."""
-        self._beginning(request.url.rpartition("/")[2], request.method == "POST")
+        batch_id = request.headers["X-Ping-External-Session-Id"].rpartition("-")[2]
+        kind, _ = recognize(request, self.devices)
+        self._beginning(int(batch_id), kind in (POST, PAIR, IMPORT))
 
     def arrive(self, request: Request) -> Call:
         """The first byte is here."""
-        *_, user_id, _, device_id = request.url.split("/")
-        device = self.devices[device_id]
-        otp = self._otp(request)
+        kind, device = recognize(request, self.devices)
+        otp = self._otp(request) if kind == POST else ""
         call = Call(
             number=len(self.calls) + 1,
             device=device,
-            ordinal=self._ordinal(request, device, otp),
+            ordinal=self._ordinal(request, device, otp) if device and kind == POST else 0,
             attempt=request.headers["X-Ping-External-Transaction-Id"],
             sent_at=self._clock.monotonic(),
             otp=otp,
-            counter=device.seed.find(otp, self._clock.monotonic()) if device.seed and otp else None,
+            counter=device.seed.find(otp, self._clock.monotonic()) if device and device.seed and otp else None,
+            kind=kind,
         )
-        if user_id != device.user_id or not request.headers["Authorization"].startswith("Bearer access-token-"):
+        if kind in (READ, POST):
+            call.device_id = request.url.rpartition("/")[2]
+        else:
+            self._look_at(call, request)
+        if is_malformed(request, call, self.devices):
             self.charges.append(f"{call} is malformed")
         self._arriving(call)
         self.calls.append(call)
@@ -76,10 +95,15 @@ class ModelPingOne:
 
     def act(self, call: Call) -> None:
         """Now it takes effect."""
-        call.acted_at = self._clock.monotonic()
+        now = call.acted_at = self._clock.monotonic()
+        self.inventory.delete_old(now)
+        if call.kind not in (READ, POST):
+            self.inventory.act(call, now)
+            return
         device = call.device
-        is_unseen = call.acted_at < device.seen_from and device.misses < 3
-        if device.is_deleted or is_unseen:
+        assert device is not None
+        is_unseen = now < device.seen_from and device.misses < 3
+        if call.device_id != device.device_id or device.other_owner_id or is_unseen:
             device.misses += 1
             call.did_nothing = call.is_post
             call.verdict, call.reply = MISSING, answer(404, "NOT_FOUND")
@@ -89,17 +113,28 @@ class ModelPingOne:
             call.verdict = ACTIVE if device.is_active else WAITING
             call.reply = answer(200, **describe(device))
 
+    def note_heard(self, call: Call) -> None:
+        """A worker has read the whole answer to a call."""
+        if call.kind == PAIR and call.device and self._tenant.tells_status and call.device_id in call.device.active_ids:
+            call.device.told_active_ids.add(call.device_id)
+
+    def _look_at(self, call: Call, request: Request) -> None:
+        """What a call says that is about no device."""
+        self.inventory.arrive(call, request)
+        cursor = parse_qs(urlsplit(request.url).query).get("cursor")
+        if call.kind == LIST and cursor:
+            before, _, begins_with = cursor[0].partition(".")
+            call.previous, call.begins_with = self.calls[int(before) - 1], int(begins_with)
+
     def _otp(self, request: Request) -> str:
-        """The OTP that a post brings; empty for a read."""
-        return "" if request.method == "GET" else str(json.loads(request.content)["otp"])
+        """The OTP that a post brings."""
+        return str(json.loads(request.content)["otp"])
 
     def _ordinal(self, request: Request, device: ModelDevice, otp: str) -> int:
-        """Which OTP a post brings, 0 for a read. Of a seed's OTP only its record says whether it is OTP 1 or 2."""
-        if request.method == "GET":
-            return 0
+        """Which OTP a post brings. Of a seed's OTP only its record says whether it is OTP 1 or 2."""
         fields = json.loads(request.content)
         known = {device.first: 1, device.second: 2}
-        ordinal = self._marked(device.device_id) if device.seed else known.get(otp, 0)
+        ordinal = self._marked(device) if device.seed else known.get(otp, 0)
         is_resync = ordinal == 2 or self._tenant.resync_on_first_call
         if (
             ordinal == 0
@@ -121,7 +156,8 @@ class ModelPingOne:
             device.failures += 1
             device.is_locked |= device.failures >= self._tenant.locks_after
         if call.verdict == ACTIVE and not device.is_active:
-            device.is_active, device.activated_by = True, call
+            device.activated_by = call
+            device.become_active()
         device.was_asked |= call.verdict == EXTRA
         call.reply = self._reply(call)
 
@@ -174,15 +210,3 @@ def describe(device: ModelDevice) -> dict[str, object]:
         "lock": {"status": "LOCKED" if device.is_locked else "UNLOCKED"},
         "block": {"status": "BLOCKED" if device.is_blocked else "UNBLOCKED"},
     }
-
-
-def answer(
-    status: int, code: str | None = None, detail: str | None = None, /, retry_after: int | None = None, **fields: object
-) -> Reply:
-    """An answer as it stands on the wire."""
-    headers = {"content-type": "application/json", "correlation-id": "correlation-1"}
-    if retry_after is not None:
-        headers["retry-after"] = str(retry_after)
-    if code is not None:
-        fields |= {"id": "error-1", "code": code, "details": [{"code": detail, "target": "otp"}] if detail else []}
-    return status, headers, json.dumps(fields).encode()

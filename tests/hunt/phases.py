@@ -30,6 +30,7 @@ def storm(scenario: Scenario) -> None:
         scenario.mend()
         if len(scenario.ticking()) < 2 and scenario.agenda.is_tick_due() and scenario.dice.chance("tick", 0.4):
             scenario.start_tick()
+        scenario.may_prepare()
         if ready := scenario.strands.ready():
             scenario.strands.go_on(scenario.dice.pick("schedule", ready))
             scenario.advance_to(scenario.clock.monotonic() + _moment(scenario))
@@ -49,6 +50,9 @@ def calm(scenario: Scenario) -> None:
             return
         resume(scenario)
         before = scenario.step_judge.rows
+        if scenario.agenda.is_preparation_due():
+            scenario.start_preparation()
+            _work(scenario)
         if scenario.agenda.is_any_due():
             scenario.start_tick()
             _work(scenario)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from hunt.database import DatabaseLost
 from hunt.model_broker import Message
 from hunt.model_pace import ModelPace
 from hunt.request_faults import Bug
-from hunt.strands import Broken
+from hunt.strands import Broken, Strand, Strands
 from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 
 # What was broken on purpose.
 EXCUSED = (DatabaseLost, Bug, redis.ConnectionError)
+
+
+class ModelEvent(threading.Event):
+    """Waiting for it takes the scenario's time."""
+
+    def __init__(self, strands: Strands) -> None:
+        super().__init__()
+        self._strands = strands
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._strands.sleep(timeout or 0.0)
+        return self.is_set()
 
 
 class ModelPaces:
@@ -48,6 +61,7 @@ class ModelParts(WorkerParts):
         self.scenario = scenario
         self.database, self.leases, self.queue = scenario.database, scenario.leases, initial_state.queue()
         self.journal = NoJournal()
+        self.stopping = ModelEvent(scenario.strands)
         self.clock_watch = ClockWatch(scenario.clock.monotonic, lambda: 0.0)
 
     @cached_property
@@ -108,3 +122,22 @@ class Beat(ModelParts):
             self.scenario.note(f"enqueued {count}")
             if self.scenario.step_judge.rows == before:
                 self.scenario.agenda.ticked_in_vain()
+
+
+class Preparer(ModelParts):
+    """A process that prepares batches, when it is told to."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        super().__init__(scenario)
+        self.strand: Strand | None = None
+
+    def start(self, name: str) -> None:
+        self.strand = self.scenario.strands.start(name, self.prepare)
+
+    def prepare(self) -> None:
+        try:
+            self.preparation.run()
+        except EXCUSED as error:
+            self.scenario.note(f"fails: {error!r}")
+        except Exception as error:
+            raise Broken(f"an error of our own: {error!r}") from error

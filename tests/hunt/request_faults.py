@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
+
+from hunt.answers import answer
 from hunt.dice import Dice
-from hunt.model_pingone import answer
-from hunt.tenant import Reply
+from hunt.tenant import FIND, PAIR, Call, Reply
 
 # How a request fails before its first byte.
 UNDELIVERED = (("refused", 0.06), ("slow_connect", 0.04))
@@ -55,15 +57,28 @@ def nothing_done(evil: str) -> Reply:
     }[evil]
 
 
-def unreadable(evil: str, dice: Dice) -> Reply:
+def unreadable(evil: str, dice: Dice, call: Call) -> Reply:
     return {
         "server_error": answer(dice.pick("status", (500, 502, 504)), "UNEXPECTED_ERROR"),
         "unavailable": answer(503, retry_after=7),
         "request_timeout": answer(408),
         "redirect": answer(302),
         "no_status": answer(200),
-        "other_device": answer(200, id="another", status=dice.pick("other_status", ("ACTIVE", "ACTIVATION_REQUIRED"))),
+        "other_device": _about_another(dice, call),
         "proxy_not_found": (404, *PAGE),
         "proxy_forbidden": (403, *PAGE),
         "garbled": (dice.pick("status", (200, 400)), {}, b'{"code": "INVALID_DA'),
     }[evil]
+
+
+def _about_another(dice: Dice, call: Call) -> Reply:
+    """What another request of its kind was to be answered."""
+    device_id, status = str(uuid.UUID(int=7)), dice.pick("other_status", ("ACTIVE", "ACTIVATION_REQUIRED"))
+    if call.kind == PAIR:
+        return answer(201, id=device_id, status=status, serialNumber="OTHER")
+    if call.kind == FIND:
+        is_paired = dice.chance("other_status", 0.5)
+        user_id = call.device.user_id if call.device else ""
+        devices = {"devices": [{"id": device_id, "user": {"id": user_id}}]} if is_paired else {}
+        return answer(200, id="token-OTHER", serialNumber="OTHER", **devices)
+    return answer(200, id="another", status=status)

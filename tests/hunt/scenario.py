@@ -18,10 +18,10 @@ from hunt.model_network import ModelNetwork
 from hunt.model_pace import ModelPace
 from hunt.model_pingone import ModelPingOne
 from hunt.phases import calm, storm
-from hunt.processes import Beat, Process
+from hunt.processes import Beat, Preparer, Process
 from hunt.step_judge import StepJudge
 from hunt.strands import Strand, Strands
-from hunt.tenant import Call
+from hunt.tenant import Call, ModelDevice
 from worker.audit import Actor
 from worker.batches.commands import Batches
 
@@ -42,17 +42,20 @@ class Scenario:
             resync_on_first_call=self.dice.pick("tenant", (False, False, False, True))
         )
         tenant = initial_state.tenant(self.dice, self.environment)
-        self.pingone = ModelPingOne(self.clock, tenant, self._beginning, self._arriving, self._marked)
+        self.pingone = ModelPingOne(
+            self.clock, tenant, self.dice, self._beginning, self._arriving, self._making, self._marked
+        )
         self.network = ModelNetwork(self.clock, self.strands, self.dice, self.pingone)
         self.pace = ModelPace(self.clock, self.strands, self.dice, self.environment.rate, furthest=2.0)
         self.database = initial_state.database()
         self.leases = initial_state.leases(self.settings.lease, self.settings.max_attempts)
         self.batches = Batches(self.database, Actor("a person"))
-        self.step_judge = StepJudge(self.database.raw, self.clock, self.strands, self.pingone.calls, self.settings)
+        self.step_judge = StepJudge(self.database.raw, self.clock, self.strands, self.pingone, self.settings)
         self.broker = ModelBroker(self.clock, self.strands, self.dice, self.step_judge.published)
         self.agenda = Agenda(self)
         self.beat = Beat(self)
         self.processes: list[Process] = []
+        self.preparers: list[Preparer] = []
         self.born = 0
         # How far the database's clock is ahead of the workers' by steps that no call was there to see.
         self.settled_ahead = 0.0
@@ -103,6 +106,21 @@ class Scenario:
         self.born += 1
         self.strands.start(f"tick {self.born}", self.beat.tick)
 
+    def may_prepare(self) -> None:
+        """The beat asks for a preparation every other second."""
+        if self.agenda.is_preparation_due() and self.dice.chance("prepare", 0.2):
+            self.start_preparation()
+
+    def start_preparation(self) -> None:
+        """In a process that has nothing to prepare now. What a process that died had in hand is gone with it."""
+        self.preparers = [each for each in self.preparers if each.strand is None or not each.strand.is_dying]
+        idle = [each for each in self.preparers if each.strand is None or each.strand.is_over]
+        if not idle:
+            idle = [Preparer(self)]
+            self.preparers += idle
+        self.born += 1
+        idle[0].start(f"prep {self.born}")
+
     def mend(self) -> None:
         """For a process that ended another begins; the message of one that died may come again."""
         for process in [each for each in self.processes if each.strand.is_over]:
@@ -123,7 +141,7 @@ class Scenario:
     def _begin(self) -> None:
         self.database.begin_scenario(self.clock, self.strands, self.dice)
         devices = initial_state.devices(self.dice)
-        self.pingone.devices = {device.device_id: device for device in devices}
+        self.pingone.devices.update({device.serial_number: device for device in devices})
         self.batch_names = initial_state.load(self.database, self.dice, devices)
         self.step_judge.start_judging(self.pingone.devices)
         self.database.watch(self._committed)
@@ -147,11 +165,15 @@ class Scenario:
         if self.step_judge.rows != before:
             self.agenda.tick_soon()
 
-    def _marked(self, device_id: str) -> int:
-        return self.step_judge.row_of(self.pingone.devices[device_id]).marked
+    def _marked(self, device: ModelDevice) -> int:
+        return self.step_judge.row_of(device).marked
 
-    def _beginning(self, device_id: str, is_post: bool) -> None:
-        self.step_judge.beginning(self.pingone.devices[device_id], is_post=is_post)
+    def _beginning(self, batch_id: int, is_change: bool) -> None:
+        self.step_judge.beginning(batch_id, is_change=is_change)
+
+    def _making(self, call: Call) -> None:
+        self.note(f"{call} makes a device")
+        self.step_judge.creations.making(call)
 
     def _arriving(self, call: Call) -> None:
         self.note(f"{call} goes out")

@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import worker.leases.worker
+import worker.batches.preparation.preparation
+import worker.batches.preparation.token_work
+import worker.leases.claims
 import worker.leases.write_retries
+import worker.pace.memory
 import worker.pingone.auth
 import worker.pingone.client
 import worker.pingone.clock
@@ -33,9 +36,13 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.records.calls, "boot_time", clock.monotonic),
         (worker.pingone.clock, "boot_time", clock.monotonic),
         (worker.pingone.client, "boot_time", clock.monotonic),
-        (worker.leases.worker, "boot_time", clock.monotonic),
+        (worker.leases.claims, "boot_time", clock.monotonic),
         (worker.leases.write_retries, "boot_time", clock.monotonic),
         (worker.leases.write_retries, "sleep", strands.sleep),
+        (worker.batches.preparation.preparation, "boot_time", clock.monotonic),
+        (worker.batches.preparation.token_work, "boot_time", clock.monotonic),
+        # All rate groups have one pace here.
+        (worker.pace.memory, "make_other_groups", lambda _: ()),
         (worker.pingone.client, "Transport", network.transport),
         (worker.pingone.client, "RetryPolicy", partial(RetryPolicy, sleep=strands.sleep)),
         (worker.pingone.auth, "Transport", network.token_transport),

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 from hunt.clock import SPARE, Clock
 from hunt.committed_rows import BatchRow, Row, read_batches, read_records
+from hunt.creation_judge import CreationJudge
+from hunt.model_pingone import ModelPingOne
 from hunt.strands import Broken, Strands
-from hunt.tenant import EXTRA, Call, ModelDevice
+from hunt.tenant import EXTRA, READ, Call, ModelDevice
 from models.batch import BatchState
 from models.reason import Reason
 from models.record import TRANSITIONS, OtpState, Status
@@ -21,12 +23,13 @@ class StepJudge:
     """What is committed, and the calls to PingOne beside it."""
 
     def __init__(
-        self, connection: sqlite3.Connection, clock: Clock, strands: Strands, calls: list[Call], settings: Settings
+        self, connection: sqlite3.Connection, clock: Clock, strands: Strands, pingone: ModelPingOne, settings: Settings
     ) -> None:
         self._connection = connection
         self._clock = clock
         self._strands = strands
-        self._calls = calls
+        self._calls = pingone.calls
+        self.creations = CreationJudge(self, connection, clock, pingone)
         self._settings = settings
         self.rows: dict[int, Row] = {}
         self.batches: dict[int, BatchRow] = {}
@@ -47,7 +50,7 @@ class StepJudge:
     def start_judging(self, devices: dict[str, ModelDevice]) -> None:
         self._devices = devices
         self._look()
-        self._records_of = {row.device_id: row.id for row in self.rows.values()}
+        self._records_of = {row.serial_number: row.id for row in self.rows.values()}
 
     def committed(self) -> None:
         before, batches = self.rows, self.batches
@@ -58,7 +61,8 @@ class StepJudge:
             if batch.state != batches[batch.id].state:
                 self._stopped[batch.id] = self._strands.progress()
         for record_id, row in self.rows.items():
-            if row.otp_sent_at != before[record_id].otp_sent_at:
+            # After a step of the clock, it may be the same time once more.
+            if row.otp_sent_at != before[record_id].otp_sent_at or row.sent_things != before[record_id].sent_things:
                 self._marked_at[record_id] = self._clock.monotonic()
             if row != before[record_id]:
                 self._check(before[record_id], row)
@@ -72,21 +76,21 @@ class StepJudge:
         if self._published[record_id] > self._enqueued[record_id]:
             raise Broken(f"record {record_id} is published before it is committed as queued")
 
-    def beginning(self, device: ModelDevice, *, is_post: bool) -> None:
+    def beginning(self, batch_id: int, *, is_change: bool) -> None:
         """A call begins. Its strand may have asked whether it may just before the batch was stopped, but not have come
         further since."""
-        row = self.row_of(device)
-        state = self.batches[row.batch_id].state
-        may_begin = state == BatchState.RUNNING or (state == BatchState.CANCELLED and not is_post)
+        state = self.batches[batch_id].state
+        may_begin = state == BatchState.RUNNING or (state == BatchState.CANCELLED and not is_change)
         strand = self._strands.current
         if may_begin or strand is None:
             return
-        if strand.switches != self._stopped[row.batch_id].get(strand.name):
-            raise Broken(f"a {'post' if is_post else 'read'} of record {row.id} begins, and its batch is {state}")
+        if strand.switches != self._stopped[batch_id].get(strand.name):
+            raise Broken(f"a {'change' if is_change else 'read'} of batch {batch_id} begins, and it is {state}")
 
     def arriving(self, call: Call) -> None:
         """A request's first byte is about to go out."""
-        if not call.is_post:
+        self.creations.arriving(call)
+        if not call.is_post or call.device is None:
             return
         row = self.row_of(call.device)
         for charge in (*self._right(call, row), *self._counters(call, row), *self._order(call, row)):
@@ -101,7 +105,7 @@ class StepJudge:
         over_at = post.sent_at if post.acted_at is None else post.acted_at
         return not post.is_pending and any(
             call.device is post.device
-            and not call.is_post
+            and call.kind == READ
             and call.number > post.number
             and call.heard_at is not None
             and call.acted_at is not None
@@ -124,19 +128,26 @@ class StepJudge:
             raise Broken(f"an OTP of record {row.id} is marked at {row.otp_sent_at}, and its window closed {closes_at}")
 
     def row_of(self, device: ModelDevice) -> Row:
-        return self.rows[self._records_of[device.device_id]]
+        return self.rows[self._records_of[device.serial_number]]
 
-    def _right(self, call: Call, row: Row) -> Iterator[str]:
-        """The lease, the mark, and their times, give or take the steps of the database's clock."""
+    def check_lease(self, call: Call, row: Row) -> Iterator[str]:
         is_held = row.lease_id is not None and call.attempt == f"oathbulk-record-{row.id}-{row.lease_id[:8]}"
         if row.status != Status.ACTIVATING or not is_held:
             yield f"goes out without a lease: the record is {row.status}"
-        if row.state(call.ordinal) != OtpState.SENT or row.otp_sent_at is None:
-            yield f"goes out while its OTP is committed as {row.state(call.ordinal)}"
-            return
+
+    def check_mark(self, call: Call, row: Row) -> Iterator[str]:
+        """What was marked as sent goes out soon, give or take the steps of the database's clock."""
         late = call.sent_at - self._marked_at[row.id] - self._settings.send_within
         if late > SPARE:
             yield f"goes out {late:.1f} s later than a rescue would think"
+
+    def _right(self, call: Call, row: Row) -> Iterator[str]:
+        """The lease, the mark, and their times."""
+        yield from self.check_lease(call, row)
+        if row.state(call.ordinal) != OtpState.SENT or row.otp_sent_at is None:
+            yield f"goes out while its OTP is committed as {row.state(call.ordinal)}"
+            return
+        yield from self.check_mark(call, row)
         if (
             self.is_clock_trusted
             and row.otp_expires_at
@@ -190,7 +201,8 @@ class StepJudge:
                 yield f"goes out while no read has told what became of {post}"
 
     def _check(self, old: Row, new: Row) -> None:
-        for charge in (*self._moves(old, new), *self._otps(old, new), *self._ends(new)):
+        charges = (*self._moves(old, new), *self._otps(old, new), *self.creations.check(old, new), *self._ends(new))
+        for charge in charges:
             raise Broken(f"record {new.id}: {charge}")
 
     def _moves(self, old: Row, new: Row) -> Iterator[str]:
@@ -217,16 +229,16 @@ class StepJudge:
             is_marked = new.state(ordinal) == OtpState.SENT != old.state(ordinal) and new.status == Status.ACTIVATING
             if is_marked and self.batches[new.batch_id].state != BatchState.RUNNING:
                 yield f"OTP {ordinal} is to go out although the batch does not run"
-            sent = sum(post.ordinal == ordinal for post in self.posts_of(self._devices[new.device_id]))
+            sent = sum(post.ordinal == ordinal for post in self.posts_of(self._devices[new.serial_number]))
             if sent > new.posts(ordinal):
                 yield f"OTP {ordinal} was sent {sent} times, and {new.posts(ordinal)} are written down"
 
     def _ends(self, new: Row) -> Iterator[str]:
-        device = self._devices[new.device_id]
+        device = self._devices[new.serial_number]
         if new.is_final == new.is_not_finalized:
             yield f"it is {new.status}, and its finalized_at says something else"
         if new.status == Status.ACTIVE:
-            if not device.is_active:
+            if new.device_id not in device.active_ids or new.device_id in device.foreign_ids:
                 yield "it is active here, and not ACTIVE at PingOne"
             if not new.is_without_otps:
                 yield "it is active and keeps its OTPs"

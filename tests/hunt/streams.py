@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from random import Random
 
 from hunt import initial_state, seams
+from hunt.answers import answer
 from hunt.committed_rows import Row
-from hunt.model_pingone import answer, describe
+from hunt.model_pingone import describe
 from hunt.scenario import Scenario
 from hunt.strands import Broken
 from hunt.tenant import ACTIVE, EXTRA, INVALID, REFUSED, Call, Reply
@@ -42,7 +43,8 @@ def _says(verdict: str | None, status: int, *codes: str, did_nothing: bool = Fal
 
 
 def _activates(call: Call, _: Random) -> Reply:
-    call.verdict, call.device.is_active = ACTIVE, True
+    call.verdict = ACTIVE
+    call.device.become_active()
     call.device.activated_by = call.device.activated_by or (call if call.is_post else None)
     return answer(200, **describe(call.device))
 
@@ -151,9 +153,9 @@ class StreamScenario(Scenario):
 
     @property
     def spent(self) -> int:
-        rows = {row.device_id: row for row in self.step_judge.rows.values()}
+        rows = {row.serial_number: row for row in self.step_judge.rows.values()}
         lost = [call for call in self.posts if not call.device.is_active]
-        return sum(not _is_half_done(rows[call.device.device_id]) for call in lost)
+        return sum(not _is_half_done(rows[call.device.serial_number]) for call in lost)
 
     def play(self) -> None:
         """Until the batch stops, is finished, or so many moments have passed. Raises Broken."""
@@ -169,7 +171,7 @@ class StreamScenario(Scenario):
     def _begin(self) -> None:
         self.database.begin_scenario(self.clock, self.strands, self.dice)
         devices = [initial_state.device(self.dice, number) for number in range(1, RECORDS + 1)]
-        self.pingone.devices = {device.device_id: device for device in devices}
+        self.pingone.devices.update({device.serial_number: device for device in devices})
         self.batch_names = initial_state.load_one(self.database, devices, trial_row=4 if self._is_trial else None)
         self.step_judge.start_judging(self.pingone.devices)
         self.database.watch(self._committed)

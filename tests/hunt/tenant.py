@@ -10,7 +10,13 @@ Reply = tuple[int, dict[str, str], bytes]
 
 # What PingOne made of a call.
 ACTIVE, EXTRA, INVALID, REFUSED, WAITING, MISSING = "active", "extra", "invalid", "refused", "waiting", "missing"
-
+# Of a pairing: it made a device. Of a look-up: the token is free, or somebody's device.
+MADE, FREE, TAKEN = "made", "free", "taken"
+# What a call is for.
+READ, POST, PAIR, FIND, LIST, IMPORT, JOB, PEOPLE = "read", "post", "pair", "find", "list", "import", "job", "people"
+# Seconds for which a device that was just made is not seen by look-ups, nor by another pairing: less than a record
+# waits between two look-ups, whatever the database's clock does meanwhile.
+SEEN_AFTER = 0.9
 
 # Unix time at which a scenario begins.
 EPOCH = 1_767_225_600.0
@@ -39,10 +45,13 @@ class ModelSeed:
 
 @dataclass
 class ModelDevice:
-    """A token in a user's hands, and PingOne's object for it. Its record brings a pair, `first` and `second`, or a
-    seed."""
+    """A token that the assignment gives to a user, and PingOne's object for it. Its record brings a pair, `first` and
+    `second`, or a seed."""
 
+    serial_number: str
+    # Empty while the token is nobody's device.
     device_id: str
+    # The user whom the assignment gives it to, by id and by name.
     user_id: str
     first: str
     second: str | None
@@ -52,11 +61,17 @@ class ModelDevice:
     # On the processes' clock: TOTP is no good after it, and a device just paired is not seen everywhere before it.
     good_until: float | None = None
     seen_from: float = 0.0
-    is_active: bool = False
     is_locked: bool = False
     is_blocked: bool = False
     is_usable: bool = True
-    is_deleted: bool = False
+    # Devices that it was and is not any more, and those that were ACTIVE at some time.
+    former_ids: set[str] = field(default_factory=set)
+    active_ids: set[str] = field(default_factory=set)
+    # Devices of people whom the assignment does not name; those that we made, and those of them whose pairing was
+    # answered with ACTIVE.
+    foreign_ids: set[str] = field(default_factory=set)
+    our_ids: set[str] = field(default_factory=set)
+    told_active_ids: set[str] = field(default_factory=set)
     failures: int = 0
     # 404s for a device that is there: a client that saw too many may take it for missing.
     misses: int = 0
@@ -66,6 +81,61 @@ class ModelDevice:
     # The counter of the OTP after which PingOne asked for the next one.
     asked_after: int | None = None
     activated_by: Call | None = None
+    # Whose device it is, if not the assigned user's.
+    other_owner_id: str = ""
+    # Our call that made the device, if we did, and when it began to wait.
+    made_by: Call | None = None
+    made_at: float = 0.0
+    # Whether the inventory has it, whether with other parameters than the seed's, and our call that imported it.
+    is_in_inventory: bool = True
+    is_different: bool = False
+    imported_by: Call | None = None
+    # What people of this name there are: "one", "none", "two" or "disabled".
+    person: str = "one"
+
+    @property
+    def token_id(self) -> str:
+        return f"token-{self.serial_number}"
+
+    @property
+    def username(self) -> str:
+        return f"user-{self.serial_number}"
+
+    @property
+    def owner_id(self) -> str:
+        """The user whose device it is; empty: nobody's."""
+        return self.other_owner_id or self.user_id if self.device_id else ""
+
+    @property
+    def is_active(self) -> bool:
+        return self.device_id in self.active_ids
+
+    @property
+    def was_deleted(self) -> bool:
+        return bool(self.former_ids)
+
+    def become_active(self) -> None:
+        if self.device_id:
+            self.active_ids.add(self.device_id)
+
+    def become(self, device_id: str, now: float, *, owner_id: str = "", made_by: Call | None = None) -> None:
+        """PingOne makes a device for it."""
+        self.delete()
+        self.device_id, self.other_owner_id, self.made_by, self.made_at = device_id, owner_id, made_by, now
+        self.seen_from = now + SEEN_AFTER if made_by else 0.0
+        if owner_id:
+            self.foreign_ids.add(device_id)
+        if made_by:
+            self.our_ids.add(device_id)
+
+    def delete(self) -> None:
+        """Its device is gone, and with it what PingOne knew of the OTPs that were sent."""
+        if self.device_id:
+            self.former_ids.add(self.device_id)
+        self.device_id = self.other_owner_id = ""
+        self.is_locked = self.is_blocked = self.was_asked = False
+        self.failures, self.asked_after = 0, None
+        self.activated_by = self.made_by = None
 
 
 @dataclass
@@ -73,7 +143,8 @@ class Call:
     """One request whose first byte went out. Times on the processes' clock; None: it did not happen (yet)."""
 
     number: int
-    device: ModelDevice
+    # None: it is about no single token.
+    device: ModelDevice | None
     # Which OTP it brought; 0 is a read.
     ordinal: int
     attempt: str
@@ -89,10 +160,25 @@ class Call:
     reply: Reply | None = None
     # When its worker read a whole answer.
     heard_at: float | None = None
+    kind: str = READ
+    # The device that it is about, or made.
+    device_id: str = ""
+    # Of an import: the serial numbers in it, and when its job has ended.
+    serial_numbers: tuple[str, ...] = ()
+    # Of a page of the inventory: the first token on it, whether it is the last page, and the one before; of a question
+    # about a job, the import that began it.
+    begins_with: int = 0
+    is_last: bool = False
+    previous: Call | None = None
 
     @property
     def is_post(self) -> bool:
+        """It brings an OTP."""
         return self.ordinal > 0
+
+    @property
+    def is_change(self) -> bool:
+        return self.kind in (POST, PAIR, IMPORT)
 
     @property
     def is_pending(self) -> bool:
@@ -100,8 +186,9 @@ class Call:
         return self.acts_at is not None and self.acted_at is None
 
     def __str__(self) -> str:
-        what = f"OTP {self.ordinal}" if self.is_post else "read"
-        return f"call {self.number} ({what}, {self.device.device_id[-4:]})"
+        what = f"OTP {self.ordinal}" if self.is_post else self.kind
+        about = self.device.serial_number if self.device else " ".join(self.serial_numbers)
+        return f"call {self.number} ({what}, {about})"
 
 
 @dataclass(frozen=True)
@@ -114,3 +201,14 @@ class Tenant:
     # The verdict on an OTP for a device that is ACTIVE already.
     says_when_active: str = REFUSED
     resync_on_first_call: bool = False
+    # Whether a pairing makes a device that is ACTIVE at once, and whether its answer tells the status.
+    pairs_active: bool = False
+    tells_status: bool = True
+    # Whether a filter by serial number shows the token's device, and whether the inventory may be asked
+    # for a token at all.
+    shows_devices_with_filter: bool = True
+    shows_inventory: bool = True
+    # Whether a job that has ended is forgotten as soon as it was asked about.
+    forgets_jobs: bool = False
+    # Seconds after which a device is deleted that waits for activation.
+    deletes_after: float | None = None

@@ -309,9 +309,10 @@ def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
     made = make_batch(database, keyring=keyring)
     enqueue(database, made)
     client: Any = StoppingClient(lambda: getattr(batches, command)(made.name))
+    pairings: Any = None
     pace: Any = OpenPace()
     consequences: Any = SimpleNamespace(apply_decision=lambda *_: None)
-    activation = Activation(make_environment(), Settings(), leases, client, pace, keyring, consequences)
+    activation = Activation(make_environment(), Settings(), leases, client, pairings, pace, keyring, consequences)
 
     activation.run(made.id)
 

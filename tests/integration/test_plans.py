@@ -16,12 +16,19 @@ from support.fleets.dispatchers import make_dispatcher
 
 from models.base import UtcDateTime
 from models.batch import BatchState
+from models.encrypted import Keyring, generate_key
+from worker.batches.preparation.imports import Imports
+from worker.batches.preparation.inventory import Inventory
+from worker.batches.preparation.people import People
+from worker.batches.preparation.token_work import TokenWork
+from worker.batches.preparation.turns import Turns
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment, Settings
 from worker.database.engine import Database
 from worker.leases.attempt_line import CallSummary
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
+from worker.pingone.inventory import InventoryToken
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active
 
@@ -61,11 +68,14 @@ HISTORY = """
     SELECT id, batch_id, 1, status, CASE WHEN status = 'dead_letter' THEN 'rejected' END, 'lease', 1, 1, :earlier
     FROM record WHERE status IN ('active', 'dead_letter')
 """
+LISTED = [InventoryToken(str(number), f"LARGE{199_000 + number}", user_id="user") for number in range(20)]
 PENDING = {"ix_record_half_done", "ix_record_expiring", "ix_record_lasting"}
 DUE = PENDING | {"ix_record_unsettled"}
 KEY = "pk_record"
 # These are never a detour: what they lead to is in the window.
 AT_HAND = {KEY, "ix_record_window"}
+# These neither: they lead to one token.
+AT_HAND |= {"ix_record_history", "uq_record_serial_number"}
 
 
 def fill(database: MovingDatabase) -> Made:
@@ -217,6 +227,28 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
     with noting(database) as queries:
         Upkeep(database, Thresholds()).apply_breaker(large.batch_id)
     noted["judge"] = ({"ix_attempt_failed", "pk_attempt"}, queries)
+    return noted | note_preparation(database, large)
+
+
+def note_preparation(database: Database, large: Made) -> dict[str, tuple[set[str], list[Query]]]:
+    """The same for the preparation, which is asked every other tick whether there is something to do."""
+    keyring, lacks = Keyring([generate_key()]), {"ix_record_lacks_user", "ix_record_lacks_token"}
+    turns, inventory = Turns(database), Inventory(database, keyring)
+    imports = Imports(database, keyring, most_tokens=500, answer_within=170.0)
+    clients: Any = None
+    work_on_tokens = TokenWork(database, clients, inventory, imports, turns.renew, lambda _: None)
+    steps: dict[str, tuple[set[str], Callable[[], Any]]] = {
+        "turns": (lacks, turns.begin),
+        "people": ({"ix_record_lacks_user"}, lambda: People(database, 40).look_up(large.batch_id, lambda *_: [])),
+        "tokens": (lacks, lambda: work_on_tokens._read_state(large.batch_id)),
+        "inventory": (set(), lambda: inventory.take(large.batch_id, LISTED)),
+        "imports": ({"ix_record_lacks_token"}, lambda: imports.begin(large.batch_id)),
+    }
+    noted = {}
+    for name, (expected, step) in steps.items():
+        with noting(database) as queries:
+            step()
+        noted[name] = (expected, queries)
     return noted
 
 

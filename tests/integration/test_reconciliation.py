@@ -126,7 +126,9 @@ class Site:
         leases, client, pace = Leases(self.database), self.pingone, self.pace
         journal = FileJournal(self.journal)
         worker: Any = Activation
-        activation = worker(environment, Settings(), leases, client, pace, self.keyring, UNHEARD, journal=journal)
+        # Every record has its device, so nothing is paired.
+        tools = leases, client, None, pace, self.keyring, UNHEARD
+        activation = worker(environment, Settings(), *tools, journal=journal)
         for record_id in record_ids:
             activation.run(record_id)
         journal.close()

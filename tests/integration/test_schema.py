@@ -126,7 +126,7 @@ def test_an_empty_database_is_brought_up_to_date(empty: MovingDatabase) -> None:
 
     assert schema.upgrade(empty) == HEAD
 
-    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process", "tenant_fact"}
+    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job"}
     revision.ensure_current(empty)
 
 
@@ -195,6 +195,7 @@ def test_every_revision_goes_down_and_up_by_itself(empty: MovingDatabase) -> Non
 WINDOW = ("daily_window", "zone", "closes_at", "resumes_at")
 # Of a batch and of an attempt, as they are where an earlier version wrote the row.
 MARKS = {"judged_after": 0, "running_after": 0, "trial_row": None, "parent_id": None}
+PREPARATION = {"may_import": False, "may_pair": False, "inventory_read_at": None, "prepared_until": None}
 BELONGING = {"batch_id": None, "otp_posts": 0}
 
 
@@ -215,7 +216,7 @@ def test_data_goes_through_0002_down_and_up(empty: MovingDatabase, leases_of_emp
         write_down(empty)
         schema.downgrade(empty, "0001")
         assert tables(empty) == {"batch", "record", "attempt"}
-        lost = {"canary_row", "probe_at", "outages", *WINDOW, *MARKS}
+        lost = {"canary_row", "probe_at", "outages", *WINDOW, *MARKS, *PREPARATION}
         assert set(kept["batch"][0]) - set(rows(empty, "batch")[0]) == lost
         schema.upgrade(empty)
 
@@ -247,10 +248,10 @@ def test_what_waits_for_a_time_waits_for_a_person_after_0003_went_down(empty: Mo
     below = rows(empty, "batch")[0]
     schema.upgrade(empty)
 
-    assert set(before) - set(below) == {*WINDOW, *MARKS}
+    assert set(before) - set(below) == {*WINDOW, *MARKS, *PREPARATION}
     assert (below["reason"], below["outages"]) == ("person", 1)
     assert "oathbulk resume" in below["detail"]
-    assert rows(empty, "batch")[0] == below | dict.fromkeys(WINDOW) | MARKS
+    assert rows(empty, "batch")[0] == below | dict.fromkeys(WINDOW) | MARKS | PREPARATION
     assert rows(empty, "record") == records
     schema.check(empty)
 
@@ -482,7 +483,7 @@ def test_an_installed_wheel_upgrades_and_two_at_once_do_not_collide(
 
     assert [process.returncode for process in processes] == [0, 0], ends
     assert [out.strip() for out, _ in ends] == [HEAD] * 2
-    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process", "tenant_fact"}
+    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job"}
 
 
 @pytest.mark.parametrize(
@@ -529,9 +530,48 @@ def test_0006_does_not_go_down_while_a_seed_is_needed(empty: MovingDatabase) -> 
     made = make_batch(empty, [{"next_counter": 5}])
     with pytest.raises(RuntimeError, match="records with seeds are there"):
         schema.downgrade(empty, "0005")
-    assert revision.current(empty) == "0006"
+    assert revision.current(empty) == HEAD
 
     with empty.writing() as connection:
         connection.execute(update(Record).where(Record.id == made.id).values(otps=None))
     schema.downgrade(empty, "0005")
     assert revision.current(empty) == "0005"
+
+
+def test_0007_keeps_every_record_up_and_down_and_up(empty: MovingDatabase) -> None:
+    schema.upgrade(empty)
+    make_batch(empty, [{}, {"status": Status.ACTIVE, "user_id": "", "device_id": ""}])
+    before = rows(empty, "record")
+
+    schema.downgrade(empty, "0006")
+    assert "inventory_job" not in tables(empty)
+    assert set(before[0]) - set(rows(empty, "record")[0]) == {
+        *("owner_id", "is_in_inventory", "import_job_id", "is_token_made", "is_device_made", "pairing", "pairings")
+    }
+    schema.upgrade(empty)
+
+    assert rows(empty, "record") == before
+    schema.check(empty)
+
+
+@pytest.mark.parametrize("lacking", [{"user_id": ""}, {"device_id": ""}])
+def test_0007_does_not_go_down_while_a_record_lacks_its_user_or_its_device(
+    empty: MovingDatabase, lacking: dict[str, str]
+) -> None:
+    schema.upgrade(empty)
+    made = make_batch(empty, [{}, lacking])
+    with pytest.raises(RuntimeError, match="whose user or device is not known yet"):
+        schema.downgrade(empty, "0006")
+    assert revision.current(empty) == HEAD
+
+    with empty.writing() as connection:
+        connection.execute(update(Record).where(Record.id == made.ids[1]).values(status=Status.CANCELLED))
+    schema.downgrade(empty, "0006")
+    assert revision.current(empty) == "0006"
+
+
+def test_two_records_may_lack_their_device_and_none_may_share_one(empty: MovingDatabase) -> None:
+    schema.upgrade(empty)
+    make_batch(empty, [{"device_id": ""}] * 3)
+    with pytest.raises(IntegrityError):
+        make_batch(empty, [{"device_id": "device"}] * 2, name="second")

@@ -15,16 +15,19 @@ from redis import Redis
 from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch
 from support.data.moving_clock import MovingDatabase
 
+from models.encrypted import Keyring
 from models.record import Status
 from worker.batches.finding import UnknownBatch
 from worker.config.settings import ConfigError, Environment, Settings
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
+from worker.pace.rate_groups import RateGroup
 from worker.pace.slots import Pace
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import Answer, Forbidden, NotFound, PingOneError
 from worker.pingone.wire import Device
 from worker.process.parts import Parts
 from worker.reports import verification
+from worker.reports.inventory_verification import TokenCheck, make_token_lister
 from worker.reports.verification import Difference, find_environment, make_device_reader, verify
 from worker.simulator.call_log import CallLog
 from worker.simulator.faults import FaultOrder
@@ -443,3 +446,72 @@ def test_without_redis_nothing_is_read_and_nothing_is_claimed(database: MovingDa
 
     assert [each.is_known for each in found] == [False, False]
     assert pingone.reads() == []
+
+
+# Tokens.
+
+
+def tokens_differing(database: MovingDatabase, readers: Readers, keyring: Keyring) -> list[Difference]:
+    environment = readers.environments.get("default")
+    # The calling thread reads the inventory.
+    readers.made.add((threading.get_ident(), readers.clients.of(environment, RateGroup.INVENTORY)))
+    check = TokenCheck(make_token_lister(lambda: readers.clients.reads(environment)), keyring)
+    return list(verify(database, "shipment", make_device_reader(readers.client), THREADS, check))
+
+
+@pytest.fixture
+def made_tokens(database: MovingDatabase, pingone: PingOne) -> Made:
+    """Records without a device, the first three of which have their token in the inventory; that of the second is
+    somebody's device, that of the third its own person's."""
+    lacking = {"device_id": "", "is_token_made": True}
+    made = make_batch(database, [lacking | {"status": status} for status in (Status.PENDING, *[Status.CANCELLED] * 3)])
+    there = [look(database, record_id) for record_id in made.ids[:3]]
+    users = (None, "somebody", there[2].user_id)
+    for record, user_id in zip(there, users, strict=True):
+        token = {"serial": record.serial_number}
+        device = token | {"user_id": user_id, "device_id": f"of-{user_id}"}
+        world = {"devices": [device]} if user_id else {"tokens": [token]}
+        pingone.simulation.seed(WorldSeed.model_validate({"environment_id": ENVIRONMENT_ID} | world))
+    return made
+
+
+def test_a_record_without_a_device_is_looked_for_in_the_inventory_which_is_read_once(
+    database: MovingDatabase, pingone: PingOne, readers: Readers, keyring: Keyring, made_tokens: Made
+) -> None:
+    assert told(tokens_differing(database, readers, keyring)) == [
+        (1, "cancelled", "paired with another person", True),
+        (2, "cancelled", "paired with this person, as a device that the record does not have", True),
+        (3, "cancelled", "not in the inventory", True),
+    ]
+    operations = pingone.simulation.call_log.counts()["operations"]
+    assert (operations.get("list_tokens"), operations.get("read")) == (1, None)
+
+
+def test_an_inventory_that_may_not_be_read_is_told_of_each_record_without_a_device(
+    database: MovingDatabase, pingone: PingOne, readers: Readers, keyring: Keyring, made_tokens: Made
+) -> None:
+    pingone.simulation.change({"forbidden_groups": ["inventory"]})
+    found = told(tokens_differing(database, readers, keyring))
+    assert [(place, is_known) for place, _, _, is_known in found] == [(place, False) for place in range(4)]
+    assert all(theirs.startswith("could not be read (HTTP 403") for _, _, theirs, _ in found)
+
+
+def test_a_batch_whose_file_names_every_device_needs_no_inventory(
+    database: MovingDatabase, pingone: PingOne, readers: Readers, keyring: Keyring
+) -> None:
+    made = make_batch(database, 2, status=Status.ACTIVE)
+    pingone.seed(database, made, ["ACTIVE", "ACTIVE"])
+    assert tokens_differing(database, readers, keyring) == []
+    assert "list_tokens" not in pingone.simulation.call_log.counts()["operations"]
+
+
+def test_an_active_record_whose_token_is_another_persons_now_differs(
+    database: MovingDatabase, pingone: PingOne, readers: Readers, keyring: Keyring
+) -> None:
+    """The device was read and is ACTIVE; the token has gone elsewhere."""
+    made = make_batch(database, [{"status": Status.ACTIVE, "is_device_made": True}])
+    record = look(database, made.id)
+    pingone.seed(database, made, [{"status": "ACTIVE", "serial": "ANOTHER"}])
+    device = {"serial": record.serial_number, "user_id": "somebody", "device_id": "elsewhere"}
+    pingone.simulation.seed(WorldSeed.model_validate({"environment_id": ENVIRONMENT_ID, "devices": [device]}))
+    assert told(tokens_differing(database, readers, keyring)) == [(0, "active", "paired with another person", True)]

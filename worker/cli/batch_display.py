@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from shlex import quote
 
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from models.reason import CURES, PASSING, Reason
 from models.record import Status
+from worker.cli.preparation_display import describe_made, put_waiting_first
 from worker.pace.memory import Hold
 from worker.reports.batch_status import BatchStatus
 from worker.rules.hours import format_time
@@ -37,14 +39,16 @@ def draw_batch(status: BatchStatus, *, stopped: str | None = None) -> Renderable
         ProgressBar(total=max(status.total, 1), completed=settled, width=40),
         f"{settled} of {status.total}",
     )
-    counts = Table.grid(padding=(0, 3))
-    counts.add_row(*(_draw_count(name, number) for name, number in status.counts.items()))
+    counts = Columns([_draw_count(name, number) for name, number in status.counts.items()], padding=(0, 3))
     costs = (
         f"{_choose_pace(status):.1f} records/s · {status.otp_posts} OTPs posted · {status.resynced} resynced · "
         f"{status.requests} requests, {status.rate_limited} of them answered 429 · {status.attempts} attempts"
     )
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
-    parts: list[RenderableType] = [bar, counts, Text(costs, style="dim"), Text(future)]
+    parts: list[RenderableType] = [bar, counts, Text(costs, style="dim")]
+    if made := describe_made(status):
+        parts.append(Text(made, style="dim"))
+    parts.append(Text(put_waiting_first(status, future)))
     if status.needs_flag in (NeedsFlag.TRIED, NeedsFlag.YES):
         parts.append(Text(LEARNT[status.needs_flag], style="dim"))
     if status.parent:
@@ -67,7 +71,7 @@ def draw_batches(statuses: Sequence[BatchStatus]) -> RenderableType:
             str(status.counts[Status.ACTIVE]),
             str(status.counts[Status.DEAD_LETTER]),
             str(status.left),
-            Text(describe_outlook(status)),
+            Text(put_waiting_first(status, describe_outlook(status))),
         )
     return table
 
@@ -89,13 +93,15 @@ def describe_outlook(status: BatchStatus) -> str:
         return describe_hold(status.hold, quote(status.name))
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
-    if is_waiting and waits > 1:
+    if is_waiting and waits > 1 and not status.preparing:
         return f"{status.left} wait for their time; the next is due in {format_duration(waits)}."
     if status.stall:
-        return f"Nothing has moved for {format_duration(status.still_for or 0.0)}. {status.stall}"
+        return f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
     if status.eta_seconds:
         left = f"{format_duration(status.eta_seconds)} left at this pace."
         return left + _explain_time_left(status) + _describe_end_of_hours(status)
+    if status.preparing and status.fleet.alive:
+        return "The time left is not known yet."
     return WAITING
 
 
@@ -144,8 +150,9 @@ def _describe_end_of_hours(status: BatchStatus) -> str:
 
 def format_log_line(status: BatchStatus) -> str:
     """Describe the batch in one line, for a log."""
+    outlook = put_waiting_first(status, describe_outlook(status))
     counts = ", ".join(f"{number} {name}" for name, number in status.counts.items() if number)
-    return f"{status.name}: {counts}; {status.pace:.1f} records/s; {describe_outlook(status)}"
+    return f"{status.name}: {counts}; {status.pace:.1f} records/s; {outlook}"
 
 
 def format_duration(seconds: float) -> str:

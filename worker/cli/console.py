@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,3 +42,10 @@ error_console = _open_console(stderr=True)
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout; what JSON has no type for, such as a time, as text."""
     console.print(json.dumps(value, indent=2, default=str), soft_wrap=True)
+
+
+def name_program() -> str:
+    """How to type `oathbulk` here: by its path, as it was called, where that is the only way to find it."""
+    called = sys.argv[0]
+    is_known = shutil.which("oathbulk") is not None or not called.endswith("/oathbulk")
+    return "oathbulk" if is_known else shlex.quote(called)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import sys
-import time
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
@@ -16,17 +13,16 @@ import typer
 from sqlalchemy import select
 
 from models.record import Record
-from worker.cli.console import console
+from worker.cli.console import console, name_program
 from worker.cli.export import export_hand_out
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.load import LoadRequest
+from worker.cli.rehearsal_stage import make_empty_home, point_at_rehearsal, running_simulator
+from worker.cli.rehearsed_box import BOX, make_box_to_rehearse, print_box
 from worker.cli.rehearsed_tokens import make_seeds, make_shipment_for, open_made
 from worker.cli.run import run_shipment
 from worker.cli.source_options import SourceOptions, takes_source
-from worker.embedded.children import Children
-from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
-from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
 from worker.intake import Shipment
 
@@ -34,29 +30,21 @@ if TYPE_CHECKING:
     from worker.simulator.seed_shipment import MadeSeeds
     from worker.simulator.shipment import Expected, MadeShipment
 
-# The name of the batch, and of the rehearsal's home.
+# The name of the batch, and of a rehearsal's home.
 BATCH = "rehearsal"
-# Seconds that the simulator may take to start, on a busy machine.
-START_TIMEOUT = 60.0
+# The name of the home of a rehearsal with a box, which so does not remove that of one with OTP pairs.
+BOX_HOME = "rehearsal-box"
 # What the preflight of a rehearsal asks about and nobody has to accept. Of the simulated tenant: some devices are
-# missing on purpose, and its users have no names. Of a person's own files: a rehearsal harms nobody.
+# missing on purpose, and its users have no names. Of a box: what is hopeless in it on purpose. Of a person's own files:
+# a rehearsal harms nobody.
 ACCEPTED = frozenset(
-    {"token_not_in_inventory", "user_not_found"} | {"not_in_box", "person_twice", "list_lines", "stale_otp"}
+    {"token_not_in_inventory", "user_not_found"}
+    | {"user_ambiguous", "account_not_usable", "too_many_devices", "token_differs", "token_taken"}
+    | {"not_in_box", "person_twice", "list_lines", "stale_otp"}
 )
 # Settings of a rehearsal with seeds, of which some answers get lost. The simulator does not act on those calls, so a
 # device may be read after a second; and the third OTP of some tokens must be allowed.
 FOR_SEEDS = {"OATHBULK_READ_DELAY": "1", "OATHBULK_OTP_POST_BUDGET": "3"}
-# Beginnings of settings that would lead out of the rehearsal. All other settings are in force as in a run.
-NOT_REHEARSED = (
-    "OATHBULK_ENV_FILE",
-    "OATHBULK_HOME",
-    "OATHBULK_CONFIG",
-    "OATHBULK_DATABASE_URL",
-    "OATHBULK_REDIS_URL",
-    "OATHBULK_ENCRYPTION_KEYS",
-    "OATHBULK_REPLAY_CRON",
-    "PINGONE_",
-)
 
 
 @takes_source
@@ -67,21 +55,25 @@ def rehearse(
     rate: Annotated[
         float | None, typer.Option(help="Requests a second, and no more. Default: PINGONE_RATE, and adapting.")
     ] = None,
+    box: Annotated[
+        bool, typer.Option("--box", help="A made-up box of seeds, the whole way: found, imported, paired, activated.")
+    ] = False,
     first_morning: Annotated[
         bool, typer.Option("--first-morning", help="Made-up seeds; then everybody signs on, half by the hand-out.")
     ] = False,
 ) -> None:
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
-    if first_morning and file:
-        raise typer.BadParameter("leave out the file: it takes made-up tokens", param_hint="--first-morning")
+    _refuse_what_excludes(source, file, is_box=box, is_morning=first_morning)
     here = Installation()
     with lock_home(here.settings.home):
-        home = _make_empty_home(here)
+        home = make_empty_home(here, BOX_HOME if box else BATCH)
         own = source.open(file) if file else None
         seeds = make_seeds(tokens) if first_morning else None
-        made = seeds or make_shipment_for(own, tokens)
-        with _files_written(made, home, own) as shipment, _running_simulator(home) as port:
-            variables = _point_at_rehearsal(here.variables, home, port, made)
+        made = seeds or (make_box_to_rehearse(tokens) if box else make_shipment_for(own, tokens))
+        with _files_written(made, home, own) as shipment, running_simulator(home) as port:
+            if box:
+                print_box(tokens, made.expected, home / BOX)
+            variables = point_at_rehearsal(here.variables, home, port, made)
             if rate is not None:
                 variables["PINGONE_RATE"] = variables["PINGONE_RATE_MAX"] = str(rate)
             installation = Installation(variables | (FOR_SEEDS if seeds else {}))
@@ -93,15 +85,23 @@ def rehearse(
         raise typer.Exit(_judge_endings(installation, made.expected) or morning)
 
 
-def _make_empty_home(here: Installation) -> Path:
-    """Make the rehearsal's home, and remove that of the rehearsal before."""
-    home = here.settings.home.absolute() / BATCH
-    # A rehearsal that was killed may have left its Valkey running. Without the files of its home, which are removed
-    # next, nobody would find that server again.
-    EmbeddedValkey(home).stop()
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(mode=0o700)
-    return home
+def _refuse_what_excludes(source: SourceOptions, file: Path | None, *, is_box: bool, is_morning: bool) -> None:
+    """Refuse options of which one makes another useless. Raises typer.BadParameter."""
+    if is_box and is_morning:
+        raise typer.BadParameter(
+            "leave out --box: its tokens are paired already, and in people's hands", param_hint="--first-morning"
+        )
+    if file and (is_box or is_morning):
+        option = "--box" if is_box else "--first-morning"
+        raise typer.BadParameter("leave out the file: it takes made-up tokens", param_hint=option)
+    if file and source.may_pair:
+        raise typer.BadParameter(
+            "your own file is rehearsed with the user_id and device_id of each row; a made-up box goes the whole way: "
+            "`oathbulk rehearse --box`",
+            param_hint="--pair",
+        )
+    if not file and (words := source.to_words()):
+        raise typer.BadParameter("it says how your own file is read, and no file is given", param_hint=words[0])
 
 
 def _run_until_morning(
@@ -135,45 +135,6 @@ def _files_written(made: MadeShipment, home: Path, own: Shipment | None) -> Iter
             world.unlink(missing_ok=True)
 
 
-@contextmanager
-def _running_simulator(home: Path) -> Iterator[int]:
-    """Start a simulator, and stop it at the end. Yields the port that it listens on. Raises EmbeddedError."""
-    children, ready = Children(orphan_grace=1.0), home / "simulator.json"
-    argv = [sys.executable, "-P", "-m", "worker", "simulator", "--port", "0", "--ready-file", str(ready)]
-    argv += ["--world", str(home / "world.json"), "--journal", str(home / "journal.jsonl")]
-    try:
-        children.start("simulator", argv, {"PATH": "/usr/bin:/bin"}, home / "simulator.log")
-        give_up_at = time.monotonic() + START_TIMEOUT
-        while not ready.exists():
-            if children.find_ended() or time.monotonic() > give_up_at:
-                raise EmbeddedError(f"the simulator does not start: see {home / 'simulator.log'}")
-            time.sleep(0.05)
-        yield int(json.loads(ready.read_text())["port"])
-    finally:
-        children.stop(grace=5.0)
-
-
-def _point_at_rehearsal(outer: Mapping[str, str], home: Path, port: int, shipment: MadeShipment) -> dict[str, str]:
-    """Make the variables of the rehearsal from the outer ones: with a home, database and Valkey of its own, and with
-    the simulator in PingOne's place."""
-    kept = {name: value for name, value in outer.items() if not name.startswith(NOT_REHEARSED)}
-    kept |= {name: outer[name] for name in ("PINGONE_RATE", "PINGONE_RATE_MAX") if name in outer}
-    # The simulator replicates nothing, so a device that is not found now will not be found soon: two seconds between
-    # two reads are enough.
-    return (
-        {"OATHBULK_NOT_FOUND_DELAY": "2"}
-        | kept
-        | {
-            "OATHBULK_HOME": str(home),
-            "PINGONE_ENVIRONMENT_ID": shipment.world.environment_id,
-            "PINGONE_CLIENT_ID": shipment.world.client_id,
-            "PINGONE_CLIENT_SECRET": shipment.world.client_secret,
-            "PINGONE_API_URL": f"http://127.0.0.1:{port}/v1",
-            "PINGONE_TOKEN_URL": f"http://127.0.0.1:{port}/{{env}}/as/token",
-        }
-    )
-
-
 def _judge_endings(installation: Installation, expected: Mapping[str, Expected]) -> int:
     """Compare how every token ended with how it was made to end, print the outcome, and choose the exit code."""
     with installation.database.reading() as connection:
@@ -194,4 +155,6 @@ def _judge_endings(installation: Installation, expected: Mapping[str, Expected])
         f"The rehearsal went as it should: {len(expected) - hopeless} tokens are active, and {hopeless} were made "
         f"hopeless on purpose. All of it is kept in {installation.settings.home}."
     )
+    home = shlex.quote(str(installation.settings.home))
+    console.print(f"To look at it: OATHBULK_HOME={home} {name_program()} status {BATCH}", soft_wrap=True)
     return ALL_ACTIVE

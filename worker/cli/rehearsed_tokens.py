@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.cli.refused_rows import RefusedRows
+from worker.cli.rehearsal_stage import NOT_INSTALLED
+from worker.cli.rehearsed_box import BOX, open_box
 from worker.embedded.errors import EmbeddedError
 from worker.intake import (
     Row,
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from worker.simulator.seed_shipment import MadeSeeds
     from worker.simulator.shipment import MadeShipment, PairRow
 
-NOT_INSTALLED = "the simulator is not installed: pip install 'oathbulk[rehearsal]'"
 COMES_BACK = "it comes back from an export, and a rehearsal knows no earlier record: rehearse the file of before"
 
 
@@ -52,9 +53,12 @@ def make_seeds(tokens: int) -> MadeSeeds:
 
 def open_made(made: MadeShipment, folder: Path) -> Shipment:
     """Write the files of made-up tokens, in the clear, and open them as the shipment that is to be loaded."""
+    from worker.simulator.box import Box
     from worker.simulator.seed_shipment import MadeSeeds
 
     shipment = folder / "shipment.csv"
+    if isinstance(made, Box):
+        return open_box(made, folder / BOX)
     if not isinstance(made, MadeSeeds):
         made.write_pairs(shipment)
         return open_shipment(shipment)

@@ -101,7 +101,7 @@ def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -
         next_counter=row.next_counter,
         posts_forgiven=row.posts_forgiven,
         pairing=PairingProgress(
-            state=PairingState.PAIRED if row.device_id else PairingState(row.pairing),
+            state=_read_pairing(row),
             device_id=row.device_id,
             pairings=row.pairings,
             is_made=row.is_device_made,
@@ -117,6 +117,15 @@ def claim_unpaired_row(row: Row[Any], lease_id: str, started: float, jitter: flo
     """The claim of a fresh record without a device, whose pairing is marked as sent, from a row as `claim_any_row`
     takes it."""
     return replace(claim_any_row(row, lease_id, started, jitter), is_pairing_marked=True)
+
+
+def _read_pairing(row: Row[Any]) -> PairingState:
+    """The state of a pairing. A device that the inventory showed may be ACTIVE already, as one may be that was found
+    after a request of unknown fate: it is read before an OTP is spent on it."""
+    if not row.device_id or row.pairing == PairingState.SENT:
+        return PairingState(row.pairing)
+    was_found = row.owner_id and row.pairing == PairingState.UNSENT and not row.otp1_posts
+    return PairingState.SENT if was_found else PairingState.PAIRED
 
 
 def _attempts(row: Row[Any]) -> int:

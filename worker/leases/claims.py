@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from models.batch import Batch
-from models.record import OtpState, OtpType, PairingState, Record, Status
+from models.record import NOBODY, OtpState, OtpType, PairingState, Record, Status
 from worker.clocks.boot_clock import boot_time
 from worker.database.engine import Database
 from worker.leases.claim import ALL_COLUMNS, FRESH_COLUMNS, Claim, claim_any_row, claim_fresh_row, claim_unpaired_row
@@ -46,7 +46,9 @@ class Claims:
         # In the order in which they are tried.
         self._statements: tuple[tuple[ReturningUpdate[Any], Callable[..., Claim]], ...] = (
             (
-                fresh.where(Record.device_id != "", _may_mint_now())
+                fresh.where(
+                    Record.device_id != "", Record.pairing != PairingState.SENT, _was_not_found(), _may_mint_now()
+                )
                 .values(mark_otp(database, 1, Record.next_counter))
                 .returning(*FRESH_COLUMNS),
                 claim_fresh_row,
@@ -104,6 +106,11 @@ def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
         Record.verdict.is_(None),
         Record.attempts - Record.attempts_forgiven < max_attempts,
     )
+
+
+def _was_not_found() -> ColumnElement[bool]:
+    """Whether the inventory did not show the record's device, which may be ACTIVE then."""
+    return or_(Record.owner_id.is_(None), Record.owner_id == NOBODY)
 
 
 def _may_mint_now() -> ColumnElement[bool]:

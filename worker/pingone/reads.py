@@ -58,7 +58,9 @@ class Reads:
         parse = partial(inventory.parse_tokens, environment=self._environment, is_filtered_with_devices=with_devices)
         # One page is enough: a serial number is unique.
         page = self._read(RateGroup.INVENTORY, url, parse, call)
-        found = next((token for token in page.items if token.serial_number == serial_number), None)
+        # PingOne's filter decided that it is this one; whether it tells small letters from capitals is not published.
+        wanted = serial_number.casefold()
+        found = next((token for token in page.items if (token.serial_number or "").casefold() == wanted), None)
         if page.items and found is None:
             raise OutcomeUnknown(replace(page.answer, message="the answer is about other tokens"))
         return found

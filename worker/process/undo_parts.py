@@ -33,14 +33,22 @@ class UndoParts(Parts):
             self.database,
             self.keyring,
             most_tokens=settings.tokens_per_import,
-            answer_within=settings.job_over_after,
+            answer_within=settings.import_over_after,
         )
 
     @part
     def token_work(self) -> TokenWork:
         inventory = Inventory(self.database, self.keyring)
         # Only ends jobs, so that no batch has to be kept for it.
-        return TokenWork(self.database, self.clients, inventory, self.imports, lambda _: True, time.sleep)
+        return TokenWork(
+            self.database,
+            self.clients,
+            inventory,
+            self.imports,
+            renew=lambda _: True,
+            wait=time.sleep,
+            send_within=self.settings.send_within,
+        )
 
     def unpairing(self, environment: Environment, actor: Actor) -> Unpairing:
         """The removal of devices of batches of this environment, as this actor commands it."""
@@ -48,7 +56,7 @@ class UndoParts(Parts):
 
     def revocation(self, environment: Environment, actor: Actor) -> Revocation:
         """The revocation of tokens of batches of this environment, as this actor commands it."""
-        importer, jobs = environment.as_importer(), RevocationJobs(self.database, self.settings.job_over_after)
+        importer, jobs = environment.as_importer(), RevocationJobs(self.database, self.settings.revocation_over_after)
         most_tokens = self.settings.tokens_per_import
         return Revocation(
             self.database,

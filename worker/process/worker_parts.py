@@ -108,7 +108,10 @@ class WorkerParts(Parts):
     def preparation(self) -> Preparation:
         settings, turns = self.settings, Turns(self.database)
         imports = Imports(
-            self.database, self.keyring, most_tokens=settings.tokens_per_import, answer_within=settings.job_over_after
+            self.database,
+            self.keyring,
+            most_tokens=settings.tokens_per_import,
+            answer_within=settings.import_over_after,
         )
         tokens = TokenWork(
             self.database,
@@ -117,6 +120,7 @@ class WorkerParts(Parts):
             imports,
             renew=turns.renew,
             wait=self.stopping.wait,
+            send_within=settings.send_within,
         )
         return Preparation(
             self.environments,

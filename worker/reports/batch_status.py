@@ -9,7 +9,8 @@ from typing import Any
 from models.batch import BatchState
 from models.record import FINAL
 from worker.pace.memory import Hold, KnownPace
-from worker.reports.stall import STILL_AFTER, Fleet, Stall, explain_stall
+from worker.reports.preparation_pace import PreparationPace
+from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Fleet, Stall, explain_stall, explain_unprepared
 from worker.rules.resync import NeedsFlag
 
 # The part of the license's rate that an address gets unless it is listed under Rate Limits and Allowed IPs:
@@ -59,6 +60,9 @@ class BatchStatus:
     fleet: Fleet = field(default_factory=Fleet)
     # How many of its pending records wait until their user is found, and until their token is found or imported.
     waiting: dict[str, int] = field(default_factory=dict)
+    # Whether tokens may be imported.
+    may_import: bool = False
+    preparation: PreparationPace = field(default_factory=PreparationPace)
     # Active records without an OTP that was posted: PingOne said ACTIVE by itself, and nothing was proved.
     unproved: int = 0
     # Tokens that this batch has put into the inventory, and devices that it has made.
@@ -69,10 +73,23 @@ class BatchStatus:
 
     @property
     def stall(self) -> Stall | None:
-        """Why due work does not move; None unless it has not moved for STILL_AFTER."""
-        if self.still_for is None or self.still_for < STILL_AFTER:
-            return None
-        return explain_stall(replace(self.fleet, hold=str(self.hold) if self.hold else None))
+        """Why due work does not move; None unless it has not moved for STILL_AFTER, or nobody has prepared the batch
+        for UNPREPARED_AFTER."""
+        fleet = replace(self.fleet, hold=str(self.hold) if self.hold else None)
+        if self.still_for is not None and self.still_for >= STILL_AFTER:
+            return explain_stall(fleet)
+        is_unprepared = self.preparing and (self.preparation.unprepared_for or 0.0) >= UNPREPARED_AFTER
+        return explain_unprepared(fleet) if is_unprepared else None
+
+    @property
+    def standstill(self) -> float:
+        """Seconds for which nothing has moved: of what is due, or of what is to be prepared where nothing is due."""
+        return (self.preparation.unprepared_for if self.still_for is None else self.still_for) or 0.0
+
+    @property
+    def preparing(self) -> int:
+        """Records that have to be prepared before their first call."""
+        return sum(self.waiting.values())
 
     @property
     def left(self) -> int:
@@ -81,11 +98,16 @@ class BatchStatus:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds until the last record is settled at the present pace; None while that is 0, or the batch is
-        paused."""
+        """Seconds until the last record is settled at the present paces, the slower of activation and preparation; None
+        while one of them is not known, or the batch is paused."""
         if not self.left:
             return 0.0
-        return self.left / self.pace if self.pace and self.state != BatchState.PAUSED else None
+        if not self.pace or self.state == BatchState.PAUSED:
+            return None
+        activation = self.left / self.pace
+        if not self.preparing:
+            return activation
+        return max(activation, self.preparing / self.preparation.pace) if self.preparation.pace else None
 
     @property
     def hold(self) -> Hold | None:
@@ -145,6 +167,7 @@ class BatchStatus:
             "imported": self.imported,
             "paired": self.paired,
             "waiting": self.waiting,
+            "preparation_pace": round(self.preparation.pace, 2),
             "attempts": self.attempts,
             "otp_posts": self.otp_posts,
             "requests": self.requests,

@@ -95,6 +95,8 @@ def _open_seed(keyring: Keyring, record: Row[*tuple[Any, ...]]) -> Seed | None:
 
 def _describe_pairing(record: Row[*tuple[Any, ...]], token: InventoryToken) -> str | None:
     """Say in which way a paired token is not as the record says."""
+    if not record.user_id:
+        return "paired with somebody"
     owner = (token.user_id or record.user_id).lower()
     if owner != record.user_id.lower():
         # A record that was given up for just that agrees.

@@ -11,6 +11,8 @@ from worker.fleet.processes import KnownProcess
 
 # Seconds after which due work of which nothing has moved counts as a stall.
 STILL_AFTER = 60.0
+# Seconds after which a batch that nobody prepares counts as stalled. Longer, since batches take turns.
+UNPREPARED_AFTER = 180.0
 # Seconds after which the last tick counts as too old. Ticks come every second, and are written down every five.
 LATE_TICK = 20.0
 
@@ -24,6 +26,7 @@ class Cause(StrEnum):
     SICK = "sick"
     CLOCK = "clock"
     TICK = "tick"
+    PREPARATION = "preparation"
     UNKNOWN = "unknown"
 
 
@@ -85,6 +88,16 @@ def explain_stall(fleet: Fleet) -> Stall:
             Cause.SICK, f"No worker is well: {describe_sick(fleet)}", "Mend that, and restart what does not recover."
         )
     return _explain_ticks(fleet)
+
+
+def explain_unprepared(fleet: Fleet) -> Stall:
+    """Name the most likely reason why no worker prepares a batch: what else nothing would move for, or that none of
+    the workers takes that queue."""
+    stall = explain_stall(fleet)
+    if stall.cause != Cause.UNKNOWN:
+        return stall
+    cure = "Start one that takes this queue: celery -A worker worker -Q oathbulk.prepare"
+    return Stall(Cause.PREPARATION, "No worker looks up persons and imports tokens.", cure)
 
 
 def describe_sick(fleet: Fleet) -> str:

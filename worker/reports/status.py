@@ -19,6 +19,7 @@ from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.pace.memory import read_pace
 from worker.reports.batch_status import BatchStatus
+from worker.reports.preparation_pace import measure_preparation
 from worker.reports.stall import Fleet
 from worker.tenants.resync import read_resync
 
@@ -62,6 +63,10 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         counts[group.status] += group.records
     due = (group.next_due_at for group in groups if group.status == Status.PENDING and group.next_due_at)
     next_due_at = min(due, default=None)
+    waiting = {
+        "user": sum(group.lack_user for group in groups),
+        "token": sum(group.lack_token for group in groups),
+    }
     return BatchStatus(
         name=batch.name,
         environment=batch.environment,
@@ -83,10 +88,9 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
         resumes_at=batch.resumes_at,
         still_for=_measure_standstill(database, connection, batch, counts, next_due_at),
-        waiting={
-            "user": sum(group.lack_user for group in groups),
-            "token": sum(group.lack_token for group in groups),
-        },
+        waiting=waiting,
+        may_import=batch.may_import,
+        preparation=measure_preparation(database, connection, batch, sum(waiting.values())),
         needs_flag=read_resync(connection, batch.environment_id).needs,
     )
 
@@ -136,9 +140,10 @@ def _measure_standstill(
 
 
 def _measure_pace(database: Database, connection: Connection, batch_id: int) -> float:
-    """Measure how many records a second were settled lately: from the first one in the last PACE_SECONDS until now."""
+    """Measure how many records a second were settled lately: from the first one in the last PACE_SECONDS until now.
+    Those that their preparation gave up do not count: many of them end at once."""
     lately = select(func.count(), func.min(Record.finalized_at), database.now()).where(
-        Record.batch_id == batch_id, Record.finalized_at > database.now(-PACE_SECONDS)
+        Record.batch_id == batch_id, Record.finalized_at > database.now(-PACE_SECONDS), text(IS_PREPARED)
     )
     settled, since, now = connection.execute(lately).one()
     if settled < FEWEST_SETTLED:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from models.reason import PauseReason, Reason
-from models.record import OtpState, PairingState
+from models.record import OtpState
 from worker.pingone import errors
 from worker.pingone.wire import Device
 from worker.rules import next_otp, no_effect, pairing
@@ -28,7 +28,7 @@ from worker.rules.steps import Active, DeadLetter, FindDevice, Next, ReadDevice,
 
 def choose_first_step(progress: Progress, limits: Limits) -> Next:
     """The first step of an attempt, or the decision that ends it at once."""
-    if progress.pairing.state != PairingState.PAIRED:
+    if not progress.pairing.device_id:
         return pairing.choose_step(progress, limits)
     if progress.needs_read or progress.not_found:
         return progress, ReadDevice()
@@ -63,7 +63,7 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
     """What follows a read of the device."""
     match answer:
         case Device() if answer.is_active:
-            return progress, Active()
+            return replace(progress, pairing=progress.pairing.read()), Active()
         case Device():
             return _decide_for_waiting_device(progress, answer, limits)
         case errors.NotFound() if pairing.may_be_deleted(progress):
@@ -71,7 +71,9 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
             return replace(progress, not_found=progress.not_found + 1), FindDevice()
         case errors.NotFound():
             return no_effect.decide_after_missing(progress, limits)
-        case errors.Rejected() | errors.InvalidOtp() | errors.ResyncRequired() if not progress.is_open:
+        case errors.Rejected() | errors.InvalidOtp() | errors.ResyncRequired() if not (
+            progress.is_open or progress.pairing.is_open
+        ):
             return no_effect.give_up_after_read(progress, Reason.REJECTED)
         case errors.Forbidden() if not progress.needs_read:
             return progress, DeadLetter(Reason.FORBIDDEN, is_counted=False)

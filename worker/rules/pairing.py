@@ -51,11 +51,11 @@ def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure,
     """What follows the answer to a request to pair, which `progress` knows as sent."""
     match answer:
         case PairedDevice():
+            if not answer.status:
+                # It is not known whether it waits for an OTP.
+                return _with(progress, progress.pairing.found(answer.id, is_made=True)), ReadDevice()
             paired = _with(progress, progress.pairing.paired(answer.id, is_made=True))
-            if answer.is_active:
-                return paired, Active()
-            # Without a status, it is not known whether it waits for an OTP.
-            return send_next_otp(paired, limits) if answer.status else (paired, ReadDevice())
+            return (paired, Active()) if answer.is_active else send_next_otp(paired, limits)
         case errors.OutcomeUnknown() if answer.is_over:
             return progress, FindDevice()
         case errors.OutcomeUnknown():
@@ -68,7 +68,7 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
     """What follows a look-up of whose device the token is. None: it is nobody's, as far as can be seen."""
     match answer:
         case Pairing() if answer.user_id is not None and answer.user_id.lower() != user_id.lower():
-            return _give_up(progress, Reason.TOKEN_TAKEN)
+            return _give_up(_without_request(progress), Reason.TOKEN_TAKEN)
         case Pairing() if answer.device_id == progress.pairing.device_id:
             # It is listed, and cannot be read.
             return _give_up(progress, progress.verdict or Reason.DEVICE_NOT_FOUND)
@@ -109,17 +109,17 @@ def _take_device(progress: Progress, found: Pairing) -> Next:
     """Go on with a device that was found. We made it if the token was known to be free before a request of ours;
     otherwise it was there before, and is not ours to remove."""
     pairing = progress.pairing
-    is_made = pairing.was_free and pairing.pairings > 0 and pairing.state != PairingState.PAIRED
+    is_made = pairing.was_free and pairing.pairings > 0 and not pairing.device_id
     known = _with_new_device(progress) if pairing.device_id else progress
-    return replace(_with(known, known.pairing.paired(found.device_id, is_made=is_made)), verdict=None), ReadDevice()
+    return replace(_with(known, known.pairing.found(found.device_id, is_made=is_made)), verdict=None), ReadDevice()
 
 
 def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
     """What follows a look-up that found the token free."""
-    if progress.pairing.state == PairingState.PAIRED:
+    if progress.pairing.device_id:
         return _pair_again(progress, limits)
     if progress.verdict is not None:
-        return _give_up(_with(progress, replace(progress.pairing, state=PairingState.UNSENT)), progress.verdict)
+        return _give_up(_without_request(progress), progress.verdict)
     missed = _with(progress, progress.pairing.missed())
     if missed.pairing.state == PairingState.MISSED:
         return missed, Retry(_LOOK_AGAIN * (1 + progress.jitter), is_counted=False, why="not_found")
@@ -127,6 +127,12 @@ def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
         # PingOne said that it was paired, and does not show with whom.
         return missed, Retry(no_effect.choose_read_delay(progress), is_counted=True, why="not_found")
     return choose_step(missed, limits)
+
+
+def _without_request(progress: Progress) -> Progress:
+    """The same record where a look-up told that no request of ours has made a device."""
+    pairing = progress.pairing.read()
+    return _with(progress, replace(pairing, state=PairingState.UNSENT) if pairing.is_open else pairing)
 
 
 def _pair_again(progress: Progress, limits: Limits) -> Next:

@@ -32,7 +32,8 @@ class PairingProgress:
 
     @property
     def is_open(self) -> bool:
-        """Whether a request to pair may have made a device that we know nothing of."""
+        """Whether there may be a device that we do not know, or do not know to be waiting: after a request to pair of
+        unknown fate, until a look-up has told and what it found was read."""
         return self.state in (PairingState.SENT, PairingState.MISSED)
 
     def sent(self) -> PairingProgress:
@@ -42,6 +43,14 @@ class PairingProgress:
     def unsent(self) -> PairingProgress:
         """The request never reached PingOne, or made nothing. An earlier one may still have made a device."""
         return replace(self, state=PairingState.UNSENT, pairings=self.pairings - 1)
+
+    def found(self, device_id: str, *, is_made: bool) -> PairingProgress:
+        """The token is this device of the record's user, which has to be read: it may be ACTIVE already."""
+        return replace(self, state=PairingState.SENT, device_id=device_id, is_made=is_made)
+
+    def read(self) -> PairingProgress:
+        """The device was read, so that nothing is open."""
+        return replace(self, state=PairingState.PAIRED) if self.device_id else self
 
     def paired(self, device_id: str, *, is_made: bool) -> PairingProgress:
         """The token is this device of the record's user."""
@@ -141,9 +150,9 @@ class Progress:
     def with_device_waiting(self) -> Progress:
         """A read found the device still waiting: an OTP of unknown fate was not taken, and may go again. `not_found`
         stays as it is: a record whose device can be read, while posts to it get 404s, must come to an end as well."""
-        known = self
-        if self.next_counter is not None and self.is_open:
-            return self._with_pair_after_unknown_fate()
+        known = replace(self, pairing=self.pairing.read())
+        if known.next_counter is not None and known.is_open:
+            return known._with_pair_after_unknown_fate()
         for ordinal in (1, 2) if self.second else (1,):
             if known.otp(ordinal).state == OtpState.SENT:
                 known = known.with_otp(ordinal, replace(known.otp(ordinal), state=OtpState.UNSENT))

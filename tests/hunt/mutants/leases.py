@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, true
 
+import worker.leases.claims
 import worker.leases.queue
 import worker.leases.worker
 from hunt import initial_state
@@ -40,7 +41,7 @@ def claims_what_another_holds() -> list[Patch]:
 
 @mutant
 def shares_one_lease_id() -> list[Patch]:
-    return [(worker.leases.worker, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="5" * 32)))]
+    return [(worker.leases.claims, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="5" * 32)))]
 
 
 @mutant
@@ -72,17 +73,18 @@ def hands_back_whatever_it_is() -> list[Patch]:
 
 @mutant
 def sends_although_the_batch_is_paused() -> list[Patch]:
-    return [(worker.leases.worker, "is_batch_running", lambda *_: true())]
+    return [(module, "is_batch_running", lambda *_: true()) for module in (worker.leases.claims, worker.leases.worker)]
 
 
 @mutant
 def claims_although_the_batch_is_paused() -> list[Patch]:
-    return [(worker.leases.worker, "may_work", lambda *_: true())]
+    return [(worker.leases.claims, "may_work", lambda *_: true())]
 
 
 @mutant
 def waits_for_a_tick_to_notice_that_a_window_has_closed() -> list[Patch]:
-    return [(moves, "is_batch_running", _has_state), (worker.leases.worker, "is_batch_running", _has_state)]
+    modules = (moves, worker.leases.claims, worker.leases.worker)
+    return [(module, "is_batch_running", _has_state) for module in modules]
 
 
 def _has_state(*_: Any) -> ColumnElement[bool]:

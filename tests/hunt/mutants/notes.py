@@ -74,7 +74,8 @@ def counts_no_attempt() -> list[Patch]:
 def keeps_the_otps_of_an_active_device() -> list[Patch]:
     def build(real: Any, self: Settlement, *arguments: Any) -> None:
         real(self, *arguments)
-        self._updates["active"] = self._updates["active"].values(otps=Record.otps)
+        for kind in (("active", False), ("active", True)):
+            self._updates[kind] = self._updates[kind].values(otps=Record.otps)
 
     return [around(Settlement, "__init__", build)]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import worker.leases.claims
 import worker.leases.replay
+import worker.leases.worker
 from hunt.mutants.patching import Patch, around, mutant
 from models.record import Record
-from worker.leases.worker import Leases
 from worker.pingone.clock import PingOneClock
 from worker.records import otps
 from worker.rules import next_otp
@@ -18,10 +19,10 @@ from worker.rules.progress import Progress
 
 @mutant
 def moves_the_counter_only_with_the_answer() -> list[Patch]:
-    def mark_values(real: Any, *arguments: Any) -> dict[Any, Any]:
+    def mark_otp(real: Any, *arguments: Any) -> dict[Any, Any]:
         return real(*arguments) | {Record.next_counter: Record.next_counter}
 
-    return [around(Leases, "_mark_values", mark_values)]
+    return [around(module, "mark_otp", mark_otp) for module in (worker.leases.claims, worker.leases.worker)]
 
 
 @mutant

@@ -112,6 +112,16 @@ class Simulator:
         devices = self._http.get("/devices").raise_for_status().json()["devices"]
         return {device["device_id"] for device in devices if device["status"] == "ACTIVE"}
 
+    def devices(self) -> dict[str, dict[str, Any]]:
+        """All devices, by id."""
+        found = self._http.get("/devices").raise_for_status().json()["devices"]
+        return {device["device_id"]: device for device in found}
+
+    def tokens(self) -> dict[str, dict[str, Any]]:
+        """All tokens of the inventory, by serial number."""
+        found = self._http.get("/tokens").raise_for_status().json()["tokens"]
+        return {token["serial"]: token for token in found}
+
     def tenant(self) -> Tenant:
         """All tokens, devices and jobs, and what was there before."""
         found = [self._http.get(f"/{what}").raise_for_status().json()[what] for what in ("devices", "tokens", "jobs")]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from worker.config.settings import Environment, Settings
-from worker.intake import Row
+from worker.intake import Row, Switches
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.errors import (
@@ -68,12 +68,12 @@ class Tenant:
         return self._answer("users", [User(id="user-1", username="alice")])  # type: ignore[no-any-return]
 
 
-def examine(tenant: Tenant, *, device_id: str | None = "device-1", makes_devices: bool = False) -> Report:
+def examine(tenant: Tenant, *, device_id: str | None = "device-1", may_pair: bool = False) -> Report:
     row = Row(row_number=1, serial_number="MADE1", user_id="user-1", device_id=device_id, username="alice", otps=HOTP)
     report = Report(Verdicts(good=[row]))
     ids = {"name": "default", "environment_id": "e", "client_id": "c", "client_secret": "s"}
     environment = Environment.model_validate(ids)
-    check = TenantCheck(tenant, environment, Settings(), makes_devices=makes_devices)  # type: ignore[arg-type]
+    check = TenantCheck(tenant, environment, Settings(), Switches(may_pair=may_pair))  # type: ignore[arg-type]
     check.add_to(report, KNOWN, lambda: 0.0)
     return report
 
@@ -126,7 +126,7 @@ def test_only_where_devices_will_be_made_a_person_is_asked_about_mail_and_their_
     tenant = Tenant()
     tenant.policy = Policy("p", "Office", is_default=True, is_oath_enabled=True)
     assert [(finding.name, finding.level) for finding in examine(tenant).findings] == [("notification", Level.NOTE)]
-    asked = examine(tenant, device_id=None, makes_devices=True).findings
+    asked = examine(tenant, device_id=None, may_pair=True).findings
     assert [(finding.name, finding.level) for finding in asked] == [
         ("notification", Level.ASK),
         ("too_many_devices", Level.ASK),

@@ -87,34 +87,44 @@ class Imports:
             connection.execute(mine.values(import_job_id=job_id))
             return StartedJob(job_id, [token for _, token in tokens])
 
+    def mark_sent_again(self, job: int) -> bool:
+        """Write down that the request of a job goes out now: an answer to it may come later than was thought. False:
+        another worker took over, and called the job lost."""
+        with self._database.writing() as connection:
+            mine = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
+            return connection.execute(mine.values(sent_at=self._now)).rowcount == 1
+
     def note_started(self, job: int, pingone_id: str) -> None:
         """Write down the id that PingOne gave to a job."""
         with self._database.writing() as connection:
             values = {"job_id": pingone_id, "state": JobState.RUNNING}
-            connection.execute(update(InventoryJob).where(InventoryJob.id == job).values(values))
+            # Another worker may have called it lost meanwhile.
+            mine = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
+            connection.execute(mine.values(values))
 
     def take_back(self, job: int) -> None:
         """Forget a job whose request did not go out, or on which PingOne did not act: its tokens go again."""
         with self._database.changing_many() as connection:
-            _release(connection, job)
             # Not deleted, since a later one is chosen by how the last one ended.
-            self._end(connection, job, JobState.LOST, done=0)
+            if self._end(connection, job, JobState.LOST, done=0):
+                _release(connection, job)
 
     def note_refused(self, job: int, detail: str) -> None:
         """Write down that PingOne refused a job: its tokens go again, fewer at a time; one that stood alone is given
         up."""
         with self._database.changing_many() as connection:
+            if not self._end(connection, job, JobState.FAILED, detail=detail):
+                return
             mine = connection.scalars(select(Record.id).where(Record.import_job_id == job)).all()
             if len(mine) == 1:
                 give_up(self._database, connection, mine, Reason.TOKEN_REFUSED)
             _release(connection, job)
-            self._end(connection, job, JobState.FAILED, detail=detail)
 
     def note_lost(self, batch_id: int, job: int, detail: str | None = None) -> None:
         """Write down that nobody will hear of a job's result: the inventory has to be read to see what came of it."""
         with self._database.changing_many() as connection:
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=None))
-            self._end(connection, job, JobState.LOST, detail=detail)
+            if self._end(connection, job, JobState.LOST, detail=detail):
+                connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=None))
 
     def note_done(self, batch_id: int, job: int, result: ImportJob) -> Sequence[str]:
         """Write down the result of a job that PingOne has done. Its tokens are there, and ours, but for those that were
@@ -122,17 +132,18 @@ class Imports:
         inventory is read instead."""
         duplicates = {serial.lower() for serial in result.duplicates}
         with self._database.changing_many() as connection:
-            size = connection.scalar(select(InventoryJob.size).where(InventoryJob.id == job))
+            unfinished = select(InventoryJob.size).where(InventoryJob.id == job, text(UNFINISHED))
+            size = connection.scalar(unfinished)
+            if size is None:
+                return ()
+            mine = update(Record).where(Record.import_job_id == job)
+            # What was there before is not ours, whatever else the result says.
+            connection.execute(mine.where(func.lower(Record.serial_number).in_(duplicates)).values(import_job_id=None))
             if result.created is None or result.created + len(duplicates) != size:
                 connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=None))
                 self._end(connection, job, JobState.LOST, detail="created and duplicates do not add up")
                 return ()
-            mine = update(Record).where(Record.import_job_id == job)
-            is_duplicate = func.lower(Record.serial_number).in_(duplicates)
-            connection.execute(
-                mine.where(~is_duplicate).values(is_in_inventory=True, is_token_made=True, owner_id=NOBODY)
-            )
-            connection.execute(mine.where(is_duplicate).values(import_job_id=None))
+            connection.execute(mine.values(is_in_inventory=True, is_token_made=True, owner_id=NOBODY))
             self._end(connection, job, JobState.DONE, done=result.created, duplicates=len(duplicates))
             return result.duplicates
 
@@ -172,9 +183,10 @@ class Imports:
             row_number=row.row_number,
         )
 
-    def _end(self, connection: Connection, job: int, state: JobState, **values: Any) -> None:
-        ended = update(InventoryJob).where(InventoryJob.id == job)
-        connection.execute(ended.values(state=state, ended_at=self._now, **values))
+    def _end(self, connection: Connection, job: int, state: JobState, **values: Any) -> bool:
+        """End a job. False: it has ended before, since another worker took over meanwhile; then nothing follows."""
+        ended = update(InventoryJob).where(InventoryJob.id == job, text(UNFINISHED))
+        return connection.execute(ended.values(state=state, ended_at=self._now, **values)).rowcount == 1
 
 
 def _release(connection: Connection, job: int) -> None:

@@ -70,15 +70,21 @@ class Inventory:
             for reason, ids in found.given_up.items():
                 give_up(self._database, connection, ids, reason)
 
-    def end_reading(self, batch_id: int) -> None:
-        """Note that the inventory was read to its end. Tokens of jobs of unknown fate that were not found are not
-        there, and go again."""
+    def find_lost(self, batch_id: int) -> frozenset[int]:
+        """Find the import jobs of a batch that are of unknown fate: a reading that begins now will tell it."""
+        with self._database.reading() as connection:
+            return frozenset(connection.scalars(_select_jobs(batch_id, JobState.LOST)))
+
+    def end_reading(self, batch_id: int, told: frozenset[int]) -> None:
+        """Note that the inventory was read to its end. `told`: the jobs of unknown fate when the reading began; their
+        tokens that were not found are not there, and go again. Of a job that was lost since then, another reading has
+        to tell."""
         with self._database.changing_many() as connection:
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=self._database.now()))
+            if told >= set(connection.scalars(_select_jobs(batch_id, JobState.LOST))):
+                read = update(Batch).where(Batch.id == batch_id)
+                connection.execute(read.values(inventory_read_at=self._database.now()))
             not_there = update(Record).where(
-                Record.batch_id == batch_id,
-                Record.import_job_id.in_(_select_jobs(batch_id, JobState.LOST)),
-                ~Record.is_in_inventory,
+                Record.batch_id == batch_id, Record.import_job_id.in_(told), ~Record.is_in_inventory
             )
             connection.execute(not_there.values(import_job_id=None))
 
@@ -92,17 +98,18 @@ class Inventory:
         self, connection: Connection, batch_id: int, serial_numbers: Iterable[str | None]
     ) -> Sequence[Row[*tuple[Any, ...]]]:
         """Read the records of the batch that have one of these serial numbers, and whose token was not found yet."""
-        named = [serial for serial in serial_numbers if serial]
+        # PingOne may write a serial number in other letters than the file.
+        named = {form for serial in serial_numbers if serial for form in (serial, serial.lower(), serial.upper())}
         environment_id = select(Batch.environment_id).where(Batch.id == batch_id).scalar_subquery()
         mine = select(*_COLUMNS).where(
             # Together with the serial number, this is what the index of tokens has.
             Record.environment_id == environment_id,
             Record.serial_number.in_(named),
-            Record.batch_id == batch_id,
             Record.status == Status.PENDING,
             ~Record.is_in_inventory,
         )
-        return connection.execute(mine).all()
+        # Asked for the batch too, SQLite would go through all of its records.
+        return [row for row in connection.execute(mine) if row.batch_id == batch_id]
 
     def _judge(self, row: Row[*tuple[Any, ...]], token: InventoryToken, found: _Found, *, is_made: bool) -> None:
         """Sort a record by what the inventory says of its token."""

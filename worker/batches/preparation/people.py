@@ -16,6 +16,8 @@ from worker.leases.giving_up import give_up
 from worker.pingone.errors import TooManyTerms
 from worker.pingone.users import User, UserAttribute
 
+# What PingOne answers to a filter that it does not take.
+INVALID_FILTER = "INVALID_FILTER"
 # Finds the users with one of these names, all in one request.
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
 
@@ -87,16 +89,18 @@ class People:
 
 def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUsers, most_names: int) -> Iterator[User]:
     """Find all users with these names, in as few requests as PingOne takes: where a filter is too long, half of it goes
-    at a time."""
+    at a time. Raises what the reads raise."""
     size, left = most_names, list(names)
     while left:
         try:
             yield from find_users(attribute, left[:size])
-        except TooManyTerms:
-            if size == 1:
+        except TooManyTerms as refusal:
+            if size > 1:
+                size //= 2
+                continue
+            if INVALID_FILTER not in (refusal.answer.code, refusal.answer.detail_code):
                 raise
-            size //= 2
-            continue
+            # PingOne cannot be asked for this name, so nobody is found by it.
         left = left[size:]
 
 

@@ -10,10 +10,10 @@ import structlog
 from sqlalchemy import Row
 
 from models.reason import PauseReason
-from worker.batches.preparation.endings import CURES, NotPermitted, TurnOver
+from worker.batches.preparation.not_permitted import CURES, NotPermitted
 from worker.batches.preparation.people import People
 from worker.batches.preparation.token_work import TokenWork
-from worker.batches.preparation.turns import Turns
+from worker.batches.preparation.turns import TurnLost, Turns
 from worker.clocks.boot_clock import boot_time
 from worker.config.environments import Environments
 from worker.config.settings import ConfigError, Environment
@@ -73,8 +73,9 @@ class Preparation:
         ends_at = boot_time() + TURN
 
         def permit() -> None:
-            if self._is_stopping() or not self._turns.renew(batch.id):
-                raise TurnOver
+            if self._is_stopping():
+                raise TurnLost
+            self._turns.check(batch.id)
 
         session_id, transaction_id = f"oathbulk-batch-{batch.id}", f"oathbulk-preparation-{batch.id}"
         call = Call(session_id, transaction_id, permit=permit)
@@ -83,7 +84,7 @@ class Preparation:
                 permit()
                 if not self._do_next(batch, environment, call):
                     break
-        except TurnOver:
+        except TurnLost:
             return 0.0
         except (PingOneError, SlotTooFar) as failure:
             return self._handle(batch.id, failure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row, exists, or_, select, text
@@ -11,9 +12,10 @@ from models.batch import Batch
 from models.inventory_job import JobState as OurState
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
-from worker.batches.preparation.endings import NotPermitted, TurnOver
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.inventory import Inventory
+from worker.batches.preparation.not_permitted import NotPermitted
+from worker.batches.preparation.turns import TurnLost
 from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment
 from worker.database.engine import Database
@@ -31,7 +33,8 @@ LONGEST_DETAIL = 300
 
 class TokenWork:
     """The work on tokens, part by part. `renew` keeps a batch for this worker, and is False when it does not run any
-    more; `wait` waits so many seconds."""
+    more; `wait` waits so many seconds. The request of a job goes out no later than `send_within` seconds after it was
+    marked as sent."""
 
     def __init__(
         self,
@@ -41,6 +44,8 @@ class TokenWork:
         imports: Imports,
         renew: Callable[[int], bool],
         wait: Callable[[float], object],
+        *,
+        send_within: float,
     ) -> None:
         self._database = database
         self._clients = clients
@@ -50,6 +55,7 @@ class TokenWork:
         self._wait = wait
         # When a job was last asked about, in `boot_time` seconds.
         self._asked_at: dict[int, float] = {}
+        self._send_within = send_within
 
     def advance(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool) -> bool:
         """Do the next part about tokens. False: nothing is left to do. `is_busy`: there is other work, so that nothing
@@ -70,6 +76,7 @@ class TokenWork:
 
     def _read_inventory(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call) -> None:
         """Read the whole inventory, and take in what it says of this batch."""
+        lost = self._inventory.find_lost(batch.id)
         try:
             for page in self._clients.reads(environment).list_tokens(call=call):
                 self._inventory.take(batch.id, page.items)
@@ -79,7 +86,7 @@ class TokenWork:
             if batch.may_import:
                 raise NotPermitted("inventory", failure) from failure
             self._inventory.assume(batch.id)
-        self._inventory.end_reading(batch.id)
+        self._inventory.end_reading(batch.id, lost)
 
     def _begin_import(self, batch_id: int, environment: Environment, call: Call, *, is_busy: bool) -> bool:
         """Start the next job. False: no token is left to be imported; or, while people are being looked up, not yet
@@ -87,7 +94,9 @@ class TokenWork:
         if (job := self._imports.begin(batch_id, is_whole=is_busy)) is None:
             return False
         try:
-            pingone_id = self._clients.jobs(environment).start_import(job.tokens, call=call)
+            pingone_id = self._clients.jobs(environment).start_import(
+                job.tokens, call=self._mark_each_try(job.id, call)
+            )
         except OutcomeUnknown:
             raise
         except Rejected as refusal:
@@ -96,11 +105,24 @@ class TokenWork:
         except Forbidden as failure:
             self._imports.take_back(job.id)
             raise NotPermitted("inventory", failure) from failure
-        except (PingOneError, SlotTooFar, TurnOver):
+        except (PingOneError, SlotTooFar, TurnLost):
             self._imports.take_back(job.id)
             raise
         self._imports.note_started(job.id, pingone_id)
         return True
+
+    def _mark_each_try(self, job: int, call: Call) -> Call:
+        """Make a call whose tries mark the job as sent anew: PingOne may ask to wait for minutes before the next."""
+
+        def mark_again() -> None:
+            call.permit()
+            marked_after = boot_time()
+            if not self._imports.mark_sent_again(job):
+                raise TurnLost
+            marking.send_before = marked_after + self._send_within
+
+        marking = replace(call, send_before=boot_time() + self._send_within, permit=mark_again)
+        return marking
 
     def follow(
         self, batch_id: int, job: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool

@@ -1,4 +1,4 @@
-"""How a preparation ends before its work is done."""
+"""PingOne forbids a part of the preparation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,3 @@ class NotPermitted(PingOneError):
     def __init__(self, what: str, failure: Forbidden) -> None:
         super().__init__(failure.answer)
         self.what = what
-
-
-class TurnOver(Exception):
-    """No further call may start: the batch does not run any more, or the worker stops."""

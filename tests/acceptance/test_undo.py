@@ -1,0 +1,136 @@
+"""A box was loaded by mistake, and its run died half-way: what it made is taken away again, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from support.processes.waiting import wait_until
+
+from worker.simulator.box import a_few_of_each, make_box
+
+# Seconds.
+PATIENCE = 120
+TOKENS = 130
+BOX = make_box(TOKENS, seed=3, special=a_few_of_each(TOKENS))
+RUN = ("run", "box.pskc", "--key-file", "box.key", "--assign", "who.csv", "--import", "--pair", "--batch", "box")
+# What a dead process held comes back soon, and what is of unknown fate may be asked about soon.
+QUICK = {
+    "OATHBULK_CALL_DEADLINE": "3",
+    "OATHBULK_LEASE_LEFT_FOR_POST": "3.5",
+    "OATHBULK_LEASE": "5",
+    "OATHBULK_SEND_WITHIN": "0.5",
+    "OATHBULK_LONGEST_HOLD": "1",
+    "OATHBULK_TOKENS_PER_IMPORT": "30",
+}
+LOST = {"reset_after": 0.15, "error_after": 0.1}
+
+
+def accept_all(desk):
+    """What a person accepts who has read the check."""
+    result = desk.oathbulk("check", *RUN[1:-2], "--json")
+    assert result.stdout, result.stderr
+    found = result.json
+    return [part for name in found["blocking"] for part in ("--accept", name)]
+
+
+def stands(simulator):
+    """What a person would find in the tenant: whose each device is, and every token."""
+    devices = {name: (found["serial"], found["user_id"]) for name, found in simulator.devices().items()}
+    tokens = {name: (found["token_id"], found["device_id"]) for name, found in simulator.tokens().items()}
+    return devices, tokens
+
+
+def defaults(simulator):
+    """The devices that people are asked for first."""
+    return {name for name, found in simulator.devices().items() if found["is_default"]}
+
+
+@pytest.fixture
+def half_done(set_out):
+    """A run that was killed while some devices were made and others were not; answers got lost meanwhile."""
+
+    def run(has_begun, **settings):
+        desk, simulator = set_out(
+            BOX, QUICK | settings, faults=LOST, fault_operations=("pair", "import_tokens"), job_takes=0.2
+        )
+        BOX.write(desk.folder)
+        assert desk.oathbulk("db", "upgrade").code == 0
+        before = (*stands(simulator), defaults(simulator))
+        running = desk.start(*RUN, *accept_all(desk))
+        wait_until(lambda: not running.is_alive or has_begun(simulator, before), PATIENCE, "something is made")
+        assert running.is_alive, running.stderr
+        wait_until(lambda: desk.kill(*desk.processes()) or not desk.processes(), PATIENCE, "all are dead")
+        return desk, simulator, before
+
+    return run
+
+
+def some_devices(simulator, before):
+    return len(simulator.devices()) > len(before[0]) + 40
+
+
+def some_tokens(simulator, before):
+    return len(simulator.tokens()) > len(before[1])
+
+
+def undo(desk, command, *options):
+    """Give a command again until nobody works on the batch any more: what the dead had in hand is held for a while."""
+    results = []
+
+    def is_done():
+        results.append(desk.oathbulk(command, "box", *options))
+        return "are in hand" not in results[-1].stderr
+
+    wait_until(is_done, PATIENCE, "nothing is in hand")
+    return results[-1]
+
+
+def test_after_an_undo_the_tenant_is_as_it_was_before_the_run(half_done):
+    """The undo is killed as well, and its answers get lost."""
+    desk, simulator, before = half_done(some_devices)
+    assert "oathbulk cancel box" in desk.oathbulk("unpair", "box").stderr
+    assert desk.oathbulk("cancel", "box").code == 0
+
+    middle = stands(simulator)
+    shown = undo(desk, "unpair", "--json")
+    assert shown.json["there"] > 0
+    assert stands(simulator) == middle
+    simulator.change(faults=LOST, fault_operations=("unpair", "revoke_tokens"), latency=0.2)
+
+    killed = desk.start("unpair", "box", "--yes")
+    wait_until(lambda: not killed.is_alive or len(simulator.devices()) < len(middle[0]), PATIENCE, "some are gone")
+    assert killed.is_alive, killed.stderr
+    wait_until(lambda: desk.kill(*desk.processes()) or not desk.processes(), PATIENCE, "all are dead")
+    assert stands(simulator)[0] != before[0]
+    simulator.change(latency=0)
+    unpaired = undo(desk, "unpair", "--yes", "--ticket", "INC-7")
+    assert (unpaired.code, unpaired.stderr.count("Traceback")) == (0, 0), unpaired.stdout + unpaired.stderr
+    assert stands(simulator)[0] == before[0]
+
+    assert desk.oathbulk("revoke", "box").code == 0
+    revoked = undo(desk, "revoke", "--yes", "--ticket", "INC-7")
+    assert revoked.code == 0, revoked.stdout + revoked.stderr
+    assert stands(simulator) == before[:2]
+    assert defaults(simulator) >= before[2]
+
+    again = desk.oathbulk("unpair", "box", "--json").json
+    assert (again["devices"], again["unknown_pairings"]) == (0, 0)
+    assert desk.oathbulk("revoke", "box", "--json").json["own"] == 0
+    lines = [line for line in desk.oathbulk("audit", "box", "--json").json["lines"] if line["ticket"] == "INC-7"]
+    assert [line["action"] for line in lines] == ["unpair", "unpair", "revoke", "revoke"]
+    verified = desk.oathbulk("verify", "box", "--json")
+    assert {found["theirs"] for found in verified.json["differences"]} <= {
+        "ACTIVE",
+        "paired with this person, as a device that the record does not have",
+        "paired with another person",
+    }
+
+
+def test_imports_of_unknown_fate_are_undone_too(half_done):
+    """The run is killed while its first tokens appear in the inventory, and nobody hears of their import."""
+    desk, simulator, before = half_done(some_tokens)
+    assert desk.oathbulk("cancel", "box").code == 0
+    assert undo(desk, "unpair", "--yes").code == 0
+    revoked = undo(desk, "revoke", "--yes", "--json")
+    assert (revoked.code, revoked.json["revoked"] > 0) == (0, True), revoked.stdout + revoked.stderr
+    assert stands(simulator) == before[:2]
+    assert defaults(simulator) >= before[2]

@@ -1,0 +1,50 @@
+"""Mutants that import a token twice, or otherwise than its seed says, or prepare what is not theirs to prepare."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hunt.mutants.patching import Patch, around, execute, mutant
+from worker.batches.preparation.imports import Imports
+from worker.batches.preparation.inventory import Inventory
+from worker.batches.preparation.turns import Turns
+
+
+@mutant
+def repeats_an_import_with_another_hash() -> list[Patch]:
+    def make_token(real: Any, self: Imports, row: Any) -> Any:
+        token = real(self, row)
+        is_repeated = execute("SELECT 1 FROM inventory_job WHERE batch_id = ?", row.batch_id)
+        return replace(token, hash_algorithm="sha256") if token and is_repeated else token
+
+    return [around(Imports, "_make_token", make_token)]
+
+
+@mutant
+def repeats_a_lost_import_without_reading_the_inventory() -> list[Patch]:
+    def note_lost(_: Any, self: Imports, _batch_id: int, job: int, *rest: Any) -> None:
+        self.take_back(job)
+
+    return [around(Imports, "note_lost", note_lost)]
+
+
+@mutant
+def reads_the_inventory_at_once_after_a_lost_import() -> list[Patch]:
+    def build(real: Any, self: Imports, *arguments: Any, **named: Any) -> None:
+        real(self, *arguments, **named | {"answer_within": 0.0})
+
+    return [around(Imports, "__init__", build)]
+
+
+@mutant
+def calls_every_token_imported_by_itself() -> list[Patch]:
+    def judge(real: Any, self: Inventory, *arguments: Any, **_: bool) -> None:
+        real(self, *arguments, is_made=True)
+
+    return [around(Inventory, "_judge", judge)]
+
+
+@mutant
+def prepares_a_batch_that_was_paused() -> list[Patch]:
+    return [around(Turns, "check", lambda *_: None)]

@@ -1,0 +1,108 @@
+"""A PingOne for the preparation of batches: people and an inventory in memory, which fail as a test says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.config.settings import Environment
+from worker.pingone.errors import Answer, BadToken, NotFound, TooManyTerms
+from worker.pingone.import_jobs import ImportJob, JobState, NewToken
+from worker.pingone.inventory import InventoryToken
+from worker.pingone.pages import Page
+from worker.pingone.users import User, UserAttribute
+
+OK = Answer(status=200)
+
+
+@dataclass
+class ScriptedInventory:
+    """Stands for the clients of a process too. `log` has each call, and how many names or tokens went with it."""
+
+    people: list[User] = field(default_factory=list)
+    tokens: dict[str, InventoryToken] = field(default_factory=dict)
+    # Names that go into one filter.
+    most_names: int = 1000
+    page_size: int = 1000
+    # Serial numbers with which an import is refused as a whole.
+    bad: set[str] = field(default_factory=set)
+    # What the next calls of this name bring instead: an exception, or for a job its result.
+    instead: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    log: list[str] = field(default_factory=list)
+    # The worker applications that called, by the kind of call.
+    applications: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    results: dict[str, ImportJob] = field(default_factory=dict)
+
+    def reads(self, environment: Environment) -> _Calls:
+        return _Calls(self, environment.client_id)
+
+    jobs = reads
+
+    def do(self, name: str, application: str, count: int | None = None) -> None:
+        self.log.append(name if count is None else f"{name} {count}")
+        self.applications[name].add(application)
+        if self.instead[name] and isinstance(failure := self.instead[name][0], Exception):
+            self.instead[name].pop(0)
+            raise failure
+
+    def create(self, tokens: Sequence[NewToken]) -> str:
+        duplicates = tuple(token.serial_number for token in tokens if token.serial_number in self.tokens)
+        for token in tokens:
+            self.tokens.setdefault(token.serial_number, describe(token.serial_number))
+        job_id = f"job-{len(self.results) + 1}"
+        created = len(tokens) - len(duplicates)
+        self.results[job_id] = ImportJob(job_id, JobState.DONE, OK, created=created, duplicates=duplicates)
+        return job_id
+
+
+@dataclass
+class _Calls:
+    pingone: ScriptedInventory
+    application: str
+
+    def find_users(self, attribute: UserAttribute, names: Sequence[str], *, call: object) -> list[User]:
+        self.pingone.do(f"find {attribute}", self.application, len(names))
+        if len(names) > self.pingone.most_names:
+            raise TooManyTerms(Answer(status=400))
+        known = {name.casefold() for name in names}
+        return [user for user in self.pingone.people if (user.find(attribute) or "").casefold() in known]
+
+    def list_tokens(self, *, call: object) -> Iterator[Page[InventoryToken]]:
+        tokens, size = list(self.pingone.tokens.values()), self.pingone.page_size
+        for start in range(0, max(len(tokens), 1), size):
+            self.pingone.do("list", self.application)
+            yield Page(tuple(tokens[start : start + size]), None, OK)
+
+    def find_token(self, serial_number: str, *, with_devices: bool, call: object) -> InventoryToken | None:
+        self.pingone.do("find_token", self.application)
+        return self.pingone.tokens.get(serial_number)
+
+    def read_token(self, token_id: str, *, call: object) -> InventoryToken:
+        self.pingone.do("read_token", self.application)
+        return next(token for token in self.pingone.tokens.values() if token.id == token_id)
+
+    def start_import(self, tokens: Sequence[NewToken], *, call: object) -> str:
+        self.pingone.do("import", self.application, len(tokens))
+        self.pingone.do("start", self.application)
+        if self.pingone.bad & {token.serial_number for token in tokens}:
+            raise BadToken(Answer(status=400, code="INVALID_DATA"))
+        job_id = self.pingone.create(tokens)
+        self.pingone.do("answer", self.application)
+        return job_id
+
+    def read_job(self, job_id: str, *, call: object) -> ImportJob:
+        self.pingone.do("job", self.application)
+        if self.pingone.instead["job"]:
+            result: ImportJob = self.pingone.instead["job"].pop(0)
+            return result
+        if job_id not in self.pingone.results:
+            raise NotFound(Answer(status=404))
+        return self.pingone.results[job_id]
+
+
+def describe(serial_number: str, **fields: Any) -> InventoryToken:
+    """A token with the parameters of a HOTP seed of six digits, paired with nobody."""
+    usual = {"id": f"id-{serial_number}", "type": "HOTP", "digits": 6, "hash_name": "sha1"}
+    return InventoryToken(**(usual | {"serial_number": serial_number} | fields))

@@ -1,0 +1,32 @@
+"""What is displayed of the way before the first OTP: what records wait for, and what was made in PingOne."""
+
+from __future__ import annotations
+
+from worker.reports.batch_status import BatchStatus
+
+
+def describe_waiting(status: BatchStatus) -> str:
+    """Say in a sentence how many records wait for what before their first call; empty if none does."""
+    token = "is imported" if status.may_import else "is found in the inventory"
+    waits = {
+        "their person is found": status.waiting.get("user", 0),
+        f"their token {token}": status.waiting.get("token", 0),
+    }
+    parts = [f"{number} wait until {event}" for event, number in waits.items() if number]
+    return f"{', '.join(parts)}." if parts else ""
+
+
+def put_waiting_first(status: BatchStatus, outlook: str) -> str:
+    """Say how many records wait for what, and then what will become of the batch."""
+    return f"{describe_waiting(status)} {outlook}".lstrip()
+
+
+def describe_made(status: BatchStatus) -> str:
+    """Say what the batch has made in PingOne, and how many tokens are active without an OTP; empty if nothing of the
+    kind."""
+    parts = []
+    if status.imported or status.paired:
+        parts.append(f"{status.imported} tokens imported · {status.paired} devices paired")
+    if status.unproved:
+        parts.append(f"{status.unproved} active unproved, without an OTP")
+    return " · ".join(parts)
