@@ -25,12 +25,14 @@ def dead(reason: str) -> End:
 class Stretch:
     """Steps at which a death costs the same: OTP posts that PingOne gets in all, and how the record ends; where they
     are not named, as if nobody had died. `is_unclear`: the record calls a device ours that somebody else made at the
-    same time, since its own request to pair may have made it."""
+    same time, since its own request to pair may have made it. `is_tried`: somebody dies at each of these;
+    False: nobody does, since another way goes through them in the same state."""
 
     steps: tuple[str, ...]
     posts: int | None = None
     end: End | None = None
     is_unclear: bool = False
+    is_tried: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,11 @@ class Way:
         return [step for stretch in self.stretches for step in stretch.steps]
 
     @property
-    def unclear(self) -> list[bool]:
-        """Whether a death at each step leaves it unclear who made the device."""
-        return [stretch.is_unclear for stretch in self.stretches for _ in stretch.steps]
+    def deaths(self) -> dict[int, Stretch]:
+        """The numbers of the steps at which somebody dies, each with its stretch."""
+        stretches = [stretch for stretch in self.stretches for _ in stretch.steps]
+        return {number: stretch for number, stretch in enumerate(stretches) if stretch.is_tried}
 
-    @property
-    def costs(self) -> list[tuple[int, End]]:
-        """Posts and end for a death at each step."""
-        return [
-            (self.posts if stretch.posts is None else stretch.posts, stretch.end or self.end)
-            for stretch in self.stretches
-            for _ in stretch.steps
-        ]
+    def find_cost(self, stretch: Stretch) -> tuple[int, End]:
+        """Posts and end for a death at a step of this stretch."""
+        return self.posts if stretch.posts is None else stretch.posts, stretch.end or self.end
