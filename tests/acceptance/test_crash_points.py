@@ -3,14 +3,18 @@
 from contextlib import ExitStack
 
 import pytest
-from crash_points.names import CLAIM, CLAIM_AGAIN, COMMANDS, SLOT, TICK
+from crash_points.names import CLAIM, CLAIM_AGAIN, COMMANDS, POST, SLOT, TICK
 from crash_points.orders import TESTS, Zygote
+from crash_points.pairing_ways import PAIRING_WAYS
+from crash_points.preparation_ways import PREPARATION_WAYS
 from crash_points.seed_ways import SEED_WAYS
 from crash_points.stage import TIME_STEP, Stage
 from crash_points.steps import COMMITTED
 from crash_points.way import ACTIVE, CANCELLED
 from crash_points.ways import WAYS
+from crash_points.whole_stage import WholeStage
 from support.data.seed_shipments import make_seeds
+from support.data.unpaired import unpair
 from support.fleets.real_fleet import BATCH, PRODUCTION, batch_name
 
 from models.attempt import Outcome
@@ -28,7 +32,7 @@ SETTINGS = PRODUCTION | {
     "OATHBULK_BREAKER_UNANSWERED": "1000",
     "PINGONE_RATE": "2000",
 }
-ALL_WAYS = WAYS | SEED_WAYS
+ALL_WAYS = WAYS | SEED_WAYS | PAIRING_WAYS
 # A record is in hand from here on.
 LAST_OF_CLAIM, LAST_OF_CLAIM_AGAIN = len(SLOT + CLAIM) - 1, len(SLOT + CLAIM_AGAIN) - 1
 
@@ -41,20 +45,25 @@ def zygote(tmp_path_factory):
 
 @pytest.fixture
 def set_stage(make_fleet, database_url, valkey_url, zygote):
-    """Makes a stage for so many records of a kind."""
+    """Makes a stage for so many records of a kind, with or without a device."""
     with ExitStack() as stack:
 
-        def make(records, kind="in_step", settings=None, otp_type=None, **named):
+        def make(records, kind="in_step", settings=None, otp_type=None, lacks_device=False, may_import=False, **named):
             made = {"out_of_step": 1.0} if kind == "out_of_step" else {"out_of_step": 0.0, "hopeless": {kind: records}}
             if otp_type is None:
                 shipment = make_shipment(records, **made)
             else:
                 shipment = make_seeds(**{otp_type: records}, time_step=TIME_STEP, **made)
+            if lacks_device:
+                shipment = unpair(shipment, may_import=may_import)
             fleet = make_fleet(database_url, valkey_url, shipment, settings=SETTINGS | (settings or {}), **named)
             stack.enter_context(zygote.installed(fleet.variables))
-            stage = stack.enter_context(Stage(fleet, zygote))
+            stage = WholeStage(fleet, zygote, shipment) if lacks_device else Stage(fleet, zygote)
+            stack.enter_context(stage)
             if otp_type == "totp":
                 stage.stop_pingones_clock()
+            if lacks_device and not may_import:
+                stage.prepare()
             return stage
 
         yield make
@@ -67,25 +76,65 @@ def set_stage(make_fleet, database_url, valkey_url, zygote):
 )
 def test_a_worker_may_die_at_any_step_of_this_way(set_stage, name):
     way = ALL_WAYS[name]
-    stage = set_stage(len(way.steps) + 1, way.kind, way.settings, way.otp_type, batch_of=1 if way.pauses else None)
+    stage = set_stage(
+        len(way.deaths) + 1,
+        way.kind,
+        way.settings,
+        way.otp_type,
+        way.lacks_device,
+        batch_of=1 if way.pauses else None,
+        **way.simulated,
+    )
     spared, *victims = ids = way.prepare(stage)
-    assert len(victims) == len(way.steps)
+    assert len(victims) == len(way.deaths)
 
     life = stage.work(spared)
     assert life.steps == way.steps, "the code has other steps than the table: what does a death at the new ones cost?"
-    for number, record_id in enumerate(victims):
+    for number, record_id in zip(way.deaths, victims, strict=True):
         life = stage.work(record_id, dies_at=number)
         assert (life.was_killed, life.steps) == (True, way.steps[: number + 1])
+        assert stage.look(record_id).device_id or not life.steps[-1].startswith(POST)
     assert set(stage.paused()) == ({spared, victims[-1]} if way.pauses else set())
     way.mend(stage)
     stage.finish()
 
-    stage.fleet.judge()
+    deaths = dict(zip(victims, way.deaths.items(), strict=True))
+    stage.judge({record_id for record_id, (_, stretch) in deaths.items() if stretch.is_unclear})
     ends, posts = stage.ends(), stage.posts(ids)
     costs = dict(zip(ids, zip(posts, map(ends.get, ids), strict=True), strict=True))
-    assert costs[spared] == (way.posts, way.end)
-    told = zip(way.steps, way.costs, map(costs.get, victims), strict=True)
-    assert [(step, cost) for step, written, cost in told if cost != written] == []
+    assert costs.pop(spared) == (way.posts, way.end)
+    told = [
+        (way.steps[number], costs[record_id], way.find_cost(stretch)) for record_id, (number, stretch) in deaths.items()
+    ]
+    assert [(step, cost) for step, cost, written in told if cost != written] == []
+
+
+@pytest.mark.parametrize(
+    ("database_url", "name"),
+    [(way.database, name) for name, way in PREPARATION_WAYS.items()],
+    indirect=["database_url"],
+)
+def test_a_worker_may_die_at_any_step_of_this_preparation(set_stage, name):
+    way = PREPARATION_WAYS[name]
+    named = {"otp_type": "hotp", "lacks_device": True, "may_import": True, "batch_of": 1, "job_takes": 0}
+    stage = set_stage(len(way.deaths) + 2, **named)
+    # Whoever is first has to learn from the database what share of the pace is ours.
+    stage.prepare()
+    way.prepare(stage)
+
+    life = stage.prepare()
+    assert life.steps == list(way.steps), "the code has other steps than the table: what does a death at them cost?"
+    for number in way.deaths:
+        life = stage.prepare(dies_at=number)
+        assert (life.was_killed, life.steps) == (True, list(way.steps[: number + 1]))
+    unclear = stage.of_unknown_job()
+    stage.finish_preparing()
+    stage.finish()
+
+    stage.judge(unclear if name == "imported_by_another" else ())
+    ends = stage.ends()
+    assert set(ends.values()) == {ACTIVE}
+    assert set(stage.posts(list(ends))) == {1}
 
 
 @pytest.mark.parametrize("name", ["in_step", "out_of_step", "wrong_otp", "hotp_out_of_step"])

@@ -47,12 +47,27 @@ PAUSE = writing("Upkeep.pause")
 # A look at the batch, and nothing more where the breaker says nothing.
 JUDGE = reading("Upkeep.apply_breaker")
 PAUSE_JUDGED = writing("Upkeep.apply_breaker")
+PAIR = "Pairings.pair"
+FIND = "Reads.find_token"
+READ_TOKEN = "Reads.read_token"
 POST = "Client.activate"
 GET = "Client.read_device"
 
 # Whatever comes first: nothing that was sent is known yet.
 BEGINNING = SLOT + CLAIM + OPEN + ACCESS_TOKEN
 BEGINNING_AGAIN = SLOT + CLAIM_AGAIN + OPEN + ACCESS_TOKEN
+BEGINNING_UNPAIRED = SLOT + CLAIM_UNPAIRED + OPEN + ACCESS_TOKEN
+# The device is known, and nothing else.
+PAIRED = BEGINNING_UNPAIRED + exchange(PAIR) + ANSWERED
+SEND = SLOT + MARK + exchange(POST) + SETTLE
+# Each read has a slot of its own. That a token is free is believed only when its own page says so too.
+READ_PERMIT = SLOT + reading("Leases.may_read")
+LOOK_UP = READ_PERMIT + exchange(FIND)
+LOOK_UP_FREE = LOOK_UP + READ_PERMIT + exchange(READ_TOKEN)
+READ_DEVICE = READ_PERMIT + exchange(GET)
+PAIR_AGAIN = SLOT + writing("Leases.mark_pairing") + exchange(PAIR)
+# One more try of a request to pair that PingOne did not act on.
+PAIR_NEXT_TRY = writing("Leases.renew_mark") + SLOT + writing("Leases.renew_mark") + exchange(PAIR)
 
 # What the dispatcher does at a tick that finds something to rescue and something to publish.
 TICK: list[str] = [

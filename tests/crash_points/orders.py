@@ -19,7 +19,8 @@ from support.processes.forking import TESTS
 @dataclass(frozen=True)
 class Order:
     """Run the tasks, or a person's command on a batch, in a process of its own, while the database's clock is `ahead`
-    (seconds); and kill it at its step number `dies_at`, counted from 0, or only freeze it there.
+    (seconds); and kill it at its step number `dies_at`, counted from 0, or only freeze it there. `preparations`: how
+    many batches it prepares, one after the other.
 
     `revokes`: beforehand the simulator of this URL gives it an access token, and revokes it. `thaws`: nothing but this,
     let the process of that pid go on."""
@@ -27,6 +28,7 @@ class Order:
     ahead: float
     records: list[int] = field(default_factory=list)
     ticks: bool = False
+    preparations: int = 0
     command: str | None = None
     batch: str = ""
     dies_at: int | None = None

@@ -104,6 +104,11 @@ class Stage:
                 return
         raise AssertionError(f"left after {ROUNDS} rounds: {left}")
 
+    def judge(self, unclear: Collection[int] = ()) -> None:
+        """Fails if a promise was broken. `unclear`: records that call a device ours which somebody else made."""
+        assert not unclear
+        self.fleet.judge()
+
     def ends(self, records: Collection[int] | None = None) -> dict[int, tuple[str, str | None]]:
         """Status and reason of these records, or of all."""
         with self.fleet.database.reading() as connection:

@@ -65,6 +65,7 @@ def serve_installation(variables: dict[str, str]) -> NoReturn:
     tasks.parts.database = database = MovingDatabase(tasks.settings.database)
     # The message of a record that is not there: the first run of a process takes twenty times as long as its second.
     tasks.activate(0, "default")
+    _ = tasks.parts.preparation
     database.close()
     tasks.parts.redis.close()
     gc.freeze()
@@ -128,6 +129,8 @@ def live(order: Order, tasks: Any, database: MovingDatabase) -> NoReturn:
     try:
         if order.ticks:
             tasks.dispatch()
+        for _ in range(order.preparations):
+            tasks.prepare()
         for record_id in order.records:
             tasks.activate(record_id, "default")
         if order.command is not None:

@@ -14,6 +14,7 @@ from models.encrypted import generate_key
 from support.data.batches import TESTER
 from support.data.boxes import open_box
 from support.data.records import Records
+from support.data.unpaired import Unpaired
 from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
 from support.processes.program import Program
@@ -111,11 +112,8 @@ class Fleet:
         if batch_of is None:
             self._load(BATCH, shipment)
         else:
-            for start in range(0, len(shipment.rows), batch_of):
-                rows = shipment.rows[start : start + batch_of]
-                expected = {row.serial: shipment.expected[row.serial] for row in rows}
-                part = replace(shipment, rows=rows, expected=expected)
-                self._load(batch_name(start // batch_of), part)
+            for start in range(0, len(shipment.expected), batch_of):
+                self._load(batch_name(start // batch_of), _cut(shipment, start, start + batch_of))
 
     def worker(self, name: str, *arguments: str, level: str = "INFO", **variables: str) -> Program:
         """`celery -A worker worker`; it is not ready yet when this comes back. `variables` go before the fleet's."""
@@ -192,6 +190,8 @@ class Fleet:
 
     def _open(self, name: str, shipment: MadeShipment) -> Shipment:
         """Write the shipment's files as a vendor and a person would, and open them."""
+        if isinstance(shipment, Unpaired):
+            return shipment.open(self.outside, name)
         if isinstance(shipment, Box):
             shipment.write(self.outside)
             return open_box(shipment, self.outside)
@@ -229,6 +229,14 @@ class Fleet:
 def batch_name(number: int) -> str:
     """Of one batch of several, counted from 0."""
     return f"{BATCH}-{number}"
+
+
+def _cut(shipment: MadeShipment, start: int, end: int) -> MadeShipment:
+    """The rows of one batch of several."""
+    if isinstance(shipment, Unpaired):
+        return shipment.cut(start, end)
+    rows = shipment.rows[start:end]
+    return replace(shipment, rows=rows, expected={row.serial: shipment.expected[row.serial] for row in rows})
 
 
 def plain_env() -> dict[str, str]:

@@ -63,16 +63,19 @@ def _judge_imports(calls: Calls, tenant: Tenant, is_known: IsKnown) -> Iterator[
                 yield f"{serial}: call {later.number} imports it again, which call {earlier.number} had imported"
                 continue
             came_to_nothing = _is_refused(earlier, is_known) or (job is not None and job.status == "FAILED")
-            if not came_to_nothing and not _lies_between(listings, earlier, later):
+            # Its result tells which tokens were there before, and who reads it may ask for those again.
+            results = [call for call in calls if call.operation == "read_job" and call.job_id == earlier.job_id]
+            told = [*listings, *(call for call in results if call.outcome == "DONE")]
+            if not came_to_nothing and not _lies_between(told, earlier, later):
                 yield f"{serial}: call {later.number} imports it, and no look-up told what call {earlier.number} did"
 
 
 def _judge_owners(calls: Calls, tenant: Tenant, assigned: Mapping[str, str | None]) -> Iterator[str]:
     """Nobody gets a token that the assignment did not give them, nor is that asked for."""
     for call in calls:
-        # Of a client that was killed in between, the headers may have come without the body.
-        is_pairing = call.operation == "pair" and call.serial_number is not None
-        if is_pairing and call.user_id != assigned.get(call.serial_number or ""):
+        # Of a client that was killed in between, the headers may have come without the token.
+        is_whole = call.operation == "pair" and call.serial_number is not None
+        if is_whole and call.user_id != assigned.get(call.serial_number or ""):
             yield f"{call.serial_number}: call {call.number} pairs it with a person who is not to get it"
     for device in tenant.devices:
         if device.made_by is not None and device.user_id != assigned.get(device.serial):
@@ -84,8 +87,8 @@ def _judge_pairings(calls: Calls, tenant: Tenant, is_known: IsKnown) -> Iterator
     alive = tenant.devices_by_id
     by_transaction = _group((call.transaction_id, call) for call in calls if call.operation in LOOK_UPS)
     looked_up = {name: [call for call in mine if call.status == 200] for name, mine in by_transaction}
-    pairings = [call for call in calls if call.operation == "pair" and call.serial_number and call.is_acted_on]
-    for serial, asked in _group((call.serial_number or "", call) for call in pairings):
+    pairings = [call for call in calls if call.operation == "pair" and call.is_acted_on]
+    for serial, asked in _group((call.serial_number, call) for call in pairings if call.serial_number is not None):
         made = [call for call in asked if call.took_effect]
         if len(made) > 1 and any(call.made_device_id in alive for call in made[:-1]):
             yield f"{serial}: paired {len(made)} times while its device lives"
@@ -94,7 +97,9 @@ def _judge_pairings(calls: Calls, tenant: Tenant, is_known: IsKnown) -> Iterator
         for earlier, later in pairwise(asked):
             if is_known(earlier) and earlier.made_device_id in alive:
                 yield f"{serial}: call {later.number} pairs it again, whose device call {earlier.number} had answered"
-            elif not is_known(earlier) and not _lies_between(mine, earlier, later):
+            # A refusal made nothing, whether or not our database had the time to learn it.
+            was_refused = earlier.is_answered and not earlier.took_effect
+            if not is_known(earlier) and not was_refused and not _lies_between(mine, earlier, later):
                 yield f"{serial}: call {later.number} pairs it, and no look-up told what call {earlier.number} did"
 
 
