@@ -66,8 +66,6 @@ LOOK_UP = READ_PERMIT + exchange(FIND)
 LOOK_UP_FREE = LOOK_UP + READ_PERMIT + exchange(READ_TOKEN)
 READ_DEVICE = READ_PERMIT + exchange(GET)
 PAIR_AGAIN = SLOT + writing("Leases.mark_pairing") + exchange(PAIR)
-# One more try of a request to pair that PingOne did not act on.
-PAIR_NEXT_TRY = writing("Leases.renew_mark") + SLOT + writing("Leases.renew_mark") + exchange(PAIR)
 
 # What the dispatcher does at a tick that finds something to rescue and something to publish.
 TICK: list[str] = [

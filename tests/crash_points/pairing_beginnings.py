@@ -67,28 +67,5 @@ def deleted(stage: Stage) -> list[int]:
     return stage.enqueue()
 
 
-def losing(stage: Stage) -> list[int]:
-    """The next request of each record to be paired will have no answer."""
-    assert isinstance(stage, WholeStage)
-    ids = stage.enqueue()
-    stage.lose_pairing(*ids, fault="reset_after")
-    return ids
-
-
-def crowded(stage: Stage) -> list[int]:
-    """The users have as many devices as they may have."""
-    assert isinstance(stage, WholeStage)
-    devices = stage.unpaired.paired.world.devices
-    _add(
-        stage,
-        *(
-            DeviceSeed(serial=f"OLD{each.serial}", user_id=each.user_id, device_id=f"old-{each.device_id}")
-            for each in devices
-        ),
-    )
-    stage.fleet.simulator.change(max_allowed_devices=1)
-    return stage.enqueue()
-
-
 def _add(stage: WholeStage, *devices: DeviceSeed) -> None:
     stage.fleet.simulator.seed(devices=[device.model_dump(mode="json", exclude_defaults=True) for device in devices])

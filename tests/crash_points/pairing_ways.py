@@ -5,29 +5,26 @@ They have their statements in common, so that a few of them on each database go 
 
 from __future__ import annotations
 
-from crash_points import beginnings, pairing_beginnings
+from crash_points import pairing_beginnings
 from crash_points.names import (
     ANSWERED,
     BEGINNING_AGAIN,
     BEGINNING_UNPAIRED,
     CLAIM_UNPAIRED,
     GET,
-    HOLD,
     JUDGE,
     LOOK_UP,
     LOOK_UP_FREE,
     MARK,
     PAIR,
     PAIR_AGAIN,
-    PAIR_NEXT_TRY,
     PAIRED,
+    POST,
     READ_DEVICE,
     SEND,
     SETTLE,
     SLOT,
     exchange,
-    hearing,
-    sending,
 )
 from crash_points.way import CANCELLED, POSTGRESQL, SQLITE, Stretch, Way, dead
 
@@ -48,17 +45,10 @@ PAIRING_WAYS: dict[str, Way] = {
     "paired": Way((Stretch(PAIRED + SEND),), lacks_device=True, databases=(POSTGRESQL,)),
     # The answer to the pairing has told PingOne's time, so that nothing has to be read first.
     "totp_paired": Way(
-        (known(BEGINNING_UNPAIRED), Stretch(exchange(PAIR) + ANSWERED + SEND)),
+        (known(BEGINNING_UNPAIRED), Stretch(exchange(PAIR) + ANSWERED + SLOT + MARK), known(exchange(POST) + SETTLE)),
         otp_type="totp",
         lacks_device=True,
         databases=(SQLITE,),
-    ),
-    # The connection breaks, so that no answer can be read.
-    "pairing_lost": Way(
-        (known(BEGINNING_UNPAIRED + sending(PAIR)), Stretch(hearing(PAIR)[:1] + HOLD + SETTLE + JUDGE)),
-        lacks_device=True,
-        databases=(POSTGRESQL,),
-        prepare=pairing_beginnings.losing,
     ),
     "pairing_lost_and_device_made": Way(
         (Stretch(BEGINNING_AGAIN + FOUND), known(SEND)),
@@ -85,8 +75,8 @@ PAIRING_WAYS: dict[str, Way] = {
             known(REFUSED[:MARKED]),
             # The refusal was not written down: our request may have made the device.
             Stretch(REFUSED[MARKED:] + ANSWERED[:2], is_unclear=True),
-            Stretch(ANSWERED[2:] + FOUND),
-            known(SEND),
+            Stretch(ANSWERED[2:]),
+            known(FOUND + SEND),
         ),
         otp_type="hotp",
         lacks_device=True,
@@ -111,27 +101,11 @@ PAIRING_WAYS: dict[str, Way] = {
         databases=(SQLITE,),
     ),
     "device_deleted": Way(
-        (known(BEGINNING_AGAIN), Stretch(exchange(GET) + ANSWERED + MADE_AGAIN), known(SEND)),
+        (known(BEGINNING_AGAIN), Stretch(exchange(GET) + ANSWERED), known(MADE_AGAIN + SEND)),
         otp_type="hotp",
         lacks_device=True,
         databases=(SQLITE,),
         prepare=pairing_beginnings.deleted,
-    ),
-    "too_many_devices": Way(
-        (known(BEGINNING_UNPAIRED), Stretch(exchange(PAIR) + SETTLE + JUDGE)),
-        otp_type="hotp",
-        posts=0,
-        end=dead("too_many_devices"),
-        lacks_device=True,
-        databases=(POSTGRESQL,),
-        prepare=pairing_beginnings.crowded,
-    ),
-    "pairing_rate_limited": Way(
-        (known(REFUSED), Stretch(HOLD + PAIR_NEXT_TRY + HOLD + SETTLE)),
-        lacks_device=True,
-        databases=(SQLITE,),
-        prepare=beginnings.limited,
-        mend=beginnings.unlimited,
     ),
     "cancelled_while_a_look_up_is_owed": Way(
         (known(BEGINNING_AGAIN + FOUND), Stretch(SLOT + MARK + SETTLE)),
