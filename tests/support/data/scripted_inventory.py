@@ -72,11 +72,12 @@ class _Calls:
         known = {name.casefold() for name in names}
         return [user for user in self.pingone.people if (user.find(attribute) or "").casefold() in known]
 
-    def list_tokens(self, *, call: object) -> Iterator[Page[InventoryToken]]:
+    def list_tokens(self, *, after: Page[InventoryToken] | None = None, call: object) -> Iterator[Page[InventoryToken]]:
+        """The addresses of pages are the places in the list at which they begin."""
         tokens, size = list(self.pingone.tokens.values()), self.pingone.page_size
-        for start in range(0, max(len(tokens), 1), size):
+        for start in range(int(after.next_url or 0) if after else 0, max(len(tokens), 1), size):
             self.pingone.do("list", self.application)
-            yield Page(tuple(tokens[start : start + size]), None, OK)
+            yield Page(tuple(tokens[start : start + size]), str(start + size), OK)
 
     def find_token(self, serial_number: str, *, with_devices: bool, call: object) -> InventoryToken | None:
         self.pingone.do("find_token", self.application)

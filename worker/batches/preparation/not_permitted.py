@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from worker.pingone.errors import Forbidden, PingOneError
-
 # What a person can do where the worker application may not prepare a batch, by what it may not do.
 CURES = {
     "users": "The worker application may not read users, so nobody is found by name. Give it the role Identity Data"
@@ -14,9 +12,9 @@ CURES = {
 }
 
 
-class NotPermitted(PingOneError):
+class NotPermitted(Exception):
     """PingOne forbids the part of the preparation that `what` names, a key of CURES."""
 
-    def __init__(self, what: str, failure: Forbidden) -> None:
-        super().__init__(failure.answer)
+    def __init__(self, what: str) -> None:
+        super().__init__(CURES[what])
         self.what = what

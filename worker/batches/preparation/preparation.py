@@ -86,7 +86,7 @@ class Preparation:
                     break
         except TurnLost:
             return 0.0
-        except (PingOneError, SlotTooFar) as failure:
+        except (NotPermitted, PingOneError, SlotTooFar) as failure:
             return self._handle(batch.id, failure)
         return 0.0
 
@@ -107,10 +107,10 @@ class Preparation:
                 batch.id, lambda attribute, names: reads.find_users(attribute, names, call=call)
             )
         except Forbidden as failure:
-            raise NotPermitted("users", failure) from failure
+            raise NotPermitted("users") from failure
         return self._tokens.advance(batch, environment.as_importer(), call, is_busy=people > 0) or people > 0
 
-    def _handle(self, batch_id: int, failure: PingOneError | SlotTooFar) -> float:
+    def _handle(self, batch_id: int, failure: NotPermitted | PingOneError | SlotTooFar) -> float:
         """Pause the batch for what only a person can mend; for anything else, wait and try again. Returns how many
         seconds."""
         match failure:

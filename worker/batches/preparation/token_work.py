@@ -88,7 +88,7 @@ class TokenWork:
                     return
         except Forbidden as failure:
             if batch.may_import:
-                raise NotPermitted("inventory", failure) from failure
+                raise NotPermitted("inventory") from failure
             self._inventory.assume(batch.id)
         self._inventory.end_reading(batch.id, lost)
 
@@ -124,7 +124,7 @@ class TokenWork:
             return True
         except Forbidden as failure:
             self._imports.take_back(job.id)
-            raise NotPermitted("inventory", failure) from failure
+            raise NotPermitted("inventory") from failure
         except (PingOneError, SlotTooFar, TurnLost):
             self._imports.take_back(job.id)
             raise
