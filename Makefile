@@ -59,6 +59,9 @@ bench: .venv/.bench ## measure, one thing at a time
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/preflight.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/first_morning.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/learnt_resync.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py requests --on postgresql
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py disturbed --on postgresql
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/fairness.py
 
 # The second is run even if the first fails; each says at its end what it found.
 soak: .venv/.dev ## the long forms of hunt and chaos: make soak MINUTES=60 SEED=7
