@@ -22,11 +22,12 @@ from models.inventory_job import JobState as Written
 from models.reason import Reason
 from models.record import Record
 from models.record_states import NOBODY, Status
+from worker.batches.inventory_list import MOST_LOSSES
 from worker.batches.preparation.imports import LONGEST_JOB, Imports
 from worker.batches.preparation.inventory import Inventory, find_difference
 from worker.batches.preparation.people import People
 from worker.batches.preparation.preparation import Preparation
-from worker.batches.preparation.token_work import MOST_LOSSES, TokenWork
+from worker.batches.preparation.token_work import TokenWork
 from worker.batches.preparation.turns import LEASE, Turns
 from worker.batches.upkeep import Upkeep
 from worker.config.environments import Environments

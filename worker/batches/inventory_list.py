@@ -1,33 +1,60 @@
-"""Finds tokens in PingOne's inventory by reading its list, page by page: many at once cost less than one by one."""
+"""Reads the list of PingOne's inventory, page by page: many tokens at once cost less than one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from functools import partial
 
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
+from worker.pingone.errors import OutcomeUnknown
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.pages import Page
 from worker.pingone.reads import Reads
+
+# Answers in a row that may get lost before a list is given up.
+MOST_LOSSES = 3
+
+TokenPage = Page[InventoryToken]
+# Makes a read, and waits for its slot as long as its caller can wait. It raises what the read raises.
+MakeRead = Callable[[Callable[[], TokenPage]], TokenPage]
+
+
+def list_pages(reads: Reads, call: Call, make_read: MakeRead = lambda read: read()) -> Iterator[TokenPage]:
+    """Read the whole inventory, page by page as the caller asks for the next one. A page whose answer got lost is read
+    again, a few times: in an inventory of a thousand pages, there may always be one. `make_read` makes each read; by
+    default it does not wait for a slot that is far. Raises any PingOneError, OutcomeUnknown also where the pages lead
+    back to one of them, since the rest of the list is not known then; and SlotTooFar."""
+    page: TokenPage | None = None
+    known, losses = set[str](), 0
+    while page is None or page.next_url:
+        try:
+            # One page at a time, so that a wait for a slot does not begin the list anew.
+            following = make_read(partial(_read_page, reads, page, call))
+        except OutcomeUnknown:
+            losses += 1
+            if losses > MOST_LOSSES:
+                raise
+            continue
+        if following.next_url in known:
+            raise OutcomeUnknown(replace(following.answer, message="the pages of a list lead back to one of them"))
+        if following.next_url:
+            known.add(following.next_url)
+        page, losses = following, 0
+        yield page
 
 
 def find_tokens(reads: Reads, serial_numbers: Collection[str], call: Call) -> dict[str, InventoryToken]:
     """Read the whole list, and keep the tokens with these serial numbers (in small letters), by serial number. It waits
     for its slots however long that takes. Raises any PingOneError, and PaceOutOfReach."""
-    found: dict[str, InventoryToken] = {}
-    page: Page[InventoryToken] | None = None
-    known: set[str | None] = {None}
-    while True:
-        # One page at a time, so that a wait for a slot does not begin the list anew.
-        page = call_patiently(partial(_read_page, reads, page, call))
-        for token in page.items:
-            if token.serial_number is not None and token.serial_number.lower() in serial_numbers:
-                found[token.serial_number.lower()] = token
-        if page.next_url in known:
-            return found
-        known.add(page.next_url)
+    return {
+        token.serial_number.lower(): token
+        for page in list_pages(reads, call, call_patiently)
+        for token in page.items
+        if token.serial_number is not None and token.serial_number.lower() in serial_numbers
+    }
 
 
-def _read_page(reads: Reads, after: Page[InventoryToken] | None, call: Call) -> Page[InventoryToken]:
+def _read_page(reads: Reads, after: TokenPage | None, call: Call) -> TokenPage:
     return next(reads.list_tokens(after=after, call=call))

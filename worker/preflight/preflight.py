@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from worker.batches.inventory_list import list_pages
 from worker.config.settings import Environment, Settings
 from worker.intake import NO_SWITCHES, Shipment, Switches
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
@@ -15,7 +16,6 @@ from worker.pingone.client import Call
 from worker.pingone.configuration import MfaSettings
 from worker.pingone.errors import CredentialsRefused, NotDelivered, PingOneError
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.pages import Page
 from worker.pingone.reads import Reads
 from worker.pingone.user_devices import UserDevice
 from worker.pingone.users import User, UserAttribute
@@ -148,10 +148,7 @@ class TenantCheck:
 
     def _list_tokens(self) -> Iterator[InventoryToken]:
         """Go through the inventory page by page."""
-        page: Page[InventoryToken] | None = None
-        while page is None or page.next_url:
-            after = page
-            page = _wait_for_slot(lambda: next(self._reads.list_tokens(after=after, call=self._call)))  # noqa: B023
+        for page in list_pages(self._reads, self._call, _wait_for_slot):
             yield from page.items
 
 

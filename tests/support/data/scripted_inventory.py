@@ -77,7 +77,8 @@ class _Calls:
         tokens, size = list(self.pingone.tokens.values()), self.pingone.page_size
         for start in range(int(after.next_url or 0) if after else 0, max(len(tokens), 1), size):
             self.pingone.do("list", self.application)
-            yield Page(tuple(tokens[start : start + size]), str(start + size), OK)
+            end = start + size
+            yield Page(tuple(tokens[start:end]), str(end) if end < len(tokens) else None, OK)
 
     def find_token(self, serial_number: str, *, with_devices: bool, call: object) -> InventoryToken | None:
         self.pingone.do("find_token", self.application)

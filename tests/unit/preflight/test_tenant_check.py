@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from worker.batches.inventory_list import MOST_LOSSES
 from worker.config.settings import Environment, Settings
 from worker.intake import Row, Switches
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
@@ -103,7 +104,7 @@ def test_what_a_read_does_not_tell_is_not_known_and_stops_nothing(
     tenant = Tenant(**{read: refusal(Answer(status=403, code="ACCESS_FAILED"))})
     report = examine(tenant)
     assert (report.findings, report.unknown) == ([], [f"{what}: HTTP 403, ACCESS_FAILED"])
-    assert len(tenant.asked) == 6
+    assert len(set(tenant.asked)) == 6
 
 
 @pytest.mark.parametrize("failure", [NotDelivered(), CredentialsRefused(), PaceOutOfReach(1.0)])
@@ -120,6 +121,12 @@ def test_a_slot_that_is_far_is_waited_for_a_while_and_no_longer(monkeypatch: pyt
     report = examine(Tenant(tokens=SlotTooFar(25.0)))
     assert waits == [25.0, 25.0]
     assert report.unknown == ["the inventory: the fleet's next slot is 25.0 s away"]
+
+
+def test_a_page_of_the_inventory_whose_answer_is_lost_is_asked_for_again() -> None:
+    tenant = Tenant(tokens=OutcomeUnknown())
+    examine(tenant)
+    assert tenant.asked.count("tokens") == MOST_LOSSES + 1
 
 
 def test_only_where_devices_will_be_made_a_person_is_asked_about_mail_and_their_number() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from models.batch import Batch
 from models.inventory_job import JobState as OurState
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
+from worker.batches.inventory_list import list_pages
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.not_permitted import NotPermitted
@@ -24,13 +25,9 @@ from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import Forbidden, NotFound, OutcomeUnknown, PingOneError, Rejected
 from worker.pingone.import_jobs import JobState
-from worker.pingone.inventory import InventoryToken
-from worker.pingone.pages import Page
 
 # Seconds between two questions about a job that runs.
 ASK_AGAIN = 1.0
-# Answers in a row that may get lost while the inventory is read.
-MOST_LOSSES = 3
 # Characters of what PingOne says of a job that are kept.
 LONGEST_DETAIL = 300
 
@@ -82,7 +79,7 @@ class TokenWork:
         """Read the whole inventory, and take in what it says of this batch."""
         lost = self._inventory.find_lost(batch.id)
         try:
-            for page in self._read_pages(environment, call):
+            for page in list_pages(self._clients.reads(environment), call):
                 self._inventory.take(batch.id, page.items)
                 if not self._renew(batch.id):
                     return
@@ -91,22 +88,6 @@ class TokenWork:
                 raise NotPermitted("inventory") from failure
             self._inventory.assume(batch.id)
         self._inventory.end_reading(batch.id, lost)
-
-    def _read_pages(self, environment: Environment, call: Call) -> Iterator[Page[InventoryToken]]:
-        """Read the inventory page by page. A page whose answer got lost is read again, a few times: in an inventory of
-        a thousand pages, there may always be one."""
-        last: Page[InventoryToken] | None = None
-        losses = 0
-        while True:
-            try:
-                for page in self._clients.reads(environment).list_tokens(after=last, call=call):
-                    last, losses = page, 0
-                    yield page
-                return
-            except OutcomeUnknown:
-                losses += 1
-                if losses > MOST_LOSSES:
-                    raise
 
     def _begin_import(self, batch_id: int, environment: Environment, call: Call, *, is_busy: bool) -> bool:
         """Start the next job. False: no token is left to be imported; or, while people are being looked up, not yet

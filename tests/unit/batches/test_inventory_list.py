@@ -1,0 +1,79 @@
+"""The inventory's list, read to its end or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from worker.batches.inventory_list import MOST_LOSSES, find_tokens, list_pages
+from worker.pace.errors import SlotTooFar
+from worker.pingone.client import Call
+from worker.pingone.errors import Answer, OutcomeUnknown
+from worker.pingone.inventory import InventoryToken
+from worker.pingone.pages import Page
+
+CALL = Call("session", "transaction")
+LOST = OutcomeUnknown(Answer(message="no answer"))
+
+
+class List:
+    """Reads of an inventory. `pages`: the address of each, its only token, and the address of the next; `failures` are
+    raised, one by one, where a page is asked for."""
+
+    def __init__(self, *pages: tuple[str | None, str, str | None], failures: dict[str | None, list[Exception]]) -> None:
+        self.pages = {address: (serial, following) for address, serial, following in pages}
+        self.failures = failures
+        self.asked = list[str | None]()
+
+    def list_tokens(self, *, after: Page[InventoryToken] | None, call: Call) -> Iterator[Page[InventoryToken]]:
+        address = after.next_url if after else None
+        self.asked.append(address)
+        if self.failures.get(address):
+            raise self.failures[address].pop(0)
+        serial, following = self.pages[address]
+        yield Page((InventoryToken(id=f"id-{serial}", serial_number=serial),), following, Answer(200))
+
+
+def make_list(*pages: tuple[str | None, str, str | None], **failures: list[Exception]) -> Any:
+    return List(*pages, failures=dict(failures))
+
+
+THREE_PAGES = ((None, "Ab1", "second"), ("second", "ab2", "third"), ("third", "ab3", None))
+
+
+def read(reads: Any) -> list[str | None]:
+    return [token.serial_number for page in list_pages(reads, CALL) for token in page.items]
+
+
+def test_a_page_whose_answer_is_lost_is_read_again_and_the_list_goes_on_after_it() -> None:
+    reads = make_list(*THREE_PAGES, second=[LOST] * MOST_LOSSES, third=[LOST] * MOST_LOSSES)
+    assert read(reads) == ["Ab1", "ab2", "ab3"]
+    assert reads.asked == [None, *["second"] * (MOST_LOSSES + 1), *["third"] * (MOST_LOSSES + 1)]
+
+
+def test_too_many_losses_in_a_row_end_the_list() -> None:
+    reads = make_list(*THREE_PAGES, second=[LOST] * (MOST_LOSSES + 1))
+    with pytest.raises(OutcomeUnknown, match="no answer"):
+        read(reads)
+
+
+@pytest.mark.parametrize("back_to", ["second", "third"])
+def test_a_list_that_leads_back_is_no_whole_list(back_to: str) -> None:
+    reads = make_list((None, "ab1", "second"), ("second", "ab2", "third"), ("third", "ab3", back_to))
+    with pytest.raises(OutcomeUnknown, match="lead back to one of them"):
+        find_tokens(reads, {"ab1"}, CALL)
+    assert len(reads.asked) == 3
+
+
+def test_tokens_are_found_in_whatever_letters_they_are_listed() -> None:
+    assert find_tokens(make_list(*THREE_PAGES), {"ab1", "ab3", "ab4"}, CALL).keys() == {"ab1", "ab3"}
+
+
+def test_one_who_waits_for_slots_goes_on_where_the_slot_was_far() -> None:
+    far = SlotTooFar(0.001)
+    reads = make_list(*THREE_PAGES, second=[far], third=[far])
+    assert len(find_tokens(reads, {"ab1", "ab2", "ab3"}, CALL)) == 3
+    with pytest.raises(SlotTooFar):
+        read(make_list(*THREE_PAGES, second=[far]))
