@@ -26,6 +26,7 @@ from worker.batches.undo.removal import End
 from worker.batches.undo.revocation import CannotGoOn, Revocation, Revoked
 from worker.batches.undo.unpairing import Unpairing
 from worker.config.settings import Environment, Settings
+from worker.leases.undoing import note_tokens_gone
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Client
 from worker.process.undo_parts import UndoParts
@@ -551,6 +552,14 @@ def test_a_revocation_that_was_killed_goes_on(database: MovingDatabase, pingone:
         lost, done = connection.execute(select(*columns).order_by(InventoryJob.id)).all()
     assert (lost.state, done.state) == (JobState.LOST, JobState.DONE)
     assert (lost.ended_at - lost.sent_at).total_seconds() >= desk.settings.revocation_over_after
+
+
+def test_more_tokens_than_one_statement_may_name_are_noted(database: MovingDatabase) -> None:
+    made = make_batch(database, [TOKEN] * 2, state=BatchState.CANCELLED)
+    others = range(max(made.ids) + 1, max(made.ids) + 66_000)
+    with database.changing_many() as connection:
+        assert note_tokens_gone(database, connection, [made.ids[0], *others, made.ids[1]]) == 2
+    assert [look(database, record_id).is_token_made for record_id in made.ids] == [False] * 2
 
 
 @pytest.mark.parametrize("revoke_paired", ["failed", "skipped"])
