@@ -50,6 +50,8 @@ class Reason(StrEnum):
     METHOD_OFF = "method_off"
     # PingOne's license does not permit it.
     LICENSE = "license"
+    # Another record that is not final has the device that PingOne shows for the token.
+    DEVICE_IN_PROGRESS = "device_in_progress"
     # The token was paired as often as is safe, and no device came of it.
     PAIRING_FAILED = "pairing_failed"
 
@@ -94,6 +96,8 @@ CURES = {
     " in PingOne's MFA settings, then replay.",
     Reason.METHOD_OFF: "The policy in force does not permit OATH tokens. Enable them in it, then replay.",
     Reason.LICENSE: "PingOne's license does not permit another device of this kind. Have it extended, then replay.",
+    Reason.DEVICE_IN_PROGRESS: "PingOne shows a device for this token that another record is at work on: the same token"
+    " stands in two batches, or twice in one. Wait until the other record is final, then replay.",
     Reason.PAIRING_FAILED: "The token was paired three times without a device coming of it. Replay once the service is"
     " well.",
 }

@@ -77,6 +77,7 @@ ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.pairings,
     Record.is_device_made,
     Record.owner_id,
+    Record.otp_sent_at,
 )
 
 
@@ -108,6 +109,7 @@ def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -
             is_made=row.is_device_made,
             was_free=row.owner_id == NOBODY,
             is_allowed=row.may_pair,
+            sent_at=row.otp_sent_at,
         ),
         jitter=jitter,
     )

@@ -26,7 +26,7 @@ _REASONS_OF_THE_INVENTORY = frozenset(
 # Reasons of dead letters where something stood in the way of the OTPs: these are good only if none was answered.
 _REASONS_BESIDE_OTPS = _REASONS_OF_THE_INVENTORY | {
     *(Reason.LOCKED, Reason.BLOCKED, Reason.ACCOUNT_NOT_USABLE, Reason.USER_NOT_FOUND, Reason.USER_AMBIGUOUS),
-    *(Reason.TOO_MANY_DEVICES, Reason.METHOD_OFF, Reason.LICENSE, Reason.PAIRING_FAILED),
+    *(Reason.TOO_MANY_DEVICES, Reason.METHOD_OFF, Reason.LICENSE, Reason.PAIRING_FAILED, Reason.DEVICE_IN_PROGRESS),
 }
 
 

@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 from sqlalchemy import BigInteger, Float, Update, and_, bindparam, or_, select, true, update
+from sqlalchemy.exc import IntegrityError
 
 from models.attempt import AttemptLine, Outcome
 from models.record import Record
@@ -41,6 +42,10 @@ _OWN_LINE = select(AttemptLine.id).where(
     AttemptLine.lease_id == bindparam("held_lease_id"),
     AttemptLine.outcome != Outcome.LOST,
 )
+
+
+class DeviceInProgress(Exception):
+    """Another record that is not final has the device that was found for this one."""
 
 
 class Leases:
@@ -94,13 +99,16 @@ class Leases:
 
     def write_progress(self, claim: Claim, progress: Progress) -> bool:
         """Write down in the middle of an attempt what is known of the OTPs, and of the device if that has changed since
-        the claim. False: the lease was lost."""
+        the claim. False: the lease was lost. Raises DeviceInProgress."""
         values = _name_lease(claim) | progress_parameters(progress)
         statement = self._write_progress
         if progress.pairing != claim.progress.pairing:
             statement, values = self._write_pairing, values | pairing_parameters(progress)
-        # Written twice under the same lease, the second write finds the lease again.
-        return write_until(self._ends_at(claim), lambda: self._update_one(statement, values), lambda: False)
+        try:
+            # Written twice under the same lease, the second write finds the lease again.
+            return write_until(self._ends_at(claim), lambda: self._update_one(statement, values), lambda: False)
+        except IntegrityError as error:
+            raise DeviceInProgress from error
 
     def renew_mark(self, claim: Claim) -> bool:
         """Mark an OTP or a pairing that did not go out as sent anew, before it is tried again. False: it must not go

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from urllib.parse import quote_plus, urlencode
 
 from worker.config.settings import Environment
@@ -18,6 +19,7 @@ from worker.pingone.addresses import build_url
 from worker.pingone.answer_errors import choose_error
 from worker.pingone.envelope import Envelope, open_envelope, read_word
 from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, OtherDevice
+from worker.pingone.json_fields import read_time
 from worker.vault.otp import Otp
 
 ACTIVE = "ACTIVE"
@@ -54,6 +56,8 @@ class Device:
     is_locked: bool
     is_blocked: bool
     answer: Answer
+    # When PingOne made it; None where it does not say so.
+    created_at: datetime | None = None
 
     @property
     def is_active(self) -> bool:
@@ -178,6 +182,7 @@ def _find_device(envelope: Envelope, user_id: str, device_id: str) -> Device | N
         is_locked=_has_status(fields.get("lock"), "LOCKED"),
         is_blocked=_has_status(fields.get("block"), "BLOCKED"),
         answer=envelope.answer,
+        created_at=read_time(fields.get("createdAt")),
     )
 
 

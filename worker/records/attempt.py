@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Literal
 
-from models.encrypted import DecryptionError
-from models.reason import PauseReason
 from worker.clocks.boot_clock import boot_time
-from worker.database.away import is_away
 from worker.journal.evidence import find_consequence
 from worker.leases.attempt_line import leaves_pending
 from worker.leases.claim import Claim
+from worker.leases.worker import DeviceInProgress
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pingone.errors import NO_ANSWER, Answer
 from worker.records.calls import PAIRING, Calls, Marked, NotPermitted, read_answer
 from worker.records.otps import FromPair, Otps
+from worker.records.own_failures import decide_after_own_failure
 from worker.records.tools import AttemptTools
 from worker.rules import decisions, next_otp, pairing
 from worker.rules.minting import Mint, StepMissed, WaitForStep
@@ -26,7 +26,7 @@ from worker.rules.no_effect import (
     hand_back_without_slot,
 )
 from worker.rules.progress import Progress
-from worker.rules.steps import Decision, FindDevice, Next, Pair, Pause, Retry, SendOtp, Step
+from worker.rules.steps import Decision, FindDevice, Next, Pair, SendOtp, Step
 from worker.vault.sealed_otps import open_otps
 
 
@@ -47,17 +47,9 @@ class Attempt:
         except Exception as failure:
             if self._calls.marked is not None and self._calls.is_marked_unsent:
                 self._take_back(self._calls.marked)
-            self._settle(self._decide_after_own_failure(failure))
+            self._settle(decide_after_own_failure(failure, self.tools.limits))
             raise
         self._settle(decision)
-
-    def _decide_after_own_failure(self, failure: Exception) -> Decision:
-        """Pause the batch after a failure of our own. A database that was restarted mends itself, so there the record
-        only goes back; where it is still away, this cannot be written either, and the lease runs out."""
-        delay = self.tools.limits.read_delay
-        if is_away(failure):
-            return Retry(delay, is_counted=False, why="database")
-        return Pause(PauseReason.INTERNAL, delay=delay, is_own=isinstance(failure, DecryptionError))
 
     def _run_steps(self) -> Decision:
         """Perform one step after the other until a decision ends the attempt."""
@@ -112,10 +104,10 @@ class Attempt:
             self._calls.wait_for_slot()
         except SlotTooFar as far:
             return hand_back_without_slot(self.progress, far)
-        marked_after = boot_time()
+        marked_after, at = boot_time(), datetime.now(UTC)
         if not self.tools.leases.mark_pairing(self.claim):
             return hand_back_without_permit(self.progress)
-        self.progress = replace(self.progress, pairing=self.progress.pairing.sent())
+        self.progress = replace(self.progress, pairing=self.progress.pairing.sent(at))
         self.claim = self.claim.with_pairing(self.progress.pairing)
         self._calls.set_marked(PAIRING, marked_after)
         return None
@@ -186,10 +178,14 @@ class Attempt:
         """Write down what is known before a step that builds on it: a worker that dies in the next call must not leave
         it unknown."""
         self.progress = progress
-        if isinstance(step, Step):
+        if not isinstance(step, Step):
+            return progress, step
+        try:
             if not self.tools.leases.write_progress(self.claim, progress):
                 return hand_back_without_permit(progress)
-            self.claim = self.claim.with_pairing(progress.pairing)
+        except DeviceInProgress:
+            return pairing.give_up_device(progress)
+        self.claim = self.claim.with_pairing(progress.pairing)
         return progress, step
 
     def _settle(self, decision: Decision) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from models.reason import Reason
+from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.pingone import errors
 from worker.pingone.pairing import PairedDevice, Pairing
@@ -52,9 +52,10 @@ def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure,
     match answer:
         case PairedDevice():
             if not answer.status:
-                # It is not known whether it waits for an OTP.
-                return _with(progress, progress.pairing.found(answer.id, is_made=True)), ReadDevice()
-            paired = _with(progress, progress.pairing.paired(answer.id, is_made=True))
+                # It is not known whether it waits for an OTP. It is ours for certain, so its age does not matter.
+                found = replace(progress.pairing.found(answer.id, is_made=True), sent_at=None)
+                return _with(replace(progress, not_found=0), found), ReadDevice()
+            paired = _with(replace(progress, not_found=0), progress.pairing.paired(answer.id, is_made=True))
             return (paired, Active()) if answer.is_active else send_next_otp(paired, limits)
         case errors.OutcomeUnknown() if answer.is_over:
             return progress, FindDevice()
@@ -76,6 +77,11 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
             return _take_device(progress, answer)
         case None:
             return _decide_for_free_token(progress, limits)
+        case errors.Rejected() if not progress.pairing.is_open:
+            return _give_up(progress, progress.verdict or Reason.REJECTED)
+        case errors.Forbidden() if progress.attempts > limits.attempts:
+            # Without a look-up, nobody will ever know what became of it.
+            return progress, no_effect.pause(progress, PauseReason.PERMISSIONS, limits)
         case errors.OutcomeUnknown() | errors.Forbidden() | errors.NotFound() | errors.Rejected():
             return progress, Retry(no_effect.choose_read_delay(progress), is_counted=True, why=name_failure(answer))
     return no_effect.decide_after_no_effect(progress, answer, limits)
@@ -85,6 +91,12 @@ def may_be_deleted(progress: Progress) -> bool:
     """Whether a device that PingOne does not find, once more, was deleted and may be made again: PingOne deletes what
     waits for activation longer than 24 hours."""
     return progress.pairing.is_allowed and progress.not_found >= no_effect.NOT_FOUND_READS
+
+
+def give_up_device(progress: Progress) -> Next:
+    """Give a record up whose device another record has that is not final: nothing of it is this record's."""
+    without = replace(progress.pairing, state=PairingState.UNSENT, device_id="", is_made=False)
+    return _give_up(_with(progress, without), Reason.DEVICE_IN_PROGRESS)
 
 
 def _with(progress: Progress, pairing: PairingProgress) -> Progress:
@@ -106,12 +118,16 @@ def _decide_after_refusal(progress: Progress, answer: CallFailure, limits: Limit
 
 
 def _take_device(progress: Progress, found: Pairing) -> Next:
-    """Go on with a device that was found. We made it if the token was known to be free before a request of ours;
-    otherwise it was there before, and is not ours to remove."""
+    """Go on with a device that was found. We made it if the token was known to be free before a request of ours that is
+    of unknown fate; otherwise it was there before, or somebody else has made it, and it is not ours to remove."""
     pairing = progress.pairing
-    is_made = pairing.was_free and pairing.pairings > 0 and not pairing.device_id
+    is_made = pairing.was_free and pairing.is_open and not pairing.device_id
     known = _with_new_device(progress) if pairing.device_id else progress
-    return replace(_with(known, known.pairing.found(found.device_id, is_made=is_made)), verdict=None), ReadDevice()
+    verdict = _judge_otps_for_another_device(known, progress.verdict) if pairing.device_id else None
+    return (
+        replace(_with(known, known.pairing.found(found.device_id, is_made=is_made)), verdict=verdict, not_found=0),
+        ReadDevice(),
+    )
 
 
 def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
@@ -139,11 +155,16 @@ def _pair_again(progress: Progress, limits: Limits) -> Next:
     """What follows where the device is gone: pair the token anew, unless its OTPs were refused, or the new device would
     ask first for one that was answered."""
     again = _with_new_device(progress)
-    if progress.verdict is not None:
-        return _give_up(again, progress.verdict)
-    if again.next_counter is None and again.first.state == OtpState.ANSWERED:
-        return _give_up(again, Reason.DEVICE_NOT_FOUND)
+    if verdict := _judge_otps_for_another_device(again, progress.verdict):
+        return _give_up(again, verdict)
     return choose_step(replace(again, not_found=0), limits)
+
+
+def _judge_otps_for_another_device(progress: Progress, verdict: Reason | None) -> Reason | None:
+    """Why the OTPs of a record are of no use to another device than they were sent to; None if they are. A pair whose
+    OTP 1 was answered is not: the other device would have to be sent that one first."""
+    is_begun = progress.next_counter is None and progress.first.state == OtpState.ANSWERED
+    return verdict or (Reason.DEVICE_NOT_FOUND if is_begun else None)
 
 
 def _with_new_device(progress: Progress) -> Progress:

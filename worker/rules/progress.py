@@ -3,10 +3,14 @@ every step makes a new one. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from models.reason import Reason
 from models.record_states import OtpState, PairingState
+
+# By how much PingOne's clock and ours may differ.
+CLOCK_TOLERANCE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,8 @@ class OtpProgress:
 class PairingProgress:
     """What is known of the pairing that makes a record's device. `device_id` is empty until there is one; `pairings`
     counts the requests to pair that may have made one since the last replay; `is_made`: one of them did. `was_free`: a
-    look-up found the token free before the latest of them. `is_allowed`: a device may be made, now or again."""
+    look-up found the token free before the latest of them. `is_allowed`: a device may be made, now or again. `sent_at`:
+    when the request of unknown fate was marked as sent."""
 
     state: PairingState = PairingState.PAIRED
     device_id: str = ""
@@ -29,6 +34,7 @@ class PairingProgress:
     is_made: bool = False
     was_free: bool = False
     is_allowed: bool = False
+    sent_at: datetime | None = field(default=None, compare=False)
 
     @property
     def is_open(self) -> bool:
@@ -36,9 +42,9 @@ class PairingProgress:
         unknown fate, until a look-up has told and what it found was read."""
         return self.state in (PairingState.SENT, PairingState.MISSED)
 
-    def sent(self) -> PairingProgress:
+    def sent(self, at: datetime | None = None) -> PairingProgress:
         """A request to pair is about to go out: what becomes of it is unknown until an answer was read."""
-        return replace(self, state=PairingState.SENT, pairings=self.pairings + 1)
+        return replace(self, state=PairingState.SENT, pairings=self.pairings + 1, sent_at=at)
 
     def unsent(self) -> PairingProgress:
         """The request never reached PingOne, or made nothing. An earlier one may still have made a device."""
@@ -47,6 +53,13 @@ class PairingProgress:
     def found(self, device_id: str, *, is_made: bool) -> PairingProgress:
         """The token is this device of the record's user, which has to be read: it may be ACTIVE already."""
         return replace(self, state=PairingState.SENT, device_id=device_id, is_made=is_made)
+
+    def made_at(self, created_at: datetime | None) -> PairingProgress:
+        """PingOne says when the device was made. One that was found is somebody else's if it was made before our
+        request went out: the token may have been looked up days before."""
+        if not (self.is_open and self.is_made and self.sent_at and created_at):
+            return self
+        return replace(self, is_made=created_at >= self.sent_at - CLOCK_TOLERANCE)
 
     def read(self) -> PairingProgress:
         """The device was read, so that nothing is open."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,6 +13,7 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.errors import Answer
 from worker.pingone.pairing import PairedDevice, Pairing
+from worker.pingone.wire import Device
 from worker.rules import pairing
 from worker.rules.decisions import choose_first_step, decide_after_read
 from worker.rules.limits import Limits
@@ -206,12 +208,11 @@ def test_even_a_token_that_was_free_is_not_ours_if_somebody_paired_it_before_our
     assert not find(progress, Pairing(NEW, USER))[0].pairing.is_made
 
 
-def test_a_token_that_is_paired_already_after_a_request_of_unknown_fate_is_ours_if_it_was_free_before():
-    for was_free in (True, False):
-        progress, step = ask(known(pairings=1, was_free=was_free), errors.AlreadyPaired())
-        assert step == FindDevice()
-        found, _ = find(progress, Pairing(NEW, USER))
-        assert found.pairing.is_made is was_free
+def test_a_token_that_is_paired_already_is_not_ours_though_an_earlier_request_made_a_device_once():
+    """That one is gone, or never came: the help desk may have paired the token since."""
+    progress, step = ask(known(pairings=1), errors.AlreadyPaired())
+    assert step == FindDevice()
+    assert not find(progress, Pairing(NEW, USER))[0].pairing.is_made
 
 
 # Answers to a look-up.
@@ -222,7 +223,7 @@ def test_a_token_that_is_paired_already_after_a_request_of_unknown_fate_is_ours_
 def test_a_device_of_this_user_is_taken_and_read(state, user_id):
     progress, step = find(known(state, 1), Pairing(NEW, user_id))
     assert (step, progress.pairing.state, progress.pairing.device_id) == (ReadDevice(), SENT, NEW)
-    assert progress.pairing.is_made
+    assert progress.pairing.is_made is (state != UNSENT)
 
 
 @pytest.mark.parametrize("state", [UNSENT, SENT, MISSED])
@@ -275,8 +276,10 @@ def test_a_device_that_is_said_to_be_and_is_not_shown_is_looked_for_later():
 @pytest.mark.parametrize("progress", [known(SENT, 1), known(MISSED, 1), known(verdict=Reason.REJECTED), known()])
 def test_a_look_up_that_told_nothing_is_made_again(progress, failure):
     after, step = find(progress, failure)
-    assert after == progress
-    assert isinstance(step, Retry)
+    assert after == replace(progress, verdict=after.verdict)
+    # A refusal tells nothing of a request that is out, and ends the record where none is.
+    is_final = isinstance(failure, errors.Rejected) and not progress.pairing.is_open
+    assert isinstance(step, DeadLetter if is_final else Retry)
     assert step.is_counted
 
 
@@ -376,3 +379,67 @@ def test_a_device_that_somebody_has_paired_anew_is_taken_with_the_next_otps_and_
     progress, step = find(missing, Pairing(NEW, USER))
     assert (step, progress.pairing.device_id, progress.pairing.is_made) == (ReadDevice(), NEW, False)
     assert progress.first == OtpProgress(OtpState.UNSENT, 1)
+
+
+MARKED_AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("age", "is_made"), [(timedelta(days=2), False), (timedelta(seconds=30), True), (-timedelta(seconds=5), True)]
+)
+@pytest.mark.parametrize("status", ["ACTIVE", "ACTIVATION_REQUIRED"])
+def test_a_device_that_is_older_than_our_request_is_not_ours(age, is_made, status):
+    """The token may have been looked up days before. A clock that is a little off does no harm."""
+    lost = replace(known(SENT, 1), pairing=replace(known(SENT, 1).pairing, sent_at=MARKED_AT))
+    found, _ = find(lost, Pairing(NEW, USER))
+    device = Device(status, False, False, Answer(status=200), created_at=MARKED_AT - age)
+    assert decide_after_read(found, device, LIMITS)[0].pairing.is_made is is_made
+
+
+def test_a_device_of_an_answer_is_ours_whatever_its_age():
+    sent = replace(known(), pairing=known().pairing.sent(MARKED_AT))
+    found, step = decide_after_pairing(sent, PairedDevice(NEW, None, Answer(status=201)), LIMITS)
+    assert step == ReadDevice()
+    device = Device("ACTIVE", False, False, Answer(status=200), created_at=MARKED_AT - timedelta(days=2))
+    assert decide_after_read(found, device, LIMITS)[0].pairing.is_made
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"first": ANSWERED, "verdict": Reason.INVALID_OTP}, Reason.INVALID_OTP),
+        ({"first": ANSWERED}, Reason.DEVICE_NOT_FOUND),
+        ({"first": ANSWERED, "next_counter": 5, "verdict": Reason.INVALID_OTP}, Reason.INVALID_OTP),
+    ],
+)
+def test_a_device_that_never_got_otp_1_gets_no_otp_2(fields, reason):
+    """Somebody paired the token anew after OTP 1 was answered for the device that is gone."""
+    gone = replace(paired(not_found=NOT_FOUND_READS + 1), **fields)
+    found, step = find(gone, Pairing(NEW, USER))
+    assert step == ReadDevice()
+    waiting = Device("ACTIVATION_REQUIRED", False, False, Answer(status=200))
+    assert decide_after_read(found, waiting, LIMITS)[1] == DeadLetter(reason)
+    assert isinstance(decide_after_read(found, Device("ACTIVE", False, False, Answer(status=200)), LIMITS)[1], Active)
+
+
+def test_404s_from_before_a_device_was_made_do_not_count_against_it():
+    assert ask(known(not_found=NOT_FOUND_READS), WAITS)[0].not_found == 0
+    assert find(known(SENT, 1, not_found=NOT_FOUND_READS), Pairing(NEW, USER))[0].not_found == 0
+
+
+def test_a_look_up_that_is_forbidden_again_and_again_pauses_the_batch():
+    progress = known(SENT, 1, attempts=LIMITS.attempts + 1)
+    decision = find(progress, errors.Forbidden())[1]
+    assert isinstance(decision, Pause)
+    assert decision.reason == PauseReason.PERMISSIONS
+
+
+def test_a_refused_look_up_with_nothing_open_ends_the_record():
+    assert find(known(verdict=Reason.TOO_MANY_DEVICES), errors.Rejected())[1] == DeadLetter(Reason.TOO_MANY_DEVICES)
+
+
+def test_a_device_that_another_record_has_is_left_to_it():
+    found, _ = find(known(SENT, 1), Pairing(NEW, USER))
+    progress, decision = pairing.give_up_device(found)
+    assert decision == DeadLetter(Reason.DEVICE_IN_PROGRESS)
+    assert (progress.pairing.device_id, progress.pairing.is_made, progress.needs_read) == ("", False, False)

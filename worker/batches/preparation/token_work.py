@@ -26,6 +26,9 @@ from worker.pingone.clients import Clients
 from worker.pingone.errors import Forbidden, NotFound, OutcomeUnknown, PingOneError, Rejected
 from worker.pingone.import_jobs import JobState
 
+# Seconds for which a reading of the inventory is believed: what somebody else imports after it would count as ours, if
+# an answer of ours got lost.
+BELIEVED_FOR = 600.0
 # Seconds between two questions about a job that runs.
 ASK_AGAIN = 1.0
 # Characters of what PingOne says of a job that are kept.
@@ -64,10 +67,10 @@ class TokenWork:
         if job := self._imports.find_unfinished(batch.id):
             self.follow(batch.id, job, environment, call, is_busy=is_busy)
             return True
-        has_been_read, lacks = self._read_state(batch.id)
+        was_read_lately, lacks = self._read_state(batch.id)
         if not lacks:
             return False
-        if not has_been_read:
+        if not was_read_lately:
             self._read_inventory(batch, environment, call)
             return True
         if not batch.may_import:
@@ -166,12 +169,13 @@ class TokenWork:
             self._inventory.take(batch_id, [reads.read_token(token.id, call=call)])
 
     def _read_state(self, batch_id: int) -> tuple[bool, bool]:
-        """Whether the inventory was read to its end for this batch, and whether a record's token is still to be found
-        or imported."""
+        """Whether the inventory was read to its end for this batch lately, and whether a record's token is still to be
+        found or imported."""
         # Two questions, since each has an index of its own.
         lacks = [exists().where(Record.batch_id == batch_id, text(each)) for each in (LACKS_TOKEN, LACKS_USER)]
         with self._database.reading() as connection:
-            read_at, has_some = connection.execute(
-                select(Batch.inventory_read_at, or_(*lacks)).where(Batch.id == batch_id)
+            was_read_lately = Batch.inventory_read_at > self._database.now(-BELIEVED_FOR)
+            lately, has_some = connection.execute(
+                select(was_read_lately, or_(*lacks)).where(Batch.id == batch_id)
             ).one()
-        return read_at is not None, has_some
+        return bool(lately), has_some
