@@ -8,6 +8,8 @@ from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
+# Characters that the column `detail` of a batch or a record has room for.
+LONGEST_DETAIL = 1000
 # Every constraint has a name on every database, so that a migration can address it.
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

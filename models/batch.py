@@ -8,7 +8,7 @@ from enum import StrEnum
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, String, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base, BigKey, UtcDateTime, one_of
+from models.base import LONGEST_DETAIL, Base, BigKey, UtcDateTime, one_of
 
 
 class BatchState(StrEnum):
@@ -49,9 +49,6 @@ TRANSITIONS = frozenset(
         (BatchState.CANCELLED, BatchState.PAUSED),
     }
 )
-
-# Characters that the column `detail` has room for.
-LONGEST_DETAIL = 1000
 
 
 class Batch(Base):

@@ -11,6 +11,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, UtcDateTime, one_of
 
+# Characters of what PingOne says of a job that are kept.
+LONGEST_DETAIL = 300
+
 
 class JobKind(StrEnum):
     """What a job does."""
@@ -33,7 +36,8 @@ class JobState(StrEnum):
     DONE = "done"
     # PingOne refused it, or it failed, and nothing came of it. Its tokens go again, fewer at a time.
     FAILED = "failed"
-    # Nobody will hear of its result any more. What came of it was looked up in the inventory.
+    # Nobody will hear of its result any more: what came of it is looked up in the inventory. Or nothing did, since its
+    # request did not go out or was not acted on.
     LOST = "lost"
 
 
@@ -69,6 +73,6 @@ class InventoryJob(Base):
     done: Mapped[int | None]
     duplicates: Mapped[int | None]
     # What PingOne said of a job that failed.
-    detail: Mapped[str | None] = mapped_column(String(300))
+    detail: Mapped[str | None] = mapped_column(String(LONGEST_DETAIL))
     sent_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

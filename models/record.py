@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, CheckConstraint, ColumnElement, ForeignKey, String, false, or_, true
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base, BigKey, UtcDateTime, one_of
+from models.base import LONGEST_DETAIL, Base, BigKey, UtcDateTime, one_of
 from models.encrypted import Encrypted
 from models.record_indexes import INDEXES
 from models.record_states import OtpState, OtpType, PairingState, Status
@@ -110,7 +110,7 @@ class Record(Base):
     resynced: Mapped[bool] = mapped_column(default=False)
     # Why it is a dead letter, in one word and in a sentence with the cure; PingOne's ids of the last answer.
     reason: Mapped[str | None] = mapped_column(String(40))
-    detail: Mapped[str | None] = mapped_column(String(1000))
+    detail: Mapped[str | None] = mapped_column(String(LONGEST_DETAIL))
     pingone_error_id: Mapped[str | None] = mapped_column(String(100))
     correlation_id: Mapped[str | None] = mapped_column(String(100))
     # When it took its final status; empty again after a replay.

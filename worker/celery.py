@@ -56,7 +56,8 @@ app.conf.update(
     worker_concurrency=settings.concurrency,
     # One message in reserve a thread: a dead worker takes few with it, and a hold hands few back.
     worker_prefetch_multiplier=1,
-    # A tick of the dispatcher must not wait behind a whole window of activations, nor a preparation.
+    # A tick of the dispatcher must not wait behind a whole window of activations. Preparations have a queue too, so
+    # that a worker can be kept for them, or from them.
     task_queues=[Queue(DISPATCH_QUEUE), Queue(PREPARE_QUEUE), Queue(ACTIVATE_QUEUE)],
     task_default_queue=ACTIVATE_QUEUE,
     task_routes={

@@ -9,7 +9,7 @@ from typing import Any
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
-from worker.celery import ACTIVATE_QUEUE, DISPATCH_QUEUE, PREPARE_QUEUE, app, exit_on_config_error, settings
+from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.fitness import ConsumerQueues
 from worker.process import affinity, request_sets
@@ -44,7 +44,8 @@ def watch_threads(sender: Any, **_: object) -> None:
 @worker_ready.connect
 def start_fitness_watch(sender: Any, **_: object) -> None:
     """Say every few seconds that this process lives, and take it out of work where it fails alone."""
-    parts.fitness.start_watching(ConsumerQueues(sender, (DISPATCH_QUEUE, PREPARE_QUEUE, ACTIVATE_QUEUE)))
+    # Its own queues alone: a worker may have been told to take messages from some of them only.
+    parts.fitness.start_watching(ConsumerQueues(sender, list(sender.app.amqp.queues.consume_from)))
 
 
 @worker_ready.connect

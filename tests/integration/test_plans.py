@@ -21,7 +21,7 @@ from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.people import People
 from worker.batches.preparation.token_work import TokenWork
-from worker.batches.preparation.turns import Turns
+from worker.batches.preparation.turns import Turn, Turns
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Environment, Settings
 from worker.database.engine import Database
@@ -239,12 +239,13 @@ def note_preparation(database: Database, large: Made) -> dict[str, tuple[set[str
     imports = Imports(database, keyring, most_tokens=500, answer_within=170.0)
     clients: Any = None
     work_on_tokens = TokenWork(database, clients, inventory, imports, turns.renew, lambda _: None, send_within=5.0)
+    turn = Turn(large.batch_id, "default", "", may_import=True)
     steps: dict[str, tuple[set[str], Callable[[], Any]]] = {
         "turns": (lacks, turns.begin),
-        "people": ({"ix_record_lacks_user"}, lambda: People(database, 40).look_up(large.batch_id, lambda *_: [])),
-        "tokens": (lacks, lambda: work_on_tokens._read_state(large.batch_id)),
+        "people": ({"ix_record_lacks_user"}, lambda: People(database, 40).look_up(turn, lambda *_: [])),
+        "tokens": (lacks, lambda: work_on_tokens._read_state(turn)),
         "inventory": (set(), lambda: inventory.take(large.batch_id, LISTED)),
-        "imports": ({"ix_record_lacks_token"}, lambda: imports.begin(large.batch_id, is_whole=False)),
+        "imports": ({"ix_record_lacks_token"}, lambda: imports.begin(turn, is_whole=False)),
     }
     noted = {}
     for name, (expected, step) in steps.items():

@@ -5,41 +5,31 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from sqlalchemy import Row, func, insert, select, update
-from support.data.batches import Made, look, look_at_batch, make_batch, make_environment
+from sqlalchemy import insert, update
+from support.data.batches import look, look_at_batch, make_batch, make_environment
 from support.data.moving_clock import MovingDatabase
-from support.data.scripted_inventory import OK, ScriptedInventory, describe
+from support.data.preparations import ALICE, ANSWER_WITHIN, BOB, FORBIDDEN, HOTP, LOST, Site, finish, make, of, serial
+from support.data.scripted_inventory import OK, describe
 
 from models.batch import Batch, BatchState
-from models.encrypted import Keyring, identify_row
+from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobKind
 from models.inventory_job import JobState as Written
 from models.reason import Reason
 from models.record import Record
 from models.record_states import NOBODY, Status
 from worker.batches.inventory_list import MOST_LOSSES
-from worker.batches.preparation.imports import LONGEST_JOB, Imports
+from worker.batches.preparation.imports import LONGEST_JOB
 from worker.batches.preparation.inventory import Inventory, find_difference
-from worker.batches.preparation.people import People
-from worker.batches.preparation.preparation import Preparation
-from worker.batches.preparation.token_work import TokenWork
 from worker.batches.preparation.turns import LEASE, Turns
-from worker.batches.upkeep import Upkeep
-from worker.config.environments import Environments
-from worker.config.settings import Environment
 from worker.pace.errors import SlotTooFar
-from worker.pingone.clients import Clients
 from worker.pingone.errors import (
     Answer,
     CredentialsRefused,
-    Forbidden,
     NotDelivered,
-    OutcomeUnknown,
     PingOneError,
     ProtocolFault,
     RateLimited,
@@ -48,112 +38,12 @@ from worker.pingone.errors import (
 from worker.pingone.import_jobs import ImportJob, JobState
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.users import User
-from worker.rules.breaker import Thresholds
-from worker.vault.seed import Secret, Seed
-
-HOTP = Seed(secret=Secret(b"12345678901234567890"))
-SEND_WITHIN = 5.0
-ANSWER_WITHIN = 170.0
-ALICE, BOB = "a11ce000-0000-4000-8000-000000000001", "b0b00000-0000-4000-8000-000000000002"
-LOST = OutcomeUnknown(Answer(status=502))
-FORBIDDEN = Forbidden(Answer(status=403))
-
-
-@dataclass
-class Site:
-    """A worker's preparation, and the PingOne that it calls."""
-
-    database: MovingDatabase
-    keyring: Keyring
-    most_tokens: int = 500
-    environment: Environment = field(default_factory=make_environment)
-    pingone: ScriptedInventory = field(default_factory=ScriptedInventory)
-    waited: list[float] = field(default_factory=list)
-    on_renew: Callable[[], object] = lambda: None
-
-    def prepare(self) -> bool:
-        """One turn; it ends when it would have to wait for PingOne."""
-        self.waited.clear()
-        turns = Turns(self.database)
-        clients = cast(Clients, self.pingone)
-        imports = Imports(self.database, self.keyring, most_tokens=self.most_tokens, answer_within=ANSWER_WITHIN)
-
-        def renew(batch_id: int) -> bool:
-            self.on_renew()
-            return turns.renew(batch_id)
-
-        tokens = TokenWork(
-            self.database,
-            clients,
-            Inventory(self.database, self.keyring),
-            imports,
-            renew,
-            self.waited.append,
-            send_within=SEND_WITHIN,
-        )
-        return Preparation(
-            cast(Environments, {"default": self.environment}),
-            clients,
-            turns,
-            People(self.database, 40),
-            tokens,
-            pause=Upkeep(self.database, Thresholds()).pause,
-            is_stopping=lambda: bool(self.waited),
-        ).run()
-
-    def jobs(self, made: Made) -> list[tuple[str, int]]:
-        """State and size of each job, in their order."""
-        mine = select(InventoryJob.state, InventoryJob.size).where(InventoryJob.batch_id == made.batch_id)
-        with self.database.reading() as connection:
-            return [(row.state, row.size) for row in connection.execute(mine.order_by(InventoryJob.id))]
-
-    def count(self, *conditions: Any) -> int:
-        with self.database.reading() as connection:
-            return connection.scalar(select(func.count()).select_from(Record).where(*conditions)) or 0
+from worker.vault.seed import Seed
 
 
 @pytest.fixture
 def site(database: MovingDatabase, keyring: Keyring) -> Site:
     return Site(database, keyring)
-
-
-def make(
-    site: Site,
-    records: int | list[dict[str, Any]] = 1,
-    *,
-    may_import: bool = True,
-    seed: Seed | None = HOTP,
-    **common: Any,
-) -> Made:
-    """A batch of tokens with seeds that are to be found or imported; None: with pairs of OTPs."""
-    lacking = {"device_id": "", "is_in_inventory": False} | common
-    made = make_batch(site.database, records, keyring=site.keyring, **lacking)
-    with site.database.writing() as connection:
-        mine = {"may_import": may_import, "may_pair": True}
-        connection.execute(update(Batch).where(Batch.id == made.batch_id).values(mine))
-        for number, record_id in enumerate(made.ids if seed else []):
-            assert seed is not None
-            otps = site.keyring.seal(seed.to_plaintext(), identify_row(made.batch_id, number + 2))
-            values = {"otps": otps, "next_counter": 0}
-            connection.execute(update(Record).where(Record.id == record_id).values(values))
-    return made
-
-
-def of(site: Site, made: Made) -> Row[Any]:
-    return look(site.database, made.id)
-
-
-def serial(site: Site, made: Made, number: int = 0) -> str:
-    return str(look(site.database, made.ids[number]).serial_number)
-
-
-def finish(site: Site, most: int = 60) -> None:
-    """Turns until nothing is left to prepare, with some seconds between two of them."""
-    for _ in range(most):
-        if not site.prepare():
-            return
-        site.database.ahead += 6.0
-    raise AssertionError(f"the preparation does not end: {site.pingone.log[-10:]}")
 
 
 # People.
@@ -630,7 +520,7 @@ def test_one_worker_prepares_a_batch_at_a_time_and_another_goes_on_where_it_died
     first, second = Turns(site.database), Turns(site.database)
     taken = first.begin()
     assert taken is not None
-    assert taken.id == made.batch_id
+    assert taken.batch_id == made.batch_id
     assert second.begin() is None
     site.database.ahead += LEASE + 1
     assert second.begin() is not None
@@ -643,8 +533,8 @@ def test_the_batch_that_has_waited_longest_has_its_turn(site: Site) -> None:
     for _ in range(4):
         taken = turns.begin()
         assert taken is not None
-        order.append(taken.id)
-        turns.end(taken.id, 0.0)
+        order.append(taken.batch_id)
+        turns.end(taken.batch_id, 0.0)
         site.database.ahead += 1.0
     assert order == [one.batch_id, two.batch_id] * 2
 

@@ -49,6 +49,7 @@ FAILURES: dict[str, errors.PingOneError] = {
     "too_many_terms": errors.TooManyTerms(),
     "expand_refused": errors.ExpandRefused(),
     "too_many_tokens": errors.TooManyTokens(),
+    "inventory_full": errors.InventoryFull(),
     "bad_token": errors.BadToken(),
     "token_not_in_inventory": errors.TokenNotInInventory(),
     "already_paired": errors.AlreadyPaired(),

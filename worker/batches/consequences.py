@@ -29,20 +29,28 @@ class Consequences:
             case Active():
                 return
             case Pause(quota=Quota() as quota):
-                license_of = self._environments.license_of
-                self._upkeep.pause_for_quota(quota, lambda name: license_of(name) == environment.license)
+                self.pause_for_quota(environment, quota)
             case Pause(reason=reason, is_own=True):
                 self.stop_process_or_batch(claim.batch_id, reason)
             case Pause(reason=reason):
-                self._upkeep.pause(claim.batch_id, reason)
+                self.pause(claim.batch_id, reason)
             case Retry(why=why) if not posts and why not in WATCHED_FAILURES:
                 return
             case _:
                 self._upkeep.apply_breaker(claim.batch_id)
+
+    def pause(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
+        """Pause a batch for what only a person can mend. False if it did not run any more."""
+        return self._upkeep.pause(batch_id, reason, detail)
+
+    def pause_for_quota(self, environment: Environment, quota: Quota) -> None:
+        """Pause every batch of the license that this environment belongs to until its quota resets."""
+        license_of = self._environments.license_of
+        self._upkeep.pause_for_quota(quota, lambda name: license_of(name) == environment.license)
 
     def stop_process_or_batch(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
         """Take this process out of work, since what was found may be wrong with it alone; where no other process is
         well, pause the batch. False: the batch was not paused."""
         if self._fitness.fall_sick(Sickness(reason, detail or PAUSE_CURES[reason])):
             return False
-        return self._upkeep.pause(batch_id, reason, detail)
+        return self.pause(batch_id, reason, detail)

@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Update, update
 
-from models.batch import LONGEST_DETAIL, TRANSITIONS, Batch, BatchState
+from models.base import LONGEST_DETAIL
+from models.batch import TRANSITIONS, Batch, BatchState
 from models.reason import PAUSE_CURES, PauseReason
 
 # A database's time: known already, or an expression by its clock.

@@ -87,6 +87,11 @@ class Environment(BaseModel):
             raise ValueError("PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET belong together: set both")
         return self
 
+    @property
+    def is_importer(self) -> bool:
+        """Whether its worker application is the one that alone may import tokens."""
+        return self.import_client_id == self.client_id
+
     def as_importer(self) -> Environment:
         """This environment with the worker application that imports tokens and reads the inventory."""
         if not self.import_client_id:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from models.base import LONGEST_DETAIL
 from models.reason import CURES, Reason
 from models.record import Record
 from models.record_states import Status
@@ -14,9 +15,12 @@ from worker.database.engine import Database
 from worker.leases.moves import move
 
 
-def give_up(database: Database, connection: Connection, record_ids: Sequence[int], reason: Reason) -> int:
-    """Make these records dead letters, if they are pending. Returns how many."""
+def give_up(
+    database: Database, connection: Connection, record_ids: Sequence[int], reason: Reason, said: str | None = None
+) -> int:
+    """Make these records dead letters, if they are pending. `said`: what PingOne said of it. Returns how many."""
     if not record_ids:
         return 0
     dead = move(database, Status.PENDING, Status.DEAD_LETTER).where(Record.id.in_(record_ids))
-    return connection.execute(dead.values(reason=reason, detail=CURES[reason])).rowcount
+    detail = f"{CURES[reason]} PingOne said: {said}" if said else CURES[reason]
+    return connection.execute(dead.values(reason=reason, detail=detail[:LONGEST_DETAIL])).rowcount

@@ -36,10 +36,15 @@ def is_batch_in(state: BatchState) -> ColumnElement[bool]:
 
 
 def is_batch_running(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:
-    """Whether the batch of a record runs, and its hours last for `seconds_left` more seconds. The second at which they
-    end counts, and not the later tick that pauses the batch."""
+    """Whether the batch of a record runs, and its hours last for `seconds_left` more seconds."""
+    return exists().where(Batch.id == Record.batch_id, is_running(database, seconds_left))
+
+
+def is_running(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:
+    """Whether a batch runs, and its hours last for `seconds_left` more seconds. The second at which they end counts,
+    and not the later tick that pauses the batch."""
     is_in_hours = or_(Batch.closes_at.is_(None), Batch.closes_at > database.now(seconds_left))
-    return exists().where(Batch.id == Record.batch_id, Batch.state == BatchState.RUNNING, is_in_hours)
+    return and_(Batch.state == BatchState.RUNNING, is_in_hours)
 
 
 def may_work(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:

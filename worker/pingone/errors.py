@@ -19,6 +19,7 @@ PingOneError
 │   ├── TooManyTerms      the filter is too long: ask for half of it at a time; where one term is left, it is refused
 │   ├── ExpandRefused     no filter together with `expand`: ask with one of them
 │   ├── TooManyTokens     the list is too long: send half of it at a time; where one token is left, it is refused
+│   ├── InventoryFull     the environment has as many tokens as it may have: some have to go first
 │   ├── BadToken          one token of the list is refused, and none was made: send the others without it
 │   ├── TokenNotInInventory   no token has this serial number: import it, then pair
 │   ├── AlreadyPaired     the token is paired with somebody: look up with whom
@@ -178,6 +179,10 @@ class ExpandRefused(Rejected):
 class TooManyTokens(Rejected):
     """The list of tokens is too long, for PingOne or for a server on the way: nothing was done, and half of it may be
     sent at a time. A list of one token is refused as such."""
+
+
+class InventoryFull(Rejected):
+    """The environment has as many tokens as it may have: nothing was done."""
 
 
 class BadToken(Rejected):

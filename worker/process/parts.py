@@ -17,6 +17,7 @@ from models.encrypted import Keyring
 from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.pace_commands import PaceCommands
+from worker.batches.preparation.imports import Imports
 from worker.config.environments import Environments
 from worker.config.settings import Environment, Settings
 from worker.config.sources import load_environment
@@ -79,6 +80,16 @@ class Parts:
     @part
     def clients(self) -> Clients:
         return Clients(self.settings, self.paces)
+
+    @part
+    def imports(self) -> Imports:
+        settings = self.settings
+        return Imports(
+            self.database,
+            self.keyring,
+            most_tokens=settings.tokens_per_import,
+            answer_within=settings.import_over_after,
+        )
 
     def handle_failing_alone(self, why: str) -> None:
         """Called when this process could not reach PingOne while another could. A command goes on trying."""

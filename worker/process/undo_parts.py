@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from worker.audit import Actor
-from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.token_work import TokenWork
 from worker.batches.undo.revocation import Revocation
@@ -25,16 +24,6 @@ class UndoParts(Parts):
     @part
     def standing(self) -> Standing:
         return Standing(self.database, self.settings)
-
-    @part
-    def imports(self) -> Imports:
-        settings = self.settings
-        return Imports(
-            self.database,
-            self.keyring,
-            most_tokens=settings.tokens_per_import,
-            answer_within=settings.import_over_after,
-        )
 
     @part
     def token_work(self) -> TokenWork:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from worker.audit import the_schedule, the_worker
 from worker.batches.commands import Batches
 from worker.batches.consequences import Consequences
-from worker.batches.preparation.imports import Imports
+from worker.batches.preparation.failures import Failures
 from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.people import People
 from worker.batches.preparation.preparation import Preparation
@@ -107,17 +107,11 @@ class WorkerParts(Parts):
     @part
     def preparation(self) -> Preparation:
         settings, turns = self.settings, Turns(self.database)
-        imports = Imports(
-            self.database,
-            self.keyring,
-            most_tokens=settings.tokens_per_import,
-            answer_within=settings.import_over_after,
-        )
         tokens = TokenWork(
             self.database,
             self.clients,
             Inventory(self.database, self.keyring),
-            imports,
+            self.imports,
             renew=turns.renew,
             wait=self.stopping.wait,
             send_within=settings.send_within,
@@ -128,7 +122,7 @@ class WorkerParts(Parts):
             turns,
             People(self.database, settings.names_per_request),
             tokens,
-            pause=self.upkeep.pause,
+            Failures(self.consequences, longest_hold=settings.longest_hold),
             is_stopping=lambda: self.stopping.is_set() or self.fitness.is_sick,
         )
 

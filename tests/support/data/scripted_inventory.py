@@ -46,7 +46,7 @@ class ScriptedInventory:
     def do(self, name: str, application: str, count: int | None = None) -> None:
         self.log.append(name if count is None else f"{name} {count}")
         self.applications[name].add(application)
-        if self.instead[name] and isinstance(failure := self.instead[name][0], Exception):
+        if self.instead[name] and isinstance(failure := self.instead[name][0], BaseException):
             self.instead[name].pop(0)
             raise failure
 

@@ -9,8 +9,8 @@ from itertools import product
 import pytest
 from sqlalchemy import Connection, Update, create_engine, insert, select, update
 
-from models.base import Base
-from models.batch import LONGEST_DETAIL, TRANSITIONS, Batch, BatchState
+from models.base import LONGEST_DETAIL, Base
+from models.batch import TRANSITIONS, Batch, BatchState
 from models.reason import PAUSE_CURES, PauseReason
 from worker.batches import state
 

@@ -13,6 +13,7 @@ from support.data.refused_reads import REFUSED_READS
 from worker.config.settings import Environment
 from worker.pingone.errors import (
     BadToken,
+    InventoryFull,
     NotFound,
     OtherDevice,
     OutcomeUnknown,
@@ -72,7 +73,7 @@ NOT_STARTED: dict[str, type[PingOneError]] = {
     "content_too_large": TooManyTokens,
     "content_too_large_by_proxy": TooManyTokens,
     "bad_type": Rejected,
-    "inventory_full": Rejected,
+    "inventory_full": InventoryFull,
     "target_of_a_wrong_type": Rejected,
     "id_empty": OutcomeUnknown,
     "id_of_a_wrong_type": OutcomeUnknown,

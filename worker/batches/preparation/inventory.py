@@ -89,10 +89,13 @@ class Inventory:
             )
             connection.execute(not_there.values(import_job_id=None))
 
-    def assume(self, batch_id: int) -> None:
-        """Take all tokens of the batch to be in the inventory, since it may not be read: their pairing will show it."""
+    def assume(self, batch_id: int, serial_number: str | None = None) -> None:
+        """Take all tokens of the batch to be in the inventory, or the one with this serial number, since they cannot be
+        read there: their pairing will show it."""
         with self._database.changing_many() as connection:
             mine = update(Record).where(Record.batch_id == batch_id, Record.status == Status.PENDING)
+            if serial_number is not None:
+                mine = mine.where(Record.serial_number == serial_number)
             connection.execute(mine.where(~Record.is_in_inventory).values(is_in_inventory=True))
 
     def _read_rows(
@@ -115,14 +118,15 @@ class Inventory:
     def _judge(self, row: Row[*tuple[Any, ...]], token: InventoryToken, found: _Found, *, is_made: bool) -> None:
         """Sort a record by what the inventory says of its token."""
         source = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
-        owner = (token.user_id or NOBODY).lower()
+        # A device whose user is not told is somebody's.
+        owner = token.user_id.lower() if token.user_id else (None if token.device_id else NOBODY)
         if isinstance(source, Seed) and find_difference(source, token):
             found.given_up.setdefault(Reason.TOKEN_DIFFERS, []).append(row.id)
         elif owner and row.user_id and owner != row.user_id.lower():
             found.given_up.setdefault(Reason.TOKEN_TAKEN, []).append(row.id)
         else:
             device = {"found_owner_id": owner, "found_device_id": (token.device_id or "").lower() if owner else ""}
-            found.there.append({"record_id": row.id, "made": is_made and not owner} | device)
+            found.there.append({"record_id": row.id, "made": is_made and owner == NOBODY} | device)
 
 
 def find_difference(seed: Seed, token: InventoryToken) -> str | None:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, select, text, update
+from sqlalchemy import Row, bindparam, func, or_, select, text, update
 
 from models.reason import Reason
 from models.record import Record
 from models.record_indexes import LACKS_USER
 from models.record_states import NOBODY
+from worker.batches.preparation.obstacles import Obstacle
+from worker.batches.preparation.turns import Turn
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
 from worker.pingone.errors import TooManyTerms
@@ -19,6 +21,8 @@ from worker.pingone.users import User, UserAttribute
 
 # What PingOne answers to a filter that it does not take.
 INVALID_FILTER = "INVALID_FILTER"
+# Records whose people are looked up together, from which on it is no chance that nobody is found.
+MANY = 10
 # Finds the users with one of these names, all in one request.
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
 
@@ -50,25 +54,38 @@ class People:
         self._database = database
         self._most_names = most_names
 
-    def look_up(self, batch_id: int, find_users: FindUsers) -> int:
+    def look_up(self, turn: Turn, find_users: FindUsers) -> int:
         """Look up the next people of a batch, as many as go into one request. Returns how many records had a name to
-        look up: 0 when no record lacks its user. Raises what the read raises."""
+        look up: 0 when no record lacks its user. Raises what the read raises; and Obstacle where nobody was found and
+        nobody was looked up before, after that is written down: PingOne shows no user to an application without a
+        role."""
         for attribute in _COLUMNS:
-            if rows := self._read_rows(batch_id, attribute):
+            if rows := self._read_rows(turn, attribute):
                 names = list(dict.fromkeys(row.name for row in rows))
                 users = list(find_all(attribute, names, find_users, self._most_names))
+                is_first = not users and len(rows) >= MANY and not self._has_looked_up(turn.batch_id)
                 self._write(_sort(rows, attribute, users))
+                if is_first:
+                    raise Obstacle("nobody")
                 return len(rows)
         return 0
 
-    def _read_rows(self, batch_id: int, attribute: UserAttribute) -> Sequence[Row[*tuple[Any, ...]]]:
+    def _has_looked_up(self, batch_id: int) -> bool:
+        """Whether a person of the batch was looked up before."""
+        is_named = or_(*(column.is_not(None) for column in _COLUMNS.values()))
+        is_looked_up = or_(Record.user_id != "", Record.reason == Reason.USER_NOT_FOUND)
+        some = select(Record.id).where(Record.batch_id == batch_id, is_named, is_looked_up).limit(1)
+        with self._database.reading() as connection:
+            return connection.scalar(some) is not None
+
+    def _read_rows(self, turn: Turn, attribute: UserAttribute) -> Sequence[Row[*tuple[Any, ...]]]:
         """Read the next records whose person is named by this attribute, and by none that comes before it."""
         column = _COLUMNS[attribute]
         earlier = [_COLUMNS[each] for each in list(_COLUMNS)[: list(_COLUMNS).index(attribute)]]
         lacking = (
             select(Record.id, column.label("name"))
-            .where(Record.batch_id == batch_id, text(LACKS_USER), column.is_not(None))
-            .where(*(each.is_(None) for each in earlier))
+            .where(Record.batch_id == turn.batch_id, text(LACKS_USER), Record.row_number <= turn.last_row)
+            .where(column.is_not(None), *(each.is_(None) for each in earlier))
             .order_by(Record.row_number)
             .limit(self._most_names)
         )

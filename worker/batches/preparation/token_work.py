@@ -15,15 +15,15 @@ from models.record_indexes import LACKS_TOKEN, LACKS_USER
 from worker.batches.inventory_list import list_pages
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.inventory import Inventory
-from worker.batches.preparation.not_permitted import NotPermitted
-from worker.batches.preparation.turns import TurnLost
+from worker.batches.preparation.obstacles import Obstacle
+from worker.batches.preparation.turns import Turn, TurnLost
 from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment
 from worker.database.engine import Database
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
-from worker.pingone.errors import Forbidden, NotFound, OutcomeUnknown, PingOneError, Rejected
+from worker.pingone.errors import Forbidden, InventoryFull, NotFound, OutcomeUnknown, PingOneError, Rejected
 from worker.pingone.import_jobs import JobState
 
 # Seconds for which a reading of the inventory is believed: what somebody else imports after it would count as ours, if
@@ -31,8 +31,6 @@ from worker.pingone.import_jobs import JobState
 BELIEVED_FOR = 600.0
 # Seconds between two questions about a job that runs.
 ASK_AGAIN = 1.0
-# Characters of what PingOne says of a job that are kept.
-LONGEST_DETAIL = 300
 
 
 class TokenWork:
@@ -61,41 +59,47 @@ class TokenWork:
         self._asked_at: dict[int, float] = {}
         self._send_within = send_within
 
-    def advance(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool) -> bool:
+    def advance(self, turn: Turn, environment: Environment, call: Call, *, is_busy: bool) -> bool:
         """Do the next part about tokens. False: nothing is left to do. `is_busy`: there is other work, so that nothing
-        need be waited for."""
-        if job := self._imports.find_unfinished(batch.id):
-            self.follow(batch.id, job, environment, call, is_busy=is_busy)
+        need be waited for. Raises Obstacle, any PingOneError, SlotTooFar, TurnLost."""
+        if job := self._imports.find_unfinished(turn.batch_id):
+            self.follow(turn.batch_id, job, environment, call, is_busy=is_busy)
+            self._check_refusals(turn, job.size)
             return True
-        was_read_lately, lacks = self._read_state(batch.id)
+        was_read_lately, lacks = self._read_state(turn)
         if not lacks:
             return False
         if not was_read_lately:
-            self._read_inventory(batch, environment, call)
+            self._read_inventory(turn, environment, call)
             return True
-        if not batch.may_import:
-            self._imports.give_up_all(batch.id)
+        if not turn.may_import:
+            self._imports.give_up_all(turn)
             return True
-        return self._begin_import(batch.id, environment, call, is_busy=is_busy)
+        return self._begin_import(turn, environment, call, is_busy=is_busy)
 
-    def _read_inventory(self, batch: Row[*tuple[Any, ...]], environment: Environment, call: Call) -> None:
+    def _check_refusals(self, turn: Turn, size: int) -> None:
+        """Raise Obstacle where a job of `size` tokens was one of many refusals that are hardly the tokens' fault."""
+        if size == 1 and (said := self._imports.find_refusal(turn.batch_id)):
+            raise Obstacle("refused", said)
+
+    def _read_inventory(self, turn: Turn, environment: Environment, call: Call) -> None:
         """Read the whole inventory, and take in what it says of this batch."""
-        lost = self._inventory.find_lost(batch.id)
+        lost = self._inventory.find_lost(turn.batch_id)
         try:
             for page in list_pages(self._clients.reads(environment), call):
-                self._inventory.take(batch.id, page.items)
-                if not self._renew(batch.id):
+                self._inventory.take(turn.batch_id, page.items)
+                if not self._renew(turn.batch_id):
                     return
         except Forbidden as failure:
-            if batch.may_import:
-                raise NotPermitted("inventory") from failure
-            self._inventory.assume(batch.id)
-        self._inventory.end_reading(batch.id, lost)
+            if turn.may_import:
+                raise Obstacle("inventory") from failure
+            self._inventory.assume(turn.batch_id)
+        self._inventory.end_reading(turn.batch_id, lost)
 
-    def _begin_import(self, batch_id: int, environment: Environment, call: Call, *, is_busy: bool) -> bool:
+    def _begin_import(self, turn: Turn, environment: Environment, call: Call, *, is_busy: bool) -> bool:
         """Start the next job. False: no token is left to be imported; or, while people are being looked up, not yet
         enough for a whole job."""
-        if (job := self._imports.begin(batch_id, is_whole=is_busy)) is None:
+        if (job := self._imports.begin(turn, is_whole=is_busy)) is None:
             return False
         try:
             pingone_id = self._clients.jobs(environment).start_import(
@@ -103,12 +107,16 @@ class TokenWork:
             )
         except OutcomeUnknown:
             raise
+        except InventoryFull as refusal:
+            self._imports.take_back(job.id)
+            raise Obstacle("full", refusal) from refusal
         except Rejected as refusal:
-            self._imports.note_refused(job.id, str(refusal.answer)[:300])
+            self._imports.note_refused(job.id, str(refusal.answer))
+            self._check_refusals(turn, len(job.tokens))
             return True
         except Forbidden as failure:
             self._imports.take_back(job.id)
-            raise NotPermitted("inventory") from failure
+            raise Obstacle("inventory") from failure
         except (PingOneError, SlotTooFar, TurnLost):
             self._imports.take_back(job.id)
             raise
@@ -155,7 +163,7 @@ class TokenWork:
                 for serial_number in self._imports.note_done(batch_id, job.id, result):
                     self._compare_duplicate(batch_id, serial_number, environment, call)
             case JobState.FAILED:
-                self._imports.note_refused(job.id, (result.reason or "")[:300])
+                self._imports.note_refused(job.id, result.reason or "")
             case JobState.RUNNING if job.is_too_old:
                 self._imports.note_lost(batch_id, job.id)
             case JobState.RUNNING if not is_busy:
@@ -165,17 +173,23 @@ class TokenWork:
         """Read back a token that was in the inventory before its import, and take in what it says."""
         reads = self._clients.reads(environment)
         token = reads.find_token(serial_number, with_devices=False, call=call)
-        if token is not None:
-            self._inventory.take(batch_id, [reads.read_token(token.id, call=call)])
+        if token is None:
+            # PingOne said that it is there, but does not show it.
+            self._inventory.assume(batch_id, serial_number)
+            return
+        # PingOne may write its serial number in other letters than the file.
+        read_back = replace(reads.read_token(token.id, call=call), serial_number=serial_number)
+        self._inventory.take(batch_id, [read_back])
 
-    def _read_state(self, batch_id: int) -> tuple[bool, bool]:
+    def _read_state(self, turn: Turn) -> tuple[bool, bool]:
         """Whether the inventory was read to its end for this batch lately, and whether a record's token is still to be
         found or imported."""
         # Two questions, since each has an index of its own.
-        lacks = [exists().where(Record.batch_id == batch_id, text(each)) for each in (LACKS_TOKEN, LACKS_USER)]
+        may_go = Record.batch_id == turn.batch_id, Record.row_number <= turn.last_row
+        lacks = [exists().where(*may_go, text(each)) for each in (LACKS_TOKEN, LACKS_USER)]
         with self._database.reading() as connection:
             was_read_lately = Batch.inventory_read_at > self._database.now(-BELIEVED_FOR)
             lately, has_some = connection.execute(
-                select(was_read_lately, or_(*lacks)).where(Batch.id == batch_id)
+                select(was_read_lately, or_(*lacks)).where(Batch.id == turn.batch_id)
             ).one()
         return bool(lately), has_some

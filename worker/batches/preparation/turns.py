@@ -4,18 +4,38 @@ turn."""
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, text, update
 
-from models.batch import Batch, BatchState
+from models.batch import Batch
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
 from worker.database.engine import Database
+from worker.leases.moves import is_running
 
 # Seconds after which a worker that prepares a batch is taken for dead; each part of the work renews it.
 LEASE = 180.0
+# Higher than the number of any row.
+_LAST_ROW = 2**31 - 1
+# The last row of a batch that its canary and its trial let go.
+_LAST_LET_GO = case(
+    (Batch.canary_row < Batch.trial_row, Batch.canary_row),
+    else_=func.coalesce(Batch.trial_row, Batch.canary_row, _LAST_ROW),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The batch that a worker prepares for a while: only its rows up to `last_row`, during a canary or a trial."""
+
+    batch_id: int
+    environment: str
+    environment_id: str
+    may_import: bool
+    last_row: int = _LAST_ROW
 
 
 class TurnLost(Exception):
@@ -29,32 +49,34 @@ class Turns:
         self._database = database
         self._thread = threading.local()
         self._is_free = or_(Batch.prepared_until.is_(None), Batch.prepared_until <= database.now())
+        self._is_running = is_running(database)
         self._next = (
             select(Batch.id)
-            .where(Batch.state == BatchState.RUNNING, self._is_free, or_(_lacks(LACKS_USER), _lacks(LACKS_TOKEN)))
+            .where(self._is_running, self._is_free, or_(_lacks(LACKS_USER), _lacks(LACKS_TOKEN)))
             .order_by(Batch.prepared_until.asc().nulls_first(), Batch.id)
             .limit(1)
         )
 
-    def begin(self) -> Row[*tuple[Any, ...]] | None:
+    def begin(self) -> Turn | None:
         """Take the batch that has waited longest, of those that have something to prepare; None: there is none."""
-        columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.may_import, Batch.prepared_until)
+        columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.may_import, _LAST_LET_GO)
         with self._database.reading() as connection:
             batch_id = connection.scalar(self._next)
         if batch_id is None:
             return None
         with self._database.writing() as connection:
-            mine = update(Batch).where(Batch.id == batch_id, Batch.state == BatchState.RUNNING, self._is_free)
-            taken = mine.values(prepared_until=self._database.now(LEASE)).returning(*columns)
-            batch = connection.execute(taken).one_or_none()
-        if batch is not None:
-            self._thread.held_until = batch.prepared_until
-        return batch
+            mine = update(Batch).where(Batch.id == batch_id, self._is_running, self._is_free)
+            taken = mine.values(prepared_until=self._database.now(LEASE)).returning(Batch.prepared_until, *columns)
+            row = connection.execute(taken).one_or_none()
+        if row is None:
+            return None
+        self._thread.held_until, *batch = row
+        return Turn(*batch)
 
     def renew(self, batch_id: int) -> bool:
         """Keep the batch for this worker. False: the batch does not run any more, or another worker prepares it."""
         with self._database.writing() as connection:
-            mine = update(Batch).where(self._is_held(batch_id), Batch.state == BatchState.RUNNING)
+            mine = update(Batch).where(self._is_held(batch_id), self._is_running)
             renewed = mine.values(prepared_until=self._database.now(LEASE)).returning(Batch.prepared_until)
             held_until = connection.scalar(renewed)
         if held_until is not None:
@@ -80,5 +102,6 @@ class Turns:
 
 
 def _lacks(condition: str) -> Any:
-    """Whether a batch has a record to which this condition applies."""
-    return select(Record.id).where(Record.batch_id == Batch.id, text(condition)).limit(1).correlate(Batch).exists()
+    """Whether a batch has a record to which this condition applies, in the rows that may go."""
+    mine = select(Record.id).where(Record.batch_id == Batch.id, text(condition), Record.row_number <= _LAST_LET_GO)
+    return mine.limit(1).correlate(Batch).exists()

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from models.inventory_job import JobState
-from worker.batches.preparation.imports import LONGEST_JOB
-from worker.batches.preparation.token_work import ASK_AGAIN, LONGEST_DETAIL
+from worker.batches.preparation.imports import LONGEST_DETAIL, LONGEST_JOB
+from worker.batches.preparation.token_work import ASK_AGAIN
 from worker.batches.undo.kept import Kept
 from worker.batches.undo.revocation_jobs import RevocationJobs
 from worker.batches.undo.standing import Standing, UndoneBatch

@@ -1,0 +1,152 @@
+"""Batches that are to be prepared, and a worker's preparation before a PingOne in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+from sqlalchemy import Row, func, select, update
+
+from models.batch import Batch
+from models.encrypted import Keyring, identify_row
+from models.inventory_job import InventoryJob
+from models.record import Record
+from support.data.batches import Made, look, make_batch, make_environment
+from support.data.moving_clock import MovingDatabase
+from support.data.scripted_inventory import ScriptedInventory
+from worker.batches.consequences import Consequences
+from worker.batches.preparation.failures import Failures
+from worker.batches.preparation.imports import Imports
+from worker.batches.preparation.inventory import Inventory
+from worker.batches.preparation.people import People
+from worker.batches.preparation.preparation import Preparation
+from worker.batches.preparation.token_work import TokenWork
+from worker.batches.preparation.turns import Turns
+from worker.batches.upkeep import Upkeep
+from worker.config.environments import Environments
+from worker.config.settings import Environment
+from worker.fleet.fitness import Fitness
+from worker.fleet.processes import Sickness
+from worker.pingone.clients import Clients
+from worker.pingone.errors import (
+    Answer,
+    Forbidden,
+    OutcomeUnknown,
+)
+from worker.rules.breaker import Thresholds
+from worker.vault.seed import Secret, Seed
+
+HOTP = Seed(secret=Secret(b"12345678901234567890"))
+SEND_WITHIN = 5.0
+ANSWER_WITHIN = 170.0
+ALICE, BOB = "a11ce000-0000-4000-8000-000000000001", "b0b00000-0000-4000-8000-000000000002"
+LOST = OutcomeUnknown(Answer(status=502))
+FORBIDDEN = Forbidden(Answer(status=403))
+
+
+@dataclass
+class Site:
+    """A worker's preparation, and the PingOne that it calls."""
+
+    database: MovingDatabase
+    keyring: Keyring
+    most_tokens: int = 500
+    environment: Environment = field(default_factory=make_environment)
+    pingone: ScriptedInventory = field(default_factory=ScriptedInventory)
+    waited: list[float] = field(default_factory=list)
+    on_renew: Callable[[], object] = lambda: None
+    # Why this process takes no more work.
+    sick: list[Sickness] = field(default_factory=list)
+    # Whether another process is well.
+    is_spared: bool = False
+
+    def __post_init__(self) -> None:
+        self.upkeep = Upkeep(self.database, Thresholds())
+        fitness = cast(Fitness, SimpleNamespace(fall_sick=self.fall_sick))
+        licenses = cast(Environments, SimpleNamespace(license_of=lambda _: self.environment.license))
+        self.failures = Failures(Consequences(self.upkeep, fitness, licenses), longest_hold=120.0)
+
+    def fall_sick(self, sickness: Sickness) -> bool:
+        self.sick.append(sickness)
+        return self.is_spared
+
+    def prepare(self) -> bool:
+        """One turn; it ends when it would have to wait for PingOne."""
+        self.waited.clear()
+        turns = Turns(self.database)
+        clients = cast(Clients, self.pingone)
+        imports = Imports(self.database, self.keyring, most_tokens=self.most_tokens, answer_within=ANSWER_WITHIN)
+
+        def renew(batch_id: int) -> bool:
+            self.on_renew()
+            return turns.renew(batch_id)
+
+        tokens = TokenWork(
+            self.database,
+            clients,
+            Inventory(self.database, self.keyring),
+            imports,
+            renew,
+            self.waited.append,
+            send_within=SEND_WITHIN,
+        )
+        return Preparation(
+            cast(Environments, {"default": self.environment}),
+            clients,
+            turns,
+            People(self.database, 40),
+            tokens,
+            self.failures,
+            is_stopping=lambda: bool(self.waited),
+        ).run()
+
+    def jobs(self, made: Made) -> list[tuple[str, int]]:
+        """State and size of each job, in their order."""
+        mine = select(InventoryJob.state, InventoryJob.size).where(InventoryJob.batch_id == made.batch_id)
+        with self.database.reading() as connection:
+            return [(row.state, row.size) for row in connection.execute(mine.order_by(InventoryJob.id))]
+
+    def count(self, *conditions: Any) -> int:
+        with self.database.reading() as connection:
+            return connection.scalar(select(func.count()).select_from(Record).where(*conditions)) or 0
+
+
+def make(
+    site: Site,
+    records: int | list[dict[str, Any]] = 1,
+    *,
+    may_import: bool = True,
+    seed: Seed | None = HOTP,
+    **common: Any,
+) -> Made:
+    """A batch of tokens with seeds that are to be found or imported; None: with pairs of OTPs."""
+    lacking = {"device_id": "", "is_in_inventory": False} | common
+    made = make_batch(site.database, records, keyring=site.keyring, **lacking)
+    with site.database.writing() as connection:
+        mine = {"may_import": may_import, "may_pair": True}
+        connection.execute(update(Batch).where(Batch.id == made.batch_id).values(mine))
+        for number, record_id in enumerate(made.ids if seed else []):
+            assert seed is not None
+            otps = site.keyring.seal(seed.to_plaintext(), identify_row(made.batch_id, number + 2))
+            values = {"otps": otps, "next_counter": 0}
+            connection.execute(update(Record).where(Record.id == record_id).values(values))
+    return made
+
+
+def of(site: Site, made: Made) -> Row[Any]:
+    return look(site.database, made.id)
+
+
+def serial(site: Site, made: Made, number: int = 0) -> str:
+    return str(look(site.database, made.ids[number]).serial_number)
+
+
+def finish(site: Site, most: int = 60) -> None:
+    """Turns until nothing is left to prepare, with some seconds between two of them."""
+    for _ in range(most):
+        if not site.prepare():
+            return
+        site.database.ahead += 6.0
+    raise AssertionError(f"the preparation does not end: {site.pingone.log[-10:]}")
