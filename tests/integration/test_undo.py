@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch, statuses
 from support.data.moving_clock import MovingDatabase
 
@@ -20,10 +20,11 @@ from models.record import Record
 from models.record_states import NOBODY, OtpState, PairingState, Status
 from worker import audit
 from worker.batches.commands import NotPossible
-from worker.batches.undo import unpairing
+from worker.batches.undo import revocation, unpairing
+from worker.batches.undo.obstacles import CannotGoOn
 from worker.batches.undo.read_back import Heir
 from worker.batches.undo.removal import End
-from worker.batches.undo.revocation import CannotGoOn, Revocation, Revoked
+from worker.batches.undo.revocation import Revocation, Revoked
 from worker.batches.undo.unpairing import Unpairing
 from worker.config.settings import Environment, Settings
 from worker.leases.undoing import note_tokens_gone
@@ -542,7 +543,7 @@ def test_a_revocation_that_was_killed_goes_on(database: MovingDatabase, pingone:
     )
     with database.writing() as connection:
         values = {"batch_id": made.batch_id, "kind": JobKind.REVOKE, "state": JobState.SENT, "size": 3}
-        connection.execute(InventoryJob.__table__.insert().values(values | {"sent_at": database.now()}))
+        connection.execute(insert(InventoryJob).values(values | {"sent_at": database.now()}))
 
     result = desk.revoke.revoke("shipment")
 
@@ -560,6 +561,99 @@ def test_more_tokens_than_one_statement_may_name_are_noted(database: MovingDatab
     with database.changing_many() as connection:
         assert note_tokens_gone(database, connection, [made.ids[0], *others, made.ids[1]]) == 2
     assert [look(database, record_id).is_token_made for record_id in made.ids] == [False] * 2
+
+
+def import_by(database: MovingDatabase, made: Made, state: JobState, *record_ids: int) -> int:
+    """Write down that a job imported the tokens of these records. Returns the id of its row."""
+    values = {"batch_id": made.batch_id, "kind": JobKind.IMPORT, "state": state, "size": len(record_ids)}
+    with database.writing() as connection:
+        written = insert(InventoryJob).values(values | {"sent_at": database.now()}).returning(InventoryJob.id)
+        job = connection.scalars(written).one()
+        connection.execute(update(Record).where(Record.id.in_(record_ids)).values(import_job_id=job))
+    return job
+
+
+UNKNOWN = TOKEN | {"is_token_made": False, "is_in_inventory": False, "owner_id": None}
+
+
+def test_what_the_list_does_not_have_yet_is_looked_up_by_itself(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN, UNKNOWN])
+    job = import_by(database, made, JobState.LOST, made.ids[1])
+    monkeypatch.setattr(revocation, "find_tokens", lambda *_: {})
+
+    result = desk.revoke.revoke("shipment")
+
+    assert (result.gone, [each.row_number for each in result.kept]) == (0, [2, 3])
+    assert {each.why for each in result.kept} == {
+        "PingOne shows it in one place and not in another: give the command again"
+    }
+    assert look(database, made.ids[0]).is_token_made
+    assert look(database, made.ids[1]).import_job_id == job
+
+
+def test_a_token_that_the_list_does_not_have_after_a_lost_revocation_is_looked_up_by_itself(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN] * 2)
+    pingone.order("reset_before", "revoke_tokens")
+    lists, read_list = list[int](), revocation.find_tokens
+    monkeypatch.setattr(
+        revocation, "find_tokens", lambda *arguments: {} if lists else lists.append(1) or read_list(*arguments)
+    )
+
+    result = desk.revoke.revoke("shipment")
+
+    assert (result.revoked, len(result.kept), len(pingone.tokens())) == (0, 2, 2)
+    assert [look(database, record_id).is_token_made for record_id in made.ids] == [True] * 2
+
+
+def test_an_import_of_unknown_fate_that_made_nothing_is_written_down(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    made = make_batch(database, [UNKNOWN], state=BatchState.CANCELLED)
+    import_by(database, made, JobState.LOST, made.id)
+
+    assert desk.revoke.revoke("shipment") == Revoked()
+
+    assert look(database, made.id).import_job_id is None
+
+
+def test_what_was_found_is_not_written_down_if_the_batch_goes_on_meanwhile(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_batch(database, [TOKEN, UNKNOWN], state=BatchState.PAUSED)
+    job = import_by(database, made, JobState.LOST, made.ids[1])
+    read_list = revocation.find_tokens
+
+    def resume_meanwhile(*arguments: Any) -> Any:
+        with database.writing() as connection:
+            connection.execute(update(Batch).values(state=BatchState.RUNNING))
+        return read_list(*arguments)
+
+    monkeypatch.setattr(revocation, "find_tokens", resume_meanwhile)
+    with pytest.raises(NotPossible, match="runs"):
+        desk.revoke.revoke("shipment")
+
+    assert look(database, made.ids[0]).is_token_made
+    assert look(database, made.ids[1]).import_job_id == job
+
+
+def test_the_fate_of_a_token_that_is_imported_again_is_left_to_that_import(
+    database: MovingDatabase, desk: Desk
+) -> None:
+    made = make_batch(database, [UNKNOWN] * 4, state=BatchState.PAUSED)
+    lost, again = made.ids[:2], made.ids[2:]
+    import_by(database, made, JobState.LOST, *lost)
+    job = import_by(database, made, JobState.SENT, *again)
+
+    with database.changing_many() as connection:
+        made_now, never_made = [lost[0], again[0]], [lost[1], again[1]]
+        desk.tokens.note_fates(connection, made.batch_id, made=made_now, never_made=never_made)
+
+    assert [look(database, record_id).is_token_made for record_id in made.ids] == [True, False, False, False]
+    assert [look(database, record_id).import_job_id for record_id in (lost[1], *again)] == [None, job, job]
 
 
 @pytest.mark.parametrize("revoke_paired", ["failed", "skipped"])

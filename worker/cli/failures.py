@@ -18,7 +18,7 @@ from worker.batches.finding import UnknownBatch
 from worker.batches.hours import OtherHours
 from worker.batches.names import NameTaken, NameUnfit
 from worker.batches.reconciliation import StillAtWork
-from worker.batches.undo.revocation import CannotGoOn
+from worker.batches.undo.obstacles import CannotGoOn
 from worker.cli.console import error_console
 from worker.config.settings import ConfigError
 from worker.database.revision import SchemaOutdated

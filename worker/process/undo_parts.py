@@ -39,6 +39,10 @@ class UndoParts(Parts):
             send_within=self.settings.send_within,
         )
 
+    @part
+    def tokens(self) -> TokenList:
+        return TokenList(self.database, self.keyring)
+
     def unpairing(self, environment: Environment, actor: Actor) -> Unpairing:
         """The removal of devices of batches of this environment, as this actor commands it."""
         return Unpairing(self.database, self.clients, environment, self.settings, self.standing, actor, time.sleep)
@@ -53,7 +57,7 @@ class UndoParts(Parts):
             importer,
             actor,
             self.standing,
-            TokenList(self.database, self.keyring),
+            self.tokens,
             self.imports,
             self.token_work,
             Revoking(self.database, self.clients, importer, self.standing, jobs, most_tokens, time.sleep),

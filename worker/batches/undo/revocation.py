@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 
 from models.audit import Action
 from models.record import Record
@@ -18,26 +17,22 @@ from worker.batches.inventory_list import find_tokens
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.token_work import TokenWork
 from worker.batches.undo.kept import Kept
+from worker.batches.undo.obstacles import explaining_failures
 from worker.batches.undo.revoking import Revoking
 from worker.batches.undo.standing import Standing, UndoneBatch
-from worker.batches.undo.token_list import Sorted, TokenList
+from worker.batches.undo.token_list import OwnToken, Sorted, TokenList
 from worker.config.settings import Environment
 from worker.database.engine import Database
 from worker.leases.undoing import note_tokens_gone
-from worker.pace.errors import PaceOutOfReach
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
-from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
 
-_FORBIDDEN = (
-    "PingOne forbids the worker application to read or revoke tokens: give it the role that imports them, or set "
-    "PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET to an application that has it"
-)
+_HALF_SHOWN = "PingOne shows it in one place and not in another: give the command again"
+_NOT_REVOKED = "PingOne has not revoked it: give the command again"
 
-
-class CannotGoOn(Exception):
-    """PingOne or Redis stands in the way of a revocation; the message says what to do."""
+# A record, or what is known of its token.
+T = TypeVar("T", bound="Row[*tuple[Any, ...]] | OwnToken")
 
 
 @dataclass(slots=True)
@@ -86,7 +81,7 @@ class Revocation:
         """Find out what `revoke` would do, and change nothing; tokens of imports of unknown fate are counted only if
         nobody will hear of the import any more. Raises UnknownBatch, NotPossible, CannotGoOn."""
         batch = self._standing.require_rest(name)
-        with _explaining_failures():
+        with explaining_failures():
             tokens = self._look_up(batch, self._make_call(batch))
         return self._count(batch, tokens)
 
@@ -95,16 +90,15 @@ class Revocation:
         Raises UnknownBatch, NotPossible, CannotGoOn."""
         batch = self._standing.require_rest(name)
         call = self._make_call(batch)
-        with _explaining_failures():
+        with explaining_failures():
             self._end_imports(batch, call)
             self._revoking.end_jobs(batch.id, call)
             tokens = self._look_up(batch, call)
         result = self._count(batch, tokens)
         self._write_down(name, {"tokens": result.own})
         try:
-            with _explaining_failures():
-                self._note_absent(tokens, result, call)
-                self._tokens.note_made([token.record_id for token in tokens.own])
+            with explaining_failures():
+                self._note_findings(batch, tokens, result, call)
                 self._revoke_own(batch, tokens, result, call)
         finally:
             self._write_down(name, result.to_facts())
@@ -121,19 +115,28 @@ class Revocation:
         found = find_tokens(self._clients.reads(self._importer), wanted, call) if wanted else {}
         return self._tokens.sort(rows, found)
 
-    def _note_absent(self, tokens: Sorted, result: Revoked, call: Call) -> None:
-        """Write down which tokens are gone. One that the list does not have is looked up by itself, since what was
-        imported moments ago may not be listed yet."""
-        self._tokens.note_never_made(tokens.never_made)
+    def _note_findings(self, batch: UndoneBatch, tokens: Sorted, result: Revoked, call: Call) -> None:
+        """Write down which tokens are gone, and what came of imports of unknown fate. Raises NotPossible if the batch
+        goes on meanwhile, for then it may import the tokens again."""
+        absent, shown = self._look_up_each(tokens.absent, call)
+        unmade, appeared = self._look_up_each(tokens.unmade, call)
+        for row in (*shown, *appeared):
+            result.kept.append(Kept(row.row_number, row.serial_number, _HALF_SHOWN))
+        made = [token.record_id for token in tokens.own]
+        with self._database.changing_many() as connection:
+            self._standing.require_rest_within(connection, batch.name)
+            self._tokens.note_fates(connection, batch.id, made=made, never_made=[row.id for row in unmade])
+            result.gone += note_tokens_gone(self._database, connection, [row.id for row in absent])
+
+    def _look_up_each(self, tokens: Iterable[T], call: Call) -> tuple[list[T], list[T]]:
+        """Look tokens up one by one that the list does not have, since what was imported moments ago may not be listed
+        yet. Returns those that the inventory does not have, and those that it has."""
         reads = self._clients.reads(self._importer)
-        for row in tokens.absent:
-            look_up = partial(reads.find_token, row.serial_number, with_devices=False, call=call)
-            if call_patiently(look_up) is None:
-                with self._database.writing() as connection:
-                    result.gone += note_tokens_gone(self._database, connection, [row.id])
-            else:
-                why = "PingOne shows it in one place and not in another: give the command again"
-                result.kept.append(Kept(row.row_number, row.serial_number, why))
+        absent, there = list[T](), list[T]()
+        for token in tokens:
+            look_up = partial(reads.find_token, token.serial_number, with_devices=False, call=call)
+            (absent if call_patiently(look_up) is None else there).append(token)
+        return absent, there
 
     def _revoke_own(self, batch: UndoneBatch, tokens: Sorted, result: Revoked, call: Call) -> None:
         """Revoke the tokens that may be; those of which no answer tells whether they were revoked are looked up in the
@@ -145,14 +148,13 @@ class Revocation:
             return
         self._revoking.end_jobs(batch.id, call)
         wanted = {token.serial_number.lower(): token for token in outcome.unsure}
-        left = find_tokens(self._clients.reads(self._importer), wanted, call)
-        gone = [token.record_id for serial_number, token in wanted.items() if serial_number not in left]
+        listed = find_tokens(self._clients.reads(self._importer), wanted, call)
+        unlisted = [token for serial_number, token in wanted.items() if serial_number not in listed]
+        gone, shown = self._look_up_each(unlisted, call)
         with self._database.changing_many() as connection:
-            result.revoked += note_tokens_gone(self._database, connection, gone)
-        for serial_number in left:
-            token = wanted[serial_number]
-            why = "PingOne has not revoked it: give the command again"
-            result.kept.append(Kept(token.row_number, token.serial_number, why))
+            result.revoked += note_tokens_gone(self._database, connection, [token.record_id for token in gone])
+        for token in (*(wanted[serial_number] for serial_number in listed), *shown):
+            result.kept.append(Kept(token.row_number, token.serial_number, _NOT_REVOKED))
 
     def _count(self, batch: UndoneBatch, tokens: Sorted) -> Revoked:
         there_before = select(func.count()).where(
@@ -169,18 +171,3 @@ class Revocation:
     def _write_down(self, name: str, facts: dict[str, Any]) -> None:
         with self._database.writing() as connection:
             audit.append(self._database, connection, self._actor, Action.REVOKE, name, facts)
-
-
-@contextmanager
-def _explaining_failures() -> Iterator[None]:
-    """Raise CannotGoOn in place of a failure of PingOne's or of Redis' that only a person can mend."""
-    try:
-        yield
-    except (CredentialsRefused, NotDelivered):
-        raise
-    except Forbidden as failure:
-        raise CannotGoOn(f"{_FORBIDDEN} ({failure})") from failure
-    except PingOneError as failure:
-        raise CannotGoOn(f"PingOne does not do it ({failure}): give the command again later") from failure
-    except PaceOutOfReach as failure:
-        raise CannotGoOn("Redis is out of reach: check OATHBULK_REDIS_URL and the server") from failure

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
 from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobKind, JobState
@@ -38,13 +38,13 @@ class OwnToken:
 
 @dataclass(slots=True)
 class Sorted:
-    """The tokens of a batch, sorted by what the inventory has: `own` may be revoked, `absent` were imported and are not
-    listed, `kept` stay, each with why; `never_made` came to nothing, by record id."""
+    """The tokens of a batch, sorted by what the list of the inventory has: `own` may be revoked, `kept` stay, each with
+    why. Not listed are `absent`, which were imported, and `unmade`, whose import is of unknown fate."""
 
     own: list[OwnToken] = field(default_factory=list)
-    absent: list[Row[*tuple[Any, ...]]] = field(default_factory=list)
     kept: list[tuple[Row[*tuple[Any, ...]], str]] = field(default_factory=list)
-    never_made: list[int] = field(default_factory=list)
+    absent: list[Row[*tuple[Any, ...]]] = field(default_factory=list)
+    unmade: list[Row[*tuple[Any, ...]]] = field(default_factory=list)
 
 
 class TokenList:
@@ -57,15 +57,9 @@ class TokenList:
     def read(self, batch_id: int) -> Sequence[Row[*tuple[Any, ...]]]:
         """Read the records of a batch whose token it imported, and those of imports of unknown fate (`is_token_made` is
         False)."""
-        lost = select(InventoryJob.id).where(
-            InventoryJob.batch_id == batch_id,
-            InventoryJob.kind == JobKind.IMPORT,
-            InventoryJob.state == JobState.LOST,
-        )
-        is_of_unknown_fate = and_(Record.import_job_id.in_(lost), ~Record.is_in_inventory)
         columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.is_token_made)
         mine = select(*columns, Record.otps, find_other_batch()).where(
-            Record.batch_id == batch_id, or_(Record.is_token_made, is_of_unknown_fate)
+            Record.batch_id == batch_id, or_(Record.is_token_made, _is_of_unknown_fate(batch_id))
         )
         with self._database.reading() as connection:
             return connection.execute(mine.order_by(Record.row_number)).all()
@@ -76,7 +70,7 @@ class TokenList:
         for row in rows:
             token = found.get(row.serial_number.lower())
             if token is None:
-                result.absent.append(row) if row.is_token_made else result.never_made.append(row.id)
+                (result.absent if row.is_token_made else result.unmade).append(row)
             elif token.device_id is not None or token.user_id is not None:
                 result.kept.append((row, _PAIRED))
             elif row.other_batch:
@@ -87,18 +81,19 @@ class TokenList:
                 result.own.append(OwnToken(row.id, row.row_number, row.serial_number, token.id))
         return result
 
-    def note_made(self, record_ids: Collection[int]) -> None:
-        """Write down that these tokens came of our imports, as it turned out."""
-        with self._database.changing_many() as connection:
-            for ids in _split(list(record_ids)):
-                mine = update(Record).where(Record.id.in_(ids), ~Record.is_token_made)
-                connection.execute(mine.values(is_token_made=True, is_in_inventory=True, owner_id=NOBODY))
-
-    def note_never_made(self, record_ids: Collection[int]) -> None:
-        """Write down that the import of these tokens came to nothing."""
-        with self._database.changing_many() as connection:
-            for ids in _split(list(record_ids)):
-                connection.execute(update(Record).where(Record.id.in_(ids)).values(import_job_id=None))
+    def note_fates(
+        self, connection: Connection, batch_id: int, *, made: Sequence[int], never_made: Sequence[int]
+    ) -> None:
+        """Write down of imports of unknown fate, by record id, which tokens came of them, as it turned out, and which
+        did not. A record whose token has been imported again meanwhile is left as it is."""
+        fates: tuple[tuple[Sequence[int], dict[str, Any]], ...] = (
+            (made, {"is_token_made": True, "is_in_inventory": True, "owner_id": NOBODY}),
+            (never_made, {"import_job_id": None}),
+        )
+        for record_ids, values in fates:
+            for start in range(0, len(record_ids), _CHUNK):
+                mine = update(Record).where(Record.id.in_(record_ids[start : start + _CHUNK]))
+                connection.execute(mine.where(_is_of_unknown_fate(batch_id), ~Record.is_token_made).values(values))
 
     def _is_alike(self, row: Row[*tuple[Any, ...]], token: InventoryToken) -> bool:
         """Whether a token of the inventory has the parameters of the record's seed."""
@@ -108,5 +103,11 @@ class TokenList:
         return isinstance(seed, Seed) and find_difference(seed, token) is None
 
 
-def _split(ids: list[int]) -> list[list[int]]:
-    return [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
+def _is_of_unknown_fate(batch_id: int) -> ColumnElement[bool]:
+    """Whether nobody heard what came of the import of a record's token."""
+    lost = select(InventoryJob.id).where(
+        InventoryJob.batch_id == batch_id,
+        InventoryJob.kind == JobKind.IMPORT,
+        InventoryJob.state == JobState.LOST,
+    )
+    return and_(Record.import_job_id.in_(lost), ~Record.is_in_inventory)
