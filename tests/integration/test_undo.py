@@ -620,6 +620,16 @@ def test_an_import_of_unknown_fate_that_made_nothing_is_written_down(
     assert look(database, made.id).import_job_id is None
 
 
+@pytest.mark.parametrize("state", [JobState.SENT, JobState.RUNNING])
+def test_imports_that_have_not_ended_are_counted_where_nothing_is_followed(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, state: JobState
+) -> None:
+    made = make_batch(database, [UNKNOWN] * 3, state=BatchState.CANCELLED)
+    import_by(database, made, JobState.DONE, made.ids[0])
+    import_by(database, made, state, *made.ids[1:])
+    assert desk.revoke.examine("shipment") == Revoked(open_imports=1)
+
+
 def test_what_was_found_is_not_written_down_if_the_batch_goes_on_meanwhile(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

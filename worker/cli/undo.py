@@ -41,7 +41,7 @@ def unpair(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: 
     if as_json:
         print_json(_unpaired_to_json(batch, unpaired, is_done=yes))
     else:
-        for line in (*_describe_unpaired(batch, unpaired, is_done=yes), *_list_kept(unpaired.kept)):
+        for line in (*describe_unpaired(batch, unpaired, is_done=yes), *_list_kept(unpaired.kept)):
             console.print(line)
     raise typer.Exit(SOME_LEFT if unpaired.kept else ALL_ACTIVE)
 
@@ -57,7 +57,7 @@ def revoke(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: 
     if as_json:
         print_json({"batch": batch, "is_done": yes} | asdict(revoked))
     else:
-        for line in (*_describe_revoked(batch, revoked, is_done=yes), *_list_kept(revoked.kept)):
+        for line in (*describe_revoked(batch, revoked, is_done=yes), *_list_kept(revoked.kept)):
             console.print(line)
     raise typer.Exit(SOME_LEFT if revoked.kept else ALL_ACTIVE)
 
@@ -87,7 +87,7 @@ def _unpaired_to_json(batch: str, unpaired: Unpaired, *, is_done: bool) -> dict[
     }
 
 
-def _describe_unpaired(batch: str, unpaired: Unpaired, *, is_done: bool) -> Iterator[str]:
+def describe_unpaired(batch: str, unpaired: Unpaired, *, is_done: bool) -> Iterator[str]:
     """Say what was removed, or would be, and for whom that changes what they are asked for first."""
     ends = unpaired.ends
     if is_done:
@@ -109,7 +109,7 @@ def _describe_unpaired(batch: str, unpaired: Unpaired, *, is_done: bool) -> Iter
         yield f"To revoke the tokens that the batch imported: oathbulk revoke {quote(batch)}"
 
 
-def _describe_revoked(batch: str, revoked: Revoked, *, is_done: bool) -> Iterator[str]:
+def describe_revoked(batch: str, revoked: Revoked, *, is_done: bool) -> Iterator[str]:
     """Say which tokens were revoked, or would be."""
     if is_done:
         yield f"{revoked.revoked} tokens of {batch} were revoked; {revoked.gone} were gone already."
@@ -117,7 +117,9 @@ def _describe_revoked(batch: str, revoked: Revoked, *, is_done: bool) -> Iterato
         yield f"{revoked.own} tokens of {batch} would be revoked."
     if revoked.not_ours:
         yield f"{revoked.not_ours} were in the inventory before the batch: they stay."
-    if not is_done and revoked.own:
+    if revoked.open_imports:
+        yield f"{revoked.open_imports} imports have not ended: with --yes they are followed first."
+    if not is_done and (revoked.own or revoked.open_imports):
         yield f"Nothing was changed. To revoke them: oathbulk revoke {quote(batch)} --yes"
 
 

@@ -38,12 +38,14 @@ T = TypeVar("T", bound="Row[*tuple[Any, ...]] | OwnToken")
 @dataclass(slots=True)
 class Revoked:
     """What was found and done, in tokens: `own` may be revoked, `revoked` were, `gone` were revoked before; `kept`
-    stay, each with why; `not_ours` were in the inventory before the batch."""
+    stay, each with why; `not_ours` were in the inventory before the batch. `open_imports` have not ended, and may make
+    tokens still."""
 
     own: int = 0
     revoked: int = 0
     gone: int = 0
     not_ours: int = 0
+    open_imports: int = 0
     kept: list[Kept] = field(default_factory=list)
 
     def to_facts(self) -> dict[str, Any]:
@@ -78,8 +80,8 @@ class Revocation:
         self._revoking = revoking
 
     def examine(self, name: str) -> Revoked:
-        """Find out what `revoke` would do, and change nothing; tokens of imports of unknown fate are counted only if
-        nobody will hear of the import any more. Raises UnknownBatch, NotPossible, CannotGoOn."""
+        """Find out what `revoke` would do, and change nothing; tokens of imports that have not ended are not among
+        them. Raises UnknownBatch, NotPossible, CannotGoOn."""
         batch = self._standing.require_rest(name)
         with explaining_failures():
             tokens = self._look_up(batch, self._make_call(batch))
@@ -163,7 +165,8 @@ class Revocation:
         with self._database.reading() as connection:
             not_ours = connection.scalar(there_before) or 0
         kept = [Kept(row.row_number, row.serial_number, why) for row, why in tokens.kept]
-        return Revoked(own=len(tokens.own), not_ours=not_ours, kept=kept)
+        open_imports = self._tokens.count_open_imports(batch.id)
+        return Revoked(own=len(tokens.own), not_ours=not_ours, open_imports=open_imports, kept=kept)
 
     def _make_call(self, batch: UndoneBatch) -> Call:
         return Call(f"oathbulk-batch-{batch.id}", f"oathbulk-revocation-{batch.id}")

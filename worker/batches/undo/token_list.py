@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, text, update
 
 from models.encrypted import Keyring
-from models.inventory_job import InventoryJob, JobKind, JobState
+from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState
 from models.record import Record
 from models.record_states import NOBODY
 from worker.batches.preparation.inventory import find_difference
@@ -63,6 +63,13 @@ class TokenList:
         )
         with self._database.reading() as connection:
             return connection.execute(mine.order_by(Record.row_number)).all()
+
+    def count_open_imports(self, batch_id: int) -> int:
+        """Count the imports of a batch whose end is not written down: they may make tokens still."""
+        is_open = and_(text(UNFINISHED), InventoryJob.kind == JobKind.IMPORT)
+        counted = select(func.count()).where(InventoryJob.batch_id == batch_id, is_open)
+        with self._database.reading() as connection:
+            return connection.scalar(counted) or 0
 
     def sort(self, rows: Sequence[Row[*tuple[Any, ...]]], found: Mapping[str, InventoryToken]) -> Sorted:
         """Sort records by what the inventory has of them: `found`, by serial number in small letters."""
