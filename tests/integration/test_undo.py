@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import insert, select, update
+from sqlalchemy import Update, insert, select, update
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch, statuses
 from support.data.moving_clock import MovingDatabase
 
@@ -25,6 +25,7 @@ from worker.batches.undo.obstacles import CannotGoOn
 from worker.batches.undo.read_back import Heir
 from worker.batches.undo.removal import End
 from worker.batches.undo.revocation import Revocation, Revoked
+from worker.batches.undo.revocation_jobs import RevocationJobs
 from worker.batches.undo.unpairing import Unpairing
 from worker.config.settings import Environment, Settings
 from worker.leases.undoing import note_tokens_gone
@@ -552,7 +553,64 @@ def test_a_revocation_that_was_killed_goes_on(database: MovingDatabase, pingone:
     with database.reading() as connection:
         lost, done = connection.execute(select(*columns).order_by(InventoryJob.id)).all()
     assert (lost.state, done.state) == (JobState.LOST, JobState.DONE)
-    assert (lost.ended_at - lost.sent_at).total_seconds() >= desk.settings.revocation_over_after
+    assert (lost.ended_at - lost.sent_at).total_seconds() >= desk.settings.inventory_job_over_after
+
+
+def after_begin(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do this when a revocation job is written down, and its request has not gone out."""
+    original = RevocationJobs.begin
+
+    def begin(*arguments: Any) -> int:
+        job = original(*arguments)
+        act()
+        return job
+
+    monkeypatch.setattr(RevocationJobs, "begin", begin)
+
+
+def test_a_job_that_waits_for_the_end_of_a_hold_is_marked_as_sent_when_it_goes_out(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN])
+    begun, pace = [], desk.paces.of(desk.environment, RateGroup.INVENTORY)
+    after_begin(monkeypatch, lambda: (begun.append(database.read_clock()), pace.hold(0.6)))
+
+    assert desk.revoke.revoke("shipment").revoked == 1
+
+    with database.reading() as connection:
+        job = connection.execute(select(InventoryJob.sent_at).where(InventoryJob.batch_id == made.batch_id)).one()
+    assert (job.sent_at - begun[0]).total_seconds() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "says", "state"),
+    [
+        (update(Batch).values(state=BatchState.RUNNING), "runs", JobState.FAILED),
+        (update(InventoryJob).values(state=JobState.LOST), "another command", JobState.LOST),
+    ],
+)
+def test_a_job_does_not_go_out_once_the_batch_goes_on_or_another_command_has_ended_it(
+    database: MovingDatabase,
+    pingone: PingOne,
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Update,
+    says: str,
+    state: JobState,
+) -> None:
+    make_tokens(database, pingone, [TOKEN], state=BatchState.PAUSED)
+
+    def change() -> None:
+        with database.writing() as connection:
+            connection.execute(meanwhile)
+
+    after_begin(monkeypatch, change)
+    with pytest.raises(NotPossible, match=says):
+        desk.revoke.revoke("shipment")
+
+    assert (pingone.calls("revoke_tokens"), len(pingone.tokens())) == ([], 1)
+    with database.reading() as connection:
+        assert connection.scalars(select(InventoryJob.state)).all() == [state]
 
 
 def test_more_tokens_than_one_statement_may_name_are_noted(database: MovingDatabase) -> None:

@@ -185,15 +185,10 @@ class Settings(BaseModel):
         return max(limit, started_with)
 
     @property
-    def import_over_after(self) -> float:
-        """Seconds after which an import's request that was last marked as sent gets no answer any more, and PingOne is
-        done with it."""
+    def inventory_job_over_after(self) -> float:
+        """Seconds after which the request of an import or a revocation that was last marked as sent gets no answer any
+        more, and PingOne is done with it."""
         return self.send_within + self.call_deadline + self.read_delay
-
-    @property
-    def revocation_over_after(self) -> float:
-        """The same for a revocation, which is marked once, and may wait for the end of a hold before it goes out."""
-        return self.call_deadline + self.longest_hold + self.read_delay
 
     @property
     def is_embedded_database(self) -> bool:

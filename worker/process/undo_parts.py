@@ -49,16 +49,16 @@ class UndoParts(Parts):
 
     def revocation(self, environment: Environment, actor: Actor) -> Revocation:
         """The revocation of tokens of batches of this environment, as this actor commands it."""
-        importer, jobs = environment.as_importer(), RevocationJobs(self.database, self.settings.revocation_over_after)
-        most_tokens = self.settings.tokens_per_import
-        return Revocation(
+        importer, settings = environment.as_importer(), self.settings
+        revoking = Revoking(
             self.database,
             self.clients,
             importer,
-            actor,
             self.standing,
-            self.tokens,
-            self.imports,
-            self.token_work,
-            Revoking(self.database, self.clients, importer, self.standing, jobs, most_tokens, time.sleep),
+            RevocationJobs(self.database, settings.inventory_job_over_after),
+            settings.tokens_per_import,
+            time.sleep,
+            send_within=settings.send_within,
         )
+        parts = (self.standing, self.tokens, self.imports, self.token_work, revoking)
+        return Revocation(self.database, self.clients, importer, actor, *parts)

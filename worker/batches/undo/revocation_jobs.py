@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, insert, select, text, update
+from sqlalchemy import Connection, Row, insert, select, text, update
 
 from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState
 from worker.database.engine import Database
@@ -26,6 +26,12 @@ class RevocationJobs:
         with self._database.writing() as connection:
             return connection.scalars(written).one()
 
+    def mark_sent_again(self, connection: Connection, job: int) -> bool:
+        """Write down, within a transaction, that the request of a job goes out now: an answer to it may come later than
+        was thought. False: another command has called the job lost."""
+        mine = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
+        return connection.execute(mine.values(sent_at=self._database.now())).rowcount == 1
+
     def note_started(self, job: int, pingone_id: str) -> None:
         """Write down the id that PingOne gave to a job."""
         self._write(job, job_id=pingone_id, state=JobState.RUNNING)
@@ -44,5 +50,7 @@ class RevocationJobs:
             return connection.execute(mine.order_by(InventoryJob.id)).first()
 
     def _write(self, job: int, **values: Any) -> None:
+        # Another command may have ended it meanwhile.
+        mine = update(InventoryJob).where(InventoryJob.id == job, text(UNFINISHED))
         with self._database.writing() as connection:
-            connection.execute(update(InventoryJob).where(InventoryJob.id == job).values(values))
+            connection.execute(mine.values(values))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models.inventory_job import JobState
+from worker.batches.commands import NotPossible
 from worker.batches.preparation.imports import LONGEST_DETAIL, LONGEST_JOB
 from worker.batches.preparation.token_work import ASK_AGAIN
 from worker.batches.undo.kept import Kept
 from worker.batches.undo.revocation_jobs import RevocationJobs
 from worker.batches.undo.standing import Standing, UndoneBatch
 from worker.batches.undo.token_list import OwnToken
+from worker.clocks.boot_clock import boot_time
 from worker.config.settings import Environment
 from worker.database.engine import Database
 from worker.leases.undoing import note_tokens_gone
@@ -37,7 +39,8 @@ class Outcome:
 
 
 class Revoking:
-    """Revokes tokens of one environment. `most_tokens`: tokens of a job at most; `wait` waits so many seconds."""
+    """Revokes tokens of one environment. `most_tokens`: tokens of a job at most; `wait` waits so many seconds. The
+    request of a job goes out no later than `send_within` seconds after it was marked as sent."""
 
     def __init__(
         self,
@@ -48,6 +51,8 @@ class Revoking:
         jobs: RevocationJobs,
         most_tokens: int,
         wait: Callable[[float], object],
+        *,
+        send_within: float,
     ) -> None:
         self._database = database
         self._clients = clients
@@ -56,6 +61,7 @@ class Revoking:
         self._jobs = jobs
         self._most_tokens = most_tokens
         self._wait = wait
+        self._send_within = send_within
 
     def revoke(self, batch: UndoneBatch, tokens: Sequence[OwnToken], call: Call) -> Outcome:
         """Revoke tokens of the batch. Before each job it is looked whether the batch still rests. Raises NotPossible,
@@ -64,7 +70,7 @@ class Revoking:
         while left:
             with self._database.reading() as connection:
                 self._standing.require_rest_within(connection, batch.name)
-            self._revoke(batch.id, left[: self._most_tokens], outcome, call)
+            self._revoke(batch, left[: self._most_tokens], outcome, call)
             left = left[self._most_tokens :]
         return outcome
 
@@ -79,26 +85,27 @@ class Revoking:
             else:
                 self._wait(ASK_AGAIN)
 
-    def _revoke(self, batch_id: int, tokens: Sequence[OwnToken], outcome: Outcome, call: Call) -> None:
+    def _revoke(self, batch: UndoneBatch, tokens: Sequence[OwnToken], outcome: Outcome, call: Call) -> None:
         """Revoke these tokens by one job; where PingOne refuses it, each half by itself."""
-        job = self._jobs.begin(batch_id, len(tokens))
+        job = self._jobs.begin(batch.id, len(tokens))
+        marking = self._mark_each_try(batch, job, call)
         try:
             start = self._clients.jobs(self._importer).start_revocation
-            pingone_id = call_patiently(lambda: start([token.id for token in tokens], call=call))
+            pingone_id = call_patiently(lambda: start([token.id for token in tokens], call=marking))
         except OutcomeUnknown:
             # It stays written down as sent: it may still be done.
             outcome.unsure += tokens
             return
         except Rejected as refusal:
-            self._refuse(batch_id, job, tokens, outcome, str(refusal), call)
+            self._refuse(batch, job, tokens, outcome, str(refusal), call)
             return
-        except (PingOneError, SlotTooFar):
+        except (PingOneError, SlotTooFar, NotPossible):
             self._jobs.end(job, JobState.FAILED)
             raise
         self._jobs.note_started(job, pingone_id)
         result = self._await_end(pingone_id, call)
         if result is not None and result.state is Theirs.FAILED:
-            self._refuse(batch_id, job, tokens, outcome, result.reason or "the job failed", call)
+            self._refuse(batch, job, tokens, outcome, result.reason or "the job failed", call)
             return
         if result is not None and result.revoked == len(tokens):
             with self._database.changing_many() as connection:
@@ -107,8 +114,23 @@ class Revoking:
             outcome.unsure += tokens
         self._end(job, result)
 
+    def _mark_each_try(self, batch: UndoneBatch, job: int, call: Call) -> Call:
+        """Make a call whose tries mark the job as sent anew, since a hold may last minutes before the next. The permit
+        raises NotPossible if the batch does not rest any more, or another command ends its jobs."""
+
+        def mark_again() -> None:
+            marked_after = boot_time()
+            with self._database.changing_many() as connection:
+                self._standing.require_rest_within(connection, batch.name)
+                if not self._jobs.mark_sent_again(connection, job):
+                    raise NotPossible(f"batch {batch.name!r} is being revoked by another command: wait for its end")
+            marking.send_before = marked_after + self._send_within
+
+        marking = replace(call, send_before=boot_time() + self._send_within, permit=mark_again)
+        return marking
+
     def _refuse(
-        self, batch_id: int, job: int, tokens: Sequence[OwnToken], outcome: Outcome, why: str, call: Call
+        self, batch: UndoneBatch, job: int, tokens: Sequence[OwnToken], outcome: Outcome, why: str, call: Call
     ) -> None:
         """Write down that nothing came of a job, and revoke each half of its tokens; one that stood alone stays."""
         self._jobs.end(job, JobState.FAILED, detail=why[:LONGEST_DETAIL])
@@ -117,7 +139,7 @@ class Revoking:
             return
         half = len(tokens) // 2
         for part in (tokens[:half], tokens[half:]):
-            self._revoke(batch_id, part, outcome, call)
+            self._revoke(batch, part, outcome, call)
 
     def _await_end(self, pingone_id: str, call: Call) -> ImportJob | None:
         """Ask about a job until it has ended. None: nobody will hear of its end any more."""
