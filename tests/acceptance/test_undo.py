@@ -6,6 +6,8 @@ import pytest
 from support.processes.waiting import wait_until
 
 from worker.simulator.box import a_few_of_each, make_box
+from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET
+from worker.simulator.shipment import make_shipment
 
 # Seconds.
 PATIENCE = 120
@@ -123,6 +125,19 @@ def test_after_an_undo_the_tenant_is_as_it_was_before_the_run(half_done):
         "paired with this person, as a device that the record does not have",
         "paired with another person",
     }
+
+
+def test_revoke_needs_the_credentials_of_the_application_that_imports_and_no_others(set_out):
+    desk, _ = set_out(make_shipment(3))
+    assert desk.oathbulk("load", "shipment.csv", "--offline").code == 0
+    assert desk.oathbulk("cancel", "shipment").code == 0
+    right = {"PINGONE_IMPORT_CLIENT_ID": CLIENT_ID, "PINGONE_IMPORT_CLIENT_SECRET": CLIENT_SECRET}
+
+    assert desk.oathbulk("revoke", "shipment", PINGONE_CLIENT_SECRET="another one", **right).code == 0
+
+    refused = desk.oathbulk("revoke", "shipment", **right | {"PINGONE_IMPORT_CLIENT_SECRET": "another one"})
+    assert refused.code == 3
+    assert "check PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET" in refused.stderr
 
 
 def test_imports_of_unknown_fate_are_undone_too(half_done):

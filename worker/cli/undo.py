@@ -12,6 +12,7 @@ import typer
 
 from worker.audit import this_person
 from worker.batches.undo.kept import Kept
+from worker.batches.undo.obstacles import CannotGoOn
 from worker.batches.undo.read_back import Heir
 from worker.batches.undo.removal import End
 from worker.batches.undo.revocation import Revoked
@@ -23,6 +24,7 @@ from worker.cli.options import AsJson, BatchName, Ticket
 from worker.cli.own_redis import settings_with_redis
 from worker.config.settings import Environment
 from worker.installation.installation import Installation
+from worker.pingone.errors import CredentialsRefused
 from worker.process.undo_parts import UndoParts
 from worker.reports.verification import find_environment
 
@@ -51,7 +53,7 @@ def revoke(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: 
     installation = Installation()
     # An embedded stack has made its key by now, if it had none: the tokens' seeds are compared with the inventory.
     _ = installation.keyring
-    with _parts(installation, batch) as (parts, environment):
+    with _parts(installation, batch, is_importing=True) as (parts, environment):
         revocation = parts.revocation(environment, this_person(installation.settings, ticket))
         revoked = revocation.revoke(batch) if yes else revocation.examine(batch)
     if as_json:
@@ -63,16 +65,30 @@ def revoke(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: 
 
 
 @contextmanager
-def _parts(installation: Installation, batch: str) -> Iterator[tuple[UndoParts, Environment]]:
-    """Yield the parts of a process that undoes this batch, and its environment. Raises UnknownBatch, ConfigError,
-    HomeInUse, CredentialsRefused."""
+def _parts(
+    installation: Installation, batch: str, *, is_importing: bool = False
+) -> Iterator[tuple[UndoParts, Environment]]:
+    """Yield the parts of a process that undoes this batch, and its environment. `is_importing`: it acts as the
+    application that imports. Raises UnknownBatch, ConfigError, HomeInUse, CredentialsRefused, CannotGoOn."""
     environment = find_environment(installation.database, batch, installation.environment)
     print_hosts(installation, environment.name)
     with settings_with_redis(installation) as settings:
         parts = UndoParts(settings, installation.environment)
-        # Asked for once, so that wrong credentials are one failure, and not one for each device.
-        parts.clients.access_tokens(environment).get()
+        _require_credentials(parts, environment, environment.as_importer() if is_importing else environment)
         yield parts, environment
+
+
+def _require_credentials(parts: UndoParts, environment: Environment, application: Environment) -> None:
+    """Ask for an access token once, so that wrong credentials are one failure, and not one for each device."""
+    try:
+        parts.clients.access_tokens(application).get()
+    except CredentialsRefused as refusal:
+        if application is environment:
+            raise
+        raise CannotGoOn(
+            f"PingOne refused the credentials of the application that imports ({refusal}): check "
+            "PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET"
+        ) from refusal
 
 
 def _unpaired_to_json(batch: str, unpaired: Unpaired, *, is_done: bool) -> dict[str, object]:
