@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any
 
 import pytest
@@ -20,10 +21,10 @@ from models.record import Record
 from models.record_states import NOBODY, OtpState, PairingState, Status
 from worker import audit
 from worker.batches.commands import NotPossible
-from worker.batches.undo import revocation, unpairing
+from worker.batches.undo import chunks, revocation, unpairing
 from worker.batches.undo.obstacles import CannotGoOn
 from worker.batches.undo.read_back import Heir
-from worker.batches.undo.removal import End
+from worker.batches.undo.removal import End, Outcome, Removal
 from worker.batches.undo.revocation import Revocation, Revoked
 from worker.batches.undo.revocation_jobs import RevocationJobs
 from worker.batches.undo.unpairing import Unpairing
@@ -31,6 +32,7 @@ from worker.config.settings import Environment, Settings
 from worker.leases.undoing import note_tokens_gone
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Client
+from worker.pingone.errors import NotDelivered
 from worker.process.undo_parts import UndoParts
 from worker.simulator.call_log import CallLog
 from worker.simulator.faults import FaultOrder
@@ -228,7 +230,7 @@ def test_devices_that_the_batch_made_go_and_no_others(database: MovingDatabase, 
 def test_what_is_not_written_down_is_found_gone_when_the_command_is_given_again(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpairing, "CHUNK", 2)
+    monkeypatch.setattr(chunks, "CHUNK", 2)
     made = make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 6)
     noted = list[int]()
 
@@ -370,7 +372,7 @@ def test_a_device_that_is_gone_is_told_and_written_down_only_by_the_real_command
 def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpairing, "CHUNK", 1)
+    monkeypatch.setattr(chunks, "CHUNK", 1)
     records = [OURS | {"status": Status.ACTIVE}] * 2
     made = make(database, pingone, records, state=BatchState.PAUSED)
     original = unpairing.note_device_gone
@@ -388,16 +390,85 @@ def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
     assert audit_facts(database)[-1]["removed"] == 1
 
 
-def test_workers_are_kept_from_what_is_worked_on(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+@pytest.mark.parametrize("is_interrupted", [True, False])
+def test_workers_are_kept_from_what_is_worked_on_and_no_longer(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, is_interrupted: bool
+) -> None:
     """A record to which a read is owed is due in a cancelled batch, too."""
     made = make_batch(database, [OPEN | {"owner_id": None}], state=BatchState.CANCELLED)
-    record = look(database, made.id)
+    record, due = look(database, made.id), list[float]()
     pingone.seed(devices=[{"serial": record.serial_number, "user_id": record.user_id, "device_id": "there-before"}])
+    original = Removal.remove
 
-    assert desk.unpair.remove("shipment").ends == {End.LEFT: 1}
+    def look_at_it(removal: Removal, row: Any) -> Outcome:
+        due.append((look(database, made.id).scheduled_at - database.read_clock()).total_seconds())
+        if is_interrupted:
+            raise NotDelivered
+        return original(removal, row)
 
-    left_for = look(database, made.id).scheduled_at - database.read_clock()
-    assert left_for.total_seconds() > unpairing.KEPT_FOR / 2
+    monkeypatch.setattr(Removal, "remove", look_at_it)
+    with pytest.raises(NotDelivered) if is_interrupted else nullcontext():
+        desk.unpair.remove("shipment")
+
+    assert due[0] > chunks.KEPT_FOR / 2
+    assert look(database, made.id).scheduled_at == record.scheduled_at
+
+
+def test_a_record_that_was_given_another_time_meanwhile_keeps_it(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_batch(database, [OPEN | {"owner_id": None}], state=BatchState.CANCELLED)
+    another = database.read_clock().replace(year=2100)
+
+    def reschedule(*_: Any) -> Outcome:
+        with database.writing() as connection:
+            connection.execute(update(Record).values(scheduled_at=another))
+        return Outcome(End.LEFT)
+
+    monkeypatch.setattr(Removal, "remove", reschedule)
+    desk.unpair.remove("shipment")
+
+    assert look(database, made.id).scheduled_at == another
+
+
+def test_what_is_under_way_when_a_call_fails_is_written_down_when_it_ends(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 4)
+    all_have_begun, original = threading.Barrier(4), Removal.remove
+
+    def fail_first(removal: Removal, row: Any) -> Outcome:
+        all_have_begun.wait(30)
+        if row.id == made.ids[0]:
+            raise NotDelivered
+        return original(removal, row)
+
+    monkeypatch.setattr(Removal, "remove", fail_first)
+    with pytest.raises(NotDelivered):
+        desk.unpair.remove("shipment")
+
+    assert statuses(database, made) == ["active", *["cancelled"] * 3]
+    assert audit_facts(database)[-1]["removed"] == 3
+
+
+def test_a_record_that_was_changed_meanwhile_is_left_and_told_as_such(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(database, pingone, [OURS | {"status": Status.PENDING}])
+    original = Removal.remove
+
+    def change_it(removal: Removal, row: Any) -> Outcome:
+        with database.writing() as connection:
+            connection.execute(update(Record).values(device_id="another"))
+        return original(removal, row)
+
+    monkeypatch.setattr(Removal, "remove", change_it)
+    kept = desk.unpair.remove("shipment").kept
+
+    assert [each.why for each in kept] == [
+        "its record was changed meanwhile, or a worker has it: give the command again"
+    ]
+    assert (look(database, made.id).device_id, statuses(database, made)) == ("another", ["pending"])
 
 
 # Pairings of unknown fate.

@@ -4,9 +4,11 @@ the caller's transaction."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, false, null, or_, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, false, null, or_, select, update
 
 from models.record import Record
 from models.record_states import NOBODY, OtpState, PairingState, Status
@@ -17,6 +19,15 @@ from worker.leases.moves import move
 _CHUNK = 1000
 # The statuses in which a record may be undone. Of these, `cancelled` stays as it is.
 _SOURCES = (Status.ACTIVE, Status.DEAD_LETTER, Status.PENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRecord:
+    """A pending record that workers are kept from: it was due at `due_at`, and is due at `until`."""
+
+    id: int
+    due_at: datetime
+    until: datetime
 
 
 def note_device_gone(database: Database, connection: Connection, record_id: int, device_id: str) -> bool:
@@ -38,13 +49,32 @@ def note_tokens_gone(database: Database, connection: Connection, record_ids: Seq
     return count
 
 
-def keep_from_work(database: Database, connection: Connection, record_ids: Sequence[int], seconds: float) -> None:
-    """Let no worker take those of these records that are pending, for so many seconds."""
-    soonest = database.now(seconds)
-    mine = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING)
-    connection.execute(
-        mine.values(scheduled_at=case((Record.scheduled_at < soonest, soonest), else_=Record.scheduled_at))
+def keep_from_work(
+    database: Database, connection: Connection, record_ids: Sequence[int], seconds: float
+) -> list[KeptRecord]:
+    """Let no worker take those of these records that are pending, for so many seconds, or until they are let go.
+    Returns which those are."""
+    until = connection.scalars(select(database.now(seconds))).one()
+    pending = select(Record.id, Record.scheduled_at).where(
+        Record.id.in_(record_ids), Record.status == Status.PENDING, Record.scheduled_at < until
     )
+    kept = [KeptRecord(record.id, record.scheduled_at, until) for record in connection.execute(pending)]
+    mine = update(Record).where(Record.id.in_([record.id for record in kept]))
+    connection.execute(mine.values(scheduled_at=until))
+    return kept
+
+
+def let_go(connection: Connection, kept: Sequence[KeptRecord]) -> None:
+    """Let workers take these records again at the time at which they were due before, unless that was changed
+    meanwhile."""
+    mine = update(Record).where(
+        Record.id == bindparam("record_id"),
+        Record.status == Status.PENDING,
+        Record.scheduled_at == bindparam("kept_until"),
+    )
+    rows = [{"record_id": each.id, "was_due_at": each.due_at, "kept_until": each.until} for each in kept]
+    if rows:
+        connection.execute(mine.values(scheduled_at=bindparam("was_due_at")), rows)
 
 
 def _cancel(database: Database, connection: Connection, mine: ColumnElement[bool], values: dict[str, Any]) -> int:

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, select
+from sqlalchemy import Row, and_, func, select
 
 from models.audit import Action
 from models.record import Record
 from models.record_states import PairingState, Status
 from worker import audit
 from worker.audit import Actor
+from worker.batches.undo.chunks import Chunks
 from worker.batches.undo.kept import Kept
-from worker.batches.undo.other_batches import find_other_batch
 from worker.batches.undo.read_back import DefaultChange
 from worker.batches.undo.removal import End, Outcome, Removal
 from worker.batches.undo.standing import Standing, UndoneBatch
 from worker.config.settings import Environment, Settings
 from worker.database.engine import Database
-from worker.leases.undoing import keep_from_work, note_device_gone
+from worker.leases.undoing import note_device_gone
 from worker.pingone.clients import Clients
 
-# Records that are worked on before the batch is looked at again.
-CHUNK = 200
-# Seconds for which no worker takes the records of a chunk: many times what it takes.
-KEPT_FOR = 600.0
 # Seconds between two questions whether PingOne may be asked about the last pairing of unknown fate.
 ASK_AGAIN = 1.0
 
-_CHANGED = "it was replayed meanwhile: give the command again"
+_CHANGED = "its record was changed meanwhile, or a worker has it: give the command again"
 # This batch made a device, and knows its id.
 _HAS_DEVICE = and_(Record.is_device_made, Record.device_id != "", Record.user_id != "")
 # A request to pair may have made one. A final record's token was looked up, so that nothing is open.
@@ -42,7 +39,9 @@ _IS_OPEN = and_(
     Record.device_id == "",
     Record.user_id != "",
 )
-_COLUMNS = (Record.id, Record.row_number, Record.serial_number, Record.user_id, Record.device_id, Record.owner_id)
+
+# Writes down how the removal of a record's device ended.
+Note = Callable[[Row[*tuple[Any, ...]], Outcome], None]
 
 
 @dataclass(slots=True)
@@ -92,7 +91,8 @@ class Unpairing:
         UnknownBatch, NotPossible."""
         batch = self._standing.require_rest(name)
         unpaired = self._count(batch)
-        self._work_through(batch, _HAS_DEVICE, unpaired, is_real=False)
+        chunks = Chunks(self._database, self._standing, batch, is_real=False)
+        self._work_through(batch, chunks.take(_HAS_DEVICE), unpaired, is_real=False)
         return unpaired
 
     def remove(self, name: str) -> Unpaired:
@@ -101,12 +101,14 @@ class Unpairing:
         batch = self._standing.require_rest(name)
         unpaired = self._count(batch)
         self._write_down(name, {"devices": unpaired.devices, "unknown_pairings": unpaired.unknown})
+        chunks = Chunks(self._database, self._standing, batch, is_real=True)
         try:
-            self._work_through(batch, _HAS_DEVICE, unpaired, is_real=True)
+            self._work_through(batch, chunks.take(_HAS_DEVICE), unpaired, is_real=True)
             self._wait_for_pairings(batch)
-            self._work_through(batch, _IS_OPEN, unpaired, is_real=True)
+            self._work_through(batch, chunks.take(_IS_OPEN), unpaired, is_real=True)
         finally:
             self._write_down(name, unpaired.to_facts())
+            chunks.let_go()
         return unpaired
 
     def _count(self, batch: UndoneBatch) -> Unpaired:
@@ -116,49 +118,37 @@ class Unpairing:
         return Unpaired(devices, unknown)
 
     def _work_through(
-        self, batch: UndoneBatch, condition: ColumnElement[bool], unpaired: Unpaired, *, is_real: bool
+        self,
+        batch: UndoneBatch,
+        chunks: Iterator[Sequence[Row[*tuple[Any, ...]]]],
+        unpaired: Unpaired,
+        *,
+        is_real: bool,
     ) -> None:
-        """Work on all records of the batch for which the condition is true, chunk by chunk, in the file's order."""
+        """Work on these records of the batch."""
         with self._database.reading() as connection:
             made = select(func.lower(Record.device_id)).where(Record.batch_id == batch.id, _HAS_DEVICE)
             removed = frozenset(connection.scalars(made))
         removal = Removal(self._clients, self._environment, batch.id, removed, self._wait, is_real=is_real)
-        last = -1
-        while chunk := self._take_chunk(batch, condition, last, is_real=is_real):
-            for record, outcome in self._run(removal, chunk):
-                self._note(record, outcome, unpaired, is_real=is_real)
-            last = chunk[-1].row_number
+        for chunk in chunks:
+            self._run(removal, chunk, partial(self._note, unpaired, is_real=is_real))
 
-    def _take_chunk(
-        self, batch: UndoneBatch, condition: ColumnElement[bool], last: int, *, is_real: bool
-    ) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Read the next records after the row `last`. If they are to be changed, workers are kept from them, and the
-        batch is looked at again: a person may have resumed it."""
-        mine = select(*_COLUMNS, find_other_batch()).where(
-            Record.batch_id == batch.id, Record.row_number > last, condition
-        )
-        mine = mine.order_by(Record.row_number).limit(CHUNK)
-        if not is_real:
-            with self._database.reading() as connection:
-                return connection.execute(mine).all()
-        with self._database.changing_many() as connection:
-            self._standing.require_rest_within(connection, batch.name)
-            chunk = connection.execute(mine).all()
-            keep_from_work(self._database, connection, [record.id for record in chunk], KEPT_FOR)
-            return chunk
-
-    def _run(
-        self, removal: Removal, chunk: Sequence[Row[*tuple[Any, ...]]]
-    ) -> Iterator[tuple[Row[*tuple[Any, ...]], Outcome]]:
-        """Work on the records of a chunk, several at once, and yield how each ended. After a failure, or Ctrl-C, no
-        further one is begun."""
+    def _run(self, removal: Removal, chunk: Sequence[Row[*tuple[Any, ...]]], note: Note) -> None:
+        """Work on the records of a chunk, several at once, and note how each ended. After a failure, or Ctrl-C, no
+        further one is begun; what is under way is waited for, and noted as well."""
         pool = ThreadPoolExecutor(self._threads)
+        ending = deque((record, pool.submit(removal.remove, record)) for record in chunk)
         try:
-            yield from zip(chunk, pool.map(removal.remove, chunk), strict=True)
+            while ending:
+                outcome = ending[0][1].result()
+                note(ending.popleft()[0], outcome)
         finally:
             pool.shutdown(cancel_futures=True)
+            for record, end in ending:
+                if not end.cancelled() and end.exception() is None:
+                    note(record, end.result())
 
-    def _note(self, record: Row[*tuple[Any, ...]], outcome: Outcome, unpaired: Unpaired, *, is_real: bool) -> None:
+    def _note(self, unpaired: Unpaired, record: Row[*tuple[Any, ...]], outcome: Outcome, *, is_real: bool) -> None:
         """Write down what became of a device, at once: what is not written down has to be looked up again."""
         if is_real and outcome.end in (End.REMOVED, End.GONE, End.NEVER_MADE):
             with self._database.writing() as connection:
