@@ -32,7 +32,8 @@ from worker.config.settings import Environment, Settings
 from worker.leases.undoing import note_tokens_gone
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Client
-from worker.pingone.errors import NotDelivered
+from worker.pingone.errors import NotDelivered, NotFound
+from worker.pingone.pairings import Pairings
 from worker.process.undo_parts import UndoParts
 from worker.simulator.call_log import CallLog
 from worker.simulator.faults import FaultOrder
@@ -367,6 +368,38 @@ def test_a_device_that_is_gone_is_told_and_written_down_only_by_the_real_command
     assert desk.unpair.remove("shipment").ends == {End.GONE: 1}
     assert statuses(database, made) == ["cancelled"]
     assert pingone.calls("unpair", "remove_order") == []
+
+
+@pytest.mark.parametrize(("columns", "end"), [(OURS, End.GONE), (OPEN, End.NEVER_MADE)])
+def test_with_a_user_that_is_gone_the_device_is_gone_too_even_where_the_inventory_may_not_be_read(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, columns: dict[str, Any], end: End
+) -> None:
+    made = make_batch(database, [columns | {"status": Status.PENDING}], state=BatchState.CANCELLED)
+    pingone.simulation.change({"forbidden_groups": ["inventory"]})
+
+    assert desk.unpair.remove("shipment").ends == {end: 1}
+
+    assert statuses(database, made) == ["cancelled"]
+
+
+def test_a_token_that_the_inventory_shows_by_half_is_not_taken_for_free(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its user is there."""
+    pingone.simulation.change({"device_shows_serial_number": True})
+    made = make(database, pingone, [OURS | {"status": Status.ACTIVE}, OPEN])
+    there = look(database, made.ids[0])
+    with database.writing() as connection:
+        connection.execute(update(Record).where(Record.id == made.ids[1]).values(user_id=there.user_id))
+
+    def find_half(*_: Any, **__: Any) -> None:
+        raise NotFound
+
+    monkeypatch.setattr(Pairings, "find_pairing", find_half)
+    result = desk.unpair.remove("shipment")
+
+    assert result.ends == {End.REMOVED: 1, End.LEFT: 1}
+    assert statuses(database, made) == ["cancelled", "pending"]
 
 
 def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(

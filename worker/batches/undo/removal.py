@@ -18,6 +18,8 @@ from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, NotFound, OutcomeUnknown, PingOneError
+from worker.pingone.pairing import Pairing
+from worker.pingone.user_devices import UserDevice
 
 # How often a device is deleted whose answer gets lost, each time after it was read back.
 TRIES = 3
@@ -96,11 +98,9 @@ class Removal:
     def _settle(self, record: Row[*tuple[Any, ...]], call: Call) -> Outcome:
         """Find out what came of a pairing of unknown fate, and remove what it made. A token that is found free is
         looked up once more: what was made moments ago is not seen everywhere at once."""
-        pairings = self._clients.pairings(self._environment)
-        look_up = partial(pairings.find_pairing, record.serial_number, record.user_id, call=call)
-        if (found := call_patiently(look_up)) is None:
+        if (found := self._find_pairing(record, call)) is None:
             self._wait(LOOK_AGAIN)
-            found = call_patiently(look_up)
+            found = self._find_pairing(record, call)
         if found is None:
             return Outcome(End.NEVER_MADE)
         if found.user_id is not None and found.user_id.lower() != record.user_id.lower():
@@ -133,21 +133,33 @@ class Removal:
 
     def _read_back(self, record: Row[*tuple[Any, ...]], device_id: str, call: Call) -> tuple[Sight, Heir | None]:
         """Look at a device, in the list of its user's and, where that leaves something open, by its token."""
-        reads = self._clients.reads(self._environment)
-        try:
-            devices = call_patiently(lambda: reads.list_devices(record.user_id, call=call))
-        except NotFound:
-            # The user is gone, and every device with them.
-            devices = []
+        devices = self._list_devices(record.user_id, call) or []
         sight = see(devices, device_id, record.serial_number)
         if sight in (Sight.UNNAMED, Sight.MISSING):
-            pairings = self._clients.pairings(self._environment)
-            look_up = partial(pairings.find_pairing, record.serial_number, record.user_id, call=call)
             try:
-                sight = see_by_token(call_patiently(look_up), sight, device_id)
+                sight = see_by_token(self._find_pairing(record, call), sight, device_id)
             except Forbidden:
                 sight = Sight.HIDDEN
         return sight, find_heir(devices, self._removed | {device_id.lower()})
+
+    def _list_devices(self, user_id: str, call: Call) -> list[UserDevice] | None:
+        """List the devices of a user; None if the user is gone, and every device with them."""
+        reads = self._clients.reads(self._environment)
+        try:
+            return call_patiently(lambda: reads.list_devices(user_id, call=call))
+        except NotFound:
+            return None
+
+    def _find_pairing(self, record: Row[*tuple[Any, ...]], call: Call) -> Pairing | None:
+        """Look up whom the token is paired with; None if it is with nobody, or its user is gone."""
+        pairings = self._clients.pairings(self._environment)
+        try:
+            return call_patiently(partial(pairings.find_pairing, record.serial_number, record.user_id, call=call))
+        except NotFound:
+            # Where the inventory may not be read, it is the user that is not found.
+            if self._list_devices(record.user_id, call) is None:
+                return None
+            raise
 
     def _delete(self, user_id: str, device_id: str, call: Call) -> bool:
         pairings = self._clients.pairings(self._environment)
