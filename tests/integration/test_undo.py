@@ -318,15 +318,53 @@ def test_what_nothing_shows_stays(database: MovingDatabase, pingone: PingOne, de
     assert "let the worker application read the inventory" in result.kept[0].why
 
 
-def test_a_token_with_which_another_batch_goes_on_stays(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
-    made = make(database, pingone, [OURS | {"status": Status.DEAD_LETTER, "is_token_made": True}])
-    record = look(database, made.id)
-    same = {"serial_number": record.serial_number, "device_id": record.device_id, "status": Status.PENDING}
-    make_batch(database, [same], name="again")
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"status": Status.PENDING},
+        {"status": Status.PENDING, "device_id": "another"},
+        {"status": Status.ACTIVE},
+        {"status": Status.PENDING, "serial_number": "abc-1", "device_id": ""},
+    ],
+    ids=["it is not done with the device", "it is not done with the token", "it is active", "in small letters"],
+)
+def test_a_device_with_which_another_batch_goes_on_stays(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, other: dict[str, Any]
+) -> None:
+    make(database, pingone, [OURS | {"status": Status.DEAD_LETTER, "serial_number": "ABC-1", "device_id": "mine"}])
+    same = {"serial_number": "ABC-1", "device_id": "MINE"}
+    make_batch(database, [same | other], name="again")
 
-    kept = desk.unpair.remove("shipment").kept
+    (kept,) = desk.unpair.remove("shipment").kept
 
-    assert [each.why for each in kept] == ["batch again goes on with this token: it stays"]
+    assert kept.why == (
+        "batch again goes on with this token, so it stays: `oathbulk cancel again` ends that; where it is active "
+        "there, `oathbulk unpair again`, or remove it in PingOne"
+    )
+    assert len(pingone.devices()) == 1
+
+
+def test_another_batch_whose_record_is_active_on_another_device_keeps_only_that(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    """The token was unpaired, and paired again by a later batch: what this one made is gone."""
+    made = make_batch(database, [OURS | {"status": Status.ACTIVE}], state=BatchState.CANCELLED)
+    serial_number = look(database, made.id).serial_number
+    later = make(database, pingone, [OURS | {"status": Status.ACTIVE, "serial_number": serial_number}], name="later")
+
+    assert desk.unpair.remove("shipment").ends == {End.GONE: 1}
+
+    assert (len(pingone.devices()), statuses(database, later)) == (1, ["active"])
+
+
+def test_a_device_of_unknown_fate_may_be_that_of_another_batch(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    made = make_batch(database, [OPEN], state=BatchState.CANCELLED)
+    serial_number = look(database, made.id).serial_number
+    make(database, pingone, [OURS | {"status": Status.ACTIVE, "serial_number": serial_number}], name="later")
+
+    assert desk.unpair.remove("shipment").ends == {End.LEFT: 1}
     assert len(pingone.devices()) == 1
 
 
@@ -623,6 +661,19 @@ def test_a_paired_token_stays_and_is_named(database: MovingDatabase, pingone: Pi
     assert (result.revoked, [each.serial_number for each in result.kept]) == (1, [paired.serial_number])
     assert "oathbulk unpair" in result.kept[0].why
     assert pingone.devices() == {"device"}
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.ACTIVE])
+def test_a_token_with_which_another_batch_goes_on_stays(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, status: Status
+) -> None:
+    make_tokens(database, pingone, [TOKEN | {"serial_number": "ABC-1"}])
+    make_batch(database, [{"serial_number": "abc-1", "status": status}], name="again")
+
+    (kept,) = desk.revoke.revoke("shipment").kept
+
+    assert "`oathbulk cancel again`" in kept.why
+    assert pingone.tokens() == {"ABC-1"}
 
 
 @pytest.mark.parametrize("kind", ["reset_after", "error_after", "reset_before"])

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, select
 
 from models.record import Record
-from worker.batches.undo.other_batches import find_other_batch
+from worker.batches.undo.other_batches import find_batch_with_device
 from worker.batches.undo.standing import Standing, UndoneBatch
 from worker.database.engine import Database
 from worker.leases.undoing import KeptRecord, keep_from_work, let_go
@@ -47,7 +47,7 @@ class Chunks:
             let_go(connection, self._kept)
 
     def _take_after(self, row_number: int, condition: ColumnElement[bool]) -> Sequence[Row[*tuple[Any, ...]]]:
-        mine = select(*_COLUMNS, find_other_batch()).where(
+        mine = select(*_COLUMNS, find_batch_with_device()).where(
             Record.batch_id == self._batch.id, Record.row_number > row_number, condition
         )
         mine = mine.order_by(Record.row_number).limit(CHUNK)

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from models.record_states import NOBODY
+from worker.batches.undo.other_batches import explain_other_batch
 from worker.batches.undo.read_back import Heir, Sight, find_heir, see, see_by_token
 from worker.config.settings import Environment
 from worker.pace.errors import PaceOutOfReach
@@ -86,7 +87,7 @@ class Removal:
         call = Call(f"oathbulk-batch-{self._batch_id}", f"oathbulk-record-{record.id}")
         try:
             if record.other_batch:
-                return Outcome(End.LEFT, f"batch {record.other_batch} goes on with this token: it stays")
+                return Outcome(End.LEFT, explain_other_batch(record.other_batch))
             if record.device_id:
                 return self._remove(record, record.device_id, call)
             return self._settle(record, call)

@@ -13,7 +13,7 @@ from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState
 from models.record import Record
 from models.record_states import NOBODY
 from worker.batches.preparation.inventory import find_difference
-from worker.batches.undo.other_batches import find_other_batch
+from worker.batches.undo.other_batches import explain_other_batch, find_batch_with_token
 from worker.database.engine import Database
 from worker.pingone.inventory import InventoryToken
 from worker.vault.sealed_otps import open_otps
@@ -58,7 +58,7 @@ class TokenList:
         """Read the records of a batch whose token it imported, and those of imports of unknown fate (`is_token_made` is
         False)."""
         columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.is_token_made)
-        mine = select(*columns, Record.otps, find_other_batch()).where(
+        mine = select(*columns, Record.otps, find_batch_with_token()).where(
             Record.batch_id == batch_id, or_(Record.is_token_made, _is_of_unknown_fate(batch_id))
         )
         with self._database.reading() as connection:
@@ -81,7 +81,7 @@ class TokenList:
             elif token.device_id is not None or token.user_id is not None:
                 result.kept.append((row, _PAIRED))
             elif row.other_batch:
-                result.kept.append((row, f"batch {row.other_batch} goes on with this token"))
+                result.kept.append((row, explain_other_batch(row.other_batch)))
             elif not row.is_token_made and not self._is_alike(row, token):
                 result.kept.append((row, _DIFFERS))
             else:
