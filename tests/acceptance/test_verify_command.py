@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from worker.simulator.box import make_box
 from worker.simulator.shipment import make_shipment
 
+BOX = make_box(3, seed=1)
 SHIPMENT = make_shipment(10, hopeless={"wrong_otp": 1, "unknown_device": 1})
 # One of each, as rows of the file.
 PLACES = {
@@ -58,6 +60,8 @@ def test_what_became_of_every_device_is_told(set_out):
             {"row_number": place + 2, "serial_number": serial, "ours": ours, "theirs": theirs, "is_known": True}
             for place, (serial, ours, theirs) in sorted(lines.items())
         ],
+        "inventory_failure": None,
+        "tokens_unread": 0,
     }
     # Nothing but reads went out, one a device each time.
     after = simulator.counts()["operations"]
@@ -90,3 +94,24 @@ def test_what_cannot_be_asked_is_named(set_out, valkey_url):
     first, last = unread.stdout.splitlines()
     assert first.startswith(f"row 6 ({row.serial}): could not be read (HTTP 503")
     assert last == "shipment has 10 devices: 0 differ, 1 could not be read."
+
+
+def test_an_inventory_that_may_not_be_read_is_no_agreement(set_out):
+    """Although every device that was read is as it should be."""
+    desk, simulator = set_out(BOX)
+    BOX.write(desk.folder)
+    run = ("run", "box.pskc", "--key-file", "box.key", "--assign", "who.csv", "--import", "--pair", "--batch", "box")
+    ran = desk.oathbulk(*run, "--accept", "notification")
+    assert ran.code == 0, ran.stderr
+    assert desk.oathbulk("verify", "box").code == 0
+    simulator.change(forbidden_groups=["inventory"])
+
+    verified = desk.oathbulk("verify", "box")
+
+    assert verified.code == 1
+    first, last = verified.stdout.splitlines()
+    assert first.startswith("The inventory could not be read (HTTP 403")
+    assert first.endswith("): nothing is known of the tokens of 3 records.")
+    assert last == "box has 3 devices: 0 differ, 0 could not be read."
+    as_json = desk.oathbulk("verify", "box", "--json").json
+    assert (as_json["inventory_failure"][:8], as_json["tokens_unread"]) == ("HTTP 403", 3)

@@ -37,15 +37,28 @@ def verify_command(
         tokens = TokenCheck(make_token_lister(lambda: clients.reads(importer)), installation.keyring)
         differences = list(verify(installation.database, batch, read, READERS, tokens))
     if as_json:
-        print_json({"batch": batch, "total": status.total, "differences": [asdict(found) for found in differences]})
+        print_json(
+            {
+                "batch": batch,
+                "total": status.total,
+                "differences": [asdict(found) for found in differences],
+                "inventory_failure": str(tokens.failure) if tokens.failure else None,
+                "tokens_unread": tokens.unread,
+            }
+        )
     else:
         for found in differences:
             console.print(_describe_difference(found), markup=False)
+        if tokens.failure:
+            console.print(
+                f"The inventory could not be read ({tokens.failure}): "
+                f"nothing is known of the tokens of {tokens.unread} records."
+            )
         unread = sum(not found.is_known for found in differences)
         console.print(
             f"{batch} has {status.total} devices: {len(differences) - unread} differ, {unread} could not be read."
         )
-    raise typer.Exit(SOME_LEFT if differences else ALL_ACTIVE)
+    raise typer.Exit(SOME_LEFT if differences or tokens.failure else ALL_ACTIVE)
 
 
 def _describe_difference(found: Difference) -> str:

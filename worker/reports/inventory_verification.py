@@ -41,24 +41,27 @@ def make_token_lister(reads: Callable[[], Reads]) -> ListTokens:
 
 class TokenCheck:
     """Compares the records of one batch with the inventory, which is read once, at first, by `list_tokens`; with the
-    keys of `keyring` seeds are opened. `failure`: why nothing of it is known."""
+    keys of `keyring` seeds are opened. `failure`: why nothing of it is known, and `unread`: of how many records the
+    tokens are not known therefore."""
 
     def __init__(self, list_tokens: ListTokens, keyring: Keyring) -> None:
         self._list_tokens = list_tokens
         self._keyring = keyring
         self._tokens: Mapping[str, InventoryToken] | None = None
         self.failure: PingOneError | PaceOutOfReach | None = None
+        self.unread = 0
 
     def read(self, database: Database, batch_id: int) -> None:
         """Read what the inventory has of the tokens of a batch; nothing, if each record brought its device with it."""
         mine = Record.batch_id == batch_id
         with database.reading() as connection:
-            if connection.scalar(select(Record.id).where(mine, _needs_inventory()).limit(1)) is None:
+            needing = connection.scalar(select(func.count()).where(mine, _needs_inventory()))
+            if not needing:
                 return
             serial_numbers = frozenset(connection.scalars(select(func.lower(Record.serial_number)).where(mine)))
         found = self._list_tokens(serial_numbers)
         if isinstance(found, Exception):
-            self.failure = found
+            self.failure, self.unread = found, needing
         else:
             self._tokens = found
 

@@ -68,7 +68,7 @@ def verify(
     database: Database, name: str, read: Read, threads: int, tokens: TokenCheck | None = None
 ) -> Iterator[Difference]:
     """Read every device of the batch, and yield the differences in the order of its file; with `tokens`, those of the
-    inventory too. Raises UnknownBatch."""
+    inventory too, unless that could not be read, as `tokens.failure` says then. Raises UnknownBatch."""
     with database.reading() as connection:
         batch_id = find_batch(connection, name, Batch.id).id
     if tokens is not None:
@@ -87,14 +87,8 @@ def _read(read: Read, record: Row[*tuple[Any, ...]]) -> Answer | None:
 
 
 def _compare_token(record: Row[*tuple[Any, ...]], tokens: TokenCheck | None) -> Difference | None:
-    """Compare a record with what the inventory has of its token. What the inventory does not tell is a difference that
-    is not known, where the record has no device that was read instead."""
-    if tokens is None:
-        return None
-    if tokens.failure is not None and not record.device_id:
-        theirs = f"could not be read ({tokens.failure})"
-        return Difference(record.row_number, record.serial_number, record.status, theirs, is_known=False)
-    described = tokens.describe(record)
+    """Compare a record with what the inventory has of its token."""
+    described = tokens.describe(record) if tokens is not None else None
     if described is None:
         return None
     return Difference(record.row_number, record.serial_number, record.status, described)
