@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from worker.batches.preparation.inventory import find_difference
@@ -41,26 +42,30 @@ def check_inventory(
         "token_not_in_inventory": switches.may_import,
         "token_not_paired": switches.may_pair,
     }
-    rows = {row.serial_number: row for row in verdicts.good}
+    # PingOne may write a serial number in other letters than the file.
+    rows = defaultdict[str, list[Row]](list)
+    for row in verdicts.good:
+        rows[row.serial_number.lower()].append(row)
     found, free, count = set[str](), list[str](), 0
     for token in tokens:
         count += 1
-        row = rows.get(token.serial_number or "")
-        if row is not None:
-            found.add(row.serial_number)
+        serial = (token.serial_number or "").lower()
+        for row in rows.get(serial, ()):
+            found.add(serial)
             if switches.may_pair and _is_free(token):
                 free.append(row.serial_number)
             _judge(verdicts, row, token, may_pair=switches.may_pair)
-    missing = [serial for serial in rows if serial not in found]
+    missing = [row for serial, mine in rows.items() if serial not in found for row in mine]
     if not switches.may_import:
-        for serial in missing:
-            verdicts.doubt(rows[serial], "token_not_in_inventory", "the inventory has no token of this serial number")
+        for row in missing:
+            verdicts.doubt(row, "token_not_in_inventory", "the inventory has no token of this serial number")
     findings = [
         finding
         for name, text in TEXTS.items()
         for finding in name_tokens(name, Level.ASK, text, verdicts.doubted(name))
     ]
-    for name, serials in (("token_not_in_inventory", missing), ("token_not_paired", free)):
+    lacking = [row.serial_number for row in missing]
+    for name, serials in (("token_not_in_inventory", lacking), ("token_not_paired", free)):
         findings += name_tokens(name, Level.NOTE, DOES[name], serials if does[name] else ())
     if len(missing) + count > MOST_TOKENS and switches.may_import:
         text = f"The inventory has {count} tokens and may have {MOST_TOKENS}: {len(missing)} more have no room in it."

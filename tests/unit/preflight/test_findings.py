@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.errors import Answer, TooManyTerms
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.users import User, UserAttribute
-from worker.preflight import files, tenant
+from worker.preflight import devices, files, inventory, persons, tenant
 from worker.preflight.findings import Finding, Level, Verdicts
 from worker.preflight.inventory import MOST_TOKENS, check_inventory
 from worker.preflight.persons import check_persons
@@ -25,6 +26,7 @@ from worker.rules.resync import NeedsFlag, ResyncKnowledge
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.seed import Secret, Seed
 
+ROOT = Path(__file__).parents[3]
 SECRET = Secret(b"12345678901234567890")
 HOTP = Seed(secret=SECRET)
 TOTP = Seed(secret=SECRET, otp_type="totp", time_step=30)
@@ -233,6 +235,19 @@ def test_what_the_inventory_says_against_a_token(
     assert [finding.name for finding in findings] == ([name] if name else [])
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [("ab1", "AB1"), ("AB1", "aB1")])
+def test_a_token_is_found_in_whatever_letters_its_serial_number_is_written(theirs: str, ours: str) -> None:
+    there = InventoryToken(id="t", serial_number=theirs, device_id="device-1", user_id="user-1")
+    assert check_inventory(verdicts_of(row(serial_number=ours)), [there]) == []
+    taken = only(check_inventory(verdicts_of(row(serial_number=ours, user_id="user-2")), [there]), "token_taken")
+    assert taken.serials == (ours,)
+
+
+def test_rows_of_one_token_in_different_letters_are_both_looked_for() -> None:
+    rows = [row(1, serial_number="AB1"), row(2, serial_number="ab1")]
+    assert only(check_inventory(verdicts_of(*rows), []), "token_not_in_inventory").serials == ("AB1", "ab1")
+
+
 def test_an_inventory_that_is_nearly_full_is_told() -> None:
     full = (InventoryToken(id=str(number), serial_number=f"X{number}") for number in range(95_000))
     found = only(check_inventory(verdicts_of(), full), "inventory_nearly_full")
@@ -313,3 +328,16 @@ def test_what_is_asked_blocks_until_it_is_accepted_and_what_stops_always() -> No
     assert [finding.name for finding in report.blocking(frozenset({"a", "b"}))] == ["a"]
     # A person who accepts what nobody asks about has accepted nothing.
     assert report.choose_accepted(frozenset({"a", "b", "c", "d"})) == ["b"]
+
+
+# The page.
+
+
+def test_each_finding_has_its_line_on_the_page() -> None:
+    found = set[str]()
+    for module in (ROOT / "worker" / "preflight").glob("*.py"):
+        found.update(re.findall(r'(?:Finding|name_tokens|doubt)\(\s*(?:\w+, )?"([a-z_]+)"', module.read_text()))
+    found.update(inventory.TEXTS, devices.TEXTS, persons.TEXTS)
+    page = (ROOT / "docs" / "preflight.md").read_text()
+    assert len(found) > 30
+    assert {name for name in found if f"`{name}`" not in page} == set()
