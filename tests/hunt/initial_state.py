@@ -17,7 +17,8 @@ from models.encrypted import Keyring, generate_key, identify_row
 from models.record import Record
 from worker.batches import hours
 from worker.batches.upkeep import Upkeep
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds

@@ -18,7 +18,7 @@ from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
 from worker.clocks.clock_watch import ClockWatch
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.fleet.fitness import Fitness
 from worker.journal.writer import NoJournal
 from worker.pace.rate_groups import RateGroup

@@ -36,7 +36,8 @@ from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loaded, Loader
 from worker.batches.names import NameTaken
 from worker.batches.upkeep import Upkeep
-from worker.config.settings import ConfigError, Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError, Settings
 from worker.config.sources import load_settings
 from worker.intake import UnusableFile, open_shipment
 from worker.process.worker_parts import WorkerParts

@@ -29,7 +29,8 @@ from models.batch import BatchState
 from models.reason import PAUSE_CURES, PauseReason
 from models.record_states import OtpState, Status
 from worker.batches.commands import Batches
-from worker.config.settings import ConfigError, Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError, Settings
 from worker.database.engine import DISPATCH_LOCK
 from worker.dispatch.dispatcher import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
 from worker.leases.attempt_line import CallSummary

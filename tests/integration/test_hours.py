@@ -34,7 +34,8 @@ from worker.batches import hours
 from worker.batches.commands import HoursChange
 from worker.batches.hours import OtherHours
 from worker.batches.loading import Loaded, Loader
-from worker.config.settings import ConfigError, Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError, Settings
 from worker.intake import open_shipment
 from worker.leases.moves import LAST_START
 from worker.leases.worker import Leases

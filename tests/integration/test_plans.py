@@ -23,7 +23,8 @@ from worker.batches.preparation.people import People
 from worker.batches.preparation.token_work import TokenWork
 from worker.batches.preparation.turns import Turn, Turns
 from worker.batches.upkeep import Upkeep
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.leases.attempt_line import CallSummary
 from worker.leases.queue import Queue

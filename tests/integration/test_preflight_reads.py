@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import redis
 
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
-from worker.pingone.errors import ExpandRefused, Forbidden, NotFound, RateLimited, TooManyTerms
+from worker.pingone.errors import Forbidden, NotFound, RateLimited
 from worker.pingone.reads import Reads
+from worker.pingone.refusals import ExpandRefused, TooManyTerms
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, WorldSeed
 from worker.simulator.server import running

@@ -26,17 +26,10 @@ from worker.batches.preparation.imports import LONGEST_JOB
 from worker.batches.preparation.inventory import Inventory, find_difference
 from worker.batches.preparation.turns import LEASE, Turns
 from worker.pace.errors import SlotTooFar
-from worker.pingone.errors import (
-    Answer,
-    CredentialsRefused,
-    NotDelivered,
-    PingOneError,
-    ProtocolFault,
-    RateLimited,
-    TooManyTokens,
-)
+from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, PingOneError, ProtocolFault, RateLimited
 from worker.pingone.import_jobs import ImportJob, JobState
 from worker.pingone.inventory import InventoryToken
+from worker.pingone.refusals import TooManyTokens
 from worker.pingone.users import User
 from worker.vault.seed import Seed
 

@@ -21,17 +21,9 @@ from models.record import Record
 from models.record_states import Status
 from worker.batches.preparation.failures import MOST_REFUSALS
 from worker.batches.preparation.next_job import MOST_REFUSED
-from worker.pingone.errors import (
-    Answer,
-    CredentialsRefused,
-    InventoryFull,
-    NotFound,
-    PingOneError,
-    RateLimited,
-    Rejected,
-    Unauthorized,
-)
+from worker.pingone.errors import Answer, CredentialsRefused, NotFound, PingOneError, RateLimited, Unauthorized
 from worker.pingone.import_jobs import ImportJob, JobState
+from worker.pingone.refusals import InventoryFull, Rejected
 from worker.pingone.users import User
 
 

@@ -25,14 +25,15 @@ from worker import audit
 from worker.batches import reconciliation
 from worker.batches.commands import Batches
 from worker.batches.reconciliation import BatchFindings, Findings, Reconciliation, StillAtWork
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.journal.evidence import Evidence, Row, gather_evidence
 from worker.journal.reader import Line, Reader, find_files
 from worker.journal.writer import FileJournal
 from worker.leases.worker import Leases
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
-from worker.pingone import errors
+from worker.pingone import errors, refusals
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
@@ -86,7 +87,7 @@ class PingOne:
 
     def _answer(self, device_id: str, kind: str, ordinal: int) -> Device:
         if device_id in self.active or kind == "rejected":
-            raise errors.Rejected(Answer(400))
+            raise refusals.Rejected(Answer(400))
         if kind in ("out_of_step", "wrong_second") and ordinal == 1:
             raise errors.ResyncRequired(Answer(400))
         if kind in ("wrong", "wrong_second"):

@@ -23,7 +23,7 @@ from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loader
 from worker.batches.upkeep import Upkeep
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.intake import open_shipment
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases

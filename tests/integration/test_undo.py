@@ -28,7 +28,8 @@ from worker.batches.undo.removal import End, Outcome, Removal
 from worker.batches.undo.revocation import Revocation, Revoked
 from worker.batches.undo.revocation_jobs import RevocationJobs
 from worker.batches.undo.unpairing import Unpairing
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.leases.undoing import note_tokens_gone
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Client

@@ -18,7 +18,8 @@ from support.data.moving_clock import MovingDatabase
 from models.encrypted import Keyring
 from models.record_states import Status
 from worker.batches.finding import UnknownBatch
-from worker.config.settings import ConfigError, Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError, Settings
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.rate_groups import RateGroup
 from worker.pace.slots import Pace

@@ -29,7 +29,7 @@ from support.servers.postgres import PostgresServer
 from models.encrypted import Keyring, generate_key, identify_row
 from models.record import Record
 from worker.batches.loading import Loader
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.config.sources import load_settings
 from worker.database.engine import Database
 from worker.intake import open_shipment

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.servers.raw_server import RawServer
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock_drift import measure_drift
 from worker.pingone.errors import NotDelivered, OutcomeUnknown

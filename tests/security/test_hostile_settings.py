@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from models.encrypted import Keyring
-from worker.config.settings import ConfigError, Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError, Settings
 from worker.config.sources import load_environment, load_settings, read_variables
 from worker.embedded.key import home_key
 from worker.embedded.locks import read_pid

@@ -25,7 +25,7 @@ from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.loading import Loader
 from worker.batches.names import LONGEST_NAME, NameTaken, NameUnfit
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.database.engine import Database
 from worker.intake import UnusableFile, open_shipment
 from worker.leases.worker import Leases

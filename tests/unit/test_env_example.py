@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel
 from support.servers.compose_service import PROJECT, default_variables
 
-from worker.config.settings import DEFAULT_ENVIRONMENT, Environment, Settings
+from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.config.settings import Settings
 from worker.config.sources import load_environment, load_settings
 
 LINES = (PROJECT / ".env.example").read_text(encoding="utf-8").splitlines()

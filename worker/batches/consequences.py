@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from models.reason import PAUSE_CURES, PauseReason
 from worker.batches.upkeep import Upkeep
+from worker.config.environment import Environment
 from worker.config.environments import Environments
-from worker.config.settings import Environment
 from worker.fleet.fitness import Fitness
 from worker.fleet.processes import Sickness
 from worker.leases.claim import Claim

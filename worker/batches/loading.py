@@ -24,7 +24,7 @@ from worker.batches.names import check_name
 from worker.batches.record_rows import RecordRows
 from worker.batches.returning import Returning
 from worker.batches.trial import find_trial_row
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
 from worker.intake import Row, RowError, Shipment, UnusableFile

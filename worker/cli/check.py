@@ -22,7 +22,7 @@ from worker.cli.preflight_report import (
     write_verdicts,
 )
 from worker.cli.source_options import SourceOptions, takes_source
-from worker.config.settings import DEFAULT_ENVIRONMENT
+from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
 from worker.preflight.findings import Level
 from worker.preflight.preflight import Report

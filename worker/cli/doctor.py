@@ -18,7 +18,8 @@ from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.hosts import describe_hosts, print_unread_env_file
 from worker.cli.options import AsJson, EnvironmentName
-from worker.config.settings import DEFAULT_ENVIRONMENT, ConfigError
+from worker.config.environment import DEFAULT_ENVIRONMENT
+from worker.config.settings import ConfigError
 from worker.database import revision
 from worker.database.postgresql import DURABLE, READ_COMMITTED
 from worker.embedded.errors import EmbeddedError

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from worker.cli.console import error_console
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.installation.installation import Installation
 from worker.pingone.http_client import find_proxy_host
 

@@ -30,7 +30,7 @@ from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import findings_to_json, print_findings, refuse_unready, report_to_json
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions, takes_source
-from worker.config.settings import DEFAULT_ENVIRONMENT
+from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
 from worker.intake import Shipment, UnusableFile
 from worker.preflight.preflight import Report

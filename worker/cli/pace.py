@@ -11,7 +11,8 @@ from worker.batches.pace_commands import PaceCommands
 from worker.cli.batch_display import describe_hold, format_duration
 from worker.cli.console import console, print_json
 from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
-from worker.config.settings import DEFAULT_ENVIRONMENT, ConfigError, Environment
+from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.pace.group_readings import GroupPace, describe_known, read_group
 from worker.pace.memory import KnownPace, PaceMemory

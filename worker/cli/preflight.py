@@ -10,7 +10,8 @@ import redis
 from worker.cli.failures import explain_server_failure
 from worker.cli.hosts import print_hosts
 from worker.cli.own_redis import settings_with_redis
-from worker.config.settings import ConfigError, Environment
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import HomeInUse
 from worker.installation.installation import Installation

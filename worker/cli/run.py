@@ -37,7 +37,7 @@ from worker.cli.options import (
 )
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions, takes_source
-from worker.config.settings import DEFAULT_ENVIRONMENT
+from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
 from worker.installation.installation import Installation

@@ -22,7 +22,7 @@ from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.hosts import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket
 from worker.cli.own_redis import settings_with_redis
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.installation.installation import Installation
 from worker.pingone.errors import CredentialsRefused
 from worker.process.undo_parts import UndoParts

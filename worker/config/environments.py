@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from worker.config.settings import ConfigError, Environment
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError
 
 
 class Environments:

@@ -7,7 +7,8 @@ import pwd
 import stat
 from pathlib import Path
 
-from worker.config.settings import ConfigError, Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError, Settings
 
 # Where a container's engine mounts secrets. Nobody but the container's own user can read them there, and the owner that
 # the file system names is a user of the host: so owner and mode are not checked.

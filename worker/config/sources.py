@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from worker.config.env_file import EnvFile, read_env_file
+from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.file_permissions import SECRETS, is_readable_by_all, read_trusted, refuse_open_secrets
-from worker.config.settings import DEFAULT_ENVIRONMENT, ConfigError, Environment, Settings
+from worker.config.settings import ConfigError, Settings
 
 M = TypeVar("M", bound=BaseModel)
 

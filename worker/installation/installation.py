@@ -16,7 +16,8 @@ from worker import audit
 from worker.batches.commands import Batches
 from worker.batches.pace_commands import PaceCommands
 from worker.config.env_file import EnvFile, read_env_file
-from worker.config.settings import DEFAULT_ENVIRONMENT, ConfigError, Environment, Settings
+from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.config.settings import ConfigError, Settings
 from worker.config.sources import config_path, load_environment, load_settings, read_section, read_variables
 from worker.database import revision
 from worker.database.engine import Database

@@ -9,7 +9,8 @@ from functools import partial
 
 import redis
 
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.pace.memory import PaceMemory
 from worker.pace.rate_groups import RateGroup, choose_rates
 from worker.pace.slots import Pace

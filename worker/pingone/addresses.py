@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 
 # What an address in an answer may consist of: printable ASCII, but no backslash, which some programs read as a slash.
 # PingOne's cursors have a few hundred characters.

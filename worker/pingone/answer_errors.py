@@ -11,10 +11,10 @@ from worker.pingone.errors import (
     PingOneError,
     ProtocolFault,
     RateLimited,
-    Rejected,
     ResyncRequired,
     Unauthorized,
 )
+from worker.pingone.refusals import Rejected
 
 
 def choose_error(envelope: Envelope) -> PingOneError:

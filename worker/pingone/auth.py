@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
+from worker.pingone.token_endpoint import build_access_token_request, parse_access_token
 from worker.pingone.transport import Transport
-from worker.pingone.wire import build_access_token_request, parse_access_token
 
 # Seconds before its expiry at which an access token is renewed; but never more than a fifth of its life.
 RENEWED_BEFORE = 60.0

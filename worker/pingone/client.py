@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from worker.clocks.boot_clock import boot_time
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.auth import AccessTokens

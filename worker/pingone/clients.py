@@ -6,7 +6,8 @@ from __future__ import annotations
 import threading
 from functools import partial
 
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.auth import AccessTokens

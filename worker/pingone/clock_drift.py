@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pingone.errors import Answer, OutcomeUnknown
 from worker.pingone.transport import Transport
 from worker.pingone.wire import Request

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.addresses import build_url
 from worker.pingone.answer_errors import choose_error

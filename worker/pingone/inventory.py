@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pingone.addresses import build_url
 from worker.pingone.answer_errors import choose_error
 from worker.pingone.envelope import Envelope, open_envelope, read_word
-from worker.pingone.errors import ExpandRefused, OtherDevice, PingOneError, Rejected
+from worker.pingone.errors import OtherDevice, PingOneError
 from worker.pingone.json_fields import find_part, read_count, read_id
 from worker.pingone.pages import Page, build_equation, parse_page
+from worker.pingone.refusals import ExpandRefused, Rejected
 
 # Adds device and user of a paired token to what is answered.
 EXPAND_DEVICES = {"expand": "devices"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone import import_jobs
 from worker.pingone.client import Call, Client

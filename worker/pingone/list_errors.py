@@ -6,7 +6,8 @@ import re
 
 from worker.pingone.answer_errors import choose_error
 from worker.pingone.envelope import Envelope
-from worker.pingone.errors import BadToken, InventoryFull, PingOneError, Rejected, TooManyTokens
+from worker.pingone.errors import PingOneError
+from worker.pingone.refusals import BadToken, InventoryFull, Rejected, TooManyTokens
 
 # What a refusal is about: a place in the list that was sent, a field there, or both, such as `tokens[7].secret`.
 _TARGET = re.compile(

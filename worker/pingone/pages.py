@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pingone.addresses import is_in_environment
 from worker.pingone.answer_errors import choose_error
 from worker.pingone.envelope import Envelope, open_envelope

@@ -11,27 +11,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pingone.addresses import build_url
 from worker.pingone.answer_errors import choose_error
 from worker.pingone.envelope import Envelope, open_envelope, read_word
 from worker.pingone.errors import (
-    AccountNotUsable,
-    AlreadyPaired,
     Answer,
     Forbidden,
     LicenseExceeded,
-    MethodOff,
     NotFound,
     OtherDevice,
     OutcomeUnknown,
     PingOneError,
+)
+from worker.pingone.json_fields import find_part, read_count, read_plain_id
+from worker.pingone.refusals import (
+    AccountNotUsable,
+    AlreadyPaired,
+    MethodOff,
     Rejected,
     StatusRefused,
     TokenNotInInventory,
     TooManyDevices,
 )
-from worker.pingone.json_fields import find_part, read_count, read_plain_id
 from worker.pingone.wire import ACTIVE, Request, build_headers
 
 # The type of a hardware token's device; TOTP is an authenticator app.

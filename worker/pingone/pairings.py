@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone import pairing
 from worker.pingone.client import Call, Client
-from worker.pingone.errors import ExpandRefused, Forbidden, StatusRefused
+from worker.pingone.errors import Forbidden
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.pairing import OATH_TOKEN, PairedDevice, Pairing
 from worker.pingone.reads import Reads
+from worker.pingone.refusals import ExpandRefused, StatusRefused
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone import configuration, inventory, user_devices, users
 from worker.pingone.client import Call, Client

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pingone.addresses import build_url
 from worker.pingone.envelope import read_word
 from worker.pingone.json_fields import find_part, read_id, read_time

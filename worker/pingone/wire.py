@@ -5,20 +5,17 @@ Raises nothing but ValueError while a request is built, and PingOneError while a
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from urllib.parse import quote_plus, urlencode
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pingone.addresses import build_url
 from worker.pingone.answer_errors import choose_error
 from worker.pingone.envelope import Envelope, open_envelope, read_word
-from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, OtherDevice
+from worker.pingone.errors import Answer, OtherDevice
 from worker.pingone.json_fields import read_time
 from worker.vault.otp import Otp
 
@@ -27,14 +24,6 @@ ACTIVE = "ACTIVE"
 ACTIVATE_MEDIA_TYPE = "application/vnd.pingidentity.device.activate+json"
 # Characters that PingOne takes of the ids which come back in its audit records.
 LONGEST_AUDIT_ID = 100
-
-# Seconds that an access token is taken to live where the token endpoint does not say: it is renewed often.
-DEFAULT_EXPIRES_IN = 300.0
-# Seconds that an access token is taken to live at the most.
-LONGEST_EXPIRES_IN = 86_400.0
-
-# All that may stand after "Bearer" (RFC 6750, section 2.1). Anything else could smuggle a header into our requests.
-_B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 @dataclass(frozen=True)
@@ -102,21 +91,6 @@ def add_access_token(request: Request, access_token: str) -> Request:
     return replace(request, headers={**request.headers, "Authorization": f"Bearer {access_token}"})
 
 
-def build_access_token_request(environment: Environment) -> Request:
-    """Build the request for an access token.
-    https://developer.pingidentity.com/pingone-api/workflow-library/application-management/configure-a-non-interactive-worker-application/step-3-get-a-token.html"""
-    client_id, secret = environment.client_id, environment.client_secret.get_secret_value()
-    headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
-    form = {"grant_type": "client_credentials"}
-    if environment.client_auth == "basic":
-        # Both are form-encoded before they are joined (RFC 6749, section 2.3.1): a secret may contain a colon or a %.
-        pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
-        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-    else:
-        form |= {"client_id": client_id, "client_secret": secret}
-    return Request("POST", environment.token_url, headers, urlencode(form).encode())
-
-
 def parse_activation(status: int, headers: Mapping[str, str], body: bytes, *, user_id: str, device_id: str) -> Device:
     """Read the answer to an activation: the device, ACTIVE. Its body is not documented, so all that is asked of it is
     the status, and that it names no other device or user than these."""
@@ -135,20 +109,6 @@ def parse_device(status: int, headers: Mapping[str, str], body: bytes, *, user_i
     if device is None:
         raise choose_error(envelope)
     return device
-
-
-def parse_access_token(status: int, headers: Mapping[str, str], body: bytes) -> tuple[str, float]:
-    """Read the access token and the seconds that it lives. Asking again does no harm, so no outcome is unknown here:
-    what is not a refusal was not delivered. Any 4xx refuses: waiting does not mend a wrong path or method either."""
-    envelope = open_envelope(status, headers, body)
-    fields = envelope.fields or {}
-    access_token = fields.get("access_token")
-    if 200 <= status < 300 and isinstance(access_token, str) and _B64TOKEN.fullmatch(access_token):
-        return access_token, _parse_lifetime(fields.get("expires_in"))
-    if 400 <= status < 500 and status not in (408, 425, 429):
-        raise CredentialsRefused(envelope.answer)
-    answer = replace(envelope.answer, message=envelope.answer.message or "no access token in the answer")
-    raise NotDelivered(answer, envelope.retry_after)
 
 
 def build_headers(session_id: str, transaction_id: str) -> dict[str, str]:
@@ -193,11 +153,3 @@ def _differs(told: object, expected: str) -> bool:
 
 def _has_status(part: object, status: str) -> bool:
     return isinstance(part, dict) and part.get("status") == status
-
-
-def _parse_lifetime(value: object) -> float:
-    try:
-        seconds = float(value) if isinstance(value, int | float | str) and value is not True else math.nan
-    except (ValueError, OverflowError):
-        seconds = math.nan
-    return min(seconds, LONGEST_EXPIRES_IN) if seconds > 0 else DEFAULT_EXPIRES_IN

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from worker.batches.inventory_list import list_pages
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.intake import NO_SWITCHES, Shipment, Switches
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.client import Call

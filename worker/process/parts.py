@@ -18,8 +18,9 @@ from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.pace_commands import PaceCommands
 from worker.batches.preparation.imports import Imports
+from worker.config.environment import Environment
 from worker.config.environments import Environments
-from worker.config.settings import Environment, Settings
+from worker.config.settings import Settings
 from worker.config.sources import load_environment
 from worker.database.engine import Database
 from worker.pace.memory import PaceMemory

@@ -13,7 +13,7 @@ from worker.batches.undo.revoking import Revoking
 from worker.batches.undo.standing import Standing
 from worker.batches.undo.token_list import TokenList
 from worker.batches.undo.unpairing import Unpairing
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.process.part import part
 from worker.process.parts import Parts
 

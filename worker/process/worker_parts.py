@@ -16,7 +16,8 @@ from worker.batches.preparation.token_work import TokenWork
 from worker.batches.preparation.turns import Turns
 from worker.batches.upkeep import Upkeep
 from worker.clocks.clock_watch import ClockWatch
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.dispatch.dispatcher import Broker, Dispatcher
 from worker.dispatch.workload import Workload
 from worker.fleet.fitness import Fitness

@@ -10,7 +10,8 @@ from time import sleep
 from models.encrypted import Keyring
 from models.reason import PauseReason
 from worker.batches.consequences import Consequences
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.database.away import is_away, wait_until_back
 from worker.journal.writer import Journal, NoJournal
 from worker.leases.claim import Claim

@@ -14,7 +14,8 @@ from models.batch import Batch
 from models.record import Record
 from models.record_states import Status
 from worker.batches.finding import find_batch
-from worker.config.settings import ConfigError, Environment
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError
 from worker.database.engine import Database
 from worker.pace.errors import SlotTooFar
 from worker.pace.patience import call_patiently

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState
-from worker.pingone import errors
+from worker.pingone import errors, refusals
 from worker.pingone.wire import Device
 from worker.rules import next_otp, no_effect, pairing
 from worker.rules.limits import Limits
@@ -47,7 +47,7 @@ def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFai
         case errors.InvalidOtp():
             verdict = Reason.INVALID_OTP if ordinal == 1 else Reason.RESYNC_FAILED
             return replace(progress.with_otp_answered(ordinal), verdict=verdict), ReadDevice()
-        case errors.Rejected():
+        case refusals.Rejected():
             return replace(progress.with_otp_answered(ordinal), verdict=_name_rejection(answer)), ReadDevice()
         case errors.OutcomeUnknown() if answer.is_over:
             # No delay is needed: it guards against a post that still runs.
@@ -74,7 +74,7 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
             return replace(progress, not_found=progress.not_found + 1), FindDevice()
         case errors.NotFound():
             return no_effect.decide_after_missing(progress, limits)
-        case errors.Rejected() | errors.InvalidOtp() | errors.ResyncRequired() if not (
+        case refusals.Rejected() | errors.InvalidOtp() | errors.ResyncRequired() if not (
             progress.is_open or progress.pairing.is_open
         ):
             return no_effect.give_up_after_read(progress, Reason.REJECTED)
@@ -86,7 +86,7 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
         case (
             errors.OutcomeUnknown()
             | errors.Forbidden()
-            | errors.Rejected()
+            | refusals.Rejected()
             | errors.InvalidOtp()
             | errors.ResyncRequired()
         ):
@@ -110,7 +110,7 @@ def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limit
     return next_otp.begin_new_pair(known, limits) if was_half_done else send_next_otp(known, limits)
 
 
-def _name_rejection(failure: errors.Rejected) -> Reason:
+def _name_rejection(failure: refusals.Rejected) -> Reason:
     if "ACCOUNT_NOT_USABLE" in (failure.answer.code, failure.answer.detail_code):
         return Reason.ACCOUNT_NOT_USABLE
     return Reason.REJECTED

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
-from worker.pingone import errors
+from worker.pingone import errors, refusals
 from worker.pingone.pairing import PairedDevice, Pairing
 from worker.rules import no_effect
 from worker.rules.limits import Limits
@@ -26,9 +26,9 @@ _LOOK_AGAIN = 5.0
 
 # What PingOne refuses for good, and the reason that the record is given up for.
 _REFUSALS: dict[type[errors.PingOneError], Reason] = {
-    errors.TooManyDevices: Reason.TOO_MANY_DEVICES,
-    errors.MethodOff: Reason.METHOD_OFF,
-    errors.AccountNotUsable: Reason.ACCOUNT_NOT_USABLE,
+    refusals.TooManyDevices: Reason.TOO_MANY_DEVICES,
+    refusals.MethodOff: Reason.METHOD_OFF,
+    refusals.AccountNotUsable: Reason.ACCOUNT_NOT_USABLE,
     errors.LicenseExceeded: Reason.LICENSE,
 }
 
@@ -77,12 +77,12 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
             return _take_device(progress, answer)
         case None:
             return _decide_for_free_token(progress, limits)
-        case errors.Rejected() if not progress.pairing.is_open:
+        case refusals.Rejected() if not progress.pairing.is_open:
             return _give_up(progress, progress.verdict or Reason.REJECTED)
         case errors.Forbidden() if progress.attempts > limits.attempts:
             # Without a look-up, nobody will ever know what became of it.
             return progress, no_effect.pause(progress, PauseReason.PERMISSIONS, limits)
-        case errors.OutcomeUnknown() | errors.Forbidden() | errors.NotFound() | errors.Rejected():
+        case errors.OutcomeUnknown() | errors.Forbidden() | errors.NotFound() | refusals.Rejected():
             return progress, Retry(no_effect.choose_read_delay(progress), is_counted=True, why=name_failure(answer))
     return no_effect.decide_after_no_effect(progress, answer, limits)
 
@@ -106,13 +106,13 @@ def _with(progress: Progress, pairing: PairingProgress) -> Progress:
 def _decide_after_refusal(progress: Progress, answer: CallFailure, limits: Limits) -> Next:
     """What follows where a request to pair made nothing."""
     match answer:
-        case errors.AlreadyPaired():
+        case refusals.AlreadyPaired():
             return progress, FindDevice()
-        case errors.TokenNotInInventory():
+        case refusals.TokenNotInInventory():
             return _decide_after_missing(progress, Reason.TOKEN_NOT_IN_INVENTORY, limits)
         case errors.NotFound():
             return _decide_after_missing(progress, Reason.USER_NOT_FOUND, limits)
-        case errors.Rejected() | errors.LicenseExceeded() | errors.InvalidOtp() | errors.ResyncRequired():
+        case refusals.Rejected() | errors.LicenseExceeded() | errors.InvalidOtp() | errors.ResyncRequired():
             return _refuse(progress, _REFUSALS.get(type(answer), Reason.REJECTED))
     return no_effect.decide_after_no_effect(progress, answer, limits)
 

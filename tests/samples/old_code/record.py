@@ -24,7 +24,8 @@ from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.loading import Loader
 from worker.batches.upkeep import Upkeep
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.database import schema
 from worker.database.engine import Database
 from worker.database.row_writer import RowWriter

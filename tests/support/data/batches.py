@@ -17,7 +17,7 @@ from models.record import Record
 from models.record_states import FINAL, Status
 from support.data.moving_clock import MovingDatabase
 from worker.audit import Actor
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.leases.queue import Queue
 from worker.vault.otp import Otp, OtpPair
 

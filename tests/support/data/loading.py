@@ -18,7 +18,7 @@ from models.record import Record
 from support.data.batches import TESTER, Made, count, make_batch
 from support.data.moving_clock import MovingDatabase
 from worker.batches.loading import Loaded, Loader
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.intake import RowError, open_shipment
 
 HEADER = ("serial", "otp1", "otp2", "user_id", "device_id")

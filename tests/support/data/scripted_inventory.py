@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pingone.client import Call
-from worker.pingone.errors import Answer, BadToken, NotFound, TooManyTerms
+from worker.pingone.errors import Answer, NotFound
 from worker.pingone.import_jobs import ImportJob, JobState, NewToken
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.pages import Page
+from worker.pingone.refusals import BadToken, TooManyTerms
 from worker.pingone.users import User, UserAttribute
 
 OK = Answer(status=200)

@@ -8,8 +8,9 @@ from typing import Any
 
 from worker.batches.upkeep import Upkeep
 from worker.clocks.clock_watch import ClockWatch
+from worker.config.environment import Environment
 from worker.config.environments import Environments
-from worker.config.settings import Environment, Settings
+from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.dispatch.dispatcher import Broker, Dispatcher
 from worker.dispatch.workload import Workload

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from worker.config import file_permissions
-from worker.config.settings import ConfigError, Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError, Settings
 from worker.config.sources import load_environment, load_settings
 
 SECRET = "made-up-client-secret"

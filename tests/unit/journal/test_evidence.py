@@ -13,7 +13,7 @@ from models.reason import Reason
 from models.record_states import OtpState
 from worker.journal.evidence import ACTIVE, NEXT_OTP, Evidence, Row, find_consequence, gather_evidence
 from worker.journal.reader import Line
-from worker.pingone import errors
+from worker.pingone import errors, refusals
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
 from worker.rules import decisions
@@ -130,8 +130,8 @@ def test_a_record_without_a_second_otp_learns_of_its_first_alone() -> None:
 
 RESYNC = errors.ResyncRequired(Answer(status=400))
 INVALID = errors.InvalidOtp(Answer(status=400))
-REJECTED = errors.Rejected(Answer(status=400))
-UNUSABLE = errors.Rejected(Answer(status=400, code="ACCOUNT_NOT_USABLE"))
+REJECTED = refusals.Rejected(Answer(status=400))
+UNUSABLE = refusals.Rejected(Answer(status=400, code="ACCOUNT_NOT_USABLE"))
 DEVICE = Device("ACTIVE", False, False, Answer(status=200))
 SECOND = progress_with_device(first=OtpProgress(ANSWERED, 1), second=OtpProgress(SENT, 1))
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import HIGHEST_RATES, START_RATES, RateGroup, choose_rates
 from worker.pace.search import Search

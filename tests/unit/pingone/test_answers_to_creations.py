@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from worker.pingone.errors import BadToken, PingOneError
+from worker.pingone.errors import PingOneError
 from worker.pingone.import_jobs import ImportJob, parse_job, parse_started_job
 from worker.pingone.pairing import PairedDevice, parse_pairing, parse_unpaired
+from worker.pingone.refusals import BadToken
 
 WORDS = [
     *("id", "code", "details", "target", "innerError", "maximumAllowed", "status", "result", "created", "duplicates"),

@@ -9,7 +9,7 @@ import pytest
 from support.data.recorded_answers import names_of, recorded
 from support.data.refused_reads import REFUSED_READS
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.configuration import (
     Capabilities,

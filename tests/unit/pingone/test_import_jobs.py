@@ -10,17 +10,8 @@ import pytest
 from support.data.recorded_answers import names_of, recorded
 from support.data.refused_reads import REFUSED_READS
 
-from worker.config.settings import Environment
-from worker.pingone.errors import (
-    BadToken,
-    InventoryFull,
-    NotFound,
-    OtherDevice,
-    OutcomeUnknown,
-    PingOneError,
-    Rejected,
-    TooManyTokens,
-)
+from worker.config.environment import Environment
+from worker.pingone.errors import NotFound, OtherDevice, OutcomeUnknown, PingOneError
 from worker.pingone.import_jobs import (
     JobState,
     NewToken,
@@ -30,6 +21,7 @@ from worker.pingone.import_jobs import (
     parse_job,
     parse_started_job,
 )
+from worker.pingone.refusals import BadToken, InventoryFull, Rejected, TooManyTokens
 from worker.pingone.wire import Request
 from worker.vault.otp import MASK
 from worker.vault.seed import Secret

@@ -9,28 +9,23 @@ import pytest
 from support.data.recorded_answers import names_of, recorded
 from support.data.refused_reads import REFUSED_READS
 
-from worker.config.settings import Environment
-from worker.pingone.errors import (
-    AccountNotUsable,
-    AlreadyPaired,
-    Forbidden,
-    LicenseExceeded,
-    MethodOff,
-    NotFound,
-    OtherDevice,
-    OutcomeUnknown,
-    PingOneError,
-    Rejected,
-    StatusRefused,
-    TokenNotInInventory,
-    TooManyDevices,
-)
+from worker.config.environment import Environment
+from worker.pingone.errors import Forbidden, LicenseExceeded, NotFound, OtherDevice, OutcomeUnknown, PingOneError
 from worker.pingone.pairing import (
     PairedDevice,
     build_pairing_request,
     build_unpair_request,
     parse_pairing,
     parse_unpaired,
+)
+from worker.pingone.refusals import (
+    AccountNotUsable,
+    AlreadyPaired,
+    MethodOff,
+    Rejected,
+    StatusRefused,
+    TokenNotInInventory,
+    TooManyDevices,
 )
 from worker.pingone.wire import Request
 

@@ -12,15 +12,9 @@ import pytest
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
-from worker.pingone.errors import (
-    ExpandRefused,
-    Forbidden,
-    ForeignLink,
-    OutcomeUnknown,
-    RateLimited,
-    TooManyTerms,
-)
+from worker.pingone.errors import Forbidden, ForeignLink, OutcomeUnknown, RateLimited
 from worker.pingone.reads import Reads
+from worker.pingone.refusals import ExpandRefused, TooManyTerms
 from worker.pingone.transport import LARGEST_BODY
 from worker.pingone.users import UserAttribute
 

@@ -19,11 +19,11 @@ from worker.pingone.errors import (
     PingOneError,
     ProtocolFault,
     RateLimited,
-    Rejected,
     ResyncRequired,
     TooLateToSend,
     Unauthorized,
 )
+from worker.pingone.refusals import Rejected
 from worker.pingone.retrying import RetryPolicy
 
 

@@ -9,7 +9,7 @@ import pytest
 from support.data.recorded_answers import names_of, recorded
 from support.data.refused_reads import REFUSED_READS
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pingone.errors import PingOneError
 from worker.pingone.user_devices import UserDevice, build_user_devices_url, parse_user_devices
 

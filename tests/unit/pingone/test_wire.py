@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.data.recorded_answers import names_of, recorded
 
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pingone.envelope import LONGEST_RETRY_AFTER, make_printable
 from worker.pingone.errors import (
     CredentialsRefused,
@@ -25,18 +25,17 @@ from worker.pingone.errors import (
     PingOneError,
     ProtocolFault,
     RateLimited,
-    Rejected,
     ResyncRequired,
     Unauthorized,
 )
+from worker.pingone.refusals import Rejected
+from worker.pingone.token_endpoint import build_access_token_request, parse_access_token
 from worker.pingone.wire import (
     Device,
     Request,
     add_access_token,
-    build_access_token_request,
     build_activation_request,
     build_device_request,
-    parse_access_token,
     parse_activation,
     parse_device,
 )

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from worker.batches.inventory_list import MOST_LOSSES
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.intake import Row, Switches
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy

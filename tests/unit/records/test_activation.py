@@ -18,7 +18,8 @@ from models.encrypted import DecryptionError, Keyring, generate_key, identify_ro
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.clocks.boot_clock import boot_time
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.pace.errors import SlotTooFar

@@ -11,7 +11,7 @@ from support.data.progress import progress_with_device
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState
 from worker.pace.errors import SlotTooFar
-from worker.pingone import errors
+from worker.pingone import errors, refusals
 from worker.pingone.errors import Answer
 from worker.pingone.wire import Device
 from worker.rules import no_effect
@@ -39,8 +39,8 @@ def posted(ordinal: int, progress: Progress | None = None) -> Progress:
     return before.with_otp_sent(1) if ordinal == 1 else before.with_otp_sent(1).with_otp_answered(1).with_otp_sent(2)
 
 
-def refused(code: str | None = None, detail_code: str | None = None) -> errors.Rejected:
-    return errors.Rejected(Answer(status=400, code=code, detail_code=detail_code))
+def refused(code: str | None = None, detail_code: str | None = None) -> refusals.Rejected:
+    return refusals.Rejected(Answer(status=400, code=code, detail_code=detail_code))
 
 
 def post_then_read(ordinal: int, answer: errors.PingOneError, then: Device) -> tuple[Progress, Step | Decision]:

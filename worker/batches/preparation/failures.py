@@ -11,18 +11,11 @@ from models.encrypted import DecryptionError
 from models.reason import PauseReason
 from worker.batches.consequences import Consequences
 from worker.batches.preparation.obstacles import Obstacle
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.database.away import is_away
 from worker.pace.errors import SlotTooFar
-from worker.pingone.errors import (
-    CredentialsRefused,
-    NotActedOn,
-    PingOneError,
-    ProtocolFault,
-    RateLimited,
-    Rejected,
-    Unauthorized,
-)
+from worker.pingone.errors import CredentialsRefused, NotActedOn, PingOneError, ProtocolFault, RateLimited, Unauthorized
+from worker.pingone.refusals import Rejected
 from worker.rules.quota import read_quota
 
 log = structlog.get_logger()

@@ -16,7 +16,7 @@ from worker.batches.preparation.obstacles import Obstacle
 from worker.batches.preparation.turns import Turn
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
-from worker.pingone.errors import TooManyTerms
+from worker.pingone.refusals import TooManyTerms
 from worker.pingone.users import User, UserAttribute
 
 # What PingOne answers to a filter that it does not take.

@@ -13,8 +13,9 @@ from worker.batches.preparation.people import People
 from worker.batches.preparation.token_work import TokenWork
 from worker.batches.preparation.turns import Turn, TurnLost, Turns
 from worker.clocks.boot_clock import boot_time
+from worker.config.environment import Environment
 from worker.config.environments import Environments
-from worker.config.settings import ConfigError, Environment
+from worker.config.settings import ConfigError
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients

@@ -18,13 +18,14 @@ from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.obstacles import Obstacle
 from worker.batches.preparation.turns import Turn, TurnLost
 from worker.clocks.boot_clock import boot_time
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.database.engine import Database
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
-from worker.pingone.errors import Forbidden, InventoryFull, NotFound, OutcomeUnknown, PingOneError, Rejected
+from worker.pingone.errors import Forbidden, NotFound, OutcomeUnknown, PingOneError
 from worker.pingone.import_jobs import JobState
+from worker.pingone.refusals import InventoryFull, Rejected
 
 # Seconds for which a reading of the inventory is believed: what somebody else imports after it would count as ours, if
 # an answer of ours got lost.

@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from models.record_states import NOBODY
 from worker.batches.undo.other_batches import explain_other_batch
 from worker.batches.undo.read_back import Heir, Sight, find_heir, see, see_by_token
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.pace.errors import PaceOutOfReach
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call

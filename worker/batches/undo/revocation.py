@@ -21,7 +21,7 @@ from worker.batches.undo.obstacles import explaining_failures
 from worker.batches.undo.revoking import Revoking
 from worker.batches.undo.standing import Standing, UndoneBatch
 from worker.batches.undo.token_list import OwnToken, Sorted, TokenList
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.database.engine import Database
 from worker.leases.undoing import note_tokens_gone
 from worker.pace.patience import call_patiently

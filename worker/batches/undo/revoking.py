@@ -14,16 +14,17 @@ from worker.batches.undo.revocation_jobs import RevocationJobs
 from worker.batches.undo.standing import Standing, UndoneBatch
 from worker.batches.undo.token_list import OwnToken
 from worker.clocks.boot_clock import boot_time
-from worker.config.settings import Environment
+from worker.config.environment import Environment
 from worker.database.engine import Database
 from worker.leases.undoing import note_tokens_gone
 from worker.pace.errors import SlotTooFar
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
-from worker.pingone.errors import NotFound, OutcomeUnknown, PingOneError, Rejected
+from worker.pingone.errors import NotFound, OutcomeUnknown, PingOneError
 from worker.pingone.import_jobs import ImportJob
 from worker.pingone.import_jobs import JobState as Theirs
+from worker.pingone.refusals import Rejected
 
 # How often a job is not found before it counts as cleaned up: a new one may not be seen everywhere yet.
 _NOT_FOUND = 3

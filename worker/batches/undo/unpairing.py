@@ -21,7 +21,8 @@ from worker.batches.undo.kept import Kept
 from worker.batches.undo.read_back import DefaultChange
 from worker.batches.undo.removal import End, Outcome, Removal
 from worker.batches.undo.standing import Standing, UndoneBatch
-from worker.config.settings import Environment, Settings
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.leases.undoing import note_device_gone
 from worker.pingone.clients import Clients
