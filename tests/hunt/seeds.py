@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from hunt.dice import Dice
 from hunt.scenario import Scenario
 from hunt.strands import Broken
 
@@ -50,14 +51,10 @@ def run(seed: int, without: Collection[str] = (), steps: int | None = None) -> F
     return _judge(Scenario(seed, without, steps), without, steps)
 
 
-def first(seeds: Iterable[int]) -> tuple[Finding | None, int]:
-    """The first of these schedules that fails, and how many were run."""
-    count = 0
-    for seed in seeds:
-        count += 1
-        if found := run(seed):
-            return found, count
-    return None, count
+def first(seeds: Iterable[int], charge: str = "", amid: Collection[str] = ()) -> Finding | None:
+    """The first of those of these schedules that know these evils that fails with such a charge."""
+    tried = (seed for seed in seeds if all(map(Dice(seed).knows, amid)))
+    return next((found for seed in tried if (found := run(seed)) and charge in found.charge), None)
 
 
 def find(begin: int, count: int) -> Hunted:

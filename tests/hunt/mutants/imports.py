@@ -11,7 +11,7 @@ from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.turns import Turns
 
 
-@mutant
+@mutant("is malformed", amid=("process_dies",))
 def repeats_an_import_with_another_hash() -> list[Patch]:
     def make_token(real: Any, self: Imports, row: Any) -> Any:
         token = real(self, row)
@@ -21,7 +21,7 @@ def repeats_an_import_with_another_hash() -> list[Patch]:
     return [around(Imports, "_make_token", make_token)]
 
 
-@mutant
+@mutant("goes out while nothing has told what became of", amid=("reset",))
 def repeats_a_lost_import_without_reading_the_inventory() -> list[Patch]:
     def note_lost(_: Any, self: Imports, _batch_id: int, job: int, *rest: Any) -> None:
         self.take_back(job)
@@ -29,7 +29,7 @@ def repeats_a_lost_import_without_reading_the_inventory() -> list[Patch]:
     return [around(Imports, "note_lost", note_lost)]
 
 
-@mutant
+@mutant("goes out while nothing has told what became of")
 def reads_the_inventory_at_once_after_a_lost_import() -> list[Patch]:
     def build(real: Any, self: Imports, *arguments: Any, **named: Any) -> None:
         real(self, *arguments, **named | {"answer_within": 0.0})
@@ -37,7 +37,7 @@ def reads_the_inventory_at_once_after_a_lost_import() -> list[Patch]:
     return [around(Imports, "__init__", build)]
 
 
-@mutant
+@mutant("it calls a token imported by us, which was there before")
 def calls_every_token_imported_by_itself() -> list[Patch]:
     def judge(real: Any, self: Inventory, *arguments: Any, **_: bool) -> None:
         real(self, *arguments, is_made=True)
@@ -45,6 +45,6 @@ def calls_every_token_imported_by_itself() -> list[Patch]:
     return [around(Inventory, "_judge", judge)]
 
 
-@mutant
+@mutant("begins, and it is paused")
 def prepares_a_batch_that_was_paused() -> list[Patch]:
     return [around(Turns, "check", lambda *_: None)]

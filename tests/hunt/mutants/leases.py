@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,24 +13,13 @@ import worker.leases.worker
 from hunt import initial_state
 from hunt.mutants.patching import Patch, around, execute, mutant
 from models.batch import BatchState
-from models.record import Record
-from models.record_states import Status
 from worker.leases import moves
 from worker.leases.worker import Leases
 from worker.records import activation
 from worker.records.calls import Calls
 
 
-@mutant
-def settles_without_its_lease() -> list[Patch]:
-    def settle(real: Any, self: Leases, claim: Any, *rest: Any) -> bool:
-        (held,) = execute("SELECT lease_id FROM record WHERE id = ?", claim.record_id)
-        return bool(real(self, replace(claim, lease_id=held or claim.lease_id), *rest))
-
-    return [around(Leases, "settle", settle)]
-
-
-@mutant
+@mutant("no arrow leads from activating to queued")
 def claims_what_another_holds() -> list[Patch]:
     def claim(real: Any, self: Leases, record_id: int, *rest: Any) -> Any:
         execute("UPDATE record SET status='queued', lease_id=NULL WHERE id=? AND status='activating'", record_id)
@@ -40,21 +28,12 @@ def claims_what_another_holds() -> list[Patch]:
     return [around(Leases, "claim", claim)]
 
 
-@mutant
+@mutant("a lease is taken over, or used twice")
 def shares_one_lease_id() -> list[Patch]:
     return [(worker.leases.claims, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="5" * 32)))]
 
 
-@mutant
-def rescues_and_keeps_the_lease() -> list[Patch]:
-    def move(real: Any, database: Any, source: Status, target: Status) -> Any:
-        statement = real(database, source, target)
-        return statement.values(lease_id=Record.lease_id) if source == Status.ACTIVATING else statement
-
-    return [around(worker.leases.queue, "move", move)]
-
-
-@mutant
+@mutant("goes out without a lease")
 def sends_however_late_it_is() -> list[Patch]:
     def tools(real: Any, **given: Any) -> Any:
         return real(**given | {"send_within": 1e9, "last_send": 1e9})
@@ -62,7 +41,7 @@ def sends_however_late_it_is() -> list[Patch]:
     return [around(activation, "AttemptTools", tools)]
 
 
-@mutant
+@mutant("is final, and nobody asked for pending")
 def hands_back_whatever_it_is() -> list[Patch]:
     def hand_back(_: Any, self: Leases, record_id: int, delay: float) -> bool:
         with initial_state.database().writing():
@@ -72,17 +51,17 @@ def hands_back_whatever_it_is() -> list[Patch]:
     return [around(Leases, "hand_back", hand_back)]
 
 
-@mutant
+@mutant("is to go out although the batch does not run")
 def sends_although_the_batch_is_paused() -> list[Patch]:
     return [(module, "is_batch_running", lambda *_: true()) for module in (worker.leases.claims, worker.leases.worker)]
 
 
-@mutant
+@mutant("it is claimed although its batch is paused")
 def claims_although_the_batch_is_paused() -> list[Patch]:
     return [(worker.leases.claims, "may_work", lambda *_: true())]
 
 
-@mutant
+@mutant("and its window closed", amid=("window",))
 def waits_for_a_tick_to_notice_that_a_window_has_closed() -> list[Patch]:
     modules = (moves, worker.leases.claims, worker.leases.worker)
     return [(module, "is_batch_running", _has_state) for module in modules]
@@ -92,6 +71,6 @@ def _has_state(*_: Any) -> ColumnElement[bool]:
     return moves.is_batch_in(BatchState.RUNNING)
 
 
-@mutant
+@mutant("begins, and it is paused")
 def asks_no_permit_between_tries() -> list[Patch]:
     return [around(Calls, "_check_permit", lambda *_: None)]

@@ -12,13 +12,14 @@ from hunt.mutants.patching import Patch, around, execute, mutant
 from models.encrypted import Keyring
 from models.record import Record
 from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch.room import Messages
 from worker.leases.settlement import Settlement
 from worker.leases.worker import Leases
 from worker.pingone.client import Client
 from worker.rules.progress import OtpProgress
 
 
-@mutant
+@mutant("goes out while its OTP is committed as unsent")
 def writes_sending_after_the_post() -> list[Patch]:
     late: list[Callable[[], object]] = []
 
@@ -48,21 +49,21 @@ def writes_sending_after_the_post() -> list[Patch]:
     ]
 
 
-@mutant
+@mutant("goes out while OTP 1 is committed as sent")
 def does_not_write_that_it_was_answered() -> list[Patch]:
     return [around(Leases, "write_progress", lambda *_: True)]
 
 
-@mutant
+@mutant("is published before it is committed as queued")
 def publishes_before_it_commits() -> list[Patch]:
-    def enqueue(real: Any, self: Dispatcher, *rest: Any) -> dict[str, list[int]]:
+    def enqueue(real: Any, self: Dispatcher, *rest: Any) -> Messages:
         self._publish(real(self, *rest))
-        return {}
+        return Messages()
 
     return [around(Dispatcher, "_enqueue", enqueue)]
 
 
-@mutant
+@mutant("attempts are written down, and its history has")
 def counts_no_attempt() -> list[Patch]:
     def parameters(real: Any, *arguments: Any) -> dict[str, Any]:
         return {**real(*arguments), "uncounted": 1}
@@ -70,7 +71,7 @@ def counts_no_attempt() -> list[Patch]:
     return [around(worker.leases.settlement, "_parameters", parameters)]
 
 
-@mutant
+@mutant("it is active and keeps its OTPs")
 def keeps_the_otps_of_an_active_device() -> list[Patch]:
     def build(real: Any, self: Settlement, *arguments: Any) -> None:
         real(self, *arguments)
@@ -80,7 +81,7 @@ def keeps_the_otps_of_an_active_device() -> list[Patch]:
     return [around(Settlement, "__init__", build)]
 
 
-@mutant
+@mutant("a secret stands in the clear")
 def stores_otps_in_the_clear() -> list[Patch]:
     return [
         around(Keyring, "seal", lambda _real, _self, plaintext, _identity: plaintext),

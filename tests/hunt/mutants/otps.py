@@ -12,11 +12,11 @@ from hunt.mutants.patching import Patch, around, mutant
 from worker.leases.queue import Queue
 from worker.pingone import errors
 from worker.records import activation
-from worker.rules import decisions, next_otp
+from worker.rules import decisions
 from worker.rules.steps import SendOtp
 
 
-@mutant
+@mutant("is one post more than the budget")
 def has_no_budget() -> list[Patch]:
     def tools(real: Any, **given: Any) -> Any:
         return real(**given | {"limits": replace(given["limits"], posts=99)})
@@ -24,12 +24,7 @@ def has_no_budget() -> list[Patch]:
     return [around(activation, "AttemptTools", tools)]
 
 
-@mutant
-def sends_an_otp_three_times() -> list[Patch]:
-    return [(next_otp, "POSTS_PER_OTP", 3)]
-
-
-@mutant
+@mutant("goes out, and PingOne has not asked for OTP 2")
 def sends_otp_2_unasked() -> list[Patch]:
     def decide_after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
         if isinstance(answer, errors.InvalidOtp) and ordinal == 1 and progress.second is not None:
@@ -39,16 +34,16 @@ def sends_otp_2_unasked() -> list[Patch]:
     return [around(decisions, "decide_after_post", decide_after_post)]
 
 
-@mutant
+@mutant("goes out, and PingOne has not asked for OTP 2", amid=("replayed",))
 def replays_answered_otps() -> list[Patch]:
     return [(worker.leases.replay, "is_replayable", true)]
 
 
-@mutant
+@mutant("not finished")
 def rescues_nothing() -> list[Patch]:
     return [around(Queue, "rescue", lambda *_: 0)]
 
 
-@mutant
+@mutant("not finished")
 def rescues_no_lost_message() -> list[Patch]:
     return [around(Queue, "_rescue_queued", lambda *_: 0)]

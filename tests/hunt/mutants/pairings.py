@@ -16,7 +16,7 @@ from worker.rules import pairing
 from worker.rules.progress import PairingProgress, Progress
 
 
-@mutant
+@mutant("requests to pair went out, and")
 def takes_a_lost_pairing_for_not_delivered() -> list[Patch]:
     def decide(real: Any, progress: Progress, answer: Any, limits: Any) -> Any:
         is_lost = isinstance(answer, errors.OutcomeUnknown) and not answer.is_over
@@ -25,7 +25,7 @@ def takes_a_lost_pairing_for_not_delivered() -> list[Patch]:
     return [around(pairing, "decide_after_pairing", decide)]
 
 
-@mutant
+@mutant("goes out while no two look-ups have told what became of")
 def pairs_again_without_a_look_up() -> list[Patch]:
     def decide(real: Any, progress: Progress, answer: Any, limits: Any) -> Any:
         known, step = real(progress, answer, limits)
@@ -34,7 +34,7 @@ def pairs_again_without_a_look_up() -> list[Patch]:
     return [around(pairing, "decide_after_pairing", decide)]
 
 
-@mutant
+@mutant("goes out while no two look-ups have told what became of")
 def believes_one_look_up() -> list[Patch]:
     def missed(real: Any, self: PairingProgress) -> PairingProgress:
         return replace(self, state=PairingState.UNSENT, was_free=True)
@@ -42,7 +42,7 @@ def believes_one_look_up() -> list[Patch]:
     return [around(PairingProgress, "missed", missed)]
 
 
-@mutant
+@mutant("goes out while its pairing is committed as unsent")
 def marks_a_pairing_only_with_its_answer() -> list[Patch]:
     def claim(real: Any, self: Leases, record_id: int, *rest: Any) -> Any:
         claimed = real(self, record_id, *rest)
@@ -54,7 +54,7 @@ def marks_a_pairing_only_with_its_answer() -> list[Patch]:
     return [around(Leases, "claim", claim)]
 
 
-@mutant
+@mutant("and no device is written down")
 def writes_its_device_down_only_at_the_end() -> list[Patch]:
     def write_progress(real: Any, self: Leases, claim: Any, progress: Progress) -> bool:
         known = replace(claim, progress=replace(claim.progress, pairing=progress.pairing))
@@ -63,7 +63,7 @@ def writes_its_device_down_only_at_the_end() -> list[Patch]:
     return [around(Leases, "write_progress", write_progress)]
 
 
-@mutant
+@mutant("it goes on with another person's device")
 def takes_another_persons_device() -> list[Patch]:
     def decide(real: Any, progress: Progress, answer: Any, *rest: Any) -> Any:
         return real(progress, replace(answer, user_id=None) if isinstance(answer, Pairing) else answer, *rest)
@@ -71,7 +71,7 @@ def takes_another_persons_device() -> list[Patch]:
     return [around(pairing, "decide_after_search", decide)]
 
 
-@mutant
+@mutant("it calls a device its own that it did not make")
 def calls_every_device_its_own() -> list[Patch]:
     def found(real: Any, self: PairingProgress, device_id: str, **_: bool) -> PairingProgress:
         return real(self, device_id, is_made=True)  # type: ignore[no-any-return]
@@ -79,12 +79,12 @@ def calls_every_device_its_own() -> list[Patch]:
     return [around(PairingProgress, "found", found)]
 
 
-@mutant
+@mutant("brings an OTP to a device that was ACTIVE from its pairing")
 def sends_an_otp_although_the_pairing_was_answered_with_active() -> list[Patch]:
     return [(PairedDevice, "is_active", False)]
 
 
-@mutant
+@mutant("it is a dead letter for device_not_found, and that did not happen")
 def does_not_pair_a_deleted_device_again() -> list[Patch]:
     return [around(pairing, "may_be_deleted", lambda *_: False)]
 

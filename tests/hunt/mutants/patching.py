@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -12,13 +13,31 @@ from hunt import initial_state
 # What has the name, the name, and what it means instead.
 Patch = tuple[Any, str, Any]
 
-MUTANTS: dict[str, Callable[[], list[Patch]]] = {}
+MakePatches = Callable[[], list[Patch]]
 
 
-def mutant(make: Callable[[], list[Patch]]) -> Callable[[], list[Patch]]:
-    """Its name says what it does wrong."""
-    MUTANTS[make.__name__] = make
-    return make
+@dataclass(frozen=True)
+class Mutant:
+    """A fault. `charge`: a part of that of which the judges have to find it guilty; one that only crashes, since what
+    it patches was renamed, is not found. `amid`: evils without which it does not show; it is hunted in schedules that
+    know them."""
+
+    charge: str
+    amid: tuple[str, ...]
+    make_patches: MakePatches
+
+
+MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(charge: str, *, amid: tuple[str, ...] = ()) -> Callable[[MakePatches], MakePatches]:
+    """Enter a function that makes the patches of a mutant; its name says what the mutant does wrong."""
+
+    def enter(make_patches: MakePatches) -> MakePatches:
+        MUTANTS[make_patches.__name__] = Mutant(charge, amid, make_patches)
+        return make_patches
+
+    return enter
 
 
 def around(target: Any, attribute: str, change: Callable[..., Any]) -> Patch:
@@ -38,7 +57,7 @@ def at_large(name: str) -> Iterator[None]:
     # Statements that healthy code has built are of no use to it, and the other way round.
     initial_state.forget_statements()
     with ExitStack() as stack:
-        for target, attribute, value in MUTANTS[name]():
+        for target, attribute, value in MUTANTS[name].make_patches():
             stack.enter_context(_patched(target, attribute, value))
         try:
             yield

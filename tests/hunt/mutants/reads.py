@@ -11,8 +11,6 @@ import worker.leases.commands
 import worker.leases.settlement
 from hunt.model_network import ModelTransport
 from hunt.mutants.patching import Patch, around, mutant
-from worker.clocks.clock_watch import ClockWatch
-from worker.leases.queue import Queue
 from worker.pingone import errors, wire
 from worker.pingone.client import Client
 from worker.pingone.envelope import Envelope
@@ -20,7 +18,7 @@ from worker.rules import decisions
 from worker.rules.steps import Retry
 
 
-@mutant
+@mutant("goes out while no read has told what became of")
 def sends_again_without_a_read() -> list[Patch]:
     def choose_first_step(real: Any, progress: Any, limits: Any) -> Any:
         return real(progress.with_device_waiting() if progress.is_open else progress, limits)
@@ -28,7 +26,7 @@ def sends_again_without_a_read() -> list[Patch]:
     return [around(decisions, "choose_first_step", choose_first_step)]
 
 
-@mutant
+@mutant("times, and")
 def takes_no_answer_for_not_delivered() -> list[Patch]:
     def decide_after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
         is_unknown = isinstance(answer, errors.OutcomeUnknown)
@@ -37,35 +35,22 @@ def takes_no_answer_for_not_delivered() -> list[Patch]:
     return [around(decisions, "decide_after_post", decide_after_post)]
 
 
-@mutant
+@mutant("times, and", amid=("own_fault",))
 def takes_a_fault_of_its_own_for_not_delivered() -> list[Patch]:
-    def try_(real: Any, self: Client, request: Any, parse: Any, call: Any) -> Any:
+    def send(real: Any, self: Client, request: Any, slot: Any, parse: Any, call: Any) -> Any:
         before = call.requests
         try:
-            return real(self, request, parse, call)
+            return real(self, request, slot, parse, call)
         except errors.PingOneError:
             raise
         except Exception:
             call.requests = before
             raise
 
-    return [around(Client, "_send", try_)]
+    return [around(Client, "_send", send)]
 
 
-@mutant
-def reads_at_once_after_a_rescue() -> list[Patch]:
-    def build(real: Any, self: Queue, *arguments: Any, **named: Any) -> None:
-        real(self, *arguments, **named | {"send_within": 0.0, "call_deadline": 0.0, "read_delay": 0.0})
-
-    return [around(Queue, "__init__", build)]
-
-
-@mutant
-def trusts_times_after_a_step_of_the_clock() -> list[Patch]:
-    return [around(ClockWatch, "is_steady", lambda *_: True)]
-
-
-@mutant
+@mutant("and no read has told what became of")
 def reads_at_once_after_a_loss() -> list[Patch]:
     def decide_after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
         return real(progress, ordinal, answer, replace(limits, read_delay=0.0))
@@ -73,27 +58,27 @@ def reads_at_once_after_a_loss() -> list[Patch]:
     return [around(decisions, "decide_after_post", decide_after_post)]
 
 
-@mutant
+@mutant("are written down", amid=("proxy_not_found",))
 def takes_a_proxys_page_for_pingones_word() -> list[Patch]:
     return [(Envelope, "is_from_pingone", True)]
 
 
-@mutant
+@mutant("it is active here, and not ACTIVE at PingOne")
 def believes_an_answer_about_another_device() -> list[Patch]:
     return [around(wire, "_differs", lambda *_: False)]
 
 
-@mutant
+@mutant("goes out, and PingOne has not asked for OTP 2")
 def keeps_a_connection_by_which_more_came_than_the_answer() -> list[Patch]:
     return [around(ModelTransport, "look_behind", lambda *_: None)]
 
 
-@mutant
+@mutant("it is cancelled although a read is owed")
 def cancels_although_a_read_is_owed() -> list[Patch]:
     return [(worker.leases.commands, "needs_read", false)]
 
 
-@mutant
+@mutant("it is cancelled although a read is owed", amid=("cancelled",))
 def settles_as_cancelled_although_a_read_is_owed() -> list[Patch]:
     def kind(real: Any, progress: Any, decision: Any) -> Any:
         if isinstance(decision, Retry):

@@ -12,12 +12,11 @@ from hunt.mutants.patching import Patch, around, mutant
 from models.record import Record
 from worker.pingone.clock import PingOneClock
 from worker.records import otps
-from worker.rules import next_otp
 from worker.rules.minting import Mint, StepMissed, WaitForStep
 from worker.rules.progress import Progress
 
 
-@mutant
+@mutant("is committed as unused")
 def moves_the_counter_only_with_the_answer() -> list[Patch]:
     def mark_otp(real: Any, *arguments: Any) -> dict[Any, Any]:
         return real(*arguments) | {Record.next_counter: Record.next_counter}
@@ -25,7 +24,7 @@ def moves_the_counter_only_with_the_answer() -> list[Patch]:
     return [around(module, "mark_otp", mark_otp) for module in (worker.leases.claims, worker.leases.worker)]
 
 
-@mutant
+@mutant("and that one or a later one went before")
 def gives_the_counter_of_a_lost_otp_back() -> list[Patch]:
     def with_device_waiting(real: Any, self: Progress) -> Progress:
         known = real(self)
@@ -35,7 +34,7 @@ def gives_the_counter_of_a_lost_otp_back() -> list[Patch]:
     return [around(Progress, "with_device_waiting", with_device_waiting)]
 
 
-@mutant
+@mutant("although a read is owed")
 def goes_on_with_a_pair_whose_second_otp_was_lost() -> list[Patch]:
     def with_new_pair(real: Any, self: Progress) -> Progress:
         assert self.second is not None
@@ -44,15 +43,7 @@ def goes_on_with_a_pair_whose_second_otp_was_lost() -> list[Patch]:
     return [around(Progress, "with_new_pair", with_new_pair)]
 
 
-@mutant
-def begins_a_new_pair_beyond_the_budget() -> list[Patch]:
-    def begin_new_pair(real: Any, progress: Progress, limits: Any) -> Any:
-        return real(replace(progress, posts_forgiven=progress.posts), limits)
-
-    return [around(next_otp, "begin_new_pair", begin_new_pair)]
-
-
-@mutant
+@mutant("brings an OTP outside its time step")
 def sends_otp_2_in_the_time_step_of_otp_1() -> list[Patch]:
     def choose(real: Any, progress: Progress, ordinal: int, *rest: Any) -> Any:
         chosen = real(progress, ordinal, *rest)
@@ -61,7 +52,7 @@ def sends_otp_2_in_the_time_step_of_otp_1() -> list[Patch]:
     return [around(otps, "choose_time_step", choose)]
 
 
-@mutant
+@mutant("brings an OTP that its seed did not make for now")
 def sends_otp_2_after_its_time_step() -> list[Patch]:
     def choose(real: Any, progress: Progress, *rest: Any) -> Any:
         chosen = real(progress, *rest)
@@ -70,7 +61,7 @@ def sends_otp_2_after_its_time_step() -> list[Patch]:
     return [around(otps, "choose_time_step", choose)]
 
 
-@mutant
+@mutant("brings an OTP outside its time step")
 def takes_its_own_clock_for_pingones() -> list[Patch]:
     def now(real: Any, self: PingOneClock) -> tuple[float, float]:
         earliest, _ = real(self)
@@ -79,7 +70,7 @@ def takes_its_own_clock_for_pingones() -> list[Patch]:
     return [around(PingOneClock, "now", now)]
 
 
-@mutant
+@mutant("brings an OTP that its seed did not make for now", amid=("replayed",))
 def replays_a_seed_from_its_first_counter() -> list[Patch]:
     return [
         around(
