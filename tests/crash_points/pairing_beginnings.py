@@ -10,7 +10,6 @@ from crash_points.names import PAIRED
 from crash_points.stage import Stage
 from crash_points.whole_stage import WholeStage
 from worker.rules.no_effect import NOT_FOUND_READS
-from worker.simulator.seeding import DeviceSeed
 
 # The user to whom somebody else gave a token.
 ANOTHER = "0a7b0000-5e1f-4c0d-8000-0000000000ff"
@@ -48,7 +47,7 @@ def paired_meanwhile(user_id: str | None = None) -> Callable[[Stage], list[int]]
     def prepare(stage: Stage) -> list[int]:
         assert isinstance(stage, WholeStage)
         devices = stage.unpaired.paired.world.devices
-        _add(stage, *(device.model_copy(update={"user_id": user_id or device.user_id}) for device in devices))
+        stage.pair_as_another(*(device.model_copy(update={"user_id": user_id or device.user_id}) for device in devices))
         return stage.enqueue()
 
     return prepare
@@ -65,7 +64,3 @@ def deleted(stage: Stage) -> list[int]:
         stage.work(*stage.enqueue())
     stage.go_on()
     return stage.enqueue()
-
-
-def _add(stage: WholeStage, *devices: DeviceSeed) -> None:
-    stage.fleet.simulator.seed(devices=[device.model_dump(mode="json", exclude_defaults=True) for device in devices])

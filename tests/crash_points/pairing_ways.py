@@ -26,7 +26,7 @@ from crash_points.names import (
     SLOT,
     exchange,
 )
-from crash_points.way import CANCELLED, POSTGRESQL, SQLITE, Stretch, Way, dead
+from crash_points.way import CANCELLED, POSTGRESQL, SQLITE, Stretch, Way, dead, known
 
 # From here on the request to pair is marked as sent.
 MARKED = len(SLOT + CLAIM_UNPAIRED) - 1
@@ -34,11 +34,6 @@ REFUSED = BEGINNING_UNPAIRED + exchange(PAIR)
 # Each ends with a device that waits for its OTP.
 FOUND = LOOK_UP + ANSWERED + READ_DEVICE + ANSWERED
 MADE_AGAIN = LOOK_UP_FREE + ANSWERED + PAIR_AGAIN + ANSWERED
-
-
-def known(steps: tuple[str, ...]) -> Stretch:
-    """Steps at which nobody dies, since another way goes through them in the same state."""
-    return Stretch(steps, is_tried=False)
 
 
 PAIRING_WAYS: dict[str, Way] = {

@@ -19,13 +19,14 @@ from crash_points.names import (
     hearing,
     sending,
 )
-from crash_points.way import POSTGRESQL, SQLITE, Stretch, Way, dead
+from crash_points.way import POSTGRESQL, SQLITE, Stretch, Way, dead, known
 
 SEED_WAYS: dict[str, Way] = {
     "hotp_in_step": Way((Stretch(BEGINNING + exchange(POST) + SETTLE),), otp_type="hotp", databases=(SQLITE,)),
     "hotp_out_of_step": Way(
         (
-            Stretch(BEGINNING + sending(POST)),
+            known(BEGINNING),
+            Stretch(sending(POST)),
             # That OTP 2 is wanted was not written down: the seed makes a new pair.
             Stretch(hearing(POST) + ANSWERED[:2], posts=3),
             Stretch(ANSWERED[2:] + SLOT + MARK[:2]),
@@ -36,6 +37,7 @@ SEED_WAYS: dict[str, Way] = {
         kind="out_of_step",
         otp_type="hotp",
         posts=2,
+        databases=(POSTGRESQL,),
     ),
     "hotp_of_unknown_fate_and_a_waiting_device": Way(
         (Stretch(BEGINNING_AGAIN + exchange(GET) + ANSWERED + SLOT + MARK + exchange(POST) + SETTLE),),
@@ -52,7 +54,8 @@ SEED_WAYS: dict[str, Way] = {
     ),
     "totp_out_of_step": Way(
         (
-            Stretch(BEGINNING_AGAIN + exchange(GET) + ANSWERED + SLOT + MARK + sending(POST)),
+            known(BEGINNING_AGAIN + exchange(GET) + ANSWERED + SLOT + MARK),
+            Stretch(sending(POST)),
             Stretch(hearing(POST) + ANSWERED[:2], posts=3),
             # The record waits for the next time step.
             Stretch(ANSWERED[2:] + SETTLE),

@@ -11,6 +11,7 @@ from crash_points.stage import Stage
 from worker.simulator.shipment import Kind
 
 POSTGRESQL, SQLITE = "postgresql", "sqlite"
+BOTH = (POSTGRESQL, SQLITE)
 
 End = tuple[str, str | None]
 ACTIVE: End = ("active", None)
@@ -35,6 +36,11 @@ class Stretch:
     is_tried: bool = True
 
 
+def known(steps: tuple[str, ...]) -> Stretch:
+    """Steps at which nobody dies, since another way goes through them in the same state."""
+    return Stretch(steps, is_tried=False)
+
+
 @dataclass(frozen=True)
 class Way:
     """What a worker does with a record that brings a pair, or a seed of this type.
@@ -45,6 +51,7 @@ class Way:
     made. `simulated` are settings of the simulator. `databases`: those on which it is tried."""
 
     stretches: tuple[Stretch, ...]
+    databases: tuple[str, ...]
     kind: Kind = "in_step"
     otp_type: OtpType | None = None
     posts: int = 1
@@ -53,7 +60,6 @@ class Way:
     lacks_device: bool = False
     simulated: Mapping[str, object] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
-    databases: tuple[str, ...] = (POSTGRESQL, SQLITE)
     prepare: Callable[[Stage], list[int]] = Stage.enqueue
     mend: Callable[[Stage], None] = lambda _: None
 

@@ -1,6 +1,7 @@
 """The ways of a record that brings a pair of OTPs.
 
-These tables are written by hand. The steps that the code really takes are held against them.
+These tables are written by hand. The steps that the code really takes are held against them. They have their
+statements in common, so that three of them on both databases go through most of these.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from crash_points.names import (
     sending,
     writing,
 )
-from crash_points.way import ACTIVE, CANCELLED, Stretch, Way, dead
+from crash_points.way import ACTIVE, BOTH, CANCELLED, POSTGRESQL, SQLITE, Stretch, Way, dead, known
 from worker.rules.no_effect import NOT_FOUND_READS
 
 # One more try of a post that PingOne did not act on.
@@ -38,7 +39,7 @@ NEXT_TRY = writing("Leases.renew_mark") + SLOT + writing("Leases.renew_mark") + 
 
 
 WAYS: dict[str, Way] = {
-    "in_step": Way((Stretch(BEGINNING + exchange(POST) + SETTLE),)),
+    "in_step": Way((Stretch(BEGINNING + exchange(POST) + SETTLE),), databases=BOTH),
     "out_of_step": Way(
         (
             Stretch(BEGINNING + sending(POST)),
@@ -48,33 +49,41 @@ WAYS: dict[str, Way] = {
         ),
         kind="out_of_step",
         posts=2,
+        databases=BOTH,
     ),
     "wrong_otp": Way(
         (
-            Stretch(BEGINNING + sending(POST)),
+            known(BEGINNING),
+            Stretch(sending(POST)),
             Stretch(hearing(POST) + ANSWERED[:2], posts=2),
             Stretch(ANSWERED[2:] + SLOT + reading("Leases.may_read") + exchange(GET) + SETTLE),
             Stretch(JUDGE),
         ),
         kind="wrong_otp",
         end=dead("invalid_otp"),
+        databases=(POSTGRESQL,),
     ),
     "second_otp_missing": Way(
         (
-            Stretch(BEGINNING + sending(POST)),
+            known(BEGINNING),
+            Stretch(sending(POST)),
             Stretch(hearing(POST) + SETTLE[:2], posts=2),
             Stretch(SETTLE[2:] + JUDGE),
         ),
         kind="second_otp_missing",
         end=dead("second_otp_missing"),
+        databases=(SQLITE,),
     ),
     # The connection breaks, so that no answer can be read.
     "answer_lost": Way(
-        (Stretch(BEGINNING + sending(POST) + hearing(POST)[:1] + HOLD + SETTLE + JUDGE),),
+        (known(BEGINNING), Stretch(sending(POST) + hearing(POST)[:1] + HOLD + SETTLE + JUDGE)),
+        databases=(POSTGRESQL,),
         prepare=beginnings.answers_are_lost,
     ),
     "unknown_fate_of_an_active_device": Way(
-        (Stretch(BEGINNING_AGAIN + exchange(GET) + SETTLE),), prepare=beginnings.unknown("reset_after")
+        (known(BEGINNING_AGAIN), Stretch(exchange(GET) + SETTLE)),
+        databases=(SQLITE,),
+        prepare=beginnings.unknown("reset_after"),
     ),
     "unknown_fate_of_a_waiting_device": Way(
         (
@@ -84,39 +93,47 @@ WAYS: dict[str, Way] = {
             Stretch(hearing(POST) + SETTLE),
         ),
         posts=2,
+        databases=BOTH,
         prepare=beginnings.unknown("reset_before"),
     ),
     "cancelled_while_a_read_is_owed": Way(
         (Stretch(BEGINNING_AGAIN + exchange(GET) + ANSWERED + SLOT + MARK + SETTLE),),
         end=CANCELLED,
+        databases=(POSTGRESQL,),
         prepare=beginnings.unknown("reset_before", lambda stage: stage.fleet.batches.cancel(BATCH)),
     ),
     "cancelled_while_its_device_is_active": Way(
-        (Stretch(BEGINNING_AGAIN + exchange(GET) + SETTLE),),
+        (known(BEGINNING_AGAIN), Stretch(exchange(GET) + SETTLE)),
+        databases=(SQLITE,),
         prepare=beginnings.unknown("reset_after", lambda stage: stage.fleet.batches.cancel(BATCH)),
     ),
     "rate_limited": Way(
-        (Stretch(BEGINNING + exchange(POST) + HOLD + NEXT_TRY + HOLD + SETTLE),),
+        (known(BEGINNING), Stretch(exchange(POST) + HOLD + NEXT_TRY + HOLD + SETTLE)),
+        databases=(SQLITE,),
         prepare=beginnings.limited,
         mend=beginnings.unlimited,
     ),
     "access_token_revoked": Way(
         (
-            Stretch(SLOT + CLAIM + OPEN + exchange(POST) + exchange("AccessTokens.renew")),
+            known(SLOT + CLAIM + OPEN),
+            Stretch(exchange(POST) + exchange("AccessTokens.renew")),
             Stretch(NEXT_TRY + SETTLE),
         ),
+        databases=(POSTGRESQL,),
         prepare=beginnings.revoked,
         mend=beginnings.not_revoked,
     ),
     "credentials_refused": Way(
-        (Stretch(BEGINNING + SETTLE + PAUSE),),
+        (known(BEGINNING), Stretch(SETTLE + PAUSE)),
         pauses=True,
+        databases=(SQLITE,),
         prepare=beginnings.strange,
         mend=beginnings.known_again,
     ),
     "forbidden": Way(
         (
-            Stretch(BEGINNING + exchange(POST) + NEXT_TRY + SETTLE[:2], posts=1, end=ACTIVE),
+            known(BEGINNING),
+            Stretch(exchange(POST) + NEXT_TRY + SETTLE[:2], posts=1, end=ACTIVE),
             # Whether it was one too many in a row is asked again when the next record is forbidden.
             Stretch(SETTLE[2:] + JUDGE + PAUSE_JUDGED),
         ),
@@ -124,38 +141,47 @@ WAYS: dict[str, Way] = {
         end=dead("forbidden"),
         pauses=True,
         settings={"OATHBULK_BREAKER_FORBIDDEN": "1"},
+        databases=(POSTGRESQL,),
         prepare=beginnings.forbidden,
         mend=beginnings.permitted,
     ),
     # This pause ends by itself.
     "outage": Way(
-        (Stretch(BEGINNING_AGAIN + sending(GET) + hearing(GET)[:1] + HOLD + SETTLE + JUDGE + PAUSE_JUDGED),),
+        (known(BEGINNING_AGAIN), Stretch(sending(GET) + hearing(GET)[:1] + HOLD + SETTLE + JUDGE + PAUSE_JUDGED)),
         pauses=True,
         settings={"OATHBULK_BREAKER_UNANSWERED": "2"},
+        databases=(SQLITE,),
         prepare=beginnings.unknown("reset_after", lambda stage: stage.lose_answer(*stage.ends(), operation="read")),
     ),
     "not_found": Way(
-        (Stretch(BEGINNING + exchange(POST) + SETTLE),),
+        (known(BEGINNING), Stretch(exchange(POST) + SETTLE)),
         kind="unknown_device",
         posts=0,
         end=dead("device_not_found"),
+        databases=(POSTGRESQL,),
     ),
     "not_found_for_the_last_time": Way(
         (Stretch(BEGINNING_AGAIN + exchange(GET) + SETTLE + JUDGE),),
         kind="unknown_device",
         posts=0,
         end=dead("device_not_found"),
+        databases=(SQLITE,),
         prepare=beginnings.missed(NOT_FOUND_READS),
     ),
     "found_late": Way(
-        (Stretch(BEGINNING_AGAIN + exchange(GET) + ANSWERED + SLOT + MARK + exchange(POST) + SETTLE),),
+        (known(BEGINNING_AGAIN), Stretch(exchange(GET) + ANSWERED + SLOT + MARK + exchange(POST) + SETTLE)),
+        databases=(POSTGRESQL,),
         prepare=beginnings.paired_late,
     ),
     "slot_too_far": Way(
-        (Stretch(SLOT + writing("Leases.hand_back")),), prepare=beginnings.held, mend=beginnings.let_go
+        (Stretch(SLOT + writing("Leases.hand_back")),),
+        databases=(SQLITE,),
+        prepare=beginnings.held,
+        mend=beginnings.let_go,
     ),
     "message_comes_again": Way(
         (Stretch(SLOT + CLAIM_AGAIN + writing("Leases.hand_back_stopped") + reading("Leases.find_foreign_batch")),),
+        databases=(POSTGRESQL,),
         prepare=beginnings.doubled,
     ),
 }

@@ -21,6 +21,7 @@ from crash_points.stage import Stage
 from models.inventory_job import InventoryJob, JobState
 from models.record import Record
 from worker.batches.preparation.turns import LEASE
+from worker.simulator.seeding import DeviceSeed
 
 # What a judge says of a record that calls something ours which somebody else made.
 DEVICE_OF_ANOTHER = "it calls a device ours that was there before"
@@ -37,6 +38,8 @@ class WholeStage(Stage):
         self.unpaired = unpaired
         # What the judge says of records for which it is unclear who made what is theirs.
         self.charge = TOKEN_OF_ANOTHER if unpaired.may_import else DEVICE_OF_ANOTHER
+        # The user of each device that somebody else paired, by its id.
+        self._devices_of_others: dict[str, str] = {}
 
     def prepare(self, batches: int = 1, dies_at: int | None = None) -> Life:
         """A worker that prepares so many batches, each for a turn."""
@@ -64,6 +67,12 @@ class WholeStage(Stage):
         devices = self.unpaired.paired.world.devices
         tokens = [free_token(device) for device in devices if device.serial not in there]
         self.fleet.simulator.seed(tokens=[token.model_dump(mode="json", exclude_defaults=True) for token in tokens])
+
+    def pair_as_another(self, *devices: DeviceSeed) -> None:
+        """Somebody else pairs these."""
+        self._devices_of_others |= {device.device_id: device.user_id for device in devices}
+        seeds = [device.model_dump(mode="json", exclude_defaults=True) for device in devices]
+        self.fleet.simulator.seed(devices=seeds)
 
     def of_unknown_job(self) -> set[int]:
         """Records whose token goes with a job of which nobody knows an id."""
@@ -103,10 +112,8 @@ class WholeStage(Stage):
         assert set(charges) == expected, "\n".join(["the judge convicts:", *sorted(set(charges) ^ expected)[:20]])
 
     def _read_tenant(self) -> Tenant:
-        """The tenant as it is; what somebody else paired or imported meanwhile was there before."""
-        tenant = self.fleet.simulator.tenant()
-        others = {device.id: device.user_id for device in tenant.devices if device.made_by is None}
-        return replace(tenant, devices_before=others)
+        """The tenant as it is; what somebody else paired meanwhile was there before."""
+        return replace(self.fleet.simulator.tenant(), devices_before=self._devices_of_others)
 
     def _find_devices(self, tenant: Tenant) -> dict[str, Sequence[str]]:
         """All that ever were devices, by the serial numbers of their tokens."""
