@@ -1,4 +1,7 @@
-"""Chaos, in short: each disturbance once, in a random order that its seed repeats. `python -m chaos` goes on."""
+"""Chaos, in short: each disturbance once, in a random order that its seed repeats. `python -m chaos` goes on.
+
+On PostgreSQL two workers and beat share the work, on a single machine they are of one run; among the disturbances are a
+worker that is killed and a queue that is wiped."""
 
 from __future__ import annotations
 

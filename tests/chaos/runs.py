@@ -13,6 +13,7 @@ from chaos.schedule import Say, disturb
 from chaos.single_machine import SingleMachine
 from chaos.stack import Stack
 from worker.simulator.box import a_few_of_each, make_box
+from worker.simulator.operation_names import DEVICE_OPERATIONS, PROVISIONING_OPERATIONS
 from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
 
 Kind = Callable[..., Stack]
@@ -34,9 +35,12 @@ WEATHER: dict[str, Any] = {
     },
     # More of them might use all the posts of a device up.
     "faults_per_device": 1,
+    "fault_operations": [*DEVICE_OPERATIONS, "find_users", "list_tokens", "read_token", *PROVISIONING_OPERATIONS],
     "late_effect_after": 0.3,
     "latency": LATENCY,
 }
+# Requests a second of the other kinds of calls, which only a box needs.
+GROUP_RATES = {"directory": 5, "inventory": 5, "configuration": 5}
 
 
 def make_stack(kind: str, directory: Path, *, records: int, rate: float, seed: int = 0, is_box: bool = False) -> Stack:
@@ -47,7 +51,7 @@ def make_stack(kind: str, directory: Path, *, records: int, rate: float, seed: i
         else make_shipment(records, seed=seed, hopeless=A_FEW_HOPELESS)
     )
     settings = {"PINGONE_RATE": str(rate), "PINGONE_RATE_MAX": str(rate)}
-    return STACKS[kind](directory, shipment, settings, WEATHER | {"fault_seed": seed})
+    return STACKS[kind](directory, shipment, settings, WEATHER | {"group_rates": GROUP_RATES, "fault_seed": seed})
 
 
 def run(
