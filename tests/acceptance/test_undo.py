@@ -48,12 +48,12 @@ def defaults(simulator):
 
 @pytest.fixture
 def half_done(set_out):
-    """A run that was killed while some devices were made and others were not; answers got lost meanwhile."""
+    """A run that was killed while some devices were made and others were not; answers got lost meanwhile, those to
+    these `orders` for certain."""
 
-    def run(has_begun, **settings):
-        desk, simulator = set_out(
-            BOX, QUICK | settings, faults=LOST, fault_operations=("pair", "import_tokens"), job_takes=0.2
-        )
+    def run(has_begun, *orders):
+        desk, simulator = set_out(BOX, QUICK, faults=LOST, fault_operations=("pair", "import_tokens"), job_takes=0.2)
+        simulator.order_faults(*orders)
         BOX.write(desk.folder)
         assert desk.oathbulk("db", "upgrade").code == 0
         before = (*stands(simulator), defaults(simulator))
@@ -142,7 +142,7 @@ def test_revoke_needs_the_credentials_of_the_application_that_imports_and_no_oth
 
 def test_imports_of_unknown_fate_are_undone_too(half_done):
     """The run is killed while its first tokens appear in the inventory, and nobody hears of their import."""
-    desk, simulator, before = half_done(some_tokens)
+    desk, simulator, before = half_done(some_tokens, {"kind": "reset_after", "operation": "import_tokens"})
     assert desk.oathbulk("cancel", "box").code == 0
     assert undo(desk, "unpair", "--yes").code == 0
     revoked = undo(desk, "revoke", "--yes", "--json")

@@ -20,19 +20,21 @@ QUICK = {
     "OATHBULK_TOKENS_PER_IMPORT": "25",
     "OATHBULK_NAMES_PER_REQUEST": "20",
 }
+# Calls of which the first answer of each kind gets lost for certain.
+LOST = ("users", "tokens", "import", "job", "pair", "device", "activate")
 
 
 @pytest.mark.parametrize("is_inventory_apart", [False, pytest.param(True, marks=pytest.mark.faults)])
 def test_what_is_made_there_is_made_once_and_for_its_person(tmp_path, is_inventory_apart):
     tenant = BoxTenant(make_tokens(60))
     with (
-        WholeWayStandIn(tenant, loses_every=11, is_inventory_apart=is_inventory_apart) as pingone,
+        WholeWayStandIn(tenant, loses=LOST, loses_every=11, is_inventory_apart=is_inventory_apart) as pingone,
         CommandDesk(tmp_path / "desk", QUICK, pingone.settings, {"OATHBULK_FIRST_RECORDS": "0"}) as desk,
     ):
         write_box(desk.folder, list(tenant.tokens.values()))
         result = desk.oathbulk("run", *WORDS)
         assert result.code == 0, result.stdout[-2000:] + result.stderr[-3000:]
         assert tenant.active == set(tenant.tokens)
-        assert {"pair", "activate"} <= set(pingone.lost)
+        assert set(pingone.lost) >= set(LOST)
     assert list(judge_tenant(tenant)) == []
     assert desk.status("box")["counts"]["active"] == 60

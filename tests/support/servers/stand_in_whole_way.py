@@ -10,6 +10,7 @@ import re
 import socket
 import struct
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -36,15 +37,17 @@ POLICY |= {"oathToken": {"enabled": True, "otp": {"failure": {"count": 7}}}}
 
 
 class WholeWayStandIn:
-    """Serves a tenant in threads of its own while it is entered. Of every `loses_every` calls one answer gets lost,
-    after the call was done. `is_inventory_apart`: only the application that imports may touch
-    the inventory."""
+    """Serves a tenant in threads of its own while it is entered. The answer to the first call of each kind in `loses`
+    gets lost, and of all calls one of every `loses_every`, after it was done. `is_inventory_apart`: only the
+    application that imports may touch the inventory."""
 
-    def __init__(self, tenant: BoxTenant, *, loses_every: int, is_inventory_apart: bool = False) -> None:
+    def __init__(
+        self, tenant: BoxTenant, *, loses: Collection[str], loses_every: int, is_inventory_apart: bool = False
+    ) -> None:
         self.tenant = tenant
         self.is_inventory_apart = is_inventory_apart
         self.lost: list[str] = []
-        self._loses_every = loses_every
+        self._loses, self._loses_every = loses, loses_every
         self._calls = 0
         self.lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -80,7 +83,8 @@ class WholeWayStandIn:
     def loses_this(self, kind: str) -> bool:
         """Count a call, and say whether its answer gets lost."""
         self._calls += 1
-        is_lost = self._calls % self._loses_every == 0
+        is_first = kind in self._loses and kind not in self.lost
+        is_lost = is_first or self._calls % self._loses_every == 0
         if is_lost:
             self.lost.append(kind)
         return is_lost
