@@ -29,7 +29,7 @@ def test_429_to_everything_is_waited_out_and_counts_as_nothing(make_fleet, valke
     fleet.simulator.change(rate=None, limit_window=None)
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.records.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == []
     assert status.attempts == 100
     assert status.otp_posts == fleet.records.posts_as_made()
     refused = fleet.simulator_counts["statuses"]["429"]
@@ -49,7 +49,7 @@ def test_revoked_access_tokens_are_replaced(make_fleet, postgres_url, valkey_url
         fleet.simulator.revoke_access_tokens()
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.records.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == []
     assert status.attempts == 200
     assert fleet.simulator_counts["statuses"]["401"] >= 3
     assert fleet.simulator_counts["operations"]["access_token"] == 4
@@ -67,7 +67,7 @@ def test_a_token_endpoint_that_is_down_costs_no_attempt(make_fleet, valkey_url):
     fleet.simulator.change(faults={})
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.records.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == []
     assert status.attempts == 100
     assert status.otp_posts == fleet.records.posts_as_made()
 
@@ -86,7 +86,7 @@ def test_a_queue_that_is_stopped_and_killed_loses_no_record(make_fleet, own_valk
     own_valkey.start()
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.records.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == []
     assert status.otp_posts == fleet.records.posts_as_made()
 
 
@@ -117,7 +117,7 @@ def test_a_queue_that_takes_no_writes_for_a_while_ends_no_worker(make_fleet, own
     # It asks again now and then, and does not fill the disk.
     assert log.count("Traceback") < 30
     fleet.judge()
-    assert fleet.records.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == []
     assert status.otp_posts == fleet.records.posts_as_made()
 
 
@@ -133,7 +133,7 @@ def test_a_queue_that_takes_no_scripts_for_a_while_loses_no_record(make_fleet, o
     own_valkey.let_in("limited", RULES)
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.records.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == []
     assert status.otp_posts == fleet.records.posts_as_made()
 
 
@@ -152,7 +152,7 @@ def test_a_database_that_is_gone_for_a_while_keeps_no_message_waiting(make_fleet
     fleet.database.close()
     fleet.wait_until(lambda: not fleet.status().left, "the batch is finished", timeout=150)
     fleet.judge()
-    assert fleet.records.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == []
 
 
 def test_a_tenant_whose_answers_name_no_status_is_not_taken_for_one_that_is_out(make_fleet, postgres_url, valkey_url):
@@ -163,7 +163,7 @@ def test_a_tenant_whose_answers_name_no_status_is_not_taken_for_one_that_is_out(
     fleet.beat()
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.records.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == []
     assert status.otp_posts == fleet.records.posts_as_made()
     assert not fleet.was_out
 
@@ -192,4 +192,4 @@ def test_a_503_that_asks_for_a_day_is_shown_and_over_when_a_person_says_so(make_
     fleet.wait_until(lambda: not fleet.status().left, "the batch is finished long before the hold was over", timeout=60)
     assert fleet.status().hold is None
     fleet.judge()
-    assert fleet.records.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == []

@@ -38,7 +38,7 @@ def test_a_paused_batch_starts_no_call_after_a_second_and_a_resumed_one_goes_on(
     fleet.batches.resume(BATCH)
     status = fleet.wait_until_finished()
     fleet.judge()
-    assert fleet.records.wrong_endings() == {}
+    assert fleet.records.wrong_endings() == []
     assert status.otp_posts == fleet.records.posts_as_made()
 
 
@@ -71,4 +71,4 @@ def test_a_cancelled_batch_reads_what_is_of_unknown_fate_and_sends_nothing(make_
     fleet.batches.replay(BATCH)
     fleet.wait_until_finished()
     fleet.judge(was_replayed=True)
-    assert fleet.records.wrong_endings(excused=SPENT) == {}
+    assert fleet.records.wrong_endings(excused=SPENT) == []

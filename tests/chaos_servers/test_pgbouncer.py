@@ -125,6 +125,6 @@ def test_a_batch_is_finished_and_pauses_for_nothing(
         fleet.beat()
         status = fleet.wait_until_finished()
         fleet.judge()
-        assert fleet.records.wrong_endings() == {}
+        assert fleet.records.wrong_endings() == []
         assert status.attempts == 200
         assert status.otp_posts == fleet.records.posts_as_made()

@@ -90,7 +90,7 @@ def _make(
 ) -> tuple[SeedRow, DeviceSeed, Person]:
     """Make up a token: its row, its device, and the person who has it."""
     is_drifted = trouble in ("out_of_step", "both")
-    secret, behind, counter = _make_hotp(dice, is_drifted=is_drifted and otp_type == "hotp")
+    secret, behind, counter = make_hotp(dice, is_drifted=is_drifted and otp_type == "hotp")
     if otp_type == "totp":
         behind = counter = 0
     row = SeedRow(
@@ -117,12 +117,11 @@ def _make(
     return row, device, Person(row, drift=dice.randrange(2) if otp_type == "totp" else 0)
 
 
-def _make_hotp(dice: random.Random, *, is_drifted: bool) -> tuple[bytes, int, int]:
+def make_hotp(dice: random.Random, *, is_drifted: bool) -> tuple[bytes, int, int]:
     """Make up a secret, the server's counter, and the token's. No two of its OTPs nearby are the same by chance."""
-    rules = Rules()
     while True:
         secret, server = dice.randbytes(20), dice.randrange(50)
-        token = server + (dice.randrange(rules.look_ahead, 40) if is_drifted else 0)
+        token = server + (dice.randrange(Rules().look_ahead, 40) if is_drifted else 0)
         known = [hotp(secret, position) for position in range(server, token + COMPARED)]
         if len(set(known)) == len(known):
             return secret, server, token

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 from sqlalchemy import Select, func, select, text
 
@@ -11,6 +10,7 @@ from models.attempt import AttemptLine, Outcome
 from models.record import Record
 from models.record_indexes import IN_WINDOW
 from models.record_states import Status
+from support.judges.final_records import judge_endings
 from worker.database.engine import Database
 from worker.simulator.shipment import MadeShipment
 
@@ -44,13 +44,9 @@ class Records:
         made = self._shipment.expected.values()
         return sum(POSTS_BY_REASON.get(end.reason or "", 1) + end.resynced for end in made)
 
-    def wrong_endings(self, excused: Collection[str] = ()) -> dict[str, Any]:
-        """Records that did not end as they were made to, by serial number; dead letters of some reasons are excused."""
-        expected = {serial: (end.status, end.reason) for serial, end in self._shipment.expected.items()}
-        with self._database.reading() as connection:
-            rows = connection.execute(select(Record.serial_number, Record.status, Record.reason)).all()
-        ended = {row.serial_number: (row.status, row.reason) for row in rows if row.reason not in excused}
-        return {serial: end for serial, end in ended.items() if end != expected[serial]}
+    def wrong_endings(self, excused: Collection[str] = ()) -> list[str]:
+        """Records that did not end as they were made to, a sentence each; dead letters of some reasons are excused."""
+        return judge_endings(self._database, self._shipment.expected, excused)
 
     def _count(self, statement: Select[tuple[int]]) -> int:
         with self._database.reading() as connection:

@@ -6,13 +6,11 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from worker.simulator.oath import hotp
 from worker.simulator.own_rows import SeedRow
 from worker.simulator.people import Person
-from worker.simulator.seed_shipment import MadeSeeds
+from worker.simulator.seed_shipment import MadeSeeds, make_hotp
 from worker.simulator.seeding import DeviceSeed, WorldSeed
 from worker.simulator.shipment import EXPECTED, Kind, make_id
-from worker.simulator.token import Rules
 
 OtpType = Literal["hotp", "totp"]
 TimeStep = Literal[30, 60]
@@ -29,8 +27,6 @@ SEED_KINDS: tuple[Kind, ...] = (
 )
 # One token of each kind that must end as a dead letter, among those of each type.
 HOPELESS_SEEDS: Mapping[Kind, int] = {kind: 1 for kind in SEED_KINDS if EXPECTED[kind].status == "dead_letter"}
-# Counters beyond the token's whose OTPs are not the same by chance.
-COMPARED = 30
 
 
 def make_seeds(
@@ -82,7 +78,7 @@ def _make(
 ) -> tuple[SeedRow, DeviceSeed | None]:
     """Make up a token: its row, and its device if PingOne knows one."""
     is_drifted = kind == "out_of_step"
-    secret, server, token = _make_hotp(dice, is_drifted=is_drifted and otp_type == "hotp")
+    secret, server, token = make_hotp(dice, is_drifted=is_drifted and otp_type == "hotp")
     if otp_type == "totp":
         server = token = 0
     row = SeedRow(
@@ -113,13 +109,3 @@ def _make(
         account_usable=kind != "account_not_usable",
     )
     return row, device
-
-
-def _make_hotp(dice: random.Random, *, is_drifted: bool) -> tuple[bytes, int, int]:
-    """Make up a secret, the server's counter, and the token's. No two of its OTPs nearby are the same by chance."""
-    while True:
-        secret, server = dice.randbytes(20), dice.randrange(50)
-        token = server + (dice.randrange(Rules().look_ahead, 40) if is_drifted else 0)
-        known = [hotp(secret, position) for position in range(server, token + COMPARED)]
-        if len(set(known)) == len(known):
-            return secret, server, token

@@ -18,6 +18,8 @@ from worker.simulator.oath import hotp, time_step_at
 COUNTERS, STEPS = 60, 5
 NO_PAIR = Pair("", None)
 
+HashName = Literal["sha1", "sha256", "sha512"]
+
 
 @dataclass(frozen=True)
 class KnownSeed:
@@ -29,7 +31,7 @@ class KnownSeed:
     time_step: int | None
     salt: str
     digits: int = 6
-    hash_name: Literal["sha1", "sha256", "sha512"] = "sha1"
+    hash_name: HashName = "sha1"
 
     def find_counter(self, call: LoggedCall) -> int | None:
         """The counter or time step that made the OTP of this call; None if none nearby did."""

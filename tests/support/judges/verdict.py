@@ -12,7 +12,7 @@ from support.judges.otp_calls import Case, judge_calls, make_cases
 from support.judges.seed_calls import KnownSeed, judge_seed_cases, make_seed_cases
 from support.judges.status_moves import judge_moves, seen_moves
 from support.judges.tenant import Tenant
-from support.servers.simulator import SALT, Simulator
+from support.servers.simulator import Simulator, know_seed
 from worker.database.engine import Database
 from worker.simulator.box import Box
 
@@ -79,14 +79,7 @@ def _find_box_seeds(simulator: Simulator, tenant: Tenant) -> dict[str, KnownSeed
     box = simulator.shipment
     tokens = {token.serial: token for token in box.tokens} if isinstance(box, Box) else {}
     return {
-        device.id: KnownSeed(
-            bytes.fromhex(token.secret),
-            token.counter,
-            token.time_step if token.type == "totp" else None,
-            SALT,
-            token.digits,
-            token.hash,
-        )
+        device.id: know_seed(token.secret, token.type, token.counter, token.time_step, token.digits, token.hash)
         for device in tenant.devices
         if (token := tokens.get(device.serial))
     }

@@ -15,12 +15,11 @@ import httpx
 
 from support.judges.call_log import LoggedCall, ProvisioningCall, fingerprint, read_call_log, read_whole_call_log
 from support.judges.otp_calls import Pair
-from support.judges.seed_calls import KnownSeed
+from support.judges.seed_calls import HashName, KnownSeed
 from support.judges.tenant import Tenant, read_tenant
 from support.processes.forking import TESTS
 from support.processes.program import Program
 from support.processes.waiting import wait_until
-from worker.simulator.own_rows import SeedRow
 from worker.simulator.seed_shipment import MadeSeeds
 from worker.simulator.shipment import MadeShipment
 
@@ -59,7 +58,10 @@ class Simulator:
     def seeds(self) -> dict[str, KnownSeed]:
         """Those of the devices whose records bring a seed."""
         rows = self.shipment.seeds if isinstance(self.shipment, MadeSeeds) else ()
-        return {row.device_id: _know_seed(row) for row in rows}
+        return {
+            row.device_id: know_seed(row.secret, row.otp_type, row.counter, row.time_step, row.digits, row.hash_name)
+            for row in rows
+        }
 
     @property
     def variables(self) -> dict[str, str]:
@@ -157,6 +159,7 @@ class Simulator:
         self.close()
 
 
-def _know_seed(row: SeedRow) -> KnownSeed:
-    time_step = row.time_step if row.otp_type == "totp" else None
-    return KnownSeed(bytes.fromhex(row.secret), row.counter, time_step, SALT)
+def know_seed(secret: str, otp_type: str, counter: int, time_step: int, digits: int, hash_name: HashName) -> KnownSeed:
+    """The seed with this secret, in hexadecimal; the time step is that of a token of TOTP."""
+    known_step = time_step if otp_type == "totp" else None
+    return KnownSeed(bytes.fromhex(secret), counter, known_step, SALT, digits, hash_name)
