@@ -29,7 +29,7 @@ def repeats_a_lost_import_without_reading_the_inventory() -> list[Patch]:
     return [around(Imports, "note_lost", note_lost)]
 
 
-@mutant("goes out while nothing has told what became of")
+@mutant("goes out while nothing has told what became of", amid=("timeout",))
 def reads_the_inventory_at_once_after_a_lost_import() -> list[Patch]:
     def build(real: Any, self: Imports, *arguments: Any, **named: Any) -> None:
         real(self, *arguments, **named | {"answer_within": 0.0})

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import true
-
-import worker.leases.replay
 from hunt.mutants.patching import Patch, around, mutant
 from worker.leases.queue import Queue
 from worker.pingone import errors
@@ -32,11 +29,6 @@ def sends_otp_2_unasked() -> list[Patch]:
         return real(progress, ordinal, answer, limits)
 
     return [around(decisions, "decide_after_post", decide_after_post)]
-
-
-@mutant("goes out, and PingOne has not asked for OTP 2", amid=("replayed",))
-def replays_answered_otps() -> list[Patch]:
-    return [(worker.leases.replay, "is_replayable", true)]
 
 
 @mutant("not finished")
