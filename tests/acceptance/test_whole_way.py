@@ -100,7 +100,7 @@ def run_for_a_while(desk: CommandDesk, database: Database, more: int) -> None:
 
 
 def end_turns(database: Database) -> None:
-    """End the turn in which a killed process prepared the batch, which otherwise takes minutes to run out."""
+    """End the turn in which a killed process prepared the batch, which otherwise takes a minute to run out."""
     with database.writing() as connection:
         connection.execute(update(Batch).values(prepared_until=None))
 

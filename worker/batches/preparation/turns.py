@@ -17,7 +17,7 @@ from worker.database.engine import Database
 from worker.leases.moves import is_running
 
 # Seconds after which a worker that prepares a batch is taken for dead; each part of the work renews it.
-LEASE = 180.0
+LEASE = 60.0
 # Higher than the number of any row.
 _LAST_ROW = 2**31 - 1
 # The last row of a batch that its canary and its trial let go.
