@@ -21,6 +21,7 @@ from models.record import Record
 from models.record_states import Status
 from worker.batches.preparation.failures import MOST_REFUSALS
 from worker.batches.preparation.next_job import MOST_REFUSED
+from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import Answer, CredentialsRefused, NotFound, PingOneError, RateLimited, Unauthorized
 from worker.pingone.import_jobs import ImportJob, JobState
 from worker.pingone.refusals import InventoryFull, Rejected
@@ -63,6 +64,15 @@ def test_people_are_looked_up_while_the_inventory_cannot_be_read(site: Site) -> 
     made = make(site, people(1))
     site.prepare()
     assert of(site, made).user_id == ALICE
+
+
+def test_a_part_that_had_to_wait_goes_on_in_the_same_turn(site: Site) -> None:
+    site.pingone.people = [User(f"{ALICE[:-3]}{number:03}", username=f"person{number}") for number in range(400)]
+    site.pingone.instead["list"] = [SlotTooFar(0.001)]
+    make(site, people(400))
+    site.prepare()
+    assert site.pingone.log.count("list") == 2
+    assert site.pingone.log.index("list") < site.pingone.log.index("find username 40", 5)
 
 
 # Refusals.

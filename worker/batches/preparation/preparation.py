@@ -87,17 +87,18 @@ class Preparation:
                     break
         except TurnLost:
             return 0.0
-        return max(people.wait, tokens.wait)
+        return max(people.resumes_at, tokens.resumes_at, boot_time()) - boot_time()
 
     def _do(self, turn: Turn, part: _Part, do: Callable[[], bool]) -> bool:
-        """Do a request's worth of a part, unless it failed before in this turn: the other must not wait for it. False:
-        nothing of it is left to do, or it has to wait."""
-        if part.wait:
+        """Do a request's worth of a part, unless it has to wait after a failure: the other goes on meanwhile. False:
+        nothing of it is left to do now."""
+        if boot_time() < part.resumes_at:
             return False
         try:
             is_left = do()
         except (Obstacle, PingOneError, SlotTooFar) as failure:
-            part.wait = self._failures.handle(turn.batch_id, part.name, part.environment, failure)
+            wait = self._failures.handle(turn.batch_id, part.name, part.environment, failure)
+            part.resumes_at = boot_time() + wait
             return False
         self._failures.forget(turn.batch_id, part.name)
         return is_left
@@ -123,9 +124,9 @@ class Preparation:
 
 @dataclass(slots=True)
 class _Part:
-    """A part of the work on a batch: the environment with the application that does it, and for how many seconds it
-    waits after a failure."""
+    """A part of the work on a batch: the environment with the application that does it, and until when, in `boot_time`
+    seconds, it waits after a failure."""
 
     name: str
     environment: Environment
-    wait: float = 0.0
+    resumes_at: float = 0.0
