@@ -18,9 +18,9 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import redis
+from memory import resident
 from ours import Ours
 from rig import Rig, end_in_good_order, follow, grown, told
 from sqlalchemy import text
@@ -122,11 +122,6 @@ def tick(database: Database) -> float:
             times.append(time.perf_counter() - began)
             connection.rollback()
     return 1000 * statistics.median(times)
-
-
-def resident(pid: int) -> float:
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
 
 
 def main() -> None:

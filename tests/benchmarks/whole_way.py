@@ -4,6 +4,7 @@
     PYTHONPATH=tests python tests/benchmarks/whole_way.py disturbed --on postgresql  the same, by two workers and beat
     PYTHONPATH=tests python tests/benchmarks/whole_way.py requests --on postgresql   undisturbed: requests a token
     PYTHONPATH=tests python tests/benchmarks/whole_way.py ratio --on postgresql      CPU beside tokens that are paired
+    PYTHONPATH=tests python tests/benchmarks/whole_way.py size --tokens 100000       memory and progress
 
 On SQLite it is worked on by `oathbulk run`. A promise that was broken is printed, and makes the exit code 1.
 """
@@ -22,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import redis
 from cpu import cpu
-from sqlalchemy import func, select
+from memory import resident
+from sqlalchemy import and_, func, select
 from support.data.boxes import ACCEPTED
 from support.fleets.real_fleet import BATCH, Fleet
 from support.judges.verdict import find_charges
@@ -33,6 +36,7 @@ from support.servers.valkey import ValkeyServer
 
 from models.attempt import AttemptLine
 from models.record import Record
+from models.record_states import Status
 from worker.database import schema
 from worker.database.engine import Database
 from worker.simulator.box import KEY, LIST, SEEDS, Box, a_few_of_each, make_box
@@ -123,20 +127,26 @@ def pair_beforehand(box: Box) -> PairedBox:
     return PairedBox((), world, box.expected, box.tokens, box.by, box.keys, box.seed)
 
 
-def work(box: Box, on: str, excused: frozenset[str] = frozenset(), **simulated: Any) -> Result:
-    """Work a box through, and judge it."""
+def work(
+    box: Box, on: str, excused: frozenset[str] = frozenset(), tell_every: float | None = None, **simulated: Any
+) -> Result:
+    """Work a box through, and judge it. `tell_every`: seconds after which it is told how far it is."""
     with (
         tempfile.TemporaryDirectory(prefix="oathbulk-box-") as folder,
         _fleet(Path(folder), box, on, simulated) as fleet,
     ):
         began, started = time.monotonic(), _start(fleet, on)
-        used = 0.0
+        used, tell_at = 0.0, began
         while fleet.status().left:
-            if time.monotonic() > began + TIMEOUT:
+            now = time.monotonic()
+            if now > began + TIMEOUT:
                 raise TimeoutError(fleet.testimony())
             _complain_of_pause(fleet)
             used = sum(cpu(program.pid) for program in started if program.is_running)
-            time.sleep(LOOK)
+            if tell_every is not None and now >= tell_at:
+                _tell_progress(fleet, started, now - began)
+                tell_at += tell_every
+            time.sleep(LOOK if tell_every is None else LOOK + tell_every / 10)
         wall = time.monotonic() - began
         for program in fleet.programs:
             program.kill()
@@ -176,6 +186,18 @@ def _complain_of_pause(fleet: Fleet) -> None:
     status = fleet.status()
     if status.state == "paused" and status.reason != "outage":
         raise RuntimeError(f"it paused by itself: {status.reason}: {status.detail}\n{_tell_attempts(fleet.database)}")
+
+
+def _tell_progress(fleet: Fleet, started: list[Program], seconds: float) -> None:
+    """Print how many tokens are prepared and active, and how much memory workers, beat and Valkey have."""
+    is_active, is_prepared = Record.status == Status.ACTIVE, and_(Record.user_id != "", Record.is_in_inventory)
+    counts = [func.count().filter(condition) for condition in (is_prepared, is_active)]
+    with fleet.database.reading() as connection:
+        prepared, active = connection.execute(select(*counts)).one()
+    memory = [resident(program.pid) for program in started if program.is_running]
+    held = redis.Redis.from_url(fleet.variables["OATHBULK_REDIS_URL"]).info("memory")["used_memory"] / 2**20
+    sizes = ", ".join(f"{size:.0f}" for size in memory)
+    say(f"  {seconds:5.0f} s: {prepared:6} prepared, {active:6} active; MiB: {sizes}; Valkey {held:.1f}")
 
 
 def _tell_attempts(database: Database) -> str:
@@ -221,7 +243,7 @@ def say(text: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("what", choices=("disturbed", "requests", "ratio"))
+    parser.add_argument("what", choices=("disturbed", "requests", "ratio", "size"))
     parser.add_argument("--on", choices=("sqlite", "postgresql"), default="postgresql")
     parser.add_argument("--tokens", type=int, default=5000)
     arguments = parser.parse_args()
@@ -230,6 +252,10 @@ def main() -> int:
         results = {f"disturbed, on {arguments.on}": work(box, arguments.on, SPENT, **WEATHER)}
     elif arguments.what == "requests":
         results = {f"undisturbed, on {arguments.on}": work(make_box(arguments.tokens), arguments.on)}
+    elif arguments.what == "size":
+        # Without TOTP, whose second OTP waits for the next time step.
+        box = make_box(arguments.tokens, totp=0)
+        results = {f"in size, on {arguments.on}": work(box, arguments.on, tell_every=30.0)}
     else:
         # Without TOTP, whose second OTP waits for the next time step.
         box = make_box(arguments.tokens, totp=0)
