@@ -343,6 +343,7 @@ EXPECTED = {
         "derives its key from a password in another way",
         "Ask the vendor for the file with a pre-shared",
     ),
+    "pskc_signature_around.xml": ("file", None, "is XML, but no PSKC", "Give the vendor's file as it was sent"),
     "pskc_two_documents.xml": (
         "file",
         15,

@@ -27,6 +27,8 @@ ROOTS = ("KeyContainer", "SecretContainer")
 HEAD = ("EncryptionKey", "EncryptionMethod", "MACMethod", "DigestMethod", "MACAlgorithm")
 # Elements that hold keys, in the RFC and in drafts.
 PACKAGES = ("KeyPackage", "Device")
+# The element of a signature. It is left out, with its DigestMethod, which is none of the head.
+SIGNATURE = "Signature"
 # Elements of an EncryptionKey that is a certificate's.
 CERTIFICATES = ("X509Data", "RSAKeyValue", "EncryptedKey")
 
@@ -149,8 +151,9 @@ class Container:
 
 def read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
     """Read the head of the document, and yield its packages of keys, one after the other. Raises UnusableFile."""
-    parts = read_parts(file, {*HEAD, *PACKAGES})
-    root = next(parts)
+    elements = read_parts(file, {*HEAD, *PACKAGES, SIGNATURE})
+    root = next(elements)
+    parts = (element for element in elements if element.tag != SIGNATURE)
     head: list[Element] = []
     first = None
     for part in parts:
