@@ -9,9 +9,10 @@ import base64
 import binascii
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 
 from worker.intake.formats.bare_csv import Cells, check_not_empty
-from worker.intake.formats.format import OpenFile
+from worker.intake.formats.format import Hints, OpenFile
 from worker.intake.formats.header_csv import VendorHeader, find_names, read_table
 from worker.intake.formats.refusals import RowRefused
 from worker.intake.formats.tokens import Token, make_rows
@@ -42,10 +43,10 @@ class RcDevs:
 
     def read_rows(self, file: OpenFile, now: datetime) -> Iterator[Row | RowError]:
         header, rows = read_table(file, MEANINGS)
-        return make_rows(rows, lambda row: _read_token(header, row), file.hints)
+        return make_rows(rows, partial(_read_token, file.hints, header), file.hints)
 
 
-def _read_token(header: VendorHeader, row: Cells) -> Token:
+def _read_token(hints: Hints, header: VendorHeader, row: Cells) -> Token:
     """Read the token in a row of cells. Raises RowRefused."""
     known, _ = header.pick(row)
     serial, data = known["serial"], _read_pairs(known["data"], known["serial"])
@@ -53,7 +54,7 @@ def _read_token(header: VendorHeader, row: Cells) -> Token:
     return Token(
         serial=serial,
         secret=data.get("tokenkey", ""),
-        encoding="base64",
+        encoding=hints.encoding or "base64",
         otp_type=_decode(data.get("tokentype", ""), serial),
         digits=_decode(data.get("otplength", ""), serial),
         time_step=_decode(data.get("totptimestep", ""), serial),

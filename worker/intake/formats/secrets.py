@@ -23,6 +23,8 @@ LIKELY_SECRET = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}|[A-Za-z2-7]{16,}=*")
 SEPARATORS = re.compile(r"[\s-]")
 # Hexadecimal digits without anything else, two a byte.
 HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
+# Base64 that is hexadecimal in truth: 32 characters or more without any letter beyond F.
+HEX_AS_BASE64 = re.compile(r"[0-9a-f]{32,}|[0-9A-F]{32,}")
 
 MISSING = "the secret is missing: ask the vendor for the file again"
 SPOILT_BY_EXCEL = (
@@ -98,8 +100,10 @@ def _decode_base32(text: str) -> bytes:
 
 
 def _decode_base64(text: str) -> bytes:
-    """Decode Base64, with or without its padding. Raises RowRefused."""
+    """Decode Base64, with or without its padding. Raises RowRefused, for hexadecimal too: it would give other bytes."""
     characters = re.sub(r"\s", "", text).rstrip("=")
+    if HEX_AS_BASE64.fullmatch(characters):
+        raise RowRefused(_explain("Base64", "hex"))
     try:
         return base64.b64decode(characters + "=" * (-len(characters) % 4), validate=True)
     except (binascii.Error, ValueError):

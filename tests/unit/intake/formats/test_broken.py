@@ -356,6 +356,7 @@ EXPECTED = {
         "is PSKC with a head that cannot be read, or of",
         "Ask the vendor for the file again",
     ),
+    "rcdevs_hex.csv": ("row", 2, "the secret is not Base64", "--encoding hex"),
     "rcdevs_no_key.csv": ("row", 2, "the secret is missing", "ask the vendor for the file again"),
     "rcdevs_no_pairs.csv": (
         "row",

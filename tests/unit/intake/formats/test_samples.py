@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from support.data.seed_files import NOON, SAMPLES, SECRETS, check, hotp, read, totp
 
-from worker.intake import Hints, RowError, UnusableFile, open_shipment
+from worker.intake import Hints, Row, RowError, UnusableFile, open_shipment
 from worker.intake.formats import bare_csv, first_lines, secrets, tokens
 from worker.intake.formats.format import OpenFile
 from worker.intake.formats.table import FORMATS, choose_format
+from worker.vault.seed import Secret, Seed
 
 HOTP = Hints(otp_type="hotp")
 TOTP_30 = Hints(otp_type="totp", time_step=30)
@@ -106,6 +107,14 @@ def test_a_sample_is_told_by_its_content_by_one_format_alone(sample: str) -> Non
 def test_a_file_may_be_named_by_its_format_and_gives_the_same(sample: str) -> None:
     hints, _ = EXPECTED[sample]
     assert read(SAMPLES / sample, hints, sample.partition("/")[0]) == read(SAMPLES / sample, hints)
+
+
+@pytest.mark.parametrize("sample", ["nexus_hex.txt", "rcdevs_hex.csv"])
+def test_hexadecimal_in_the_place_of_base64_is_read_if_that_is_said(sample: str) -> None:
+    row = read(SAMPLES / "broken" / sample, Hints(encoding="hex"))[-1]
+    assert isinstance(row, Row)
+    assert isinstance(row.otps, Seed)
+    assert row.otps.secret == Secret(bytes.fromhex(SECRETS[row.serial_number]))
 
 
 def test_every_sample_is_expected() -> None:

@@ -61,6 +61,8 @@ def test_what_may_be_read_in_two_ways_is_not_guessed() -> None:
         ("\u0663" * 40, "hex", "not hexadecimal"),
         ("0vekr/sW!OtlfNZP0xvmwW4moEFs=", "base64", "not Base64"),
         ("0vekr", "base64", "not Base64"),
+        (HEX, "base64", "not Base64.*--encoding hex"),
+        (HEX[:32].upper(), "base64", "not Base64.*--encoding hex"),
         ("0vekr/sWOtlfNZP0xvmwW4moEFs=", None, "neither hexadecimal nor Base32"),
         ("1.23457E+39", None, "Excel"),
         ("1,23457E+39", "hex", "Excel"),

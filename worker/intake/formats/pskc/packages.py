@@ -16,6 +16,7 @@ from pskc.parser import PSKCParser
 
 from worker.intake.formats.pskc.encryption import Container
 from worker.intake.formats.refusals import RowRefused
+from worker.intake.formats.secrets import HEX_AS_BASE64
 
 # Elements of a package that are keys, in the RFC and in drafts.
 KEYS = ("Key", "Secret")
@@ -30,8 +31,6 @@ DATES = (*EXPIRES, "StartDate")
 NUMBERS = ("counter", "time", "timeinterval", "time_interval")
 # Values of a key that may be encrypted, by what python-pskc calls them.
 ENCRYPTABLE = ("secret", "counter", "time_offset", "time_interval", "time_drift")
-# Base64 that is hexadecimal in truth: 32 characters or more without any letter beyond F.
-HEX = re.compile(r"[0-9a-f]{32,}|[0-9A-F]{32,}")
 # Whole numbers as they should be written.
 NUMBER = re.compile(r"[0-9]{1,19}")
 
@@ -179,7 +178,7 @@ def _is_base64(text: str) -> bool:
         base64.b64decode(characters, validate=True)
     except (binascii.Error, ValueError):
         return False
-    return not HEX.fullmatch(characters)
+    return not HEX_AS_BASE64.fullmatch(characters)
 
 
 def _is_number(text: str) -> bool:
