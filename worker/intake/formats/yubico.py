@@ -17,18 +17,21 @@ from worker.intake.formats.refusals import NOT_HOTP_OR_TOTP, RowRefused
 from worker.intake.formats.tokens import Token, make_rows
 from worker.intake.rows import Row, RowError
 
-# The first cell of a row in the traditional format, in lower case; the only ones that are OATH tokens are the first.
-OATH = "oath-hotp"
-KINDS = (OATH, "yubico otp", "static password", "challenge-response")
+# How the first cell of a row in the traditional format begins, in lower case; only the first are OATH tokens.
+OATH, STATIC = "oath-hotp", "static password"
+KINDS = (OATH, STATIC, "yubico otp", "challenge-response", "configuration")
 # The first cell of a line that is no row: the tool was started.
 LOGGING = "logging start"
-# The time at which a key was configured, in the Yubico format.
+# The time at which a key was configured, in the Yubico format, and the access code that protects it.
 TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?")
+ACCESS_CODE = re.compile(r"(?:[0-9A-Fa-f]{12})?")
+# The moving factor, which is the first counter of an OATH-HOTP key; a private id is longer.
+MOVING_FACTOR = re.compile(r"[0-9]{1,7}")
 
 # Places of the cells in the traditional format, counted from 0.
-PUBLIC_ID, TRADITIONAL_SECRET, LENGTH = 3, 5, 11
-# Places of the cells in the Yubico format, counted from 0: `0` at KIND is OATH-HOTP.
-KIND, SECRET, CONFIGURED = 2, 3, 5
+PUBLIC_ID, TRADITIONAL_SECRET, LENGTH, COUNTER = 3, 5, 11, 12
+# Places of the cells in the Yubico format, counted from 0: a moving factor at KIND is OATH-HOTP.
+KIND, SECRET, PROTECTED, CONFIGURED = 2, 3, 4, 5
 # Cells of a row at most.
 MOST = 40
 
@@ -41,7 +44,8 @@ class Yubico:
 
     def is_format_of(self, head: bytes) -> bool:
         return any(
-            cells[0].lower() in (*KINDS, LOGGING) or _is_yubico_format(cells) for cells in split_first_lines(head, ",")
+            cells[0].lower().startswith((*KINDS, LOGGING)) or _is_yubico_format(cells)
+            for cells in split_first_lines(head, ",")
         )
 
     def read_columns(self, file: OpenFile) -> list[str]:
@@ -54,7 +58,9 @@ class Yubico:
 
 def _is_yubico_format(cells: list[str]) -> bool:
     """Whether these cells are a row of the Yubico format."""
-    return len(cells) > CONFIGURED and cells[4] == "" and TIME.fullmatch(cells[CONFIGURED]) is not None
+    if len(cells) <= CONFIGURED or not ACCESS_CODE.fullmatch(cells[PROTECTED]):
+        return False
+    return TIME.fullmatch(cells[CONFIGURED]) is not None
 
 
 def _read(file: OpenFile) -> Iterator[tuple[int, Cells]]:
@@ -65,13 +71,16 @@ def _read(file: OpenFile) -> Iterator[tuple[int, Cells]]:
 def _read_token(hints: Hints, row: Cells) -> Token:
     """Read the token in a row of cells. Raises RowRefused."""
     cells = check_cells(row, SECRET + 1, MOST, PUBLIC_ID)
-    if cells[0].lower() in KINDS:
-        kind, serial, secret, digits = cells[0].lower(), cells[PUBLIC_ID], cells[TRADITIONAL_SECRET], cells[LENGTH]
+    kind = cells[0].lower()
+    if kind.startswith(KINDS):
+        # Of a static password, the cell that is a public id elsewhere holds a part of it.
+        serial = "" if kind.startswith(STATIC) else cells[PUBLIC_ID]
+        secret, digits, counter = cells[TRADITIONAL_SECRET], cells[LENGTH], cells[COUNTER]
         is_oath = kind == OATH
     else:
-        serial, secret, digits = cells[0], cells[SECRET], ""
-        is_oath = cells[KIND] == "0"
+        serial, secret, digits, counter = cells[0], cells[SECRET], "", cells[KIND]
+        is_oath = MOVING_FACTOR.fullmatch(counter) is not None
     if not is_oath:
         raise RowRefused(NOT_HOTP_OR_TOTP, serial)
     encoding = hints.encoding or "hex"
-    return Token(serial=serial, secret=secret, encoding=encoding, otp_type="hotp", digits=digits)
+    return Token(serial=serial, secret=secret, encoding=encoding, otp_type="hotp", digits=digits, counter=counter)

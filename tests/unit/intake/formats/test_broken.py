@@ -473,6 +473,7 @@ EXPECTED = {
     "yubico_logging_alone.csv": ("file", None, "holds no tokens", "Ask for the file again, with one row a token"),
     "yubico_no_public_id.csv": ("row", 1, "serial is missing", "write the serial number that is printed on the"),
     "yubico_seven_digits.csv": ("row", 1, "the OTPs have neither 6 nor 8 digits, and", "leave the token out"),
+    "yubico_static_alone.csv": ("row", 1, "the token is neither HOTP nor TOTP, and PingOne", "leave it out"),
     "yubico_static.csv": ("row", 2, "the token is neither HOTP nor TOTP, and PingOne", "leave it out"),
 }
 

@@ -75,6 +75,12 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
     "deepnet-xml/dualshield.xml": (Hints(), [totp("MADE0000003", 60)]),
     "yubico/yubico_traditional.csv": (Hints(), [hotp("cccccccccccb", row_number=2), "neither HOTP nor TOTP"]),
     "yubico/yubico_format.csv": (Hints(), [hotp("9900001"), "neither HOTP nor TOTP"]),
+    "yubico/moving_factor_traditional.csv": (
+        Hints(),
+        [hotp("cccccccccccb", 4096, row_number=2, digits=8), "neither HOTP nor TOTP", "neither HOTP nor TOTP"],
+    ),
+    "yubico/access_code_and_moving_factor.csv": (Hints(), [hotp("9900001", row_number=1), hotp("9900001", 4096)]),
+    "yubico/static_first.csv": (Hints(), ["neither HOTP nor TOTP", hotp("cccccccccccb")]),
     "etoken-dat/etoken.dat": (Hints(), [hotp("MADE0000001", row_number=2), "counts its time from 2000-01-01"]),
     "phenixid/phenixid.csv": (Hints(), [hotp("MADE0000001"), hotp("MADE0000002"), totp("MADE0000003", 30)]),
     "nexus/nexus_colon.txt": (Hints(), [hotp("MADE0000001")]),
@@ -115,6 +121,12 @@ def test_hexadecimal_in_the_place_of_base64_is_read_if_that_is_said(sample: str)
     assert isinstance(row, Row)
     assert isinstance(row.otps, Seed)
     assert row.otps.secret == Secret(bytes.fromhex(SECRETS[row.serial_number]))
+
+
+def test_the_cells_of_a_static_password_are_not_named() -> None:
+    refused = read(SAMPLES / "yubico" / "static_first.csv")[0]
+    assert isinstance(refused, RowError)
+    assert refused.serial_number is None
 
 
 def test_every_sample_is_expected() -> None:
