@@ -61,18 +61,21 @@ class RereadableLines(Iterator[str]):
         del self._lines_of_row[1:]
 
 
-def split_rows(lines: Iterator[str], header: Layout) -> Iterator[tuple[int, list[str] | None]]:
+def split_rows(
+    lines: Iterator[str], header: Layout, *, skips_blanks: bool = False
+) -> Iterator[tuple[int, list[str] | None]]:
     """Yield the number of its first line and the fields of every row; None for fields if the quotation marks of the row
     make no sense.
 
-    `lines` begins behind the header. After a quotation mark that is never closed, csv.reader takes the lines that
+    `lines` begins behind the header. `skips_blanks`: blanks before a value, and before its quotation marks, are none of
+    it. After a quotation mark that is never closed, csv.reader takes the lines that
     follow for one value. So a row of many lines counts only if the header takes it for one row; otherwise its first
     line alone is at fault, and the others are read again, each for itself.
     """
     source = RereadableLines(lines, header.row_number + 1)
     # Unless it is strict, csv.reader makes 123 of `"12"3`, and takes a file that was cut off inside quotes for
     # complete.
-    reader = csv.reader(source, delimiter=header.delimiter, strict=True)
+    reader = csv.reader(source, delimiter=header.delimiter, strict=True, skipinitialspace=skips_blanks)
     while True:
         source.begin_row()
         try:

@@ -34,7 +34,7 @@ def read_cells(file: OpenFile, delimiter: str) -> Iterator[tuple[int, Cells]]:
 
 def split_cells(lines: Iterator[str], layout: BareLayout) -> Iterator[tuple[int, Cells]]:
     """Yield the line and the cells of every row that is neither blank nor a comment."""
-    for row_number, fields in split_rows(map(_blank_comment, lines), layout):
+    for row_number, fields in split_rows(map(_blank_comment, lines), layout, skips_blanks=True):
         if fields is None:
             yield row_number, None
         elif cells := _strip(fields):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from worker.intake.formats.otp_pairs.header import DELIMITERS
 from worker.intake.lines import read_lines
 from worker.intake.rows import UnusableFile
 
+# How a line begins that is a comment above the header: `#`, unless that is the name of the first column.
+COMMENT = re.compile(r"\s*#(?![,;\t])")
 # What a file must have a column for, if the format knows it.
 REQUIRED = ("serial", "secret", "data")
 
@@ -50,7 +53,10 @@ class VendorHeader:
 
 def split_header(line: str) -> tuple[str, list[str]]:
     """Split a header with that delimiter which gives the most columns; empty names at the end are dropped."""
-    rows = [(delimiter, next(csv.reader([line], delimiter=delimiter), [])) for delimiter in DELIMITERS]
+    rows = [
+        (delimiter, next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), []))
+        for delimiter in DELIMITERS
+    ]
     delimiter, names = max(rows, key=lambda row: len(row[1]))
     names = [name.strip() for name in names]
     while names and not names[-1]:
@@ -59,15 +65,17 @@ def split_header(line: str) -> tuple[str, list[str]]:
 
 
 def find_names(head: bytes) -> set[str]:
-    """Find the normalised names in the first line of a file that begins with these bytes."""
-    first = read_first_lines(head)[:1]
+    """Find the normalised names in the header of a file that begins with these bytes: in its first line that is no
+    comment."""
+    first = [line for line in read_first_lines(head) if not COMMENT.match(line)][:1]
     return {normalise(name) for line in first for name in split_header(line)[1]}
 
 
 def read_table(file: OpenFile, meanings: Mapping[str, str]) -> tuple[VendorHeader, Iterator[tuple[int, Cells]]]:
     """Read the header, and yield line and cells of the rows below it. Raises UnusableFile."""
     lines = read_lines(file.path, file.stream, file.digest)
-    row_number, line = next(((n, text) for n, text in enumerate(lines, 1) if text.strip()), (0, ""))
+    numbered = enumerate(lines, 1)
+    row_number, line = next(((n, text) for n, text in numbered if text.strip() and not COMMENT.match(text)), (0, ""))
     delimiter, names = split_header(line)
     known = [meanings[normalise(name)] for name in names if normalise(name) in meanings]
     if missing := sorted(set(REQUIRED) & set(meanings.values()) - set(known)):

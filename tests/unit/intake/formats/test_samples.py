@@ -59,6 +59,7 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
         Hints(),
         [totp("MADE0000003", 30, extra={"manufacturer": "MadeUp", "model": "T100"})],
     ),
+    "entra/number_column.csv": (Hints(), [totp("MADE0000003", 30, extra={"#": "1"})]),
     "graph-json/entra_graph_inventory.json": (
         Hints(),
         [totp("MADE0000003", 30, row_number=1, extra={"manufacturer": "MadeUp", "model": "T100"})],
@@ -84,6 +85,13 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
     "etoken-dat/etoken.dat": (Hints(), [hotp("MADE0000001", row_number=2), "counts its time from 2000-01-01"]),
     "phenixid/phenixid.csv": (Hints(), [hotp("MADE0000001"), hotp("MADE0000002"), totp("MADE0000003", 30)]),
     "nexus/nexus_colon.txt": (Hints(), [hotp("MADE0000001")]),
+    "rcdevs/rcdevs_as_exported.csv": (
+        Hints(),
+        [
+            totp("MADE0000003", 30, row_number=5, extra={"Description": "MadeUp T100"}),
+            hotp("MADE0000001", 2, row_number=6, extra={"Description": "MadeUp H100"}),
+        ],
+    ),
     "rcdevs/rcdevs_inventory.csv": (
         Hints(),
         [totp("MADE0000003", 30, row_number=2, extra={"Description": "MadeUp T100"})],
