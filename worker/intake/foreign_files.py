@@ -45,7 +45,7 @@ def find_foreign(head: bytes) -> tuple[str, str] | None:
     found = next((kind for signature, kind in SIGNATURES.items() if start.startswith(signature)), None)
     if found is ZIP and (b"xl/" in head or b"[Content_Types].xml" in head or b"opendocument" in head):
         found = WORKBOOK
-    if found is None and _is_every_other_byte_nul(head):
+    if found in (None, XML, JSON) and _is_every_other_byte_nul(head):
         found = UTF_16
     return found
 

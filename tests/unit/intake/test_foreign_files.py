@@ -17,6 +17,8 @@ from worker.intake.foreign_files import find_foreign, make_refusal
         (b"\n\n  {", "JSON"),
         ("serial,otp1\n".encode("utf-16-be"), "UTF-16"),
         ("\ufeffserial".encode("utf-32-le"), "UTF-16"),
+        ("<KeyContainer>".encode("utf-16-le"), "UTF-16"),
+        ('{"value": []}'.encode("utf-16-le"), "UTF-16"),
     ],
 )
 def test_a_format_is_known_behind_marks_and_blanks(head: bytes, kind: str) -> None:
