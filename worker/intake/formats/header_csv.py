@@ -11,7 +11,7 @@ from worker.intake.formats.bare_csv import BareLayout, Cells, check_cells, split
 from worker.intake.formats.first_lines import read_first_lines
 from worker.intake.formats.format import OpenFile
 from worker.intake.formats.otp_pairs.columns import is_own, normalise
-from worker.intake.formats.otp_pairs.header import DELIMITERS
+from worker.intake.formats.otp_pairs.header import DELIMITERS, is_blank
 from worker.intake.lines import read_lines
 from worker.intake.rows import UnusableFile
 
@@ -74,8 +74,8 @@ def find_names(head: bytes) -> set[str]:
 def read_table(file: OpenFile, meanings: Mapping[str, str]) -> tuple[VendorHeader, Iterator[tuple[int, Cells]]]:
     """Read the header, and yield line and cells of the rows below it. Raises UnusableFile."""
     lines = read_lines(file.path, file.stream, file.digest)
-    numbered = enumerate(lines, 1)
-    row_number, line = next(((n, text) for n, text in numbered if text.strip() and not COMMENT.match(text)), (0, ""))
+    numbered = ((n, text) for n, text in enumerate(lines, 1) if not (is_blank(text) or COMMENT.match(text)))
+    row_number, line = next(numbered, (0, ""))
     delimiter, names = split_header(line)
     known = [meanings[normalise(name)] for name in names if normalise(name) in meanings]
     if missing := sorted(set(REQUIRED) & set(meanings.values()) - set(known)):

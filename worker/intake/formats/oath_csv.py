@@ -11,6 +11,7 @@ from itertools import chain
 from worker.intake.formats.bare_csv import BareLayout, Cells, check_cells, check_not_empty, split_cells
 from worker.intake.formats.first_lines import read_first_lines, split_first_lines
 from worker.intake.formats.format import Hints, OpenFile
+from worker.intake.formats.otp_pairs.header import is_blank
 from worker.intake.formats.secrets import looks_like_secret
 from worker.intake.formats.tokens import Token, make_rows
 from worker.intake.lines import read_lines
@@ -18,7 +19,8 @@ from worker.intake.rows import Row, RowError, UnusableFile
 from worker.vault.seed import HashAlgorithm
 
 # The first line of version 2, in which three columns stand before the serial: username, resolver and realm.
-VERSION = re.compile(r"#\s*version\s*:\s*(\S+)", re.IGNORECASE)
+# Excel adds commas to it.
+VERSION = re.compile(r"#\s*version\s*:\s*([^\s,]+)", re.IGNORECASE)
 USER_COLUMNS = ("username", "resolver", "realm")
 # Cells of a token: serial, secret, type, digits, counter or time step, and LinOTP's hash.
 MOST = 6
@@ -56,13 +58,13 @@ def _names_type(cells: list[str]) -> bool:
 def _read(file: OpenFile) -> tuple[bool, Iterator[tuple[int, Cells]]]:
     """Read whether the rows begin with the columns of a user, and their cells. Raises UnusableFile."""
     lines = read_lines(file.path, file.stream, file.digest)
-    first = next(lines, "")
-    found = VERSION.match(first)
+    blank, first = next(((n, line) for n, line in enumerate(lines) if not is_blank(line)), (0, ""))
+    found = VERSION.match(first.strip())
     version = found.group(1) if found else "1"
     if version not in ("1", "2"):
         cure = "Export it again as version 1 or 2"
-        raise UnusableFile(file.path, "is OATH CSV of a version that is not known here", cure, row_number=1)
-    return version == "2", split_cells(chain([first], lines), BareLayout(","))
+        raise UnusableFile(file.path, "is OATH CSV of a version that is not known here", cure, row_number=blank + 1)
+    return version == "2", split_cells(chain([first], lines), BareLayout(",", blank))
 
 
 def _read_token(hints: Hints, is_with_users: bool, row: Cells) -> Token:

@@ -49,7 +49,7 @@ class PhenixId:
 def _is_token(cells: list[str]) -> bool:
     """Whether these cells have the form of a token."""
     if cells[0].lower() in OTP_TYPES:
-        return len(cells) >= HOTP_CELLS
+        return len(cells) >= HOTP_CELLS - 1
     return len(cells) == HOTP_CELLS - 1 and looks_like_secret(cells[1]) and cells[2].isdigit()
 
 

@@ -34,12 +34,17 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
             totp("MADE0000003", 60, username=None, extra={}),
         ],
     ),
+    "oath-csv/version_2_after_excel.csv": (
+        Hints(),
+        [hotp("MADE0000001", row_number=3, username="alice", extra={"resolver": "ldap1", "realm": "realm1"})],
+    ),
     "oath-csv/oath_csv_linotp.csv": (
         Hints(),
         [hotp("MADE0000001"), totp("MADE0000009", 60, digits=8, hash_algorithm="sha256")],
     ),
     "serial-secret/pingid_console_hotp.csv": (Hints(), [hotp("MADE0000001"), hotp("MADE0000002", row_number=2)]),
     "serial-secret/pingid_console_totp30.csv": (TOTP_30, [totp("MADE0000003", 30)]),
+    "serial-secret/empty_columns_of_excel.csv": (Hints(), [hotp("MADE0000001"), hotp("MADE0000002", 1)]),
     "serial-secret/ibm_base32.csv": (HOTP, [hotp("MADE0000001"), hotp("MADE0000002")]),
     "entra/entra_upload.csv": (
         Hints(),
@@ -166,6 +171,12 @@ def test_the_columns_are_those_that_hold_no_secret() -> None:
 def test_a_vendor_s_file_has_no_ids_so_a_shipment_refuses_its_rows() -> None:
     rows = list(open_shipment(SAMPLES / "oath-csv" / "oath_csv_linotp.csv").rows())
     assert [type(row) for row in rows] == [RowError, RowError]
+
+
+@pytest.mark.parametrize("counter", ["", "0", ";;;0;;"])
+def test_a_line_of_phenixid_is_told_with_and_without_what_may_be_missing(counter: str) -> None:
+    head = f"HOTP;MADE0000001;d2f7a4affb163ad95f3593f4c6f9b05b89a8105b;{counter}\n".encode()
+    assert choose_format(Path("shipment.csv"), head).name == "phenixid"
 
 
 def test_an_unknown_format_is_refused_with_the_names_of_the_others() -> None:
