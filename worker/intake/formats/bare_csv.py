@@ -11,6 +11,11 @@ from worker.intake.formats.refusals import QUOTATION_MARKS, RowRefused
 from worker.intake.lines import read_lines
 from worker.intake.rows import UnusableFile
 
+ONE_FIELD = (
+    "the row is one field alone: see whether the line was cut off, stands in quotation marks as a whole, or has "
+    "another separator between its values than this format"
+)
+
 # The cells of a row, without blanks around them and without empty ones at the end; None if the quotation marks of the
 # row make no sense.
 Cells = list[str] | None
@@ -46,6 +51,8 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
     `fewest` or more than `most`. `serial_at`: the place of the serial number, counted from 0."""
     if cells is None:
         raise RowRefused(QUOTATION_MARKS)
+    if len(cells) == 1 < fewest:
+        raise RowRefused(ONE_FIELD, "" if serial_at else cells[0])
     if not fewest <= len(cells) <= most:
         fault, cure = ("few", "the line was cut off") if len(cells) < fewest else ("many", "two lines were joined")
         raise RowRefused(

@@ -42,6 +42,10 @@ _TOLD_BY_CONTENT: tuple[Format, ...] = (
     Nexus(),
     RcDevs(),
 )
+# The formats that have commas between their values, and nothing else.
+_WITH_COMMAS = (OathCsv(), SerialSecret(), Yubico())
+# What people and programs put there instead.
+_OTHER_SEPARATORS = {b";": "semicolons", b"\t": "tabs", b" ": "blanks", b"|": "bars"}
 
 # The formats by their names, in the order in which they are listed.
 FORMATS: dict[str, Format] = {each.name: each for each in (_OTP_PAIRS, *_TOLD_BY_CONTENT)}
@@ -60,9 +64,23 @@ def choose_format(path: Path, head: bytes) -> Format:
         raise UnusableFile(path, f"may be {names}", f"Say which it is, by --format {found[0].name}")
     if found:
         return found[0]
+    if separators := _find_other_separators(head):
+        problem = f"has {separators} between its values, where this kind of file of seeds has commas"
+        cure = "Put commas in their place, with a text editor: Excel spoils long serial numbers"
+        raise UnusableFile(path, problem, cure)
     if _OTP_PAIRS.is_format_of(head):
         return _OTP_PAIRS
     raise make_refusal(path, head)
+
+
+def _find_other_separators(head: bytes) -> str | None:
+    """Find what stands between the values of a file that would be one of seeds if that were commas; None if it is
+    something else."""
+    for separator, name in _OTHER_SEPARATORS.items():
+        with_commas = head.replace(separator, b",")
+        if any(each.is_format_of(with_commas) for each in _WITH_COMMAS):
+            return name
+    return None
 
 
 def find_format(path: Path, name: str) -> Format:

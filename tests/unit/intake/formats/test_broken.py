@@ -217,6 +217,18 @@ EXPECTED = {
     "oath_csv_seed_missing.csv": ("row", 2, "the secret is missing", "ask the vendor for the file again"),
     "oath_csv_seed_odd.csv": ("row", 2, "the secret is not hexadecimal (digits and A to", "--encoding base32"),
     "oath_csv_seed_too_long.csv": ("row", 2, "the secret has more than 100 bytes, and PingOne", "leave the row out"),
+    "oath_csv_semicolons.csv": (
+        "file",
+        None,
+        "has semicolons between its values, where this kind of file of seeds has commas",
+        "Put commas in their place, with a text editor",
+    ),
+    "oath_csv_semicolons_version_2.csv": (
+        "row",
+        2,
+        "the row is one field alone",
+        "see whether the line was cut off, stands in",
+    ),
     "oath_csv_serial_in_excel.csv": (
         "row",
         2,
@@ -240,8 +252,8 @@ EXPECTED = {
     "oath_csv_too_few_fields.csv": (
         "row",
         2,
-        "the row has too few fields for this format",
-        "see whether the line was cut off",
+        "the row is one field alone",
+        "see whether the line was cut off, stands in",
     ),
     "oath_csv_too_many_fields.csv": (
         "row",
@@ -435,6 +447,12 @@ EXPECTED = {
         "is no well-formed XML, or was cut off",
         "Ask for the file again, and use it as the",
     ),
+    "serial_secret_blanks.txt": (
+        "file",
+        None,
+        "has blanks between its values, where this kind of file of seeds has commas",
+        "Put commas in their place, with a text editor",
+    ),
     "serial_secret_ambiguous.csv": (
         "row",
         2,
@@ -467,11 +485,29 @@ EXPECTED = {
         "Say it by --otp-type hotp, or by --otp-type",
     ),
     "serial_secret_nul.csv": ("file", 2, "holds a NUL byte", "The file is damaged or no text file: export it"),
+    "serial_secret_one_field.csv": (
+        "row",
+        2,
+        "the row is one field alone",
+        "see whether the line was cut off, stands in",
+    ),
+    "serial_secret_tabs.txt": (
+        "file",
+        None,
+        "has tabs between its values, where this kind of file of seeds has commas",
+        "Put commas in their place, with a text editor",
+    ),
     "two_formats.csv": ("file", None, "may be oath-csv or yubico", "Say which it is, by --format oath-csv"),
     "yubico_cut_off.csv": ("row", 2, "the row has too few fields for this format", "see whether the line was cut off"),
     "yubico_format_static.csv": ("row", 1, "the token is neither HOTP nor TOTP, and PingOne", "leave it out"),
     "yubico_logging_alone.csv": ("file", None, "holds no tokens", "Ask for the file again, with one row a token"),
     "yubico_no_public_id.csv": ("row", 1, "serial is missing", "write the serial number that is printed on the"),
+    "yubico_semicolons.csv": (
+        "row",
+        1,
+        "the row is one field alone",
+        "see whether the line was cut off, stands in",
+    ),
     "yubico_seven_digits.csv": ("row", 1, "the OTPs have neither 6 nor 8 digits, and", "leave the token out"),
     "yubico_static_alone.csv": ("row", 1, "the token is neither HOTP nor TOTP, and PingOne", "leave it out"),
     "yubico_static.csv": ("row", 2, "the token is neither HOTP nor TOTP, and PingOne", "leave it out"),
