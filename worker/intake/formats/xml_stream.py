@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
+from xml.parsers.expat import errors
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
@@ -24,6 +25,19 @@ MAX_DEPTH = 64
 CHUNK = 2**14
 
 CURE = "Ask for the file again, and use it as the vendor sent it"
+# Problem and cure of a document that is not well-formed.
+MALFORMED = ("is no well-formed XML, or was cut off", CURE)
+# The same of errors that people make when they copy or save a document, by expat's codes.
+SAVED_WRONG = {
+    errors.codes[errors.XML_ERROR_MISPLACED_XML_PI]: (
+        "has something before its XML declaration, such as a blank or an empty line",
+        "Remove what stands before <?xml",
+    ),
+    errors.codes[errors.XML_ERROR_INCORRECT_ENCODING]: (
+        "names an encoding in its first line that it does not have",
+        'Save it as UTF-8, and write encoding="UTF-8" into its first line',
+    ),
+}
 
 _FIND_CHILDREN = Element.findall
 
@@ -137,7 +151,7 @@ def read_parts(file: OpenFile, names: Collection[str]) -> Iterator[Element]:
         yield from _read_parts(file, source, names)
     except ParseError as error:
         line, _ = error.position
-        raise UnusableFile(file.path, "is no well-formed XML, or was cut off", CURE, row_number=line) from None
+        raise UnusableFile(file.path, *SAVED_WRONG.get(error.code, MALFORMED), row_number=line) from None
     except DefusedXmlException:
         raise UnusableFile(file.path, "has a document type (DTD) or entities, which are not read", CURE) from None
     except (ValueError, LookupError):

@@ -282,6 +282,7 @@ EXPECTED = {
         "has a document type (DTD) or entities, which",
         "Ask for the file again, and use it as the",
     ),
+    "pskc_blank_line_above.xml": ("file", 2, "has something before its XML declaration", "Remove what stands before"),
     "pskc_certificate.xml": (
         "file",
         None,
@@ -348,6 +349,12 @@ EXPECTED = {
         1,
         "the encrypted value has no MAC, so that nothing",
         "ask the vendor for a file with MACs (RFC 6030,",
+    ),
+    "pskc_once_utf_16.xml": (
+        "file",
+        1,
+        "names an encoding in its first line that it does not have",
+        "Save it as UTF-8, and write",
     ),
     "pskc_salt_missing.xml": (
         "file",
