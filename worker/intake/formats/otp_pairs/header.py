@@ -26,6 +26,13 @@ from worker.intake.rows import UnusableFile
 DELIMITERS = (",", ";", "\t")
 # Columns that a header may have; a file with more of them is no shipment.
 MAX_COLUMNS = 200
+# The cures of a column that holds a secret: in a file of pairs, and in one of seeds.
+CURE_OF_PAIRS = "Remove the column, or rename it if it holds no secret: only the OTPs are kept encrypted"
+CURE_OF_SEEDS = (
+    "It is none of the vendors' files of seeds that are known here (see oathbulk formats): ask the vendor for PSKC, or "
+    "write it as serial,seed,type,digits,counter or step, without a header; if it holds pairs, add otp1 and remove the "
+    "column"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +127,11 @@ def _refuse_foreign(names: list[str]) -> None:
 
 def _refuse_secrets(names: list[str]) -> None:
     """Raise _HeaderError if a column says that it holds a secret: what is none of ours is not kept encrypted."""
+    is_of_pairs = bool({OTP1.name, ORIGIN} & set(map(canonical_column, names)))
     for place, name in enumerate(names, 1):
         if canonical_column(name) is None and not is_result(name) and names_secret(name):
             problem = f"{_describe(name, place)} says that it holds a seed, key, PIN, password or another OTP"
-            cure = "Remove the column, or rename it if it holds no secret: only the OTPs are kept encrypted"
+            cure = CURE_OF_PAIRS if is_of_pairs else CURE_OF_SEEDS
             raise _HeaderError(problem, cure)
 
 

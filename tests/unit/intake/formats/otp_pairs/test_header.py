@@ -34,6 +34,11 @@ def test_empty_columns_at_the_end_are_none() -> None:
     assert not header.is_fitting(["MADE1"])
 
 
+def test_a_header_with_a_seed_and_without_an_otp_is_one_of_a_file_of_seeds() -> None:
+    with pytest.raises(UnusableFile, match=r"column 4 \('seed'\) says.*none of the vendors' files of seeds"):
+        read("serial_number;manufacturer;algorithm;seed;digits;interval_or_event\n")
+
+
 def test_a_name_that_looks_like_data_is_not_quoted() -> None:
     with pytest.raises(UnusableFile, match="column 4 means the same as column 3") as caught:
         read("serial,otp1,308714,308714\n")
