@@ -343,6 +343,12 @@ EXPECTED = {
         "has MACs of another kind than HMAC with SHA-1,",
         "Ask the vendor for the file with a pre-shared",
     ),
+    "pskc_no_cipher.xml": (
+        "file",
+        None,
+        "has encrypted values and does not say with which cipher",
+        "Ask the vendor for the file again",
+    ),
     "pskc_no_keys.xml": ("file", None, "holds no keys", "Ask the vendor for the file again"),
     "pskc_no_mac.xml": (
         "row",

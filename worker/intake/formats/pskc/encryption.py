@@ -91,10 +91,12 @@ class Container:
         self._is_locked = False
 
     def _refuse_unread(self, algorithms: list[str]) -> None:
-        """Raise UnusableFile for a certificate, and for a cipher that is not read."""
+        """Raise UnusableFile for a certificate, and for a cipher that is not read or not named."""
         is_certificate = any(each.tag in CERTIFICATES for each in self._head.iter())
         if is_certificate or any("rsa" in algorithm.lower().rpartition("#")[2] for algorithm in algorithms):
             raise UnusableFile(self._path, "is encrypted for a certificate (X.509, RSA)", ASK_FOR_OTHER)
+        if not algorithms:
+            raise UnusableFile(self._path, "has encrypted values and does not say with which cipher", ASK_AGAIN)
         for algorithm in algorithms:
             if not CIPHERS.fullmatch(algorithm):
                 problem = f"is encrypted with {_name(algorithm)}, which is not read"
