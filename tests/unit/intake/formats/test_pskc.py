@@ -69,6 +69,10 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
     "aes256_hmac_sha256.xml": (AES_256, [hotp("MADE0000001")]),
     "key_wrap.xml": (KEY, [hotp("MADE0000005")]),
     "one_bad_mac.xml": (KEY, [hotp("MADE0000001"), "not the one that the vendor wrote, says its MAC"]),
+    "privacyidea_export.xml": (
+        KEY,
+        [totp("MADE0000009", 60, hash_algorithm="sha256"), hotp("MADE0000001", 2, extra={"manufacturer": "made up"})],
+    ),
     "draft_plain.xml": (Hints(), [hotp("MADE0000001", 2), totp("MADE0000003", 30)]),
     "draft_global_iv.xml": (KEY, [hotp("MADE0000001", 1)]),
 }

@@ -17,7 +17,9 @@ from pskc.exceptions import KeyDerivationError, PSKCError
 from pskc.parser import PSKCParser
 
 from worker.intake.formats.format import Hints, OpenFile, SecretMissing
+from worker.intake.formats.pskc import small_letters
 from worker.intake.formats.pskc.macs import OneCallMac
+from worker.intake.formats.pskc.small_letters import restore_names
 from worker.intake.formats.xml_stream import read_parts
 from worker.intake.rows import UnusableFile
 
@@ -153,9 +155,11 @@ class Container:
 
 def read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
     """Read the head of the document, and yield its packages of keys, one after the other. Raises UnusableFile."""
-    elements = read_parts(file, {*HEAD, *PACKAGES, SIGNATURE})
+    elements = read_parts(file, {*HEAD, *PACKAGES, SIGNATURE, *small_letters.PARTS})
     root = next(elements)
-    parts = (element for element in elements if element.tag != SIGNATURE)
+    if root.tag == small_letters.ROOT:
+        root, elements = restore_names(root), map(restore_names, elements)
+    parts = (element for element in elements if element.tag in (*HEAD, *PACKAGES))
     head: list[Element] = []
     first = None
     for part in parts:
