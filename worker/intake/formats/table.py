@@ -42,6 +42,8 @@ _TOLD_BY_CONTENT: tuple[Format, ...] = (
     Nexus(),
     RcDevs(),
 )
+# Those of them that are told by their header, which says more than what the rows below it look like.
+_WITH_HEADER: tuple[Format, ...] = (Entra(), RcDevs())
 # The formats that have commas between their values, and nothing else.
 _WITH_COMMAS = (OathCsv(), SerialSecret(), Yubico())
 # What people and programs put there instead.
@@ -58,7 +60,8 @@ def choose_format(path: Path, head: bytes) -> Format:
     if normalise(ORIGIN) in columns or OTP1.name in map(canonical_column, columns):
         # An export, in whose columns of the vendor's own anything may stand; or a file of pairs.
         return _OTP_PAIRS
-    found = [each for each in _TOLD_BY_CONTENT if each.is_format_of(head)]
+    found = [each for each in _WITH_HEADER if each.is_format_of(head)]
+    found = found or [each for each in _TOLD_BY_CONTENT if each.is_format_of(head)]
     if len(found) > 1:
         names = " or ".join(each.name for each in found)
         raise UnusableFile(path, f"may be {names}", f"Say which it is, by --format {found[0].name}")

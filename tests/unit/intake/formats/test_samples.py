@@ -173,6 +173,11 @@ def test_a_vendor_s_file_has_no_ids_so_a_shipment_refuses_its_rows() -> None:
     assert [type(row) for row in rows] == [RowError, RowError]
 
 
+def test_a_vendor_s_header_says_more_than_the_words_in_the_third_column_below_it() -> None:
+    head = b"serial number,secret key,manufacturer\nMADE0000003,NMPYLX6NE5RWS7DOHVVPIZSDKIH5ULM3,MadeUp\n"
+    assert choose_format(Path("shipment.csv"), head).name == "entra"
+
+
 @pytest.mark.parametrize("counter", ["", "0", ";;;0;;"])
 def test_a_line_of_phenixid_is_told_with_and_without_what_may_be_missing(counter: str) -> None:
     head = f"HOTP;MADE0000001;d2f7a4affb163ad95f3593f4c6f9b05b89a8105b;{counter}\n".encode()
