@@ -20,6 +20,10 @@ MAX_LINES = 100
 SERIAL = "sccauthenticatorid"
 DATA = "scctokendata"
 
+# How the first line of a block begins, where there is no blank line before it.
+BEGINNING = "dn:"
+
+SEVERAL_TOKENS = "the block holds more than one token: put a blank line between them"
 NOT_PAIRS = (
     "the block is not made of lines `key: value`: see whether it was cut off, and ask the vendor for the file again"
 )
@@ -57,12 +61,12 @@ def _read_blocks(file: OpenFile) -> Iterator[tuple[int, list[str]]]:
         text = line.strip()
         if text.startswith("#"):
             continue
+        if block and (not text or text.lower().startswith(BEGINNING)):
+            yield first, block
+            block = []
         if text:
             first = first if block else number
             block.append(text)
-        elif block:
-            yield first, block
-            block = []
         if len(block) > MAX_LINES:
             cure = "See whether it is the right file: a blank line ends each token's block"
             raise UnusableFile(file.path, f"a block has more than {MAX_LINES} lines", cure, row_number=first)
@@ -73,7 +77,10 @@ def _read_blocks(file: OpenFile) -> Iterator[tuple[int, list[str]]]:
 def _read_token(hints: Hints, block: list[str]) -> Token:
     """Read the token in a block of lines. Raises RowRefused."""
     pairs = [line.partition(":") for line in block]
-    values = {key.strip().lower(): value.strip() for key, _, value in pairs}
+    keys = [key.strip().lower() for key, _, _ in pairs]
+    if keys.count(SERIAL) > 1 or keys.count(DATA) > 1:
+        raise RowRefused(SEVERAL_TOKENS)
+    values = {key: value.strip() for key, (_, _, value) in zip(keys, pairs, strict=True)}
     serial = values.get(SERIAL, "")
     if not all(colon for _, colon, _ in pairs) or DATA not in values:
         raise RowRefused(NOT_PAIRS, serial)

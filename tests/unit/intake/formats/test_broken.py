@@ -97,6 +97,12 @@ EXPECTED = {
         "the token is time-based and counts its time",
         "every OTP would be wrong, so leave the token out",
     ),
+    "etoken_dat_two_in_a_block.dat": (
+        "row",
+        1,
+        "the block holds more than one token",
+        "put a blank line between them",
+    ),
     "graph_json_cut_off.json": (
         "file",
         5,

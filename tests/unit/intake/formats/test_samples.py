@@ -88,6 +88,10 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
     "yubico/access_code_and_moving_factor.csv": (Hints(), [hotp("9900001", row_number=1), hotp("9900001", 4096)]),
     "yubico/static_first.csv": (Hints(), ["neither HOTP nor TOTP", hotp("cccccccccccb")]),
     "etoken-dat/etoken.dat": (Hints(), [hotp("MADE0000001", row_number=2), "counts its time from 2000-01-01"]),
+    "etoken-dat/without_blank_lines.dat": (
+        Hints(),
+        [hotp("MADE0000001", row_number=2), hotp("MADE0000002", row_number=6)],
+    ),
     "phenixid/phenixid.csv": (Hints(), [hotp("MADE0000001"), hotp("MADE0000002"), totp("MADE0000003", 30)]),
     "nexus/nexus_colon.txt": (Hints(), [hotp("MADE0000001")]),
     "rcdevs/rcdevs_as_exported.csv": (
