@@ -63,7 +63,11 @@ def _read_parts(file: OpenFile) -> Iterator[Element]:
         cure = "Export it without encryption (encrypt NONE), or ask Deepnet for a PSKC file"
         raise UnusableFile(file.path, "is encrypted in Deepnet's own way, which is not read", cure)
     yield header
-    yield from (part for part in parts if part.tag == "token")
+    for part in parts:
+        if part.tag == "header":
+            cure = "Make a file of each header and its tokens"
+            raise UnusableFile(file.path, "has a second header, which would hold for other tokens", cure)
+        yield part
 
 
 def _read_text(element: Element, name: str) -> str:
