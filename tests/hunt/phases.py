@@ -50,11 +50,12 @@ def calm(scenario: Scenario) -> None:
             return
         resume(scenario)
         before = scenario.step_judge.rows
+        # What lacks something may wait for a tick too: for the beginning of its hours, or the end of a canary.
+        if scenario.agenda.is_any_due() or scenario.agenda.is_preparation_due():
+            scenario.start_tick()
+            _work(scenario)
         if scenario.agenda.is_preparation_due():
             scenario.start_preparation()
-            _work(scenario)
-        if scenario.agenda.is_any_due():
-            scenario.start_tick()
             _work(scenario)
         if scenario.step_judge.rows == before:
             scenario.advance_to(scenario.agenda.next_moment())

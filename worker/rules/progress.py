@@ -55,9 +55,10 @@ class PairingProgress:
         return replace(self, state=PairingState.SENT, device_id=device_id, is_made=is_made)
 
     def made_at(self, created_at: datetime | None) -> PairingProgress:
-        """PingOne says when the device was made. One that was found is somebody else's if it was made before our
-        request went out: the token may have been looked up days before."""
-        if not (self.is_open and self.is_made and self.sent_at and created_at):
+        """PingOne says when the device was made. One that was found is somebody else's if it was made before our only
+        request went out: the token may have been looked up days before. Of several requests the latest alone is known
+        in its time."""
+        if not (self.is_open and self.is_made and self.sent_at and created_at) or self.pairings > 1:
             return self
         return replace(self, is_made=created_at >= self.sent_at - CLOCK_TOLERANCE)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from hunt.mutants.patching import Patch, around, execute, mutant
+from worker.batches.preparation import next_job
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.turns import Turns
@@ -13,12 +14,12 @@ from worker.batches.preparation.turns import Turns
 
 @mutant("is malformed", amid=("process_dies",))
 def repeats_an_import_with_another_hash() -> list[Patch]:
-    def make_token(real: Any, self: Imports, row: Any) -> Any:
-        token = real(self, row)
+    def make_token(real: Any, keyring: Any, row: Any) -> Any:
+        token = real(keyring, row)
         is_repeated = execute("SELECT 1 FROM inventory_job WHERE batch_id = ?", row.batch_id)
         return replace(token, hash_algorithm="sha256") if token and is_repeated else token
 
-    return [around(Imports, "_make_token", make_token)]
+    return [around(next_job, "make_token", make_token)]
 
 
 @mutant("goes out while nothing has told what became of", amid=("reset",))
@@ -27,14 +28,6 @@ def repeats_a_lost_import_without_reading_the_inventory() -> list[Patch]:
         self.take_back(job)
 
     return [around(Imports, "note_lost", note_lost)]
-
-
-@mutant("goes out while nothing has told what became of", amid=("timeout",))
-def reads_the_inventory_at_once_after_a_lost_import() -> list[Patch]:
-    def build(real: Any, self: Imports, *arguments: Any, **named: Any) -> None:
-        real(self, *arguments, **named | {"answer_within": 0.0})
-
-    return [around(Imports, "__init__", build)]
 
 
 @mutant("it calls a token imported by us, which was there before")

@@ -64,8 +64,8 @@ class TokenWork:
         """Do the next part about tokens. False: nothing is left to do. `is_busy`: there is other work, so that nothing
         need be waited for. Raises Obstacle, any PingOneError, SlotTooFar, TurnLost."""
         if job := self._imports.find_unfinished(turn.batch_id):
-            self.follow(turn.batch_id, job, environment, call, is_busy=is_busy)
-            self._check_refusals(turn, job.size)
+            if self.follow(turn.batch_id, job, environment, call, is_busy=is_busy):
+                self._check_refusals(turn, job.size)
             return True
         was_read_lately, lacks = self._read_state(turn)
         if not lacks:
@@ -139,36 +139,31 @@ class TokenWork:
 
     def follow(
         self, batch_id: int, job: Row[*tuple[Any, ...]], environment: Environment, call: Call, *, is_busy: bool
-    ) -> None:
-        """Find out what became of a job, and write it down. Raises any PingOneError, and SlotTooFar."""
+    ) -> bool:
+        """Find out what became of a job, and write it down. True: PingOne refused it. Raises any PingOneError, and
+        SlotTooFar."""
         if is_busy and boot_time() < self._asked_at.get(job.id, -ASK_AGAIN) + ASK_AGAIN:
-            return
+            return False
         self._asked_at = {job.id: boot_time()}
-        if job.state == OurState.SENT:
-            if job.is_unanswered:
+        try:
+            jobs = self._clients.jobs(environment)
+            result = jobs.read_job(job.job_id, call=call) if job.state != OurState.SENT else None
+        except NotFound:
+            # PingOne forgets jobs that have ended; a new one may not be seen everywhere yet.
+            result = None
+        if result is None or result.state == JobState.RUNNING:
+            is_lost = job.is_unanswered if result is None else job.is_too_old
+            if is_lost:
                 self._imports.note_lost(batch_id, job.id)
             elif not is_busy:
                 self._wait(ASK_AGAIN)
-            return
-        try:
-            result = self._clients.jobs(environment).read_job(job.job_id, call=call)
-        except NotFound:
-            # PingOne forgets jobs that have ended; a new one may not be seen everywhere yet.
-            if job.is_unanswered:
-                self._imports.note_lost(batch_id, job.id)
-            else:
-                self._wait(ASK_AGAIN)
-            return
-        match result.state:
-            case JobState.DONE:
-                for serial_number in self._imports.note_done(batch_id, job.id, result):
-                    self._compare_duplicate(batch_id, serial_number, environment, call)
-            case JobState.FAILED:
-                self._imports.note_refused(job.id, result.reason or "")
-            case JobState.RUNNING if job.is_too_old:
-                self._imports.note_lost(batch_id, job.id)
-            case JobState.RUNNING if not is_busy:
-                self._wait(ASK_AGAIN)
+        elif result.state == JobState.DONE:
+            for serial_number in self._imports.note_done(batch_id, job.id, result):
+                self._compare_duplicate(batch_id, serial_number, environment, call)
+        else:
+            self._imports.note_refused(job.id, result.reason or "")
+            return True
+        return False
 
     def _compare_duplicate(self, batch_id: int, serial_number: str, environment: Environment, call: Call) -> None:
         """Read back a token that was in the inventory before its import, and take in what it says."""
