@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -51,6 +52,16 @@ def claim_new(database: MovingDatabase, leases: Leases, **columns: Any) -> Claim
 
 
 # Claiming.
+
+
+def test_a_claim_tells_how_long_ago_the_pairing_was_sent(database: MovingDatabase, leases: Leases) -> None:
+    assert claim_new(database, leases).progress.pairing.sent_ago == timedelta(0)
+
+    made = make(database, name="lost", pairing=SENT, pairings=1, otp_sent_at=database.read_clock())
+    database.ahead += 300.0
+    sent_ago = claim(database, leases, made).progress.pairing.sent_ago
+    assert sent_ago is not None
+    assert timedelta(seconds=299) < sent_ago < timedelta(seconds=330)
 
 
 def test_the_claim_of_a_fresh_record_without_a_device_marks_its_pairing(

@@ -91,7 +91,7 @@ def claim_fresh_row(row: Row[Any], lease_id: str, started: float, jitter: float)
 
 
 def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
-    """The claim of any other record, from a row with ALL_COLUMNS, `is_stale` and `may_pair`."""
+    """The claim of any other record, from a row with ALL_COLUMNS, `is_stale`, `may_pair` and `claimed_at`."""
     second = OtpProgress(OtpState(row.otp2_state), row.otp2_posts) if row.has_second_otp else None
     progress = Progress(
         first=OtpProgress(OtpState(row.otp1_state), row.otp1_posts),
@@ -109,7 +109,7 @@ def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -
             is_made=row.is_device_made,
             was_free=row.owner_id == NOBODY,
             is_allowed=row.may_pair,
-            sent_at=row.otp_sent_at,
+            sent_ago=row.claimed_at - row.otp_sent_at if row.otp_sent_at else None,
         ),
         jitter=jitter,
     )

@@ -43,7 +43,12 @@ class Claims:
             )
         )
         fresh = take.where(_is_fresh(database, max_attempts), ~is_stale)
-        all_columns = (*ALL_COLUMNS, is_stale.label("is_stale"), _MAY_PAIR.label("may_pair"))
+        all_columns = (
+            *ALL_COLUMNS,
+            is_stale.label("is_stale"),
+            _MAY_PAIR.label("may_pair"),
+            database.now().label("claimed_at"),
+        )
         # In the order in which they are tried.
         self._statements: tuple[tuple[ReturningUpdate[Any], Callable[..., Claim]], ...] = (
             (

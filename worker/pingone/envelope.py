@@ -154,13 +154,14 @@ def _parse_retry_after(value: str | None, date: str | None, quota_reset_at: date
     if value is None and quota_reset_at is None:
         return None
     value = (value or "").strip()
-    now = _parse_date(date) or datetime.now(UTC)
+    now = parse_date(date) or datetime.now(UTC)
     seconds = [float(value)] if _SECONDS.fullmatch(value) else []
-    seconds += [(until - now).total_seconds() for until in (_parse_date(value), quota_reset_at) if until is not None]
+    seconds += [(until - now).total_seconds() for until in (parse_date(value), quota_reset_at) if until is not None]
     return min(max(*seconds, 0.0), LONGEST_RETRY_AFTER) if seconds else None
 
 
-def _parse_date(value: str | None) -> datetime | None:
+def parse_date(value: str | None) -> datetime | None:
+    """Read an HTTP date; None if it is none."""
     try:
         return _to_utc(parsedate_to_datetime(value or ""))
     except (ValueError, TypeError, IndexError, OverflowError):

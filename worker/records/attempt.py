@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Literal
 
 from worker.clocks.boot_clock import boot_time
@@ -104,10 +103,10 @@ class Attempt:
             self._calls.wait_for_slot()
         except SlotTooFar as far:
             return hand_back_without_slot(self.progress, far)
-        marked_after, at = boot_time(), datetime.now(UTC)
+        marked_after = boot_time()
         if not self.tools.leases.mark_pairing(self.claim):
             return hand_back_without_permit(self.progress)
-        self.progress = replace(self.progress, pairing=self.progress.pairing.sent(at))
+        self.progress = replace(self.progress, pairing=self.progress.pairing.sent())
         self.claim = self.claim.with_pairing(self.progress.pairing)
         self._calls.set_marked(PAIRING, marked_after)
         return None

@@ -62,7 +62,7 @@ def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFai
 def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: Limits) -> Next:
     """What follows a read of the device."""
     if isinstance(answer, Device):
-        progress = replace(progress, pairing=progress.pairing.made_at(answer.created_at))
+        progress = replace(progress, pairing=progress.pairing.with_age(answer.age))
     match answer:
         case Device() if answer.is_active:
             # Whatever was refused before: the device is what it should be.

@@ -53,7 +53,7 @@ def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure,
         case PairedDevice():
             if not answer.status:
                 # It is not known whether it waits for an OTP. It is ours for certain, so its age does not matter.
-                found = replace(progress.pairing.found(answer.id, is_made=True), sent_at=None)
+                found = replace(progress.pairing.found(answer.id, is_made=True), sent_ago=None)
                 return _with(replace(progress, not_found=0), found), ReadDevice()
             paired = _with(replace(progress, not_found=0), progress.pairing.paired(answer.id, is_made=True))
             return (paired, Active()) if answer.is_active else send_next_otp(paired, limits)

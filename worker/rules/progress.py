@@ -4,13 +4,14 @@ every step makes a new one. Pure."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from models.reason import Reason
 from models.record_states import OtpState, PairingState
 
-# By how much PingOne's clock and ours may differ.
-CLOCK_TOLERANCE = timedelta(minutes=1)
+# How much older than its request a device may seem: the request counts as being as old as it was when its attempt
+# began, and that lasts up to a lease.
+AGE_TOLERANCE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,8 @@ class OtpProgress:
 class PairingProgress:
     """What is known of the pairing that makes a record's device. `device_id` is empty until there is one; `pairings`
     counts the requests to pair that may have made one since the last replay; `is_made`: one of them did. `was_free`: a
-    look-up found the token free before the latest of them. `is_allowed`: a device may be made, now or again. `sent_at`:
-    when the request of unknown fate was marked as sent."""
+    look-up found the token free before the latest of them. `is_allowed`: a device may be made, now or again.
+    `sent_ago`: how long before this attempt the latest of them was marked as sent; zero within it."""
 
     state: PairingState = PairingState.PAIRED
     device_id: str = ""
@@ -34,7 +35,7 @@ class PairingProgress:
     is_made: bool = False
     was_free: bool = False
     is_allowed: bool = False
-    sent_at: datetime | None = field(default=None, compare=False)
+    sent_ago: timedelta | None = field(default=None, compare=False)
 
     @property
     def is_open(self) -> bool:
@@ -42,9 +43,9 @@ class PairingProgress:
         unknown fate, until a look-up has told and what it found was read."""
         return self.state in (PairingState.SENT, PairingState.MISSED)
 
-    def sent(self, at: datetime | None = None) -> PairingProgress:
+    def sent(self) -> PairingProgress:
         """A request to pair is about to go out: what becomes of it is unknown until an answer was read."""
-        return replace(self, state=PairingState.SENT, pairings=self.pairings + 1, sent_at=at)
+        return replace(self, state=PairingState.SENT, pairings=self.pairings + 1, sent_ago=timedelta(0))
 
     def unsent(self) -> PairingProgress:
         """The request never reached PingOne, or made nothing. An earlier one may still have made a device."""
@@ -54,13 +55,13 @@ class PairingProgress:
         """The token is this device of the record's user, which has to be read: it may be ACTIVE already."""
         return replace(self, state=PairingState.SENT, device_id=device_id, is_made=is_made)
 
-    def made_at(self, created_at: datetime | None) -> PairingProgress:
-        """PingOne says when the device was made. One that was found is somebody else's if it was made before our only
+    def with_age(self, age: timedelta | None) -> PairingProgress:
+        """PingOne says how old the device is. One that was found is somebody else's if it was made before our only
         request went out: the token may have been looked up days before. Of several requests the latest alone is known
-        in its time."""
-        if not (self.is_open and self.is_made and self.sent_at and created_at) or self.pairings > 1:
+        in its time. Ages are compared, each by one clock, since PingOne's clock and the database's may differ."""
+        if not self.is_open or not self.is_made or self.pairings > 1 or self.sent_ago is None or age is None:
             return self
-        return replace(self, is_made=created_at >= self.sent_at - CLOCK_TOLERANCE)
+        return replace(self, is_made=age <= self.sent_ago + AGE_TOLERANCE)
 
     def read(self) -> PairingProgress:
         """The device was read, so that nothing is open."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -285,6 +285,20 @@ def test_a_device_is_read_as_it_is() -> None:
     assert read(*recorded("device/of_unknown_status")).status == "ASLEEP"
     odd = read(*recorded("device/wrong_types"))
     assert (odd.is_active, odd.is_locked, odd.is_blocked) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("date", "created_at", "age"),
+    [
+        ("Mon, 02 Mar 2026 09:10:00 GMT", "2026-03-02T09:00:00.000Z", timedelta(minutes=10)),
+        ("Mon, 02 Mar 2026 09:10:00 GMT", "2026-03-02T09:10:00.500Z", -timedelta(seconds=0.5)),
+        ("Mon, 02 Mar 2026 09:10:00 GMT", None, None),
+        ("yesterday", "2026-03-02T09:00:00.000Z", None),
+    ],
+)
+def test_a_device_is_as_old_as_the_answers_own_clock_says(date: str, created_at: object, age: object) -> None:
+    body = json.dumps({"status": "ACTIVE", "createdAt": created_at}).encode()
+    assert read(200, {"Date": date}, body).age == age
 
 
 @pytest.mark.parametrize(

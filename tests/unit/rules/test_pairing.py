@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -381,26 +381,32 @@ def test_a_device_that_somebody_has_paired_anew_is_taken_with_the_next_otps_and_
     assert progress.first == OtpProgress(OtpState.UNSENT, 1)
 
 
-MARKED_AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-
-
 @pytest.mark.parametrize(
-    ("age", "is_made"), [(timedelta(days=2), False), (timedelta(seconds=30), True), (-timedelta(seconds=5), True)]
+    ("age", "pairings", "is_made"),
+    [
+        (timedelta(days=2), 1, False),
+        (timedelta(minutes=11), 1, True),
+        (timedelta(seconds=5), 1, True),
+        # What an earlier request made is older than the latest one.
+        (timedelta(days=2), 2, True),
+    ],
 )
 @pytest.mark.parametrize("status", ["ACTIVE", "ACTIVATION_REQUIRED"])
-def test_a_device_that_is_older_than_our_request_is_not_ours(age, is_made, status):
-    """The token may have been looked up days before. A clock that is a little off does no harm."""
-    lost = replace(known(SENT, 1), pairing=replace(known(SENT, 1).pairing, sent_at=MARKED_AT))
+def test_a_device_that_is_older_than_our_only_request_is_not_ours(age, pairings, is_made, status):
+    """The token may have been looked up days before. Our request went out ten minutes ago."""
+    lost = replace(
+        known(SENT, pairings), pairing=replace(known(SENT, pairings).pairing, sent_ago=timedelta(minutes=10))
+    )
     found, _ = find(lost, Pairing(NEW, USER))
-    device = Device(status, False, False, Answer(status=200), created_at=MARKED_AT - age)
+    device = Device(status, False, False, Answer(status=200), age=age)
     assert decide_after_read(found, device, LIMITS)[0].pairing.is_made is is_made
 
 
 def test_a_device_of_an_answer_is_ours_whatever_its_age():
-    sent = replace(known(), pairing=known().pairing.sent(MARKED_AT))
+    sent = replace(known(), pairing=known().pairing.sent())
     found, step = decide_after_pairing(sent, PairedDevice(NEW, None, Answer(status=201)), LIMITS)
     assert step == ReadDevice()
-    device = Device("ACTIVE", False, False, Answer(status=200), created_at=MARKED_AT - timedelta(days=2))
+    device = Device("ACTIVE", False, False, Answer(status=200), age=timedelta(days=2))
     assert decide_after_read(found, device, LIMITS)[0].pairing.is_made
 
 
