@@ -37,9 +37,10 @@ def read_cells(file: OpenFile, delimiter: str) -> Iterator[tuple[int, Cells]]:
     return split_cells(read_lines(file.path, file.stream, file.digest), BareLayout(delimiter))
 
 
-def split_cells(lines: Iterator[str], layout: BareLayout) -> Iterator[tuple[int, Cells]]:
-    """Yield the line and the cells of every row that is neither blank nor a comment."""
-    for row_number, fields in split_rows(map(_blank_comment, lines), layout, skips_blanks=True):
+def split_cells(lines: Iterator[str], layout: BareLayout, *, has_comments: bool = True) -> Iterator[tuple[int, Cells]]:
+    """Yield the line and the cells of every row that is neither blank nor, with `has_comments`, a comment."""
+    lines = map(_blank_comment, lines) if has_comments else lines
+    for row_number, fields in split_rows(lines, layout, skips_blanks=True):
         if fields is None:
             yield row_number, None
         elif cells := _strip(fields):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,8 +14,6 @@ from worker.intake.formats.otp_pairs.header import DELIMITERS, is_blank
 from worker.intake.lines import read_lines
 from worker.intake.rows import UnusableFile
 
-# How a line begins that is a comment above the header: `#`, unless that is the name of the first column.
-COMMENT = re.compile(r"\s*#(?![,;\t])")
 # What a file must have a column for, if the format knows it.
 REQUIRED = ("serial", "secret", "data")
 
@@ -65,20 +62,31 @@ def split_header(line: str) -> tuple[str, list[str]]:
 
 
 def find_names(head: bytes) -> set[str]:
-    """Find the normalised names in the header of a file that begins with these bytes: in its first line that is no
-    comment."""
-    first = [line for line in read_first_lines(head) if not COMMENT.match(line)][:1]
-    return {normalise(name) for line in first for name in split_header(line)[1]}
+    """Find the normalised names in the header of a file that begins with these bytes. It is the first line, or stands
+    below comments; these count too, since a header may begin with `#`."""
+    names = set[str]()
+    for line in read_first_lines(head):
+        names |= {normalise(name) for name in split_header(line)[1]}
+        if not _may_be_comment(line):
+            break
+    return names
 
 
 def read_table(file: OpenFile, meanings: Mapping[str, str]) -> tuple[VendorHeader, Iterator[tuple[int, Cells]]]:
     """Read the header, and yield line and cells of the rows below it. Raises UnusableFile."""
+    required = set(REQUIRED) & set(meanings.values())
+
+    def find_known(line: str) -> list[str]:
+        names = map(normalise, split_header(line)[1])
+        return [meanings[name] for name in names if name in meanings]
+
+    def is_header(line: str) -> bool:
+        return not is_blank(line) and (not _may_be_comment(line) or required <= set(find_known(line)))
+
     lines = read_lines(file.path, file.stream, file.digest)
-    numbered = ((n, text) for n, text in enumerate(lines, 1) if not (is_blank(text) or COMMENT.match(text)))
-    row_number, line = next(numbered, (0, ""))
-    delimiter, names = split_header(line)
-    known = [meanings[normalise(name)] for name in names if normalise(name) in meanings]
-    if missing := sorted(set(REQUIRED) & set(meanings.values()) - set(known)):
+    row_number, line = next(((n, text) for n, text in enumerate(lines, 1) if is_header(text)), (0, ""))
+    known, (delimiter, names) = find_known(line), split_header(line)
+    if missing := sorted(required - set(known)):
         problem = f"the header has no column for the {' and the '.join(missing)}"
         raise UnusableFile(file.path, problem, "Use the file as the vendor sent it", row_number=row_number or None)
     if len(known) != len(set(known)):
@@ -86,4 +94,14 @@ def read_table(file: OpenFile, meanings: Mapping[str, str]) -> tuple[VendorHeade
             file.path, "two columns mean the same", "Remove or rename one of the two", row_number=row_number
         )
     header = VendorHeader(row_number, delimiter, names, meanings)
-    return header, split_cells(lines, BareLayout(delimiter, row_number))
+    below = ("\n" if _is_comment_below(text, header) else text for text in lines)
+    return header, split_cells(below, BareLayout(delimiter, row_number), has_comments=False)
+
+
+def _may_be_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
+
+
+def _is_comment_below(line: str, header: VendorHeader) -> bool:
+    """Whether a line below the header is a comment, and no row whose first value begins with `#`."""
+    return _may_be_comment(line) and line.count(header.delimiter) < len(header.names) - 1

@@ -20,7 +20,7 @@ from worker.vault.seed import HashAlgorithm
 
 # The first line of version 2, in which three columns stand before the serial: username, resolver and realm.
 # Excel adds commas to it.
-VERSION = re.compile(r"#\s*version\s*:\s*([^\s,]+)", re.IGNORECASE)
+VERSION = re.compile(r"#\s*version\s*:\s*([^\s,;]+)", re.IGNORECASE)
 USER_COLUMNS = ("username", "resolver", "realm")
 # Cells of a token: serial, secret, type, digits, counter or time step, and LinOTP's hash.
 MOST = 6

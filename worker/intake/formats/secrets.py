@@ -23,8 +23,9 @@ LIKELY_SECRET = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}|[A-Za-z2-7]{16,}=*")
 SEPARATORS = re.compile(r"[\s-]")
 # Hexadecimal digits without anything else, two a byte.
 HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
-# Base64 that is hexadecimal in truth: 32 characters or more without any letter beyond F.
-HEX_AS_BASE64 = re.compile(r"[0-9a-f]{32,}|[0-9A-F]{32,}")
+# Base64 that is hexadecimal in truth: 20 characters or more without any letter beyond F, and of one case. Of true
+# secrets of 15 bytes, one in a million million looks like that.
+HEX_AS_BASE64 = re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}")
 
 MISSING = "the secret is missing: ask the vendor for the file again"
 SPOILT_BY_EXCEL = (

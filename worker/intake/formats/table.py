@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worker.intake.foreign_files import make_refusal
+from worker.intake.foreign_files import find_foreign, make_refusal
 from worker.intake.formats.deepnet_xml import DeepnetXml
 from worker.intake.formats.entra import Entra
 from worker.intake.formats.etoken_dat import ETokenDat
@@ -79,6 +79,8 @@ def choose_format(path: Path, head: bytes) -> Format:
 def _find_other_separators(head: bytes) -> str | None:
     """Find what stands between the values of a file that would be one of seeds if that were commas; None if it is
     something else."""
+    if find_foreign(head):
+        return None
     for separator, name in _OTHER_SEPARATORS.items():
         with_commas = head.replace(separator, b",")
         if any(each.is_format_of(with_commas) for each in _WITH_COMMAS):

@@ -22,6 +22,8 @@ OATH, STATIC = "oath-hotp", "static password"
 KINDS = (OATH, STATIC, "yubico otp", "challenge-response", "configuration")
 # The first cell of a line that is no row: the tool was started.
 LOGGING = "logging start"
+# When a key was configured, in the traditional format, as the tool's language has it.
+LOGGED_AT = re.compile(r"\d.*\d:\d\d.*")
 # The time at which a key was configured, in the Yubico format, and the access code that protects it.
 TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?")
 ACCESS_CODE = re.compile(r"(?:[0-9A-Fa-f]{12})?")
@@ -44,7 +46,7 @@ class Yubico:
 
     def is_format_of(self, head: bytes) -> bool:
         return any(
-            cells[0].lower().startswith((*KINDS, LOGGING)) or _is_yubico_format(cells)
+            cells[0].lower() == LOGGING or _is_traditional(cells) or _is_yubico_format(cells)
             for cells in split_first_lines(head, ",")
         )
 
@@ -54,6 +56,11 @@ class Yubico:
 
     def read_rows(self, file: OpenFile, now: datetime) -> Iterator[Row | RowError]:
         return make_rows(_read(file), partial(_read_token, file.hints), file.hints)
+
+
+def _is_traditional(cells: list[str]) -> bool:
+    """Whether these cells are a row of the traditional format."""
+    return len(cells) > 1 and cells[0].lower().startswith(KINDS) and LOGGED_AT.fullmatch(cells[1]) is not None
 
 
 def _is_yubico_format(cells: list[str]) -> bool:
