@@ -104,9 +104,10 @@ class Unpairing:
         self._write_down(name, {"devices": unpaired.devices, "unknown_pairings": unpaired.unknown})
         chunks = Chunks(self._database, self._standing, batch, is_real=True)
         try:
-            self._work_through(batch, chunks.take(_HAS_DEVICE), unpaired, is_real=True)
             self._wait_for_pairings(batch)
             self._work_through(batch, chunks.take(_IS_OPEN), unpaired, is_real=True)
+            # Last, since workers read what is owed in a cancelled batch, and may find devices meanwhile.
+            self._work_through(batch, chunks.take(_HAS_DEVICE), unpaired, is_real=True)
         finally:
             self._write_down(name, unpaired.to_facts())
             chunks.let_go()
