@@ -79,6 +79,8 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
             return _decide_for_free_token(progress, limits)
         case refusals.Rejected() if not progress.pairing.is_open:
             return _give_up(progress, progress.verdict or Reason.REJECTED)
+        case errors.Forbidden() if progress.attempts > limits.attempts and not progress.pairing.is_open:
+            return _give_up(progress, progress.verdict or Reason.FORBIDDEN)
         case errors.Forbidden() if progress.attempts > limits.attempts:
             # Without a look-up, nobody will ever know what became of it.
             return progress, no_effect.pause(progress, PauseReason.PERMISSIONS, limits)
