@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from support.data.boxes import ACCEPTED, OPTIONS
 from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
@@ -19,7 +19,6 @@ from support.processes.command_desk import CommandDesk
 from support.processes.waiting import wait_until
 from support.servers.simulator import Simulator
 
-from models.batch import Batch
 from models.record import Record
 from models.record_states import Status
 from worker.database.engine import Database
@@ -96,13 +95,6 @@ def run_for_a_while(desk: CommandDesk, database: Database, more: int) -> None:
     assert running.is_alive, "the run ended before it could be killed"
     desk.kill(running.pid, *desk.processes())
     running.wait()
-    end_turns(database)
-
-
-def end_turns(database: Database) -> None:
-    """End the turn in which a killed process prepared the batch, which otherwise takes a minute to run out."""
-    with database.writing() as connection:
-        connection.execute(update(Batch).values(prepared_until=None))
 
 
 def count_in(database: Database, status: Status) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from worker.batches.preparation.turns import Turns
 from worker.embedded.children import Children
 from worker.embedded.disk import ensure_room
 from worker.embedded.valkey import EmbeddedValkey
@@ -82,6 +83,9 @@ class Stack:
 
     def _start_part(self, name: str) -> None:
         """Start a worker or beat, with the variables that it needs, and a log of its own."""
+        if name == "worker" and self._settings.is_embedded_database:
+            # The worker before it may have been killed while it prepared a batch, and nobody else does here.
+            Turns(self._installation.database).end_all()
         # -P: a `models.py` in the folder where a person works must not take the place of ours.
         argv = [sys.executable, "-P", "-m", "worker.installation.stack_process", name]
         variables = self._variables

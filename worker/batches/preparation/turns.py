@@ -16,8 +16,9 @@ from models.record_indexes import LACKS_TOKEN, LACKS_USER
 from worker.database.engine import Database
 from worker.leases.moves import is_running
 
-# Seconds after which a worker that prepares a batch is taken for dead; each part of the work renews it.
-LEASE = 60.0
+# Seconds after which a worker that prepares a batch is taken for dead; each call renews it, and may wait for the end of
+# a hold.
+LEASE = 180.0
 # Higher than the number of any row.
 _LAST_ROW = 2**31 - 1
 # The last row of a batch that its canary and its trial let go.
@@ -93,6 +94,11 @@ class Turns:
         with self._database.writing() as connection:
             until = self._database.now(wait)
             connection.execute(update(Batch).where(self._is_held(batch_id)).values(prepared_until=until))
+
+    def end_all(self) -> None:
+        """End every turn, whose workers have all ended or lose it now."""
+        with self._database.writing() as connection:
+            connection.execute(update(Batch).where(Batch.prepared_until.is_not(None)).values(prepared_until=None))
 
     def _is_held(self, batch_id: int) -> ColumnElement[bool]:
         """Whether this thread has the turn of a batch. Another takes it only when its time is over, and then has it for
