@@ -14,11 +14,11 @@ from worker.simulator.shipment import make_shipment
 
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}
 # Seconds: a window opens and closes at a whole minute.
-PATIENCE = 150
+PATIENCE = 200
 # As installed: who waits for a minute should not be busy with looking.
 UNHURRIED = {"OATHBULK_TICK": "1"}
 # Seconds in which a command has begun, on a slow machine too.
-START = 20
+START = 60
 
 
 class Minute:
