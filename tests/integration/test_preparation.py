@@ -22,8 +22,7 @@ from models.reason import Reason
 from models.record import Record
 from models.record_states import NOBODY, Status
 from worker.batches.inventory_list import MOST_LOSSES
-from worker.batches.preparation.imports import LONGEST_JOB
-from worker.batches.preparation.inventory import Inventory, find_difference
+from worker.batches.preparation.inventory import LONGEST_JOB, Inventory, find_difference
 from worker.batches.preparation.turns import LEASE, Turns
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, PingOneError, ProtocolFault, RateLimited
@@ -119,6 +118,7 @@ def test_users_that_may_not_be_read_pause_the_batch_with_the_cure(site: Site) ->
     batch = look_at_batch(site.database, made.batch_id)
     assert (batch.state, batch.reason) == (BatchState.PAUSED, "permissions")
     assert "may not read users" in batch.detail
+    assert "Identity Data Read Only" in batch.detail
     assert of(site, made).status == Status.PENDING
 
 
@@ -441,7 +441,7 @@ def test_a_job_that_runs_is_asked_for_again_and_one_that_never_ends_is_looked_fo
     site.pingone.instead["job"] = [job(JobState.RUNNING)] * 2
     site.prepare()
     assert (site.jobs(made), len(site.waited)) == ([(Written.RUNNING, 2)], 1)
-    site.database.ahead += LONGEST_JOB + 1
+    site.database.ahead += LONGEST_JOB.total_seconds() + 1
     finish(site)
     assert site.jobs(made) == [(Written.LOST, 2)]
     assert site.count(Record.is_token_made) == 2

@@ -1,26 +1,26 @@
-"""What a batch's preparation does, on both databases, when PingOne refuses, shows nobody, or oathbulk itself fails; and
-what it leaves alone while a batch is tried with a few rows."""
+"""What a batch's preparation does, on both databases, when PingOne refuses, shows nobody, or oathbulk itself fails."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 from support.data.batches import Made, look, look_at_batch, make_environment
 from support.data.moving_clock import MovingDatabase
-from support.data.preparations import ALICE, FORBIDDEN, LOST, Site, finish, make, of, serial
+from support.data.preparations import ALICE, LOST, Site, finish, make, of, serial
 from support.data.scripted_inventory import describe
 
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key
-from models.inventory_job import InventoryJob
 from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import Status
 from worker.batches.preparation.failures import MOST_REFUSALS
 from worker.batches.preparation.next_job import MOST_REFUSED
+from worker.batches.preparation.turns import Turns
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import Answer, CredentialsRefused, NotFound, PingOneError, RateLimited, Unauthorized
 from worker.pingone.import_jobs import ImportJob, JobState
@@ -31,6 +31,23 @@ from worker.pingone.users import User
 @pytest.fixture
 def site(database: MovingDatabase, keyring: Keyring) -> Site:
     return Site(database, keyring)
+
+
+def count_renewals(site: Site, act: Callable[[], object]) -> int:
+    """How often the turn is kept during this."""
+    renewals = 0
+    renew = Turns.renew
+
+    def counted(turns: Turns, batch_id: int) -> bool:
+        nonlocal renewals
+        renewals += 1
+        assert renewals < 100, "it turns in a circle"
+        return renew(turns, batch_id)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Turns, "renew", counted)
+        act()
+    return renewals
 
 
 def people(count: int, **common: Any) -> list[dict[str, Any]]:
@@ -75,6 +92,12 @@ def test_a_part_that_had_to_wait_goes_on_in_the_same_turn(site: Site) -> None:
     assert site.pingone.log.index("list") < site.pingone.log.index("find username 40", 5)
 
 
+def test_while_people_wait_after_a_failure_nothing_turns_in_a_circle(site: Site) -> None:
+    make(site, people(1), may_import=False)
+    site.pingone.instead["find username"] = [LOST] * 9
+    assert count_renewals(site, site.prepare) < 10
+
+
 # Refusals.
 
 
@@ -101,6 +124,26 @@ def test_a_read_that_is_refused_again_and_again_pauses_the_batch(
 
 
 def test_refusals_that_are_not_in_a_row_pause_nothing(site: Site) -> None:
+    made = make(site)
+    refused = [Unauthorized(Answer(status=401))] * (MOST_REFUSALS - 1)
+    # After those it is read, and imported; then what came of that is asked for.
+    site.pingone.instead["list"] = list(refused)
+    site.pingone.instead["start"] = list(refused)
+    finish(site)
+    assert batch_of(site, made) == (BatchState.RUNNING, None)
+    assert of(site, made).is_token_made
+
+
+def test_refusals_of_different_kinds_are_not_added_up(site: Site) -> None:
+    made = make(site)
+    site.pingone.instead["list"] = [Unauthorized(Answer(status=401)), NotFound(Answer(status=404))] * (
+        MOST_REFUSALS - 1
+    )
+    finish(site)
+    assert batch_of(site, made) == (BatchState.RUNNING, None)
+
+
+def test_refusals_of_two_parts_are_not_added_up(site: Site) -> None:
     site.pingone.people = [User(ALICE, username="person0")]
     made = make(site, people(1))
     refused = Unauthorized(Answer(status=401))
@@ -158,6 +201,19 @@ def test_a_failure_of_our_own_pauses_the_batch(site: Site) -> None:
     assert batch_of(site, made) == (BatchState.PAUSED, PauseReason.INTERNAL)
 
 
+def test_where_the_importing_application_is_refused_again_and_again_its_settings_are_named(
+    database: MovingDatabase, keyring: Keyring
+) -> None:
+    other = make_environment(import_client_id="importer", import_client_secret="s")
+    site = Site(database, keyring, environment=other)
+    site.pingone.instead["list"] = [Unauthorized(Answer(status=401))] * MOST_REFUSALS
+    made = make(site)
+    for _ in range(MOST_REFUSALS):
+        site.prepare()
+        site.database.ahead += 6.0
+    assert "PINGONE_IMPORT_CLIENT_SECRET" in look_at_batch(database, made.batch_id).detail
+
+
 # Imports that are refused.
 
 
@@ -191,6 +247,50 @@ def test_jobs_that_are_all_refused_pause_the_batch_before_every_token_is_given_u
     assert batch_of(site, made) == (BatchState.PAUSED, PauseReason.REFUSED)
     assert "no room" in look_at_batch(site.database, made.batch_id).detail
     assert site.count(Record.reason == Reason.TOKEN_REFUSED) == MOST_REFUSED
+
+
+def test_a_batch_that_is_resumed_after_refusals_may_have_as_many_again(site: Site) -> None:
+    made = make(site, 40)
+    site.pingone.instead["job"] = [ImportJob("job", JobState.FAILED, Answer(), reason="no room")] * 100
+    for _ in range(2):
+        for _ in range(20):
+            site.prepare()
+            site.database.ahead += 6.0
+        assert batch_of(site, made) == (BatchState.PAUSED, PauseReason.REFUSED)
+        change(site, made, state=BatchState.RUNNING, reason=None, running_since=site.database.now())
+    assert site.count(Record.reason == Reason.TOKEN_REFUSED) == 2 * MOST_REFUSED
+
+
+def test_where_pingone_names_a_duplicate_that_is_none_of_ours_no_token_is_called_ours_unseen(site: Site) -> None:
+    make(site, 2)
+    site.pingone.instead["job"] = [ImportJob("job", JobState.DONE, Answer(), created=1, duplicates=("OTHER9",))]
+    finish(site)
+    assert site.pingone.log.count("list") == 2
+
+
+def test_where_pingone_says_that_it_made_none_none_is_ours(site: Site) -> None:
+    made = make(site, 2)
+    site.pingone.instead["job"] = [ImportJob("job", JobState.DONE, Answer(), created=0)]
+    finish(site)
+    assert site.count(Record.is_in_inventory) == 2
+    assert [look(site.database, each).is_token_made for each in made.ids] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("age", "is_made"),
+    [(timedelta(minutes=4), True), (timedelta(hours=2), False), (timedelta(0), False), (None, True)],
+)
+def test_what_is_older_or_younger_than_a_lost_import_is_not_ours(
+    site: Site, age: timedelta | None, is_made: bool
+) -> None:
+    """PingOne failed the job, or was done with it, while the batch was paused for the night."""
+    made = make(site)
+    site.pingone.instead["start"] = [LOST]
+    site.prepare()
+    site.database.ahead += 200.0 if age == timedelta(minutes=4) else 16 * 3600.0
+    site.pingone.tokens = {serial(site, made): describe(serial(site, made), age=age)}
+    finish(site)
+    assert of(site, made).is_token_made is is_made
 
 
 def test_a_token_that_pingone_writes_in_other_letters_is_found_and_not_imported_again(site: Site) -> None:
@@ -246,17 +346,45 @@ def test_a_device_whose_user_is_not_told_is_not_taken_for_nobody_s(site: Site) -
 # Nobody is found.
 
 
-def test_where_none_of_the_first_people_is_found_the_batch_pauses_once(site: Site) -> None:
+@pytest.mark.parametrize("first", [0, 3])
+def test_where_none_of_the_first_people_is_found_the_batch_pauses_once(site: Site, first: int) -> None:
+    """Some of them were looked up in a canary before, which says nothing yet."""
     made = make(site, people(90))
+    if first:
+        change(site, made, canary_row=look(site.database, made.ids[first - 1]).row_number)
+        finish(site)
+        assert batch_of(site, made) == (BatchState.RUNNING, None)
+        change(site, made, canary_row=None)
+        site.database.ahead += 6.0
     site.prepare()
     assert batch_of(site, made) == (BatchState.PAUSED, PauseReason.PERMISSIONS)
     assert "Identity Data Read Only" in look_at_batch(site.database, made.batch_id).detail
-    assert site.count(Record.reason == Reason.USER_NOT_FOUND) == 40
+    assert site.count(Record.reason == Reason.USER_NOT_FOUND) == first + 40
 
     change(site, made, state=BatchState.RUNNING, reason=None)
     site.database.ahead += 6.0
     finish(site)
     assert site.count(Record.reason == Reason.USER_NOT_FOUND) == 90
+
+
+def test_where_a_batch_is_paused_meanwhile_nobody_is_given_up_before_that_is_said(site: Site) -> None:
+    made = make(site, people(40))
+    do = site.pingone.do
+
+    def pause_first(name: str, *rest: Any) -> None:
+        if name.startswith("find"):
+            change(site, made, state=BatchState.PAUSED, reason=PauseReason.PERSON)
+        do(name, *rest)
+
+    site.pingone.do = pause_first  # type: ignore[method-assign]
+    site.prepare()
+    assert site.count(Record.status == Status.PENDING) == 40
+
+    site.pingone.do = do  # type: ignore[method-assign]
+    change(site, made, state=BatchState.RUNNING, reason=None)
+    site.database.ahead += 6.0
+    site.prepare()
+    assert batch_of(site, made) == (BatchState.PAUSED, PauseReason.PERMISSIONS)
 
 
 @pytest.mark.parametrize("count", [9, 40])
@@ -265,57 +393,3 @@ def test_a_few_people_who_are_not_found_pause_nothing(site: Site, count: int) ->
     made = make(site, people(count))
     finish(site)
     assert batch_of(site, made) == (BatchState.RUNNING, None)
-
-
-# What may not go yet.
-
-
-@pytest.mark.parametrize("held", ["canary_row", "trial_row"])
-def test_beyond_a_canary_or_a_trial_nothing_is_looked_up_and_nothing_imported(site: Site, held: str) -> None:
-    site.pingone.people = [User(f"{ALICE[:-2]}{number:02}", username=f"person{number}") for number in range(6)]
-    made = make(site, people(6))
-    change(site, made, **{held: look(site.database, made.ids[1]).row_number})
-    finish(site)
-    records = [look(site.database, each) for each in made.ids]
-    assert [record.is_token_made for record in records] == [True, True, False, False, False, False]
-    assert [bool(record.user_id) for record in records] == [True, True, False, False, False, False]
-
-    change(site, made, **{held: None})
-    finish(site)
-    assert site.count(Record.is_token_made) == 6
-
-
-def test_beyond_a_canary_nothing_is_given_up_either(site: Site) -> None:
-    made = make(site, 3, may_import=False)
-    change(site, made, canary_row=look(site.database, made.ids[0]).row_number)
-    finish(site)
-    assert site.count(Record.status == Status.PENDING) == 2
-
-
-def test_outside_its_hours_a_batch_is_not_prepared(site: Site) -> None:
-    made = make(site)
-    change(site, made, closes_at=site.database.now(30.0))
-    with site.database.reading() as connection:
-        assert connection.scalar(select(Batch.closes_at)) is not None
-    site.database.ahead += 31.0
-    assert not site.prepare()
-
-
-def test_an_import_does_not_begin_after_the_hours_have_ended(site: Site) -> None:
-    made = make(site)
-    change(site, made, closes_at=site.database.now(30.0))
-
-    def wait() -> None:
-        site.database.ahead += 31.0
-
-    site.on_renew = wait
-    site.prepare()
-    with site.database.reading() as connection:
-        assert connection.scalars(select(InventoryJob.id)).all() == []
-
-
-def test_a_forbidden_look_up_names_the_role(site: Site) -> None:
-    site.pingone.instead["find username"] = [FORBIDDEN]
-    made = make(site, people(1))
-    site.prepare()
-    assert batch_of(site, made) == (BatchState.PAUSED, PauseReason.PERMISSIONS)

@@ -100,6 +100,11 @@ def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envel
     )
 
 
+def read_date(headers: Mapping[str, str]) -> datetime | None:
+    """Read the time of an answer, by the clock of the server that sent it; None if it does not tell it."""
+    return _parse_date(find_header(headers, "date"))
+
+
 def find_header(headers: Mapping[str, str], name: str) -> str | None:
     """Find the value of a header by its name in lower case; case does not matter (RFC 9110, section 5.1)."""
     return next((value for key, value in headers.items() if key.lower() == name), None)
@@ -154,14 +159,13 @@ def _parse_retry_after(value: str | None, date: str | None, quota_reset_at: date
     if value is None and quota_reset_at is None:
         return None
     value = (value or "").strip()
-    now = parse_date(date) or datetime.now(UTC)
+    now = _parse_date(date) or datetime.now(UTC)
     seconds = [float(value)] if _SECONDS.fullmatch(value) else []
-    seconds += [(until - now).total_seconds() for until in (parse_date(value), quota_reset_at) if until is not None]
+    seconds += [(until - now).total_seconds() for until in (_parse_date(value), quota_reset_at) if until is not None]
     return min(max(*seconds, 0.0), LONGEST_RETRY_AFTER) if seconds else None
 
 
-def parse_date(value: str | None) -> datetime | None:
-    """Read an HTTP date; None if it is none."""
+def _parse_date(value: str | None) -> datetime | None:
     try:
         return _to_utc(parsedate_to_datetime(value or ""))
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -6,15 +6,17 @@ https://developer.pingidentity.com/pingone-api/mfa/oath-tokens.html
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from worker.config.environment import Environment
 from worker.pingone.addresses import build_url
 from worker.pingone.answer_errors import choose_error
-from worker.pingone.envelope import Envelope, open_envelope, read_word
+from worker.pingone.envelope import Envelope, open_envelope, read_date, read_word
 from worker.pingone.errors import OtherDevice, PingOneError
-from worker.pingone.json_fields import find_part, read_count, read_id
+from worker.pingone.json_fields import find_part, read_age, read_count, read_id
 from worker.pingone.pages import Page, build_equation, parse_page
 from worker.pingone.refusals import ExpandRefused, Rejected
 
@@ -42,6 +44,8 @@ class InventoryToken:
     time_step: int | None = None
     device_id: str | None = None
     user_id: str | None = None
+    # How long ago PingOne made it, by its own clock. That it tells this of tokens is not published.
+    age: timedelta | None = field(default=None, compare=False)
 
 
 def build_tokens_url(environment: Environment) -> str:
@@ -74,16 +78,15 @@ def parse_tokens(
     """Read a page of tokens from an answer. Where both a filter and `expand` were asked for, a refusal may mean just
     that: then ExpandRefused."""
     choose = _choose_error_with_expand if is_filtered_with_devices else choose_error
-    return parse_page(
-        status, headers, body, environment=environment, name="oathTokens", read_item=_read_token, choose=choose
-    )
+    read = partial(_read_token, now=read_date(headers))
+    return parse_page(status, headers, body, environment=environment, name="oathTokens", read_item=read, choose=choose)
 
 
 def parse_token(status: int, headers: Mapping[str, str], body: bytes, *, token_id: str) -> InventoryToken:
     """Read the token with this id from an answer. Raises OtherDevice if it is another one's: what that is paired as
     says nothing of this one."""
     envelope = open_envelope(status, headers, body)
-    token = _read_token(envelope.fields or {}) if 200 <= status < 300 else None
+    token = _read_token(envelope.fields or {}, now=read_date(headers)) if 200 <= status < 300 else None
     if token is None:
         raise choose_error(envelope)
     if token.id.lower() != token_id.lower():
@@ -96,7 +99,7 @@ def _choose_error_with_expand(envelope: Envelope) -> PingOneError:
     return ExpandRefused(error.answer) if isinstance(error, Rejected) and error.answer.status == 400 else error
 
 
-def _read_token(fields: Mapping[str, Any]) -> InventoryToken | None:
+def _read_token(fields: Mapping[str, Any], now: datetime | None) -> InventoryToken | None:
     token_id = read_id(fields.get("id"))
     if token_id is None:
         return None
@@ -110,6 +113,7 @@ def _read_token(fields: Mapping[str, Any]) -> InventoryToken | None:
         time_step=read_count(find_part(fields, "totp", "timeStep")),
         device_id=read_id(find_part(device, "id")),
         user_id=read_id(find_part(device, "user", "id")) or read_id(find_part(device, "userId")),
+        age=read_age(fields.get("createdAt"), now),
     )
 
 

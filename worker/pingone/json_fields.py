@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 # Ids and serial numbers, as they go into logs and addresses.
 _ID = re.compile(r"[\x21-\x7e]{1,100}")
@@ -68,3 +68,10 @@ def read_time(value: object) -> datetime | None:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def read_age(value: object, now: datetime | None) -> timedelta | None:
+    """Read how old a thing is whose time of creation this is, by the time of the answer that tells it: so an error of
+    our clock does not matter."""
+    created_at = read_time(value)
+    return now - created_at if now and created_at else None

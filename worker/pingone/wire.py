@@ -14,9 +14,9 @@ from datetime import timedelta
 from worker.config.environment import Environment
 from worker.pingone.addresses import build_url
 from worker.pingone.answer_errors import choose_error
-from worker.pingone.envelope import Envelope, find_header, open_envelope, parse_date, read_word
+from worker.pingone.envelope import Envelope, open_envelope, read_date, read_word
 from worker.pingone.errors import Answer, OtherDevice
-from worker.pingone.json_fields import read_time
+from worker.pingone.json_fields import read_age
 from worker.vault.otp import Otp
 
 ACTIVE = "ACTIVE"
@@ -108,7 +108,7 @@ def parse_device(status: int, headers: Mapping[str, str], body: bytes, *, user_i
     device = _find_device(envelope, user_id, device_id)
     if device is None:
         raise choose_error(envelope)
-    return replace(device, age=_read_age(envelope, headers))
+    return replace(device, age=read_age((envelope.fields or {}).get("createdAt"), read_date(headers)))
 
 
 def build_headers(session_id: str, transaction_id: str) -> dict[str, str]:
@@ -143,12 +143,6 @@ def _find_device(envelope: Envelope, user_id: str, device_id: str) -> Device | N
         is_blocked=_has_status(fields.get("block"), "BLOCKED"),
         answer=envelope.answer,
     )
-
-
-def _read_age(envelope: Envelope, headers: Mapping[str, str]) -> timedelta | None:
-    """Read how old a device is, from the answer's own `Date`: an error of our clock does not matter."""
-    now, created_at = parse_date(find_header(headers, "date")), read_time((envelope.fields or {}).get("createdAt"))
-    return now - created_at if now and created_at else None
 
 
 def _differs(told: object, expected: str) -> bool:

@@ -8,10 +8,7 @@ from datetime import timedelta
 
 from models.reason import Reason
 from models.record_states import OtpState, PairingState
-
-# How much older than its request a device may seem: the request counts as being as old as it was when its attempt
-# began, and that lasts up to a lease.
-AGE_TOLERANCE = timedelta(minutes=2)
+from worker.rules.ages import may_be_made_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +55,10 @@ class PairingProgress:
     def with_age(self, age: timedelta | None) -> PairingProgress:
         """PingOne says how old the device is. One that was found is somebody else's if it was made before our only
         request went out: the token may have been looked up days before. Of several requests the latest alone is known
-        in its time. Ages are compared, each by one clock, since PingOne's clock and the database's may differ."""
-        if not self.is_open or not self.is_made or self.pairings > 1 or self.sent_ago is None or age is None:
+        in its time."""
+        if not self.is_open or not self.is_made or self.pairings > 1 or self.sent_ago is None:
             return self
-        return replace(self, is_made=age <= self.sent_ago + AGE_TOLERANCE)
+        return replace(self, is_made=may_be_made_by(self.sent_ago, age))
 
     def read(self) -> PairingProgress:
         """The device was read, so that nothing is open."""

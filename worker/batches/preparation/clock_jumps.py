@@ -12,8 +12,10 @@ from worker.database.engine import Database
 
 
 def restart_times(database: Database, connection: Connection) -> None:
-    """Let no turn last longer than from now on, and count from now how long a job has been out. In the caller's
-    transaction."""
+    """Let no turn last longer than from now on, believe no reading of the inventory of a time to come, and count from
+    now how long a job has been out. In the caller's transaction."""
     is_too_far = Batch.prepared_until > database.now(LEASE)
     connection.execute(update(Batch).where(is_too_far).values(prepared_until=database.now(LEASE)))
+    read_later = update(Batch).where(Batch.inventory_read_at > database.now())
+    connection.execute(read_later.values(inventory_read_at=None))
     connection.execute(update(InventoryJob).where(text(UNFINISHED)).values(sent_at=database.now()))

@@ -38,12 +38,13 @@ class Failures:
     def __init__(self, consequences: Consequences, *, longest_hold: float) -> None:
         self._consequences = consequences
         self._longest_hold = longest_hold
-        # Refusals in a row, by batch and part.
-        self._refusals = Counter[tuple[int, str]]()
+        # Refusals of one kind in a row, by batch, part and kind, as this process has seen them.
+        self._refusals = Counter[tuple[int, str, type[PingOneError]]]()
 
     def forget(self, batch_id: int, part: str) -> None:
         """Count refusals anew: this part of the batch's preparation went well."""
-        self._refusals.pop((batch_id, part), None)
+        for key in [key for key in list(self._refusals) if key[:2] == (batch_id, part)]:
+            self._refusals.pop(key, None)
 
     def handle(
         self, batch_id: int, part: str, environment: Environment, failure: Obstacle | PingOneError | SlotTooFar
@@ -59,13 +60,13 @@ class Failures:
                 self._consequences.pause(batch_id, failure.reason, failure.cure)
             case CredentialsRefused() if environment.is_importer:
                 # What makes a process well again are the other application's credentials, so these are not its own.
-                self._consequences.pause(batch_id, PauseReason.CREDENTIALS, _IMPORTER)
+                self._pause_for_credentials(batch_id, environment)
             case CredentialsRefused():
                 self._consequences.stop_process_or_batch(batch_id, PauseReason.CREDENTIALS)
             case ProtocolFault():
                 self._consequences.pause(batch_id, PauseReason.PROTOCOL)
             case NotActedOn() | Rejected() if not isinstance(failure, RateLimited):
-                self._count_refusal(batch_id, part, failure)
+                self._count_refusal(batch_id, part, environment, failure)
             case _:
                 log.warning("preparation_failed", batch_id=batch_id, error=str(failure), cure="it is tried again")
         return WAIT_AFTER_FAILURE
@@ -79,16 +80,20 @@ class Failures:
         else:
             self._consequences.pause(batch_id, PauseReason.INTERNAL)
 
-    def _count_refusal(self, batch_id: int, part: str, failure: PingOneError) -> None:
-        """Pause the batch where one call after the other is refused."""
-        self._refusals[batch_id, part] += 1
-        times = self._refusals[batch_id, part]
+    def _pause_for_credentials(self, batch_id: int, environment: Environment) -> None:
+        self._consequences.pause(batch_id, PauseReason.CREDENTIALS, _IMPORTER if environment.is_importer else None)
+
+    def _count_refusal(self, batch_id: int, part: str, environment: Environment, failure: PingOneError) -> None:
+        """Pause the batch where one call after the other is refused in the same way."""
+        key = batch_id, part, type(failure)
+        self._refusals[key] += 1
+        times = self._refusals[key]
         log.warning("preparation_refused", batch_id=batch_id, part=part, error=str(failure), times=times)
         if times < MOST_REFUSALS:
             return
         self.forget(batch_id, part)
         if isinstance(failure, Unauthorized):
-            self._consequences.pause(batch_id, PauseReason.CREDENTIALS)
+            self._pause_for_credentials(batch_id, environment)
         else:
             detail = f"PingOne refuses what prepares the batch: {failure}. Mend the cause, then resume, or cancel."
             self._consequences.pause(batch_id, PauseReason.REFUSED, detail)

@@ -11,21 +11,17 @@ from sqlalchemy import Connection, Row, exists, func, insert, select, text, upda
 
 from models.batch import Batch
 from models.encrypted import Keyring
-from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState
+from models.inventory_job import LONGEST_DETAIL, UNFINISHED, InventoryJob, JobKind, JobState
 from models.reason import Reason
 from models.record import Record
 from models.record_states import NOBODY
 from worker.batches.preparation import next_job
+from worker.batches.preparation.inventory import LONGEST_JOB
 from worker.batches.preparation.turns import Turn
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
-from worker.leases.moves import is_running
+from worker.leases.moves import LAST_START, is_running
 from worker.pingone.import_jobs import ImportJob, NewToken
-
-# Seconds after which a job that still runs counts as lost: its tokens are looked for in the inventory.
-LONGEST_JOB = 600.0
-# Characters of what PingOne says of a job that are kept.
-LONGEST_DETAIL = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +47,12 @@ class Imports:
             InventoryJob.state,
             InventoryJob.size,
             (InventoryJob.sent_at < database.now(-answer_within)).label("is_unanswered"),
-            (InventoryJob.sent_at < database.now(-LONGEST_JOB)).label("is_too_old"),
+            (InventoryJob.sent_at < database.now(-LONGEST_JOB.total_seconds())).label("is_too_old"),
         ).where(text(UNFINISHED))
         self._now = now
         self._is_running = is_running(database)
+        # Otherwise nobody asks for its result until the hours begin again.
+        self._may_begin = is_running(database, LAST_START)
 
     def find_unfinished(self, batch_id: int) -> Row[*tuple[Any, ...]] | None:
         """Find the job of a batch whose result is not written down; there is one at the most."""
@@ -68,7 +66,7 @@ class Imports:
         theirs can be imported."""
         with self._database.changing_many() as connection:
             # Asked in this transaction, so that no job begins once a pause is committed: an undo relies on it.
-            if connection.scalar(select(Batch.id).where(Batch.id == turn.batch_id, self._is_running)) is None:
+            if connection.scalar(select(Batch.id).where(Batch.id == turn.batch_id, self._may_begin)) is None:
                 return None
             size = next_job.choose_job_size(connection, turn.batch_id, self._most_tokens)
             rows = next_job.read_rows(connection, turn, size)
@@ -151,7 +149,10 @@ class Imports:
             # What was there before is not ours, whatever else the result says. One that is not compared, since this
             # process dies, must be found before it goes into a job again, of which the answer might get lost.
             connection.execute(mine.where(is_duplicate).values(import_job_id=None))
-            adds_up = result.created is not None and result.created + len(duplicates) == size
+            if result.created == 0:
+                connection.execute(mine.values(import_job_id=None))
+            are_all_named = len(serial_numbers) == len(duplicates)
+            adds_up = are_all_named and result.created is not None and result.created + len(duplicates) == size
             if duplicates or not adds_up:
                 connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=None))
             if not adds_up:
@@ -161,12 +162,14 @@ class Imports:
             self._end(connection, job, JobState.DONE, done=result.created, duplicates=len(duplicates))
             return serial_numbers
 
-    def give_up_all(self, turn: Turn) -> None:
-        """Give up the records whose token is not in the inventory, where nothing may be imported."""
+    def give_up_all(self, turn: Turn) -> int:
+        """Give up the records whose token is not in the inventory, where nothing may be imported. Returns how many."""
+        count = 0
         with self._database.changing_many() as connection:
             lacking = select(Record.id).where(*next_job.lacks_token(turn)).limit(1000)
             while ids := connection.scalars(lacking).all():
-                give_up(self._database, connection, ids, Reason.TOKEN_NOT_IN_INVENTORY)
+                count += give_up(self._database, connection, ids, Reason.TOKEN_NOT_IN_INVENTORY)
+        return count
 
     def _end(self, connection: Connection, job: int, state: JobState, **values: Any) -> bool:
         """End a job. False: it has ended before, since another worker took over meanwhile; then nothing follows."""

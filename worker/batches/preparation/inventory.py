@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, text, update
@@ -19,8 +20,12 @@ from models.record_states import NOBODY, Status
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
 from worker.pingone.inventory import InventoryToken
+from worker.rules.ages import may_be_made_by
 from worker.vault.sealed_otps import open_otps
 from worker.vault.seed import Seed
+
+# After which a job that still runs counts as lost: its tokens are looked for in the inventory.
+LONGEST_JOB = timedelta(minutes=10)
 
 _COLUMNS = (
     Record.id,
@@ -62,11 +67,14 @@ class Inventory:
         """Take in some tokens of the inventory: those of pending records of the batch are there, or differ."""
         by_serial = {token.serial_number.lower(): token for token in tokens if token.serial_number}
         with self._database.changing_many() as connection:
-            lost = set(connection.scalars(_select_jobs(batch_id, JobState.LOST)))
+            lost = self._read_lost(connection, batch_id)
             rows = self._read_rows(connection, batch_id, [token.serial_number for token in tokens])
             found = _Found()
             for row in rows:
-                self._judge(row, by_serial[row.serial_number.lower()], found, is_made=row.import_job_id in lost)
+                token, sent_ago = by_serial[row.serial_number.lower()], lost.get(row.import_job_id)
+                # Made by the job, and by nobody else before or after it.
+                is_made = sent_ago is not None and may_be_made_by(sent_ago, token.age, LONGEST_JOB)
+                self._judge(row, token, found, is_made=is_made)
             _write(connection, found.there)
             for reason, ids in found.given_up.items():
                 give_up(self._database, connection, ids, reason)
@@ -74,14 +82,14 @@ class Inventory:
     def find_lost(self, batch_id: int) -> frozenset[int]:
         """Find the import jobs of a batch that are of unknown fate: a reading that begins now will tell it."""
         with self._database.reading() as connection:
-            return frozenset(connection.scalars(_select_jobs(batch_id, JobState.LOST)))
+            return frozenset(self._read_lost(connection, batch_id))
 
     def end_reading(self, batch_id: int, told: frozenset[int]) -> None:
         """Note that the inventory was read to its end. `told`: the jobs of unknown fate when the reading began; their
         tokens that were not found are not there, and go again. Of a job that was lost since then, another reading has
         to tell."""
         with self._database.changing_many() as connection:
-            if told >= set(connection.scalars(_select_jobs(batch_id, JobState.LOST))):
+            if told >= self._read_lost(connection, batch_id).keys():
                 read = update(Batch).where(Batch.id == batch_id)
                 connection.execute(read.values(inventory_read_at=self._database.now()))
             not_there = update(Record).where(
@@ -97,6 +105,12 @@ class Inventory:
             if serial_number is not None:
                 mine = mine.where(Record.serial_number == serial_number)
             connection.execute(mine.where(~Record.is_in_inventory).values(is_in_inventory=True))
+
+    def _read_lost(self, connection: Connection, batch_id: int) -> dict[int, timedelta]:
+        """Read the import jobs of a batch that are of unknown fate, and how long ago the request of each was sent."""
+        columns = InventoryJob.id, InventoryJob.sent_at, self._database.now().label("now")
+        lost = select(*columns).where(InventoryJob.batch_id == batch_id, InventoryJob.state == JobState.LOST)
+        return {job.id: job.now - job.sent_at for job in connection.execute(lost)}
 
     def _read_rows(
         self, connection: Connection, batch_id: int, serial_numbers: Iterable[str | None]
@@ -145,10 +159,6 @@ def find_difference(seed: Seed, token: InventoryToken) -> str | None:
         "time step": token.time_step if seed.time_step else None,
     }
     return next((name for name, value in theirs.items() if value is not None and value != ours[name]), None)
-
-
-def _select_jobs(batch_id: int, state: JobState) -> Any:
-    return select(InventoryJob.id).where(InventoryJob.batch_id == batch_id, InventoryJob.state == state)
 
 
 def _write(connection: Connection, there: list[dict[str, Any]]) -> None:

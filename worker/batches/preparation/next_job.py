@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, TextClause, select, text
 
+from models.batch import Batch
 from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record import Record
@@ -34,8 +35,12 @@ def choose_job_size(connection: Connection, batch_id: int, most: int) -> int:
 
 
 def find_refusal(connection: Connection, batch_id: int) -> str | None:
-    """Find what PingOne said last where it refused one token after the other, each by itself; None where it did not."""
-    jobs = select(InventoryJob.state, InventoryJob.size, InventoryJob.detail).where(*_imports_of(batch_id))
+    """Find what PingOne said last where it refused one token after the other, each by itself, since the batch began to
+    run; None where it did not."""
+    runs_since = select(Batch.running_since).where(Batch.id == batch_id).scalar_subquery()
+    jobs = select(InventoryJob.state, InventoryJob.size, InventoryJob.detail).where(
+        *_imports_of(batch_id), InventoryJob.sent_at >= runs_since
+    )
     last = connection.execute(jobs.order_by(InventoryJob.id.desc()).limit(MOST_REFUSED)).all()
     is_each_refused = len(last) == MOST_REFUSED and all((job.state, job.size) == (JobState.FAILED, 1) for job in last)
     return (last[0].detail or "nothing") if is_each_refused else None

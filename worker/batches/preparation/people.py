@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, or_, select, text, update
+from sqlalchemy import Connection, Row, bindparam, func, or_, select, text, update
 
+from models.batch import Batch, BatchState
 from models.reason import Reason
 from models.record import Record
 from models.record_indexes import LACKS_USER
 from models.record_states import NOBODY
+from worker.batches import state
 from worker.batches.preparation.obstacles import Obstacle
 from worker.batches.preparation.turns import Turn
 from worker.database.engine import Database
@@ -21,7 +23,7 @@ from worker.pingone.users import User, UserAttribute
 
 # What PingOne answers to a filter that it does not take.
 INVALID_FILTER = "INVALID_FILTER"
-# Records whose people are looked up together, from which on it is no chance that nobody is found.
+# People from whom on it is no chance that none of them is found.
 MANY = 10
 # Finds the users with one of these names, all in one request.
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
@@ -32,6 +34,7 @@ _COLUMNS = {
     UserAttribute.EMAIL: Record.email,
     UserAttribute.EXTERNAL_ID: Record.external_id,
 }
+_NAMES = tuple(_COLUMNS.values())
 _WRITE_USER = (
     update(Record)
     .where(Record.id == bindparam("record_id"), Record.user_id == "", text("status = 'pending'"))
@@ -56,27 +59,15 @@ class People:
 
     def look_up(self, turn: Turn, find_users: FindUsers) -> int:
         """Look up the next people of a batch, as many as go into one request. Returns how many records had a name to
-        look up: 0 when no record lacks its user. Raises what the read raises; and Obstacle where nobody was found and
-        nobody was looked up before, after that is written down: PingOne shows no user to an application without a
-        role."""
+        look up: 0 when no record lacks its user. The batch is paused, once, when none of the first MANY is found:
+        PingOne shows no user to an application without a role. Raises what the read raises."""
         for attribute in _COLUMNS:
             if rows := self._read_rows(turn, attribute):
                 names = list(dict.fromkeys(row.name for row in rows))
                 users = list(find_all(attribute, names, find_users, self._most_names))
-                is_first = not users and len(rows) >= MANY and not self._has_looked_up(turn.batch_id)
-                self._write(_sort(rows, attribute, users))
-                if is_first:
-                    raise Obstacle("nobody")
+                self._write(turn.batch_id, _sort(rows, attribute, users), is_nobody_found=not users)
                 return len(rows)
         return 0
-
-    def _has_looked_up(self, batch_id: int) -> bool:
-        """Whether a person of the batch was looked up before."""
-        is_named = or_(*(column.is_not(None) for column in _COLUMNS.values()))
-        is_looked_up = or_(Record.user_id != "", Record.reason == Reason.USER_NOT_FOUND)
-        some = select(Record.id).where(Record.batch_id == batch_id, is_named, is_looked_up).limit(1)
-        with self._database.reading() as connection:
-            return connection.scalar(some) is not None
 
     def _read_rows(self, turn: Turn, attribute: UserAttribute) -> Sequence[Row[*tuple[Any, ...]]]:
         """Read the next records whose person is named by this attribute, and by none that comes before it."""
@@ -92,9 +83,15 @@ class People:
         with self._database.reading() as connection:
             return connection.execute(lacking).all()
 
-    def _write(self, found: _Found) -> None:
+    def _write(self, batch_id: int, found: _Found, *, is_nobody_found: bool) -> None:
         """Write down who was found; a token that the inventory shows as another person's is given up."""
         with self._database.changing_many() as connection:
+            if is_nobody_found and self._is_nobody_found_so_far(connection, batch_id, found):
+                nobody = Obstacle("nobody")
+                paused = state.pause((BatchState.RUNNING,), nobody.reason, nobody.cure).where(Batch.id == batch_id)
+                if not connection.execute(paused).rowcount:
+                    # It does not run any more: these people are looked up again when it does.
+                    return
             if found.users:
                 connection.execute(_WRITE_USER, found.users)
                 ids = [user["record_id"] for user in found.users]
@@ -103,6 +100,14 @@ class People:
                 give_up(self._database, connection, connection.scalars(taken).all(), Reason.TOKEN_TAKEN)
             for reason, ids in found.given_up.items():
                 give_up(self._database, connection, ids, reason)
+
+    def _is_nobody_found_so_far(self, connection: Connection, batch_id: int, found: _Found) -> bool:
+        """Whether MANY people of the batch are looked up with these, were not before, and none of them was found."""
+        mine = select(func.count()).where(Record.batch_id == batch_id, or_(*(each.is_not(None) for each in _NAMES)))
+        if connection.scalar(mine.where(Record.user_id != "").limit(1)):
+            return False
+        before = connection.scalar(mine.where(Record.reason == Reason.USER_NOT_FOUND)) or 0
+        return before < MANY <= before + len(found.given_up[Reason.USER_NOT_FOUND])
 
 
 def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUsers, most_names: int) -> Iterator[User]:

@@ -99,6 +99,8 @@ class Preparation:
         except (Obstacle, PingOneError, SlotTooFar) as failure:
             wait = self._failures.handle(turn.batch_id, part.name, part.environment, failure)
             part.resumes_at = boot_time() + wait
+            # The other part must do nothing more for a batch that was paused for this.
+            self._turns.check(turn.batch_id)
             return False
         self._failures.forget(turn.batch_id, part.name)
         return is_left

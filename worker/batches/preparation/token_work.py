@@ -74,8 +74,7 @@ class TokenWork:
             self._read_inventory(turn, environment, call)
             return True
         if not turn.may_import:
-            self._imports.give_up_all(turn)
-            return True
+            return self._imports.give_up_all(turn) > 0
         return self._begin_import(turn, environment, call, is_busy=is_busy)
 
     def _check_refusals(self, turn: Turn, size: int) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from models.inventory_job import JobState
+from models.inventory_job import LONGEST_DETAIL, JobState
 from worker.batches.commands import NotPossible
-from worker.batches.preparation.imports import LONGEST_DETAIL, LONGEST_JOB
+from worker.batches.preparation.inventory import LONGEST_JOB
 from worker.batches.preparation.token_work import ASK_AGAIN
 from worker.batches.undo.kept import Kept
 from worker.batches.undo.revocation_jobs import RevocationJobs
@@ -145,7 +145,7 @@ class Revoking:
     def _await_end(self, pingone_id: str, call: Call) -> ImportJob | None:
         """Ask about a job until it has ended. None: nobody will hear of its end any more."""
         not_found = 0
-        for _ in range(int(LONGEST_JOB / ASK_AGAIN)):
+        for _ in range(int(LONGEST_JOB.total_seconds() / ASK_AGAIN)):
             try:
                 found = call_patiently(lambda: self._clients.jobs(self._importer).read_job(pingone_id, call=call))
             except NotFound:

@@ -1,0 +1,103 @@
+"""What a batch's preparation leaves alone, on both databases, while the batch is tried with a few rows or its hours are
+over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from support.data.batches import Made, look
+from support.data.moving_clock import MovingDatabase
+from support.data.preparations import ALICE, Site, finish, make
+
+from models.batch import Batch
+from models.encrypted import Keyring
+from models.inventory_job import InventoryJob
+from models.record import Record
+from models.record_states import Status
+from worker.batches.preparation.clock_jumps import restart_times
+from worker.pingone.users import User
+
+
+@pytest.fixture
+def site(database: MovingDatabase, keyring: Keyring) -> Site:
+    return Site(database, keyring)
+
+
+def change(site: Site, made: Made, **values: Any) -> None:
+    with site.database.writing() as connection:
+        connection.execute(update(Batch).where(Batch.id == made.batch_id).values(values))
+
+
+def people(count: int) -> list[dict[str, Any]]:
+    """Records of people who are to be looked up."""
+    return [{"user_id": "", "username": f"person{number}"} for number in range(count)]
+
+
+@pytest.mark.parametrize("held", ["canary_row", "trial_row"])
+def test_beyond_a_canary_or_a_trial_nothing_is_looked_up_and_nothing_imported(site: Site, held: str) -> None:
+    site.pingone.people = [User(f"{ALICE[:-2]}{number:02}", username=f"person{number}") for number in range(6)]
+    made = make(site, people(6))
+    change(site, made, **{held: look(site.database, made.ids[1]).row_number})
+    finish(site)
+    records = [look(site.database, each) for each in made.ids]
+    assert [record.is_token_made for record in records] == [True, True, False, False, False, False]
+    assert [bool(record.user_id) for record in records] == [True, True, False, False, False, False]
+
+    change(site, made, **{held: None})
+    finish(site)
+    assert site.count(Record.is_token_made) == 6
+
+
+def test_beyond_a_canary_nothing_is_given_up_either(site: Site) -> None:
+    made = make(site, 3, may_import=False)
+    change(site, made, canary_row=look(site.database, made.ids[0]).row_number)
+    finish(site)
+    assert site.count(Record.status == Status.PENDING) == 2
+
+
+def test_outside_its_hours_a_batch_is_not_prepared(site: Site) -> None:
+    made = make(site)
+    change(site, made, closes_at=site.database.now(30.0))
+    with site.database.reading() as connection:
+        assert connection.scalar(select(Batch.closes_at)) is not None
+    site.database.ahead += 31.0
+    assert not site.prepare()
+
+
+def test_an_import_does_not_begin_after_the_hours_have_ended(site: Site) -> None:
+    made = make(site)
+    change(site, made, closes_at=site.database.now(30.0))
+
+    def wait() -> None:
+        site.database.ahead += 31.0
+
+    site.on_renew = wait
+    site.prepare()
+    with site.database.reading() as connection:
+        assert connection.scalars(select(InventoryJob.id)).all() == []
+
+
+@pytest.mark.parametrize("held", ["canary_row", "trial_row"])
+def test_beyond_a_canary_or_a_trial_tokens_of_known_people_are_not_imported(site: Site, held: str) -> None:
+    made = make(site, 6)
+    change(site, made, **{held: look(site.database, made.ids[1]).row_number})
+    finish(site)
+    assert [look(site.database, each).is_token_made for each in made.ids] == [True, True, False, False, False, False]
+
+
+def test_no_import_begins_whose_result_nobody_would_ask_for_before_the_hours_end(site: Site) -> None:
+    made = make(site)
+    change(site, made, closes_at=site.database.now(10.0))
+    site.prepare()
+    assert site.jobs(made) == []
+
+
+def test_a_reading_of_a_time_to_come_is_not_believed_after_the_clock_was_set_back(site: Site) -> None:
+    made = make(site)
+    change(site, made, inventory_read_at=site.database.now(7200.0))
+    with site.database.writing() as connection:
+        restart_times(site.database, connection)
+    finish(site)
+    assert "list" in site.pingone.log
