@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from support.judges.otp_calls import POSTS_PER_OTP
+
 from hunt import initial_state
 from hunt.committed_rows import Row
 from hunt.strands import Broken
@@ -12,7 +14,6 @@ from hunt.tenant import EXTRA, INVALID, PAIR, POST, REFUSED, Call, ModelDevice
 from models.attempt import Outcome
 from models.reason import Reason
 from models.record_states import OtpState, Status
-from worker.rules.next_otp import POSTS_PER_OTP
 from worker.rules.pairing import MOST_PAIRINGS
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 
+from support.judges.otp_calls import POSTS_PER_OTP
+
 from hunt.clock import SPARE, Clock
 from hunt.committed_rows import BatchRow, Row, read_batches, read_records
 from hunt.creation_judge import CreationJudge
@@ -16,7 +18,6 @@ from models.batch import BatchState
 from models.reason import Reason
 from models.record_states import TRANSITIONS, OtpState, Status
 from worker.config.settings import Settings
-from worker.rules.next_otp import POSTS_PER_OTP
 
 
 class StepJudge:

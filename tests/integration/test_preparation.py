@@ -519,6 +519,16 @@ def test_one_worker_prepares_a_batch_at_a_time_and_another_goes_on_where_it_died
     assert second.begin() is not None
 
 
+def test_turns_that_are_all_ended_are_lost_to_whoever_had_them(site: Site) -> None:
+    make(site)
+    first, second = Turns(site.database), Turns(site.database)
+    taken = first.begin()
+    assert taken is not None
+    second.end_all()
+    assert not first.renew(taken.batch_id)
+    assert second.begin() is not None
+
+
 def test_the_batch_that_has_waited_longest_has_its_turn(site: Site) -> None:
     one, two = make(site), make(site, name="second")
     turns = Turns(site.database)

@@ -440,6 +440,14 @@ def test_a_look_up_that_is_forbidden_again_and_again_pauses_the_batch():
     assert decision.reason == PauseReason.PERMISSIONS
 
 
+@pytest.mark.parametrize(
+    ("verdict", "reason"), [(None, Reason.FORBIDDEN), (Reason.TOO_MANY_DEVICES, Reason.TOO_MANY_DEVICES)]
+)
+def test_a_look_up_that_is_forbidden_again_and_again_with_nothing_open_ends_the_record(verdict, reason):
+    progress = known(verdict=verdict, attempts=LIMITS.attempts + 1)
+    assert find(progress, errors.Forbidden())[1] == DeadLetter(reason)
+
+
 def test_a_refused_look_up_with_nothing_open_ends_the_record():
     assert find(known(verdict=Reason.TOO_MANY_DEVICES), refusals.Rejected())[1] == DeadLetter(Reason.TOO_MANY_DEVICES)
 

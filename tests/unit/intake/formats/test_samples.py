@@ -65,6 +65,13 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
         [totp("MADE0000003", 30, extra={"manufacturer": "MadeUp", "model": "T100"})],
     ),
     "entra/number_column.csv": (Hints(), [totp("MADE0000003", 30, extra={"#": "1"})]),
+    "entra/header_that_begins_with_hash.csv": (
+        Hints(),
+        [
+            totp("MADE0000003", 30, row_number=3, extra={"#No": "1"}),
+            totp("MADE0000003", 30, row_number=5, extra={"#No": "#2"}),
+        ],
+    ),
     "graph-json/entra_graph_inventory.json": (
         Hints(),
         [totp("MADE0000003", 30, row_number=1, extra={"manufacturer": "MadeUp", "model": "T100"})],
@@ -101,6 +108,7 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
             hotp("MADE0000001", 2, row_number=6, extra={"Description": "MadeUp H100"}),
         ],
     ),
+    "rcdevs/header_that_begins_with_hash.csv": (Hints(), [totp("MADE0000003", 30, row_number=3)]),
     "rcdevs/rcdevs_inventory.csv": (
         Hints(),
         [totp("MADE0000003", 30, row_number=2, extra={"Description": "MadeUp T100"})],
@@ -138,6 +146,15 @@ def test_hexadecimal_in_the_place_of_base64_is_read_if_that_is_said(sample: str)
     assert isinstance(row, Row)
     assert isinstance(row.otps, Seed)
     assert row.otps.secret == Secret(bytes.fromhex(SECRETS[row.serial_number]))
+
+
+@pytest.mark.parametrize("size", [10, 15, 20])
+def test_hexadecimal_in_the_place_of_base64_is_refused_whatever_its_length(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "tokens.txt"
+    path.write_text(f"MADE0000001:{SECRETS['MADE0000001'][: 2 * size]}:AA==\n")
+    (row,) = read(path)
+    assert isinstance(row, RowError)
+    assert "--encoding hex" in row.reason
 
 
 def test_the_cells_of_a_static_password_are_not_named() -> None:
@@ -180,6 +197,19 @@ def test_a_vendor_s_file_has_no_ids_so_a_shipment_refuses_its_rows() -> None:
 def test_a_vendor_s_header_says_more_than_the_words_in_the_third_column_below_it() -> None:
     head = b"serial number,secret key,manufacturer\nMADE0000003,NMPYLX6NE5RWS7DOHVVPIZSDKIH5ULM3,MadeUp\n"
     assert choose_format(Path("shipment.csv"), head).name == "entra"
+
+
+def test_a_line_of_text_that_begins_like_one_of_yubico_s_is_none() -> None:
+    head = b"Notes\nConfiguration of the tokens\nStatic password, see below\n"
+    assert choose_format(Path("shipment.csv"), head).name == "otp-pairs"
+
+
+def test_separators_that_a_spreadsheet_adds_to_a_version_are_not_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.csv"
+    path.write_text(f"# version: 2;;;;\nalice;ldap1;realm1;MADE0000001;{SECRETS['MADE0000001']};hotp;6;0\n")
+    (row,) = read(path)
+    assert isinstance(row, RowError)
+    assert "another separator between its values" in row.reason
 
 
 @pytest.mark.parametrize("counter", ["", "0", ";;;0;;"])

@@ -1,0 +1,197 @@
+"""Tokens that a batch imported are taken out of the inventory again, and no others: on both databases, against the
+simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Update, insert, select, update
+from support.data.batches import ENVIRONMENT_ID, look, make_batch, statuses
+from support.data.moving_clock import MovingDatabase
+from support.data.undo_desk import TOKEN, Desk, PingOne, audit_facts, make_tokens
+
+from models.batch import Batch, BatchState
+from models.inventory_job import InventoryJob, JobKind, JobState
+from models.record_states import Status
+from worker.batches.commands import NotPossible
+from worker.batches.undo.obstacles import CannotGoOn
+from worker.batches.undo.revocation import Revoked
+from worker.batches.undo.revocation_jobs import RevocationJobs
+from worker.leases.undoing import note_tokens_gone
+from worker.pace.rate_groups import RateGroup
+
+
+def test_tokens_that_the_batch_imported_are_revoked_and_no_others(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    before = TOKEN | {"is_token_made": False}
+    made = make_tokens(database, pingone, [*([TOKEN] * 9), before, TOKEN | {"status": Status.DEAD_LETTER}])
+    other = make_tokens(database, pingone, [TOKEN], name="other")
+    left = {look(database, record_id).serial_number for record_id in (made.ids[9], *other.ids)}
+
+    assert desk.revoke.examine("shipment") == Revoked(own=10, not_ours=1)
+    assert pingone.calls("revoke_tokens") == []
+
+    assert desk.revoke.revoke("shipment") == Revoked(own=10, revoked=10, not_ours=1)
+
+    assert pingone.tokens() == left
+    assert pingone.calls("revoke_tokens") == ["revoke_tokens"] * 3
+    assert statuses(database, made) == ["cancelled"] * 11
+    record = look(database, made.ids[0])
+    assert (record.is_token_made, record.is_in_inventory, record.import_job_id) == (False, False, None)
+    assert audit_facts(database) == [{"tokens": 10}, {"revoked": 10, "gone": 0, "left": 0}]
+    assert desk.revoke.revoke("shipment") == Revoked(not_ours=1)
+
+
+def test_a_paired_token_stays_and_is_named(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    made = make_tokens(database, pingone, [TOKEN, TOKEN])
+    paired = look(database, made.ids[0])
+    pingone.seed(devices=[{"serial": paired.serial_number, "user_id": paired.user_id, "device_id": "device"}])
+
+    result = desk.revoke.revoke("shipment")
+
+    assert (result.revoked, [each.serial_number for each in result.kept]) == (1, [paired.serial_number])
+    assert "oathbulk unpair" in result.kept[0].why
+    assert pingone.devices() == {"device"}
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.ACTIVE])
+def test_a_token_with_which_another_batch_goes_on_stays(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, status: Status
+) -> None:
+    make_tokens(database, pingone, [TOKEN | {"serial_number": "ABC-1"}])
+    make_batch(database, [{"serial_number": "abc-1", "status": status}], name="again")
+
+    (kept,) = desk.revoke.revoke("shipment").kept
+
+    assert "`oathbulk cancel again`" in kept.why
+    assert pingone.tokens() == {"ABC-1"}
+
+
+@pytest.mark.parametrize("kind", ["reset_after", "error_after", "reset_before"])
+def test_a_job_whose_answer_is_lost_is_looked_up_in_the_inventory(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, kind: str
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN] * 3)
+    pingone.order(kind, "revoke_tokens")
+
+    result = desk.revoke.revoke("shipment")
+
+    if kind == "reset_before":
+        assert (result.revoked, len(result.kept), len(pingone.tokens())) == (0, 3, 3)
+        result = desk.revoke.revoke("shipment")
+    assert (result.revoked, result.kept, pingone.tokens()) == (3, [], set())
+    assert [look(database, record_id).is_token_made for record_id in made.ids] == [False] * 3
+
+
+def test_a_revocation_that_was_killed_goes_on(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    made = make_tokens(database, pingone, [TOKEN] * 3)
+    pingone.simulation.world.revoke(
+        pingone.simulation.world.inventory.find(ENVIRONMENT_ID, look(database, made.ids[1]).serial_number)
+    )
+    with database.writing() as connection:
+        values = {"batch_id": made.batch_id, "kind": JobKind.REVOKE, "state": JobState.SENT, "size": 3}
+        connection.execute(insert(InventoryJob).values(values | {"sent_at": database.now()}))
+
+    result = desk.revoke.revoke("shipment")
+
+    assert (result.revoked, result.gone, pingone.tokens()) == (2, 1, set())
+    columns = (InventoryJob.state, InventoryJob.sent_at, InventoryJob.ended_at)
+    with database.reading() as connection:
+        lost, done = connection.execute(select(*columns).order_by(InventoryJob.id)).all()
+    assert (lost.state, done.state) == (JobState.LOST, JobState.DONE)
+    assert (lost.ended_at - lost.sent_at).total_seconds() >= desk.settings.import_over_after
+
+
+def after_begin(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do this when a revocation job is written down, and its request has not gone out."""
+    original = RevocationJobs.begin
+
+    def begin(*arguments: Any) -> int:
+        job = original(*arguments)
+        act()
+        return job
+
+    monkeypatch.setattr(RevocationJobs, "begin", begin)
+
+
+def test_a_job_that_waits_for_the_end_of_a_hold_is_marked_as_sent_when_it_goes_out(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN])
+    begun, pace = [], desk.paces.of(desk.environment, RateGroup.INVENTORY)
+    after_begin(monkeypatch, lambda: (begun.append(database.read_clock()), pace.hold(0.6)))
+
+    assert desk.revoke.revoke("shipment").revoked == 1
+
+    with database.reading() as connection:
+        job = connection.execute(select(InventoryJob.sent_at).where(InventoryJob.batch_id == made.batch_id)).one()
+    assert (job.sent_at - begun[0]).total_seconds() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "says", "state"),
+    [
+        (update(Batch).values(state=BatchState.RUNNING), "runs", JobState.FAILED),
+        (update(InventoryJob).values(state=JobState.LOST), "another command", JobState.LOST),
+    ],
+)
+def test_a_job_does_not_go_out_once_the_batch_goes_on_or_another_command_has_ended_it(
+    database: MovingDatabase,
+    pingone: PingOne,
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Update,
+    says: str,
+    state: JobState,
+) -> None:
+    make_tokens(database, pingone, [TOKEN], state=BatchState.PAUSED)
+
+    def change() -> None:
+        with database.writing() as connection:
+            connection.execute(meanwhile)
+
+    after_begin(monkeypatch, change)
+    with pytest.raises(NotPossible, match=says):
+        desk.revoke.revoke("shipment")
+
+    assert (pingone.calls("revoke_tokens"), len(pingone.tokens())) == ([], 1)
+    with database.reading() as connection:
+        assert connection.scalars(select(InventoryJob.state)).all() == [state]
+
+
+def test_more_tokens_than_one_statement_may_name_are_noted(database: MovingDatabase) -> None:
+    made = make_batch(database, [TOKEN] * 2, state=BatchState.CANCELLED)
+    others = range(max(made.ids) + 1, max(made.ids) + 66_000)
+    with database.changing_many() as connection:
+        assert note_tokens_gone(database, connection, [made.ids[0], *others, made.ids[1]]) == 2
+    assert [look(database, record_id).is_token_made for record_id in made.ids] == [False] * 2
+
+
+@pytest.mark.parametrize("revoke_paired", ["failed", "skipped"])
+def test_one_that_is_paired_at_the_last_moment_does_not_keep_the_others(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, revoke_paired: str
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN] * 4)
+    pingone.simulation.change({"revoke_paired": revoke_paired})
+    late = look(database, made.ids[2])
+    original = desk.standing.require_rest_within
+
+    def pair_it(*arguments: Any) -> None:
+        original(*arguments)
+        pingone.seed(devices=[{"serial": late.serial_number, "user_id": late.user_id, "device_id": "late"}])
+
+    monkeypatch.setattr(desk.standing, "require_rest_within", pair_it)
+    result = desk.revoke.revoke("shipment")
+
+    assert (result.revoked, len(result.kept), pingone.tokens()) == (3, 1, {late.serial_number})
+    assert pingone.devices() == {"late"}
+
+
+def test_a_role_that_is_missing_is_named(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    make_tokens(database, pingone, [TOKEN])
+    pingone.simulation.change({"forbidden_groups": ["inventory"]})
+    with pytest.raises(CannotGoOn, match="PINGONE_IMPORT_CLIENT_ID"):
+        desk.revoke.revoke("shipment")

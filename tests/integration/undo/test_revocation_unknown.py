@@ -1,0 +1,121 @@
+"""Revoking where it is not known whether the batch imported a token: on both databases, against the simulator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, update
+from support.data.batches import Made, look, make_batch
+from support.data.moving_clock import MovingDatabase
+from support.data.undo_desk import TOKEN, Desk, PingOne, make_tokens
+
+from models.batch import Batch, BatchState
+from models.inventory_job import InventoryJob, JobKind, JobState
+from models.record import Record
+from worker.batches.commands import NotPossible
+from worker.batches.undo import revocation
+from worker.batches.undo.revocation import Revoked
+
+
+def import_by(database: MovingDatabase, made: Made, state: JobState, *record_ids: int) -> int:
+    """Write down that a job imported the tokens of these records. Returns the id of its row."""
+    values = {"batch_id": made.batch_id, "kind": JobKind.IMPORT, "state": state, "size": len(record_ids)}
+    with database.writing() as connection:
+        written = insert(InventoryJob).values(values | {"sent_at": database.now()}).returning(InventoryJob.id)
+        job = connection.scalars(written).one()
+        connection.execute(update(Record).where(Record.id.in_(record_ids)).values(import_job_id=job))
+    return job
+
+
+UNKNOWN = TOKEN | {"is_token_made": False, "is_in_inventory": False, "owner_id": None}
+
+
+def test_what_the_list_does_not_have_yet_is_looked_up_by_itself(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN, UNKNOWN])
+    job = import_by(database, made, JobState.LOST, made.ids[1])
+    monkeypatch.setattr(revocation, "find_tokens", lambda *_: {})
+
+    result = desk.revoke.revoke("shipment")
+
+    assert (result.gone, [each.row_number for each in result.kept]) == (0, [2, 3])
+    assert {each.why for each in result.kept} == {
+        "PingOne shows it in one place and not in another: give the command again"
+    }
+    assert look(database, made.ids[0]).is_token_made
+    assert look(database, made.ids[1]).import_job_id == job
+
+
+def test_a_token_that_the_list_does_not_have_after_a_lost_revocation_is_looked_up_by_itself(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN] * 2)
+    pingone.order("reset_before", "revoke_tokens")
+    lists, read_list = list[int](), revocation.find_tokens
+    monkeypatch.setattr(
+        revocation, "find_tokens", lambda *arguments: {} if lists else lists.append(1) or read_list(*arguments)
+    )
+
+    result = desk.revoke.revoke("shipment")
+
+    assert (result.revoked, len(result.kept), len(pingone.tokens())) == (0, 2, 2)
+    assert [look(database, record_id).is_token_made for record_id in made.ids] == [True] * 2
+
+
+def test_an_import_of_unknown_fate_that_made_nothing_is_written_down(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    made = make_batch(database, [UNKNOWN], state=BatchState.CANCELLED)
+    import_by(database, made, JobState.LOST, made.id)
+
+    assert desk.revoke.revoke("shipment") == Revoked()
+
+    assert look(database, made.id).import_job_id is None
+
+
+@pytest.mark.parametrize("state", [JobState.SENT, JobState.RUNNING])
+def test_imports_that_have_not_ended_are_counted_where_nothing_is_followed(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, state: JobState
+) -> None:
+    made = make_batch(database, [UNKNOWN] * 3, state=BatchState.CANCELLED)
+    import_by(database, made, JobState.DONE, made.ids[0])
+    import_by(database, made, state, *made.ids[1:])
+    assert desk.revoke.examine("shipment") == Revoked(open_imports=1)
+
+
+def test_what_was_found_is_not_written_down_if_the_batch_goes_on_meanwhile(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_batch(database, [TOKEN, UNKNOWN], state=BatchState.PAUSED)
+    job = import_by(database, made, JobState.LOST, made.ids[1])
+    read_list = revocation.find_tokens
+
+    def resume_meanwhile(*arguments: Any) -> Any:
+        with database.writing() as connection:
+            connection.execute(update(Batch).values(state=BatchState.RUNNING))
+        return read_list(*arguments)
+
+    monkeypatch.setattr(revocation, "find_tokens", resume_meanwhile)
+    with pytest.raises(NotPossible, match="runs"):
+        desk.revoke.revoke("shipment")
+
+    assert look(database, made.ids[0]).is_token_made
+    assert look(database, made.ids[1]).import_job_id == job
+
+
+def test_the_fate_of_a_token_that_is_imported_again_is_left_to_that_import(
+    database: MovingDatabase, desk: Desk
+) -> None:
+    made = make_batch(database, [UNKNOWN] * 4, state=BatchState.PAUSED)
+    lost, again = made.ids[:2], made.ids[2:]
+    import_by(database, made, JobState.LOST, *lost)
+    job = import_by(database, made, JobState.SENT, *again)
+
+    with database.changing_many() as connection:
+        made_now, never_made = [lost[0], again[0]], [lost[1], again[1]]
+        desk.tokens.note_fates(connection, made.batch_id, made=made_now, never_made=never_made)
+
+    assert [look(database, record_id).is_token_made for record_id in made.ids] == [True, False, False, False]
+    assert [look(database, record_id).import_job_id for record_id in (lost[1], *again)] == [None, job, job]

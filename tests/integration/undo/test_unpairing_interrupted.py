@@ -1,0 +1,192 @@
+"""What unpairing does when a call fails, it was killed, or something changes meanwhile: on both databases, against the
+simulator."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from support.data.batches import look, make_batch, statuses
+from support.data.moving_clock import MovingDatabase
+from support.data.undo_desk import OPEN, OURS, Desk, PingOne, audit_facts, make
+
+from models.batch import Batch, BatchState
+from models.record import Record
+from models.record_states import Status
+from worker.batches.commands import NotPossible
+from worker.batches.undo import chunks, unpairing
+from worker.batches.undo.removal import End, Outcome, Removal
+from worker.pingone.errors import NotDelivered
+
+
+def test_what_is_not_written_down_is_found_gone_when_the_command_is_given_again(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "CHUNK", 2)
+    made = make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 6)
+    noted = list[int]()
+
+    def die(*arguments: Any) -> bool:
+        if len(noted) == 3:
+            raise KeyboardInterrupt
+        noted.append(1)
+        return original(*arguments)
+
+    original = unpairing.note_device_gone
+    monkeypatch.setattr(unpairing, "note_device_gone", die)
+    with pytest.raises(KeyboardInterrupt):
+        desk.unpair.remove("shipment")
+    assert statuses(database, made) == ["cancelled"] * 3 + ["active"] * 3
+    assert audit_facts(database)[-1]["removed"] == 3
+    monkeypatch.setattr(unpairing, "note_device_gone", original)
+
+    again = desk.unpair.remove("shipment")
+
+    assert again.devices == 3
+    assert again.ends[End.GONE] >= 1
+    assert again.ends.total() == 3
+    assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"] * 6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "calls"),
+    [
+        ("reset_after", ["list", "unpair", "list"]),
+        ("error_after", ["list", "unpair", "list"]),
+        ("reset_before", ["list", "unpair", "list", "unpair"]),
+    ],
+)
+def test_a_lost_answer_is_looked_up_before_the_device_is_deleted_again(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, kind: str, calls: list[str]
+) -> None:
+    made = make(database, pingone, [OURS | {"status": Status.ACTIVE}])
+    pingone.order(kind, "unpair")
+
+    assert desk.unpair.remove("shipment").ends == {End.REMOVED: 1}
+
+    assert statuses(database, made) == ["cancelled"]
+    assert pingone.calls("unpair", "list", "remove_order") == calls
+
+
+def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "CHUNK", 1)
+    records = [OURS | {"status": Status.ACTIVE}] * 2
+    made = make(database, pingone, records, state=BatchState.PAUSED)
+    original = unpairing.note_device_gone
+
+    def resume_after(*arguments: Any) -> bool:
+        is_noted = original(*arguments)
+        arguments[1].execute(update(Batch).values(state=BatchState.RUNNING))
+        return is_noted
+
+    monkeypatch.setattr(unpairing, "note_device_gone", resume_after)
+    with pytest.raises(NotPossible, match="runs"):
+        desk.unpair.remove("shipment")
+
+    assert (len(pingone.devices()), statuses(database, made)) == (1, ["cancelled", "active"])
+    assert audit_facts(database)[-1]["removed"] == 1
+
+
+@pytest.mark.parametrize("is_interrupted", [True, False])
+def test_workers_are_kept_from_what_is_worked_on_and_no_longer(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, is_interrupted: bool
+) -> None:
+    """A record to which a read is owed is due in a cancelled batch, too."""
+    made = make_batch(database, [OPEN | {"owner_id": None}], state=BatchState.CANCELLED)
+    record, due = look(database, made.id), list[float]()
+    pingone.seed(devices=[{"serial": record.serial_number, "user_id": record.user_id, "device_id": "there-before"}])
+    original = Removal.remove
+
+    def look_at_it(removal: Removal, row: Any) -> Outcome:
+        due.append((look(database, made.id).scheduled_at - database.read_clock()).total_seconds())
+        if is_interrupted:
+            raise NotDelivered
+        return original(removal, row)
+
+    monkeypatch.setattr(Removal, "remove", look_at_it)
+    with pytest.raises(NotDelivered) if is_interrupted else nullcontext():
+        desk.unpair.remove("shipment")
+
+    assert due[0] > chunks.KEPT_FOR / 2
+    assert look(database, made.id).scheduled_at == record.scheduled_at
+
+
+def test_a_record_that_was_given_another_time_meanwhile_keeps_it(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_batch(database, [OPEN | {"owner_id": None}], state=BatchState.CANCELLED)
+    another = database.read_clock().replace(year=2100)
+
+    def reschedule(*_: Any) -> Outcome:
+        with database.writing() as connection:
+            connection.execute(update(Record).values(scheduled_at=another))
+        return Outcome(End.LEFT)
+
+    monkeypatch.setattr(Removal, "remove", reschedule)
+    desk.unpair.remove("shipment")
+
+    assert look(database, made.id).scheduled_at == another
+
+
+def test_what_is_under_way_when_a_call_fails_is_written_down_when_it_ends(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 4)
+    all_have_begun, original = threading.Barrier(4), Removal.remove
+
+    def fail_first(removal: Removal, row: Any) -> Outcome:
+        all_have_begun.wait(30)
+        if row.id == made.ids[0]:
+            raise NotDelivered
+        return original(removal, row)
+
+    monkeypatch.setattr(Removal, "remove", fail_first)
+    with pytest.raises(NotDelivered):
+        desk.unpair.remove("shipment")
+
+    assert statuses(database, made) == ["active", *["cancelled"] * 3]
+    assert audit_facts(database)[-1]["removed"] == 3
+
+
+def test_a_record_that_was_changed_meanwhile_is_left_and_told_as_such(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(database, pingone, [OURS | {"status": Status.PENDING}])
+    original = Removal.remove
+
+    def change_it(removal: Removal, row: Any) -> Outcome:
+        with database.writing() as connection:
+            connection.execute(update(Record).values(device_id="another"))
+        return original(removal, row)
+
+    monkeypatch.setattr(Removal, "remove", change_it)
+    kept = desk.unpair.remove("shipment").kept
+
+    assert [each.why for each in kept] == [
+        "its record was changed meanwhile, or a worker has it: give the command again"
+    ]
+    assert (look(database, made.id).device_id, statuses(database, made)) == ("another", ["pending"])
+
+
+def test_a_device_that_a_worker_finds_while_pairings_are_waited_for_goes_too(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cancelled batch, too, workers read what is owed."""
+    made = make_batch(database, [OPEN | {"otp_sent_at": database.read_clock()}], state=BatchState.CANCELLED)
+    record = look(database, made.id)
+    pingone.seed(devices=[{"serial": record.serial_number, "user_id": record.user_id, "device_id": "made"}])
+
+    def find(seconds: float) -> None:
+        with database.writing() as connection:
+            connection.execute(update(Record).values(OURS | {"device_id": "made"}))
+        desk.wait(seconds)
+
+    monkeypatch.setattr("worker.process.undo_parts.time.sleep", find)
+    desk.unpair.remove("shipment")
+
+    assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"])

@@ -1,0 +1,134 @@
+"""The commands that undo a batch, with waits that pass at once, beside a simulator whose world is that of the batch's
+devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import SecretStr
+
+from models.batch import BatchState
+from models.encrypted import Keyring
+from models.record_states import NOBODY, PairingState, Status
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
+from support.data.moving_clock import MovingDatabase
+from worker import audit
+from worker.batches.undo.revocation import Revocation
+from worker.batches.undo.unpairing import Unpairing
+from worker.config.environment import Environment
+from worker.config.settings import Settings
+from worker.pace.rate_groups import RateGroup
+from worker.pingone.client import Client
+from worker.process.undo_parts import UndoParts
+from worker.simulator.faults import FaultOrder
+from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
+from worker.simulator.simulation import Simulation
+
+OURS = {"is_device_made": True, "pairing": PairingState.PAIRED}
+
+OPEN = {"device_id": "", "pairing": PairingState.SENT, "pairings": 1, "owner_id": NOBODY}
+
+TOKEN = {
+    "device_id": "",
+    "is_token_made": True,
+    "is_in_inventory": True,
+    "owner_id": NOBODY,
+    "status": Status.CANCELLED,
+}
+
+# The status of a device by that of its record.
+STATUSES = {Status.ACTIVE: "ACTIVE"}
+
+
+class PingOne:
+    """A simulator whose world is that of a batch's devices."""
+
+    def __init__(self, simulation: Simulation, url: str) -> None:
+        self.simulation = simulation
+        self.url = url
+
+    def seed(self, **world: Any) -> None:
+        self.simulation.seed(WorldSeed.model_validate({"environment_id": ENVIRONMENT_ID} | world))
+
+    def devices(self) -> set[str]:
+        return {device.id for device in self.simulation.world.devices()}
+
+    def tokens(self) -> set[str]:
+        return {token.serial_number for token in self.simulation.world.inventory.all_tokens()}
+
+    def calls(self, *operations: str) -> list[str]:
+        """Operations that were called, in their order."""
+        called = (entry.operation for entry in self.simulation.call_log.entries())
+        return [operation for operation in called if operation in operations]
+
+    def order(self, kind: str, operation: str, device_id: str | None = None) -> None:
+        self.simulation.faults.orders.append(FaultOrder(kind, operation, device_id))  # type: ignore[arg-type]
+
+
+class Desk(UndoParts):
+    """The commands, with waits that are written down and pass at once."""
+
+    def __init__(self, database: MovingDatabase, pingone: PingOne, redis_url: str, keyring: Keyring) -> None:
+        self.environment = Environment(
+            name="default",
+            environment_id=ENVIRONMENT_ID,
+            client_id=CLIENT_ID,
+            client_secret=SecretStr(CLIENT_SECRET),
+            api_url=f"{pingone.url}/v1",
+            token_url=f"{pingone.url}/{{env}}/as/token",
+            rate=1000,
+        )
+        settings = Settings(redis_url=SecretStr(redis_url), furthest_slot=0.2, tokens_per_import=4)
+        super().__init__(settings, lambda _: self.environment)
+        self.database = database
+        self.keyring = keyring
+        self._moving = database
+        self.waits = list[float]()
+        # Of every thread, to be closed in the end.
+        self._made = list[Client]()
+        make_client = self.clients._make
+
+        def make_and_keep(environment: Environment, group: RateGroup) -> Client:
+            self._made.append(client := make_client(environment, group))
+            return client
+
+        self.clients._make = make_and_keep  # type: ignore[method-assign]
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self._moving.ahead += seconds
+
+    @property
+    def unpair(self) -> Unpairing:
+        return self.unpairing(self.environment, TESTER)
+
+    @property
+    def revoke(self) -> Revocation:
+        return self.revocation(self.environment, TESTER)
+
+    def close(self) -> None:
+        for client in self._made:
+            client.close()
+        self.redis.close()
+
+
+def make(database: MovingDatabase, pingone: PingOne, records: list[dict[str, Any]], **common: Any) -> Made:
+    """A cancelled batch, and the devices of its records in PingOne."""
+    made = make_batch(database, records, **({"state": BatchState.CANCELLED} | common))
+    for record in (look(database, record_id) for record_id in made.ids):
+        if record.device_id:
+            device = {"serial": record.serial_number, "user_id": record.user_id, "device_id": record.device_id}
+            pingone.seed(devices=[device | {"status": STATUSES.get(record.status, "ACTIVATION_REQUIRED")}])
+    return made
+
+
+def make_tokens(database: MovingDatabase, pingone: PingOne, records: list[dict[str, Any]], **common: Any) -> Made:
+    """A cancelled batch whose tokens are in the inventory."""
+    made = make_batch(database, records, **({"state": BatchState.CANCELLED} | common))
+    pingone.seed(tokens=[{"serial": look(database, record_id).serial_number} for record_id in made.ids])
+    return made
+
+
+def audit_facts(database: MovingDatabase) -> list[dict[str, Any]]:
+    with database.reading() as connection:
+        return [line.facts for line in audit.read(connection)]
