@@ -148,7 +148,7 @@ class _Exchange:
 
     def make_failure(self, message: str) -> NotDelivered | OutcomeUnknown:
         """Make the error for an exchange without an answer, by whether its first byte went out."""
-        if self.deadline.is_over:
+        if boot_time() >= self.deadline.ends_at:
             message = f"no complete answer within {self._limit:g} s ({message})"
         # An error about a malformed answer quotes it.
         answer = Answer(message=make_printable(message))
