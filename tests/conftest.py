@@ -6,10 +6,12 @@ import gc
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
 import pytest
+from support.servers.emptied_databases import EmptiedDatabases
 from support.servers.postgres import PostgresServer
 from support.servers.valkey import ValkeyServer
 
@@ -66,10 +68,16 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def migrated_databases(postgres_server: PostgresServer, migrate: Migrate) -> Iterator[EmptiedDatabases]:
+    with closing(EmptiedDatabases(postgres_server, postgres_server.template("migrated", migrate))) as databases:
+        yield databases
+
+
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer, migrate: Migrate) -> Iterator[str]:
-    """A fresh, migrated database."""
-    with postgres_server.database(postgres_server.template("migrated", migrate)) as url:
+def postgres_url(migrated_databases: EmptiedDatabases) -> Iterator[str]:
+    """A migrated database without rows."""
+    with migrated_databases.database() as url:
         yield url
 
 

@@ -2,28 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import cache, partial
+from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import ScriptedFleet
 from support.judges.status_moves import judge_moves, judge_totals, watch_moves
+from support.servers.emptied_databases import EmptiedDatabases
+from support.servers.postgres import PostgresServer
 
 from models.encrypted import Keyring, generate_key
+from worker.database.engine import Database
 from worker.leases.worker import Leases
 
 SERVERS = ("postgresql", "sqlite")
 
 
+@pytest.fixture(scope="session")
+def migrate_and_watch(migrate: Callable[[str], None]) -> Callable[[str], None]:
+    """Brings the empty database of a URL to the current schema, under the judge's eyes."""
+
+    def make(url: str) -> None:
+        migrate(url)
+        with closing(Database(url)) as database:
+            watch_moves(database)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def watched_databases(
+    postgres_server: PostgresServer, migrate_and_watch: Callable[[str], None]
+) -> Iterator[EmptiedDatabases]:
+    with closing(
+        EmptiedDatabases(postgres_server, postgres_server.template("watched", migrate_and_watch))
+    ) as databases:
+        yield databases
+
+
+@pytest.fixture(scope="session")
+def watched_file(tmp_path_factory: pytest.TempPathFactory, migrate_and_watch: Callable[[str], None]) -> Path:
+    path = tmp_path_factory.mktemp("watched") / "template.db"
+    path.touch()
+    migrate_and_watch(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture(params=SERVERS)
-def database_url(request: pytest.FixtureRequest) -> str:
-    """A fresh, migrated database of each kind."""
-    # Asked for only now, so that a test on SQLite starts no server.
-    url = request.getfixturevalue("postgres_url" if request.param == "postgresql" else "sqlite_url")
-    assert isinstance(url, str)
-    return url
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A migrated database of each kind, without rows."""
+    # What it comes of is asked for only now, so that a test on SQLite starts no server.
+    if request.param == "postgresql":
+        with request.getfixturevalue("watched_databases").database() as url:
+            yield url
+    else:
+        path = tmp_path / "oathbulk.db"
+        shutil.copyfile(request.getfixturevalue("watched_file"), path)
+        yield f"sqlite:///{path}"
 
 
 # One of each kind in this process, and the leases with it, since building their statements takes longer than many a
@@ -40,7 +80,6 @@ def database(database_url: str) -> Iterator[MovingDatabase]:
         database.reopen(database_url)
     else:
         database = _DATABASES[kind] = MovingDatabase(database_url)
-    watch_moves(database)
     try:
         yield database
         judge_moves(database)

@@ -165,7 +165,9 @@ def back_up(
                 shutil.copyfile(make_url(database_url).database or "", tmp_path / "backup.db")
                 return f"sqlite:///{tmp_path / 'backup.db'}"
             server = request.getfixturevalue("postgres_server")
-            url = stack.enter_context(server.database(make_url(database_url).database))
+            name = make_url(database_url).database
+            server.cut_off(name)
+            url = stack.enter_context(server.database(name))
             assert isinstance(url, str)
             return url
 

@@ -96,6 +96,10 @@ class PostgresServer(Server):
             if self.is_running:
                 self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
+    def cut_off(self, database: str) -> None:
+        """End the connections to a database, which may be copied then."""
+        self.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{database}'")
+
     @property
     def _data(self) -> Path:
         return self.directory / "data"
