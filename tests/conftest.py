@@ -27,20 +27,39 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Rooms by how long a test of theirs takes, the longest first.
 ROOMS = ("chaos_servers", "clocks", "acceptance", "security", "integration", "unit")
-# Minutes each, most of which they wait.
-LONG = ("test_chaos.py", "test_hours_and_quotas.py", "test_pace.py", "test_promises.py")
+# Files with tests that take a minute and more, most of which they wait.
+LONG = (
+    "test_chaos.py",
+    "test_hours_and_quotas.py",
+    "test_whole_way.py",
+    "test_full_disk.py",
+    "test_pace.py",
+    "test_undo.py",
+    "test_compose.py",
+    "test_rehearse.py",
+    "test_promises.py",
+)
 
 
+# After those that leave tests out.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deal the files to the processes that share the tests, so that each begins with long ones and ends with short ones
-    that others can take over. A long test that is begun last would keep one process busy and the others idle."""
-    files: dict[Path, list[pytest.Item]] = {}
+    """Deal the tests to the processes that share them, so that each begins with long ones and ends with short ones that
+    others can take over. A long test that is begun last would keep one process busy and the others idle. Tests that take
+    long are dealt one by one, and others by the file."""
+    hands: dict[Path | pytest.Item, list[pytest.Item]] = {}
     for item in items:
-        files.setdefault(item.path, []).append(item)
-    ordered = sorted(files, key=lambda path: (path.name not in LONG, *(room not in path.parts for room in ROOMS)))
+        hands.setdefault(item if item.get_closest_marker("faults") else item.path, []).append(item)
+    ordered = sorted(hands.values(), key=lambda hand: _judge_length(hand[0].path))
     processes = getattr(config, "workerinput", {}).get("workercount", 1)
     dealt = chain.from_iterable(ordered[first::processes] for first in range(processes))
-    items[:] = chain.from_iterable(files[path] for path in dealt)
+    items[:] = chain.from_iterable(dealt)
+
+
+def _judge_length(path: Path) -> tuple[int, ...]:
+    """The longer a file's tests take, the smaller it is."""
+    index = LONG.index(path.name) if path.name in LONG else len(LONG)
+    return (index, *(room not in path.parts for room in ROOMS))
 
 
 def pytest_collection_finish() -> None:
