@@ -45,8 +45,8 @@ LONG = (
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deal the tests to the processes that share them, so that each begins with long ones and ends with short ones that
-    others can take over. A long test that is begun last would keep one process busy and the others idle. Tests that take
-    long are dealt one by one, and others by the file."""
+    others can take over. A long test that is begun last would keep one process busy and the others idle. Long ones are
+    dealt one by one, and others by the file."""
     hands: dict[Path | pytest.Item, list[pytest.Item]] = {}
     for item in items:
         hands.setdefault(item if item.get_closest_marker("faults") else item.path, []).append(item)

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from support.processes.waiting import wait_until
+from support.servers.emptied_databases import KEEPER
 from support.servers.postgres import PostgresServer
 
 from worker.database.away import is_away
@@ -238,10 +239,11 @@ def has_waited(database: Database, seconds: float) -> bool:
 
 
 def opened_by(url: str) -> list[int]:
-    """The processes of the server that serve this database, but for the one asked."""
+    """The processes of the server that serve this database, but for the one asked and the keeper's."""
+    others = """SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+                AND application_name <> :keeper"""
     with opened(url, connections=1) as database, database.reading() as connection:
-        others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        return list(connection.execute(text(others)).scalars())
+        return list(connection.execute(text(others), {"keeper": KEEPER}).scalars())
 
 
 def test_what_threads_wait_for_a_connection_is_counted(postgres_url: str) -> None:
