@@ -14,7 +14,7 @@ from hunt.seeds import Finding
 pytestmark = pytest.mark.usefixtures("hunted_database")
 
 CHUNK = 100
-CHUNKS = 10
+CHUNKS = 6
 # In these schedules, always the same, every mutant has to be found. Most take a handful, the rarest a hundred.
 HUNTED = range(1000, 1500)
 # Schedules that are told twice.
