@@ -4,6 +4,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Processes that share the tests; most of their time they wait for a server.
 PROCESSES ?= 4
+# The same of the long tests, which wait for longer.
+FAULTS_PROCESSES ?= 6
 # Of a soak: minutes for the hunt, and as many for chaos.
 MINUTES ?= 30
 # Of a soak: the first seed of hunt and chaos.
@@ -37,7 +39,7 @@ test: .venv/.dev ## the tests, on real PostgreSQL and Valkey servers of their ow
 # Clocks are set with libfaketime, and PostgreSQL is reached through a pooler: on Debian and Ubuntu,
 # apt-get install libfaketime pgbouncer.
 faults: .venv/.dev ## the long tests: simulated runs with faults, a kill at every step, chaos, clocks that are set, poolers
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m faults tests/acceptance tests/clocks tests/chaos_servers
+	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults tests/acceptance tests/clocks tests/chaos_servers
 
 lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/ruff check .

@@ -14,9 +14,28 @@ from hunt.seeds import Finding
 pytestmark = pytest.mark.usefixtures("hunted_database")
 
 CHUNK = 100
-CHUNKS = 6
+CHUNKS = 5
 # In these schedules, always the same, every mutant has to be found. Most take a handful, the rarest a hundred.
 HUNTED = range(1000, 1500)
+# Of those that take long to come to: a schedule that found each, tried first.
+FOUND_BY = {
+    "does_not_pair_a_deleted_device_again": 1083,
+    "repeats_a_lost_import_without_reading_the_inventory": 1155,
+    "takes_a_fault_of_its_own_for_not_delivered": 1152,
+    "calls_every_token_imported_by_itself": 1067,
+    "reads_at_once_after_a_loss": 1062,
+    "sends_an_otp_although_the_pairing_was_answered_with_active": 1043,
+    "pairs_again_without_a_look_up": 1031,
+    "takes_a_lost_pairing_for_not_delivered": 1036,
+    "settles_as_cancelled_although_a_read_is_owed": 1108,
+    "takes_another_persons_device": 1034,
+    "sends_however_late_it_is": 1025,
+    "calls_every_device_its_own": 1029,
+    "believes_one_look_up": 1031,
+    "waits_for_a_tick_to_notice_that_a_window_has_closed": 1058,
+    "prepares_a_batch_that_was_paused": 1021,
+    "replays_a_seed_from_its_first_counter": 1049,
+}
 # Schedules that are told twice.
 TOLD = range(3000, 3003)
 
@@ -50,7 +69,7 @@ def test_a_schedule_that_once_broke_a_promise_keeps_it() -> None:
 def test_the_hunt_finds_code_that(name: str) -> None:
     mutant = MUTANTS[name]
     with at_large(name):
-        finding = seeds.first(HUNTED, mutant.charge, mutant.amid)
+        finding = seeds.first([FOUND_BY.get(name, HUNTED.start), *HUNTED], mutant.charge, mutant.amid)
 
     assert finding is not None, f"no schedule of these ends with the charge {mutant.charge!r}"
 

@@ -13,6 +13,8 @@ from models.record import Record
 from worker.installation.broker_check import RULES
 from worker.simulator.shipment import make_shipment
 
+pytestmark = pytest.mark.faults
+
 # Seconds that an outage lasts: longer than everyone's patience within an attempt.
 OUTAGE = 4.0
 

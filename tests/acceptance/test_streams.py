@@ -12,7 +12,7 @@ from worker.batches.upkeep import Upkeep
 pytestmark = pytest.mark.usefixtures("hunted_database")
 
 CHUNK = 25
-CHUNKS = 4
+CHUNKS = 2
 
 
 @pytest.mark.faults

@@ -86,6 +86,7 @@ def undo(desk, command, *options):
     return results[-1]
 
 
+@pytest.mark.faults
 def test_after_an_undo_the_tenant_is_as_it_was_before_the_run(half_done):
     """The undo is killed as well, and its answers get lost."""
     desk, simulator, before = half_done(some_devices)

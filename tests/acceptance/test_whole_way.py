@@ -140,14 +140,20 @@ def test_a_run_that_is_killed_again_and_again_goes_on_where_it_was_and_makes_not
     assert set(count_losses(simulator)) >= {*PREPARATION, "pair", "activate"}
 
 
-# What the vendor's pages leave open, each beside a pairing whose answer gets lost.
+# What the vendor's pages leave open, in pairs that do not touch each other, and beside pairings whose answer gets lost.
 READINGS: Mapping[str, Mapping[str, Any]] = {
-    "a pairing answers ACTIVE": {"pairing_status": "ACTIVE", "sent_status": "ignored"},
-    "a status in the request is refused": {"sent_status": "refused"},
-    "filter and expand do not go together": {"expand_with_filter": False, "expanded_devices": "embedded"},
-    "a job's id is in Location alone": {"job_answer": 202, "job_id_in": "location", "no_duplicates": "missing"},
-    "a job is forgotten once it was read": {"job_kept_reads": 1, "unknown_serial": 404, "paired_serial": 409},
-    "what was made is seen late": {"inventory_read_lag": 2, "device_read_lag": 1},
+    "a pairing answers ACTIVE, a job's id is in Location alone": {
+        **{"pairing_status": "ACTIVE", "sent_status": "ignored"},
+        **{"job_answer": 202, "job_id_in": "location", "no_duplicates": "missing"},
+    },
+    "a status in the request is refused, filter and expand do not go together": {
+        **{"sent_status": "refused"},
+        **{"expand_with_filter": False, "expanded_devices": "embedded"},
+    },
+    "a job is forgotten once it was read, what was made is seen late": {
+        **{"job_kept_reads": 1, "unknown_serial": 404, "paired_serial": 409},
+        **{"inventory_read_lag": 2, "device_read_lag": 1},
+    },
 }
 
 
