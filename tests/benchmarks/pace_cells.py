@@ -1,0 +1,141 @@
+"""The limits that the pace is measured against in virtual time, by group. Rates are in requests a second, times in
+seconds; a burst is given by the seconds of the limit that it is worth, or by its number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+from support.fleets.virtual_limits import AtOnce, Bucket, Count, Limit, Shared, SlidingCount, changing
+
+# No bucket forgives less: requests that were sent evenly arrive in twos and threes.
+LEAST_BURST = 4.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A fleet, the limit that it meets, and for how long it works."""
+
+    group: str
+    name: str
+    make_limit: Callable[[], Limit]
+    # What the limit asks for; None: until there is room.
+    retry_after: float | None = 1.0
+    seconds: float = 150.0
+    latency: float = 0.06
+    processes: int = 2
+    ahead: float = 0.1
+    refusal_latency: float | None = None
+    # When the limit changes.
+    changes_at: float | None = None
+
+
+def make_cells() -> list[Cell]:
+    return [
+        *buckets(),
+        *counts(),
+        *latencies(),
+        *changes(),
+        *other_clients(),
+        *fleets(),
+        *lengths(),
+        Cell("one second's burst at 120/s, 2 s", "", lambda: Bucket(120, 120), retry_after=2.0),
+    ]
+
+
+def buckets() -> Iterator[Cell]:
+    for rate in (20, 50, 120, 200, 500):
+        bursts = {f"{seconds:g} s": seconds * rate for seconds in (0.05, 0.2, 0.5, 1, 3, 10)}
+        for (name, burst), asked in product((bursts | {"5": 5, "10": 10, "20": 20}).items(), (1, 2, 5, 30)):
+            limit = make_bucket(rate, burst)
+            yield Cell(f"bucket, Retry-After {asked} s", f"{rate}/s, burst {name}", limit, asked)
+
+
+def counts() -> Iterator[Cell]:
+    for rate, phase, asked in product((20, 50, 120, 200, 500), (0.0, 0.3, 0.8), (1, 2)):
+        yield Cell("count per 1 s", f"{rate}/s, phase {phase}, {asked} s", make_count(rate, 1.0, phase), asked)
+    for window, rate, phase, asked in product((10.0, 60.0), (20, 120, 200), (0.1, 0.6), (1, 2, 5, None)):
+        name = f"{rate}/s, phase {phase}, {asked or 'window'} s"
+        yield Cell(f"count per {window:g} s", name, make_count(rate, window, phase), asked)
+    for window, rate, asked in product((1.0, 10.0, 60.0), (20, 120, 200), (1, 5, None)):
+        name = f"{rate}/s, {asked or 'until there is room'}"
+        yield Cell(f"sliding count of {window:g} s", name, make_sliding(rate, window), asked)
+
+
+def latencies() -> Iterator[Cell]:
+    for latency, rate, burst, asked in product((0.02, 0.2, 0.5, 1.0), (50, 200), (0.1, 1.0), (1, 2)):
+        name = f"{rate}/s, burst {burst:g} s, {asked} s"
+        limit = make_bucket(rate, burst * rate)
+        yield Cell(f"answers of {latency:g} s", name, limit, asked, latency=latency)
+
+
+def changes() -> Iterator[Cell]:
+    at = 50.0
+    for factor, rate, burst, asked in product((0.5, 1.5, 2, 3), (50, 200), (0.1, 1.0), (1, 2)):
+        name = f"{rate}/s, burst {burst:g} s, {asked} s"
+        limit = make_bucket(rate, burst * rate, {at: factor * rate})
+        yield Cell(f"limit times {factor:g}", name, limit, asked, changes_at=at)
+
+
+def other_clients() -> Iterator[Cell]:
+    for rate, burst, asked in product((50, 200), (0.1, 1.0), (1, 2)):
+        name = f"{rate}/s, burst {burst:g} s, {asked} s"
+        bucket = make_bucket(rate, burst * rate)
+        yield Cell("a second client", f"{name}, a third always", make_shared(bucket, {0: rate / 3}), asked)
+        part_time = make_shared(bucket, {50: rate / 2, 100: 0.0})
+        yield Cell("a second client", f"{name}, half for 50 s", part_time, asked)
+        by_chance = make_shared(bucket, {0: rate / 3}, is_random=True)
+        yield Cell("a second client", f"{name}, a third by chance", by_chance, asked)
+
+
+def fleets() -> Iterator[Cell]:
+    for processes, ahead, refusal, burst in product((1, 4), (0.0, 0.5), (None, 0.01), (0.1, 1.0)):
+        name = f"{processes} processes, {ahead:g} s ahead, 429s in {refusal or 'as long'}, burst {burst:g} s"
+        limit = make_bucket(120, burst * 120)
+        yield Cell("slots ahead", name, limit, latency=0.2, processes=processes, ahead=ahead, refusal_latency=refusal)
+    for most, latency in product((10, 50), (0.1, 0.5)):
+        limit = make_at_once(most, latency)
+        yield Cell("so many at once", f"{most}, answers of {latency:g} s", limit, latency=latency)
+
+
+def lengths() -> Iterator[Cell]:
+    for rate, burst, asked in product((50, 200), (0.05, 0.5, 1.0, 5.0), (1, 2)):
+        name = f"{rate}/s, burst {burst:g} s, {asked} s"
+        yield Cell("60 s", name, make_bucket(rate, burst * rate), asked, seconds=60.0)
+    for rate, burst, asked in product((20, 120), (0.1, 1.0, 5.0), (1, 5)):
+        name = f"{rate}/s, burst {burst:g} s, {asked} s"
+        yield Cell("30 minutes", name, make_bucket(rate, burst * rate), asked, seconds=1800.0)
+
+
+def make_bucket(rate: float, burst: float, rate_changes: dict[float, float] | None = None) -> Callable[[], Limit]:
+    return lambda: Bucket(changing(rate, rate_changes or {}), max(burst, LEAST_BURST))
+
+
+def make_count(rate: float, window: float, phase: float) -> Callable[[], Limit]:
+    return lambda: Count(rate, window, phase)
+
+
+def make_sliding(rate: float, window: float) -> Callable[[], Limit]:
+    return lambda: SlidingCount(rate, window)
+
+
+def make_at_once(most: int, latency: float) -> Callable[[], Limit]:
+    return lambda: AtOnce(most, latency)
+
+
+def make_shared(
+    make: Callable[[], Limit], others: dict[float, float], *, is_random: bool = False
+) -> Callable[[], Limit]:
+    return lambda: Shared(make(), changing(0.0, others), is_random=is_random)
+
+
+def choose_few(cells: list[Cell]) -> list[Cell]:
+    """Choose every fifth cell, and at least one of each group; half an hour is made ten minutes."""
+    few = [cell for group in groups_of(cells) for cell in [cell for cell in cells if cell.group == group][::5]]
+    return [replace(cell, seconds=min(cell.seconds, 600.0)) for cell in few]
+
+
+def groups_of(cells: list[Cell]) -> list[str]:
+    """Return the names of the groups, in the order of their first cells."""
+    return list(dict.fromkeys(cell.group for cell in cells))
