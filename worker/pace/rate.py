@@ -58,19 +58,24 @@ class Rate:
             changed = change(search, reading)
             if changed == reading.search:
                 break
-            if self._state.write(changed, reading.version):
+            if self._state.write(changed, reading.version, reading.slots):
                 self._search, self.rate = changed, changed.rate
                 return changed
         return search
 
-    def lower(self, rate: float, slot: float) -> None:
-        """Lower the rate after a refusal of a request that had its slot at this rate, at this time in Redis."""
+    def lower(self, rate: float, slot: float) -> float:
+        """Lower the rate after a refusal of a request that had its slot at this rate, at this time in Redis. Return
+        for how many seconds the fleet had better hold, since everything is refused; 0 where it is not."""
+        now = slot
 
         def learn(search: Search, reading: Reading) -> Search:
+            nonlocal now
+            now = reading.now
             resumes_at = max(reading.held_until, reading.next_slot, reading.now)
             return ceiling.learn_from_refusal(search, rate, slot, reading.answers, resumes_at)
 
-        self.change(learn)
+        search = self.change(learn)
+        return max(search.knock_at - now, 0.0) if search.closed_since else 0.0
 
     def review(self) -> None:
         """Move the rate by what was answered so far. One thread does that at a time; the others go on without."""
@@ -78,7 +83,7 @@ class Rate:
             try:
                 self.change(
                     lambda search, reading: ceiling.learn_from_answers(
-                        search, reading.answers, reading.last, reading.now, self._highest, reading.next_slot
+                        search, reading.slots, reading.last, reading.now, self._highest, reading.next_slot
                     )
                 )
             finally:
@@ -88,7 +93,7 @@ class Rate:
         """Return what this process knew before Redis forgot it; or what the database remembers; or the rate to begin
         with."""
         known = self._search or self._recall(now) or Search(self.rate)
-        rate = known.rate if known.is_fixed else min(known.rate, self._highest)
+        rate = known.rate if known.is_fixed else min(known.lasting_rate, self._highest)
         first = restart_counting(replace(known, rate=rate), now)
         # The time at which it was to climb again was a time of Redis' clock, which may have been wrong.
         return first if first.climb else hold_rate(first, first.probe_after)

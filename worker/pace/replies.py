@@ -42,7 +42,7 @@ class Reading:
     search: Search | None
     # Grows with each change, so that no process overwrites another's.
     version: int
-    # Answers since `search.since`.
+    # Answers to slots since `search.since`.
     answers: int
     # The last of the slots that they were to.
     last: float
@@ -56,6 +56,8 @@ class Reading:
     held_why: str = ""
     # When a person lifted a hold last, in microseconds; another number each time, 0 for never.
     last_lifting: int = 0
+    # Slots that were given out since `search.since`.
+    slots: int = 0
 
     @property
     def hold_left(self) -> float:

@@ -25,7 +25,7 @@ RESERVE = (
     BEGINNING
     + """
 local state = redis.pcall(
-  'HMGET', KEYS[1], 'interval', 'next_at', 'held_until', 'counted_since', 'look_from', 'last', 'lifted')
+  'HMGET', KEYS[1], 'interval', 'next_at', 'held_until', 'counted_since', 'look_from', 'last', 'lifted', 'slots')
 if state.err then return {-1, 0, 0, 0, 0, 0, 0, 0} end
 local interval = tonumber(state[1]) or 0
 local next_at, held_until = tonumber(state[2] or 0) or math.huge, tonumber(state[3] or 0) or math.huge
@@ -61,8 +61,10 @@ end
 local slot = math.max(now, next_at, held_until)
 local is_reserved = slot - now <= furthest
 if is_reserved then
-  table.insert(written, 'next_at')
-  table.insert(written, string.format('%.0f', slot + interval))
+  for _, part in ipairs({'next_at', string.format('%.0f', slot + interval),
+    'slots', string.format('%.0f', (tonumber(state[8] or 0) or 0) + 1)}) do
+    table.insert(written, part)
+  end
 end
 if #written > 0 then redis.call('HSET', KEYS[1], unpack(written)) end
 return {is_reserved and 1 or 0, slot, slot - now, held_until, interval, since, last >= look_from and 1 or 0, lifted}
@@ -114,8 +116,8 @@ READ = (
     BEGINNING
     + WRITING
     + """
-local TEXTS = {held_why = true, delivered_by = true}
-local INTEGERS = {version = true, answers = true}
+local TEXTS = {held_why = true, delivered_by = true, marks = true, refusals = true}
+local INTEGERS = {version = true, answers = true, slots = true}
 local state, kept, is_good = redis.pcall('HGETALL', KEYS[1]), {}, true
 if state.err then state, is_good = {}, false end
 for at = 1, #state, 2 do
@@ -151,11 +153,14 @@ return {time[1], time[2], state}
 """
 )
 
-# Writes a changed search. ARGV: the version that the change was made from, milliseconds to keep the state for, fields
-# and values. Returns 1, or 0 if another process was first.
+# Writes a changed search. ARGV: the version that the change was made from, milliseconds to keep the state for, how many
+# slots the change knew of, fields and values. Slots that were given out meanwhile count for the next one. Returns 1, or
+# 0 if another process was first.
 WRITE = """
 if tonumber(redis.call('HGET', KEYS[1], 'version') or 0) ~= tonumber(ARGV[1]) then return 0 end
-redis.call('HSET', KEYS[1], 'version', ARGV[1] + 1, 'answers', 0, 'last', 0, unpack(ARGV, 3))
+local slots = (tonumber(redis.call('HGET', KEYS[1], 'slots') or 0) or 0) - tonumber(ARGV[3])
+redis.call('HSET', KEYS[1], 'version', ARGV[1] + 1, 'answers', 0, 'last', 0,
+  'slots', string.format('%.0f', math.max(slots, 0)), unpack(ARGV, 4))
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """

@@ -7,45 +7,68 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-# Relative growth of the rate a second in the first climb: doubled in a quarter of a second.
-FIRST_CLIMB = 2.8
+from worker.pace.refusals import LONG_HOLD, Mark, Refusal
+
+# Relative growth of the rate a second in the first climb.
+FIRST_CLIMB = 0.8
 # Where the rate stays, as a part of the ceiling.
-PART_OF_CEILING = 0.99
-# Seconds until the rate climbs again, to see whether the limit has risen.
-PROBE_AFTER = 120.0
+PART_OF_CEILING = 0.995
+# Seconds until the rate climbs again, to see whether the limit has risen, where a refusal wastes a second.
+PROBE_AFTER = 40.0
+# Seconds between two reviews of a rate that climbs or sprints, at the least.
+STEP = 0.1
+# Relative growth of the rate between two reviews of a climb.
+GROWTH_A_REVIEW = 0.005
+# Marks of a span that are kept.
+KEPT_MARKS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """How far the search for the limit has come. Redis keeps the fields by these names."""
+    """How far the search for the limit has come. Redis keeps the fields by these names.
+
+    A *span* is the time from when the fleet could send until it is refused."""
 
     # Requests a second.
     rate: float
-    # Relative growth of the rate a second, as it is meant to be; 0 while the rate stays.
+    # Relative growth of the rate a second; 0 while the rate stays.
     climb: float = FIRST_CLIMB
-    # When this climb, or stay, began.
+    # A climb that comes further than this has found that what was known is wrong; 0 where nothing is known.
+    expected: float = 0.0
+    # When this span began.
     begun_at: float = 0.0
-    # Answers to slots from here on are counted for the next review of the rate.
+    # The rate is what it is from this slot on. Answers and slots from here on are counted for the next review.
     since: float = 0.0
-    # Since when the rate is what it is, and is used.
-    changed_at: float = 0.0
-    # How fast the rate grew in its last step, relative to itself, a second: slow answers make a climb slower than
-    # meant.
-    speed: float = 0.0
+    # Requests of this span before `since`.
+    sent: float = 0.0
+    # The way of this span so far: marks where the rate had moved by some percent.
+    marks: tuple[Mark, ...] = ()
+    # For how many seconds nothing was sent before this span: a bucket filled meanwhile.
+    held: float = LONG_HOLD
+    # The last slot that was refused; 0 until one was.
+    refused_at: float = 0.0
+    # The latest refusals that one limit explains, the newest at the end.
+    refusals: tuple[Refusal, ...] = ()
     # Where the limit was found; 0 until it is known.
     ceiling: float = 0.0
-    # Where the climb before was refused, and its speed; 0 where no climb tells of this limit.
-    refused_rate: float = 0.0
-    refused_climb: float = 0.0
-    # By which part the rate was lowered last while it stayed, and after how many seconds of staying.
+    # Requests that the limit forgives at once; 0 where that is not known, or where it forgives none.
+    burst: float = 0.0
+    # Seconds over which the limit counts, if that is many; otherwise 0.
+    period: float = 0.0
+    # While the rate is above the ceiling, to spend what was gained in a hold: until when; otherwise 0.
+    sprint_until: float = 0.0
+    # By which part the rate was lowered last while it stayed.
     drop: float = 0.0
-    lasted: float = 0.0
     # While the rate stays: when it climbs again.
     probe_at: float = 0.0
     # Seconds that it waits for that.
     probe_after: float = PROBE_AFTER
-    # Whether a limit that was known was seen to fall.
-    has_fallen: bool = False
+    # While the first request after each hold is refused again: since when; otherwise 0.
+    closed_since: float = 0.0
+    # Nothing goes out before this, to ask whether it is open again.
+    knock_at: float = 0.0
+    # The rate from before it closed, until the first review after it opened; otherwise 0.
+    open_rate: float = 0.0
     # The part of the ceiling that is ours, above 0 up to 1.
     share: float = 1.0
     # Whether a person has set the rate: then it does not move.
@@ -53,9 +76,13 @@ class Search:
 
     @property
     def review_due_at(self) -> float:
-        """When the rate is to be reviewed next: once a slot from here on was answered. That is after a hundredth of
-        growth, but not sooner than after 0.1 s; after 1 s while the rate stays."""
-        return self.since + (max(0.1, 0.01 / self.climb) if self.climb else 1.0)
+        """When the rate is to be reviewed next: once a slot from here on was answered. After 1 s while the rate
+        stays."""
+        if self.closed_since:
+            return self.since
+        if self.climb:
+            return self.since + max(STEP, GROWTH_A_REVIEW / self.climb)
+        return self.since + (STEP if self.sprint_until else 1.0)
 
     @property
     def is_shared(self) -> bool:
@@ -66,6 +93,11 @@ class Search:
     def rate_below_ceiling(self) -> float:
         """The rate to stay at, just below our share of the ceiling."""
         return self.ceiling * PART_OF_CEILING * self.share
+
+    @property
+    def lasting_rate(self) -> float:
+        """The rate without what is done for a moment: a sprint, or knocking."""
+        return self.open_rate or (self.rate_below_ceiling if self.sprint_until else self.rate)
 
 
 def set_share(search: Search, share: float, now: float) -> Search:
@@ -83,7 +115,7 @@ def fix_rate(search: Search, rate: float, now: float) -> Search:
 
 def free_rate(search: Search, now: float) -> Search:
     """Search for the limit again, from the present rate; all but the share is forgotten."""
-    return restart_counting(Search(search.rate, share=search.share), now)
+    return restart_counting(Search(search.lasting_rate, share=search.share), now)
 
 
 def resume_below_ceiling(ceiling: float, share: float, now: float) -> Search:
@@ -92,11 +124,28 @@ def resume_below_ceiling(ceiling: float, share: float, now: float) -> Search:
     return hold_rate(restart_counting(replace(known, rate=known.rate_below_ceiling), now), PROBE_AFTER)
 
 
-def restart_counting(search: Search, now: float) -> Search:
-    """Count from now on: only what is answered or refused after this tells of the rate as it is now."""
-    return replace(search, begun_at=now, since=now, changed_at=now, speed=0.0)
+def restart_counting(search: Search, now: float, held: float = LONG_HOLD) -> Search:
+    """Begin a span: only what is answered or refused from now on tells of the rate as it is now. Nothing was sent for
+    `held` seconds before."""
+    return replace(
+        search,
+        begun_at=now,
+        since=now,
+        sent=0.0,
+        marks=(),
+        held=held,
+        sprint_until=0.0,
+        closed_since=0.0,
+        open_rate=0.0,
+    )
 
 
 def hold_rate(search: Search, seconds: float) -> Search:
-    """Stay at the present rate for so many seconds, counted from when this stay began; then climb again."""
-    return replace(search, climb=0.0, probe_after=seconds, probe_at=search.begun_at + seconds)
+    """Stay at the present rate for so many seconds, counted from when this span began; then climb again."""
+    return replace(search, climb=0.0, expected=0.0, probe_after=seconds, probe_at=search.begun_at + seconds)
+
+
+def set_mark(search: Search) -> Search:
+    """Mark how far the span has come, since the rate moves here."""
+    marks = (*search.marks, Mark(search.since - search.begun_at, search.sent))
+    return replace(search, marks=marks[-KEPT_MARKS:])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import redis
 
@@ -31,6 +32,8 @@ from worker.pace.state import MICROSECONDS, PaceState
 LONGEST_WAIT = 10.0
 # Why a hold was asked for, where nothing better is known.
 UNEXPLAINED = "a worker asked for it"
+# Why the fleet holds for longer than it was asked to.
+CLOSED = "PingOne refuses every request, so it is asked more and more rarely"
 
 
 def _do_nothing(*_: object) -> None:
@@ -43,8 +46,8 @@ class Pace:
 
     `redis` should have a socket time-out: a wait lasts no longer than `furthest` seconds and a few round trips; longer
     where the rate is so low that the `threads` of the process need it, up to LONGEST_WAIT. No hold is longer than
-    `longest_hold` seconds. `on_alone` is called with a sentence when this process could not deliver while another
-    could; `on_lifted` when a person has lifted a hold."""
+    `longest_hold` seconds. `on_alone` is told, in a sentence, when this process could not deliver while another could,
+    `on_lifted` when a person has lifted a hold."""
 
     def __init__(
         self,
@@ -126,17 +129,15 @@ class Pace:
             self._spacing.wait_to_leave()
 
     def report_answer(self, slot: Slot) -> None:
-        """Note that the request of this slot was let through; Redis is told with the next reservation."""
+        """Note that the request of this slot was let through; the next reservation tells Redis."""
         self._reservations.add_answer(slot)
 
     def report_refusal(self, slot: Slot, seconds: float, why: str = UNEXPLAINED) -> None:
         """Hold the fleet and lower its rate, after the request of this slot was refused: its rate was too high."""
         self.hold(seconds, why)
-        try:
+        with suppress(redis.RedisError):
             self._reservations.report_answers()
-            self._rate.lower(slot.rate, slot.at / MICROSECONDS)
-        except redis.RedisError:
-            return
+            self.hold(self._rate.lower(slot.rate, slot.at / MICROSECONDS), CLOSED)
 
     def report_undelivered(self, seconds: float, why: str) -> None:
         """Hold the fleet after a request that could not be delivered; or this process alone, where others deliver."""
@@ -185,8 +186,7 @@ class Pace:
                 self._sleep(seconds)
 
     def _log_out_of_reach(self, error: redis.RedisError) -> None:
-        """Log once a minute that Redis gives no slots: no record is lost, but none gets further either, and a refusal
-        does not pass by itself."""
+        """Log once a minute that Redis gives no slots: no record is lost, but none gets further either."""
         if self._log_interval.begin_if_over():
             # Not imported at the top: commands know of paces too, and write no log.
             import structlog

@@ -9,13 +9,14 @@ import math
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 import redis
 
 from worker.pace.rate_groups import RateGroup
 from worker.pace.replies import Reading, Reservation
+from worker.pace.rows import ROWS, write_rows
 from worker.pace.scripts import HOLD, LIFT, READ, REPORT_UNDELIVERED, RESERVE, WRITE
 from worker.pace.search import Search
 
@@ -133,18 +134,27 @@ class PaceState:
             at("held_since"),
             kept.get("held_why", ""),
             int(float(kept.get("lifted", 0))),
+            int(kept.get("slots", 0)),
         )
 
-    def write(self, search: Search, version: int) -> bool:
-        """Write this search, if the state is still of this version; otherwise False, and nothing is written."""
-        values: dict[str, float] = {name: float(value) for name, value in asdict(search).items()}
-        values |= {
-            "interval": math.ceil(MICROSECONDS / search.rate),
-            "counted_since": int(search.since * MICROSECONDS),
-            "look_from": int(search.review_due_at * MICROSECONDS),
-        }
-        pairs = [part for pair in values.items() for part in pair]
-        return bool(self._write(keys=self._keys, args=[version, KEPT_MILLISECONDS, *pairs]))
+    def write(self, search: Search, version: int, slots: int) -> bool:
+        """Write this search, if the state is still of this version; otherwise False, and nothing is written. `slots`
+        had been given out when it was read."""
+        pairs = [part for pair in _write_fields(search).items() for part in pair]
+        return bool(self._write(keys=self._keys, args=[version, KEPT_MILLISECONDS, slots, *pairs]))
+
+
+def _write_fields(search: Search) -> dict[str, float | str]:
+    """Make the fields that Redis keeps of a search."""
+    values: dict[str, float | str] = {}
+    for field in fields(search):
+        value = getattr(search, field.name)
+        values[field.name] = write_rows(value) if isinstance(value, tuple) else float(value)
+    return values | {
+        "interval": math.ceil(MICROSECONDS / search.rate),
+        "counted_since": int(search.since * MICROSECONDS),
+        "look_from": int(search.review_due_at * MICROSECONDS),
+    }
 
 
 def _parse_search(kept: Mapping[str, str]) -> Search | None:
@@ -152,10 +162,16 @@ def _parse_search(kept: Mapping[str, str]) -> Search | None:
     wrote it, which knew other fields, or where it cannot be true."""
     if not kept.keys() >= {"interval", *(field.name for field in fields(Search))}:
         return None
-    values: dict[str, Any] = {field.name: float(kept[field.name]) for field in fields(Search)}
+    try:
+        values: dict[str, Any] = {
+            field.name: ROWS[field.name](kept[field.name]) if field.name in ROWS else float(kept[field.name])
+            for field in fields(Search)
+        }
+    except (ValueError, TypeError):
+        return None
     if not values["rate"] > 0 or 0 < values["climb"] < SLOWEST_CLIMB:
         return None
-    return Search(**values | {name: bool(values[name]) for name in ("has_fallen", "is_fixed")})
+    return Search(**values | {"is_fixed": bool(values["is_fixed"])})
 
 
 def _decode(value: bytes | str) -> str:

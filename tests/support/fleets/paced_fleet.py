@@ -40,7 +40,7 @@ class Policy(Protocol):
         """Nothing goes out before this, beyond what the limit asks for."""
         ...
 
-    def learn_from_answers(self, count: int, last: float, now: float, next_slot: float) -> bool:
+    def learn_from_answers(self, slots: int, last: float, now: float, next_slot: float) -> bool:
         """Whether the rate, or what is known, has changed."""
         ...
 
@@ -70,11 +70,11 @@ class Searching:
 
     @property
     def held_until(self) -> float:
-        return 0.0
+        return self.search.knock_at if self.search.closed_since else 0.0
 
-    def learn_from_answers(self, count: int, last: float, now: float, next_slot: float) -> bool:
+    def learn_from_answers(self, slots: int, last: float, now: float, next_slot: float) -> bool:
         before = self.search
-        self.search = ceiling.learn_from_answers(before, count, last, now, self.highest, next_slot)
+        self.search = ceiling.learn_from_answers(before, slots, last, now, self.highest, next_slot)
         return self.search is not before
 
     def learn_from_refusal(self, rate: float, slot: float, count: int, resumes_at: float) -> bool:
@@ -128,6 +128,8 @@ class PacedFleet:
     _count: int = 0
     _last: float = 0.0
     _given: int = 0
+    # Slots given since the rate changed last.
+    _slots_given: int = 0
     _sent: int = 0
     _arrived_at: float = 0.0
 
@@ -165,13 +167,14 @@ class PacedFleet:
         slot = max(self._next_at, self._held_until, self.now)
         self._next_at = slot + 1 / min(policy.rate, self.capacity)
         self._given += 1
+        self._slots_given += 1
         process = self._processes[self._given % self.processes]
         self._slots.append((slot, policy.rate, process))
         self._report(process)
         if self._last < policy.review_due_at:
             return
-        if policy.learn_from_answers(self._count, self._last, self.now, self._next_at):
-            self._count, self._last = 0, 0.0
+        if policy.learn_from_answers(self._slots_given, self._last, self.now, self._next_at):
+            self._count, self._last, self._slots_given = 0, 0.0, 0
 
     def _report(self, process: Process) -> None:
         """Tell of the answers that a process had, as with a reservation, and let it hear since when they count."""
@@ -205,6 +208,6 @@ class PacedFleet:
         self._report(process)
         resumes_at = max(self._held_until, self._next_at)
         if self.policy.learn_from_refusal(rate, slot, self._count, resumes_at):
-            self._count, self._last = 0, 0.0
+            self._count, self._last, self._slots_given = 0, 0.0, 0
             self.refusals.append((at, self.policy.rate))
             self._held_until = max(self._held_until, self.policy.held_until)

@@ -33,8 +33,8 @@ class Rival:
     def review_due_at(self) -> float:
         return self.since + STEP
 
-    def learn_from_answers(self, count: int, last: float, now: float, next_slot: float) -> bool:
-        if count >= 0.8 * self.rate * (last - self.since):
+    def learn_from_answers(self, slots: int, last: float, now: float, next_slot: float) -> bool:
+        if slots + 1 >= 0.8 * self.rate * (max(now, next_slot) - self.since):
             self.rate = min(self.climb(max(now, next_slot) - self.since, now), self.highest)
         self.since = max(now, next_slot)
         return True

@@ -1,17 +1,29 @@
+"""The search for the limit against limits in virtual time; more of them: tests/benchmarks/pace_matrix.py."""
+
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.fleets.virtual_fleet import Closed, Limit, Rate, Stalling, VirtualFleet, Window, bucket
+from support.fleets.paced_fleet import PacedFleet, Searching
+from support.fleets.virtual_limits import (
+    Bucket,
+    Closed,
+    Count,
+    Limit,
+    Shared,
+    SlidingCount,
+    Stalling,
+    changing,
+)
 
 from worker.pace import ceiling
-from worker.pace.ceiling import NARROWING_CLIMB, PROBING_CLIMB
+from worker.pace.climbs import PROBING_CLIMB
+from worker.pace.periods import KNOCKS, LONGEST_KNOCK_WAIT
+from worker.pace.refusals import LONG_HOLD
 from worker.pace.search import (
     FIRST_CLIMB,
     PART_OF_CEILING,
@@ -19,256 +31,349 @@ from worker.pace.search import (
     Search,
     fix_rate,
     free_rate,
+    hold_rate,
     restart_counting,
     resume_below_ceiling,
     set_share,
 )
-from worker.pace.stays import PROBE_AFTER_FALL
+from worker.pace.stays import SPRINT
 
 
-def steady(rate: float) -> Rate:
-    return lambda now: rate
+def meet(limit: Limit, search: Search | None = None, highest: float = 1000.0, **options: Any) -> PacedFleet:
+    """A fleet whose two processes have slots a tenth of a second ahead."""
+    policy = Searching(search or Search(30.0), highest)
+    return PacedFleet(limit, policy, **{"processes": 2, "ahead": 0.1, "retry_after": 1.0} | options)
 
 
-@pytest.mark.parametrize(
-    ("rate", "limit"),
-    [
-        *((rate, partial(bucket, rate, burst)) for rate in (50, 200, 500) for burst in (10, 50)),
-        *((rate, partial(Window, rate, phase)) for rate in (50, 200) for phase in (0.3, 0.8)),
-    ],
-)
-@pytest.mark.parametrize("ahead", [0, 30], ids=["", "many threads wait with a slot"])
-def test_a_limit_that_nobody_told_is_used_within_a_minute(rate: float, limit: Callable[[], Limit], ahead: int) -> None:
-    fleet = VirtualFleet(limit(), ahead=ahead).run(until=260)
-    assert fleet.used(steady(rate), 60, 260) > 0.95
-    assert fleet.used(steady(rate), 0, 260) > 0.93
-    assert fleet.refused_share < 0.005
+def search_of(fleet: PacedFleet) -> Search:
+    assert isinstance(fleet.policy, Searching)
+    return fleet.policy.search
 
 
-@pytest.mark.parametrize(("rate", "ahead"), [(35, 30), (60, 0)])
-def test_over_a_long_run_hardly_anything_is_left_unused(rate: float, ahead: int) -> None:
-    fleet = VirtualFleet(bucket(rate), ahead=ahead).run(until=3600)
-    assert fleet.used(steady(rate), 60, 3600) > 0.985
-    assert len(fleet.refusals) < 30
+def change(fleet: PacedFleet, search: Search) -> None:
+    assert isinstance(fleet.policy, Searching)
+    fleet.policy.search = search
 
 
-def test_a_stay_that_is_too_low_is_mended_by_its_first_look() -> None:
-    # A climb of 2 % a second met the limit of 200 where it should, and was taken for one of 194.
-    search = Search(192.0, climb=0.0, ceiling=194.0, refused_rate=208.9, refused_climb=0.02, probe_at=PROBE_AFTER)
-    fleet = VirtualFleet(bucket(200), search=search).run(until=400)
-    assert fleet.used(steady(200), 140, 400) > 0.985
+@pytest.mark.parametrize("asked", [1, 2])
+@pytest.mark.parametrize("seconds", [0.05, 0.5, 1, 5], ids=lambda seconds: f"burst of {seconds} s")
+@pytest.mark.parametrize("rate", [50, 200])
+def test_a_bucket_of_any_burst_is_used_nearly_whole(rate: float, seconds: float, asked: float) -> None:
+    fleet = meet(Bucket(rate, max(seconds * rate, 4)), retry_after=asked).run(until=150)
+    assert fleet.used(15, 135) > 0.95
+    assert fleet.used(0, 150) > 0.92
+    assert fleet.refused_share < 0.008
 
 
-def test_what_a_wide_burst_lets_through_is_not_taken_for_a_higher_limit() -> None:
-    fleet = VirtualFleet(bucket(35, burst=20)).run(until=1800)
-    assert fleet.used(steady(35), 60, 1800) > 0.985
-    assert len(fleet.refusals) < 30
+@pytest.mark.parametrize("asked", [5, 30])
+def test_where_a_refusal_is_dear_two_of_them_must_do(asked: float) -> None:
+    fleet = meet(Bucket(120, 20), retry_after=asked).run(until=150)
+    assert fleet.used(0, 150) > 0.98 * (150 - 2 * asked - 6) / 150
+    assert len(fleet.refusals) < 10
 
 
-@pytest.mark.parametrize("latency", [0.05, 0.2, 1.0])
+@pytest.mark.parametrize("phase", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("rate", [50, 200])
+def test_a_count_that_begins_anew_each_second_is_not_taken_for_a_bucket(rate: float, phase: float) -> None:
+    fleet = meet(Count(rate, 1.0, phase)).run(until=150)
+    assert fleet.used(30, 150) > 0.95
+    assert fleet.refused_share < 0.004
+
+
+@pytest.mark.parametrize(("window", "asked"), [(10, 1), (10, None), (60, 1), (60, 5), (60, None)])
+def test_a_count_of_many_seconds_is_used_whole_without_storms_of_refusals(window: float, asked: float | None) -> None:
+    fleet = meet(Count(120, window, 0.6), retry_after=asked).run(until=300)
+    assert fleet.used(0, 300) > 0.93
+    assert fleet.refused_share < 0.01
+
+
+@pytest.mark.parametrize("asked", [1, None], ids=["1 s", "until there is room"])
+def test_a_sliding_count_of_a_minute_is_used_too(asked: float | None) -> None:
+    fleet = meet(SlidingCount(120, 60), retry_after=asked).run(until=300)
+    assert fleet.used(0, 300) > 0.93
+    assert fleet.refused_share < 0.01
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(35, 10), (35, 35), (120, 10)])
+def test_over_a_long_run_hardly_anything_is_left_unused(rate: float, burst: float) -> None:
+    fleet = meet(Bucket(rate, burst)).run(until=1800)
+    assert fleet.used(0, 1800) > 0.98
+    assert fleet.refused_share < 0.001
+
+
+@pytest.mark.parametrize("latency", [0.02, 0.2, 1.0])
 def test_slow_answers_delay_the_search_and_spoil_nothing(latency: float) -> None:
-    fleet = VirtualFleet(bucket(200), latency=latency).run(until=260)
-    assert fleet.used(steady(200), 60, 260) > 0.95
-    assert fleet.refused_share < 0.005
+    fleet = meet(Bucket(200, 20), latency=latency).run(until=260)
+    assert fleet.used(60, 260) > 0.95
+    assert fleet.refused_share < 0.01
 
 
-@pytest.mark.parametrize(
-    ("before", "change_at", "after", "found_by", "share"),
-    [(200, 60, 80, 90, 0.9), (100, 30, 300, 170, 0.93)],
-    ids=["it falls", "it rises"],
-)
-def test_a_limit_that_changes_is_found_again(
-    before: float, change_at: float, after: float, found_by: float, share: float
-) -> None:
-    fleet = VirtualFleet(bucket(before, rate_changes={change_at: after})).run(until=found_by + 70)
-    assert fleet.used(steady(after), found_by, found_by + 70) > share
-    assert fleet.refused_share < 0.005
+@pytest.mark.parametrize("ahead", [0.0, 0.5], ids=["none", "half a second"])
+def test_slots_that_are_given_out_ahead_do_not_mislead(ahead: float) -> None:
+    fleet = meet(Bucket(120, 12), ahead=ahead, processes=4, latency=0.2, refusal_latency=0.01).run(until=150)
+    assert fleet.used(15, 135) > 0.96
+
+
+def test_a_limit_that_falls_is_kept_to_within_seconds() -> None:
+    fleet = meet(Bucket(changing(200, {60: 80}), 20)).run(until=120)
+    assert sum(fleet.refused[70:120]) < 20
+    assert fleet.used(75, 120) > 0.9
+
+
+@pytest.mark.parametrize(("factor", "share"), [(1.5, 0.93), (3.0, 0.9)])
+def test_a_limit_that_rises_is_found_within_a_minute(factor: float, share: float) -> None:
+    fleet = meet(Bucket(changing(100, {50: 100 * factor}), 20)).run(until=200)
+    assert fleet.used(115, 200) > share
+
+
+def test_a_limit_that_falls_to_almost_nothing_is_found_again() -> None:
+    fleet = meet(Bucket(changing(200, {60: 5}), 4)).run(until=300)
+    assert fleet.used(200, 300) > 0.5
+    assert sum(fleet.refused[200:300]) < 50
 
 
 def test_a_service_that_lets_nothing_through_teaches_nothing() -> None:
-    fleet = VirtualFleet(bucket(200)).run(until=60)
-    rate = fleet.search.rate
-    fleet.limit = Closed()
+    fleet = meet(Closed(Bucket(200, 10), since=60, until=100)).run(until=60)
+    rate = search_of(fleet).rate
     fleet.run(until=100)
-    assert not any(is_let for at, is_let in fleet.answers if at > 61)
-    fleet.limit = bucket(200)
-    began = fleet.now
-    fleet.run(until=began + 60)
-    assert fleet.used(steady(200), began + 5, began + 60) > 0.93
-    assert fleet.search.rate > 0.9 * rate
+    assert sum(fleet.let[61:100]) == 0
+    assert sum(fleet.refused[62:100]) < 40
+    fleet.run(until=160)
+    assert fleet.used(112, 160) > 0.93
+    assert search_of(fleet).rate > 0.95 * rate
 
 
 def test_refusals_by_chance_do_not_talk_the_fleet_down_for_ever() -> None:
-    """A server that stands still now and then takes at once what came meanwhile, and refuses some of it at any rate."""
-    fleet = VirtualFleet(Stalling(bucket(200), every=10, length=0.08)).run(until=1500)
-    assert fleet.used(steady(200), 100, 1500) > 0.75
+    """A server that stands still now and then takes at once what came meanwhile, and refuses some of it: at more than
+    125 a second, whatever the limit is."""
+    fleet = meet(Stalling(Bucket(200, 10), every=10, length=0.08)).run(until=1500)
+    assert fleet.used(100, 1500) > 0.6
+
+
+def test_what_another_client_leaves_is_used() -> None:
+    fleet = meet(Shared(Bucket(200, 100), changing(0.0, {50: 100, 100: 0.0}))).run(until=200)
+    assert fleet.used(60, 100) > 0.85
+    assert fleet.used(170, 200) > 0.9
 
 
 def test_what_a_fleet_cannot_use_is_not_reached_for() -> None:
-    fleet = VirtualFleet(bucket(1000), capacity=120).run(until=60)
-    assert fleet.search.rate < 2 * 120
+    fleet = meet(Bucket(1000), capacity=120).run(until=60)
+    assert search_of(fleet).rate < 2 * 120
     assert fleet.refusals == []
 
 
 def test_no_rate_is_above_the_highest() -> None:
-    fleet = VirtualFleet(bucket(1000), highest=150).run(until=30)
-    assert fleet.search.rate == 150
-    assert fleet.used(steady(150), 5, 30) > 0.99
+    fleet = meet(Bucket(1000), highest=150).run(until=30)
+    assert search_of(fleet).rate == 150
 
 
 def test_a_highest_rate_that_was_lowered_counts_at_once() -> None:
-    fleet = VirtualFleet(bucket(1000), highest=150).run(until=30)
-    fleet.highest = 100
+    fleet = meet(Bucket(1000), highest=150).run(until=30)
+    assert isinstance(fleet.policy, Searching)
+    fleet.policy.highest = 100
     fleet.run(until=35)
-    assert fleet.search.rate == 100
+    assert search_of(fleet).rate == 100
 
 
 def test_a_share_is_kept_to_once_the_ceiling_is_known() -> None:
-    search = set_share(Search(30.0), 0.6, now=0.0)
-    fleet = VirtualFleet(bucket(200), search).run(until=400)
-    assert 0.57 < fleet.used(steady(200), 60, 400) < 0.61
-    assert not any(at > 60 for at, _ in fleet.refusals)
+    fleet = meet(Bucket(200), set_share(Search(30.0), 0.6, now=0.0)).run(until=400)
+    assert 0.57 < fleet.used(60, 400) < 0.61
+    assert not any(fleet.refused[60:400])
 
 
 def test_a_share_comes_back_after_others_had_the_license_for_a_while() -> None:
     """Others leave us 90 of 200 requests for a minute: we make room, and come back to our 120."""
-
-    def rate(now: float) -> float:
-        return 90 if 60 < now < 120 else 200
-
-    fleet = VirtualFleet(bucket(200, rate_changes={60: 90, 120: 200}), set_share(Search(30.0), 0.6, now=0.0)).run(
-        until=500
-    )
-    assert 0.7 < fleet.used(rate, 70, 120) < 0.95
-    assert 0.55 < fleet.used(rate, 400, 500) < 0.62
+    limit = Bucket(changing(200, {60: 90, 120: 200}))
+    fleet = meet(limit, set_share(Search(30.0), 0.6, now=0.0)).run(until=500)
+    assert 0.7 < fleet.used(70, 120) < 0.95
+    assert 0.55 < fleet.used(400, 500) < 0.62
 
 
 def test_a_share_that_changes_counts_at_once() -> None:
-    fleet = VirtualFleet(bucket(200)).run(until=60)
-    fleet.search = set_share(fleet.search, 0.5, fleet.now)
-    assert fleet.search.rate == pytest.approx(0.5 * PART_OF_CEILING * fleet.search.ceiling)
-    assert set_share(fleet.search, 1.0, fleet.now).rate == pytest.approx(PART_OF_CEILING * fleet.search.ceiling)
+    fleet = meet(Bucket(200)).run(until=60)
+    change(fleet, set_share(search_of(fleet), 0.5, fleet.now))
+    search = search_of(fleet)
+    assert search.rate == pytest.approx(0.5 * PART_OF_CEILING * search.ceiling)
+    assert set_share(search, 1.0, fleet.now).rate == pytest.approx(PART_OF_CEILING * search.ceiling)
 
 
 def test_a_rate_that_a_person_set_does_not_move() -> None:
-    fleet = VirtualFleet(bucket(200), fix_rate(Search(30.0), 250.0, now=0.0)).run(until=30)
-    assert fleet.search.rate == 250
-    found = free_rate(fleet.search, fleet.now)
+    fleet = meet(Bucket(200), fix_rate(Search(30.0), 250.0, now=0.0)).run(until=30)
+    assert search_of(fleet).rate == 250
+    found = free_rate(search_of(fleet), fleet.now)
     assert (found.rate, found.climb, found.is_fixed) == (250, FIRST_CLIMB, False)
 
 
 def test_a_ceiling_that_is_remembered_is_where_the_next_run_begins() -> None:
     search = resume_below_ceiling(ceiling=200.0, share=1.0, now=5.0)
     assert (search.rate, search.climb) == (200 * PART_OF_CEILING, 0)
-    fleet = VirtualFleet(bucket(200), resume_below_ceiling(200.0, 1.0, now=0.0)).run(until=50)
-    assert fleet.used(steady(200), 0, 50) > 0.98
+    fleet = meet(Bucket(200), resume_below_ceiling(200.0, 1.0, now=0.0)).run(until=39)
+    assert fleet.used(0, 39) > 0.98
     assert fleet.refusals == []
 
 
-def test_a_climb_grows_by_its_speed_and_waits_for_answers() -> None:
-    search = Search(100.0, climb=NARROWING_CLIMB)
-    assert ceiling.learn_from_answers(search, count=5, last=0.05, now=0.05, highest=500, next_slot=0.0) is search
-    grown = ceiling.learn_from_answers(search, count=20, last=0.2, now=0.2, highest=500, next_slot=0.0)
-    assert grown.rate == pytest.approx(100 * (1 + NARROWING_CLIMB * 0.2), rel=0.001)
-    # Hardly a slot was used: nothing is learnt from that, and the time does not count.
-    unused = ceiling.learn_from_answers(search, count=3, last=0.2, now=0.2, highest=500, next_slot=0.0)
-    assert unused == replace(search, since=0.2, changed_at=0.2)
+@pytest.mark.parametrize("limit", [150, 190])
+def test_a_ceiling_that_is_remembered_and_too_high_is_mended(limit: float) -> None:
+    fleet = meet(Bucket(limit, 20), resume_below_ceiling(200.0, 1.0, now=0.0)).run(until=150)
+    assert fleet.used(30, 150) > 0.9
 
 
-def test_a_refusal_of_a_slot_from_before_the_last_one_changes_nothing() -> None:
-    search = Search(100.0, climb=NARROWING_CLIMB, begun_at=10.0, since=10.0)
-    assert ceiling.learn_from_refusal(search, 150.0, slot=9.9, count=50, resumes_at=12.0) is search
+def test_a_climb_grows_by_its_speed_and_waits_for_an_answer() -> None:
+    search = Search(100.0, climb=0.07)
+    assert ceiling.learn_from_answers(search, slots=9, last=0.05, now=0.06, highest=500, next_slot=0.09) is search
+    grown = ceiling.learn_from_answers(search, slots=20, last=0.1, now=0.16, highest=500, next_slot=0.2)
+    assert grown.rate == pytest.approx(100 * (1 + 0.07 * 0.2), rel=0.001)
+    assert (grown.since, grown.sent) == (0.2, 20)
 
 
-def test_a_climb_that_was_slower_than_meant_has_passed_the_limit_by_less() -> None:
-    """Where answers are slow, each step of the steepest climb takes seconds."""
-
-    def found(seconds: float) -> float:
-        search = restart_counting(Search(30.0), now=0.0)
-        for number in range(1, 4):
-            now = number * seconds
-            search = ceiling.learn_from_answers(search, count=10**6, last=now, now=now, highest=5000, next_slot=0.0)
-        return (
-            ceiling.learn_from_refusal(search, search.rate, slot=now, count=10**6, resumes_at=now + 1).rate
-            / search.rate
-        )
-
-    assert found(0.1) == pytest.approx(0.55, rel=0.02)
-    assert found(2.0) == pytest.approx(0.82, rel=0.02)
+def test_a_rate_at_which_nobody_sends_does_not_climb() -> None:
+    search = Search(100.0, climb=0.07)
+    unused = ceiling.learn_from_answers(search, slots=10, last=0.1, now=0.16, highest=500, next_slot=0.2)
+    assert unused == replace(search, begun_at=0.2, since=0.2)
 
 
-def test_slots_that_are_given_out_already_tell_nothing_of_a_changed_rate() -> None:
-    """Threads wait for such slots; counted for the new, higher rate, they would say that it is not used."""
-    search = restart_counting(Search(30.0), now=0.0)
-    climbed = ceiling.learn_from_answers(search, count=10, last=0.2, now=0.2, highest=500, next_slot=1.3)
-    assert climbed.rate > search.rate
-    assert climbed.since == 1.3
-    assert ceiling.learn_from_answers(climbed, count=10, last=1.2, now=1.2, highest=500, next_slot=1.5) is climbed
+def test_the_first_climb_is_slower_where_answers_are_slow() -> None:
+    def climbed(latency: float) -> float:
+        now = 0.2 + latency
+        slots = round(30 * now)
+        search = ceiling.learn_from_answers(Search(30.0), slots, last=0.2, now=now, highest=500, next_slot=now)
+        return (search.rate / 30 - 1) / now
+
+    assert climbed(0.01) > 0.75
+    assert climbed(0.2) == pytest.approx(0.25, rel=0.1)
+    assert climbed(1.0) == pytest.approx(0.12, rel=0.1)
 
 
-def test_a_climb_that_is_hardly_above_the_limit_is_the_last() -> None:
-    started = restart_counting(Search(480.0, climb=0.01), now=0.0)
-    climbing = replace(started, rate=510.0, refused_rate=530.0, refused_climb=0.04, since=5.0)
-    found = ceiling.learn_from_refusal(climbing, 510.0, slot=6.06, count=100, resumes_at=7.1)
-    assert found.ceiling == pytest.approx(490, rel=0.002)
-    assert (found.climb, found.rate) == (0, found.ceiling * PART_OF_CEILING)
+def test_a_refusal_of_a_slot_from_before_the_last_one_changes_no_rate() -> None:
+    search = Search(100.0, climb=0.07, begun_at=10.0, since=10.0, refused_at=8.0, held=2.0)
+    later = ceiling.learn_from_refusal(search, 150.0, slot=9.0, count=0, resumes_at=11.0)
+    assert later == replace(search, begun_at=11.0, since=11.0, refused_at=9.0, probe_at=1.0)
+    assert ceiling.learn_from_refusal(later, 150.0, slot=8.5, count=0, resumes_at=11.0) is later
 
 
-@pytest.mark.parametrize("longer", [0.0, 0.1], ids=["as soon", "hardly later, as a count that starts anew does it"])
-def test_a_stay_that_is_refused_soon_again_goes_down_faster(longer: float) -> None:
-    rates = [Search(200.0, climb=0.0, ceiling=201.0)]
-    for number in range(4):
-        begun_at = 10.0 * number
-        search = replace(rates[-1], begun_at=begun_at, since=begun_at + 1)
-        slot = begun_at + 2 + number * longer
-        rates.append(ceiling.learn_from_refusal(search, search.rate, slot, count=300, resumes_at=slot + 1))
-    steps = [1 - after.rate / before.rate for before, after in itertools.pairwise(rates)]
-    assert steps == pytest.approx([0.03, 0.06, 0.12, 0.24])
+def staying(**changes: Any) -> Search:
+    """A stay below 200 a second, which forgives 100, for ten seconds."""
+    stay = hold_rate(restart_counting(Search(199.0, ceiling=200.0, burst=100.0), now=10.0, held=1.0), PROBE_AFTER)
+    return replace(stay, since=20.0, sent=1990.0, refused_at=9.0, **changes)
 
 
-def test_a_refusal_of_the_first_slot_of_a_stay_is_no_fault() -> None:
-    """Another slot was answered before it, so it tells of the rate although it lasted for no time."""
-    search = restart_counting(Search(200.0, climb=0.0, ceiling=201.0), now=10.0)
-    refused = ceiling.learn_from_refusal(search, search.rate, slot=10.0, count=5, resumes_at=11.0)
-    assert 180 < refused.rate < 200
-    again = ceiling.learn_from_refusal(refused, refused.rate, slot=11.0, count=5, resumes_at=12.0)
-    assert 0 < again.rate < refused.rate
+def refuse(search: Search, slot: float, rate: float = 199.0) -> Search:
+    return ceiling.learn_from_refusal(search, rate, slot, count=5, resumes_at=slot + 1.06)
 
 
-def test_how_long_an_earlier_stay_had_lasted_says_nothing_of_this_one() -> None:
-    """Between the two stays a climb found another ceiling."""
-    earlier = restart_counting(Search(200.0, climb=0.0, ceiling=201.0, lasted=40.0), now=10.0)
-    assert ceiling.learn_from_refusal(earlier, 200.0, slot=11.5, count=50, resumes_at=13.0).rate == pytest.approx(
-        0.96 * 200
+def test_a_stay_that_is_refused_goes_down_by_what_the_refusal_tells() -> None:
+    # 1,990 in 10 s, of which 100 were forgiven.
+    assert refuse(staying(), 20.0).ceiling == pytest.approx(189, rel=0.01)
+
+
+def test_a_stay_that_is_refused_late_goes_down_a_little() -> None:
+    late = refuse(replace(staying(), since=200.0, sent=199.0 * 190), 200.0)
+    assert 0.99 < late.ceiling / 200 < 0.998
+
+
+def test_a_stay_that_is_refused_soon_is_of_a_limit_that_fell_and_looks_for_a_rise_soon() -> None:
+    fallen = refuse(replace(staying(), since=10.5, sent=0.5 * 199), 10.9)
+    assert fallen.ceiling == pytest.approx(100, rel=0.02)
+    assert fallen.refusals == ()
+    assert fallen.probe_after < PROBE_AFTER
+
+
+def test_what_a_hold_has_given_to_a_bucket_is_spent_in_a_sprint() -> None:
+    sprinting = refuse(staying(), 20.0)
+    assert sprinting.rate == pytest.approx(SPRINT * sprinting.ceiling)
+    begun_at = sprinting.begun_at
+    end = sprinting.sprint_until
+    assert (end - begun_at) * (SPRINT - PART_OF_CEILING) == pytest.approx(0.75 * 100 / sprinting.ceiling, rel=0.01)
+    ended = ceiling.learn_from_answers(
+        replace(sprinting, since=end - 0.2), 50, last=end, now=end, highest=500, next_slot=end
     )
-
-
-def test_a_rate_that_fell_by_much_climbs_again_soon() -> None:
-    search = restart_counting(Search(200.0, climb=0.0, ceiling=201.0, probe_at=500.0), now=10.0)
-    soon = ceiling.learn_from_refusal(search, 200.0, slot=11.0, count=50, resumes_at=12.0)
-    late = ceiling.learn_from_refusal(search, 200.0, slot=40.0, count=500, resumes_at=41.0)
-    assert (soon.probe_at, late.probe_at) == (12.0 + PROBE_AFTER_FALL, 500)
+    assert (ended.rate, ended.sprint_until) == (ended.rate_below_ceiling, 0)
 
 
 def test_a_climb_that_finds_nothing_new_goes_back_and_waits_longer() -> None:
-    known = Search(199.0, climb=0.0, ceiling=200.0)
-    count, now = 200 * int(PROBE_AFTER), PROBE_AFTER
-    climbing = ceiling.learn_from_answers(known, count=count, last=now, now=now, highest=500, next_slot=0.0)
-    assert climbing.climb == PROBING_CLIMB
-    climbing = replace(climbing, rate=206.0)
-    refused = ceiling.learn_from_refusal(climbing, 206.0, slot=PROBE_AFTER + 3, count=500, resumes_at=PROBE_AFTER + 4)
-    assert (refused.rate, refused.climb, refused.probe_after) == (refused.rate_below_ceiling, 0, 2 * PROBE_AFTER)
-    assert 200 < refused.ceiling < 201
+    fleet = meet(Bucket(200, 20)).run(until=150)
+    found = search_of(fleet)
+    assert found.ceiling == pytest.approx(200, rel=0.01)
+    assert found.probe_after > 1.5 * PROBE_AFTER
+
+
+def test_a_stay_climbs_again_when_it_is_time() -> None:
+    search = staying()
+    until = search.probe_at
+    due = ceiling.learn_from_answers(search, 199 * 31, last=until, now=until, highest=500, next_slot=until)
+    assert (due.climb, due.rate) == (PROBING_CLIMB, search.rate)
+    at_most = ceiling.learn_from_answers(search, 199 * 31, last=until, now=until, highest=199, next_slot=until)
+    assert at_most.climb == 0
+
+
+def knock(search: Search, slot: float) -> Search:
+    return ceiling.learn_from_refusal(search, search.rate, slot, count=0, resumes_at=slot + 1.0)
+
+
+def test_where_the_first_request_after_a_hold_is_refused_few_ask() -> None:
+    search = replace(staying(), since=10.0, sent=0.0)
+    closed = knock(search, 10.0)
+    assert (closed.rate, closed.closed_since, closed.open_rate) == (KNOCKS, 9.0, 199.0)
+    waits = []
+    for _ in range(40):
+        slot = closed.begun_at
+        closed = knock(closed, slot)
+        waits.append(closed.begun_at - slot)
+    assert waits == pytest.approx(sorted(waits))
+    assert waits[0] == 1.0
+    assert waits[-1] == pytest.approx(LONGEST_KNOCK_WAIT)
+    assert closed.knock_at == pytest.approx(closed.begun_at)
+
+
+def test_what_was_out_of_order_goes_on_as_before() -> None:
+    closed = knock(replace(staying(), since=10.0, sent=0.0), 10.0)
+    slot = closed.begun_at
+    opened = ceiling.learn_from_answers(closed, 1, last=slot, now=slot + 0.06, highest=500, next_slot=slot + 0.5)
+    assert (opened.rate, opened.ceiling, opened.closed_since) == (199.0, 200.0, 0.0)
+    again = knock(opened, opened.begun_at)
+    assert again.open_rate == 199.0 / 2
+
+
+def test_a_count_of_many_seconds_is_told_by_how_long_it_was_closed() -> None:
+    """1,200 requests in ten seconds, and 50 s until it opened."""
+    search = Search(200.0, begun_at=0.0, since=10.0, sent=1200.0)
+    refused = ceiling.learn_from_refusal(search, 200.0, slot=10.0, count=5, resumes_at=11.0)
+    closed = replace(knock(refused, 11.0), refused_at=59.0, begun_at=60.0, since=60.0)
+    opened = ceiling.learn_from_answers(closed, 1, last=61.0, now=61.06, highest=500, next_slot=61.1)
+    assert opened.ceiling == pytest.approx(20, rel=0.01)
+    assert opened.period == pytest.approx(60, abs=1)
+
+
+def test_holds_that_end_when_a_count_begins_anew_tell_it_too() -> None:
+    search = Search(200.0, begun_at=0.0, since=10.0, sent=1200.0)
+    refused = ceiling.learn_from_refusal(search, 200.0, slot=10.0, count=5, resumes_at=30.0)
+    again = replace(refused, since=60.0, sent=1200.0)
+    found = ceiling.learn_from_refusal(again, again.rate, slot=60.0, count=5, resumes_at=90.5)
+    assert found.ceiling == pytest.approx(20, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["sprint", "closed"])
+def test_what_is_done_for_a_moment_does_not_outlive_a_redis_that_forgets(kind: str) -> None:
+    search = replace(staying(), rate=2.0, closed_since=9.0, open_rate=199.0)
+    if kind == "sprint":
+        search = replace(staying(), rate=220.0, sprint_until=30.0)
+    assert search.lasting_rate == pytest.approx(199.0)
+
+
+def test_a_fleet_that_had_nothing_to_do_begins_a_span_anew() -> None:
+    search = replace(staying(), rate=220.0, sprint_until=30.0)
+    idle = ceiling.learn_from_answers(search, 3, last=22.0, now=22.06, highest=500, next_slot=22.1)
+    assert (idle.rate, idle.sprint_until, idle.held) == (pytest.approx(199.0), 0.0, LONG_HOLD)
 
 
 @settings(deadline=None, max_examples=20)
 @given(
-    rate=st.floats(2, 400),
-    burst=st.integers(5, 100),
+    rate=st.floats(10, 400),
+    burst=st.integers(5, 400),
     latency=st.floats(0.001, 0.5),
-    begins_at=st.floats(1, 1000),
+    begins_at=st.floats(1, 500),
 )
 def test_whatever_the_limit_it_is_found(rate: float, burst: float, latency: float, begins_at: float) -> None:
-    fleet = VirtualFleet(bucket(rate, burst), Search(begins_at), latency=latency).run(until=200)
-    assert fleet.used(steady(rate), 100, 200) > 0.8
-    assert all(0 < lowered < 5000 for _, lowered in fleet.refusals)
+    fleet = meet(Bucket(rate, burst), Search(begins_at), latency=latency).run(until=200)
+    assert fleet.used(100, 200) > 0.8
+    assert all(0 < lowered < 1000 for _, lowered in fleet.refusals)

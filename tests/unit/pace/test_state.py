@@ -10,12 +10,24 @@ import pytest
 import redis
 
 from worker.pace.errors import SlotTooFar
+from worker.pace.refusals import LONG_HOLD, Mark, explain_refusal
 from worker.pace.search import Search
 from worker.pace.slots import Pace
 
 KEY = "oathbulk:pace:made-up-license"
 HOUR = 3600 * 1_000_000
-NUMBERS = ("interval", "next_at", "held_until", "counted_since", "look_from", "last", "version", "answers", "lifted")
+NUMBERS = (
+    "interval",
+    "next_at",
+    "held_until",
+    "counted_since",
+    "look_from",
+    "last",
+    "version",
+    "answers",
+    "lifted",
+    "slots",
+)
 FOUND = Search(42.0, climb=0.0, ceiling=43.0, probe_after=300.0, probe_at=10**10)
 
 MakePace = Callable[..., Pace]
@@ -39,7 +51,7 @@ def assert_whole(pace: Pace) -> Search:
     search = reading.search
     assert search is not None
     assert (search.rate, search.ceiling, search.climb) == (FOUND.rate, FOUND.ceiling, FOUND.climb)
-    for moment in (search.begun_at, search.since, search.changed_at, search.probe_at - 300):
+    for moment in (search.begun_at, search.since, search.probe_at - 300):
         assert moment == pytest.approx(reading.now, abs=30)
     pace.report_answer(pace.wait())
     pace.wait()
@@ -117,6 +129,31 @@ def test_a_search_that_is_none_is_begun_anew(
     client.hset(KEY, field, value)
     pace.change(lambda search, _: replace(search, drop=0.0))
     assert_whole(pace)
+
+
+@pytest.mark.parametrize("field", ["marks", "refusals"])
+@pytest.mark.parametrize("value", ["soon", "1,2,3", "1,nan", "1,2;;3", ",", "-1" + ",1" * 25, "1" + ",1" * 24])
+def test_rows_of_numbers_that_are_none_are_begun_anew(
+    make_pace: MakePace, client: redis.Redis, field: str, value: str
+) -> None:
+    pace = make_pace()
+    find(pace)
+    client.hset(KEY, field, value)
+    pace.change(lambda search, _: replace(search, drop=0.0))
+    assert_whole(pace)
+
+
+def test_the_way_of_a_span_and_what_was_refused_come_back_as_they_were(make_pace: MakePace) -> None:
+    refusal = explain_refusal([Mark(1.0, 30.0)], Mark(2.5, 95.0), held=LONG_HOLD, hold=1.06)
+    found = replace(FOUND, marks=(Mark(0.5, 12.0), Mark(1.25, 40.0)), refusals=(refusal, refusal))
+    pace = make_pace()
+    pace.change(lambda search, _: found)
+    search = pace.read().search
+    assert search is not None
+    assert search.marks == found.marks
+    assert len(search.refusals) == 2
+    assert search.refusals[1][:-1] == pytest.approx(refusal[:-1])
+    assert search.refusals[1].limits == pytest.approx(refusal.limits)
 
 
 @pytest.mark.parametrize("ask", ["wait", "read", "read_hold_left", "hold", "report_undelivered"])
