@@ -71,9 +71,8 @@ def latencies() -> Iterator[Cell]:
 
 
 def changes() -> Iterator[Cell]:
-    at = 50.0
-    for factor, rate, burst, asked in product((0.5, 1.5, 2, 3), (50, 200), (0.1, 1.0), (1, 2)):
-        name = f"{rate}/s, burst {burst:g} s, {asked} s"
+    for factor, rate, burst, asked, at in product((0.5, 1.5, 2, 3), (50, 200), (0.1, 1.0), (1, 2), (40, 60)):
+        name = f"{rate}/s, burst {burst:g} s, {asked} s, after {at} s"
         limit = make_bucket(rate, burst * rate, {at: factor * rate})
         yield Cell(f"limit times {factor:g}", name, limit, asked, changes_at=at)
 

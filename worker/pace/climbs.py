@@ -7,7 +7,7 @@ is worth what its refusal costs. Long after that, slow climbs see whether the li
 from __future__ import annotations
 
 from dataclasses import replace
-from math import exp, sqrt
+from math import exp, log, sqrt
 
 from worker.pace.estimates import DISAGREEMENT, Estimate, estimate_by_burst, estimate_limit
 from worker.pace.refusals import KEPT_REFUSALS, Refusal, keep_refusal
@@ -16,13 +16,15 @@ from worker.pace.stays import WIDE, compute_waste, settle
 
 # The first climb grows by no more than this over the seconds that it has lasted: what is on the way when a limit is met
 # that counts over many seconds would be a large part of all.
-FIRST_REACH = 2.0
+FIRST_REACH = 1.5
 # Growth of a climb while one request is answered, at the most.
 GROWTH_A_ROUND_TRIP = 0.05
 # Growth a second that slow answers leave to a climb.
 SLOW_CLIMB = 0.12
 # Relative growth a second of the second climb, and of any later one at the most.
 SECOND_CLIMB = 0.07
+# The second climb is slower than the first by this factor at the least, to tell limit and burst apart.
+SLOWER = 4.0
 # Seconds of the limit that its burst is taken to be worth before a second climb tells.
 LIKELY_BURST = 0.5
 # The second climb begins at no less than this part of the rate that was refused.
@@ -34,13 +36,13 @@ PASSED_WITHIN = 10.0
 # Relative growth a second of the slowest climb.
 SLOWEST_CLIMB = 0.006
 # Relative growth a second of a climb that sees whether the limit has risen.
-PROBING_CLIMB = 0.03
+PROBING_CLIMB = 0.05
 # Relative growth a second of a climb that has come further than expected; more the further it comes.
 RISEN_CLIMB = 0.1
 # How far a climb comes beyond what is expected before that is wrong, as a logarithm.
 BEYOND = 0.03
 # Seconds of the limit that it is worth to know it better, by the logarithm of what it may be.
-WORTH = 30.0
+WORTH = 18.0
 # The rate grows by this part between two marks, times the root of the climb: slow climbs tell the burst by less.
 NEXT_MARK = 0.1
 # How much one step grows at the most, as a logarithm: slow answers make for long steps, which must not be wild ones.
@@ -54,7 +56,7 @@ def climb_further(search: Search, reviewed: Search, trip: float, highest: float)
     if search.expected and search.rate > search.expected:
         climb = max(climb, min(RISEN_CLIMB * (search.rate / search.expected) ** 2, FIRST_CLIMB))
     if not search.refusals:
-        climb = min(climb, FIRST_REACH / max(elapsed, STEP))
+        climb = min(climb, max(FIRST_REACH / max(elapsed, STEP), SLOW_CLIMB))
     climb = min(climb, max(GROWTH_A_ROUND_TRIP / max(trip, 0.001), SLOW_CLIMB))
     rate = search.rate * exp(min(climb * seconds, LARGEST_STEP))
     marked_at = reviewed.marks[-1].at if reviewed.marks else 0.0
@@ -70,6 +72,8 @@ def climb_further(search: Search, reviewed: Search, trip: float, highest: float)
 
 def probe(search: Search) -> Search:
     """Climb slowly, to see whether the limit has risen."""
+    if not search.ceiling:
+        return replace(set_mark(search), climb=SECOND_CLIMB)
     carried = sqrt(2 * PROBING_CLIMB * search.burst / search.ceiling) + 1.5 * PROBING_CLIMB * search.period
     return replace(set_mark(search), climb=PROBING_CLIMB, expected=search.ceiling * exp(BEYOND + 1.1 * carried))
 
@@ -79,12 +83,14 @@ def narrow_down(search: Search, refusal: Refusal, rate: float) -> Search:
     enough."""
     refusals, estimate = _estimate(search, refusal)
     known = replace(search, refusals=refusals)
-    wasted = compute_waste(refusal.hold, estimate.burst)
-    if len(refusals) == KEPT_REFUSALS or estimate.spread * WORTH <= wasted:
-        return settle(known, refusal.hold, estimate)
     if len(refusals) == 1 and not search.burst:
         start = max(refusal.find_limit(LIKELY_BURST), LEAST_START * rate)
-        return _climb_from(known, start, SECOND_CLIMB, estimate)
+        # The first climb may have been slow, because answers were: so fast it was.
+        first_climb = rate / refusal.sent
+        return _climb_from(known, start, min(SECOND_CLIMB, first_climb / SLOWER), estimate)
+    wasted = compute_waste(refusal.hold, estimate.burst)
+    if len(refusals) == KEPT_REFUSALS or log(estimate.high / estimate.limit) * WORTH <= wasted:
+        return settle(known, refusal.hold, estimate)
     climb = min(max((estimate.spread + 0.02) / PASSED_WITHIN, SLOWEST_CLIMB), SECOND_CLIMB)
     return _climb_from(known, max(0.98 * estimate.low, LEAST_PART * estimate.limit), climb, estimate)
 

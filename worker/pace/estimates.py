@@ -18,12 +18,14 @@ FINER = 6
 SAME = 0.01
 # A count that begins anew each second is a whole number, and found a little too low or too high.
 ROUNDING = 0.2
+# Refusals without which no limit is taken for a count: any two that are bounds only may agree.
+COUNT_REFUSALS = 3
 # Seconds. A limit that asks to wait for longer is no count that begins anew each second.
 COUNT_HOLD = 4.0
 # After a limit has changed it may forgive more or fewer requests, by this factor.
 UNSURE = 1.25
 # By so much, as a logarithm of limits, refusals disagree by chance: a count gives no exact limit that would show it.
-NOISE = 0.008
+NOISE = 0.005
 # Refusals that disagree by more than this, as a logarithm of limits, are not of one limit.
 DISAGREEMENT = 0.06
 
@@ -63,8 +65,8 @@ def estimate_limit(refusals: Sequence[Refusal]) -> Estimate:
     enough = least + SAME + 1 / min(refusal.sent for refusal in refusals)
     good = [estimate for estimate in (*buckets, count) if estimate.disagreement <= enough]
     bucket = min(buckets, key=lambda bucket: bucket.disagreement)
-    of_buckets = [estimate for estimate in good if not estimate.is_count]
-    is_count = count.disagreement < bucket.disagreement
+    of_buckets = [estimate for estimate in good if not estimate.is_count] or [bucket]
+    is_count = len(refusals) >= COUNT_REFUSALS and count.disagreement < bucket.disagreement
     limit = max(floor(count.low + ROUNDING), 1.0) if is_count else sqrt(of_buckets[0].limit * of_buckets[-1].limit)
     low, high = min(estimate.low for estimate in good), max(estimate.high for estimate in good)
     return Estimate(limit, low, high, bucket.burst, is_count, least)

@@ -15,11 +15,11 @@ from worker.pace.stays import LONGEST_PROBE_WAIT, compute_drop, stay_below
 # Requests a second that ask whether it is open again.
 KNOCKS = 2.0
 # Seconds between two of them grow to this part of the time since it closed, …
-KNOCK_PART = 0.2
+KNOCK_PART = 0.25
 # … and to so many at the most.
 LONGEST_KNOCK_WAIT = 15.0
 # Where it is taken to have opened, between two knocks.
-OPENED_PART = 0.25
+OPENED_PART = 0.4
 # Seconds. No count is taken to be over more; what is closed for longer is out of order.
 LONGEST_PERIOD = 75.0
 # Seconds by which holds must differ to show that they last until a count begins anew.

@@ -72,7 +72,9 @@ class Rate:
             nonlocal now
             now = reading.now
             resumes_at = max(reading.held_until, reading.next_slot, reading.now)
-            return ceiling.learn_from_refusal(search, rate, slot, reading.answers, resumes_at)
+            changed = ceiling.learn_from_refusal(search, rate, slot, reading.answers, resumes_at)
+            # A sprint would be faster than what was refused.
+            return replace(changed, rate=min(changed.rate, max(self._highest, search.rate)))
 
         search = self.change(learn)
         return max(search.knock_at - now, 0.0) if search.closed_since else 0.0

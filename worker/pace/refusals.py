@@ -19,7 +19,7 @@ SMALLEST_BURST = 0.004
 NEXT_BURST = 1.5
 BURSTS = tuple(SMALLEST_BURST * NEXT_BURST**number for number in range(21))
 # Steps in which the limit is found of a bucket of so many requests.
-BUCKET_STEPS = 12
+BUCKET_STEPS = 30
 # Halvings in which a window is looked for.
 COUNT_STEPS = 12
 # Seconds. After a hold of this length any bucket is full; so it is when a fleet begins.

@@ -14,7 +14,7 @@ FIRST_CLIMB = 0.8
 # Where the rate stays, as a part of the ceiling.
 PART_OF_CEILING = 0.995
 # Seconds until the rate climbs again, to see whether the limit has risen, where a refusal wastes a second.
-PROBE_AFTER = 40.0
+PROBE_AFTER = 30.0
 # Seconds between two reviews of a rate that climbs or sprints, at the least.
 STEP = 0.1
 # Relative growth of the rate between two reviews of a climb.

@@ -10,8 +10,6 @@ from worker.pace.search import PART_OF_CEILING, PROBE_AFTER, Search, hold_rate
 
 # Seconds that the rate waits until it climbs again, at the most: the wait grows with each climb that finds nothing.
 LONGEST_PROBE_WAIT = 3600.0
-# The more a refusal wastes, the more rarely the rate climbs to see whether the limit has risen: a power of the seconds.
-PROBE_POWER = 0.75
 # Of what a hold has given to a bucket, a sprint spends this part.
 SPENT = 0.75
 # A sprint is so much faster than the limit.
@@ -23,7 +21,7 @@ LEAST_WASTE = 0.4
 # For each second that a refusal wastes, the rate stays below the limit by this part more.
 CAUTION = 0.0005
 # Seconds. Where holds are longer, the rate stays below all that the limit may be.
-LONG = 3.0
+LONG = 10.0
 # A limit that differs by more than this part from the one that was known has changed.
 WIDE = 0.05
 # Seconds, or as many holds, until the rate climbs again after a limit was seen to fall: it may well rise again.
@@ -50,7 +48,7 @@ def settle(search: Search, hold: float, estimate: Estimate) -> Search:
     limit = estimate.low if hold > LONG and not estimate.is_count else estimate.limit
     limit *= 1 - CAUTION * wasted
     finds_nothing = search.ceiling > 0 and limit < (1 + WIDE) * search.ceiling
-    wait = min(2 * search.probe_after, LONGEST_PROBE_WAIT) if finds_nothing else PROBE_AFTER * wasted**PROBE_POWER
+    wait = min(2 * search.probe_after, LONGEST_PROBE_WAIT) if finds_nothing else PROBE_AFTER * wasted
     return stay_below(search, limit, burst * limit, wait)
 
 
@@ -93,6 +91,7 @@ def _learn_burst(search: Search, refusal: Refusal) -> Search:
         return search
     refusals = keep_refusal(search.refusals, refusal)
     estimate = estimate_limit(refusals)
-    if estimate.is_count or estimate.limit < (1 - WIDE) * search.ceiling:
+    is_first = not search.drop
+    if estimate.is_count or (is_first and estimate.limit < (1 - WIDE) * search.ceiling):
         return search
     return replace(search, refusals=refusals, burst=estimate.burst * estimate.limit)

@@ -21,9 +21,6 @@ from support.fleets.virtual_limits import (
 )
 
 from worker.pace import ceiling
-from worker.pace.climbs import PROBING_CLIMB
-from worker.pace.periods import KNOCKS, LONGEST_KNOCK_WAIT
-from worker.pace.refusals import LONG_HOLD
 from worker.pace.search import (
     FIRST_CLIMB,
     PART_OF_CEILING,
@@ -31,12 +28,9 @@ from worker.pace.search import (
     Search,
     fix_rate,
     free_rate,
-    hold_rate,
-    restart_counting,
     resume_below_ceiling,
     set_share,
 )
-from worker.pace.stays import SPRINT
 
 
 def meet(limit: Limit, search: Search | None = None, highest: float = 1000.0, **options: Any) -> PacedFleet:
@@ -72,6 +66,13 @@ def test_where_a_refusal_is_dear_two_of_them_must_do(asked: float) -> None:
     assert len(fleet.refusals) < 10
 
 
+@pytest.mark.parametrize(("asked", "until", "climbs"), [(1, 25, 3), (30, 90, 2)])
+def test_a_third_climb_comes_only_where_it_is_worth_its_refusal(asked: float, until: float, climbs: int) -> None:
+    found = search_of(meet(Bucket(120, 60), retry_after=asked).run(until=until))
+    assert found.ceiling == pytest.approx(120, rel=0.03)
+    assert len(found.refusals) == climbs
+
+
 @pytest.mark.parametrize("phase", [0.0, 0.3, 0.8])
 @pytest.mark.parametrize("rate", [50, 200])
 def test_a_count_that_begins_anew_each_second_is_not_taken_for_a_bucket(rate: float, phase: float) -> None:
@@ -104,7 +105,7 @@ def test_over_a_long_run_hardly_anything_is_left_unused(rate: float, burst: floa
 @pytest.mark.parametrize("latency", [0.02, 0.2, 1.0])
 def test_slow_answers_delay_the_search_and_spoil_nothing(latency: float) -> None:
     fleet = meet(Bucket(200, 20), latency=latency).run(until=260)
-    assert fleet.used(60, 260) > 0.95
+    assert fleet.used(60, 260) > 0.94
     assert fleet.refused_share < 0.01
 
 
@@ -207,8 +208,8 @@ def test_a_rate_that_a_person_set_does_not_move() -> None:
 def test_a_ceiling_that_is_remembered_is_where_the_next_run_begins() -> None:
     search = resume_below_ceiling(ceiling=200.0, share=1.0, now=5.0)
     assert (search.rate, search.climb) == (200 * PART_OF_CEILING, 0)
-    fleet = meet(Bucket(200), resume_below_ceiling(200.0, 1.0, now=0.0)).run(until=39)
-    assert fleet.used(0, 39) > 0.98
+    fleet = meet(Bucket(200), resume_below_ceiling(200.0, 1.0, now=0.0)).run(until=29)
+    assert fleet.used(0, 29) > 0.98
     assert fleet.refusals == []
 
 
@@ -218,32 +219,6 @@ def test_a_ceiling_that_is_remembered_and_too_high_is_mended(limit: float) -> No
     assert fleet.used(30, 150) > 0.9
 
 
-def test_a_climb_grows_by_its_speed_and_waits_for_an_answer() -> None:
-    search = Search(100.0, climb=0.07)
-    assert ceiling.learn_from_answers(search, slots=9, last=0.05, now=0.06, highest=500, next_slot=0.09) is search
-    grown = ceiling.learn_from_answers(search, slots=20, last=0.1, now=0.16, highest=500, next_slot=0.2)
-    assert grown.rate == pytest.approx(100 * (1 + 0.07 * 0.2), rel=0.001)
-    assert (grown.since, grown.sent) == (0.2, 20)
-
-
-def test_a_rate_at_which_nobody_sends_does_not_climb() -> None:
-    search = Search(100.0, climb=0.07)
-    unused = ceiling.learn_from_answers(search, slots=10, last=0.1, now=0.16, highest=500, next_slot=0.2)
-    assert unused == replace(search, begun_at=0.2, since=0.2)
-
-
-def test_the_first_climb_is_slower_where_answers_are_slow() -> None:
-    def climbed(latency: float) -> float:
-        now = 0.2 + latency
-        slots = round(30 * now)
-        search = ceiling.learn_from_answers(Search(30.0), slots, last=0.2, now=now, highest=500, next_slot=now)
-        return (search.rate / 30 - 1) / now
-
-    assert climbed(0.01) > 0.75
-    assert climbed(0.2) == pytest.approx(0.25, rel=0.1)
-    assert climbed(1.0) == pytest.approx(0.12, rel=0.1)
-
-
 def test_a_refusal_of_a_slot_from_before_the_last_one_changes_no_rate() -> None:
     search = Search(100.0, climb=0.07, begun_at=10.0, since=10.0, refused_at=8.0, held=2.0)
     later = ceiling.learn_from_refusal(search, 150.0, slot=9.0, count=0, resumes_at=11.0)
@@ -251,119 +226,11 @@ def test_a_refusal_of_a_slot_from_before_the_last_one_changes_no_rate() -> None:
     assert ceiling.learn_from_refusal(later, 150.0, slot=8.5, count=0, resumes_at=11.0) is later
 
 
-def staying(**changes: Any) -> Search:
-    """A stay below 200 a second, which forgives 100, for ten seconds."""
-    stay = hold_rate(restart_counting(Search(199.0, ceiling=200.0, burst=100.0), now=10.0, held=1.0), PROBE_AFTER)
-    return replace(stay, since=20.0, sent=1990.0, refused_at=9.0, **changes)
-
-
-def refuse(search: Search, slot: float, rate: float = 199.0) -> Search:
-    return ceiling.learn_from_refusal(search, rate, slot, count=5, resumes_at=slot + 1.06)
-
-
-def test_a_stay_that_is_refused_goes_down_by_what_the_refusal_tells() -> None:
-    # 1,990 in 10 s, of which 100 were forgiven.
-    assert refuse(staying(), 20.0).ceiling == pytest.approx(189, rel=0.01)
-
-
-def test_a_stay_that_is_refused_late_goes_down_a_little() -> None:
-    late = refuse(replace(staying(), since=200.0, sent=199.0 * 190), 200.0)
-    assert 0.99 < late.ceiling / 200 < 0.998
-
-
-def test_a_stay_that_is_refused_soon_is_of_a_limit_that_fell_and_looks_for_a_rise_soon() -> None:
-    fallen = refuse(replace(staying(), since=10.5, sent=0.5 * 199), 10.9)
-    assert fallen.ceiling == pytest.approx(100, rel=0.02)
-    assert fallen.refusals == ()
-    assert fallen.probe_after < PROBE_AFTER
-
-
-def test_what_a_hold_has_given_to_a_bucket_is_spent_in_a_sprint() -> None:
-    sprinting = refuse(staying(), 20.0)
-    assert sprinting.rate == pytest.approx(SPRINT * sprinting.ceiling)
-    begun_at = sprinting.begun_at
-    end = sprinting.sprint_until
-    assert (end - begun_at) * (SPRINT - PART_OF_CEILING) == pytest.approx(0.75 * 100 / sprinting.ceiling, rel=0.01)
-    ended = ceiling.learn_from_answers(
-        replace(sprinting, since=end - 0.2), 50, last=end, now=end, highest=500, next_slot=end
-    )
-    assert (ended.rate, ended.sprint_until) == (ended.rate_below_ceiling, 0)
-
-
 def test_a_climb_that_finds_nothing_new_goes_back_and_waits_longer() -> None:
     fleet = meet(Bucket(200, 20)).run(until=150)
     found = search_of(fleet)
     assert found.ceiling == pytest.approx(200, rel=0.01)
     assert found.probe_after > 1.5 * PROBE_AFTER
-
-
-def test_a_stay_climbs_again_when_it_is_time() -> None:
-    search = staying()
-    until = search.probe_at
-    due = ceiling.learn_from_answers(search, 199 * 31, last=until, now=until, highest=500, next_slot=until)
-    assert (due.climb, due.rate) == (PROBING_CLIMB, search.rate)
-    at_most = ceiling.learn_from_answers(search, 199 * 31, last=until, now=until, highest=199, next_slot=until)
-    assert at_most.climb == 0
-
-
-def knock(search: Search, slot: float) -> Search:
-    return ceiling.learn_from_refusal(search, search.rate, slot, count=0, resumes_at=slot + 1.0)
-
-
-def test_where_the_first_request_after_a_hold_is_refused_few_ask() -> None:
-    search = replace(staying(), since=10.0, sent=0.0)
-    closed = knock(search, 10.0)
-    assert (closed.rate, closed.closed_since, closed.open_rate) == (KNOCKS, 9.0, 199.0)
-    waits = []
-    for _ in range(40):
-        slot = closed.begun_at
-        closed = knock(closed, slot)
-        waits.append(closed.begun_at - slot)
-    assert waits == pytest.approx(sorted(waits))
-    assert waits[0] == 1.0
-    assert waits[-1] == pytest.approx(LONGEST_KNOCK_WAIT)
-    assert closed.knock_at == pytest.approx(closed.begun_at)
-
-
-def test_what_was_out_of_order_goes_on_as_before() -> None:
-    closed = knock(replace(staying(), since=10.0, sent=0.0), 10.0)
-    slot = closed.begun_at
-    opened = ceiling.learn_from_answers(closed, 1, last=slot, now=slot + 0.06, highest=500, next_slot=slot + 0.5)
-    assert (opened.rate, opened.ceiling, opened.closed_since) == (199.0, 200.0, 0.0)
-    again = knock(opened, opened.begun_at)
-    assert again.open_rate == 199.0 / 2
-
-
-def test_a_count_of_many_seconds_is_told_by_how_long_it_was_closed() -> None:
-    """1,200 requests in ten seconds, and 50 s until it opened."""
-    search = Search(200.0, begun_at=0.0, since=10.0, sent=1200.0)
-    refused = ceiling.learn_from_refusal(search, 200.0, slot=10.0, count=5, resumes_at=11.0)
-    closed = replace(knock(refused, 11.0), refused_at=59.0, begun_at=60.0, since=60.0)
-    opened = ceiling.learn_from_answers(closed, 1, last=61.0, now=61.06, highest=500, next_slot=61.1)
-    assert opened.ceiling == pytest.approx(20, rel=0.01)
-    assert opened.period == pytest.approx(60, abs=1)
-
-
-def test_holds_that_end_when_a_count_begins_anew_tell_it_too() -> None:
-    search = Search(200.0, begun_at=0.0, since=10.0, sent=1200.0)
-    refused = ceiling.learn_from_refusal(search, 200.0, slot=10.0, count=5, resumes_at=30.0)
-    again = replace(refused, since=60.0, sent=1200.0)
-    found = ceiling.learn_from_refusal(again, again.rate, slot=60.0, count=5, resumes_at=90.5)
-    assert found.ceiling == pytest.approx(20, rel=0.01)
-
-
-@pytest.mark.parametrize("kind", ["sprint", "closed"])
-def test_what_is_done_for_a_moment_does_not_outlive_a_redis_that_forgets(kind: str) -> None:
-    search = replace(staying(), rate=2.0, closed_since=9.0, open_rate=199.0)
-    if kind == "sprint":
-        search = replace(staying(), rate=220.0, sprint_until=30.0)
-    assert search.lasting_rate == pytest.approx(199.0)
-
-
-def test_a_fleet_that_had_nothing_to_do_begins_a_span_anew() -> None:
-    search = replace(staying(), rate=220.0, sprint_until=30.0)
-    idle = ceiling.learn_from_answers(search, 3, last=22.0, now=22.06, highest=500, next_slot=22.1)
-    assert (idle.rate, idle.sprint_until, idle.held) == (pytest.approx(199.0), 0.0, LONG_HOLD)
 
 
 @settings(deadline=None, max_examples=20)

@@ -509,7 +509,7 @@ def test_a_fleet_that_is_let_nothing_through_asks_more_and_more_rarely(make_pace
     assert rates(pace) == [2]
     end_hold(begun_at=1.0, since=1.0, closed_since=50.0)
     pace.report_refusal(pace.wait(), 1.0)
-    assert 9 < pace.read_hold_left() < 12
+    assert 11 < pace.read_hold_left() < 14
     assert pace.read().held_why == "PingOne refuses every request, so it is asked more and more rarely"
 
 
