@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from worker.pace.refusals import Refusal
 from worker.pace.search import PROBE_AFTER, STEP, Search, hold_rate, restart_counting
-from worker.pace.stays import LONGEST_PROBE_WAIT, compute_drop, stay_below
+from worker.pace.stays import LONGEST_PROBE_WAIT, WIDE, compute_drop, stay_below
 
 # Requests a second that ask whether it is open again.
 KNOCKS = 2.0
@@ -24,6 +24,8 @@ OPENED_PART = 0.4
 LONGEST_PERIOD = 75.0
 # Seconds by which holds must differ to show that they last until a count begins anew.
 OTHER_HOLD = 1.5
+# Seconds. Where no hold is longer than this, they tell nothing of a count.
+LONG_HOLD_TOLD = 6.0
 # A count that was used up sooner than this part of its period tells nothing of it.
 WHOLE = 0.9
 # A climb from after it closed, where nothing else is known.
@@ -66,7 +68,8 @@ def open_again(search: Search, last: float, since: float) -> Search:
 
 def is_period(search: Search, refusal: Refusal) -> bool:
     """Whether the limit counts over many seconds: because it was seen to, or because holds end when it begins anew."""
-    return search.period > 0 or _differ((*search.refusals[-1:], refusal))
+    is_short = refusal.lasted + refusal.hold < LONGEST_PERIOD
+    return search.period > 0 or (is_short and _differ((*search.refusals[-1:], refusal)))
 
 
 def find_closed(refusals: tuple[Refusal, ...]) -> float:
@@ -82,14 +85,17 @@ def settle_period(search: Search, refusal: Refusal, closed: float) -> Search:
     It was used up by what was sent before the refusal, and closed for so many seconds after it."""
     known, period = search.period, refusal.lasted + closed
     limit, drop = refusal.sent / period, 0.0
-    wait = min(2 * search.probe_after, LONGEST_PROBE_WAIT) if search.climb and known else PROBE_AFTER
+    wait = PROBE_AFTER
     if known and (refusal.lasted >= known or period < WHOLE * known):
         # When the count began is not known.
         drop = compute_drop(search, refusal.lasted, refusal.hold)
         limit, period = max(limit, search.ceiling * (1 - drop)), known
+    if known and search.climb and limit < (1 + WIDE) * search.ceiling:
+        wait = min(2 * search.probe_after, LONGEST_PROBE_WAIT)
     return replace(stay_below(replace(search, period=period), limit, 0.0, wait), drop=drop)
 
 
 def _differ(refusals: tuple[Refusal, ...]) -> bool:
+    """Whether holds differ by so much that they end when a count begins anew. Short ones may differ by chance."""
     holds = [refusal.hold for refusal in refusals]
-    return max(holds) - min(holds) > OTHER_HOLD
+    return max(holds) > LONG_HOLD_TOLD and max(holds) - min(holds) > OTHER_HOLD
