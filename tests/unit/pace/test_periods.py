@@ -7,6 +7,7 @@ from support.fleets.searches import make_stay
 
 from worker.pace import ceiling
 from worker.pace.periods import KNOCKS, LONGEST_KNOCK_WAIT
+from worker.pace.refusals import Mark, explain_refusal
 from worker.pace.search import Search
 
 
@@ -30,7 +31,9 @@ def test_where_the_first_request_after_a_hold_is_refused_few_ask() -> None:
 
 
 def test_what_was_out_of_order_goes_on_as_before() -> None:
-    closed = knock(replace(make_stay(), since=10.0, sent=0.0), 10.0)
+    """The limit was known before, and 1,990 in ten seconds and two are not one that counts over twelve."""
+    refusal = explain_refusal([], Mark(10.0, 1990.0), held=1.0, hold=1.0)
+    closed = knock(replace(make_stay(), since=10.0, sent=0.0, refusals=(refusal,)), 10.0)
     slot = closed.begun_at
     opened = ceiling.learn_from_answers(closed, 1, last=slot, now=slot + 0.06, highest=500, next_slot=slot + 0.5)
     assert (opened.rate, opened.ceiling, opened.closed_since) == (199.0, 200.0, 0.0)

@@ -513,6 +513,16 @@ def test_a_fleet_that_is_let_nothing_through_asks_more_and_more_rarely(make_pace
     assert pace.read().held_why == "PingOne refuses every request, so it is asked more and more rarely"
 
 
+def test_a_redis_that_forgets_while_few_ask_goes_on_at_the_rate_from_before(
+    make_pace: MakePace, client: redis.Redis
+) -> None:
+    pace = make_pace(rate=100)
+    pace.wait()
+    pace.change(lambda search, reading: replace(search, rate=2.0, closed_since=reading.now, open_rate=100.0))
+    client.flushall()
+    assert pace.wait().rate == pytest.approx(100, rel=0.01)
+
+
 def test_slots_that_were_given_out_before_a_refusal_tell_nothing_of_the_new_rate(make_pace: MakePace) -> None:
     """Threads wait for slots beyond a short hold: they are of the rate that was refused."""
     pace = make_pace(rate=1, furthest=100, sleep=lambda _: None)

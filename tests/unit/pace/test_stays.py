@@ -36,6 +36,7 @@ def test_a_stay_that_is_refused_soon_is_of_a_limit_that_fell_and_looks_for_a_ris
 def test_what_a_hold_has_given_to_a_bucket_is_spent_in_a_sprint() -> None:
     sprinting = refuse(make_stay(), 20.0)
     assert sprinting.rate == pytest.approx(SPRINT * sprinting.ceiling)
+    assert sprinting.rate > 1.05 * sprinting.ceiling
     begun_at = sprinting.begun_at
     end = sprinting.sprint_until
     assert (end - begun_at) * (SPRINT - PART_OF_CEILING) == pytest.approx(0.75 * 100 / sprinting.ceiling, rel=0.01)
