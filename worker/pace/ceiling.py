@@ -15,9 +15,9 @@ from dataclasses import replace
 
 from worker.pace.climbs import climb_further, narrow_down, probe
 from worker.pace.periods import find_closed, is_closed, is_period, knock, open_again, settle_period
-from worker.pace.refusals import Mark, Refusal, explain_refusal, find_sent, keep_refusal
+from worker.pace.refusals import LONG_HOLD, Mark, Refusal, explain_refusal, find_sent, keep_refusal
 from worker.pace.search import STEP, Search, hold_rate, restart_counting, set_mark
-from worker.pace.stays import PROBE_AFTER_FALL, lower_stay
+from worker.pace.stays import PROBE_AFTER_FALL, SOON, lower_stay
 
 # The part of the slots that must have been used for the rate to move.
 USED = 0.8
@@ -73,8 +73,9 @@ def learn_from_refusal(search: Search, rate: float, slot: float, count: int, res
         return hold_rate(replace(resumed, rate=rate * ROOM_FOR_OTHERS), PROBE_AFTER_FALL)
     if is_period(search, refusal):
         return _learn_period(resumed, refusal, end, search.marks)
-    if search.ceiling and not search.climb:
-        return lower_stay(resumed, refusal)
+    was_idle = search.held >= LONG_HOLD
+    if search.ceiling and (not search.climb or (was_idle and lasted < SOON * hold)):
+        return lower_stay(resumed, refusal, was_idle=was_idle)
     return narrow_down(resumed, refusal, rate)
 
 

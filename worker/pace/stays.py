@@ -52,12 +52,17 @@ def settle(search: Search, hold: float, estimate: Estimate) -> Search:
     return stay_below(search, limit, burst * limit, wait)
 
 
-def lower_stay(search: Search, refusal: Refusal) -> Search:
-    """Lower a rate that stayed and was refused: to what the refusal tells, and by some part at the least."""
+def lower_stay(search: Search, refusal: Refusal, *, was_idle: bool) -> Search:
+    """Lower a rate that stayed and was refused: to what the refusal tells, and by some part at the least.
+
+    `was_idle`: the fleet had not used its slots before this span, as where its machine stands still for moments; what
+    then leaves at once may be refused whatever the limit is."""
     known = _learn_burst(search, refusal)
     told = refusal.find_limit_of_bucket(known.burst) if known.burst else search.ceiling
     limit = min(told, search.ceiling * (1 - compute_drop(search, refusal.lasted, refusal.hold)))
-    if limit > (1 - WIDE) * search.ceiling:
+    if was_idle and refusal.lasted < SOON * refusal.hold:
+        limit = max(limit, search.ceiling * (1 - WIDE))
+    if limit >= (1 - WIDE) * search.ceiling:
         lowered = stay_below(known, limit, known.burst, search.probe_after)
         probe_at = max(search.probe_at, search.begun_at + PROBE_AFTER / 4)
         return replace(lowered, drop=1 - limit / search.ceiling, probe_at=probe_at)

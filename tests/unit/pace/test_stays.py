@@ -33,6 +33,12 @@ def test_a_stay_that_is_refused_soon_is_of_a_limit_that_fell_and_looks_for_a_ris
     assert fallen.probe_after < PROBE_AFTER
 
 
+@pytest.mark.parametrize("climb", [0.0, 0.05], ids=["while it stays", "while it climbs"])
+def test_what_leaves_at_once_after_an_idle_moment_tells_little(climb: float) -> None:
+    idle = replace(make_stay(climb=climb), held=LONG_HOLD, since=10.2, sent=0.2 * 199)
+    assert 0.94 < refuse(idle, 10.5).ceiling / 200 < 0.96
+
+
 def test_what_a_hold_has_given_to_a_bucket_is_spent_in_a_sprint() -> None:
     sprinting = refuse(make_stay(), 20.0)
     assert sprinting.rate == pytest.approx(SPRINT * sprinting.ceiling)
