@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import fmean
 
 from pace_cells import Cell, choose_few, groups_of, make_cells
-from support.fleets.paced_fleet import PacedFleet, Policy, Searching
+from support.fleets.paced_fleet import PacedFleet
+from support.fleets.policies import Policy, Searching
 from support.fleets.virtual_limits import Limit
 from support.fleets.virtual_rivals import Aimd, Cubic, Oracle
 

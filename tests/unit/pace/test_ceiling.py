@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.fleets.paced_fleet import PacedFleet, Searching
+from support.fleets.paced_fleet import PacedFleet
+from support.fleets.policies import Searching
 from support.fleets.virtual_limits import (
     Bucket,
     Closed,
