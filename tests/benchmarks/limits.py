@@ -1,15 +1,17 @@
 """How much of a rate limit is used, and at how many 429s, while the simulator enforces it: oathbulk with one, two and
 four worker processes, the thread pool, and Celery as in its tutorial, in turn within one run.
 
-    python tests/benchmarks/limits.py [--records N] [--limits 50,200,500] [--shapes bucket,window,changing]
-        [--workers 1,2,4] [--only ours,thread_pool,celery_tutorial,celery_unpaced] [--rate N]
-        [--latency MS] [--json FILE]
+    python tests/benchmarks/limits.py [--records N | --seconds N] [--limits 50,200,500]
+        [--shapes bucket,window,changing] [--workers 1,2,4] [--only ours,thread_pool,celery_tutorial,celery_unpaced]
+        [--rate N] [--latency MS] [--json FILE]
 
 Everything counted is the simulator's own tally. `steady` leaves out the first and the last tenth of the time. The
-shapes: a token bucket; a count that starts anew each second; a bucket whose limit falls to a half after a third of the
-time that the job takes at best, and rises to one and a half after two. The two latter are measured at the middle limit
-only. oathbulk knows nothing and begins with its default unless --rate says otherwise; Celery gets the limit as its
-`rate_limit`. With --latency PingOne takes so many milliseconds for an answer.
+shapes: a token bucket of 10 requests, or bucket-0.5, of what the limit is in half a second; a count that starts anew
+each second, or window-60, each minute; a bucket whose limit falls to a half after a third of the time that the job
+takes at best, and rises to one and a half after two. `window` and `changing` are measured at the middle limit only.
+With --seconds there are as many records as take so long at best. oathbulk knows nothing and begins with its default
+unless --rate says otherwise; Celery gets the limit as its `rate_limit`. With --latency PingOne takes so many
+milliseconds for an answer.
 """
 
 from __future__ import annotations
@@ -53,10 +55,12 @@ class Case:
     def options(self) -> list[str]:
         rate = ["--rate", str(self.limit), "--latency", f"{self.latency:g}"]
         third = self.at_best / 3
-        match self.shape:
-            case "window":
-                return [*rate, "--rate-window", "1"]
-            case "changing":
+        match self.shape.split("-"):
+            case ["bucket", seconds]:
+                return [*rate, "--set", f"burst={max(1, round(self.limit * float(seconds)))}"]
+            case ["window", *seconds]:
+                return [*rate, "--rate-window", *(seconds or ["1"])]
+            case ["changing"]:
                 falls, rises = f"{third:.0f}={self.limit / 2:g}", f"{2 * third:.0f}={self.limit * 1.5:g}"
                 return [*rate, "--rate-at", falls, "--rate-at", rises]
         return rate
@@ -124,6 +128,7 @@ def numbers(text: str) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--records", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, help="instead of --records: what each job takes at best")
     parser.add_argument("--limits", type=numbers, default=[50, 200, 500])
     parser.add_argument("--shapes", default="bucket,window,changing")
     parser.add_argument("--workers", type=numbers, default=[1, 2, 4])
@@ -135,7 +140,7 @@ def main() -> None:
     end_in_good_order()
     if unknown := set(arguments.only.split(",")) - {"ours", *OTHERS}:
         parser.error(f"unknown: {', '.join(unknown)}")
-    print(f"{arguments.records} records, a fifth with two OTPs\n")
+    print("A fifth of the records needs two OTPs.\n")
     print("| shape | limit/s | | seconds | used | used, steady | 429s of all | active |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     results = []
@@ -150,10 +155,11 @@ def main() -> None:
 def plan(arguments: argparse.Namespace) -> Iterator[tuple[Case, str, int]]:
     middle = sorted(arguments.limits)[len(arguments.limits) // 2]
     for shape in arguments.shapes.split(","):
-        for limit in arguments.limits if shape == "bucket" else [middle]:
+        for limit in [middle] if shape in ("window", "changing") else arguments.limits:
+            records = round(arguments.seconds * limit / CALLS) if arguments.seconds else arguments.records
             for name in arguments.only.split(","):
                 for workers in arguments.workers if name == "ours" else [1]:
-                    yield Case(shape, limit, arguments.records, arguments.latency), name, workers
+                    yield Case(shape, limit, records, arguments.latency), name, workers
 
 
 if __name__ == "__main__":
