@@ -37,6 +37,7 @@ LONG = (
     "test_undo.py",
     "test_compose.py",
     "test_rehearse.py",
+    "test_pause_and_cancel.py",
     "test_promises.py",
 )
 
