@@ -137,7 +137,8 @@ class Pace:
         self.hold(seconds, why)
         with suppress(redis.RedisError):
             self._reservations.report_answers()
-            self.hold(self._rate.lower(slot.rate, slot.at / MICROSECONDS), CLOSED)
+            if closed_for := self._rate.lower(slot.rate, slot.at / MICROSECONDS):
+                self.hold(closed_for, CLOSED)
 
     def report_undelivered(self, seconds: float, why: str) -> None:
         """Hold the fleet after a request that could not be delivered; or this process alone, where others deliver."""
