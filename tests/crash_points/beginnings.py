@@ -7,6 +7,7 @@ from collections.abc import Callable
 import httpx
 
 from crash_points.stage import Stage
+from worker.pace.search import fix_rate
 
 
 def answers_are_lost(stage: Stage, fault: str = "reset_after") -> list[int]:
@@ -55,8 +56,10 @@ def let_go(stage: Stage) -> None:
 
 
 def limited(stage: Stage) -> list[int]:
-    """PingOne's license has nothing left, for hours."""
+    """PingOne's license has nothing left, for hours. A person has fixed the rate: else the fleet would hold for longer
+    after some refusals than after others."""
     ids = stage.enqueue()
+    stage.pace.change(lambda search, reading: fix_rate(search, search.rate, reading.now))
     stage.fleet.simulator.change(rate=1e-6, burst=1, retry_after="none")
     httpx.get(f"{stage.fleet.simulator.url}/v1/the-last-one-for-today")
     return ids

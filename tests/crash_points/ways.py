@@ -108,8 +108,7 @@ WAYS: dict[str, Way] = {
         prepare=beginnings.unknown("reset_after", lambda stage: stage.fleet.batches.cancel(BATCH)),
     ),
     "rate_limited": Way(
-        # The second refusal, right after a hold, says that everything is refused, so the fleet holds until it knocks.
-        (known(BEGINNING), Stretch(exchange(POST) + HOLD + NEXT_TRY + HOLD + HOLD + SETTLE)),
+        (known(BEGINNING), Stretch(exchange(POST) + HOLD + NEXT_TRY + HOLD + SETTLE)),
         databases=(SQLITE,),
         prepare=beginnings.limited,
         mend=beginnings.unlimited,
