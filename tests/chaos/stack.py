@@ -23,7 +23,7 @@ from worker.simulator.shipment import MadeShipment
 
 BATCH = "shipment"
 # Seconds.
-TIMEOUT = 300.0
+TIMEOUT = 180.0
 LOOK = 0.05
 
 # Threads of each of the two workers.

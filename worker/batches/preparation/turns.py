@@ -16,9 +16,9 @@ from models.record_indexes import LACKS_TOKEN, LACKS_USER
 from worker.database.engine import Database
 from worker.leases.moves import is_running
 
-# Seconds after which a worker that prepares a batch is taken for dead; each call renews it, and may wait for the end of
-# a hold.
-LEASE = 180.0
+# Seconds after which a worker that prepares a batch is taken for dead. Each try of a call renews it; whoever waits for
+# longer, for the end of a hold, may lose the turn meanwhile and then sends nothing.
+LEASE = 60.0
 # Higher than the number of any row.
 _LAST_ROW = 2**31 - 1
 # The last row of a batch that its canary and its trial let go.
