@@ -1,4 +1,5 @@
-"""The databases: every test here runs on PostgreSQL and on SQLite, under the eyes of a judge of status changes."""
+"""The databases: every test here runs on PostgreSQL and on SQLite, under the eyes of a judge of status changes. And a
+simulator that listens."""
 
 from __future__ import annotations
 
@@ -19,6 +20,9 @@ from support.servers.postgres import PostgresServer
 from models.encrypted import Keyring, generate_key
 from worker.database.engine import Database
 from worker.leases.worker import Leases
+from worker.simulator.call_log import CallLog
+from worker.simulator.server import running
+from worker.simulator.simulation import Simulation
 
 SERVERS = ("postgresql", "sqlite")
 
@@ -101,3 +105,11 @@ def scripted_fleet(database: MovingDatabase, leases: Leases) -> ScriptedFleet:
 @pytest.fixture
 def keyring() -> Keyring:
     return Keyring([generate_key()])
+
+
+@pytest.fixture(scope="module")
+def listening() -> Iterator[tuple[Simulation, str]]:
+    """A simulation for the tests of a module, and its URL."""
+    simulation = Simulation(call_log=CallLog(salt="salt"))
+    with running(simulation) as url:
+        yield simulation, url

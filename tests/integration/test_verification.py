@@ -30,10 +30,8 @@ from worker.process.parts import Parts
 from worker.reports import verification
 from worker.reports.inventory_verification import TokenCheck, make_token_lister
 from worker.reports.verification import Difference, find_environment, make_device_reader, verify
-from worker.simulator.call_log import CallLog
 from worker.simulator.faults import FaultOrder
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
-from worker.simulator.server import running
 from worker.simulator.simulation import Simulation
 
 ACTIVE = Device("ACTIVE", is_locked=False, is_blocked=False, answer=Answer(200))
@@ -83,18 +81,12 @@ class PingOne:
         ]
 
 
-@pytest.fixture(scope="module")
-def listening() -> Iterator[PingOne]:
-    simulation = Simulation(call_log=CallLog(salt="salt"))
-    with running(simulation) as url:
-        yield PingOne(simulation, url)
-
-
 @pytest.fixture
-def pingone(listening: PingOne) -> PingOne:
+def pingone(listening: tuple[Simulation, str]) -> PingOne:
     """One in which there is no device yet."""
-    listening.simulation.reset()
-    return listening
+    pingone = PingOne(*listening)
+    pingone.simulation.reset()
+    return pingone
 
 
 class Readers(Parts):

@@ -1,4 +1,4 @@
-"""A simulator for the tests of a module, and the commands that undo."""
+"""PingOne with the devices of a batch, and the commands that undo."""
 
 from __future__ import annotations
 
@@ -10,24 +10,16 @@ from support.data.moving_clock import MovingDatabase
 from support.data.undo_desk import Desk, PingOne
 
 from models.encrypted import Keyring
-from worker.simulator.call_log import CallLog
-from worker.simulator.server import running
 from worker.simulator.simulation import Simulation
 
 
-@pytest.fixture(scope="module")
-def listening() -> Iterator[PingOne]:
-    simulation = Simulation(call_log=CallLog(salt="salt"))
-    with running(simulation) as url:
-        yield PingOne(simulation, url)
-
-
 @pytest.fixture
-def pingone(listening: PingOne) -> PingOne:
-    listening.simulation.reset()
-    listening.simulation.change({"job_takes": 0})
-    listening.seed()
-    return listening
+def pingone(listening: tuple[Simulation, str]) -> PingOne:
+    pingone = PingOne(*listening)
+    pingone.simulation.reset()
+    pingone.simulation.change({"job_takes": 0})
+    pingone.seed()
+    return pingone
 
 
 @pytest.fixture
