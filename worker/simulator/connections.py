@@ -19,19 +19,32 @@ class Connections:
 
     def __init__(self) -> None:
         self._transports: dict[Address, asyncio.Transport] = {}
+        self._are_over = False
 
     def find(self, client: Address) -> asyncio.Transport:
         """The transport of the connection that comes from this address."""
         return self._transports[client]
 
-    def abort_all(self) -> None:
-        """Close every connection at once, without sending what is not sent yet."""
+    def end(self) -> None:
+        """Close every connection at once, without sending what is not sent yet, and each that is made from now on."""
+        self._are_over = True
         for transport in list(self._transports.values()):
             transport.abort()
 
+    def enter(self, client: Address, transport: asyncio.Transport) -> None:
+        """Enter the connection that a client has made."""
+        self._transports[client] = transport
+        if self._are_over:
+            transport.abort()
+
+    def remove(self, client: Address, transport: asyncio.Transport) -> None:
+        """Remove a connection that is closed, unless a new one from the same port has taken its place already."""
+        if self._transports.get(client) is transport:
+            del self._transports[client]
+
     def make_protocol(self) -> type[H11Protocol]:
         """A subclass of uvicorn's HTTP protocol that enters each connection here, and removes it when it is closed."""
-        transports = self._transports
+        connections = self
 
         class WatchedProtocol(H11Protocol):
             def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -39,12 +52,11 @@ class Connections:
                 # The address from when the connection was accepted: uvicorn asks the socket, which does not know it any
                 # more if the client has gone already.
                 self.client = transport.get_extra_info("peername")[:2]
-                transports[self.client] = transport
+                connections.enter(self.client, transport)
 
             def connection_lost(self, exc: Exception | None) -> None:
-                # A new connection from the same port may have taken this one's place already.
-                if self.client and transports.get(self.client) is self.transport:
-                    del transports[self.client]
+                if self.client:
+                    connections.remove(self.client, self.transport)
                 super().connection_lost(exc)
 
         return WatchedProtocol

@@ -74,7 +74,7 @@ class SimulatorServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close all connections, then stop as uvicorn does."""
-        self._watched.abort_all()
+        self._watched.end()
         await super().shutdown(sockets)
 
 

@@ -1,12 +1,14 @@
 """Calls that a fault or a client that hangs up disturbs: what the client sees, what happens to the device, and what the
 call log says."""
 
+import asyncio
 import json
 import socket
 import time
 
 import httpx
 import pytest
+import uvicorn
 from support.processes.waiting import wait_until
 
 from worker.simulator.server import running
@@ -180,3 +182,18 @@ def test_a_server_that_stops_ends_calls_that_hang(caplog):
         assert client.recv(1) == b""
     assert simulation.call_log.counts()["open"] == 0
     assert caplog.records == []
+
+
+def test_who_connects_while_the_simulator_stops_is_cut_off(monkeypatch):
+    received, stop = [], uvicorn.Server.shutdown
+
+    async def connect_and_stop(server, sockets):
+        reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
+        received.append(await asyncio.wait_for(reader.read(), timeout=10))
+        writer.close()
+        await stop(server, sockets)
+
+    monkeypatch.setattr(uvicorn.Server, "shutdown", connect_and_stop)
+    with running(Simulation(Settings())):
+        pass
+    assert received == [b""]
