@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, text
+from sqlalchemy import CheckConstraint, ColumnElement, ForeignKey, Index, String, case, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, UtcDateTime, one_of
@@ -74,5 +74,13 @@ class InventoryJob(Base):
     duplicates: Mapped[int | None]
     # What PingOne said of a job that failed.
     detail: Mapped[str | None] = mapped_column(String(LONGEST_DETAIL))
+    # When its request was last marked as sent; after a jump of the clock, what is waited for is counted from that.
     sent_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    counted_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+def counted_from() -> ColumnElement[datetime]:
+    """From when it is counted how long a job has been out."""
+    later = InventoryJob.counted_from > InventoryJob.sent_at
+    return case((later, InventoryJob.counted_from), else_=InventoryJob.sent_at)

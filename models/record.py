@@ -94,6 +94,8 @@ class Record(Base):
         String(8), default=PairingState.UNSENT, server_default=str(PairingState.UNSENT)
     )
     pairings: Mapped[int] = mapped_column(default=0, server_default="0")
+    # When the first of these was marked as sent.
+    pairing_began_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # When an OTP or the pairing was last marked as sent; a rescue counts from it when PingOne may be asked about it.
     otp_sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # The reason for which it becomes a dead letter, unless a read finds the device ACTIVE. Empty: there is none yet.

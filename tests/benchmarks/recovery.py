@@ -133,8 +133,7 @@ class Left:
 
 
 def in_window(fleet: Fleet) -> list[Left]:
-    settled_after = fleet.settings.send_within + fleet.settings.call_deadline + fleet.settings.read_delay
-    may_be_read_at = fleet.database.later(Record.otp_sent_at, settled_after).label("may_be_read_at")
+    may_be_read_at = fleet.database.later(Record.otp_sent_at, fleet.settings.over_after).label("may_be_read_at")
     columns = (Record.id, Record.status, Record.otp2_state, Record.lease_until, may_be_read_at)
     statement = select(*columns).where(Record.status.in_([Status.QUEUED, Status.ACTIVATING]))
     with fleet.database.reading() as connection:

@@ -78,6 +78,23 @@ def test_a_loss_of_a_moment_ago_is_not_read_because_the_clock_moved(scripted_fle
     assert timedelta(seconds=30) < due_in < timedelta(seconds=56)
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_when_something_was_sent_is_not_forgotten_unless_it_lies_in_the_future(
+    scripted_fleet: ScriptedFleet, step: float
+) -> None:
+    """By it a device that somebody else made is known."""
+    made = make_batch(scripted_fleet.database, 1)
+    scripted_fleet.tick()
+    scripted_fleet.claim(made.id)
+    sent_at = look(scripted_fleet.database, made.id).otp_sent_at
+
+    scripted_fleet.database.ahead += step
+    scripted_fleet.tick()
+
+    assert look(scripted_fleet.database, made.id).otp_sent_at <= sent_at
+    assert (look(scripted_fleet.database, made.id).otp_sent_at == sent_at) is (step > 0)
+
+
 def test_nothing_waits_for_an_hour_because_the_clock_was_an_hour_ahead(scripted_fleet: ScriptedFleet) -> None:
     made = make_batch(scripted_fleet.database, 2)
     scripted_fleet.database.ahead += HOUR

@@ -246,7 +246,7 @@ def make_ticking(database: MovingDatabase, broker: Mailbox, window: int) -> Disp
         Settings(window=window),
         environment=lambda name: make_environment(),
         pace=lambda environment: OpenPace(),
-        queue=Queue(database, call_deadline=2.0, read_delay=3.0),
+        queue=Queue(database, over_after=10.0),
         # Time that a test lets pass, passes for everybody.
         clock_watch=ClockWatch(lambda: boot_time() + database.ahead, lambda: 0.0),
     )

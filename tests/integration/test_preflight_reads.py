@@ -196,7 +196,7 @@ def test_policies_settings_capabilities_and_devices_arrive(reads: Reads, simulat
     (found,) = reads.list_devices("u1", call=new_call())
     assert (found.id, found.type, found.status) == ("d1", "OATH_TOKEN", "ACTIVATION_REQUIRED")
     assert found.serial_number == "MADE1"
-    assert found.created_at is not None
+    assert found.age is not None
 
 
 def test_capabilities_that_are_not_filled_are_not_known(reads: Reads, simulation: Simulation) -> None:

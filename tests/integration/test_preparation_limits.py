@@ -3,17 +3,20 @@ over."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from support.data.batches import Made, look
 from support.data.moving_clock import MovingDatabase
-from support.data.preparations import ALICE, Site, finish, make
+from support.data.preparations import ALICE, ANSWER_WITHIN, Site, finish, make
+from support.data.scripted_inventory import describe
 
 from models.batch import Batch
 from models.encrypted import Keyring
-from models.inventory_job import InventoryJob
+from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record import Record
 from models.record_states import Status
 from worker.batches.preparation.clock_jumps import restart_times
@@ -92,6 +95,27 @@ def test_no_import_begins_whose_result_nobody_would_ask_for_before_the_hours_end
     change(site, made, closes_at=site.database.now(10.0))
     site.prepare()
     assert site.jobs(made) == []
+
+
+def test_a_lost_job_keeps_the_time_of_its_request_when_nothing_ran_for_days(site: Site) -> None:
+    """What somebody else imported meanwhile is not ours."""
+    made = make(site)
+    serial_number = look(site.database, made.id).serial_number
+    site.pingone.tokens = {serial_number: replace(describe(serial_number), age=timedelta(hours=3))}
+    with site.database.writing() as connection:
+        values = {"batch_id": made.batch_id, "kind": JobKind.IMPORT, "state": JobState.SENT, "size": 1}
+        begun = insert(InventoryJob).values(values | {"sent_at": site.database.now(-172800.0)})
+        job = connection.scalars(begun.returning(InventoryJob.id)).one()
+        connection.execute(update(Record).values(import_job_id=job))
+        restart_times(site.database, connection)
+    # The request may have gone out a moment ago by another clock: it is not over yet.
+    site.prepare()
+    assert site.jobs(made) == [("sent", 1)]
+
+    site.database.ahead += ANSWER_WITHIN + 1
+    finish(site)
+    record = look(site.database, made.id)
+    assert (site.jobs(made), record.is_in_inventory, record.is_token_made) == ([("lost", 1)], True, False)
 
 
 def test_a_reading_of_a_time_to_come_is_not_believed_after_the_clock_was_set_back(site: Site) -> None:

@@ -227,7 +227,7 @@ def test_an_unknown_fate_is_read_only_when_the_lost_call_is_over(database: Movin
     enqueue(database, made)
     leases.claim(made.id, ENVIRONMENT_ID)
     database.ahead = 61
-    rescue(database, call_deadline=20.0, read_delay=120.0)
+    rescue(database, over_after=145.0)
 
     record = look(database, made.id)
     assert record.scheduled_at - record.otp_sent_at == timedelta(seconds=145)
@@ -242,10 +242,10 @@ def test_a_verdict_waits_for_its_read_too(database: MovingDatabase, leases: Leas
     enqueue(database, made)
     leases.claim(made.id, ENVIRONMENT_ID)
     database.ahead = 61
-    rescue(database, call_deadline=20.0, read_delay=120.0)
+    rescue(database, over_after=145.0)
 
     record = look(database, made.id)
-    assert record.scheduled_at - record.otp_sent_at == timedelta(seconds=145)
+    assert record.scheduled_at - record.otp_sent_at >= timedelta(seconds=145)
 
 
 def test_a_record_with_nothing_sent_is_due_at_once(database: MovingDatabase, leases: Leases) -> None:
@@ -255,7 +255,7 @@ def test_a_record_with_nothing_sent_is_due_at_once(database: MovingDatabase, lea
     assert claimed is not None
     assert not claimed.is_otp1_marked
     database.ahead = 61
-    rescue(database, call_deadline=20.0, read_delay=1000.0)
+    rescue(database, over_after=1025.0)
 
     assert enqueue(database, made) == [made.id]
 

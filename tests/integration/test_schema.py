@@ -547,7 +547,8 @@ def test_0007_keeps_every_record_up_and_down_and_up(empty: MovingDatabase) -> No
     schema.downgrade(empty, "0006")
     assert "inventory_job" not in tables(empty)
     assert set(before[0]) - set(rows(empty, "record")[0]) == {
-        *("owner_id", "is_in_inventory", "import_job_id", "is_token_made", "is_device_made", "pairing", "pairings")
+        *("owner_id", "is_in_inventory", "import_job_id", "is_token_made", "is_device_made", "pairing", "pairings"),
+        "pairing_began_at",
     }
     schema.upgrade(empty)
 

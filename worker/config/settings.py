@@ -103,9 +103,9 @@ class Settings(BaseModel):
         return max(limit, started_with)
 
     @property
-    def import_over_after(self) -> float:
-        """Seconds after which the request of an import or a revocation that was last marked as sent gets no answer any
-        more, and PingOne is done with it."""
+    def over_after(self) -> float:
+        """Seconds after which a request that was marked as sent gets no answer any more, and PingOne is done with
+        it."""
         return self.send_within + self.call_deadline + self.read_delay
 
     @property

@@ -11,6 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from models.reason import Reason
 from models.record import Record
 from models.record_states import NOBODY, OtpState, PairingState
+from worker.rules.ages import count_ago
 from worker.rules.progress import OtpProgress, PairingProgress, Progress
 
 
@@ -77,6 +78,7 @@ ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.pairings,
     Record.is_device_made,
     Record.owner_id,
+    Record.pairing_began_at,
     Record.otp_sent_at,
 )
 
@@ -109,7 +111,7 @@ def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -
             is_made=row.is_device_made,
             was_free=row.owner_id == NOBODY,
             is_allowed=row.may_pair,
-            sent_ago=row.claimed_at - row.otp_sent_at if row.otp_sent_at else None,
+            sent_ago=count_ago(row.claimed_at, row.otp_sent_at, row.pairing_began_at),
         ),
         jitter=jitter,
     )

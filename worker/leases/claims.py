@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, case, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -98,6 +98,7 @@ def mark_pairing(database: Database) -> dict[Any, Any]:
         Record.otp_sent_at: database.now(),
         Record.pairing: PairingState.SENT,
         Record.pairings: Record.pairings + 1,
+        Record.pairing_began_at: case((Record.pairings == 0, database.now()), else_=Record.pairing_began_at),
     }
 
 

@@ -35,9 +35,7 @@ class Queue:
 
     Every statement is built once, here: building one costs more than running it."""
 
-    def __init__(
-        self, database: Database, *, send_within: float = 5.0, call_deadline: float = 20.0, read_delay: float = 30.0
-    ) -> None:
+    def __init__(self, database: Database, *, lease: float = 60.0, over_after: float = 55.0) -> None:
         now, seconds = database.now(), bindparam("seconds", type_=Float())
         self._due = [_select_due(condition, order, now) for condition, order in DUE_IN_ORDER]
         self._due_in_canary = [due.where(Record.row_number <= bindparam("last_row")) for due in self._due]
@@ -49,7 +47,7 @@ class Queue:
         self._count_settled_lately = select(func.count()).where(
             Record.batch_id.in_(bindparam("batch_ids", expanding=True)), Record.finalized_at > database.now(seconds)
         )
-        self._build_rescue(database, send_within + call_deadline + read_delay)
+        self._build_rescue(database, lease, over_after)
         pending = [_select_pending(condition, order) for condition, order in PENDING_IN_ORDER]
         self._to_cancel = [mine.where(~needs_read()).limit(CHUNK) for mine in pending]
         self._cancel = move(database, Status.PENDING, Status.CANCELLED).where(_NAMED)
@@ -94,10 +92,9 @@ class Queue:
                 ids = connection.scalars(mine, {"of_batch": batch_id}).all()
                 _execute_in_chunks(connection, self._cancel, ids)
 
-    def _build_rescue(self, database: Database, settled_after: float) -> None:
-        """Build the statements of a rescue. `settled_after`: seconds from when an OTP was marked as sent until the
-        device may be read. The OTP went out within `send_within`, a living worker would have given the call up after
-        `call_deadline`, and a call that was given up may still run at PingOne for `read_delay`."""
+    def _build_rescue(self, database: Database, lease: float, over_after: float) -> None:
+        """Build the statements of a rescue. In seconds: `lease` is how long a worker has a record, and `over_after` is
+        the time from when a request was marked as sent until PingOne may be asked what came of it."""
         now, back = database.now(), move(database, Status.QUEUED, Status.PENDING)
         ran_out = and_(text(IN_WINDOW), Record.lease_until < now)
         self._unqueue_lost = back.where(ran_out).values(scheduled_at=now)
@@ -112,7 +109,10 @@ class Queue:
             .limit(CHUNK)
             .with_for_update(skip_locked=True)
         )
-        may_be_read_at = database.later(Record.otp_sent_at, settled_after)
+        # After a jump of the clock, leases begin anew, and something may have been sent as late as that.
+        leased_at = database.later(Record.lease_until, -lease)
+        sent_at = case((leased_at > Record.otp_sent_at, leased_at), else_=Record.otp_sent_at)
+        may_be_read_at = database.later(sent_at, over_after)
         self._take_back = (
             move(database, Status.ACTIVATING, Status.PENDING)
             .where(_NAMED)

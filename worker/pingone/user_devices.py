@@ -6,14 +6,15 @@ https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from worker.config.environment import Environment
 from worker.pingone.addresses import build_url
-from worker.pingone.envelope import read_word
-from worker.pingone.json_fields import find_part, read_id, read_time
+from worker.pingone.envelope import read_date, read_word
+from worker.pingone.json_fields import find_part, read_age, read_id
 from worker.pingone.pages import Page, parse_page
 
 
@@ -28,8 +29,8 @@ class UserDevice:
     status: str | None = None
     # Of an OATH token, where PingOne says so.
     serial_number: str | None = None
-    # PingOne deletes a device that is not active 24 hours later.
-    created_at: datetime | None = None
+    # How long ago it was made. PingOne deletes a device that is not active after 24 hours.
+    age: timedelta | None = field(default=None, compare=False)
 
 
 def build_user_devices_url(environment: Environment, user_id: str) -> str:
@@ -42,10 +43,11 @@ def parse_user_devices(
     status: int, headers: Mapping[str, str], body: bytes, *, environment: Environment
 ) -> Page[UserDevice]:
     """Read a page of devices from an answer."""
-    return parse_page(status, headers, body, environment=environment, name="devices", read_item=_read_device)
+    read = partial(_read_device, now=read_date(headers))
+    return parse_page(status, headers, body, environment=environment, name="devices", read_item=read)
 
 
-def _read_device(fields: Mapping[str, Any]) -> UserDevice | None:
+def _read_device(fields: Mapping[str, Any], now: datetime | None) -> UserDevice | None:
     device_id = read_id(fields.get("id"))
     if device_id is None:
         return None
@@ -55,5 +57,5 @@ def _read_device(fields: Mapping[str, Any]) -> UserDevice | None:
         type=read_word(fields.get("type")),
         status=read_word(fields.get("status")),
         serial_number=read_id(serial_number),
-        created_at=read_time(fields.get("createdAt")),
+        age=read_age(fields.get("createdAt"), now),
     )

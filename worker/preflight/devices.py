@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from worker.intake import Row
 from worker.pingone.errors import NotFound
@@ -37,7 +37,7 @@ def choose_persons(rows: Sequence[Row], most: int = SAMPLE) -> list[str]:
 
 
 def check_devices(
-    verdicts: Verdicts, list_devices: ListDevices, *, max_devices: int | None, now: datetime, most: int = SAMPLE
+    verdicts: Verdicts, list_devices: ListDevices, *, max_devices: int | None, most: int = SAMPLE
 ) -> list[Finding]:
     """Read the devices of some persons, and compare them with the rows. `max_devices`: how many a person may have, None
     if that is not known. Raises what the reads raise."""
@@ -46,7 +46,7 @@ def check_devices(
     everybody = {row.user_id for row in verdicts.good if row.user_id}
     for row in verdicts.good:
         if row.user_id in devices:
-            _judge(verdicts, row, devices[row.user_id], max_devices, now)
+            _judge(verdicts, row, devices[row.user_id], max_devices)
     is_sample = len(persons) < len(everybody)
     among = f"Among {len(persons)} of the {len(everybody)} persons, evenly spread over the file: " if is_sample else ""
     findings = [
@@ -71,7 +71,7 @@ def _list_or_nothing(list_devices: ListDevices, person: str) -> Sequence[UserDev
         return ()
 
 
-def _judge(verdicts: Verdicts, row: Row, devices: Sequence[UserDevice], max_devices: int | None, now: datetime) -> None:
+def _judge(verdicts: Verdicts, row: Row, devices: Sequence[UserDevice], max_devices: int | None) -> None:
     """Note what the devices of its person say against a row, if anything."""
     if row.device_id is None:
         if max_devices is not None and len(devices) >= max_devices:
@@ -80,5 +80,5 @@ def _judge(verdicts: Verdicts, row: Row, devices: Sequence[UserDevice], max_devi
     device = next((device for device in devices if device.id.lower() == row.device_id), None)
     if device is None:
         verdicts.doubt(row, "device_not_found", "PingOne does not find this device with this user")
-    elif device.status == "ACTIVATION_REQUIRED" and device.created_at and device.created_at < now - OLD:
+    elif device.status == "ACTIVATION_REQUIRED" and device.age and device.age > OLD:
         verdicts.doubt(row, "devices_old", "its device has waited longer than 20 hours, and is deleted at 24")

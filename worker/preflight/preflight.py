@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from worker.batches.inventory_list import list_pages
@@ -125,8 +124,7 @@ class TenantCheck:
         return tenant.check_settings(settings)
 
     def _check_devices(self, report: Report) -> list[Finding]:
-        now = datetime.now(UTC)
-        return check_devices(report.verdicts, self._list_devices, max_devices=self._max_devices, now=now)
+        return check_devices(report.verdicts, self._list_devices, max_devices=self._max_devices)
 
     def _read(self, read: Callable[..., T]) -> T:
         return _wait_for_slot(lambda: read(call=self._call))

@@ -89,7 +89,7 @@ class Parts:
             self.database,
             self.keyring,
             most_tokens=settings.tokens_per_import,
-            answer_within=settings.import_over_after,
+            answer_within=settings.over_after,
         )
 
     def handle_failing_alone(self, why: str) -> None:

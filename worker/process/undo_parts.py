@@ -55,7 +55,7 @@ class UndoParts(Parts):
             self.clients,
             importer,
             self.standing,
-            RevocationJobs(self.database, settings.import_over_after),
+            RevocationJobs(self.database, settings.over_after),
             settings.tokens_per_import,
             time.sleep,
             send_within=settings.send_within,

@@ -129,13 +129,7 @@ class WorkerParts(Parts):
 
     @part
     def queue(self) -> Queue:
-        settings = self.settings
-        return Queue(
-            self.database,
-            send_within=settings.send_within,
-            call_deadline=settings.call_deadline,
-            read_delay=settings.read_delay,
-        )
+        return Queue(self.database, lease=self.settings.lease, over_after=self.settings.over_after)
 
     @part
     def clock_watch(self) -> ClockWatch:
@@ -145,7 +139,6 @@ class WorkerParts(Parts):
     def dispatcher(self) -> Dispatcher:
         """One dispatcher for all ticks: otherwise most of a tick's time would go into building its statements."""
         settings = self.settings
-        read_delay = settings.send_within + settings.call_deadline + settings.read_delay
         return Dispatcher(
             self.database,
             self.queue,
@@ -157,7 +150,10 @@ class WorkerParts(Parts):
             processes=self.processes,
             clock_watch=self.clock_watch,
             record_times=RecordTimes(
-                self.database, lease=settings.lease, queue_lease=settings.queue_lease, read_delay=read_delay
+                self.database,
+                lease=settings.lease,
+                queue_lease=settings.queue_lease,
+                over_after=settings.over_after,
             ),
         )
 

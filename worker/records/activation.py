@@ -118,6 +118,7 @@ def _read_limits(settings: Settings) -> Limits:
         posts=settings.otp_post_budget,
         attempts=settings.max_attempts,
         read_delay=settings.read_delay,
+        over_after=settings.over_after,
         not_found_delay=settings.not_found_delay,
         longest_hold=settings.longest_hold,
     )

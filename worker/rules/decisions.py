@@ -13,6 +13,7 @@ such a step, and get the next step or the decision that ends the attempt.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState
@@ -62,7 +63,8 @@ def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFai
 def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: Limits) -> Next:
     """What follows a read of the device."""
     if isinstance(answer, Device):
-        progress = replace(progress, pairing=progress.pairing.with_age(answer.age))
+        over_after = timedelta(seconds=limits.over_after)
+        progress = replace(progress, pairing=progress.pairing.with_age(answer.age, over_after))
     match answer:
         case Device() if answer.is_active:
             # Whatever was refused before: the device is what it should be.

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from models.reason import Reason
 from models.record_states import OtpState, PairingState
-from worker.rules.ages import may_be_made_by
+from worker.rules.ages import SentAgo, may_be_made_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class PairingProgress:
     """What is known of the pairing that makes a record's device. `device_id` is empty until there is one; `pairings`
     counts the requests to pair that may have made one since the last replay; `is_made`: one of them did. `was_free`: a
     look-up found the token free before the latest of them. `is_allowed`: a device may be made, now or again.
-    `sent_ago`: how long before this attempt the latest of them was marked as sent; zero within it."""
+    `sent_ago`: how long before this attempt the first and the last of them were marked as sent; zero within it."""
 
     state: PairingState = PairingState.PAIRED
     device_id: str = ""
@@ -32,7 +32,7 @@ class PairingProgress:
     is_made: bool = False
     was_free: bool = False
     is_allowed: bool = False
-    sent_ago: timedelta | None = field(default=None, compare=False)
+    sent_ago: SentAgo | None = field(default=None, compare=False)
 
     @property
     def is_open(self) -> bool:
@@ -42,7 +42,9 @@ class PairingProgress:
 
     def sent(self) -> PairingProgress:
         """A request to pair is about to go out: what becomes of it is unknown until an answer was read."""
-        return replace(self, state=PairingState.SENT, pairings=self.pairings + 1, sent_ago=timedelta(0))
+        first = self.sent_ago.first if self.sent_ago and self.pairings else timedelta(0)
+        sent_ago = SentAgo(first, last=timedelta(0))
+        return replace(self, state=PairingState.SENT, pairings=self.pairings + 1, sent_ago=sent_ago)
 
     def unsent(self) -> PairingProgress:
         """The request never reached PingOne, or made nothing. An earlier one may still have made a device."""
@@ -52,13 +54,13 @@ class PairingProgress:
         """The token is this device of the record's user, which has to be read: it may be ACTIVE already."""
         return replace(self, state=PairingState.SENT, device_id=device_id, is_made=is_made)
 
-    def with_age(self, age: timedelta | None) -> PairingProgress:
-        """PingOne says how old the device is. One that was found is somebody else's if it was made before our only
-        request went out: the token may have been looked up days before. Of several requests the latest alone is known
-        in its time."""
-        if not self.is_open or not self.is_made or self.pairings > 1 or self.sent_ago is None:
+    def with_age(self, age: timedelta | None, lasts: timedelta) -> PairingProgress:
+        """PingOne says how old the device is. One that was found is somebody else's if it was made before the first
+        request went out, or once PingOne was done with the last, `lasts` later: the token may have been looked up days
+        before the one, and days after the other."""
+        if not self.is_open or not self.is_made:
             return self
-        return replace(self, is_made=may_be_made_by(self.sent_ago, age))
+        return replace(self, is_made=may_be_made_by(self.sent_ago, age, lasts))
 
     def read(self) -> PairingProgress:
         """The device was read, so that nothing is open."""

@@ -11,18 +11,21 @@ from support.data.moving_clock import MovingDatabase
 from support.data.undo_desk import TOKEN, Desk, PingOne, make_tokens
 
 from models.batch import Batch, BatchState
+from models.encrypted import identify_row
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record import Record
 from worker.batches.commands import NotPossible
 from worker.batches.undo import revocation
 from worker.batches.undo.revocation import Revoked
+from worker.vault.seed import Secret, Seed
 
 
-def import_by(database: MovingDatabase, made: Made, state: JobState, *record_ids: int) -> int:
-    """Write down that a job imported the tokens of these records. Returns the id of its row."""
+def import_by(database: MovingDatabase, made: Made, state: JobState, *record_ids: int, sent_ago: float = 0.0) -> int:
+    """Write down that a job imported the tokens of these records, and was sent so many seconds ago. Returns the id of
+    its row."""
     values = {"batch_id": made.batch_id, "kind": JobKind.IMPORT, "state": state, "size": len(record_ids)}
     with database.writing() as connection:
-        written = insert(InventoryJob).values(values | {"sent_at": database.now()}).returning(InventoryJob.id)
+        written = insert(InventoryJob).values(values | {"sent_at": database.now(-sent_ago)}).returning(InventoryJob.id)
         job = connection.scalars(written).one()
         connection.execute(update(Record).where(Record.id.in_(record_ids)).values(import_job_id=job))
     return job
@@ -73,6 +76,37 @@ def test_an_import_of_unknown_fate_that_made_nothing_is_written_down(
     assert desk.revoke.revoke("shipment") == Revoked()
 
     assert look(database, made.id).import_job_id is None
+
+
+@pytest.mark.parametrize(
+    ("sent_ago", "is_ours"),
+    [
+        (60.0, True),
+        # Ten minutes of the job, and two that two clocks may differ by.
+        (700.0, True),
+        # Somebody else made it since, or before: PingOne's is of this moment.
+        (750.0, False),
+        (-150.0, False),
+    ],
+)
+def test_a_token_of_an_import_of_unknown_fate_is_revoked_if_it_was_made_then(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, sent_ago: float, is_ours: bool
+) -> None:
+    made = make_batch(database, [UNKNOWN], state=BatchState.CANCELLED)
+    record = look(database, made.id)
+    seed = Seed(secret=Secret(b"12345678901234567890"))
+    job = import_by(database, made, JobState.LOST, made.id, sent_ago=sent_ago)
+    with database.writing() as connection:
+        sealed = desk.keyring.seal(seed.to_plaintext(), identify_row(made.batch_id, record.row_number))
+        connection.execute(update(Record).values(otps=sealed))
+    pingone.seed(tokens=[{"serial": record.serial_number, "secret": b"12345678901234567890".hex()}])
+
+    result = desk.revoke.revoke("shipment")
+
+    assert (result.revoked, pingone.tokens()) == ((1, set()) if is_ours else (0, {record.serial_number}))
+    if not is_ours:
+        assert "was not made then" in result.kept[0].why
+        assert look(database, made.id).import_job_id == job
 
 
 @pytest.mark.parametrize("state", [JobState.SENT, JobState.RUNNING])

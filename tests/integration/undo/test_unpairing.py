@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -262,7 +263,21 @@ def test_a_device_that_came_of_a_pairing_of_unknown_fate_is_found_and_removed(
     # Not before the request to pair can have done what it does.
     settings, gone = desk.settings, look(database, made.id)
     waited = (gone.finalized_at - gone.otp_sent_at).total_seconds()
-    assert waited >= settings.send_within + settings.call_deadline + settings.read_delay
+    assert waited >= settings.over_after
+
+
+def test_a_device_that_somebody_else_made_since_stays(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    sent_at = database.read_clock() - timedelta(days=2)
+    lost = OPEN | {"otp_sent_at": sent_at, "pairing_began_at": sent_at - timedelta(hours=1)}
+    made = make_batch(database, [lost], state=BatchState.CANCELLED)
+    record = look(database, made.id)
+    pingone.seed(devices=[{"serial": record.serial_number, "user_id": record.user_id, "device_id": "theirs"}])
+
+    result = desk.unpair.remove("shipment")
+
+    assert (result.ends, pingone.devices()) == ({End.LEFT: 1}, {"theirs"})
+    assert "it is somebody else's" in result.kept[0].why
+    assert statuses(database, made) == ["pending"]
 
 
 def test_one_that_made_nothing_is_believed_after_a_second_look(

@@ -33,9 +33,8 @@ def make_dispatcher(
 ) -> Dispatcher:
     """`pace` gives what the dispatcher asks of a pace, `rate` and `read_hold_left()`. Without `upkeep`, batches are
     paused where their environment is another one, and nothing else happens to them at a tick."""
-    queue = queue or Queue(database, call_deadline=settings.call_deadline, read_delay=settings.read_delay)
+    queue = queue or Queue(database, lease=settings.lease, over_after=settings.over_after)
     stopping = SimpleNamespace(stop_process_or_batch=(upkeep or Upkeep(database, Thresholds())).pause)
-    read_delay = settings.send_within + settings.call_deadline + settings.read_delay
     return Dispatcher(
         database,
         queue,
@@ -47,6 +46,6 @@ def make_dispatcher(
         processes=Processes(database, "test:1"),
         clock_watch=clock_watch or ClockWatch(),
         record_times=RecordTimes(
-            database, lease=settings.lease, queue_lease=settings.queue_lease, read_delay=read_delay
+            database, lease=settings.lease, queue_lease=settings.queue_lease, over_after=settings.over_after
         ),
     )

@@ -15,6 +15,7 @@ from worker.pingone.errors import Answer
 from worker.pingone.pairing import PairedDevice, Pairing
 from worker.pingone.wire import Device
 from worker.rules import pairing
+from worker.rules.ages import SentAgo
 from worker.rules.decisions import choose_first_step, decide_after_read
 from worker.rules.limits import Limits
 from worker.rules.no_effect import NOT_FOUND_READS
@@ -382,24 +383,31 @@ def test_a_device_that_somebody_has_paired_anew_is_taken_with_the_next_otps_and_
 
 
 @pytest.mark.parametrize(
-    ("age", "pairings", "is_made"),
+    ("age", "is_made"),
     [
-        (timedelta(days=2), 1, False),
-        (timedelta(minutes=11), 1, True),
-        (timedelta(seconds=5), 1, True),
-        # What an earlier request made is older than the latest one.
-        (timedelta(days=2), 2, True),
+        (timedelta(days=2), False),
+        (timedelta(minutes=21), True),
+        (timedelta(minutes=10), True),
+        # Somebody else made it since.
+        (timedelta(seconds=5), False),
     ],
 )
 @pytest.mark.parametrize("status", ["ACTIVE", "ACTIVATION_REQUIRED"])
-def test_a_device_that_is_older_than_our_only_request_is_not_ours(age, pairings, is_made, status):
-    """The token may have been looked up days before. Our request went out ten minutes ago."""
-    lost = replace(
-        known(SENT, pairings), pairing=replace(known(SENT, pairings).pairing, sent_ago=timedelta(minutes=10))
-    )
+def test_a_device_that_was_not_made_when_we_asked_for_it_is_not_ours(age, is_made, status):
+    """The token may have been looked up days before. Our requests went out twenty and ten minutes ago."""
+    sent_ago = SentAgo(timedelta(minutes=20), timedelta(minutes=10))
+    lost = replace(known(SENT, 2), pairing=replace(known(SENT, 2).pairing, sent_ago=sent_ago))
     found, _ = find(lost, Pairing(NEW, USER))
     device = Device(status, False, False, Answer(status=200), age=age)
     assert decide_after_read(found, device, LIMITS)[0].pairing.is_made is is_made
+
+
+def test_the_first_request_stays_the_first():
+    hour, now = timedelta(hours=1), timedelta(0)
+    lost = PairingProgress(SENT, pairings=1, sent_ago=SentAgo(hour, hour))
+    assert lost.missed().missed().sent().sent_ago == SentAgo(hour, now)
+    # One that made nothing does not count.
+    assert lost.unsent().sent().sent_ago == SentAgo(now, now)
 
 
 def test_a_device_of_an_answer_is_ours_whatever_its_age():

@@ -18,4 +18,6 @@ def restart_times(database: Database, connection: Connection) -> None:
     connection.execute(update(Batch).where(is_too_far).values(prepared_until=database.now(LEASE)))
     read_later = update(Batch).where(Batch.inventory_read_at > database.now())
     connection.execute(read_later.values(inventory_read_at=None))
-    connection.execute(update(InventoryJob).where(text(UNFINISHED)).values(sent_at=database.now()))
+    unfinished = update(InventoryJob).where(text(UNFINISHED))
+    connection.execute(unfinished.values(counted_from=database.now()))
+    connection.execute(unfinished.where(InventoryJob.sent_at > database.now()).values(sent_at=database.now()))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, exists, func, insert, select, text, upda
 
 from models.batch import Batch
 from models.encrypted import Keyring
-from models.inventory_job import LONGEST_DETAIL, UNFINISHED, InventoryJob, JobKind, JobState
+from models.inventory_job import LONGEST_DETAIL, UNFINISHED, InventoryJob, JobKind, JobState, counted_from
 from models.reason import Reason
 from models.record import Record
 from models.record_states import NOBODY
@@ -46,8 +46,8 @@ class Imports:
             InventoryJob.job_id,
             InventoryJob.state,
             InventoryJob.size,
-            (InventoryJob.sent_at < database.now(-answer_within)).label("is_unanswered"),
-            (InventoryJob.sent_at < database.now(-LONGEST_JOB.total_seconds())).label("is_too_old"),
+            (counted_from() < database.now(-answer_within)).label("is_unanswered"),
+            (counted_from() < database.now(-LONGEST_JOB.total_seconds())).label("is_too_old"),
         ).where(text(UNFINISHED))
         self._now = now
         self._is_running = is_running(database)

@@ -20,7 +20,7 @@ from models.record_states import NOBODY, Status
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
 from worker.pingone.inventory import InventoryToken
-from worker.rules.ages import may_be_made_by
+from worker.rules.ages import SentAgo, count_ago, may_be_made_by
 from worker.vault.sealed_otps import open_otps
 from worker.vault.seed import Seed
 
@@ -71,9 +71,9 @@ class Inventory:
             rows = self._read_rows(connection, batch_id, [token.serial_number for token in tokens])
             found = _Found()
             for row in rows:
-                token, sent_ago = by_serial[row.serial_number.lower()], lost.get(row.import_job_id)
+                token = by_serial[row.serial_number.lower()]
                 # Made by the job, and by nobody else before or after it.
-                is_made = sent_ago is not None and may_be_made_by(sent_ago, token.age, LONGEST_JOB)
+                is_made = row.import_job_id in lost and may_be_made_by(lost[row.import_job_id], token.age, LONGEST_JOB)
                 self._judge(row, token, found, is_made=is_made)
             _write(connection, found.there)
             for reason, ids in found.given_up.items():
@@ -106,11 +106,11 @@ class Inventory:
                 mine = mine.where(Record.serial_number == serial_number)
             connection.execute(mine.where(~Record.is_in_inventory).values(is_in_inventory=True))
 
-    def _read_lost(self, connection: Connection, batch_id: int) -> dict[int, timedelta]:
+    def _read_lost(self, connection: Connection, batch_id: int) -> dict[int, SentAgo | None]:
         """Read the import jobs of a batch that are of unknown fate, and how long ago the request of each was sent."""
         columns = InventoryJob.id, InventoryJob.sent_at, self._database.now().label("now")
         lost = select(*columns).where(InventoryJob.batch_id == batch_id, InventoryJob.state == JobState.LOST)
-        return {job.id: job.now - job.sent_at for job in connection.execute(lost)}
+        return {job.id: count_ago(job.now, job.sent_at) for job in connection.execute(lost)}
 
     def _read_rows(
         self, connection: Connection, batch_id: int, serial_numbers: Iterable[str | None]

@@ -18,7 +18,16 @@ CHUNK = 200
 # Seconds after which workers take records again that a killed command kept: many times what a chunk takes.
 KEPT_FOR = 600.0
 
-_COLUMNS = (Record.id, Record.row_number, Record.serial_number, Record.user_id, Record.device_id, Record.owner_id)
+_COLUMNS = (
+    Record.id,
+    Record.row_number,
+    Record.serial_number,
+    Record.user_id,
+    Record.device_id,
+    Record.owner_id,
+    Record.pairing_began_at,
+    Record.otp_sent_at,
+)
 
 
 class Chunks:

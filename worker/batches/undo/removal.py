@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from worker.pingone.clients import Clients
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, NotFound, OutcomeUnknown, PingOneError
 from worker.pingone.pairing import Pairing
 from worker.pingone.user_devices import UserDevice
+from worker.rules.ages import SentAgo, may_be_made_by
 
 # How often a device is deleted whose answer gets lost, each time after it was read back.
 TRIES = 3
@@ -34,6 +36,7 @@ _WHY = {
     Sight.HIDDEN: "PingOne does not show which token the device is: let the worker application read the inventory",
 }
 _NOT_KNOWN_FREE = "the token was not known to be free before it was paired, so the device may not be this batch's"
+_OTHER_TIME = "it was not made when this batch asked for it, so it is somebody else's: it stays"
 _TAKEN = "the token is another person's device now: it stays"
 
 
@@ -62,7 +65,8 @@ class Outcome:
 
 class Removal:
     """Removes devices of one environment; thread-safe. `removed`: the ids, in small letters, of all devices that go.
-    `is_real`: they are removed, and not only read back. `wait` waits so many seconds."""
+    `is_real`: they are removed, and not only read back. `wait` waits so many seconds; `count_ago` tells how long ago
+    the requests to pair of a record went out, each of which is over after `lasts`."""
 
     def __init__(
         self,
@@ -71,6 +75,8 @@ class Removal:
         batch_id: int,
         removed: frozenset[str],
         wait: Callable[[float], object],
+        count_ago: Callable[[Row[*tuple[Any, ...]]], SentAgo | None],
+        lasts: timedelta,
         *,
         is_real: bool,
     ) -> None:
@@ -79,6 +85,8 @@ class Removal:
         self._batch_id = batch_id
         self._removed = removed
         self._wait = wait
+        self._count_ago = count_ago
+        self._lasts = lasts
         self._is_real = is_real
 
     def remove(self, record: Row[*tuple[Any, ...]]) -> Outcome:
@@ -108,6 +116,9 @@ class Removal:
             return Outcome(End.LEFT, _TAKEN)
         if record.owner_id != NOBODY:
             return Outcome(End.LEFT, _NOT_KNOWN_FREE)
+        sent_ago, age = self._count_ago(record), self._read_age(record.user_id, found.device_id, call)
+        if not may_be_made_by(sent_ago, age, self._lasts):
+            return Outcome(End.LEFT, _OTHER_TIME)
         return self._remove(record, found.device_id, call)
 
     def _remove(self, record: Row[*tuple[Any, ...]], device_id: str, call: Call) -> Outcome:
@@ -150,6 +161,11 @@ class Removal:
             return call_patiently(lambda: reads.list_devices(user_id, call=call))
         except NotFound:
             return None
+
+    def _read_age(self, user_id: str, device_id: str, call: Call) -> timedelta | None:
+        """Read how old a device of a user is; None: PingOne does not tell."""
+        devices = self._list_devices(user_id, call) or []
+        return next((device.age for device in devices if device.id.lower() == device_id.lower()), None)
 
     def _find_pairing(self, record: Row[*tuple[Any, ...]], call: Call) -> Pairing | None:
         """Look up whom the token is paired with; None if it is with nobody, or its user is gone."""

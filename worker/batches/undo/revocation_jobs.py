@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, text, update
 
-from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState
+from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState, counted_from
 from worker.database.engine import Database
 
 
@@ -17,7 +17,7 @@ class RevocationJobs:
 
     def __init__(self, database: Database, answer_within: float) -> None:
         self._database = database
-        self._is_unanswered = InventoryJob.sent_at < database.now(-answer_within)
+        self._is_unanswered = counted_from() < database.now(-answer_within)
 
     def begin(self, batch_id: int, size: int) -> int:
         """Write a job down, as sent. Returns the id of its row."""

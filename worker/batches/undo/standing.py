@@ -31,12 +31,7 @@ class Standing:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._queue = Queue(
-            database,
-            send_within=settings.send_within,
-            call_deadline=settings.call_deadline,
-            read_delay=settings.read_delay,
-        )
+        self._queue = Queue(database, lease=settings.lease, over_after=settings.over_after)
 
     def require_rest(self, name: str) -> UndoneBatch:
         """Find the batch if nobody works on it; records of workers that died are taken from them before. Raises

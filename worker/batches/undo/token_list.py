@@ -12,14 +12,16 @@ from models.encrypted import Keyring
 from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState
 from models.record import Record
 from models.record_states import NOBODY
-from worker.batches.preparation.inventory import find_difference
+from worker.batches.preparation.inventory import LONGEST_JOB, find_difference
 from worker.batches.undo.other_batches import explain_other_batch, find_batch_with_token
 from worker.database.engine import Database
 from worker.pingone.inventory import InventoryToken
+from worker.rules.ages import count_ago, may_be_made_by
 from worker.vault.sealed_otps import open_otps
 from worker.vault.seed import Seed
 
 _PAIRED = "it is paired: remove its device first, by `oathbulk unpair`, or in PingOne if this batch did not make it"
+_OTHER_TIME = "its import is of unknown fate, and the inventory's token of this serial number was not made then"
 _DIFFERS = "its import is of unknown fate, and the inventory has another token of this serial number"
 
 # Ids that one statement names.
@@ -58,7 +60,9 @@ class TokenList:
         """Read the records of a batch whose token it imported, and those of imports of unknown fate (`is_token_made` is
         False)."""
         columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.is_token_made)
-        mine = select(*columns, Record.otps, find_batch_with_token()).where(
+        sent_at = select(InventoryJob.sent_at).where(InventoryJob.id == Record.import_job_id).scalar_subquery()
+        ages = (sent_at.label("sent_at"), self._database.now().label("read_at"))
+        mine = select(*columns, *ages, Record.otps, find_batch_with_token()).where(
             Record.batch_id == batch_id, or_(Record.is_token_made, _is_of_unknown_fate(batch_id))
         )
         with self._database.reading() as connection:
@@ -84,6 +88,8 @@ class TokenList:
                 result.kept.append((row, explain_other_batch(row.other_batch)))
             elif not row.is_token_made and not self._is_alike(row, token):
                 result.kept.append((row, _DIFFERS))
+            elif not row.is_token_made and not _is_of_that_time(row, token):
+                result.kept.append((row, _OTHER_TIME))
             else:
                 result.own.append(OwnToken(row.id, row.row_number, row.serial_number, token.id))
         return result
@@ -108,6 +114,11 @@ class TokenList:
             return False
         seed = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
         return isinstance(seed, Seed) and find_difference(seed, token) is None
+
+
+def _is_of_that_time(row: Row[*tuple[Any, ...]], token: InventoryToken) -> bool:
+    """Whether a token of the inventory was made when the import of a record's token was sent."""
+    return may_be_made_by(count_ago(row.read_at, row.sent_at), token.age, LONGEST_JOB)
 
 
 def _is_of_unknown_fate(batch_id: int) -> ColumnElement[bool]:

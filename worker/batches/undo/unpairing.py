@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.leases.undoing import note_device_gone
 from worker.pingone.clients import Clients
+from worker.rules.ages import SentAgo, count_ago
 
 # Seconds between two questions whether PingOne may be asked about the last pairing of unknown fate.
 ASK_AGAIN = 1.0
@@ -83,9 +85,9 @@ class Unpairing:
         self._actor = actor
         self._wait = wait
         self._threads = threads
-        # For so long after it was marked as sent, a request to pair may be answered, or make a device.
-        over = settings.send_within + settings.call_deadline + settings.read_delay
-        self._is_under_way = and_(_IS_OPEN, Record.otp_sent_at > database.now(-over))
+        self._lasts = timedelta(seconds=settings.over_after)
+        # A request to pair may be answered, or make a device.
+        self._is_under_way = and_(_IS_OPEN, Record.otp_sent_at > database.now(-settings.over_after))
 
     def examine(self, name: str) -> Unpaired:
         """Find out what `remove` would do, and change nothing; pairings of unknown fate are counted only. Raises
@@ -131,9 +133,15 @@ class Unpairing:
         with self._database.reading() as connection:
             made = select(func.lower(Record.device_id)).where(Record.batch_id == batch.id, _HAS_DEVICE)
             removed = frozenset(connection.scalars(made))
-        removal = Removal(self._clients, self._environment, batch.id, removed, self._wait, is_real=is_real)
+        ages = (self._count_ago, self._lasts)
+        removal = Removal(self._clients, self._environment, batch.id, removed, self._wait, *ages, is_real=is_real)
         for chunk in chunks:
             self._run(removal, chunk, partial(self._note, unpaired, is_real=is_real))
+
+    def _count_ago(self, record: Row[*tuple[Any, ...]]) -> SentAgo | None:
+        with self._database.reading() as connection:
+            now = connection.execute(select(self._database.now())).scalar_one()
+        return count_ago(now, record.otp_sent_at, record.pairing_began_at)
 
     def _run(self, removal: Removal, chunk: Sequence[Row[*tuple[Any, ...]]], note: Note) -> None:
         """Work on the records of a chunk, several at once, and note how each ended. After a failure, or Ctrl-C, no
