@@ -34,7 +34,7 @@ class Entra:
     title = "Entra CSV (Microsoft, Deepnet): a header with serial number, secret key and time interval; Base32"
 
     def is_format_of(self, head: bytes) -> bool:
-        return "secretkey" in find_names(head)
+        return "secretkey" in find_names(head, MEANINGS)
 
     def read_columns(self, file: OpenFile) -> list[str]:
         header, rows = read_table(file, MEANINGS)

@@ -20,6 +20,11 @@ def read_first_lines(head: bytes) -> list[str]:
     return [line.strip() for line in lines if not is_blank(line)]
 
 
+def drop_comments(head: bytes) -> bytes:
+    """Drop the lines that begin with `#`."""
+    return b"".join(line for line in head.splitlines(keepends=True) if not line.lstrip().startswith(b"#"))
+
+
 def split_first_lines(head: bytes, delimiter: str) -> list[list[str]]:
     """Split the first lines at a delimiter, without regard to quotation marks; comments, and the empty cells with which
     Excel ends a line, are left out."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from worker.intake.formats.bare_csv import BareLayout, Cells, check_cells, split_cells
 from worker.intake.formats.first_lines import read_first_lines
@@ -16,6 +17,8 @@ from worker.intake.rows import UnusableFile
 
 # What a file must have a column for, if the format knows it.
 REQUIRED = ("serial", "secret", "data")
+# Lines among which the header is, if the ones above it are comments.
+MOST_ABOVE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +64,34 @@ def split_header(line: str) -> tuple[str, list[str]]:
     return delimiter, names
 
 
-def find_names(head: bytes) -> set[str]:
-    """Find the normalised names in the header of a file that begins with these bytes. It is the first line, or stands
-    below comments; these count too, since a header may begin with `#`."""
-    names = set[str]()
-    for line in read_first_lines(head):
-        names |= {normalise(name) for name in split_header(line)[1]}
-        if not _may_be_comment(line):
-            break
-    return names
+def find_header(lines: Iterable[str], meanings: Mapping[str, str]) -> tuple[int, str]:
+    """Find the header among the first lines of a file, and how many it is from the top; 0 if there is none. It is the
+    first line that is no comment, unless that lacks a column that is required, and a comment above it has all of them:
+    the name of a header's first column may begin with `#`."""
+    in_comment = 0, ""
+    for row_number, line in enumerate(lines, 1):
+        if is_blank(line):
+            continue
+        if not _is_comment(line):
+            return in_comment if in_comment[0] and not _is_complete(line, meanings) else (row_number, line)
+        if _is_complete(line, meanings):
+            in_comment = row_number, line
+    return in_comment
+
+
+def find_names(head: bytes, meanings: Mapping[str, str]) -> set[str]:
+    """Find the normalised names in the header of a file that begins with these bytes."""
+    _, line = find_header(read_first_lines(head), meanings)
+    return set(map(normalise, split_header(line)[1]))
 
 
 def read_table(file: OpenFile, meanings: Mapping[str, str]) -> tuple[VendorHeader, Iterator[tuple[int, Cells]]]:
     """Read the header, and yield line and cells of the rows below it. Raises UnusableFile."""
-    required = set(REQUIRED) & set(meanings.values())
-
-    def find_known(line: str) -> list[str]:
-        names = map(normalise, split_header(line)[1])
-        return [meanings[name] for name in names if name in meanings]
-
-    def is_header(line: str) -> bool:
-        return not is_blank(line) and (not _may_be_comment(line) or required <= set(find_known(line)))
-
     lines = read_lines(file.path, file.stream, file.digest)
-    row_number, line = next(((n, text) for n, text in enumerate(lines, 1) if is_header(text)), (0, ""))
-    known, (delimiter, names) = find_known(line), split_header(line)
-    if missing := sorted(required - set(known)):
+    above = list[str]()
+    row_number, line = find_header(_keep(islice(lines, MOST_ABOVE), above), meanings)
+    known, (delimiter, names) = _find_known(line, meanings), split_header(line)
+    if missing := sorted(_find_required(meanings) - set(known)):
         problem = f"the header has no column for the {' and the '.join(missing)}"
         raise UnusableFile(file.path, problem, "Use the file as the vendor sent it", row_number=row_number or None)
     if len(known) != len(set(known)):
@@ -94,14 +99,39 @@ def read_table(file: OpenFile, meanings: Mapping[str, str]) -> tuple[VendorHeade
             file.path, "two columns mean the same", "Remove or rename one of the two", row_number=row_number
         )
     header = VendorHeader(row_number, delimiter, names, meanings)
-    below = ("\n" if _is_comment_below(text, header) else text for text in lines)
-    return header, split_cells(below, BareLayout(delimiter, row_number), has_comments=False)
+    # A header in a comment was found only at the first row.
+    below = chain(above[row_number:], lines)
+    rows = (_drop_comment(text, header, is_header_comment=_is_comment(line)) for text in below)
+    return header, split_cells(rows, BareLayout(delimiter, row_number), has_comments=False)
 
 
-def _may_be_comment(line: str) -> bool:
+def _keep(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
+    """Yield the lines, and keep those that were taken."""
+    for line in lines:
+        kept.append(line)
+        yield line
+
+
+def _find_required(meanings: Mapping[str, str]) -> set[str]:
+    return set(REQUIRED) & set(meanings.values())
+
+
+def _find_known(line: str, meanings: Mapping[str, str]) -> list[str]:
+    """Find what the columns of a header mean to the format."""
+    names = map(normalise, split_header(line)[1])
+    return [meanings[name] for name in names if name in meanings]
+
+
+def _is_complete(line: str, meanings: Mapping[str, str]) -> bool:
+    return _find_required(meanings) <= set(_find_known(line, meanings))
+
+
+def _is_comment(line: str) -> bool:
     return line.lstrip().startswith("#")
 
 
-def _is_comment_below(line: str, header: VendorHeader) -> bool:
-    """Whether a line below the header is a comment, and no row whose first value begins with `#`."""
-    return _may_be_comment(line) and line.count(header.delimiter) < len(header.names) - 1
+def _drop_comment(line: str, header: VendorHeader, *, is_header_comment: bool) -> str:
+    """Make a blank line of a comment, so that it still counts. Where the header begins with `#`, a row may do so too:
+    then whatever has a delimiter is one."""
+    is_row = not _is_comment(line) or (is_header_comment and header.delimiter in line)
+    return line if is_row else "\n"

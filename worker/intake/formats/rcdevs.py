@@ -34,7 +34,7 @@ class RcDevs:
     title = "RCDevs OpenOTP: a header with Type, Reference, Description and Data"
 
     def is_format_of(self, head: bytes) -> bool:
-        return {"reference", "data"} <= find_names(head)
+        return {"reference", "data"} <= find_names(head, MEANINGS)
 
     def read_columns(self, file: OpenFile) -> list[str]:
         header, rows = read_table(file, MEANINGS)

@@ -8,12 +8,13 @@ from worker.intake.foreign_files import find_foreign, make_refusal
 from worker.intake.formats.deepnet_xml import DeepnetXml
 from worker.intake.formats.entra import Entra
 from worker.intake.formats.etoken_dat import ETokenDat
+from worker.intake.formats.first_lines import drop_comments, read_first_lines
 from worker.intake.formats.format import Format
 from worker.intake.formats.graph_json import GraphJson
-from worker.intake.formats.header_csv import find_names
+from worker.intake.formats.header_csv import split_header
 from worker.intake.formats.nexus import Nexus
 from worker.intake.formats.oath_csv import OathCsv
-from worker.intake.formats.otp_pairs.columns import OTP1, canonical_column, normalise
+from worker.intake.formats.otp_pairs.columns import KNOWN, OTP1, canonical_column
 from worker.intake.formats.otp_pairs.format import OtpPairs
 from worker.intake.formats.phenixid import PhenixId
 from worker.intake.formats.pskc.format import Pskc
@@ -42,8 +43,11 @@ _TOLD_BY_CONTENT: tuple[Format, ...] = (
     Nexus(),
     RcDevs(),
 )
-# Those of them that are told by their header, which says more than what the rows below it look like.
+# Those of them that are told by their header, which says more than what the rows below it look like, unless it may be
+# a comment.
 _WITH_HEADER: tuple[Format, ...] = (Entra(), RcDevs())
+# What a header of pairs has that begins with `#`, and a comment has not.
+_REQUIRED_OF_PAIRS = {column.name for column in KNOWN if column.is_required}
 # The formats that have commas between their values, and nothing else.
 _WITH_COMMAS = (OathCsv(), SerialSecret(), Yubico())
 # What people and programs put there instead.
@@ -56,11 +60,9 @@ FORMATS: dict[str, Format] = {each.name: each for each in (_OTP_PAIRS, *_TOLD_BY
 def choose_format(path: Path, head: bytes) -> Format:
     """Choose the format of a file that begins with these bytes. Raises UnusableFile, which names what the file is
     instead, if that is known, or the formats between which a person has to choose."""
-    columns = find_names(head)
-    if normalise(ORIGIN) in columns or OTP1.name in map(canonical_column, columns):
-        # An export, in whose columns of the vendor's own anything may stand; or a file of pairs.
+    if _has_header_of_pairs(head):
         return _OTP_PAIRS
-    found = [each for each in _WITH_HEADER if each.is_format_of(head)]
+    found = [each for each in _WITH_HEADER if each.is_format_of(drop_comments(head))]
     found = found or [each for each in _TOLD_BY_CONTENT if each.is_format_of(head)]
     if len(found) > 1:
         names = " or ".join(each.name for each in found)
@@ -74,6 +76,14 @@ def choose_format(path: Path, head: bytes) -> Format:
     if _OTP_PAIRS.is_format_of(head):
         return _OTP_PAIRS
     raise make_refusal(path, head)
+
+
+def _has_header_of_pairs(head: bytes) -> bool:
+    """Whether the first line is the header of a file of pairs, or of an export, in whose columns of the vendor's own
+    anything may stand."""
+    first = "".join(read_first_lines(head)[:1])
+    columns = set(map(canonical_column, split_header(first)[1]))
+    return ORIGIN in columns or (columns >= _REQUIRED_OF_PAIRS if first.startswith("#") else OTP1.name in columns)
 
 
 def _find_other_separators(head: bytes) -> str | None:
