@@ -1,4 +1,4 @@
-"""The hunt, in short: some thousand bad days in the life of a fleet, and mutants that it has to find. `python -m hunt`
+"""The hunt, in short: some hundred bad days in the life of a fleet, and mutants that it has to find. `python -m hunt`
 goes on for longer."""
 
 from __future__ import annotations

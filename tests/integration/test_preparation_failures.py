@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 from support.data.batches import Made, look, look_at_batch, make_environment
 from support.data.moving_clock import MovingDatabase
-from support.data.preparations import ALICE, LOST, Site, finish, make, of, serial
+from support.data.preparations import ALICE, BOB, LOST, Site, finish, make, of, serial
 from support.data.scripted_inventory import describe
 
 from models.batch import Batch, BatchState
@@ -18,6 +18,7 @@ from models.encrypted import Keyring, generate_key
 from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import Status
+from worker.batches.hours import restart_times
 from worker.batches.preparation.failures import MOST_REFUSALS
 from worker.batches.preparation.next_job import MOST_REFUSED
 from worker.batches.preparation.turns import Turns
@@ -261,6 +262,18 @@ def test_a_batch_that_is_resumed_after_refusals_may_have_as_many_again(site: Sit
     assert site.count(Record.reason == Reason.TOKEN_REFUSED) == 2 * MOST_REFUSED
 
 
+def test_refusals_count_where_the_clock_was_set_back_since_the_batch_began_to_run(site: Site) -> None:
+    made = make(site, 40)
+    change(site, made, running_since=site.database.now(7200.0))
+    with site.database.writing() as connection:
+        restart_times(site.database, connection)
+    site.pingone.instead["job"] = [ImportJob("job", JobState.FAILED, Answer(), reason="no room")] * 100
+    for _ in range(20):
+        site.prepare()
+        site.database.ahead += 6.0
+    assert batch_of(site, made) == (BatchState.PAUSED, PauseReason.REFUSED)
+
+
 def test_where_pingone_names_a_duplicate_that_is_none_of_ours_no_token_is_called_ours_unseen(site: Site) -> None:
     make(site, 2)
     site.pingone.instead["job"] = [ImportJob("job", JobState.DONE, Answer(), created=1, duplicates=("OTHER9",))]
@@ -385,6 +398,16 @@ def test_where_a_batch_is_paused_meanwhile_nobody_is_given_up_before_that_is_sai
     site.database.ahead += 6.0
     site.prepare()
     assert batch_of(site, made) == (BatchState.PAUSED, PauseReason.PERMISSIONS)
+
+
+@pytest.mark.parametrize("reason", [Reason.ACCOUNT_NOT_USABLE, Reason.USER_AMBIGUOUS])
+def test_a_person_who_was_found_and_given_up_shows_that_pingone_shows_people(site: Site, reason: Reason) -> None:
+    is_enabled = reason != Reason.ACCOUNT_NOT_USABLE
+    site.pingone.people = [User(ALICE, username="person0", is_enabled=is_enabled)]
+    site.pingone.people += [User(BOB, username="person0")] if is_enabled else []
+    made = make(site, people(60))
+    finish(site)
+    assert (batch_of(site, made), site.count(Record.reason == reason)) == ((BatchState.RUNNING, None), 1)
 
 
 @pytest.mark.parametrize("count", [9, 40])

@@ -94,14 +94,15 @@ def parse_columns(hours: str | None, zone: str | None) -> DailyHours | None:
 
 
 def restart_times(database: Database, connection: Connection) -> None:
-    """Set the times of batches anew after a jump of the clock: hours are looked at again, and no probe is further away
-    than the first."""
+    """Set the times of batches anew after a jump of the clock: hours are looked at again, no probe is further away than
+    the first, and no batch runs only from a time to come."""
     paused = update(Batch).where(Batch.state == BatchState.PAUSED)
     now, soon = database.now(), database.now(FIRST_PROBE)
     connection.execute(paused.where(Batch.reason == PauseReason.WINDOW).values(resumes_at=now))
     connection.execute(paused.where(Batch.reason == PauseReason.OUTAGE, Batch.probe_at > soon).values(probe_at=soon))
     has_hours = and_(Batch.state == BatchState.RUNNING, Batch.daily_window.is_not(None))
     connection.execute(update(Batch).where(has_hours).values(closes_at=None))
+    connection.execute(update(Batch).where(Batch.running_since > now).values(running_since=now))
 
 
 def latest_attempt() -> ColumnElement[int]:

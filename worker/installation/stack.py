@@ -39,7 +39,7 @@ class Stack:
         self._next_check_at = 0.0
 
     def start(self) -> None:
-        """Start Valkey and the parts. Raises EmbeddedError."""
+        """Start Valkey and the parts. Raises EmbeddedError, and DBAPIError if the database cannot be written to."""
         ensure_room(self._home)
         (self._home / "logs").mkdir(mode=0o700, exist_ok=True)
         self._variables["OATHBULK_HOME"] = str(self._home)

@@ -10,8 +10,9 @@ from models.record import Record, needs_read
 from models.record_states import FINAL, TRANSITIONS, Status
 from worker.database.engine import Database
 
-# Seconds before its hours end from which on a batch begins no further record: a token that is out of step needs its
-# second OTP soon after the first, since PingOne may have forgotten the first one when the hours begin again.
+# Seconds before its hours end from which on a batch begins no further record and no further import: a token that is out
+# of step needs its second OTP soon after the first, since PingOne may have forgotten the first one when the hours begin
+# again; and the result of an import is asked for while they last.
 LAST_START = 15.0
 
 

@@ -12,15 +12,20 @@ import psycopg
 
 from support.servers.postgres import PostgresServer
 
-# What a test may have changed beside rows: relations, columns, constraints, triggers, functions, settings, the version.
+# What a test may have changed beside rows: how many may connect, schemas, relations, columns, defaults, constraints,
+# triggers, functions, settings, the version.
 _SHAPE = """
     WITH ours AS (SELECT oid, relname, relkind FROM pg_class WHERE relnamespace = 'public'::regnamespace)
-    SELECT (SELECT array_agg((relname, relkind) ORDER BY oid) FROM ours),
-           (SELECT array_agg((attname, attnotnull, atthasdef) ORDER BY attrelid, attnum)
+    SELECT (SELECT (datconnlimit, datallowconn) FROM pg_database WHERE datname = current_database()),
+           (SELECT array_agg(nspname ORDER BY oid) FROM pg_namespace WHERE nspname !~ '^pg_'),
+           (SELECT array_agg((relname, relkind) ORDER BY oid) FROM ours),
+           (SELECT array_agg((attname, atttypid, atttypmod, attnotnull, atthasdef) ORDER BY attrelid, attnum)
             FROM pg_attribute JOIN ours ON ours.oid = attrelid WHERE attnum > 0),
+           (SELECT array_agg(pg_get_expr(adbin, adrelid) ORDER BY pg_attrdef.oid)
+            FROM pg_attrdef JOIN ours ON ours.oid = adrelid),
            (SELECT array_agg(conname ORDER BY pg_constraint.oid) FROM pg_constraint JOIN ours ON ours.oid = conrelid),
            (SELECT array_agg((tgname, tgenabled) ORDER BY oid) FROM pg_trigger),
-           (SELECT count(*) FROM pg_proc),
+           (SELECT array_agg((proname, md5(prosrc)) ORDER BY oid) FROM pg_proc WHERE oid >= 16384),
            (SELECT count(*) FROM pg_db_role_setting JOIN pg_database ON setdatabase = pg_database.oid
             WHERE datname = current_database()),
            (SELECT array_agg(version_num) FROM alembic_version)

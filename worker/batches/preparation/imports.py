@@ -51,7 +51,7 @@ class Imports:
         ).where(text(UNFINISHED))
         self._now = now
         self._is_running = is_running(database)
-        # Otherwise nobody asks for its result until the hours begin again.
+        # Near their end, its result would hardly be asked for before the hours begin again.
         self._may_begin = is_running(database, LAST_START)
 
     def find_unfinished(self, batch_id: int) -> Row[*tuple[Any, ...]] | None:

@@ -37,12 +37,17 @@ _OBSTACLES = {
 
 
 class Obstacle(Exception):
-    """Something is in the way of the whole batch: `what` is "users" (they may not be read), "nobody" (of the first
-    people none was found), "inventory" (it may not be read, or nothing imported), "refused" (one token after the other)
-    or "full" (the inventory takes no more). The batch is to be paused for `reason`, with `cure`. `said`: PingOne's
-    words."""
+    """Something is in the way of the whole batch, which is to be paused for `reason`, with `cure`. `what` and `said`:
+    as `explain` takes them."""
 
     def __init__(self, what: str, said: object = None) -> None:
-        self.reason, cure = _OBSTACLES[what]
-        self.cure = f"{cure} PingOne said: {said}" if said else cure
+        self.reason, self.cure = explain(what, said)
         super().__init__(self.cure)
+
+
+def explain(what: str, said: object = None) -> tuple[PauseReason, str]:
+    """Say why a batch pauses, and what a person can do: `what` is "users" (they may not be read), "nobody" (of the
+    first people none was found), "inventory" (it may not be read, or nothing imported), "refused" (one token after the
+    other) or "full" (the inventory takes no more). `said`: PingOne's words."""
+    reason, cure = _OBSTACLES[what]
+    return reason, f"{cure} PingOne said: {said}" if said else cure

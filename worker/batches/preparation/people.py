@@ -14,7 +14,7 @@ from models.record import Record
 from models.record_indexes import LACKS_USER
 from models.record_states import NOBODY
 from worker.batches import state
-from worker.batches.preparation.obstacles import Obstacle
+from worker.batches.preparation.obstacles import explain
 from worker.batches.preparation.turns import Turn
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
@@ -25,6 +25,8 @@ from worker.pingone.users import User, UserAttribute
 INVALID_FILTER = "INVALID_FILTER"
 # People from whom on it is no chance that none of them is found.
 MANY = 10
+# Why a person is given up whom PingOne shows.
+_FOUND_BUT_GIVEN_UP = (Reason.ACCOUNT_NOT_USABLE, Reason.USER_AMBIGUOUS)
 # Finds the users with one of these names, all in one request.
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
 
@@ -87,8 +89,7 @@ class People:
         """Write down who was found; a token that the inventory shows as another person's is given up."""
         with self._database.changing_many() as connection:
             if is_nobody_found and self._is_nobody_found_so_far(connection, batch_id, found):
-                nobody = Obstacle("nobody")
-                paused = state.pause((BatchState.RUNNING,), nobody.reason, nobody.cure).where(Batch.id == batch_id)
+                paused = state.pause((BatchState.RUNNING,), *explain("nobody")).where(Batch.id == batch_id)
                 if not connection.execute(paused).rowcount:
                     # It does not run any more: these people are looked up again when it does.
                     return
@@ -103,10 +104,12 @@ class People:
 
     def _is_nobody_found_so_far(self, connection: Connection, batch_id: int, found: _Found) -> bool:
         """Whether MANY people of the batch are looked up with these, were not before, and none of them was found."""
-        mine = select(func.count()).where(Record.batch_id == batch_id, or_(*(each.is_not(None) for each in _NAMES)))
-        if connection.scalar(mine.where(Record.user_id != "").limit(1)):
+        named = select(Record.id).where(Record.batch_id == batch_id, or_(*(each.is_not(None) for each in _NAMES)))
+        was_found = named.where(or_(Record.user_id != "", Record.reason.in_(_FOUND_BUT_GIVEN_UP)))
+        if connection.scalar(select(was_found.exists())):
             return False
-        before = connection.scalar(mine.where(Record.reason == Reason.USER_NOT_FOUND)) or 0
+        missing = named.where(Record.reason == Reason.USER_NOT_FOUND).limit(MANY).subquery()
+        before = connection.scalar(select(func.count()).select_from(missing)) or 0
         return before < MANY <= before + len(found.given_up[Reason.USER_NOT_FOUND])
 
 

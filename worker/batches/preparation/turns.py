@@ -101,8 +101,8 @@ class Turns:
             connection.execute(update(Batch).where(Batch.prepared_until.is_not(None)).values(prepared_until=None))
 
     def _is_held(self, batch_id: int) -> ColumnElement[bool]:
-        """Whether this thread has the turn of a batch. Another takes it only when its time is over, and then has it for
-        longer than this one had."""
+        """Whether this thread has the turn of a batch. Another takes it only when its time is over, or was ended, and
+        then has it for longer than this one had."""
         held_until: datetime = self._thread.held_until
         return and_(Batch.id == batch_id, Batch.prepared_until <= held_until)
 

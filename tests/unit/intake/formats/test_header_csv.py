@@ -54,7 +54,7 @@ def test_a_comment_above_rows_without_a_header_is_none(tmp_path: Path, comment: 
 
 def test_a_comment_that_may_be_the_header_of_rows_of_another_format_is_asked_about() -> None:
     head = f"# columns:,serial number,secret key\n{OATH}\n".encode()
-    with pytest.raises(UnusableFile, match="may be oath-csv or entra. Say which it is, by --format oath-csv"):
+    with pytest.raises(UnusableFile, match=r"may be oath-csv or entra\. Say which it is, by --format oath-csv"):
         choose_format(Path("tokens.csv"), head)
 
 

@@ -19,7 +19,10 @@ def make(url: str) -> None:
     with connect(url) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num text)")
         connection.execute("INSERT INTO alembic_version VALUES ('0001')")
-        connection.execute("CREATE TABLE token (id serial PRIMARY KEY, serial_number text NOT NULL)")
+        connection.execute(
+            "CREATE TABLE token (id serial PRIMARY KEY, serial_number text NOT NULL, lot text DEFAULT '')"
+        )
+        connection.execute("CREATE FUNCTION one() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
 
 
 @pytest.fixture
@@ -46,10 +49,15 @@ def test_the_next_test_gets_it_without_rows_and_with_its_first_number(databases:
     "change",
     [
         "CREATE TABLE another (id integer)",
-        "ALTER TABLE token ADD COLUMN lot text",
+        "ALTER TABLE token ADD COLUMN box text",
         "ALTER TABLE token ALTER COLUMN serial_number DROP NOT NULL",
         "CREATE INDEX ON token (serial_number)",
         "CREATE FUNCTION nothing() RETURNS void LANGUAGE sql AS ''",
+        "CREATE OR REPLACE FUNCTION one() RETURNS integer LANGUAGE sql AS 'SELECT 2'",
+        "ALTER TABLE token ALTER COLUMN serial_number TYPE varchar(99)",
+        "ALTER TABLE token ALTER COLUMN lot SET DEFAULT 'second'",
+        "CREATE SCHEMA another",
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 3', current_database()); END $$",
         "UPDATE alembic_version SET version_num = '0002'",
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET work_mem = 64', current_database()); END $$",
     ],
