@@ -31,6 +31,7 @@ from worker.pingone.auth import AccessTokens
 from worker.pingone.clock_drift import measure_drift
 from worker.pingone.errors import PingOneError
 from worker.reports.stall import Fleet, describe_sick
+from worker.tenants.pairing_answer import describe_pairing_answer
 from worker.tenants.resync import LEARNT, read_resync
 from worker.vault.keyring import load_audit_keys
 
@@ -148,9 +149,11 @@ def _check_commits(installation: Installation) -> Finding:
 
 
 def _describe_learnt(installation: Installation, environment_id: str) -> str:
-    """Say what this environment has taught, and since when."""
+    """Say what this environment has taught, and by which record."""
     with installation.database.reading() as connection:
-        return LEARNT[read_resync(connection, environment_id).needs]
+        learnt = LEARNT[read_resync(connection, environment_id).needs]
+        pairing = describe_pairing_answer(connection, environment_id)
+    return f"{learnt}; {pairing}" if pairing else learnt
 
 
 def _describe_broker(installation: Installation) -> str:
