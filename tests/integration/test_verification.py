@@ -214,6 +214,11 @@ def test_what_is_not_known_is_told_whatever_the_record_says(database: MovingData
         assert [(each.ours, each.is_known) for each in found] == [(status, False) for status in Status]
 
 
+def test_a_device_of_a_person_who_is_not_known_is_not_read(database: MovingDatabase) -> None:
+    make_batch(database, [{"user_id": "", "status": Status.DEAD_LETTER}])
+    assert list(verify(database, "shipment", lambda *_: pytest.fail("it was read"), 1)) == []
+
+
 def test_other_batches_are_left_alone(database: MovingDatabase, pingone: PingOne, readers: Readers) -> None:
     made = make_batch(database, 2, status=Status.ACTIVE)
     other = make_batch(database, 2, name="other", status=Status.ACTIVE)

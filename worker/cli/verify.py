@@ -56,7 +56,7 @@ def verify_command(
             )
         unread = sum(not found.is_known for found in differences)
         console.print(
-            f"{batch} has {status.total} devices: {len(differences) - unread} differ, {unread} could not be read."
+            f"{batch} has {status.total} records: {len(differences) - unread} differ, {unread} could not be read."
         )
     raise typer.Exit(SOME_LEFT if differences or tokens.failure else ALL_ACTIVE)
 

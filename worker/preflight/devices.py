@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from worker.intake import Row
@@ -28,9 +28,10 @@ TEXTS = {
 }
 
 
-def choose_persons(rows: Sequence[Row], most: int = SAMPLE) -> list[str]:
-    """Choose the ids of the users whose devices are read: all of them, or `most`, evenly spread over the file."""
-    persons = list(dict.fromkeys(row.user_id for row in rows if row.user_id))
+def choose_persons(user_ids: Iterable[str | None], most: int = SAMPLE) -> list[str]:
+    """Choose the users whose devices are read: all of them, or `most`, evenly spread over the file. None: that of a row
+    is not known."""
+    persons = list(dict.fromkeys(filter(None, user_ids)))
     if len(persons) <= most:
         return persons
     return [persons[number * len(persons) // most] for number in range(most)]
@@ -41,12 +42,14 @@ def check_devices(
 ) -> list[Finding]:
     """Read the devices of some persons, and compare them with the rows. `max_devices`: how many a person may have, None
     if that is not known. Raises what the reads raise."""
-    persons = choose_persons(verdicts.good, most)
+    user_ids = {row.row_number: verdicts.find_user_id(row) for row in verdicts.good}
+    persons = choose_persons(user_ids.values(), most)
     devices = {person: _list_or_nothing(list_devices, person) for person in persons}
-    everybody = {row.user_id for row in verdicts.good if row.user_id}
+    everybody = set(filter(None, user_ids.values()))
     for row in verdicts.good:
-        if row.user_id in devices:
-            _judge(verdicts, row, devices[row.user_id], max_devices)
+        person = user_ids[row.row_number]
+        if person in devices:
+            _judge(verdicts, row, devices[person], max_devices)
     is_sample = len(persons) < len(everybody)
     among = f"Among {len(persons)} of the {len(everybody)} persons, evenly spread over the file: " if is_sample else ""
     findings = [

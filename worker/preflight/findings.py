@@ -67,6 +67,12 @@ class Verdicts:
     active: list[Row] = field(default_factory=list)
     # By serial number: the name of the finding, and why this token would not become active.
     doubts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    # By row number: the id of the person whom PingOne finds by the name that the row gives.
+    found_users: dict[int, str] = field(default_factory=dict)
+
+    def find_user_id(self, row: Row) -> str | None:
+        """The id of the person who gets the token of a row, in small letters; None where it is not known."""
+        return row.user_id or self.found_users.get(row.row_number)
 
     def doubt(self, row: Row, name: str, reason: str) -> None:
         """Note why a token would not become active; the first reason stays."""

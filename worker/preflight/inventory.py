@@ -83,7 +83,7 @@ def _judge(verdicts: Verdicts, row: Row, token: InventoryToken, *, may_pair: boo
     elif _is_free(token):
         if not may_pair:
             verdicts.doubt(row, "token_not_paired", "it is paired with nobody")
-    elif _differs(token.device_id, row.device_id) or _differs(token.user_id, row.user_id):
+    elif _differs(token.device_id, row.device_id) or _differs(token.user_id, verdicts.find_user_id(row)):
         verdicts.doubt(row, "token_taken", "it is paired with another person or device")
 
 

@@ -66,8 +66,12 @@ def _read_name(row: Row, attribute: UserAttribute) -> str | None:
 
 
 def _judge(verdicts: Verdicts, row: Row, users: Sequence[User]) -> None:
-    """Note what is wrong with the person of a row, if anything is."""
-    if reason := judge_person(users):
-        verdicts.doubt(row, reason, SAYS[reason])
-    elif row.user_id and users[0].id.lower() != row.user_id:
+    """Note what is wrong with the person of a row, if anything is; or who it is. Of several persons of one name, a user
+    id beside it says which is meant."""
+    meant = [user for user in users if user.id.lower() == row.user_id]
+    if users and row.user_id and not meant:
         verdicts.doubt(row, "other_person", "the user id is not that of the name beside it")
+    elif reason := judge_person(meant or users):
+        verdicts.doubt(row, reason, SAYS[reason])
+    else:
+        verdicts.found_users[row.row_number] = (meant or users)[0].id.lower()

@@ -102,9 +102,10 @@ class TenantCheck:
             self._ask(report, "the license", lambda: tenant.check_capabilities(self._read(reads.read_capabilities)))
             self._ask(report, "the policies", lambda: self._check_policies(len(verdicts.good)))
             self._ask(report, "the MFA settings", lambda: self._check_settings(self._read(reads.read_mfa_settings)))
+            # First, since a token may be another person's, and a person have too many devices.
+            self._ask(report, "the users", lambda: check_persons(verdicts, self._find_users))
             self._ask(report, "the inventory", self._check_inventory(report))
             self._ask(report, "the persons' devices", lambda: self._check_devices(report))
-            self._ask(report, "the users", lambda: check_persons(verdicts, self._find_users))
         finally:
             report.requests = self._call.requests
 

@@ -83,8 +83,8 @@ def verify(
 
 
 def _read(read: Read, record: Row[*tuple[Any, ...]]) -> Answer | None:
-    """Read the device of a record; None if it has none."""
-    return read(record.user_id, record.device_id, _make_call(record)) if record.device_id else None
+    """Read the device of a record; None if it has none, or it is not known whose it is."""
+    return read(record.user_id, record.device_id, _make_call(record)) if record.device_id and record.user_id else None
 
 
 def _compare_token(record: Row[*tuple[Any, ...]], tokens: TokenCheck | None) -> Difference | None:

@@ -96,5 +96,5 @@ def test_of_many_persons_some_are_asked_about_evenly_spread_and_it_says_so() -> 
 
 def test_a_person_with_several_tokens_is_asked_about_once() -> None:
     rows = [row(1, user_id="same"), row(2, user_id="same"), row(3, user_id=None)]
-    assert choose_persons(rows) == ["same"]
-    assert choose_persons([row(number) for number in range(3)], 2) == ["user-0", "user-1"]
+    assert choose_persons(row.user_id for row in rows) == ["same"]
+    assert choose_persons((row(number).user_id for number in range(3)), 2) == ["user-0", "user-1"]

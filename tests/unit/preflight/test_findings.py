@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from worker.batches.preparation.people import find_all
-from worker.intake import Leftovers, Row, open_assignment, open_shipment
+from worker.intake import Leftovers, Row, Switches, open_assignment, open_shipment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.errors import Answer
@@ -175,7 +175,10 @@ def test_a_refusal_of_a_single_name_by_another_server_is_no_answer_of_pingones()
     ("users", "name"),
     [
         ([], "user_not_found"),
-        ([User(id="user-1", username="alice"), User(id="x", username="alice")], "user_ambiguous"),
+        ([User(id="user-8", username="alice"), User(id="user-9", username="alice")], "other_person"),
+        # The user id says which of them is meant.
+        ([User(id="USER-1", username="alice"), User(id="x", username="alice")], None),
+        ([User(id="user-1", username="alice", is_locked=True), User(id="x", username="alice")], "account_not_usable"),
         ([User(id="user-1", username="alice", is_enabled=False)], "account_not_usable"),
         ([User(id="user-1", username="alice", is_locked=True)], "account_not_usable"),
         ([User(id="user-9", username="alice")], "other_person"),
@@ -187,6 +190,21 @@ def test_what_is_wrong_with_a_person(users: list[User], name: str | None) -> Non
     findings = check_persons(verdicts, Directory(*users).find)
     assert [finding.name for finding in findings] == ([name] if name else [])
     assert all(finding.level == Level.ASK and finding.serials == ("MADE1",) for finding in findings)
+
+
+def test_a_name_of_several_persons_is_asked_about_where_no_user_id_is_given() -> None:
+    verdicts = verdicts_of(row(username="alice", user_id=None))
+    both = Directory(User(id="user-1", username="alice"), User(id="x", username="alice"))
+    assert [finding.name for finding in check_persons(verdicts, both.find)] == ["user_ambiguous"]
+    assert verdicts.find_user_id(verdicts.good[0]) is None
+
+
+def test_what_is_known_of_a_person_who_was_found_by_name_is_held_against_the_token() -> None:
+    verdicts = verdicts_of(row(username="alice", user_id=None, device_id=None))
+    check_persons(verdicts, Directory(User(id="User-1", username="alice")).find)
+    assert verdicts.find_user_id(verdicts.good[0]) == "user-1"
+    may_pair = Switches(may_pair=True)
+    assert only(check_inventory(verdicts, [token(user_id="user-7")], may_pair), "token_taken").serials == ("MADE1",)
 
 
 def test_forty_persons_are_asked_for_in_one_request_and_each_by_one_name() -> None:

@@ -83,7 +83,7 @@ def examine(tenant: Tenant, *, device_id: str | None = "device-1", may_pair: boo
 def test_a_tenant_in_good_order_is_asked_everything_once_and_has_nothing_against_it() -> None:
     tenant = Tenant()
     report = examine(tenant)
-    assert tenant.asked == ["capabilities", "policies", "settings", "tokens", "devices", "users"]
+    assert tenant.asked == ["capabilities", "policies", "settings", "users", "tokens", "devices"]
     assert (report.findings, report.unknown, report.is_complete) == ([], [], True)
 
 

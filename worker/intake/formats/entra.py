@@ -12,6 +12,8 @@ from functools import partial
 from worker.intake.formats.bare_csv import Cells, check_not_empty
 from worker.intake.formats.format import Hints, OpenFile
 from worker.intake.formats.header_csv import VendorHeader, find_names, read_table
+from worker.intake.formats.otp_pairs.columns import normalise
+from worker.intake.formats.refusals import RowRefused
 from worker.intake.formats.tokens import Token, make_rows
 from worker.intake.rows import Row, RowError
 
@@ -25,6 +27,14 @@ MEANINGS = {
     "timeintervalinseconds": "step",
     "hashfunction": "hash",
 }
+
+
+# Columns that vendors add, and in which a token may be called HOTP.
+TYPE_NAMES = frozenset({"type", "otptype", "tokentype"})
+NOT_TOTP = (
+    "is called HOTP, and this kind of file has TOTP tokens alone: write it as serial,seed,hotp,digits,counter without "
+    "a header, or ask the vendor for PSKC"
+)
 
 
 class Entra:
@@ -49,6 +59,9 @@ class Entra:
 def _read_token(hints: Hints, header: VendorHeader, row: Cells) -> Token:
     """Read the token in a row of cells. Raises RowRefused."""
     known, own = header.pick(row)
+    said = [value.lower() for name, value in own.items() if normalise(name) in TYPE_NAMES]
+    if hints.otp_type == "hotp" or any("hotp" in value for value in said):
+        raise RowRefused(NOT_TOTP, known["serial"])
     return Token(
         serial=known["serial"],
         secret=known["secret"],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.data.seed_files import SECRETS, read
 
-from worker.intake import Row, UnusableFile
+from worker.intake import Hints, Row, RowError, UnusableFile
 from worker.intake.formats.table import choose_format
 
 SECRET = "NMPYLX6NE5RWS7DOHVVPIZSDKIH5ULM3"
@@ -74,3 +74,23 @@ def test_below_a_header_that_begins_with_hash_nothing_with_a_separator_vanishes(
 @pytest.mark.parametrize("first", ["#No,serial,otp1,otp2,user_id", "#,serial,oathbulk_row"])
 def test_pairs_and_exports_may_have_a_header_that_begins_with_hash(first: str) -> None:
     assert choose_format(Path("tokens.csv"), f"{first}\n1,MADE0000001\n".encode()).name == "otp-pairs"
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("serial,secret key,type", f"MADE0000003,{SECRET},hotp"),
+        ("serial,secret key,Time Interval,OTP Type", f"MADE0000003,{SECRET},30,OATH-HOTP"),
+    ],
+)
+def test_a_token_that_is_called_hotp_is_not_read_as_totp(tmp_path: Path, header: str, row: str) -> None:
+    (refusal,) = serials(tmp_path, header, row)
+    assert "is called HOTP" in refusal
+
+
+def test_an_option_that_calls_the_tokens_of_such_a_file_hotp_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.csv"
+    path.write_text(f"{HEADER}\n{ROW}\n")
+    (refused,) = read(path, Hints(otp_type="hotp"))
+    assert isinstance(refused, RowError)
+    assert "is called HOTP" in refused.reason
