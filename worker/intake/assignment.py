@@ -30,6 +30,10 @@ MEANINGS: Mapping[str, str] = {
     for name in (column.name, *column.synonyms)
 }
 
+NO_HEADER = (
+    f"Let the list begin with a header that names its columns: serial, and one of {', '.join(PERSON)}; lines above it "
+    "begin with #"
+)
 NO_PERSON = "the list names no person for this token: add a line for it, or leave such tokens out by --only-assigned"
 OTHER_PERSON = "the file and the list name different persons or devices for this token: correct one of the two"
 SERIAL_TWICE = "the list has this serial number more than once: keep the line of the right person"
@@ -98,7 +102,7 @@ def open_assignment(path: Path) -> Assignment:
     UnusableFile."""
     digest = hashlib.sha256()
     with open_file(path) as stream:
-        header, rows = read_table(OpenFile(path, stream, digest, NO_HINTS), MEANINGS)
+        header, rows = read_table(OpenFile(path, stream, digest, NO_HINTS), MEANINGS, NO_HEADER)
         _check_header(path, header)
         lines: dict[str, Line] = {}
         nameless: list[RowError] = []
@@ -116,12 +120,8 @@ def open_assignment(path: Path) -> Assignment:
 
 
 def _check_header(path: Path, header: VendorHeader) -> None:
-    """Refuse a list without a column for the serial number or for a person. Raises UnusableFile."""
+    """Refuse a list without a column for a person. Raises UnusableFile."""
     meanings = {MEANINGS.get(normalise(name)) for name in header.names}
-    if "serial" not in meanings:
-        raise UnusableFile(
-            path, "the list has no column for the serial number", "Name it serial", row_number=header.row_number or None
-        )
     if not meanings & set(PERSON):
         cure = f"Add one, named {', '.join(PERSON[:-1])} or {PERSON[-1]}"
         raise UnusableFile(path, "the list has no column for the person", cure, row_number=header.row_number)

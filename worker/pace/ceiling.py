@@ -16,13 +16,15 @@ from dataclasses import replace
 from worker.pace.climbs import climb_further, narrow_down, probe
 from worker.pace.periods import find_closed, is_closed, is_period, knock, open_again, settle_period
 from worker.pace.refusals import LONG_HOLD, Mark, Refusal, explain_refusal, find_sent, keep_refusal
-from worker.pace.search import STEP, Search, hold_rate, restart_counting, set_mark
-from worker.pace.stays import PROBE_AFTER_FALL, SOON, lower_stay
+from worker.pace.search import LEAST_HELD, STEP, Search, hold_rate, restart_counting, set_mark
+from worker.pace.stays import LONGEST_PROBE_WAIT, PROBE_AFTER_FALL, SOON, lower_stay
 
 # The part of the slots that must have been used for the rate to move.
 USED = 0.8
 # What is left of a share of the limit when it is refused, since others use the limit too.
 ROOM_FOR_OTHERS = 0.7
+# Seconds. No hold counts as longer: beyond that the clock was set, or an answer came very late.
+LONGEST_HELD = 300.0
 
 
 def learn_from_answers(search: Search, slots: int, last: float, now: float, highest: float, next_slot: float) -> Search:
@@ -66,17 +68,23 @@ def learn_from_refusal(search: Search, rate: float, slot: float, count: int, res
         return knock(search, slot, resumes_at)
     lasted = max(slot - search.begun_at, 0.001)
     end = Mark(lasted, max(search.sent + (slot - search.since) * rate, 1.0))
-    hold = max(resumes_at - slot, 0.001)
+    hold = _bound_hold(resumes_at - slot)
     refusal = explain_refusal(search.marks, end, search.held, hold)
     resumed = restart_counting(replace(search, refused_at=slot), resumes_at, hold)
     if search.is_shared:
-        return hold_rate(replace(resumed, rate=rate * ROOM_FOR_OTHERS), PROBE_AFTER_FALL)
+        # Where the whole ceiling has fallen, each climb back to the share is refused.
+        wait = min(max(2 * search.probe_after, PROBE_AFTER_FALL), LONGEST_PROBE_WAIT)
+        return hold_rate(replace(resumed, rate=max(rate * ROOM_FOR_OTHERS, search.lowest_rate)), wait)
     if is_period(search, refusal):
         return _learn_period(resumed, refusal, end, search.marks)
     was_idle = search.held >= LONG_HOLD
     if search.ceiling and (not search.climb or (was_idle and lasted < SOON * hold)):
         return lower_stay(resumed, refusal, was_idle=was_idle)
     return narrow_down(resumed, refusal, rate)
+
+
+def _bound_hold(seconds: float) -> float:
+    return min(max(seconds, LEAST_HELD), LONGEST_HELD)
 
 
 def _prolong_hold(search: Search, slot: float, resumes_at: float) -> Search:
@@ -86,7 +94,7 @@ def _prolong_hold(search: Search, slot: float, resumes_at: float) -> Search:
         return search
     later = begun_at - search.begun_at
     return replace(
-        restart_counting(replace(search, refused_at=refused_at), begun_at, begun_at - refused_at),
+        restart_counting(replace(search, refused_at=refused_at), begun_at, _bound_hold(begun_at - refused_at)),
         probe_at=search.probe_at + later,
         sprint_until=search.sprint_until and search.sprint_until + later,
         closed_since=search.closed_since,
@@ -97,7 +105,8 @@ def _prolong_hold(search: Search, slot: float, resumes_at: float) -> Search:
 def _learn_period(search: Search, refusal: Refusal, end: Mark, marks: tuple[Mark, ...]) -> Search:
     """Stay below a limit that counts over many seconds."""
     if search.period and refusal.lasted > search.period:
-        refusal = refusal._replace(sent=end.sent - find_sent(marks, end, end.at - search.period), lasted=search.period)
+        sent = end.sent - find_sent(marks, end, end.at - search.period)
+        refusal = refusal._replace(sent=max(sent, 1.0), lasted=search.period)
     refusals = keep_refusal(search.refusals, refusal)
     known = replace(search, refusals=refusals)
     if not search.period:

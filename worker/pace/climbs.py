@@ -12,7 +12,7 @@ from math import exp, log, sqrt
 from worker.pace.estimates import DISAGREEMENT, Estimate, estimate_by_burst, estimate_limit
 from worker.pace.refusals import KEPT_REFUSALS, Refusal, keep_refusal
 from worker.pace.search import FIRST_CLIMB, STEP, Search, set_mark
-from worker.pace.stays import WIDE, compute_waste, settle
+from worker.pace.stays import PROBE_AFTER_FALL, WIDE, compute_waste, settle
 
 # The first climb grows by no more than this over the seconds that it has lasted: what is on the way when a limit is met
 # that counts over many seconds would be a large part of all.
@@ -63,7 +63,8 @@ def climb_further(search: Search, reviewed: Search, trip: float, highest: float)
     if not reviewed.marks or climb * (elapsed - marked_at) > NEXT_MARK * sqrt(climb):
         reviewed = set_mark(reviewed)
     if search.is_shared and rate >= search.rate_below_ceiling:
-        return replace(reviewed, rate=search.rate_below_ceiling, climb=0.0)
+        # The next refusal is the first again.
+        return replace(reviewed, rate=search.rate_below_ceiling, climb=0.0, probe_after=PROBE_AFTER_FALL / 2)
     if rate >= highest:
         # Whatever was known of the limit, it is higher.
         return replace(reviewed, rate=highest, climb=0.0, ceiling=0.0)
@@ -87,7 +88,8 @@ def narrow_down(search: Search, refusal: Refusal, rate: float) -> Search:
         start = max(refusal.find_limit(LIKELY_BURST), LEAST_START * rate)
         # The first climb may have been slow, because answers were: so fast it was.
         first_climb = rate / refusal.sent
-        return _climb_from(known, start, min(SECOND_CLIMB, first_climb / SLOWER), estimate)
+        climb = min(SECOND_CLIMB, max(first_climb / SLOWER, SLOWEST_CLIMB))
+        return _climb_from(known, start, climb, estimate)
     wasted = compute_waste(refusal.hold, estimate.burst)
     if len(refusals) == KEPT_REFUSALS or log(estimate.high / estimate.limit) * WORTH <= wasted:
         return settle(known, refusal.hold, estimate)
@@ -115,4 +117,5 @@ def _estimate(search: Search, refusal: Refusal) -> tuple[tuple[Refusal, ...], Es
 
 def _climb_from(search: Search, rate: float, climb: float, estimate: Estimate) -> Search:
     expected = estimate.high * exp(BEYOND + sqrt(2 * climb * estimate.burst))
+    rate = max(rate, search.lowest_rate)
     return replace(search, rate=rate, climb=climb, expected=expected, ceiling=0.0, drop=0.0)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from worker.pace.refusals import Refusal
-from worker.pace.search import PROBE_AFTER, STEP, Search, hold_rate, restart_counting
+from worker.pace.search import LOWEST_RATE, PROBE_AFTER, STEP, Search, hold_rate, restart_counting
 from worker.pace.stays import LONGEST_PROBE_WAIT, WIDE, compute_drop, stay_below
 
 # Requests a second that ask whether it is open again.
-KNOCKS = 2.0
+KNOCKS = LOWEST_RATE
 # Seconds between two of them grow to this part of the time since it closed, …
 KNOCK_PART = 0.25
 # … and to so many at the most.
@@ -44,7 +44,7 @@ def knock(search: Search, slot: float, resumes_at: float) -> Search:
     open_rate = search.open_rate or search.lasting_rate
     if search.open_rate and not search.closed_since:
         # It closed as soon as it had opened: that rate is far too high.
-        open_rate = search.open_rate / 2
+        open_rate = max(search.open_rate / 2, LOWEST_RATE)
         search = replace(search, climb=CLIMB_AFTER_CLOSED, expected=0.0, ceiling=0.0, refusals=())
     wait = min(KNOCK_PART * (slot - closed_since), LONGEST_KNOCK_WAIT)
     begun_at = max(resumes_at, slot + wait)

@@ -73,7 +73,7 @@ class Rate:
             now = reading.now
             resumes_at = max(reading.held_until, reading.next_slot, reading.now)
             changed = ceiling.learn_from_refusal(search, rate, slot, reading.answers, resumes_at)
-            # A sprint would be faster than what was refused.
+            # Above the highest rate, neither a sprint nor what it climbs from goes.
             return replace(changed, rate=min(changed.rate, max(self._highest, search.rate)))
 
         search = self.change(learn)
@@ -96,6 +96,6 @@ class Rate:
         with."""
         known = self._search or self._recall(now) or Search(self.rate)
         rate = known.rate if known.is_fixed else min(known.lasting_rate, self._highest)
-        first = restart_counting(replace(known, rate=rate), now)
-        # The time at which it was to climb again was a time of Redis' clock, which may have been wrong.
+        first = restart_counting(replace(known, rate=rate, refused_at=0.0), now)
+        # The times at which it was refused and was to climb again were of Redis' clock, which may have been wrong.
         return first if first.climb else hold_rate(first, first.probe_after)

@@ -11,8 +11,12 @@ from worker.pace.refusals import LONG_HOLD, Mark, Refusal
 
 # Relative growth of the rate a second in the first climb.
 FIRST_CLIMB = 0.8
+# Requests a second. Refusals lower no rate below this: what is refused at it is not refused for its rate.
+LOWEST_RATE = 2.0
 # Where the rate stays, as a part of the ceiling.
 PART_OF_CEILING = 0.995
+# Seconds. No hold is shorter.
+LEAST_HELD = 0.001
 # Seconds until the rate climbs again, to see whether the limit has risen, where a refusal wastes a second.
 PROBE_AFTER = 30.0
 # Seconds between two reviews of a rate that climbs or sprints, at the least.
@@ -97,7 +101,14 @@ class Search:
     @property
     def lasting_rate(self) -> float:
         """The rate without what is done for a moment: a sprint, or knocking."""
-        return self.open_rate or (self.rate_below_ceiling if self.sprint_until else self.rate)
+        if self.closed_since:
+            return self.open_rate
+        return self.rate_below_ceiling if self.sprint_until else self.rate
+
+    @property
+    def lowest_rate(self) -> float:
+        """The rate below which a refusal does not lower it."""
+        return min(LOWEST_RATE, self.rate)
 
 
 def set_share(search: Search, share: float, now: float) -> Search:
@@ -133,7 +144,7 @@ def restart_counting(search: Search, now: float, held: float = LONG_HOLD) -> Sea
         since=now,
         sent=0.0,
         marks=(),
-        held=held,
+        held=max(held, LEAST_HELD),
         sprint_until=0.0,
         closed_since=0.0,
         open_rate=0.0,

@@ -25,9 +25,9 @@ MICROSECONDS = 1_000_000
 # Milliseconds that Redis keeps a state which nobody changes: what is older than a day is no longer known, and the
 # database remembers the ceiling.
 KEPT_MILLISECONDS = 24 * 60 * 60 * 1000
-# Relative growth a second, below which no climb is: the next review would be further ahead than the scripts take for
-# sound.
-SLOWEST_CLIMB = 0.001
+# Relative growth a second. A slower climb cannot be true: the next review would be further ahead than the scripts take
+# for sound.
+LEAST_CLIMB = 0.001
 # Seconds for which what another process delivered shows that PingOne can be reached.
 DELIVERED_WITHIN = 10.0
 # Seconds between two times that a process tells Redis that it delivers.
@@ -50,9 +50,9 @@ class PaceState:
         longest_wait: float,
         longest_hold: float,
     ) -> None:
-        # The key of MFA is older than the groups: a fleet that runs keeps its pace through an update. A license may
-        # have any name, so the other keys do not begin like this one.
-        prefix = "oathbulk:pace" if group is RateGroup.MFA else f"oathbulk:pace-of-{group}"
+        # Its number is that of the fields: workers of the version before, which know others, have a state of their own
+        # during an update. A license may have any name, so the keys of groups do not begin like this one.
+        prefix = "oathbulk:pace-2" if group is RateGroup.MFA else f"oathbulk:pace-2-of-{group}"
         self._keys = [f"{prefix}:{license}"]
         self._redis = redis
         self._delivery_told_at = -math.inf
@@ -124,7 +124,7 @@ class PaceState:
             return float(kept.get(name, 0)) / MICROSECONDS
 
         return Reading(
-            _parse_search(kept),
+            parse_search(kept),
             int(kept.get("version", 0)),
             int(kept.get("answers", 0)),
             at("last"),
@@ -140,11 +140,11 @@ class PaceState:
     def write(self, search: Search, version: int, slots: int) -> bool:
         """Write this search, if the state is still of this version; otherwise False, and nothing is written. `slots`
         had been given out when it was read."""
-        pairs = [part for pair in _write_fields(search).items() for part in pair]
+        pairs = [part for pair in write_fields(search).items() for part in pair]
         return bool(self._write(keys=self._keys, args=[version, KEPT_MILLISECONDS, slots, *pairs]))
 
 
-def _write_fields(search: Search) -> dict[str, float | str]:
+def write_fields(search: Search) -> dict[str, float | str]:
     """Make the fields that Redis keeps of a search."""
     values: dict[str, float | str] = {}
     for field in fields(search):
@@ -157,7 +157,7 @@ def _write_fields(search: Search) -> dict[str, float | str]:
     }
 
 
-def _parse_search(kept: Mapping[str, str]) -> Search | None:
+def parse_search(kept: Mapping[str, str]) -> Search | None:
     """Make a search of the fields that Redis keeps; None where there is none, where another version of this program
     wrote it, which knew other fields, or where it cannot be true."""
     if not kept.keys() >= {"interval", *(field.name for field in fields(Search))}:
@@ -169,7 +169,10 @@ def _parse_search(kept: Mapping[str, str]) -> Search | None:
         }
     except (ValueError, TypeError):
         return None
-    if not values["rate"] > 0 or 0 < values["climb"] < SLOWEST_CLIMB:
+    numbers = [value for value in values.values() if isinstance(value, float)]
+    if not all(map(math.isfinite, numbers)) or min(values["rate"], values["held"]) <= 0:
+        return None
+    if 0 < values["climb"] < LEAST_CLIMB:
         return None
     return Search(**values | {"is_fixed": bool(values["is_fixed"])})
 

@@ -81,6 +81,7 @@ def compute_drop(search: Search, lasted: float, hold: float) -> float:
 def stay_below(search: Search, limit: float, burst: float, wait: float) -> Search:
     """Stay just below this limit, which forgives `burst` requests, after a sprint that spends what a hold has given;
     climb again after `wait` seconds."""
+    limit = max(limit, search.lowest_rate / PART_OF_CEILING)
     found = replace(search, ceiling=limit, burst=burst, drop=0.0)
     stay = hold_rate(replace(found, rate=found.rate_below_ceiling), wait)
     gain = min(burst / limit, stay.held)

@@ -25,7 +25,7 @@ from worker.pace.spacing import AT_ONCE
 from worker.pace.spare_slots import USABLE_FOR
 from worker.pace.state import KEPT_MILLISECONDS
 
-KEY = "oathbulk:pace:made-up-license"
+KEY = "oathbulk:pace-2:made-up-license"
 
 # Slots so far apart that a test ends before the second of them: nobody sleeps, the waits tell the slots.
 INTERVAL = 100.0
@@ -525,14 +525,14 @@ def test_a_redis_that_forgets_while_few_ask_goes_on_at_the_rate_from_before(
 
 def test_slots_that_were_given_out_before_a_refusal_tell_nothing_of_the_new_rate(make_pace: MakePace) -> None:
     """Threads wait for slots beyond a short hold: they are of the rate that was refused."""
-    pace = make_pace(rate=1, furthest=100, sleep=lambda _: None)
+    pace = make_pace(rate=10, furthest=100, sleep=lambda _: None)
     slots = [pace.wait() for _ in range(15)]
     pace.report_answer(slots[0])
     pace.report_refusal(slots[1], 0.1)
     found = pace.read().search
     assert found is not None
-    assert found.rate < 1
-    assert found.begun_at == pytest.approx(slots[-1].at / 1e6 + 1, abs=0.01)
+    assert found.rate < 10
+    assert found.begun_at == pytest.approx(slots[-1].at / 1e6 + 0.1, abs=0.01)
     pace.report_refusal(slots[-1], 0.1)
     assert rates(pace) == [found.rate]
 

@@ -14,7 +14,7 @@ from worker.pace.refusals import LONG_HOLD, Mark, explain_refusal
 from worker.pace.search import Search
 from worker.pace.slots import Pace
 
-KEY = "oathbulk:pace:made-up-license"
+KEY = "oathbulk:pace-2:made-up-license"
 HOUR = 3600 * 1_000_000
 NUMBERS = (
     "interval",

@@ -17,6 +17,7 @@ from worker.intake.rows import UnusableFile
 
 # What a file must have a column for, if the format knows it.
 REQUIRED = ("serial", "secret", "data")
+CURE = "Use the file as the vendor sent it"
 # Lines among which the header is, if the ones above it are comments.
 MOST_ABOVE = 1000
 
@@ -85,15 +86,18 @@ def find_names(head: bytes, meanings: Mapping[str, str]) -> set[str]:
     return set(map(normalise, split_header(line)[1]))
 
 
-def read_table(file: OpenFile, meanings: Mapping[str, str]) -> tuple[VendorHeader, Iterator[tuple[int, Cells]]]:
-    """Read the header, and yield line and cells of the rows below it. Raises UnusableFile."""
+def read_table(
+    file: OpenFile, meanings: Mapping[str, str], cure: str = CURE
+) -> tuple[VendorHeader, Iterator[tuple[int, Cells]]]:
+    """Read the header, and yield line and cells of the rows below it. Raises UnusableFile, with `cure` where one of its
+    columns is missing."""
     lines = read_lines(file.path, file.stream, file.digest)
     above = list[str]()
     row_number, line = find_header(_keep(islice(lines, MOST_ABOVE), above), meanings)
     known, (delimiter, names) = _find_known(line, meanings), split_header(line)
     if missing := sorted(_find_required(meanings) - set(known)):
         problem = f"the header has no column for the {' and the '.join(missing)}"
-        raise UnusableFile(file.path, problem, "Use the file as the vendor sent it", row_number=row_number or None)
+        raise UnusableFile(file.path, problem, cure, row_number=row_number or None)
     if len(known) != len(set(known)):
         raise UnusableFile(
             file.path, "two columns mean the same", "Remove or rename one of the two", row_number=row_number
