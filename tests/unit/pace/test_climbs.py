@@ -6,7 +6,7 @@ import pytest
 from support.fleets.searches import make_stay
 
 from worker.pace import ceiling
-from worker.pace.climbs import LEAST_START, SECOND_CLIMB
+from worker.pace.climbs import LEAST_START, SECOND_CLIMB, SLOWEST_CLIMB
 from worker.pace.search import Search
 
 
@@ -66,3 +66,11 @@ def test_at_the_highest_rate_nothing_is_known_of_the_limit_but_that_it_is_higher
     raised = replace(highest, probe_at=0.0)
     further = ceiling.learn_from_answers(raised, 220, last=21.3, now=21.31, highest=500, next_slot=21.3)
     assert further.climb > 0
+
+
+@pytest.mark.parametrize(("lasted", "climb"), [(10.0, 0.025), (600.0, SLOWEST_CLIMB)])
+def test_after_a_slow_first_climb_the_second_is_slower_still_but_no_slower_than_any(
+    lasted: float, climb: float
+) -> None:
+    refused = refuse(Search(100.0, climb=0.1, since=lasted, sent=100 * lasted), slot=lasted, hold=1.0)
+    assert refused.climb == pytest.approx(climb)

@@ -57,3 +57,22 @@ def test_holds_that_end_when_a_count_begins_anew_tell_it_too() -> None:
     again = replace(refused, since=60.0, sent=1200.0)
     found = ceiling.learn_from_refusal(again, again.rate, slot=60.0, count=5, resumes_at=90.5)
     assert found.ceiling == pytest.approx(20, rel=0.01)
+
+
+def test_what_is_closed_for_longer_than_any_count_lasts_tells_of_no_count() -> None:
+    search = Search(200.0, begun_at=0.0, since=10.0, sent=1200.0)
+    refused = ceiling.learn_from_refusal(search, 200.0, slot=10.0, count=5, resumes_at=11.0)
+    closed = replace(knock(refused, 11.0), refused_at=199.0, begun_at=200.0, since=200.0)
+    opened = ceiling.learn_from_answers(closed, 1, last=201.0, now=201.06, highest=500, next_slot=201.1)
+    assert opened.period == 0
+
+
+@pytest.mark.parametrize(("slots", "is_used"), [(100, True), (3, False)])
+def test_once_open_the_rate_from_before_is_forgotten_whether_the_slots_are_used_or_not(
+    slots: int, is_used: bool
+) -> None:
+    opened = replace(make_stay(), rate=100.0, ceiling=101.0, open_rate=800.0)
+    later = ceiling.learn_from_answers(opened, slots, last=21.1, now=21.1, highest=900, next_slot=21.1)
+    assert later.open_rate == 0
+    assert later.rate == 100
+    assert (later.sent > 0) == is_used

@@ -7,9 +7,10 @@ from support.fleets.searches import make_stay
 
 from worker.pace import ceiling
 from worker.pace.climbs import PROBING_CLIMB
+from worker.pace.estimates import Estimate
 from worker.pace.refusals import LONG_HOLD
-from worker.pace.search import PART_OF_CEILING, PROBE_AFTER, Search
-from worker.pace.stays import SPRINT, compute_waste
+from worker.pace.search import LOWEST_RATE, PART_OF_CEILING, PROBE_AFTER, Search
+from worker.pace.stays import LONGEST_PROBE_WAIT, SPRINT, compute_waste, settle, stay_below
 
 
 def refuse(search: Search, slot: float, rate: float = 199.0) -> Search:
@@ -79,3 +80,41 @@ def test_what_a_hold_gives_to_a_bucket_is_not_wasted() -> None:
     assert compute_waste(hold=5.0, burst=0.0) == 5.0
     assert compute_waste(hold=5.0, burst=1.0) == pytest.approx(5 - 0.75)
     assert compute_waste(hold=5.0, burst=60.0) == pytest.approx(5 * 0.25)
+
+
+def settled(hold: float, search: Search | None = None, low: float = 95.0) -> Search:
+    """A count of 100 a second, as two climbs have told it; nothing was sent for `hold` seconds after."""
+    estimate = Estimate(limit=100.0, low=low, high=105.0, burst=0.0, is_count=False, disagreement=0.0)
+    return settle(search or Search(120.0), hold, estimate)
+
+
+def test_the_more_a_refusal_wastes_the_further_below_the_limit_the_rate_stays() -> None:
+    assert settled(hold=2.0).ceiling == pytest.approx(99.9)
+    assert settled(hold=8.0).ceiling == pytest.approx(99.6)
+
+
+def test_where_holds_are_long_the_rate_stays_below_all_that_the_limit_may_be() -> None:
+    assert settled(hold=20.0).ceiling == pytest.approx(95 * 0.99)
+
+
+def test_a_climb_that_finds_nothing_is_followed_by_a_longer_wait_but_not_by_any_longer_one() -> None:
+    known = replace(Search(120.0), ceiling=100.0, probe_after=60.0)
+    assert settled(2.0, known).probe_after == 120.0
+    assert settled(2.0, replace(known, probe_after=3000.0)).probe_after == LONGEST_PROBE_WAIT
+
+
+def test_a_rate_that_stayed_falls_by_half_at_the_most() -> None:
+    fallen = refuse(replace(make_stay(), since=10.01, sent=1.0), 11.0, rate=1.0)
+    assert fallen.ceiling == pytest.approx(100)
+
+
+def test_after_a_small_drop_the_rate_waits_a_while_before_it_climbs() -> None:
+    due = replace(make_stay(), since=200.0, sent=199.0 * 190, probe_at=200.5)
+    lowered = refuse(due, 200.0)
+    assert lowered.probe_at == pytest.approx(lowered.begun_at + PROBE_AFTER / 4)
+
+
+@pytest.mark.parametrize(("rate", "lowest"), [(200.0, LOWEST_RATE), (1.0, 1.0)])
+def test_no_refusal_lowers_the_rate_below_the_lowest_or_what_a_person_began_with(rate: float, lowest: float) -> None:
+    stay = stay_below(Search(rate), limit=0.1, burst=0.0, wait=30.0)
+    assert stay.rate == stay.rate_below_ceiling == pytest.approx(lowest)
