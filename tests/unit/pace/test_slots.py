@@ -24,6 +24,7 @@ from worker.pace.slots import Pace
 from worker.pace.spacing import AT_ONCE
 from worker.pace.spare_slots import USABLE_FOR
 from worker.pace.state import KEPT_MILLISECONDS
+from worker.pace.stays import SPRINT
 
 KEY = "oathbulk:pace-2:made-up-license"
 
@@ -484,13 +485,14 @@ def test_what_another_version_left_in_redis_is_begun_anew(make_pace: MakePace, c
 def test_a_sprint_goes_no_faster_than_the_highest_rate(make_pace: MakePace) -> None:
     pace = make_pace(rate=100, highest=100)
     pace.wait()
-    stay = {"climb": 0.0, "ceiling": 100.0, "burst": 300.0}
+    stay = {"climb": 0.0, "ceiling": 100.0, "burst": 300.0, "sent": 2280.0}
     pace.change(lambda search, reading: replace(search, begun_at=reading.now - 20, since=reading.now, **stay))
     pace.report_refusal(use(pace, 20)[-1], 1.0)
     found = pace.read().search
     assert found is not None
     assert found.sprint_until > 0
-    assert found.rate <= 100
+    assert found.ceiling * SPRINT > 100
+    assert found.rate == 100
 
 
 def test_slots_are_counted_and_those_given_out_during_a_change_count_for_the_next(make_pace: MakePace) -> None:
