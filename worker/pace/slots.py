@@ -68,8 +68,7 @@ class Pace:
     ) -> None:
         self.license, self.group, self.redis, self.furthest = license, group, redis, furthest
         state = PaceState(redis, license, group, longest_wait=max(furthest, LONGEST_WAIT), longest_hold=longest_hold)
-        self._threads = threads
-        self._sleep = sleep
+        self._threads, self._sleep = threads, sleep
         self._spacing, self._waiting = Spacing(sleep, clock), WaitingTime(clock)
         self._holds = Holds(state, longest_hold, clock, on_alone=on_alone, on_lifted=on_lifted)
         self._rate = Rate(state, self._holds, rate, highest, recall)
