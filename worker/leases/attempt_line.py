@@ -5,32 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, literal
+from sqlalchemy import ColumnElement, String, literal
+from sqlalchemy.types import TypeEngine
 
 from models.attempt import AttemptLine, Outcome
 from worker.database.engine import Database
 from worker.leases.claim import Claim
+from worker.leases.lanes import Given
 from worker.pingone.errors import Answer
 from worker.rules.progress import Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 
-# The columns of a line whose values differ from one attempt to the next, and the parameters that they come from. Where
-# the settlement of the record has the same value, both use one parameter, for each parameter costs as much as a column
-# does.
-_PARAMETERS = {
-    "record_id": "settled_id",
+# The columns of a line that come from what the settlement of the record has as well, and the names of these values.
+# Each value costs as much as a column does.
+_SHARED = {
+    "record_id": "this_id",
+    "lease_id": "this_lease",
+    "requests": "new_requests",
+    "pingone_error_id": "error_id",
+    "correlation_id": "new_correlation_id",
+}
+# The other columns that differ from one attempt to the next, and the names of their values.
+_OWN = {
     "batch_id": "line_batch_id",
     "number": "line_number",
     "outcome": "line_outcome",
     "reason": "line_reason",
-    "lease_id": "held_lease_id",
-    "requests": "new_requests",
     "otp_posts": "line_otp_posts",
     "http_status": "line_http_status",
     "code": "line_code",
     "detail_code": "line_detail_code",
-    "pingone_error_id": "error_id",
-    "correlation_id": "new_correlation_id",
+}
+# The SQL types of the values that only the line has. Texts have no length, since a cast to one would cut them.
+LINE_TYPES: dict[str, TypeEngine[Any]] = {
+    name: String() if isinstance(kind := AttemptLine.__table__.c[column].type, String) else kind
+    for column, name in _OWN.items()
 }
 
 
@@ -44,16 +53,14 @@ class CallSummary:
     answer: Answer | None = None
 
 
-def build_line(worker: str, database: Database) -> dict[str, ColumnElement[Any]]:
-    """The columns of a line and the expressions for them. `line_parameters` has what differs between attempts, but for
-    what the settlement of the record gives as well."""
-    columns = AttemptLine.__table__.c
-    varying = {name: bindparam(value, type_=columns[name].type) for name, value in _PARAMETERS.items()}
+def build_line(worker: str, database: Database, given: Given) -> dict[str, ColumnElement[Any]]:
+    """The columns of a line and the expressions for them."""
+    varying = {column: given[name] for column, name in (_SHARED | _OWN).items()}
     return varying | {"worker": literal(worker), "ended_at": database.now()}
 
 
 def line_parameters(claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> dict[str, Any]:
-    """What stands in the line of this attempt, by parameter, beside what the settlement of the record gives."""
+    """The values of LINE_TYPES for this attempt."""
     answer = summary.answer or Answer()
     return {
         "line_batch_id": claim.batch_id,

@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, or_, select
+from sqlalchemy import ColumnElement, String, Update, and_, case, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy.sql.base import Executable
 
 from models.batch import Batch
 from models.record import Record
@@ -16,6 +16,7 @@ from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker.clocks.boot_clock import boot_time
 from worker.database.engine import Database
 from worker.leases.claim import ALL_COLUMNS, FRESH_COLUMNS, Claim, claim_any_row, claim_fresh_row, claim_unpaired_row
+from worker.leases.lanes import Given, Lane
 from worker.leases.moves import LAST_START, is_batch_running, may_work, move
 
 # Whether the batch of a record may make devices.
@@ -29,54 +30,52 @@ class Claims:
     claims the record and marks OTP 1 as sent, or the pairing of a record that has no device."""
 
     def __init__(self, database: Database, *, lease: float, max_attempts: int) -> None:
-        self._database = database
         is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
-        may_begin = may_work(database, LAST_START)
-        take = (
-            move(database, Status.QUEUED, Status.ACTIVATING)
-            .where(Record.id == bindparam("record_id"), Record.environment_id == bindparam("for_environment_id"))
-            .where(may_begin)
-            .values(
-                lease_id=bindparam("new_lease_id"),
-                lease_until=database.now(lease),
-                attempts=Record.attempts + 1,
-            )
-        )
-        fresh = take.where(_is_fresh(database, max_attempts), ~is_stale)
+        is_fresh = and_(_is_fresh(database, max_attempts), ~is_stale)
         all_columns = (
             *ALL_COLUMNS,
             is_stale.label("is_stale"),
             _MAY_PAIR.label("may_pair"),
             database.now().label("claimed_at"),
         )
+
+        def take(given: Given) -> Update:
+            return (
+                move(database, Status.QUEUED, Status.ACTIVATING)
+                .where(Record.id == given["this_id"], Record.environment_id == given["for_environment_id"])
+                .where(may_work(database, LAST_START))
+                .values(lease_id=given["this_lease"], lease_until=database.now(lease), attempts=Record.attempts + 1)
+            )
+
+        def take_fresh(given: Given) -> Executable:
+            has_device = and_(Record.device_id != "", Record.pairing != PairingState.SENT)
+            may_send = take(given).where(is_fresh, has_device, _was_not_found(), _may_mint_now())
+            return may_send.values(mark_otp(database, 1, Record.next_counter)).returning(
+                given["this_lease"], *FRESH_COLUMNS
+            )
+
+        def take_unpaired(given: Given) -> Executable:
+            is_unpaired = and_(Record.device_id == "", Record.pairing == PairingState.UNSENT, Record.pairings == 0)
+            may_pair = take(given).where(is_fresh, is_unpaired, _MAY_PAIR)
+            return may_pair.values(mark_pairing(database)).returning(given["this_lease"], *all_columns)
+
+        def take_any(given: Given) -> Executable:
+            return take(given).returning(given["this_lease"], *all_columns)
+
+        types = {"for_environment_id": String()}
         # In the order in which they are tried.
-        self._statements: tuple[tuple[ReturningUpdate[Any], Callable[..., Claim]], ...] = (
-            (
-                fresh.where(
-                    Record.device_id != "", Record.pairing != PairingState.SENT, _was_not_found(), _may_mint_now()
-                )
-                .values(mark_otp(database, 1, Record.next_counter))
-                .returning(*FRESH_COLUMNS),
-                claim_fresh_row,
-            ),
-            (
-                fresh.where(Record.device_id == "", Record.pairing == PairingState.UNSENT, Record.pairings == 0)
-                .where(_MAY_PAIR)
-                .values(mark_pairing(database))
-                .returning(*all_columns),
-                claim_unpaired_row,
-            ),
-            (take.returning(*all_columns), claim_any_row),
+        self._lanes: tuple[tuple[Lane, Callable[..., Claim]], ...] = (
+            (Lane(database, types, take_fresh), claim_fresh_row),
+            (Lane(database, types, take_unpaired), claim_unpaired_row),
+            (Lane(database, types, take_any), claim_any_row),
         )
 
     def claim(self, record_id: int, environment_id: str, jitter: float) -> Claim | None:
         """Claim a queued record of this environment; None when it is not queued any more or may not be worked on."""
         started, lease_id = boot_time(), uuid.uuid4().hex
-        values = {"record_id": record_id, "for_environment_id": environment_id, "new_lease_id": lease_id}
-        for statement, make_claim in self._statements:
-            with self._database.writing_one() as connection:
-                row = connection.execute(statement, values).one_or_none()
-            if row is not None:
+        values = {"this_id": record_id, "this_lease": lease_id, "for_environment_id": environment_id}
+        for lane, make_claim in self._lanes:
+            if (row := lane.execute(values)) is not None:
                 return make_claim(row, lease_id, started, jitter)
         return None
 

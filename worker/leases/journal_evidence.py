@@ -14,7 +14,8 @@ from models.reason import Reason
 from models.record import Record
 from models.record_states import OtpState, Status
 from worker.database.engine import Database
-from worker.leases.settlement import PROGRESS_COLUMNS, progress_parameters
+from worker.leases.lanes import bind
+from worker.leases.record_columns import PROGRESS_TYPES, progress_columns, progress_parameters
 from worker.rules.progress import OtpProgress, Progress
 
 _COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
@@ -68,7 +69,7 @@ def write_progress(
         update(Record)
         .where(Record.id == bindparam("record_id"))
         .values(
-            **PROGRESS_COLUMNS,
+            **progress_columns(bind(PROGRESS_TYPES)),
             # A rescue counts from it when the device may be read.
             otp_sent_at=database.now(),
             scheduled_at=case((Record.scheduled_at < soonest, soonest), else_=Record.scheduled_at),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from typing import Any
 
-from sqlalchemy import BigInteger, Float, Update, and_, bindparam, or_, select, true, update
+from sqlalchemy import BigInteger, ColumnElement, Float, Update, and_, bindparam, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from models.attempt import AttemptLine, Outcome
 from models.record import Record
@@ -16,30 +18,29 @@ from worker.database.engine import Database
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.leases.claims import Claims, mark_otp, mark_pairing
+from worker.leases.lanes import Given, Lane
 from worker.leases.moves import LAST_START, is_batch_running, may_work, move
-from worker.leases.settlement import (
-    PAIRING_COLUMNS,
-    PROGRESS_COLUMNS,
-    Settlement,
+from worker.leases.record_columns import (
+    PAIRING_TYPES,
+    PROGRESS_TYPES,
+    pairing_columns,
     pairing_parameters,
+    progress_columns,
     progress_parameters,
 )
+from worker.leases.settlement import Settlement
 from worker.leases.write_retries import write_until
 from worker.rules.progress import Progress
 from worker.rules.steps import Decision
 
-_THIS_RECORD = Record.id == bindparam("record_id")
-_THIS_LEASE = Record.lease_id == bindparam("held_lease_id")
-# The counter that an OTP is made from; NULL without a seed.
-_COUNTER = bindparam("counter", type_=BigInteger())
-# Whether no OTP was made from it yet. There is nothing to ask of a record without a seed.
-_IS_UNUSED = or_(Record.next_counter.is_(None), Record.next_counter <= _COUNTER)
+_THIS_RECORD = Record.id == bindparam("this_id")
+_THIS_LEASE = Record.lease_id == bindparam("this_lease")
 # A query of no table.
 _NOTHING = select(true())
 # The line of the attempt under this lease, unless a rescue wrote it.
 _OWN_LINE = select(AttemptLine.id).where(
-    AttemptLine.record_id == bindparam("record_id"),
-    AttemptLine.lease_id == bindparam("held_lease_id"),
+    AttemptLine.record_id == bindparam("this_id"),
+    AttemptLine.lease_id == bindparam("this_lease"),
     AttemptLine.outcome != Outcome.LOST,
 )
 
@@ -58,16 +59,25 @@ class Leases:
         self._lease = lease
         is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
         self._claims = Claims(database, lease=lease, max_attempts=max_attempts)
-        held = update(Record).where(_THIS_RECORD, _THIS_LEASE, Record.status == Status.ACTIVATING)
-        may_send = held.where(is_batch_running(database), ~is_stale)
+        may_send = and_(is_batch_running(database), ~is_stale)
         self._mark_sent = {
-            1: may_send.where(Record.otp1_state == OtpState.UNSENT, _IS_UNUSED).values(mark_otp(database, 1, _COUNTER)),
-            2: may_send.where(Record.otp2_state == OtpState.UNSENT, _IS_UNUSED).values(mark_otp(database, 2, _COUNTER)),
+            ordinal: Lane(database, {"counter": BigInteger()}, partial(_mark_sent, database, ordinal, may_send))
+            for ordinal in (1, 2)
         }
-        self._mark_pairing = may_send.where(Record.pairing == PairingState.UNSENT).values(mark_pairing(database))
-        self._write_progress = held.values(PROGRESS_COLUMNS)
-        self._write_pairing = held.values(PROGRESS_COLUMNS | PAIRING_COLUMNS)
-        self._renew_mark = may_send.values(otp_sent_at=database.now())
+        mark = mark_pairing(database)
+        self._mark_pairing = Lane(
+            database, {}, lambda given: _update(given, may_send, Record.pairing == PairingState.UNSENT).values(mark)
+        )
+        self._write_progress = Lane(
+            database, PROGRESS_TYPES, lambda given: _update(given).values(progress_columns(given))
+        )
+        self._write_pairing = Lane(
+            database,
+            PROGRESS_TYPES | PAIRING_TYPES,
+            lambda given: _update(given).values(progress_columns(given) | pairing_columns(given)),
+        )
+        held = update(Record).where(_THIS_RECORD, _THIS_LEASE, Record.status == Status.ACTIVATING)
+        self._renew_mark = held.where(may_send).values(otp_sent_at=database.now())
         self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work(database))
         self._find_foreign_batch = select(Record.batch_id).where(
             _THIS_RECORD, Record.status == Status.QUEUED, Record.environment_id != bindparam("for_environment_id")
@@ -90,23 +100,23 @@ class Leases:
         """Write down, durably, that this OTP is about to go out, and in the same statement that the counter is used up
         from which it is made, if a seed makes it. False: it must not go, since the batch was paused, the OTP is too
         old, or the lease was lost."""
-        return self._update_one(self._mark_sent[ordinal], _name_lease(claim) | {"counter": counter})
+        return self._mark_sent[ordinal].execute(_name_lease(claim) | {"counter": counter}) is not None
 
     def mark_pairing(self, claim: Claim) -> bool:
         """Write down, durably, that the request to pair is about to go out. False: it must not go, since the batch was
         paused or the lease was lost."""
-        return self._update_one(self._mark_pairing, _name_lease(claim))
+        return self._mark_pairing.execute(_name_lease(claim)) is not None
 
     def write_progress(self, claim: Claim, progress: Progress) -> bool:
         """Write down in the middle of an attempt what is known of the OTPs, and of the device if that has changed since
         the claim. False: the lease was lost. Raises DeviceInProgress."""
         values = _name_lease(claim) | progress_parameters(progress)
-        statement = self._write_progress
+        lane = self._write_progress
         if progress.pairing != claim.progress.pairing:
-            statement, values = self._write_pairing, values | pairing_parameters(progress)
+            lane, values = self._write_pairing, values | pairing_parameters(progress)
         try:
             # Written twice under the same lease, the second write finds the lease again.
-            return write_until(self._ends_at(claim), lambda: self._update_one(statement, values), lambda: False)
+            return write_until(self._ends_at(claim), lambda: lane.execute(values) is not None, lambda: False)
         except IntegrityError as error:
             raise DeviceInProgress from error
 
@@ -125,16 +135,16 @@ class Leases:
     def find_foreign_batch(self, record_id: int, environment_id: str) -> int | None:
         """The batch of a queued record, if it belongs to another environment than this; else None."""
         with self._database.reading() as connection:
-            names = {"record_id": record_id, "for_environment_id": environment_id}
+            names = {"this_id": record_id, "for_environment_id": environment_id}
             return connection.scalar(self._find_foreign_batch, names)
 
     def hand_back(self, record_id: int, delay: float) -> bool:
         """Make a queued record that was not claimed pending again, due after `delay` seconds."""
-        return self._update_one(self._hand_back, {"record_id": record_id, "delay": delay})
+        return self._update_one(self._hand_back, {"this_id": record_id, "delay": delay})
 
     def hand_back_stopped(self, record_id: int) -> bool:
         """Make a queued record pending again if its batch does not run any more."""
-        return self._update_one(self._hand_back_stopped, {"record_id": record_id})
+        return self._update_one(self._hand_back_stopped, {"this_id": record_id})
 
     def settle(self, claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> bool:
         """End the attempt. False: a rescue took the lease away, and nothing was changed."""
@@ -160,5 +170,19 @@ class Leases:
 
 
 def _name_lease(claim: Claim) -> dict[str, Any]:
-    """The parameters of _THIS_RECORD and _THIS_LEASE."""
-    return {"record_id": claim.record_id, "held_lease_id": claim.lease_id}
+    """The values by which a statement finds this record, as long as its lease stands."""
+    return {"this_id": claim.record_id, "this_lease": claim.lease_id}
+
+
+def _update(given: Given, *conditions: ColumnElement[bool]) -> ReturningUpdate[Any]:
+    """The update of a record under its lease, where these conditions hold. It returns the lease."""
+    held = Record.id == given["this_id"], Record.lease_id == given["this_lease"], Record.status == Status.ACTIVATING
+    return update(Record).where(*held, *conditions).returning(given["this_lease"])
+
+
+def _mark_sent(database: Database, ordinal: int, may_send: ColumnElement[bool], given: Given) -> ReturningUpdate[Any]:
+    """The statement that marks an OTP as sent, and its counter as used up, from which no OTP was made yet; without a
+    seed both counters are NULL."""
+    is_unsent = (Record.otp1_state if ordinal == 1 else Record.otp2_state) == OtpState.UNSENT
+    is_unused = or_(Record.next_counter.is_(None), Record.next_counter <= given["counter"])
+    return _update(given, may_send, is_unsent, is_unused).values(mark_otp(database, ordinal, given["counter"]))
