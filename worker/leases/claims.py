@@ -41,7 +41,7 @@ class Claims:
 
         def take(given: Given) -> Update:
             return (
-                move(database, Status.QUEUED, Status.ACTIVATING)
+                move(database, Status.QUEUED, Status.ACTIVATING, is_by_key=True)
                 .where(Record.id == given["this_id"], Record.environment_id == given["for_environment_id"])
                 .where(may_work(database, LAST_START))
                 .values(lease_id=given["this_lease"], lease_until=database.now(lease), attempts=Record.attempts + 1)

@@ -137,7 +137,7 @@ def _settle(database: Database, kind: str, given: Given) -> Update:
     target = {"active": Status.ACTIVE, "dead_letter": Status.DEAD_LETTER}.get(kind, Status.PENDING)
     held = Record.id == given["this_id"], Record.lease_id == given["this_lease"]
     changed = pairing_columns(given) if "new_pairing" in given else {}
-    return move(database, Status.ACTIVATING, target).where(*held).values(columns | changed)
+    return move(database, Status.ACTIVATING, target, is_by_key=True).where(*held).values(columns | changed)
 
 
 def _parameters(claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> dict[str, Any]:
