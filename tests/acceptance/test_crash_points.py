@@ -9,7 +9,7 @@ from crash_points.pairing_ways import PAIRING_WAYS
 from crash_points.preparation_ways import PREPARATION_WAYS
 from crash_points.seed_ways import SEED_WAYS
 from crash_points.stage import TIME_STEP, Stage
-from crash_points.steps import COMMITTED
+from crash_points.steps import COMMIT, COMMITTED
 from crash_points.way import ACTIVE, CANCELLED
 from crash_points.ways import WAYS
 from crash_points.whole_stage import WholeStage
@@ -254,11 +254,22 @@ def test_a_whole_worker_may_die_at_a_step_of_one_of_its_threads(make_fleet, post
     shipment = make_shipment(100, out_of_step=0.5, hopeless=A_FEW_HOPELESS)
     fleet = make_fleet(postgres_url, valkey_url, shipment, latency=0.05)
     # Seven others are somewhere else just then.
-    fleet.variables |= {
-        "CRASH_POINT": "Leases.write_progress: before its commit",
-        "CRASH_TIME": "10",
-        "PYTHONPATH": TESTS,
-    }
+    let_one_of_two_workers_die(fleet, {"CRASH_POINT": f"Leases.write_progress: {COMMIT}", "CRASH_TIME": "10"})
+
+
+@pytest.mark.parametrize("writes", ["Claims.claim", "Settlement.write"])
+@pytest.mark.parametrize(("moment", "later"), [(COMMIT, 0), (COMMIT, 0.001), (COMMITTED, 0)])
+def test_a_whole_worker_may_die_when_several_of_its_threads_write_together(
+    make_fleet, database_url, valkey_url, writes, moment, later
+):
+    fleet = make_fleet(database_url, valkey_url, make_shipment(150, out_of_step=0.5, hopeless=A_FEW_HOPELESS))
+    crash = {"CRASH_POINT": f"{writes}: {moment}", "CRASH_AMONG": "several", "CRASH_LATER": str(later)}
+    let_one_of_two_workers_die(fleet, crash | {"CRASH_TIME": "2", "OATHBULK_CONCURRENCY": "16"})
+
+
+def let_one_of_two_workers_die(fleet, crash):
+    """One worker dies by its variables, and the other finishes the batch."""
+    fleet.variables |= crash | {"PYTHONPATH": TESTS}
     victim = fleet.worker("victim", "--include", "crash_points.in_worker")
     fleet.worker("second")
     fleet.beat()

@@ -27,7 +27,14 @@ WORKER = str(Path(worker.__file__).parent)
 # What everything goes through says nothing of who wants it.
 PASSED_OVER = tuple(
     f"{WORKER}/{file}"
-    for file in ("database/engine.py", "leases/write_retries.py", "pingone/transport.py", "pingone/retrying.py")
+    for file in (
+        "database/engine.py",
+        "leases/combiner.py",
+        "leases/lanes.py",
+        "leases/write_retries.py",
+        "pingone/transport.py",
+        "pingone/retrying.py",
+    )
 )
 assert all(Path(file).exists() for file in PASSED_OVER), "one of these was moved"
 # The same, of a module whose other methods do say it.

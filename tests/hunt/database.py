@@ -70,6 +70,7 @@ class HuntedDatabase(Database):
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
+        self._linger()
         self._switch()
         self._may_fail("database_lost")
         with self._in_transaction(), super().writing() as connection:
@@ -99,6 +100,15 @@ class HuntedDatabase(Database):
     def _is_watched(self) -> bool:
         """A strand is at work. A person's command is one transaction, to which nothing happens."""
         return self._strands is not None and self._strands.current is not None
+
+    def _linger(self) -> None:
+        """A commit may take as long as the other threads of the process have anything to do: what they want to write
+        comes together meanwhile."""
+        strand = self._strands.current if self._strands is not None else None
+        if self._strands is None or strand is None or len(strand.siblings) == 1:
+            return
+        if self._dice.chance("slow_commit", 0.7):
+            self._strands.let_siblings_go_on(strand)
 
     def _switch(self) -> None:
         if self._strands is not None:

@@ -32,7 +32,7 @@ def befall(scenario: Scenario) -> None:
 def _a_strand(scenario: Scenario, name: str) -> Strand | None:
     """One in the midst of its work, if there is one; rather a worker than a dispatcher."""
     busy = [strand for strand in scenario.strands.alive() if not scenario.is_idle(strand)]
-    workers = [process.strand for process in scenario.processes if process.strand in busy]
+    workers = [worker.strand for worker in scenario.workers() if worker.strand in busy]
     among = workers if workers and scenario.dice.chance(name, 0.7) else busy
     return scenario.dice.pick(name, among) if among else None
 
@@ -47,7 +47,7 @@ def freeze(scenario: Scenario) -> None:
     if strand := _a_strand(scenario, "frozen"):
         strand.frozen = scenario.dice.whole("frozen", 3, 80)
         scenario.note(f"{strand.name} freezes for {strand.frozen} steps")
-        holder = next((process for process in scenario.processes if process.strand is strand and process.message), None)
+        holder = next((worker for worker in scenario.workers() if worker.strand is strand and worker.message), None)
         if holder is not None and scenario.dice.chance("frozen", 0.5):
             _until_it_is_late(scenario, strand, holder.message.record_id)
 

@@ -105,9 +105,10 @@ def tenant(dice: Dice, environment: Environment) -> Tenant:
     )
 
 
-def devices(dice: Dice) -> list[ModelDevice]:
-    """One to four; half of them out of step, for that is where most can go wrong."""
-    return [device(dice, number) for number in range(1, dice.pick("devices", (1, 2, 3, 4)) + 1)]
+def devices(dice: Dice, at_least: int = 1) -> list[ModelDevice]:
+    """One to four, or more; half of them out of step, for that is where most can go wrong."""
+    count = max(dice.pick("devices", (1, 2, 3, 4)), at_least)
+    return [device(dice, number) for number in range(1, count + 1)]
 
 
 def device(dice: Dice, number: int) -> ModelDevice:

@@ -12,6 +12,7 @@ from hunt import initial_state
 from hunt.database import DatabaseLost
 from hunt.model_broker import Message
 from hunt.model_pace import ModelPace
+from hunt.model_threads import copy_for_process
 from hunt.request_faults import Bug
 from hunt.strands import Broken, Strand, Strands
 from worker.audit import Actor
@@ -82,13 +83,29 @@ class ModelParts(WorkerParts):
         return ModelPaces(self.scenario.pace)
 
 
-class Process(ModelParts):
-    """A worker process of one thread: takes a message, works, takes the next."""
+class Process:
+    """A worker process, of one thread or more: of three, two may wait for the third, and go together."""
 
-    def __init__(self, scenario: Scenario, number: int) -> None:
+    def __init__(self, scenario: Scenario, number: int, threads: int) -> None:
+        self.leases = copy_for_process(scenario.leases)
+        self.stopping = ModelEvent(scenario.strands)
+        self.strands = list[Strand]()
+        names = [f"worker {number}{'abcde'[place] if threads > 1 else ''}" for place in range(threads)]
+        self.workers = [Worker(scenario, self, name) for name in names]
+
+    @property
+    def is_over(self) -> bool:
+        return all(strand.is_over for strand in self.strands)
+
+
+class Worker(ModelParts):
+    """A thread of a worker process: takes a message, works, takes the next."""
+
+    def __init__(self, scenario: Scenario, process: Process, name: str) -> None:
         super().__init__(scenario)
+        self.leases, self.stopping = process.leases, process.stopping
         self.message: Message | None = None
-        self.strand = scenario.strands.start(f"worker {number}", self.work)
+        self.strand = scenario.strands.start(name, self.work, process.strands)
 
     def work(self) -> None:
         scenario = self.scenario

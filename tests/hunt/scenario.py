@@ -18,12 +18,16 @@ from hunt.model_network import ModelNetwork
 from hunt.model_pace import ModelPace
 from hunt.model_pingone import ModelPingOne
 from hunt.phases import calm, storm
-from hunt.processes import Beat, Preparer, Process
+from hunt.processes import Beat, Preparer, Process, Worker
 from hunt.step_judge import StepJudge
 from hunt.strands import Strand, Strands
 from hunt.tenant import Call, ModelDevice
 from worker.audit import Actor
 from worker.batches.commands import Batches
+
+# How many threads each worker process has; and where several want the same at once, so that some of them go together.
+CREWS = ((1, 1), (1, 1), (1, 1, 1))
+CROWDS = ((5,), (4, 3))
 
 
 class Scenario:
@@ -37,6 +41,7 @@ class Scenario:
         self.strands = Strands(self.clock)
         self.told: list[str] | None = [] if tell else None
         self.steps = steps if steps is not None else self.dice.pick("steps", (100, 200, 300, 600))
+        self.is_crowded = self.dice.chance("crowd", 0.25)
         self.settings = initial_state.settings(self.dice)
         self.environment = initial_state.environment(
             resync_on_first_call=self.dice.pick("tenant", (False, False, False, True))
@@ -92,7 +97,11 @@ class Scenario:
         return any(row.status in ("dead_letter", "cancelled") for row in self.step_judge.rows.values())
 
     def is_idle(self, strand: Strand) -> bool:
-        return any(process.strand is strand and process.message is None for process in self.processes)
+        return any(worker.strand is strand and worker.message is None for worker in self.workers())
+
+    def workers(self) -> list[Worker]:
+        """The threads of all worker processes."""
+        return [worker for process in self.processes for worker in process.workers]
 
     def is_quiet(self) -> bool:
         """No worker and no dispatcher is in the midst of something, and nothing is on its way."""
@@ -122,12 +131,15 @@ class Scenario:
         idle[0].start(f"prep {self.born}")
 
     def mend(self) -> None:
-        """For a process that ended another begins; the message of one that died may come again."""
-        for process in [each for each in self.processes if each.strand.is_over]:
+        """For a process that ended another begins; the messages of one that died may come again."""
+        for process in [each for each in self.processes if each.is_over]:
             self.processes.remove(process)
-            if process.message is not None and self.dice.chance("put_back", 0.5):
-                self.broker.put_back(process.message)
-            self._start_process().strand.wakes_at = self.clock.monotonic() + self.dice.between("birth", 0.0, 20.0)
+            for worker in process.workers:
+                if worker.message is not None and self.dice.chance("put_back", 0.5):
+                    self.broker.put_back(worker.message)
+            born_at = self.clock.monotonic() + self.dice.between("birth", 0.0, 20.0)
+            for strand in self._start_process(len(process.strands)).strands:
+                strand.wakes_at = born_at
 
     def advance_to(self, moment: float) -> None:
         self.network.act_until(moment)
@@ -140,17 +152,17 @@ class Scenario:
 
     def _begin(self) -> None:
         self.database.begin_scenario(self.clock, self.strands, self.dice)
-        devices = initial_state.devices(self.dice)
+        devices = initial_state.devices(self.dice, at_least=6 if self.is_crowded else 1)
         self.pingone.devices.update({device.serial_number: device for device in devices})
         self.batch_names = initial_state.load(self.database, self.dice, devices)
         self.step_judge.start_judging(self.pingone.devices)
         self.database.watch(self._committed)
-        for _ in range(self.dice.pick("workers", (2, 2, 3))):
-            self._start_process()
+        for threads in self.dice.pick("workers", CROWDS if self.is_crowded else CREWS):
+            self._start_process(threads)
 
-    def _start_process(self) -> Process:
+    def _start_process(self, threads: int = 1) -> Process:
         self.born += 1
-        process = Process(self, self.born)
+        process = Process(self, self.born, threads)
         self.processes.append(process)
         return process
 

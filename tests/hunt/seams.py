@@ -1,5 +1,5 @@
-"""The places where the real code looks at the clock, sleeps or reaches the network by itself: all of them names in our
-own modules. Everything else it is given."""
+"""The places where the real code looks at the clock, sleeps, waits for another thread or reaches the network by itself:
+all of them names in our own modules. Everything else it is given."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import worker.batches.preparation.preparation
 import worker.batches.preparation.token_work
 import worker.leases.claims
+import worker.leases.combiner
 import worker.leases.write_retries
 import worker.pace.memory
 import worker.pingone.auth
@@ -23,6 +24,7 @@ import worker.records.calls
 from hunt.clock import Clock
 from hunt.model_broker import ModelBroker
 from hunt.model_network import ModelNetwork
+from hunt.model_threads import make_waiter
 from hunt.strands import Strands
 from worker.pingone.retrying import RetryPolicy
 
@@ -37,6 +39,7 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.pingone.clock, "boot_time", clock.monotonic),
         (worker.pingone.client, "boot_time", clock.monotonic),
         (worker.leases.claims, "boot_time", clock.monotonic),
+        (worker.leases.combiner, "_Waiter", make_waiter(strands)),
         (worker.leases.write_retries, "boot_time", clock.monotonic),
         (worker.leases.write_retries, "sleep", strands.sleep),
         (worker.batches.preparation.preparation, "boot_time", clock.monotonic),

@@ -8,6 +8,9 @@ from greenlet import greenlet
 
 from hunt.clock import Clock
 
+# Steps for which a strand lets its siblings go on.
+MOST_STEPS = 100
+
 
 class Died(BaseException):
     """The process ends here, wherever it was. No `except Exception` may hear of it."""
@@ -19,9 +22,10 @@ class Broken(BaseException):
 
 class Strand:
     """One flow of control. `wakes_at` is on the processes' clock; `frozen` counts the scheduler's steps for which it
-    is passed over, unless it `thaws` before; `wants` must be true as well."""
+    is passed over, unless it `thaws` before; `wants` must be true as well. `siblings`: the strands of its process, with
+    itself, which die together."""
 
-    def __init__(self, name: str, body: Callable[[], None]) -> None:
+    def __init__(self, name: str, body: Callable[[], None], siblings: list[Strand]) -> None:
         self.name = name
         self.wakes_at = 0.0
         self.frozen = 0
@@ -30,6 +34,9 @@ class Strand:
         self.thaws: Callable[[], bool] = lambda: False
         self.wants: Callable[[], bool] = lambda: True
         self.is_dying = False
+        self.has_died = False
+        self.siblings = siblings
+        siblings.append(self)
         self._body = body
         self._greenlet = greenlet(self._run)
 
@@ -65,7 +72,7 @@ class Strand:
             if not self.is_dying:
                 self._body()
         except Died:
-            return
+            self.has_died = True
 
 
 class Strands:
@@ -78,8 +85,9 @@ class Strands:
         # A transaction is open: whatever stops now would stop everybody.
         self.is_in_transaction = False
 
-    def start(self, name: str, body: Callable[[], None]) -> Strand:
-        strand = Strand(name, body)
+    def start(self, name: str, body: Callable[[], None], siblings: list[Strand] | None = None) -> Strand:
+        """Start a strand, of a process of its own or of that of these."""
+        strand = Strand(name, body, [] if siblings is None else siblings)
         self._all.append(strand)
         return strand
 
@@ -101,11 +109,16 @@ class Strands:
         return {strand.name: strand.switches for strand in self.alive()}
 
     def go_on(self, strand: Strand) -> None:
-        """Let it run to its next switch point."""
+        """Let it run to its next switch point; or its process die there."""
         self._with(strand, strand.go_on)
+        if strand.has_died:
+            self.kill(strand)
 
     def kill(self, strand: Strand) -> None:
-        self._with(strand, strand.die)
+        """Let its process die, where each of its strands is."""
+        for each in strand.siblings:
+            if not each.is_over:
+                self._with(each, each.die)
 
     def switch(self) -> None:
         """A switch point. In a person's command, which is one transaction, nobody comes between."""
@@ -117,6 +130,13 @@ class Strands:
         if strand.is_dying:
             raise Died
         strand.stop()
+
+    def let_siblings_go_on(self, strand: Strand) -> None:
+        """Pass a strand over, from its next switch point on, until none of its siblings can go on, or for MOST_STEPS of
+        the scheduler's."""
+        others = [each for each in strand.siblings if each is not strand]
+        strand.frozen = MOST_STEPS
+        strand.thaws = lambda: not any(each.is_ready(self._clock.monotonic()) for each in others)
 
     def sleep_until(self, moment: float) -> None:
         if self.current is not None:
