@@ -13,7 +13,6 @@ from models.encrypted import Keyring
 from models.record import Record
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.room import Messages
-from worker.leases.settlement import Settlement
 from worker.leases.worker import Leases
 from worker.pingone.client import Client
 from worker.rules.progress import OtpProgress
@@ -73,12 +72,10 @@ def counts_no_attempt() -> list[Patch]:
 
 @mutant("it is active and keeps its OTPs")
 def keeps_the_otps_of_an_active_device() -> list[Patch]:
-    def build(real: Any, self: Settlement, *arguments: Any) -> None:
-        real(self, *arguments)
-        for kind in (("active", False), ("active", True)):
-            self._updates[kind] = self._updates[kind].values(otps=Record.otps)
+    def settle(real: Any, database: Any, kind: str, given: Any) -> Any:
+        return real(database, kind, given).values(otps=Record.otps) if kind == "active" else real(database, kind, given)
 
-    return [around(Settlement, "__init__", build)]
+    return [around(worker.leases.settlement, "_settle", settle)]
 
 
 @mutant("a secret stands in the clear")

@@ -85,4 +85,4 @@ def settles_as_cancelled_although_a_read_is_owed() -> list[Patch]:
             progress = replace(progress.with_device_waiting(), verdict=None)
         return real(progress, decision)
 
-    return [around(worker.leases.settlement, "_choose_update", kind)]
+    return [around(worker.leases.settlement, "_choose_kind", kind)]
