@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
 import tenacity
 from sqlalchemy import exc
 
 from worker.database.sqlstates import AWAY, sqlstate_of
-
-log = structlog.get_logger()
 
 # How often the database is tried while it is away: for about a minute.
 LOOKS = 60
@@ -55,4 +52,7 @@ def wait_until_back(
 
 def _warn_once(state: tenacity.RetryCallState) -> None:
     if state.attempt_number == 1:
-        log.warning("database_away", looks=LOOKS, meanwhile="the message is kept in hand")
+        # Not at the top: commands import this module too, and log nothing.
+        import structlog
+
+        structlog.get_logger().warning("database_away", looks=LOOKS, meanwhile="the message is kept in hand")
