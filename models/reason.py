@@ -61,8 +61,8 @@ TRANSIENT = frozenset({Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND})
 
 # What a person can do about a dead letter, as its record's `detail` says it.
 CURES = {
-    Reason.INVALID_OTP: "PingOne refused the OTP. Check that serial number, device and OTPs belong together, and load"
-    " the row again with two fresh, consecutive OTPs.",
+    Reason.INVALID_OTP: "PingOne refused the OTP. Check that serial number, device and OTPs or seed belong together,"
+    " and load the row again with two fresh, consecutive OTPs; with a seed, replay.",
     Reason.RESYNC_FAILED: "PingOne did not accept the second OTP. Press the token twice and load the row again with"
     " these two consecutive OTPs.",
     Reason.SECOND_OTP_MISSING: "The token is out of step and the row brought one OTP only. Load the row again with two"
@@ -70,7 +70,8 @@ CURES = {
     Reason.STALE_OTP: "The TOTP pair was too old to send. Load the row again with a fresh pair and its generated_at.",
     Reason.LOCKED: "The device is locked. Unlock it in PingOne; then replay, or load fresh OTPs if one was refused.",
     Reason.BLOCKED: "The device is blocked. Unblock it in PingOne; then replay, or load fresh OTPs if one was refused.",
-    Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Mend it in PingOne and load fresh OTPs.",
+    Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Mend it in PingOne, then replay; if an OTP"
+    " of a pair was sent, load the row again with fresh ones.",
     Reason.REJECTED: "PingOne refused the request. Look its codes up, mend the cause, and load the row again.",
     Reason.FORBIDDEN: "The worker application may not act on this user. Give it the role Identity Data Admin for the"
     " user's population, then replay.",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis
+from rich.text import Text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from models.encrypted import DecryptionError
@@ -121,6 +122,5 @@ def _explain_database_failure(error: DBAPIError) -> str:
 
 def _fail(message: str, code: int) -> None:
     """Print the message on stderr and end the process."""
-    error_console.print("oathbulk:", style="bold red", end=" ")
-    error_console.print(escape_line(message))
+    error_console.print(Text.assemble(("oathbulk:", "bold red"), " ", escape_line(message)))
     sys.exit(code)

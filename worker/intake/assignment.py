@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from worker.intake.foreign_files import find_foreign, make_refusal
 from worker.intake.formats.bare_csv import Cells
+from worker.intake.formats.first_lines import HEAD
 from worker.intake.formats.format import NO_HINTS, OpenFile
 from worker.intake.formats.header_csv import VendorHeader, read_table
 from worker.intake.formats.otp_pairs.columns import canonical_column, normalise
@@ -30,13 +32,11 @@ MEANINGS: Mapping[str, str] = {
     for name in (column.name, *column.synonyms)
 }
 
-NO_HEADER = (
-    f"Let the list begin with a header that names its columns: serial, and one of {', '.join(PERSON)}; lines above it "
-    "begin with #"
-)
+_PERSON = f"{', '.join(PERSON[:-1])} or {PERSON[-1]}"
+NO_HEADER = f"Let the list begin with a header of its columns: serial, and one of {_PERSON}; comments begin with #"
 NO_PERSON = "the list names no person for this token: add a line for it, or leave such tokens out by --only-assigned"
 OTHER_PERSON = "the file and the list name different persons or devices for this token: correct one of the two"
-SERIAL_TWICE = "the list has this serial number more than once: keep the line of the right person"
+SERIAL_TWICE = "the list has this serial number in its lines {first} and {second}: keep the one of the right person"
 WITHOUT_VALUE = "the list's line for this token names no person: fill in one of its columns, or delete the line"
 
 
@@ -102,6 +102,9 @@ def open_assignment(path: Path) -> Assignment:
     UnusableFile."""
     digest = hashlib.sha256()
     with open_file(path) as stream:
+        if find_foreign(head := stream.read(HEAD)):
+            raise make_refusal(path, head)
+        stream.seek(0)
         header, rows = read_table(OpenFile(path, stream, digest, NO_HINTS), MEANINGS, NO_HEADER)
         _check_header(path, header)
         lines: dict[str, Line] = {}
@@ -110,7 +113,8 @@ def open_assignment(path: Path) -> Assignment:
             if not SERIAL.fullmatch(serial):
                 nameless.append(RowError(line.row_number, line.fault or explain_serial(serial), None))
             elif serial in lines:
-                lines[serial] = replace(lines[serial], fault=SERIAL_TWICE)
+                numbers = {"first": lines[serial].row_number, "second": line.row_number}
+                lines[serial] = replace(lines[serial], fault=SERIAL_TWICE.format(**numbers))
             else:
                 lines[serial] = line
     if not lines:
@@ -123,7 +127,7 @@ def _check_header(path: Path, header: VendorHeader) -> None:
     """Refuse a list without a column for a person. Raises UnusableFile."""
     meanings = {MEANINGS.get(normalise(name)) for name in header.names}
     if not meanings & set(PERSON):
-        cure = f"Add one, named {', '.join(PERSON[:-1])} or {PERSON[-1]}"
+        cure = f"Add one, named {_PERSON}"
         raise UnusableFile(path, "the list has no column for the person", cure, row_number=header.row_number)
 
 

@@ -1,0 +1,46 @@
+"""Lists of who gets what that cannot be used, or not wholly: what a person reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from worker.intake import Row, RowError, UnusableFile, open_assignment, open_shipment
+from worker.vault.otp import Otp, OtpPair
+
+
+def write(directory: Path, content: bytes) -> Path:
+    path = directory / "who.csv"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"Tokens of the spring\nserial,username\nMADE1,alice\n", "Let the list begin with a header of its columns"),
+        (b"MADE1,alice\n", "serial, and one of user_id, username, email or external_id"),
+        (b"serial,note\nMADE1,alice\n", "the list has no column for the person"),
+        (b"PK\x03\x04 [Content_Types].xml xl/workbook.xml", "is a spreadsheet, not a CSV. Save it as UTF-8"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_refused_with_its_own_cure(tmp_path: Path, content: bytes, says: str) -> None:
+    with pytest.raises(UnusableFile) as caught:
+        open_assignment(write(tmp_path, content))
+    assert says in str(caught.value)
+    assert "who.csv" in str(caught.value)
+
+
+def test_a_serial_number_that_stands_twice_is_named_with_its_lines(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,username\nMADE1,alice\nMADE2,bob\nMADE1,carol\n"))
+    refused = assignment.assign(Row(row_number=9, serial_number="MADE1", otps=OtpPair(Otp("111111"), None)))
+    assert isinstance(refused, RowError)
+    assert "in its lines 2 and 4" in refused.reason
+
+
+def test_comments_above_the_header_of_pairs_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("# of the spring\nserial,otp1,user_id,device_id\nMADE1,111111,u,d\n")
+    with pytest.raises(UnusableFile, match=r"begins with a comment, and not with a header\. Delete the lines above"):
+        open_shipment(path)
