@@ -46,10 +46,10 @@ def test_a_load_that_is_refused_sets_no_share(desk):
 
 @pytest.mark.faults
 def test_a_run_finds_the_limit_remembers_it_and_a_share_is_kept(set_out):
-    """30 requests a second are permitted, and nobody told."""
-    desk, simulator = set_out(make_shipment(750), SETTINGS, rate=30, burst=3)
+    """15 requests a second are permitted, which a busy machine can make too, and nobody told."""
+    desk, simulator = set_out(make_shipment(480), SETTINGS, rate=15, burst=3)
     header, *rows = (desk.folder / "shipment.csv").read_text().splitlines()
-    for name, mine in (("first.csv", rows[:650]), ("second.csv", rows[650:])):
+    for name, mine in (("first.csv", rows[:420]), ("second.csv", rows[420:])):
         (desk.folder / name).write_text("\n".join([header, *mine, ""]))
     first = desk.oathbulk("run", "first.csv", "--offline", "--json")
     assert first.code == 0
@@ -57,7 +57,7 @@ def test_a_run_finds_the_limit_remembers_it_and_a_share_is_kept(set_out):
     assert first.json["rate_limited"] < 0.1 * first.json["requests"]
     known = desk.oathbulk("pace", "--json").json
     # A machine that was too busy to make more finds a lower one.
-    assert 10 < known["ceiling"] < 40
+    assert 5 < known["ceiling"] < 20
     assert first.json["ceiling"] == known["ceiling"]
     assert "PingOne refuses from about" in desk.oathbulk("pace").stdout
 
