@@ -139,6 +139,19 @@ class Stalling:
         return self._limit.take(self._stall_at + self._length if now >= self._stall_at else now, done_at)
 
 
+class Chance:
+    """Refuses a part of all requests between these times, by chance and whatever the rate, beside another limit."""
+
+    def __init__(self, limit: Limit, part: float, since: float, until: float) -> None:
+        self.rate_at = limit.rate_at
+        self._limit, self._part, self._since, self._until = limit, part, since, until
+        self._dice = random.Random(3)
+
+    def take(self, now: float, done_at: float) -> float | None:
+        is_refused = self._since <= now < self._until and self._dice.random() < self._part
+        return 1.0 if is_refused else self._limit.take(now, done_at)
+
+
 class Closed:
     """Lets nothing through between these times, and is another limit before and after."""
 

@@ -12,6 +12,7 @@ from support.fleets.paced_fleet import PacedFleet
 from support.fleets.policies import Searching
 from support.fleets.virtual_limits import (
     Bucket,
+    Chance,
     Closed,
     Count,
     Limit,
@@ -24,6 +25,7 @@ from support.fleets.virtual_limits import (
 from worker.pace import ceiling
 from worker.pace.search import (
     FIRST_CLIMB,
+    LOWEST_RATE,
     PART_OF_CEILING,
     PROBE_AFTER,
     Search,
@@ -145,7 +147,15 @@ def test_a_service_that_lets_nothing_through_teaches_nothing() -> None:
     assert search_of(fleet).rate > 0.95 * rate
 
 
-def test_refusals_by_chance_do_not_talk_the_fleet_down_for_ever() -> None:
+@pytest.mark.parametrize("part", [0.05, 0.5])
+def test_after_refusals_by_chance_the_fleet_is_back_within_minutes(part: float) -> None:
+    fleet = meet(Chance(Bucket(100, 10), part, since=60, until=360)).run(until=360)
+    assert LOWEST_RATE * 0.99 <= search_of(fleet).rate < 20
+    fleet.run(until=600)
+    assert fleet.used(540, 600) > 0.9
+
+
+def test_a_server_that_stands_still_now_and_then_does_not_talk_the_fleet_down_for_ever() -> None:
     """A server that stands still now and then takes at once what came meanwhile, and refuses some of it: at more than
     125 a second, whatever the limit is."""
     fleet = meet(Stalling(Bucket(200, 10), every=10, length=0.08)).run(until=1500)
