@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
+from sqlalchemy.exc import OperationalError
+
 from chaos.links import Link
 from chaos.single_machine import SingleMachine
 from chaos.stack import THREADS, Stack
+from worker.database.engine import Database
 
 # Gives True where nothing can be done meanwhile, as it turned out; `is_outage` says that it is always so.
 Begin = Callable[[Stack, Random], AbstractContextManager[bool | None]]
@@ -102,15 +105,24 @@ def freeze_worker(stack: Stack, dice: Random) -> Iterator[None]:
 def _freeze_in_calls(stack: Stack, name: str) -> bool:
     """Frozen between the last look at the clock and the first byte out, a worker could not be stopped by anyone; frozen
     while it writes to SQLite, it would keep everybody from that. So all threads wait for an answer, and, on a busy
-    machine, still do when it stands."""
+    machine, still do when it stands; a call that a client has given up looks open too, so others must be able to
+    write."""
     everybody = THREADS * len(stack.workers)
     if stack.simulator.open_calls() < everybody:
         return False
     stack.freeze_worker(name)
-    if stack.simulator.open_calls() >= everybody:
+    if stack.simulator.open_calls() >= everybody and _takes_writes(stack.database):
         return True
     stack.thaw_worker(name)
     return False
+
+
+def _takes_writes(database: Database) -> bool:
+    try:
+        with database.writing():
+            return True
+    except OperationalError:
+        return False
 
 
 @contextmanager
