@@ -44,3 +44,10 @@ def test_comments_above_the_header_of_pairs_are_named(tmp_path: Path) -> None:
     path.write_text("# of the spring\nserial,otp1,user_id,device_id\nMADE1,111111,u,d\n")
     with pytest.raises(UnusableFile, match=r"begins with a comment, and not with a header\. Delete the lines above"):
         open_shipment(path)
+
+
+def test_a_first_line_of_separators_and_controls_is_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(b",,,,\x0c,,\r\n\x01,,,,,,,\r\nalice,1,2,hotp,6,0\r\n")
+    with pytest.raises(UnusableFile, match="the first line names none of the columns"):
+        open_shipment(path)

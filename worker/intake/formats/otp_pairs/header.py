@@ -116,7 +116,7 @@ def _refuse_foreign(names: list[str]) -> None:
         raise _HeaderError(f"the header has more than {MAX_COLUMNS} columns", cure)
     if any(map(canonical_column, names)):
         return
-    if names[0].lstrip().startswith("#"):
+    if "".join(names[:1]).lstrip().startswith("#"):
         raise _HeaderError("begins with a comment, and not with a header", "Delete the lines above the header")
     # The message does not quote the line: if it is a row of data, it holds OTPs or seeds.
     problem = "the first line names none of the columns of OTP pairs"
