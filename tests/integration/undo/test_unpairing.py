@@ -18,6 +18,7 @@ from models.record_states import OtpState, PairingState, Status
 from worker.batches.commands import NotPossible
 from worker.batches.undo.read_back import Heir
 from worker.batches.undo.removal import End
+from worker.leases.clock_jumps import RecordTimes
 from worker.pingone.errors import NotFound
 from worker.pingone.pairings import Pairings
 
@@ -264,6 +265,21 @@ def test_a_device_that_came_of_a_pairing_of_unknown_fate_is_found_and_removed(
     settings, gone = desk.settings, look(database, made.id)
     waited = (gone.finalized_at - gone.otp_sent_at).total_seconds()
     assert waited >= settings.over_after
+
+
+def test_after_a_jump_of_the_clock_a_lost_pairing_is_looked_up_no_sooner_than_workers_would(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    """By the clock as it is now the request went out an hour ago; that was a moment ago."""
+    made = make_batch(database, [OPEN | {"otp_sent_at": database.read_clock() - timedelta(hours=1)}])
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(state=BatchState.CANCELLED))
+        RecordTimes(database, lease=60.0, queue_lease=60.0, over_after=desk.settings.over_after).restart(connection)
+    began = database.read_clock()
+    pingone.seed(tokens=[{"serial": look(database, made.id).serial_number}])
+
+    assert desk.unpair.remove("shipment").ends == {End.NEVER_MADE: 1}
+    assert (look(database, made.id).finalized_at - began).total_seconds() >= desk.settings.over_after - 1
 
 
 def test_a_device_that_somebody_else_made_since_stays(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
