@@ -86,7 +86,7 @@ class Unpairing:
         self._wait = wait
         self._threads = threads
         self._lasts = timedelta(seconds=settings.over_after)
-        # A request to pair may be answered, or make a device. After a jump of the clock its time does not show that, but
+        # A request to pair may be answered, or make a device. After a jump of the clock its time does not show it; but
         # the record's look-up was put off for as long.
         is_put_off = Record.scheduled_at.between(database.now(0.001), database.now(settings.over_after))
         was_sent_lately = Record.otp_sent_at > database.now(-settings.over_after)
