@@ -7,7 +7,6 @@ import math
 import celery
 import pytest
 import redis
-from redis.client import Pipeline
 
 from worker.dispatch.publishing import MESSAGES_TOGETHER, USUAL, CeleryBroker
 
@@ -24,13 +23,13 @@ def test_messages_go_out_in_small_pieces_and_none_is_left_behind(
 ) -> None:
     """A thousand in one piece would keep this process' other threads from their calls."""
     pieces = []
-    execute = Pipeline.execute
+    push = redis.Redis.lpush
 
-    def counted(pipeline: Pipeline, raise_on_error: bool = True) -> list[object]:
-        pieces.append(sum(command[0][0] == "LPUSH" for command in pipeline.command_stack))
-        return execute(pipeline, raise_on_error)
+    def counted(client: redis.Redis, name: str, *messages: str) -> object:
+        pieces.append(len(messages))
+        return push(client, name, *messages)
 
-    monkeypatch.setattr(Pipeline, "execute", counted)
+    monkeypatch.setattr(redis.Redis, "lpush", counted)
     app = celery.Celery(broker=valkey_url, set_as_current=False)
     broker = CeleryBroker(app, app.task(activate).name, "celery")
     assert broker.count_waiting() == 0
@@ -38,7 +37,7 @@ def test_messages_go_out_in_small_pieces_and_none_is_left_behind(
     broker.publish(range(count), "default")
     assert broker.count_waiting() == redis.Redis.from_url(valkey_url).llen(USUAL_LIST) == count
     assert max(pieces) == MESSAGES_TOGETHER
-    assert len([piece for piece in pieces if piece]) == math.ceil(count / MESSAGES_TOGETHER)
+    assert len(pieces) == math.ceil(count / MESSAGES_TOGETHER)
 
 
 def test_a_message_carries_an_id_and_says_so_to_flower(valkey_url: str) -> None:
@@ -54,6 +53,27 @@ def test_a_message_carries_an_id_and_says_so_to_flower(valkey_url: str) -> None:
     assert {each["task"] for each in headers} == {task.name}
     assert [each["argsrepr"] for each in headers] == ["(8, 'staging')", "(7, 'staging')"]
     assert headers[0]["id"] != headers[1]["id"]
+
+
+def test_a_message_is_the_same_as_celery_itself_would_publish(valkey_url: str) -> None:
+    """All of it but what tells one message from another."""
+    app = celery.Celery(broker=valkey_url, set_as_current=False, task_ignore_result=True)
+    task, environment = app.task(activate), 'Zürich "west"'
+    CeleryBroker(app, task.name, "celery").publish([7], environment)
+    shown = {"argsrepr": f"(7, {environment!r})", "kwargsrepr": "{}"}
+    task.apply_async((7, environment), priority=USUAL, serializer="json", **shown)
+
+    celerys, ours = (json.loads(message) for message in redis.Redis.from_url(valkey_url).lrange(USUAL_LIST, 0, -1))
+
+    for message in (celerys, ours):
+        headers, properties = message["headers"], message["properties"]
+        assert headers.pop("id") == headers.pop("root_id") == properties.pop("correlation_id")
+        assert properties.pop("delivery_tag")
+        # Where a result would go.
+        properties.pop("reply_to")
+    # apply_async passes these options on.
+    assert [celerys["properties"].pop(option) for option in shown] == list(shown.values())
+    assert ours == celerys
 
 
 def test_what_goes_ahead_is_taken_before_what_waits_already(valkey_url: str) -> None:

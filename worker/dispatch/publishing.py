@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from celery import Celery
-from kombu.utils.uuid import uuid
+
+from worker.dispatch.message_template import MessageTemplate
 
 # Messages that are sent to the broker in one piece. A thousand would keep the other threads of this process from their
 # calls for as long as it takes to write them, and all calls that waited would then go out at once.
-MESSAGES_TOGETHER = 16
+MESSAGES_TOGETHER = 64
 
 # Priorities of messages. Celery's consumers on Redis take the lower number first.
 AHEAD = 0
@@ -22,27 +25,32 @@ class CeleryBroker:
 
     def __init__(self, app: Celery, task: str, queue: str) -> None:
         self._app = app
-        self._task = task
         self._queue = queue
+        self._template = cache(lambda environment, priority: MessageTemplate(app, task, queue, priority, environment))
 
     def count_waiting(self) -> int:
         """Count the messages in the queue."""
-        with self._app.connection_for_write() as connection:
-            channel: Any = connection.default_channel
-            # Redis has a list for each priority; that of 0 has the queue's own name.
-            lists = (self._queue, f"{self._queue}{channel.sep}{USUAL}")
-            return sum(int(channel.client.llen(name)) for name in lists)
+        with self._channel() as channel:
+            return sum(int(channel.client.llen(self._name_list(channel, priority))) for priority in (AHEAD, USUAL))
 
     def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
         """Publish a message for each id; with `is_ahead` they are taken up before all that wait without it.
 
-        This does only what `apply_async` does at its end. What that does before, it would do again for each message,
-        and it takes longer: look for options and routes, which are the same for all; make a result, which nobody asks
-        for; declare the queue, which needs no declaration."""
-        amqp, name, priority = self._app.amqp, self._task, AHEAD if is_ahead else USUAL
-        with self._app.producer_pool.acquire(block=True) as producer, producer.batch(MESSAGES_TOGETHER):
-            for record_id in ids:
-                # What Flower shows of the arguments. Celery would work it out for each message at greater length.
-                shown = {"argsrepr": f"({record_id}, {environment!r})", "kwargsrepr": "{}"}
-                message = amqp.create_task_message(uuid(), name, (record_id, environment), ignore_result=True, **shown)
-                amqp.send_task_message(producer, name, message, queue=self._queue, declare=(), priority=priority)
+        The queue needs no declaration: Redis has it as soon as something is in it."""
+        priority = AHEAD if is_ahead else USUAL
+        template: MessageTemplate = self._template(environment, priority)
+        with self._channel() as channel:
+            name = self._name_list(channel, priority)
+            for start in range(0, len(ids), MESSAGES_TOGETHER):
+                channel.client.lpush(name, *map(template.fill, ids[start : start + MESSAGES_TOGETHER]))
+
+    @contextmanager
+    def _channel(self) -> Iterator[Any]:
+        """A channel of one of the app's connections to the broker, which last."""
+        with self._app.pool.acquire(block=True) as connection:
+            yield connection.default_channel
+
+    def _name_list(self, channel: Any, priority: int) -> str:
+        """The name of the list in Redis that keeps the queue's messages of this priority: that of 0 has the queue's own
+        name."""
+        return f"{self._queue}{channel.sep}{priority}" if priority else self._queue

@@ -3,19 +3,17 @@ connection that is tried again soon."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from queue import Empty
+from collections.abc import Callable
 from typing import Any
 
 import redis
-import structlog
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
-from kombu.transport.redis import Channel, Transport
+from kombu.transport.redis import Transport
 
-log = structlog.get_logger()
+from worker.process.dropping import CONNECTION_FAILURES, dropping
+from worker.process.fetching import FetchingChannel, can_fetch_several
 
 # A write that changes nothing, since there is no such key. A replica and a server that is loading refuse it.
 PROBE = ("PEXPIRE", "oathbulk:probe", 1)
@@ -38,7 +36,7 @@ class LastingAMQP(AMQP):  # type: ignore[misc]
     Connection = LastingConnection
 
 
-class LastingChannel(Channel):
+class LastingChannel(FetchingChannel):
     """A channel that reports a lost connection as one, and drops messages that nobody can read.
 
     Where a message is to be acknowledged or given back after its connection was closed, kombu 5.7 raises an
@@ -54,10 +52,10 @@ class LastingChannel(Channel):
         self, queue: str, no_ack: bool, callback: Callable[[Any], object], *rest: Any, **more: Any
     ) -> Any:
         def survive(message: Any) -> None:
-            with _dropping(queue):
+            with dropping(queue):
                 try:
                     callback(message)
-                except _CONNECTION:
+                except CONNECTION_FAILURES:
                     raise
                 except Exception:
                     # Otherwise it would count as one of the tasks in hand for ever.
@@ -67,12 +65,8 @@ class LastingChannel(Channel):
 
         return super().basic_consume(queue, no_ack, survive, *rest, **more)
 
-    def _brpop_read(self, **options: Any) -> Any:
-        with _dropping("a task queue"):
-            return super()._brpop_read(**options)
-
     def _receive(self) -> Any:
-        with _dropping("the workers' commands"):
+        with dropping("the workers' commands"):
             return super()._receive()
 
 
@@ -84,6 +78,8 @@ class LastingTransport(Transport):
 
     Channel = LastingChannel
     connection_errors = (*Transport.connection_errors, redis.ResponseError)
+    # Whether the server that this is connected to can be asked for several messages at once.
+    fetches_several = False
 
     def establish_connection(self) -> Any:
         """Connect to a server that accepts writes. Without this check a worker would connect to a replica again and
@@ -92,30 +88,15 @@ class LastingTransport(Transport):
         try:
             with self._avail_channels[0].conn_or_acquire() as client:
                 client.execute_command(*PROBE)
+                self.fetches_several = can_fetch_several(client)
         except Exception:
             self.close_connection(connection)
             raise
         return connection
 
     def _deliver(self, message: Any, queue: str) -> None:
-        with _dropping(queue):
+        with dropping(queue):
             super()._deliver(message, queue)
-
-
-# Failures that say nothing of a message. Empty: there was none.
-_CONNECTION = (Empty, OSError, redis.RedisError)
-
-
-@contextmanager
-def _dropping(place: str) -> Iterator[None]:
-    """Drop a message that cannot be read or taken up, whatever is wrong with it; Celery would end the worker. If it was
-    about a record, that is noticed when the record's queue lease runs out. The message's content is not logged."""
-    try:
-        yield
-    except _CONNECTION:
-        raise
-    except Exception as error:
-        log.error("message_dropped", place=place, error=type(error).__name__)
 
 
 def install() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from celery import Celery, bootsteps
 
-# Events that are sent together. A task has three (received, started, succeeded). Sending them wakes the loop, which
-# then looks for new messages: with more events together, threads would be without work between two looks.
-EVENTS_TOGETHER = 18
+# Events that are sent together. A task has three (received, started, succeeded).
+EVENTS_TOGETHER = 60
+# Events at which the thread that has one more sends them all by itself, should the loop not come to it.
+MOST_WAITING = 4 * EVENTS_TOGETHER
 # Seconds after which fewer events are sent too.
 FLUSH_INTERVAL = 0.5
 
@@ -25,6 +26,7 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
         # Only with an event loop does Celery hold events back.
         if dispatcher.on_send_buffered is None:
             return
+        dispatcher.buffer_limit = MOST_WAITING
         dispatcher.on_send_buffered = CallOnceInSoMany(EVENTS_TOGETHER, consumer.on_send_event_buffered)
         self._last = consumer.timer.call_repeatedly(FLUSH_INTERVAL, dispatcher.flush)
 
