@@ -29,7 +29,7 @@ PASSED_OVER = tuple(
     f"{WORKER}/{file}"
     for file in (
         "database/engine.py",
-        "leases/combiner.py",
+        "combining/combiner.py",
         "leases/lanes.py",
         "leases/write_retries.py",
         "pingone/transport.py",

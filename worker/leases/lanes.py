@@ -11,9 +11,9 @@ from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Row, String
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.types import TypeEngine
 
+from worker.combining.combiner import Combiner
 from worker.database.away import is_away
 from worker.database.engine import Database
-from worker.leases.combiner import Combiner
 
 # The values of one record's statement, by name; and those of its columns that it returns, None where it found nothing.
 Values: TypeAlias = Mapping[str, Any]

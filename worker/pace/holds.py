@@ -4,12 +4,12 @@ ends them when a person says so."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import redis
 
 from worker.pace.local_holds import LocalHolds
-from worker.pace.replies import Reservation
+from worker.pace.replies import PaceNews, Reservation
 from worker.pace.state import PaceState
 
 
@@ -81,16 +81,18 @@ class Holds:
         """End the hold of the whole fleet. Raises redis.RedisError."""
         self.note_lifting(self._state.lift())
 
-    def reserve(self, furthest: float, answers: int, last: int) -> Reservation:
-        """Ask for a slot, tell Redis of a hold that it may have forgotten, and hear of the holds that it knows. Raises
-        redis.RedisError."""
+    def reserve(self, furthest: Sequence[float], answers: int, last: int) -> tuple[PaceNews, list[Reservation]] | None:
+        """Ask for slots, tell Redis of a hold that it may have forgotten, and hear of the holds that it knows; None if
+        it has no state. Raises redis.RedisError."""
         local = self._local
         left = local.fleet_left
         why = local.why if left else ""
-        reservation = self._state.reserve(furthest, left, answers, last, why, local.last_lifting)
-        local.note_fleet_hold(reservation.held_until)
-        self.note_lifting(reservation.last_lifting)
-        return reservation
+        found = self._state.reserve(furthest, left, answers, last, why, local.last_lifting)
+        if found is not None:
+            news, _ = found
+            local.note_fleet_hold(news.held_until)
+            self.note_lifting(news.last_lifting)
+        return found
 
     def note_lifting(self, last_lifting: int) -> bool:
         """Note when a person lifted a hold last, as Redis says. If that is news, this process holds no longer; then

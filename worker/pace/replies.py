@@ -7,21 +7,25 @@ from typing import NamedTuple
 
 from worker.pace.search import Search
 
-# How a reservation ended: there is a slot.
-RESERVED = 1
-# How a reservation ended: Redis has no state of this license, or none that can be true.
-NO_STATE = -1
-
 
 class Reservation(NamedTuple):
-    """What Redis answers to a process that asks for a slot. Times are in microseconds."""
+    """What Redis answers of one slot that was asked for. Times are in microseconds."""
 
-    # RESERVED, NO_STATE, or 0 where the slot is too far away.
-    outcome: int
+    # False where the slot is too far away.
+    is_reserved: bool
     # When the slot is due.
     slot: int
     # How far away it is.
     wait: int
+    # Between two slots.
+    interval: int
+    # Whether there are enough answers to review the rate; True of one of the slots that were asked for together.
+    is_review_due: bool
+
+
+class PaceNews(NamedTuple):
+    """What Redis tells each process that asks for slots. Times are in microseconds."""
+
     # Until when the fleet holds.
     held_until: int
     # Between two slots.

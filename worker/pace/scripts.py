@@ -8,25 +8,27 @@ from __future__ import annotations
 
 from worker.pace.script_parts import BEGINNING, HOLDING, IS_SOUND, WRITING
 
-# Reserves a slot, by the generic cell rate algorithm (GCRA) without a burst: slots lie an interval apart, and none is
+# Reserves slots, by the generic cell rate algorithm (GCRA) without a burst: slots lie an interval apart, and none is
 # saved up while nobody asks.
 #
-# ARGV after the bounds: how far away the slot may be; the hold from now on (0 = none), its reason, and the last lifting
-# that the process has heard of; the number of answers that came since its last reservation, the last of their slots,
-# and the process that had them (empty where Redis was told of that a moment ago).
+# ARGV after the bounds: the hold from now on (0 = none), its reason, and the last lifting that the process has heard
+# of; the number of answers that came since its last reservation, the last of their slots, and the process that had them
+# (empty where Redis was told of that a moment ago); then for each slot that is asked for, how far away it may be.
 #
 # A hold that comes with a reservation is one that Redis may have forgotten. It counts only if none is in force, for
 # repeated each time it would move by the time that the message takes; and not if a person has lifted it since. An
 # answer counts only for the rate that its slot was given at.
 #
-# Returns the fields of worker.pace.state.Reservation. The first is 1 if the slot is reserved, 0 if it is too far away,
-# -1 if there is no state: nobody has begun, Redis was wiped, or its state is unsound.
+# Returns nothing if there is no state: nobody has begun, Redis was wiped, or its state is unsound. Otherwise what is
+# the same for all slots (until when the fleet holds; the interval; since when answers count; 1 if there are enough of
+# them to review the rate; the last lifting), and then for each slot 1 if it is reserved, 0 if it is too far away, when
+# it is due, and how far away that is.
 RESERVE = (
     BEGINNING
     + """
 local state = redis.pcall(
   'HMGET', KEYS[1], 'interval', 'next_at', 'held_until', 'counted_since', 'look_from', 'last', 'lifted', 'slots')
-if state.err then return {-1, 0, 0, 0, 0, 0, 0, 0} end
+if state.err then return {} end
 local interval = tonumber(state[1]) or 0
 local next_at, held_until = tonumber(state[2] or 0) or math.huge, tonumber(state[3] or 0) or math.huge
 local since, look_from = tonumber(state[4]) or math.huge, tonumber(state[5]) or math.huge
@@ -34,40 +36,44 @@ if not (
 """
     + IS_SOUND
     + """
-) then return {-1, 0, 0, 0, 0, 0, 0, 0} end
+) then return {} end
 local last, lifted = tonumber(state[6] or 0) or 0, tonumber(state[7] or 0) or 0
-local furthest, hold = tonumber(ARGV[3]), tonumber(ARGV[4])
-local answers, answered_last = tonumber(ARGV[7]), tonumber(ARGV[8])
+local hold, answers, answered_last = tonumber(ARGV[3]), tonumber(ARGV[6]), tonumber(ARGV[7])
 if answers > 0 and answered_last >= since then
   local counted = redis.pcall('HINCRBY', KEYS[1], 'answers', answers)
-  if type(counted) == 'table' then return {-1, 0, 0, 0, 0, 0, 0, 0} end
+  if type(counted) == 'table' then return {} end
   if answered_last > last then
     last = answered_last
     written = {'last', string.format('%.0f', last)}
   end
 end
-if ARGV[9] ~= '' then
-  for _, part in ipairs({'delivered_by', ARGV[9], 'delivered_at', string.format('%.0f', now)}) do
+if ARGV[8] ~= '' then
+  for _, part in ipairs({'delivered_by', ARGV[8], 'delivered_at', string.format('%.0f', now)}) do
     table.insert(written, part)
   end
 end
-if hold > 0 and held_until <= now and (lifted == 0 or lifted == tonumber(ARGV[6])) then
+if hold > 0 and held_until <= now and (lifted == 0 or lifted == tonumber(ARGV[5])) then
   held_until = now + hold
   for _, part in ipairs({'held_until', string.format('%.0f', held_until), 'held_since', string.format('%.0f', now),
-    'held_why', ARGV[5]}) do
+    'held_why', ARGV[4]}) do
     table.insert(written, part)
   end
 end
-local slot = math.max(now, next_at, held_until)
-local is_reserved = slot - now <= furthest
-if is_reserved then
-  for _, part in ipairs({'next_at', string.format('%.0f', slot + interval),
-    'slots', string.format('%.0f', (tonumber(state[8] or 0) or 0) + 1)}) do
+local found = {held_until, interval, since, last >= look_from and 1 or 0, lifted}
+local slot, reserved = math.max(now, next_at, held_until), 0
+for asked = 9, #ARGV do
+  local is_reserved = slot - now <= tonumber(ARGV[asked])
+  for _, part in ipairs({is_reserved and 1 or 0, slot, slot - now}) do table.insert(found, part) end
+  if is_reserved then slot, reserved = slot + interval, reserved + 1 end
+end
+if reserved > 0 then
+  for _, part in ipairs({'next_at', string.format('%.0f', slot),
+    'slots', string.format('%.0f', (tonumber(state[8] or 0) or 0) + reserved)}) do
     table.insert(written, part)
   end
 end
 if #written > 0 then redis.call('HSET', KEYS[1], unpack(written)) end
-return {is_reserved and 1 or 0, slot, slot - now, held_until, interval, since, last >= look_from and 1 or 0, lifted}
+return found
 """
 )
 

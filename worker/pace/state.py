@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import redis
 
 from worker.pace.rate_groups import RateGroup
-from worker.pace.replies import Reading, Reservation
+from worker.pace.replies import PaceNews, Reading, Reservation
 from worker.pace.rows import ROWS, write_rows
 from worker.pace.scripts import HOLD, LIFT, READ, REPORT_UNDELIVERED, RESERVE, WRITE
 from worker.pace.search import Search
@@ -65,17 +65,26 @@ class PaceState:
         )
 
     def reserve(
-        self, furthest: float, hold: float, answers: int, last: int, why: str = "", last_lifting: int = 0
-    ) -> Reservation:
-        """Reserve the next slot, report answers, and tell of a hold that Redis may have forgotten.
+        self,
+        furthest: Sequence[float],
+        hold: float,
+        answers: int,
+        last: int,
+        why: str = "",
+        last_lifting: int = 0,
+    ) -> tuple[PaceNews, list[Reservation]] | None:
+        """Reserve the next slots, report answers, and tell of a hold that Redis may have forgotten. None: Redis has no
+        state of this license, or none that can be true.
 
-        The slot is to be no further than `furthest` seconds away. `answers` have come since the last reservation, and
-        `last`, in microseconds, is the last of their slots. `hold` is in seconds, 0 for none; `why` is its reason, and
-        `last_lifting` when a person lifted a hold last, as far as this process has heard."""
+        A slot is asked for by how many seconds away it may be, and of each there is an answer, in the same order.
+        `answers` have come since the last reservation, and `last`, in microseconds, is the last of their slots. `hold`
+        is in seconds, 0 for none; `why` is its reason, and `last_lifting` when a person lifted a hold last, as far as
+        this process has heard."""
         held: list[str | int] = [math.ceil(hold * MICROSECONDS), why, last_lifting]
         process = self._process if answers and self._is_time_to_tell_of_delivery() else ""
-        arguments = [*self._bounds, int(furthest * MICROSECONDS), *held, answers, last, process]
-        return Reservation(*self._reserve(keys=self._keys, args=arguments))
+        asked = [int(seconds * MICROSECONDS) for seconds in furthest]
+        found = self._reserve(keys=self._keys, args=[*self._bounds, *held, answers, last, process, *asked])
+        return _read_reservations(found) if found else None
 
     def _is_time_to_tell_of_delivery(self) -> bool:
         """Whether Redis was not told for a second that this process delivers: with every answer that would make
@@ -142,6 +151,16 @@ class PaceState:
         had been given out when it was read."""
         pairs = [part for pair in write_fields(search).items() for part in pair]
         return bool(self._write(keys=self._keys, args=[version, KEPT_MILLISECONDS, slots, *pairs]))
+
+
+def _read_reservations(found: Sequence[int]) -> tuple[PaceNews, list[Reservation]]:
+    """Read what RESERVE has returned."""
+    news = PaceNews(*found[: len(PaceNews._fields)])
+    slots = found[len(PaceNews._fields) :]
+    return news, [
+        Reservation(bool(is_reserved), slot, wait, news.interval, bool(news.is_review_due) and not number)
+        for number, (is_reserved, slot, wait) in enumerate(zip(slots[::3], slots[1::3], slots[2::3], strict=True))
+    ]
 
 
 def write_fields(search: Search) -> dict[str, float | str]:

@@ -22,25 +22,13 @@ CONNECT_TIMEOUT = 5.0
 KEEPALIVE_EXPIRY = 4.0
 
 
-class _NoCookies(httpx.Cookies):
-    """A cookie jar that keeps no cookies, and does not look for any: that would take a tenth of an exchange's processor
-    time."""
-
-    def extract_cookies(self, response: httpx.Response) -> None:
-        pass
-
-
-class _Client(httpx.Client):
-    cookies = _NoCookies()  # type: ignore[override]
-
-
 def build_client(deadline: float) -> httpx.Client:
     """Build an httpx client, which builds its own transports: only so does httpx honour the proxy settings of the
     environment. It waits `deadline` seconds at the most for the next byte of an answer.
 
     Raises ConfigError if those settings, or the certificate authorities that they name, cannot be used."""
     try:
-        return _Client(
+        return httpx.Client(
             verify=_build_tls_context(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))),
             mounts=_choose_mounts(),
             # Not compressed: a small body could unfold into a huge one.

@@ -11,16 +11,15 @@ import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
-import h11
+import httpcore
 import httpx
 
 from worker.clocks.boot_clock import boot_time
+from worker.pingone.connections import FAILURES, Address, Connections, find_parser, parse_address
 from worker.pingone.deadlines import WATCHDOG, Deadline
 from worker.pingone.envelope import make_printable
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
-from worker.pingone.http_client import build_client
 from worker.pingone.wire import Request
 
 # Bytes. PingOne's answers about one device have a few hundred; whatever is longer than this is not PingOne's.
@@ -47,12 +46,13 @@ class Transport:
     def __init__(self, *, deadline: float = 20.0, largest_body: int = LARGEST_BODY) -> None:
         self._deadline = deadline
         self._largest_body = largest_body
-        self._connections: dict[str, socket.socket] = {}
-        self._client = build_client(deadline)
+        self._connections = Connections(deadline)
+        # Those that are open, by origin.
+        self._sockets: dict[str, socket.socket] = {}
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        self._connections.close()
 
     def exchange(self, request: Request, *, send_before: float | None = None) -> tuple[int, Mapping[str, str], bytes]:
         """Send a request and return the answer's status, headers (names in lower case) and body. `send_before` is in
@@ -60,11 +60,15 @@ class Transport:
 
         Raises NotDelivered (TooLateToSend after `send_before`) or OutcomeUnknown.
         """
-        exchange = _Exchange(self._connections, _parse_origin(request.url), self._deadline, send_before)
+        try:
+            address = parse_address(request.url)
+        except httpx.InvalidURL as error:
+            raise NotDelivered(Answer(message=f"{type(error).__name__}: {error}")) from error
+        exchange = _Exchange(self._sockets, address.origin, self._deadline, send_before)
         with WATCHDOG.watch(exchange.deadline):
             try:
-                answer = self._send(request, exchange)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                answer = self._send(request, address, exchange)
+            except FAILURES as error:
                 raise exchange.make_failure(f"{type(error).__name__}: {error}") from error
         if exchange.deadline.is_over:
             # An answer that ends with its connection looks complete wherever it was cut.
@@ -73,47 +77,34 @@ class Transport:
 
     def drop_connection(self, url: str) -> None:
         """Never use the present connection to this URL's host again: what comes by it may answer another request."""
-        connection = self._connections.get(_parse_origin(url))
-        if connection is not None:
-            # The pool finds it ended and closes it before the next request. Not SSLSocket.shutdown, see
-            # Deadline.cut_connection.
-            with suppress(OSError):
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        self._connections.drop(parse_address(url).origin)
 
-    def _send(self, request: Request, exchange: _Exchange) -> tuple[int, Mapping[str, str], bytes]:
-        """Send the request with httpx and read the whole answer."""
-        outgoing = self._client.build_request(
-            request.method,
-            request.url,
-            headers=request.headers,
-            content=request.content or None,
-            extensions={"trace": exchange.trace},
-        )
-        response = self._client.send(outgoing, stream=True)
+    def _send(self, request: Request, address: Address, exchange: _Exchange) -> tuple[int, Mapping[str, str], bytes]:
+        """Send the request and read the whole answer."""
+        response = self._connections.send(request.method, address, request.headers, request.content, exchange.trace)
         try:
-            received = _find_parser(response)
+            received = find_parser(response)
             body = bytearray()
-            for chunk in response.iter_raw():
+            for chunk in response.iter_stream():
                 body += chunk
                 if len(body) > self._largest_body:
-                    raise OutcomeUnknown(Answer(status=response.status_code, message="an oversized body"))
+                    raise OutcomeUnknown(Answer(status=response.status, message="an oversized body"))
         finally:
             response.close()
-            # The response and its stream refer to each other, and would keep all of the exchange in memory until the
-            # garbage collector comes.
-            del response.stream
         if received.trailing_data[0]:
             # Bytes that nobody asked for would be read as the answer to the next request.
-            self.drop_connection(request.url)
-        return response.status_code, dict(response.headers.items()), bytes(body)
+            self._connections.drop(address.origin)
+        return response.status, _read_headers(response), bytes(body)
 
 
-def _find_parser(response: httpx.Response) -> h11.Connection:
-    """Find what parses the answers that come by the same connection as this one, which is not closed yet. The way to it
-    leads through private names of httpx and httpcore: there is no other."""
-    stream: Any = response.stream
-    parser: h11.Connection = stream._stream._httpcore_stream._stream._connection._h11_state
-    return parser
+def _read_headers(response: httpcore.Response) -> dict[str, str]:
+    """The headers of an answer, their names in lower case; what comes several times is put together, as RFC 9110 says
+    in section 5.3."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in response.headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 class _Exchange:
@@ -121,10 +112,10 @@ class _Exchange:
     https://www.encode.io/httpcore/extensions/#trace"""
 
     def __init__(
-        self, connections: dict[str, socket.socket], origin: str, deadline: float, send_before: float | None
+        self, sockets: dict[str, socket.socket], origin: str, deadline: float, send_before: float | None
     ) -> None:
         now = boot_time()
-        self._connections = connections
+        self._sockets = sockets
         self._origin = origin
         self._send_before = send_before
         # After a slow look-up or handshake the time that is left may not do for an answer: then it is better not to
@@ -133,7 +124,7 @@ class _Exchange:
         self._limit = deadline
         self._may_have_sent = False
         # One thread has one connection to an origin at a time: this one, if it is still open.
-        self.deadline = Deadline(now + deadline, connections.get(self._origin))
+        self.deadline = Deadline(now + deadline, sockets.get(origin))
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Take one of httpcore's trace events. Raises NotDelivered if the first byte is not to go out any more."""
@@ -141,7 +132,7 @@ class _Exchange:
             self._check_first_byte(is_tunnel=info["request"].method == b"CONNECT")
         elif event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             connection = info["return_value"].get_extra_info("socket")
-            self._connections[self._origin] = self.deadline.connection = connection
+            self._sockets[self._origin] = self.deadline.connection = connection
             _drop_undelivered(connection, self._limit)
         elif event == "http11.response_closed.started":
             WATCHDOG.stop_watching(self.deadline)
@@ -165,10 +156,6 @@ class _Exchange:
         if self._send_before is not None and now >= self._send_before:
             raise TooLateToSend(Answer(message="the time to send had passed"))
         self._may_have_sent = True
-
-
-def _parse_origin(url: str) -> str:
-    return "{0.scheme}://{0.netloc}".format(urlsplit(url))
 
 
 def _drop_undelivered(connection: socket.socket, seconds: float) -> None:

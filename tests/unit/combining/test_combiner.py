@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from worker.leases import combiner
-from worker.leases.combiner import Combiner, LeaderLost
+from worker.combining import combiner
+from worker.combining.combiner import Combiner, LeaderLost
 
 # Seconds that something may take which happens at once.
 PATIENCE = 20.0
