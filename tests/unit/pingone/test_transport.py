@@ -73,6 +73,13 @@ def test_an_answer_comes_as_status_headers_and_body(transport: Transport, serve:
     assert request.headers["accept-encoding"] == "identity"
 
 
+def test_a_header_that_comes_twice_has_both_values(transport: Transport, serve: Any, script: Any) -> None:
+    """RFC 9110, section 5.3."""
+    answer = b"HTTP/1.1 200 OK\r\nWarning: one\r\nContent-Length: 0\r\nWARNING: two\r\n\r\n"
+    _, headers, _ = transport.exchange(post(serve(script([answer])).url))
+    assert headers == {"warning": "one, two", "content-length": "0"}
+
+
 def test_calls_share_one_connection(transport: Transport, serve: Any, script: Any, http: Any) -> None:
     server = serve(script([http(200)]))
     for _ in range(5):
