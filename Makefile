@@ -58,6 +58,7 @@ bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/evenness.py
 	$(BIN)/python tests/benchmarks/dispatch.py
 	$(BIN)/python tests/benchmarks/affinity.py
+	$(BIN)/python tests/benchmarks/latency.py
 	$(BIN)/python tests/benchmarks/seed_files.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/preflight.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/first_morning.py
