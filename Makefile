@@ -82,7 +82,7 @@ audit-dependencies: .venv/.dev ## known vulnerabilities of what is installed; as
 	$(BIN)/pip freeze --exclude-editable > .venv/audit/installed.txt
 	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv/audit/installed.txt
 
-clean: ## remove what these targets made; .oathbulk holds records and stays
+clean: ## remove what these targets made; the homes with records stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find models worker migrations tests -name __pycache__ -prune -exec rm -rf {} +
 

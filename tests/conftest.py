@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import chain
@@ -19,6 +22,11 @@ from worker.database import schema
 from worker.database.engine import Database
 
 Migrate = Callable[[str], None]
+
+# No test touches the home of the person who runs it.
+STATE = tempfile.mkdtemp(prefix="oathbulk-state-")
+os.environ["XDG_STATE_HOME"] = STATE
+atexit.register(shutil.rmtree, STATE, ignore_errors=True)
 
 # A shell may start what it runs in the background with these ignored, and whoever is started from here would inherit
 # that: no Ctrl-C of a test would arrive.

@@ -30,9 +30,14 @@ def empty_desk(tmp_path):
         yield desk
 
 
+def rehearsals(desk):
+    """The directory of their homes, beside the home."""
+    return desk.home.with_name(".oathbulk-rehearsals")
+
+
 def look_back(desk):
     """How the rehearsal ended, from its own home."""
-    return desk.oathbulk("status", "rehearsal", "--json", OATHBULK_HOME=str(desk.home / "rehearsal")).json
+    return desk.oathbulk("status", "rehearsal", "--json", OATHBULK_HOME=str(rehearsals(desk) / "rehearsal")).json
 
 
 def test_made_up_tokens_end_as_they_were_made_and_a_second_rehearsal_takes_own_rows(empty_desk):
@@ -63,14 +68,15 @@ def test_made_up_tokens_end_as_they_were_made_and_a_second_rehearsal_takes_own_r
     status = look_back(empty_desk)
     assert (status["total"], status["counts"]["active"], status["resynced"]) == (20, 20, 4)
     # No database, no key and no server beside those of the rehearsal itself.
-    assert sorted(path.name for path in empty_desk.home.iterdir()) == ["lock", "rehearsal"]
+    assert sorted(path.name for path in rehearsals(empty_desk).iterdir()) == ["lock", "rehearsal"]
+    assert not empty_desk.home.exists()
     assert not empty_desk.processes()
 
 
 def test_a_box_goes_the_whole_way_and_its_files_stay(empty_desk):
     result = empty_desk.oathbulk("rehearse", "--box", "--tokens", "44")
     assert result.code == 0, result.stdout + result.stderr
-    home = empty_desk.home / "rehearsal-box"
+    home = rehearsals(empty_desk) / "rehearsal-box"
     assert f"A box of 44 tokens was made up, 8 of them hopeless on purpose, in {home / 'box'}:" in result.stdout
     assert "The rehearsal went as it should: 36 tokens are active, and 8 were made hopeless" in result.stdout
     status = empty_desk.oathbulk("status", "rehearsal", "--json", OATHBULK_HOME=str(home)).json
@@ -119,17 +125,17 @@ def test_on_the_first_morning_those_who_follow_the_hand_out_get_in(empty_desk):
     assert "An hour later all sign on again: 20 signed on at the first try, 0 locked out." in said
     assert "The rehearsal went as it should: 20 tokens are active" in said
 
-    with (empty_desk.home / "rehearsal" / "hand-out.csv").open(newline="") as file:
+    with (rehearsals(empty_desk) / "rehearsal" / "hand-out.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     presses = Counter((line["otp_type"], line["presses_to_discard"]) for line in lines)
     assert presses == {("hotp", "1"): 6, ("hotp", "2"): 4, ("hotp", "3"): 2, ("hotp", "4"): 2, ("totp", "0"): 6}
     assert {line["site"] for line in lines} == {"Oslo", "Porto", "Riga"}
     # What a person types writes the same.
     again = empty_desk.folder / "again.csv"
-    home = str(empty_desk.home / "rehearsal")
+    home = str(rehearsals(empty_desk) / "rehearsal")
     typed = empty_desk.oathbulk("export", "rehearsal", "--hand-out", "-o", again, OATHBULK_HOME=home)
     assert (typed.code, "Wrote the 20 active tokens of rehearsal" in typed.stdout) == (0, True)
-    assert again.read_bytes() == (empty_desk.home / "rehearsal" / "hand-out.csv").read_bytes()
+    assert again.read_bytes() == (rehearsals(empty_desk) / "rehearsal" / "hand-out.csv").read_bytes()
     assert again.stat().st_mode & 0o777 == 0o600
 
 

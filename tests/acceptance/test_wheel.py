@@ -44,8 +44,9 @@ def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
         # As a person would have it: the home is where it is by default, and what leads to PingOne is in its .env.
         del desk.settings["OATHBULK_HOME"]
         settings = "".join(f"{name}='{value}'\n" for name, value in pingone.settings.items())
-        desk.home.mkdir(mode=0o700)
-        (desk.home / ".env").write_text(settings)
+        home = desk.folder / "state" / "oathbulk"
+        home.mkdir(mode=0o700, parents=True)
+        (home / ".env").write_text(settings)
         where = desk.start_program(wheel_python, "-c", WHERE).wait()
         assert all(Path(file).is_relative_to(tmp_path / "venv") for file in json.loads(where.stdout)), where.stdout
         python = desk.start_program(wheel_python, "-m", "worker", "status", "--json").wait()

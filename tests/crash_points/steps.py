@@ -13,7 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpcore
 from sqlalchemy import Engine, event
 from sqlalchemy.engine.default import DefaultDialect
 
@@ -22,6 +22,7 @@ from models.encrypted import Keyring
 from worker.dispatch.publishing import CeleryBroker
 from worker.pace.slots import Pace
 from worker.pingone.client import Client
+from worker.pingone.connections import Connections
 
 WORKER = str(Path(worker.__file__).parent)
 # What everything goes through says nothing of who wants it.
@@ -32,6 +33,7 @@ PASSED_OVER = tuple(
         "combining/combiner.py",
         "leases/lanes.py",
         "leases/write_retries.py",
+        "pingone/connections.py",
         "pingone/transport.py",
         "pingone/retrying.py",
     )
@@ -64,7 +66,7 @@ class Steps:
     def __init__(self) -> None:
         self._announce: Callable[[str], bool] = lambda _: False
         self._ending = signal.SIGKILL
-        self._sockets: dict[httpx.Client, socket.socket] = {}
+        self._sockets: dict[Connections, socket.socket] = {}
 
     def begin(self, announce: Callable[[str], bool], ending: signal.Signals = signal.SIGKILL) -> None:
         """`announce` hears of every step from now on, and says whether it is the last: then the signal comes."""
@@ -73,7 +75,7 @@ class Steps:
     def watch(self) -> None:
         """For the whole life of this process, from before it opens its first connection."""
         event.listen(Engine, "begin", lambda _: self._step(BEGIN))
-        execute, commit, send = DefaultDialect.do_execute, DefaultDialect.do_commit, httpx.Client.send
+        execute, commit, send = DefaultDialect.do_execute, DefaultDialect.do_commit, Connections.send
 
         def do_execute(dialect: DefaultDialect, cursor: Any, *arguments: Any, **named: Any) -> None:
             if not commits_itself(cursor.connection):
@@ -88,13 +90,13 @@ class Steps:
             commit(dialect, connection)
             self._step(COMMITTED)
 
-        def traced_send(client: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
-            request.extensions["trace"] = self._traced(client, request.extensions["trace"])
-            return send(client, request, **options)
+        def traced_send(connections: Connections, *request: Any) -> httpcore.Response:
+            *rest, trace = request
+            return send(connections, *rest, self._traced(connections, trace))
 
         DefaultDialect.do_execute = do_execute  # type: ignore[method-assign, assignment]
         DefaultDialect.do_commit = do_commit  # type: ignore[method-assign, assignment]
-        httpx.Client.send = traced_send  # type: ignore[method-assign, assignment]
+        Connections.send = traced_send  # type: ignore[method-assign, assignment]
         for owner, name in WATCHED:
             setattr(owner, name, self._watched(getattr(owner, name)))
 
@@ -113,21 +115,21 @@ class Steps:
 
         return watched
 
-    def _traced(self, client: httpx.Client, trace: Callable[[str, Mapping[str, Any]], None]) -> Callable[..., None]:
+    def _traced(self, connections: Connections, trace: Callable[[str, Mapping[str, Any]], None]) -> Callable[..., None]:
         """Httpcore's own events, as the transport sees them. The transport comes first: it may refuse to send."""
 
         def step(event: str, info: Mapping[str, Any]) -> None:
             trace(event, info)
             match event:
                 case "connection.connect_tcp.complete":
-                    self._sockets[client] = info["return_value"].get_extra_info("socket")
+                    self._sockets[connections] = info["return_value"].get_extra_info("socket")
                 case "http11.send_request_headers.started":
                     self._step(FIRST_BYTE)
                 case "http11.send_request_headers.complete":
                     self._step(HEADERS_OUT)
                 case "http11.send_request_body.complete":
                     # Until then it is a matter of luck whether PingOne has acted.
-                    select.select([self._sockets[client]], [], [], ANSWER_TIMEOUT)
+                    select.select([self._sockets[connections]], [], [], ANSWER_TIMEOUT)
                     self._step(ARRIVED)
                 case "http11.receive_response_body.complete":
                     self._step(READ)

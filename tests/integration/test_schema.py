@@ -435,7 +435,7 @@ def test_a_database_that_is_not_up_to_date_is_told_with_the_cure(empty: MovingDa
 
 
 def test_the_embedded_database_of_an_earlier_version_is_brought_up_to_date_unasked(tmp_path: Path) -> None:
-    here = Installation({"OATHBULK_HOME": str(tmp_path)})
+    here = Installation({"OATHBULK_HOME": str(tmp_path)}, makes_home=True)
     schema.downgrade(here.database, "0001")
     here.database.close()
 

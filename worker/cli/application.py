@@ -27,6 +27,7 @@ from worker.cli import (
     verify,
 )
 from worker.cli.failures import exit_on_failure
+from worker.cli.homes import print_earlier_home
 from worker.config.env_file import ENV_FILE
 
 app = typer.Typer(
@@ -61,14 +62,20 @@ app.command("verify")(verify.verify_command)
 app.command("audit")(audit.audit_command)
 app.add_typer(database.app, name="db")
 
+# Commands that read and make no home.
+_WITHOUT_HOME = ("simulator", "keygen", "formats", "inspect")
+
 
 @app.callback()
 def name_env_file(
+    context: typer.Context,
     env_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Read settings from it. Default: .env in OATHBULK_HOME.")
     ] = None,
 ) -> None:
     """Activates whole shipments of hardware OATH tokens in PingOne MFA."""
+    if context.invoked_subcommand not in _WITHOUT_HOME:
+        print_earlier_home()
     if env_file is not None:
         # Every part of this process looks for it there, and so do the processes that it starts.
         os.environ[ENV_FILE] = str(env_file.absolute())

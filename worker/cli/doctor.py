@@ -77,7 +77,29 @@ def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
 def _run_checks(installation: Installation, name: str) -> Iterator[Finding]:
     """Run all checks, in this order; what needs the environment is left out if that is not configured."""
     settings = installation.settings
+    has_database = installation.has_home or not settings.is_embedded_database
+    yield Finding("home", True, _describe_home(installation))
     yield _run_check("configuration", lambda: _describe_configuration(installation, name))
+    if has_database:
+        yield from (found := list(_check_what_is_kept(installation)))
+        has_database = all(finding.is_well for finding in found if finding.check == "database")
+    yield _run_check("broker", lambda: _describe_broker(installation))
+    if has_database or settings.journal:
+        yield _check_journal(settings.journal_directory)
+    try:
+        environment = installation.environment(name)
+    except ConfigError:
+        return
+    if has_database:
+        yield _run_check("learnt", lambda: _describe_learnt(installation, environment.environment_id))
+    yield _run_check("hosts", lambda: " ".join(describe_hosts(installation, name)))
+    access_tokens = AccessTokens(environment, deadline=min(DEADLINE, settings.call_deadline))
+    yield _run_check("access token", lambda: "granted" if access_tokens.get() else "")
+    yield _check_clock(lambda: measure_drift(environment, deadline=DEADLINE))
+
+
+def _check_what_is_kept(installation: Installation) -> Iterator[Finding]:
+    """Check the keys and the database, and what the database tells."""
     yield _run_check("encryption keys", lambda: "usable" if installation.keyring else "")
     yield (reached := _run_check("database", lambda: _describe_database(installation)))
     if reached.is_well and not installation.database.is_sqlite:
@@ -85,18 +107,11 @@ def _run_checks(installation: Installation, name: str) -> Iterator[Finding]:
     yield _run_check("audit", lambda: _describe_audit(installation))
     if reached.is_well:
         yield _check_workers(installation)
-    yield _run_check("broker", lambda: _describe_broker(installation))
-    yield _check_journal(settings.journal_directory)
-    try:
-        environment = installation.environment(name)
-    except ConfigError:
-        return
-    if reached.is_well:
-        yield _run_check("learnt", lambda: _describe_learnt(installation, environment.environment_id))
-    yield _run_check("hosts", lambda: " ".join(describe_hosts(installation, name)))
-    access_tokens = AccessTokens(environment, deadline=min(DEADLINE, settings.call_deadline))
-    yield _run_check("access token", lambda: "granted" if access_tokens.get() else "")
-    yield _check_clock(lambda: measure_drift(environment, deadline=DEADLINE))
+
+
+def _describe_home(installation: Installation) -> str:
+    home = installation.settings.home.absolute()
+    return str(home) if home.exists() else f"{home}, which run, load or rehearse makes when it is needed"
 
 
 def _run_check(check: str, examine: Callable[[], str]) -> Finding:

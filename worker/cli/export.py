@@ -9,6 +9,7 @@ import typer
 
 from models.record_states import Status
 from worker.cli.console import console
+from worker.cli.homes import open_installation_with
 from worker.cli.options import BatchName, Ticket
 from worker.cli.output_files import refuse_unfit, write_file
 from worker.installation.installation import Installation
@@ -31,7 +32,7 @@ def export(
         other = "--with-otps" if with_otps else "--status"
         raise typer.BadParameter(f"leave out {other}: it has all active tokens, and no OTPs", param_hint="--hand-out")
     refuse_unfit(output)
-    installation = Installation()
+    installation = open_installation_with(batch)
     if hand_out:
         count = export_hand_out(installation, batch, output)
         console.print(f"Wrote the {count} active tokens of {batch} to {output}.")

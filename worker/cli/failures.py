@@ -27,6 +27,7 @@ from worker.database.sqlite import is_refused_by_disk
 from worker.database.sqlstates import TOO_MANY_CONNECTIONS, sqlstate_of
 from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.home import HomeInUse
+from worker.installation.installation import NothingLoaded
 from worker.intake import UnusableFile
 from worker.journal.reader import NoJournalFound
 from worker.observability.escaping import escape_line
@@ -63,6 +64,7 @@ _USAGE = (
     UnusableHead,
     NoJournalFound,
     StillAtWork,
+    NothingLoaded,
 )
 _SETUP = (ConfigError, CannotGoOn, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 # Failures of a server or of the disk, which need words of ours.

@@ -58,7 +58,7 @@ def load(
     if check:
         report = check_file(file, source, environment, accepted, offline=offline, as_json=as_json)
         raise typer.Exit(choose_exit_code(report, accepted))
-    shipment, installation, refusals = source.open(file), Installation(), RefusedRows()
+    shipment, installation, refusals = source.open(file), Installation(makes_home=True), RefusedRows()
     request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share, offline, accepted)
     found = examine(installation, shipment, request, as_json=as_json)
     loaded = load_shipment(installation, shipment, request, refusals, found)

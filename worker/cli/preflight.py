@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
 import redis
 
@@ -75,7 +76,7 @@ def _reading_rows(
     """Yield a reader of rows, and what the environment has taught. A database in the home that is not there yet is not
     made for it."""
     settings = installation.settings
-    if environment is None or (settings.is_embedded_database and not (settings.home / "oathbulk.db").exists()):
+    if environment is None or (settings.is_embedded_database and not installation.has_home):
         with reading_without_records(knows_records=environment is not None) as reader:
             yield reader, ResyncKnowledge()
         return
@@ -92,13 +93,24 @@ def _ask_pingone(
     deadline = installation.settings.call_deadline
     # Before a Redis is started, and once, so that wrong credentials are one failure.
     AccessTokens(environment, deadline=deadline).get()
-    # The pace remembers in it what the fleet has found before.
-    _ = installation.database
-    with settings_with_redis(installation) as settings:
+    with _home_to_ask_from(installation) as asking_from, settings_with_redis(asking_from) as settings:
+        # The pace remembers in it what the fleet has found before.
+        _ = asking_from.database
         parts = Parts(settings, installation.environment)
         parts.redis.ping()
         asking = TenantCheck(parts.clients.reads(environment), environment, settings, switches)
         asking.add_to(report, known, lambda: measure_drift(environment, deadline=deadline))
+
+
+@contextmanager
+def _home_to_ask_from(installation: Installation) -> Iterator[Installation]:
+    """Yield an installation with a home. Where there is none yet, and the command makes none, its place is taken by an
+    empty one that is removed afterwards."""
+    if not installation.settings.is_embedded_database or installation.has_home or installation.makes_home:
+        yield installation
+        return
+    with TemporaryDirectory(prefix="oathbulk-check-") as home:
+        yield Installation(installation.variables | {"OATHBULK_HOME": home}, makes_home=True)
 
 
 def _explain(failure: Exception) -> str:

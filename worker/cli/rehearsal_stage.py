@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.valkey import EmbeddedValkey
-from worker.installation.installation import Installation
 
 if TYPE_CHECKING:
     from worker.simulator.shipment import MadeShipment
@@ -36,9 +35,8 @@ NOT_REHEARSED = (
 )
 
 
-def make_empty_home(here: Installation, name: str) -> Path:
-    """Make the rehearsal's home below the home, and remove that of the rehearsal before."""
-    home = here.settings.home.absolute() / name
+def make_empty_home(home: Path) -> Path:
+    """Make the home of a rehearsal, and remove that of the rehearsal before."""
     # A rehearsal that was killed may have left its Valkey running. Without the files of its home, which are removed
     # next, nobody would find that server again.
     EmbeddedValkey(home).stop()

@@ -1,4 +1,4 @@
-"""`oathbulk rehearse`: the whole job against the simulator, in a home of its own below the home."""
+"""`oathbulk rehearse`: the whole job against the simulator, in a home of its own beside the home."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from models.record import Record
 from worker.cli.console import console, name_program
 from worker.cli.export import export_hand_out
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
+from worker.cli.homes import find_rehearsals_home
 from worker.cli.load import LoadRequest
 from worker.cli.rehearsal_stage import make_empty_home, point_at_rehearsal, running_simulator
 from worker.cli.rehearsed_box import BOX, make_box_to_rehearse, print_box
@@ -65,8 +66,9 @@ def rehearse(
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
     _refuse_what_excludes(source, file, is_box=box, is_morning=first_morning)
     here = Installation()
-    with lock_home(here.settings.home):
-        home = make_empty_home(here, BOX_HOME if box else BATCH)
+    homes = find_rehearsals_home(here.settings.home)
+    with lock_home(homes):
+        home = make_empty_home(homes / (BOX_HOME if box else BATCH))
         own = source.open(file) if file else None
         seeds = make_seeds(tokens) if first_morning else None
         made = seeds or (make_box_to_rehearse(tokens) if box else make_shipment_for(own, tokens))
@@ -76,7 +78,7 @@ def rehearse(
             variables = point_at_rehearsal(here.variables, home, port, made)
             if rate is not None:
                 variables["PINGONE_RATE"] = variables["PINGONE_RATE_MAX"] = str(rate)
-            installation = Installation(variables | (FOR_SEEDS if seeds else {}))
+            installation = Installation(variables | (FOR_SEEDS if seeds else {}), makes_home=True)
             request = LoadRequest(BATCH, accepted=ACCEPTED)
             run = partial(run_shipment, installation, shipment, request, "`oathbulk rehearse` begins anew.")
             code, morning = _run_until_morning(installation, seeds, port, run) if seeds else (run(), ALL_ACTIVE)

@@ -18,6 +18,7 @@ from worker.cli.batch_display import draw_batch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.homes import print_home
 from worker.cli.hosts import print_hosts, print_unread_env_file
 from worker.cli.live_progress import LiveProgress, is_over
 from worker.cli.load import LoadRequest, examine, load_shipment, print_loaded
@@ -66,7 +67,8 @@ def run(
     hours, accepted = parse_hours(window, zone), frozenset(accept or ())
     request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share, offline, accepted)
     how_to_go_on = f"Go on with: {_write_run_command(file, request, source)}"
-    installation = Installation()
+    installation = Installation(makes_home=True)
+    print_home(installation)
     print_unread_env_file(installation)
     raise typer.Exit(run_shipment(installation, source.open(file), request, how_to_go_on, as_json=as_json))
 

@@ -16,6 +16,7 @@ from models.reason import PASSING
 from worker.cli.batch_display import WAITING, describe_outlook, draw_batch, draw_batches
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
+from worker.cli.homes import open_installation_with
 from worker.cli.options import AsJson
 from worker.installation.broker_check import find_broker_fault
 from worker.installation.installation import Installation
@@ -40,7 +41,7 @@ def status(
     ] = False,
 ) -> None:
     """Show counts, pace, time left and reasons; and what will happen if nobody does anything."""
-    installation = Installation()
+    installation = open_installation_with(batch)
     if as_json:
         statuses = [status.to_json() for status in _read_statuses(installation, batch)]
         print_json(statuses[0] if batch else {"batches": statuses})
@@ -66,8 +67,10 @@ def _choose_exit_code(status: BatchStatus) -> int:
 
 
 def _read_statuses(installation: Installation, batch: str | None) -> list[BatchStatus]:
-    """Read how the batches stand. If the due work of one stands still, the broker is asked too, since that may be
-    why."""
+    """Read how the batches stand; none where nothing was loaded yet. If the due work of one stands still, the broker is
+    asked too, since that may be why."""
+    if batch is None and installation.settings.is_embedded_database and not installation.has_home:
+        return []
     statuses = read_statuses(installation.database, batch, installation.license_of)
     if not any(status.still_for for status in statuses):
         return statuses
@@ -82,6 +85,8 @@ def _draw(installation: Installation, batch: str | None) -> RenderableType:
     if any(describe_outlook(status) == WAITING for status in statuses):
         stall = explain_stall(statuses[0].fleet)
         parts += [] if stall.cause == Cause.UNKNOWN else [Text(str(stall))]
+    if installation.settings.is_embedded_database:
+        parts.append(Text(f"Home: {installation.settings.home}", style="dim"))
     if statuses and statuses[0].fleet.sick:
         parts.append(Text(f"These take no work: {describe_sick(statuses[0].fleet)}"))
     return Group(*parts)

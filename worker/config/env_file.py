@@ -15,7 +15,8 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from worker.config.file_permissions import SECRETS, read_trusted, refuse_open_secrets
-from worker.config.settings import ConfigError, Settings
+from worker.config.home_path import find_home
+from worker.config.settings import ConfigError
 
 # The variable that names the file, for programs without the option --env-file, such as Celery's.
 ENV_FILE = "OATHBULK_ENV_FILE"
@@ -36,7 +37,7 @@ class EnvFile:
 def read_env_file() -> EnvFile:
     """Read the file that OATHBULK_ENV_FILE names, else `.env` in the home. Raises ConfigError."""
     named = os.environ.get(ENV_FILE, "")
-    home = Path(os.environ.get("OATHBULK_HOME") or Settings.model_fields["home"].default)
+    home = find_home(os.environ)
     path = Path(named) if named else home / ".env"
     if not named and not os.path.lexists(path):
         return EnvFile(path, {})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from worker.config.home_path import DATABASE, find_home
 from worker.config.server_urls import check_database_url, check_redis_url, check_web_url
 
 # Thread limit of a worker process when neither OATHBULK_CONCURRENCY nor OATHBULK_CONCURRENCY_MAX is set.
@@ -23,7 +25,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    home: Path = Path(".oathbulk")
+    home: Path = Field(default_factory=lambda: find_home(os.environ))
     actor: str | None = Field(default=None, max_length=200)
     config: Path | None = None
     database_url: SecretStr | None = None
@@ -127,7 +129,7 @@ class Settings(BaseModel):
         """The database's URL for SQLAlchemy. It holds the credentials: never print it. Raises ConfigError."""
         if self.database_url is not None:
             return _check_secret_url("OATHBULK_DATABASE_URL", self.database_url, check_database_url)
-        return f"sqlite:///{self.home.absolute() / 'oathbulk.db'}"
+        return f"sqlite:///{self.home.absolute() / DATABASE}"
 
     @property
     def redis(self) -> str:

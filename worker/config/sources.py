@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.file_permissions import SECRETS, is_readable_by_all, read_trusted, refuse_open_secrets
+from worker.config.home_path import find_home
 from worker.config.settings import ConfigError, Settings
 
 M = TypeVar("M", bound=BaseModel)
@@ -23,7 +24,8 @@ _READ_BY_HTTPX = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CER
 
 def load_settings(variables: Mapping[str, str] | None = None) -> Settings:
     """Read the `OATHBULK_*` settings. Raises ConfigError."""
-    values = _collect_fields(Settings, "OATHBULK_", read_variables() if variables is None else variables)
+    source = read_variables() if variables is None else variables
+    values = {"home": find_home(source)} | _collect_fields(Settings, "OATHBULK_", source)
     return _validate(Settings, "OATHBULK_", values)
 
 

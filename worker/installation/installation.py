@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, select
@@ -17,6 +18,7 @@ from worker.batches.commands import Batches
 from worker.batches.pace_commands import PaceCommands
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.config.home_path import DATABASE
 from worker.config.settings import ConfigError, Settings
 from worker.config.sources import config_path, load_environment, load_settings, read_section, read_variables
 from worker.database import revision
@@ -34,11 +36,20 @@ from worker.vault.rotation import reencrypt
 CONNECT_WITHIN = 10.0
 
 
+class NothingLoaded(Exception):
+    """There is no home yet, and this command makes none."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(f"nothing was loaded yet in {home}: begin with oathbulk run FILE, or oathbulk rehearse")
+
+
 class Installation:
     """The installation that a command works on. `variables`, if given, take the place of the process environment and of
-    the `.env` file. Raises ConfigError."""
+    the `.env` file. `makes_home`: whether a home that does not exist is made; otherwise `database` raises
+    NothingLoaded. Raises ConfigError."""
 
-    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(self, variables: Mapping[str, str] | None = None, *, makes_home: bool = False) -> None:
+        self.makes_home = makes_home
         self.env_file = read_env_file() if variables is None else None
         self.variables = dict(read_variables(self.env_file) if variables is None else variables)
         self.settings: Settings = load_settings(self.variables)
@@ -63,7 +74,7 @@ class Installation:
     @cached_property
     def database(self) -> Database:
         """The database, whose schema is that of this version; that of the embedded database is brought up to date here.
-        Raises SchemaOutdated, EmbeddedError."""
+        Raises NothingLoaded, SchemaOutdated, EmbeddedError."""
         if self.settings.is_embedded_database and revision.current(self._opened_database) != HEAD:
             self.upgrade_database()
         revision.ensure_current(self._opened_database)
@@ -101,8 +112,15 @@ class Installation:
     def _opened_database(self) -> Database:
         """The database, whatever its schema. Raises EmbeddedError."""
         if self.settings.is_embedded_database:
+            if not self.makes_home and not self.has_home:
+                raise NothingLoaded(self.settings.home)
             make_home(self.settings.home)
         return self._parts.database
+
+    @property
+    def has_home(self) -> bool:
+        """Whether something was loaded into the home."""
+        return (self.settings.home / DATABASE).exists()
 
     def _make_audit_key(self, connection: Connection) -> None:
         """Make the audit key of the embedded stack, if the home has none yet. One that was lost is not replaced:

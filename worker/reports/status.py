@@ -57,6 +57,13 @@ def read_statuses(
         ]
 
 
+def has_batch(database: Database, name: str | None = None) -> bool:
+    """Whether a batch of this name, or any batch, was loaded."""
+    loaded = select(Batch.id) if name is None else select(Batch.id).where(Batch.name == name)
+    with database.reading() as connection:
+        return connection.scalar(loaded.limit(1)) is not None
+
+
 def _read_status(database: Database, connection: Connection, batch: Row[*tuple[Any, ...]]) -> BatchStatus:
     groups = connection.execute(_count_by_status(batch.id)).all()
     counts = {str(status): 0 for status in Status}

@@ -42,7 +42,7 @@ class CommandDesk:
     def __init__(self, folder: Path, *settings: Mapping[str, str], command: Sequence[str] = ()) -> None:
         self.folder = folder
         self.home = folder / ".oathbulk"
-        self.settings = {**QUICK, "OATHBULK_HOME": str(self.home)}
+        self.settings = {**QUICK, "OATHBULK_HOME": str(self.home), "XDG_STATE_HOME": str(folder / "state")}
         for more in settings:
             self.settings |= more
         self._command = command

@@ -17,15 +17,18 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, and a process environment without any of our settings."""
     for name in [name for name in os.environ if name.startswith(("PINGONE_", "OATHBULK_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
 
 
 @pytest.fixture
-def home(clean: Path) -> Path:
+def home(clean: Path, tmp_path: Path) -> Path:
     """The home in its default place."""
-    (clean / ".oathbulk").mkdir(mode=0o700)
-    return clean / ".oathbulk"
+    home = tmp_path / "state" / "oathbulk"
+    home.mkdir(mode=0o700, parents=True)
+    return home
 
 
 def write(path: Path, content: str) -> Path:

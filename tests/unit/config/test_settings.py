@@ -25,6 +25,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, and a process environment without any of our settings."""
     for name in [name for name in os.environ if name.startswith(("PINGONE_", "OATHBULK_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -283,7 +284,7 @@ def test_nothing_needs_to_be_set_for_the_embedded_stack(clean):
     settings = load_settings()
     assert settings == Settings()
     assert settings.is_embedded_database
-    assert settings.database == f"sqlite:///{clean / '.oathbulk' / 'oathbulk.db'}"
+    assert settings.database == f"sqlite:///{clean / 'state' / 'oathbulk' / 'oathbulk.db'}"
 
 
 def test_a_database_url_is_taken_as_it_is():

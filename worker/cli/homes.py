@@ -1,0 +1,70 @@
+"""Which home a command works in: said to the person, and found where a rehearsal left its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from shlex import quote
+
+from worker.cli.console import error_console
+from worker.config.home_path import DATABASE, find_earlier_home, user_home
+from worker.installation.installation import Installation
+from worker.reports.status import has_batch
+
+# What is added to a home's name for the directory, beside it, with the homes of rehearsals.
+REHEARSALS = "-rehearsals"
+# Settings that lead out of a home; a rehearsal was made without them.
+_LEADING_OUT = ("OATHBULK_DATABASE_URL", "OATHBULK_REDIS_URL", "OATHBULK_ENCRYPTION_KEYS", "OATHBULK_AUDIT_KEY")
+
+
+def print_earlier_home() -> None:
+    """Print a note where the home of an earlier version in the working directory is used, with the way to move it."""
+    earlier = None if os.environ.get("OATHBULK_HOME") else find_earlier_home()
+    if earlier is None:
+        return
+    home = user_home(os.environ)
+    note = f"The home is {earlier}, as in earlier versions. "
+    if home.exists():
+        note += f"There is another in {home}. To choose: OATHBULK_HOME={quote(str(home))} oathbulk …"
+    else:
+        move = f"mkdir -p {quote(str(home.parent))} && mv {quote(str(earlier))} {quote(str(home))}"
+        note += f"To find it from everywhere: {move}"
+    error_console.print(note, soft_wrap=True, highlight=False)
+
+
+def print_home(installation: Installation) -> None:
+    """Print which home this is, unless the database is elsewhere."""
+    if installation.settings.is_embedded_database:
+        error_console.print(f"Home: {installation.settings.home}", style="dim", soft_wrap=True, highlight=False)
+
+
+def find_rehearsals_home(home: Path) -> Path:
+    """The directory with the homes of rehearsals, beside the home."""
+    return home.absolute().with_name(home.absolute().name + REHEARSALS)
+
+
+def open_installation_with(batch: str | None) -> Installation:
+    """Open the installation that has this batch, or any batch if None: the one of this process's settings; or where
+    that has none, the latest rehearsal, which is then named on stderr. Commands that change nothing read so what
+    `oathbulk rehearse` has left."""
+    here = Installation()
+    if not here.settings.is_embedded_database or _has(here, batch):
+        return here
+    for home in _list_rehearsals(here.settings.home):
+        variables = {name: value for name, value in here.variables.items() if name not in _LEADING_OUT}
+        rehearsal = Installation(variables | {"OATHBULK_HOME": str(home)})
+        if _has(rehearsal, batch):
+            print_home(rehearsal)
+            return rehearsal
+    return here
+
+
+def _has(installation: Installation, batch: str | None) -> bool:
+    """Whether this batch, or any, was loaded there."""
+    return installation.has_home and has_batch(installation.database, batch)
+
+
+def _list_rehearsals(home: Path) -> list[Path]:
+    """The homes of rehearsals, the latest first."""
+    databases = find_rehearsals_home(home).glob(f"*/{DATABASE}")
+    return [path.parent for path in sorted(databases, key=lambda path: -path.stat().st_mtime)]
