@@ -17,7 +17,7 @@ RECORDS ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint bench soak audit-dependencies clean
+.PHONY: help demo test faults browser-test lint bench soak audit-dependencies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -46,6 +46,9 @@ lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+browser-test: .venv/.browser ## Flower in a real browser: on Debian and Ubuntu, apt-get install chromium
+	$(BIN)/python -m pytest tests/browser
 
 bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/end_to_end.py
@@ -96,6 +99,10 @@ clean: ## remove what these targets made; the homes with records stay
 	@# Otherwise each of the processes that share the tests would compile all of it, at the same time.
 	@$(BIN)/python -m compileall -q -j 0 models worker migrations tests
 	@touch .venv/.demo $@
+
+.venv/.browser: pyproject.toml | .venv/bin/pip
+	$(PIP) -e '.[browser]'
+	@touch .venv/.demo .venv/.dev $@
 
 # arq and Celery demand redis-py of different ages.
 .venv/.bench: pyproject.toml Makefile | .venv/bin/pip

@@ -110,15 +110,15 @@ if settings.replay_cron:
 
 
 @celery.signals.import_modules.connect
-def _restrict_flower(**_: object) -> None:
-    """Restrict who gets at Flower. It sends this signal when it has read its options, before it listens; workers send
-    it too. An exception here ends the process that sent it, so Flower never starts unrestricted."""
+def _set_flowers_defaults(**_: object) -> None:
+    """Set who gets at Flower, and what it may do. It sends this signal when it has read its options, before it listens;
+    workers send it too. An exception here ends the process that sent it, so Flower never starts unrestricted."""
     context = click.get_current_context(silent=True)
     if context and context.info_name == "flower":
         # Not at the top: no other process needs Flower.
-        from worker.process.flower_access import restrict_access
+        from worker.process.flower_defaults import set_defaults
 
-        restrict_access()
+        set_defaults()
 
 
 @celery.signals.setup_logging.connect

@@ -59,7 +59,7 @@ class Sink:
     def count_waiting(self) -> int:
         return len(self._waiting)
 
-    def publish(self, ids: Any, environment: str, *, is_ahead: bool = False) -> None:
+    def publish(self, ids: Any, environment: str, *, is_ahead: bool = False, labels: object = None) -> None:
         self._waiting.extend((record_id, environment) for record_id in ids)
 
 

@@ -33,7 +33,7 @@ class ModelBroker:
         self._may_be_out_of_reach()
         return len(self.messages)
 
-    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
+    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False, labels: object = None) -> None:
         for record_id in ids:
             self._published(record_id, environment)
             self._may_be_out_of_reach()

@@ -228,7 +228,7 @@ class Mailbox:
     def count_waiting(self) -> int:
         return len(self.ids)
 
-    def publish(self, ids: list[int], environment: str, *, is_ahead: bool = False) -> None:
+    def publish(self, ids: list[int], environment: str, *, is_ahead: bool = False, labels: object = None) -> None:
         self.ids += ids
 
 

@@ -57,7 +57,7 @@ class RecordingBroker:
     def count_waiting(self) -> int:
         return self.waiting
 
-    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
+    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False, labels: object = None) -> None:
         if self.is_out_of_reach:
             raise ConnectionError("the broker is out of reach")
         self.published += [(record_id, environment) for record_id in ids]
@@ -337,7 +337,9 @@ def test_what_a_worker_took_before_the_publish_failed_stays_with_it(stage: Stage
     class Half(RecordingBroker):
         """The message went out, and its confirmation did not come back."""
 
-        def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
+        def publish(
+            self, ids: Sequence[int], environment: str, *, is_ahead: bool = False, labels: object = None
+        ) -> None:
             claim_and_vanish(leases, ids[0])
             raise ConnectionError
 

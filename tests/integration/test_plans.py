@@ -173,7 +173,7 @@ class NoBroker:
     def count_waiting(self) -> int:
         raise AssertionError("nothing is published during a hold")
 
-    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
+    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False, labels: object = None) -> None:
         raise AssertionError("nothing is published during a hold")
 
 

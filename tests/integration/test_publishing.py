@@ -34,7 +34,7 @@ def test_messages_go_out_in_small_pieces_and_none_is_left_behind(
     broker = CeleryBroker(app, app.task(activate).name, "celery")
     assert broker.count_waiting() == 0
     count = 5 * MESSAGES_TOGETHER + 3
-    broker.publish(range(count), "default")
+    broker.publish(range(count), "default", labels={})
     assert broker.count_waiting() == redis.Redis.from_url(valkey_url).llen(USUAL_LIST) == count
     assert max(pieces) == MESSAGES_TOGETHER
     assert len(pieces) == math.ceil(count / MESSAGES_TOGETHER)
@@ -43,7 +43,7 @@ def test_messages_go_out_in_small_pieces_and_none_is_left_behind(
 def test_a_message_carries_an_id_and_says_so_to_flower(valkey_url: str) -> None:
     app = celery.Celery(broker=valkey_url, set_as_current=False)
     task = app.task(activate)
-    CeleryBroker(app, task.name, "celery").publish([7, 8], "staging")
+    CeleryBroker(app, task.name, "celery").publish([7, 8], "staging", labels={7: "july, row 2, ACME7"})
 
     messages = [json.loads(message) for message in redis.Redis.from_url(valkey_url).lrange(USUAL_LIST, 0, -1)]
 
@@ -51,16 +51,16 @@ def test_a_message_carries_an_id_and_says_so_to_flower(valkey_url: str) -> None:
     assert [(args, kwargs) for args, kwargs, _ in bodies] == [([8, "staging"], {}), ([7, "staging"], {})]
     headers = [message["headers"] for message in messages]
     assert {each["task"] for each in headers} == {task.name}
-    assert [each["argsrepr"] for each in headers] == ["(8, 'staging')", "(7, 'staging')"]
+    assert [each["argsrepr"] for each in headers] == ["record 8", "july, row 2, ACME7"]
     assert headers[0]["id"] != headers[1]["id"]
 
 
 def test_a_message_is_the_same_as_celery_itself_would_publish(valkey_url: str) -> None:
     """All of it but what tells one message from another."""
     app = celery.Celery(broker=valkey_url, set_as_current=False, task_ignore_result=True)
-    task, environment = app.task(activate), 'Zürich "west"'
-    CeleryBroker(app, task.name, "celery").publish([7], environment)
-    shown = {"argsrepr": f"(7, {environment!r})", "kwargsrepr": "{}"}
+    task, environment, label = app.task(activate), 'Zürich "west"', 'a "label", row 2'
+    CeleryBroker(app, task.name, "celery").publish([7], environment, labels={7: label})
+    shown = {"argsrepr": label, "kwargsrepr": "{}"}
     task.apply_async((7, environment), priority=USUAL, serializer="json", **shown)
 
     celerys, ours = (json.loads(message) for message in redis.Redis.from_url(valkey_url).lrange(USUAL_LIST, 0, -1))
@@ -79,8 +79,8 @@ def test_a_message_is_the_same_as_celery_itself_would_publish(valkey_url: str) -
 def test_what_goes_ahead_is_taken_before_what_waits_already(valkey_url: str) -> None:
     app = celery.Celery(broker=valkey_url, set_as_current=False)
     broker = CeleryBroker(app, app.task(activate).name, "celery")
-    broker.publish([1, 2], "large")
-    broker.publish([7], "small", is_ahead=True)
+    broker.publish([1, 2], "large", labels={})
+    broker.publish([7], "small", labels={}, is_ahead=True)
     assert broker.count_waiting() == 3
 
     with app.connection_for_read() as connection, connection.SimpleQueue("celery") as queue:

@@ -4,7 +4,7 @@ those whose lease ran out. The window is the most records that may be queued or 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -43,8 +43,11 @@ class Broker(Protocol):
         """Count the messages that wait to be taken up."""
         ...
 
-    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
-        """Publish all of these record ids, or raise an error. `is_ahead`: before all that wait already."""
+    def publish(
+        self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
+    ) -> None:
+        """Publish all of these record ids, or raise an error. `labels`: what people call them; `is_ahead`: before all
+        that wait already."""
         ...
 
 
@@ -164,6 +167,7 @@ class Dispatcher:
             return len(due)
 
         share_room(room, work.running, counts, enqueue)
+        messages.labels = self._queue.read_labels(connection, messages.all_ids)
         return messages
 
     def _publish(self, due: Messages) -> None:
@@ -172,7 +176,7 @@ class Dispatcher:
         try:
             while left:
                 environment, ids, is_ahead = left[0]
-                self._broker.publish(ids, environment, is_ahead=is_ahead)
+                self._broker.publish(ids, environment, labels=due.labels, is_ahead=is_ahead)
                 del left[0]
         except Exception:
             with self._database.changing_many() as connection:

@@ -16,8 +16,8 @@ from kombu.utils.uuid import uuid
 
 # Stands for the record's id in the message that Celery makes. No id comes so far.
 _RECORD = 2**62 - 57
-# Stands for the message's body.
-_BODY = "the body"
+# Stand for the message's body, and for what Flower shows of its arguments.
+_BODY, _LABEL = "the body", "the label"
 
 
 class MessageTemplate:
@@ -32,18 +32,16 @@ class MessageTemplate:
         message["properties"]["delivery_tag"] = self._task_id
         self._text = json.dumps(message | {"body": _BODY})
 
-    def fill(self, record_id: int) -> str:
-        """Make the message for this record, with an id of its own."""
-        record = str(record_id)
-        body = b64encode(self._body.replace(str(_RECORD), record).encode()).decode()
-        text = self._text.replace(self._task_id, uuid()).replace(str(_RECORD), record)
-        return text.replace(_BODY, body)
+    def fill(self, record_id: int, label: str) -> str:
+        """Make the message for this record, with an id of its own. Flower shows the label as its arguments."""
+        body = b64encode(self._body.replace(str(_RECORD), str(record_id)).encode()).decode()
+        text = self._text.replace(self._task_id, uuid()).replace(_BODY, body)
+        return text.replace(_LABEL, json.dumps(label)[1:-1])
 
 
 def _make_message(app: Celery, task: str, queue: str, priority: int, environment: str, task_id: str) -> dict[str, Any]:
     """Let Celery make a message and send it to kombu's transport in memory, and take it from there."""
-    # What Flower shows of the arguments.
-    shown = {"argsrepr": f"({_RECORD}, {environment!r})", "kwargsrepr": "{}"}
+    shown = {"argsrepr": _LABEL, "kwargsrepr": "{}"}
     made = app.amqp.create_task_message(task_id, task, (_RECORD, environment), ignore_result=True, **shown)
     with Connection("memory://") as memory:
         channel: Any = memory.default_channel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -33,8 +33,11 @@ class CeleryBroker:
         with self._channel() as channel:
             return sum(int(channel.client.llen(self._name_list(channel, priority))) for priority in (AHEAD, USUAL))
 
-    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
-        """Publish a message for each id; with `is_ahead` they are taken up before all that wait without it.
+    def publish(
+        self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
+    ) -> None:
+        """Publish a message for each id; with `is_ahead` they are taken up before all that wait without it. Flower
+        shows a record by its label, by its id where it has none.
 
         The queue needs no declaration: Redis has it as soon as something is in it."""
         priority = AHEAD if is_ahead else USUAL
@@ -42,7 +45,10 @@ class CeleryBroker:
         with self._channel() as channel:
             name = self._name_list(channel, priority)
             for start in range(0, len(ids), MESSAGES_TOGETHER):
-                channel.client.lpush(name, *map(template.fill, ids[start : start + MESSAGES_TOGETHER]))
+                together = ids[start : start + MESSAGES_TOGETHER]
+                channel.client.lpush(
+                    name, *(template.fill(each, labels.get(each, f"record {each}")) for each in together)
+                )
 
     @contextmanager
     def _channel(self) -> Iterator[Any]:

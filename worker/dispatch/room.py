@@ -14,10 +14,16 @@ class Messages:
     what waits already."""
 
     ids: dict[tuple[str, bool], list[int]] = field(default_factory=dict)
+    # What people call the records, by id.
+    labels: dict[int, str] = field(default_factory=dict)
 
     def add(self, environment: str, ids: Sequence[int], *, is_ahead: bool = False) -> None:
         if ids:
             self.ids.setdefault((environment, is_ahead), []).extend(ids)
+
+    @property
+    def all_ids(self) -> list[int]:
+        return [record_id for ids in self.ids.values() for record_id in ids]
 
     @property
     def count(self) -> int:

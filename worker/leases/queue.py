@@ -28,6 +28,8 @@ _NAMED = Record.id.in_(bindparam("ids", expanding=True))
 _IN_WINDOW = select(Record.batch_id).where(text(IN_WINDOW))
 # Cancelled batches that have pending records.
 _CANCELLED = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pending())
+# What is shown of records to people.
+_READ_LABELS = select(Record.id, Batch.name, Record.row_number, Record.serial_number).join(Batch).where(_NAMED)
 
 
 class Queue:
@@ -67,6 +69,14 @@ class Queue:
     def enqueue_reads(self, connection: Connection, batch_id: int, room: int, lease: float) -> list[int]:
         """Queue up to `room` due records of a cancelled batch, only those that still need a read. Returns their ids."""
         return self._enqueue(connection, self._due_reads, {"of_batch": batch_id, "room": room}, lease)
+
+    def read_labels(self, connection: Connection, ids: Sequence[int]) -> dict[int, str]:
+        """Read what people call these records: batch, row and serial number."""
+        labels = dict[int, str]()
+        for start in range(0, len(ids), CHUNK):
+            rows = connection.execute(_READ_LABELS, {"ids": ids[start : start + CHUNK]})
+            labels |= {row.id: f"{row.name}, row {row.row_number}, {row.serial_number}" for row in rows}
+        return labels
 
     def unqueue(self, connection: Connection, ids: Sequence[int], delay: float = 0.0) -> None:
         """Make queued records pending again whose ids could not be published; they are due after `delay` seconds."""

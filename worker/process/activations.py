@@ -28,18 +28,18 @@ class Activations:
         self._make = make
         self._thread = threading.local()
 
-    def run(self, record_id: int, name: str) -> None:
-        """Make an attempt at one record of the environment of this name. Where the environment is not configured here,
-        and another process is well, the record goes back and this process takes no more work; otherwise raises
-        ConfigError."""
+    def run(self, record_id: int, name: str) -> str:
+        """Make an attempt at one record of the environment of this name, and say how it ended. Where the environment is
+        not configured here, and another process is well, the record goes back and this process takes no more work;
+        otherwise raises ConfigError."""
         try:
             activation = self.of(name)
         except ConfigError as error:
             if not self._fitness.fall_sick(Sickness(PauseReason.ENVIRONMENT, str(error))):
                 raise
             self._leases.hand_back(record_id, 0.0)
-            return
-        activation.run(record_id)
+            return "handed back: this worker is sick"
+        return activation.run(record_id)
 
     def of(self, name: str) -> Activation:
         """The calling thread's activation for the environment of this name. Raises ConfigError."""

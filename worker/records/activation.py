@@ -23,6 +23,7 @@ from worker.pingone.client import Client
 from worker.pingone.clock import PingOneClock
 from worker.pingone.pairings import Pairings
 from worker.records.attempt import Attempt
+from worker.records.outcome import NO_SLOT, NOTHING_TO_DO, WORKER_ENDS
 from worker.records.tools import AttemptTools
 from worker.rules.limits import Limits
 from worker.rules.no_effect import choose_hand_back_delay
@@ -69,8 +70,8 @@ class Activation:
             journal=journal or NoJournal(),
         )
 
-    def run(self, record_id: int) -> None:
-        """Make an attempt at this record. A message that comes twice changes nothing.
+    def run(self, record_id: int) -> str:
+        """Make an attempt at this record, and say how it ended. A message that comes twice changes nothing.
 
         While the database is away, this waits for it: the messages behind could not be claimed either, and each that
         was taken off the queue in vain would wait for its queue lease to run out."""
@@ -81,26 +82,25 @@ class Activation:
                 raise
             wait_until_back(self._leases.check_database, self._is_stopping, sleep)
             taken = self._take_up(record_id)
-        if taken is not None:
-            Attempt(self._tools, *taken).run()
+        return taken if isinstance(taken, str) else Attempt(self._tools, *taken).run()
 
-    def _take_up(self, record_id: int) -> tuple[Claim, Slot] | None:
-        """Wait for a slot and claim the record. None: this worker may not work on it now. Nothing has gone to PingOne
-        so far."""
+    def _take_up(self, record_id: int) -> tuple[Claim, Slot] | str:
+        """Wait for a slot and claim the record; or say why this worker may not work on it now. Nothing has gone to
+        PingOne so far."""
         try:
             slot = self._pace.wait()
         except SlotTooFar as far:
             self._leases.hand_back(record_id, choose_hand_back_delay(far))
-            return None
+            return NO_SLOT
         if self._is_stopping():
             self._leases.hand_back(record_id, 0.0)
-            return None
+            return WORKER_ENDS
         claim = self._leases.claim(record_id, self._environment_id, random.random())  # noqa: S311
         if claim is None:
             # Thousands of copies of a message must not use up the pace.
             self._pace.give_back(slot)
             self._find_out_why_not(record_id)
-            return None
+            return NOTHING_TO_DO
         return claim, slot
 
     def _find_out_why_not(self, record_id: int) -> None:

@@ -15,6 +15,7 @@ from worker.pace.slot import Slot
 from worker.pingone.errors import NO_ANSWER, Answer
 from worker.records.calls import PAIRING, Calls, Marked, NotPermitted, read_answer
 from worker.records.otps import FromPair, Otps
+from worker.records.outcome import LEASE_LOST, describe_outcome
 from worker.records.own_failures import decide_after_own_failure
 from worker.records.tools import AttemptTools
 from worker.rules import decisions, next_otp, pairing
@@ -39,8 +40,9 @@ class Attempt:
         self.progress: Progress = claim.progress
         self._calls = Calls(tools, claim, slot)
 
-    def run(self) -> None:
-        """Make the calls, and settle the record however they end. Raises what failed on our side, after settling."""
+    def run(self) -> str:
+        """Make the calls, and settle the record however they end; say how that was. Raises what failed on our side,
+        after settling."""
         try:
             decision = self._run_steps()
         except Exception as failure:
@@ -48,7 +50,7 @@ class Attempt:
                 self._take_back(self._calls.marked)
             self._settle(decide_after_own_failure(failure, self.tools.limits))
             raise
-        self._settle(decision)
+        return self._settle(decision)
 
     def _run_steps(self) -> Decision:
         """Perform one step after the other until a decision ends the attempt."""
@@ -187,8 +189,11 @@ class Attempt:
         self.claim = self.claim.with_pairing(progress.pairing)
         return progress, step
 
-    def _settle(self, decision: Decision) -> None:
-        """End the attempt in the database, and let its batch follow from that; nothing if the lease was lost."""
-        if self.tools.leases.settle(self.claim, self.progress, decision, self._calls.summary):
-            posts = self.claim.count_spent_posts(self.progress, leaves_pending=leaves_pending(decision))
-            self.tools.on_settled(self.claim, decision, posts)
+    def _settle(self, decision: Decision) -> str:
+        """End the attempt in the database, and let its batch follow from that; nothing if the lease was lost. Say how
+        it ended."""
+        if not self.tools.leases.settle(self.claim, self.progress, decision, self._calls.summary):
+            return LEASE_LOST
+        posts = self.claim.count_spent_posts(self.progress, leaves_pending=leaves_pending(decision))
+        self.tools.on_settled(self.claim, decision, posts)
+        return describe_outcome(decision, self.progress)

@@ -55,7 +55,7 @@ class PublishedIds:
     def count_waiting(self) -> int:
         return 0
 
-    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False) -> None:
+    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False, labels: object = None) -> None:
         self.ids += ids
 
 

@@ -98,6 +98,20 @@ def test_an_empty_password_and_an_open_api_are_no_password(tmp_path: Path, valke
         assert not listens("127.0.0.2", port)
 
 
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [({}, 403), ({"FLOWER_READ_ONLY": "false"}, 404)],
+    ids=["by itself", "where a person wants to command workers"],
+)
+def test_it_stops_no_worker_unless_a_person_asked_for_that(
+    tmp_path: Path, valkey_url: str, given: dict[str, str], code: int
+) -> None:
+    shutdown = "/api/worker/shutdown/nobody@nowhere"
+    with flower(tmp_path, valkey_url, FLOWER_BASIC_AUTH="me:mine", **given) as (port, _):
+        url, me = f"http://127.0.0.1:{port}{shutdown}", ("me", "mine")
+        assert httpx.post(url, trust_env=False, timeout=20, auth=me).status_code == code
+
+
 def test_another_way_to_sign_in_is_left_alone(tmp_path: Path, valkey_url: str) -> None:
     oauth = ["--auth=.*@example\\.com", "--auth-provider=flower.views.auth.GoogleAuth2LoginHandler"]
     with flower(tmp_path, valkey_url, *oauth) as (port, log):
@@ -112,4 +126,4 @@ def test_no_other_process_imports_flower_for_that() -> None:
     printed = subprocess.run([sys.executable, "-c", told], env=env, check=True, capture_output=True, text=True)
     loaded = set(printed.stdout.split())
     assert "worker.celery" in loaded
-    assert loaded & {"worker.process.flower_access", "flower"} == set()
+    assert loaded & {"worker.process.flower_defaults", "flower"} == set()

@@ -1,0 +1,47 @@
+"""Chromium, as Debian has it, driven by Playwright."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from support.fleets.real_fleet import Fleet
+
+from worker.simulator.shipment import make_shipment
+
+RECORDS = 40
+# A browser asks its maker's servers for updates and news unless it is told not to.
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert chromium, "no Chromium is installed: on Debian and Ubuntu, apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, postgres_url: str, valkey_url: str) -> Iterator[Fleet]:
+    """A shipment in PostgreSQL, at the simulator; a third of the tokens are out of step, and some are hopeless."""
+    (tmp_path / "home").mkdir(mode=0o700)
+    shipment = make_shipment(RECORDS, out_of_step=0.3)
+    fleet = Fleet(tmp_path, tmp_path / "home", postgres_url, valkey_url, shipment)
+    yield fleet
+    for program in fleet.programs:
+        program.kill()
+    fleet.close()

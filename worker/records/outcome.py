@@ -1,0 +1,36 @@
+"""How an attempt ended, in a word or two for whoever watches tasks in Flower."""
+
+from __future__ import annotations
+
+from worker.rules.progress import Progress
+from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
+
+# The message came twice, or its record may not be worked on now.
+NOTHING_TO_DO = "nothing to do"
+NO_SLOT = "handed back: no slot"
+WORKER_ENDS = "handed back: the worker ends"
+LEASE_LOST = "nothing: the lease was lost"
+
+# Why a record was handed back, where the word in its history says little by itself.
+_WHY = {"hold": "no slot", "not_permitted": "not permitted now", "time_step": "until the next time step"}
+
+
+def describe_outcome(decision: Decision, progress: Progress) -> str:
+    """Describe the decision that ended an attempt."""
+    match decision:
+        case Active():
+            return _describe_active(progress)
+        case DeadLetter(reason=reason):
+            return f"dead letter: {reason}"
+        case Pause(reason=reason):
+            return f"handed back: batch paused, {reason}"
+        case Retry(is_counted=False, why=why):
+            return f"handed back: {_WHY.get(why, why.replace('_', ' '))}"
+        case Retry(delay=delay, why=why):
+            return f"again in {delay:.0f} s: {why.replace('_', ' ')}"
+
+
+def _describe_active(progress: Progress) -> str:
+    if progress.second is not None and progress.second.posts:
+        return "active after resync"
+    return "active" if progress.first.posts else "active, unproved"
