@@ -85,7 +85,10 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     replay = desk.oathbulk("replay", "shipment")
     assert "0 records of shipment go again" in replay.stdout
     assert "  1 invalid_otp: fresh OTPs are needed" in replay.stdout
-    assert "oathbulk export shipment --status dead_letter -o FILE" in replay.stdout
+    # Pasted, with a name in the place of FILE.
+    typed = replay.stdout.splitlines()[-1].partition("oathbulk ")[2].replace("FILE", "fresh.csv")
+    assert typed == "export shipment --reason invalid_otp -o fresh.csv"
+    assert desk.oathbulk(*typed.split()).stdout == "Wrote 1 records of shipment to fresh.csv.\n"
     replay = desk.oathbulk("replay", "shipment", "--reason", "locked")
     assert "No dead letter of shipment has the reason locked." in replay.stdout
 

@@ -402,6 +402,8 @@ def test_an_export_with_fresh_otps_can_be_loaded_and_exported_again_and_again(
         settle(database, leases, made, (DeadLetter(Reason.LOCKED), CallSummary(2, 0, ANSWER), True))
         text = io.StringIO(newline="")
         assert export(database, made.name, text, status=Status.DEAD_LETTER) == 1
+        assert export(database, made.name, io.StringIO(), reasons=["locked", "blocked"]) == 1
+        assert export(database, made.name, io.StringIO(), reasons=["blocked"]) == 0
         rounds.append(text.getvalue().replace(f"batch {made.batch_id} row", "batch … row"))
         # What a person does with it: two fresh OTPs, and nothing else.
         header, row = csv.reader(io.StringIO(text.getvalue(), newline=""))

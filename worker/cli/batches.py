@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from shlex import quote
 from typing import Annotated
 
@@ -87,10 +87,20 @@ def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
     """Say which records a replay has left as they are: for each reason how many, why, and what to do."""
     lines = [f"{sum(group.records for group in stay)} stay as they are:"]
     lines += [f"  {group.records} {group.reason}: {_explain_staying(group)}" for group in stay]
-    if any(group.why == Why.FRESH_OTPS for group in stay):
-        export = f"oathbulk export {quote(batch)} --status {Status.DEAD_LETTER} -o FILE"
-        lines.append(f"The dead letters as a file, to write fresh OTPs into and load: {export}")
+    lines += [
+        f"As a file, to write fresh OTPs into and load: oathbulk export {quote(batch)} {chosen} -o FILE"
+        for chosen in _choose_for_export(stay)
+    ]
     return "\n".join(lines)
+
+
+def _choose_for_export(stay: Sequence[NotReplayed]) -> Iterator[str]:
+    """Write the options of `oathbulk export` that choose the records which need fresh OTPs."""
+    lacking = {group.reason for group in stay if group.why == Why.FRESH_OTPS}
+    if reasons := sorted(lacking - {Status.CANCELLED}):
+        yield " ".join(f"--reason {reason}" for reason in reasons)
+    if Status.CANCELLED in lacking:
+        yield f"--status {Status.CANCELLED}"
 
 
 def _explain_staying(group: NotReplayed) -> str:

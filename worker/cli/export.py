@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from models.reason import Reason
 from models.record_states import Status
 from worker.cli.console import console
 from worker.cli.homes import open_installation_with
@@ -21,6 +22,9 @@ def export(
     batch: BatchName,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV file to write.")],
     status: Annotated[Status | None, typer.Option(help="Only records of this status.")] = None,
+    reason: Annotated[
+        list[Reason] | None, typer.Option(help="Only dead letters of this reason; may be given several times.")
+    ] = None,
     ticket: Ticket = None,
     with_otps: Annotated[bool, typer.Option(help="OTPs too, where they are still kept.")] = False,
     hand_out: Annotated[
@@ -28,8 +32,8 @@ def export(
     ] = False,
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended. Once mended, the file can be loaded again."""
-    if hand_out and (with_otps or status is not None):
-        other = "--with-otps" if with_otps else "--status"
+    if hand_out and (with_otps or status is not None or reason):
+        other = "--with-otps" if with_otps else "--status" if status else "--reason"
         raise typer.BadParameter(f"leave out {other}: it has all active tokens, and no OTPs", param_hint="--hand-out")
     refuse_unfit(output)
     installation = open_installation_with(batch)
@@ -43,7 +47,7 @@ def export(
         # Noted in the audit before the first OTP leaves: an export that fails half-way was asked for, too.
         installation.batches(ticket).note_export(batch, str(output))
     count = write_file(
-        output, lambda file: reports.export(installation.database, batch, file, status=status, keyring=keyring)
+        output, lambda file: reports.export(installation.database, batch, file, status, reason, keyring=keyring)
     )
     console.print(f"Wrote {count} records of {batch} to {output}.")
 

@@ -7,7 +7,7 @@ file may have a column twice."""
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, TextIO
@@ -17,6 +17,7 @@ from sqlalchemy import Row, select
 from models.batch import Batch
 from models.encrypted import Keyring
 from models.record import Record
+from models.record_states import Status
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.intake import COLUMNS, RESULT_COLUMNS, Column, Origin, canonical_column, is_result
@@ -32,15 +33,24 @@ FoundRecord = Row[*tuple[Any, ...]]
 
 
 def export(
-    database: Database, name: str, file: TextIO, *, status: str | None = None, keyring: Keyring | None = None
+    database: Database,
+    name: str,
+    file: TextIO,
+    status: str | None = None,
+    reasons: Collection[str] | None = None,
+    *,
+    keyring: Keyring | None = None,
 ) -> int:
-    """Write the batch's records, in the order of its file, and return how many. OTPs are left empty without a keyring,
-    and if they were erased because the record became active. Raises UnknownBatch, DecryptionError."""
+    """Write the batch's records, in the order of its file, and return how many: all of them, or only those of this
+    status, or the dead letters of these reasons. OTPs are left empty without a keyring, and if they were erased because
+    the record became active. Raises UnknownBatch, DecryptionError."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
         records = select(Record.__table__).where(Record.batch_id == batch.id).order_by(Record.row_number)
         if status is not None:
             records = records.where(Record.status == status)
+        if reasons:
+            records = records.where(Record.status == Status.DEAD_LETTER, Record.reason.in_(reasons))
         columns = [column for column in batch.columns if not is_result(column)]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*map(format_cell, columns), *RESULT_COLUMNS])
