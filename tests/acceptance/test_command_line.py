@@ -152,9 +152,9 @@ def test_an_environment_that_is_not_configured_is_a_3_with_the_section_to_add(de
     ("arguments", "complaint"),
     [
         (("run",), "FILE"),
-        (("pause", "unheard-of"), "no batch is named 'unheard-of'"),
-        (("export", "unheard-of", "-o", "export.csv"), "no batch is named 'unheard-of'"),
-        (("export", "unheard-of", "-o", "export.csv", "--hand-out"), "no batch is named 'unheard-of'"),
+        (("pause", "unheard-of"), "nothing was loaded yet"),
+        (("export", "unheard-of", "-o", "export.csv"), "nothing was loaded yet"),
+        (("export", "unheard-of", "-o", "export.csv", "--hand-out"), "nothing was loaded yet"),
         (("export", "some", "-o", "export.csv", "--hand-out", "--with-otps"), "leave out --with-otps"),
         (("export", "some", "-o", "export.csv", "--hand-out", "--status", "active"), "leave out --status"),
         (("replay", "unheard-of", "--reason", "bad_luck"), "bad_luck"),
@@ -168,9 +168,20 @@ def test_wrong_usage_is_a_2(desk, arguments, complaint):
     assert not list(desk.folder.glob("export.csv*"))
 
 
+@pytest.mark.parametrize("words", ["pause", "export -o export.csv", "export -o export.csv --hand-out", "verify"])
+def test_a_batch_that_was_never_loaded_is_named_with_those_that_were(set_up, words):
+    desk, _ = set_up(make_tokens(1))
+    assert desk.oathbulk("load", "shipment.csv", "--offline").code == 0
+    command, *options = words.split()
+    result = desk.oathbulk(command, "unheard-of", *options)
+    assert result.code == 2
+    assert "no batch is named 'unheard-of': the latest are shipment" in result.stderr
+    assert not list(desk.folder.glob("export.csv*"))
+
+
 def is_clear(result):
-    """One line, and no traceback; in front of it may stand what is wrong with rows, and who is called."""
-    told_before = ("row ", "PingOne's API is called at ")
+    """One line, and no traceback; in front of it may stand what is wrong with rows, who is called, and where the home is."""
+    told_before = ("Home: ", "row ", "PingOne's API is called at ")
     lines = [line for line in result.stderr.splitlines() if not line.startswith(told_before)]
     return len(lines) == 1 and lines[0].startswith("oathbulk: ")
 
