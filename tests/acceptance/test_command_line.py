@@ -180,7 +180,7 @@ def test_a_batch_that_was_never_loaded_is_named_with_those_that_were(set_up, wor
 
 
 def is_clear(result):
-    """One line, and no traceback; in front of it may stand what is wrong with rows, who is called, and where the home is."""
+    """One line, and no traceback; before it may stand where the home is, what is wrong with rows, who is called."""
     told_before = ("Home: ", "row ", "PingOne's API is called at ")
     lines = [line for line in result.stderr.splitlines() if not line.startswith(told_before)]
     return len(lines) == 1 and lines[0].startswith("oathbulk: ")

@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from models.batch import BatchState
-from models.record_states import FINAL
+from models.record_states import FINAL, Status
 from worker.pace.memory import Hold, KnownPace
 from worker.reports.preparation_pace import PreparationPace
 from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Fleet, Stall, explain_stall, explain_unprepared
+from worker.reports.taken_over import TakenOver
 from worker.rules.resync import NeedsFlag
 
 # The part of the license's rate that an address gets unless it is listed under Rate Limits and Allowed IPs:
@@ -68,6 +69,8 @@ class BatchStatus:
     # Tokens that this batch has put into the inventory, and devices that it has made.
     imported: int = 0
     paired: int = 0
+    # Those of its tokens that were loaded again since, and how these stand.
+    taken_over: TakenOver = field(default_factory=TakenOver)
     # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.
     needs_flag: NeedsFlag = NeedsFlag.UNKNOWN
 
@@ -90,6 +93,11 @@ class BatchStatus:
     def preparing(self) -> int:
         """Records that have to be prepared before their first call."""
         return sum(self.waiting.values())
+
+    @property
+    def tokens_active(self) -> int:
+        """Tokens of this batch that are active, whichever batch made them so."""
+        return self.counts[Status.ACTIVE] + self.taken_over.active
 
     @property
     def left(self) -> int:
@@ -173,6 +181,8 @@ class BatchStatus:
             "requests": self.requests,
             "rate_limited": self.rate_limited,
             "dead_letters": self.dead_letters,
+            "tokens_active": self.tokens_active,
+            "taken_over": self.taken_over.to_json(),
         }
 
 

@@ -22,6 +22,7 @@ from worker.pace.memory import read_pace
 from worker.reports.batch_status import BatchStatus
 from worker.reports.preparation_pace import measure_preparation
 from worker.reports.stall import Fleet
+from worker.reports.taken_over import TakenOver, read_taken_over
 from worker.tenants.resync import read_resync
 
 # Seconds; the pace is measured by the records that were settled in the last ones.
@@ -100,7 +101,15 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         may_import=batch.may_import,
         preparation=measure_preparation(database, connection, batch, sum(waiting.values())),
         needs_flag=read_resync(connection, batch.environment_id).needs,
+        taken_over=_read_taken_over(connection, batch, counts),
     )
+
+
+def _read_taken_over(connection: Connection, batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> TakenOver:
+    """Read which of its tokens a later batch took over; where all are active or in work, none was."""
+    if not counts[Status.DEAD_LETTER] and not counts[Status.CANCELLED]:
+        return TakenOver()
+    return read_taken_over(connection, batch.id)
 
 
 def _is_finished(batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> bool:
