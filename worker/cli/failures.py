@@ -32,6 +32,7 @@ from worker.journal.reader import NoJournalFound
 from worker.observability.escaping import escape_line
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.preflight.preflight import NotReady
+from worker.reports.history import UnknownToken
 from worker.rules.hours import UnfitHours
 
 # Exit codes.
@@ -63,6 +64,7 @@ _USAGE = (
     UnusableHead,
     NoJournalFound,
     StillAtWork,
+    UnknownToken,
 )
 _SETUP = (ConfigError, CannotGoOn, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 # Failures of a server or of the disk, which need words of ours.
