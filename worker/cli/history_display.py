@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -14,10 +15,11 @@ from worker.cli.next_step import NextStep
 from worker.observability.escaping import escape_line
 from worker.reports.token_history import PastAttempt, PastRecord, TokenHistory
 
-STATUS_STYLES = {Status.ACTIVE: "green", Status.DEAD_LETTER: "red", Status.CANCELLED: "red"}
-# Columns by which what belongs to a record is indented, and those of the widest label that is not a file's own.
+STATUS_STYLES: dict[str, str] = {Status.ACTIVE: "green", Status.DEAD_LETTER: "red", Status.CANCELLED: "red"}
+# Columns by which what belongs to a record is indented.
 _INDENT = 2
-_LABEL = 10
+# Columns of a label with the gap behind it: at least, and at most, where a column of the file has a long name.
+_NARROWEST, _WIDEST = 10, 26
 
 
 def draw_history(token: TokenHistory, step: NextStep) -> RenderableType:
@@ -26,15 +28,13 @@ def draw_history(token: TokenHistory, step: NextStep) -> RenderableType:
     parts: list[RenderableType] = [head, Text(f"environment id {token.environment_id}", style="dim"), Text("")]
     for place, record in enumerate(token.records):
         parts.append(Text(_describe_origin(record), style="bold"))
-        parts += _draw_record(record)
-        parts += _draw_neighbours(token.records, place)
-        parts += _draw_attempts(record)
+        parts += _draw_record([*_list_facts(record), *_list_neighbours(token.records, place), *_list_attempts(record)])
         parts.append(Text(""))
-    parts.append(LabelledLine("Next", step.sentence, width=_LABEL, style="bold"))
+    parts.append(LabelledLine("Next", step.sentence, style="bold"))
     if step.why:
-        parts.append(LabelledLine("", step.why, width=_LABEL))
+        parts.append(LabelledLine("", step.why))
     if step.command:
-        parts.append(LabelledLine("Command", step.command, width=_LABEL, style="cyan"))
+        parts.append(LabelledLine("Command", step.command, style="cyan"))
     return Group(*parts)
 
 
@@ -48,47 +48,52 @@ def _describe_origin(record: PastRecord) -> str:
     return escape_line(f"Batch {record.batch.name}, row {record.row_number} of {record.batch.file} (#{record.id})")
 
 
-def _draw_record(record: PastRecord) -> Iterator[RenderableType]:
-    """Draw how a record stands, and whose it is."""
+def _draw_record(facts: list[tuple[str, str]]) -> Iterator[RenderableType]:
+    """Draw what is said of a record, each text behind its label."""
+    widest = max(cell_len(escape_line(label)) for label, _ in facts) + 2
+    for label, text in facts:
+        style = STATUS_STYLES.get(text.split()[0], "") if label == "status" else ""
+        yield LabelledLine(label, text, _INDENT, min(max(widest, _NARROWEST), _WIDEST), style)
+
+
+def _list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
+    """List how a record stands, whose it is, and what became of its OTPs."""
     finalized = f" since {format_moment(record.finalized_at)}" if record.finalized_at else ""
     reason = f" ({record.reason})" if record.reason else ""
-    style = STATUS_STYLES.get(Status(record.status), "")
-    yield LabelledLine("status", f"{record.status}{reason}{finalized}", _INDENT, style=style)
+    yield "status", f"{record.status}{reason}{finalized}"
     if record.reason and record.meaning:
-        yield LabelledLine("meaning", record.meaning, _INDENT)
-    yield LabelledLine("user", record.user_id or "not known yet", _INDENT)
-    device = " (made by this batch)" if record.is_device_made else ""
+        yield "meaning", record.meaning
+    yield "user", record.user_id or "not known yet"
+    made = " (made by this batch)" if record.is_device_made else ""
     kept = {
         "username": record.username,
         "email": record.email,
         "external_id": record.external_id,
-        "device": f"{record.device_id}{device}" if record.device_id else "none yet",
+        "device": f"{record.device_id}{made}" if record.device_id else "none yet",
         "lot": record.lot,
-        **{name: str(value) for name, value in (record.extra or {}).items()},
+        **(record.extra or {}),
     }
+    yield from ((label, str(value)) for label, value in kept.items() if value)
     otps = record.describe_otps()
-    kept |= {"OTPs": otps["source"], "OTP 1": otps["otp1"], "OTP 2": otps["otp2"]}
-    for label, value in kept.items():
-        if value:
-            yield LabelledLine(escape_line(label), value, _INDENT)
+    yield from (("OTPs", otps["source"]), ("OTP 1", otps["otp1"]), ("OTP 2", otps["otp2"]))
 
 
-def _draw_neighbours(records: list[PastRecord], place: int) -> Iterator[RenderableType]:
-    """Draw which record took over from this one, and from which it took over."""
+def _list_neighbours(records: Sequence[PastRecord], place: int) -> Iterator[tuple[str, str]]:
+    """List from which record this one took over, and which took over from it."""
     if place:
         earlier = records[place - 1]
-        yield LabelledLine("before", f"took over from #{earlier.id} of batch {earlier.batch.name}", _INDENT)
+        yield "before", f"took over from #{earlier.id} of batch {earlier.batch.name}"
     if place + 1 < len(records):
         later = records[place + 1]
-        yield LabelledLine("after", f"#{later.id} of batch {later.batch.name} took over", _INDENT)
+        yield "after", f"#{later.id} of batch {later.batch.name} took over"
 
 
-def _draw_attempts(record: PastRecord) -> Iterator[RenderableType]:
-    """Draw each attempt as one line."""
+def _list_attempts(record: PastRecord) -> Iterator[tuple[str, str]]:
+    """List each attempt in one line."""
     if not record.attempts:
-        yield LabelledLine("attempts", "none yet", _INDENT)
+        yield "attempts", "none yet"
     for place, attempt in enumerate(record.attempts):
-        yield LabelledLine("" if place else "attempts", describe_attempt(attempt), _INDENT)
+        yield "" if place else "attempts", describe_attempt(attempt)
 
 
 def describe_attempt(attempt: PastAttempt) -> str:

@@ -26,7 +26,8 @@ class LabelledLine:
     style: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        head = Text(" " * self.indent + self.label + " " * max(self.width - cell_len(self.label), 1), style="dim")
+        label = escape_line(self.label)
+        head = Text(" " * self.indent + label + " " * max(self.width - cell_len(label), 1), style="dim")
         text = Text(escape_line(self.text), style=self.style)
         if options.no_wrap:
             yield head + text

@@ -42,11 +42,11 @@ class FoundRecords:
         if options.no_wrap or sum(widths) + len(_GAP) * (len(widths) - 1) <= options.max_width:
             yield _join(_COLUMNS, widths, "bold", "bold")
             for record, row in zip(self._found, self._rows, strict=True):
-                yield _join(row, widths, STATUS_STYLES.get(Status(record.status), ""))
+                yield _join(row, widths, STATUS_STYLES.get(record.status, ""))
             return
         width = max(len(each.serial_number) for each in self._found) + len(_GAP)
         for record, (token, batch, row_number, user, status, reason, when) in zip(self._found, self._rows, strict=True):
-            style = STATUS_STYLES.get(Status(record.status), "")
+            style = STATUS_STYLES.get(record.status, "")
             said = ", ".join(filter(None, (status, reason, when)))
             yield LabelledLine(token, said, width=width, style=style)
             yield LabelledLine("", f"user {user}, batch {batch}, row {row_number}", width=width)
