@@ -25,8 +25,9 @@ def draw_findings(findings: Findings) -> RenderableType:
         return Text("No record is like that. What is searched for has to be the beginning of a value.")
     parts: list[RenderableType] = [FoundRecords(findings.found)]
     if findings.more:
-        at_least = "at least " if findings.is_by_serial_number else ""
-        parts.append(Text(f"… and {at_least}{findings.more:,} more. See more of them with --limit, or say more."))
+        parts.append(Text(f"… and {findings.more:,} more: list them with --limit, or say more of what you look for."))
+    if findings.is_by_serial_number:
+        parts.append(Text("Only serial numbers were searched, since these begin so.", style="dim"))
     return Group(*parts)
 
 

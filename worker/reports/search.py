@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,9 +19,10 @@ from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.reports.history import list_environment_ids, spell_serial_number
 
-# What names a person, and what else is known of a token but for its serial number and the file's own columns.
-_USER: tuple[InstrumentedAttribute[Any], ...] = (Record.user_id, Record.username, Record.email, Record.external_id)
-_REST: tuple[InstrumentedAttribute[Any], ...] = (Record.device_id, *_USER, Record.lot)
+# What names a person beside the id of its user.
+_NAMES: tuple[InstrumentedAttribute[Any], ...] = (Record.username, Record.email, Record.external_id)
+# The beginning of an id of PingOne, which is kept in small letters.
+_ID = re.compile(r"[0-9a-f-]{1,36}", re.ASCII)
 # Characters of a serial number, as PingOne allows them; and one that sorts behind all of them.
 _SERIAL = re.compile(r"[A-Za-z0-9]{1,50}", re.ASCII)
 _BEHIND = "~"
@@ -77,7 +79,7 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class Findings:
     """The records that were found, those of the latest batch first, and how many more there are. `is_by_serial_number`:
-    serial numbers alone were searched, since they were enough: one is the text, or more begin with it than may be
+    serial numbers alone were searched, since they were enough: the text is one, or more begin with it than may be
     listed."""
 
     found: list[Found]
@@ -98,19 +100,27 @@ def search(database: Database, sought: Sought, limit: int) -> Findings:
         conditions = list(_select_by_columns(connection, sought))
         if sought.text is None:
             return _read(connection, and_(True, *conditions), limit)
-        if _SERIAL.fullmatch(sought.text):
-            environment_ids = list_environment_ids(connection)
-            known = and_(Record.environment_id.in_(environment_ids), *conditions)
-            spellings = spell_serial_number(sought.text)
-            same = _read(connection, and_(known, Record.serial_number.in_(spellings)), limit)
-            if same.found:
-                return Findings(same.found, same.more, is_by_serial_number=True)
-            if _sorts_by_code(connection):
-                begin = and_(known, or_(*map(_serial_number_begins, spellings)))
-                serials = _read(connection, begin, limit)
-                if serials.more:
-                    return Findings(serials.found, serials.more, is_by_serial_number=True)
-        return _read(connection, and_(_any_begins(connection, sought.text), *conditions), limit)
+        return _search_serial_numbers(connection, sought.text, conditions, limit) or _read(
+            connection, and_(_any_begins(connection, sought.text), *conditions), limit
+        )
+
+
+def _search_serial_numbers(
+    connection: Connection, sought: str, conditions: Sequence[ColumnElement[bool]], limit: int
+) -> Findings | None:
+    """Find the records whose serial numbers begin with the text, which is quick by their index. None if that is not
+    enough: the text is no whole serial number, and there is room in the list for what else begins so."""
+    if not _SERIAL.fullmatch(sought):
+        return None
+    spellings = spell_serial_number(sought)
+    known = and_(Record.environment_id.in_(list_environment_ids(connection)), *conditions)
+    same = select(Record.id).where(known, Record.serial_number.in_(spellings)).limit(1)
+    is_whole, sorts_by_code = connection.scalar(same) is not None, _sorts_by_code(connection)
+    if not is_whole and not sorts_by_code:
+        return None
+    begins = or_(*map(_is_in_range, spellings)) if sorts_by_code else _begins(Record.serial_number, sought)
+    findings = _read(connection, and_(known, begins), limit)
+    return replace(findings, is_by_serial_number=True) if is_whole or findings.more else None
 
 
 def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[ColumnElement[bool]]:
@@ -122,23 +132,39 @@ def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[Colum
     if sought.reason is not None:
         yield Record.reason == sought.reason
     if sought.user is not None:
-        yield or_(*(column.istartswith(sought.user, autoescape=True) for column in _USER))
+        names = [_begins(name, sought.user) for name in _NAMES]
+        yield or_(*names, *_id_begins(sought.user, Record.user_id))
 
 
-def _serial_number_begins(text: str) -> ColumnElement[bool]:
+def _is_in_range(text: str) -> ColumnElement[bool]:
     """Whether the serial number begins with the text, as a range that an index serves where texts sort by the codes of
     their characters."""
     return and_(Record.serial_number >= text, Record.serial_number < text + _BEHIND)
 
 
+def _begins(column: ColumnElement[str] | InstrumentedAttribute[Any], text: str) -> ColumnElement[bool]:
+    """Whether the column begins with the text, in large or small letters. No index serves this."""
+    return column.istartswith(text, autoescape=True)
+
+
+def _id_begins(text: str, *columns: InstrumentedAttribute[str]) -> list[ColumnElement[bool]]:
+    """For each column of ids, whether it begins with the text. None where no id of PingOne does: each would be compared
+    for nothing."""
+    small = text.lower()
+    return [column.startswith(small, autoescape=True) for column in columns] if _ID.fullmatch(small) else []
+
+
 def _any_begins(connection: Connection, sought: str) -> ColumnElement[bool]:
-    """Whether anything that is known of the record begins with the text, in large or small letters. No index serves
-    this: every record is read."""
+    """Whether anything that is known of the record begins with the text. Every record is read for it."""
     each = func.json_each if connection.dialect.name == "sqlite" else func.json_each_text
     own = each(Record.extra).table_valued("key", "value")
-    is_in_own = exists().where(cast(own.c.value, String).istartswith(sought, autoescape=True))
-    columns = (Record.serial_number, *_REST)
-    return or_(*(column.istartswith(sought, autoescape=True) for column in columns), is_in_own)
+    is_value = exists().where(_begins(cast(own.c.value, String), sought))
+    # To take the columns apart costs most. It is done where the text stands behind a quotation mark somewhere.
+    quoted = '"' + json.dumps(sought)[1:-1]
+    is_in_own = and_(cast(Record.extra, String).icontains(quoted, autoescape=True), is_value)
+    serial_number = [_begins(Record.serial_number, sought)] if _SERIAL.fullmatch(sought) else []
+    plain = [_begins(column, sought) for column in (*_NAMES, Record.lot)]
+    return or_(*serial_number, *_id_begins(sought, Record.device_id, Record.user_id), *plain, is_in_own)
 
 
 def _sorts_by_code(connection: Connection) -> bool:
@@ -162,7 +188,7 @@ def _read(connection: Connection, condition: ColumnElement[bool], limit: int) ->
             Batch.name.label("batch"),
             Batch.environment,
             *(getattr(Record, name) for name in ("serial_number", "device_id", "lot", "status", "reason")),
-            *_USER,
+            *(getattr(Record, name) for name in ("user_id", "username", "email", "external_id")),
             Record.scheduled_at,
             Record.finalized_at,
         )

@@ -69,9 +69,14 @@ def test_what_is_in_work_has_no_time():
 
 
 def test_the_number_of_others_is_told():
-    assert "1,234 more" in seen(Findings([WAITING], 1234))[-1]
-    assert "at least 1,234 more" in seen(Findings([WAITING], 1234, is_by_serial_number=True))[-1]
+    assert "and 1,234 more" in seen(Findings([WAITING], 1234))[-1]
     assert "more" not in "".join(seen(Findings([WAITING], 0)))
+
+
+def test_it_is_told_where_names_were_not_searched():
+    told = "Only serial numbers were searched, since these begin so."
+    assert seen(Findings([WAITING], 3, is_by_serial_number=True))[-1] == told
+    assert told not in seen(Findings([WAITING], 3))
 
 
 def test_nothing_found_is_said():
