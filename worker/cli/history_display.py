@@ -24,8 +24,9 @@ _NARROWEST, _WIDEST = 10, 26
 
 def draw_history(token: TokenHistory, step: NextStep) -> RenderableType:
     """Draw all records of a token, the oldest first, and below them what happens next."""
-    head = Text.assemble((escape_line(token.serial_number), "bold"), f" in environment {token.environment}")
-    parts: list[RenderableType] = [head, Text(f"environment id {token.environment_id}", style="dim"), Text("")]
+    place_of_token = f" in environment {token.environment} ({token.environment_id})"
+    head = Text.assemble((escape_line(token.serial_number), "bold"), escape_line(place_of_token))
+    parts: list[RenderableType] = [head, Text("")]
     for place, record in enumerate(token.records):
         parts.append(Text(_describe_origin(record), style="bold"))
         parts += _draw_record([*_list_facts(record), *_list_neighbours(token.records, place), *_list_attempts(record)])
@@ -38,9 +39,9 @@ def draw_history(token: TokenHistory, step: NextStep) -> RenderableType:
     return Group(*parts)
 
 
-def format_moment(at: datetime) -> str:
-    """Write a time for a person, to the second: `2026-11-25 21:00:05 UTC`."""
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+def format_moment(at: datetime, zone: str = " UTC") -> str:
+    """Write a time for a person, to the second: `2026-11-25 21:00:05 UTC`. `zone` is left out where it stands above."""
+    return f"{at:%Y-%m-%d %H:%M:%S}{zone}"
 
 
 def _describe_origin(record: PastRecord) -> str:
@@ -104,10 +105,11 @@ def describe_attempt(attempt: PastAttempt) -> str:
         f"{attempt.number}. {format_moment(attempt.ended_at)}",
         attempt.outcome + (f" ({attempt.reason})" if attempt.reason else ""),
         answer,
-        attempt.pingone_error_id and f"error id {attempt.pingone_error_id}",
-        attempt.correlation_id and f"correlation id {attempt.correlation_id}",
         _count(attempt.requests, "request"),
         _count(attempt.otp_posts, "OTP") + " posted",
+        # Without a space, so that no line ends between the name and the id.
+        attempt.pingone_error_id and f"error_id={attempt.pingone_error_id}",
+        attempt.correlation_id and f"correlation_id={attempt.correlation_id}",
     ]
     return ", ".join(filter(None, parts))
 

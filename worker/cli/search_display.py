@@ -14,7 +14,7 @@ from worker.cli.labelled_lines import LabelledLine
 from worker.observability.escaping import escape_line
 from worker.reports.search import Findings, Found
 
-_COLUMNS = ("token", "batch", "row", "user", "status", "reason", "when")
+_COLUMNS = ("token", "batch", "row", "user", "status", "reason", "when (UTC)")
 # Columns of a terminal between two columns of the table.
 _GAP = "  "
 
@@ -48,7 +48,7 @@ class FoundRecords:
         width = max(len(each.serial_number) for each in self._found) + len(_GAP)
         for record, (token, batch, row_number, user, status, reason, when) in zip(self._found, self._rows, strict=True):
             style = STATUS_STYLES.get(record.status, "")
-            said = ", ".join(filter(None, (status, reason, when)))
+            said = ", ".join(filter(None, (status, reason, when and f"{when} UTC")))
             yield LabelledLine(token, said, width=width, style=style)
             yield LabelledLine("", f"user {user}, batch {batch}, row {row_number}", width=width)
 
@@ -57,9 +57,9 @@ def _describe(found: Found) -> tuple[str, ...]:
     """The cells of a record's line."""
     when = ""
     if found.finalized_at:
-        when = format_moment(found.finalized_at)
+        when = format_moment(found.finalized_at, zone="")
     elif found.status == Status.PENDING:
-        when = f"due {format_moment(found.scheduled_at)}"
+        when = f"due {format_moment(found.scheduled_at, zone='')}"
     return found.serial_number, found.batch, str(found.row), found.user, found.status, found.reason or "", when
 
 

@@ -50,7 +50,7 @@ def seen(token: TokenHistory, width: int = 400, step: NextStep = STEP) -> str:
 def test_a_record_tells_where_it_stands_whose_it_is_and_how_it_stands():
     lines = seen(history_of(GIVEN_UP)).splitlines()
 
-    assert lines[0] == "MADE7 in environment default"
+    assert lines[0] == "MADE7 in environment default (id)"
     assert "Batch july, row 9 of july.csv (#8)" in lines
     assert "  status    dead_letter (invalid_otp) since 2026-11-28 12:30:00 UTC" in lines
     assert f"  meaning   {CURES[Reason.INVALID_OTP]}" in lines
@@ -81,8 +81,8 @@ def test_every_attempt_is_one_line():
 def test_an_attempt_names_all_that_support_asks_for():
     assert describe_attempt(REFUSED) == (
         "2. 2026-11-28 12:30:00 UTC, dead_letter (invalid_otp), HTTP 400 INVALID_DATA/INVALID_OTP, "
-        "error id 9c3b1d0a-7e9b-4c01-8ad2-4b5e4c5a9c3b, correlation id 1d0a7e9b-6c01-4c5a-9c3b-2f6d8ad24b5e, "
-        "2 requests, 1 OTP posted"
+        "2 requests, 1 OTP posted, "
+        "error_id=9c3b1d0a-7e9b-4c01-8ad2-4b5e4c5a9c3b, correlation_id=1d0a7e9b-6c01-4c5a-9c3b-2f6d8ad24b5e"
     )
 
 

@@ -41,9 +41,9 @@ def seen(findings: Findings, width: int = 400, *, is_piped: bool = False) -> lis
 
 
 TABLE = [
-    "token        batch  row  user                                  status       reason  when",
-    f"MADE0000001  july     2  {USER}  pending              due 2026-11-28 12:30:00 UTC",
-    "MADE2        july   345  alice                                 dead_letter  locked  2026-11-28 12:30:00 UTC",
+    "token        batch  row  user                                  status       reason  when (UTC)",
+    f"MADE0000001  july     2  {USER}  pending              due 2026-11-28 12:30:00",
+    "MADE2        july   345  alice                                 dead_letter  locked  2026-11-28 12:30:00",
 ]
 
 
