@@ -131,7 +131,7 @@ def test_serial_numbers_that_fill_the_list_are_enough(database: MovingDatabase) 
 def test_a_whole_serial_number_is_enough_and_what_is_longer_is_found_with_it(
     database: MovingDatabase, monkeypatch: pytest.MonkeyPatch, sorts_by_code: bool
 ) -> None:
-    monkeypatch.setattr(module, "_sorts_by_code", lambda _: sorts_by_code)
+    monkeypatch.setattr(module, "sorts_by_code", lambda _: sorts_by_code)
     longer = [{"serial_number": "ACME1"}, {"serial_number": "ACME12"}, {"serial_number": "X", "username": "acme1"}]
     make_batch(database, longer)
 
@@ -144,7 +144,7 @@ def test_a_whole_serial_number_is_enough_and_what_is_longer_is_found_with_it(
 def test_where_texts_are_sorted_as_a_language_does_the_same_is_found(
     database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_sorts_by_code", lambda _: False)
+    monkeypatch.setattr(module, "sorts_by_code", lambda _: False)
 
     findings = search(database, Sought(text="ACME"), 2)
 

@@ -66,15 +66,16 @@ def _list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
         yield "meaning", record.meaning
     yield "user", record.user_id or "not known yet"
     made = " (made by this batch)" if record.is_device_made else ""
-    kept = {
-        "username": record.username,
-        "email": record.email,
-        "external_id": record.external_id,
-        "device": f"{record.device_id}{made}" if record.device_id else "none yet",
-        "lot": record.lot,
-        **(record.extra or {}),
-    }
-    yield from ((label, str(value)) for label, value in kept.items() if value)
+    # Pairs, since a column of the file may have the name of one of ours.
+    kept = [
+        ("username", record.username),
+        ("email", record.email),
+        ("external_id", record.external_id),
+        ("device", f"{record.device_id}{made}" if record.device_id else "none yet"),
+        ("lot", record.lot),
+        *(record.extra or {}).items(),
+    ]
+    yield from ((label, str(value)) for label, value in kept if value)
     otps = record.describe_otps()
     yield from (("OTPs", otps["source"]), ("OTP 1", otps["otp1"]), ("OTP 2", otps["otp2"]))
 

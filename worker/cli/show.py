@@ -9,11 +9,10 @@ from rich.text import Text
 
 from worker.cli.console import console, print_json
 from worker.cli.history_display import draw_history
-from worker.cli.next_step import NextStep, describe_next
+from worker.cli.next_step import describe_next
 from worker.cli.options import AsJson
 from worker.installation.installation import Installation
 from worker.reports.history import read_histories
-from worker.reports.token_history import TokenHistory
 
 
 def show(
@@ -29,16 +28,14 @@ def show(
 ) -> None:
     """Tell all that is known of one token: its batches, every attempt, and what happens next. No OTP is shown."""
     installation = Installation()
-
-    def foresee(history: TokenHistory) -> NextStep:
-        settings = installation.settings
-        return describe_next(history, lease=settings.lease, replay_cron=settings.replay_cron)
-
+    settings = installation.settings
     histories = read_histories(installation.database, token, installation.license_of)
+    steps = [describe_next(each, lease=settings.lease, replay_cron=settings.replay_cron) for each in histories]
+    told = list(zip(histories, steps, strict=True))
     if as_json:
-        print_json({"tokens": [each.to_json() | {"next": foresee(each).to_json()} for each in histories]})
+        print_json({"tokens": [history.to_json() | {"next": step.to_json()} for history, step in told]})
         return
-    for place, history in enumerate(histories):
+    for place, (history, step) in enumerate(told):
         if place:
             console.print(Text(""))
-        console.print(draw_history(history, foresee(history)))
+        console.print(draw_history(history, step))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, String, and_, cast, exists, func, or_, select, text
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import ColumnElement, Connection, Integer, and_, func, or_, select
 
 from models.batch import Batch
 from models.record import Record
@@ -18,16 +15,7 @@ from models.record_states import FINAL
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.reports.history import list_environment_ids, spell_serial_number
-
-# What names a person beside the id of its user.
-_NAMES: tuple[InstrumentedAttribute[Any], ...] = (Record.username, Record.email, Record.external_id)
-# The beginning of an id of PingOne, which is kept in small letters.
-_ID = re.compile(r"[0-9a-f-]{1,36}", re.ASCII)
-# Characters of a serial number, as PingOne allows them; and one that sorts behind all of them.
-_SERIAL = re.compile(r"[A-Za-z0-9]{1,50}", re.ASCII)
-_BEHIND = "~"
-# Collations of PostgreSQL that sort by the characters' codes, as SQLite does, in small letters.
-_BY_CODE = frozenset({"c", "posix", "c.utf8", "c.utf-8"})
+from worker.reports.search_conditions import NAMES, SERIAL, any_begins, begins, id_begins, is_in_range, sorts_by_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +89,7 @@ def search(database: Database, sought: Sought, limit: int) -> Findings:
         if sought.text is None:
             return _read(connection, and_(True, *conditions), limit)
         return _search_serial_numbers(connection, sought.text, conditions, limit) or _read(
-            connection, and_(_any_begins(connection, sought.text), *conditions), limit
+            connection, and_(any_begins(connection, sought.text), *conditions), limit
         )
 
 
@@ -110,16 +98,16 @@ def _search_serial_numbers(
 ) -> Findings | None:
     """Find the records whose serial numbers begin with the text, which is quick by their index. None if that is not
     enough: the text is no whole serial number, and there is room in the list for what else begins so."""
-    if not _SERIAL.fullmatch(sought):
+    if not SERIAL.fullmatch(sought):
         return None
     spellings = spell_serial_number(sought)
     known = and_(Record.environment_id.in_(list_environment_ids(connection)), *conditions)
     same = select(Record.id).where(known, Record.serial_number.in_(spellings)).limit(1)
-    is_whole, sorts_by_code = connection.scalar(same) is not None, _sorts_by_code(connection)
-    if not is_whole and not sorts_by_code:
+    is_whole, is_sorted = connection.scalar(same) is not None, sorts_by_code(connection)
+    if not is_whole and not is_sorted:
         return None
-    begins = or_(*map(_is_in_range, spellings)) if sorts_by_code else _begins(Record.serial_number, sought)
-    findings = _read(connection, and_(known, begins), limit)
+    condition = or_(*map(is_in_range, spellings)) if is_sorted else begins(Record.serial_number, sought)
+    findings = _read(connection, and_(known, condition), limit)
     return replace(findings, is_by_serial_number=True) if is_whole or findings.more else None
 
 
@@ -132,51 +120,8 @@ def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[Colum
     if sought.reason is not None:
         yield Record.reason == sought.reason
     if sought.user is not None:
-        names = [_begins(name, sought.user) for name in _NAMES]
-        yield or_(*names, *_id_begins(sought.user, Record.user_id))
-
-
-def _is_in_range(text: str) -> ColumnElement[bool]:
-    """Whether the serial number begins with the text, as a range that an index serves where texts sort by the codes of
-    their characters."""
-    return and_(Record.serial_number >= text, Record.serial_number < text + _BEHIND)
-
-
-def _begins(column: ColumnElement[str] | InstrumentedAttribute[Any], text: str) -> ColumnElement[bool]:
-    """Whether the column begins with the text, in large or small letters. No index serves this."""
-    return column.istartswith(text, autoescape=True)
-
-
-def _id_begins(text: str, *columns: InstrumentedAttribute[str]) -> list[ColumnElement[bool]]:
-    """For each column of ids, whether it begins with the text. None where no id of PingOne does: each would be compared
-    for nothing."""
-    small = text.lower()
-    return [column.startswith(small, autoescape=True) for column in columns] if _ID.fullmatch(small) else []
-
-
-def _any_begins(connection: Connection, sought: str) -> ColumnElement[bool]:
-    """Whether anything that is known of the record begins with the text. Every record is read for it."""
-    each = func.json_each if connection.dialect.name == "sqlite" else func.json_each_text
-    own = each(Record.extra).table_valued("key", "value")
-    is_value = exists().where(_begins(cast(own.c.value, String), sought))
-    # To take the columns apart costs most. It is done where the text stands behind a quotation mark somewhere.
-    quoted = '"' + json.dumps(sought)[1:-1]
-    is_in_own = and_(cast(Record.extra, String).icontains(quoted, autoescape=True), is_value)
-    serial_number = [_begins(Record.serial_number, sought)] if _SERIAL.fullmatch(sought) else []
-    plain = [_begins(column, sought) for column in (*_NAMES, Record.lot)]
-    return or_(*serial_number, *_id_begins(sought, Record.device_id, Record.user_id), *plain, is_in_own)
-
-
-def _sorts_by_code(connection: Connection) -> bool:
-    """Whether the database sorts texts by the codes of their characters. Where it sorts as a language does, what begins
-    with the same letters need not stand together."""
-    if connection.dialect.name == "sqlite":
-        return True
-    # As JSON, since PostgreSQL before 15 has no column for the provider.
-    asked = text("SELECT to_jsonb(d) FROM pg_database d WHERE datname = current_database()")
-    facts: dict[str, Any] = connection.execute(asked).scalar_one()
-    provider = facts.get("datlocprovider", "c")
-    return provider == "b" or (provider == "c" and str(facts["datcollate"]).lower() in _BY_CODE)
+        names = [begins(name, sought.user) for name in NAMES]
+        yield or_(*names, *id_begins(sought.user, Record.user_id))
 
 
 def _read(connection: Connection, condition: ColumnElement[bool], limit: int) -> Findings:

@@ -127,6 +127,14 @@ def test_what_a_file_brought_cannot_pass_for_a_line_of_ours():
     assert "  a\\nb      [bold]c" in page
 
 
+def test_a_column_of_the_file_takes_the_place_of_none_of_ours():
+    page = seen(history_of(past_record(extra={"device": "blue", "OTPs": "two"})))
+
+    assert f"  device    {DEVICE}" in page
+    assert "  device    blue" in page
+    assert "  OTPs      HOTP pair, kept encrypted" in page
+
+
 def test_texts_stand_below_each_other_however_long_the_name_of_a_column_is():
     lines = seen(history_of(past_record(extra={"Cost centre": "4711"}))).splitlines()
 
