@@ -33,6 +33,7 @@ from worker.journal.reader import NoJournalFound
 from worker.observability.escaping import escape_line
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.preflight.preflight import NotReady
+from worker.reports.history import UnknownToken
 from worker.rules.hours import UnfitHours
 
 # Exit codes.
@@ -65,6 +66,7 @@ _USAGE = (
     NoJournalFound,
     StillAtWork,
     NothingLoaded,
+    UnknownToken,
 )
 _SETUP = (ConfigError, CannotGoOn, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 # Failures of a server or of the disk, which need words of ours.

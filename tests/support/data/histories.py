@@ -1,0 +1,41 @@
+"""Histories of a token for tests, as values: no database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from models.record_states import Status
+from worker.fleet.processes import KnownProcess
+from worker.reports.stall import Fleet
+from worker.reports.token_history import BatchOfRecord, PastAttempt, PastRecord, TokenHistory
+
+NOW = datetime(2026, 11, 28, 12, 30, tzinfo=UTC)
+USER = "3f0c8a52-8a4e-4f0e-9b1d-0c5a6e7f8091"
+DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
+AT_WORK = Fleet([KnownProcess("host:1", True, NOW, 1.0, None, None, None)])
+
+
+def past_attempt(**fields: Any) -> PastAttempt:
+    empty: dict[str, Any] = dict.fromkeys(PastAttempt.__dataclass_fields__)
+    usual = {"number": 1, "ended_at": NOW, "outcome": "active", "requests": 1, "otp_posts": 1}
+    return PastAttempt(**empty | usual | fields)
+
+
+def past_record(status: Status = Status.PENDING, **fields: Any) -> PastRecord:
+    """A record of batch `july`, or of the batch whose fields are given as `batch`."""
+    usual: dict[str, Any] = {
+        **dict.fromkeys(PastRecord.__dataclass_fields__),
+        **{"id": 8, "batch_id": 1, "row_number": 9, "serial_number": "MADE7", "user_id": USER, "device_id": DEVICE},
+        **{"is_in_inventory": True, "is_token_made": False, "is_device_made": False, "status": status},
+        **{"scheduled_at": NOW, "otp_type": "hotp", "has_second_otp": True},
+        **{"otp1_state": "unsent", "otp1_posts": 0, "otp2_state": "unsent", "otp2_posts": 0},
+        **{"has_seed": False, "are_otps_kept": True, "is_replayable": False, "attempts": []},
+    }
+    batch = {"name": "july", "file": "july.csv", "environment": "default", "environment_id": "id", "state": "running"}
+    return PastRecord(**usual | fields | {"batch": BatchOfRecord(**batch | fields.get("batch", {}))})
+
+
+def history_of(*records: PastRecord, **fields: Any) -> TokenHistory:
+    usual = {"environment": "default", "environment_id": "id", "serial_number": "MADE7", "now": NOW, "fleet": AT_WORK}
+    return TokenHistory(**usual | fields, records=list(records))

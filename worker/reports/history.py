@@ -1,0 +1,161 @@
+"""Reads the history of one token from the database: every record of its serial number, and their attempts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from shlex import quote
+from typing import Any, TypeAlias
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
+
+from models.attempt import AttemptLine
+from models.batch import Batch
+from models.record import Record
+from worker.batches.commands import LicenseOf
+from worker.database.engine import Database
+from worker.fleet.processes import read_processes
+from worker.leases.replay import is_replayable
+from worker.pace.memory import read_pace
+from worker.reports.stall import Fleet
+from worker.reports.status import take_environment_for_license
+from worker.reports.token_history import BatchOfRecord, PastAttempt, PastRecord, TokenHistory
+
+# The form of PingOne's ids, in lower case. Nothing else is looked for among them: that reads the whole table.
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# A record's number, with or without a #: at most what the key has room for.
+_NUMBER = re.compile(r"#?([0-9]{1,18})", re.ASCII)
+
+# What is read of a record. Its OTPs stay in the database: only whether they are there is asked.
+_DERIVED = {
+    "has_seed": Record.next_counter.is_not(None),
+    "are_otps_kept": Record.otps.is_not(None),
+    "is_replayable": func.coalesce(and_(Record.otps.is_not(None), is_replayable()), False),
+}
+_PLAIN = [
+    name for name in PastRecord.__dataclass_fields__ if name not in _DERIVED and name not in ("batch", "attempts")
+]
+_RECORD = [getattr(Record, name) for name in _PLAIN] + [value.label(name) for name, value in _DERIVED.items()]
+_ATTEMPT = [getattr(AttemptLine, name) for name in PastAttempt.__dataclass_fields__]
+
+# A token: the id of its environment, and its serial number.
+Token: TypeAlias = "tuple[str, str]"  # noqa: S105 - no password
+
+
+class UnknownToken(Exception):
+    """No record has this serial number, device id or number; the message names the command that looks for it."""
+
+
+def read_histories(
+    database: Database, token: str, license_of: LicenseOf = take_environment_for_license
+) -> list[TokenHistory]:
+    """Read the history of each token that `token` names: by a serial number, by the id of a device, or by a record's
+    number. There are several if several environments have the serial number. Raises UnknownToken."""
+    with database.reading() as connection:
+        tokens = _find_tokens(connection, token.strip())
+        if not tokens:
+            raise UnknownToken(
+                f"no record has {token!r} as its serial number, device id or number: look for it with: "
+                f"oathbulk search {quote(token)}"
+            )
+        return [_read_history(database, connection, each, license_of) for each in tokens]
+
+
+def list_environment_ids(connection: Connection) -> list[str]:
+    """List the ids of all environments that batches were loaded for. The index of serial numbers begins with them."""
+    return list(connection.scalars(select(Batch.environment_id).distinct()))
+
+
+def spell_serial_number(text: str) -> list[str]:
+    """The spellings in which a serial number may be stored that somebody types."""
+    return list(dict.fromkeys((text, text.upper(), text.lower())))
+
+
+def _read_history(database: Database, connection: Connection, token: Token, license_of: LicenseOf) -> TokenHistory:
+    """Read the history of one token, with what decides when it goes on."""
+    environment_id, serial_number = token
+    records = _read_records(connection, environment_id, serial_number)
+    environment = records[-1].batch.environment
+    return TokenHistory(
+        environment=environment,
+        environment_id=environment_id,
+        serial_number=serial_number,
+        records=records,
+        now=connection.execute(select(database.now())).scalar_one(),
+        fleet=Fleet(read_processes(database, connection)),
+        hold=read_pace(database, connection, license_of(environment, environment_id)).hold,
+    )
+
+
+def _find_tokens(connection: Connection, text: str) -> list[Token]:
+    """Find the tokens of this serial number; without one, of this device id, or of the record of this number."""
+    has_serial_number = and_(
+        Record.environment_id.in_(list_environment_ids(connection)),
+        Record.serial_number.in_(spell_serial_number(text)),
+    )
+    if found := _select_tokens(connection, has_serial_number):
+        return found
+    if _ID.fullmatch(text.lower()):
+        return _select_tokens(connection, Record.device_id == text.lower())
+    number = _NUMBER.fullmatch(text)
+    return _select_tokens(connection, Record.id == int(number[1])) if number else []
+
+
+def _select_tokens(connection: Connection, condition: ColumnElement[bool]) -> list[Token]:
+    """Find the tokens whose records fulfil the condition, those loaded last at the end."""
+    tokens = (
+        select(Record.environment_id, Record.serial_number)
+        .where(condition)
+        .group_by(Record.environment_id, Record.serial_number)
+        .order_by(func.max(Record.id))
+    )
+    return [(row.environment_id, row.serial_number) for row in connection.execute(tokens)]
+
+
+def _read_records(connection: Connection, environment_id: str, serial_number: str) -> list[PastRecord]:
+    """Read the records of a token, the oldest first, each with its batch and its attempts."""
+    mine = (
+        select(*_RECORD)
+        .where(Record.environment_id == environment_id, Record.serial_number == serial_number)
+        .order_by(Record.id)
+    )
+    rows = connection.execute(mine).all()
+    batches = _read_batches(connection, {row.batch_id for row in rows})
+    attempts = _read_attempts(connection, [row.id for row in rows])
+    return [PastRecord(**row._mapping, batch=batches[row.batch_id], attempts=attempts.get(row.id, [])) for row in rows]
+
+
+def _read_batches(connection: Connection, ids: Iterable[int]) -> dict[int, BatchOfRecord]:
+    """Read what is said of these batches."""
+    found = connection.execute(select(Batch.__table__).where(Batch.id.in_(ids)))
+    return {batch.id: _make_batch(batch) for batch in found}
+
+
+def _make_batch(batch: Row[*tuple[Any, ...]]) -> BatchOfRecord:
+    return BatchOfRecord(
+        name=batch.name,
+        file=batch.file,
+        environment=batch.environment,
+        environment_id=batch.environment_id,
+        state=batch.state,
+        reason=batch.reason,
+        detail=batch.detail,
+        resumes_at=batch.resumes_at,
+        last_row=min(filter(None, (batch.canary_row, batch.trial_row)), default=None),
+    )
+
+
+def _read_attempts(connection: Connection, record_ids: Sequence[int]) -> dict[int, list[PastAttempt]]:
+    """Read the attempts of these records, the oldest first."""
+    lines = (
+        select(AttemptLine.record_id, *_ATTEMPT)
+        .where(AttemptLine.record_id.in_(record_ids))
+        .order_by(AttemptLine.record_id, AttemptLine.id)
+    )
+    grouped = groupby(connection.execute(lines), key=lambda line: line.record_id)
+    names = PastAttempt.__dataclass_fields__
+    return {
+        record_id: [PastAttempt(**{name: getattr(line, name) for name in names}) for line in mine]
+        for record_id, mine in grouped
+    }

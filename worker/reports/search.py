@@ -1,0 +1,149 @@
+"""Searches the records: by the beginning of what is known of a token and its user, by batch, status and reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Integer, and_, func, or_, select
+
+from models.batch import Batch
+from models.record import Record
+from models.record_states import FINAL
+from worker.batches.finding import find_batch
+from worker.database.engine import Database
+from worker.reports.history import list_environment_ids, spell_serial_number
+from worker.reports.search_conditions import NAMES, SERIAL, any_begins, begins, id_begins, is_in_range, sorts_by_code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """What is searched for; None where it does not matter. `text`: with what a serial number, an id, a name or any
+    further column begins. `user`: with what one of the names or ids of its user begins."""
+
+    text: str | None = None
+    batch: str | None = None
+    status: str | None = None
+    reason: str | None = None
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A record that was found. `at`: when it took its final status; for a pending one, when it is due; else None."""
+
+    record: int
+    serial_number: str
+    batch: str
+    row: int
+    environment: str
+    user_id: str
+    username: str | None
+    email: str | None
+    external_id: str | None
+    device_id: str
+    lot: str | None
+    status: str
+    reason: str | None
+    scheduled_at: datetime
+    finalized_at: datetime | None
+
+    @property
+    def user(self) -> str:
+        """The name by which a person knows the user best."""
+        return self.username or self.email or self.external_id or self.user_id
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL
+
+    def to_json(self) -> dict[str, Any]:
+        finalized_at = self.finalized_at and self.finalized_at.isoformat()
+        return asdict(self) | {"scheduled_at": self.scheduled_at.isoformat(), "finalized_at": finalized_at}
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The records that were found, those of the latest batch first, and how many more there are. `is_by_serial_number`:
+    serial numbers alone were searched, since they were enough: the text is one, or more begin with it than may be
+    listed."""
+
+    found: list[Found]
+    more: int
+    is_by_serial_number: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "found": [each.to_json() for each in self.found],
+            "more": self.more,
+            "is_by_serial_number": self.is_by_serial_number,
+        }
+
+
+def search(database: Database, sought: Sought, limit: int) -> Findings:
+    """Find records, `limit` of them at most. Raises UnknownBatch."""
+    with database.reading() as connection:
+        conditions = list(_select_by_columns(connection, sought))
+        if sought.text is None:
+            return _read(connection, and_(True, *conditions), limit)
+        return _search_serial_numbers(connection, sought.text, conditions, limit) or _read(
+            connection, and_(any_begins(connection, sought.text), *conditions), limit
+        )
+
+
+def _search_serial_numbers(
+    connection: Connection, sought: str, conditions: Sequence[ColumnElement[bool]], limit: int
+) -> Findings | None:
+    """Find the records whose serial numbers begin with the text, which is quick by their index. None if that is not
+    enough: the text is no whole serial number, and there is room in the list for what else begins so."""
+    if not SERIAL.fullmatch(sought):
+        return None
+    spellings = spell_serial_number(sought)
+    known = and_(Record.environment_id.in_(list_environment_ids(connection)), *conditions)
+    same = select(Record.id).where(known, Record.serial_number.in_(spellings)).limit(1)
+    is_whole, is_sorted = connection.scalar(same) is not None, sorts_by_code(connection)
+    if not is_whole and not is_sorted:
+        return None
+    condition = or_(*map(is_in_range, spellings)) if is_sorted else begins(Record.serial_number, sought)
+    findings = _read(connection, and_(known, condition), limit)
+    return replace(findings, is_by_serial_number=True) if is_whole or findings.more else None
+
+
+def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[ColumnElement[bool]]:
+    """The conditions but for the text. Raises UnknownBatch."""
+    if sought.batch is not None:
+        yield Record.batch_id == find_batch(connection, sought.batch, Batch.id).id
+    if sought.status is not None:
+        yield Record.status == sought.status
+    if sought.reason is not None:
+        yield Record.reason == sought.reason
+    if sought.user is not None:
+        names = [begins(name, sought.user) for name in NAMES]
+        yield or_(*names, *id_begins(sought.user, Record.user_id))
+
+
+def _read(connection: Connection, condition: ColumnElement[bool], limit: int) -> Findings:
+    """Read the records that fulfil the condition, `limit` of them at most, and count the others."""
+    listed = (
+        select(
+            Record.id.label("record"),
+            Record.row_number.label("row"),
+            Batch.name.label("batch"),
+            Batch.environment,
+            *(getattr(Record, name) for name in ("serial_number", "device_id", "lot", "status", "reason")),
+            *(getattr(Record, name) for name in ("user_id", "username", "email", "external_id")),
+            Record.scheduled_at,
+            Record.finalized_at,
+        )
+        .join(Batch, Batch.id == Record.batch_id)
+        .where(condition)
+        .order_by(Record.batch_id.desc(), Record.row_number)
+        .limit(limit)
+    )
+    found = [Found(**row._mapping) for row in connection.execute(listed)]
+    if len(found) < limit:
+        return Findings(found, 0)
+    count = connection.scalar(select(func.count().cast(Integer)).select_from(Record).where(condition)) or 0
+    return Findings(found, count - len(found))
