@@ -1,0 +1,139 @@
+"""Reads the report of a batch from one snapshot of the database, so that its counts add up while workers go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, select
+
+from models.attempt import AttemptLine
+from models.audit import Action
+from models.batch import Batch, BatchState
+from models.reason import PASSING
+from models.record import Record
+from worker import audit
+from worker.batches.finding import find_batch
+from worker.database.engine import Database
+from worker.database.revision import read_revision
+from worker.reports.batch_report.contents import (
+    Command,
+    Origin,
+    Report,
+    RowCounts,
+    State,
+    Timeline,
+    TokenLine,
+    Versions,
+)
+from worker.reports.batch_report.pauses import find_pauses
+from worker.reports.batch_report.tally import Tally, make_line
+from worker.reports.batch_report.timeline import choose_moments
+
+# Records that are in memory at once while they are read.
+CHUNK = 1000
+
+
+@contextmanager
+def open_snapshot(database: Database) -> Iterator[Connection]:
+    """A connection on which all statements see the database as it was at the first of them."""
+    with database.reading() as connection:
+        # SQLite's transactions are snapshots by themselves.
+        yield connection if database.is_sqlite else connection.execution_options(isolation_level="REPEATABLE READ")
+
+
+def read_report(database: Database, connection: Connection, name: str) -> Report:
+    """Read the report of the batch of this name. Raises UnknownBatch."""
+    batch = find_batch(connection, name, Batch.__table__)
+    made_at = connection.scalar(select(database.now()))
+    commands = _read_commands(connection, name)
+    tally = _count_records(connection, batch.id)
+    load = next((each for each in commands if each.action == Action.LOAD), None)
+    counts = tally.count_rows(batch.rows_refused, int(load.facts.get("already_active", 0)) if load else 0)
+    state = _describe_state(batch, counts)
+    settled = sorted(tally.settled)
+    until = made_at if counts.open or not settled else max(tally.settled)
+    return Report(
+        batch=name,
+        made_at=made_at,
+        state=state,
+        counts=counts,
+        dead_letters=tally.group_dead_letters(),
+        timeline=Timeline(
+            since=batch.created_at,
+            until=until if until is made_at else type(made_at).fromtimestamp(until, made_at.tzinfo),
+            moments=choose_moments(sorted(tally.active)),
+            pauses=tuple(find_pauses(commands, settled, state, made_at)),
+        ),
+        durations=tally.durations.measure(),
+        in_step=tally.steps.share,
+        step_columns=tally.steps.make_columns(),
+        tokens=tally.tokens,
+        origin=_describe_origin(connection, batch, load),
+        commands=commands,
+        versions=Versions(version("oathbulk"), read_revision(connection) or ""),
+    )
+
+
+def read_tokens(connection: Connection, name: str) -> Iterator[TokenLine]:
+    """Read every token of a batch, in the order of its file, a chunk at a time. Raises UnknownBatch."""
+    batch_id = find_batch(connection, name, Batch.id).id
+    with connection.execution_options(yield_per=CHUNK).execute(_select_records(batch_id)) as found:
+        yield from map(make_line, found)
+
+
+def _count_records(connection: Connection, batch_id: int) -> Tally:
+    """Read all records once, and count them."""
+    tally = Tally()
+    with connection.execution_options(yield_per=CHUNK).execute(_select_records(batch_id)) as found:
+        for record in found:
+            tally.add(record)
+    return tally
+
+
+def _select_records(batch_id: int) -> Select[*tuple[Any, ...]]:
+    """Select what a report says of records; nothing of their OTPs."""
+    first_ended_at = (
+        select(func.min(AttemptLine.ended_at)).where(AttemptLine.record_id == Record.id).correlate(Record)
+    ).scalar_subquery()
+    return (
+        select(
+            *(Record.serial_number, Record.row_number, Record.username, Record.email, Record.external_id),
+            *(Record.user_id, Record.lot, Record.extra, Record.status, Record.reason, Record.attempts),
+            *(Record.resynced, Record.otp_sent_at, Record.finalized_at),
+            (Record.otp1_posts + Record.otp2_posts).label("otp_posts"),
+            first_ended_at.label("first_ended_at"),
+        )
+        .where(Record.batch_id == batch_id)
+        .order_by(Record.row_number)
+    )
+
+
+def _read_commands(connection: Connection, name: str) -> tuple[Command, ...]:
+    """Read what was commanded for the batch, the oldest first."""
+    return tuple(
+        Command(line.at, line.actor, line.action, line.ticket, dict(line.facts))
+        for line in audit.read(connection, name)
+    )
+
+
+def _describe_state(batch: Row[*tuple[Any, ...]], counts: RowCounts) -> State:
+    """The batch's state; one of which every record is final is finished, unless a person cancelled it."""
+    is_finished = not counts.open and batch.state != BatchState.CANCELLED
+    return State("finished" if is_finished else batch.state, batch.reason, batch.detail, batch.reason in PASSING)
+
+
+def _describe_origin(connection: Connection, batch: Row[*tuple[Any, ...]], load: Command | None) -> Origin:
+    parent = batch.parent_id and connection.scalar(select(Batch.name).where(Batch.id == batch.parent_id))
+    return Origin(
+        file=batch.file,
+        sha256=batch.file_sha256,
+        environment=batch.environment,
+        environment_id=batch.environment_id,
+        loaded_at=batch.created_at,
+        loaded_by=load.actor if load else None,
+        ticket=load.ticket if load else None,
+        parent=parent,
+    )
