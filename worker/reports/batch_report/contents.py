@@ -100,7 +100,7 @@ class StepColumn:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A time in which no call started, as far as the audit and the license's hold tell. Where `is_start_known` is
+    """A time in which no call started, as far as the audit tells. Where `is_start_known` is
     False, the batch paused by itself, at some moment after `start`, when it last settled a token."""
 
     start: datetime
