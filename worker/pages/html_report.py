@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from shlex import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from worker.observability.escaping import escape_line
 from worker.pages import sentences, wording
@@ -38,19 +39,28 @@ def make_environment() -> Environment:
         lstrip_blocks=True,
         finalize=_show_controls,
     )
-    environment.filters |= {
-        "number": wording.write_number,
-        "share": wording.write_share,
-        "time": wording.write_time,
-        "span": wording.write_span,
-    }
-    environment.globals |= {
-        "say": sentences,
-        "count_things": wording.count_things,
-        "quote": quote,
-    }
+    environment.filters |= _FILTERS
+    environment.globals |= {"say": sentences, "count_things": wording.count_things, "quote": quote}
     return environment
+
+
+def mark_code(text: str) -> Markup:
+    """Escape a sentence, and set what stands between backticks as code."""
+    *paired, rest = re.split("`([^`]*)`", escape_line(text))
+    marked = (Markup("<code>%s</code>") % part if place % 2 else escape(part) for place, part in enumerate(paired))
+    return Markup("").join(marked) + escape(rest)
 
 
 def _show_controls(value: object) -> object:
     return escape_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+# What templates write values with.
+_FILTERS = {
+    "number": wording.write_number,
+    "share": wording.write_share,
+    "exact_share": wording.write_exact_share,
+    "time": wording.write_time,
+    "span": wording.write_span,
+    "coded": mark_code,
+}

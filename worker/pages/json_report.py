@@ -44,9 +44,7 @@ def make_summary(report: Report) -> dict[str, Any]:
         "dead_letters": [_make_reason(group) for group in report.dead_letters],
         "timeline": _make_timeline(report.timeline),
         "seconds_to_active": {
-            "first_attempt": _make_durations(report.durations.first_attempt),
-            "more_attempts": _make_durations(report.durations.more_attempts),
-            "all": _make_durations(report.durations.all),
+            name: _make_durations(getattr(report.durations, name)) for name in ("first_attempt", "more_attempts", "all")
         },
         "out_of_step": _make_share(report.in_step) | {"by_column": [*map(_make_column, report.step_columns)]},
         "standing_out": list_standing_out(report),
@@ -106,9 +104,7 @@ def _make_share(share: StepShare) -> dict[str, Any]:
 
 
 def _make_column(column: StepColumn) -> dict[str, Any]:
-    groups = [
-        {"value": group.name} | _make_share(group) | {"stands_out": group.stands_out} for group in column.groups
-    ]
+    groups = [{"value": group.name} | _make_share(group) | {"stands_out": group.stands_out} for group in column.groups]
     return {"column": column.name, "groups": groups}
 
 

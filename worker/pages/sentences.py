@@ -16,15 +16,17 @@ def describe_outcome(counts: RowCounts) -> str:
     if not counts.rows:
         return "The batch has no tokens."
     if not others:
-        return "The only token is active." if counts.rows == 1 else f"All {write_number(counts.rows)} tokens are active."
+        return (
+            "The only token is active." if counts.rows == 1 else f"All {write_number(counts.rows)} tokens are active."
+        )
     ends = (
-        (counts.dead_letter, "given up", True),
-        (counts.refused, "refused when the file was loaded", True),
-        (counts.cancelled, "cancelled", True),
-        (counts.open, "still to do", False),
+        (counts.dead_letter, f"{_was(counts.dead_letter)} given up"),
+        (counts.refused, f"{_was(counts.refused)} refused when the file was loaded"),
+        (counts.cancelled, f"{_was(counts.cancelled)} cancelled"),
+        (counts.open, f"{_is(counts.open)} still to do"),
     )
-    told = [(number, f"{_be(number, past=past)} {how}") for number, how, past in ends if number]
-    begin = f"{write_number(active)} of {count_things(counts.rows, 'token')} {_be(active)} active"
+    told = [(number, how) for number, how in ends if number]
+    begin = f"{write_number(active)} of {count_things(counts.rows, 'token')} {_is(active)} active"
     if len(told) == 1:
         return f"{begin}; {'the other one' if others == 1 else f'the other {write_number(others)}'} {told[0][1]}."
     return (
@@ -44,7 +46,7 @@ def _tell_dead_letters(report: Report) -> Iterator[str]:
     if not report.dead_letters:
         return
     most = report.dead_letters[0]
-    given_up = f"{count_things(report.counts.dead_letter, 'token')} {_be(report.counts.dead_letter, past=True)} given up"
+    given_up = f"{count_things(report.counts.dead_letter, 'token')} {_was(number)} given up"
     if len(report.dead_letters) == 1:
         yield f"{given_up} for one reason, {most.reason}: {most.cure}"
     elif most.count == report.dead_letters[1].count:
@@ -59,7 +61,7 @@ def _tell_dead_letters(report: Report) -> Iterator[str]:
 def _tell_open(report: Report) -> Iterator[str]:
     if not report.counts.open:
         return
-    left = f"{count_things(report.counts.open, 'token')} {_be(report.counts.open)} still to do"
+    left = f"{count_things(report.counts.open, 'token')} {_is(report.counts.open)} still to do"
     if report.state.word != "paused":
         yield f"{left}, and the batch is {report.state.word}: nothing needs to be done for {_them(report.counts.open)}."
     elif report.state.is_passing:
@@ -74,7 +76,7 @@ def _tell_open(report: Report) -> Iterator[str]:
 def _tell_refused(report: Report) -> Iterator[str]:
     if refused := report.counts.refused:
         yield (
-            f"{count_things(refused, 'row')} of the file {_be(refused, past=True)} refused when it was loaded. "
+            f"{count_things(refused, 'row')} of the file {_was(refused)} refused when it was loaded. "
             "`oathbulk check FILE` names each with its reason; mend them, and load the file again under another name."
         )
 
@@ -82,8 +84,8 @@ def _tell_refused(report: Report) -> Iterator[str]:
 def _tell_cancelled(report: Report) -> Iterator[str]:
     if cancelled := report.counts.cancelled:
         yield (
-            f"{count_things(cancelled, 'token')} {_be(cancelled, past=True)} cancelled on a person's command; nothing happens to "
-            f"{_them(cancelled)} until a person acts."
+            f"{count_things(cancelled, 'token')} {_was(cancelled)} cancelled on a person's command; nothing happens "
+            f"to {_them(cancelled)} until a person acts."
         )
 
 
@@ -114,10 +116,10 @@ def describe_timeline(timeline: Timeline) -> str:
     half = next(at for at, count in timeline.moments if 2 * count >= total)
     if total == 1:
         return f"The only active token became so at {write_time(first)} UTC."
+    span = write_span((last - first).total_seconds())
     return (
         f"The first token became active at {write_time(first)} UTC, half of the {write_number(total)} were active by "
-        f"{write_time(half)}, and the last became so at {write_time(last)}, {write_span((last - first).total_seconds())} "
-        "after the first."
+        f"{write_time(half)}, and the last became so at {write_time(last)}, {span} after the first."
     )
 
 
@@ -138,10 +140,12 @@ def _write_fact(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _be(number: int, *, past: bool = False) -> str:
-    if past:
-        return "was" if number == 1 else "were"
+def _is(number: int) -> str:
     return "is" if number == 1 else "are"
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"
 
 
 def _them(number: int) -> str:

@@ -22,6 +22,11 @@ def write_share(share: float) -> str:
     return f"{percent:.0f} %"
 
 
+def write_exact_share(share: float) -> str:
+    """Write a share in percent with one digit behind the point: `12.3 %`; nothing and all have none."""
+    return f"{share:.0%}".replace("%", " %") if share in (0, 1) else f"{min(max(100 * share, 0.1), 99.9):.1f} %"
+
+
 def write_time(at: datetime | None) -> str:
     """Write a time in UTC, to the second; empty for None."""
     return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -18,19 +19,9 @@ from worker import audit
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.database.revision import read_revision
-from worker.reports.batch_report.contents import (
-    Command,
-    Origin,
-    Report,
-    RowCounts,
-    State,
-    Timeline,
-    TokenLine,
-    Versions,
-)
-from worker.reports.batch_report.pauses import find_pauses
+from worker.reports.batch_report.contents import Command, Origin, Report, RowCounts, State, TokenLine, Versions
 from worker.reports.batch_report.tally import Tally, make_line
-from worker.reports.batch_report.timeline import choose_moments
+from worker.reports.batch_report.timeline import make_timeline
 
 # Records that are in memory at once while they are read.
 CHUNK = 1000
@@ -47,26 +38,19 @@ def open_snapshot(database: Database) -> Iterator[Connection]:
 def read_report(database: Database, connection: Connection, name: str) -> Report:
     """Read the report of the batch of this name. Raises UnknownBatch."""
     batch = find_batch(connection, name, Batch.__table__)
-    made_at = connection.scalar(select(database.now()))
+    made_at: datetime = connection.execute(select(database.now())).scalar_one()
     commands = _read_commands(connection, name)
-    tally = _count_records(connection, batch.id)
     load = next((each for each in commands if each.action == Action.LOAD), None)
-    counts = tally.count_rows(batch.rows_refused, int(load.facts.get("already_active", 0)) if load else 0)
+    tally = _count_records(connection, batch.id)
+    counts = tally.count_rows(batch.rows_refused, int(load.facts.get("already_active") or 0) if load else 0)
     state = _describe_state(batch, counts)
-    settled = sorted(tally.settled)
-    until = made_at if counts.open or not settled else max(tally.settled)
     return Report(
         batch=name,
         made_at=made_at,
         state=state,
         counts=counts,
         dead_letters=tally.group_dead_letters(),
-        timeline=Timeline(
-            since=batch.created_at,
-            until=until if until is made_at else type(made_at).fromtimestamp(until, made_at.tzinfo),
-            moments=choose_moments(sorted(tally.active)),
-            pauses=tuple(find_pauses(commands, settled, state, made_at)),
-        ),
+        timeline=make_timeline(tally, commands, state, batch.created_at, made_at),
         durations=tally.durations.measure(),
         in_step=tally.steps.share,
         step_columns=tally.steps.make_columns(),
