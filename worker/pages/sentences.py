@@ -45,8 +45,8 @@ def list_next_steps(report: Report) -> list[str]:
 def _tell_dead_letters(report: Report) -> Iterator[str]:
     if not report.dead_letters:
         return
-    most = report.dead_letters[0]
-    given_up = f"{count_things(report.counts.dead_letter, 'token')} {_was(number)} given up"
+    most, number = report.dead_letters[0], report.counts.dead_letter
+    given_up = f"{count_things(number, 'token')} {_was(number)} given up"
     if len(report.dead_letters) == 1:
         yield f"{given_up} for one reason, {most.reason}: {most.cure}"
     elif most.count == report.dead_letters[1].count:
