@@ -69,7 +69,7 @@ def _tell_open(report: Report) -> Iterator[str]:
     else:
         yield (
             f"{left}. The batch is paused ({report.state.reason}): {report.state.detail} "
-            f"Go on with: oathbulk resume {quote(report.batch)}"
+            f"Go on with `oathbulk resume {quote(report.batch)}`."
         )
 
 

@@ -62,7 +62,7 @@ def test_where_no_reason_leads_none_is_told() -> None:
     [
         (State("running", None, None, is_passing=False), "the batch is running: nothing needs to be done for them."),
         (State("paused", "window", "It is late.", is_passing=True), "(window) and goes on by itself: It is late."),
-        (State("paused", "canary", "Look.", is_passing=False), "Look. Go on with: oathbulk resume 'july 2'"),
+        (State("paused", "canary", "Look.", is_passing=False), "Look. Go on with `oathbulk resume 'july 2'`."),
     ],
 )
 def test_what_is_still_to_do_depends_on_the_batch(state: State, said: str) -> None:
