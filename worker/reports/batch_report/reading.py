@@ -71,7 +71,10 @@ def read_tokens(connection: Connection, name: str) -> Iterator[TokenLine]:
 def _count_records(connection: Connection, batch_id: int) -> Tally:
     """Read all records once, and count them."""
     tally = Tally()
-    with connection.execution_options(yield_per=CHUNK).execute(_select_records(batch_id)) as found:
+    # Looked up record by record, so that no memory holds the attempts of all.
+    first_ended_at = select(func.min(AttemptLine.ended_at)).where(AttemptLine.record_id == Record.id).correlate(Record)
+    records = _select_records(batch_id).add_columns(first_ended_at.scalar_subquery().label("first_ended_at"))
+    with connection.execution_options(yield_per=CHUNK).execute(records) as found:
         for record in found:
             tally.add(record)
     return tally
@@ -79,16 +82,12 @@ def _count_records(connection: Connection, batch_id: int) -> Tally:
 
 def _select_records(batch_id: int) -> Select[*tuple[Any, ...]]:
     """Select what a report says of records; nothing of their OTPs."""
-    first_ended_at = (
-        select(func.min(AttemptLine.ended_at)).where(AttemptLine.record_id == Record.id).correlate(Record)
-    ).scalar_subquery()
     return (
         select(
             *(Record.serial_number, Record.row_number, Record.username, Record.email, Record.external_id),
             *(Record.user_id, Record.lot, Record.extra, Record.status, Record.reason, Record.attempts),
             *(Record.resynced, Record.otp_sent_at, Record.finalized_at),
             (Record.otp1_posts + Record.otp2_posts).label("otp_posts"),
-            first_ended_at.label("first_ended_at"),
         )
         .where(Record.batch_id == batch_id)
         .order_by(Record.row_number)
