@@ -77,7 +77,7 @@ def _tell_refused(report: Report) -> Iterator[str]:
     if refused := report.counts.refused:
         yield (
             f"{count_things(refused, 'row')} of the file {_was(refused)} refused when it was loaded. "
-            "`oathbulk check FILE` names each with its reason; mend them, and load the file again under another name."
+            "`oathbulk check FILE` names each with its reason; mend them, and load these rows as a file of their own."
         )
 
 
