@@ -58,3 +58,7 @@ def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
         assert result.code == 0, result.stderr
         assert (result.json["counts"]["active"], result.json["resynced"]) == (10, 2)
         assert len(pingone.active) == 10
+        # The templates of its pages are in the wheel.
+        reported = desk.oathbulk("report", "shipment", "-o", "report.html")
+        assert reported.code == 0, reported.stderr
+        assert "All 10 tokens are active." in (desk.folder / "report.html").read_text()

@@ -1,0 +1,152 @@
+"""What a report says in sentences: how the batch came out, what to do, and what stands out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from shlex import quote
+
+from worker.pages.wording import count_things, list_words, write_number, write_share, write_span, write_time
+from worker.reports.batch_report.contents import Command, Report, RowCounts, StepShare, Timeline
+
+
+def describe_outcome(counts: RowCounts) -> str:
+    """Say in one sentence how many tokens are active, and what became of the others."""
+    active = counts.active + counts.already_active
+    others = counts.rows - active
+    if not counts.rows:
+        return "The batch has no tokens."
+    if not others:
+        return (
+            "The only token is active." if counts.rows == 1 else f"All {write_number(counts.rows)} tokens are active."
+        )
+    ends = (
+        (counts.dead_letter, f"{_was(counts.dead_letter)} given up"),
+        (counts.refused, f"{_was(counts.refused)} refused when the file was loaded"),
+        (counts.cancelled, f"{_was(counts.cancelled)} cancelled"),
+        (counts.open, f"{_is(counts.open)} still to do"),
+    )
+    told = [(number, how) for number, how in ends if number]
+    begin = f"{write_number(active)} of {count_things(counts.rows, 'token')} {_is(active)} active"
+    if len(told) == 1:
+        return f"{begin}; {'the other one' if others == 1 else f'the other {write_number(others)}'} {told[0][1]}."
+    return (
+        f"{begin}; {write_number(others)} are not: "
+        f"{list_words([f'{write_number(number)} {ending}' for number, ending in told])}."
+    )
+
+
+def list_next_steps(report: Report) -> list[str]:
+    """Say what a person does now, the most important first."""
+    steps = [*_tell_dead_letters(report), *_tell_open(report), *_tell_refused(report), *_tell_cancelled(report)]
+    steps += [f"{sentence} Tell who delivered them." for sentence in list_standing_out(report)]
+    return steps or ["Nothing is left to do."]
+
+
+def _tell_dead_letters(report: Report) -> Iterator[str]:
+    if not report.dead_letters:
+        return
+    most, number = report.dead_letters[0], report.counts.dead_letter
+    given_up = f"{count_things(number, 'token')} {_was(number)} given up"
+    if len(report.dead_letters) == 1:
+        yield f"{given_up} for one reason, {most.reason}: {most.cure}"
+    elif most.count == report.dead_letters[1].count:
+        yield f"{given_up} for {len(report.dead_letters)} reasons. What to do about each stands under Dead letters."
+    else:
+        yield (
+            f"{given_up} for {len(report.dead_letters)} reasons, most often {most.reason} "
+            f"({write_number(most.count)}): {most.cure} What to do about the others stands under Dead letters."
+        )
+
+
+def _tell_open(report: Report) -> Iterator[str]:
+    if not report.counts.open:
+        return
+    left = f"{count_things(report.counts.open, 'token')} {_is(report.counts.open)} still to do"
+    if report.state.word != "paused":
+        yield f"{left}, and the batch is {report.state.word}: nothing needs to be done for {_them(report.counts.open)}."
+    elif report.state.is_passing:
+        yield f"{left}. The batch is paused ({report.state.reason}) and goes on by itself: {report.state.detail}"
+    else:
+        yield (
+            f"{left}. The batch is paused ({report.state.reason}): {report.state.detail} "
+            f"Go on with `oathbulk resume {quote(report.batch)}`."
+        )
+
+
+def _tell_refused(report: Report) -> Iterator[str]:
+    if refused := report.counts.refused:
+        yield (
+            f"{count_things(refused, 'row')} of the file {_was(refused)} refused when it was loaded. "
+            "`oathbulk check FILE` names each with its reason; mend them, and load these rows as a file of their own."
+        )
+
+
+def _tell_cancelled(report: Report) -> Iterator[str]:
+    if cancelled := report.counts.cancelled:
+        yield (
+            f"{count_things(cancelled, 'token')} {_was(cancelled)} cancelled on a person's command; nothing happens "
+            f"to {_them(cancelled)} until a person acts."
+        )
+
+
+def list_standing_out(report: Report) -> list[str]:
+    """Name each lot, vendor or model of which far more tokens were out of step than elsewhere."""
+    return [
+        describe_standing_out(column.name, group)
+        for column in report.step_columns
+        for group in column.groups
+        if group.stands_out
+    ]
+
+
+def describe_standing_out(column: str, group: StepShare) -> str:
+    """Say how far a group is off, such as `18 of 20 tokens of lot B7 were out of step, against 12 % elsewhere.`"""
+    return (
+        f"{write_number(group.out_of_step)} of {count_things(group.tokens, 'token')} of {column} {group.name} were out "
+        f"of step, against {write_share(group.elsewhere)} elsewhere."
+    )
+
+
+def describe_timeline(timeline: Timeline) -> str:
+    """Say in words what the chart shows."""
+    if not timeline.moments:
+        return "No token is active."
+    total = timeline.moments[-1][1]
+    (first, _), (last, _) = timeline.moments[0], timeline.moments[-1]
+    half = next(at for at, count in timeline.moments if 2 * count >= total)
+    if total == 1:
+        return f"The only active token became so at {write_time(first)} UTC."
+    span = write_span((last - first).total_seconds())
+    return (
+        f"The first token became active at {write_time(first)} UTC, half of the {write_number(total)} were active by "
+        f"{write_time(half)}, and the last became so at {write_time(last)}, {span} after the first."
+    )
+
+
+def describe_command(command: Command) -> str:
+    """Write the facts of a command as `name: value; …`, without those that are empty."""
+    return "; ".join(
+        f"{name.replace('_', ' ')}: {_write_fact(value)}"
+        for name, value in command.facts.items()
+        if value not in (None, [], {}, "")
+    )
+
+
+def _write_fact(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {each}" for name, each in value.items())
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
+def _them(number: int) -> str:
+    return "it" if number == 1 else "them"

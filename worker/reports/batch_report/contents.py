@@ -1,0 +1,185 @@
+"""What a report of a batch holds: plain values, all times in UTC, all durations in seconds. No OTP, no seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """How many rows of the file ended how. `refused` rows never became a record; the tokens of `already_active` rows
+    were active before, so that they were left out at loading."""
+
+    active: int = 0
+    dead_letter: int = 0
+    cancelled: int = 0
+    # Pending, queued or in work.
+    open: int = 0
+    refused: int = 0
+    already_active: int = 0
+
+    @property
+    def rows(self) -> int:
+        """All rows of the file: the sum of the others."""
+        return self.active + self.dead_letter + self.cancelled + self.open + self.refused + self.already_active
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLine:
+    """One token. `person`: the user name, e-mail address, external id or user id, the first that is known."""
+
+    serial_number: str
+    row_number: int
+    person: str
+    lot: str | None
+    status: str
+    reason: str | None
+    attempts: int
+    # True where PingOne asked for a second OTP, False where it took the first, None where it told neither.
+    is_out_of_step: bool | None
+    finalized_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonGroup:
+    """The dead letters of one reason; `tokens` are the first of them, in the order of the file."""
+
+    reason: str
+    count: int
+    cure: str
+    tokens: tuple[TokenLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DurationLine:
+    """How long some tokens took until they were active: half of them at most `median`, 95 in 100 at most `p95`. The
+    three are None where there is no token."""
+
+    tokens: int
+    median: float | None = None
+    p95: float | None = None
+    longest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How long tokens took: those that became active at their first attempt, those that took more, and both."""
+
+    first_attempt: DurationLine
+    more_attempts: DurationLine
+    all: DurationLine
+
+
+@dataclass(frozen=True, slots=True)
+class StepShare:
+    """How many of some tokens were out of step, of those of which PingOne's answers tell."""
+
+    name: str
+    tokens: int
+    out_of_step: int
+    # Whether so many of them cannot be chance, compared with all others.
+    stands_out: bool = False
+    # The share among all others.
+    elsewhere: float = 0.0
+
+    @property
+    def share(self) -> float:
+        return self.out_of_step / self.tokens if self.tokens else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepColumn:
+    """The shares by the values of one column of the file, those that stand out first, then the highest first."""
+
+    name: str
+    groups: tuple[StepShare, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A time in which no call started, as far as the audit tells. Where `is_start_known` is
+    False, the batch paused by itself, at some moment after `start`, when it last settled a token."""
+
+    start: datetime
+    # None: it still lasts.
+    end: datetime | None
+    why: str
+    is_start_known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Tokens that are active now, by the time at which they became so: `moments` are times with the number of tokens
+    that were active by then. `until` is when the last token was settled; while some are not, when this was read."""
+
+    since: datetime
+    until: datetime
+    moments: tuple[tuple[datetime, int], ...]
+    pauses: tuple[Pause, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A line of the audit about this batch."""
+
+    at: datetime
+    actor: str
+    action: str
+    ticket: str | None
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a batch comes from: its file with the SHA-256 of its bytes, who loaded it, when, and on which ticket.
+    `loaded_by` is None where the audit has no line of it."""
+
+    file: str
+    sha256: str
+    environment: str
+    environment_id: str
+    loaded_at: datetime
+    loaded_by: str | None
+    ticket: str | None
+    parent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How the batch stands: `finished`, or its state with the reason of a pause and the cure."""
+
+    word: str
+    reason: str | None
+    detail: str | None
+    # Whether it goes on by itself.
+    is_passing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What made the report: the program's version and the revision of the database's schema."""
+
+    program: str
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole report, as it was at `made_at`. `tokens` is None where there are more than a page can hold."""
+
+    batch: str
+    made_at: datetime
+    state: State
+    counts: RowCounts
+    dead_letters: tuple[ReasonGroup, ...]
+    timeline: Timeline
+    durations: Durations
+    in_step: StepShare
+    step_columns: tuple[StepColumn, ...]
+    tokens: tuple[TokenLine, ...] | None
+    origin: Origin
+    commands: tuple[Command, ...]
+    versions: Versions
