@@ -12,6 +12,7 @@ from support.processes.waiting import wait_until
 from worker.installation.broker_check import RULES
 
 CHECKS = [
+    "home",
     "configuration",
     "encryption keys",
     "database",
@@ -29,6 +30,7 @@ CHECKS = [
 @pytest.fixture
 def desk(tmp_path):
     with CommandDesk(tmp_path / "desk") as desk:
+        desk.make_home()
         yield desk
 
 
@@ -78,6 +80,7 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(desk):
     # Without a database nobody knows of workers, nor of what was learnt.
     assert list(findings) == [check for check in CHECKS if check not in ("workers", "learnt")]
     assert {check: is_well for check, (is_well, _) in findings.items()} == {
+        "home": True,
         "configuration": True,
         # With a database of one's own, so must be the keys.
         "encryption keys": False,
@@ -201,7 +204,7 @@ def on_postgresql(desk, url):
 def test_what_postgresql_does_with_a_commit_is_told(desk, postgres_url):
     code, findings = examine(desk, **serve(desk), **on_postgresql(desk, postgres_url))
     assert code == 0, findings
-    assert list(findings) == [*CHECKS[:3], "commits", *CHECKS[3:]]
+    assert list(findings) == [*CHECKS[:4], "commits", *CHECKS[4:]]
     is_well, detail = findings["commits"]
     assert is_well
     assert "synchronous_commit is on" in detail

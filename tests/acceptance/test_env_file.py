@@ -27,6 +27,11 @@ def desk(tmp_path):
         yield desk
 
 
+def home_of(desk):
+    """The first line of a run."""
+    return f"Home: {desk.home}\n"
+
+
 def write(path: Path, settings: dict[str, str]) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
@@ -36,14 +41,14 @@ def write(path: Path, settings: dict[str, str]) -> None:
 def test_a_run_reads_the_file_of_its_home(desk, pingone):
     write(desk.home / ".env", pingone.settings)
     result = desk.oathbulk("run", "shipment.csv", "--json")
-    assert (result.code, result.stderr) == (0, HERE)
+    assert (result.code, result.stderr) == (0, home_of(desk) + HERE)
     assert result.json["counts"]["active"] == 3
 
 
 def test_a_run_and_its_worker_read_the_file_that_is_named(desk, pingone):
     write(desk.folder / "test.env", pingone.settings)
     result = desk.oathbulk("--env-file", "test.env", "run", "shipment.csv", "--json")
-    assert (result.code, result.stderr) == (0, HERE)
+    assert (result.code, result.stderr) == (0, home_of(desk) + HERE)
     assert result.json["counts"]["active"] == len(pingone.active) == 3
 
 
@@ -52,7 +57,7 @@ def test_a_file_in_the_working_directory_is_named_once_and_not_read(desk, pingon
     write(desk.folder / ".env", stranger)
     said = NOT_READ.format(desk.home / ".env")
     result = desk.oathbulk("run", "shipment.csv", "--json", **pingone.settings)
-    assert (result.code, result.stderr) == (0, said + HERE)
+    assert (result.code, result.stderr) == (0, home_of(desk) + said + HERE)
     examined = desk.oathbulk("doctor", "--json", **pingone.settings)
     assert (examined.code, examined.stderr) == (0, said)
     # Neither says anything of a file that is read.
@@ -71,7 +76,7 @@ def test_a_url_from_a_file_for_a_secret_from_elsewhere_is_told_before_anything_g
     )
     result = desk.oathbulk("run", "shipment.csv", **secret)
     assert result.code == 0
-    assert [line.partition(":")[0] for line in result.stderr.splitlines()[:2]] == [HERE.strip(), mixed]
+    assert [line.partition(":")[0] for line in result.stderr.splitlines()[1:3]] == [HERE.strip(), mixed]
     (hosts,) = [
         check for check in desk.oathbulk("doctor", "--json", **secret).json["checks"] if check["check"] == "hosts"
     ]
@@ -91,6 +96,7 @@ def test_a_run_names_the_hosts_before_it_calls_them(desk):
     result = desk.oathbulk("run", "shipment.csv", **nowhere)
     assert result.code == 3
     said = result.stderr.splitlines()
+    assert said.pop(0) + "\n" == home_of(desk)
     assert said[0] == "PingOne's API is called at localhost, access tokens come from 127.0.0.1."
     assert said[1].startswith("oathbulk: PingOne is out of reach")
 

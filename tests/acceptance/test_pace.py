@@ -12,6 +12,13 @@ from worker.simulator.shipment import make_shipment
 SETTINGS = {"PINGONE_RATE": "10", "OATHBULK_CONCURRENCY": "24"}
 
 
+@pytest.fixture
+def desk(desk):
+    """One with a home, and nothing in it."""
+    desk.make_home()
+    return desk
+
+
 def test_before_the_first_request_it_says_what_is_not_known(desk):
     result = desk.oathbulk("pace")
     assert result.code == 0

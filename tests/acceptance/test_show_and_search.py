@@ -88,6 +88,7 @@ def test_no_seed_is_printed(desk):
 
 
 def test_an_unknown_token_is_a_2_with_the_command_that_looks_for_it(desk):
+    desk.make_home()
     result = desk.oathbulk("show", "no such token")
 
     assert result.code == 2
@@ -98,6 +99,7 @@ def test_an_unknown_token_is_a_2_with_the_command_that_looks_for_it(desk):
 
 
 def test_a_batch_that_is_unknown_is_a_2(desk):
+    desk.make_home()
     result = desk.oathbulk("search", "--batch", "unheard-of")
 
     assert result.code == 2

@@ -193,6 +193,7 @@ def test_own_otps_do_not_lie_in_the_clear_after_a_rehearsal(open_folder: Path) -
         result = desk.oathbulk("rehearse", "mine.csv", "--rate", "300")
         assert result.code == 0, result.stdout + result.stderr
         otps = {otp.encode() for token in tokens for otp in token.otps}
-        files = [path for path in desk.home.rglob("*") if path.is_file()]
+        homes = desk.home.with_name(f"{desk.home.name}-rehearsals")
+        files = [path for path in homes.rglob("*") if path.is_file()]
         assert len(files) > 5
         assert [path for path in files if any(otp in path.read_bytes() for otp in otps)] == []

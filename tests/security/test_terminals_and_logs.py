@@ -69,7 +69,7 @@ def desk(tmp_path: Path) -> Iterator[CommandDesk]:
 
 def test_what_stands_in_the_database_does_not_steer_the_terminal_of_who_looks(desk: CommandDesk) -> None:
     """Names that were loaded before they were looked at, and what somebody wrote past oathbulk."""
-    assert desk.oathbulk("db", "upgrade").code == 0
+    desk.make_home()
     database = MovingDatabase(f"sqlite:///{desk.home / 'oathbulk.db'}")
     make_batch(database, 2, name=f"evil{EVIL}", state=BatchState.PAUSED)
     with database.writing() as connection:

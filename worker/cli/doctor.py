@@ -77,14 +77,14 @@ def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
 def _run_checks(installation: Installation, name: str) -> Iterator[Finding]:
     """Run all checks, in this order; what needs the environment is left out if that is not configured."""
     settings = installation.settings
-    has_database = installation.has_home or not settings.is_embedded_database
+    has_database = keeps_anything = installation.has_home or not settings.is_embedded_database
     yield Finding("home", True, _describe_home(installation))
     yield _run_check("configuration", lambda: _describe_configuration(installation, name))
-    if has_database:
+    if keeps_anything:
         yield from (found := list(_check_what_is_kept(installation)))
         has_database = all(finding.is_well for finding in found if finding.check == "database")
     yield _run_check("broker", lambda: _describe_broker(installation))
-    if has_database or settings.journal:
+    if keeps_anything:
         yield _check_journal(settings.journal_directory)
     try:
         environment = installation.environment(name)

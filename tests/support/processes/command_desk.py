@@ -18,6 +18,8 @@ from support.processes.running_command import TIMEOUT, Result, Running, Start, s
 from support.processes.terminal import Terminal
 from support.processes.waiting import is_running, wait_until
 
+from worker.installation.installation import Installation
+
 OATHBULK = (str(Path(sysconfig.get_path("scripts")) / "oathbulk"),)
 
 # Delays that a test can wait for, and few threads, so that a test can hold all their calls back.
@@ -84,6 +86,12 @@ class CommandDesk:
         terminal = Terminal(argv, self.folder, self.environment, columns)
         self._terminals.append(terminal)
         return terminal
+
+    def make_home(self) -> None:
+        """What the first `load` or `run` leaves, without any batch."""
+        installation = Installation({"OATHBULK_HOME": str(self.home)}, makes_home=True)
+        _ = installation.keyring
+        installation.database.close()
 
     def oathbulk(self, *arguments: str | Path, **settings: str) -> Result:
         return self.start(*arguments, **settings).wait()
