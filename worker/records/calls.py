@@ -69,7 +69,8 @@ class Calls:
     @property
     def summary(self) -> CallSummary:
         """What the calls have cost so far, and PingOne's last answer."""
-        return CallSummary(self._call.requests, self._call.rate_limited, self._answer)
+        call = self._call
+        return CallSummary(call.requests, call.rate_limited, self._answer, call.seconds)
 
     def wait_for_slot(self) -> None:
         """Wait for a slot, unless one is at hand. Raises SlotTooFar."""
