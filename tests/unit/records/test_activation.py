@@ -473,11 +473,11 @@ def retried(meanwhile: Callable[[], None] = lambda: None) -> Callable[[Call], De
     """A call that ends well at its second try, for which it asks as the real client does."""
 
     def answer(call: Call) -> Device:
-        call.requests += 1
+        call.count_request(0.25)
         call.rate_limited += 1
         meanwhile()
         call.permit()
-        call.requests += 1
+        call.count_request(0.5)
         return ACTIVE
 
     return answer
@@ -486,7 +486,7 @@ def retried(meanwhile: Callable[[], None] = lambda: None) -> Callable[[Call], De
 def test_a_second_try_asks_whether_it_may():
     world = World(retried())
     assert world.run() == ["slot", "claim", "post 1", "still sending?", "settle Active"]
-    assert world.record.settled[2] == CallSummary(requests=2, rate_limited=1, answer=ACTIVE.answer)
+    assert world.record.settled[2] == CallSummary(2, rate_limited=1, answer=ACTIVE.answer, call_seconds=0.75)
 
 
 def pause(world: World) -> None:
