@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from worker.clocks.boot_clock import boot_time
 from worker.journal.evidence import find_consequence
@@ -38,12 +38,8 @@ class Attempt:
         self.claim = claim
         self.progress: Progress = claim.progress
         self._calls = Calls(tools, claim, slot)
-
-    def describe(self) -> dict[str, Any]:
-        """Describe the attempt for the log, by our ids and by PingOne's of its last answer; None if there was none."""
-        claim, answer = self.claim, self._calls.summary.answer
-        ids = {"batch_id": claim.batch_id, "record_id": claim.record_id, "attempt": claim.progress.attempts}
-        return ids | {"correlation_id": answer and answer.correlation_id}
+        # For the log.
+        self.describe = self._calls.describe
 
     def run(self) -> None:
         """Make the calls, and settle the record however they end. Raises what failed on our side, after settling."""
