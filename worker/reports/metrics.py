@@ -106,7 +106,7 @@ class MetricsReader:
     def _read_batches(
         self, connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]], counts: Mapping[int, BatchCounts]
     ) -> list[BatchReading]:
-        windows = dict(connection.execute(_COUNT_WINDOWS).tuples().all())
+        windows = {row.batch_id: int(row.records) for row in connection.execute(_COUNT_WINDOWS)}
         now = connection.execute(select(self._database.now())).scalar_one()
         return [self._read_batch(connection, row, counts[row.id], windows.get(row.id, 0), now) for row in rows]
 
@@ -146,7 +146,7 @@ class MetricsReader:
 
 _LICENSES = select(LicensePace.license).order_by(LicensePace.license)
 # Records that are queued or in work, by batch.
-_COUNT_WINDOWS = select(Record.batch_id, func.count()).where(text(IN_WINDOW)).group_by(Record.batch_id)
+_COUNT_WINDOWS = select(Record.batch_id, func.count().label("records")).where(text(IN_WINDOW)).group_by(Record.batch_id)
 
 
 def _find_next_due(connection: Connection, batch_id: int) -> datetime | None:
