@@ -14,10 +14,11 @@ from sqlalchemy import Connection, Row, func, select, text
 from models.batch import Batch, BatchState
 from models.pace import LicensePace
 from models.record import Record
-from models.record_indexes import EXPIRING, HALF_DONE, IN_WINDOW, LASTING
+from models.record_indexes import EXPIRING, HALF_DONE, LASTING
 from worker.batches.commands import LicenseOf
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
+from worker.leases.queue import Queue
 from worker.pace.memory import KnownPace, read_pace
 from worker.reports.attempt_durations import AttemptCounter, AttemptTotals
 from worker.reports.preparation_pace import measure_unprepared
@@ -80,6 +81,7 @@ class MetricsReader:
         self._database = database
         self._license_of = license_of
         self._find_broker_fault = find_broker_fault
+        self._queue = Queue(database)
         self._counts = RecordCounts(database)
         self._attempts = AttemptCounter()
 
@@ -106,9 +108,9 @@ class MetricsReader:
     def _read_batches(
         self, connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]], counts: Mapping[int, BatchCounts]
     ) -> list[BatchReading]:
-        windows = {row.batch_id: int(row.records) for row in connection.execute(_COUNT_WINDOWS)}
+        windows = self._queue.count_window(connection)
         now = connection.execute(select(self._database.now())).scalar_one()
-        return [self._read_batch(connection, row, counts[row.id], windows.get(row.id, 0), now) for row in rows]
+        return [self._read_batch(connection, row, counts[row.id], windows[row.id], now) for row in rows]
 
     def _read_batch(
         self, connection: Connection, row: Row[*tuple[Any, ...]], counts: BatchCounts, in_window: int, now: datetime
@@ -145,8 +147,6 @@ class MetricsReader:
 
 
 _LICENSES = select(LicensePace.license).order_by(LicensePace.license)
-# Records that are queued or in work, by batch.
-_COUNT_WINDOWS = select(Record.batch_id, func.count().label("records")).where(text(IN_WINDOW)).group_by(Record.batch_id)
 
 
 def _find_next_due(connection: Connection, batch_id: int) -> datetime | None:

@@ -30,7 +30,9 @@ def measure_standstill(
         .where(AttemptLine.batch_id == batch.id, text(FAILED))
         .order_by(AttemptLine.id.desc())
     )
-    settled_at = select(func.max(Record.finalized_at)).where(Record.batch_id == batch.id)
+    # Without the second condition SQLite does not use the index, and looks at all records of the batch.
+    settled = Record.batch_id == batch.id, Record.finalized_at.is_not(None)
+    settled_at = select(func.max(Record.finalized_at)).where(*settled)
     now, moved_at = connection.execute(select(database.now(), settled_at.scalar_subquery())).one()
     if not in_window and (next_due_at is None or next_due_at > now):
         return None
