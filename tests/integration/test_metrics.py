@@ -178,8 +178,9 @@ OURS = {"is_device_made": True, "pairing": "paired"}
 def test_a_device_that_oathbulk_made_is_as_old_as_its_pairing(
     database: MovingDatabase, read_batch: Callable[[], BatchReading], age: int, columns: dict[str, Any], is_old: bool
 ) -> None:
-    began_at = database.read_clock() - timedelta(hours=age)
+    began_at = database.read_clock() + timedelta(hours=30 - age)
     make_batch(database, [columns | {"pairing_began_at": began_at}])
+    database.ahead += 30 * HOUR
     assert read_batch().counts.old_devices == is_old
 
 
@@ -190,6 +191,22 @@ def test_a_device_of_the_file_is_as_old_as_the_batch(
     make_batch(database, 1)
     database.ahead += age * HOUR
     assert read_batch().counts.old_devices == is_old
+
+
+@pytest.mark.parametrize("took", [0.001, 5.0], ids=["quickly", "slowly"])
+def test_devices_are_counted_again_however_long_counting_takes(database: MovingDatabase, took: float) -> None:
+    make_batch(database, 1)
+    counting = Counting(database)
+    counting.took = took
+    assert counting.read().old_devices == 0
+    database.ahead += 21 * HOUR
+
+    found = []
+    for _ in range(2):
+        # So long that records are due to be counted each time.
+        counting.now += 100.0
+        found.append(counting.read().old_devices)
+    assert found[-1] == 1
 
 
 # Movement.

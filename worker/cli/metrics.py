@@ -31,6 +31,8 @@ def metrics(
     from worker.observability.logs import configure_logs
 
     configure_logs("WARNING", installation.settings.log_format)
+    # The first read goes through the whole history, which no scrape should have to wait for.
+    generate()
     try:
         server = make_server(bind, port, generate)
     except OSError as error:
