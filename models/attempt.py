@@ -59,6 +59,9 @@ class AttemptLine(Base):
     worker: Mapped[str | None] = mapped_column(String(200))
     # Requests to PingOne.
     requests: Mapped[int] = mapped_column(default=0)
+    # Milliseconds between sending these requests and having their answers, summed; without the waits before them. Empty
+    # if none went out, and in lines of versions before 0009.
+    call_milliseconds: Mapped[int | None]
     # OTPs that it spent: posted, so that they may have reached PingOne. An OTP 1 after which PingOne asked for OTP 2 is
     # counted by the attempt that posts that one.
     otp_posts: Mapped[int] = mapped_column(default=0, server_default="0")

@@ -123,4 +123,4 @@ def _set_flowers_defaults(**_: object) -> None:
 
 @celery.signals.setup_logging.connect
 def _setup_logging(loglevel: int | str | None = None, **_: object) -> None:
-    configure_logs(loglevel or "WARNING")
+    configure_logs(loglevel or "WARNING", settings.log_format)

@@ -362,6 +362,16 @@ def test_an_active_record_keeps_no_otp(database: MovingDatabase, leases: Leases)
     assert record.finalized_at is not None
 
 
+def test_a_line_says_for_how_long_pingone_was_called(database: MovingDatabase, leases: Leases) -> None:
+    called, spared = claim_new(database, leases), claim_new(database, leases, name="other")
+
+    for claimed, summary in ((called, CallSummary(2, 0, ANSWER, 0.2504)), (spared, CallSummary())):
+        leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=True, why="hold"), summary)
+
+    assert [line.call_milliseconds for line in attempts(database, called.record_id)] == [250]
+    assert [line.call_milliseconds for line in attempts(database, spared.record_id)] == [None]
+
+
 def test_a_record_that_took_both_otps_was_resynced(database: MovingDatabase, leases: Leases) -> None:
     claimed = claim_new(database, leases)
     progress = claimed.progress.with_otp_answered(1).with_otp_sent(2).with_otp_answered(2)

@@ -197,7 +197,7 @@ WINDOW = ("daily_window", "zone", "closes_at", "resumes_at")
 # Of a batch and of an attempt, as they are where an earlier version wrote the row.
 MARKS = {"judged_after": 0, "running_after": 0, "trial_row": None, "parent_id": None}
 PREPARATION = {"may_import": False, "may_pair": False, "inventory_read_at": None, "prepared_until": None}
-BELONGING = {"batch_id": None, "otp_posts": 0}
+BELONGING = {"batch_id": None, "otp_posts": 0, "call_milliseconds": None}
 
 
 def test_data_goes_through_0002_down_and_up(empty: MovingDatabase, leases_of_empty: Leases) -> None:

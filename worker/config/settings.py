@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -54,6 +54,7 @@ class Settings(BaseModel):
     longest_hold: float = Field(default=120, gt=0)
     furthest_slot: float = Field(default=2, gt=0)
     tick: float = Field(default=1, gt=0)
+    log_format: Literal["auto", "json", "text"] = "auto"
     breaker_forbidden: int = Field(default=10, ge=1)
     breaker_devices_gone: int = Field(default=10, ge=1)
     breaker_refused: int = Field(default=20, ge=1)

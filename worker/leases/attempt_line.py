@@ -32,6 +32,7 @@ _OWN = {
     "outcome": "line_outcome",
     "reason": "line_reason",
     "otp_posts": "line_otp_posts",
+    "call_milliseconds": "line_call_milliseconds",
     "http_status": "line_http_status",
     "code": "line_code",
     "detail_code": "line_detail_code",
@@ -46,11 +47,12 @@ LINE_TYPES: dict[str, TypeEngine[Any]] = {
 @dataclass(frozen=True, slots=True)
 class CallSummary:
     """What the calls of an attempt cost, and PingOne's last answer if there was one. `requests` counts what went out,
-    `rate_limited` the 429s among the answers."""
+    `rate_limited` the 429s among the answers; `call_seconds` is how long PingOne took for all of them together."""
 
     requests: int = 0
     rate_limited: int = 0
     answer: Answer | None = None
+    call_seconds: float = 0.0
 
 
 def build_line(worker: str, database: Database, given: Given) -> dict[str, ColumnElement[Any]]:
@@ -65,6 +67,7 @@ def line_parameters(claim: Claim, progress: Progress, decision: Decision, summar
     return {
         "line_batch_id": claim.batch_id,
         "line_otp_posts": claim.count_spent_posts(progress, leaves_pending=leaves_pending(decision)),
+        "line_call_milliseconds": round(summary.call_seconds * 1000) if summary.requests else None,
         "line_number": claim.progress.attempts,
         "line_outcome": _outcome(decision),
         "line_reason": _reason(decision),

@@ -1,28 +1,33 @@
-"""Logs: one line an event, `key=value` on a terminal and JSON elsewhere."""
+"""Logs: one line an event, `key=value` on a terminal and JSON elsewhere, unless a setting says which."""
 
 from __future__ import annotations
 
 import io
 import logging
 import sys
-from typing import TextIO
+from typing import Literal, TextIO, TypeAlias
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
 from worker.observability.escaping import escape, escape_line
+from worker.observability.log_context import add_context
+
+# The form of a line; `auto`: text on a terminal, JSON elsewhere.
+LogFormat: TypeAlias = Literal["auto", "json", "text"]
 
 
-def configure_logs(level: int | str) -> None:
-    """Send our events and those of the libraries to stderr, in one form. The values of variables are
-    never shown in a traceback: they hold secrets."""
+def configure_logs(level: int | str, log_format: LogFormat = "auto") -> None:
+    """Send our events and those of the libraries to stderr, in one form, each with the record that its thread works on.
+    The values of variables are never shown in a traceback: they hold secrets."""
     timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    shared: list[Processor] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, timestamp]
-    render: list[Processor] = (
-        [_escape_words, structlog.dev.ConsoleRenderer(exception_formatter=_show_traceback)]
-        if sys.stderr.isatty()
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        timestamp,
+        add_context,
+    ]
+    render = _choose_renderers(log_format)
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -43,6 +48,15 @@ def configure_logs(level: int | str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _choose_renderers(log_format: LogFormat) -> list[Processor]:
+    """Choose what makes a line of an event; colours are for a terminal alone."""
+    is_terminal = sys.stderr.isatty()
+    if log_format == "json" or (log_format == "auto" and not is_terminal):
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    renderer = structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=_show_traceback)
+    return [_escape_words, renderer]
 
 
 def _escape_words(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -56,6 +56,13 @@ class Call:
     requests: int = 0
     # Those of them that were answered 429.
     rate_limited: int = 0
+    # Seconds from the moment before sending these requests to their answers, or to the end of the wait for one.
+    seconds: float = 0.0
+
+    def count_request(self, seconds: float) -> None:
+        """Count a request whose first byte went out, and which took so many seconds."""
+        self.requests += 1
+        self.seconds += seconds
 
 
 class Client:
@@ -146,10 +153,11 @@ class Client:
             raise
         except BaseException:
             # Whatever happened, a byte may have gone out.
-            call.requests += 1
+            call.count_request(boot_time() - sent)
             raise
-        call.requests += 1
-        self._clock.learn(answer[1], sent, boot_time())
+        answered = boot_time()
+        call.count_request(answered - sent)
+        self._clock.learn(answer[1], sent, answered)
         self._deprecations.report(request, answer[1])
         try:
             result = parse(*answer)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from time import sleep
 
+import structlog
+
 from models.encrypted import Keyring
 from models.reason import PauseReason
 from worker.batches.consequences import Consequences
@@ -16,6 +18,7 @@ from worker.database.away import is_away, wait_until_back
 from worker.journal.writer import Journal, NoJournal
 from worker.leases.claim import Claim
 from worker.leases.worker import Leases
+from worker.observability.log_context import begin_work, end_work
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
@@ -28,6 +31,8 @@ from worker.records.tools import AttemptTools
 from worker.rules.limits import Limits
 from worker.rules.no_effect import choose_hand_back_delay
 from worker.tenants.resync import FixedResync, Resync
+
+log = structlog.get_logger()
 
 
 class Activation:
@@ -82,7 +87,20 @@ class Activation:
                 raise
             wait_until_back(self._leases.check_database, self._is_stopping, sleep)
             taken = self._take_up(record_id)
-        return taken if isinstance(taken, str) else Attempt(self._tools, *taken).run()
+        return taken if isinstance(taken, str) else self._make_attempt(*taken)
+
+    def _make_attempt(self, claim: Claim, slot: Slot) -> str:
+        """Make an attempt, and say how it ended; what this thread logs meanwhile names the record."""
+        attempt = Attempt(self._tools, claim, slot)
+        begin_work(attempt.describe)
+        try:
+            return attempt.run()
+        except Exception as failure:
+            # Only its kind, since its text may quote anything. Celery logs the traceback.
+            log.error("attempt_failed", failure=type(failure).__name__)
+            raise
+        finally:
+            end_work()
 
     def _take_up(self, record_id: int) -> tuple[Claim, Slot] | str:
         """Wait for a slot and claim the record; or say why this worker may not work on it now. Nothing has gone to

@@ -39,6 +39,8 @@ class Attempt:
         self.claim = claim
         self.progress: Progress = claim.progress
         self._calls = Calls(tools, claim, slot)
+        # For the log.
+        self.describe = self._calls.describe
 
     def run(self) -> str:
         """Make the calls, and settle the record however they end; say how that was. Raises what failed on our side,

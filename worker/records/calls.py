@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from worker.clocks.boot_clock import boot_time
 from worker.leases.attempt_line import CallSummary
@@ -69,7 +69,14 @@ class Calls:
     @property
     def summary(self) -> CallSummary:
         """What the calls have cost so far, and PingOne's last answer."""
-        return CallSummary(self._call.requests, self._call.rate_limited, self._answer)
+        call = self._call
+        return CallSummary(call.requests, call.rate_limited, self._answer, call.seconds)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the attempt for the log: our ids, and PingOne's id of its last answer, None before there is one."""
+        claim, answer = self._claim, self._answer
+        ids = {"batch_id": claim.batch_id, "record_id": claim.record_id, "attempt": claim.progress.attempts}
+        return ids | {"correlation_id": answer and answer.correlation_id}
 
     def wait_for_slot(self) -> None:
         """Wait for a slot, unless one is at hand. Raises SlotTooFar."""

@@ -10,7 +10,7 @@ from models.batch import BatchState
 from models.record_states import FINAL, Status
 from worker.pace.memory import Hold, KnownPace
 from worker.reports.preparation_pace import PreparationPace
-from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Fleet, Stall, explain_stall, explain_unprepared
+from worker.reports.stall import Fleet, Stall, find_stall
 from worker.reports.taken_over import TakenOver
 from worker.rules.resync import NeedsFlag
 
@@ -76,13 +76,9 @@ class BatchStatus:
 
     @property
     def stall(self) -> Stall | None:
-        """Why due work does not move; None unless it has not moved for STILL_AFTER, or nobody has prepared the batch
-        for UNPREPARED_AFTER."""
+        """Why due work does not move; None while it moves, or has not moved for a short time only."""
         fleet = replace(self.fleet, hold=str(self.hold) if self.hold else None)
-        if self.still_for is not None and self.still_for >= STILL_AFTER:
-            return explain_stall(fleet)
-        is_unprepared = self.preparing and (self.preparation.unprepared_for or 0.0) >= UNPREPARED_AFTER
-        return explain_unprepared(fleet) if is_unprepared else None
+        return find_stall(fleet, self.still_for, self.preparation.unprepared_for if self.preparing else None)
 
     @property
     def standstill(self) -> float:

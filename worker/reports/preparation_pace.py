@@ -36,8 +36,13 @@ def measure_preparation(
     now = connection.scalar(select(database.now()))
     assert now is not None  # noqa: S101
     pace = _measure_imports(connection, batch, now) if batch.may_import else 0.0
+    return PreparationPace(pace or _measure_look_ups(connection, batch, now), measure_unprepared(batch, now))
+
+
+def measure_unprepared(batch: Row[*tuple[Any, ...]], now: datetime) -> float:
+    """Measure for how many seconds nobody has prepared a batch that runs."""
     since = max(filter(None, (batch.running_since, batch.prepared_until)))
-    return PreparationPace(pace or _measure_look_ups(connection, batch, now), max((now - since).total_seconds(), 0.0))
+    return max(float((now - since).total_seconds()), 0.0)
 
 
 def _measure_imports(connection: Connection, batch: Row[*tuple[Any, ...]], now: datetime) -> float:

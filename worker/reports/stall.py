@@ -72,6 +72,14 @@ class Stall:
         return asdict(self)
 
 
+def find_stall(fleet: Fleet, still_for: float | None, unprepared_for: float | None) -> Stall | None:
+    """Name the reason why a batch stands still whose due work has not moved for so many seconds, or that nobody has
+    prepared for so many; None while both are short. None in place of seconds: nothing is due, or to be prepared."""
+    if still_for is not None and still_for >= STILL_AFTER:
+        return explain_stall(fleet)
+    return explain_unprepared(fleet) if (unprepared_for or 0.0) >= UNPREPARED_AFTER else None
+
+
 def explain_stall(fleet: Fleet) -> Stall:
     """Name the most likely reason why nothing moves. What other things depend on is looked at first: without a broker
     no worker can take anything, and without workers nobody does the ticks."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select, text
 
-from models.attempt import FAILED, AttemptLine
 from models.batch import Batch, BatchState
 from models.record import Record
 from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
@@ -22,6 +21,7 @@ from worker.pace.memory import read_pace
 from worker.reports.batch_status import BatchStatus
 from worker.reports.preparation_pace import measure_preparation
 from worker.reports.stall import Fleet
+from worker.reports.standstill import measure_standstill
 from worker.reports.taken_over import TakenOver, read_taken_over
 from worker.tenants.resync import read_resync
 
@@ -80,7 +80,7 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         name=batch.name,
         environment=batch.environment,
         parent=batch.parent_id and connection.scalar(select(Batch.name).where(Batch.id == batch.parent_id)),
-        state=_name_state(batch, counts),
+        state=name_state(batch, counts),
         reason=batch.reason,
         detail=batch.detail,
         total=batch.total,
@@ -96,7 +96,13 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         zone=batch.zone,
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
         resumes_at=batch.resumes_at,
-        still_for=_measure_standstill(database, connection, batch, counts, next_due_at),
+        still_for=measure_standstill(
+            database,
+            connection,
+            batch,
+            in_window=counts[Status.QUEUED] + counts[Status.ACTIVATING],
+            next_due_at=next_due_at,
+        ),
         waiting=waiting,
         may_import=batch.may_import,
         preparation=measure_preparation(database, connection, batch, sum(waiting.values())),
@@ -112,48 +118,23 @@ def _read_taken_over(connection: Connection, batch: Row[*tuple[Any, ...]], count
     return read_taken_over(connection, batch.id)
 
 
-def _is_finished(batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> bool:
+def is_finished(batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> bool:
     """Whether every record of the batch is final."""
     return sum(counts[status] for status in FINAL) == int(batch.total)
 
 
-def _name_state(batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> str:
+def name_state(batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> str:
     """The batch's state, or "finished", which is no state of its own but a count."""
-    return "finished" if _is_finished(batch, counts) and batch.state != BatchState.CANCELLED else batch.state
+    return "finished" if is_finished(batch, counts) and batch.state != BatchState.CANCELLED else batch.state
 
 
 def _find_end(
     batch: Row[*tuple[Any, ...]], counts: Mapping[str, int], groups: Sequence[Row[*tuple[Any, ...]]]
 ) -> datetime | None:
     """When the last record became final; None while the batch is not finished."""
-    if not _is_finished(batch, counts):
+    if not is_finished(batch, counts):
         return None
     return max((group.finalized_at for group in groups if group.finalized_at), default=None)
-
-
-def _measure_standstill(
-    database: Database,
-    connection: Connection,
-    batch: Row[*tuple[Any, ...]],
-    counts: Mapping[str, int],
-    next_due_at: datetime | None,
-) -> float | None:
-    """Measure for how many seconds none of the due records has moved: since one was settled or failed, or since the
-    first became due. None if none is due, or the batch does not run."""
-    if batch.state != BatchState.RUNNING:
-        return None
-    failed_at = (
-        select(AttemptLine.ended_at)
-        .where(AttemptLine.batch_id == batch.id, text(FAILED))
-        .order_by(AttemptLine.id.desc())
-    )
-    settled_at = select(func.max(Record.finalized_at)).where(Record.batch_id == batch.id)
-    now, moved_at = connection.execute(select(database.now(), settled_at.scalar_subquery())).one()
-    in_window = counts[Status.QUEUED] + counts[Status.ACTIVATING]
-    if not in_window and (next_due_at is None or next_due_at > now):
-        return None
-    moments = (batch.running_since, moved_at, connection.scalar(failed_at.limit(1)), None if in_window else next_due_at)
-    return float(max((now - max(filter(None, moments))).total_seconds(), 0.0))
 
 
 def _measure_pace(database: Database, connection: Connection, batch_id: int) -> float:

@@ -17,7 +17,6 @@ from support.processes.forking import Forked
 from support.processes.running_command import TIMEOUT, Result, Running, Start, spawn
 from support.processes.terminal import Terminal
 from support.processes.waiting import is_running, wait_until
-
 from worker.installation.installation import Installation
 
 OATHBULK = (str(Path(sysconfig.get_path("scripts")) / "oathbulk"),)

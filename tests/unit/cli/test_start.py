@@ -10,7 +10,7 @@ import pytest
 
 from worker.cli import application, main
 
-NEEDED_BY_FEW = {"alembic", "celery", "jinja2", "kombu", "structlog"}
+NEEDED_BY_FEW = {"alembic", "celery", "jinja2", "kombu", "prometheus_client", "structlog", "wsgiref"}
 
 
 def test_no_command_waits_for_what_only_workers_and_migrations_need() -> None:

@@ -79,6 +79,17 @@ def test_a_terminal_shows_words_and_no_json(shown):
     assert "unheard" not in shown
 
 
+def test_json_can_be_asked_for_on_a_terminal_and_text_elsewhere():
+    on_terminal = run_on_a_terminal(EVENTS.replace('"INFO")', '"INFO", "json")'))
+    assert json.loads(on_terminal.splitlines()[0])["event"] == "rescued"
+    piped = run_piped(EVENTS.replace('"INFO")', '"INFO", "text")'))
+    assert "rescued" in piped.splitlines()[0]
+    assert '{"' not in piped
+    # Colours would only be noise in a file.
+    assert "\x1b" not in piped
+    assert "308714" not in on_terminal + piped
+
+
 def test_requests_of_the_http_library_are_no_events(lines, shown):
     assert "httpx" not in [event["logger"] for event in lines]
     assert "HTTP Request" not in shown

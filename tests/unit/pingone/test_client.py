@@ -106,6 +106,27 @@ def test_an_activation_sends_the_otp_and_answers_with_the_device(connect: Any, h
     assert (call.requests, call.rate_limited) == (1, 0)
 
 
+def test_the_time_of_a_call_is_that_of_its_exchanges_without_the_waits_between_them(
+    connect: Any, http: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = connect(http(429, Retry_After="0.01"), http(200, ACTIVE))
+    monkeypatch.setattr("worker.pingone.client.boot_time", iter([10.0, 10.25, 90.0, 90.5]).__next__)
+    call = new_call()
+    assert activate(client, call).is_active
+    assert (call.requests, call.seconds) == (2, 0.75)
+
+
+def test_a_call_without_an_answer_took_as_long_as_it_was_waited_for(
+    connect: Any, http: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = connect(http(200, ACTIVE)[:40])
+    monkeypatch.setattr("worker.pingone.client.boot_time", iter([10.0, 13.0]).__next__)
+    call = new_call()
+    with pytest.raises(OutcomeUnknown):
+        activate(client, call)
+    assert (call.requests, call.seconds) == (1, 3.0)
+
+
 def test_the_second_otp_goes_with_a_resync(connect: Any, http: Any) -> None:
     client, api = connect(http(400, EXTRA_OTP_REQUIRED), http(200, ACTIVE))
     with pytest.raises(ResyncRequired):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import exc
+from structlog.testing import capture_logs
 from support.data.progress import progress_with_device
 
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
@@ -22,6 +23,7 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
+from worker.observability.log_context import add_context
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pingone import errors
@@ -473,20 +475,46 @@ def retried(meanwhile: Callable[[], None] = lambda: None) -> Callable[[Call], De
     """A call that ends well at its second try, for which it asks as the real client does."""
 
     def answer(call: Call) -> Device:
-        call.requests += 1
+        call.count_request(0.25)
         call.rate_limited += 1
         meanwhile()
         call.permit()
-        call.requests += 1
+        call.count_request(0.5)
         return ACTIVE
 
     return answer
 
 
+def test_what_is_logged_during_a_call_names_the_record_and_what_is_logged_after_it_does_not():
+    lines = []
+
+    def log_during_second_call(call: Call) -> Device:
+        lines.append(add_context(None, "info", {"event": "during"}))
+        return ACTIVE
+
+    refused = errors.ResyncRequired(replace(RESYNC.answer, correlation_id="correlation-1"))
+    world = World(refused, log_during_second_call)
+    world.run()
+    ids = {"batch_id": BATCH, "record_id": RECORD, "attempt": world.progress.attempts}
+    assert lines == [ids | {"event": "during", "correlation_id": "correlation-1"}]
+    assert add_context(None, "info", {"event": "after"}) == {"event": "after"}
+
+
+def test_a_failure_of_our_own_is_logged_by_its_kind_alone():
+    world = World(RESYNC)
+    world.record.fails_at, world.record.failure = "answered", RuntimeError("quotes 000634")
+    with capture_logs(processors=[add_context]) as lines, pytest.raises(RuntimeError):
+        world.run()
+    (line,) = lines
+    assert (line["event"], line["failure"], line["record_id"]) == ("attempt_failed", "RuntimeError", RECORD)
+    assert "000634" not in str(line)
+    assert add_context(None, "info", {}) == {}
+
+
 def test_a_second_try_asks_whether_it_may():
     world = World(retried())
     assert world.run() == ["slot", "claim", "post 1", "still sending?", "settle Active"]
-    assert world.record.settled[2] == CallSummary(requests=2, rate_limited=1, answer=ACTIVE.answer)
+    assert world.record.settled[2] == CallSummary(2, rate_limited=1, answer=ACTIVE.answer, call_seconds=0.75)
 
 
 def pause(world: World) -> None:

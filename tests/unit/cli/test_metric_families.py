@@ -1,0 +1,86 @@
+"""The metrics that are made of what was read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from support.data.metric_readings import (
+    Samples,
+    find_values,
+    make_counts,
+    make_process,
+    make_reading,
+    parse_metrics,
+    write_metrics,
+)
+
+from worker.reports.metrics import Reading
+from worker.reports.stall import Fleet
+
+BATCH = (("batch", "july"), ("environment", "default"))
+
+
+@pytest.fixture
+def reading() -> Reading:
+    return make_reading()
+
+
+@pytest.fixture
+def samples(reading: Reading) -> Samples:
+    return parse_metrics(write_metrics(reading))
+
+
+def test_dead_letters_are_a_part_of_what_is_final(samples: Samples) -> None:
+    assert samples["oathbulk_dead_letter_ratio", BATCH] == 0.25
+
+
+def test_of_a_batch_of_which_nothing_is_final_no_part_is_dead(reading: Reading) -> None:
+    (running, _) = reading.batches
+    new = replace(running, counts=make_counts(pending=100))
+    assert parse_metrics(write_metrics(replace(reading, batches=[new])))["oathbulk_dead_letter_ratio", BATCH] == 0
+
+
+def test_a_bucket_counts_what_is_in_those_below(samples: Samples) -> None:
+    name = "oathbulk_attempt_call_seconds"
+    of_active = {
+        dict(labels)["le"]: value
+        for (each, labels), value in samples.items()
+        if each == f"{name}_bucket" and ("outcome", "active") in labels
+    }
+    assert [of_active[bound] for bound in ("0.05", "0.1", "60.0", "+Inf")] == [0, 14, 14, 15]
+    assert samples[f"{name}_count", (("outcome", "active"),)] == 15
+    assert samples[f"{name}_sum", (("outcome", "active"),)] == 91
+
+
+def test_a_batch_stands_still_while_it_runs_and_is_paused_while_it_does_not(samples: Samples) -> None:
+    assert find_values(samples, "oathbulk_batch_still_seconds", "batch") == {"july": 75}
+    assert find_values(samples, "oathbulk_batch_still_seconds", "cause") == {"broker": 75}
+    assert find_values(samples, "oathbulk_batch_paused", "batch") == {"august": 1}
+    assert find_values(samples, "oathbulk_batch_paused", "reason") == {"credentials": 1}
+    assert find_values(samples, "oathbulk_batches", "state") == {
+        "running": 1,
+        "paused": 1,
+        "cancelled": 0,
+        "finished": 0,
+    }
+
+
+def test_a_pace_of_which_nothing_is_known_has_a_share_and_no_ceiling(samples: Samples) -> None:
+    assert find_values(samples, "oathbulk_pace_requests_per_second", "license") == {"default": 40}
+    assert find_values(samples, "oathbulk_pace_ceiling_requests_per_second", "license") == {"default": 50}
+    assert find_values(samples, "oathbulk_pace_share_ratio", "license") == {"default": 0.6, "second": 1}
+    assert find_values(samples, "oathbulk_pace_held", "license") == {"default": 1, "second": 0}
+    assert find_values(samples, "oathbulk_pace_hold_left_seconds", "license") == {"default": 12.5, "second": 0}
+
+
+def test_the_last_tick_is_that_of_any_worker(samples: Samples) -> None:
+    assert samples["oathbulk_workers_alive", ()] == 3
+    assert find_values(samples, "oathbulk_workers_sick", "reason") == {"network": 1}
+    assert samples["oathbulk_last_tick_age_seconds", ()] == 3
+
+
+def test_where_nobody_ever_ticked_the_last_tick_is_endlessly_long_ago(reading: Reading) -> None:
+    quiet = replace(reading, fleet=Fleet([make_process("a")]))
+    assert parse_metrics(write_metrics(quiet))["oathbulk_last_tick_age_seconds", ()] == math.inf
