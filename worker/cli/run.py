@@ -89,7 +89,7 @@ def run_shipment(
     found = examine(installation, shipment, request, as_json=as_json, needs_pingone=True)
     with lock_home(installation.settings.home):
         refusals = RefusedRows()
-        loaded = load_shipment(installation, shipment, request, refusals, found)
+        loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
         refusals.print()
         if not as_json:
             print_loaded(loaded)
