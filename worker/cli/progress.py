@@ -95,7 +95,7 @@ class Progress:
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
-            self._live.start()
+            self._live.start(refresh=True)
             # A command that is killed leaves no terminal without a cursor.
             self._console.show_cursor(True)
 

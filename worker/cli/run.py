@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.cli.batch_display import draw_batch
-from worker.cli.console import console, error_console, print_json
+from worker.cli.console import can_redraw, console, error_console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.hosts import print_hosts, print_unread_env_file
@@ -35,7 +35,9 @@ from worker.cli.options import (
     Zone,
     parse_hours,
 )
+from worker.cli.outlook import format_log_line
 from worker.cli.refused_rows import RefusedRows
+from worker.cli.room import measure_room
 from worker.cli.source_options import SourceOptions, takes_source
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
@@ -139,7 +141,10 @@ def _print_summary(status: BatchStatus, stopped: str | None, *, as_json: bool) -
     if as_json:
         print_json(status.to_json())
     else:
-        console.print(draw_batch(status, stopped=stopped))
+        if stopped is not None and not can_redraw(error_console):
+            # The last line of the log claims a time left.
+            error_console.print(format_log_line(status, stopped=stopped))
+        console.print(draw_batch(status, measure_room(console), stopped=stopped))
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def test_tokens_that_the_batch_imported_are_revoked_and_no_others(
     record = look(database, made.ids[0])
     assert (record.is_token_made, record.is_in_inventory, record.import_job_id) == (False, False, None)
     assert audit_facts(database) == [{"tokens": 10}, {"revoked": 10, "gone": 0, "left": 0}]
-    assert desk.revoke.revoke("shipment") == Revoked(not_ours=1)
+    assert desk.revoke.revoke("shipment") == Revoked(not_ours=1, earlier=10)
 
 
 def test_a_paired_token_stays_and_is_named(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
