@@ -84,6 +84,8 @@ class Desk(UndoParts):
         self.keyring = keyring
         self._moving = database
         self.waits = list[float]()
+        # What was told of the progress: step, done, total.
+        self.told = list[tuple[str, int, int | None]]()
         # Of every thread, to be closed in the end.
         self._made = list[Client]()
         make_client = self.clients._make
@@ -98,13 +100,16 @@ class Desk(UndoParts):
         self.waits.append(seconds)
         self._moving.ahead += seconds
 
+    def _hear(self, what: str, done: int, total: int | None = None) -> None:
+        self.told.append((what, done, total))
+
     @property
     def unpair(self) -> Unpairing:
-        return self.unpairing(self.environment, TESTER)
+        return self.unpairing(self.environment, TESTER, self._hear)
 
     @property
     def revoke(self) -> Revocation:
-        return self.revocation(self.environment, TESTER)
+        return self.revocation(self.environment, TESTER, self._hear)
 
     def close(self) -> None:
         for client in self._made:
