@@ -195,3 +195,13 @@ def test_a_role_that_is_missing_is_named(database: MovingDatabase, pingone: Ping
     pingone.simulation.change({"forbidden_groups": ["inventory"]})
     with pytest.raises(CannotGoOn, match="PINGONE_IMPORT_CLIENT_ID"):
         desk.revoke.revoke("shipment")
+
+
+def test_it_is_told_how_far_a_revocation_is(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    make_tokens(database, pingone, [TOKEN] * 10)
+
+    desk.revoke.revoke("shipment")
+
+    assert [step for step in desk.told if step[0] == "Revoking tokens"] == [
+        ("Revoking tokens", done, 10) for done in (0, 4, 8)
+    ]

@@ -11,6 +11,7 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.record_states import NOBODY, PairingState, Status
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
+from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
 from worker import audit
 from worker.batches.undo.revocation import Revocation
@@ -84,8 +85,7 @@ class Desk(UndoParts):
         self.keyring = keyring
         self._moving = database
         self.waits = list[float]()
-        # What was told of the progress: step, done, total.
-        self.told = list[tuple[str, int, int | None]]()
+        self.told = Heard()
         # Of every thread, to be closed in the end.
         self._made = list[Client]()
         make_client = self.clients._make
@@ -100,16 +100,13 @@ class Desk(UndoParts):
         self.waits.append(seconds)
         self._moving.ahead += seconds
 
-    def _hear(self, what: str, done: int, total: int | None = None) -> None:
-        self.told.append((what, done, total))
-
     @property
     def unpair(self) -> Unpairing:
-        return self.unpairing(self.environment, TESTER, self._hear)
+        return self.unpairing(self.environment, TESTER, self.told)
 
     @property
     def revoke(self) -> Revocation:
-        return self.revocation(self.environment, TESTER, self._hear)
+        return self.revocation(self.environment, TESTER, self.told)
 
     def close(self) -> None:
         for client in self._made:
