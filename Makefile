@@ -2,7 +2,7 @@
 PYTHONS := $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14
 BIN := .venv/bin
 # On a terminal pip shows what it fetches; a log is spared that.
-PIP := $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet)
+PIP := @quiet=; [ -t 1 ] || quiet=--quiet; $(BIN)/python -m pip install --disable-pip-version-check $$quiet
 # Processes that share the tests; most of their time they wait for a server.
 PROCESSES ?= 4
 # The same of the long tests, which wait for longer.

@@ -18,6 +18,8 @@ ListDevices = Callable[[str], Sequence[UserDevice]]
 OLD = timedelta(hours=20)
 # Persons whose devices are read, at one request each.
 SAMPLE = 50
+# Persons after whom it is told how many were read.
+EACH = 25
 
 TEXTS = {
     "devices_old": "Waiting for activation longer than 20 hours: {n} of the devices. PingOne deletes a device that is"
@@ -50,7 +52,7 @@ def check_devices(
     if that is not known. Raises what the reads raise."""
     user_ids = {row.row_number: verdicts.find_user_id(row) for row in verdicts.good}
     persons = choose_persons(user_ids.values(), most)
-    asked = telling(persons, on_progress, "Reading the persons' devices", len(persons), each=10)
+    asked = telling(persons, on_progress, "Reading the persons' devices", len(persons), each=EACH)
     devices = {person: _list_or_nothing(list_devices, person) for person in asked}
     everybody = set(filter(None, user_ids.values()))
     for row in verdicts.good:

@@ -106,4 +106,4 @@ def test_it_is_told_how_many_persons_were_asked_about() -> None:
 
     check_devices(Verdicts(good=[row(number) for number in range(30)]), lambda _: (), max_devices=5, on_progress=heard)
 
-    assert heard == [("Reading the persons' devices", 10, 30), ("Reading the persons' devices", 20, 30)]
+    assert heard == [("Reading the persons' devices", 25, 30)]
