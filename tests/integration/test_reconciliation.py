@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, make_batch, rescue, statuses
+from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
 from support.judges.status_moves import judge_moves, judge_totals
 
@@ -362,3 +363,13 @@ def test_a_row_of_another_batch_that_had_the_number_before_is_not_taken_for_this
     found = reconcile(database, gather_evidence([line(made, OtpState.SENT, **changed)]))
     assert found.batches[made.batch_id] == BatchFindings(made.name, strange=1)
     assert look(database, made.id) == before
+
+
+def test_it_is_told_how_far_a_reconciliation_is(database: MovingDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciliation, "CHUNK", 2)
+    evidence = {Row(7, number, "device"): Evidence() for number in range(5)}
+    heard = Heard()
+
+    Reconciliation(database, TESTER, read_delay=READ_DELAY, is_written=False).run(evidence, heard)
+
+    assert heard == [("Comparing records", 2, 5), ("Comparing records", 4, 5)]

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, update
 from sqlalchemy.exc import DBAPIError
 from support.data.audit_lines import read, refuse_lines
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, make_batch, pair_of, statuses
+from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
 
 from models.audit import Action
@@ -193,3 +194,13 @@ def test_rotation_beside_workers_loses_no_pair_and_brings_none_back(database: Mo
             assert look(database, record_id).otps is None
         else:
             assert opened(database, AFTER, record_id) == pair_of(number)
+
+
+def test_it_is_told_how_far_a_rotation_is(database: MovingDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "CHUNK", 2)
+    make_batch(database, 5, keyring=BEFORE)
+    heard = Heard()
+
+    assert rotation.reencrypt(database, ROTATING, lambda *_: None, heard) == 5
+
+    assert heard == [("Encrypting records", done, 5) for done in (2, 4, 5)]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch
+from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
 
 from models.encrypted import DecryptionError, Keyring, generate_key
@@ -304,8 +305,10 @@ def test_rows_come_in_the_order_of_the_file_and_by_status(database: MovingDataba
 
 def test_more_rows_than_are_fetched_at_once_are_exported(database: MovingDatabase) -> None:
     make_batch(database, 1200)
+    heard = Heard()
 
-    assert len({row[0] for row in exported(database)[1:]}) == 1200
+    assert len({row[0] for row in exported(database, on_progress=heard)[1:]}) == 1200
+    assert heard == [("Writing records", 1000, 1200)]
 
 
 FORMULA_STARTS = ("=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1")

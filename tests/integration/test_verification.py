@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch
+from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
 
 from models.encrypted import Keyring
@@ -523,3 +524,12 @@ def test_an_active_record_whose_token_is_another_persons_now_differs(
     device = {"serial": record.serial_number, "user_id": "somebody", "device_id": "elsewhere"}
     pingone.simulation.seed(WorldSeed.model_validate({"environment_id": ENVIRONMENT_ID, "devices": [device]}))
     assert told(tokens_differing(database, readers, keyring)) == [(0, "active", "paired with another person", True)]
+
+
+def test_it_is_told_how_far_a_verification_is(database: MovingDatabase) -> None:
+    make_batch(database, 3, status=Status.ACTIVE)
+    heard = Heard()
+
+    list(verify(database, "shipment", lambda *_: ACTIVE, THREADS, on_progress=heard))
+
+    assert heard == [("Reading devices back", done, 3) for done in range(4)]

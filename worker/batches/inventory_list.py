@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
 
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.errors import OutcomeUnknown
@@ -21,13 +22,15 @@ TokenPage = Page[InventoryToken]
 MakeRead = Callable[[Callable[[], TokenPage]], TokenPage]
 
 
-def list_pages(reads: Reads, call: Call, make_read: MakeRead = lambda read: read()) -> Iterator[TokenPage]:
+def list_pages(
+    reads: Reads, call: Call, make_read: MakeRead = lambda read: read(), on_progress: OnProgress = tell_nobody
+) -> Iterator[TokenPage]:
     """Read the whole inventory, page by page as the caller asks for the next one. A page whose answer got lost is read
     again, a few times: in an inventory of a thousand pages, there may always be one. `make_read` makes each read; by
     default it does not wait for a slot that is far. Raises any PingOneError, OutcomeUnknown also where the pages lead
     back to one of them, since the rest of the list is not known then; and SlotTooFar."""
     page: TokenPage | None = None
-    known, losses = set[str](), 0
+    known, losses, count = set[str](), 0, 0
     while page is None or page.next_url:
         try:
             # One page at a time, so that a wait for a slot does not begin the list anew.
@@ -42,15 +45,21 @@ def list_pages(reads: Reads, call: Call, make_read: MakeRead = lambda read: read
         if following.next_url:
             known.add(following.next_url)
         page, losses = following, 0
+        count += len(page.items)
+        if page.next_url:
+            # PingOne does not tell how many there are.
+            on_progress("Reading the inventory", count)
         yield page
 
 
-def find_tokens(reads: Reads, serial_numbers: Collection[str], call: Call) -> dict[str, InventoryToken]:
+def find_tokens(
+    reads: Reads, serial_numbers: Collection[str], call: Call, on_progress: OnProgress = tell_nobody
+) -> dict[str, InventoryToken]:
     """Read the whole list, and keep the tokens with these serial numbers (in small letters), by serial number. It waits
     for its slots however long that takes. Raises any PingOneError, and PaceOutOfReach."""
     return {
         token.serial_number.lower(): token
-        for page in list_pages(reads, call, call_patiently)
+        for page in list_pages(reads, call, call_patiently, on_progress)
         for token in page.items
         if token.serial_number is not None and token.serial_number.lower() in serial_numbers
     }

@@ -31,6 +31,11 @@ class LoadCounts:
         self._origins.update(row.origin.batch_id for row in written if row.origin)
 
     @property
+    def rows(self) -> int:
+        """All rows of the file so far."""
+        return self.total + self.rows_refused + self.already_active
+
+    @property
     def held_back_from(self) -> int | None:
         """The row after which the canary holds the others back; None if it leaves none."""
         return self.canary_row if self.canary is not None and self.canary < self.total else None

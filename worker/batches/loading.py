@@ -29,6 +29,7 @@ from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
 from worker.intake import Row, RowError, Shipment, UnusableFile
 from worker.observability.escaping import escape_line
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.rules.hours import DailyHours
 
 # Rows that are looked up and written together. This bounds the memory that a load needs, whatever the file's size.
@@ -65,6 +66,7 @@ class Loader:
         totp_max_age: float = 120.0,
         first_records: int = 0,
         on_refused: Callable[[RowError], None] = lambda _: None,
+        on_progress: OnProgress = tell_nobody,
     ) -> None:
         self._database = database
         self._keyring = keyring
@@ -73,6 +75,7 @@ class Loader:
         self._max_age = timedelta(seconds=totp_max_age)
         self._first_records = first_records
         self._on_refused = on_refused
+        self._on_progress = on_progress
 
     def find(self, shipment: Shipment) -> Loaded | None:
         """The batch that this very file became earlier, unless it was cancelled."""
@@ -170,6 +173,8 @@ class Loader:
             for error in sorted(errors, key=lambda error: error.row_number):
                 self._on_refused(error)
             counts.add([record.row for record in good], len(errors), already_active)
+            if chunk:
+                self._on_progress("Loading rows", counts.rows)
             if counts.total > 10 * analyzed:
                 # For the next look-ups: without statistics, PostgreSQL takes any index for as good as the right one.
                 self._database.analyze(connection, Record.__tablename__)

@@ -20,6 +20,7 @@ from worker.audit import Actor
 from worker.database.engine import Database
 from worker.journal.evidence import Evidence, Row
 from worker.leases import journal_evidence
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.rules.progress import Progress
 
 # Rows that one transaction changes.
@@ -71,14 +72,17 @@ class Reconciliation:
         self._read_delay = read_delay
         self._is_written = is_written
 
-    def run(self, evidence: Mapping[Row, Evidence]) -> Findings:
+    def run(self, evidence: Mapping[Row, Evidence], on_progress: OnProgress = tell_nobody) -> Findings:
         """Compare, chunk by chunk, each in a transaction of its own. If it is interrupted, it may be run again. Raises
         StillAtWork."""
-        findings = Findings()
+        findings, done = Findings(), 0
         for batch_id, rows in groupby(sorted(evidence), key=lambda row: row.batch):
             for chunk in _split_in_chunks(rows):
                 with self._transaction() as connection:
                     self._compare(connection, batch_id, {row: evidence[row] for row in chunk}, findings)
+                done += len(chunk)
+                if done < len(evidence):
+                    on_progress("Comparing records", done, len(evidence))
         return findings
 
     def _transaction(self) -> AbstractContextManager[Connection]:

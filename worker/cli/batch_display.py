@@ -1,61 +1,52 @@
-"""How a batch is displayed: as a drawing on a terminal, as a line in a table or a log; and what will become of it, in a
-sentence."""
+"""How a batch is displayed: as a drawing that fits into the terminal, or as a line in a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from shlex import quote
 
-from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from models.reason import CURES, PASSING, Reason
 from models.record_states import Status
+from worker.cli.dead_letter_display import draw_dead_letters
+from worker.cli.outlook import describe_outlook, describe_outlook_after_run
 from worker.cli.preparation_display import describe_made, put_waiting_first
-from worker.pace.memory import Hold
+from worker.cli.room import Room, break_lines, cut_line
 from worker.reports.batch_status import BatchStatus
-from worker.rules.hours import format_time
 from worker.rules.resync import NeedsFlag
 from worker.tenants.resync import LEARNT
 
-# The outlook of a batch that runs while no record is in work.
-WAITING = "Waiting for a worker."
+# Columns of the bar, at most and at least.
+WIDEST_BAR = 40
+NARROWEST_BAR = 8
+
 _COLOURS = {"running": "cyan", "paused": "yellow", "cancelled": "red", "finished": "green"}
-_STATUS_COLOURS = {Status.ACTIVE: "green", Status.DEAD_LETTER: "red", Status.CANCELLED: "red"}
+_STATUS_COLOURS = {"active": "green", "dead_letter": "red", "cancelled": "red", "total": "bold"}
 
 
-def draw_batch(status: BatchStatus, *, stopped: str | None = None) -> RenderableType:
-    """Draw one batch: bar, counts, pace, outlook, reasons of its dead letters. `stopped` is given if the run that
-    worked on it has ended before the batch was finished: a sentence that says how to go on."""
-    settled = status.total - status.left
-    bar = Table.grid(padding=(0, 2))
-    bar.add_row(
-        Text(status.name, style="bold"),
-        Text(status.state, style=_COLOURS[status.state]),
-        ProgressBar(total=max(status.total, 1), completed=settled, width=40),
-        f"{settled} of {status.total}",
-    )
-    counts = Columns([_draw_count(name, number) for name, number in status.counts.items()], padding=(0, 3))
-    costs = (
-        f"{_choose_pace(status):.1f} records/s · {status.otp_posts} OTPs posted · {status.resynced} resynced · "
-        f"{status.requests} requests, {status.rate_limited} of them answered 429 · {status.attempts} attempts"
-    )
+def draw_batch(
+    status: BatchStatus,
+    room: Room | None = None,
+    *,
+    stopped: str | None = None,
+    notes: Sequence[str] = (),
+    with_cures: bool = False,
+) -> RenderableType:
+    """Draw one batch: bar, counts, outlook, costs, `notes`, reasons of its dead letters: as many reasons as there is
+    room for. `room` is None where it is no terminal. `stopped` is given if the run that worked on it has ended before
+    the batch was finished: a sentence that says how to go on. `with_cures`: what to do about each reason is written
+    out, however much room that takes."""
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
-    parts: list[RenderableType] = [bar, counts, Text(costs, style="dim")]
-    if made := describe_made(status):
-        parts.append(Text(made, style="dim"))
-    parts.append(Text(put_waiting_first(status, future)))
-    if status.needs_flag in (NeedsFlag.TRIED, NeedsFlag.YES):
-        parts.append(Text(LEARNT[status.needs_flag], style="dim"))
-    if status.parent:
-        parts.insert(1, Text(f"Its rows come back from batch {status.parent}."))
-    if status.dead_letters:
-        parts.append(_draw_dead_letters(status))
-    return Group(*parts)
+    # The outlook stands high, so that it is seen in the smallest terminal.
+    texts = [Text(put_waiting_first(status, future)), *map(Text, _describe_tokens(status))]
+    texts.append(Text(_describe_costs(status), style="dim"))
+    texts += [Text(said, style="dim") for said in (describe_made(status), *_describe_origin(status)) if said]
+    texts += map(Text, notes)
+    lines = [*_draw_counts(status), *(line for text in texts for line in break_lines(text, room))]
+    left = None if room is None else room.height - 1 - len(lines)
+    return Group(_draw_head(status, room), *lines, *draw_dead_letters(status, room, left, with_cures=with_cures))
 
 
 def draw_batches(statuses: Sequence[BatchStatus]) -> RenderableType:
@@ -76,92 +67,58 @@ def draw_batches(statuses: Sequence[BatchStatus]) -> RenderableType:
     return table
 
 
-def describe_outlook(status: BatchStatus) -> str:
-    """Say what will happen to the batch if nobody does anything."""
-    match status.state:
-        case "finished":
-            return _describe_finished(status)
-        case "cancelled":
-            return (
-                f"Cancelled. {status.left} records are read once more before they end." if status.left else "Cancelled."
-            )
-        case "paused" if status.reason in PASSING:
-            return f"Paused ({status.reason}): {status.detail}"
-        case "paused":
-            return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {quote(status.name)}"
-    if status.hold:
-        return describe_hold(status.hold, quote(status.name))
-    waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
-    is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
-    if is_waiting and waits > 1 and not status.preparing:
-        return f"{status.left} wait for their time; the next is due in {format_duration(waits)}."
-    if status.stall:
-        return f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
-    if status.eta_seconds:
-        left = f"{format_duration(status.eta_seconds)} left at this pace."
-        return left + _explain_time_left(status) + _describe_end_of_hours(status)
-    if status.preparing and status.fleet.alive:
-        return "The time left is not known yet."
-    return WAITING
+def _draw_head(status: BatchStatus, room: Room | None) -> RenderableType:
+    """Draw name, state, and how many records are settled, in one line; on a terminal with a bar."""
+    settled = status.total - status.left
+    name, state = Text(status.name, style="bold"), Text(status.state, style=_COLOURS[status.state])
+    progress = f"{settled} of {status.total}"
+    if room is None:
+        return Text("  ").join([name, state, Text(progress)])
+    beside = room.narrow(state.cell_len + len(progress) + 6)
+    # A batch's name may be longer than the terminal is wide.
+    name = cut_line(name, beside.narrow(NARROWEST_BAR))
+    width = min(beside.narrow(name.cell_len).width, WIDEST_BAR)
+    head = Table.grid(padding=(0, 2))
+    for _ in range(4):
+        head.add_column(no_wrap=True, overflow="ellipsis")
+    head.add_row(name, state, ProgressBar(total=max(status.total, 1), completed=settled, width=width), progress)
+    return head
 
 
-def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
-    """Say what will happen to a batch after the run that worked on it has ended, and how to go on (`stopped`). Workers
-    elsewhere may go on with it."""
-    waits_for_a_person = status.state == "paused" and status.reason not in PASSING
-    if waits_for_a_person or not status.left:
-        return describe_outlook(status)
-    nothing_runs = f"Nothing works on it here any more; {status.left} records are left. {stopped}"
-    return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
+def _draw_counts(status: BatchStatus) -> tuple[Text, Text]:
+    """Draw how many records have which status, without those that none has: names in one line, numbers below."""
+    counts = {"total": status.total} | {name: number for name, number in status.counts.items() if number}
+    names, numbers = [], []
+    for name, number in counts.items():
+        width = max(len(name), len(str(number)))
+        names.append(Text(name.rjust(width), style="dim"))
+        numbers.append(Text(str(number).rjust(width), style=_STATUS_COLOURS.get(name, "")))
+    return Text("  ").join(names), Text("  ").join(numbers)
 
 
-def describe_hold(hold: Hold, batch: str = "BATCH") -> str:
-    """Say until when all workers hold, why, and how a person ends that."""
+def _describe_costs(status: BatchStatus) -> str:
     return (
-        f"All workers hold until {hold.until:%H:%M:%S} UTC ({format_duration(hold.left)}): {hold.why}. "
-        f"To go on now: oathbulk resume {batch} --now"
+        f"{_choose_pace(status):.1f} records/s · {status.otp_posts} OTPs posted · {status.resynced} resynced · "
+        f"{status.requests} requests, {status.rate_limited} of them answered 429 · {status.attempts} attempts"
     )
 
 
-def _explain_time_left(status: BatchStatus) -> str:
-    """Say what makes the batch take so long, and what could be done about it; empty unless that is the license's
-    pace."""
-    known = status.license_pace
-    if known is None:
-        return ""
-    if known.fixed_rate:
-        return f" It stays at {known.fixed_rate:g} requests/s, as {known.set_by} set it."
-    if status.eta_if_listed_seconds is None:
-        return ""
-    if known.share < 1:
-        return f" That is {known.share:.0%} of the {known.ceiling:.0f} requests/s that PingOne permits."
-    return (
-        f" PingOne permits {known.ceiling:.0f} requests/s. If this address were listed under Rate Limits and Allowed "
-        f"IPs, and is not yet: about {format_duration(status.eta_if_listed_seconds)}."
-    )
+def _describe_tokens(status: BatchStatus) -> list[str]:
+    """Say how many of the batch's tokens are active in whichever batch; nothing where none was loaded again."""
+    taken_over = status.taken_over
+    if not taken_over.total:
+        return []
+    places = [(status.name, status.counts[Status.ACTIVE])]
+    places += [(name, counts.get(Status.ACTIVE, 0)) for name, counts in taken_over.counts.items()]
+    where = ", ".join(f"{number} in {name}" for name, number in places)
+    left = status.total - status.tokens_active
+    return [f"{status.tokens_active} of {status.total} tokens are active: {where}; {left} left."]
 
 
-def _describe_end_of_hours(status: BatchStatus) -> str:
-    """Say when the batch's hours (`--window`) end, which may be before the batch is finished; empty if it has none."""
-    if status.closes_at is None:
-        return ""
-    return f" Its window {status.hours} {status.zone} closes at {format_time(status.closes_at)}."
-
-
-def format_log_line(status: BatchStatus) -> str:
-    """Describe the batch in one line, for a log."""
-    outlook = put_waiting_first(status, describe_outlook(status))
-    counts = ", ".join(f"{number} {name}" for name, number in status.counts.items() if number)
-    return f"{status.name}: {counts}; {status.pace:.1f} records/s; {outlook}"
-
-
-def format_duration(seconds: float) -> str:
-    """Write a number of seconds for a person: 95 becomes `1 min 35 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+def _describe_origin(status: BatchStatus) -> list[str]:
+    """Say where the batch's rows come from, and what its environment has taught."""
+    said = [f"Its rows come back from batch {status.parent}."] if status.parent else []
+    return said + ([LEARNT[status.needs_flag]] if status.needs_flag in (NeedsFlag.TRIED, NeedsFlag.YES) else [])
 
 
 def _choose_pace(status: BatchStatus) -> float:
@@ -169,26 +126,3 @@ def _choose_pace(status: BatchStatus) -> float:
     if status.finished_at is None:
         return status.pace
     return status.total / max((status.finished_at - status.created_at).total_seconds(), 1.0)
-
-
-def _describe_finished(status: BatchStatus) -> str:
-    """Say how long a finished batch took, and how many of its tokens are not active."""
-    took = (
-        format_duration((status.finished_at - status.created_at).total_seconds()) if status.finished_at else "no time"
-    )
-    left = status.total - status.counts[Status.ACTIVE]
-    if not left:
-        return f"Finished after {took}: every token is active."
-    return f"Finished after {took}: {left} are not active; nothing happens to them until a person acts."
-
-
-def _draw_count(name: str, number: int) -> Text:
-    colour = _STATUS_COLOURS.get(Status(name), "") if number else "dim"
-    return Text(f"{number} {name}", style=colour)
-
-
-def _draw_dead_letters(status: BatchStatus) -> RenderableType:
-    table = Table("dead letters", "reason", "what to do", box=None, padding=(0, 2, 0, 0))
-    for reason, number in sorted(status.dead_letters.items(), key=lambda item: -item[1]):
-        table.add_row(str(number), reason, CURES[Reason(reason)])
-    return table

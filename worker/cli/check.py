@@ -21,6 +21,7 @@ from worker.cli.preflight_report import (
     write_accepting_command,
     write_verdicts,
 )
+from worker.cli.progress import showing_progress
 from worker.cli.source_options import SourceOptions, takes_source
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
@@ -54,7 +55,8 @@ def check_file(
     file: Path, source: SourceOptions, environment: str, accepted: frozenset[str], *, offline: bool, as_json: bool
 ) -> Report:
     """Examine a shipment, and print what was found. Raises what opening it and `run_preflight` raise."""
-    report = run_preflight(Installation(), source.open(file), environment, offline=offline)
+    with showing_progress("Nothing was changed.", is_quiet=as_json) as progress:
+        report = run_preflight(Installation(), source.open(file), environment, offline=offline, on_progress=progress)
     blocking = report.blocking(accepted)
     if as_json:
         print_json(report_to_json(file, report, blocking))

@@ -39,6 +39,11 @@ console = _open_console(stderr=False)
 error_console = _open_console(stderr=True)
 
 
+def can_redraw(drawn_on: Console) -> bool:
+    """Whether a line can be drawn over on this console: it is a terminal, and none that only writes on."""
+    return drawn_on.is_terminal and not drawn_on.is_dumb_terminal
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout; what JSON has no type for, such as a time, as text."""
     console.print(json.dumps(value, indent=2, default=str), soft_wrap=True)

@@ -7,6 +7,7 @@ import typer
 from models.encrypted import generate_key
 from worker.cli.console import console
 from worker.cli.options import Ticket
+from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 
 app = typer.Typer(help="The database's schema and keys.", no_args_is_help=True)
@@ -22,7 +23,8 @@ def upgrade(ticket: Ticket = None) -> None:
 @app.command(name="reencrypt")
 def reencrypt_command(ticket: Ticket = None) -> None:
     """Encrypt every stored OTP with the first key; older keys can be dropped from OATHBULK_ENCRYPTION_KEYS then."""
-    count = Installation().reencrypt(ticket)
+    with showing_progress("What is encrypted again stays so. Go on with: oathbulk db reencrypt") as progress:
+        count = Installation().reencrypt(ticket, progress)
     console.print(f"{count} records are encrypted with the first key now.")
 
 

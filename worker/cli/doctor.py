@@ -2,62 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import asdict
 
-import redis
 import typer
 from rich.text import Text
-from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 
-from models.encrypted import DecryptionError
-from worker.audit import NO_KEY_CURE, find_heads_place, redact_place
 from worker.cli.console import console, print_json
+from worker.cli.doctor_checks import (
+    Finding,
+    check_clock,
+    check_commits,
+    check_journal,
+    check_workers,
+    describe_audit,
+    describe_broker,
+    describe_configuration,
+    describe_database,
+    describe_home,
+    describe_learnt,
+    run_check,
+)
 from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.hosts import describe_hosts, print_unread_env_file
 from worker.cli.options import AsJson, EnvironmentName
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.config.settings import ConfigError
-from worker.database import revision
-from worker.database.postgresql import DURABLE, READ_COMMITTED
-from worker.embedded.errors import EmbeddedError
-from worker.fleet.processes import read_processes
-from worker.installation.broker_check import describe_broker
 from worker.installation.installation import Installation
-from worker.journal import writer
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock_drift import measure_drift
-from worker.pingone.errors import PingOneError
-from worker.reports.stall import Fleet, describe_sick
-from worker.tenants.pairing_answer import describe_pairing_answer
-from worker.tenants.resync import LEARNT, read_resync
-from worker.vault.keyring import load_audit_keys
 
-# Seconds. A TOTP step is 30 s: on a clock that is wrong by more than a few, a pair seems older or younger than it is.
-LARGEST_DRIFT = 5.0
 # Seconds that a call to PingOne may take, since a person waits for it.
 DEADLINE = 10.0
-
-# What PostgreSQL has in force for this connection, whatever its defaults are.
-_SELECT_IN_FORCE = select(
-    func.current_setting("synchronous_commit"),
-    func.current_setting("transaction_isolation"),
-    func.current_setting("synchronous_standby_names"),
-)
-
-# Failures of a check that a person can mend; any other is a fault of our own.
-_EXPECTED_FAILURES = (ConfigError, SQLAlchemyError, redis.RedisError, PingOneError, EmbeddedError, DecryptionError)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check has found: `detail` says what is there, or what is wrong and how to mend it."""
-
-    check: str
-    is_well: bool
-    detail: str
 
 
 def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
@@ -78,137 +54,32 @@ def _run_checks(installation: Installation, name: str) -> Iterator[Finding]:
     """Run all checks, in this order; what needs the environment is left out if that is not configured."""
     settings = installation.settings
     has_database = keeps_anything = installation.has_home or not settings.is_embedded_database
-    yield Finding("home", True, _describe_home(installation))
-    yield _run_check("configuration", lambda: _describe_configuration(installation, name))
+    yield Finding("home", True, describe_home(installation))
+    yield run_check("configuration", lambda: describe_configuration(installation, name))
     if keeps_anything:
         yield from (found := list(_check_what_is_kept(installation)))
         has_database = all(finding.is_well for finding in found if finding.check == "database")
-    yield _run_check("broker", lambda: _describe_broker(installation))
+    yield run_check("broker", lambda: describe_broker(installation))
     if keeps_anything:
-        yield _check_journal(settings.journal_directory)
+        yield check_journal(settings.journal_directory)
     try:
         environment = installation.environment(name)
     except ConfigError:
         return
     if has_database:
-        yield _run_check("learnt", lambda: _describe_learnt(installation, environment.environment_id))
-    yield _run_check("hosts", lambda: " ".join(describe_hosts(installation, name)))
+        yield run_check("learnt", lambda: describe_learnt(installation, environment.environment_id))
+    yield run_check("hosts", lambda: " ".join(describe_hosts(installation, name)))
     access_tokens = AccessTokens(environment, deadline=min(DEADLINE, settings.call_deadline))
-    yield _run_check("access token", lambda: "granted" if access_tokens.get() else "")
-    yield _check_clock(lambda: measure_drift(environment, deadline=DEADLINE))
+    yield run_check("access token", lambda: "granted" if access_tokens.get() else "")
+    yield check_clock(lambda: measure_drift(environment, deadline=DEADLINE))
 
 
 def _check_what_is_kept(installation: Installation) -> Iterator[Finding]:
     """Check the keys and the database, and what the database tells."""
-    yield _run_check("encryption keys", lambda: "usable" if installation.keyring else "")
-    yield (reached := _run_check("database", lambda: _describe_database(installation)))
+    yield run_check("encryption keys", lambda: "usable" if installation.keyring else "")
+    yield (reached := run_check("database", lambda: describe_database(installation)))
     if reached.is_well and not installation.database.is_sqlite:
-        yield _check_commits(installation)
-    yield _run_check("audit", lambda: _describe_audit(installation))
+        yield check_commits(installation)
+    yield run_check("audit", lambda: describe_audit(installation))
     if reached.is_well:
-        yield _check_workers(installation)
-
-
-def _describe_home(installation: Installation) -> str:
-    home = installation.settings.home.absolute()
-    return str(home) if home.exists() else f"{home}, which run, load or rehearse makes when it is needed"
-
-
-def _run_check(check: str, examine: Callable[[], str]) -> Finding:
-    """Run one check, which returns its detail or raises what is wrong."""
-    try:
-        return Finding(check, True, examine())
-    except revision.SchemaOutdated as error:
-        return Finding(check, False, str(error))
-    except _EXPECTED_FAILURES as error:
-        # The first line alone: the error of a driver goes on with advice of its own.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return Finding(check, False, lines[0])
-
-
-def _describe_configuration(installation: Installation, name: str) -> str:
-    environment = installation.environment(name)
-    return (
-        f"environment {environment.name} is {environment.environment_id} at {environment.api_url}, "
-        f"{environment.rate:g} requests a second to begin with"
-    )
-
-
-def _describe_database(installation: Installation) -> str:
-    database = installation.database
-    return f"{database.engine.dialect.name}, at revision {revision.current(database)}"
-
-
-def _describe_audit(installation: Installation) -> str:
-    settings = installation.settings
-    if settings.is_embedded_database:
-        # The key file is made when the database is first opened.
-        _ = installation.database
-    has_key = load_audit_keys(settings) is not None
-    lines = "new lines are authenticated" if has_key else f"lines are chained but not authenticated: {NO_KEY_CURE}"
-    place = find_heads_place(settings)
-    heads = f"heads go to {redact_place(place)}" if place else "heads go nowhere: name a place with OATHBULK_AUDIT_HEAD"
-    return f"{lines}; {heads}"
-
-
-def _check_commits(installation: Installation) -> Finding:
-    """Check that our commits are durable on PostgreSQL, whatever an administrator's defaults are, and say which
-    standbys have them."""
-    with installation.database.writing() as connection:
-        commits, isolation, standbys = connection.execute(_SELECT_IN_FORCE).one()
-    is_well = commits in DURABLE and isolation == READ_COMMITTED
-    note = (
-        f"synchronous standbys: {standbys}" if standbys else "no synchronous standby: a failover loses the last commits"
-    )
-    return Finding("commits", is_well, f"synchronous_commit is {commits}, isolation is {isolation}; {note}")
-
-
-def _describe_learnt(installation: Installation, environment_id: str) -> str:
-    """Say what this environment has taught, and by which record."""
-    with installation.database.reading() as connection:
-        learnt = LEARNT[read_resync(connection, environment_id).needs]
-        pairing = describe_pairing_answer(connection, environment_id)
-    return f"{learnt}; {pairing}" if pairing else learnt
-
-
-def _describe_broker(installation: Installation) -> str:
-    if installation.settings.redis_url is None:
-        return "`oathbulk run` brings its own Valkey"
-    return describe_broker(installation.settings)
-
-
-def _check_workers(installation: Installation) -> Finding:
-    """Say how many workers are at work, which take no work and why, and when the last tick came."""
-    with installation.database.reading() as connection:
-        fleet = Fleet(read_processes(installation.database, connection))
-    if fleet.sick:
-        return Finding("workers", False, f"these take no work: {describe_sick(fleet)}")
-    tick = fleet.seconds_since_tick
-    ticked = "no tick yet" if tick is None else f"the last tick came {tick:.0f} s ago"
-    return Finding("workers", True, f"{len(fleet.alive)} at work; {ticked}" if fleet.alive else "none runs now")
-
-
-def _check_journal(directory: Path | None) -> Finding:
-    """Check that the journal can be written, and that no other user can read it."""
-    if directory is None:
-        note = "none is kept; OATHBULK_JOURNAL names a directory for what a restored database would not know"
-        return Finding("journal", True, note)
-    try:
-        writer.try_to_write(directory)
-        if directory.stat().st_mode & 0o077:
-            return Finding("journal", False, f"{directory} is open to other users: chmod 700 {directory}")
-    except OSError as error:
-        return Finding("journal", False, f"{directory} cannot be written ({error.strerror}): {writer.CURE}")
-    return Finding("journal", True, f"in {directory}")
-
-
-def _check_clock(measure: Callable[[], float]) -> Finding:
-    """Compare this machine's clock with PingOne's. `measure` returns the seconds that ours is ahead."""
-    try:
-        ahead = measure()
-    except PingOneError as error:
-        return Finding("clock", False, f"PingOne does not tell the time: {error}")
-    detail = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} PingOne's"
-    if abs(ahead) > LARGEST_DRIFT:
-        return Finding("clock", False, f"{detail}: set it, for instance with NTP")
-    return Finding("clock", True, detail)
+        yield check_workers(installation)

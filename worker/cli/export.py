@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +14,13 @@ from worker.cli.console import console
 from worker.cli.homes import open_installation_with
 from worker.cli.options import BatchName, Ticket
 from worker.cli.output_files import refuse_unfit, write_file
+from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 from worker.reports import export as reports
 from worker.reports.hand_out import write_hand_out
+
+# What is said after Ctrl-C.
+NOT_WRITTEN = "No file was written."
 
 
 def export(
@@ -46,12 +51,13 @@ def export(
         keyring = installation.keyring
         # Noted in the audit before the first OTP leaves: an export that fails half-way was asked for, too.
         installation.batches(ticket).note_export(batch, str(output))
-    count = write_file(
-        output, lambda file: reports.export(installation.database, batch, file, status, reason, keyring=keyring)
-    )
+    with showing_progress(NOT_WRITTEN) as progress:
+        export_to = partial(reports.export, installation.database, batch, keyring=keyring, on_progress=progress)
+        count = write_file(output, lambda file: export_to(file, status=status, reasons=reason))
     console.print(f"Wrote {count} records of {batch} to {output}.")
 
 
 def export_hand_out(installation: Installation, batch: str, output: Path) -> int:
     """Write the hand-out of a batch, and return how many tokens it has. Raises UnknownBatch, typer.BadParameter."""
-    return write_file(output, lambda file: write_hand_out(installation.database, batch, file))
+    with showing_progress(NOT_WRITTEN) as progress:
+        return write_file(output, lambda file: write_hand_out(installation.database, batch, file, progress))

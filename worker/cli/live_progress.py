@@ -10,8 +10,10 @@ from rich.live import Live
 from models.batch import BatchState
 from models.reason import PASSING
 from models.record_states import Status
-from worker.cli.batch_display import draw_batch, format_log_line
-from worker.cli.console import error_console
+from worker.cli.batch_display import draw_batch
+from worker.cli.console import can_redraw, error_console
+from worker.cli.outlook import format_log_line
+from worker.cli.room import measure_room
 from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import read_statuses
@@ -40,13 +42,13 @@ class LiveProgress:
     def show_until_over(self, restart_ended: Callable[[], str | None]) -> str | None:
         """Show the batch until it is over, and call `restart_ended` between two looks. Returns None; or at once what
         `restart_ended` returned, if that names a part of the stack that keeps failing."""
-        is_live = error_console.is_terminal and not error_console.is_dumb_terminal and not self._is_quiet
+        is_live = can_redraw(error_console) and not self._is_quiet
         with Live(console=error_console, auto_refresh=False, transient=True) as live:
             while not is_over(status := self.read_status()):
                 if failing_part := restart_ended():
                     return failing_part
                 if is_live:
-                    live.update(draw_batch(status), refresh=True)
+                    live.update(draw_batch(status, measure_room(error_console)), refresh=True)
                 else:
                     self._print_line(status)
                 time.sleep(LOOK_EVERY)

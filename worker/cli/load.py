@@ -28,11 +28,13 @@ from worker.cli.options import (
 )
 from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import findings_to_json, print_findings, refuse_unready, report_to_json
+from worker.cli.progress import showing_progress
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions, takes_source
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
 from worker.intake import Shipment, UnusableFile
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.preflight.preflight import Report
 from worker.rules.hours import DailyHours
 
@@ -61,7 +63,7 @@ def load(
     shipment, installation, refusals = source.open(file), Installation(makes_home=True), RefusedRows()
     request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share, offline, accepted)
     found = examine(installation, shipment, request, as_json=as_json)
-    loaded = load_shipment(installation, shipment, request, refusals, found)
+    loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
     _print(loaded, refusals, found, as_json=as_json)
     raise typer.Exit(SOME_LEFT if loaded.rows_refused else ALL_ACTIVE)
 
@@ -113,7 +115,10 @@ def examine(
     if _make_loader(installation, request, RefusedRows()).find(shipment):
         return None
     name, offline = request.environment, request.offline
-    report = run_preflight(installation, shipment, name, offline=offline, needs_pingone=needs_pingone)
+    with showing_progress("Nothing was loaded.", is_quiet=as_json) as progress:
+        report = run_preflight(
+            installation, shipment, name, offline=offline, needs_pingone=needs_pingone, on_progress=progress
+        )
     if not as_json:
         print_findings(report, request.accepted)
     elif blocking := report.blocking(request.accepted):
@@ -123,15 +128,25 @@ def examine(
 
 
 def load_shipment(
-    installation: Installation, shipment: Shipment, request: LoadRequest, refusals: RefusedRows, found: Report | None
+    installation: Installation,
+    shipment: Shipment,
+    request: LoadRequest,
+    refusals: RefusedRows,
+    found: Report | None,
+    *,
+    as_json: bool = False,
 ) -> Loaded:
     """Load the shipment as a batch, unless it is one already. `found`: its preflight. Raises UnusableFile, NameTaken,
     OtherHours."""
     environment = installation.environment(request.environment)
     accepted = found.choose_accepted(request.accepted) if found else []
+    rows = found.verdicts.rows if found else None
     try:
-        loader = _make_loader(installation, request, refusals)
-        loaded = loader.load(shipment, request.name, request.canary, request.hours, accepted)
+        with showing_progress("Nothing was loaded.", is_quiet=as_json) as progress:
+            loader = _make_loader(
+                installation, request, refusals, lambda what, done, _=None: progress(what, done, rows)
+            )
+            loaded = loader.load(shipment, request.name, request.canary, request.hours, accepted)
     except UnusableFile:
         # The error says that not one row is left; the refused rows say why.
         refusals.print()
@@ -142,7 +157,9 @@ def load_shipment(
     return loaded
 
 
-def _make_loader(installation: Installation, request: LoadRequest, refusals: RefusedRows) -> Loader:
+def _make_loader(
+    installation: Installation, request: LoadRequest, refusals: RefusedRows, on_progress: OnProgress = tell_nobody
+) -> Loader:
     """Make what loads a shipment, in the name of the person at this terminal."""
     return Loader(
         installation.database,
@@ -152,6 +169,7 @@ def _make_loader(installation: Installation, request: LoadRequest, refusals: Ref
         totp_max_age=installation.settings.totp_max_age,
         first_records=installation.settings.first_records,
         on_refused=refusals.add,
+        on_progress=on_progress,
     )
 
 

@@ -8,9 +8,10 @@ import redis
 import typer
 
 from worker.batches.pace_commands import PaceCommands
-from worker.cli.batch_display import describe_hold, format_duration
 from worker.cli.console import console, print_json
+from worker.cli.durations import format_duration
 from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
+from worker.cli.outlook import describe_hold
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation

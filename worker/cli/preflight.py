@@ -17,6 +17,7 @@ from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import HomeInUse
 from worker.installation.installation import Installation
 from worker.intake import Shipment, Switches
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import SlotTooFar
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock_drift import measure_drift
@@ -35,7 +36,13 @@ _OUT_OF_REACH = (CredentialsRefused, NotDelivered, redis.RedisError, EmbeddedErr
 
 
 def run_preflight(
-    installation: Installation, shipment: Shipment, name: str, *, offline: bool, needs_pingone: bool = False
+    installation: Installation,
+    shipment: Shipment,
+    name: str,
+    *,
+    offline: bool,
+    needs_pingone: bool = False,
+    on_progress: OnProgress = tell_nobody,
 ) -> Report:
     """Find what can be known of a shipment for the environment of this name. `offline`: PingOne is asked nothing. If it
     cannot be asked, nothing of it is known; with `needs_pingone` that is raised.
@@ -44,12 +51,12 @@ def run_preflight(
     environment = _find_environment(installation, name, offline=offline)
     rate = environment.rate if environment else USUAL_RATE
     with _reading_rows(installation, environment) as (reader, known):
-        report = check_shipment(shipment, reader, installation.settings, rate)
+        report = check_shipment(shipment, reader, installation.settings, rate, on_progress)
     if environment is None:
         report.unknown.append("the database and PingOne: no environment is configured here")
     elif not offline and report.verdicts.good:
         try:
-            _ask_pingone(installation, environment, report, known, shipment.switches)
+            _ask_pingone(installation, environment, report, known, shipment.switches, on_progress)
         except _OUT_OF_REACH as failure:
             if needs_pingone:
                 raise
@@ -86,7 +93,12 @@ def _reading_rows(
 
 
 def _ask_pingone(
-    installation: Installation, environment: Environment, report: Report, known: ResyncKnowledge, switches: Switches
+    installation: Installation,
+    environment: Environment,
+    report: Report,
+    known: ResyncKnowledge,
+    switches: Switches,
+    on_progress: OnProgress,
 ) -> None:
     """Add to the report what PingOne tells. Raises one of _OUT_OF_REACH."""
     print_hosts(installation, environment.name)
@@ -98,7 +110,7 @@ def _ask_pingone(
         _ = asking_from.database
         parts = Parts(settings, installation.environment)
         parts.redis.ping()
-        asking = TenantCheck(parts.clients.reads(environment), environment, settings, switches)
+        asking = TenantCheck(parts.clients.reads(environment), environment, settings, switches, on_progress)
         asking.add_to(report, known, lambda: measure_drift(environment, deadline=deadline))
 
 

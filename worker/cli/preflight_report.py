@@ -11,8 +11,8 @@ from typing import Any, TextIO
 
 from rich.text import Text
 
-from worker.cli.batch_display import format_duration
 from worker.cli.console import console, error_console
+from worker.cli.durations import format_duration
 from worker.cli.refused_rows import RefusedRows
 from worker.preflight.findings import Finding, Level
 from worker.preflight.preflight import NotReady, Report

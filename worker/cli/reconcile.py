@@ -14,10 +14,15 @@ from worker.batches.reconciliation import Findings, Reconciliation
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, Ticket
+from worker.cli.progress import showing_progress
 from worker.config.settings import Settings
 from worker.installation.installation import Installation
 from worker.journal.evidence import gather_evidence
 from worker.journal.reader import NoJournalFound, Reader, find_files
+from worker.observability.progress import telling
+
+# Lines of a journal after which it is told how many were read: as many as take a second or less.
+LINES_EACH = 10_000
 
 
 def _parse_time(text: str) -> datetime:
@@ -49,8 +54,10 @@ def reconcile(
     """Tell a restored database what went out since its backup, as the workers' journals show it."""
     installation = Installation()
     reader = Reader(find_files(journals or [_find_own_journal(installation.settings)]), since)
-    evidence = gather_evidence(reader)
-    findings = _prepare(installation, ticket, is_written=yes).run(evidence)
+    interrupted = "What was corrected stays so: the same command goes on." if yes else "Nothing was changed."
+    with showing_progress(interrupted, is_quiet=as_json) as progress:
+        evidence = gather_evidence(telling(reader, progress, "Reading lines of journals", each=LINES_EACH))
+        findings = _prepare(installation, ticket, is_written=yes).run(evidence, progress)
     if as_json:
         print_json(_to_json(reader, len(evidence), findings) | {"is_written": yes})
     else:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.cli.batch_display import draw_batch
-from worker.cli.console import console, error_console, print_json
+from worker.cli.console import can_redraw, console, error_console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.homes import print_home
@@ -36,7 +36,9 @@ from worker.cli.options import (
     Zone,
     parse_hours,
 )
+from worker.cli.outlook import format_log_line
 from worker.cli.refused_rows import RefusedRows
+from worker.cli.room import measure_room
 from worker.cli.source_options import SourceOptions, takes_source
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
@@ -91,7 +93,7 @@ def run_shipment(
     found = examine(installation, shipment, request, as_json=as_json, needs_pingone=True)
     with lock_home(installation.settings.home):
         refusals = RefusedRows()
-        loaded = load_shipment(installation, shipment, request, refusals, found)
+        loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
         refusals.print()
         if not as_json:
             print_loaded(loaded)
@@ -141,7 +143,10 @@ def _print_summary(status: BatchStatus, stopped: str | None, *, as_json: bool) -
     if as_json:
         print_json(status.to_json())
     else:
-        console.print(draw_batch(status, stopped=stopped))
+        if stopped is not None and not can_redraw(error_console):
+            # The last line of the log claims a time left.
+            error_console.print(format_log_line(status, stopped=stopped))
+        console.print(draw_batch(status, measure_room(console), stopped=stopped))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -13,11 +14,13 @@ from rich.text import Text
 
 from models.batch import BatchState
 from models.reason import PASSING
-from worker.cli.batch_display import WAITING, describe_outlook, draw_batch, draw_batches
-from worker.cli.console import console, print_json
+from worker.cli.batch_display import draw_batch, draw_batches
+from worker.cli.console import can_redraw, console, print_json
 from worker.cli.failures import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import open_installation_with
 from worker.cli.options import AsJson
+from worker.cli.outlook import WAITING, describe_outlook, format_log_line
+from worker.cli.room import measure_room
 from worker.installation.broker_check import find_broker_fault
 from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
@@ -26,12 +29,17 @@ from worker.reports.status import read_statuses
 
 # Seconds between two looks of `--watch`.
 LOOK_EVERY = 1.0
+# Seconds between two lines of `--watch` where stdout is no terminal, so that a log does not overflow.
+LINE_EVERY = 5.0
 
 
 def status(
     batch: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="The batch's name. Default: all.")] = None,
     watch: Annotated[bool, typer.Option(help="Keep looking, until Ctrl-C.")] = False,
     as_json: AsJson = False,
+    cures: Annotated[
+        bool, typer.Option("--cures", help="Write out what to do about each reason of the batch's dead letters.")
+    ] = False,
     check: Annotated[
         bool,
         typer.Option(
@@ -41,17 +49,16 @@ def status(
     ] = False,
 ) -> None:
     """Show counts, pace, time left and reasons; and what will happen if nobody does anything."""
+    if cures and (batch is None or watch):
+        raise typer.BadParameter("name a batch, and leave out --watch: they are read once", param_hint="--cures")
     installation = open_installation_with(batch)
     if as_json:
         statuses = [status.to_json() for status in _read_statuses(installation, batch)]
         print_json(statuses[0] if batch else {"batches": statuses})
     elif watch:
-        with Live(_draw(installation, batch), console=console, auto_refresh=False) as live:
-            while True:
-                time.sleep(LOOK_EVERY)
-                live.update(_draw(installation, batch), refresh=True)
+        _watch(installation, batch)
     else:
-        console.print(_draw(installation, batch))
+        console.print(_draw(installation, batch, with_cures=cures))
     if check:
         raise typer.Exit(
             max((_choose_exit_code(status) for status in _read_statuses(installation, batch)), default=ALL_ACTIVE)
@@ -78,15 +85,42 @@ def _read_statuses(installation: Installation, batch: str | None) -> list[BatchS
     return [replace(status, fleet=replace(status.fleet, broker=fault)) for status in statuses]
 
 
-def _draw(installation: Installation, batch: str | None) -> RenderableType:
-    """Draw this batch, or all; below, why no worker comes, and which workers take no work."""
+def _watch(installation: Installation, batch: str | None) -> None:
+    """Show how this batch stands, or all of them, until Ctrl-C: drawn again on a terminal, elsewhere a line now and
+    then."""
+    if not can_redraw(console):
+        while True:
+            for status in _read_statuses(installation, batch):
+                console.print(format_log_line(status))
+            time.sleep(LINE_EVERY)
+    with Live(_draw(installation, batch), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(LOOK_EVERY)
+            live.update(_draw(installation, batch), refresh=True)
+
+
+def _draw(installation: Installation, batch: str | None, *, with_cures: bool = False) -> RenderableType:
+    """Draw this batch, or all; and why no worker comes, and which workers take no work."""
     statuses = _read_statuses(installation, batch)
-    parts = [draw_batch(statuses[0]) if batch else draw_batches(statuses)]
+    notes = _explain_fleet(statuses)
+    if batch:
+        return draw_batch(statuses[0], measure_room(console), notes=notes, with_cures=with_cures)
+    return Group(draw_batches(statuses), *map(Text, notes), *_name_home(installation))
+
+
+def _name_home(installation: Installation) -> list[RenderableType]:
+    """Say which home this is, unless the database is elsewhere."""
+    if not installation.settings.is_embedded_database:
+        return []
+    return [Text(f"Home: {installation.settings.home}", style="dim")]
+
+
+def _explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
+    """Say why no worker comes to a batch that waits for one, and which workers take no work."""
+    notes = []
     if any(describe_outlook(status) == WAITING for status in statuses):
         stall = explain_stall(statuses[0].fleet)
-        parts += [] if stall.cause == Cause.UNKNOWN else [Text(str(stall))]
-    if installation.settings.is_embedded_database:
-        parts.append(Text(f"Home: {installation.settings.home}", style="dim"))
+        notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
     if statuses and statuses[0].fleet.sick:
-        parts.append(Text(f"These take no work: {describe_sick(statuses[0].fleet)}"))
-    return Group(*parts)
+        notes.append(f"These take no work: {describe_sick(statuses[0].fleet)}")
+    return notes

@@ -16,12 +16,13 @@ from worker.batches.undo.obstacles import CannotGoOn
 from worker.batches.undo.read_back import Heir
 from worker.batches.undo.removal import End
 from worker.batches.undo.revocation import Revoked
-from worker.batches.undo.unpairing import Unpaired
+from worker.batches.undo.unpaired import Unpaired
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.hosts import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket
 from worker.cli.own_redis import settings_with_redis
+from worker.cli.progress import showing_progress
 from worker.config.environment import Environment
 from worker.installation.installation import Installation
 from worker.pingone.errors import CredentialsRefused
@@ -37,8 +38,9 @@ MOST_LINES = 20
 def unpair(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: Ticket = None) -> None:
     """Remove the devices that a batch made, and no others; without --yes, say which those are."""
     installation = Installation()
-    with _parts(installation, batch) as (parts, environment):
-        unpairing = parts.unpairing(environment, this_person(installation.settings, ticket))
+    showing = showing_progress(_say_what_goes_on("unpair", batch, is_done=yes), is_quiet=as_json)
+    with _parts(installation, batch) as (parts, environment), showing as progress:
+        unpairing = parts.unpairing(environment, this_person(installation.settings, ticket), progress)
         unpaired = unpairing.remove(batch) if yes else unpairing.examine(batch)
     if as_json:
         print_json(_unpaired_to_json(batch, unpaired, is_done=yes))
@@ -53,8 +55,9 @@ def revoke(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: 
     installation = Installation()
     # An embedded stack has made its key by now, if it had none: the tokens' seeds are compared with the inventory.
     _ = installation.keyring
-    with _parts(installation, batch, is_importing=True) as (parts, environment):
-        revocation = parts.revocation(environment, this_person(installation.settings, ticket))
+    showing = showing_progress(_say_what_goes_on("revoke", batch, is_done=yes), is_quiet=as_json)
+    with _parts(installation, batch, is_importing=True) as (parts, environment), showing as progress:
+        revocation = parts.revocation(environment, this_person(installation.settings, ticket), progress)
         revoked = revocation.revoke(batch) if yes else revocation.examine(batch)
     if as_json:
         print_json({"batch": batch, "is_done": yes} | asdict(revoked))
@@ -62,6 +65,13 @@ def revoke(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: 
         for line in (*describe_revoked(batch, revoked, is_done=yes), *_list_kept(revoked.kept)):
             console.print(line)
     raise typer.Exit(SOME_LEFT if revoked.kept else ALL_ACTIVE)
+
+
+def _say_what_goes_on(command: str, batch: str, *, is_done: bool) -> str:
+    """Say what becomes of an undo that is interrupted, and which command goes on."""
+    if not is_done:
+        return "Nothing was changed."
+    return f"What was taken away is written down. Go on with: oathbulk {command} {quote(batch)} --yes"
 
 
 @contextmanager
@@ -97,6 +107,7 @@ def _unpaired_to_json(batch: str, unpaired: Unpaired, *, is_done: bool) -> dict[
         "is_done": is_done,
         "devices": unpaired.devices,
         "unknown_pairings": unpaired.unknown,
+        "earlier": unpaired.earlier,
         **{end.value: unpaired.ends[end] for end in End},
         "default_changes": [asdict(change) for change in unpaired.defaults.values()],
         "kept": [asdict(each) for each in unpaired.kept],
@@ -106,10 +117,15 @@ def _unpaired_to_json(batch: str, unpaired: Unpaired, *, is_done: bool) -> dict[
 def describe_unpaired(batch: str, unpaired: Unpaired, *, is_done: bool) -> Iterator[str]:
     """Say what was removed, or would be, and for whom that changes what they are asked for first."""
     ends = unpaired.ends
-    if is_done:
-        yield f"{ends[End.REMOVED]} devices of {batch} were removed; {ends[End.GONE]} were gone already."
+    removed, gone = ends[End.REMOVED], ends[End.GONE]
+    if not is_done:
+        yield f"{ends[End.THERE]} devices of {batch} would be removed; {gone} are gone already."
+    elif not unpaired.earlier:
+        yield f"{removed} devices of {batch} were removed; {gone} were gone already."
     else:
-        yield f"{ends[End.THERE]} devices of {batch} would be removed; {ends[End.GONE]} are gone already."
+        yield _add_earlier("devices", batch, "removed", removed, unpaired.earlier, gone)
+    if not is_done and unpaired.earlier:
+        yield f"{unpaired.earlier} were removed by an earlier run."
     if unpaired.unknown:
         found = f"{ends[End.NEVER_MADE]} had made no device" if is_done else "with --yes they are looked up first"
         yield f"{unpaired.unknown} pairings were of unknown fate: {found}."
@@ -125,12 +141,22 @@ def describe_unpaired(batch: str, unpaired: Unpaired, *, is_done: bool) -> Itera
         yield f"To revoke the tokens that the batch imported: oathbulk revoke {quote(batch)}"
 
 
+def _add_earlier(things: str, batch: str, verb: str, now: int, earlier: int, gone: int) -> str:
+    """Say how many things of a batch were taken away now, and by an earlier run that was interrupted."""
+    total = now + earlier + gone
+    return f"{total} {things} of {batch}: {now} {verb} now, {earlier} by an earlier run; {gone} were gone already."
+
+
 def describe_revoked(batch: str, revoked: Revoked, *, is_done: bool) -> Iterator[str]:
     """Say which tokens were revoked, or would be."""
-    if is_done:
+    if not is_done:
+        yield f"{revoked.own} tokens of {batch} would be revoked."
+    elif not revoked.earlier:
         yield f"{revoked.revoked} tokens of {batch} were revoked; {revoked.gone} were gone already."
     else:
-        yield f"{revoked.own} tokens of {batch} would be revoked."
+        yield _add_earlier("tokens", batch, "revoked", revoked.revoked, revoked.earlier, revoked.gone)
+    if not is_done and revoked.earlier:
+        yield f"{revoked.earlier} were revoked by an earlier run."
     if revoked.not_ours:
         yield f"{revoked.not_ours} were in the inventory before the batch: they stay."
     if revoked.open_imports:

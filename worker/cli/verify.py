@@ -10,6 +10,7 @@ from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, BatchName
 from worker.cli.own_redis import settings_with_redis
+from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 from worker.process.parts import Parts
 from worker.reports.inventory_verification import TokenCheck, make_token_lister
@@ -28,14 +29,16 @@ def verify_command(
     installation = Installation()
     environment = find_environment(installation.database, batch, installation.environment)
     (status,) = read_statuses(installation.database, batch)
-    with settings_with_redis(installation) as settings:
+    interrupted = "Nothing was changed: the same command begins anew."
+    showing = showing_progress(interrupted, is_quiet=as_json)
+    with settings_with_redis(installation) as settings, showing as progress:
         clients = Parts(settings, installation.environment).clients
         # Asked for once, so that wrong credentials are one failure, and not one for each device.
         clients.access_tokens(environment).get()
         read = make_device_reader(lambda: clients.of(environment))
         importer = environment.as_importer()
-        tokens = TokenCheck(make_token_lister(lambda: clients.reads(importer)), installation.keyring)
-        differences = list(verify(installation.database, batch, read, READERS, tokens))
+        tokens = TokenCheck(make_token_lister(lambda: clients.reads(importer), progress), installation.keyring)
+        differences = list(verify(installation.database, batch, read, READERS, tokens, progress))
     if as_json:
         print_json(
             {

@@ -26,6 +26,7 @@ from worker.database.engine import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
 from worker.embedded.valkey import EmbeddedValkey
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.rate_groups import RateGroup
 from worker.pace.slots import Pace
 from worker.process.parts import Parts
@@ -98,7 +99,7 @@ class Installation:
 
         return schema.upgrade(self._opened_database, on_change=write_down)
 
-    def reencrypt(self, ticket: str | None = None) -> int:
+    def reencrypt(self, ticket: str | None = None, on_progress: OnProgress = tell_nobody) -> int:
         """Encrypt every stored pair of OTPs with the first encryption key; how many records were encrypted again.
         Raises DecryptionError at the first record whose key is not among ours, ConfigError, EmbeddedError."""
         actor = audit.this_person(self.settings, ticket)
@@ -106,7 +107,7 @@ class Installation:
         def write_down(connection: Connection, records: int) -> None:
             audit.append(self.database, connection, actor, Action.REENCRYPT, None, {"records": records})
 
-        return reencrypt(self.database, self.keyring, write_down)
+        return reencrypt(self.database, self.keyring, write_down, on_progress)
 
     @cached_property
     def _opened_database(self) -> Database:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from worker.intake import Row
+from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.pingone.errors import NotFound
 from worker.pingone.user_devices import UserDevice
 from worker.preflight.findings import Finding, Level, Verdicts, name_tokens
@@ -17,6 +18,8 @@ ListDevices = Callable[[str], Sequence[UserDevice]]
 OLD = timedelta(hours=20)
 # Persons whose devices are read, at one request each.
 SAMPLE = 50
+# Persons after whom it is told how many were read.
+EACH = 25
 
 TEXTS = {
     "devices_old": "Waiting for activation longer than 20 hours: {n} of the devices. PingOne deletes a device that is"
@@ -38,13 +41,19 @@ def choose_persons(user_ids: Iterable[str | None], most: int = SAMPLE) -> list[s
 
 
 def check_devices(
-    verdicts: Verdicts, list_devices: ListDevices, *, max_devices: int | None, most: int = SAMPLE
+    verdicts: Verdicts,
+    list_devices: ListDevices,
+    *,
+    max_devices: int | None,
+    most: int = SAMPLE,
+    on_progress: OnProgress = tell_nobody,
 ) -> list[Finding]:
     """Read the devices of some persons, and compare them with the rows. `max_devices`: how many a person may have, None
     if that is not known. Raises what the reads raise."""
     user_ids = {row.row_number: verdicts.find_user_id(row) for row in verdicts.good}
     persons = choose_persons(user_ids.values(), most)
-    devices = {person: _list_or_nothing(list_devices, person) for person in persons}
+    asked = telling(persons, on_progress, "Reading the persons' devices", len(persons), each=EACH)
+    devices = {person: _list_or_nothing(list_devices, person) for person in asked}
     everybody = set(filter(None, user_ids.values()))
     for row in verdicts.good:
         person = user_ids[row.row_number]

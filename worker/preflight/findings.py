@@ -70,6 +70,11 @@ class Verdicts:
     # By row number: the id of the person whom PingOne finds by the name that the row gives.
     found_users: dict[int, str] = field(default_factory=dict)
 
+    @property
+    def rows(self) -> int:
+        """How many rows the shipment has."""
+        return len(self.good) + len(self.refused) + len(self.active)
+
     def find_user_id(self, row: Row) -> str | None:
         """The id of the person who gets the token of a row, in small letters; None where it is not known."""
         return row.user_id or self.found_users.get(row.row_number)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from models.reason import Reason
 from worker.batches.preparation.people import FindUsers, find_all, group_by_name, judge_person
 from worker.intake import Row
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute
 from worker.preflight.findings import Finding, Level, Verdicts, name_tokens
 
@@ -28,10 +29,11 @@ SAYS = {
 }
 
 
-def check_persons(verdicts: Verdicts, find_users: FindUsers) -> list[Finding]:
+def check_persons(verdicts: Verdicts, find_users: FindUsers, on_progress: OnProgress = tell_nobody) -> list[Finding]:
     """Look every named person up, NAMES_PER_REQUEST to a request. Raises what the reads raise."""
-    for attribute in UserAttribute:
-        rows = _rows_by_name(verdicts.good, attribute)
+    named = {attribute: _rows_by_name(verdicts.good, attribute) for attribute in UserAttribute}
+    find_users = _tell_progress(find_users, sum(map(len, named.values())), on_progress)
+    for attribute, rows in named.items():
         found = group_by_name(attribute, find_all(attribute, list(rows), find_users, NAMES_PER_REQUEST))
         for name, mine in rows.items():
             for row in mine:
@@ -41,6 +43,21 @@ def check_persons(verdicts: Verdicts, find_users: FindUsers) -> list[Finding]:
         for name, text in TEXTS.items()
         for finding in name_tokens(name, Level.ASK, text, verdicts.doubted(name))
     ]
+
+
+def _tell_progress(find_users: FindUsers, total: int, on_progress: OnProgress) -> FindUsers:
+    """Make a function that finds users, and tells after each request how many of all names were asked for."""
+    done = 0
+
+    def find(attribute: UserAttribute, names: Sequence[str]) -> Sequence[User]:
+        nonlocal done
+        users = find_users(attribute, names)
+        done += len(names)
+        if done < total:
+            on_progress("Looking persons up", done, total)
+        return users
+
+    return find
 
 
 def _rows_by_name(rows: Sequence[Row], attribute: UserAttribute) -> dict[str, list[Row]]:

@@ -11,6 +11,7 @@ from worker.batches.inventory_list import list_pages
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.intake import NO_SWITCHES, Shipment, Switches
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.configuration import MfaSettings
@@ -67,10 +68,16 @@ class Report:
         return [finding.name for finding in self.findings if finding.level == Level.ASK and finding.name in accepted]
 
 
-def check_shipment(shipment: Shipment, reader: RowReader, settings: Settings, rate: float) -> Report:
+def check_shipment(
+    shipment: Shipment,
+    reader: RowReader,
+    settings: Settings,
+    rate: float,
+    on_progress: OnProgress = tell_nobody,
+) -> Report:
     """Find what the files and our own records tell. `rate`: requests a second that the batch begins with. Raises
     UnusableFile."""
-    verdicts, leftovers = reader.read(shipment)
+    verdicts, leftovers = reader.read(shipment, on_progress)
     report = Report(verdicts, files.check_files(shipment, verdicts, leftovers, totp_max_age=settings.totp_max_age))
     pairings = sum(row.device_id is None for row in verdicts.good)
     report.seconds = (len(verdicts.good) * REQUESTS_PER_RECORD + pairings * REQUESTS_PER_PAIRING) / rate
@@ -82,12 +89,18 @@ class TenantCheck:
     created in the tenant."""
 
     def __init__(
-        self, reads: Reads, environment: Environment, settings: Settings, switches: Switches = NO_SWITCHES
+        self,
+        reads: Reads,
+        environment: Environment,
+        settings: Settings,
+        switches: Switches = NO_SWITCHES,
+        on_progress: OnProgress = tell_nobody,
     ) -> None:
         self._reads = reads
         self._environment = environment
         self._settings = settings
         self._switches = switches
+        self._on_progress = on_progress
         self._max_devices: int | None = None
         self._call = Call(session_id="oathbulk-check", transaction_id="oathbulk-check")
 
@@ -103,7 +116,7 @@ class TenantCheck:
             self._ask(report, "the policies", lambda: self._check_policies(len(verdicts.good)))
             self._ask(report, "the MFA settings", lambda: self._check_settings(self._read(reads.read_mfa_settings)))
             # First, since a token may be another person's, and a person have too many devices.
-            self._ask(report, "the users", lambda: check_persons(verdicts, self._find_users))
+            self._ask(report, "the users", lambda: check_persons(verdicts, self._find_users, self._on_progress))
             self._ask(report, "the inventory", self._check_inventory(report))
             self._ask(report, "the persons' devices", lambda: self._check_devices(report))
         finally:
@@ -125,7 +138,9 @@ class TenantCheck:
         return tenant.check_settings(settings)
 
     def _check_devices(self, report: Report) -> list[Finding]:
-        return check_devices(report.verdicts, self._list_devices, max_devices=self._max_devices)
+        return check_devices(
+            report.verdicts, self._list_devices, max_devices=self._max_devices, on_progress=self._on_progress
+        )
 
     def _read(self, read: Callable[..., T]) -> T:
         return _wait_for_slot(lambda: read(call=self._call))
@@ -148,7 +163,7 @@ class TenantCheck:
 
     def _list_tokens(self) -> Iterator[InventoryToken]:
         """Go through the inventory page by page."""
-        for page in list_pages(self._reads, self._call, _wait_for_slot):
+        for page in list_pages(self._reads, self._call, _wait_for_slot, self._on_progress):
             yield from page.items
 
 

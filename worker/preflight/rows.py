@@ -16,6 +16,7 @@ from worker.batches.earlier_records import EarlierRecords
 from worker.batches.loading import CHUNK
 from worker.batches.returning import Returning
 from worker.intake import Leftovers, Row, RowError, Shipment
+from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.preflight.consecutive import is_consecutive
 from worker.preflight.findings import Verdicts
 from worker.vault.otp import OtpPair
@@ -37,10 +38,10 @@ class RowReader:
         self._earlier = EarlierRecords(connection, keyring, environment_id)
         self._knows_records = knows_records
 
-    def read(self, shipment: Shipment) -> tuple[Verdicts, Leftovers]:
+    def read(self, shipment: Shipment, on_progress: OnProgress = tell_nobody) -> tuple[Verdicts, Leftovers]:
         """Read every row of a shipment. Raises UnusableFile."""
         verdicts, leftovers = Verdicts(), Leftovers()
-        rows = shipment.rows(leftovers)
+        rows = telling(shipment.rows(leftovers), on_progress, "Reading rows", each=CHUNK)
         while chunk := list(islice(rows, CHUNK)):
             verdicts.refused += [row for row in chunk if isinstance(row, RowError)]
             whole = [row for row in chunk if isinstance(row, Row)]

@@ -14,6 +14,7 @@ from worker.batches.undo.standing import Standing
 from worker.batches.undo.token_list import TokenList
 from worker.batches.undo.unpairing import Unpairing
 from worker.config.environment import Environment
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.process.part import part
 from worker.process.parts import Parts
 
@@ -43,11 +44,12 @@ class UndoParts(Parts):
     def tokens(self) -> TokenList:
         return TokenList(self.database, self.keyring)
 
-    def unpairing(self, environment: Environment, actor: Actor) -> Unpairing:
+    def unpairing(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Unpairing:
         """The removal of devices of batches of this environment, as this actor commands it."""
-        return Unpairing(self.database, self.clients, environment, self.settings, self.standing, actor, time.sleep)
+        parts = (self.database, self.clients, environment, self.settings, self.standing)
+        return Unpairing(*parts, actor, time.sleep, on_progress=on_progress)
 
-    def revocation(self, environment: Environment, actor: Actor) -> Revocation:
+    def revocation(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Revocation:
         """The revocation of tokens of batches of this environment, as this actor commands it."""
         importer, settings = environment.as_importer(), self.settings
         revoking = Revoking(
@@ -61,4 +63,4 @@ class UndoParts(Parts):
             send_within=settings.send_within,
         )
         parts = (self.standing, self.tokens, self.imports, self.token_work, revoking)
-        return Revocation(self.database, self.clients, importer, actor, *parts)
+        return Revocation(self.database, self.clients, importer, actor, *parts, on_progress=on_progress)

@@ -12,7 +12,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, TextIO
 
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, Row, and_, func, select
 
 from models.batch import Batch
 from models.encrypted import Keyring
@@ -22,11 +22,15 @@ from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.intake import COLUMNS, RESULT_COLUMNS, Column, Origin, canonical_column, is_result
 from worker.observability.escaping import escape
+from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.vault.otp import OtpPair
 from worker.vault.sealed_otps import open_otps
 
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+# What is told while the file is written.
+WRITING = "Writing records"
 
 # A record with all of its columns.
 FoundRecord = Row[*tuple[Any, ...]]
@@ -36,26 +40,34 @@ def export(
     database: Database,
     name: str,
     file: TextIO,
+    *,
     status: str | None = None,
     reasons: Collection[str] | None = None,
-    *,
     keyring: Keyring | None = None,
+    on_progress: OnProgress = tell_nobody,
 ) -> int:
     """Write the batch's records, in the order of its file, and return how many: all of them, or only those of this
     status, or the dead letters of these reasons. OTPs are left empty without a keyring, and if they were erased because
     the record became active. Raises UnknownBatch, DecryptionError."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
-        records = select(Record.__table__).where(Record.batch_id == batch.id).order_by(Record.row_number)
-        if status is not None:
-            records = records.where(Record.status == status)
-        if reasons:
-            records = records.where(Record.status == Status.DEAD_LETTER, Record.reason.in_(reasons))
+        mine = [Record.batch_id == batch.id, *_choose(status, reasons)]
+        records = select(Record.__table__).where(*mine).order_by(Record.row_number)
+        total = connection.scalar(select(func.count()).where(*mine))
         columns = [column for column in batch.columns if not is_result(column)]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*map(format_cell, columns), *RESULT_COLUMNS])
         with connection.execution_options(yield_per=1000).execute(records) as found:
-            return sum(1 for row in _make_rows(found, columns, keyring) if writer.writerow(row))
+            rows = telling(_make_rows(found, columns, keyring), on_progress, WRITING, total)
+            return sum(1 for row in rows if writer.writerow(row))
+
+
+def _choose(status: str | None, reasons: Collection[str] | None) -> Iterator[ColumnElement[bool]]:
+    """The conditions on records of this status, and on dead letters of these reasons."""
+    if status is not None:
+        yield Record.status == status
+    if reasons:
+        yield and_(Record.status == Status.DEAD_LETTER, Record.reason.in_(reasons))
 
 
 def _make_rows(records: Iterator[FoundRecord], columns: list[str], keyring: Keyring | None) -> Iterator[list[str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from typing import Any, TextIO
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from models.batch import Batch
 from models.record import Record
@@ -17,7 +17,8 @@ from models.record_states import OtpType, Status
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.intake import RESULT_COLUMNS, canonical_column, normalise
-from worker.reports.export import FoundRecord, format_cell
+from worker.observability.progress import OnProgress, tell_nobody, telling
+from worker.reports.export import WRITING, FoundRecord, format_cell
 
 # Columns of each hand-out before the file's own ones, and the columns of a record that they show.
 PERSON_COLUMNS = {
@@ -39,7 +40,7 @@ NOTHING_FOR_TOTP = "Sign on with the number that the token shows now."
 IF_REFUSED = "If it is refused, try one more number, then call the help desk."
 
 
-def write_hand_out(database: Database, name: str, file: TextIO) -> int:
+def write_hand_out(database: Database, name: str, file: TextIO, on_progress: OnProgress = tell_nobody) -> int:
     """Write a line for every active token of the batch, in the order of its file, and return how many. It holds no OTP.
     Raises UnknownBatch."""
     with database.reading() as connection:
@@ -47,13 +48,12 @@ def write_hand_out(database: Database, name: str, file: TextIO) -> int:
         own = [column for column in batch.columns if _is_own(column)]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*PERSON_COLUMNS, *map(format_cell, own), *ADVICE_COLUMNS])
-        records = (
-            select(Record.__table__)
-            .where(Record.batch_id == batch.id, Record.status == Status.ACTIVE)
-            .order_by(Record.row_number)
-        )
+        mine = (Record.batch_id == batch.id, Record.status == Status.ACTIVE)
+        total = connection.scalar(select(func.count()).where(*mine))
+        records = select(Record.__table__).where(*mine).order_by(Record.row_number)
         with connection.execution_options(yield_per=1000).execute(records) as found:
-            return sum(1 for record in found if writer.writerow(map(format_cell, _make_line(record, own))))
+            lines = (map(format_cell, _make_line(record, own)) for record in found)
+            return sum(1 for line in telling(lines, on_progress, WRITING, total) if writer.writerow(line))
 
 
 def count_presses(first_counter: int | None, next_counter: int | None) -> int:

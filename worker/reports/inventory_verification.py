@@ -15,6 +15,7 @@ from models.record_states import Status
 from worker.batches.inventory_list import find_tokens
 from worker.batches.preparation.inventory import find_difference
 from worker.database.engine import Database
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import PaceOutOfReach
 from worker.pingone.client import Call
 from worker.pingone.errors import PingOneError
@@ -27,12 +28,13 @@ from worker.vault.seed import Seed
 ListTokens = Callable[[Collection[str]], Mapping[str, InventoryToken] | PingOneError | PaceOutOfReach]
 
 
-def make_token_lister(reads: Callable[[], Reads]) -> ListTokens:
+def make_token_lister(reads: Callable[[], Reads], on_progress: OnProgress = tell_nobody) -> ListTokens:
     """Make the function that reads the inventory, with the calling thread's reads."""
 
     def list_tokens(serial_numbers: Collection[str]) -> Mapping[str, InventoryToken] | PingOneError | PaceOutOfReach:
         try:
-            return find_tokens(reads(), serial_numbers, Call("oathbulk-verify", "oathbulk-verify-inventory"))
+            call = Call("oathbulk-verify", "oathbulk-verify-inventory")
+            return find_tokens(reads(), serial_numbers, call, on_progress)
         except (PingOneError, PaceOutOfReach) as failure:
             return failure
 

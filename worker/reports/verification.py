@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 
 from models.batch import Batch
 from models.record import Record
@@ -17,6 +17,7 @@ from worker.batches.finding import find_batch
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.database.engine import Database
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import SlotTooFar
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call, Client
@@ -26,6 +27,8 @@ from worker.reports.inventory_verification import TokenCheck
 
 # Reads that are under way or wait for their slot; bounds the memory whatever the batch's size.
 CHUNK = 500
+# What is told while devices are read.
+READING = "Reading devices back"
 
 # What a record is compared by.
 _COLUMNS = (
@@ -66,18 +69,28 @@ def find_environment(database: Database, name: str, load: Callable[[str], Enviro
 
 
 def verify(
-    database: Database, name: str, read: Read, threads: int, tokens: TokenCheck | None = None
+    database: Database,
+    name: str,
+    read: Read,
+    threads: int,
+    tokens: TokenCheck | None = None,
+    on_progress: OnProgress = tell_nobody,
 ) -> Iterator[Difference]:
     """Read every device of the batch, and yield the differences in the order of its file; with `tokens`, those of the
     inventory too, unless that could not be read, as `tokens.failure` says then. Raises UnknownBatch."""
     with database.reading() as connection:
         batch_id = find_batch(connection, name, Batch.id).id
+        total = connection.scalar(select(func.count()).where(Record.batch_id == batch_id)) or 0
     if tokens is not None:
         tokens.read(database, batch_id)
+    done = 0
+    on_progress(READING, done, total)
     with ThreadPoolExecutor(threads) as pool:
         records = _read_pages(database, batch_id)
         while chunk := list(islice(records, CHUNK)):
             for record, answer in zip(chunk, pool.map(lambda record: _read(read, record), chunk), strict=True):
+                done += 1
+                on_progress(READING, done, total)
                 if difference := compare(record, answer) or _compare_token(record, tokens):
                     yield difference
 

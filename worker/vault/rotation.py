@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from sqlalchemy import ColumnElement, Connection, exists, func, select, update
 
 from models.encrypted import Keyring, identify_row
 from models.record import Record
 from worker.database.engine import Database
+from worker.observability.progress import OnProgress, tell_nobody
 
 # Records that one transaction encrypts again.
 CHUNK = 1000
@@ -16,7 +17,9 @@ CHUNK = 1000
 WriteDown = Callable[[Connection, int], None]
 
 
-def reencrypt(database: Database, keyring: Keyring, write_down: WriteDown) -> int:
+def reencrypt(
+    database: Database, keyring: Keyring, write_down: WriteDown, on_progress: OnProgress = tell_nobody
+) -> int:
     """Encrypt with the first key every pair of OTPs that is encrypted with another one; how many records that were.
 
     Works beside running workers, and continues where it stopped if run again. `write_down` is called first, unless
@@ -29,7 +32,10 @@ def reencrypt(database: Database, keyring: Keyring, write_down: WriteDown) -> in
             write_down(connection, left)
     count = 0
     while _is_any_left(database, keyring):
-        count += _reseal(database, keyring)
+        before = count
+        for resealed in _reseal(database, keyring):
+            count = before + resealed
+            on_progress("Encrypting records", count, max(left or 0, count))
     return count
 
 
@@ -44,8 +50,9 @@ def _is_under_other_key(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
     return Record.otps.is_not(None), other_key
 
 
-def _reseal(database: Database, keyring: Keyring) -> int:
-    """Encrypt again from the first record to the last, except for those that another transaction has locked; how many.
+def _reseal(database: Database, keyring: Keyring) -> Iterator[int]:
+    """Encrypt again from the first record to the last, except for those that another transaction has locked. Yields
+    after each transaction how many that are so far.
 
     To wait for a locked record while holding others could lead to a deadlock with a tick of the dispatcher, which does
     the same.
@@ -67,5 +74,6 @@ def _reseal(database: Database, keyring: Keyring) -> int:
                     connection.execute(update(Record).where(Record.id == row.id).values(otps=sealed))
                     count += 1
         if not rows:
-            return count
+            return
         last_id = rows[-1].id
+        yield count

@@ -42,7 +42,7 @@ def test_tokens_that_the_batch_imported_are_revoked_and_no_others(
     record = look(database, made.ids[0])
     assert (record.is_token_made, record.is_in_inventory, record.import_job_id) == (False, False, None)
     assert audit_facts(database) == [{"tokens": 10}, {"revoked": 10, "gone": 0, "left": 0}]
-    assert desk.revoke.revoke("shipment") == Revoked(not_ours=1)
+    assert desk.revoke.revoke("shipment") == Revoked(not_ours=1, earlier=10)
 
 
 def test_a_paired_token_stays_and_is_named(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
@@ -195,3 +195,13 @@ def test_a_role_that_is_missing_is_named(database: MovingDatabase, pingone: Ping
     pingone.simulation.change({"forbidden_groups": ["inventory"]})
     with pytest.raises(CannotGoOn, match="PINGONE_IMPORT_CLIENT_ID"):
         desk.revoke.revoke("shipment")
+
+
+def test_it_is_told_how_far_a_revocation_is(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    make_tokens(database, pingone, [TOKEN] * 10)
+
+    desk.revoke.revoke("shipment")
+
+    assert [step for step in desk.told if step[0] == "Revoking tokens"] == [
+        ("Revoking tokens", done, 10) for done in (0, 4, 8)
+    ]

@@ -8,14 +8,16 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from sqlalchemy import update
-from support.data.batches import look, make_batch, statuses
+from sqlalchemy import select, update
+from support.data.batches import TESTER, look, make_batch, statuses
 from support.data.moving_clock import MovingDatabase
 from support.data.undo_desk import OPEN, OURS, Desk, PingOne, audit_facts, make
 
+from models.audit import Action
 from models.batch import Batch, BatchState
 from models.record import Record
 from models.record_states import Status
+from worker import audit
 from worker.batches.commands import NotPossible
 from worker.batches.undo import chunks, unpairing
 from worker.batches.undo.removal import End, Outcome, Removal
@@ -46,6 +48,8 @@ def test_what_is_not_written_down_is_found_gone_when_the_command_is_given_again(
     again = desk.unpair.remove("shipment")
 
     assert again.devices == 3
+    # By the audit, which has a line of the interrupted run too; `replay` would make them anew.
+    assert again.earlier == 3
     assert again.ends[End.GONE] >= 1
     assert again.ends.total() == 3
     assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"] * 6)
@@ -190,3 +194,48 @@ def test_a_device_that_a_worker_finds_while_pairings_are_waited_for_goes_too(
     desk.unpair.remove("shipment")
 
     assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"])
+
+
+def test_a_run_that_was_killed_is_counted_as_an_earlier_one(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "CHUNK", 2)
+    make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 5)
+    command = desk.unpair
+    # The line before it is written; the one after it is not.
+    monkeypatch.setattr(command, "_work_through", lambda *_, **__: (_ for _ in ()).throw(SystemExit))
+    monkeypatch.setattr(command, "_write_down", lambda name, facts: "removed" in facts or original(name, facts))
+    original = type(command)._write_down.__get__(command)
+    with pytest.raises(SystemExit):
+        command.remove("shipment")
+    with database.writing() as connection:
+        gone = select(Record.id).order_by(Record.id).limit(2)
+        connection.execute(update(Record).where(Record.id.in_(gone)).values(is_device_made=False, device_id=""))
+
+    shown, again = desk.unpair.examine("shipment"), desk.unpair.remove("shipment")
+
+    assert (shown.devices, shown.earlier) == (3, 2)
+    assert (again.ends.total(), again.earlier) == (3, 2)
+
+
+def test_a_replay_begins_the_count_anew(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 2)
+    desk.unpair.remove("shipment")
+    assert desk.unpair.examine("shipment").earlier == 2
+    with database.writing() as connection:
+        audit.append(database, connection, TESTER, Action.REPLAY, "shipment", {"records": 2})
+
+    assert desk.unpair.examine("shipment").earlier == 0
+
+
+def test_it_is_told_how_far_an_unpairing_is(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 3 + [OPEN | {"otp_sent_at": database.read_clock()}])
+
+    desk.unpair.examine("shipment")
+    assert desk.told == [("Reading devices", done, 3) for done in range(4)]
+
+    desk.told.clear()
+    desk.unpair.remove("shipment")
+    waits = [step for step in desk.told if step == ("Waiting until the last requests to pair are over", 0, None)]
+    assert waits
+    assert desk.told[len(waits) :] == [("Removing devices", done, 4) for done in range(5)]

@@ -20,6 +20,7 @@ from support.data.moving_clock import MovingDatabase
 from worker.batches.loading import Loaded, Loader
 from worker.config.environment import Environment
 from worker.intake import RowError, open_shipment
+from worker.observability.progress import OnProgress, tell_nobody
 
 HEADER = ("serial", "otp1", "otp2", "user_id", "device_id")
 Token = dict[str, str]
@@ -70,6 +71,7 @@ class LoadingDesk:
         into: Environment | None = None,
         keyring: Keyring | None = None,
         refused: Callable[[RowError], None] | None = None,
+        on_progress: OnProgress = tell_nobody,
         **settings: float,
     ) -> Loaded:
         self.refused = []
@@ -79,6 +81,7 @@ class LoadingDesk:
             into or environment(),
             TESTER,
             on_refused=refused or self.refused.append,
+            on_progress=on_progress,
             **settings,
         )
         return loader.load(open_shipment(path), name)

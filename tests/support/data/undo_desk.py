@@ -11,6 +11,7 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.record_states import NOBODY, PairingState, Status
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
+from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
 from worker import audit
 from worker.batches.undo.revocation import Revocation
@@ -84,6 +85,7 @@ class Desk(UndoParts):
         self.keyring = keyring
         self._moving = database
         self.waits = list[float]()
+        self.told = Heard()
         # Of every thread, to be closed in the end.
         self._made = list[Client]()
         make_client = self.clients._make
@@ -100,11 +102,11 @@ class Desk(UndoParts):
 
     @property
     def unpair(self) -> Unpairing:
-        return self.unpairing(self.environment, TESTER)
+        return self.unpairing(self.environment, TESTER, self.told)
 
     @property
     def revoke(self) -> Revocation:
-        return self.revocation(self.environment, TESTER)
+        return self.revocation(self.environment, TESTER, self.told)
 
     def close(self) -> None:
         for client in self._made:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.data.heard import Heard
 
 from worker.batches.inventory_list import MOST_LOSSES, find_tokens, list_pages
 from worker.pace.errors import SlotTooFar
@@ -77,3 +78,11 @@ def test_one_who_waits_for_slots_goes_on_where_the_slot_was_far() -> None:
     assert len(find_tokens(reads, {"ab1", "ab2", "ab3"}, CALL)) == 3
     with pytest.raises(SlotTooFar):
         read(make_list(*THREE_PAGES, second=[far]))
+
+
+def test_it_is_told_how_many_tokens_were_read_where_more_are_to_come() -> None:
+    heard = Heard()
+
+    list(list_pages(make_list(*THREE_PAGES), CALL, on_progress=heard))
+
+    assert heard == [("Reading the inventory", 1, None), ("Reading the inventory", 2, None)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+from support.data.heard import Heard
 
 from worker.intake import Row
 from worker.pingone.errors import NotFound
@@ -98,3 +99,11 @@ def test_a_person_with_several_tokens_is_asked_about_once() -> None:
     rows = [row(1, user_id="same"), row(2, user_id="same"), row(3, user_id=None)]
     assert choose_persons(row.user_id for row in rows) == ["same"]
     assert choose_persons((row(number).user_id for number in range(3)), 2) == ["user-0", "user-1"]
+
+
+def test_it_is_told_how_many_persons_were_asked_about() -> None:
+    heard = Heard()
+
+    check_devices(Verdicts(good=[row(number) for number in range(30)]), lambda _: (), max_devices=5, on_progress=heard)
+
+    assert heard == [("Reading the persons' devices", 25, 30)]

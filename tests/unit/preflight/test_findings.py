@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.data.heard import Heard
 
 from worker.batches.preparation.people import find_all
 from worker.intake import Leftovers, Row, Switches, open_assignment, open_shipment
@@ -210,9 +211,10 @@ def test_what_is_known_of_a_person_who_was_found_by_name_is_held_against_the_tok
 def test_forty_persons_are_asked_for_in_one_request_and_each_by_one_name() -> None:
     rows = [row(number, username=f"u{number}", email="same@example.test") for number in range(100)]
     rows += [row(200 + number, email=f"e{number}") for number in range(3)]
-    directory = Directory()
-    check_persons(verdicts_of(*rows), directory.find)
+    directory, heard = Directory(), Heard()
+    check_persons(verdicts_of(*rows), directory.find, heard)
     assert directory.asked == [("username", 40), ("username", 40), ("username", 20), ("email", 3)]
+    assert heard == [("Looking persons up", done, 103) for done in (40, 80, 100)]
 
 
 def test_where_forty_are_too_many_half_of_them_are_asked_for() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from worker.audit import Actor
 from worker.batches.inventory_list import find_tokens
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.token_work import TokenWork
+from worker.batches.undo.earlier_runs import count_taken_away, read_earlier_runs
 from worker.batches.undo.kept import Kept
 from worker.batches.undo.obstacles import explaining_failures
 from worker.batches.undo.revoking import Revoking
@@ -24,6 +25,7 @@ from worker.batches.undo.token_list import OwnToken, Sorted, TokenList
 from worker.config.environment import Environment
 from worker.database.engine import Database
 from worker.leases.undoing import note_tokens_gone
+from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
@@ -38,14 +40,15 @@ T = TypeVar("T", bound="Row[*tuple[Any, ...]] | OwnToken")
 @dataclass(slots=True)
 class Revoked:
     """What was found and done, in tokens: `own` may be revoked, `revoked` were, `gone` were revoked before; `kept`
-    stay, each with why; `not_ours` were in the inventory before the batch. `open_imports` have not ended, and may make
-    tokens still."""
+    stay, each with why; `not_ours` were in the inventory before the batch; `earlier` were revoked by earlier runs.
+    `open_imports` have not ended, and may make tokens still."""
 
     own: int = 0
     revoked: int = 0
     gone: int = 0
     not_ours: int = 0
     open_imports: int = 0
+    earlier: int = 0
     kept: list[Kept] = field(default_factory=list)
 
     def to_facts(self) -> dict[str, Any]:
@@ -68,6 +71,7 @@ class Revocation:
         imports: Imports,
         work: TokenWork,
         revoking: Revoking,
+        on_progress: OnProgress = tell_nobody,
     ) -> None:
         self._database = database
         self._clients = clients
@@ -78,6 +82,7 @@ class Revocation:
         self._imports = imports
         self._work = work
         self._revoking = revoking
+        self._on_progress = on_progress
 
     def examine(self, name: str) -> Revoked:
         """Find out what `revoke` would do, and change nothing; tokens of imports that have not ended are not among
@@ -109,12 +114,13 @@ class Revocation:
     def _end_imports(self, batch: UndoneBatch, call: Call) -> None:
         """Wait for the end of import jobs of the batch, and write it down: they may have made tokens."""
         while job := self._imports.find_unfinished(batch.id):
+            self._on_progress("Waiting for the end of imports", 0)
             call_patiently(partial(self._work.follow, batch.id, job, self._importer, call, is_busy=False))
 
     def _look_up(self, batch: UndoneBatch, call: Call) -> Sorted:
         rows = self._tokens.read(batch.id)
         wanted = {row.serial_number.lower() for row in rows}
-        found = find_tokens(self._clients.reads(self._importer), wanted, call) if wanted else {}
+        found = find_tokens(self._clients.reads(self._importer), wanted, call, self._on_progress) if wanted else {}
         return self._tokens.sort(rows, found)
 
     def _note_findings(self, batch: UndoneBatch, tokens: Sorted, result: Revoked, call: Call) -> None:
@@ -130,12 +136,12 @@ class Revocation:
             self._tokens.note_fates(connection, batch.id, made=made, never_made=[row.id for row in unmade])
             result.gone += note_tokens_gone(self._database, connection, [row.id for row in absent])
 
-    def _look_up_each(self, tokens: Iterable[T], call: Call) -> tuple[list[T], list[T]]:
+    def _look_up_each(self, tokens: Sequence[T], call: Call) -> tuple[list[T], list[T]]:
         """Look tokens up one by one that the list does not have, since what was imported moments ago may not be listed
         yet. Returns those that the inventory does not have, and those that it has."""
         reads = self._clients.reads(self._importer)
         absent, there = list[T](), list[T]()
-        for token in tokens:
+        for token in telling(tokens, self._on_progress, "Looking tokens up", len(tokens), each=10):
             look_up = partial(reads.find_token, token.serial_number, with_devices=False, call=call)
             (absent if call_patiently(look_up) is None else there).append(token)
         return absent, there
@@ -143,14 +149,14 @@ class Revocation:
     def _revoke_own(self, batch: UndoneBatch, tokens: Sorted, result: Revoked, call: Call) -> None:
         """Revoke the tokens that may be; those of which no answer tells whether they were revoked are looked up in the
         end."""
-        outcome = self._revoking.revoke(batch, tokens.own, call)
+        outcome = self._revoking.revoke(batch, tokens.own, call, self._on_progress)
         result.revoked += outcome.revoked
         result.kept += outcome.kept
         if not outcome.unsure:
             return
         self._revoking.end_jobs(batch.id, call)
         wanted = {token.serial_number.lower(): token for token in outcome.unsure}
-        listed = find_tokens(self._clients.reads(self._importer), wanted, call)
+        listed = find_tokens(self._clients.reads(self._importer), wanted, call, self._on_progress)
         unlisted = [token for serial_number, token in wanted.items() if serial_number not in listed]
         gone, shown = self._look_up_each(unlisted, call)
         with self._database.changing_many() as connection:
@@ -166,7 +172,11 @@ class Revocation:
             not_ours = connection.scalar(there_before) or 0
         kept = [Kept(row.row_number, row.serial_number, why) for row, why in tokens.kept]
         open_imports = self._tokens.count_open_imports(batch.id)
-        return Revoked(own=len(tokens.own), not_ours=not_ours, open_imports=open_imports, kept=kept)
+        own = len(tokens.own)
+        earlier = count_taken_away(
+            read_earlier_runs(self._database, batch.name, Action.REVOKE), ("tokens",), "revoked", own
+        )
+        return Revoked(own=own, not_ours=not_ours, open_imports=open_imports, earlier=earlier, kept=kept)
 
     def _make_call(self, batch: UndoneBatch) -> Call:
         return Call(f"oathbulk-batch-{batch.id}", f"oathbulk-revocation-{batch.id}")

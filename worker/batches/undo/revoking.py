@@ -17,6 +17,7 @@ from worker.clocks.boot_clock import boot_time
 from worker.config.environment import Environment
 from worker.database.engine import Database
 from worker.leases.undoing import note_tokens_gone
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import SlotTooFar
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
@@ -64,11 +65,14 @@ class Revoking:
         self._wait = wait
         self._send_within = send_within
 
-    def revoke(self, batch: UndoneBatch, tokens: Sequence[OwnToken], call: Call) -> Outcome:
+    def revoke(
+        self, batch: UndoneBatch, tokens: Sequence[OwnToken], call: Call, on_progress: OnProgress = tell_nobody
+    ) -> Outcome:
         """Revoke tokens of the batch. Before each job it is looked whether the batch still rests. Raises NotPossible,
         any PingOneError."""
         outcome, left = Outcome(), list(tokens)
         while left:
+            on_progress("Revoking tokens", len(tokens) - len(left), len(tokens))
             with self._database.reading() as connection:
                 self._standing.require_rest_within(connection, batch.name)
             self._revoke(batch, left[: self._most_tokens], outcome, call)

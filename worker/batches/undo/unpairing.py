@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -18,19 +17,26 @@ from models.record_states import PairingState, Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches.undo.chunks import Chunks
+from worker.batches.undo.earlier_runs import count_taken_away, read_earlier_runs
 from worker.batches.undo.kept import Kept
 from worker.batches.undo.read_back import DefaultChange
 from worker.batches.undo.removal import End, Outcome, Removal
 from worker.batches.undo.standing import Standing, UndoneBatch
+from worker.batches.undo.unpaired import Unpaired
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.leases.undoing import note_device_gone
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.clients import Clients
 from worker.rules.ages import SentAgo, count_ago
 
 # Seconds between two questions whether PingOne may be asked about the last pairing of unknown fate.
 ASK_AGAIN = 1.0
+# What is told of each step.
+WAITING = "Waiting until the last requests to pair are over"
+READING = "Reading devices"
+REMOVING = "Removing devices"
 
 _CHANGED = "its record was changed meanwhile, or a worker has it: give the command again"
 # This batch made a device, and knows its id.
@@ -47,22 +53,6 @@ _IS_OPEN = and_(
 Note = Callable[[Row[*tuple[Any, ...]], Outcome], None]
 
 
-@dataclass(slots=True)
-class Unpaired:
-    """What was found and done: how many devices the batch made by its records, pairings of unknown fate, how each of
-    them ended, whose default device changes, and what stays."""
-
-    devices: int = 0
-    unknown: int = 0
-    ends: Counter[End] = field(default_factory=Counter)
-    defaults: dict[str, DefaultChange] = field(default_factory=dict)
-    kept: list[Kept] = field(default_factory=list)
-
-    def to_facts(self) -> dict[str, Any]:
-        """The counts, as the audit has them."""
-        return {end.value: self.ends[end] for end in End if end is not End.THERE}
-
-
 class Unpairing:
     """Unpairs batches of one environment. `threads`: devices that are worked on at once; `wait` waits so many
     seconds."""
@@ -77,6 +67,7 @@ class Unpairing:
         actor: Actor,
         wait: Callable[[float], object],
         threads: int = 32,
+        on_progress: OnProgress = tell_nobody,
     ) -> None:
         self._database = database
         self._clients = clients
@@ -85,6 +76,7 @@ class Unpairing:
         self._actor = actor
         self._wait = wait
         self._threads = threads
+        self._on_progress = on_progress
         self._lasts = timedelta(seconds=settings.over_after)
         # A request to pair may be answered, or make a device. After a jump of the clock its time does not show it; but
         # the record's look-up was put off for as long.
@@ -98,6 +90,7 @@ class Unpairing:
         batch = self._standing.require_rest(name)
         unpaired = self._count(batch)
         chunks = Chunks(self._database, self._standing, batch, is_real=False)
+        self._on_progress(READING, 0, unpaired.devices)
         self._work_through(batch, chunks.take(_HAS_DEVICE), unpaired, is_real=False)
         return unpaired
 
@@ -110,6 +103,7 @@ class Unpairing:
         chunks = Chunks(self._database, self._standing, batch, is_real=True)
         try:
             self._wait_for_pairings(batch)
+            self._on_progress(REMOVING, 0, unpaired.devices + unpaired.unknown)
             self._work_through(batch, chunks.take(_IS_OPEN), unpaired, is_real=True)
             # Last, since workers read what is owed in a cancelled batch, and may find devices meanwhile.
             self._work_through(batch, chunks.take(_HAS_DEVICE), unpaired, is_real=True)
@@ -122,7 +116,10 @@ class Unpairing:
         counting = [select(func.count()).where(Record.batch_id == batch.id, each) for each in (_HAS_DEVICE, _IS_OPEN)]
         with self._database.reading() as connection:
             devices, unknown = (connection.scalar(count) or 0 for count in counting)
-        return Unpaired(devices, unknown)
+        earlier = read_earlier_runs(self._database, batch.name, Action.UNPAIR)
+        return Unpaired(
+            devices, unknown, count_taken_away(earlier, ("devices", "unknown_pairings"), End.REMOVED, devices + unknown)
+        )
 
     def _work_through(
         self,
@@ -173,11 +170,14 @@ class Unpairing:
             unpaired.defaults.setdefault(record.user_id, change)
         if outcome.end is End.LEFT:
             unpaired.kept.append(Kept(record.row_number, record.serial_number, outcome.why))
+        total = unpaired.devices + (unpaired.unknown if is_real else 0)
+        self._on_progress(REMOVING if is_real else READING, unpaired.ends.total(), total)
 
     def _wait_for_pairings(self, batch: UndoneBatch) -> None:
         """Wait until no request to pair of the batch can be under way any more: what it makes could not be seen yet."""
         under_way = select(Record.id).where(Record.batch_id == batch.id, self._is_under_way).limit(1)
         while self._has(under_way):
+            self._on_progress(WAITING, 0)
             self._wait(ASK_AGAIN)
 
     def _has(self, found: Any) -> bool:

@@ -1,0 +1,61 @@
+"""How the reasons of a batch's dead letters are displayed, with what to do about each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from shlex import quote
+
+from rich.text import Text
+
+from models.reason import CURES, Reason
+from worker.cli.room import Room, break_lines, cut_line
+from worker.cli.short_cures import SHORT_CURES
+from worker.reports.batch_status import BatchStatus
+
+_HEAD = ("count", "reason", "what to do")
+
+
+def draw_dead_letters(status: BatchStatus, room: Room | None, left: int | None, *, with_cures: bool) -> list[Text]:
+    """Draw the reasons, the most frequent first, in no more than `left` lines (None: in as many as it takes). Of a
+    finished batch the cures are written out if they go into these lines; with `with_cures`, in any case."""
+    if not status.dead_letters:
+        return []
+    reasons = sorted(status.dead_letters.items(), key=lambda item: -item[1])
+    if with_cures or status.state == "finished":
+        written_out = _write_out(reasons, room)
+        if with_cures or left is None or len(written_out) <= left:
+            return written_out
+    return _list_reasons(reasons, room, left, f"oathbulk status {quote(status.name)} --cures")
+
+
+def _list_reasons(reasons: Sequence[tuple[str, int]], room: Room | None, left: int | None, command: str) -> list[Text]:
+    """List the reasons, one to a line. The last line says with which `command` the cures are read, and how many reasons
+    there was no room for."""
+    fitting = len(reasons) if left is None else max(min(len(reasons), left - 2), 0)
+    width = max(len(reason) for reason, _ in reasons)
+    rows = [(str(number), reason, SHORT_CURES[Reason(reason)]) for reason, number in reasons[:fitting]]
+    lines = [Text(_format_row(_HEAD, width), style="dim")] if rows else []
+    lines += [Text(_format_row(row, width)) for row in rows]
+    hidden = len(reasons) - fitting
+    more = f"and {hidden} more {'reason' if hidden == 1 else 'reasons'}" if hidden else "What to do, in full"
+    return [cut_line(line, room) for line in (*lines, Text(f"{more}: {command}", style="dim"))]
+
+
+def _write_out(reasons: Sequence[tuple[str, int]], room: Room | None) -> list[Text]:
+    """Write out what to do about each reason; on a terminal below it."""
+    width = max(len(reason) for reason, _ in reasons)
+    rows = [(str(number), reason, CURES[Reason(reason)]) for reason, number in reasons]
+    if room is None:
+        return [Text(_format_row(row, width)) for row in (_HEAD, *rows)]
+    indent = Text(" " * (len(_HEAD[0]) + 2))
+    lines = []
+    for number, reason, cure in rows:
+        lines.append(Text(_format_row((number, reason, ""), 0).rstrip(), style="bold"))
+        lines += [indent + line for line in break_lines(Text(cure), room.narrow(len(indent)))]
+    return lines
+
+
+def _format_row(row: tuple[str, str, str], width: int) -> str:
+    """Write a count, a reason and a cure in columns. `width`: that of the longest reason."""
+    count, reason, cure = row
+    return f"{count.rjust(len(_HEAD[0]))}  {reason.ljust(width)}  {cure}"

@@ -1,0 +1,50 @@
+"""How much room a terminal has for a drawing, and texts that are made to fit into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.text import Text
+
+from worker.cli.console import console
+from worker.observability.escaping import escape
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many columns and lines a drawing may take."""
+
+    width: int
+    height: int
+
+    def narrow(self, columns: int) -> Room:
+        """The room that is left beside so many columns."""
+        return Room(max(self.width - columns, 1), self.height)
+
+
+def measure_room(drawn_on: Console) -> Room | None:
+    """Measure the terminal, but for its last line, which the prompt needs; None if it is none."""
+    if not drawn_on.is_terminal:
+        return None
+    width, height = drawn_on.size
+    return Room(width, max(height - 1, 1))
+
+
+def break_lines(text: Text, room: Room | None) -> list[Text]:
+    """Break a text between its words into lines that are no longer than the room is wide."""
+    safe = _show_controls(text)
+    return [safe] if room is None else list(safe.wrap(console, room.width))
+
+
+def cut_line(text: Text, room: Room | None) -> Text:
+    """Cut a text, with an ellipsis, where the room ends."""
+    safe = _show_controls(text)
+    if room is not None:
+        safe.truncate(room.width, overflow="ellipsis")
+    return safe
+
+
+def _show_controls(text: Text) -> Text:
+    """Show control characters now: to show one takes several columns, which have to be counted."""
+    return Text(escape(text.plain), style=text.style)

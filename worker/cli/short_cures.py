@@ -1,0 +1,34 @@
+"""What a person can do about a dead letter, in so few words that they stand beside its reason."""
+
+from __future__ import annotations
+
+from models.reason import Reason
+
+# Characters: what a terminal of 80 columns leaves beside a count of five digits and the longest reason.
+LONGEST = 49
+
+SHORT_CURES = {
+    Reason.INVALID_OTP: "check token and OTPs; load two fresh OTPs",
+    Reason.RESYNC_FAILED: "press twice, and load these two OTPs",
+    Reason.SECOND_OTP_MISSING: "load two fresh, consecutive OTPs",
+    Reason.STALE_OTP: "load a fresh pair and its generated_at",
+    Reason.LOCKED: "unlock the device, then replay or load fresh OTPs",
+    Reason.BLOCKED: "unblock it, then replay or load fresh OTPs",
+    Reason.ACCOUNT_NOT_USABLE: "mend the user's account, then replay",
+    Reason.REJECTED: "look PingOne's codes up; load the row again",
+    Reason.FORBIDDEN: "give the role Identity Data Admin, then replay",
+    Reason.DEVICE_NOT_FOUND: "pair again and load the new device_id",
+    Reason.BUDGET_SPENT: "once PingOne is well, load fresh OTPs",
+    Reason.ATTEMPTS_SPENT: "replay once PingOne is well",
+    Reason.USER_NOT_FOUND: "correct the name, or the role, then replay",
+    Reason.USER_AMBIGUOUS: "load the row with the right user_id",
+    Reason.TOKEN_NOT_IN_INVENTORY: "import the token, then replay",
+    Reason.TOKEN_DIFFERS: "revoke the token in PingOne, then replay",
+    Reason.TOKEN_TAKEN: "correct the list, or unpair it, then replay",
+    Reason.TOKEN_REFUSED: "ask the vendor for a corrected file",
+    Reason.TOO_MANY_DEVICES: "remove a device or raise the limit; then replay",
+    Reason.METHOD_OFF: "permit OATH tokens in the policy, then replay",
+    Reason.LICENSE: "have the license extended, then replay",
+    Reason.DEVICE_IN_PROGRESS: "wait for the other record, then replay",
+    Reason.PAIRING_FAILED: "replay once PingOne is well",
+}
