@@ -191,7 +191,7 @@ def test_a_database_of_ones_own_without_a_key_is_told_and_with_one_its_lines_are
     SHIPMENT.write_pairs(desk.folder / "shipment.csv")
     desk.settings[DATABASE] = f"sqlite:///{desk.folder / 'own.db'}"
     desk.settings["OATHBULK_ENCRYPTION_KEYS"] = desk.oathbulk("keygen").stdout.strip()
-    desk.make_home()
+    assert desk.oathbulk("db", "upgrade").code == 0
     assert desk.oathbulk("load", "shipment.csv").code == 0
     unprotected = "ines are chained but not authenticated: set OATHBULK_AUDIT_KEY to a key made with `oathbulk keygen`"
     assert unprotected in desk.oathbulk("audit").stdout

@@ -19,6 +19,7 @@ from support.data.loading import environment
 from support.data.moving_clock import MovingDatabase
 from support.judges.secret_search import Secrets
 
+from migrations import HEAD
 from models.attempt import AttemptLine
 from models.audit import Action
 from models.batch import Batch
@@ -161,7 +162,7 @@ def test_the_file_who_loaded_it_and_what_was_commanded_since(
     assert [command.action for command in report.commands] == ["load", "pause", "resume"]
     (pause,) = report.timeline.pauses
     assert pause.why == f"paused by {TESTER.name}"
-    assert report.versions.schema == "0008"
+    assert report.versions.schema == HEAD
     with database.reading() as connection, pytest.raises(UnknownBatch):
         read_report(database, connection, "another")
 

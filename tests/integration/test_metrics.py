@@ -27,6 +27,7 @@ from models.record import Record
 from models.record_states import OtpState, Status
 from worker import audit
 from worker.fleet.processes import Processes, Sickness
+from worker.installation.installation import Installation
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
@@ -425,8 +426,9 @@ def test_no_secret_serial_number_user_or_id_stands_in_the_text(
 
 
 def test_the_command_prints_the_metrics_of_an_empty_home_once(tmp_path: Path) -> None:
-    """`--once` is for a first look, before anything was loaded."""
+    """`--once` is for a first look."""
     environment = os.environ | {"OATHBULK_HOME": str(tmp_path / "home")}
+    Installation({"OATHBULK_HOME": str(tmp_path / "home")}, makes_home=True).database.close()
     done = subprocess.run(
         [sys.executable, "-m", "worker", "metrics", "--once"],
         env=environment,
