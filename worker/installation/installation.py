@@ -120,8 +120,8 @@ class Installation:
 
     @property
     def has_home(self) -> bool:
-        """Whether something was loaded into the home."""
-        return (self.settings.home / DATABASE).exists()
+        """Whether something was ever loaded into the home. Its database may be lost, and restored from a backup."""
+        return any((self.settings.home / name).exists() for name in (DATABASE, ENCRYPTION.file, "journal"))
 
     def _make_audit_key(self, connection: Connection) -> None:
         """Make the audit key of the embedded stack, if the home has none yet. One that was lost is not replaced:
