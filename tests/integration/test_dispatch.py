@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -47,6 +47,8 @@ class RecordingBroker:
     """Keeps what was published, in order: record id and environment's name."""
 
     published: list[tuple[int, str]] = field(default_factory=list)
+    # What Flower would show of each.
+    labels: dict[int, str] = field(default_factory=dict)
     waiting: int = 0
     is_out_of_reach: bool = False
 
@@ -57,9 +59,12 @@ class RecordingBroker:
     def count_waiting(self) -> int:
         return self.waiting
 
-    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False, labels: object = None) -> None:
+    def publish(
+        self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
+    ) -> None:
         if self.is_out_of_reach:
             raise ConnectionError("the broker is out of reach")
+        self.labels |= {record_id: labels[record_id] for record_id in ids}
         self.published += [(record_id, environment) for record_id in ids]
 
 
@@ -105,6 +110,17 @@ def stage(database: MovingDatabase) -> Stage:
     stage = Stage(database)
     stage.configure("default", ENVIRONMENT_ID)
     return stage
+
+
+def test_every_message_says_batch_row_and_serial_number(stage: Stage) -> None:
+    made = make_batch(stage.database, [{"serial_number": "A1"}, {"serial_number": "B2"}], name="july")
+    read = make_batch(stage.database, [UNKNOWN | {"serial_number": "C3"}], name="june", state=BatchState.CANCELLED)
+    assert stage.tick() == 3
+    assert [stage.broker.labels[each] for each in (*made.ids, read.id)] == [
+        "july, row 2, A1",
+        "july, row 3, B2",
+        "june, row 2, C3",
+    ]
 
 
 def claim_and_vanish(leases: Leases, record_id: int) -> None:

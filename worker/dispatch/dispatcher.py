@@ -154,12 +154,16 @@ class Dispatcher:
         room = window - sum(counts[batch_id] for batch_id in work.batch_ids)
         messages = Messages()
         for batch in work.cancelled:
-            reads = self._queue.enqueue_reads(connection, batch.batch_id, max(room, 0), lease)
+            labels = dict[int, str]()
+            reads = self._queue.enqueue_reads(connection, batch.batch_id, max(room, 0), lease, labels)
+            messages.add_labels(batch.name, labels)
             messages.add(batch.environment, reads)
             room -= len(reads)
 
         def enqueue(batch: BatchWork, most: int) -> int:
-            due = self._queue.enqueue(connection, batch.batch_id, most, lease, last_row=batch.last_row)
+            labels = dict[int, str]()
+            due = self._queue.enqueue(connection, batch.batch_id, most, lease, batch.last_row, labels)
+            messages.add_labels(batch.name, labels)
             counts[batch.batch_id] += len(due)
             # A batch with little in the window does not wait behind all of one that has filled it.
             is_ahead = len(work.running) > 1 and 2 * len(work.running) * counts[batch.batch_id] <= window
@@ -167,7 +171,6 @@ class Dispatcher:
             return len(due)
 
         share_room(room, work.running, counts, enqueue)
-        messages.labels = self._queue.read_labels(connection, messages.all_ids)
         return messages
 
     def _publish(self, due: Messages) -> None:

@@ -21,9 +21,9 @@ class Messages:
         if ids:
             self.ids.setdefault((environment, is_ahead), []).extend(ids)
 
-    @property
-    def all_ids(self) -> list[int]:
-        return [record_id for ids in self.ids.values() for record_id in ids]
+    def add_labels(self, batch: str, labels: Mapping[int, str]) -> None:
+        """Add what people call records of this batch."""
+        self.labels.update({record_id: f"{batch}, {label}" for record_id, label in labels.items()})
 
     @property
     def count(self) -> int:

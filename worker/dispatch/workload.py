@@ -25,7 +25,14 @@ from worker.tenants.resync import read_resync
 # paused and have pending records.
 _UNFINISHED = (
     select(
-        Batch.id, Batch.environment, Batch.environment_id, Batch.state, Batch.canary_row, Batch.trial_row, Batch.outages
+        Batch.id,
+        Batch.name,
+        Batch.environment,
+        Batch.environment_id,
+        Batch.state,
+        Batch.canary_row,
+        Batch.trial_row,
+        Batch.outages,
     )
     .where(
         or_(
@@ -44,6 +51,7 @@ class BatchWork:
     environment wants `oathResync` with OTP 1."""
 
     batch_id: int
+    name: str
     environment: str
     last_row: int | None = None
     most: int | None = None
@@ -91,7 +99,7 @@ class Workload:
             work.batch_ids.add(batch.id)
             last_row = min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
             most = breaker.PROBES if batch.outages else self._choose_most(environment)
-            due = BatchWork(batch.id, environment.name, last_row, most)
+            due = BatchWork(batch.id, batch.name, environment.name, last_row, most)
             if batch.state == BatchState.RUNNING and not batch.ends_soon:
                 work.running.append(due)
             elif batch.state == BatchState.CANCELLED:

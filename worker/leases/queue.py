@@ -28,8 +28,6 @@ _NAMED = Record.id.in_(bindparam("ids", expanding=True))
 _IN_WINDOW = select(Record.batch_id).where(text(IN_WINDOW))
 # Cancelled batches that have pending records.
 _CANCELLED = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pending())
-# What is shown of records to people.
-_READ_LABELS = select(Record.id, Batch.name, Record.row_number, Record.serial_number).join(Batch).where(_NAMED)
 
 
 class Queue:
@@ -55,28 +53,35 @@ class Queue:
         self._cancel = move(database, Status.PENDING, Status.CANCELLED).where(_NAMED)
 
     def enqueue(
-        self, connection: Connection, batch_id: int, room: int, lease: float, last_row: int | None = None
+        self,
+        connection: Connection,
+        batch_id: int,
+        room: int,
+        lease: float,
+        last_row: int | None = None,
+        labels: dict[int, str] | None = None,
     ) -> list[int]:
         """Queue up to `room` due records of a running batch, of its rows up to `last_row`, under a queue lease of
-        `lease` seconds. Returns their ids, in the order in which they go."""
+        `lease` seconds. Returns their ids, in the order in which they go. Into `labels` goes what people call each:
+        its row and serial number."""
         ids: list[int] = []
         for due in self._due if last_row is None else self._due_in_canary:
             if len(ids) < room:
                 values = {"of_batch": batch_id, "room": room - len(ids), "last_row": last_row}
-                ids += self._enqueue(connection, due, values, lease)
+                ids += self._enqueue(connection, due, values, lease, labels)
         return ids
 
-    def enqueue_reads(self, connection: Connection, batch_id: int, room: int, lease: float) -> list[int]:
-        """Queue up to `room` due records of a cancelled batch, only those that still need a read. Returns their ids."""
-        return self._enqueue(connection, self._due_reads, {"of_batch": batch_id, "room": room}, lease)
-
-    def read_labels(self, connection: Connection, ids: Sequence[int]) -> dict[int, str]:
-        """Read what people call these records: batch, row and serial number."""
-        labels = dict[int, str]()
-        for start in range(0, len(ids), CHUNK):
-            rows = connection.execute(_READ_LABELS, {"ids": ids[start : start + CHUNK]})
-            labels |= {row.id: f"{row.name}, row {row.row_number}, {row.serial_number}" for row in rows}
-        return labels
+    def enqueue_reads(
+        self,
+        connection: Connection,
+        batch_id: int,
+        room: int,
+        lease: float,
+        labels: dict[int, str] | None = None,
+    ) -> list[int]:
+        """Queue up to `room` due records of a cancelled batch, only those that still need a read. Returns their ids;
+        `labels` as in `enqueue`."""
+        return self._enqueue(connection, self._due_reads, {"of_batch": batch_id, "room": room}, lease, labels)
 
     def unqueue(self, connection: Connection, ids: Sequence[int], delay: float = 0.0) -> None:
         """Make queued records pending again whose ids could not be published; they are due after `delay` seconds."""
@@ -130,8 +135,18 @@ class Queue:
         )
         self._line = insert(AttemptLine).values(outcome=Outcome.LOST, reason="lease_ran_out", ended_at=now)
 
-    def _enqueue(self, connection: Connection, due: Select[Any], values: dict[str, Any], lease: float) -> list[int]:
-        ids = list(connection.scalars(due, values))
+    def _enqueue(
+        self,
+        connection: Connection,
+        due: Select[int, int, str],
+        values: dict[str, Any],
+        lease: float,
+        labels: dict[int, str] | None,
+    ) -> list[int]:
+        rows = connection.execute(due, values).all()
+        if labels is not None:
+            labels.update({record_id: f"row {row}, {serial_number}" for record_id, row, serial_number in rows})
+        ids = [row[0] for row in rows]
         _execute_in_chunks(connection, self._onto, ids, seconds=lease)
         return ids
 
@@ -156,9 +171,10 @@ def _select_pending(condition: str, order: InstrumentedAttribute[Any]) -> Select
     return select(Record.id).where(text(condition), Record.batch_id == bindparam("of_batch")).order_by(order)
 
 
-def _select_due(condition: str, order: InstrumentedAttribute[Any], now: Moment) -> Select[int]:
+def _select_due(condition: str, order: InstrumentedAttribute[Any], now: Moment) -> Select[int, int, str]:
     """Those among them that are due, locked; what another transaction has locked is left out."""
-    due = _select_pending(condition, order).where(Record.scheduled_at <= now)
+    pending = _select_pending(condition, order).add_columns(Record.row_number, Record.serial_number)
+    due = pending.where(Record.scheduled_at <= now)
     return due.limit(bindparam("room", type_=Integer())).with_for_update(skip_locked=True)
 
 

@@ -23,7 +23,9 @@ def share(
         in_window[batch.batch_id] += taken
         return taken
 
-    share_room(room, [BatchWork(batch_id, "default", most=most) for batch_id in due], in_window, enqueue)
+    share_room(
+        room, [BatchWork(batch_id, f"batch {batch_id}", "default", most=most) for batch_id in due], in_window, enqueue
+    )
     return got
 
 
