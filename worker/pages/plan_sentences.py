@@ -16,11 +16,11 @@ _AT_MOST = "at most "
 
 def describe_purpose(plan: Plan) -> str:
     """Say in one sentence what is to be done."""
-    source, target = plan.source, plan.target
+    target, file = plan.target, PurePath(plan.source.file).name
     verbs = ["imported"] * plan.may_import + ["paired"] * plan.may_pair + ["activated"]
     are = "is" if plan.numbers.tokens == 1 else "are"
     return (
-        f"{count_things(plan.numbers.tokens, 'token')} of {PurePath(source.file).name} {are} to be {list_words(verbs)} in the PingOne"
+        f"{count_things(plan.numbers.tokens, 'token')} of {file} {are} to be {list_words(verbs)} in the PingOne"
         f" environment {target.environment} at {target.api_host}."
     )
 
