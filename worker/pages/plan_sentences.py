@@ -92,7 +92,7 @@ def describe_hours(timing: Timing) -> str:
     days = max(1, ceil(timing.seconds / timing.hours_seconds))
     return (
         f"It runs from {timing.hours} only, {write_span(timing.hours_seconds)} a day; outside of these hours it pauses,"
-        f" and goes on by itself. At that pace it is done in {count_things(days, 'day')}."
+        f" and goes on by itself. At the pace above it is done in {count_things(days, 'day')}."
     )
 
 
