@@ -30,16 +30,17 @@ _OWN = (
     "encryption_keys",
     "audit_key",
 )
-# Fields of Environment: all of them but its name.
-_WITHOUT_NAME = "name"
+# Where a value comes from that nobody set.
 DEFAULT = "default"
+# How a value is written that is not set and means something.
+_WITHOUT_VALUE = {"resync_on_first_call": "auto"}
 
 
 def list_settings(installation: Installation, name: str, hashed: Collection[str] = ()) -> tuple[SettingLine, ...]:
     """List the settings that are in force for the environment of this name. `hashed`: the variables that the hash of
     the plan covers. Raises ConfigError."""
     environment = installation.environment(name)
-    fields = tuple(field for field in type(environment).model_fields if field != _WITHOUT_NAME)
+    fields = tuple(field for field in type(environment).model_fields if field != "name")
     lines = [*_describe(environment, "PINGONE_", fields), *_describe(installation.settings, "OATHBULK_", _OWN)]
     return tuple(
         SettingLine(variable, value, _find_origin(installation, variable, name), variable in hashed)
@@ -49,20 +50,18 @@ def list_settings(installation: Installation, name: str, hashed: Collection[str]
 
 def _describe(model: BaseModel, prefix: str, fields: Collection[str]) -> list[tuple[str, str]]:
     """Name each variable with its value, without any secret."""
-    secrets = _find_secret_fields(type(model))
-    return [(prefix + field.upper(), _write(getattr(model, field), is_secret=field in secrets)) for field in fields]
+    return [
+        (prefix + field.upper(), _write(getattr(model, field), _WITHOUT_VALUE.get(field, "not set")))
+        for field in fields
+    ]
 
 
-def _find_secret_fields(model: type[BaseModel]) -> set[str]:
-    return {field for field, facts in model.model_fields.items() if "SecretStr" in str(facts.annotation)}
-
-
-def _write(value: object, *, is_secret: bool) -> str:
-    """Write a value for a person; of a secret, whether it is set."""
-    if is_secret or isinstance(value, SecretStr):
-        return "not set" if value is None else "set"
+def _write(value: object, without: str) -> str:
+    """Write a value for a person; of a secret, only that it is set. `without`: what stands there if there is none."""
     if value is None or value == "":
-        return "not set"
+        return without
+    if isinstance(value, SecretStr):
+        return "set"
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
