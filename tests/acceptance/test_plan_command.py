@@ -99,6 +99,22 @@ def test_load_without_a_plan_leaves_none_in_the_audit(desk):
     assert "plan" not in line["facts"]
 
 
+def test_a_batch_that_was_loaded_without_the_plan_is_not_taken_for_it(desk):
+    planned = make_plan(desk, "--batch", "july", "--share", "60%")
+    words = ("load", "shipment.csv", "--batch", "july", "--share", "60%", "--plan", planned["plan"])
+    assert desk.oathbulk("load", "shipment.csv", "--batch", "test").code == 0
+    refused = desk.oathbulk(*words)
+    assert refused.code == 2
+    assert "is batch test already, which was loaded without a plan, and not with plan" in refused.stderr
+    # Nor was the pace changed.
+    assert [line["action"] for line in desk.oathbulk("audit", "--json").json["lines"]].count("load") == 1
+    assert "share" not in json.dumps(desk.oathbulk("audit", "--json").json["lines"])
+    assert desk.oathbulk("cancel", "test").code == 0
+    assert desk.oathbulk(*words).code == 0
+    # The same command again finds what it made.
+    assert "is batch july already" in desk.oathbulk(*words).stdout
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
     [

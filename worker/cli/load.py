@@ -27,7 +27,7 @@ from worker.cli.options import (
     Zone,
     parse_hours,
 )
-from worker.cli.planned import Planned, check_plan
+from worker.cli.planned import Planned, check_loaded_plan, check_plan
 from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import findings_to_json, print_findings, refuse_unready, report_to_json
 from worker.cli.progress import showing_progress
@@ -126,7 +126,7 @@ def load_shipment(
     as_json: bool = False,
 ) -> Loaded:
     """Load the shipment as a batch, unless it is one already. `found`: its preflight. Raises UnusableFile, NameTaken,
-    OtherHours."""
+    OtherHours, OtherPlan."""
     environment = installation.environment(request.environment)
     accepted = found.choose_accepted(request.accepted) if found else []
     rows = found.verdicts.rows if found else None
@@ -140,6 +140,8 @@ def load_shipment(
         # The error says that not one row is left; the refused rows say why.
         refusals.print()
         raise
+    if not loaded.is_new:
+        check_loaded_plan(installation, loaded.name, request.plan)
     # Last, so that a load that was refused does not change the pace.
     if request.share is not None:
         installation.pace_commands(request.ticket).set_share(environment.license, request.share)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from models.audit import Action
+from worker import audit
 from worker.cli.load_request import LoadRequest
 from worker.installation.installation import Installation
 from worker.intake import Shipment
@@ -67,6 +70,22 @@ def check_plan(installation: Installation, shipment: Shipment, request: LoadRequ
         told = "; ".join(describe_differences(parts, now)) or "it is a plan of another version of oathbulk"
         raise OtherPlan(f"nothing was loaded, since it is not what {planned} says: {told}")
     return made
+
+
+def check_loaded_plan(installation: Installation, name: str, plan: str | None) -> None:
+    """Refuse to go on with a batch that was loaded without this plan, as the audit tells. None: there is no plan.
+    Raises OtherPlan."""
+    if plan is None:
+        return
+    with installation.database.reading() as connection:
+        loads = [line.facts.get("plan") for line in audit.read(connection, name) if line.action == Action.LOAD]
+    # A batch that was cancelled and loaded again has several lines.
+    if not loads or loads[-1] != plan:
+        made_with = f"with plan {loads[-1]}" if loads and loads[-1] else "without a plan"
+        raise OtherPlan(
+            f"this file is batch {name} already, which was loaded {made_with}, and not with plan {plan}: nothing was"
+            f" done. To go on with it as it is, leave out --plan; else oathbulk cancel {shlex.quote(name)} first"
+        )
 
 
 def _read_parts(path: Path) -> Parts:
