@@ -93,6 +93,12 @@ def test_load_keeps_to_a_plan_by_its_file_and_the_audit_has_its_hash(desk):
     assert line["facts"]["plan"] == planned["plan"]
 
 
+def test_who_only_examines_it_is_told_of_another_plan_too(desk):
+    planned = make_plan(desk)["plan"]
+    assert desk.oathbulk("load", "shipment.csv", "--check", "--plan", planned.upper()).code == 0
+    assert desk.oathbulk("load", "shipment.csv", "--check", "--canary", "2", "--plan", planned).code == 2
+
+
 def test_load_without_a_plan_leaves_none_in_the_audit(desk):
     assert desk.oathbulk("load", "shipment.csv").code == 0
     (line,) = desk.oathbulk("audit", "shipment", "--json").json["lines"]

@@ -78,10 +78,10 @@ def check_loaded_plan(installation: Installation, name: str, plan: str | None) -
     if plan is None:
         return
     with installation.database.reading() as connection:
-        loads = [line.facts.get("plan") for line in audit.read(connection, name) if line.action == Action.LOAD]
-    # A batch that was cancelled and loaded again has several lines.
-    if not loads or loads[-1] != plan:
-        made_with = f"with plan {loads[-1]}" if loads and loads[-1] else "without a plan"
+        loads = (line.facts for line in audit.read(connection, name) if line.action == Action.LOAD)
+        loaded_with = next(loads, {}).get("plan")
+    if loaded_with != plan:
+        made_with = f"with plan {loaded_with}" if loaded_with else "without a plan"
         raise OtherPlan(
             f"this file is batch {name} already, which was loaded {made_with}, and not with plan {plan}: nothing was"
             f" done. To go on with it as it is, leave out --plan; else oathbulk cancel {shlex.quote(name)} first"
