@@ -78,8 +78,8 @@ def check_loaded_plan(installation: Installation, name: str, plan: str | None) -
     if plan is None:
         return
     with installation.database.reading() as connection:
-        loads = (line.facts for line in audit.read(connection, name) if line.action == Action.LOAD)
-        loaded_with = next(loads, {}).get("plan")
+        loads = [line.facts.get("plan") for line in audit.read(connection, name) if line.action == Action.LOAD]
+    loaded_with = loads[0] if loads else None
     if loaded_with != plan:
         made_with = f"with plan {loaded_with}" if loaded_with else "without a plan"
         raise OtherPlan(
