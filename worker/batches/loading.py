@@ -89,10 +89,12 @@ class Loader:
         canary: int | None = None,
         daily_hours: DailyHours | None = None,
         accepted: Sequence[str] = (),
+        plan: str | None = None,
     ) -> Loaded:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
-        that leaves any; with hours, it runs only within them. `accepted`: what of the preflight a person accepted, for
-        the audit. Raises NameTaken, NameUnfit, OtherHours; UnusableFile if no row is left."""
+        that leaves any; with hours, it runs only within them. For the audit are `accepted`, what of the preflight a
+        person accepted, and `plan`, the hash of the plan that this was compared with. Raises NameTaken, NameUnfit,
+        OtherHours; UnusableFile if no row is left."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := self._find(connection, shipment):
@@ -114,7 +116,7 @@ class Loader:
             facts |= {"environment": self._environment.name} | counts.sums
             come_back: dict[str, Any] = {"parent": parent, "already_active": counts.already_active}
             allowed = {"accepted": list(accepted), "may_import": shipment.switches.may_import}
-            allowed |= {"may_pair": shipment.switches.may_pair}
+            allowed |= {"may_pair": shipment.switches.may_pair, "plan": plan}
             facts |= {key: value for key, value in (come_back | allowed).items() if value}
             audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
             self._database.analyze(connection, Record.__tablename__)

@@ -32,6 +32,7 @@ from worker.intake import UnusableFile
 from worker.journal.reader import NoJournalFound
 from worker.observability.escaping import escape_line
 from worker.pingone.errors import CredentialsRefused, NotDelivered
+from worker.preflight.plan import OtherPlan
 from worker.preflight.preflight import NotReady
 from worker.reports.history import UnknownToken
 from worker.rules.hours import UnfitHours
@@ -56,6 +57,7 @@ INTERRUPTED = 130
 _USAGE = (
     UnusableFile,
     NotReady,
+    OtherPlan,
     UnknownBatch,
     NotPossible,
     NameTaken,

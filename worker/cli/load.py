@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -12,6 +12,7 @@ from worker.batches.loading import Loaded, Loader
 from worker.cli.check import check_file, choose_exit_code
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.load_request import LoadRequest
 from worker.cli.options import (
     Accept,
     AsJson,
@@ -26,6 +27,7 @@ from worker.cli.options import (
     Zone,
     parse_hours,
 )
+from worker.cli.planned import Planned, check_loaded_plan, check_plan
 from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import findings_to_json, print_findings, refuse_unready, report_to_json
 from worker.cli.progress import showing_progress
@@ -36,7 +38,6 @@ from worker.installation.installation import Installation
 from worker.intake import Shipment, UnusableFile
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.preflight.preflight import Report
-from worker.rules.hours import DailyHours
 
 
 @takes_source
@@ -52,16 +53,20 @@ def load(
     offline: Offline = False,
     accept: Accept = None,
     ticket: Ticket = None,
+    plan: Planned = None,
     check: Annotated[bool, typer.Option(help="Only examine it, as `oathbulk check` does: nothing is written.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment into the database, for workers that run elsewhere."""
     hours, accepted = parse_hours(window, zone), frozenset(accept or ())
+    request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share, offline, accepted)
     if check:
+        if plan:
+            check_plan(Installation(), source.open(file), request, plan)
         report = check_file(file, source, environment, accepted, offline=offline, as_json=as_json)
         raise typer.Exit(choose_exit_code(report, accepted))
     shipment, installation, refusals = source.open(file), Installation(makes_home=True), RefusedRows()
-    request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share, offline, accepted)
+    request = replace(request, plan=check_plan(installation, shipment, request, plan))
     found = examine(installation, shipment, request, as_json=as_json)
     loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
     _print(loaded, refusals, found, as_json=as_json)
@@ -84,22 +89,6 @@ def _print(loaded: Loaded, refusals: RefusedRows, found: Report | None, *, as_js
     else:
         print_loaded(loaded)
         refusals.print()
-
-
-@dataclass(frozen=True, slots=True)
-class LoadRequest:
-    """What a person asks for when a shipment is loaded: the options of `load` and `run`. `share` is a part of the
-    ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses. `offline`: PingOne is
-    asked nothing before; `accepted`: findings of the preflight that do not keep it from being loaded."""
-
-    name: str
-    environment: str = DEFAULT_ENVIRONMENT
-    canary: int | None = None
-    ticket: str | None = None
-    hours: DailyHours | None = None
-    share: float | None = None
-    offline: bool = False
-    accepted: frozenset[str] = frozenset()
 
 
 def examine(
@@ -137,7 +126,7 @@ def load_shipment(
     as_json: bool = False,
 ) -> Loaded:
     """Load the shipment as a batch, unless it is one already. `found`: its preflight. Raises UnusableFile, NameTaken,
-    OtherHours."""
+    OtherHours, OtherPlan."""
     environment = installation.environment(request.environment)
     accepted = found.choose_accepted(request.accepted) if found else []
     rows = found.verdicts.rows if found else None
@@ -146,11 +135,13 @@ def load_shipment(
             loader = _make_loader(
                 installation, request, refusals, lambda what, done, _=None: progress(what, done, rows)
             )
-            loaded = loader.load(shipment, request.name, request.canary, request.hours, accepted)
+            loaded = loader.load(shipment, request.name, request.canary, request.hours, accepted, request.plan)
     except UnusableFile:
         # The error says that not one row is left; the refused rows say why.
         refusals.print()
         raise
+    if not loaded.is_new:
+        check_loaded_plan(installation, loaded.name, request.plan)
     # Last, so that a load that was refused does not change the pace.
     if request.share is not None:
         installation.pace_commands(request.ticket).set_share(environment.license, request.share)

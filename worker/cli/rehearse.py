@@ -17,7 +17,7 @@ from worker.cli.console import console, name_program
 from worker.cli.export import export_hand_out
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.homes import find_rehearsals_home
-from worker.cli.load import LoadRequest
+from worker.cli.load_request import LoadRequest
 from worker.cli.rehearsal_stage import make_empty_home, point_at_rehearsal, running_simulator
 from worker.cli.rehearsed_box import BOX, make_box_to_rehearse, print_box
 from worker.cli.rehearsed_tokens import make_seeds, make_shipment_for, open_made

@@ -21,7 +21,8 @@ from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SET
 from worker.cli.homes import print_home
 from worker.cli.hosts import print_hosts, print_unread_env_file
 from worker.cli.live_progress import LiveProgress, is_over
-from worker.cli.load import LoadRequest, examine, load_shipment, print_loaded
+from worker.cli.load import examine, load_shipment, print_loaded
+from worker.cli.load_request import LoadRequest
 from worker.cli.options import (
     Accept,
     AsJson,
@@ -37,6 +38,7 @@ from worker.cli.options import (
     parse_hours,
 )
 from worker.cli.outlook import format_log_line
+from worker.cli.planned import Planned, check_plan
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.room import measure_room
 from worker.cli.source_options import SourceOptions, takes_source
@@ -63,6 +65,7 @@ def run(
     offline: Offline = False,
     accept: Accept = None,
     ticket: Ticket = None,
+    plan: Planned = None,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
@@ -72,7 +75,9 @@ def run(
     installation = Installation(makes_home=True)
     print_home(installation)
     print_unread_env_file(installation)
-    raise typer.Exit(run_shipment(installation, source.open(file), request, how_to_go_on, as_json=as_json))
+    shipment = source.open(file)
+    request = replace(request, plan=check_plan(installation, shipment, request, plan))
+    raise typer.Exit(run_shipment(installation, shipment, request, how_to_go_on, as_json=as_json))
 
 
 def _write_run_command(file: Path, request: LoadRequest, source: SourceOptions) -> str:

@@ -99,8 +99,9 @@ class SourceOptions:
             value = getattr(self, field.name)
             if value not in (None, False):
                 (option,) = hints[field.name].__metadata__
-                declared = [*(option.param_decls or ()), f"--{field.name.replace('_', '-')}"]
-                typed[declared[0]] = value
+                # Typer keeps the first name of an option that stands in an annotation as its default.
+                named = option.default if isinstance(option.default, str) else f"--{field.name.replace('_', '-')}"
+                typed[named] = value
         return typed
 
     def _read_hints(self) -> Hints:

@@ -1,0 +1,52 @@
+"""Writes a page or a file for machines where `-o` says, and beside it the line by which it is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+from worker.cli.output_files import refuse_unfit, write_file
+from worker.pages.report_files import write_checksum_line
+
+T = TypeVar("T")
+# What takes the pieces of a text in their order.
+WritePiece = Callable[[str], object]
+
+# What stands for standard output in `-o`.
+STDOUT = Path("-")
+
+
+def name_checksum(output: Path) -> Path:
+    """Name the file beside `output` that holds its SHA-256."""
+    return output.with_name(f"{output.name}.sha256")
+
+
+def refuse_unfit_pair(output: Path) -> None:
+    """Refuse to write where no plain file is, or beside it. Raises typer.BadParameter."""
+    if output != STDOUT:
+        refuse_unfit(output)
+        refuse_unfit(name_checksum(output))
+
+
+def write_checksummed(output: Path, write: Callable[[WritePiece], T]) -> T:
+    """Write a file and the file of its SHA-256; to standard output, only the former. Returns what `write` returns.
+    Raises typer.BadParameter, and what `write` raises."""
+    if output == STDOUT:
+        return write(lambda text: sys.stdout.buffer.write(text.encode()))
+    refuse_unfit_pair(output)
+    digest, made = hashlib.sha256(), list[T]()
+
+    def write_pieces(file: TextIO) -> int:
+        def write_piece(text: str) -> None:
+            digest.update(text.encode())
+            file.write(text)
+
+        made.append(write(write_piece))
+        return 0
+
+    write_file(output, write_pieces)
+    write_file(name_checksum(output), lambda file: file.write(write_checksum_line(digest.hexdigest(), output.name)))
+    return made[0]

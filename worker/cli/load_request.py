@@ -1,0 +1,42 @@
+"""What a person asks for when a shipment is loaded, as the options of `load`, `run` and `plan` say it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worker.config.environment import DEFAULT_ENVIRONMENT
+from worker.rules.hours import DailyHours
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """What a person asks for when a shipment is loaded: the options of `load` and `run`. `share` is a part of the
+    ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses. `offline`: PingOne is
+    asked nothing before; `accepted`: findings of the preflight that do not keep it from being loaded; `plan`: the hash
+    of the plan that it was compared with."""
+
+    name: str
+    environment: str = DEFAULT_ENVIRONMENT
+    canary: int | None = None
+    ticket: str | None = None
+    hours: DailyHours | None = None
+    share: float | None = None
+    offline: bool = False
+    accepted: frozenset[str] = frozenset()
+    plan: str | None = None
+
+    def to_words(self) -> list[str]:
+        """Write these options as they are typed, but for those that have their defaults and for the plan."""
+        words = ["--batch", self.name]
+        if self.environment != DEFAULT_ENVIRONMENT:
+            words += ["--environment", self.environment]
+        if self.canary is not None:
+            words += ["--canary", str(self.canary)]
+        if self.share is not None:
+            words += ["--share", f"{self.share!r}"]
+        if self.hours is not None:
+            words += ["--window", self.hours.hours, "--zone", self.hours.zone]
+        words += ["--offline"] * self.offline
+        for name in sorted(self.accepted):
+            words += ["--accept", name]
+        return words + (["--ticket", self.ticket] if self.ticket else [])

@@ -1,0 +1,109 @@
+"""`oathbulk plan`: writes what a load would do, as a page that is decided upon before anything is sent."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker.cli.check import choose_exit_code
+from worker.cli.checksummed_files import STDOUT, name_checksum, refuse_unfit_pair, write_checksummed
+from worker.cli.console import console
+from worker.cli.load_request import LoadRequest
+from worker.cli.options import (
+    Accept,
+    Canary,
+    EnvironmentName,
+    File,
+    Hours,
+    NewBatchName,
+    Offline,
+    Share,
+    Ticket,
+    Zone,
+    parse_hours,
+)
+from worker.cli.plan_filling import PlanFiller
+from worker.cli.preflight import run_preflight
+from worker.cli.preflight_report import print_findings
+from worker.cli.progress import showing_progress
+from worker.cli.source_options import SourceOptions, takes_source
+from worker.config.environment import DEFAULT_ENVIRONMENT
+from worker.installation.installation import Installation
+from worker.pages.plan_contents import Plan
+from worker.pages.plan_files import PlanForm, render_plan
+from worker.pages.plan_sentences import describe_purpose, list_obstacles
+from worker.preflight.preflight import Report
+
+
+@takes_source
+def plan(
+    file: File,
+    source: SourceOptions,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="The file to write; - is standard output.")
+    ],
+    # `--format` says how the shipment is read, here as in every command that reads one.
+    form: Annotated[
+        PlanForm | None, typer.Option("--output-format", help="Default: as the name of -o ends, and html for -.")
+    ] = None,
+    batch: NewBatchName = None,
+    environment: EnvironmentName = DEFAULT_ENVIRONMENT,
+    canary: Canary = None,
+    share: Share = None,
+    window: Hours = None,
+    zone: Zone = None,
+    offline: Offline = False,
+    accept: Accept = None,
+    ticket: Ticket = None,
+) -> None:
+    """Write what a run would do, for those who decide on it; change nothing. `run --plan HASH` keeps to it."""
+    form = form or _tell_form(output)
+    refuse_unfit_pair(output)
+    hours, accepted = parse_hours(window, zone), frozenset(accept or ())
+    request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share, offline, accepted)
+    made, report = _make_plan(file, source, request)
+    write_checksummed(output, lambda write: write(render_plan(form, made)))
+    if output != STDOUT:
+        _print(made, report, accepted, output)
+    raise typer.Exit(choose_exit_code(report, accepted))
+
+
+def _tell_form(output: Path) -> PlanForm:
+    """Tell the form by how the file's name ends. Raises typer.BadParameter."""
+    if output == STDOUT:
+        return PlanForm.HTML
+    try:
+        return PlanForm(output.suffix.removeprefix(".").lower())
+    except ValueError:
+        text = f"{output} ends neither in .html nor in .json: say --output-format"
+        raise typer.BadParameter(text, param_hint="--output") from None
+
+
+def _make_plan(file: Path, source: SourceOptions, request: LoadRequest) -> tuple[Plan, Report]:
+    """Examine a shipment, and fill in its plan. Raises what opening it and `run_preflight` raise, and ConfigError."""
+    installation, shipment = Installation(), source.open(file)
+    # Before PingOne is asked: a plan needs an environment, even where nothing is asked.
+    installation.environment(request.environment)
+    with showing_progress("Nothing was changed.") as progress:
+        report = run_preflight(
+            installation, shipment, request.environment, offline=request.offline, on_progress=progress
+        )
+    command = shlex.join(["oathbulk", "run", *_write_file(file), *request.to_words(), *source.to_words()])
+    return PlanFiller(installation, shipment, request).fill(report, command), report
+
+
+def _write_file(file: Path) -> list[str]:
+    """Write the file as an argument that is not taken for an option."""
+    return [f"./{file}" if str(file).startswith("-") else str(file)]
+
+
+def _print(made: Plan, report: Report, accepted: frozenset[str], output: Path) -> None:
+    """Print what the plan says in short, and where it stands."""
+    print_findings(report, accepted)
+    for sentence in (describe_purpose(made), *list_obstacles(made)):
+        console.print(sentence)
+    console.print(f"Wrote plan {made.hash} to {output}, and its SHA-256 to {name_checksum(output).name}.")
+    console.print(f"To start it: {made.command}", soft_wrap=True)

@@ -1,0 +1,152 @@
+"""Fills in a plan: from the preflight's report, what a person asks for, and the settings in force."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+
+from worker.audit import this_person
+from worker.cli.load_request import LoadRequest
+from worker.cli.planned import collect_own_parts
+from worker.cli.settings_in_force import list_settings
+from worker.installation.installation import Installation
+from worker.intake import Row, Shipment
+from worker.pages.plan_contents import Column, FindingLine, Numbers, Plan, Preflight, Source, Target, Timing
+from worker.preflight.findings import Level
+from worker.preflight.plan import find_host, hash_parts
+from worker.preflight.preflight import Report
+from worker.reports.batch_report.in_step import StepTally
+from worker.rules.hours import DailyHours
+from worker.vault.seed import Seed
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFiller:
+    """Fills in the plan of a shipment for what a person asks for."""
+
+    installation: Installation
+    shipment: Shipment
+    request: LoadRequest
+
+    def fill(self, report: Report, command: str) -> Plan:
+        """Make the plan. `command` starts the batch; the option with the plan's hash is added to it. Raises
+        ConfigError."""
+        parts = collect_own_parts(self.installation, self.shipment, self.request)
+        plan_hash = hash_parts(parts)
+        return Plan(
+            hash=plan_hash,
+            parts=parts,
+            made_at=datetime.now(UTC),
+            made_by=this_person(self.installation.settings).name,
+            version=version("oathbulk"),
+            command=f"{command} --plan {plan_hash}",
+            ticket=self.request.ticket,
+            may_import=self.shipment.switches.may_import,
+            may_pair=self.shipment.switches.may_pair,
+            source=self._describe_source(),
+            target=self._describe_target(),
+            numbers=self._count(report),
+            columns=_count_columns(report.verdicts.good),
+            preflight=_tell_preflight(report, self.request.accepted),
+            timing=self._tell_timing(report),
+            settings=list_settings(self.installation, self.request.environment, parts),
+        )
+
+    def _describe_source(self) -> Source:
+        shipment, listed = self.shipment, self.shipment.assignment
+        return Source(
+            file=str(shipment.path),
+            sha256=shipment.digest,
+            format=shipment.format.name,
+            list_file=str(listed.path) if listed else None,
+            list_sha256=listed.fingerprint if listed else None,
+        )
+
+    def _describe_target(self) -> Target:
+        environment = self.installation.environment(self.request.environment)
+        return Target(
+            batch=self.request.name,
+            environment=environment.name,
+            environment_id=environment.environment_id,
+            api_host=find_host(environment.api_url),
+            token_host=find_host(environment.token_url),
+            license=environment.license,
+        )
+
+    def _count(self, report: Report) -> Numbers:
+        """Count the rows, and what is made for them."""
+        verdicts, switches = report.verdicts, self.shipment.switches
+        is_exact = is_inventory_known(report)
+        counts = {finding.name: finding.tokens for finding in report.findings if finding.level == Level.NOTE}
+        without_device = sum(row.device_id is None for row in verdicts.good)
+        imports = counts.get("token_not_in_inventory", 0) if is_exact else len(verdicts.good)
+        pairings = counts.get("token_not_paired", 0) + imports if is_exact else without_device
+        settings = self.installation.settings
+        return Numbers(
+            tokens=len(verdicts.good),
+            ready=len(verdicts.good) - len(verdicts.doubts),
+            refused=len(verdicts.refused),
+            already_active=len(verdicts.active),
+            imports=imports if switches.may_import else 0,
+            pairings=min(pairings, without_device) if switches.may_pair else 0,
+            hotp_seeds=sum(isinstance(row.otps, Seed) and row.otp_type == "hotp" for row in verdicts.good),
+            is_exact=is_exact,
+            post_budget=settings.otp_post_budget,
+            max_attempts=settings.max_attempts,
+        )
+
+    def _tell_timing(self, report: Report) -> Timing:
+        rate, hours = self.installation.environment(self.request.environment).rate, self.request.hours
+        return Timing(
+            requests=round(report.seconds * rate),
+            seconds=report.seconds,
+            rate=rate,
+            share=self.request.share,
+            canary=self.request.canary,
+            hours=str(hours) if hours else None,
+            hours_seconds=measure_hours(hours) if hours else None,
+        )
+
+
+def is_inventory_known(report: Report) -> bool:
+    """Whether the rows were compared with PingOne's inventory."""
+    is_asked = report.is_complete and report.requests > 0
+    return is_asked and not any(text.startswith("the inventory:") for text in report.unknown)
+
+
+def measure_hours(hours: DailyHours) -> float:
+    """Measure how many seconds daily hours last, on a day on which no clock is put forward or back."""
+    start, end = (timedelta(hours=each.hour, minutes=each.minute) for each in (hours.start, hours.end))
+    return ((end - start) % timedelta(days=1)).total_seconds()
+
+
+def _tell_preflight(report: Report, accepted: frozenset[str]) -> Preflight:
+    """Tell the findings, the gravest first, and what is not known."""
+    findings = sorted(report.findings, key=lambda finding: list(Level).index(finding.level))
+    lines = tuple(
+        FindingLine(
+            finding.name,
+            str(finding.level),
+            finding.text,
+            finding.serials,
+            finding.level == Level.ASK and finding.name in accepted,
+        )
+        for finding in findings
+    )
+    return Preflight(lines, tuple(report.unknown), report.requests > 0 and report.is_complete, report.is_complete)
+
+
+def _count_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
+    """Count the tokens by the columns that a report compares, and by no other: what has many values might be something
+    that must not be shown."""
+    tally = StepTally()
+    for row in rows:
+        # Every token counts; none of them was out of step yet.
+        tally.add(False, row.lot, row.extra)
+    return tuple(
+        Column(column.name, tuple(Counter({group.name: group.tokens for group in column.groups}).most_common()))
+        for column in tally.make_columns()
+    )

@@ -1,0 +1,12 @@
+"""The plan as a page of HTML: one file that needs nothing from elsewhere, to be printed and signed."""
+
+from __future__ import annotations
+
+from worker.pages import plan_sentences
+from worker.pages.html_report import make_environment
+from worker.pages.plan_contents import Plan
+
+
+def render_html(plan: Plan) -> str:
+    """Write the page."""
+    return make_environment().get_template("plan.html").render(plan=plan, say_plan=plan_sentences)
