@@ -127,7 +127,17 @@ def test_an_empty_database_is_brought_up_to_date(empty: MovingDatabase) -> None:
 
     assert schema.upgrade(empty) == HEAD
 
-    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job"}
+    assert tables(empty) == {
+        "batch",
+        "record",
+        "attempt",
+        "audit",
+        "pace",
+        "process",
+        "tenant_fact",
+        "inventory_job",
+        "notice",
+    }
     revision.ensure_current(empty)
 
 

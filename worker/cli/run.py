@@ -46,6 +46,7 @@ from worker.embedded.home import lock_home
 from worker.installation.installation import Installation
 from worker.installation.stack import Stack
 from worker.intake import Shipment
+from worker.notices.notifier import make_notifier
 from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus
 
@@ -113,6 +114,9 @@ def work_on_batch(
             print_hosts(installation, before.environment)
         _check_credentials(installation, before.environment)
         is_interrupted, failing_part = _run_stack(installation, progress)
+    if not is_interrupted:
+        # The workers ended as soon as the batch was over, before they could tell of it.
+        make_notifier(installation.settings, installation.database, installation.license_of).run()
     status = progress.read_status()
     _print_summary(status, how_to_go_on if is_interrupted or failing_part else None, as_json=as_json)
     if is_interrupted:
