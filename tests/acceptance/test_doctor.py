@@ -18,6 +18,7 @@ CHECKS = [
     "database",
     "audit",
     "workers",
+    "webhook",
     "broker",
     "journal",
     "learnt",
