@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -126,7 +127,7 @@ class Killed(BaseException):
     """Ends a worker at once, as SIGKILL does: nothing of it is done any more."""
 
 
-def test_a_worker_killed_between_post_and_commit_leaves_a_notice_that_goes_again_with_its_id(
+def test_what_a_worker_posted_that_was_killed_before_its_commit_goes_again_with_its_id(
     finished: NoticeDesk,
 ) -> None:
     def die() -> Reply:
@@ -169,6 +170,19 @@ def test_two_workers_at_once_make_one_post(finished: NoticeDesk) -> None:
     finished.make_notifier().run()
 
     assert others == [[]]
+    assert finished.webhook.events == ["finished"]
+
+
+def test_many_workers_that_begin_at_once_make_one_post(finished: NoticeDesk) -> None:
+    barrier = threading.Barrier(4)
+
+    def run(_: int) -> None:
+        notifier = finished.make_notifier()
+        barrier.wait(30)
+        notifier.run()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(4)))
     assert finished.webhook.events == ["finished"]
 
 
