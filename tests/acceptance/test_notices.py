@@ -5,7 +5,7 @@ import json
 
 import pytest
 from support.data.tokens import make_tokens
-from support.fleets.real_fleet import PATIENT
+from support.fleets.real_fleet import BATCH, PATIENT
 from support.processes.waiting import wait_until
 from support.servers.raw_server import RawServer
 
@@ -42,7 +42,7 @@ def test_a_run_tells_once_that_its_batch_is_finished(set_up, webhook):
     assert [result.code for result in told] == [0, 0]
     notices = read(webhook)
     assert [notice["text"] for notice in notices] == ["shipment is finished: 4 of 4 tokens are active."]
-    hidden = [SECRET, *(part for token in tokens for part in (token.serial_number, token.user_id, *token.otps))]
+    hidden = [SECRET, *(part for token in tokens for part in (token.serial, token.user_id, *token.otps))]
     assert not [part for part in hidden if part.encode() in webhook.requests[0]]
     doctor = desk.oathbulk("doctor").stdout
     assert f"✓ webhook: {webhook.url}, signed; 1 notices delivered, the last one at " in doctor
@@ -55,7 +55,6 @@ def test_a_run_goes_on_where_the_webhook_is_not_there_and_tells_later(set_up, we
     result = desk.oathbulk("run", "shipment.csv", "--json", OATHBULK_WEBHOOK_URL="http://127.0.0.1:1/")
     assert result.code == 0
     assert result.json["state"] == "finished"
-    assert "was not delivered" in result.stderr
     failing = desk.oathbulk("doctor", OATHBULK_WEBHOOK_URL="http://127.0.0.1:1/")
     assert "✗ webhook: http://127.0.0.1:1, signed; " in failing.stdout
 
@@ -78,12 +77,12 @@ def test_a_fleet_tells_of_a_pause_of_its_end_and_of_the_finished_batch_once_each
 ):
     settings = PATIENT | {"OATHBULK_WEBHOOK_URL": webhook.url, "OATHBULK_WEBHOOK_SECRET": SECRET}
     fleet = make_fleet(postgres_url, valkey_url, make_shipment(40), settings=settings)
-    fleet.desk.oathbulk("pause", fleet.batch)
-    for name in ("one", "two"):
-        fleet.worker(name)
-        fleet.beat()
+    fleet.batches.pause(BATCH)
+    fleet.worker("one")
+    fleet.worker("two")
+    fleet.beat()
     wait_until(lambda: read(webhook), 60, "the pause is told")
-    fleet.desk.oathbulk("resume", fleet.batch)
+    fleet.batches.resume(BATCH)
     fleet.wait_until_finished()
     wait_until(lambda: read(webhook)[-1]["event"] == "finished", 60, "the end is told")
 
