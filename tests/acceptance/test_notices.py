@@ -87,5 +87,6 @@ def test_a_fleet_tells_of_a_pause_of_its_end_and_of_the_finished_batch_once_each
     wait_until(lambda: read(webhook)[-1]["event"] == "finished", 60, "the end is told")
 
     notices = read(webhook)
-    assert [notice["event"] for notice in notices][::2] == ["paused", "finished"]
+    # So small a batch may be finished before anybody sees that it goes on.
+    assert [notice["event"] for notice in notices if notice["event"] != "resumed"] == ["paused", "finished"]
     assert len({notice["id"] for notice in notices}) == len(notices)
