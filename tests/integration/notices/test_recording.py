@@ -22,7 +22,7 @@ from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
-from worker.database.engine import NOTICE_LOCK
+from worker.database.engine import NOTICE_LOCK, Database
 from worker.notices.notifier import make_notifier
 from worker.notices.recording import Recorder
 from worker.reports.stall import STILL_AFTER
@@ -205,3 +205,17 @@ def test_the_database_refuses_a_second_notice_of_the_same_occurrence(desk: Notic
     second = {"batch_id": made.batch_id, "batch": "shipment", "event": Event.PAUSED, "occurrence": 1, "facts": {}}
     with pytest.raises(IntegrityError), desk.database.writing() as connection:
         connection.execute(insert(Notice).values(second | {"created_at": desk.database.now()}))
+
+
+def test_a_look_reads_no_table_of_records_through(desk: NoticeDesk) -> None:
+    """PostgreSQL plans by how large its tables are; SQLite by what it is asked."""
+    if not desk.database.is_sqlite:
+        pytest.skip("its plans depend on the size of the tables")
+    batches = Recorder(Database(str(desk.database.engine.url)))._batches
+    query = batches.compile(desk.database.engine, compile_kwargs={"literal_binds": True})
+    with desk.database.reading() as connection:
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
+    records = [line for line in plan if " record " in line]
+    partial = ("half_done", "expiring", "lasting", "lacks_user", "lacks_token", "window", "finalized_at")
+    assert len(records) == len(partial)
+    assert all(any(f"ix_record_{name}" in line for name in partial) for line in records), plan
