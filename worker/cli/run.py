@@ -114,14 +114,15 @@ def work_on_batch(
             print_hosts(installation, before.environment)
         _check_credentials(installation, before.environment)
         is_interrupted, failing_part = _run_stack(installation, progress)
-    if not is_interrupted:
-        # The workers ended as soon as the batch was over, before they could tell of it.
-        make_notifier(installation.settings, installation.database, installation.license_of).run()
     status = progress.read_status()
     _print_summary(status, how_to_go_on if is_interrupted or failing_part else None, as_json=as_json)
     if is_interrupted:
         error_console.print("Interrupted: what was in hand is settled or handed back. The same command goes on.")
         return INTERRUPTED
+    # The workers ended as soon as the batch was over, before they could tell of it. If the disk is full, the next run
+    # tells.
+    with suppress(DBAPIError):
+        make_notifier(installation.settings, installation.database, installation.license_of).run()
     if failing_part:
         error_console.print(f"A part of the stack ended by itself: {failing_part}.")
         return UNUSABLE_SETUP
