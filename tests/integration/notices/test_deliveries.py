@@ -17,6 +17,7 @@ from models.record_states import Status
 from worker.notices.delays import GIVEN_UP_AFTER
 from worker.notices.deliveries import LEASE, Deliveries
 from worker.notices.delivery_report import read_deliveries
+from worker.notices.recording import Recorder
 from worker.notices.webhook import Reply, Webhook
 
 FAILS = Reply(500, "HTTP 500")
@@ -186,6 +187,17 @@ def test_many_workers_that_begin_at_once_make_one_post(finished: NoticeDesk) -> 
     assert finished.webhook.events == ["finished"]
 
 
+def test_a_notice_that_another_worker_is_about_to_claim_is_left_alone(finished: NoticeDesk) -> None:
+    if finished.database.is_sqlite:
+        pytest.skip("SQLite has one writer at a time anyway")
+    Recorder(finished.database).record()
+    deliveries = Deliveries(finished.database)
+    with finished.database.writing() as connection:
+        assert connection.execute(deliveries._due).one_or_none() is not None
+        assert deliveries.claim() is None
+    assert deliveries.claim() is not None
+
+
 def test_no_transaction_is_open_while_the_webhook_answers(finished: NoticeDesk) -> None:
     written: list[int] = []
 
@@ -213,7 +225,7 @@ def test_two_claims_at_once_take_two_notices(desk: NoticeDesk) -> None:
 
 
 def test_a_late_worker_does_not_undo_what_another_has_written(finished: NoticeDesk) -> None:
-    finished.make_notifier()._recorder.record()
+    Recorder(finished.database).record()
     deliveries = Deliveries(finished.database)
     late = deliveries.claim()
     finished.database.ahead += LEASE + 1
