@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from models import attempt, audit, batch, inventory_job, pace, process, record, tenant_fact  # noqa: F401  (their tables join the metadata)
+from models import attempt, audit, batch, inventory_job, notice, pace, process, record, tenant_fact  # noqa: F401  (their tables join the metadata)
 from models.base import Base
 
 connection = context.config.attributes["connection"]

@@ -62,6 +62,7 @@ app.conf.update(
     task_default_queue=ACTIVATE_QUEUE,
     task_routes={
         "oathbulk.dispatch": DISPATCH_QUEUE,
+        "oathbulk.notify": DISPATCH_QUEUE,
         "oathbulk.replay": DISPATCH_QUEUE,
         "oathbulk.prepare": PREPARE_QUEUE,
     },
@@ -99,6 +100,8 @@ app.conf.update(
     beat_schedule={
         "dispatch": {"task": "oathbulk.dispatch", "schedule": settings.tick},
         "prepare": {"task": "oathbulk.prepare", "schedule": 2 * settings.tick},
+        # Sent in any case: beat does not know whether a webhook is set, since it gets no secrets.
+        "notify": {"task": "oathbulk.notify", "schedule": 5 * settings.tick},
     },
 )
 events.install(app)

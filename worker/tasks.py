@@ -95,6 +95,12 @@ def prepare() -> None:
     parts.preparation.run()
 
 
+@app.task(name="oathbulk.notify")
+def notify() -> None:
+    """Tell people what became of their batches, by the webhook that the settings name."""
+    parts.notifier.run()
+
+
 @app.task(name="oathbulk.replay")
 def replay() -> None:
     """Replay the dead letters that time alone may mend."""

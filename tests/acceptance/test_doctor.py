@@ -18,6 +18,7 @@ CHECKS = [
     "database",
     "audit",
     "workers",
+    "webhook",
     "broker",
     "journal",
     "learnt",
@@ -78,7 +79,7 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(desk):
     code, findings = examine(desk, **pingone | faults)
     assert code == 3
     # Without a database nobody knows of workers, nor of what was learnt.
-    assert list(findings) == [check for check in CHECKS if check not in ("workers", "learnt")]
+    assert list(findings) == [check for check in CHECKS if check not in ("workers", "webhook", "learnt")]
     assert {check: is_well for check, (is_well, _) in findings.items()} == {
         "home": True,
         "configuration": True,

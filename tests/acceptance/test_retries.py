@@ -77,7 +77,7 @@ def test_the_schedule_runs_only_if_a_person_set_it(desk):
         assert result.code == 0, result.stderr
         return json.loads(result.stdout)
 
-    assert set(schedule()) == {"dispatch", "prepare"}
+    assert set(schedule()) == {"dispatch", "notify", "prepare"}
     task, when = schedule(OATHBULK_REPLAY_CRON="15 3 * * 1")["replay"]
     assert task == "oathbulk.replay"
     assert "15 3 * * 1" in when

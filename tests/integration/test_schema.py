@@ -41,6 +41,7 @@ from worker.leases.worker import Leases
 from worker.rules.steps import Active
 
 CHECKOUT = Path(schema.__file__).parents[2]
+TABLES = {"batch", "record", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job", "notice"}
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])
@@ -127,7 +128,7 @@ def test_an_empty_database_is_brought_up_to_date(empty: MovingDatabase) -> None:
 
     assert schema.upgrade(empty) == HEAD
 
-    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job"}
+    assert tables(empty) == TABLES
     revision.ensure_current(empty)
 
 
@@ -484,7 +485,7 @@ def test_an_installed_wheel_upgrades_and_two_at_once_do_not_collide(
 
     assert [process.returncode for process in processes] == [0, 0], ends
     assert [out.strip() for out, _ in ends] == [HEAD] * 2
-    assert tables(empty) == {"batch", "record", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job"}
+    assert tables(empty) == TABLES
 
 
 @pytest.mark.parametrize(

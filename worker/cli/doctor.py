@@ -14,6 +14,7 @@ from worker.cli.doctor_checks import (
     check_clock,
     check_commits,
     check_journal,
+    check_webhook,
     check_workers,
     describe_audit,
     describe_broker,
@@ -83,3 +84,4 @@ def _check_what_is_kept(installation: Installation) -> Iterator[Finding]:
     yield run_check("audit", lambda: describe_audit(installation))
     if reached.is_well:
         yield check_workers(installation)
+        yield check_webhook(installation)

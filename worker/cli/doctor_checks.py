@@ -20,6 +20,8 @@ from worker.fleet.processes import read_processes
 from worker.installation import broker_check
 from worker.installation.installation import Installation
 from worker.journal import writer
+from worker.notices.delivery_report import read_deliveries
+from worker.notices.webhook import redact_url
 from worker.pingone.errors import PingOneError
 from worker.reports.stall import Fleet, describe_sick
 from worker.tenants.pairing_answer import describe_pairing_answer
@@ -125,6 +127,19 @@ def check_workers(installation: Installation) -> Finding:
     tick = fleet.seconds_since_tick
     ticked = "no tick yet" if tick is None else f"the last tick came {tick:.0f} s ago"
     return Finding("workers", True, f"{len(fleet.alive)} at work; {ticked}" if fleet.alive else "none runs now")
+
+
+def check_webhook(installation: Installation) -> Finding:
+    """Say whether a webhook is told, and how the last deliveries went."""
+    url = installation.settings.webhook_url
+    if url is None:
+        return Finding(
+            "webhook", True, "none is set; OATHBULK_WEBHOOK_URL names one that is told what becomes of batches"
+        )
+    signed = "signed" if installation.settings.webhook_secret else "not signed: set OATHBULK_WEBHOOK_SECRET"
+    with installation.database.reading() as connection:
+        deliveries = read_deliveries(connection)
+    return Finding("webhook", deliveries.is_well, f"{redact_url(url)}, {signed}; {deliveries}")
 
 
 def check_journal(directory: Path | None) -> Finding:

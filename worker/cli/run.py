@@ -48,6 +48,7 @@ from worker.embedded.home import lock_home
 from worker.installation.installation import Installation
 from worker.installation.stack import Stack
 from worker.intake import Shipment
+from worker.notices.notifier import make_notifier
 from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus
 
@@ -123,6 +124,10 @@ def work_on_batch(
     if is_interrupted:
         error_console.print("Interrupted: what was in hand is settled or handed back. The same command goes on.")
         return INTERRUPTED
+    # The workers ended as soon as the batch was over, before they could tell of it. If the disk is full, the next run
+    # tells.
+    with suppress(DBAPIError):
+        make_notifier(installation.settings, installation.database, installation.license_of).run()
     if failing_part:
         error_console.print(f"A part of the stack ended by itself: {failing_part}.")
         return UNUSABLE_SETUP

@@ -34,6 +34,8 @@ class Settings(BaseModel):
     audit_key: SecretStr | None = None
     audit_head: str | None = None
     journal: Path | None = None
+    webhook_url: SecretStr | None = None
+    webhook_secret: SecretStr | None = None
     otp_post_budget: int = Field(default=3, ge=2, le=7)
     max_attempts: int = Field(default=8, ge=1)
     concurrency: int = Field(default=8, ge=1, le=2000)
@@ -88,6 +90,13 @@ class Settings(BaseModel):
         if "://" in place:
             return check_web_url(place)
         raise ValueError("must be the whole path of a file, such as /var/log/oathbulk.heads, or syslog:, or a URL")
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _check_webhook_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            check_web_url(url.get_secret_value())
+        return url
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:

@@ -21,7 +21,7 @@ CHECK_EVERY = 2.0
 # The processes of the stack.
 PARTS = ("worker", "beat")
 # Beginnings of variables that beat does not get: it needs the broker alone.
-NOT_FOR_BEAT = ("OATHBULK_DATABASE_URL", "OATHBULK_ENCRYPTION_KEYS", "OATHBULK_AUDIT_", "PINGONE_")
+NOT_FOR_BEAT = ("OATHBULK_DATABASE_URL", "OATHBULK_ENCRYPTION_KEYS", "OATHBULK_AUDIT_", "OATHBULK_WEBHOOK_", "PINGONE_")
 
 
 class Stack:

@@ -26,6 +26,7 @@ from worker.journal.writer import FileJournal, Journal, NoJournal
 from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
+from worker.notices.notifier import Notifier, make_notifier
 from worker.process.activations import Activations
 from worker.process.part import part
 from worker.process.parts import Parts
@@ -130,6 +131,13 @@ class WorkerParts(Parts):
     @part
     def queue(self) -> Queue:
         return Queue(self.database, lease=self.settings.lease, over_after=self.settings.over_after)
+
+    @part
+    def notifier(self) -> Notifier:
+        def license_of(name: str, environment_id: str) -> str:
+            return self.environments.license_of(name) or environment_id
+
+        return make_notifier(self.settings, self.database, license_of, self.stopping.is_set)
 
     @part
     def clock_watch(self) -> ClockWatch:

@@ -51,7 +51,7 @@ class Nowhere:
     def count_waiting(self) -> int:
         return 0
 
-    def publish(self, ids: Any, environment: str, *, is_ahead: bool = False, labels: object = None) -> None:
+    def publish(self, ids: Any, environment: str, *, labels: Any = None, is_ahead: bool = False) -> None:
         return None
 
 

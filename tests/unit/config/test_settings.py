@@ -481,3 +481,35 @@ def test_a_journal_is_kept_in_the_home_beside_the_embedded_database_and_elsewher
     fleet = {"OATHBULK_DATABASE_URL": "postgresql+psycopg://db/oathbulk"}
     assert load_settings(fleet).journal_directory is None
     assert load_settings(fleet | {"OATHBULK_JOURNAL": "/var/j"}).journal_directory == Path("/var/j")
+
+
+@pytest.mark.parametrize("url", ["https://hooks.example.com/services/T0/B0/key", "http://127.0.0.1:8080/hook"])
+def test_a_webhook_is_reached_by_tls_or_on_this_machine(url: str) -> None:
+    chosen = load_settings({"OATHBULK_WEBHOOK_URL": url}).webhook_url
+    assert chosen is not None
+    assert chosen.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "url", ["http://hooks.example.com/hidden", "hooks.example.com/hidden", "https://", "https://me:hidden@host/"]
+)
+def test_another_url_of_a_webhook_is_refused_and_not_quoted(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"^OATHBULK_WEBHOOK_URL must") as error:
+        load_settings({"OATHBULK_WEBHOOK_URL": url})
+    assert "hidden" not in str(error.value)
+
+
+def test_neither_url_nor_secret_of_a_webhook_is_printed() -> None:
+    url = f"https://hooks.example.com/{SECRET}"
+    settings = load_settings({"OATHBULK_WEBHOOK_URL": url, "OATHBULK_WEBHOOK_SECRET": SECRET})
+    assert SECRET not in repr(settings) + str(settings.model_dump())
+
+
+def test_the_secret_of_a_webhook_may_stand_in_a_file_that_others_cannot_read(tmp_path: Path) -> None:
+    file = private_file(tmp_path / "webhook", SECRET.encode())
+    secret = load_settings({"OATHBULK_WEBHOOK_SECRET_FILE": str(file)}).webhook_secret
+    assert secret is not None
+    assert secret.get_secret_value() == SECRET
+    file.chmod(0o644)
+    with pytest.raises(ConfigError, match="can be read by every user"):
+        load_settings({"OATHBULK_WEBHOOK_SECRET_FILE": str(file)})

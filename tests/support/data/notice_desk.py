@@ -1,0 +1,63 @@
+"""What tells people, and a webhook that notes what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from models.notice import Notice
+from support.data.moving_clock import MovingDatabase
+from worker.notices.deliveries import Deliveries
+from worker.notices.notifier import Notifier
+from worker.notices.recording import Recorder
+from worker.notices.stalls import StallWatch
+from worker.notices.webhook import Reply
+from worker.reports.status import take_environment_for_license
+
+TAKEN = Reply(204)
+
+
+@dataclass
+class RecordingWebhook:
+    """Notes each notice by its id and its facts. `answer` makes the next reply, and may do anything meanwhile."""
+
+    posted: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    answer: Callable[[], Reply] = lambda: TAKEN
+
+    @property
+    def events(self) -> list[str]:
+        return [facts["event"] for _, facts in self.posted]
+
+    @property
+    def ids(self) -> list[int]:
+        return [notice_id for notice_id, _ in self.posted]
+
+    def post(self, notice_id: int, facts: dict[str, Any]) -> Reply:
+        self.posted.append((notice_id, facts))
+        return self.answer()
+
+
+@dataclass
+class NoticeDesk:
+    """A database, a webhook, and the notifiers of as many processes as a test makes."""
+
+    database: MovingDatabase
+    webhook: RecordingWebhook = field(default_factory=RecordingWebhook)
+
+    def make_notifier(self, webhook: Any = None) -> Notifier:
+        """The notifier of a process that has just begun, so that it looks for stalls at once."""
+        watch = StallWatch(self.database, take_environment_for_license)
+        return Notifier(Recorder(self.database), watch, Deliveries(self.database), webhook or self.webhook)
+
+    def run(self) -> list[str]:
+        """What the webhook is told by one run."""
+        before = len(self.webhook.posted)
+        self.make_notifier().run()
+        return self.webhook.events[before:]
+
+    def notices(self) -> Sequence[Row[Any]]:
+        with self.database.reading() as connection:
+            return connection.execute(select(Notice.__table__).order_by(Notice.id)).all()
