@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from models.encrypted import generate_key
 from models.record import Record
 from worker.database.engine import Database
+from worker.installation.installation import Installation
 
 # Far above what one machine can do, so that nothing waits for its slot.
 UNLIMITED = 5000.0
@@ -55,7 +56,11 @@ class Ours:
             self._stack.wait_until_idle(name)
 
     def migrate(self) -> None:
-        self._stack.run("worker", "db", "upgrade", timeout=60)
+        if "OATHBULK_DATABASE_URL" in self._stack.variables:
+            self._stack.run("worker", "db", "upgrade", timeout=60)
+        else:
+            # On one machine the first load makes the home.
+            Installation({"OATHBULK_HOME": str(self._stack.directory)}, makes_home=True).database.close()
 
     def load(self, pairs: Path | None = None) -> None:
         """The whole shipment, unless told otherwise; what is due goes out at once."""
