@@ -6,7 +6,6 @@ around it leads through private names of both, so their versions are pinned in p
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,22 +27,18 @@ FAILURES = (
     httpx.InvalidURL,
 )
 
-# The origin of a URL, and what it names there.
-_URL = re.compile(r"([a-z]+://[!-.0-~]+)([/?][!-~]*)?")
-
 
 class Address(NamedTuple):
-    """A URL in two parts: the origin, and the target there."""
+    """A URL in two parts: the origin, and the target there as it goes out."""
 
     origin: str
-    target: str
+    target: bytes
 
 
 def parse_address(url: str) -> Address:
-    """Part a URL. Raises httpx.InvalidURL."""
-    if (parts := _URL.fullmatch(url)) is None:
-        raise httpx.InvalidURL("not a URL of printable ASCII")
-    return Address(parts[1], parts[2] or "/")
+    """Part a URL, as httpx reads it. Raises httpx.InvalidURL."""
+    parsed = httpx.URL(url)
+    return Address(f"{parsed.scheme}://{parsed.netloc.decode('ascii')}", parsed.raw_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +84,10 @@ class Connections:
             scheme=route.url.raw_scheme,
             host=route.url.raw_host,
             port=route.url.port,
-            target=address.target.encode("ascii"),
+            target=address.target,
         )
         fields = {"Host": route.url.netloc.decode("ascii")} | self._headers | dict(headers)
-        if content or method == "POST":
+        if content:
             fields["Content-Length"] = str(len(content))
         request = httpcore.Request(
             method,

@@ -73,6 +73,20 @@ def test_an_answer_comes_as_status_headers_and_body(transport: Transport, serve:
     assert request.headers["accept-encoding"] == "identity"
 
 
+@pytest.mark.parametrize(
+    ("written", "target"),
+    [("/v1/somewhere", "/v1/somewhere"), ("", "/"), ("?limit=1", "/?limit=1"), ("/v1/a b#part", "/v1/a%20b")],
+)
+def test_a_url_goes_out_as_a_browser_would_send_it(
+    transport: Transport, serve: Any, script: Any, http: Any, written: str, target: str
+) -> None:
+    talk = script([http(200)])
+    url = serve(talk).url
+    transport.exchange(Request("GET", url.replace("http://127.0.0.1", "HTTP://127.0.0.1") + written, {}, b""))
+    (request,) = talk.received
+    assert (request.target, request.headers["host"]) == (target, url.removeprefix("http://"))
+
+
 def test_a_header_that_comes_twice_has_both_values(transport: Transport, serve: Any, script: Any) -> None:
     """RFC 9110, section 5.3."""
     answer = b"HTTP/1.1 200 OK\r\nWarning: one\r\nContent-Length: 0\r\nWARNING: two\r\n\r\n"
