@@ -10,6 +10,7 @@ import typer
 
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import Accept, AsJson, EnvironmentName, File, Offline
 from worker.cli.output_files import refuse_unfit, write_file
 from worker.cli.preflight import run_preflight
@@ -22,14 +23,14 @@ from worker.cli.preflight_report import (
     write_verdicts,
 )
 from worker.cli.progress import showing_progress
-from worker.cli.source_options import SourceOptions, takes_source
+from worker.cli.source_options import SourceOptions
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
 from worker.preflight.findings import Level
 from worker.preflight.preflight import Report
 
 
-@takes_source
+@takes_option_sets
 def check(
     file: File,
     source: SourceOptions,

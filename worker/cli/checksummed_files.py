@@ -5,18 +5,34 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TextIO, TypeVar
+
+import typer
 
 from worker.cli.output_files import refuse_unfit, write_file
 from worker.pages.report_files import write_checksum_line
 
 T = TypeVar("T")
+F = TypeVar("F", bound=StrEnum)
 # What takes the pieces of a text in their order.
 WritePiece = Callable[[str], object]
 
 # What stands for standard output in `-o`.
 STDOUT = Path("-")
+
+
+def tell_form(output: Path, forms: type[F], option: str) -> F:
+    """Tell in which of these forms to write, by how the file's name ends; to standard output, in the first. `option`:
+    the one that says it. Raises typer.BadParameter."""
+    if output == STDOUT:
+        return next(iter(forms))
+    try:
+        return forms(output.suffix.removeprefix(".").lower())
+    except ValueError:
+        known = ", ".join(f".{form}" for form in forms)
+        raise typer.BadParameter(f"{output} ends in none of {known}: say {option}", param_hint="--output") from None
 
 
 def name_checksum(output: Path) -> Path:

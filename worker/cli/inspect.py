@@ -11,9 +11,10 @@ from rich.table import Table
 
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File
 from worker.cli.refused_rows import RefusedRows
-from worker.cli.source_options import SourceOptions, takes_source
+from worker.cli.source_options import SourceOptions
 from worker.intake import Row, Shipment
 from worker.intake.formats.table import FORMATS
 from worker.vault.otp import OtpPair
@@ -34,7 +35,7 @@ def formats(as_json: AsJson = False) -> None:
     console.print(table)
 
 
-@takes_source
+@takes_option_sets
 def inspect(file: File, source: SourceOptions, as_json: AsJson = False) -> None:
     """Tell what a file is, how many tokens of which kind it has, and what would be refused and why."""
     found = _Found(source.open(file))

@@ -12,59 +12,38 @@ from worker.batches.loading import Loaded, Loader
 from worker.cli.check import check_file, choose_exit_code
 from worker.cli.console import console, print_json
 from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
-from worker.cli.load_request import LoadRequest
-from worker.cli.options import (
-    Accept,
-    AsJson,
-    Canary,
-    EnvironmentName,
-    File,
-    Hours,
-    NewBatchName,
-    Offline,
-    Share,
-    Ticket,
-    Zone,
-    parse_hours,
-)
+from worker.cli.load_request import LoadOptions, LoadRequest
+from worker.cli.option_sets import takes_option_sets
+from worker.cli.options import AsJson, File
 from worker.cli.planned import Planned, check_loaded_plan, check_plan
 from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import findings_to_json, print_findings, refuse_unready, report_to_json
 from worker.cli.progress import showing_progress
 from worker.cli.refused_rows import RefusedRows
-from worker.cli.source_options import SourceOptions, takes_source
-from worker.config.environment import DEFAULT_ENVIRONMENT
+from worker.cli.source_options import SourceOptions
 from worker.installation.installation import Installation
 from worker.intake import Shipment, UnusableFile
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.preflight.preflight import Report
 
 
-@takes_source
+@takes_option_sets
 def load(
     file: File,
+    asked: LoadOptions,
     source: SourceOptions,
-    batch: NewBatchName = None,
-    environment: EnvironmentName = DEFAULT_ENVIRONMENT,
-    canary: Canary = None,
-    share: Share = None,
-    window: Hours = None,
-    zone: Zone = None,
-    offline: Offline = False,
-    accept: Accept = None,
-    ticket: Ticket = None,
     plan: Planned = None,
     check: Annotated[bool, typer.Option(help="Only examine it, as `oathbulk check` does: nothing is written.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment into the database, for workers that run elsewhere."""
-    hours, accepted = parse_hours(window, zone), frozenset(accept or ())
-    request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share, offline, accepted)
+    request = asked.read(file)
     if check:
         if plan:
             check_plan(Installation(), source.open(file), request, plan)
-        report = check_file(file, source, environment, accepted, offline=offline, as_json=as_json)
-        raise typer.Exit(choose_exit_code(report, accepted))
+        accepted, offline = request.accepted, request.offline
+        report = check_file(file, source, request.environment, accepted, offline=offline, as_json=as_json)
+        raise typer.Exit(choose_exit_code(report, request.accepted))
     shipment, installation, refusals = source.open(file), Installation(makes_home=True), RefusedRows()
     request = replace(request, plan=check_plan(installation, shipment, request, plan))
     found = examine(installation, shipment, request, as_json=as_json)

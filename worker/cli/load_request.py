@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from worker.cli.options import (
+    Accept,
+    Canary,
+    EnvironmentName,
+    Hours,
+    NewBatchName,
+    Offline,
+    Share,
+    Ticket,
+    Zone,
+    parse_hours,
+)
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.rules.hours import DailyHours
 
@@ -40,3 +53,31 @@ class LoadRequest:
         for name in sorted(self.accepted):
             words += ["--accept", name]
         return words + (["--ticket", self.ticket] if self.ticket else [])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """The same as it is typed. Each field is an option of `load`, `run` and `plan`."""
+
+    batch: NewBatchName = None
+    environment: EnvironmentName = DEFAULT_ENVIRONMENT
+    canary: Canary = None
+    share: Share = None
+    window: Hours = None
+    zone: Zone = None
+    offline: Offline = False
+    accept: Accept = None
+    ticket: Ticket = None
+
+    def read(self, file: Path) -> LoadRequest:
+        """Read what is asked for of this file. Raises typer.BadParameter."""
+        return LoadRequest(
+            name=self.batch or file.stem,
+            environment=self.environment,
+            canary=self.canary,
+            ticket=self.ticket,
+            hours=parse_hours(self.window, self.zone),
+            share=self.share,
+            offline=self.offline,
+            accepted=frozenset(self.accept or ()),
+        )

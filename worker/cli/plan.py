@@ -9,28 +9,16 @@ from typing import Annotated
 import typer
 
 from worker.cli.check import choose_exit_code
-from worker.cli.checksummed_files import STDOUT, name_checksum, refuse_unfit_pair, write_checksummed
+from worker.cli.checksummed_files import STDOUT, name_checksum, refuse_unfit_pair, tell_form, write_checksummed
 from worker.cli.console import console
-from worker.cli.load_request import LoadRequest
-from worker.cli.options import (
-    Accept,
-    Canary,
-    EnvironmentName,
-    File,
-    Hours,
-    NewBatchName,
-    Offline,
-    Share,
-    Ticket,
-    Zone,
-    parse_hours,
-)
+from worker.cli.load_request import LoadOptions, LoadRequest
+from worker.cli.option_sets import takes_option_sets
+from worker.cli.options import File
 from worker.cli.plan_filling import PlanFiller
 from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import print_findings
 from worker.cli.progress import showing_progress
-from worker.cli.source_options import SourceOptions, takes_source
-from worker.config.environment import DEFAULT_ENVIRONMENT
+from worker.cli.source_options import SourceOptions
 from worker.installation.installation import Installation
 from worker.pages.plan_contents import Plan
 from worker.pages.plan_files import PlanForm, render_plan
@@ -38,9 +26,10 @@ from worker.pages.plan_sentences import describe_purpose, list_obstacles
 from worker.preflight.preflight import Report
 
 
-@takes_source
+@takes_option_sets
 def plan(
     file: File,
+    asked: LoadOptions,
     source: SourceOptions,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="The file to write; - is standard output.")
@@ -49,37 +38,16 @@ def plan(
     form: Annotated[
         PlanForm | None, typer.Option("--output-format", help="Default: as the name of -o ends, and html for -.")
     ] = None,
-    batch: NewBatchName = None,
-    environment: EnvironmentName = DEFAULT_ENVIRONMENT,
-    canary: Canary = None,
-    share: Share = None,
-    window: Hours = None,
-    zone: Zone = None,
-    offline: Offline = False,
-    accept: Accept = None,
-    ticket: Ticket = None,
 ) -> None:
     """Write what a run would do, for those who decide on it; change nothing. `run --plan HASH` keeps to it."""
-    form = form or _tell_form(output)
+    form = form or tell_form(output, PlanForm, "--output-format")
     refuse_unfit_pair(output)
-    hours, accepted = parse_hours(window, zone), frozenset(accept or ())
-    request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share, offline, accepted)
+    request = asked.read(file)
     made, report = _make_plan(file, source, request)
     write_checksummed(output, lambda write: write(render_plan(form, made)))
     if output != STDOUT:
-        _print(made, report, accepted, output)
-    raise typer.Exit(choose_exit_code(report, accepted))
-
-
-def _tell_form(output: Path) -> PlanForm:
-    """Tell the form by how the file's name ends. Raises typer.BadParameter."""
-    if output == STDOUT:
-        return PlanForm.HTML
-    try:
-        return PlanForm(output.suffix.removeprefix(".").lower())
-    except ValueError:
-        text = f"{output} ends neither in .html nor in .json: say --output-format"
-        raise typer.BadParameter(text, param_hint="--output") from None
+        _print(made, report, request.accepted, output)
+    raise typer.Exit(choose_exit_code(report, request.accepted))
 
 
 def _make_plan(file: Path, source: SourceOptions, request: LoadRequest) -> tuple[Plan, Report]:

@@ -18,11 +18,12 @@ from worker.cli.export import export_hand_out
 from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.homes import find_rehearsals_home
 from worker.cli.load_request import LoadRequest
+from worker.cli.option_sets import takes_option_sets
 from worker.cli.rehearsal_stage import make_empty_home, point_at_rehearsal, running_simulator
 from worker.cli.rehearsed_box import BOX, make_box_to_rehearse, print_box
 from worker.cli.rehearsed_tokens import make_seeds, make_shipment_for, open_made
 from worker.cli.run import run_shipment
-from worker.cli.source_options import SourceOptions, takes_source
+from worker.cli.source_options import SourceOptions
 from worker.embedded.home import lock_home
 from worker.installation.installation import Installation
 from worker.intake import Shipment
@@ -48,7 +49,7 @@ ACCEPTED = frozenset(
 FOR_SEEDS = {"OATHBULK_READ_DELAY": "1", "OATHBULK_OTP_POST_BUDGET": "3"}
 
 
-@takes_source
+@takes_option_sets
 def rehearse(
     source: SourceOptions,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Your own shipment. Default: made up.")] = None,

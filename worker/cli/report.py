@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.checksummed_files import STDOUT, WritePiece, name_checksum, refuse_unfit_pair, write_checksummed
+from worker.cli.checksummed_files import (
+    STDOUT,
+    WritePiece,
+    name_checksum,
+    refuse_unfit_pair,
+    tell_form,
+    write_checksummed,
+)
 from worker.cli.console import console
 from worker.cli.homes import open_installation_with
 from worker.cli.options import BatchName
@@ -28,24 +35,13 @@ def report(
     ] = None,
 ) -> None:
     """Write what became of a batch: a page for manager, auditor and engineer, or JSON or CSV. It holds no OTP."""
-    form = form or _tell_form(output)
+    form = form or tell_form(output, Form, "--format")
     refuse_unfit_pair(output)
     database = open_installation_with(batch).database
     made = write_checksummed(output, lambda write: _write(database, batch, form, write))
     if output != STDOUT:
         console.print(describe_outcome(made.counts))
         console.print(f"Wrote the report of {batch} to {output}, and its SHA-256 to {name_checksum(output).name}.")
-
-
-def _tell_form(output: Path) -> Form:
-    """Tell the form by how the file's name ends. Raises typer.BadParameter."""
-    if output == STDOUT:
-        return Form.HTML
-    try:
-        return Form(output.suffix.removeprefix(".").lower())
-    except ValueError:
-        known = ", ".join(f".{form}" for form in Form)
-        raise typer.BadParameter(f"{output} ends in none of {known}: say --format", param_hint="--output") from None
 
 
 def _write(database: Database, batch: str, form: Form, write: WritePiece) -> Report:

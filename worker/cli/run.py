@@ -22,26 +22,14 @@ from worker.cli.homes import print_home
 from worker.cli.hosts import print_hosts, print_unread_env_file
 from worker.cli.live_progress import LiveProgress, is_over
 from worker.cli.load import examine, load_shipment, print_loaded
-from worker.cli.load_request import LoadRequest
-from worker.cli.options import (
-    Accept,
-    AsJson,
-    Canary,
-    EnvironmentName,
-    File,
-    Hours,
-    NewBatchName,
-    Offline,
-    Share,
-    Ticket,
-    Zone,
-    parse_hours,
-)
+from worker.cli.load_request import LoadOptions, LoadRequest
+from worker.cli.option_sets import takes_option_sets
+from worker.cli.options import AsJson, File
 from worker.cli.outlook import format_log_line
 from worker.cli.planned import Planned, check_plan
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.room import measure_room
-from worker.cli.source_options import SourceOptions, takes_source
+from worker.cli.source_options import SourceOptions
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
@@ -53,25 +41,16 @@ from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus
 
 
-@takes_source
+@takes_option_sets
 def run(
     file: File,
+    asked: LoadOptions,
     source: SourceOptions,
-    batch: NewBatchName = None,
-    environment: EnvironmentName = DEFAULT_ENVIRONMENT,
-    canary: Canary = None,
-    share: Share = None,
-    window: Hours = None,
-    zone: Zone = None,
-    offline: Offline = False,
-    accept: Accept = None,
-    ticket: Ticket = None,
     plan: Planned = None,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
-    hours, accepted = parse_hours(window, zone), frozenset(accept or ())
-    request = LoadRequest(batch or file.stem, environment, canary, ticket, hours, share, offline, accepted)
+    request = asked.read(file)
     how_to_go_on = f"Go on with: {_write_run_command(file, request, source)}"
     installation = Installation(makes_home=True)
     print_home(installation)

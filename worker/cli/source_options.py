@@ -3,11 +3,8 @@ one."""
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -115,31 +112,6 @@ class SourceOptions:
             key=_read_key(self.key_file) if self.key_file else None,
             password=_read_secret(self.password_file).rstrip(b"\r\n") if self.password_file else None,
         )
-
-
-def takes_source(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of SourceOptions; it gets them as its parameter `source`."""
-    hints = get_type_hints(SourceOptions, include_extras=True)
-    signature = inspect.signature(command, eval_str=True)
-    own = [parameter for name, parameter in signature.parameters.items() if name != "source"]
-    added = [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in fields(SourceOptions)
-    ]
-
-    @wraps(command)
-    def with_options(**values: Any) -> None:
-        source = SourceOptions(**{field.name: values.pop(field.name) for field in fields(SourceOptions)})
-        command(**values, source=source)
-
-    # Typer reads the options of a command from these two.
-    parameters = [*own, *added]
-    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del with_options.__wrapped__
-    return with_options
 
 
 def _ask_for(kind: Literal["key", "password"], hints: Hints) -> Hints:
