@@ -29,6 +29,8 @@ class Action(StrEnum):
     LEARN = "learn"
     UNPAIR = "unpair"
     REVOKE = "revoke"
+    PURGE = "purge"
+    ERASE = "erase"
 
 
 class AuditLine(Base):

@@ -20,6 +20,7 @@ from worker.cli import (
     metrics,
     pace,
     plan,
+    purge,
     reconcile,
     rehearse,
     report,
@@ -64,6 +65,7 @@ for command in (
     report.report,
     doctor.doctor,
     reconcile.reconcile,
+    purge.purge,
     simulator.simulator,
     database.keygen,
 ):

@@ -36,6 +36,7 @@ from worker.preflight.plan import OtherPlan
 from worker.preflight.preflight import NotReady
 from worker.reports.history import UnknownToken
 from worker.rules.hours import UnfitHours
+from worker.vault.fingerprints import KeyIsGone
 
 # Exit codes.
 # Every record is active; of other commands: all went well.
@@ -70,7 +71,7 @@ _USAGE = (
     NothingLoaded,
     UnknownToken,
 )
-_SETUP = (ConfigError, CannotGoOn, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
+_SETUP = (ConfigError, CannotGoOn, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError, KeyIsGone)
 # Failures of a server or of the disk, which need words of ours.
 _SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, NoSuchModuleError, DBAPIError)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)

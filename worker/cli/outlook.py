@@ -19,6 +19,8 @@ WAITING = "Waiting for a worker."
 
 def describe_outlook(status: BatchStatus) -> str:
     """Say what will happen to the batch if nobody does anything."""
+    if status.purged_at:
+        return _describe_purged(status)
     match status.state:
         case "finished":
             return _describe_finished(status)
@@ -97,6 +99,12 @@ def format_log_line(status: BatchStatus, *, stopped: str | None = None) -> str:
     outlook = put_waiting_first(status, future)
     counts = ", ".join(f"{number} {name}" for name, number in status.counts.items() if number)
     return f"{status.name}: {counts}; {status.pace:.1f} records/s; {outlook}"
+
+
+def _describe_purged(status: BatchStatus) -> str:
+    """Say when a batch was purged, and how it had ended."""
+    ended = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in status.counts.items() if number)
+    return f"Purged on {status.purged_at:%Y-%m-%d}; it had ended with {ended or 'no record'}."
 
 
 def _describe_finished(status: BatchStatus) -> str:
