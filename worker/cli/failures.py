@@ -22,6 +22,7 @@ from worker.batches.reconciliation import StillAtWork
 from worker.batches.undo.obstacles import CannotGoOn
 from worker.cli.console import error_console
 from worker.config.settings import ConfigError
+from worker.database.backup import NotBackedUp
 from worker.database.revision import SchemaOutdated
 from worker.database.sqlite import is_refused_by_disk
 from worker.database.sqlstates import TOO_MANY_CONNECTIONS, sqlstate_of
@@ -70,6 +71,7 @@ _USAGE = (
     StillAtWork,
     NothingLoaded,
     UnknownToken,
+    NotBackedUp,
 )
 _SETUP = (ConfigError, CannotGoOn, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError, KeyIsGone)
 # Failures of a server or of the disk, which need words of ours.

@@ -155,4 +155,5 @@ def print_loaded(loaded: Loaded) -> None:
             console.print(f"It is {loaded.out_of_hours}.")
         return
     purged = f", and was purged on {loaded.purged_at:%Y-%m-%d}" if loaded.purged_at else ""
-    console.print(f"This file is batch {loaded.name} already: {loaded.total} records{purged}. Nothing was loaded again.")
+    known = f"This file is batch {loaded.name} already: {loaded.total} records{purged}."
+    console.print(f"{known} Nothing was loaded again.")

@@ -90,7 +90,9 @@ def load_seed(desk: PurgeDesk, name: str, device: Token) -> int:
     """Load one seed of a vendor's file, and return its record's id."""
     file, who = desk.desk.directory / f"{name}.txt", desk.desk.directory / f"{name}-who.csv"
     file.write_text(f"{token(0)['serial']},{SECRET}\n")
-    who.write_text(f"serial,user_id,device_id,site\n{device['serial']},{device['user_id']},{device['device_id']},{name}\n")
+    who.write_text(
+        f"serial,user_id,device_id,site\n{device['serial']},{device['user_id']},{device['device_id']},{name}\n"
+    )
     shipment = open_shipment(file, hints=Hints(otp_type="hotp"), assignment=open_assignment(who))
     loaded = Loader(desk.database, desk.desk.keyring, environment(), TESTER).load(shipment, name)
     (record,) = desk.desk.records(loaded)
