@@ -103,8 +103,9 @@ def format_log_line(status: BatchStatus, *, stopped: str | None = None) -> str:
 
 def _describe_purged(status: BatchStatus) -> str:
     """Say when a batch was purged, and how it had ended."""
-    ended = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in status.counts.items() if number)
-    return f"Purged on {status.purged_at:%Y-%m-%d}; it had ended with {ended or 'no record'}."
+    words = {Status.DEAD_LETTER: "dead letter" if status.counts[Status.DEAD_LETTER] == 1 else "dead letters"}
+    ended = [f"{number:,} {words.get(Status(name), name)}" for name, number in status.counts.items() if number]
+    return f"Purged on {status.purged_at:%Y-%m-%d}; {', '.join(ended) or 'it had no record'}."
 
 
 def _describe_finished(status: BatchStatus) -> str:
