@@ -53,7 +53,7 @@ class Recorder:
                 *(Notice.event, Notice.facts, Notice.occurrence, Notice.created_at.label("told_at")),
             )
             .outerjoin(Notice, and_(Notice.batch_id == Batch.id, Notice.occurrence == _LAST_TOLD))
-            .where(Batch.state != BatchState.CANCELLED, Batch.purged_at.is_(None))
+            .where(Batch.state != BatchState.CANCELLED)
             .order_by(Batch.id)
         )
 
