@@ -87,6 +87,7 @@ def test_a_purge_leaves_the_outcome_and_the_audit_and_nothing_about_tokens_or_pe
         *(f"{number}.{value}" for number in range(4) for value in PEOPLE.values()),
     ]
     assert [secret for secret in secrets if secret.encode() in left] == []
+    assert [otp for token in tokens for otp in token.otps if otp.encode() in left] == []
 
 
 @pytest.mark.parametrize(

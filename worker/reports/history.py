@@ -22,6 +22,7 @@ from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.leases.replay import is_replayable
 from worker.pace.memory import read_pace
+from worker.reports.batch_report.reading import open_snapshot
 from worker.reports.stall import Fleet
 from worker.reports.status import take_environment_for_license
 from worker.reports.token_history import BatchOfRecord, PastAttempt, PastRecord, TokenHistory
@@ -60,7 +61,8 @@ def read_histories(
     """Read the history of each token that `token` names: by a serial number, by the id of a device, or by a record's
     number. There are several if several environments have the serial number. `load_keyring`: the keys by which the
     serial number of a token is recognised whose batch was purged. Raises UnknownToken, and what that raises."""
-    with database.reading() as connection:
+    # From one snapshot, since a purge may take a record away between two statements.
+    with open_snapshot(database) as connection:
         tokens = _find_tokens(connection, token.strip())
         if not tokens:
             raise UnknownToken(_explain_unknown(connection, token.strip(), load_keyring))
