@@ -11,8 +11,8 @@ from rich.text import Text
 
 from models.record_states import Status
 from worker.cli.labelled_lines import LabelledLine
-from worker.cli.next_step import NextStep
 from worker.observability.escaping import escape_line
+from worker.reports.sentences.next_step import NextStep
 from worker.reports.token_history import PastAttempt, PastRecord, TokenHistory
 
 STATUS_STYLES: dict[str, str] = {Status.ACTIVE: "green", Status.DEAD_LETTER: "red", Status.CANCELLED: "red"}

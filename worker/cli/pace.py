@@ -9,15 +9,15 @@ import typer
 
 from worker.batches.pace_commands import PaceCommands
 from worker.cli.console import console, print_json
-from worker.cli.durations import format_duration
 from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
-from worker.cli.outlook import describe_hold
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.pace.group_readings import GroupPace, describe_known, read_group
 from worker.pace.memory import KnownPace, PaceMemory
 from worker.pace.rate_groups import PURPOSES, RateGroup
+from worker.reports.sentences.durations import format_duration
+from worker.reports.sentences.outlook import describe_hold
 
 
 def pace(

@@ -19,11 +19,11 @@ from worker.cli.console import can_redraw, console, print_json
 from worker.cli.failures import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import open_installation_with
 from worker.cli.options import AsJson
-from worker.cli.outlook import WAITING, describe_outlook, format_log_line
 from worker.cli.room import measure_room
 from worker.installation.broker_check import find_broker_fault
 from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.outlook import WAITING, describe_outlook, format_log_line
 from worker.reports.stall import Cause, describe_sick, explain_stall
 from worker.reports.status import read_statuses
 

@@ -7,10 +7,10 @@ from shlex import quote
 
 from models.reason import PASSING
 from models.record_states import Status
-from worker.cli.durations import format_duration
-from worker.cli.preparation_display import put_waiting_first
 from worker.pace.memory import Hold
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.durations import format_duration
+from worker.reports.sentences.preparation import put_waiting_first
 from worker.rules.hours import format_time
 
 # The outlook of a batch that runs while no record is in work.
