@@ -102,7 +102,8 @@ def explain_server_failure(error: Exception) -> str:
         case CredentialsRefused():
             return (
                 f"PingOne refused the worker application's credentials ({error}): check PINGONE_CLIENT_ID, "
-                "PINGONE_CLIENT_SECRET, PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID"
+                "PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY, PINGONE_KEY_ID and the clock), PINGONE_CLIENT_AUTH and "
+                "PINGONE_AUTH_ENVIRONMENT_ID"
             )
         case NotDelivered():
             return f"PingOne is out of reach ({error}): check PINGONE_REGION or PINGONE_TOKEN_URL, and the network"

@@ -36,6 +36,10 @@ class Settings(BaseModel):
     journal: Path | None = None
     webhook_url: SecretStr | None = None
     webhook_secret: SecretStr | None = None
+    # The service under which secrets lie in this machine's keyring; None: it is not asked.
+    keyring: str | None = None
+    # A file that a backup touches when it is done.
+    backup_stamp: Path | None = None
     otp_post_budget: int = Field(default=3, ge=2, le=7)
     max_attempts: int = Field(default=8, ge=1)
     concurrency: int = Field(default=8, ge=1, le=2000)
