@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from pydantic import BaseModel, SecretStr
 
 from worker.config.environment import DEFAULT_ENVIRONMENT
+from worker.config.file_permissions import SECRETS
+from worker.config.secret_places import SecretPlaces
 from worker.installation.installation import Installation
 from worker.pages.plan_contents import SettingLine
 
@@ -70,12 +72,20 @@ def _write(value: object, without: str) -> str:
 def _find_origin(installation: Installation, variable: str, name: str) -> str:
     """Say where the value of a variable comes from: the process environment, a file, or its default."""
     file = installation.env_file
+    places = installation.find_secret_places(DEFAULT_ENVIRONMENT if variable.startswith("OATHBULK_") else name)
     if name != DEFAULT_ENVIRONMENT and not variable.startswith("OATHBULK_"):
         section = installation.find_file_of(name)
-        return str(section.path) if section and _is_given(variable, section.values) else DEFAULT
+        if section is not None and _is_given(variable, section.values):
+            return str(section.path)
+        return _find_place(variable, places)
     if not _is_given(variable, installation.variables):
-        return DEFAULT
+        return _find_place(variable, places)
     return str(file.path) if file and _is_given(variable, file.values) else "process environment"
+
+
+def _find_place(variable: str, places: SecretPlaces) -> str:
+    """Say where a value comes from that no variable and no file gives."""
+    return (places.describe(variable) if variable in SECRETS else None) or DEFAULT
 
 
 def _is_given(variable: str, values: Mapping[str, str]) -> bool:

@@ -1,4 +1,5 @@
-"""Reads settings from the process environment, the `.env` file, `*_FILE` variables and `oathbulk.toml`."""
+"""Reads settings from the process environment, the `.env` file, `*_FILE` variables and `oathbulk.toml`; secrets also
+from credentials of systemd and from a keyring."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.file_permissions import SECRETS, is_readable_by_all, read_trusted, refuse_open_secrets
 from worker.config.home_path import find_home
+from worker.config.secret_places import CREDENTIALS_DIRECTORY, SecretPlaces
 from worker.config.settings import ConfigError, Settings
 
 M = TypeVar("M", bound=BaseModel)
@@ -25,7 +27,7 @@ _READ_BY_HTTPX = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CER
 def load_settings(variables: Mapping[str, str] | None = None) -> Settings:
     """Read the `OATHBULK_*` settings. Raises ConfigError."""
     source = read_variables() if variables is None else variables
-    values = {"home": find_home(source)} | _collect_fields(Settings, "OATHBULK_", source)
+    values = {"home": find_home(source)} | _collect_fields(Settings, "OATHBULK_", source, SecretPlaces.find(source))
     return _validate(Settings, "OATHBULK_", values)
 
 
@@ -34,11 +36,9 @@ def load_environment(
 ) -> Environment:
     """Read the settings of the PingOne environment of this name: `default` from the `PINGONE_*` variables, another from
     its section of `oathbulk.toml`. Raises ConfigError."""
-    if name == DEFAULT_ENVIRONMENT:
-        source = read_variables() if variables is None else variables
-    else:
-        source = read_section(settings, name)
-    values = _collect_fields(Environment, "PINGONE_", source)
+    process = read_variables() if variables is None else variables
+    source = process if name == DEFAULT_ENVIRONMENT else read_section(settings, name)
+    values = _collect_fields(Environment, "PINGONE_", source, find_secret_places(process, name))
     return _validate(Environment, "PINGONE_", values | {"name": name})
 
 
@@ -55,6 +55,11 @@ def read_variables(file: EnvFile | None = None) -> dict[str, str]:
     return {**given, **os.environ}
 
 
+def find_secret_places(variables: Mapping[str, str], name: str) -> SecretPlaces:
+    """Find where the secrets of this PingOne environment may be, besides variables and files."""
+    return SecretPlaces.find(variables, "" if name == DEFAULT_ENVIRONMENT else name)
+
+
 def config_path(settings: Settings) -> Path:
     """The path of `oathbulk.toml`, the file with the environments besides `default`."""
     return settings.config or settings.home / "oathbulk.toml"
@@ -66,7 +71,7 @@ def read_section(settings: Settings, name: str) -> dict[str, str]:
     try:
         sections = tomllib.loads(read_trusted(path)).get("environments", {})
         section = sections.get(name) if isinstance(sections, dict) else None
-        if isinstance(section, dict) and "PINGONE_CLIENT_SECRET" in section:
+        if isinstance(section, dict) and SECRETS & section.keys():
             refuse_open_secrets(path)
     except FileNotFoundError as error:
         raise ConfigError(f"environment {name!r} is not configured: {path} does not exist") from error
@@ -84,9 +89,11 @@ def read_section(settings: Settings, name: str) -> dict[str, str]:
         raise ConfigError(f"{path}, section [environments.{name}], cannot be read: {error}") from error
 
 
-def _collect_fields(model: type[BaseModel], prefix: str, source: Mapping[str, str]) -> dict[str, Any]:
+def _collect_fields(
+    model: type[BaseModel], prefix: str, source: Mapping[str, str], places: SecretPlaces
+) -> dict[str, Any]:
     """Find the values of the model's fields: each under PREFIX + its name, or in the file that PREFIX + its name +
-    _FILE names."""
+    _FILE names; a secret after these in one of the places."""
     found: dict[str, Any] = {}
     for field in model.model_fields:
         variable = prefix + field.upper()
@@ -94,20 +101,28 @@ def _collect_fields(model: type[BaseModel], prefix: str, source: Mapping[str, st
         if value := source.get(variable, ""):
             found[field] = value
         elif file:
-            found[field] = _read_value_file(variable, Path(file), is_secret=variable in SECRETS)
+            found[field] = _read_value_file(f"{variable}_FILE", Path(file), is_secret=variable in SECRETS)
+        elif variable in SECRETS and (secret := _find_secret(variable, places)):
+            found[field] = secret
     return found
 
 
-def _read_value_file(variable: str, path: Path, *, is_secret: bool) -> str:
-    """Read the value of a variable from a file, which others may not read if it is secret. Raises ConfigError."""
+def _find_secret(variable: str, places: SecretPlaces) -> str | None:
+    """Find a secret in these places; None if none of them has it. Raises ConfigError."""
+    if path := places.find_file(variable):
+        return _read_value_file(CREDENTIALS_DIRECTORY, path, is_secret=True)
+    return places.read_keyring(variable)
+
+
+def _read_value_file(named_by: str, path: Path, *, is_secret: bool) -> str:
+    """Read a value from a file, which others may not read if it is secret. `named_by`: the variable that leads there.
+    Raises ConfigError."""
     try:
         if is_secret and is_readable_by_all(path):
-            raise ConfigError(
-                f"{variable}_FILE: {path} can be read by every user: chmod 600 {path}, or 640 for a group"
-            )
+            raise ConfigError(f"{named_by}: {path} can be read by every user: chmod 600 {path}, or 640 for a group")
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{variable}_FILE: {path} cannot be read: {error}") from error
+        raise ConfigError(f"{named_by}: {path} cannot be read: {error}") from error
 
 
 def _validate(model: type[M], prefix: str, values: dict[str, Any]) -> M:

@@ -19,8 +19,16 @@ from worker.batches.pace_commands import PaceCommands
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.home_path import DATABASE
+from worker.config.secret_places import SecretPlaces
 from worker.config.settings import ConfigError, Settings
-from worker.config.sources import config_path, load_environment, load_settings, read_section, read_variables
+from worker.config.sources import (
+    config_path,
+    find_secret_places,
+    load_environment,
+    load_settings,
+    read_section,
+    read_variables,
+)
 from worker.database import revision
 from worker.database.engine import Database
 from worker.embedded.home import make_home
@@ -60,6 +68,10 @@ class Installation:
     def environment(self, name: str) -> Environment:
         """Load the PingOne environment of this name. Raises ConfigError."""
         return load_environment(self.settings, name, self.variables)
+
+    def find_secret_places(self, name: str) -> SecretPlaces:
+        """Find where secrets of this environment may be, besides variables and files."""
+        return find_secret_places(self.variables, name)
 
     def find_file_of(self, name: str) -> EnvFile | None:
         """Find the settings file in which this environment is configured, with its values. Raises ConfigError."""
