@@ -80,7 +80,7 @@ class Parts:
 
     @part
     def clients(self) -> Clients:
-        return Clients(self.settings, self.paces)
+        return Clients(self.settings, self.paces, self.environments.reread)
 
     @part
     def imports(self) -> Imports:
