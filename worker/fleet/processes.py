@@ -6,6 +6,7 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
@@ -25,6 +26,11 @@ LONGEST_DETAIL = 1000
 def name_this_process() -> str:
     """Make the name of this process, of host and process id, as attempts name their worker: `host:4711`."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def find_version() -> str:
+    """Find the version of oathbulk that this process runs."""
+    return version("oathbulk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,8 @@ class KnownProcess:
     sick_since: datetime | None
     reason: str | None
     detail: str | None
+    # Of oathbulk; None if it is of a version that does not say.
+    version: str | None = None
 
 
 class Processes:
@@ -123,7 +131,8 @@ class Processes:
 
     def _join(self, connection: Connection) -> None:
         now = self._database.now()
-        connection.execute(insert(WorkerProcess).values(name=self.name, started_at=now, seen_at=now))
+        me = {"name": self.name, "version": find_version(), "started_at": now, "seen_at": now}
+        connection.execute(insert(WorkerProcess).values(me))
 
 
 def read_processes(database: Database, connection: Connection) -> list[KnownProcess]:
@@ -140,6 +149,7 @@ def read_processes(database: Database, connection: Connection) -> list[KnownProc
             sick_since=row.sick_since,
             reason=row.reason,
             detail=row.detail,
+            version=row.version,
         )
         for row in rows
     ]
