@@ -15,7 +15,7 @@ from worker import audit
 from worker.audit import CheckResult, MissingHead
 from worker.batches.finding import find_batch
 from worker.cli.console import console, error_console, print_json
-from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson
 from worker.installation.installation import Installation
 from worker.observability.escaping import escape_line

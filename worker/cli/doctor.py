@@ -24,7 +24,7 @@ from worker.cli.doctor_checks import (
     describe_learnt,
     run_check,
 )
-from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
+from worker.cli.exit_codes import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.hosts import describe_hosts, print_unread_env_file
 from worker.cli.options import AsJson, EnvironmentName
 from worker.config.environment import DEFAULT_ENVIRONMENT

@@ -17,7 +17,7 @@ from worker.batches.commands import Batches
 from worker.cli.batch_display import draw_batch
 from worker.cli.console import can_redraw, console, error_console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
-from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.homes import print_home
 from worker.cli.hosts import print_hosts, print_unread_env_file
 from worker.cli.live_progress import LiveProgress, is_over

@@ -16,7 +16,7 @@ from models.batch import BatchState
 from models.reason import PASSING
 from worker.cli.batch_display import draw_batch, draw_batches
 from worker.cli.console import can_redraw, console, print_json
-from worker.cli.failures import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
+from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import open_installation_with
 from worker.cli.options import AsJson
 from worker.cli.outlook import WAITING, describe_outlook, format_log_line

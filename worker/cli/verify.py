@@ -7,7 +7,7 @@ from dataclasses import asdict
 import typer
 
 from worker.cli.console import console, print_json
-from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, BatchName
 from worker.cli.own_redis import settings_with_redis
 from worker.cli.progress import showing_progress
