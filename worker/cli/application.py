@@ -34,7 +34,7 @@ def _tell_version(is_asked: bool) -> None:
 def name_env_file(
     context: typer.Context,
     env_file: Annotated[Path | None, typer.Option(metavar="FILE", help=OPTIONS["--env-file FILE"])] = None,
-    version: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_tell_version, help=OPTIONS["--version"])
     ] = False,
 ) -> None:

@@ -9,7 +9,7 @@ from models.reason import PASSING
 from models.record_states import Status
 from worker.cli.durations import format_duration
 from worker.cli.preparation_display import put_waiting_first
-from worker.pace.memory import Hold
+from worker.pace.known_pace import Hold
 from worker.reports.batch_status import BatchStatus
 from worker.rules.hours import format_time
 

@@ -16,7 +16,8 @@ from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.pace.group_readings import GroupPace, describe_known, read_group
-from worker.pace.memory import KnownPace, PaceMemory
+from worker.pace.known_pace import KnownPace
+from worker.pace.memory import PaceMemory
 from worker.pace.rate_groups import PURPOSES, RateGroup
 
 

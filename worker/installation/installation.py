@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, select
@@ -14,8 +15,6 @@ from models.audit import Action
 from models.encrypted import Keyring
 from models.record import Record
 from worker import audit
-from worker.batches.commands import Batches
-from worker.batches.pace_commands import PaceCommands
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.home_path import DATABASE
@@ -25,13 +24,16 @@ from worker.database import revision
 from worker.database.engine import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
-from worker.embedded.valkey import EmbeddedValkey
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pace.rate_groups import RateGroup
-from worker.pace.slots import Pace
-from worker.process.parts import Parts
 from worker.vault.key_files import AUDIT, ENCRYPTION
 from worker.vault.rotation import reencrypt
+
+if TYPE_CHECKING:
+    from worker.batches.commands import Batches
+    from worker.batches.pace_commands import PaceCommands
+    from worker.pace.rate_groups import RateGroup
+    from worker.pace.slots import Pace
+    from worker.process.parts import Parts
 
 # Seconds that a command waits for a connection while workers have taken all that PostgreSQL gives.
 CONNECT_WITHIN = 10.0
@@ -116,7 +118,8 @@ class Installation:
             if not self.makes_home and not self.has_home:
                 raise NothingLoaded(self.settings.home)
             make_home(self.settings.home)
-        return self._parts.database
+        settings = self.settings
+        return Database(settings.database, connections=settings.database_connections, connect_within=CONNECT_WITHIN)
 
     @property
     def has_home(self) -> bool:
@@ -167,10 +170,20 @@ class Installation:
 
     @cached_property
     def _parts_with_redis(self) -> Parts:
+        from worker.embedded.valkey import EmbeddedValkey
+
         url = None if self.settings.redis_url else EmbeddedValkey(self.settings.home).find_url()
-        settings = self.settings.model_copy(update={"redis_url": SecretStr(url)}) if url else self.settings
-        return Parts(settings, self.environment, connect_within=CONNECT_WITHIN)
+        return self._put_together(
+            self.settings.model_copy(update={"redis_url": SecretStr(url)}) if url else self.settings
+        )
 
     @cached_property
     def _parts(self) -> Parts:
-        return Parts(self.settings, self.environment, connect_within=CONNECT_WITHIN)
+        return self._put_together(self.settings)
+
+    def _put_together(self, settings: Settings) -> Parts:
+        # Not at the top, as with what else is imported inside functions here: a command that reads the database alone,
+        # such as `status`, waits neither for Redis' client nor for httpx, a quarter of its start.
+        from worker.process.parts import Parts
+
+        return Parts(settings, self.environment, lambda: self._opened_database)

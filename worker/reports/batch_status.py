@@ -8,7 +8,7 @@ from typing import Any
 
 from models.batch import BatchState
 from models.record_states import FINAL, Status
-from worker.pace.memory import Hold, KnownPace
+from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.preparation_pace import PreparationPace
 from worker.reports.stall import Fleet, Stall, find_stall
 from worker.reports.taken_over import TakenOver

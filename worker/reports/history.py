@@ -17,7 +17,7 @@ from worker.batches.commands import LicenseOf
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.leases.replay import is_replayable
-from worker.pace.memory import read_pace
+from worker.pace.known_pace import read_pace
 from worker.reports.stall import Fleet
 from worker.reports.status import take_environment_for_license
 from worker.reports.token_history import BatchOfRecord, PastAttempt, PastRecord, TokenHistory

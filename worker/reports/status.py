@@ -17,7 +17,7 @@ from worker.batches.commands import LicenseOf
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
-from worker.pace.memory import read_pace
+from worker.pace.known_pace import read_pace
 from worker.reports.batch_status import BatchStatus
 from worker.reports.preparation_pace import measure_preparation
 from worker.reports.stall import Fleet

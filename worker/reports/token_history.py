@@ -10,7 +10,7 @@ from typing import Any
 
 from models.reason import CURES
 from models.record_states import OtpState
-from worker.pace.memory import Hold
+from worker.pace.known_pace import Hold
 from worker.reports.stall import Fleet
 
 

@@ -16,7 +16,7 @@ from worker.cli.outlook import (
     describe_outlook_after_run,
     format_log_line,
 )
-from worker.pace.memory import Hold, KnownPace
+from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.batch_status import BatchStatus
 from worker.reports.stall import Fleet
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from importlib.metadata import version
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
@@ -15,7 +14,7 @@ from models.audit import Action
 from models.batch import Batch, BatchState
 from models.reason import PASSING
 from models.record import Record
-from worker import audit
+from worker import __version__, audit
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.database.revision import read_revision
@@ -57,7 +56,7 @@ def read_report(database: Database, connection: Connection, name: str) -> Report
         tokens=tally.tokens,
         origin=_describe_origin(connection, batch, load),
         commands=commands,
-        versions=Versions(version("oathbulk"), read_revision(connection) or ""),
+        versions=Versions(__version__, read_revision(connection) or ""),
     )
 
 
