@@ -20,7 +20,7 @@ from worker.batches.reconciliation import StillAtWork
 from worker.batches.undo.obstacles import CannotGoOn
 from worker.cli.console import print_failure
 from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
-from worker.config.settings import ConfigError
+from worker.config.settings import ConfigError, UnusableSettings
 from worker.database.revision import SchemaOutdated
 from worker.database.sqlite import is_refused_by_disk
 from worker.database.sqlstates import TOO_MANY_CONNECTIONS, sqlstate_of
@@ -51,6 +51,7 @@ _USAGE = (
     StillAtWork,
     NothingLoaded,
     UnknownToken,
+    UnusableSettings,
 )
 _SETUP = (ConfigError, CannotGoOn, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 # Failures of a server or of the disk, which need words of ours.

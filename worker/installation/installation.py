@@ -17,9 +17,10 @@ from models.record import Record
 from worker import audit
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.config.environments_file import config_path
 from worker.config.home_path import DATABASE
 from worker.config.settings import ConfigError, Settings
-from worker.config.sources import config_path, load_environment, load_settings, read_section, read_variables
+from worker.config.sources import load_environment, load_settings, read_section, read_variables
 from worker.database import revision
 from worker.database.engine import Database
 from worker.embedded.home import make_home
