@@ -112,6 +112,12 @@ HEADINGS: dict[str, dict[str, Place]] = {
         ),
     },
     "This installation": {
+        "config": Place(
+            "config",
+            "config",
+            "Print every setting: its value, where that comes from, and its default. Of a secret it says only whether "
+            "it is set.",
+        ),
         "doctor": Place(
             "doctor",
             "doctor",
