@@ -71,7 +71,7 @@ def exit_for(error: BaseException) -> NoReturn:
     if isinstance(error, _SERVERS):
         _fail(explain_server_failure(error), UNUSABLE_SETUP)
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        _fail(f"no space is left for {error.filename} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
+        _fail(f"no space is left for {error.filename or 'the output'} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
     raise error
 
 

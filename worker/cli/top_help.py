@@ -23,10 +23,10 @@ def answer(arguments: Sequence[str]) -> int | None:
     """Print what these arguments ask for, if that is the list of commands or the version, and return the exit code;
     None if it is something else. Without any argument the list goes to stderr, as nothing was asked for."""
     if not arguments:
-        sys.stderr.write(write_help(_measure_width()))
+        _print(write_help(_measure_width()), is_asked_for=False)
         return WRONG_USAGE
     if list(arguments) in (["--help"], ["-h"]):
-        sys.stdout.write(write_help(_measure_width()))
+        _print(write_help(_measure_width()))
         return ALL_ACTIVE
     if list(arguments) == ["--version"]:
         print_version()
@@ -36,7 +36,7 @@ def answer(arguments: Sequence[str]) -> int | None:
 
 def print_version() -> None:
     """Print name and version."""
-    sys.stdout.write(f"oathbulk {__version__}\n")
+    _print(f"oathbulk {__version__}\n")
 
 
 def write_help(width: int) -> str:
@@ -52,6 +52,20 @@ def write_help(width: int) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def _print(text: str, *, is_asked_for: bool = True) -> None:
+    """Print to stdout what was asked for, else to stderr. It may be closed, or its reader have seen enough, as `head`
+    has."""
+    stream = sys.stdout if is_asked_for else sys.stderr
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        # Python would try once more as it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _write_line(name: str, text: str, column: int, width: int) -> str:
     indented = f"  {name}".ljust(column)
     return fill(text, width, initial_indent=indented, subsequent_indent=" " * column, break_on_hyphens=False)
@@ -60,5 +74,5 @@ def _write_line(name: str, text: str, column: int, width: int) -> str:
 def _measure_width() -> int:
     try:
         return min(os.get_terminal_size(sys.stdout.fileno()).columns, _WIDEST)
-    except (OSError, ValueError):
+    except (AttributeError, OSError, ValueError):
         return _USUAL_WIDTH

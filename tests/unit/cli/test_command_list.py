@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,9 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
 def test_a_command_or_an_option_of_its_own_is_not_answered_here() -> None:
     assert answer(["status"]) is None
     assert answer(["status", "--help"]) is None
+
+
+def test_a_reader_that_has_seen_enough_and_a_closed_stream_end_nothing_badly() -> None:
+    for shell in ('"$0" -m worker --help | true', '"$0" -m worker --help >&-', '"$0" -m worker --version >&- 2>&-'):
+        ended = subprocess.run(["sh", "-c", shell, sys.executable], check=True, capture_output=True, text=True)
+        assert (ended.stdout, ended.stderr) == ("", "")
