@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from worker.cli.completion import complete_batch
 from worker.rules.hours import DailyHours, UnfitHours
 
 # Characters of a ticket that the audit has room for.
@@ -74,7 +75,10 @@ Accept = Annotated[
 ]
 
 # Of commands on a batch that is loaded.
-BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
+BatchName = Annotated[
+    str,
+    typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False, autocompletion=complete_batch),
+]
 
 # Ticket: of every command that changes something. AsJson: of every listing.
 Ticket = Annotated[

@@ -8,6 +8,7 @@ import typer
 
 from models.reason import Reason
 from models.record_states import Status
+from worker.cli.completion import complete_batch
 from worker.cli.console import console, print_json
 from worker.cli.homes import open_installation_with
 from worker.cli.options import AsJson
@@ -28,7 +29,9 @@ def search(
             show_default=False,
         ),
     ] = None,
-    batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Only records of this batch.")] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="BATCH", autocompletion=complete_batch, help="Only records of this batch.")
+    ] = None,
     status: Annotated[Status | None, typer.Option(help="Only records of this status.")] = None,
     reason: Annotated[Reason | None, typer.Option(help="Only records of this reason.")] = None,
     user: Annotated[
