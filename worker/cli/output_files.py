@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
@@ -43,7 +44,9 @@ def write_file(output: Path, write: Callable[[TextIO], int]) -> int:
     except OSError as error:
         raise typer.BadParameter(f"{output} cannot be written: {error.strerror}") from error
     finally:
-        draft.unlink(missing_ok=True)
+        # Where a file stands in place of its directory, there is no draft either.
+        with suppress(NotADirectoryError):
+            draft.unlink(missing_ok=True)
     return count
 
 
