@@ -93,6 +93,21 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     assert "No dead letter of shipment has the reason locked." in replay.stdout
 
 
+def test_an_export_goes_to_standard_output_alone(set_up):
+    desk, _ = set_up(make_tokens(2))
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    for options in ((), ("--hand-out",), ("--with-otps",)):
+        assert desk.oathbulk("export", "shipment", "-o", "export.csv", *options).code == 0
+        written = desk.oathbulk("export", "shipment", "-o", "-", *options)
+        assert written.code == 0
+        assert written.stdout.encode() == (desk.folder / "export.csv").read_bytes().replace(b"\r\n", b"\n")
+        assert written.stderr.splitlines()[-1] in (
+            "Wrote 2 records of shipment.",
+            "Wrote the 0 active tokens of shipment.",
+        )
+    assert sorted(path.name for path in desk.folder.glob("[!.]*")) == ["export.csv", "shipment.csv"]
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

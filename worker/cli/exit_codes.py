@@ -6,7 +6,7 @@ from __future__ import annotations
 ALL_ACTIVE = 0
 # The batch is finished with dead letters or refused rows; or something was found that a person should look at.
 SOME_LEFT = 1
-# The arguments or the file are of no use, or a setting is written that does not exist.
+# The arguments or the file are of no use, or what is written as settings is none or cannot be read.
 WRONG_USAGE = 2
 # Configuration or credentials are wrong, a server is out of reach, or another run uses the home.
 UNUSABLE_SETUP = 3
