@@ -53,7 +53,7 @@ browser-test: .venv/.browser ## Flower in a real browser: on Debian and Ubuntu, 
 
 bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/end_to_end.py
-	$(BIN)/python tests/benchmarks/startup.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/intake.py
 	$(BIN)/python tests/benchmarks/recovery.py
 	$(BIN)/python tests/benchmarks/side_by_side.py

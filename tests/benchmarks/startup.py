@@ -1,7 +1,7 @@
 """What the start of a command costs, as multiples of the start of Python: `python -c pass`, `oathbulk --help`,
 `--version`, `status --help` and `status`, in turn; and what importing the libraries of a `status` takes alone.
 
-    python tests/benchmarks/startup.py [--rounds N]
+    PYTHONPATH=tests python tests/benchmarks/startup.py [--rounds N]
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.data.tokens import make_tokens, write_shipment
 

@@ -12,7 +12,8 @@ import sys
 
 def main() -> None:
     """Run the command that stands in this process's arguments."""
-    # Neither is imported at the top: whoever needs one command alone would import what others need.
+    # Neither this nor what follows is imported at the top: whoever imports one command alone would import it too, and
+    # whoever asks for the list of commands would wait for typer.
     from worker.cli.top_help import answer
 
     code = None if _is_completing() else answer(sys.argv[1:])

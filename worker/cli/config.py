@@ -67,8 +67,8 @@ def config(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
 
 def _describe_own(installation: Installation) -> Iterator[SettingInForce]:
     """Describe the settings of this installation."""
-    for field in Settings.model_fields:
-        variable = OWN + field.upper()
+    for variable in OWN_SETTINGS:
+        field = variable.removeprefix(OWN).lower()
         value = write_value(field, getattr(installation.settings, field))
         origin = find_origin(installation, variable, DEFAULT_ENVIRONMENT)
         yield SettingInForce(variable, value, origin, _write_default(Settings, field))
@@ -83,18 +83,15 @@ def _describe_environment(installation: Installation, name: str) -> Iterator[Set
         environment = installation.environment(name)
     except ConfigError:
         environment = None
-    for field in Environment.model_fields:
-        variable = OF_PINGONE + field.upper()
-        if variable not in ENVIRONMENT_SETTINGS:
-            continue
-        value = getattr(environment, field) if environment else _read_given(field, given)
+    for variable in ENVIRONMENT_SETTINGS:
+        field = variable.removeprefix(OF_PINGONE).lower()
+        value = getattr(environment, field) if environment else _read_given(variable, field, given)
         origin = find_origin(installation, variable, name)
         yield SettingInForce(variable, write_value(field, value), origin, _write_default(Environment, field))
 
 
-def _read_given(field: str, given: Mapping[str, str]) -> object:
+def _read_given(variable: str, field: str, given: Mapping[str, str]) -> object:
     """The value as it is written, else its default; of one in a file, and of a secret, only that it is set."""
-    variable = OF_PINGONE + field.upper()
     value = given.get(variable, "")
     if value and variable not in SECRETS:
         return value

@@ -22,8 +22,18 @@ finally:
     print()
     print(*sys.modules)
 """
-NEEDED_BY_WORKERS_AND_MIGRATIONS = {"alembic", "celery", "kombu", "prometheus_client", "structlog", "tornado"}
-NEEDED_BY_COMMANDS_THAT_CALL = {"httpx", "redis", "jinja2", "pskc", "psycopg", "starlette", "wsgiref"}
+NEEDED_BY_WORKERS_AND_MIGRATIONS = {"alembic", "celery", "kombu", "prometheus_client", "structlog"}
+NEEDED_BY_COMMANDS_THAT_CALL = {
+    "httpx",
+    "redis",
+    "jinja2",
+    "pskc",
+    "psycopg",
+    "starlette",
+    "tenacity",
+    "tornado",
+    "wsgiref",
+}
 NEEDED_BY_ANY_COMMAND = {"typer", "rich", "pydantic", "dotenv", "sqlalchemy", "cryptography", "dataclasses"}
 
 
@@ -52,6 +62,14 @@ def test_a_status_waits_for_nothing_but_what_reads_the_database(sqlite_url: str,
     loaded = list_modules(tmp_path, "status")
     assert {"worker.cli.status", "worker.reports.status", "worker.database.sqlite"} <= loaded
     assert loaded & (NEEDED_BY_WORKERS_AND_MIGRATIONS | NEEDED_BY_COMMANDS_THAT_CALL) == set()
+
+
+def test_no_command_waits_for_what_only_workers_and_migrations_need() -> None:
+    listing = "import sys; from worker.cli.lazy_commands import LazyCommands; dict(LazyCommands()); print(*sys.modules)"
+    listed = subprocess.run([sys.executable, "-c", listing], check=True, capture_output=True, text=True)
+    loaded = set(listed.stdout.split())
+    assert {"worker.cli.load", "worker.cli.doctor"} <= loaded
+    assert loaded & (NEEDED_BY_WORKERS_AND_MIGRATIONS | {"jinja2", "starlette", "wsgiref"}) == set()
 
 
 def test_a_command_imports_no_other_command(tmp_path: Path) -> None:
