@@ -13,14 +13,14 @@ import typer
 _PATIENCE = 2
 
 
-def complete_batch(context: typer.Context, incomplete: str) -> list[str]:
-    """Find the batches whose names begin like this, the latest first; none where there is no database, or anything is
-    wrong, since a shell has no place for errors."""
+def complete_batch(context: typer.Context) -> list[str]:
+    """List the names of batches, the latest first, of which typer offers those that begin as what was typed; none where
+    there is no database, or anything is wrong, since a shell has no place for errors."""
     # A server that does not answer would otherwise keep the shell waiting for longer.
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(_PATIENCE)
     with suppress(Exception):
-        return [name for name in _read_names(context) if name.startswith(incomplete)]
+        return _read_names(context)
     return []
 
 
