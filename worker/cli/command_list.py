@@ -128,6 +128,11 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "metrics",
             "Serve metrics for Prometheus at /metrics, until Ctrl-C; the database is read at each scrape.",
         ),
+        "desk": Place(
+            "desk",
+            "desk",
+            "Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in.",
+        ),
         "audit": Place("audit", "audit_command", "Show what persons did, and check that no line was changed since."),
         "db": Place("database", "app", "The database's schema and keys."),
         "keygen": Place(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,10 @@ from worker.database import revision
 from worker.database.engine import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
+from worker.fleet.processes import read_processes
 from worker.observability.progress import OnProgress, tell_nobody
+from worker.process.part import part
+from worker.reports.stall import Fleet
 from worker.vault.key_files import AUDIT, ENCRYPTION
 from worker.vault.rotation import reencrypt
 
@@ -54,6 +58,8 @@ class Installation:
 
     def __init__(self, variables: Mapping[str, str] | None = None, *, makes_home: bool = False) -> None:
         self.makes_home = makes_home
+        # Held while the database is opened, for the desk has threads.
+        self.building = threading.RLock()
         self.env_file = read_env_file() if variables is None else None
         self.variables = dict(read_variables(self.env_file) if variables is None else variables)
         self.settings: Settings = load_settings(self.variables)
@@ -112,7 +118,7 @@ class Installation:
 
         return reencrypt(self.database, self.keyring, write_down, on_progress)
 
-    @cached_property
+    @part
     def _opened_database(self) -> Database:
         """The database, whatever its schema. Raises EmbeddedError."""
         if self.settings.is_embedded_database:
@@ -154,15 +160,22 @@ class Installation:
             home_key(self.settings.home)
         return self._parts.keyring
 
-    def batches(self, ticket: str | None = None) -> Batches:
-        """The commands on batches, in the name of the person at this terminal. Raises what `database` raises."""
+    def batches(self, ticket: str | None = None, person: str | None = None) -> Batches:
+        """The commands on batches, in the name of this person; by default, of the one at this terminal. Raises what
+        `database` raises."""
         _ = self.database
-        return self._parts.batches(audit.this_person(self.settings, ticket))
+        return self._parts.batches(audit.this_person(self.settings, ticket, person))
 
-    def pace_commands(self, ticket: str | None = None) -> PaceCommands:
-        """The commands on paces, in the name of the person at this terminal. Raises what `database` raises."""
+    def pace_commands(self, ticket: str | None = None, person: str | None = None) -> PaceCommands:
+        """The commands on paces, in the name of this person; by default, of the one at this terminal. Raises what
+        `database` raises."""
         _ = self.database
-        return self._parts.pace_commands(audit.this_person(self.settings, ticket))
+        return self._parts.pace_commands(audit.this_person(self.settings, ticket, person))
+
+    def read_fleet(self) -> Fleet:
+        """Read which worker processes live. Raises what `database` raises."""
+        with self.database.reading() as connection:
+            return Fleet(read_processes(self.database, connection))
 
     def pace_of(self, environment: Environment, group: RateGroup) -> Pace:
         """The pace of the environment's license in this rate group, as it is in the fleet's Redis; in the embedded one
