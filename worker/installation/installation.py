@@ -58,8 +58,7 @@ class Installation:
 
     def __init__(self, variables: Mapping[str, str] | None = None, *, makes_home: bool = False) -> None:
         self.makes_home = makes_home
-        # Held while the database is opened, for the desk has threads.
-        self.building = threading.RLock()
+        self.building = threading.RLock()  # Held while the database is opened: the desk has threads.
         self.env_file = read_env_file() if variables is None else None
         self.variables = dict(read_variables(self.env_file) if variables is None else variables)
         self.settings: Settings = load_settings(self.variables)
@@ -125,8 +124,8 @@ class Installation:
             if not self.makes_home and not self.has_home:
                 raise NothingLoaded(self.settings.home)
             make_home(self.settings.home)
-        settings = self.settings
-        return Database(settings.database, connections=settings.database_connections, connect_within=CONNECT_WITHIN)
+        url, connections = self.settings.database, self.settings.database_connections
+        return Database(url, connections=connections, connect_within=CONNECT_WITHIN)
 
     @property
     def has_home(self) -> bool:
@@ -186,18 +185,16 @@ class Installation:
     def _parts_with_redis(self) -> Parts:
         from worker.embedded.valkey import EmbeddedValkey
 
-        url = None if self.settings.redis_url else EmbeddedValkey(self.settings.home).find_url()
-        return self._put_together(
-            self.settings.model_copy(update={"redis_url": SecretStr(url)}) if url else self.settings
-        )
+        settings = self.settings
+        url = None if settings.redis_url else EmbeddedValkey(settings.home).find_url()
+        return self._put_together(settings.model_copy(update={"redis_url": SecretStr(url)}) if url else settings)
 
     @cached_property
     def _parts(self) -> Parts:
         return self._put_together(self.settings)
 
     def _put_together(self, settings: Settings) -> Parts:
-        # Not at the top, as with what else is imported inside functions here: a command that reads the database alone,
-        # such as `status`, waits neither for Redis' client nor for httpx, a quarter of its start.
+        # Not at the top, nor Valkey: `status` reads the database alone, and waits for neither redis nor httpx.
         from worker.process.parts import Parts
 
         return Parts(settings, self.environment, lambda: self._opened_database)
