@@ -35,6 +35,7 @@ from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.preflight.plan import OtherPlan
 from worker.preflight.preflight import NotReady
 from worker.reports.history import UnknownToken
+from worker.reports.refused_rows import NotKept
 from worker.rules.hours import UnfitHours
 
 # Exit codes.
@@ -69,6 +70,7 @@ _USAGE = (
     StillAtWork,
     NothingLoaded,
     UnknownToken,
+    NotKept,
 )
 _SETUP = (ConfigError, CannotGoOn, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 # Failures of a server or of the disk, which need words of ours.

@@ -12,6 +12,7 @@ from worker.embedded.errors import EmbeddedError
 from worker.intake import (
     Row,
     RowError,
+    RowFault,
     Shipment,
     UnusableFile,
     explain_missing_ids,
@@ -90,7 +91,7 @@ def _read_own_rows(shipment: Shipment) -> list[Row]:
         if isinstance(row, RowError):
             refusals.add(row)
         elif row.otps is None or explain_missing_ids(row, may_pair=False):
-            refusals.add(RowError(row.row_number, COMES_BACK, row.serial_number))
+            refusals.add(RowError(row.row_number, COMES_BACK, row.serial_number, RowFault.ORIGIN_UNFIT))
         else:
             rows.append(row)
     refusals.print()

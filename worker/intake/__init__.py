@@ -10,12 +10,14 @@ from worker.intake.formats.format import Hints
 from worker.intake.formats.otp_pairs.columns import CANONICAL, canonical_column, is_result, normalise
 from worker.intake.identities import explain_missing_ids
 from worker.intake.results import ORIGIN, RESULT_COLUMNS, Origin
+from worker.intake.row_faults import FAULT_CURES, RowFault
 from worker.intake.rows import COLUMNS, Column, Row, RowError, UnusableFile
 from worker.intake.shipment import NO_SWITCHES, Leftovers, Shipment, Switches, open_shipment
 
 __all__ = [
     "CANONICAL",
     "COLUMNS",
+    "FAULT_CURES",
     "NO_SWITCHES",
     "ORIGIN",
     "RESULT_COLUMNS",
@@ -26,6 +28,7 @@ __all__ = [
     "Origin",
     "Row",
     "RowError",
+    "RowFault",
     "Shipment",
     "Switches",
     "UnusableFile",

@@ -15,6 +15,7 @@ from worker.intake.formats.format import NO_HINTS, Format, Hints, OpenFile
 from worker.intake.formats.table import choose_format, find_format
 from worker.intake.identities import explain_missing_ids
 from worker.intake.opening import open_file
+from worker.intake.row_faults import RowFault
 from worker.intake.rows import Row, RowError, UnusableFile
 
 
@@ -75,7 +76,10 @@ class Shipment:
             missing = None
             if isinstance(row, Row) and not row.origin:
                 missing = explain_missing_ids(row, may_pair=self.switches.may_pair)
-            yield RowError(row.row_number, missing, row.serial_number) if missing else row
+            if missing:
+                yield RowError(row.row_number, missing, row.serial_number, RowFault.PERSON_UNFIT)
+            else:
+                yield row
 
     def tokens(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
         """Read every row, good or refused, in the file's order; each call reads the file from its beginning.

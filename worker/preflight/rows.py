@@ -11,11 +11,11 @@ from sqlalchemy import Connection, create_engine
 
 from models.base import Base
 from models.encrypted import Keyring, generate_key
-from worker.batches.conflicts import KEEP_ONE, Conflicts
+from worker.batches.conflicts import Conflicts
 from worker.batches.earlier_records import EarlierRecords
 from worker.batches.loading import CHUNK
 from worker.batches.returning import Returning
-from worker.intake import Leftovers, Row, RowError, Shipment
+from worker.intake import Leftovers, Row, RowError, RowFault, Shipment
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.preflight.consecutive import is_consecutive
 from worker.preflight.findings import Verdicts
@@ -56,7 +56,7 @@ class RowReader:
         completed = self._returning.complete(rows, may_pair=may_pair)
         records, conflicting, _ = self._conflicts.split(completed.rows, completed.lacking)
         good = [record.row for record in records]
-        elsewhere = completed.errors + [error for error in conflicting if not error.reason.endswith(KEEP_ONE)]
+        elsewhere = completed.errors + [error for error in conflicting if error.fault != RowFault.REPEATED]
         verdicts.refused += completed.errors + conflicting
         verdicts.refused_by_database += elsewhere
         decided = {row.row_number for row in good} | {error.row_number for error in conflicting}

@@ -65,6 +65,7 @@ def make_report(**fields: Any) -> Report:
         made_at=minutes(30),
         state=State("finished", None, None, is_passing=False),
         counts=RowCounts(active=3, dead_letter=1, refused=1),
+        refused=(),
         dead_letters=(make_group(Reason.LOCKED, 1, tokens[3]),),
         timeline=make_timeline((1, 2, 3)),
         durations=Durations(DurationLine(3, 0.2, 0.4, 0.5), DurationLine(0), DurationLine(3, 0.2, 0.4, 0.5)),

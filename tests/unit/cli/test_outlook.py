@@ -126,14 +126,15 @@ def test_what_needs_no_run_looks_the_same_after_an_interruption(ended: BatchStat
 
 
 HOLD = Hold(
-    since=LOADED,
+    since=datetime(2026, 11, 24, 10, 30, 47, tzinfo=UTC),
     until=datetime(2026, 11, 24, 10, 31, 7, tzinfo=UTC),
     why="PingOne answered 503 and asks for 120 s",
     left=20.4,
 )
 HELD = KnownPace("license", hold=HOLD)
 ALL_HOLD = (
-    "All workers hold until 10:31:07 UTC (20 s): PingOne answered 503 and asks for 120 s. To go on now: oathbulk "
+    "All workers hold until 10:31:07 UTC (20 s), since 10:30:47: PingOne answered 503 and asks for 120 s. "
+    "To go on now: oathbulk "
 )
 
 
@@ -146,7 +147,7 @@ def test_a_batch_whose_workers_hold_says_until_when_and_why_and_how_to_go_on(sta
     held = replace(status, name="pallet 7", license_pace=HELD)
     assert describe_outlook(held) == f"{ALL_HOLD}resume 'pallet 7' --now"
     assert held.to_json()["hold"] == {
-        "since": "2024-11-24T12:00:00+00:00",
+        "since": "2026-11-24T10:30:47+00:00",
         "until": "2026-11-24T10:31:07+00:00",
         "why": "PingOne answered 503 and asks for 120 s",
     }

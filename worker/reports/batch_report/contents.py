@@ -54,6 +54,25 @@ class ReasonGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedToken:
+    """A row that was refused at loading. `serial_number` is None where none could be read."""
+
+    row_number: int
+    serial_number: str | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedGroup:
+    """The refused rows of one reason; `rows` are the first of them, in the order of the file."""
+
+    reason: str
+    count: int
+    cure: str
+    rows: tuple[RefusedToken, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DurationLine:
     """How long some tokens took until they were active: half of them at most `median`, 95 in 100 at most `p95`. The
     three are None where there is no token."""
@@ -175,6 +194,8 @@ class Report:
     state: State
     counts: RowCounts
     dead_letters: tuple[ReasonGroup, ...]
+    # The most frequent reason first; None if the batch was loaded before refused rows were kept.
+    refused: tuple[RefusedGroup, ...] | None
     timeline: Timeline
     durations: Durations
     in_step: StepShare

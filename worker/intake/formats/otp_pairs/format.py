@@ -14,6 +14,7 @@ from worker.intake.formats.otp_pairs.cells import PairReader
 from worker.intake.formats.otp_pairs.columns import is_result
 from worker.intake.formats.otp_pairs.header import is_blank, read_header
 from worker.intake.lines import read_lines
+from worker.intake.row_faults import RowFault
 from worker.intake.rows import Row, RowError, UnusableFile
 
 
@@ -40,6 +41,6 @@ class OtpPairs:
         reader = PairReader(header, now)
         for row_number, fields in split_rows(lines, header):
             if fields is None:
-                yield RowError(row_number, reasons.QUOTATION_MARKS, None)
+                yield RowError(row_number, reasons.QUOTATION_MARKS, None, RowFault.ROW_UNREADABLE)
             elif any(map(str.strip, fields)):
                 yield reader.read(row_number, fields)
