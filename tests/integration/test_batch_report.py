@@ -91,6 +91,8 @@ def test_the_counts_are_the_rows_of_the_file(
     counts = read(database).counts
 
     assert (counts.active, counts.dead_letter, counts.open, counts.refused, counts.rows) == (2, 1, 3, 2, 8)
+    (group,) = read(database).refused or ()
+    assert (group.reason, group.count, [row.row_number for row in group.rows]) == ("otps_unfit", 2, [8, 9])
     Batches(database, TESTER).cancel("shipment")
     counts = read(database).counts
     assert (counts.open, counts.cancelled, counts.rows) == (0, 3, 8)
@@ -99,7 +101,7 @@ def test_the_counts_are_the_rows_of_the_file(
 def test_rows_whose_tokens_were_active_before_count_too(database: MovingDatabase) -> None:
     make_batch(database, [{"status": Status.ACTIVE}, {}])
     with database.writing() as connection:
-        audit.append(database, connection, TESTER, Action.LOAD, "shipment", {"already_active": 8})
+        connection.execute(update(Batch).values(already_active=8))
 
     counts = read(database).counts
 
