@@ -21,13 +21,11 @@ from support.judges.secret_search import Secrets
 
 from migrations import HEAD
 from models.attempt import AttemptLine
-from models.audit import Action
 from models.batch import Batch
 from models.encrypted import Keyring
 from models.reason import CURES, Reason
 from models.record import Record
 from models.record_states import Status
-from worker import audit
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loader

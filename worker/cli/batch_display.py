@@ -14,7 +14,7 @@ from worker.cli.dead_letter_display import draw_dead_letters
 from worker.cli.outlook import describe_outlook, describe_outlook_after_run
 from worker.cli.preparation_display import describe_made, put_waiting_first
 from worker.cli.room import Room, break_lines, cut_line
-from worker.cli.token_counts import describe_tokens
+from worker.cli.token_counts import describe_fault_cures, describe_tokens
 from worker.reports.batch_status import BatchStatus
 from worker.rules.resync import NeedsFlag
 from worker.tenants.resync import LEARNT
@@ -42,6 +42,7 @@ def draw_batch(
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     # The outlook stands high, so that it is seen in the smallest terminal.
     texts = [Text(put_waiting_first(status, future)), *map(Text, describe_tokens(status))]
+    texts += map(Text, describe_fault_cures(status) if with_cures else ())
     texts.append(Text(_describe_costs(status), style="dim"))
     texts += [Text(said, style="dim") for said in (describe_made(status), *_describe_origin(status)) if said]
     texts += map(Text, notes)

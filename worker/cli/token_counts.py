@@ -6,6 +6,7 @@ from __future__ import annotations
 from shlex import quote
 
 from models.record_states import Status
+from worker.intake import FAULT_CURES, RowFault
 from worker.reports.batch_status import BatchStatus
 
 
@@ -13,6 +14,11 @@ def describe_tokens(status: BatchStatus) -> list[str]:
     """Say how many of the batch's tokens are active in whichever batch, if some were loaded again; and which rows were
     refused."""
     return [*_describe_places(status), *_describe_refused(status)]
+
+
+def describe_fault_cures(status: BatchStatus) -> list[str]:
+    """Say what a person can do about each reason for which rows were refused."""
+    return [f"{reason}: {FAULT_CURES[RowFault(reason)]}" for reason in status.refused or ()]
 
 
 def _describe_places(status: BatchStatus) -> list[str]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from unit.cli.test_batch_display import CANCELLED, CLOSES, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
 
+from models.reason import PAUSE_CURES, PauseReason
 from worker.cli.outlook import (
     WAITING,
     describe_hold,
@@ -18,6 +19,7 @@ from worker.cli.outlook import (
 )
 from worker.pace.memory import Hold, KnownPace
 from worker.reports.batch_status import BatchStatus
+from worker.reports.outage import Outage
 from worker.reports.stall import Fleet
 
 
@@ -172,3 +174,40 @@ def test_where_no_worker_is_left_no_time_left_is_claimed():
 def test_the_line_of_a_log_claims_no_time_left_after_an_interruption_either():
     line = format_log_line(replace(RUNNING, pace=0.0), stopped=AGAIN)
     assert line.endswith(f"; 0.0 records/s; Nothing works on it here any more; 600 records are left. {AGAIN}")
+
+
+AT = datetime(2026, 11, 28, 14, 2, 10, tzinfo=UTC)
+OUTAGE = Outage(AT, AT + timedelta(minutes=5))
+OUT = replace(batch("paused", pending=9, active=1), reason="outage", detail=PAUSE_CURES[PauseReason.OUTAGE])
+
+
+@pytest.mark.parametrize(
+    ("outage", "said"),
+    [
+        (OUTAGE, "PingOne has not answered since 14:02:10; the next try is at 14:07:10 UTC."),
+        (
+            replace(OUTAGE, is_overdue=True),
+            "PingOne has not answered since 14:02:10; the next try was due at 14:07:10 UTC.",
+        ),
+        (replace(OUTAGE, since=None), "PingOne has not answered; the next try is at 14:07:10 UTC."),
+        (
+            replace(OUTAGE, since=AT - timedelta(days=1)),
+            "PingOne has not answered since 2026-11-27 14:02:10; the next try is at 14:07:10 UTC.",
+        ),
+    ],
+)
+def test_an_outage_says_since_when_and_when_the_next_try_is(outage: Outage, said: str):
+    assert describe_outlook(replace(OUT, outage=outage)) == (
+        f"Paused (outage): {said} The batch goes on by itself once PingOne answers."
+    )
+
+
+def test_what_the_pause_for_an_outage_says_of_its_cost_is_not_lost():
+    costly = replace(OUT, outage=OUTAGE, detail="20 OTPs were spent.")
+    assert describe_outlook(costly).endswith("the next try is at 14:07:10 UTC. 20 OTPs were spent.")
+
+
+def test_while_a_few_records_try_whether_an_outage_is_over_it_is_still_told():
+    trying = replace(batch(pace=5.0, queued=2, pending=9), outage=Outage(datetime.now(UTC), None))
+    assert "a few records are tried now" in format_log_line(trying)
+    assert trying.to_json()["outage"]["next_try_at"] is None
