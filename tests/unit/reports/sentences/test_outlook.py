@@ -10,16 +10,16 @@ import pytest
 from unit.cli.test_batch_display import CANCELLED, CLOSES, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
 
 from models.reason import PAUSE_CURES, PauseReason
-from worker.cli.outlook import (
+from worker.pace.memory import Hold, KnownPace
+from worker.reports.batch_status import BatchStatus
+from worker.reports.outage import Outage
+from worker.reports.sentences.outlook import (
     WAITING,
     describe_hold,
     describe_outlook,
     describe_outlook_after_run,
     format_log_line,
 )
-from worker.pace.memory import Hold, KnownPace
-from worker.reports.batch_status import BatchStatus
-from worker.reports.outage import Outage
 from worker.reports.stall import Fleet
 
 
