@@ -15,10 +15,13 @@ from worker.desk.doors import Door, Visitor
 from worker.desk.guard import FORM_KEY, Forms
 from worker.installation.installation import Installation
 from worker.pages.html_report import make_environment
-from worker.reports.sentences import history, next_step, outlook, pace, preparation
+from worker.reports.sentences import history, next_step, outlook, pace, preparation, tokens
 
 # What templates say in sentences.
-_SAYS = {"outlook": outlook, "history": history, "next_step": next_step, "pace": pace, "preparation": preparation}
+_SAYS = {
+    **{"outlook": outlook, "history": history, "next_step": next_step, "pace": pace, "preparation": preparation},
+    "tokens": tokens,
+}
 
 
 @dataclass

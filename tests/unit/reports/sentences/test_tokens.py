@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 from unit.cli.test_batch_display import FINISHED, SOME_LEFT, batch, seen
+from worker.cli.outlook import describe_outlook
 
 from worker.cli.batch_display import draw_batch
 from worker.cli.failures import ALL_ACTIVE, WAITING_FOR_A_PERSON
 from worker.cli.failures import SOME_LEFT as CODE_SOME_LEFT
-from worker.cli.outlook import describe_outlook
 from worker.cli.run import choose_exit_code
-from worker.cli.token_counts import describe_tokens
 from worker.intake import FAULT_CURES, RowFault
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.tokens import describe_tokens
 from worker.reports.taken_over import TakenOver
 
 JULY = replace(

@@ -1,4 +1,4 @@
-"""What is displayed of the tokens of a batch's file, whichever batch made them active: those that came back in a later
+"""What is said of the tokens of a batch's file, whichever batch made them active: those that came back in a later
 one, and the rows that were refused."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from worker.reports.batch_status import BatchStatus
 def describe_tokens(status: BatchStatus) -> list[str]:
     """Say how many of the batch's tokens are active in whichever batch, if some were loaded again; and which rows were
     refused."""
-    return [*_describe_places(status), *_describe_refused(status)]
+    return [*_describe_places(status), *describe_refused(status)]
 
 
 def describe_fault_cures(status: BatchStatus) -> list[str]:
@@ -33,7 +33,7 @@ def _describe_places(status: BatchStatus) -> list[str]:
     return [f"{begin}: {', '.join(places)}; {status.tokens_left:,} left."]
 
 
-def _describe_refused(status: BatchStatus) -> list[str]:
+def describe_refused(status: BatchStatus) -> list[str]:
     """Say how many rows were refused for which reasons, and how to get at them."""
     number = status.rows_refused
     if not number:
