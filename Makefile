@@ -40,7 +40,7 @@ test: .venv/.dev ## the tests, on real PostgreSQL and Valkey servers of their ow
 # Clocks are set with libfaketime, and PostgreSQL is reached through a pooler: on Debian and Ubuntu,
 # apt-get install libfaketime pgbouncer.
 faults: .venv/.dev ## the long tests: simulated runs with faults, a kill at every step, chaos, clocks that are set, poolers
-	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults tests/acceptance tests/clocks tests/chaos_servers
+	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults tests/acceptance tests/integration tests/clocks tests/chaos_servers
 
 lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/ruff check .
