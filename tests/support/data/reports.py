@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from models.reason import CURES, Reason
+from support.data.histories import refused_line
 from worker.intake import FAULT_CURES, RowFault
 from worker.reports.batch_report.contents import (
     Command,
@@ -16,7 +17,6 @@ from worker.reports.batch_report.contents import (
     Pause,
     ReasonGroup,
     RefusedGroup,
-    RefusedToken,
     Report,
     RowCounts,
     State,
@@ -59,7 +59,7 @@ def make_group(reason: Reason, count: int = 1, *tokens: TokenLine) -> ReasonGrou
 
 def make_refused(count: int = 1, **fields: Any) -> RefusedGroup:
     """The refused rows of one reason, of which one is told."""
-    row = RefusedToken(17, "MADE000017", "otp1 is missing: write it there")
+    row = refused_line(serial_number="MADE000017")
     cure = FAULT_CURES[RowFault.OTPS_UNFIT]
     return replace(RefusedGroup(RowFault.OTPS_UNFIT, count, cure, (row,)), **fields)
 

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
+from support.data.histories import refused_line
 from support.data.reports import make_group, make_refused, make_report, make_timeline, make_token, minutes
 
 from models.reason import CURES, Reason
@@ -16,7 +17,6 @@ from worker.pages.html_report import make_environment, mark_code, render_html
 from worker.reports.batch_report.contents import (
     Command,
     Pause,
-    RefusedToken,
     Report,
     RowCounts,
     State,
@@ -62,11 +62,12 @@ def draw(report: Report) -> Page:
 
 def make_hostile() -> Report:
     token = make_token(1, serial_number=HOSTILE, person=HOSTILE, lot=HOSTILE, status="dead_letter", reason="locked")
+    row = refused_line(serial_number=HOSTILE, detail=HOSTILE)
     report = make_report(
         batch=HOSTILE,
         tokens=(token,),
         dead_letters=(replace(make_group(Reason.LOCKED, 1, token), cure=HOSTILE),),
-        refused=(make_refused(reason=HOSTILE, cure=HOSTILE, rows=(RefusedToken(2, HOSTILE, HOSTILE),)),),
+        refused=(make_refused(reason=HOSTILE, cure=HOSTILE, rows=(row,)),),
         state=State("paused", HOSTILE, f"{HOSTILE} `{HOSTILE}`", is_passing=False),
         counts=RowCounts(active=1, open=1, dead_letter=1),
         commands=(Command(minutes(0), HOSTILE, "load", HOSTILE, {HOSTILE: HOSTILE, "list": [HOSTILE]}),),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from worker.reports.refused_rows import RefusedLine
+
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
@@ -54,22 +56,13 @@ class ReasonGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedToken:
-    """A row that was refused at loading. `serial_number` is None where none could be read."""
-
-    row_number: int
-    serial_number: str | None
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class RefusedGroup:
     """The refused rows of one reason; `rows` are the first of them, in the order of the file."""
 
     reason: str
     count: int
     cure: str
-    rows: tuple[RefusedToken, ...]
+    rows: tuple[RefusedLine, ...]
 
 
 @dataclass(frozen=True, slots=True)

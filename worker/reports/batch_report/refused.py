@@ -8,9 +8,9 @@ from sqlalchemy import Connection, Row
 
 from models.refused_row import RefusedRow
 from worker.intake import FAULT_CURES, RowFault
-from worker.reports.batch_report.contents import RefusedGroup, RefusedToken
+from worker.reports.batch_report.contents import RefusedGroup
 from worker.reports.batch_report.tally import MOST_PER_REASON
-from worker.reports.refused_rows import count_refused, read_refused
+from worker.reports.refused_rows import RefusedLine, count_refused, read_refused
 
 
 def read_refused_groups(connection: Connection, batch: Row[*tuple[Any, ...]]) -> tuple[RefusedGroup, ...] | None:
@@ -24,8 +24,7 @@ def read_refused_groups(connection: Connection, batch: Row[*tuple[Any, ...]]) ->
     )
 
 
-def _read_first(connection: Connection, batch_id: int, reason: str) -> tuple[RefusedToken, ...]:
+def _read_first(connection: Connection, batch_id: int, reason: str) -> tuple[RefusedLine, ...]:
     """Read the first rows that were refused for this reason."""
     mine = (RefusedRow.batch_id == batch_id, RefusedRow.reason == reason)
-    lines = read_refused(connection, *mine, limit=MOST_PER_REASON)
-    return tuple(RefusedToken(line.row_number, line.serial_number, line.detail) for line in lines)
+    return tuple(read_refused(connection, *mine, limit=MOST_PER_REASON))
