@@ -9,6 +9,8 @@ UPGRADE ?=
 LOCK = .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
 AS_TESTED = --constraint .ci/locks/dev.txt
+# Of `make sbom` and `make licences`: run or demo, a lock.
+NEED ?= run
 # A file in dist/ is of the date of the last commit, so that whoever builds this commit gets the same bytes.
 DATED = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1580601600)}
 # Processes that share the tests; most of their time they wait for a server.
@@ -26,7 +28,7 @@ RECORDS ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults browser-test lint bench soak lock wheel sbom licences audit-dependencies clean
+.PHONY: help demo test faults browser-test lint bench soak lock wheel sbom licences shipped audit-dependencies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -99,14 +101,34 @@ audit-dependencies: .venv/.dev ## known vulnerabilities of what is installed; as
 lock: .venv/bin/pip ## renew .ci/locks/, which demo, test, CI and the image install from; UPGRADE=--upgrade: the newest; asks PyPI
 	@[ -x .venv/lock/bin/uv ] || $(BIN)/python -m venv .venv/lock
 	@.venv/lock/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'
-	$(LOCK) --extra dev --group build --output-file .ci/locks/dev.txt pyproject.toml
-	$(LOCK) --extra embedded --extra rehearsal --group build $(AS_TESTED) --output-file .ci/locks/demo.txt pyproject.toml
+	$(LOCK) --extra dev --output-file .ci/locks/dev.txt pyproject.toml
+	$(LOCK) --extra embedded --extra rehearsal $(AS_TESTED) --output-file .ci/locks/demo.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --output-file .ci/locks/run.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --output-file .ci/locks/build.txt --group build
 
 wheel: .venv/.dev ## dist/oathbulk-VERSION-py3-none-any.whl, the same bytes wherever this commit is built
 	@mkdir -p dist
-	$(DATED) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@$(DATED) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
+
+# In an environment of its own, as that of audit-dependencies.
+sbom: shipped ## dist/sbom.cdx.json, CycloneDX, of what the image has; NEED=demo: of what `oathbulk[embedded,rehearsal]` brings
+	@[ -d .venv/sbom ] || $(BIN)/python -m venv .venv/sbom
+	@.venv/sbom/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7,<8'
+	@$(DATED) .venv/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+		--output-file dist/sbom.cdx.json .venv/shipped/bin/python
+	@ls dist/sbom.cdx.json
+
+licences: shipped ## dist/licences.txt: the same packages, and what each of them permits, in full
+	@$(BIN)/pip-licenses --python .venv/shipped/bin/python --with-urls --with-license-file --no-license-path \
+		--format plain-vertical --output-file dist/licences.txt
+
+# What a lock brings, and nothing else: no pip, no builder and no test.
+shipped: .venv/.dev
+	@mkdir -p dist
+	@$(BIN)/python -m venv --clear --without-pip .venv/shipped
+	@$(BIN)/python -m pip --python .venv/shipped install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--requirement .ci/locks/$(NEED).txt
 
 clean: ## remove what these targets made; the homes with records stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

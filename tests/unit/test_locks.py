@@ -18,12 +18,8 @@ LOCKS = CHECKOUT / ".ci" / "locks"
 PROJECT: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
 BUILD: list[str] = PROJECT["build-system"]["requires"]
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
-# By lock: the extras that are in it; and, besides, what builds the wheel.
-NEEDS: dict[str, tuple[list[str], list[str]]] = {
-    "run": ([], []),
-    "demo": (["embedded", "rehearsal"], BUILD),
-    "dev": (["dev"], BUILD),
-}
+# The extras that are in a lock of what oathbulk runs on.
+NEEDS: dict[str, list[str]] = {"run": [], "demo": ["embedded", "rehearsal"], "dev": ["dev"]}
 # `name==version`, a marker perhaps, then its hashes; behind it, who wants it.
 LOCKED = re.compile(r"^([\w.-]+)==([^\s;]+)(?: ; (.+?))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M)
 VERSIONS = ("3.11.2", "3.11.9", "3.12.4", "3.13.5", "3.14.0")
@@ -49,8 +45,7 @@ def expand(requirements: list[str]) -> list[Requirement]:
 def asked_for(name: str) -> list[Requirement]:
     if name == "build":
         return expand(BUILD)
-    extras, besides = NEEDS[name]
-    return expand([*PROJECT["project"]["dependencies"], *(each for extra in extras for each in EXTRAS[extra]), *besides])
+    return expand([*PROJECT["project"]["dependencies"], *(each for extra in NEEDS[name] for each in EXTRAS[extra])])
 
 
 def further(requirement: Requirement) -> list[Requirement]:
