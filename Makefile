@@ -47,8 +47,8 @@ demo: .venv/.demo ## two whole jobs against the built-in simulator, OTP pairs an
 test: .venv/.dev ## the tests, on real PostgreSQL and Valkey servers of their own; those that take long are in faults
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m "not faults"
 
-# Clocks are set with libfaketime, and PostgreSQL is reached through a pooler: on Debian and Ubuntu,
-# apt-get install libfaketime pgbouncer.
+# Clocks are set with libfaketime, PostgreSQL is reached through a pooler, and systemd reads its units: on Debian and Ubuntu,
+# apt-get install libfaketime pgbouncer systemd.
 faults: .venv/.dev ## the long tests: simulated runs with faults, a kill at every step, chaos, clocks that are set, poolers
 	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults tests/acceptance tests/clocks tests/chaos_servers
 
