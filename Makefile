@@ -106,7 +106,7 @@ lock: .venv/bin/pip ## renew .ci/locks/, which demo, test, CI and the image inst
 	$(LOCK) $(AS_TESTED) --output-file .ci/locks/run.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --output-file .ci/locks/build.txt --group build
 
-wheel: .venv/.dev ## dist/oathbulk-VERSION-py3-none-any.whl, the same bytes wherever this commit is built
+wheel: .venv/.demo ## dist/oathbulk-VERSION-py3-none-any.whl, the same bytes wherever this commit is built
 	@mkdir -p dist
 	@$(DATED) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
@@ -119,12 +119,12 @@ sbom: shipped ## dist/sbom.cdx.json, CycloneDX, of what the image has; NEED=demo
 		--output-file dist/sbom.cdx.json .venv/shipped/bin/python
 	@ls dist/sbom.cdx.json
 
-licences: shipped ## dist/licences.txt: the same packages, and what each of them permits, in full
+licences: .venv/.dev shipped ## dist/licences.txt: the same packages, and what each of them permits, in full
 	@$(BIN)/pip-licenses --python .venv/shipped/bin/python --with-urls --with-license-file --no-license-path \
 		--format plain-vertical --output-file dist/licences.txt
 
 # What a lock brings, and nothing else: no pip, no builder and no test.
-shipped: .venv/.dev
+shipped: .venv/.demo
 	@mkdir -p dist
 	@$(BIN)/python -m venv --clear --without-pip .venv/shipped
 	@$(BIN)/python -m pip --python .venv/shipped install --quiet --disable-pip-version-check --no-deps --require-hashes \

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-# In place of the Python of .venv, and of uv: says what it was asked to run, but for a line of Python, which asks how old
-# it is.
+# In place of the Python of .venv, and of uv: says what it was asked to run, but for a line of Python, which asks how
+# old it is.
 PROGRAM = '#!/bin/sh\n[ "$1" != -c ] || exit 0\necho "${0##*/} $*"\n'
 TOO_NEW = PROGRAM.replace("exit 0", "exit 1")
 FAILS = PROGRAM + "exit 1\n"
