@@ -1,5 +1,4 @@
-"""What the packages permit that oathbulk is installed, tested and checked with: nothing comes in under terms that nobody
-has looked at."""
+"""The licences of the packages that oathbulk runs on and is tested with: none comes in that nobody has looked at."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ import sys
 from pathlib import Path
 
 LOCK = Path(__file__).parents[2] / ".ci" / "locks" / "dev.txt"
-# As packages write them. The LGPL and the MPL demand their own text and changes to their own files, which we do not make.
+# As packages write them. The LGPL and the MPL ask who changes such a package to publish the change; we change none.
 ALLOWED = {
     "Apache Software License",
     "Apache-2.0",
@@ -34,9 +33,8 @@ def read_licences() -> dict[str, str]:
     """By package, of those that are locked and installed here."""
     locked = re.findall(r"^([\w.-]+)==", LOCK.read_text(encoding="utf-8"), re.M)
     command = [sys.executable, "-m", "piplicenses", "--python", sys.executable, "--format", "json"]
-    found = json.loads(
-        subprocess.run([*command, "--packages", *locked], check=True, capture_output=True, text=True).stdout
-    )
+    done = subprocess.run([*command, "--packages", *locked], check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
     return {package["Name"]: package["License"] for package in found}
 
 
