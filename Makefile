@@ -50,7 +50,7 @@ test: .venv/.dev ## the tests, on real PostgreSQL and Valkey servers of their ow
 # Clocks are set with libfaketime, PostgreSQL is reached through a pooler, and systemd reads its units: on Debian and Ubuntu,
 # apt-get install libfaketime pgbouncer systemd.
 faults: .venv/.dev ## the long tests: simulated runs with faults, a kill at every step, chaos, clocks that are set, poolers
-	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults tests/acceptance tests/clocks tests/chaos_servers
+	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults tests/acceptance tests/integration tests/clocks tests/chaos_servers
 
 lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/ruff check .
@@ -103,7 +103,7 @@ lock: .venv/bin/pip ## renew .ci/locks/, which demo, test, CI and the image inst
 	@.venv/lock/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'
 	$(LOCK) --extra dev --output-file .ci/locks/dev.txt pyproject.toml
 	$(LOCK) --extra embedded --extra rehearsal $(AS_TESTED) --output-file .ci/locks/demo.txt pyproject.toml
-	$(LOCK) $(AS_TESTED) --output-file .ci/locks/run.txt pyproject.toml
+	$(LOCK) --extra desk $(AS_TESTED) --output-file .ci/locks/run.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --output-file .ci/locks/build.txt --group build
 
 wheel: .venv/.demo ## dist/oathbulk-VERSION-py3-none-any.whl, the same bytes wherever this commit is built

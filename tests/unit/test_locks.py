@@ -19,7 +19,7 @@ PROJECT: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(
 BUILD: list[str] = PROJECT["build-system"]["requires"]
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 # The extras that are in a lock of what oathbulk runs on.
-NEEDS: dict[str, list[str]] = {"run": [], "demo": ["embedded", "rehearsal"], "dev": ["dev"]}
+NEEDS: dict[str, list[str]] = {"run": ["desk"], "demo": ["embedded", "rehearsal"], "dev": ["dev"]}
 # `name==version`, a marker perhaps, then its hashes; behind it, who wants it.
 LOCKED = re.compile(r"^([\w.-]+)==([^\s;]+)(?: ; (.+?))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M)
 VERSIONS = ("3.11.2", "3.11.9", "3.12.4", "3.13.5", "3.14.0")

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from models.record_states import Status
 from worker.cli.dead_letter_display import draw_dead_letters
-from worker.cli.outlook import describe_outlook, describe_outlook_after_run
-from worker.cli.preparation_display import describe_made, put_waiting_first
 from worker.cli.room import Room, break_lines, cut_line
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.outlook import describe_outlook, describe_outlook_after_run
+from worker.reports.sentences.preparation import describe_made, put_waiting_first
 from worker.rules.resync import NeedsFlag
 from worker.tenants.resync import LEARNT
 

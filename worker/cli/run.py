@@ -25,7 +25,6 @@ from worker.cli.load import examine, load_shipment, print_loaded
 from worker.cli.load_request import LoadOptions, LoadRequest
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File
-from worker.cli.outlook import format_log_line
 from worker.cli.planned import Planned, check_plan
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.room import measure_room
@@ -39,6 +38,7 @@ from worker.intake import Shipment
 from worker.notices.notifier import make_notifier
 from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.outlook import format_log_line
 
 
 @takes_option_sets

@@ -9,10 +9,11 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from models.record_states import Status
-from worker.cli.history_display import STATUS_STYLES, format_moment
+from worker.cli.history_display import STATUS_STYLES
 from worker.cli.labelled_lines import LabelledLine
 from worker.observability.escaping import escape_line
 from worker.reports.search import Findings, Found
+from worker.reports.sentences.history import format_moment
 
 _COLUMNS = ("token", "batch", "row", "user", "status", "reason", "when (UTC)")
 # Columns of a terminal between two columns of the table.

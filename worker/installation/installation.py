@@ -26,10 +26,12 @@ from worker.database.engine import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
 from worker.embedded.valkey import EmbeddedValkey
+from worker.fleet.processes import read_processes
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.rate_groups import RateGroup
 from worker.pace.slots import Pace
 from worker.process.parts import Parts
+from worker.reports.stall import Fleet
 from worker.vault.key_files import AUDIT, ENCRYPTION
 from worker.vault.rotation import reencrypt
 
@@ -150,15 +152,22 @@ class Installation:
             home_key(self.settings.home)
         return self._parts.keyring
 
-    def batches(self, ticket: str | None = None) -> Batches:
-        """The commands on batches, in the name of the person at this terminal. Raises what `database` raises."""
+    def batches(self, ticket: str | None = None, person: str | None = None) -> Batches:
+        """The commands on batches, in the name of this person; by default, of the one at this terminal. Raises what
+        `database` raises."""
         _ = self.database
-        return self._parts.batches(audit.this_person(self.settings, ticket))
+        return self._parts.batches(audit.this_person(self.settings, ticket, person))
 
-    def pace_commands(self, ticket: str | None = None) -> PaceCommands:
-        """The commands on paces, in the name of the person at this terminal. Raises what `database` raises."""
+    def pace_commands(self, ticket: str | None = None, person: str | None = None) -> PaceCommands:
+        """The commands on paces, in the name of this person; by default, of the one at this terminal. Raises what
+        `database` raises."""
         _ = self.database
-        return self._parts.pace_commands(audit.this_person(self.settings, ticket))
+        return self._parts.pace_commands(audit.this_person(self.settings, ticket, person))
+
+    def read_fleet(self) -> Fleet:
+        """Read which worker processes live. Raises what `database` raises."""
+        with self.database.reading() as connection:
+            return Fleet(read_processes(self.database, connection))
 
     def pace_of(self, environment: Environment, group: RateGroup) -> Pace:
         """The pace of the environment's license in this rate group, as it is in the fleet's Redis; in the embedded one

@@ -9,8 +9,9 @@ from support.data.histories import DEVICE, NOW, USER, history_of, past_attempt, 
 
 from models.reason import CURES, Reason
 from models.record_states import Status
-from worker.cli.history_display import describe_attempt, draw_history
-from worker.cli.next_step import NextStep
+from worker.cli.history_display import draw_history
+from worker.reports.sentences.history import describe_attempt
+from worker.reports.sentences.next_step import NextStep
 from worker.reports.token_history import TokenHistory
 
 REFUSED = past_attempt(

@@ -39,11 +39,11 @@ def read_report(database: Database, connection: Connection, name: str) -> Report
     """Read the report of the batch of this name. Raises UnknownBatch."""
     batch = find_batch(connection, name, Batch.__table__)
     made_at: datetime = connection.execute(select(database.now())).scalar_one()
-    commands = _read_commands(connection, name)
+    commands = read_commands(connection, name)
     load = next((each for each in commands if each.action == Action.LOAD), None)
     tally = _count_records(connection, batch.id)
     counts = tally.count_rows(batch.rows_refused, int(load.facts.get("already_active") or 0) if load else 0)
-    state = _describe_state(batch, counts)
+    state = describe_state(batch, counts)
     return Report(
         batch=name,
         made_at=made_at,
@@ -55,7 +55,7 @@ def read_report(database: Database, connection: Connection, name: str) -> Report
         in_step=tally.steps.share,
         step_columns=tally.steps.make_columns(),
         tokens=tally.tokens,
-        origin=_describe_origin(connection, batch, load),
+        origin=describe_origin(connection, batch, load),
         commands=commands,
         versions=Versions(version("oathbulk"), read_revision(connection) or ""),
     )
@@ -94,7 +94,7 @@ def _select_records(batch_id: int) -> Select[*tuple[Any, ...]]:
     )
 
 
-def _read_commands(connection: Connection, name: str) -> tuple[Command, ...]:
+def read_commands(connection: Connection, name: str) -> tuple[Command, ...]:
     """Read what was commanded for the batch, the oldest first."""
     return tuple(
         Command(line.at, line.actor, line.action, line.ticket, dict(line.facts))
@@ -102,13 +102,14 @@ def _read_commands(connection: Connection, name: str) -> tuple[Command, ...]:
     )
 
 
-def _describe_state(batch: Row[*tuple[Any, ...]], counts: RowCounts) -> State:
+def describe_state(batch: Row[*tuple[Any, ...]], counts: RowCounts) -> State:
     """The batch's state; one of which every record is final is finished, unless a person cancelled it."""
     is_finished = not counts.open and batch.state != BatchState.CANCELLED
     return State("finished" if is_finished else batch.state, batch.reason, batch.detail, batch.reason in PASSING)
 
 
-def _describe_origin(connection: Connection, batch: Row[*tuple[Any, ...]], load: Command | None) -> Origin:
+def describe_origin(connection: Connection, batch: Row[*tuple[Any, ...]], load: Command | None) -> Origin:
+    """The batch's file, who loaded it, and for which environment. `load`: the line of the audit about that."""
     parent = batch.parent_id and connection.scalar(select(Batch.name).where(Batch.id == batch.parent_id))
     return Origin(
         file=batch.file,

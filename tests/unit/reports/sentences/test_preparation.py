@@ -9,11 +9,11 @@ from unit.cli.test_batch_display import batch, seen
 
 from models.record_states import Status
 from worker.cli.batch_display import draw_batch, draw_batches
-from worker.cli.outlook import WAITING, describe_outlook, format_log_line
-from worker.cli.preparation_display import describe_made, describe_waiting
 from worker.cli.room import Room
 from worker.fleet.processes import KnownProcess
 from worker.reports.preparation_pace import PreparationPace
+from worker.reports.sentences.outlook import WAITING, describe_outlook, format_log_line
+from worker.reports.sentences.preparation import describe_made, describe_waiting
 from worker.reports.stall import UNPREPARED_AFTER, Fleet
 
 SEEN_AT = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from shlex import quote
 
 from models.reason import PASSING
 from models.record_states import Status
-from worker.cli.durations import format_duration
-from worker.cli.preparation_display import put_waiting_first
 from worker.pace.memory import Hold
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.durations import format_duration
+from worker.reports.sentences.preparation import put_waiting_first
+from worker.reports.stall import Cause, describe_sick, explain_stall
 from worker.rules.hours import format_time
 
 # The outlook of a batch that runs while no record is in work.
@@ -45,6 +47,17 @@ def describe_outlook(status: BatchStatus) -> str:
     if status.preparing and status.fleet.alive:
         return "The time left is not known yet."
     return WAITING
+
+
+def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
+    """Say why no worker comes to a batch that waits for one, and which workers take no work."""
+    notes = []
+    if any(describe_outlook(status) == WAITING for status in statuses):
+        stall = explain_stall(statuses[0].fleet)
+        notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
+    if statuses and statuses[0].fleet.sick:
+        notes.append(f"These take no work: {describe_sick(statuses[0].fleet)}")
+    return notes
 
 
 def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:

@@ -9,15 +9,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from unit.cli.test_batch_display import CANCELLED, CLOSES, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
 
-from worker.cli.outlook import (
+from worker.pace.memory import Hold, KnownPace
+from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.outlook import (
     WAITING,
     describe_hold,
     describe_outlook,
     describe_outlook_after_run,
     format_log_line,
 )
-from worker.pace.memory import Hold, KnownPace
-from worker.reports.batch_status import BatchStatus
 from worker.reports.stall import Fleet
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from models.batch import BatchState
 from models.reason import PASSING, TRANSIENT
 from models.record_states import Status
-from worker.cli.durations import format_duration
+from worker.reports.sentences.durations import format_duration
 from worker.reports.stall import Cause, explain_stall
 from worker.reports.token_history import PastRecord, TokenHistory
 from worker.rules.hours import format_time

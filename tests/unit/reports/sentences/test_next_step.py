@@ -9,8 +9,8 @@ import pytest
 from support.data.histories import NOW, history_of, past_record
 
 from models.record_states import Status
-from worker.cli.next_step import describe_next
 from worker.pace.memory import Hold
+from worker.reports.sentences.next_step import describe_next
 from worker.reports.stall import Fleet
 
 PAUSED = {"state": "paused", "reason": "permissions", "detail": "Give it the role, then resume."}

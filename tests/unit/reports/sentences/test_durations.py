@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.cli.durations import format_duration
+from worker.reports.sentences.durations import format_duration
 
 
 @pytest.mark.parametrize(

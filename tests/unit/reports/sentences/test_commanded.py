@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from worker.cli.batches import describe_staying
 from worker.leases.not_replayed import NotReplayed, Why
+from worker.reports.sentences.commanded import describe_staying
 
 
 def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_do():

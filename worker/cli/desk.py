@@ -1,0 +1,152 @@
+"""`oathbulk desk`: pages in a browser on which a person looks at shipments and commands batches."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from worker import audit
+from worker.cli.console import error_console
+from worker.cli.failures import explain_server_failure
+from worker.cli.homes import open_installation_with, print_home
+from worker.installation.installation import Installation
+
+if TYPE_CHECKING:
+    from worker.desk.doors import Door, Network
+
+_LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+
+def desk(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8765,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on; without TLS.")] = "127.0.0.1",
+    read_only: Annotated[bool, typer.Option("--read-only", help="Nothing can be commanded.")] = False,
+    user_header: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Behind a proxy: the header in which it says who comes. Needs --origin."),
+    ] = None,
+    origin: Annotated[
+        str | None, typer.Option(metavar="URL", help="Behind a proxy: where browsers find the desk, https://…")
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="From where the proxy comes: addresses or networks. Default: loopback."),
+    ] = None,
+) -> None:
+    """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in."""
+    _ensure_installed()
+    networks = _read_networks(proxy or [])
+    _check_way_in(host, user_header, origin, proxy)
+    installation = open_installation_with(None)
+    # The schema is checked now, and not at the first page.
+    _ = installation.has_home and installation.database
+    listener = _listen(host, port)
+    with listener, contextlib.suppress(KeyboardInterrupt):
+        _serve(installation, listener, user_header, origin, networks, is_read_only=read_only)
+
+
+def _serve(
+    installation: Installation,
+    listener: socket.socket,
+    user_header: str | None,
+    origin: str | None,
+    networks: list[Network],
+    *,
+    is_read_only: bool,
+) -> None:
+    """Serve the desk until Ctrl-C."""
+    # Not at the top: no other command needs them, and an installation may lack them.
+    import uvicorn
+
+    from worker.desk.app import make_app
+    from worker.desk.desk import Desk
+    from worker.desk.doors import LinkDoor, ProxyDoor
+    from worker.desk.guard import Forms
+    from worker.observability.logs import configure_logs
+
+    configure_logs("WARNING", installation.settings.log_format)
+    own = _list_own_names(listener)
+    print_home(installation)
+    door: Door
+    if user_header and origin:
+        door = ProxyDoor(user_header, networks)
+        error_console.print(f"The desk is at {origin}, until Ctrl-C.", soft_wrap=True, highlight=False)
+    else:
+        door = LinkDoor(
+            audit.name_this_person(installation.settings),
+            f"oathbulk-desk-{listener.getsockname()[1]}",
+            lambda path: error_console.print(
+                f"The desk, until Ctrl-C; this link works once: http://{own[0]}{path}", soft_wrap=True, highlight=False
+            ),
+        )
+    origins = [f"http://{name}" for name in own] + ([origin.rstrip("/")] if origin else [])
+    hosts = [*own, urlsplit(origin).netloc.lower()] if origin else own
+    app = make_app(Desk(installation, door, Forms(origins), explain_server_failure, is_read_only), hosts)
+    config = uvicorn.Config(
+        app, ws="none", lifespan="off", access_log=False, log_config=None, proxy_headers=False, server_header=False
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _ensure_installed() -> None:
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        raise typer.BadParameter("the desk is not installed: pip install 'oathbulk[desk]'", param_hint="desk")
+
+
+def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy: list[str] | None) -> None:
+    """Refuse what would let in anybody, or nobody. Raises typer.BadParameter."""
+    if bool(user_header) != bool(origin):
+        raise typer.BadParameter(
+            "go together: who comes, and where browsers find the desk", param_hint="--user-header and --origin"
+        )
+    if origin and (urlsplit(origin).scheme not in ("http", "https") or not urlsplit(origin).netloc):
+        raise typer.BadParameter("is a URL such as https://desk.example.com", param_hint="--origin")
+    if proxy and not user_header:
+        raise typer.BadParameter("goes with --user-header", param_hint="--proxy")
+    if not user_header and not _is_loopback(host):
+        raise typer.BadParameter(
+            f"{host} can be reached from other machines, and the desk has no TLS: put a proxy before it that says who "
+            "comes, and name its header with --user-header",
+            param_hint="--host",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _read_networks(proxies: list[str]) -> list[Network]:
+    """Read addresses and networks. Raises typer.BadParameter."""
+    try:
+        return [ipaddress.ip_network(each) for each in proxies or _LOOPBACK]
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{error}: say an address, or a network such as 10.0.0.0/24", param_hint="--proxy"
+        ) from error
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Open the socket that browsers connect to. Raises typer.BadParameter."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"cannot listen on {host} port {port}: {error.strerror or error}", param_hint="--host and --port"
+        ) from error
+
+
+def _list_own_names(listener: socket.socket) -> list[str]:
+    """The names by which a browser on this machine, or a proxy, reaches the socket, each with the port."""
+    host, port = listener.getsockname()[:2]
+    names = [f"[{host}]" if ":" in host else host, "localhost", "127.0.0.1"]
+    return [f"{name}:{port}" for name in dict.fromkeys(names)]
