@@ -20,6 +20,8 @@ from worker.installation.installation import Installation
 if TYPE_CHECKING:
     from worker.desk.doors import Door, Network
 
+# Of each scheme of an origin, the port that browsers leave out.
+_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
@@ -43,9 +45,10 @@ def desk(
     _ensure_installed()
     networks = _read_networks(proxy or [])
     _check_way_in(host, user_header, origin, proxy)
+    origin = _read_origin(origin) if origin else None
     installation = open_installation_with(None)
     # The schema is checked now, and not at the first page.
-    _ = installation.has_home and installation.database
+    _ = (installation.has_home or not installation.settings.is_embedded_database) and installation.database
     listener = _listen(host, port)
     with listener, contextlib.suppress(KeyboardInterrupt):
         _serve(installation, listener, user_header, origin, networks, is_read_only=read_only)
@@ -85,8 +88,8 @@ def _serve(
                 f"The desk, until Ctrl-C; this link works once: http://{own[0]}{path}", soft_wrap=True, highlight=False
             ),
         )
-    origins = [f"http://{name}" for name in own] + ([origin.rstrip("/")] if origin else [])
-    hosts = [*own, urlsplit(origin).netloc.lower()] if origin else own
+    origins = [f"http://{name}" for name in own] + ([origin] if origin else [])
+    hosts = [*own, urlsplit(origin).netloc] if origin else own
     app = make_app(Desk(installation, door, Forms(origins), explain_server_failure, is_read_only), hosts)
     config = uvicorn.Config(
         app, ws="none", lifespan="off", access_log=False, log_config=None, proxy_headers=False, server_header=False
@@ -105,8 +108,6 @@ def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy:
         raise typer.BadParameter(
             "go together: who comes, and where browsers find the desk", param_hint="--user-header and --origin"
         )
-    if origin and (urlsplit(origin).scheme not in ("http", "https") or not urlsplit(origin).netloc):
-        raise typer.BadParameter("is a URL such as https://desk.example.com", param_hint="--origin")
     if proxy and not user_header:
         raise typer.BadParameter("goes with --user-header", param_hint="--proxy")
     if not user_header and not _is_loopback(host):
@@ -115,6 +116,20 @@ def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy:
             "comes, and name its header with --user-header",
             param_hint="--host",
         )
+
+
+def _read_origin(text: str) -> str:
+    """Read an origin, and write it as browsers do. Raises typer.BadParameter."""
+    try:
+        parts = urlsplit(text.lower())
+        is_fit = parts.scheme in _PORTS and parts.hostname and parts.path in ("", "/") and not parts.username
+        port = parts.port
+    except ValueError:
+        is_fit, port = False, None
+    if not is_fit or parts.query or parts.fragment:
+        raise typer.BadParameter("is a URL without a path, such as https://desk.example.com", param_hint="--origin")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != _PORTS[parts.scheme] else "")
 
 
 def _is_loopback(host: str) -> bool:

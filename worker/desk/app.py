@@ -8,6 +8,7 @@ from typing import Any
 
 from redis import RedisError
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -106,7 +107,7 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
         raise HTTPException(404, "There is no such page.")
     status = views.read_status(desk, request)
     try:
-        desk.done[visitor.session] = command(Order(desk.installation, status, visitor.name, fields))
+        desk.done[visitor.session, status.name] = command(Order(desk.installation, status, visitor.name, fields))
     except Unfit as error:
         return _show_form(desk, visitor, request, str(error))
     return RedirectResponse(link_to("/batch", name=status.name), 303)
@@ -142,6 +143,7 @@ def _make_handlers(desk: Desk) -> dict[Any, Callable[[Request, Exception], Respo
         NotPossible: refuse_as(409, str),
         **dict.fromkeys((ConfigError, SchemaOutdated), refuse_as(503, str)),
         **dict.fromkeys((DBAPIError, RedisError), refuse_as(503, desk.explain_failure)),
+        NoConnection: refuse_as(503, lambda _: "The desk has no connection free: load the page again in a moment."),
         # It is raised again afterwards, and so stands in the log.
         Exception: refuse_as(500, lambda _: "Something failed in the desk itself. What it was stands in its log."),
     }

@@ -53,10 +53,16 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        app = self._app if Request(scope).headers.get("host", "").lower() in self._hosts else _misdirected
-        await app(scope, receive, send_with_headers)
+        await self._choose(scope)(scope, receive, send_with_headers)
+
+    def _choose(self, scope: Scope) -> ASGIApp:
+        if Request(scope).headers.get("host", "").lower() not in self._hosts:
+            return _misdirected
+        # PostgreSQL would refuse it, as if the server had failed.
+        return _unfit if b"%00" in scope["query_string"] else self._app
 
 
+_unfit = PlainTextResponse("A NUL cannot stand in an address.\n", status_code=400)
 _misdirected = PlainTextResponse("This desk does not answer to that name.\n", status_code=421)
 
 
