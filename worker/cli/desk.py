@@ -47,8 +47,9 @@ def desk(
     _check_way_in(host, user_header, origin, proxy)
     origin = _read_origin(origin) if origin else None
     installation = open_installation_with(None)
-    # The schema is checked now, and not at the first page.
-    _ = (installation.has_home or not installation.settings.is_embedded_database) and installation.database
+    if installation.has_home or not installation.settings.is_embedded_database:
+        # The schema is checked now, and not at the first page.
+        _ = installation.database
     listener = _listen(host, port)
     with listener, contextlib.suppress(KeyboardInterrupt):
         _serve(installation, listener, user_header, origin, networks, is_read_only=read_only)

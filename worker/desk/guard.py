@@ -31,6 +31,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+# Bytes of what stands in an address behind the path.
+LONGEST_QUERY = 8192
 # The field of a form that shows that the form is one of our pages.
 FORM_KEY = "form_key"
 
@@ -58,11 +60,12 @@ class Guard:
     def _choose(self, scope: Scope) -> ASGIApp:
         if Request(scope).headers.get("host", "").lower() not in self._hosts:
             return _misdirected
-        # PostgreSQL would refuse it, as if the server had failed.
-        return _unfit if b"%00" in scope["query_string"] else self._app
+        # PostgreSQL would refuse a NUL, and SQLite a text of such a length, as if they had failed.
+        is_unfit = b"%00" in scope["query_string"] or len(scope["query_string"]) > LONGEST_QUERY
+        return _unfit if is_unfit else self._app
 
 
-_unfit = PlainTextResponse("A NUL cannot stand in an address.\n", status_code=400)
+_unfit = PlainTextResponse("The address has a NUL in it, or is too long.\n", status_code=400)
 _misdirected = PlainTextResponse("This desk does not answer to that name.\n", status_code=421)
 
 
