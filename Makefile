@@ -60,6 +60,7 @@ bench: .venv/.bench ## measure, one thing at a time
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/pace_matrix.py --quick
 	$(BIN)/python tests/benchmarks/scale.py
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/scrape.py
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/desk.py
 	$(BIN)/python tests/benchmarks/evenness.py
 	$(BIN)/python tests/benchmarks/dispatch.py
 	$(BIN)/python tests/benchmarks/affinity.py
