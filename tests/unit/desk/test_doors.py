@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ipaddress import ip_network
 from urllib.parse import parse_qs, urlsplit
 
@@ -50,12 +53,20 @@ def test_a_link_works_once_and_the_next_one_lets_another_browser_in(desk: WebDes
     assert desk.get("/").status_code == 200
 
 
-def test_of_many_who_use_a_link_at_the_same_time_one_comes_in() -> None:
+def test_of_many_who_use_a_link_at_the_same_time_one_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     links: list[str] = []
     door = LinkDoor(PERSON, "desk", links.append)
-    keys = [key_of(links[0])] * 64
-    with ThreadPoolExecutor(16) as threads:
-        sessions = list(threads.map(door.enter, keys))
+    key, meeting, make = key_of(links[0]), threading.Barrier(2), secrets.token_urlsafe
+
+    def meet(size: int) -> str:
+        """Wait for another whose key was found right as well; where one at a time is looked at, nobody comes."""
+        with suppress(threading.BrokenBarrierError):
+            meeting.wait(0.5)
+        return make(size)
+
+    monkeypatch.setattr(secrets, "token_urlsafe", meet)
+    with ThreadPoolExecutor(2) as threads:
+        sessions = list(threads.map(door.enter, [key, key]))
     assert len([session for session in sessions if session]) == 1
     assert len(links) == 2
 
