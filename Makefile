@@ -58,7 +58,7 @@ lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-browser-test: .venv/.browser ## Flower in a real browser: on Debian and Ubuntu, apt-get install chromium
+browser-test: .venv/.browser ## Flower and the desk in a real browser: on Debian and Ubuntu, apt-get install chromium
 	$(BIN)/python -m pytest tests/browser
 
 bench: .venv/.bench ## measure, one thing at a time
@@ -70,6 +70,7 @@ bench: .venv/.bench ## measure, one thing at a time
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/pace_matrix.py --quick
 	$(BIN)/python tests/benchmarks/scale.py
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/scrape.py
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/desk.py
 	$(BIN)/python tests/benchmarks/evenness.py
 	$(BIN)/python tests/benchmarks/dispatch.py
 	$(BIN)/python tests/benchmarks/affinity.py
