@@ -71,7 +71,7 @@ def show_batch(desk: Desk, visitor: Visitor, request: Request) -> Response:
         outcome=describe_outcome(overview.counts),
         chart=draw_chart(overview.timeline),
         notes=explain_fleet([status]),
-        done=desk.done.pop(visitor.session, None),
+        done=desk.done.pop((visitor.session, status.name), None),
     )
 
 
