@@ -67,7 +67,7 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     assert list(after[0]) == [
         *("serial", "otp1", "otp2", "user_id", "device_id", "Carton"),
         *("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts"),
-        "oathbulk_row",
+        *("taken_over_by", "oathbulk_row"),
     ]
     assert [row["serial"] for row in after] == [token.serial for token in tokens]
     assert {row["Carton"] for row in after} == {"7"}

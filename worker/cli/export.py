@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from models.reason import Reason
-from models.record_states import Status
+from models.refused_row import REFUSED
 from worker.cli.console import console, error_console
 from worker.cli.homes import open_installation_with
-from worker.cli.options import BatchName, Ticket
+from worker.cli.options import BatchName, RowStatus, Ticket
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
@@ -28,7 +28,9 @@ def export(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV file to write; - is standard output.")
     ],
-    status: Annotated[Status | None, typer.Option(help="Only records of this status.")] = None,
+    status: Annotated[
+        RowStatus | None, typer.Option(help="Only records of this status, or the rows that were refused.")
+    ] = None,
     reason: Annotated[
         list[Reason] | None, typer.Option(help="Only dead letters of this reason; may be given several times.")
     ] = None,
@@ -42,6 +44,11 @@ def export(
     if hand_out and (with_otps or status is not None or reason):
         other = "--with-otps" if with_otps else "--status" if status else "--reason"
         raise typer.BadParameter(f"leave out {other}: it has all active tokens, and no OTPs", param_hint="--hand-out")
+    if status == REFUSED and (with_otps or reason):
+        other = "--with-otps" if with_otps else "--reason"
+        raise typer.BadParameter(
+            f"leave out {other}: refused rows have no OTPs, and other reasons", param_hint="--status"
+        )
     refuse_unfit(output)
     installation = open_installation_with(batch)
     if hand_out:
@@ -56,7 +63,7 @@ def export(
     with showing_progress(NOT_WRITTEN) as progress:
         export_to = partial(reports.export, installation.database, batch, keyring=keyring, on_progress=progress)
         count = write_output(output, lambda file: export_to(file, status=status, reasons=reason))
-    _report(f"Wrote {count} records of {batch}", output)
+    _report(f"Wrote {count} {'refused rows' if status == REFUSED else 'records'} of {batch}", output)
 
 
 def export_hand_out(installation: Installation, batch: str, output: Path) -> int:

@@ -33,6 +33,7 @@ from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.preflight.plan import OtherPlan
 from worker.preflight.preflight import NotReady
 from worker.reports.history import UnknownToken
+from worker.reports.refused_rows import NotKept
 from worker.rules.hours import UnfitHours
 
 # Failures whose own message is all that a person needs, by their exit code.
@@ -52,6 +53,7 @@ _USAGE = (
     NothingLoaded,
     UnknownToken,
     UnusableSettings,
+    NotKept,
 )
 _SETUP = (ConfigError, CannotGoOn, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
 # Failures of a server or of the disk, which need words of ours.

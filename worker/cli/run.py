@@ -12,7 +12,6 @@ from pathlib import Path
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.cli.batch_display import draw_batch
 from worker.cli.console import can_redraw, console, error_console, print_json
@@ -173,8 +172,8 @@ def _check_credentials(installation: Installation, environment: str) -> None:
 
 
 def choose_exit_code(status: BatchStatus) -> int:
-    """Choose the exit code for a batch on which nothing works here any more."""
+    """Choose the exit code for a batch on which nothing works here any more. A token that a later batch made active is
+    not left."""
     if status.left:
         return WAITING_FOR_A_PERSON
-    is_complete = status.counts[Status.ACTIVE] == status.total and not status.rows_refused
-    return ALL_ACTIVE if is_complete else SOME_LEFT
+    return SOME_LEFT if status.tokens_left else ALL_ACTIVE

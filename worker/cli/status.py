@@ -38,7 +38,8 @@ def status(
     watch: Annotated[bool, typer.Option(help="Keep looking, until Ctrl-C.")] = False,
     as_json: AsJson = False,
     cures: Annotated[
-        bool, typer.Option("--cures", help="Write out what to do about each reason of the batch's dead letters.")
+        bool,
+        typer.Option("--cures", help="Write out what to do about dead letters and refused rows, by reason."),
     ] = False,
     check: Annotated[
         bool,

@@ -19,6 +19,7 @@ from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.database.revision import read_revision
 from worker.reports.batch_report.contents import Command, Origin, Report, RowCounts, State, TokenLine, Versions
+from worker.reports.batch_report.refused import read_refused_groups
 from worker.reports.batch_report.tally import Tally, make_line
 from worker.reports.batch_report.timeline import make_timeline
 
@@ -41,7 +42,7 @@ def read_report(database: Database, connection: Connection, name: str) -> Report
     commands = read_commands(connection, name)
     load = next((each for each in commands if each.action == Action.LOAD), None)
     tally = _count_records(connection, batch.id)
-    counts = tally.count_rows(batch.rows_refused, int(load.facts.get("already_active") or 0) if load else 0)
+    counts = tally.count_rows(batch.rows_refused, batch.already_active)
     state = describe_state(batch, counts)
     return Report(
         batch=name,
@@ -49,6 +50,7 @@ def read_report(database: Database, connection: Connection, name: str) -> Report
         state=state,
         counts=counts,
         dead_letters=tally.group_dead_letters(),
+        refused=read_refused_groups(connection, batch),
         timeline=make_timeline(tally, commands, state, batch.created_at, made_at),
         durations=tally.durations.measure(),
         in_step=tally.steps.share,
