@@ -10,7 +10,7 @@ from worker.cli.options import Ticket
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 
-app = typer.Typer(help="The database's schema and keys.", no_args_is_help=True)
+app = typer.Typer(help="The database's schema and keys.", add_completion=False)
 
 
 @app.command()

@@ -11,15 +11,13 @@ from urllib.parse import urlsplit
 
 import typer
 
-from worker import audit
-from worker.cli.console import error_console
-from worker.cli.failures import explain_server_failure
-from worker.cli.homes import open_installation_with, print_home
-from worker.installation.installation import Installation
+from worker.cli.homes import open_installation_with
 
 if TYPE_CHECKING:
-    from worker.desk.doors import Door, Network
+    from worker.desk.doors import Network
 
+# Of each scheme of an origin, the port that browsers leave out.
+_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
@@ -43,55 +41,16 @@ def desk(
     _ensure_installed()
     networks = _read_networks(proxy or [])
     _check_way_in(host, user_header, origin, proxy)
+    origin = _read_origin(origin) if origin else None
     installation = open_installation_with(None)
-    # The schema is checked now, and not at the first page.
-    _ = installation.has_home and installation.database
-    listener = _listen(host, port)
-    with listener, contextlib.suppress(KeyboardInterrupt):
-        _serve(installation, listener, user_header, origin, networks, is_read_only=read_only)
+    if installation.has_home or not installation.settings.is_embedded_database:
+        # The schema is checked now, and not at the first page.
+        _ = installation.database
+    # Not at the top: no other command needs a server, and an installation may lack it.
+    from worker.cli.desk_server import serve
 
-
-def _serve(
-    installation: Installation,
-    listener: socket.socket,
-    user_header: str | None,
-    origin: str | None,
-    networks: list[Network],
-    *,
-    is_read_only: bool,
-) -> None:
-    """Serve the desk until Ctrl-C."""
-    # Not at the top: no other command needs them, and an installation may lack them.
-    import uvicorn
-
-    from worker.desk.app import make_app
-    from worker.desk.desk import Desk
-    from worker.desk.doors import LinkDoor, ProxyDoor
-    from worker.desk.guard import Forms
-    from worker.observability.logs import configure_logs
-
-    configure_logs("WARNING", installation.settings.log_format)
-    own = _list_own_names(listener)
-    print_home(installation)
-    door: Door
-    if user_header and origin:
-        door = ProxyDoor(user_header, networks)
-        error_console.print(f"The desk is at {origin}, until Ctrl-C.", soft_wrap=True, highlight=False)
-    else:
-        door = LinkDoor(
-            audit.name_this_person(installation.settings),
-            f"oathbulk-desk-{listener.getsockname()[1]}",
-            lambda path: error_console.print(
-                f"The desk, until Ctrl-C; this link works once: http://{own[0]}{path}", soft_wrap=True, highlight=False
-            ),
-        )
-    origins = [f"http://{name}" for name in own] + ([origin.rstrip("/")] if origin else [])
-    hosts = [*own, urlsplit(origin).netloc.lower()] if origin else own
-    app = make_app(Desk(installation, door, Forms(origins), explain_server_failure, is_read_only), hosts)
-    config = uvicorn.Config(
-        app, ws="none", lifespan="off", access_log=False, log_config=None, proxy_headers=False, server_header=False
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    with _listen(host, port) as listener, contextlib.suppress(KeyboardInterrupt):
+        serve(installation, listener, user_header, origin, networks, is_read_only=read_only)
 
 
 def _ensure_installed() -> None:
@@ -105,8 +64,6 @@ def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy:
         raise typer.BadParameter(
             "go together: who comes, and where browsers find the desk", param_hint="--user-header and --origin"
         )
-    if origin and (urlsplit(origin).scheme not in ("http", "https") or not urlsplit(origin).netloc):
-        raise typer.BadParameter("is a URL such as https://desk.example.com", param_hint="--origin")
     if proxy and not user_header:
         raise typer.BadParameter("goes with --user-header", param_hint="--proxy")
     if not user_header and not _is_loopback(host):
@@ -115,6 +72,20 @@ def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy:
             "comes, and name its header with --user-header",
             param_hint="--host",
         )
+
+
+def _read_origin(text: str) -> str:
+    """Read an origin, and write it as browsers do. Raises typer.BadParameter."""
+    try:
+        parts = urlsplit(text.lower())
+        is_fit = parts.scheme in _PORTS and parts.hostname and parts.path in ("", "/") and not parts.username
+        port = parts.port
+    except ValueError:
+        is_fit, port = False, None
+    if not is_fit or parts.query or parts.fragment:
+        raise typer.BadParameter("is a URL without a path, such as https://desk.example.com", param_hint="--origin")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != _PORTS[parts.scheme] else "")
 
 
 def _is_loopback(host: str) -> bool:
@@ -143,10 +114,3 @@ def _listen(host: str, port: int) -> socket.socket:
         raise typer.BadParameter(
             f"cannot listen on {host} port {port}: {error.strerror or error}", param_hint="--host and --port"
         ) from error
-
-
-def _list_own_names(listener: socket.socket) -> list[str]:
-    """The names by which a browser on this machine, or a proxy, reaches the socket, each with the port."""
-    host, port = listener.getsockname()[:2]
-    names = [f"[{host}]" if ":" in host else host, "localhost", "127.0.0.1"]
-    return [f"{name}:{port}" for name in dict.fromkeys(names)]

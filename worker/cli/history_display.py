@@ -27,6 +27,8 @@ def draw_history(token: TokenHistory, step: NextStep) -> RenderableType:
     place_of_token = f" in environment {token.environment} ({token.environment_id})"
     head = Text.assemble((escape_line(token.serial_number), "bold"), escape_line(place_of_token))
     parts: list[RenderableType] = [head, Text("")]
+    for line in token.refused:
+        parts += [LabelledLine("Refused", str(line), style="red"), Text("")]
     for place, record in enumerate(token.records):
         parts.append(Text(describe_origin(record), style="bold"))
         parts += _draw_record([*list_facts(record), *list_neighbours(token.records, place), *list_attempts(record)])

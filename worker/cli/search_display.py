@@ -22,9 +22,10 @@ _GAP = "  "
 
 def draw_findings(findings: Findings) -> RenderableType:
     """Draw the records that were found, and say how many more there are."""
-    if not findings.found:
+    if not findings.found and not findings.refused:
         return Text("No record is like that. What is searched for has to be the beginning of a value.")
-    parts: list[RenderableType] = [FoundRecords(findings.found)]
+    parts: list[RenderableType] = [FoundRecords(findings.found)] if findings.found else []
+    parts += [LabelledLine(line.serial_number or "no serial", str(line)) for line in findings.refused]
     if findings.more:
         parts.append(Text(f"… and {findings.more:,} more: list them with --limit, or say more of what you look for."))
     if findings.is_by_serial_number:

@@ -13,8 +13,9 @@ from rich.text import Text
 from models.batch import BatchState
 from models.reason import PASSING
 from worker.cli.batch_display import draw_batch, draw_batches
+from worker.cli.completion import complete_batch
 from worker.cli.console import can_redraw, console, print_json
-from worker.cli.failures import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
+from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import open_installation_with
 from worker.cli.options import AsJson
 from worker.cli.room import measure_room
@@ -30,11 +31,15 @@ LINE_EVERY = 5.0
 
 
 def status(
-    batch: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="The batch's name. Default: all.")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Argument(metavar="[BATCH]", autocompletion=complete_batch, help="The batch's name. Default: all."),
+    ] = None,
     watch: Annotated[bool, typer.Option(help="Keep looking, until Ctrl-C.")] = False,
     as_json: AsJson = False,
     cures: Annotated[
-        bool, typer.Option("--cures", help="Write out what to do about each reason of the batch's dead letters.")
+        bool,
+        typer.Option("--cures", help="Write out what to do about dead letters and refused rows, by reason."),
     ] = False,
     check: Annotated[
         bool,

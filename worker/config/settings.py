@@ -20,6 +20,10 @@ class ConfigError(Exception):
     """A setting is missing or wrong; the message names it and the cure."""
 
 
+class UnusableSettings(ConfigError):
+    """What settings are written in cannot be used as it is: a name that is none, a file that is broken or missing."""
+
+
 class Settings(BaseModel):
     """The settings of this installation: `OATHBULK_*`. Times are in seconds; `.env.example` says what each is for."""
 

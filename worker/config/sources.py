@@ -4,7 +4,6 @@ from credentials of systemd and from a keyring."""
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
-from worker.config.file_permissions import SECRETS, is_readable_by_all, read_trusted, refuse_open_secrets
+from worker.config.environments_file import check_environments_file, config_path, read_sections
+from worker.config.file_permissions import SECRETS, is_readable_by_all
 from worker.config.home_path import find_home
+from worker.config.known_settings import refuse_unknown_variables
 from worker.config.secret_places import CREDENTIALS_DIRECTORY, SecretPlaces
 from worker.config.settings import ConfigError, Settings
 
@@ -28,7 +29,9 @@ def load_settings(variables: Mapping[str, str] | None = None) -> Settings:
     """Read the `OATHBULK_*` settings. Raises ConfigError."""
     source = read_variables() if variables is None else variables
     values = {"home": find_home(source)} | _collect_fields(Settings, "OATHBULK_", source, SecretPlaces.find(source))
-    return _validate(Settings, "OATHBULK_", values)
+    settings = _validate(Settings, "OATHBULK_", values)
+    check_environments_file(settings)
+    return settings
 
 
 def load_environment(
@@ -48,7 +51,10 @@ def read_variables(file: EnvFile | None = None) -> dict[str, str]:
     Proxies and certificates that the file names are put into the process environment, where httpx looks for them.
     Raises ConfigError.
     """
-    given = (file or read_env_file()).values
+    file = file or read_env_file()
+    given = file.values
+    refuse_unknown_variables(os.environ)
+    refuse_unknown_variables(given, file.path)
     for name in _READ_BY_HTTPX:
         if name in given:
             os.environ.setdefault(name, given[name])
@@ -60,33 +66,16 @@ def find_secret_places(variables: Mapping[str, str], name: str) -> SecretPlaces:
     return SecretPlaces.find(variables, "" if name == DEFAULT_ENVIRONMENT else name)
 
 
-def config_path(settings: Settings) -> Path:
-    """The path of `oathbulk.toml`, the file with the environments besides `default`."""
-    return settings.config or settings.home / "oathbulk.toml"
-
-
 def read_section(settings: Settings, name: str) -> dict[str, str]:
     """Read the section of `oathbulk.toml` about the environment of this name. Raises ConfigError."""
     path = config_path(settings)
     try:
-        sections = tomllib.loads(read_trusted(path)).get("environments", {})
-        section = sections.get(name) if isinstance(sections, dict) else None
-        if isinstance(section, dict) and SECRETS & section.keys():
-            refuse_open_secrets(path)
+        section = read_sections(path).get(name)
     except FileNotFoundError as error:
         raise ConfigError(f"environment {name!r} is not configured: {path} does not exist") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    if not isinstance(section, dict):
+    if section is None:
         raise ConfigError(f"environment {name!r} is not configured: add a section [environments.{name}] to {path}")
-    known = {f"PINGONE_{field.upper()}" for field in Environment.model_fields} - {"PINGONE_NAME"}
-    if unknown := {key for key in section if key.removesuffix("_FILE") not in known}:
-        raise ConfigError(f"{path}, section [environments.{name}]: nothing is called {', '.join(sorted(unknown))}")
-    try:
-        return {key: str(value) for key, value in section.items()}
-    except ValueError as error:
-        # Python refuses to write a number of thousands of digits as text.
-        raise ConfigError(f"{path}, section [environments.{name}], cannot be read: {error}") from error
+    return section
 
 
 def _collect_fields(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from importlib.resources import files
 from typing import Any
 
 from redis import RedisError
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -74,15 +75,17 @@ def _refuse_stranger(desk: Desk) -> Response:
     return desk.refuse(401, desk.door.how_to_enter)
 
 
-def _show_form(desk: Desk, visitor: Visitor, request: Request, mistake: str | None = None) -> Response:
-    """Show the page on which a command is confirmed; `mistake`: what has to be mended first."""
+def _show_form(
+    desk: Desk, visitor: Visitor, request: Request, mistake: str | None = None, typed: Mapping[str, str] | None = None
+) -> Response:
+    """Show the page on which a command is confirmed. `mistake`: what has to be mended first in what was `typed`."""
     command = request.path_params["command"]
     if command not in COMMANDS:
         raise HTTPException(404, "There is no such page.")
-    chosen = request.query_params.get("reason", "")
     status = views.read_status(desk, request)
+    fields = request.query_params if typed is None else typed
     return desk.render(
-        "confirm.html", visitor, 422 if mistake else 200, command=command, status=status, chosen=chosen, mistake=mistake
+        "confirm.html", visitor, 422 if mistake else 200, command=command, status=status, typed=fields, mistake=mistake
     )
 
 
@@ -106,9 +109,9 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
         raise HTTPException(404, "There is no such page.")
     status = views.read_status(desk, request)
     try:
-        desk.done[visitor.session] = command(Order(desk.installation, status, visitor.name, fields))
+        desk.done[visitor.session, status.name] = command(Order(desk.installation, status, visitor.name, fields))
     except Unfit as error:
-        return _show_form(desk, visitor, request, str(error))
+        return _show_form(desk, visitor, request, str(error), fields)
     return RedirectResponse(link_to("/batch", name=status.name), 303)
 
 
@@ -142,6 +145,7 @@ def _make_handlers(desk: Desk) -> dict[Any, Callable[[Request, Exception], Respo
         NotPossible: refuse_as(409, str),
         **dict.fromkeys((ConfigError, SchemaOutdated), refuse_as(503, str)),
         **dict.fromkeys((DBAPIError, RedisError), refuse_as(503, desk.explain_failure)),
+        NoConnection: refuse_as(503, lambda _: "The desk has no connection free: load the page again in a moment."),
         # It is raised again afterwards, and so stands in the log.
         Exception: refuse_as(500, lambda _: "Something failed in the desk itself. What it was stands in its log."),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -47,8 +48,8 @@ class Order:
     def read_ticket(self) -> str | None:
         """Read the ticket; None if none was given. Raises Unfit."""
         ticket = self.fields.get("ticket", "").strip()
-        if len(ticket) > LONGEST_TICKET:
-            raise Unfit(f"The ticket is longer than {LONGEST_TICKET} characters.")
+        if len(ticket) > LONGEST_TICKET or not ticket.isprintable():
+            raise Unfit(f"The ticket has at most {LONGEST_TICKET} characters, all of which can be printed.")
         return ticket or None
 
 
@@ -69,7 +70,7 @@ def resume(order: Order) -> str:
 def cancel(order: Order) -> str:
     """Cancel the batch, whose name has to be typed. Raises Unfit."""
     name = order.status.name
-    if order.fields.get("typed_name", "").strip() != name:
+    if order.fields.get("typed_name", "").strip() != name.strip():
         raise Unfit(f"To cancel it, type the name of the batch: {name}")
     return describe_cancelled(name, order.batches.cancel(name))
 
@@ -89,11 +90,11 @@ def set_pace(order: Order) -> str:
     license_ = order.status.license_pace.license if order.status.license_pace else ""
     match order.fields.get("pace"):
         case "share":
-            share = _read_number(order.fields, "share", above=0, up_to=100)
+            share = _read_number(order.fields, "share", 0.01, 100)
             order.paces.set_share(license_, share / 100)
             return f"License {license_} keeps to {share:g} % of what PingOne permits, from the next second on."
         case "fixed":
-            rate = _read_number(order.fields, "rate", above=0, up_to=100_000)
+            rate = _read_number(order.fields, "rate", 0.01, 100_000)
             order.paces.fix(license_, rate)
             return f"License {license_} stays at {rate:g} requests a second, from the next second on."
         case "adapt":
@@ -105,14 +106,14 @@ def set_pace(order: Order) -> str:
     raise Unfit("Choose one of the four.")
 
 
-def _read_number(fields: Mapping[str, str], name: str, *, above: float, up_to: float) -> float:
+def _read_number(fields: Mapping[str, str], name: str, least: float, most: float) -> float:
     """Read a number of a form. Raises Unfit."""
     try:
         number = float(fields.get(name, "").strip())
     except ValueError:
-        number = above
-    if not above < number <= up_to:
-        raise Unfit(f"The {name} is a number above {above:g}, and at most {up_to:g}.")
+        number = math.nan
+    if not least <= number <= most:
+        raise Unfit(f"The {name} is a number from {least:g} to {most:,.0f}.")
     return number
 
 

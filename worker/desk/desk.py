@@ -15,10 +15,15 @@ from worker.desk.doors import Door, Visitor
 from worker.desk.guard import FORM_KEY, Forms
 from worker.installation.installation import Installation
 from worker.pages.html_report import make_environment
-from worker.reports.sentences import history, next_step, outlook, pace, preparation
+from worker.reports.sentences import history, next_step, outlook, pace, preparation, tokens
 
+# Status codes of a form that was refused, or whose command was not possible.
+NOT_DONE = (403, 409, 413)
 # What templates say in sentences.
-_SAYS = {"outlook": outlook, "history": history, "next_step": next_step, "pace": pace, "preparation": preparation}
+_SAYS = {
+    **{"outlook": outlook, "history": history, "next_step": next_step, "pace": pace, "preparation": preparation},
+    "tokens": tokens,
+}
 
 
 @dataclass
@@ -31,8 +36,8 @@ class Desk:
     forms: Forms
     explain_failure: Callable[[Exception], str]
     is_read_only: bool = False
-    # By session: what its last command has done, until a page has shown it.
-    done: dict[str, str] = field(default_factory=dict)
+    # By session and batch: what the last command has done, until the batch's page has shown it.
+    done: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @cached_property
     def templates(self) -> Environment:
@@ -52,7 +57,7 @@ class Desk:
 
     def refuse(self, status_code: int, sentence: str, visitor: Visitor | None = None) -> Response:
         """Say why there is no such page, or why nothing was done."""
-        return self.render("problem.html", visitor, status_code, sentence=sentence)
+        return self.render("problem.html", visitor, status_code, sentence=sentence, was_command=status_code in NOT_DONE)
 
 
 def link_to(path: str, **parameters: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -51,13 +52,16 @@ class LinkDoor:
         self._name = name
         self._on_new_link = on_new_link
         self._sessions: set[str] = set()
+        # Requests are answered by several threads, and two that come at once must not both use the link.
+        self._entering = threading.Lock()
         self._make_link()
 
     def enter(self, key: str) -> str | None:
         """Use the link up, and begin a session; None if this is not the key of the link."""
-        if not hmac.compare_digest(key.encode(), self._key.encode()):
-            return None
-        self._make_link()
+        with self._entering:
+            if not hmac.compare_digest(key.encode(), self._key.encode()):
+                return None
+            self._make_link()
         session = secrets.token_urlsafe(_SECRET_BYTES)
         self._sessions.add(session)
         return session
@@ -87,7 +91,7 @@ class ProxyDoor:
         # A second header of that name may be the visitor's own, which the proxy has let through.
         if len(names) != 1 or not self._is_trusted(request.client.host if request.client else ""):
             return None
-        name = names[0].strip()
+        name = _read_name(names[0])
         is_fit = 0 < len(name) <= LONGEST_NAME and name.isprintable()
         return Visitor(name, name) if is_fit else None
 
@@ -97,3 +101,11 @@ class ProxyDoor:
         except ValueError:
             return False
         return any(address in network for network in self._networks)
+
+
+def _read_name(header: str) -> str:
+    """Read a person's name, which proxies write as UTF-8; empty if it is not. Starlette reads headers as Latin-1."""
+    try:
+        return header.encode("latin-1").decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return ""

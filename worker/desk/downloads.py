@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import re
+import tempfile
 from collections.abc import Iterator
+from typing import TextIO, cast
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -20,32 +21,43 @@ from worker.reports.export import export
 _MEDIA_TYPES = {Form.HTML: "text/html", Form.JSON: "application/json", Form.CSV: "text/csv"}
 # What a file's name may not have; a browser would change it, each in its own way.
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+# Characters that are sent at once.
+_PIECE = 65_536
 
 
 def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
     """Answer with the report of a batch, in the form that the request names. Raises UnknownBatch."""
-    name = read_status(desk, request).name
+    name, database, file = read_status(desk, request).name, desk.installation.database, _open_file()
     known = request.query_params.get("form") in [*Form]
     form = Form(request.query_params["form"]) if known else Form.HTML
-    return StreamingResponse(
-        _write_report(desk, name, form), headers=_name_file(f"{name}.{form}"), media_type=_MEDIA_TYPES[form]
-    )
-
-
-def _write_report(desk: Desk, name: str, form: Form) -> Iterator[str]:
-    with open_snapshot(desk.installation.database) as connection:
-        report = read_report(desk.installation.database, connection, name)
-        yield from render(form, report, lambda: read_tokens(connection, name))
+    with open_snapshot(database) as connection:
+        report = read_report(database, connection, name)
+        file.writelines(render(form, report, lambda: read_tokens(connection, name)))
+    return _send(file, f"{name}.{form}", _MEDIA_TYPES[form])
 
 
 def download_dead_letters(desk: Desk, _: Visitor, request: Request) -> Response:
     """Answer with the dead letters of a batch as CSV, without OTPs: mended, it can be loaded again. Raises
     UnknownBatch."""
-    name, file = read_status(desk, request).name, io.StringIO(newline="")
+    name, file = read_status(desk, request).name, _open_file()
     export(desk.installation.database, name, file, status=Status.DEAD_LETTER)
-    return Response(file.getvalue(), headers=_name_file(f"{name}-dead-letters.csv"), media_type="text/csv")
+    return _send(file, f"{name}-dead-letters.csv", "text/csv")
 
 
-def _name_file(name: str) -> dict[str, str]:
-    """The header by which a browser keeps the answer as a file of this name, and does not show it."""
-    return {"Content-Disposition": f'attachment; filename="{_UNFIT.sub("-", name)}"'}
+def _open_file() -> TextIO:
+    """Open a file without a name, which is gone once it was sent. A file is written whole before the first of it is
+    sent: a browser may take it slowly, and no transaction is to be open for so long."""
+    return cast(TextIO, tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
+
+
+def _send(file: TextIO, name: str, media_type: str) -> Response:
+    """Answer with a file that a browser keeps under this name, and does not show."""
+    disposition = f'attachment; filename="{_UNFIT.sub("-", name)}"'
+    return StreamingResponse(_read(file), headers={"Content-Disposition": disposition}, media_type=media_type)
+
+
+def _read(file: TextIO) -> Iterator[str]:
+    with file:
+        file.seek(0)
+        while piece := file.read(_PIECE):
+            yield piece

@@ -31,6 +31,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+# Bytes of what stands in an address behind the path.
+LONGEST_QUERY = 8192
 # The field of a form that shows that the form is one of our pages.
 FORM_KEY = "form_key"
 
@@ -53,10 +55,17 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        app = self._app if Request(scope).headers.get("host", "").lower() in self._hosts else _misdirected
-        await app(scope, receive, send_with_headers)
+        await self._choose(scope)(scope, receive, send_with_headers)
+
+    def _choose(self, scope: Scope) -> ASGIApp:
+        if Request(scope).headers.get("host", "").lower() not in self._hosts:
+            return _misdirected
+        # PostgreSQL would refuse a NUL, and SQLite a text of such a length, as if they had failed.
+        is_unfit = b"%00" in scope["query_string"] or len(scope["query_string"]) > LONGEST_QUERY
+        return _unfit if is_unfit else self._app
 
 
+_unfit = PlainTextResponse("The address has a NUL in it, or is too long.\n", status_code=400)
 _misdirected = PlainTextResponse("This desk does not answer to that name.\n", status_code=421)
 
 

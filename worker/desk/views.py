@@ -11,6 +11,7 @@ from starlette.responses import Response
 from models.audit import AuditLine
 from models.reason import Reason
 from models.record_states import Status
+from models.refused_row import REFUSED
 from worker.batches.finding import UnknownBatch
 from worker.desk.desk import Desk
 from worker.desk.doors import Visitor
@@ -28,6 +29,8 @@ from worker.reports.sentences.outlook import explain_fleet
 # Records that a search lists, and lines of the audit that its page lists, at most.
 MOST_FOUND = 200
 MOST_LINES = 200
+# What a search may be for: the statuses of records, and the rows that never became one.
+_STATUSES = [*Status, REFUSED]
 
 
 def show_shipments(desk: Desk, visitor: Visitor, _: Request) -> Response:
@@ -68,7 +71,7 @@ def show_batch(desk: Desk, visitor: Visitor, request: Request) -> Response:
         outcome=describe_outcome(overview.counts),
         chart=draw_chart(overview.timeline),
         notes=explain_fleet([status]),
-        done=desk.done.pop(visitor.session, None),
+        done=desk.done.pop((visitor.session, status.name), None),
     )
 
 
@@ -96,7 +99,7 @@ def show_search(desk: Desk, visitor: Visitor, request: Request) -> Response:
     sought = read_sought(request.query_params)
     findings = search(desk.installation.database, sought, MOST_FOUND) if sought else Findings([], 0)
     return desk.render(
-        "search.html", visitor, sought=sought or Sought(), findings=findings, statuses=[*Status], reasons=[*Reason]
+        "search.html", visitor, sought=sought or Sought(), findings=findings, statuses=_STATUSES, reasons=[*Reason]
     )
 
 
@@ -104,7 +107,7 @@ def read_sought(parameters: Mapping[str, str]) -> Sought | None:
     """Read what is searched for from an address; None if nothing is. A status or a reason that there is none of is left
     out."""
     given = {name: parameters.get(name, "").strip() or None for name in ("text", "batch", "status", "reason")}
-    given["status"] = given["status"] if given["status"] in [*Status] else None
+    given["status"] = given["status"] if given["status"] in _STATUSES else None
     given["reason"] = given["reason"] if given["reason"] in [*Reason] else None
     return Sought(**given) if any(given.values()) else None
 

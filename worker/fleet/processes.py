@@ -6,11 +6,11 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from models.process import WorkerProcess
+from worker import __version__
 from worker.database.engine import PROCESS_LOCK, Database
 
 # Seconds between two signs of life of a process.
@@ -26,11 +26,6 @@ LONGEST_DETAIL = 1000
 def name_this_process() -> str:
     """Make the name of this process, of host and process id, as attempts name their worker: `host:4711`."""
     return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def find_version() -> str:
-    """Find the version of oathbulk that this process runs."""
-    return version("oathbulk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +126,7 @@ class Processes:
 
     def _join(self, connection: Connection) -> None:
         now = self._database.now()
-        me = {"name": self.name, "version": find_version(), "started_at": now, "seen_at": now}
+        me = {"name": self.name, "version": __version__, "started_at": now, "seen_at": now}
         connection.execute(insert(WorkerProcess).values(me))
 
 

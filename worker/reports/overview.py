@@ -41,7 +41,7 @@ def read_overview(database: Database, status: BatchStatus) -> Overview:
         now: datetime = connection.execute(select(database.now())).scalar_one()
         commands = read_commands(connection, status.name)
         load = next((each for each in commands if each.action == Action.LOAD), None)
-        counts = count_rows(status, int(load.facts.get("already_active") or 0) if load else 0)
+        counts = count_rows(status)
         curve = read_curve(database, connection, batch.id)
         return Overview(
             status=status,
@@ -53,10 +53,11 @@ def read_overview(database: Database, status: BatchStatus) -> Overview:
         )
 
 
-def count_rows(status: BatchStatus, already_active: int) -> RowCounts:
+def count_rows(status: BatchStatus) -> RowCounts:
     """Count the rows of the batch's file by how they ended; they add up to the rows of the file."""
     ended = {name: status.counts[name] for name in (Status.ACTIVE, Status.DEAD_LETTER, Status.CANCELLED)}
-    return RowCounts(**ended, open=status.left, refused=status.rows_refused, already_active=already_active)
+    left_out = {"refused": status.rows_refused, "already_active": status.already_active}
+    return RowCounts(**ended, open=status.left, **left_out)
 
 
 def group_dead_letters(status: BatchStatus) -> tuple[ReasonGroup, ...]:

@@ -17,9 +17,11 @@ from worker.batches.commands import LicenseOf
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
-from worker.pace.memory import read_pace
+from worker.pace.known_pace import read_pace
 from worker.reports.batch_status import BatchStatus
+from worker.reports.outage import read_outage
 from worker.reports.preparation_pace import measure_preparation
+from worker.reports.refused_rows import count_refused
 from worker.reports.stall import Fleet
 from worker.reports.standstill import measure_standstill
 from worker.reports.taken_over import TakenOver, read_taken_over
@@ -85,6 +87,8 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         detail=batch.detail,
         total=batch.total,
         rows_refused=batch.rows_refused,
+        refused=count_refused(connection, batch),
+        already_active=batch.already_active,
         counts=counts,
         dead_letters={group.reason: group.records for group in groups if group.status == Status.DEAD_LETTER},
         **{name: sum(getattr(group, name) for group in groups) for name in _SUMS},
@@ -108,12 +112,13 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         preparation=measure_preparation(database, connection, batch, sum(waiting.values())),
         needs_flag=read_resync(connection, batch.environment_id).needs,
         taken_over=_read_taken_over(connection, batch, counts),
+        outage=read_outage(database, connection, batch),
     )
 
 
 def _read_taken_over(connection: Connection, batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> TakenOver:
     """Read which of its tokens a later batch took over; where all are active or in work, none was."""
-    if not counts[Status.DEAD_LETTER] and not counts[Status.CANCELLED]:
+    if not (counts[Status.DEAD_LETTER] or counts[Status.CANCELLED] or batch.rows_refused):
         return TakenOver()
     return read_taken_over(connection, batch.id)
 

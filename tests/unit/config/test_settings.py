@@ -425,10 +425,18 @@ def test_a_missing_section_names_the_cure(configured, tmp_path):
         load_environment(configured, "prod")
 
 
-@pytest.mark.parametrize("content", ["environments = 3\n", "[environments]\nprod = 3\n", ""])
-def test_a_file_without_such_a_section_names_the_cure(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "section"),
+    [
+        ("environments = 3\n", "NAME"),
+        ("[environments]\nprod = 3\n", "NAME"),
+        ("[environments]\n", "prod"),
+        ("", "prod"),
+    ],
+)
+def test_a_file_without_such_a_section_names_the_cure(tmp_path, content, section):
     (tmp_path / "oathbulk.toml").write_text(content)
-    with pytest.raises(ConfigError, match=r"add a section \[environments\.prod\]"):
+    with pytest.raises(ConfigError, match=rf"add a section \[environments\.{section}\]"):
         load_environment(Settings(home=tmp_path), "prod")
 
 

@@ -19,7 +19,7 @@ from worker.cli.doctor.local_checks import (
 )
 from worker.cli.doctor.pingone_checks import check_pingone
 from worker.cli.doctor.stored_checks import check_stored, describe_learnt
-from worker.cli.failures import ALL_ACTIVE, UNUSABLE_SETUP
+from worker.cli.exit_codes import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.hosts import print_unread_env_file
 from worker.cli.options import AsJson, EnvironmentName
 from worker.config.environment import DEFAULT_ENVIRONMENT
@@ -29,9 +29,7 @@ from worker.installation.installation import Installation
 
 def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
     """Check all that a run needs, and name the cure of what is wrong: settings, keys, disk, database, workers, broker,
-    proxy, TLS, access token, roles, clock, backup.
-
-    Exits with 0 if nothing is wrong, with 3 otherwise. What cannot be known is told, and is no failure."""
+    proxy, TLS, access token, roles, clock, backup."""
     installation = Installation()
     print_unread_env_file(installation)
     findings = list(_run_checks(installation, environment))

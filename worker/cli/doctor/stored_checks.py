@@ -8,11 +8,12 @@ from contextlib import suppress
 from sqlalchemy import func, select
 
 from migrations import HEAD
+from worker import __version__
 from worker.audit import NO_KEY_CURE, find_heads_place, redact_place
 from worker.cli.doctor.finding import Finding, examine, fault
 from worker.database.postgresql import DURABLE, READ_COMMITTED
 from worker.database.revision import SchemaOutdated
-from worker.fleet.processes import find_version, read_processes
+from worker.fleet.processes import read_processes
 from worker.installation.installation import Installation
 from worker.notices.delivery_report import read_deliveries
 from worker.notices.webhook import redact_url
@@ -43,7 +44,7 @@ def check_stored(installation: Installation) -> Iterator[Finding]:
         yield examine("commits", lambda: _check_commits(installation), url)
     yield examine("audit", lambda: _describe_audit(installation), "check OATHBULK_AUDIT_KEY and OATHBULK_AUDIT_HEAD")
     if is_read:
-        yield examine("workers", lambda: check_workers(_read_fleet(installation), find_version()), url)
+        yield examine("workers", lambda: check_workers(_read_fleet(installation), __version__), url)
         yield examine("beat", lambda: check_beat(_read_fleet(installation)), url)
         yield examine("webhook", lambda: _check_webhook(installation), url)
 

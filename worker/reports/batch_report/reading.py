@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from importlib.metadata import version
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
@@ -15,11 +14,12 @@ from models.audit import Action
 from models.batch import Batch, BatchState
 from models.reason import PASSING
 from models.record import Record
-from worker import audit
+from worker import __version__, audit
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.database.revision import read_revision
 from worker.reports.batch_report.contents import Command, Origin, Report, RowCounts, State, TokenLine, Versions
+from worker.reports.batch_report.refused import read_refused_groups
 from worker.reports.batch_report.tally import Tally, make_line
 from worker.reports.batch_report.timeline import make_timeline
 
@@ -42,7 +42,7 @@ def read_report(database: Database, connection: Connection, name: str) -> Report
     commands = read_commands(connection, name)
     load = next((each for each in commands if each.action == Action.LOAD), None)
     tally = _count_records(connection, batch.id)
-    counts = tally.count_rows(batch.rows_refused, int(load.facts.get("already_active") or 0) if load else 0)
+    counts = tally.count_rows(batch.rows_refused, batch.already_active)
     state = describe_state(batch, counts)
     return Report(
         batch=name,
@@ -50,6 +50,7 @@ def read_report(database: Database, connection: Connection, name: str) -> Report
         state=state,
         counts=counts,
         dead_letters=tally.group_dead_letters(),
+        refused=read_refused_groups(connection, batch),
         timeline=make_timeline(tally, commands, state, batch.created_at, made_at),
         durations=tally.durations.measure(),
         in_step=tally.steps.share,
@@ -57,7 +58,7 @@ def read_report(database: Database, connection: Connection, name: str) -> Report
         tokens=tally.tokens,
         origin=describe_origin(connection, batch, load),
         commands=commands,
-        versions=Versions(version("oathbulk"), read_revision(connection) or ""),
+        versions=Versions(__version__, read_revision(connection) or ""),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from models.batch import BatchState
 from models.reason import PASSING, TRANSIENT
 from models.record_states import Status
+from worker.reports.refused_rows import RefusedLine
 from worker.reports.sentences.durations import format_duration
 from worker.reports.stall import Cause, explain_stall
 from worker.reports.token_history import PastRecord, TokenHistory
@@ -31,6 +32,8 @@ class NextStep:
 def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None = None) -> NextStep:
     """Say what happens next to the token's latest record. `lease`: seconds that a worker has for an attempt;
     `replay_cron`: when dead letters are replayed by themselves, None for never."""
+    if not token.records:
+        return _describe_refused(token.refused[0])
     record = token.latest
     match record.status:
         case Status.ACTIVE:
@@ -44,6 +47,16 @@ def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None 
         case Status.ACTIVATING:
             return _describe_in_work(token, lease)
     return _describe_batch_that_stands(record) or _describe_waiting(token)
+
+
+def _describe_refused(line: RefusedLine) -> NextStep:
+    """Say how a row that was refused comes back."""
+    batch = quote(line.batch)
+    return NextStep(
+        f"nothing by itself: its row was refused ({line.reason})",
+        "Export the refused rows, mend them in the file, and load it.",
+        f"oathbulk export {batch} --status refused -o {quote(line.batch + '-refused.csv')}",
+    )
 
 
 def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextStep:

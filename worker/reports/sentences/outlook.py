@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from shlex import quote
 
-from models.reason import PASSING
+from models.reason import PASSING, PAUSE_CURES, PauseReason
 from models.record_states import Status
-from worker.pace.memory import Hold
+from worker.pace.known_pace import Hold
 from worker.reports.batch_status import BatchStatus
+from worker.reports.outage import Outage
 from worker.reports.sentences.durations import format_duration
 from worker.reports.sentences.preparation import put_waiting_first
 from worker.reports.stall import Cause, describe_sick, explain_stall
@@ -28,12 +29,16 @@ def describe_outlook(status: BatchStatus) -> str:
             return (
                 f"Cancelled. {status.left} records are read once more before they end." if status.left else "Cancelled."
             )
+        case "paused" if status.outage:
+            return f"Paused ({status.reason}): {describe_outage(status.outage, status.detail)}"
         case "paused" if status.reason in PASSING:
             return f"Paused ({status.reason}): {status.detail}"
         case "paused":
             return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {quote(status.name)}"
     if status.hold:
         return describe_hold(status.hold, quote(status.name))
+    if status.outage:
+        return describe_outage(status.outage)
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
     if is_waiting and waits > 1 and not status.preparing:
@@ -71,11 +76,29 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
 
 
 def describe_hold(hold: Hold, batch: str = "BATCH") -> str:
-    """Say until when all workers hold, why, and how a person ends that."""
+    """Say until and since when all workers hold, why, and how a person ends that."""
     return (
-        f"All workers hold until {hold.until:%H:%M:%S} UTC ({format_duration(hold.left)}): {hold.why}. "
-        f"To go on now: oathbulk resume {batch} --now"
+        f"All workers hold until {hold.until:%H:%M:%S} UTC ({format_duration(hold.left)}), since "
+        f"{_format_clock(hold.since, hold.until)}: {hold.why}. To go on now: oathbulk resume {batch} --now"
     )
+
+
+def describe_outage(outage: Outage, detail: str | None = None) -> str:
+    """Say since when PingOne has not answered, and when it is tried again. `detail`: what the batch's pause says."""
+    at = outage.next_try_at
+    next_try = "a few records are tried now"
+    if at is not None:
+        next_try = f"the next try {'was due' if outage.is_overdue else 'is'} at {at:%H:%M:%S} UTC"
+    since = f" since {_format_clock(outage.since, at or datetime.now(UTC))}" if outage.since else ""
+    said = f"PingOne has not answered{since}; {next_try}."
+    if detail in (None, PAUSE_CURES[PauseReason.OUTAGE]):
+        return f"{said} The batch goes on by itself once PingOne answers."
+    return f"{said} {detail}"
+
+
+def _format_clock(at: datetime, beside: datetime) -> str:
+    """Write a time by the clock, in UTC; with its date if that is not the one of the time that stands beside it."""
+    return f"{at:%H:%M:%S}" if at.date() == beside.date() else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _explain_time_left(status: BatchStatus) -> str:
@@ -117,7 +140,7 @@ def _describe_finished(status: BatchStatus) -> str:
     took = (
         format_duration((status.finished_at - status.created_at).total_seconds()) if status.finished_at else "no time"
     )
-    left = status.total - status.tokens_active
+    left = status.tokens_left
     if not left:
         return f"Finished after {took}: every token is active."
     if status.taken_over.total:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.pace.memory import KnownPace
+from worker.pace.known_pace import KnownPace
 from worker.reports.sentences.outlook import describe_hold
 
 

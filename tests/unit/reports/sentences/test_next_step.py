@@ -6,10 +6,10 @@ import shlex
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.data.histories import NOW, history_of, past_record
+from support.data.histories import NOW, history_of, past_record, refused_line
 
 from models.record_states import Status
-from worker.pace.memory import Hold
+from worker.pace.known_pace import Hold
 from worker.reports.sentences.next_step import describe_next
 from worker.reports.stall import Fleet
 
@@ -132,3 +132,9 @@ def test_a_command_can_be_pasted_whatever_the_batch_is_called(name, fields):
 
     assert command is not None
     assert shlex.split(command)[2] == name
+
+
+def test_a_token_whose_row_was_refused_comes_back_by_an_export_of_the_refused_rows():
+    step = describe_next(history_of(refused=[refused_line(batch="july 2")]), lease=60)
+    assert step.sentence == "nothing by itself: its row was refused (otps_unfit)"
+    assert step.command == "oathbulk export 'july 2' --status refused -o 'july 2-refused.csv'"

@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from unit.cli.test_batch_display import CANCELLED, CLOSES, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
 
-from worker.pace.memory import Hold, KnownPace
+from models.reason import PAUSE_CURES, PauseReason
+from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.batch_status import BatchStatus
+from worker.reports.outage import Outage
 from worker.reports.sentences.outlook import (
     WAITING,
     describe_hold,
@@ -126,14 +128,15 @@ def test_what_needs_no_run_looks_the_same_after_an_interruption(ended: BatchStat
 
 
 HOLD = Hold(
-    since=LOADED,
+    since=datetime(2026, 11, 24, 10, 30, 47, tzinfo=UTC),
     until=datetime(2026, 11, 24, 10, 31, 7, tzinfo=UTC),
     why="PingOne answered 503 and asks for 120 s",
     left=20.4,
 )
 HELD = KnownPace("license", hold=HOLD)
 ALL_HOLD = (
-    "All workers hold until 10:31:07 UTC (20 s): PingOne answered 503 and asks for 120 s. To go on now: oathbulk "
+    "All workers hold until 10:31:07 UTC (20 s), since 10:30:47: PingOne answered 503 and asks for 120 s. "
+    "To go on now: oathbulk "
 )
 
 
@@ -146,7 +149,7 @@ def test_a_batch_whose_workers_hold_says_until_when_and_why_and_how_to_go_on(sta
     held = replace(status, name="pallet 7", license_pace=HELD)
     assert describe_outlook(held) == f"{ALL_HOLD}resume 'pallet 7' --now"
     assert held.to_json()["hold"] == {
-        "since": "2024-11-24T12:00:00+00:00",
+        "since": "2026-11-24T10:30:47+00:00",
         "until": "2026-11-24T10:31:07+00:00",
         "why": "PingOne answered 503 and asks for 120 s",
     }
@@ -171,3 +174,40 @@ def test_where_no_worker_is_left_no_time_left_is_claimed():
 def test_the_line_of_a_log_claims_no_time_left_after_an_interruption_either():
     line = format_log_line(replace(RUNNING, pace=0.0), stopped=AGAIN)
     assert line.endswith(f"; 0.0 records/s; Nothing works on it here any more; 600 records are left. {AGAIN}")
+
+
+AT = datetime(2026, 11, 28, 14, 2, 10, tzinfo=UTC)
+OUTAGE = Outage(AT, AT + timedelta(minutes=5))
+OUT = replace(batch("paused", pending=9, active=1), reason="outage", detail=PAUSE_CURES[PauseReason.OUTAGE])
+
+
+@pytest.mark.parametrize(
+    ("outage", "said"),
+    [
+        (OUTAGE, "PingOne has not answered since 14:02:10; the next try is at 14:07:10 UTC."),
+        (
+            replace(OUTAGE, is_overdue=True),
+            "PingOne has not answered since 14:02:10; the next try was due at 14:07:10 UTC.",
+        ),
+        (replace(OUTAGE, since=None), "PingOne has not answered; the next try is at 14:07:10 UTC."),
+        (
+            replace(OUTAGE, since=AT - timedelta(days=1)),
+            "PingOne has not answered since 2026-11-27 14:02:10; the next try is at 14:07:10 UTC.",
+        ),
+    ],
+)
+def test_an_outage_says_since_when_and_when_the_next_try_is(outage: Outage, said: str):
+    assert describe_outlook(replace(OUT, outage=outage)) == (
+        f"Paused (outage): {said} The batch goes on by itself once PingOne answers."
+    )
+
+
+def test_what_the_pause_for_an_outage_says_of_its_cost_is_not_lost():
+    costly = replace(OUT, outage=OUTAGE, detail="20 OTPs were spent.")
+    assert describe_outlook(costly).endswith("the next try is at 14:07:10 UTC. 20 OTPs were spent.")
+
+
+def test_while_a_few_records_try_whether_an_outage_is_over_it_is_still_told():
+    trying = replace(batch(pace=5.0, queued=2, pending=9), outage=Outage(datetime.now(UTC), None))
+    assert "a few records are tried now" in format_log_line(trying)
+    assert trying.to_json()["outage"]["next_try_at"] is None
