@@ -3,16 +3,20 @@ ARG BASE=python:3.13-slim-trixie
 
 # Built in a stage of its own, so that neither pip nor a build tool of ours is left in the image.
 FROM ${BASE} AS build
-# Further parts of the package: "[embedded,rehearsal]" makes an image in which `oathbulk rehearse` works too.
-ARG EXTRAS=""
+# Which packages, by the name of a lock: `demo` makes an image in which `oathbulk rehearse` works too.
+ARG NEED=run
 WORKDIR /build
-RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/oathbulk
+RUN python3 -m venv /opt/builder && python3 -m venv --without-pip /opt/oathbulk
+# First what changes seldom. Each file is checked against the hash in its lock.
+COPY .ci/locks .ci/locks
+RUN /opt/builder/bin/pip install --no-cache-dir --no-deps --require-hashes -r .ci/locks/build.txt \
+    && /opt/builder/bin/pip --python /opt/oathbulk install --no-cache-dir --no-deps --require-hashes -r .ci/locks/${NEED}.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY models models
 COPY migrations migrations
 COPY worker worker
-RUN /opt/pip/bin/pip wheel --no-cache-dir --no-deps --wheel-dir dist . \
-    && /opt/pip/bin/pip --python /opt/oathbulk install --no-cache-dir "$(echo dist/*.whl)${EXTRAS}"
+RUN /opt/builder/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+    && /opt/builder/bin/pip --python /opt/oathbulk install --no-cache-dir --no-deps --no-index dist/*.whl
 
 FROM ${BASE}
 # The numbers are part of the interface: volumes and files belong to them.

@@ -3,6 +3,16 @@ PYTHONS := $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14
 BIN := .venv/bin
 # On a terminal pip shows what it fetches; a log is spared that.
 PIP := @quiet=; [ -t 1 ] || quiet=--quiet; $(BIN)/python -m pip install --disable-pip-version-check $$quiet
+# Of `make lock`: --upgrade takes the newest packages; without it those that are locked stay, unless pyproject.toml refuses them.
+UPGRADE ?=
+# One lock fits every Python from 3.11 on and every platform, and says nothing of where its packages came from.
+LOCK = .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
+AS_TESTED = --constraint .ci/locks/dev.txt
+# Of `make sbom` and `make licences`: run or demo, a lock.
+NEED ?= run
+# A file in dist/ is of the date of the last commit, so that whoever builds this commit gets the same bytes.
+DATED = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1580601600)}
 # Processes that share the tests; most of their time they wait for a server.
 PROCESSES ?= 4
 # The same of the long tests, which wait for longer.
@@ -18,7 +28,7 @@ RECORDS ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults browser-test lint bench soak audit-dependencies clean
+.PHONY: help demo test faults browser-test lint bench soak lock wheel sbom licences shipped audit-dependencies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -37,10 +47,10 @@ demo: .venv/.demo ## two whole jobs against the built-in simulator, OTP pairs an
 test: .venv/.dev ## the tests, on real PostgreSQL and Valkey servers of their own; those that take long are in faults
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m "not faults"
 
-# Clocks are set with libfaketime, and PostgreSQL is reached through a pooler: on Debian and Ubuntu,
-# apt-get install libfaketime pgbouncer.
+# Clocks are set with libfaketime, PostgreSQL is reached through a pooler, and systemd reads its units: on Debian and Ubuntu,
+# apt-get install libfaketime pgbouncer systemd.
 faults: .venv/.dev ## the long tests: simulated runs with faults, a kill at every step, chaos, clocks that are set, poolers
-	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults tests/acceptance tests/clocks tests/chaos_servers
+	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults tests/acceptance tests/integration tests/clocks tests/chaos_servers
 
 lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/ruff check .
@@ -48,11 +58,12 @@ lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-browser-test: .venv/.browser ## Flower in a real browser: on Debian and Ubuntu, apt-get install chromium
+browser-test: .venv/.browser ## Flower and the desk in a real browser: on Debian and Ubuntu, apt-get install chromium
 	$(BIN)/python -m pytest tests/browser
 
 bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/end_to_end.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/intake.py
 	$(BIN)/python tests/benchmarks/recovery.py
 	$(BIN)/python tests/benchmarks/side_by_side.py
@@ -60,6 +71,7 @@ bench: .venv/.bench ## measure, one thing at a time
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/pace_matrix.py --quick
 	$(BIN)/python tests/benchmarks/scale.py
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/scrape.py
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/desk.py
 	$(BIN)/python tests/benchmarks/evenness.py
 	$(BIN)/python tests/benchmarks/dispatch.py
 	$(BIN)/python tests/benchmarks/affinity.py
@@ -87,34 +99,68 @@ audit-dependencies: .venv/.dev ## known vulnerabilities of what is installed; as
 	$(BIN)/pip freeze --exclude-editable > .venv/audit/installed.txt
 	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv/audit/installed.txt
 
+# What the tests run with comes first, and the others keep to it: there is one version of a package in all of them.
+lock: .venv/bin/pip ## renew .ci/locks/, which demo, test, CI and the image install from; UPGRADE=--upgrade: the newest; asks PyPI
+	@[ -x .venv/lock/bin/uv ] || $(BIN)/python -m venv .venv/lock
+	@.venv/lock/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	$(LOCK) --extra dev --output-file .ci/locks/dev.txt pyproject.toml
+	$(LOCK) --extra embedded --extra rehearsal $(AS_TESTED) --output-file .ci/locks/demo.txt pyproject.toml
+	$(LOCK) --extra desk $(AS_TESTED) --output-file .ci/locks/run.txt pyproject.toml
+	$(LOCK) $(AS_TESTED) --output-file .ci/locks/build.txt --group build
+
+wheel: .venv/.demo ## dist/oathbulk-VERSION-py3-none-any.whl, the same bytes wherever this commit is built
+	@mkdir -p dist
+	@$(DATED) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
+
+# In an environment of its own, as that of audit-dependencies.
+sbom: shipped ## dist/sbom.cdx.json, CycloneDX, of what the image has; NEED=demo: of what `oathbulk[embedded,rehearsal]` brings
+	@[ -d .venv/sbom ] || $(BIN)/python -m venv .venv/sbom
+	@.venv/sbom/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7,<8'
+	@$(DATED) .venv/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+		--output-file dist/sbom.cdx.json .venv/shipped/bin/python
+	@ls dist/sbom.cdx.json
+
+licences: .venv/.dev shipped ## dist/licences.txt: the same packages, and what each of them permits, in full
+	@$(BIN)/pip-licenses --python .venv/shipped/bin/python --with-urls --with-license-file --no-license-path \
+		--format plain-vertical --output-file dist/licences.txt
+
+# What a lock brings, and nothing else: no pip, no builder and no test.
+shipped: .venv/.demo
+	@mkdir -p dist
+	@$(BIN)/python -m venv --clear --without-pip .venv/shipped
+	@$(BIN)/python -m pip --python .venv/shipped install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--requirement .ci/locks/$(NEED).txt
+
 clean: ## remove what these targets made; the homes with records stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find models worker migrations tests -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is older than pyproject.toml when what is installed may be out of date.
-.venv/.demo: pyproject.toml | .venv/bin/pip
+.venv/.demo: pyproject.toml .ci/locks/demo.txt | .venv/bin/pip
 	@echo "Installing into .venv, once: about a minute."
-	$(PIP) -e '.[embedded,rehearsal]'
+	@.ci/install demo embedded,rehearsal
 	@touch $@
 
-.venv/.dev: pyproject.toml | .venv/bin/pip
+.venv/.dev: pyproject.toml .ci/locks/dev.txt | .venv/bin/pip
 	@echo "Installing into .venv with what the tests need, once: about two minutes."
-	$(PIP) -e '.[dev]'
+	@.ci/install dev dev
 	@# Otherwise each of the processes that share the tests would compile all of it, at the same time.
 	@$(BIN)/python -m compileall -q -j 0 models worker migrations tests
 	@touch .venv/.demo $@
 
-.venv/.browser: pyproject.toml | .venv/bin/pip
+# What the lock put in place stays.
+.venv/.browser: .venv/.dev
 	$(PIP) -e '.[browser]'
-	@touch .venv/.demo .venv/.dev $@
+	@touch $@
 
 # arq and Celery demand redis-py of different ages.
-.venv/.bench: pyproject.toml Makefile | .venv/bin/pip
+.venv/.bench: .venv/.dev Makefile
 	$(PIP) -e '.[bench]'
 	$(BIN)/python -m venv .venv/arq
 	.venv/arq/bin/pip install --quiet --disable-pip-version-check \
 		'arq==0.28.0' 'hiredis>=3' 'httpx>=0.28,<0.29' 'tenacity>=9.2,<10' 'psycopg[binary,pool]>=3.3,<4'
-	@touch .venv/.demo .venv/.dev $@
+	@touch $@
 
 # pip is the last thing that venv puts in place, so a half-made .venv is made again.
 .venv/bin/pip:

@@ -95,6 +95,9 @@ class Batch(Base):
     # Counted once at load: records written, and rows that were refused.
     total: Mapped[int] = mapped_column(default=0)
     rows_refused: Mapped[int] = mapped_column(default=0)
+    # And rows that were left out, since their tokens were active before. 0 where a version before 0011 loaded it while
+    # the schema was 0011 already.
+    already_active: Mapped[int] = mapped_column(default=0, server_default="0")
     # While set, only rows up to this one go, and the batch pauses when they are final. The resume after that pause
     # empties it.
     canary_row: Mapped[int | None]

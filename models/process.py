@@ -18,6 +18,8 @@ class WorkerProcess(Base):
 
     # Host and process id, as an attempt names its worker: `host:4711`.
     name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    # Of oathbulk; empty if it is of a version that did not say.
+    version: Mapped[str | None] = mapped_column(String(40))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # When it gave its last sign of life.
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -144,7 +144,8 @@ PASSING = frozenset({PauseReason.OUTAGE, PauseReason.WINDOW, PauseReason.QUOTA})
 PAUSE_CURES = {
     PauseReason.PERSON: "A person paused it.",
     PauseReason.CREDENTIALS: "PingOne refused the worker application's credentials. Check PINGONE_CLIENT_ID,"
-    " PINGONE_CLIENT_SECRET, PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID with `oathbulk doctor`, then resume.",
+    " PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY), PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID with"
+    " `oathbulk doctor`, then resume.",
     PauseReason.PERMISSIONS: "PingOne forbids the worker application one record after the other. Give it the role"
     " Identity Data Admin in this environment, then resume, and replay the reason `forbidden`.",
     PauseReason.DEVICES_GONE: "PingOne does not know one device after the other. It deletes a device that waits for"

@@ -13,6 +13,7 @@ import pytest
 from support.data.tokens import Token, write_shipment
 from support.fleets.real_fleet import Fleet, plain_env
 from support.processes.command_desk import CommandDesk
+from support.servers.emptied_databases import EmptiedDatabases
 from support.servers.postgres import PostgresServer
 from support.servers.simulator import Simulator
 from support.servers.stand_in import StandIn
@@ -138,6 +139,17 @@ def hunted_database() -> Iterator[None]:
     from hunt import initial_state
 
     yield
-    initial_state.database().close()
-    initial_state.database.cache_clear()
-    initial_state.forget_statements()
+    initial_state.close_database()
+
+
+@pytest.fixture(scope="module")
+def hunted_postgres(migrated_databases: EmptiedDatabases) -> Iterator[None]:
+    """The same, on PostgreSQL."""
+    # Not at the top, as above.
+    from hunt import initial_state
+    from hunt.postgres_database import HuntedPostgres
+
+    with migrated_databases.database() as url:
+        initial_state.hunt_on(HuntedPostgres(url))
+        yield
+        initial_state.close_database()

@@ -67,7 +67,7 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     assert list(after[0]) == [
         *("serial", "otp1", "otp2", "user_id", "device_id", "Carton"),
         *("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts"),
-        "oathbulk_row",
+        *("taken_over_by", "oathbulk_row"),
     ]
     assert [row["serial"] for row in after] == [token.serial for token in tokens]
     assert {row["Carton"] for row in after} == {"7"}
@@ -91,6 +91,21 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     assert desk.oathbulk(*typed.split()).stdout == "Wrote 1 records of shipment to fresh.csv.\n"
     replay = desk.oathbulk("replay", "shipment", "--reason", "locked")
     assert "No dead letter of shipment has the reason locked." in replay.stdout
+
+
+def test_an_export_goes_to_standard_output_alone(set_up):
+    desk, _ = set_up(make_tokens(2))
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    for options in ((), ("--hand-out",), ("--with-otps",)):
+        assert desk.oathbulk("export", "shipment", "-o", "export.csv", *options).code == 0
+        written = desk.oathbulk("export", "shipment", "-o", "-", *options)
+        assert written.code == 0
+        assert written.stdout.encode() == (desk.folder / "export.csv").read_bytes().replace(b"\r\n", b"\n")
+        assert written.stderr.splitlines()[-1] in (
+            "Wrote 2 records of shipment.",
+            "Wrote the 0 active tokens of shipment.",
+        )
+    assert sorted(path.name for path in desk.folder.glob("[!.]*")) == ["export.csv", "shipment.csv"]
 
 
 @pytest.mark.parametrize(

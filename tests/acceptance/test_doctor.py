@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
+import socket
+import threading
+import time
 
 import pytest
 import redis
@@ -11,21 +17,10 @@ from support.processes.waiting import wait_until
 
 from worker.installation.broker_check import RULES
 
-CHECKS = [
-    "home",
-    "configuration",
-    "encryption keys",
-    "database",
-    "audit",
-    "workers",
-    "webhook",
-    "broker",
-    "journal",
-    "learnt",
-    "hosts",
-    "access token",
-    "clock",
-]
+STORED = ["encryption keys", "database", "migrations", "audit", "workers", "beat", "webhook"]
+ROLES = ["role: users", "role: devices", "role: inventory", "role: policies"]
+OF_PINGONE = ["learnt", "hosts", "proxy", "tls", "access token", *ROLES, "clock", "egress address"]
+CHECKS = ["home", "disk", "key files", "configuration", *STORED, "broker", "journal", "backup", *OF_PINGONE]
 
 
 @pytest.fixture
@@ -35,11 +30,12 @@ def desk(tmp_path):
         yield desk
 
 
-def serve(desk, *settings):
+def serve(desk, *settings, arguments=()):
     """A simulated PingOne with these settings; the variables that lead to it."""
     ready = desk.folder / "ready.json"
+    ready.unlink(missing_ok=True)
     given = [argument for setting in settings for argument in ("--set", setting)]
-    simulator = desk.start("simulator", "--port", "0", "--ready-file", ready, *given)
+    simulator = desk.start("simulator", "--port", "0", "--ready-file", ready, *given, *arguments)
     wait_until(lambda: ready.exists() or not simulator.is_alive, 60, "the simulator listens")
     root = f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"
     wait_until(lambda: "PINGONE_API_URL" in simulator.stdout, 60, "it says how it is reached")
@@ -53,8 +49,15 @@ def examine(desk, **settings):
     result = desk.oathbulk("doctor", "--json", **settings)
     assert "Traceback" not in result.stderr
     findings = result.json["checks"]
-    assert all(set(finding) == {"check", "is_well", "detail"} for finding in findings)
-    return result.code, {finding["check"]: (finding["is_well"], finding["detail"]) for finding in findings}
+    assert all(set(finding) == {"check", "is_well", "state", "detail", "cure"} for finding in findings)
+    assert all(finding["is_well"] == (finding["state"] != "fault") for finding in findings)
+    # Nobody is left alone with a fault.
+    assert all(finding["cure"] for finding in findings if finding["state"] == "fault"), findings
+    assert result.json["is_well"] == all(finding["is_well"] for finding in findings) == (result.code == 0)
+    return result.code, {
+        finding["check"]: (finding["is_well"], " → ".join(filter(None, [finding["detail"], finding["cure"]])))
+        for finding in findings
+    }
 
 
 def test_all_is_well_with_a_pingone_that_answers(desk):
@@ -65,7 +68,11 @@ def test_all_is_well_with_a_pingone_that_answers(desk):
     assert code == 0
     told = desk.oathbulk("doctor", **pingone)
     assert told.code == 0
-    assert [line.split(":")[0] for line in told.stdout.splitlines()] == [f"✓ {check}" for check in CHECKS]
+    # Of this tenant without users nobody can tell whether devices could be read.
+    marks = dict.fromkeys(("backup", "role: devices", "egress address"), "?")
+    lines = [line for line in told.stdout.splitlines() if not line.startswith(" ")]
+    assert [line[:19].strip() for line in lines[:-1]] == [f"{marks.get(check, '✓')} {check}" for check in CHECKS]
+    assert lines[-1] == "All is well; 3 could not be made."
     assert pingone["PINGONE_CLIENT_SECRET"] not in told.stdout
 
 
@@ -79,21 +86,12 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(desk):
     code, findings = examine(desk, **pingone | faults)
     assert code == 3
     # Without a database nobody knows of workers, nor of what was learnt.
-    assert list(findings) == [check for check in CHECKS if check not in ("workers", "webhook", "learnt")]
-    assert {check: is_well for check, (is_well, _) in findings.items()} == {
-        "home": True,
-        "configuration": True,
-        # With a database of one's own, so must be the keys.
-        "encryption keys": False,
-        "database": False,
-        "audit": True,
-        "broker": False,
-        # None is kept beside a database elsewhere: no fault.
-        "journal": True,
-        "hosts": True,
-        "access token": False,
-        "clock": True,
-    }
+    unknown = ("migrations", "workers", "beat", "webhook", "learnt")
+    assert list(findings) == [check for check in CHECKS if check not in unknown]
+    # With a database of one's own, so must be the keys. That no journal is kept beside it is no fault.
+    faulty = [check for check, (is_well, _) in findings.items() if not is_well]
+    assert faulty == ["encryption keys", "database", "broker", "access token"]
+    assert all(findings[role][1] == "not known: there is no access token" for role in ROLES)
     assert "OATHBULK_ENCRYPTION_KEYS" in findings["encryption keys"][1]
     assert "refused" in findings["database"][1].lower()
     assert "refused" in findings["broker"][1].lower()
@@ -107,8 +105,8 @@ def test_a_database_without_its_schema_is_told_from_one_that_is_out_of_reach(des
     own = {"OATHBULK_DATABASE_URL": f"sqlite:///{desk.folder / 'own.db'}", "OATHBULK_ENCRYPTION_KEYS": key}
     code, findings = examine(desk, **pingone, **own)
     assert code == 3
-    assert not findings["database"][0]
-    assert "oathbulk db upgrade" in findings["database"][1]
+    assert findings["database"] == (True, "sqlite")
+    assert findings["migrations"] == (False, "the database is empty → run `oathbulk db upgrade`")
     assert desk.oathbulk("db", "upgrade", **own).code == 0
     code, findings = examine(desk, **pingone, **own)
     assert code == 0, findings
@@ -134,7 +132,8 @@ def test_a_pingone_that_is_not_there_is_found_out(desk):
     }
     code, findings = examine(desk, **nowhere)
     assert code == 3
-    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["access token", "clock"]
+    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["access token"]
+    assert "not known: PingOne does not tell the time" in findings["clock"][1]
     assert "hidden" not in str(findings)
 
 
@@ -184,7 +183,7 @@ def test_a_journal_that_cannot_be_written_or_that_others_may_read_is_found(desk)
     code, findings = examine(desk, **pingone, OATHBULK_JOURNAL=str(open_directory))
     assert (code, findings["journal"]) == (
         3,
-        (False, f"{open_directory} is open to other users: chmod 700 {open_directory}"),
+        (False, f"{open_directory} is open to other users → chmod 700 {open_directory}"),
     )
 
 
@@ -205,7 +204,8 @@ def on_postgresql(desk, url):
 def test_what_postgresql_does_with_a_commit_is_told(desk, postgres_url):
     code, findings = examine(desk, **serve(desk), **on_postgresql(desk, postgres_url))
     assert code == 0, findings
-    assert list(findings) == [*CHECKS[:4], "commits", *CHECKS[4:]]
+    commits = CHECKS.index("migrations") + 1
+    assert list(findings) == [*CHECKS[:commits], "commits", *CHECKS[commits:]]
     is_well, detail = findings["commits"]
     assert is_well
     assert "synchronous_commit is on" in detail
@@ -235,3 +235,110 @@ def test_a_command_that_gets_no_connection_is_told_the_cure(desk, postgres_serve
     (line,) = told.stderr.strip().splitlines()
     assert "PostgreSQL has no connection left" in line
     assert "OATHBULK_DATABASE_CONNECTIONS" in line
+
+
+USER = {"user_id": "0a7b0000-5e1f-4c0d-8000-0000000000a1"}
+
+
+def served_world(desk, **settings):
+    """A simulated PingOne with one user and these settings."""
+    world = desk.folder / "world.json"
+    world.write_text(json.dumps({"users": [USER], "settings": settings}))
+    return serve(desk, arguments=("--world", world))
+
+
+def test_a_role_without_which_nothing_is_activated_is_named(desk):
+    code, findings = examine(desk, **served_world(desk, forbidden_groups=["mfa", "directory"]))
+    assert code == 3
+    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["role: users"]
+    assert "INSUFFICIENT_PERMISSIONS" in findings["role: users"][1]
+    assert findings["role: users"][1].endswith(
+        "→ give the worker application the role Identity Data Admin in this environment"
+    )
+    code, findings = examine(desk, **served_world(desk, forbidden_groups=["mfa"]))
+    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["role: devices"]
+    assert "Identity Data Admin" in findings["role: devices"][1]
+
+
+def test_a_role_that_only_an_import_needs_is_named_as_pingone_calls_it_and_is_no_fault(desk):
+    code, findings = examine(desk, **served_world(desk, forbidden_groups=["inventory"]))
+    assert code == 0
+    assert findings["role: inventory"][1].endswith(
+        "without it there is no --import, nor a look at the inventory"
+        " → give the worker application the role Environment Admin in this environment"
+    )
+    assert findings["role: devices"] == (True, "permitted")
+
+
+def test_where_pingone_does_not_tell_its_roles_the_likely_one_is_named(desk):
+    _, findings = examine(desk, **served_world(desk, forbidden_groups=["inventory", "configuration"]))
+    assert "the role Environment Admin, probably in this environment" in findings["role: inventory"][1]
+    assert "the role Configuration Read Only in this environment" in findings["role: policies"][1]
+
+
+def test_the_application_that_imports_is_asked_for_its_own_role(desk):
+    pingone = served_world(desk)
+    importer = {"PINGONE_IMPORT_CLIENT_ID": "another", "PINGONE_IMPORT_CLIENT_SECRET": "wrong"}
+    code, findings = examine(desk, **pingone, **importer)
+    assert code == 3
+    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["access token (import)"]
+    names = list(findings)
+    assert names[names.index("access token (import)") + 1] == "role: inventory"
+    assert findings["role: inventory"] == (True, "not known: there is no access token")
+
+
+def test_the_age_of_the_last_backup_is_told_and_one_that_is_too_old_is_a_fault(desk):
+    pingone, stamp = serve(desk), desk.folder / "backup.stamp"
+    code, findings = examine(desk, **pingone, OATHBULK_BACKUP_STAMP=str(stamp))
+    assert (code, findings["backup"][0]) == (3, False)
+    stamp.touch()
+    _, findings = examine(desk, **pingone, OATHBULK_BACKUP_STAMP=str(stamp))
+    assert findings["backup"][0]
+    assert findings["backup"][1].startswith("the last one was made ")
+    os.utime(stamp, (time.time() - 30 * 3600,) * 2)
+    _, findings = examine(desk, **pingone, OATHBULK_BACKUP_STAMP=str(stamp))
+    assert not findings["backup"][0]
+    assert "30 h 0 min ago" in findings["backup"][1]
+
+
+def test_keys_that_others_can_read_are_found(desk):
+    (desk.home / "encryption.key").chmod(0o640)
+    _, findings = examine(desk)
+    assert not findings["key files"][0]
+    assert f"chmod 600 {desk.home / 'encryption.key'}" in findings["key files"][1]
+
+
+def test_a_proxy_that_is_in_force_is_named_and_tried(desk):
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        name = f"127.0.0.1:{proxy.getsockname()[1]}"
+        # Of a port of this machine at which nobody listens, a refusal comes at once.
+        nowhere = {"PINGONE_ENVIRONMENT_ID": "e", "PINGONE_CLIENT_ID": "c", "PINGONE_CLIENT_SECRET": "hidden"}
+        nowhere |= {"PINGONE_API_URL": "https://api.pingone.example/v1", "PINGONE_TOKEN_URL": "http://127.0.0.1:1/t"}
+        threading.Thread(target=hang_up, args=(proxy,), daemon=True).start()
+        _, findings = examine(desk, **nowhere, HTTPS_PROXY=f"http://user:hidden@{name}")
+    assert findings["proxy"] == (True, f"{name}, which can be reached")
+    assert "it is that of the proxy 127.0.0.1" in findings["egress address"][1]
+    assert findings["tls"][1].startswith("not known: certificates are checked")
+    assert "hidden" not in str(findings)
+    _, findings = examine(desk, **nowhere, HTTPS_PROXY="http://user:hidden@127.0.0.1:1")
+    assert not findings["proxy"][0]
+    assert "127.0.0.1:1: Connection refused" in findings["proxy"][1]
+    assert "hidden" not in str(findings)
+
+
+def hang_up(listener):
+    """Take each connection, and close it without a word."""
+    with contextlib.suppress(OSError):
+        while True:
+            listener.accept()[0].close()
+
+
+def test_on_a_terminal_long_lines_go_on_below_their_text(desk):
+    desk.settings |= serve(desk)
+    terminal = desk.start_on_terminal("doctor", columns=80)
+    terminal.wait()
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in terminal.read().splitlines()]
+    assert all(len(line) <= 80 for line in lines)
+    (number,) = [number for number, line in enumerate(lines) if line.startswith("? backup ")]
+    assert lines[number + 1].startswith(" " * 19 + "→ let your backup touch a file")
+    assert lines[number + 2].startswith(" " * 19 + "file with OATHBULK_BACKUP_STAMP")

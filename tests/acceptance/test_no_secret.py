@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import re
 import secrets
 import uuid
 from contextlib import closing, contextmanager
@@ -15,6 +16,7 @@ from support.fleets.real_fleet import BATCH
 from support.judges.leftovers import (
     dump_broker,
     dump_postgres,
+    look_through_desk,
     look_through_flower,
     read_files,
     wait_until_flower_listens,
@@ -31,6 +33,7 @@ from worker.simulator.shipment import PairRow
 RECORDS = 80
 # Of Flower.
 VISITOR = ("visitor", "made-up-password")
+LINK = re.compile(r"http://\S+/enter\?key=\S+")
 WEATHER = {"reset_after": 0.05, "error_before": 0.05, "error_after": 0.05, "hang_after": 0.02, "garbled": 0.05}
 
 
@@ -63,7 +66,7 @@ def spoilt_record(database):
 
 def work(fleet, restart):
     """Everything that makes programs talk: a rough PingOne, refused access tokens, a failure of our own, a server that
-    is restarted. What Flower showed, and the access tokens that were handed out."""
+    is restarted. What Flower and the desk showed, and the access tokens that were handed out."""
     port = find_free_port()
     with TokenTap(fleet.token_url) as tap:
         fleet.variables |= {"PINGONE_TOKEN_URL": tap.url, "FLOWER_BASIC_AUTH": ":".join(VISITOR)}
@@ -78,6 +81,7 @@ def work(fleet, restart):
         fleet.batches.resume(BATCH)
         restart()
         fleet.wait_until_finished()
+        shown |= look_through_desk(start_desk(fleet), BATCH, [row.serial for row in fleet.shipment.rows])
         for program in fleet.programs:
             program.stop()
     fleet.oathbulk("status", "status", BATCH, "--json")
@@ -85,6 +89,12 @@ def work(fleet, restart):
     assert len(tap.access_tokens) > 1
     assert fleet.status().counts["active"] > RECORDS / 2
     return shown, tap.access_tokens
+
+
+def start_desk(fleet):
+    """The link of a desk that serves."""
+    desk = fleet.command("desk", "desk", "--port", "0")
+    return wait_until(lambda: LINK.search(desk.read_log()), 20, "the desk prints its link")[0]
 
 
 def secrets_of(fleet, access_tokens):
@@ -122,7 +132,15 @@ def assert_nothing_is_found(fleet, valkey, wanted, collect, database_file):
     assert search(wanted, texts, files) == {}
     passwords = {"broker's": make_url(valkey.url).password, "database's": make_url(fleet.settings.database).password}
     assert search(Secrets([], {whose: word for whose, word in passwords.items() if word}), texts, {}) == {}
-    for place in ("worker", "MONITOR", "broker", "Flower /api/tasks", "Flower /tasks/datatable", "Flower /worker/"):
+    for place in (
+        "worker",
+        "MONITOR",
+        "broker",
+        "Flower /api/tasks",
+        "Flower /tasks/datatable",
+        "Flower /worker/",
+        "desk /",
+    ):
         (data, *_) = [data for name, data in texts.items() if name.startswith(place)]
         assert b"oathbulk" in data, place
     # Each message once.

@@ -96,7 +96,7 @@ def test_beside_a_run_everything_works_but_a_second_run(set_up):
     listing = desk.oathbulk("status", "--json").json
     assert [(batch["batch"], batch["total"]) for batch in listing["batches"]] == [("other", 3), ("shipment", 16)]
     assert desk.oathbulk("export", "shipment", "-o", "beside.csv").code == 0
-    assert desk.oathbulk("doctor").code == 0
+    assert (examined := desk.oathbulk("doctor")).code == 0, examined.stdout
 
     pingone.let_go()
     assert run.wait().code == 0

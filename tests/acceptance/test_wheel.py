@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -62,3 +65,25 @@ def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
         reported = desk.oathbulk("report", "shipment", "-o", "report.html")
         assert reported.code == 0, reported.stderr
         assert "All 10 tokens are active." in (desk.folder / "report.html").read_text()
+
+
+def make_wheel(clone: Path, umask: int) -> str:
+    """The hash of what `make wheel` makes in a clone, with the builder from here."""
+    subprocess.run(["git", "clone", "--quiet", CHECKOUT, clone], check=True, umask=umask)
+    python = clone / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    for installed in (python.with_name("pip"), clone / ".venv" / ".demo"):
+        installed.touch()
+    # What the make that runs these tests tells its children is not for this one.
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "SOURCE_DATE"))}
+    subprocess.run(["make", "--silent", "wheel"], cwd=clone, env=env, check=True, umask=umask)
+    (wheel,) = (clone / "dist").iterdir()
+    return hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
+def test_whoever_builds_the_wheel_of_a_commit_gets_the_same_bytes(tmp_path):
+    ours = make_wheel(tmp_path / "ours", umask=0o022)
+    theirs = make_wheel(tmp_path / "at" / "another" / "place", umask=0o077)
+    assert ours == theirs

@@ -30,7 +30,7 @@ class NoEngine(Exception):
 def engine(folder: Path) -> Iterator[dict[str, str]]:
     """An engine that runs, and our images of the checkout in `folder`: what docker compose needs as variables."""
     if _succeeds(["docker", "info"]):
-        run(["docker", "build", "-t", SIMULATOR_IMAGE, "--build-arg", "EXTRAS=[rehearsal]", "."], folder)
+        run(["docker", "build", "-t", SIMULATOR_IMAGE, "--build-arg", "NEED=demo", "."], folder)
         run(["docker", "build", "-t", "oathbulk:test", "."], folder)
         yield {"OATHBULK_IMAGE": "oathbulk:test", "SIMULATOR_IMAGE": SIMULATOR_IMAGE}
         return
@@ -95,7 +95,7 @@ class Podman:
         for server in ("postgres", "valkey"):
             self._build(f"localhost/oathbulk-test-{server}", IMAGES, "-f", str(IMAGES / f"{server}.Dockerfile"))
         self._build("localhost/oathbulk:test", self._folder)
-        self._build(f"localhost/{SIMULATOR_IMAGE}", self._folder, "--build-arg", "EXTRAS=[rehearsal]")
+        self._build(f"localhost/{SIMULATOR_IMAGE}", self._folder, "--build-arg", "NEED=demo")
         return {
             "OATHBULK_IMAGE": "localhost/oathbulk:test",
             "SIMULATOR_IMAGE": f"localhost/{SIMULATOR_IMAGE}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import NamedTuple
 
+from hunt.database import RawConnection
 from models.batch import BatchState
 from models.reason import PASSING
 from models.record_states import FINAL, OtpState, PairingState
@@ -125,9 +125,9 @@ class BatchRow(NamedTuple):
         return self.probe_at or self.resumes_at if self.state == BatchState.PAUSED else None
 
 
-def read_records(connection: sqlite3.Connection) -> dict[int, Row]:
+def read_records(connection: RawConnection) -> dict[int, Row]:
     return {values[0]: Row(*values) for values in connection.execute(_RECORDS)}
 
 
-def read_batches(connection: sqlite3.Connection) -> dict[int, BatchRow]:
+def read_batches(connection: RawConnection) -> dict[int, BatchRow]:
     return {values[0]: BatchRow(*values) for values in connection.execute(_BATCHES)}

@@ -1,11 +1,12 @@
-"""The real database, in memory, on the scenario's clock. Around each transaction are switch points, and faults."""
+"""The real database, on the scenario's clock. Around each transaction are switch points, and faults."""
 
 from __future__ import annotations
 
 import sqlite3
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Connection, String, bindparam, event
 from sqlalchemy.exc import OperationalError
@@ -24,25 +25,48 @@ class DatabaseLost(OperationalError):
         super().__init__("", {}, Exception(evil))
 
 
+class Rows(Protocol):
+    """What a statement found."""
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class RawConnection(Protocol):
+    """A way past SQLAlchemy, for the judge: times are texts as SQLite keeps them, parameters are written as `?`."""
+
+    def execute(self, statement: str, values: Any = ..., /) -> Rows: ...
+
+
 class HuntedDatabase(Database):
     """One for all scenarios of a process: building its schema and statements takes longer than a schedule does."""
 
-    def __init__(self) -> None:
+    raw: RawConnection
+
+    def __init__(self, url: str) -> None:
         self.clock = Clock()
         self._strands: Strands | None = None
         self._moments: dict[float, ColumnElement[Any]] = {}
         self._dice = Dice(0)
         self._committed: Callable[[], None] = _ignore
-        super().__init__("sqlite://")
-        event.listen(self.engine, "connect", self._keep)
-        schema.upgrade(self)
-        self._as_built = self.raw.serialize()
+        super().__init__(url)
 
     def begin_scenario(self, clock: Clock, strands: Strands, dice: Dice) -> None:
         """As it was when its schema was built, on this scenario's clock: what one scenario leaves behind in any table,
         in the append-only audit as well, must not change the next one's story."""
-        self.raw.deserialize(self._as_built)
+        self._empty()
         self.clock, self._strands, self._dice, self._committed = clock, strands, dice, _ignore
+
+    @abstractmethod
+    def _empty(self) -> None:
+        """Leave it as it was when its schema was built."""
+
+    @abstractmethod
+    def _read_clock(self) -> ColumnElement[Any]:
+        """SQL for what the scenario's clock shows when the statement runs."""
 
     def watch(self, committed: Callable[[], None]) -> None:
         """`committed` is called after every commit from now on."""
@@ -58,7 +82,7 @@ class HuntedDatabase(Database):
         return self._moments[shift]
 
     def _now(self, shift: float | ColumnElement[Any]) -> ColumnElement[Any]:
-        return self.later(bindparam("now", callable_=lambda: self.clock.text(), type_=String(), unique=True), shift)
+        return self.later(self._read_clock(), shift)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -81,10 +105,6 @@ class HuntedDatabase(Database):
         self._committed()
         self._may_fail("commit_unheard")
         self._switch()
-
-    def writing_one(self) -> AbstractContextManager[Connection]:
-        """On SQLite a transaction like any other."""
-        return self.writing()
 
     @contextmanager
     def _in_transaction(self) -> Iterator[None]:
@@ -117,6 +137,28 @@ class HuntedDatabase(Database):
     def _may_fail(self, evil: str) -> None:
         if self._is_watched() and self._dice.happens(evil, 0.012):
             raise DatabaseLost(evil)
+
+
+class HuntedSqlite(HuntedDatabase):
+    """In memory."""
+
+    raw: sqlite3.Connection
+
+    def __init__(self) -> None:
+        super().__init__("sqlite://")
+        event.listen(self.engine, "connect", self._keep)
+        schema.upgrade(self)
+        self._as_built = self.raw.serialize()
+
+    def writing_one(self) -> AbstractContextManager[Connection]:
+        """On SQLite a transaction like any other."""
+        return self.writing()
+
+    def _empty(self) -> None:
+        self.raw.deserialize(self._as_built)
+
+    def _read_clock(self) -> ColumnElement[Any]:
+        return bindparam("now", callable_=lambda: self.clock.text(), type_=String(), unique=True)
 
     def _keep(self, connection: sqlite3.Connection, _record: object) -> None:
         # One thread has one connection to a database in memory: the judge looks through it, between transactions.

@@ -8,7 +8,7 @@ from functools import cache
 from sqlalchemy import func, insert, select, update
 
 from hunt import lacking_parts
-from hunt.database import HuntedDatabase
+from hunt.database import HuntedDatabase, HuntedSqlite
 from hunt.dice import Dice
 from hunt.made_up_seeds import hotp, totp
 from hunt.tenant import INVALID, REFUSED, ModelDevice, ModelSeed, Tenant
@@ -36,9 +36,28 @@ GRACE = 60.0
 FIRST_ROW = 2
 
 
-@cache
+# The database of this process's scenarios, once there is one.
+_databases: list[HuntedDatabase] = []
+
+
 def database() -> HuntedDatabase:
-    return HuntedDatabase()
+    """The one that all scenarios of this process share: SQLite's, unless `hunt_on` chose another."""
+    if not _databases:
+        _databases.append(HuntedSqlite())
+    return _databases[0]
+
+
+def hunt_on(database: HuntedDatabase) -> None:
+    """Let the next scenarios use this database. The one before is closed."""
+    close_database()
+    _databases.append(database)
+
+
+def close_database() -> None:
+    """Close the database, and forget the statements that were built for it."""
+    while _databases:
+        _databases.pop().close()
+    forget_statements()
 
 
 @cache

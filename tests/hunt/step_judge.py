@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ from support.judges.otp_calls import POSTS_PER_OTP
 from hunt.clock import SPARE, Clock
 from hunt.committed_rows import BatchRow, Row, read_batches, read_records
 from hunt.creation_judge import CreationJudge
+from hunt.database import RawConnection
 from hunt.model_pingone import ModelPingOne
 from hunt.strands import Broken, Strands
 from hunt.tenant import EXTRA, READ, Call, ModelDevice
@@ -24,7 +24,7 @@ class StepJudge:
     """What is committed, and the calls to PingOne beside it."""
 
     def __init__(
-        self, connection: sqlite3.Connection, clock: Clock, strands: Strands, pingone: ModelPingOne, settings: Settings
+        self, connection: RawConnection, clock: Clock, strands: Strands, pingone: ModelPingOne, settings: Settings
     ) -> None:
         self._connection = connection
         self._clock = clock

@@ -21,13 +21,11 @@ from support.judges.secret_search import Secrets
 
 from migrations import HEAD
 from models.attempt import AttemptLine
-from models.audit import Action
 from models.batch import Batch
 from models.encrypted import Keyring
 from models.reason import CURES, Reason
 from models.record import Record
 from models.record_states import Status
-from worker import audit
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loader
@@ -91,6 +89,8 @@ def test_the_counts_are_the_rows_of_the_file(
     counts = read(database).counts
 
     assert (counts.active, counts.dead_letter, counts.open, counts.refused, counts.rows) == (2, 1, 3, 2, 8)
+    (group,) = read(database).refused or ()
+    assert (group.reason, group.count, [row.row_number for row in group.rows]) == ("otps_unfit", 2, [8, 9])
     Batches(database, TESTER).cancel("shipment")
     counts = read(database).counts
     assert (counts.open, counts.cancelled, counts.rows) == (0, 3, 8)
@@ -99,7 +99,7 @@ def test_the_counts_are_the_rows_of_the_file(
 def test_rows_whose_tokens_were_active_before_count_too(database: MovingDatabase) -> None:
     make_batch(database, [{"status": Status.ACTIVE}, {}])
     with database.writing() as connection:
-        audit.append(database, connection, TESTER, Action.LOAD, "shipment", {"already_active": 8})
+        connection.execute(update(Batch).values(already_active=8))
 
     counts = read(database).counts
 

@@ -18,7 +18,8 @@ from worker.batches.pace_commands import PaceCommands
 from worker.database.engine import DISPATCH_LOCK
 from worker.pace.errors import SlotTooFar
 from worker.pace.group_readings import GroupPace, read_group
-from worker.pace.memory import PaceMemory, lift_hold
+from worker.pace.known_pace import lift_hold
+from worker.pace.memory import PaceMemory
 from worker.pace.rate_groups import RateGroup
 from worker.pace.search import PART_OF_CEILING, Search
 from worker.pace.slots import Pace

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection, bindparam, event, select, text
 from support.data.batches import ENVIRONMENT_ID, Made, make_batch
 from support.data.moving_clock import MovingDatabase
@@ -73,6 +76,9 @@ HISTORY = """
     FROM record WHERE status IN ('active', 'dead_letter')
 """
 LISTED = [InventoryToken(str(number), f"LARGE{199_000 + number}", user_id="user") for number in range(20)]
+# Threads of a worker, and what they write together: a claim, that an OTP was answered, a settlement with its line.
+THREADS = 4
+COMBINED = ("lease_id=given.this_lease", "SET next_counter=given", "WITH settled")
 PENDING = {"ix_record_half_done", "ix_record_expiring", "ix_record_lasting"}
 SCRAPE = {"ix_record_window", "ix_record_finalized_at", "ix_attempt_failed"}
 DUE = PENDING | {"ix_record_unsettled"}
@@ -83,7 +89,7 @@ AT_HAND = {KEY, "ix_record_window"}
 AT_HAND |= {"ix_record_history", "uq_record_serial_number"}
 
 
-def fill(database: MovingDatabase) -> Made:
+def fill(database: MovingDatabase, records: int = RECORDS) -> Made:
     """The large batch, without its ids. With it come a small one of another environment and a cancelled one."""
     large = make_batch(database, 0, name="large")
     make_batch(database, 500, name="small", environment="second", environment_id="another tenant")
@@ -93,7 +99,7 @@ def fill(database: MovingDatabase) -> Made:
     moments = {"earlier": now - timedelta(minutes=5), "later": now + timedelta(minutes=5)}
     statement = text(FILL.format(numbers=NUMBERS["sqlite" if database.is_sqlite else "postgresql"])).bindparams(
         *[bindparam(name, moment, UtcDateTime()) for name, moment in moments.items()],
-        records=RECORDS,
+        records=records,
         batch_id=large.batch_id,
         environment_id=ENVIRONMENT_ID,
     )
@@ -112,7 +118,7 @@ class Query:
 
     @property
     def concerns_records(self) -> bool:
-        return re.search(r"^(?:SELECT|UPDATE)\b.*\b(record|attempt)\b", self.statement, re.DOTALL) is not None
+        return re.search(r"^(?:SELECT|UPDATE|WITH)\b.*\b(record|attempt)\b", self.statement, re.DOTALL) is not None
 
 
 @contextmanager
@@ -202,6 +208,27 @@ def work(database: Database, ids: Sequence[int]) -> None:
         assert leases.settle(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(1))
 
 
+def work_together(database: Database, ids: Sequence[int], queries: Sequence[Query]) -> None:
+    """The same in several threads, until each of the three writes was one statement for several records."""
+    left, leases = deque(ids), Leases(database)
+
+    def take_turns() -> None:
+        while not has_all() and left:
+            claim = leases.claim(left.popleft(), ENVIRONMENT_ID)
+            assert claim is not None
+            assert leases.write_progress(claim, claim.progress.with_otp_answered(1))
+            assert leases.settle(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(1))
+
+    def has_all() -> bool:
+        together = [query.statement for query in [*queries] if "unnest" in query.statement]
+        return all(any(written in statement for statement in together) for written in COMBINED)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done in [pool.submit(take_turns) for _ in range(THREADS)]:
+            done.result()
+    assert has_all(), "nothing was written together"
+
+
 def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], list[Query]]]:
     """Does everything once, for real: what was done, the indexes that it should go by, and its queries."""
     queue, noted = Queue(database), {}
@@ -229,6 +256,10 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
     with noting(database) as queries:
         work(database, ids[:1])
     noted["worker"] = ({KEY}, queries)
+    if not database.is_sqlite:
+        with noting(database) as queries:
+            work_together(database, ids[1:3000], queries)
+        noted["workers together"] = ({KEY}, queries)
     noted |= note_preparation(database, large)
     note("scrape", PENDING | SCRAPE, lambda c: read_movement(database, c))
     # Last, since it may pause the batch.
@@ -284,9 +315,18 @@ def analyse(database: Database) -> None:
     database.engine.dispose()
 
 
+@pytest.mark.faults
+def test_they_do_so_among_a_million_records(postgres_url: str) -> None:
+    check_indexes(postgres_url, 1_000_000)
+
+
 def test_the_queries_of_every_tick_go_by_the_partial_indexes(database_url: str) -> None:
+    check_indexes(database_url, RECORDS)
+
+
+def check_indexes(database_url: str, records: int) -> None:
     with closing(MovingDatabase(database_url)) as setup:
-        large = fill(setup)
+        large = fill(setup, records)
     with closing(Database(database_url)) as database:
         noted = note_queries(database, large)
         # SQLite has no statistics unless somebody asks for them, so it must do without, too.

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 
 from support.data.moving_clock import MovingDatabase
 
-from worker.fleet.processes import GONE_AFTER, KEPT_FOR, KnownProcess, Processes, Sickness, read_processes
+from worker.fleet.processes import (
+    GONE_AFTER,
+    KEPT_FOR,
+    KnownProcess,
+    Processes,
+    Sickness,
+    read_processes,
+)
 
 BROKEN = Sickness("network", "PingOne cannot be reached.")
 
@@ -101,3 +109,10 @@ def test_of_many_that_fall_sick_at_once_one_stays(database: MovingDatabase) -> N
     with ThreadPoolExecutor(len(processes)) as pool:
         spared = list(pool.map(lambda process: process.fall_sick(BROKEN), processes))
     assert sorted(spared) == [False] + [True] * 5
+
+
+def test_a_process_says_once_which_version_it_is(database: MovingDatabase) -> None:
+    process = Processes(database, "host:1")
+    process.show_life()
+    process.show_life()
+    assert known(database)["host:1"].version == version("oathbulk")

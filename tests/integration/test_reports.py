@@ -271,9 +271,10 @@ def test_an_export_has_the_columns_of_the_file_and_then_the_results(database: Mo
         "correlation_id",
         "attempts",
         "otp_posts",
+        "taken_over_by",
         "oathbulk_row",
     )
-    results = ["pending", "", "", "", "", "0", "0", f"batch {made.batch_id} row 2"]
+    results = ["pending", "", "", "", "", "0", "0", "", f"batch {made.batch_id} row 2"]
     assert row == ["4711", "MADE1", "", *ids(1).split(","), "L-1", *results]
 
 
@@ -287,7 +288,7 @@ def test_an_export_tells_how_each_row_ended(database: MovingDatabase, leases: Le
         (Active(), CallSummary(1), False),
     )
 
-    rows = [row[-8:-1] for row in exported(database)[1:]]
+    rows = [row[-9:-2] for row in exported(database)[1:]]
 
     dead = ["dead_letter", "resync_failed", CURES[Reason.RESYNC_FAILED], "error-1", "correlation-1", "1", "2"]
     assert sorted(rows) == sorted([dead, ["active", "", "", "", "", "1", "1"]])
@@ -336,7 +337,7 @@ def test_nothing_that_pingone_answered_begins_a_formula(database: MovingDatabase
     answer = Answer(400, None, None, "=1+1", "@SUM(1)", None)
     settle(database, leases, made, (DeadLetter(Reason.REJECTED), CallSummary(1, 0, answer), False))
 
-    assert exported(database)[1][-5:-3] == ["'=1+1", "'@SUM(1)"]
+    assert exported(database)[1][-6:-4] == ["'=1+1", "'@SUM(1)"]
 
 
 def test_otps_are_exported_only_with_the_keys(database: MovingDatabase, keyring: Keyring, load: Any) -> None:
@@ -391,7 +392,7 @@ def test_columns_that_are_named_as_a_result_are_replaced_by_it(database: MovingD
 
     assert header == ["serial", "otp1", "user_id", "device_id", "note", *RESULT_COLUMNS]
     origin = f"batch {made.batch_id} row 2"
-    assert row == ["MADE1", "", *ids(1).split(","), "kept", "pending", "", "", "", "", "0", "0", origin]
+    assert row == ["MADE1", "", *ids(1).split(","), "kept", "pending", "", "", "", "", "0", "0", "", origin]
 
 
 def test_an_export_with_fresh_otps_can_be_loaded_and_exported_again_and_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -30,6 +31,7 @@ from models.base import Base
 from models.batch import Batch, BatchState
 from models.record import Record
 from models.record_states import Status
+from models.refused_row import REFUSED
 from worker import audit
 from worker.audit import GENESIS
 from worker.config.settings import ConfigError
@@ -38,11 +40,16 @@ from worker.database.engine import AUDIT_LOCK
 from worker.installation.installation import Installation
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
+from worker.reports.export import export
+from worker.reports.refused_rows import NotKept
+from worker.reports.status import read_statuses
 from worker.rules.steps import Active
 
 CHECKOUT = Path(schema.__file__).parents[2]
-TABLES = {"batch", "record", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job", "notice"}
-TABLES |= {"past_token", "sealed_key"}
+TABLES = {
+    *("batch", "record", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job", "notice"),
+    *("refused_rows", "past_token", "sealed_key"),
+}
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])
@@ -197,7 +204,7 @@ def test_every_revision_goes_down_and_up_by_itself(empty: MovingDatabase) -> Non
 
 WINDOW = ("daily_window", "zone", "closes_at", "resumes_at")
 # Of a batch and of an attempt, as they are where an earlier version wrote the row.
-MARKS = {"judged_after": 0, "running_after": 0, "trial_row": None, "parent_id": None}
+MARKS = {"judged_after": 0, "running_after": 0, "trial_row": None, "parent_id": None, "already_active": 0}
 MARKS |= {"purged_at": None, "outcome": None}
 PREPARATION = {"may_import": False, "may_pair": False, "inventory_read_at": None, "prepared_until": None}
 BELONGING = {"batch_id": None, "otp_posts": 0, "call_milliseconds": None}
@@ -573,6 +580,31 @@ def test_0007_does_not_go_down_while_a_record_lacks_its_user_or_its_device(
         connection.execute(update(Record).where(Record.id == made.ids[1]).values(status=Status.CANCELLED))
     schema.downgrade(empty, "0006")
     assert revision.current(empty) == "0006"
+
+
+def test_0011_takes_over_from_the_audit_what_was_left_out_and_claims_nothing_of_refused_rows(
+    empty: MovingDatabase,
+) -> None:
+    """The earlier version only counts what it refuses."""
+    schema.upgrade(empty, "0010")
+    with empty.writing() as connection:
+        made_before(connection, ["serial", "otp1"])
+        connection.execute(text("UPDATE batch SET rows_refused = 3, name = 'july'"))
+        audit.append(empty, connection, TESTER, Action.LOAD, "july", {"already_active": 8})
+        audit.append(empty, connection, TESTER, Action.LOAD, "another", {"already_active": 5})
+
+    schema.upgrade(empty)
+
+    (status,) = read_statuses(empty, "july")
+    assert (status.already_active, status.rows_refused, status.refused, status.rows) == (8, 3, None, 12)
+    assert status.to_json()["refused"] is None
+    with pytest.raises(NotKept, match="3 rows were refused"):
+        export(empty, "july", io.StringIO(), status=REFUSED)
+    schema.downgrade(empty, "0010")
+    assert "refused_rows" not in tables(empty)
+    assert rows(empty, "batch")[0]["rows_refused"] == 3
+    schema.upgrade(empty)
+    schema.check(empty)
 
 
 def test_two_records_may_lack_their_device_and_none_may_share_one(empty: MovingDatabase) -> None:

@@ -23,6 +23,8 @@ from worker.batches.loading import Loader
 from worker.intake import open_shipment
 from worker.leases.queue import Queue
 from worker.pingone.errors import Answer
+from worker.reports.outage import Outage
+from worker.reports.status import read_statuses
 from worker.rules import breaker
 from worker.rules.breaker import PROBES
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
@@ -339,6 +341,36 @@ def test_nothing_goes_until_the_probe_and_then_a_few_records_only(scripted_fleet
     assert scripted_fleet.tick() == []
     scripted_fleet.claim(probes[0])
     assert scripted_fleet.tick() == []
+
+
+def test_an_outage_is_told_from_the_first_attempt_without_an_answer_until_one_is_answered(
+    scripted_fleet: ScriptedFleet,
+) -> None:
+    database = scripted_fleet.database
+    made = make_batch(database, 30)
+    scripted_fleet.fail(made, 2)
+    scripted_fleet.fail(made, 1, Active())
+    before = database.read_clock()
+
+    scripted_fleet.begin_outage(made)
+    (status,) = read_statuses(database, made.name)
+    assert status.outage is not None
+    since = status.outage.since
+    assert since is not None
+    assert (since - before).total_seconds() == pytest.approx(1, abs=0.9)
+    assert status.outage.next_try_at == look_at_batch(database, made.batch_id).probe_at
+    assert not status.outage.is_overdue
+
+    # Nobody ticks, and then somebody does.
+    scripted_fleet.pass_time(breaker.FIRST_PROBE + 1)
+    (status,) = read_statuses(database, made.name)
+    assert status.outage == Outage(since, look_at_batch(database, made.batch_id).probe_at, is_overdue=True)
+    probe, *_ = scripted_fleet.tick()
+    (status,) = read_statuses(database, made.name)
+    assert status.outage == Outage(since, None)
+    scripted_fleet.end(probe, Active())
+    (status,) = read_statuses(database, made.name)
+    assert status.outage is None
 
 
 def test_an_outage_that_lasts_is_probed_less_and_less_often(scripted_fleet: ScriptedFleet) -> None:

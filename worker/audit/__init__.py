@@ -3,7 +3,7 @@
 May import config, database, vault and the transport of pingone. Begin with `lines` (written and read) or `checking`.
 """
 
-from worker.audit.actors import SCHEDULE, Actor, the_schedule, the_worker, this_person
+from worker.audit.actors import SCHEDULE, Actor, name_this_person, the_schedule, the_worker, this_person
 from worker.audit.chain import GENESIS
 from worker.audit.checking import BrokenLine, CheckResult, check
 from worker.audit.heads import find_heads_place, redact_place
@@ -26,6 +26,7 @@ __all__ = [
     "find_heads_place",
     "find_missing",
     "has_authenticated_line",
+    "name_this_person",
     "read",
     "read_heads",
     "redact_place",

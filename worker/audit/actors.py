@@ -25,12 +25,17 @@ SCHEDULE = Actor("schedule")
 WORKER = Actor("worker")
 
 
-def this_person(settings: Settings, ticket: str | None = None) -> Actor:
-    """The actor who gives this command: OATHBULK_ACTOR, or else the operating system's user.
+def this_person(settings: Settings, ticket: str | None = None, name: str | None = None) -> Actor:
+    """The actor who gives this command: who is named; without a name, the person at this terminal.
 
     Raises ConfigError if the audit key cannot be used.
     """
-    return Actor(settings.actor or _system_user(), ticket, make_protection(settings))
+    return Actor(name or name_this_person(settings), ticket, make_protection(settings))
+
+
+def name_this_person(settings: Settings) -> str:
+    """The name of the person at this terminal: OATHBULK_ACTOR, or else the operating system's user."""
+    return settings.actor or _system_user()
 
 
 def the_schedule(settings: Settings) -> Actor:

@@ -19,8 +19,6 @@ from urllib.parse import urlsplit
 from worker.config.settings import ConfigError, Settings
 from worker.observability.escaping import escape_line
 from worker.pingone.errors import PingOneError
-from worker.pingone.transport import Transport
-from worker.pingone.wire import Request
 
 # The file in the home of the embedded stack, in which heads are noted by default.
 HEADS_FILE = "audit.heads"
@@ -120,6 +118,10 @@ def _write_to_syslog(heads: Sequence[Head]) -> None:
 def _post_to_server(url: str, heads: Sequence[Head]) -> None:
     """Post each head to a server, with the same proxies and certificate authorities as calls to PingOne, and a total
     deadline. A redirect is not followed."""
+    # Not at the top: few installations note heads on a server, and httpx takes a fifth of a command's start.
+    from worker.pingone.transport import Transport
+    from worker.pingone.wire import Request
+
     transport = Transport(deadline=DEADLINE)
     # A connection that the server closes after its answer must not be used for the next head.
     headers = {"Content-Type": "application/json", "Connection": "close"}

@@ -23,7 +23,7 @@ from worker.database.engine import LOAD_LOCK, Database
 from worker.leases import commands
 from worker.leases.not_replayed import NotReplayed, find_not_replayed
 from worker.leases.replay import replay
-from worker.pace.memory import lift_hold
+from worker.pace.known_pace import lift_hold
 from worker.rules.hours import DailyHours
 
 # The column that holds the rest of a batch back, by the reason of the pause after which a person lets it go.

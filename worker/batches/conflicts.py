@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from sqlalchemy import Connection, select
 
 from models.batch import Batch
 from models.encrypted import Keyring
 from models.record_states import FINAL, Status
+from models.row_fault import RowFault
 from worker.batches.earlier_records import EarlierRecords, Found
 from worker.batches.past_tokens import Past, PastTokens
 from worker.batches.record_rows import NewRecord
@@ -16,12 +18,11 @@ from worker.intake import Row, RowError
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.seed import Seed
 
-# Ends the reason of a row that repeats another of its file.
-KEEP_ONE = "keep one of the two rows"
-
-
 # What names a person, the most certain first.
 _PERSON = ("user_id", "username", "email", "external_id")
+
+# Why a row is refused: in a sentence, and in a word.
+Refusal: TypeAlias = "tuple[str, RowFault]"
 
 
 class Conflicts:
@@ -51,31 +52,34 @@ class Conflicts:
             if before.is_active or _is_active(row, serials.get(row.serial_number, ())):
                 already_active += 1
                 continue
-            reason = self._explain_duplicate(row, in_chunk) or self._explain_conflict(row, serials, devices)
-            if reason := reason or _explain_used_otp(before.used_in) or lacking.get(row.row_number):
-                errors.append(RowError(row.row_number, reason, row.serial_number))
+            refusal = self._explain_duplicate(row, in_chunk) or self._explain_conflict(row, serials, devices)
+            if used := _explain_used_otp(before.used_in) or lacking.get(row.row_number):
+                refusal = refusal or (used, RowFault.OTPS_USED)
+            if refusal:
+                reason, fault = refusal
+                errors.append(RowError(row.row_number, reason, row.serial_number, fault))
             else:
                 good.append(NewRecord(row, self._choose_counter(row, serials.get(row.serial_number, ()), before)))
                 in_chunk |= {value: row.row_number for _, value in _identities(row)}
         return good, errors, already_active
 
-    def _explain_duplicate(self, row: Row, in_chunk: dict[str, int]) -> str | None:
+    def _explain_duplicate(self, row: Row, in_chunk: dict[str, int]) -> Refusal | None:
         """Why a row repeats one that was split before and is not written yet; None if it does not. `in_chunk`: row
         numbers by serial number or device."""
         for what, value in _identities(row):
             if value in in_chunk:
-                return f"the {what} stands on row {in_chunk[value]} of this file already: {KEEP_ONE}"
+                return _refuse_repeated(what, in_chunk[value])
         return None
 
-    def _explain_conflict(self, row: Row, serials: dict[str, list[Found]], devices: dict[str, Found]) -> str | None:
+    def _explain_conflict(self, row: Row, serials: dict[str, list[Found]], devices: dict[str, Found]) -> Refusal | None:
         """Why an earlier record stands in the way of this row; None if none does."""
         for found in serials.get(row.serial_number, ()):
-            if reason := self._explain_by_serial_number(row, found):
-                return reason
+            if refusal := self._explain_by_serial_number(row, found):
+                return refusal
         elsewhere = devices.get(row.device_id or "")
         return self._explain_in_progress("device", elsewhere) if elsewhere else None
 
-    def _explain_by_serial_number(self, row: Row, found: Found) -> str | None:
+    def _explain_by_serial_number(self, row: Row, found: Found) -> Refusal | None:
         """Why an earlier record of the same serial number stands in the way; None if it does not."""
         if found.status not in FINAL:
             return self._explain_in_progress("serial number", found)
@@ -83,7 +87,8 @@ class Conflicts:
         if row.device_id and found.device_id != row.device_id and not row.origin:
             return None
         if isinstance(row.otps, OtpPair) and self._find_used_otps(found) & {row.otps.first, row.otps.second}:
-            return _explain_used_otp(f"{self._name_batch(found)!r} (row {found.row_number})")
+            used_in = f"{self._name_batch(found)!r} (row {found.row_number})"
+            return _explain_used_otp(used_in) or "", RowFault.OTPS_USED
         return None
 
     def _choose_counter(self, row: Row, earlier: Iterable[Found], before: Past) -> int | None:
@@ -101,12 +106,13 @@ class Conflicts:
         earlier = self._earlier.open(found)
         return not isinstance(earlier, Seed) or earlier.secret == seed.secret
 
-    def _explain_in_progress(self, what: str, found: Found) -> str:
+    def _explain_in_progress(self, what: str, found: Found) -> Refusal:
         if found.batch_id == self._batch_id:
-            return f"the {what} stands on row {found.row_number} of this file already: {KEEP_ONE}"
+            return _refuse_repeated(what, found.row_number)
         return (
             f"the {what} is in progress in batch {self._name_batch(found)!r} (row {found.row_number}):"
-            " wait until it is finished, or cancel it there"
+            " wait until it is finished, or cancel it there",
+            RowFault.IN_PROGRESS,
         )
 
     def _name_batch(self, found: Found) -> str:
@@ -126,6 +132,11 @@ class Conflicts:
         if found.otp2_posts and pair.second is not None:
             used.add(pair.second)
         return used
+
+
+def _refuse_repeated(what: str, row_number: int) -> Refusal:
+    """Refuse a row whose serial number or device stands on an earlier row of its file."""
+    return f"the {what} stands on row {row_number} of this file already: keep one of the two rows", RowFault.REPEATED
 
 
 def _is_active(row: Row, earlier: Iterable[Found]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from difflib import get_close_matches
 from shlex import quote
 from typing import Any
 
@@ -10,13 +12,14 @@ from sqlalchemy import ColumnElement, Connection, Row, select
 
 from models.batch import Batch
 from models.record import Record
+from worker.batches.names import read_latest_names
 
 # Names that the message for an unknown batch lists at most.
 LATEST = 5
 
 
 class UnknownBatch(Exception):
-    """No batch has this name; the message lists the latest ones."""
+    """No batch has this name; the message names the nearest, or lists the latest ones."""
 
 
 class BatchPurged(UnknownBatch):
@@ -31,9 +34,7 @@ def find_batch(
     named = select(*columns, Batch.purged_at).where(Batch.name == name)
     found = connection.execute(named.with_for_update() if is_locking else named).one_or_none()
     if found is None:
-        names = connection.scalars(select(Batch.name).order_by(Batch.id.desc()).limit(LATEST)).all()
-        known = f"the latest are {', '.join(names)}" if names else "nothing was loaded yet"
-        raise UnknownBatch(f"no batch is named {name!r}: {known}")
+        raise UnknownBatch(f"no batch is named {name!r}: {_name_others(name, read_latest_names(connection))}")
     if found.purged_at is not None and not may_be_purged:
         raise BatchPurged(explain_purged(name, found.purged_at))
     return found
@@ -52,3 +53,10 @@ def explain_purged(name: str, purged_at: datetime) -> str:
         f"batch {name!r} was purged on {purged_at:%Y-%m-%d}: its records are gone, and with them the ids of what it "
         f"made in PingOne. `oathbulk status {named}` tells how it ended, `oathbulk audit {named}` what was done"
     )
+
+
+def _name_others(name: str, names: Sequence[str]) -> str:
+    """Name the batch that was meant, or else the latest."""
+    if near := get_close_matches(name, names, n=1):
+        return f"did you mean {near[0]!r}?"
+    return f"the latest are {', '.join(names[:LATEST])}" if names else "nothing was loaded yet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,9 @@ JUDGED_COLUMNS = (Batch.id, Batch.judged_after, Batch.running_after, Batch.outag
 # A row with these columns; it may have others too.
 JudgedBatch = Row[*tuple[Any, ...]]
 
+# Failed attempts that are looked through for the first one without an answer, at most: some days of probes.
+_LONGEST_SILENCE = 2000
+
 _BATCH = bindparam("of_batch", type_=Integer())
 # In the words of the partial index: successes, which are most attempts, are not looked at.
 _FAILED = (
@@ -27,6 +31,9 @@ _FAILED = (
     .where(AttemptLine.batch_id == _BATCH, text(FAILED), AttemptLine.id > bindparam("after"))
     .order_by(AttemptLine.id.desc())
     .limit(bindparam("count", type_=Integer()))
+)
+_LAST_ACTIVE = select(func.max(AttemptLine.id)).where(
+    AttemptLine.id > bindparam("after"), AttemptLine.batch_id == _BATCH, AttemptLine.outcome == Outcome.ACTIVE
 )
 # Those that called PingOne.
 _ASKED = _FAILED.where(
@@ -56,6 +63,23 @@ def is_pingone_back(connection: Connection, batch: JudgedBatch, thresholds: Thre
     """Whether PingOne answered any attempt since the batch last began to run."""
     failures, count_active_after = _read_failures(connection, batch, thresholds), _count_active_after(connection, batch)
     return breaker.was_answered_since(failures, count_active_after, batch.running_after)
+
+
+def find_silence(connection: Connection, batch: JudgedBatch) -> datetime | None:
+    """Find out when the first attempt of a batch ended that PingOne did not answer, with none answered since; None if
+    it answered the latest."""
+    values = {"of_batch": batch.id, "after": 0, "count": _LONGEST_SILENCE}
+    rows = connection.execute(_FAILED, values).all()
+    oldest = rows[-1].id if rows else 0
+    last_active = connection.scalar(_LAST_ACTIVE, {"of_batch": batch.id, "after": oldest}) or 0
+    since: datetime | None = None
+    for row in rows:
+        failure = _build_failure(row, batch.running_after)
+        if row.id < last_active or breaker.is_answer(failure):
+            break
+        if failure.is_unanswered:
+            since = row.ended_at
+    return since
 
 
 def _read_failures(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> list[FailedAttempt]:

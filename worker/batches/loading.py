@@ -22,6 +22,7 @@ from worker.batches.hours import OutOfHours
 from worker.batches.load_counts import LoadCounts
 from worker.batches.names import check_name
 from worker.batches.record_rows import RecordRows
+from worker.batches.refused_rows import RefusedRows, note_serial_numbers
 from worker.batches.returning import Returning
 from worker.batches.trial import find_trial_row
 from worker.config.environment import Environment
@@ -111,20 +112,19 @@ class Loader:
             out_of_hours = hours.check_hours(self._database, connection, batch_id)
             parent = connection.scalar(select(Batch.name).where(Batch.id == counts.parent_id))
             trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
-            held_back = {"canary_row": counts.held_back_from, "trial_row": trial, "parent_id": counts.parent_id}
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back))
+            held_back = {"canary_row": counts.held_back_from, "trial_row": trial}
+            come_back = {"parent_id": counts.parent_id, "already_active": counts.already_active}
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back | come_back))
             facts: dict[str, Any] = {"file": escape_line(shipment.path.name), "sha256": shipment.fingerprint}
             facts |= {"canary": canary, "window": daily_hours and str(daily_hours)}
             facts |= {"environment": self._environment.name} | counts.sums
-            come_back: dict[str, Any] = {"parent": parent, "already_active": counts.already_active}
+            told: dict[str, Any] = {"parent": parent, "already_active": counts.already_active}
             allowed = {"accepted": list(accepted), "may_import": shipment.switches.may_import}
             allowed |= {"may_pair": shipment.switches.may_pair, "plan": plan}
-            facts |= {key: value for key, value in (come_back | allowed).items() if value}
+            facts |= {key: value for key, value in (told | allowed).items() if value}
             audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
             self._database.analyze(connection, Record.__tablename__)
-        return Loaded(
-            batch_id, name, counts.total, counts.rows_refused, is_new=True, out_of_hours=out_of_hours, **come_back
-        )
+        return Loaded(batch_id, name, counts.total, counts.rows_refused, is_new=True, out_of_hours=out_of_hours, **told)
 
     def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
         columns = (Batch.id, Batch.name, Batch.total, Batch.rows_refused, Batch.purged_at)
@@ -163,6 +163,7 @@ class Loader:
         conflicts = Conflicts(connection, self._keyring, self._environment.environment_id, batch_id)
         record_rows = RecordRows(self._keyring, batch_id, self._max_age)
         writer = self._make_writer(connection, record_rows.columns, batch_id)
+        refused_rows = RefusedRows(connection, self._environment.environment_id, batch_id)
         counts, analyzed = LoadCounts(canary), 0
         rows = shipment.rows()
         chunk = list(islice(rows, CHUNK))
@@ -177,7 +178,10 @@ class Loader:
                     write(record_rows.values(record))
                 # Read while PostgreSQL is busy with this one.
                 chunk = list(islice(rows, CHUNK))
-            for error in sorted(errors, key=lambda error: error.row_number):
+            errors.sort(key=lambda error: error.row_number)
+            refused_rows.write(errors)
+            note_serial_numbers(connection, completed.mended)
+            for error in errors:
                 self._on_refused(error)
             counts.add([record.row for record in good], len(errors), already_active)
             if chunk:

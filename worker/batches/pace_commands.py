@@ -12,7 +12,7 @@ from models.audit import Action
 from worker import audit
 from worker.audit import Actor
 from worker.database.engine import Database
-from worker.pace.memory import lift_hold, write_pace
+from worker.pace.known_pace import lift_hold, write_pace
 from worker.pace.rate import Change
 from worker.pace.search import fix_rate, free_rate
 from worker.pace.slots import Pace

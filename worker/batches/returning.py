@@ -3,6 +3,7 @@ and the seed or the unused OTPs, which no export has."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -14,6 +15,8 @@ from models.batch import Batch
 from models.encrypted import DecryptionError, Keyring
 from models.record import Record
 from models.record_states import OtpState, OtpType
+from models.row_fault import RowFault
+from worker.batches.refused_rows import find_refused
 from worker.intake import ORIGIN, Origin, Row, RowError, explain_missing_ids
 from worker.vault.otp import OtpPair
 from worker.vault.otp_source import OtpSource
@@ -22,6 +25,8 @@ from worker.vault.seed import Seed
 
 Found: TypeAlias = "ResultRow[*tuple[Any, ...]]"
 
+# Digits as many as an OTP has.
+_MAY_BE_OTP = re.compile(r"[0-9]{6}(?:[0-9]{2})?")
 # What a row takes from its earlier record where the file has nothing.
 _FILLED = ("user_id", "device_id", "username", "email", "external_id", "lot")
 _COLUMNS = (
@@ -55,17 +60,22 @@ PURGED = (
     "otp1 and otp2 are empty, and the batch of this row was purged, with its OTPs and seeds: press the token for two"
     " fresh, consecutive OTPs and write them there, or load it from the vendor's file"
 )
+NOT_KEPT = (
+    "otp1 and otp2 are empty, and of a row that was refused none are kept: press the token for two fresh, consecutive"
+    " OTPs and write them there; a token with a seed is loaded from the vendor's file again"
+)
 KEY_IS_GONE = "the key that encrypted its OTPs or seed is not among OATHBULK_ENCRYPTION_KEYS: add it behind the first"
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
     """Rows as far as they could be completed, and those that are refused. `lacking`: why a row has no OTPs, by its
-    number; unless its token is active already, it is refused for that."""
+    number; unless its token is active already, it is refused for that. `mended`: those that had been refused before."""
 
     rows: list[Row] = field(default_factory=list)
     errors: list[RowError] = field(default_factory=list)
     lacking: dict[int, str] = field(default_factory=dict)
+    mended: list[Row] = field(default_factory=list)
 
 
 class Returning:
@@ -78,23 +88,29 @@ class Returning:
 
     def complete(self, rows: Sequence[Row], *, may_pair: bool) -> Completed:
         """Complete the rows that have an origin; the others stay as they are. `may_pair`: a row needs no device."""
-        origins = [row.origin for row in rows if row.origin]
+        origins = {row.origin for row in rows if row.origin}
         earlier, purged = self._look_up(origins), self._find_purged({origin.batch_id for origin in origins})
+        refused = find_refused(self._connection, self._environment_id, origins - earlier.keys())
         completed = Completed()
         for row in rows:
             if row.origin is None:
                 completed.rows.append(row)
                 continue
-            origin = row.origin
-            if origin.batch_id in purged:
-                row, fault = _take_as_new(row, completed.lacking), None
-            else:
-                found = earlier.get(origin)
-                fault = _find_fault(row, found) if found else NO_RECORD
-                if found and not fault:
-                    row = self._complete(row, found, completed.lacking)
-            if fault := fault or explain_missing_ids(row, may_pair=may_pair):
-                completed.errors.append(RowError(row.row_number, fault, row.serial_number))
+            found = earlier.get(row.origin)
+            if row.origin.batch_id in purged:
+                row = _take_as_new(row, completed.lacking)
+            elif found is None and row.origin in refused:
+                if row.otps is None:
+                    completed.lacking[row.row_number] = NOT_KEPT
+                else:
+                    completed.mended.append(row)
+            elif error := _find_error(row, found):
+                completed.errors.append(error)
+                continue
+            elif found:
+                row = self._complete(row, found, completed.lacking)
+            if missing := explain_missing_ids(row, may_pair=may_pair):
+                completed.errors.append(RowError(row.row_number, missing, row.serial_number, RowFault.PERSON_UNFIT))
             else:
                 completed.rows.append(row)
         return completed
@@ -158,14 +174,19 @@ def _take_as_new(row: Row, lacking: dict[int, str]) -> Row:
     return replace(row, origin=None)
 
 
-def _find_fault(row: Row, found: Found) -> str | None:
+def _find_error(row: Row, found: Found | None) -> RowError | None:
     """Why a row cannot come back as the record that it names; None if it can."""
+    # A serial number that is not the record's may be an OTP, since a row that comes back may have its own column empty.
+    nameable = None if row.otps is None and _MAY_BE_OTP.fullmatch(row.serial_number) else row.serial_number
+    if found is None:
+        return RowError(row.row_number, NO_RECORD, nameable, RowFault.ORIGIN_UNFIT)
     if row.serial_number.lower() not in (found.serial_number.lower(), found.serial_number.lstrip("0").lower()):
-        return OTHER_TOKEN
+        return RowError(row.row_number, OTHER_TOKEN, nameable, RowFault.ORIGIN_UNFIT)
     if isinstance(row.otps, OtpPair) and found.otp_type == OtpType.TOTP:
         if row.otp_type == "hotp":
-            return OTHER_TYPE
-        return OLD_TIME if row.generated_at == found.generated_at else None
+            return RowError(row.row_number, OTHER_TYPE, row.serial_number, RowFault.OTPS_UNFIT)
+        if row.generated_at == found.generated_at:
+            return RowError(row.row_number, OLD_TIME, row.serial_number, RowFault.OTPS_UNFIT)
     return None
 
 

@@ -1,21 +1,29 @@
 """The commands of `oathbulk`: arguments in, printing out; one module a command, or a few that belong together.
 
 May import every other room; nothing but `__main__` imports it.
-Begin with `application`, which lists the commands; `options` has what several commands share, `failures` says which
-failure has which exit code.
+Begin with `command_list`, which lists the commands, and `application`. A command's module is imported when the command
+is called (`lazy_commands`), so that nobody waits for the others. `options` has what several commands share, `failures`
+says which failure has which exit code.
 """
 
-import gc
+import os
+import sys
 
 
 def main() -> None:
     """Run the command that stands in this process's arguments."""
-    # What is imported here stays until the end. Looking for garbage in it, while it comes and once more as the process
-    # ends, would take a quarter of a short command's time.
-    gc.disable()
-    # Not at the top: who needs one command alone would import what all of them need, four times as much.
+    # Neither this nor what follows is imported at the top: whoever imports one command alone would import it too, and
+    # whoever asks for the list of commands would wait for typer.
+    from worker.cli.top_help import answer
+
+    code = None if _is_completing() else answer(sys.argv[1:])
+    if code is not None:
+        sys.exit(code)
     from worker.cli.application import run_command
 
-    gc.freeze()
-    gc.enable()
     run_command()
+
+
+def _is_completing() -> bool:
+    """Whether a shell asks what could be typed next; it gives no arguments, and a variable instead."""
+    return "_OATHBULK_COMPLETE" in os.environ

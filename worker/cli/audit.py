@@ -14,8 +14,9 @@ from models.batch import Batch
 from worker import audit
 from worker.audit import CheckResult, MissingHead
 from worker.batches.finding import find_batch
+from worker.cli.completion import complete_batch
 from worker.cli.console import console, error_console, print_json
-from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson
 from worker.installation.installation import Installation
 from worker.observability.escaping import escape_line
@@ -23,7 +24,10 @@ from worker.vault.keyring import load_audit_keys
 
 
 def audit_command(
-    batch: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="Only this batch. Default: all.")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Argument(metavar="[BATCH]", autocompletion=complete_batch, help="Only this batch. Default: all."),
+    ] = None,
     verify: Annotated[
         str | None,
         typer.Option(

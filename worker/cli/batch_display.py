@@ -11,10 +11,11 @@ from rich.text import Text
 
 from models.record_states import Status
 from worker.cli.dead_letter_display import draw_dead_letters
-from worker.cli.outlook import describe_outlook, describe_outlook_after_run
-from worker.cli.preparation_display import describe_made, put_waiting_first
 from worker.cli.room import Room, break_lines, cut_line
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.outlook import describe_outlook, describe_outlook_after_run
+from worker.reports.sentences.preparation import describe_made, put_waiting_first
+from worker.reports.sentences.tokens import describe_fault_cures, describe_tokens
 from worker.rules.resync import NeedsFlag
 from worker.tenants.resync import LEARNT
 
@@ -40,7 +41,8 @@ def draw_batch(
     out, however much room that takes."""
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     # The outlook stands high, so that it is seen in the smallest terminal.
-    texts = [Text(put_waiting_first(status, future)), *map(Text, _describe_tokens(status))]
+    texts = [Text(put_waiting_first(status, future)), *map(Text, describe_tokens(status))]
+    texts += map(Text, describe_fault_cures(status) if with_cures else ())
     texts.append(Text(_describe_costs(status), style="dim"))
     texts += [Text(said, style="dim") for said in (describe_made(status), *_describe_origin(status)) if said]
     texts += map(Text, notes)
@@ -101,18 +103,6 @@ def _describe_costs(status: BatchStatus) -> str:
         f"{_choose_pace(status):.1f} records/s · {status.otp_posts} OTPs posted · {status.resynced} resynced · "
         f"{status.requests} requests, {status.rate_limited} of them answered 429 · {status.attempts} attempts"
     )
-
-
-def _describe_tokens(status: BatchStatus) -> list[str]:
-    """Say how many of the batch's tokens are active in whichever batch; nothing where none was loaded again."""
-    taken_over = status.taken_over
-    if not taken_over.total:
-        return []
-    places = [(status.name, status.counts[Status.ACTIVE])]
-    places += [(name, counts.get(Status.ACTIVE, 0)) for name, counts in taken_over.counts.items()]
-    where = ", ".join(f"{number} in {name}" for name, number in places)
-    left = status.total - status.tokens_active
-    return [f"{status.tokens_active} of {status.total} tokens are active: {where}; {left} left."]
 
 
 def _describe_origin(status: BatchStatus) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from worker.cli.console import console, error_console, print_json
-from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import Accept, AsJson, EnvironmentName, File, Offline
 from worker.cli.output_files import refuse_unfit, write_file

@@ -11,16 +11,13 @@ from typing import TextIO, TypeVar
 
 import typer
 
-from worker.cli.output_files import refuse_unfit, write_file
+from worker.cli.output_files import STDOUT, refuse_unfit, write_file
 from worker.pages.report_files import write_checksum_line
 
 T = TypeVar("T")
 F = TypeVar("F", bound=StrEnum)
 # What takes the pieces of a text in their order.
 WritePiece = Callable[[str], object]
-
-# What stands for standard output in `-o`.
-STDOUT = Path("-")
 
 
 def tell_form(output: Path, forms: type[F], option: str) -> F:

@@ -11,8 +11,9 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
-from worker.observability.escaping import escape
+from worker.observability.escaping import escape, escape_line
 
 
 class _SafeConsole(Console):
@@ -47,6 +48,16 @@ def can_redraw(drawn_on: Console) -> bool:
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout; what JSON has no type for, such as a time, as text."""
     console.print(json.dumps(value, indent=2, default=str), soft_wrap=True)
+
+
+def print_failure(message: str) -> None:
+    """Print on stderr, in one line, why this command ends."""
+    error_console.print(Text.assemble(("oathbulk:", "bold red"), " ", escape_line(message)))
+
+
+def print_hint(text: str) -> None:
+    """Print on stderr what helps with the failure above it."""
+    error_console.print(text, style="dim")
 
 
 def name_program() -> str:

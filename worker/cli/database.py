@@ -10,14 +10,14 @@ import typer
 from models.encrypted import generate_key
 from worker.cli.console import console
 from worker.cli.options import Ticket
-from worker.cli.output_files import put_in_place, refuse_unfit
+from worker.cli.output_files import STDOUT, put_in_place, refuse_unfit
 from worker.cli.progress import showing_progress
 from worker.config.settings import Settings
 from worker.database.backup import back_up
 from worker.installation.installation import Installation
 from worker.vault.key_files import AUDIT, ENCRYPTION
 
-app = typer.Typer(help="The database's schema and keys.", no_args_is_help=True)
+app = typer.Typer(help="The database's schema and keys.", add_completion=False)
 
 
 @app.command()
@@ -40,6 +40,8 @@ def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.", show_default=False)],
 ) -> None:
     """Write a copy of the SQLite database, also while others work with it. The keys are not in it."""
+    if file == STDOUT:
+        raise typer.BadParameter("name a file: SQLite writes no database to standard output", param_hint="FILE")
     refuse_unfit(file)
     installation = Installation()
     put_in_place(file, lambda draft: back_up(installation.database, draft))

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from models.reason import CURES, Reason
 from worker.cli.room import Room, break_lines, cut_line
-from worker.cli.short_cures import SHORT_CURES
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.short_cures import SHORT_CURES
 
 _HEAD = ("count", "reason", "what to do")
 

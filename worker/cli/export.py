@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from models.reason import Reason
-from models.record_states import Status
-from worker.cli.console import console
+from models.refused_row import REFUSED
+from worker.cli.console import console, error_console
 from worker.cli.homes import open_installation_with
-from worker.cli.options import BatchName, Ticket
-from worker.cli.output_files import refuse_unfit, write_file
+from worker.cli.options import BatchName, RowStatus, Ticket
+from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 from worker.reports import export as reports
@@ -25,8 +25,12 @@ NOT_WRITTEN = "No file was written."
 
 def export(
     batch: BatchName,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV file to write.")],
-    status: Annotated[Status | None, typer.Option(help="Only records of this status.")] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV file to write; - is standard output.")
+    ],
+    status: Annotated[
+        RowStatus | None, typer.Option(help="Only records of this status, or the rows that were refused.")
+    ] = None,
     reason: Annotated[
         list[Reason] | None, typer.Option(help="Only dead letters of this reason; may be given several times.")
     ] = None,
@@ -40,11 +44,16 @@ def export(
     if hand_out and (with_otps or status is not None or reason):
         other = "--with-otps" if with_otps else "--status" if status else "--reason"
         raise typer.BadParameter(f"leave out {other}: it has all active tokens, and no OTPs", param_hint="--hand-out")
+    if status == REFUSED and (with_otps or reason):
+        other = "--with-otps" if with_otps else "--reason"
+        raise typer.BadParameter(
+            f"leave out {other}: refused rows have no OTPs, and other reasons", param_hint="--status"
+        )
     refuse_unfit(output)
     installation = open_installation_with(batch)
     if hand_out:
         count = export_hand_out(installation, batch, output)
-        console.print(f"Wrote the {count} active tokens of {batch} to {output}.")
+        _report(f"Wrote the {count} active tokens of {batch}", output)
         return
     keyring = None
     if with_otps:
@@ -53,11 +62,19 @@ def export(
         installation.batches(ticket).note_export(batch, str(output))
     with showing_progress(NOT_WRITTEN) as progress:
         export_to = partial(reports.export, installation.database, batch, keyring=keyring, on_progress=progress)
-        count = write_file(output, lambda file: export_to(file, status=status, reasons=reason))
-    console.print(f"Wrote {count} records of {batch} to {output}.")
+        count = write_output(output, lambda file: export_to(file, status=status, reasons=reason))
+    _report(f"Wrote {count} {'refused rows' if status == REFUSED else 'records'} of {batch}", output)
 
 
 def export_hand_out(installation: Installation, batch: str, output: Path) -> int:
     """Write the hand-out of a batch, and return how many tokens it has. Raises UnknownBatch, typer.BadParameter."""
     with showing_progress(NOT_WRITTEN) as progress:
-        return write_file(output, lambda file: write_hand_out(installation.database, batch, file, progress))
+        return write_output(output, lambda file: write_hand_out(installation.database, batch, file, progress))
+
+
+def _report(done: str, output: Path) -> None:
+    """Say what was written where; beside a CSV on standard output, on stderr."""
+    if output == STDOUT:
+        error_console.print(f"{done}.")
+    else:
+        console.print(f"{done} to {output}.")

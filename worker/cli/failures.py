@@ -1,15 +1,13 @@
-"""The exit codes of the commands, and how a failure that a person can mend ends one: with one line on stderr and an
-exit code, instead of a traceback."""
+"""How a failure that a person can mend ends a command: with one line on stderr and an exit code, instead of a
+traceback."""
 
 from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import NoReturn
 
 import redis
-from rich.text import Text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from models.encrypted import DecryptionError
@@ -20,8 +18,9 @@ from worker.batches.hours import OtherHours
 from worker.batches.names import NameTaken, NameUnfit
 from worker.batches.reconciliation import StillAtWork
 from worker.batches.undo.obstacles import CannotGoOn
-from worker.cli.console import error_console
-from worker.config.settings import ConfigError
+from worker.cli.console import print_failure
+from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
+from worker.config.settings import ConfigError, UnusableSettings
 from worker.database.backup import NotBackedUp
 from worker.database.revision import SchemaOutdated
 from worker.database.sqlite import is_refused_by_disk
@@ -31,29 +30,13 @@ from worker.embedded.home import HomeInUse
 from worker.installation.installation import NothingLoaded
 from worker.intake import UnusableFile
 from worker.journal.reader import NoJournalFound
-from worker.observability.escaping import escape_line
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.preflight.plan import OtherPlan
 from worker.preflight.preflight import NotReady
 from worker.reports.history import UnknownToken
+from worker.reports.refused_rows import NotKept
 from worker.rules.hours import UnfitHours
 from worker.vault.fingerprints import KeyIsGone
-
-# Exit codes.
-# Every record is active; of other commands: all went well.
-ALL_ACTIVE = 0
-# The batch is finished with dead letters or refused rows; or something was found that a person should look at.
-SOME_LEFT = 1
-# The arguments or the file are of no use.
-WRONG_USAGE = 2
-# Configuration or credentials are wrong, a server is out of reach, or another run uses the home.
-UNUSABLE_SETUP = 3
-# The batch is paused, and only a person lets it go on.
-WAITING_FOR_A_PERSON = 4
-# Of `status --check`: work is due, and nothing moves.
-STALLED = 5
-# Ctrl-C, or a signal; what was in hand is settled or handed back.
-INTERRUPTED = 130
 
 # Failures whose own message is all that a person needs, by their exit code.
 _USAGE = (
@@ -72,6 +55,8 @@ _USAGE = (
     NothingLoaded,
     UnknownToken,
     NotBackedUp,
+    UnusableSettings,
+    NotKept,
 )
 _SETUP = (ConfigError, CannotGoOn, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError, KeyIsGone)
 # Failures of a server or of the disk, which need words of ours.
@@ -79,24 +64,20 @@ _SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, N
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-@contextmanager
-def exit_on_failure() -> Iterator[None]:
-    """End the process, at a failure that a person can mend, with one line on stderr and an exit code. Any other
-    exception passes."""
-    try:
-        yield
-    except _USAGE as error:
-        _fail(str(error), WRONG_USAGE)
-    except _SETUP as error:
-        _fail(str(error), UNUSABLE_SETUP)
-    except _SERVERS as error:
-        _fail(explain_server_failure(error), UNUSABLE_SETUP)
-    except OSError as error:
-        if error.errno not in _NO_SPACE:
-            raise
-        _fail(f"no space is left for {error.filename} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
-    except KeyboardInterrupt:
+def exit_for(error: BaseException) -> NoReturn:
+    """End the process, for a failure that a person can mend, with one line on stderr and an exit code. Any other is
+    raised again."""
+    if isinstance(error, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
+    if isinstance(error, _USAGE):
+        _fail(str(error), WRONG_USAGE)
+    if isinstance(error, _SETUP):
+        _fail(str(error), UNUSABLE_SETUP)
+    if isinstance(error, _SERVERS):
+        _fail(explain_server_failure(error), UNUSABLE_SETUP)
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        _fail(f"no space is left for {error.filename or 'the output'} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
+    raise error
 
 
 def explain_server_failure(error: Exception) -> str:
@@ -105,7 +86,8 @@ def explain_server_failure(error: Exception) -> str:
         case CredentialsRefused():
             return (
                 f"PingOne refused the worker application's credentials ({error}): check PINGONE_CLIENT_ID, "
-                "PINGONE_CLIENT_SECRET, PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID"
+                "PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY, PINGONE_KEY_ID and the clock), PINGONE_CLIENT_AUTH and "
+                "PINGONE_AUTH_ENVIRONMENT_ID"
             )
         case NotDelivered():
             return f"PingOne is out of reach ({error}): check PINGONE_REGION or PINGONE_TOKEN_URL, and the network"
@@ -129,7 +111,7 @@ def _explain_database_failure(error: DBAPIError) -> str:
     return f"the database failed ({reason}): check OATHBULK_DATABASE_URL and the server"
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     """Print the message on stderr and end the process."""
-    error_console.print(Text.assemble(("oathbulk:", "bold red"), " ", escape_line(message)))
+    print_failure(message)
     sys.exit(code)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from worker.cli.console import console
-from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 
 if TYPE_CHECKING:
     from worker.simulator.people import Person, SignOn

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
@@ -11,9 +10,10 @@ from rich.text import Text
 
 from models.record_states import Status
 from worker.cli.labelled_lines import LabelledLine
-from worker.cli.next_step import NextStep
 from worker.observability.escaping import escape_line
-from worker.reports.token_history import PastAttempt, PastRecord, TokenHistory
+from worker.reports.sentences.history import describe_origin, list_attempts, list_facts, list_neighbours
+from worker.reports.sentences.next_step import NextStep
+from worker.reports.token_history import TokenHistory
 
 STATUS_STYLES: dict[str, str] = {Status.ACTIVE: "green", Status.DEAD_LETTER: "red", Status.CANCELLED: "red"}
 # Columns by which what belongs to a record is indented.
@@ -27,9 +27,11 @@ def draw_history(token: TokenHistory, step: NextStep) -> RenderableType:
     place_of_token = f" in environment {token.environment} ({token.environment_id})"
     head = Text.assemble((escape_line(token.serial_number), "bold"), escape_line(place_of_token))
     parts: list[RenderableType] = [head, Text("")]
+    for line in token.refused:
+        parts += [LabelledLine("Refused", str(line), style="red"), Text("")]
     for place, record in enumerate(token.records):
-        parts.append(Text(_describe_origin(record), style="bold"))
-        parts += _draw_record([*_list_facts(record), *_list_neighbours(token.records, place), *_list_attempts(record)])
+        parts.append(Text(describe_origin(record), style="bold"))
+        parts += _draw_record([*list_facts(record), *list_neighbours(token.records, place), *list_attempts(record)])
         parts.append(Text(""))
     parts.append(LabelledLine("Next", step.sentence, style="bold"))
     if step.why:
@@ -39,81 +41,9 @@ def draw_history(token: TokenHistory, step: NextStep) -> RenderableType:
     return Group(*parts)
 
 
-def format_moment(at: datetime, zone: str = " UTC") -> str:
-    """Write a time for a person, to the second: `2026-11-25 21:00:05 UTC`. `zone` is left out where it stands above."""
-    return f"{at:%Y-%m-%d %H:%M:%S}{zone}"
-
-
-def _describe_origin(record: PastRecord) -> str:
-    """Say where a record stands: its batch, its row, and the file."""
-    return escape_line(f"Batch {record.batch.name}, row {record.row_number} of {record.batch.file} (#{record.id})")
-
-
 def _draw_record(facts: list[tuple[str, str]]) -> Iterator[RenderableType]:
     """Draw what is said of a record, each text behind its label."""
     widest = max(cell_len(escape_line(label)) for label, _ in facts) + 2
     for label, text in facts:
         style = STATUS_STYLES.get(text.split()[0], "") if label == "status" else ""
         yield LabelledLine(label, text, _INDENT, min(max(widest, _NARROWEST), _WIDEST), style)
-
-
-def _list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
-    """List how a record stands, whose it is, and what became of its OTPs."""
-    finalized = f" since {format_moment(record.finalized_at)}" if record.finalized_at else ""
-    reason = f" ({record.reason})" if record.reason else ""
-    yield "status", f"{record.status}{reason}{finalized}"
-    if record.reason and record.meaning:
-        yield "meaning", record.meaning
-    yield "user", record.user_id or "not known yet"
-    made = " (made by this batch)" if record.is_device_made else ""
-    # Pairs, since a column of the file may have the name of one of ours.
-    kept = [
-        ("username", record.username),
-        ("email", record.email),
-        ("external_id", record.external_id),
-        ("device", f"{record.device_id}{made}" if record.device_id else "none yet"),
-        ("lot", record.lot),
-        *(record.extra or {}).items(),
-    ]
-    yield from ((label, str(value)) for label, value in kept if value)
-    otps = record.describe_otps()
-    yield from (("OTPs", otps["source"]), ("OTP 1", otps["otp1"]), ("OTP 2", otps["otp2"]))
-
-
-def _list_neighbours(records: Sequence[PastRecord], place: int) -> Iterator[tuple[str, str]]:
-    """List from which record this one took over, and which took over from it."""
-    if place:
-        earlier = records[place - 1]
-        yield "before", f"took over from #{earlier.id} of batch {earlier.batch.name}"
-    if place + 1 < len(records):
-        later = records[place + 1]
-        yield "after", f"#{later.id} of batch {later.batch.name} took over"
-
-
-def _list_attempts(record: PastRecord) -> Iterator[tuple[str, str]]:
-    """List each attempt in one line."""
-    if not record.attempts:
-        yield "attempts", "none yet"
-    for place, attempt in enumerate(record.attempts):
-        yield "" if place else "attempts", describe_attempt(attempt)
-
-
-def describe_attempt(attempt: PastAttempt) -> str:
-    """Describe an attempt in one line: number, time, outcome, PingOne's last answer, and what it cost."""
-    codes = "/".join(filter(None, (attempt.code, attempt.detail_code)))
-    answer = f"HTTP {attempt.http_status} {codes}".strip() if attempt.http_status else codes
-    parts = [
-        f"{attempt.number}. {format_moment(attempt.ended_at)}",
-        attempt.outcome + (f" ({attempt.reason})" if attempt.reason else ""),
-        answer,
-        _count(attempt.requests, "request"),
-        _count(attempt.otp_posts, "OTP") + " posted",
-        # Without a space, so that no line ends between the name and the id.
-        attempt.pingone_error_id and f"error_id={attempt.pingone_error_id}",
-        attempt.correlation_id and f"correlation_id={attempt.correlation_id}",
-    ]
-    return ", ".join(filter(None, parts))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -11,7 +11,6 @@ from worker.installation.installation import Installation
 from worker.pingone.http_client import find_proxy_host
 
 _URLS = ("PINGONE_API_URL", "PINGONE_TOKEN_URL")
-_SECRET = "PINGONE_CLIENT_SECRET"  # noqa: S105
 _UNREAD = Path(".env")
 
 
@@ -57,14 +56,17 @@ def _name_hosts(environment: Environment) -> str:
 def _find_split_source(installation: Installation, name: str) -> str | None:
     """Warn if a file gives PingOne's URLs while the client secret comes from elsewhere; None if not."""
     file = installation.find_file_of(name)
-    if file is None or file.values.get(_SECRET):
+    has_key = installation.environment(name).client_auth == "private_key_jwt"
+    secret = "PINGONE_PRIVATE_KEY" if has_key else "PINGONE_CLIENT_SECRET"
+    if file is None or file.values.get(secret):
         return None
     urls = [url for url in _URLS if file.values.get(url) or file.values.get(f"{url}_FILE")]
     if not urls:
         return None
     given = installation.variables | dict(file.values)
-    place = "the process environment" if given.get(_SECRET) else given.get(f"{_SECRET}_FILE")
+    place = "the process environment" if given.get(secret) else given.get(f"{secret}_FILE")
+    place = place or installation.find_secret_places(name).describe(secret)
     return (
-        f"{' and '.join(urls)} {'stand' if len(urls) > 1 else 'stands'} in {file.path}, {_SECRET} in {place}: "
+        f"{' and '.join(urls)} {'stand' if len(urls) > 1 else 'stands'} in {file.path}, {secret} in {place}: "
         f"see to it that these hosts may have that secret."
     )

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from worker.cli.console import console, print_json
-from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File
 from worker.cli.refused_rows import RefusedRows

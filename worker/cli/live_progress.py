@@ -12,10 +12,10 @@ from models.reason import PASSING
 from models.record_states import Status
 from worker.cli.batch_display import draw_batch
 from worker.cli.console import can_redraw, error_console
-from worker.cli.outlook import format_log_line
 from worker.cli.room import measure_room
 from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.outlook import format_log_line
 from worker.reports.status import read_statuses
 
 # Seconds between two looks at the batch.

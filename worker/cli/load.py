@@ -11,7 +11,7 @@ from worker.audit import this_person
 from worker.batches.loading import Loaded, Loader
 from worker.cli.check import check_file, choose_exit_code
 from worker.cli.console import console, print_json
-from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.load_request import LoadOptions, LoadRequest
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File

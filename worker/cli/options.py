@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from models.record_states import Status
+from models.refused_row import REFUSED
+from worker.cli.completion import complete_batch
 from worker.rules.hours import DailyHours, UnfitHours
 
 # Characters of a ticket that the audit has room for.
 LONGEST_TICKET = 200
+
+
+class RowStatus(StrEnum):
+    """What `--status` takes: the statuses of records, and the rows that never became one."""
+
+    PENDING = Status.PENDING
+    QUEUED = Status.QUEUED
+    ACTIVATING = Status.ACTIVATING
+    ACTIVE = Status.ACTIVE
+    DEAD_LETTER = Status.DEAD_LETTER
+    CANCELLED = Status.CANCELLED
+    REFUSED = REFUSED
 
 
 def _check_ticket(ticket: str | None) -> str | None:
@@ -74,7 +90,10 @@ Accept = Annotated[
 ]
 
 # Of commands on a batch that is loaded.
-BatchName = Annotated[str, typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False)]
+BatchName = Annotated[
+    str,
+    typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False, autocompletion=complete_batch),
+]
 
 # Ticket: of every command that changes something. AsJson: of every listing.
 Ticket = Annotated[

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO, TypeVar
 
 import typer
 
 T = TypeVar("T")
+
+# What stands for standard output in `-o`.
+STDOUT = Path("-")
+
+
+def write_output(output: Path, write: Callable[[TextIO], int]) -> int:
+    """Write a file, or to standard output, in UTF-8 and with the line ends that `write` chooses. Returns what `write`
+    returns. Raises typer.BadParameter."""
+    if output != STDOUT:
+        return write_file(output, write)
+    if sys.stdout is None:
+        raise typer.BadParameter("standard output is closed: name a file")
+    stream = TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
+    try:
+        return write(stream)
+    finally:
+        # Flushes, and leaves stdout open.
+        stream.detach()
 
 
 def write_file(output: Path, write: Callable[[TextIO], int]) -> int:
@@ -35,12 +56,16 @@ def put_in_place(output: Path, write: Callable[[Path], T]) -> T:
     except OSError as error:
         raise typer.BadParameter(f"{output} cannot be written: {error.strerror}") from error
     finally:
-        draft.unlink(missing_ok=True)
+        # Where a file stands in place of its directory, there is no draft either.
+        with suppress(NotADirectoryError):
+            draft.unlink(missing_ok=True)
     return done
 
 
 def refuse_unfit(output: Path) -> None:
     """Refuse to write where no plain file is: a rename puts the file in its place, and would replace a link or a
     device, such as /dev/stdout. Raises typer.BadParameter."""
+    if output == STDOUT:
+        return
     if output.is_symlink() or (output.exists() and not output.is_file()):
         raise typer.BadParameter(f"{output} is a link, a device or a directory: name a file")

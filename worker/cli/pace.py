@@ -9,15 +9,15 @@ import typer
 
 from worker.batches.pace_commands import PaceCommands
 from worker.cli.console import console, print_json
-from worker.cli.durations import format_duration
 from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
-from worker.cli.outlook import describe_hold
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.pace.group_readings import GroupPace, describe_known, read_group
-from worker.pace.memory import KnownPace, PaceMemory
+from worker.pace.memory import PaceMemory
 from worker.pace.rate_groups import PURPOSES, RateGroup
+from worker.reports.sentences.durations import format_duration
+from worker.reports.sentences.pace import describe_pace
 
 
 def pace(
@@ -56,7 +56,7 @@ def pace(
     if as_json:
         print_json(known.to_json() | {"groups": [each.to_json() for each in groups]})
     else:
-        console.print("\n".join([*_describe_pace(known), *_describe_groups(groups)]))
+        console.print("\n".join([*describe_pace(known), *_describe_groups(groups)]))
 
 
 def _command_license(commands: PaceCommands, license: str, rate: float | None, *, adapt: bool, lift: bool) -> None:
@@ -98,28 +98,6 @@ def _read_other_groups(installation: Installation, environment: Environment) -> 
         return [read_group(installation.pace_of(environment, group)) for group in others]
     except (ConfigError, redis.RedisError):
         return [GroupPace(group, is_read=False) for group in others]
-
-
-def _describe_pace(known: KnownPace) -> list[str]:
-    """Say what is known of a license's pace: the rate, a hold, what a person set, the ceiling; a line each."""
-    lines = [
-        f"License {known.license}: " + (f"{known.rate:.1f} requests/s lately." if known.rate else "no request yet.")
-    ]
-    if known.hold:
-        lines.append(describe_hold(known.hold))
-    if known.fixed_rate:
-        lines.append(f"It stays at {known.fixed_rate:g} requests/s. Let it adapt again with: oathbulk pace --adapt")
-    if known.ceiling and known.found_at:
-        found_at = f"{known.found_at:%Y-%m-%d %H:%M} UTC"
-        lines.append(f"PingOne refuses from about {known.ceiling:.1f} requests/s on (found {found_at}).")
-    else:
-        lines.append("PingOne has refused none yet, so the limit is not known.")
-    if known.share < 1:
-        lines.append(f"Ours are {known.share:.0%} of that; the rest is left to people who sign on.")
-    if known.set_by and known.set_at:
-        why = f" ({known.ticket})" if known.ticket else ""
-        lines.append(f"Set by {known.set_by} on {known.set_at:%Y-%m-%d %H:%M} UTC{why}.")
-    return lines
 
 
 def _describe_groups(groups: list[GroupPace]) -> list[str]:

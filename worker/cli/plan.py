@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from worker.cli.check import choose_exit_code
-from worker.cli.checksummed_files import STDOUT, name_checksum, refuse_unfit_pair, tell_form, write_checksummed
+from worker.cli.checksummed_files import name_checksum, refuse_unfit_pair, tell_form, write_checksummed
 from worker.cli.console import console
 from worker.cli.load_request import LoadOptions, LoadRequest
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import File
+from worker.cli.output_files import STDOUT
 from worker.cli.plan_filling import PlanFiller
 from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import print_findings

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 
+from worker import __version__
 from worker.audit import this_person
 from worker.cli.load_request import LoadRequest
 from worker.cli.planned import collect_own_parts
@@ -41,7 +41,7 @@ class PlanFiller:
             parts=parts,
             made_at=datetime.now(UTC),
             made_by=this_person(self.installation.settings).name,
-            version=version("oathbulk"),
+            version=__version__,
             command=f"{command} --plan {plan_hash}",
             ticket=self.request.ticket,
             may_import=self.shipment.switches.may_import,

@@ -12,11 +12,11 @@ from typing import Any, TextIO
 from rich.text import Text
 
 from worker.cli.console import console, error_console
-from worker.cli.durations import format_duration
 from worker.cli.refused_rows import RefusedRows
 from worker.preflight.findings import Finding, Level
 from worker.preflight.preflight import NotReady, Report
 from worker.reports.export import format_cell
+from worker.reports.sentences.durations import format_duration
 
 # How a level is drawn: a mark and its colour.
 MARKS = {Level.STOP: ("✗", "red"), Level.ASK: ("?", "yellow"), Level.NOTE: ("·", "dim")}

@@ -14,8 +14,8 @@ from sqlalchemy import select
 
 from models.record import Record
 from worker.cli.console import console, name_program
+from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.export import export_hand_out
-from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.homes import find_rehearsals_home
 from worker.cli.load_request import LoadRequest
 from worker.cli.option_sets import takes_option_sets

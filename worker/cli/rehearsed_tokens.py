@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.row_fault import RowFault
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.rehearsal_stage import NOT_INSTALLED
 from worker.cli.rehearsed_box import BOX, open_box
@@ -90,7 +91,7 @@ def _read_own_rows(shipment: Shipment) -> list[Row]:
         if isinstance(row, RowError):
             refusals.add(row)
         elif row.otps is None or explain_missing_ids(row, may_pair=False):
-            refusals.add(RowError(row.row_number, COMES_BACK, row.serial_number))
+            refusals.add(RowError(row.row_number, COMES_BACK, row.serial_number, RowFault.ORIGIN_UNFIT))
         else:
             rows.append(row)
     refusals.print()

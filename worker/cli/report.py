@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from worker.cli.checksummed_files import (
-    STDOUT,
     WritePiece,
     name_checksum,
     refuse_unfit_pair,
@@ -18,6 +17,7 @@ from worker.cli.checksummed_files import (
 from worker.cli.console import console
 from worker.cli.homes import open_installation_with
 from worker.cli.options import BatchName
+from worker.cli.output_files import STDOUT
 from worker.database.engine import Database
 from worker.pages.report_files import Form, render
 from worker.pages.sentences import describe_outcome

@@ -12,12 +12,11 @@ from pathlib import Path
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.cli.batch_display import draw_batch
 from worker.cli.console import can_redraw, console, error_console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
-from worker.cli.failures import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.homes import print_home
 from worker.cli.hosts import print_hosts, print_unread_env_file
 from worker.cli.live_progress import LiveProgress, is_over
@@ -25,7 +24,6 @@ from worker.cli.load import examine, load_shipment, print_loaded
 from worker.cli.load_request import LoadOptions, LoadRequest
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File
-from worker.cli.outlook import format_log_line
 from worker.cli.planned import Planned, check_plan
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.room import measure_room
@@ -39,6 +37,7 @@ from worker.intake import Shipment
 from worker.notices.notifier import make_notifier
 from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.outlook import format_log_line
 
 
 @takes_option_sets
@@ -173,8 +172,8 @@ def _check_credentials(installation: Installation, environment: str) -> None:
 
 
 def choose_exit_code(status: BatchStatus) -> int:
-    """Choose the exit code for a batch on which nothing works here any more."""
+    """Choose the exit code for a batch on which nothing works here any more. A token that a later batch made active is
+    not left."""
     if status.left:
         return WAITING_FOR_A_PERSON
-    is_complete = status.counts[Status.ACTIVE] == status.total and not status.rows_refused
-    return ALL_ACTIVE if is_complete else SOME_LEFT
+    return SOME_LEFT if status.tokens_left else ALL_ACTIVE

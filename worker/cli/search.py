@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from models.reason import Reason
-from models.record_states import Status
+from worker.cli.completion import complete_batch
 from worker.cli.console import console, print_json
 from worker.cli.homes import open_installation_with
-from worker.cli.options import AsJson
+from worker.cli.options import AsJson, RowStatus
 from worker.cli.search_display import draw_findings
 from worker.reports.search import Sought
 from worker.reports.search import search as find
@@ -28,8 +28,12 @@ def search(
             show_default=False,
         ),
     ] = None,
-    batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Only records of this batch.")] = None,
-    status: Annotated[Status | None, typer.Option(help="Only records of this status.")] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="BATCH", autocompletion=complete_batch, help="Only records of this batch.")
+    ] = None,
+    status: Annotated[
+        RowStatus | None, typer.Option(help="Only records of this status, or the rows that were refused.")
+    ] = None,
     reason: Annotated[Reason | None, typer.Option(help="Only records of this reason.")] = None,
     user: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Only of users whose id, name or e-mail address begins so.")

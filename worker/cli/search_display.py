@@ -9,10 +9,11 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from models.record_states import Status
-from worker.cli.history_display import STATUS_STYLES, format_moment
+from worker.cli.history_display import STATUS_STYLES
 from worker.cli.labelled_lines import LabelledLine
 from worker.observability.escaping import escape_line
 from worker.reports.search import Findings, Found
+from worker.reports.sentences.history import format_moment
 
 _COLUMNS = ("token", "batch", "row", "user", "status", "reason", "when (UTC)")
 # Columns of a terminal between two columns of the table.
@@ -21,9 +22,10 @@ _GAP = "  "
 
 def draw_findings(findings: Findings) -> RenderableType:
     """Draw the records that were found, and say how many more there are."""
-    if not findings.found:
+    if not findings.found and not findings.refused:
         return Text("No record is like that. What is searched for has to be the beginning of a value.")
-    parts: list[RenderableType] = [FoundRecords(findings.found)]
+    parts: list[RenderableType] = [FoundRecords(findings.found)] if findings.found else []
+    parts += [LabelledLine(line.serial_number or "no serial", str(line)) for line in findings.refused]
     if findings.more:
         parts.append(Text(f"… and {findings.more:,} more: list them with --limit, or say more of what you look for."))
     if findings.is_by_serial_number:

@@ -1,17 +1,22 @@
-"""The settings in force that matter for a batch, each with where it comes from; of a secret, only whether it is set."""
+"""The settings in force, each with where it comes from; of a secret, only whether it is set."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 
 from worker.config.environment import DEFAULT_ENVIRONMENT
+from worker.config.file_permissions import SECRETS
+from worker.config.secret_places import SecretPlaces
 from worker.installation.installation import Installation
 from worker.pages.plan_contents import SettingLine
 
 # Fields of Settings that decide what is done, how often, and what stops it; and where things are kept.
-_OWN = (
+_OF_A_PLAN = (
     "otp_post_budget",
     "max_attempts",
     "first_records",
@@ -30,36 +35,51 @@ _OWN = (
     "encryption_keys",
     "audit_key",
 )
-# Where a value comes from that nobody set.
-DEFAULT = "default"
-# How a value is written that is not set and means something.
-_WITHOUT_VALUE = {"resync_on_first_call": "auto"}
+# What is written where there is no value, unless that means something.
+NOT_SET = "not set"
+_WITHOUT_VALUE = {"resync_on_first_call": "auto", "replay_cron": "off"}
+
+
+class Source(StrEnum):
+    """What a value comes from."""
+
+    ENVIRONMENT = "environment"
+    ENV_FILE = ".env"
+    ENVIRONMENTS_FILE = "oathbulk.toml"
+    # The file that a variable NAME_FILE names.
+    VALUE_FILE = "secret file"
+    CREDENTIAL = "systemd credential"
+    KEYRING = "keyring"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value comes from; `path` is the file, None for the process environment and a default."""
+
+    source: Source
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        return str(self.path or ("process environment" if self.source == Source.ENVIRONMENT else self.source))
 
 
 def list_settings(installation: Installation, name: str, hashed: Collection[str] = ()) -> tuple[SettingLine, ...]:
-    """List the settings that are in force for the environment of this name. `hashed`: the variables that the hash of
-    the plan covers. Raises ConfigError."""
+    """List the settings that matter for a batch in the environment of this name. `hashed`: the variables that the hash
+    of the plan covers. Raises ConfigError."""
     environment = installation.environment(name)
     fields = tuple(field for field in type(environment).model_fields if field != "name")
-    lines = [*_describe(environment, "PINGONE_", fields), *_describe(installation.settings, "OATHBULK_", _OWN)]
+    lines = [*_describe(environment, "PINGONE_", fields), *_describe(installation.settings, "OATHBULK_", _OF_A_PLAN)]
     return tuple(
-        SettingLine(variable, value, _find_origin(installation, variable, name), variable in hashed)
+        SettingLine(variable, value, str(find_origin(installation, variable, name)), variable in hashed)
         for variable, value in lines
     )
 
 
-def _describe(model: BaseModel, prefix: str, fields: Collection[str]) -> list[tuple[str, str]]:
-    """Name each variable with its value, without any secret."""
-    return [
-        (prefix + field.upper(), _write(getattr(model, field), _WITHOUT_VALUE.get(field, "not set")))
-        for field in fields
-    ]
-
-
-def _write(value: object, without: str) -> str:
-    """Write a value for a person; of a secret, only that it is set. `without`: what stands there if there is none."""
+def write_value(field: str, value: object) -> str:
+    """Write the value of a field for a person; of a secret, only that it is set."""
     if value is None or value == "":
-        return without
+        return _WITHOUT_VALUE.get(field, NOT_SET)
     if isinstance(value, SecretStr):
         return "set"
     if isinstance(value, bool):
@@ -67,17 +87,42 @@ def _write(value: object, without: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _find_origin(installation: Installation, variable: str, name: str) -> str:
-    """Say where the value of a variable comes from: the process environment, a file, or its default."""
+def find_origin(installation: Installation, variable: str, name: str) -> Origin:
+    """Find where the value of a variable comes from, for the environment of this name."""
     file = installation.env_file
-    if name != DEFAULT_ENVIRONMENT and not variable.startswith("OATHBULK_"):
-        section = installation.find_file_of(name)
-        return str(section.path) if section and _is_given(variable, section.values) else DEFAULT
-    if not _is_given(variable, installation.variables):
-        return DEFAULT
-    return str(file.path) if file and _is_given(variable, file.values) else "process environment"
+    is_of_section = name != DEFAULT_ENVIRONMENT and not variable.startswith("OATHBULK_")
+    if is_of_section and (section := installation.find_file_of(name)):
+        found = _look_into(variable, section.values, Origin(Source.ENVIRONMENTS_FILE, section.path))
+    elif file and _is_given(variable, file.values):
+        found = _look_into(variable, file.values, Origin(Source.ENV_FILE, file.path))
+    else:
+        found = _look_into(variable, installation.variables, Origin(Source.ENVIRONMENT))
+    places = installation.find_secret_places(name if is_of_section else DEFAULT_ENVIRONMENT)
+    return found or _find_place(variable, places) or Origin(Source.DEFAULT)
+
+
+def _look_into(variable: str, values: Mapping[str, str], origin: Origin) -> Origin | None:
+    """Tell whether these values give the variable itself, or name a file with its value; None if neither."""
+    if values.get(variable):
+        return origin
+    file = values.get(f"{variable}_FILE")
+    return Origin(Source.VALUE_FILE, Path(file)) if file else None
+
+
+def _find_place(variable: str, places: SecretPlaces) -> Origin | None:
+    """Find where a secret comes from that no variable and no file of ours gives; None for what is no secret."""
+    if variable not in SECRETS:
+        return None
+    if path := places.find_file(variable):
+        return Origin(Source.CREDENTIAL, path)
+    return Origin(Source.KEYRING) if places.read_keyring(variable) else None
 
 
 def _is_given(variable: str, values: Mapping[str, str]) -> bool:
     """Whether a variable, or the one that names a file with its value, is given."""
     return bool(values.get(variable) or values.get(f"{variable}_FILE"))
+
+
+def _describe(model: BaseModel, prefix: str, fields: Collection[str]) -> list[tuple[str, str]]:
+    """Name each variable with its value, without any secret."""
+    return [(prefix + field.upper(), write_value(field, getattr(model, field))) for field in fields]

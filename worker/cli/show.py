@@ -10,9 +10,9 @@ from rich.text import Text
 from worker.cli.console import console, print_json
 from worker.cli.history_display import draw_history
 from worker.cli.homes import open_installation_with
-from worker.cli.next_step import describe_next
 from worker.cli.options import AsJson
 from worker.reports.history import read_histories
+from worker.reports.sentences.next_step import describe_next
 
 
 def show(

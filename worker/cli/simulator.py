@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -100,6 +101,10 @@ def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | 
 def _read_settings(changes: dict[str, Any]) -> Settings:
     from worker.simulator.settings import Settings
 
+    for name in changes.keys() - Settings.model_fields.keys():
+        near = get_close_matches(name, Settings.model_fields, n=1)
+        cure = f"did you mean {near[0]}?" if near else "docs/simulator.md lists all"
+        _fail(f"--set {name}: no setting of the simulator; {cure}", _WRONG_USAGE)
     try:
         return Settings().with_changes(changes)
     except ValidationError as error:
@@ -185,5 +190,5 @@ def _ensure_installed() -> None:
 
 def _fail(complaint: str, code: int) -> NoReturn:
     """Print what is wrong on stderr, and end the process."""
-    typer.echo(f"oathbulk simulator: {complaint}", err=True)
+    typer.echo(f"oathbulk: {complaint}", err=True)
     raise typer.Exit(code)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -15,17 +13,16 @@ from rich.text import Text
 from models.batch import BatchState
 from models.reason import PASSING
 from worker.cli.batch_display import draw_batch, draw_batches
+from worker.cli.completion import complete_batch
 from worker.cli.console import can_redraw, console, print_json
-from worker.cli.failures import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
+from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import open_installation_with
 from worker.cli.options import AsJson
-from worker.cli.outlook import WAITING, describe_outlook, format_log_line
 from worker.cli.room import measure_room
-from worker.installation.broker_check import find_broker_fault
 from worker.installation.installation import Installation
+from worker.installation.statuses import read_statuses
 from worker.reports.batch_status import BatchStatus
-from worker.reports.stall import Cause, describe_sick, explain_stall
-from worker.reports.status import read_statuses
+from worker.reports.sentences.outlook import explain_fleet, format_log_line
 
 # Seconds between two looks of `--watch`.
 LOOK_EVERY = 1.0
@@ -34,11 +31,15 @@ LINE_EVERY = 5.0
 
 
 def status(
-    batch: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="The batch's name. Default: all.")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Argument(metavar="[BATCH]", autocompletion=complete_batch, help="The batch's name. Default: all."),
+    ] = None,
     watch: Annotated[bool, typer.Option(help="Keep looking, until Ctrl-C.")] = False,
     as_json: AsJson = False,
     cures: Annotated[
-        bool, typer.Option("--cures", help="Write out what to do about each reason of the batch's dead letters.")
+        bool,
+        typer.Option("--cures", help="Write out what to do about dead letters and refused rows, by reason."),
     ] = False,
     check: Annotated[
         bool,
@@ -53,7 +54,7 @@ def status(
         raise typer.BadParameter("name a batch, and leave out --watch: they are read once", param_hint="--cures")
     installation = open_installation_with(batch)
     if as_json:
-        statuses = [status.to_json() for status in _read_statuses(installation, batch)]
+        statuses = [status.to_json() for status in read_statuses(installation, batch)]
         print_json(statuses[0] if batch else {"batches": statuses})
     elif watch:
         _watch(installation, batch)
@@ -61,7 +62,7 @@ def status(
         console.print(_draw(installation, batch, with_cures=cures))
     if check:
         raise typer.Exit(
-            max((_choose_exit_code(status) for status in _read_statuses(installation, batch)), default=ALL_ACTIVE)
+            max((_choose_exit_code(status) for status in read_statuses(installation, batch)), default=ALL_ACTIVE)
         )
 
 
@@ -73,24 +74,12 @@ def _choose_exit_code(status: BatchStatus) -> int:
     return WAITING_FOR_A_PERSON if waits_for_a_person else ALL_ACTIVE
 
 
-def _read_statuses(installation: Installation, batch: str | None) -> list[BatchStatus]:
-    """Read how the batches stand; none where nothing was loaded yet. If the due work of one stands still, the broker is
-    asked too, since that may be why."""
-    if batch is None and installation.settings.is_embedded_database and not installation.has_home:
-        return []
-    statuses = read_statuses(installation.database, batch, installation.license_of)
-    if not any(status.still_for for status in statuses):
-        return statuses
-    fault = find_broker_fault(installation.settings)
-    return [replace(status, fleet=replace(status.fleet, broker=fault)) for status in statuses]
-
-
 def _watch(installation: Installation, batch: str | None) -> None:
     """Show how this batch stands, or all of them, until Ctrl-C: drawn again on a terminal, elsewhere a line now and
     then."""
     if not can_redraw(console):
         while True:
-            for status in _read_statuses(installation, batch):
+            for status in read_statuses(installation, batch):
                 console.print(format_log_line(status))
             time.sleep(LINE_EVERY)
     with Live(_draw(installation, batch), console=console, auto_refresh=False) as live:
@@ -101,8 +90,8 @@ def _watch(installation: Installation, batch: str | None) -> None:
 
 def _draw(installation: Installation, batch: str | None, *, with_cures: bool = False) -> RenderableType:
     """Draw this batch, or all; and why no worker comes, and which workers take no work."""
-    statuses = _read_statuses(installation, batch)
-    notes = _explain_fleet(statuses)
+    statuses = read_statuses(installation, batch)
+    notes = explain_fleet(statuses)
     if batch:
         return draw_batch(statuses[0], measure_room(console), notes=notes, with_cures=with_cures)
     return Group(draw_batches(statuses), *map(Text, notes), *_name_home(installation))
@@ -113,14 +102,3 @@ def _name_home(installation: Installation) -> list[RenderableType]:
     if not installation.settings.is_embedded_database:
         return []
     return [Text(f"Home: {installation.settings.home}", style="dim")]
-
-
-def _explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
-    """Say why no worker comes to a batch that waits for one, and which workers take no work."""
-    notes = []
-    if any(describe_outlook(status) == WAITING for status in statuses):
-        stall = explain_stall(statuses[0].fleet)
-        notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
-    if statuses and statuses[0].fleet.sick:
-        notes.append(f"These take no work: {describe_sick(statuses[0].fleet)}")
-    return notes

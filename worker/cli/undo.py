@@ -18,7 +18,7 @@ from worker.batches.undo.removal import End
 from worker.batches.undo.revocation import Revoked
 from worker.batches.undo.unpaired import Unpaired
 from worker.cli.console import console, print_json
-from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.hosts import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket
 from worker.cli.own_redis import settings_with_redis

@@ -7,12 +7,13 @@ from dataclasses import asdict
 import typer
 
 from worker.cli.console import console, print_json
-from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, BatchName
 from worker.cli.own_redis import settings_with_redis
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 from worker.process.parts import Parts
+from worker.reports.batch_status import BatchStatus
 from worker.reports.inventory_verification import TokenCheck, make_token_lister
 from worker.reports.status import read_statuses
 from worker.reports.verification import Difference, find_environment, make_device_reader, verify
@@ -25,7 +26,8 @@ def verify_command(
     batch: BatchName,
     as_json: AsJson = False,
 ) -> None:
-    """Read every device and token of a batch back from PingOne, at the pace, and report each difference."""
+    """Read every device and token of a batch back from PingOne, at the pace, and report each difference. A token that a
+    later batch took over is verified there."""
     installation = Installation()
     environment = find_environment(installation.database, batch, installation.environment)
     (status,) = read_statuses(installation.database, batch)
@@ -45,6 +47,7 @@ def verify_command(
                 "batch": batch,
                 "total": status.total,
                 "differences": [asdict(found) for found in differences],
+                "followed": _count_followed(status),
                 "inventory_failure": str(tokens.failure) if tokens.failure else None,
                 "tokens_unread": tokens.unread,
             }
@@ -61,9 +64,18 @@ def verify_command(
         console.print(
             f"{batch} has {status.total} records: {len(differences) - unread} differ, {unread} could not be read."
         )
+        if followed := _count_followed(status):
+            where = ", ".join(f"{number:,} in {name}" for name, number in followed.items())
+            console.print(f"Of its tokens, later batches took over, and were verified there: {where}.", markup=False)
     raise typer.Exit(SOME_LEFT if differences or tokens.failure else ALL_ACTIVE)
+
+
+def _count_followed(status: BatchStatus) -> dict[str, int]:
+    """Count the tokens that were verified in another batch, by its name."""
+    return {name: sum(counts.values()) for name, counts in status.taken_over.counts.items()}
 
 
 def _describe_difference(found: Difference) -> str:
     which = f"row {found.row_number} ({found.serial_number})"
-    return f"{which}: {found.ours} here, {found.theirs} in PingOne" if found.is_known else f"{which}: {found.theirs}"
+    here = f"in {found.later}" if found.later else "here"
+    return f"{which}: {found.ours} {here}, {found.theirs} in PingOne" if found.is_known else f"{which}: {found.theirs}"

@@ -16,10 +16,8 @@ from dotenv import dotenv_values
 
 from worker.config.file_permissions import SECRETS, read_trusted, refuse_open_secrets
 from worker.config.home_path import find_home
+from worker.config.known_settings import ENV_FILE
 from worker.config.settings import ConfigError
-
-# The variable that names the file, for programs without the option --env-file, such as Celery's.
-ENV_FILE = "OATHBULK_ENV_FILE"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from worker.config.private_keys import read_private_key
 from worker.config.server_urls import check_web_url
 
 # The environment that the `PINGONE_*` variables describe.
@@ -22,6 +24,14 @@ DOMAINS = {
     "AP": "pingone.asia",
 }
 
+# How a worker application may authenticate: CLIENT_SECRET_BASIC, CLIENT_SECRET_POST, CLIENT_SECRET_JWT,
+# PRIVATE_KEY_JWT.
+# https://docs.pingidentity.com/pingone/applications/p1_token_endpoint_authentication_methods.html
+ClientAuth = Literal["basic", "post", "secret_jwt", "private_key_jwt"]
+
+# What stands behind the name of an environment whose worker application is the one that imports.
+_IMPORTER = " (import)"
+
 
 class Environment(BaseModel):
     """One PingOne environment and the worker application that acts in it: the `PINGONE_*` settings.
@@ -34,8 +44,11 @@ class Environment(BaseModel):
     name: str
     environment_id: str = Field(min_length=1)
     client_id: str = Field(min_length=1)
-    client_secret: SecretStr = Field(min_length=1)
-    client_auth: Literal["basic", "post"] = "basic"
+    client_auth: ClientAuth = "basic"
+    client_secret: SecretStr | None = Field(default=None, validate_default=True)
+    # PEM or JWK; it signs instead of a secret. Without a key id, that of the JWK, or the key's thumbprint (RFC 7638).
+    private_key: SecretStr | None = Field(default=None, validate_default=True)
+    key_id: str = ""
     auth_environment_id: str = ""
     region: Literal["NA", "CA", "EU", "AU", "SG", "AP"] = "NA"
     api_url: str = ""
@@ -48,6 +61,8 @@ class Environment(BaseModel):
     # Those of another worker application, which alone may import tokens; empty: the same.
     import_client_id: str = ""
     import_client_secret: SecretStr | None = None
+    import_private_key: SecretStr | None = None
+    import_key_id: str = ""
     # The status that devices are made with; `omit` leaves it to PingOne.
     pairing_status: Literal["ACTIVATION_REQUIRED", "ACTIVE", "omit"] = "ACTIVATION_REQUIRED"
 
@@ -55,6 +70,23 @@ class Environment(BaseModel):
     @classmethod
     def _read_auto(cls, value: object) -> object:
         return None if isinstance(value, str) and value.strip().lower() == "auto" else value
+
+    @field_validator("client_secret", "private_key")
+    @classmethod
+    def _require_credential(cls, value: SecretStr | None, facts: ValidationInfo) -> SecretStr | None:
+        """Require the one that the client authenticates with."""
+        needed = "private_key" if facts.data.get("client_auth") == "private_key_jwt" else "client_secret"
+        if not value and facts.field_name == needed:
+            # The type by which a setting that is not set is told from one that is wrong.
+            raise PydanticCustomError("missing", "is not set")
+        return value
+
+    @field_validator("private_key", "import_private_key")
+    @classmethod
+    def _check_private_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key:
+            read_private_key(key.get_secret_value())
+        return key
 
     @field_validator("api_url", "token_url")
     @classmethod
@@ -75,18 +107,47 @@ class Environment(BaseModel):
         }
         for field, value in derived.items():
             object.__setattr__(self, field, value)
-        if bool(self.import_client_id) != bool(self.import_client_secret):
-            raise ValueError("PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET belong together: set both")
+        self._check_importer()
         return self
+
+    def _check_importer(self) -> None:
+        """Raise ValueError if the application that imports has an id and nothing to authenticate with, or the other way
+        round."""
+        has_key = self.client_auth == "private_key_jwt"
+        credential = self.import_private_key if has_key else self.import_client_secret
+        if bool(self.import_client_id) != bool(credential):
+            variable = "PINGONE_IMPORT_PRIVATE_KEY" if has_key else "PINGONE_IMPORT_CLIENT_SECRET"
+            raise ValueError(f"PINGONE_IMPORT_CLIENT_ID and {variable} belong together: set both")
+
+    @property
+    def secret(self) -> str:
+        """The client secret; empty where there is none, since a private key takes its place. Never print it."""
+        return self.client_secret.get_secret_value() if self.client_secret else ""
 
     @property
     def is_importer(self) -> bool:
         """Whether its worker application is the one that alone may import tokens."""
         return self.import_client_id == self.client_id
 
+    @property
+    def configured_name(self) -> str:
+        """The name under which it is configured, whichever of its worker applications acts."""
+        return self.name.removesuffix(_IMPORTER)
+
     def as_importer(self) -> Environment:
         """This environment with the worker application that imports tokens and reads the inventory."""
         if not self.import_client_id:
             return self
-        other = {"client_id": self.import_client_id, "client_secret": self.import_client_secret}
-        return self.model_copy(update=other | {"name": f"{self.name} (import)"})
+        other = {
+            "client_id": self.import_client_id,
+            "client_secret": self.import_client_secret,
+            "private_key": self.import_private_key,
+            "key_id": self.import_key_id,
+        }
+        return self.model_copy(update=other | {"name": f"{self.name}{_IMPORTER}"})
+
+    def with_credentials_of(self, newer: Environment) -> Environment:
+        """This environment with the secret or key that a newer reading of its configuration has."""
+        read = newer.as_importer() if self.name != self.configured_name else newer
+        fields = ("client_secret", "private_key", "key_id")
+        return self.model_copy(update={field: getattr(read, field) for field in fields})

@@ -24,6 +24,19 @@ class Environments:
                 self._known[name] = self._load(name)
             return self._known[name]
 
+    def reread(self, environment: Environment) -> Environment:
+        """Read the credentials of an environment anew, since they may have been changed while this process runs. The
+        environment as it is where that cannot be read."""
+        try:
+            newer = self._load(environment.configured_name)
+        except ConfigError as error:
+            # Not at the top: only a worker whose credentials were refused has this to say.
+            import structlog
+
+            structlog.get_logger().warning("credentials_not_read", environment=environment.name, why=str(error))
+            return environment
+        return environment.with_credentials_of(newer)
+
     def license_of(self, name: str) -> str | None:
         """The license of an environment; None where it is not configured here."""
         try:

@@ -20,6 +20,10 @@ class ConfigError(Exception):
     """A setting is missing or wrong; the message names it and the cure."""
 
 
+class UnusableSettings(ConfigError):
+    """What settings are written in cannot be used as it is: a name that is none, a file that is broken or missing."""
+
+
 class Settings(BaseModel):
     """The settings of this installation: `OATHBULK_*`. Times are in seconds; `.env.example` says what each is for."""
 
@@ -36,6 +40,10 @@ class Settings(BaseModel):
     journal: Path | None = None
     webhook_url: SecretStr | None = None
     webhook_secret: SecretStr | None = None
+    # The service under which secrets lie in this machine's keyring; None: it is not asked.
+    keyring: str | None = None
+    # A file that a backup touches when it is done.
+    backup_stamp: Path | None = None
     otp_post_budget: int = Field(default=3, ge=2, le=7)
     max_attempts: int = Field(default=8, ge=1)
     concurrency: int = Field(default=8, ge=1, le=2000)

@@ -1,9 +1,9 @@
-"""Reads settings from the process environment, the `.env` file, `*_FILE` variables and `oathbulk.toml`."""
+"""Reads settings from the process environment, the `.env` file, `*_FILE` variables and `oathbulk.toml`; secrets also
+from credentials of systemd and from a keyring."""
 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,8 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
-from worker.config.file_permissions import SECRETS, is_readable_by_all, read_trusted, refuse_open_secrets
+from worker.config.environments_file import check_environments_file, config_path, read_sections
+from worker.config.file_permissions import SECRETS, is_readable_by_all
 from worker.config.home_path import find_home
+from worker.config.known_settings import refuse_unknown_variables
+from worker.config.secret_places import CREDENTIALS_DIRECTORY, SecretPlaces
 from worker.config.settings import ConfigError, Settings
 
 M = TypeVar("M", bound=BaseModel)
@@ -25,8 +28,10 @@ _READ_BY_HTTPX = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CER
 def load_settings(variables: Mapping[str, str] | None = None) -> Settings:
     """Read the `OATHBULK_*` settings. Raises ConfigError."""
     source = read_variables() if variables is None else variables
-    values = {"home": find_home(source)} | _collect_fields(Settings, "OATHBULK_", source)
-    return _validate(Settings, "OATHBULK_", values)
+    values = {"home": find_home(source)} | _collect_fields(Settings, "OATHBULK_", source, SecretPlaces.find(source))
+    settings = _validate(Settings, "OATHBULK_", values)
+    check_environments_file(settings)
+    return settings
 
 
 def load_environment(
@@ -34,11 +39,9 @@ def load_environment(
 ) -> Environment:
     """Read the settings of the PingOne environment of this name: `default` from the `PINGONE_*` variables, another from
     its section of `oathbulk.toml`. Raises ConfigError."""
-    if name == DEFAULT_ENVIRONMENT:
-        source = read_variables() if variables is None else variables
-    else:
-        source = read_section(settings, name)
-    values = _collect_fields(Environment, "PINGONE_", source)
+    process = read_variables() if variables is None else variables
+    source = process if name == DEFAULT_ENVIRONMENT else read_section(settings, name)
+    values = _collect_fields(Environment, "PINGONE_", source, find_secret_places(process, name))
     return _validate(Environment, "PINGONE_", values | {"name": name})
 
 
@@ -48,45 +51,38 @@ def read_variables(file: EnvFile | None = None) -> dict[str, str]:
     Proxies and certificates that the file names are put into the process environment, where httpx looks for them.
     Raises ConfigError.
     """
-    given = (file or read_env_file()).values
+    file = file or read_env_file()
+    given = file.values
+    refuse_unknown_variables(os.environ)
+    refuse_unknown_variables(given, file.path)
     for name in _READ_BY_HTTPX:
         if name in given:
             os.environ.setdefault(name, given[name])
     return {**given, **os.environ}
 
 
-def config_path(settings: Settings) -> Path:
-    """The path of `oathbulk.toml`, the file with the environments besides `default`."""
-    return settings.config or settings.home / "oathbulk.toml"
+def find_secret_places(variables: Mapping[str, str], name: str) -> SecretPlaces:
+    """Find where the secrets of this PingOne environment may be, besides variables and files."""
+    return SecretPlaces.find(variables, "" if name == DEFAULT_ENVIRONMENT else name)
 
 
 def read_section(settings: Settings, name: str) -> dict[str, str]:
     """Read the section of `oathbulk.toml` about the environment of this name. Raises ConfigError."""
     path = config_path(settings)
     try:
-        sections = tomllib.loads(read_trusted(path)).get("environments", {})
-        section = sections.get(name) if isinstance(sections, dict) else None
-        if isinstance(section, dict) and "PINGONE_CLIENT_SECRET" in section:
-            refuse_open_secrets(path)
+        section = read_sections(path).get(name)
     except FileNotFoundError as error:
         raise ConfigError(f"environment {name!r} is not configured: {path} does not exist") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    if not isinstance(section, dict):
+    if section is None:
         raise ConfigError(f"environment {name!r} is not configured: add a section [environments.{name}] to {path}")
-    known = {f"PINGONE_{field.upper()}" for field in Environment.model_fields} - {"PINGONE_NAME"}
-    if unknown := {key for key in section if key.removesuffix("_FILE") not in known}:
-        raise ConfigError(f"{path}, section [environments.{name}]: nothing is called {', '.join(sorted(unknown))}")
-    try:
-        return {key: str(value) for key, value in section.items()}
-    except ValueError as error:
-        # Python refuses to write a number of thousands of digits as text.
-        raise ConfigError(f"{path}, section [environments.{name}], cannot be read: {error}") from error
+    return section
 
 
-def _collect_fields(model: type[BaseModel], prefix: str, source: Mapping[str, str]) -> dict[str, Any]:
+def _collect_fields(
+    model: type[BaseModel], prefix: str, source: Mapping[str, str], places: SecretPlaces
+) -> dict[str, Any]:
     """Find the values of the model's fields: each under PREFIX + its name, or in the file that PREFIX + its name +
-    _FILE names."""
+    _FILE names; a secret after these in one of the places."""
     found: dict[str, Any] = {}
     for field in model.model_fields:
         variable = prefix + field.upper()
@@ -94,20 +90,28 @@ def _collect_fields(model: type[BaseModel], prefix: str, source: Mapping[str, st
         if value := source.get(variable, ""):
             found[field] = value
         elif file:
-            found[field] = _read_value_file(variable, Path(file), is_secret=variable in SECRETS)
+            found[field] = _read_value_file(f"{variable}_FILE", Path(file), is_secret=variable in SECRETS)
+        elif variable in SECRETS and (secret := _find_secret(variable, places)):
+            found[field] = secret
     return found
 
 
-def _read_value_file(variable: str, path: Path, *, is_secret: bool) -> str:
-    """Read the value of a variable from a file, which others may not read if it is secret. Raises ConfigError."""
+def _find_secret(variable: str, places: SecretPlaces) -> str | None:
+    """Find a secret in these places; None if none of them has it. Raises ConfigError."""
+    if path := places.find_file(variable):
+        return _read_value_file(CREDENTIALS_DIRECTORY, path, is_secret=True)
+    return places.read_keyring(variable)
+
+
+def _read_value_file(named_by: str, path: Path, *, is_secret: bool) -> str:
+    """Read a value from a file, which others may not read if it is secret. `named_by`: the variable that leads there.
+    Raises ConfigError."""
     try:
         if is_secret and is_readable_by_all(path):
-            raise ConfigError(
-                f"{variable}_FILE: {path} can be read by every user: chmod 600 {path}, or 640 for a group"
-            )
+            raise ConfigError(f"{named_by}: {path} can be read by every user: chmod 600 {path}, or 640 for a group")
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{variable}_FILE: {path} cannot be read: {error}") from error
+        raise ConfigError(f"{named_by}: {path} cannot be read: {error}") from error
 
 
 def _validate(model: type[M], prefix: str, values: dict[str, Any]) -> M:

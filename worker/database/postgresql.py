@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-import tenacity
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -55,7 +54,7 @@ SELECT set_config('synchronous_commit', %s, false), set_config('default_transact
 _SET_EACH_TIME = "synchronous_commit"
 # Seconds between two tries to get a connection from a server that has none left; at random, so that the workers of a
 # fleet do not all try at the same time.
-_CONNECT_INTERVAL = tenacity.wait_random(0.2, 1.0)
+_CONNECT_INTERVAL = (0.2, 1.0)
 
 
 def make_engine(url: str, connections: int, connect_within: float) -> Engine:
@@ -160,11 +159,14 @@ def _mark_lost_connections(context: ExceptionContext) -> None:
 def _retry_connecting(engine: Engine, connect_within: float) -> None:
     """While the server has no connection left, try again for so many seconds."""
 
+    # Not at the top: it takes a tenth of a command's start, and on SQLite nothing is tried again.
+    import tenacity
+
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: Any, parameters: Any) -> Any:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: sqlstate_of(error) == TOO_MANY_CONNECTIONS),
-            wait=_CONNECT_INTERVAL,
+            wait=tenacity.wait_random(*_CONNECT_INTERVAL),
             stop=tenacity.stop_after_delay(connect_within),
             reraise=True,
         )

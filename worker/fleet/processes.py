@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from models.process import WorkerProcess
+from worker import __version__
 from worker.database.engine import PROCESS_LOCK, Database
 
 # Seconds between two signs of life of a process.
@@ -51,6 +52,8 @@ class KnownProcess:
     sick_since: datetime | None
     reason: str | None
     detail: str | None
+    # Of oathbulk; None if it is of a version that does not say.
+    version: str | None = None
 
 
 class Processes:
@@ -123,7 +126,8 @@ class Processes:
 
     def _join(self, connection: Connection) -> None:
         now = self._database.now()
-        connection.execute(insert(WorkerProcess).values(name=self.name, started_at=now, seen_at=now))
+        me = {"name": self.name, "version": __version__, "started_at": now, "seen_at": now}
+        connection.execute(insert(WorkerProcess).values(me))
 
 
 def read_processes(database: Database, connection: Connection) -> list[KnownProcess]:
@@ -140,6 +144,7 @@ def read_processes(database: Database, connection: Connection) -> list[KnownProc
             sick_since=row.sick_since,
             reason=row.reason,
             detail=row.detail,
+            version=row.version,
         )
         for row in rows
     ]

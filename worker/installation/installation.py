@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, select
@@ -14,24 +16,36 @@ from models.audit import Action
 from models.encrypted import Keyring
 from models.record import Record
 from worker import audit
-from worker.batches.commands import Batches
-from worker.batches.pace_commands import PaceCommands
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.config.environments_file import config_path
 from worker.config.home_path import DATABASE
+from worker.config.secret_places import SecretPlaces
 from worker.config.settings import ConfigError, Settings
-from worker.config.sources import config_path, load_environment, load_settings, read_section, read_variables
+from worker.config.sources import (
+    find_secret_places,
+    load_environment,
+    load_settings,
+    read_section,
+    read_variables,
+)
 from worker.database import revision
 from worker.database.engine import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
-from worker.embedded.valkey import EmbeddedValkey
+from worker.fleet.processes import read_processes
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pace.rate_groups import RateGroup
-from worker.pace.slots import Pace
-from worker.process.parts import Parts
+from worker.process.part import part
+from worker.reports.stall import Fleet
 from worker.vault.key_files import AUDIT, ENCRYPTION
 from worker.vault.rotation import reencrypt
+
+if TYPE_CHECKING:
+    from worker.batches.commands import Batches
+    from worker.batches.pace_commands import PaceCommands
+    from worker.pace.rate_groups import RateGroup
+    from worker.pace.slots import Pace
+    from worker.process.parts import Parts
 
 # Seconds that a command waits for a connection while workers have taken all that PostgreSQL gives.
 CONNECT_WITHIN = 10.0
@@ -51,6 +65,7 @@ class Installation:
 
     def __init__(self, variables: Mapping[str, str] | None = None, *, makes_home: bool = False) -> None:
         self.makes_home = makes_home
+        self.building = threading.RLock()  # Held while the database is opened: the desk has threads.
         self.env_file = read_env_file() if variables is None else None
         self.variables = dict(read_variables(self.env_file) if variables is None else variables)
         self.settings: Settings = load_settings(self.variables)
@@ -58,6 +73,10 @@ class Installation:
     def environment(self, name: str) -> Environment:
         """Load the PingOne environment of this name. Raises ConfigError."""
         return load_environment(self.settings, name, self.variables)
+
+    def find_secret_places(self, name: str) -> SecretPlaces:
+        """Find where secrets of this environment may be, besides variables and files."""
+        return find_secret_places(self.variables, name)
 
     def find_file_of(self, name: str) -> EnvFile | None:
         """Find the settings file in which this environment is configured, with its values. Raises ConfigError."""
@@ -109,14 +128,15 @@ class Installation:
 
         return reencrypt(self.database, self.keyring, write_down, on_progress)
 
-    @cached_property
+    @part
     def _opened_database(self) -> Database:
         """The database, whatever its schema. Raises EmbeddedError."""
         if self.settings.is_embedded_database:
             if not self.makes_home and not self.has_home:
                 raise NothingLoaded(self.settings.home)
             make_home(self.settings.home)
-        return self._parts.database
+        url, connections = self.settings.database, self.settings.database_connections
+        return Database(url, connections=connections, connect_within=CONNECT_WITHIN)
 
     @property
     def has_home(self) -> bool:
@@ -150,15 +170,22 @@ class Installation:
             home_key(self.settings.home)
         return self._parts.keyring
 
-    def batches(self, ticket: str | None = None) -> Batches:
-        """The commands on batches, in the name of the person at this terminal. Raises what `database` raises."""
+    def batches(self, ticket: str | None = None, person: str | None = None) -> Batches:
+        """The commands on batches, in the name of this person; by default, of the one at this terminal. Raises what
+        `database` raises."""
         _ = self.database
-        return self._parts.batches(audit.this_person(self.settings, ticket))
+        return self._parts.batches(audit.this_person(self.settings, ticket, person))
 
-    def pace_commands(self, ticket: str | None = None) -> PaceCommands:
-        """The commands on paces, in the name of the person at this terminal. Raises what `database` raises."""
+    def pace_commands(self, ticket: str | None = None, person: str | None = None) -> PaceCommands:
+        """The commands on paces, in the name of this person; by default, of the one at this terminal. Raises what
+        `database` raises."""
         _ = self.database
-        return self._parts.pace_commands(audit.this_person(self.settings, ticket))
+        return self._parts.pace_commands(audit.this_person(self.settings, ticket, person))
+
+    def read_fleet(self) -> Fleet:
+        """Read which worker processes live. Raises what `database` raises."""
+        with self.database.reading() as connection:
+            return Fleet(read_processes(self.database, connection))
 
     def pace_of(self, environment: Environment, group: RateGroup) -> Pace:
         """The pace of the environment's license in this rate group, as it is in the fleet's Redis; in the embedded one
@@ -167,10 +194,18 @@ class Installation:
 
     @cached_property
     def _parts_with_redis(self) -> Parts:
-        url = None if self.settings.redis_url else EmbeddedValkey(self.settings.home).find_url()
-        settings = self.settings.model_copy(update={"redis_url": SecretStr(url)}) if url else self.settings
-        return Parts(settings, self.environment, connect_within=CONNECT_WITHIN)
+        from worker.embedded.valkey import EmbeddedValkey
+
+        settings = self.settings
+        url = None if settings.redis_url else EmbeddedValkey(settings.home).find_url()
+        return self._put_together(settings.model_copy(update={"redis_url": SecretStr(url)}) if url else settings)
 
     @cached_property
     def _parts(self) -> Parts:
-        return Parts(self.settings, self.environment, connect_within=CONNECT_WITHIN)
+        return self._put_together(self.settings)
+
+    def _put_together(self, settings: Settings) -> Parts:
+        # Not at the top, nor Valkey: `status` reads the database alone, and waits for neither redis nor httpx.
+        from worker.process.parts import Parts
+
+        return Parts(settings, self.environment, lambda: self._opened_database)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from models.row_fault import RowFault
 from worker.intake.foreign_files import find_foreign, make_refusal
 from worker.intake.formats.bare_csv import Cells
 from worker.intake.formats.first_lines import HEAD
@@ -80,7 +81,7 @@ class Assignment:
         line = self.lines.get(row.serial_number)
         fault = self._find_fault(row, line)
         if fault:
-            return RowError(row.row_number, fault, row.serial_number)
+            return RowError(row.row_number, fault, row.serial_number, RowFault.PERSON_UNFIT)
         if line is None:
             return row
         own = {name if name not in row.extra else f"{name} (list)": value for name, value in line.extra.items()}
@@ -111,7 +112,8 @@ def open_assignment(path: Path) -> Assignment:
         nameless: list[RowError] = []
         for serial, line in _read_lines(header, rows):
             if not SERIAL.fullmatch(serial):
-                nameless.append(RowError(line.row_number, line.fault or explain_serial(serial), None))
+                reason = line.fault or explain_serial(serial)
+                nameless.append(RowError(line.row_number, reason, None, RowFault.SERIAL_UNFIT))
             elif serial in lines:
                 numbers = {"first": lines[serial].row_number, "second": line.row_number}
                 lines[serial] = replace(lines[serial], fault=SERIAL_TWICE.format(**numbers))

@@ -18,6 +18,7 @@ RESULT_COLUMNS = (
     "correlation_id",
     "attempts",
     "otp_posts",
+    "taken_over_by",
     ORIGIN,
 )
 # Those of them that hardly any file has that is not an export.

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
+from models.row_fault import RowFault
 from worker.intake.results import Origin
 from worker.vault.otp_source import OtpSource
 from worker.vault.seed import OtpType
@@ -64,7 +65,8 @@ COLUMNS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """A row that is refused. The reason names fault and cure, and quotes no cell, so that no OTP gets out.
+    """A row that is refused. The reason names fault and cure, and quotes no cell, so that no OTP gets out; `fault` is
+    its kind, by which rows are counted.
 
     `serial_number` is None where it is missing, malformed, or cannot be told from an OTP in the wrong column.
     """
@@ -72,6 +74,7 @@ class RowError:
     row_number: int
     reason: str
     serial_number: str | None
+    fault: RowFault
 
 
 class UnusableFile(Exception):

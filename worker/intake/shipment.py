@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from models.row_fault import RowFault
 from worker.intake.assignment import NO_PERSON, Assignment
 from worker.intake.formats.first_lines import HEAD
 from worker.intake.formats.format import NO_HINTS, Format, Hints, OpenFile
@@ -75,7 +76,10 @@ class Shipment:
             missing = None
             if isinstance(row, Row) and not row.origin:
                 missing = explain_missing_ids(row, may_pair=self.switches.may_pair)
-            yield RowError(row.row_number, missing, row.serial_number) if missing else row
+            if missing:
+                yield RowError(row.row_number, missing, row.serial_number, RowFault.PERSON_UNFIT)
+            else:
+                yield row
 
     def tokens(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
         """Read every row, good or refused, in the file's order; each call reads the file from its beginning.

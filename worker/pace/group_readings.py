@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.pace.memory import KnownPace
+from worker.pace.known_pace import KnownPace
 from worker.pace.rate_groups import PURPOSES, RateGroup
 from worker.pace.slots import Pace
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from shlex import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
 from worker.observability.escaping import escape_line
@@ -28,11 +28,12 @@ def render_html(report: Report) -> Iterator[str]:
     return iter(stream)
 
 
-def make_environment() -> Environment:
-    """Make what renders templates. Whatever they print is escaped, and what would steer the reader's eye, such as a
-    change of the direction of writing, is shown as its code."""
+def make_environment(*packages: str) -> Environment:
+    """Make what renders the templates of `worker.pages`, and of `packages`, each from its directory `templates`.
+    Whatever they print is escaped, and what would steer the reader's eye, such as a change of the direction of writing,
+    is shown as its code."""
     environment = Environment(
-        loader=PackageLoader("worker.pages", "templates"),
+        loader=ChoiceLoader([PackageLoader(package) for package in ("worker.pages", *packages)]),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,

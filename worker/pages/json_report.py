@@ -12,6 +12,7 @@ from worker.reports.batch_report.contents import (
     Command,
     DurationLine,
     ReasonGroup,
+    RefusedGroup,
     Report,
     RowCounts,
     StepColumn,
@@ -42,6 +43,7 @@ def make_summary(report: Report) -> dict[str, Any]:
         "detail": report.state.detail,
         "counts": _make_counts(report.counts),
         "dead_letters": [_make_reason(group) for group in report.dead_letters],
+        "refused": None if report.refused is None else [_make_refused(group) for group in report.refused],
         "timeline": _make_timeline(report.timeline),
         "seconds_to_active": {
             name: _make_durations(getattr(report.durations, name)) for name in ("first_attempt", "more_attempts", "all")
@@ -76,6 +78,11 @@ def _make_counts(counts: RowCounts) -> dict[str, int]:
 
 def _make_reason(group: ReasonGroup) -> dict[str, Any]:
     return {"reason": group.reason, "count": group.count, "cure": group.cure}
+
+
+def _make_refused(group: RefusedGroup) -> dict[str, Any]:
+    rows = [{"row": row.row_number, "serial": row.serial_number, "detail": row.detail} for row in group.rows]
+    return {"reason": group.reason, "count": group.count, "cure": group.cure, "rows": rows}
 
 
 def _make_timeline(timeline: Timeline) -> dict[str, Any]:

@@ -74,11 +74,21 @@ def _tell_open(report: Report) -> Iterator[str]:
 
 
 def _tell_refused(report: Report) -> Iterator[str]:
-    if refused := report.counts.refused:
+    number = report.counts.refused
+    if not number:
+        return
+    begin = f"{count_things(number, 'row')} of the file {_was(number)} refused when it was loaded"
+    if report.refused is None:
         yield (
-            f"{count_things(refused, 'row')} of the file {_was(refused)} refused when it was loaded. "
-            "`oathbulk check FILE` names each with its reason; mend them, and load these rows as a file of their own."
+            f"{begin}, before refused rows were kept. `oathbulk check FILE` names each with its reason; mend them, and "
+            "load these rows as a file of their own."
         )
+        return
+    command = f"`oathbulk export {quote(report.batch)} --status refused -o refused.csv`"
+    yield (
+        f"{begin}, {list_words([f'{write_number(group.count)} {group.reason}' for group in report.refused])}. "
+        f"{command} writes them with reason and cure; mend them, and load that file."
+    )
 
 
 def _tell_cancelled(report: Report) -> Iterator[str]:

@@ -40,7 +40,10 @@ class AccessTokens:
 
     `get` and `renew` raise CredentialsRefused, or NotDelivered if the token endpoint is out of reach, busy or broken: a
     call without an access token has not gone out. No outcome is unknown here, for asking twice does no harm. A token
-    endpoint that asks for a pause is asked again after `longest_hold` seconds at the latest."""
+    endpoint that asks for a pause is asked again after `longest_hold` seconds at the latest.
+
+    `reread` returns the environment with the credentials that are configured now: after a refusal they are tried once,
+    if they are others, since a person may have changed them."""
 
     def __init__(
         self,
@@ -48,11 +51,13 @@ class AccessTokens:
         *,
         deadline: float = 20.0,
         longest_hold: float = 120.0,
+        reread: Callable[[Environment], Environment] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._environment = environment
         self._deadline = deadline
         self._longest_hold = longest_hold
+        self._reread = reread
         self._clock = clock
         self._asking = threading.Lock()
         # Requests to the token endpoint that have ended.
@@ -120,7 +125,7 @@ class AccessTokens:
         The life of an access token is counted from before the request: rather too short than too long."""
         asked_at = self._clock()
         try:
-            access_token, expires_in = self._request_access_token()
+            access_token, expires_in = self._request_with_newest()
         except (CredentialsRefused, NotDelivered) as error:
             self._failure, self._failed_at = copy.copy(error), self._clock()
             pause = getattr(error, "retry_after", None) or 0
@@ -133,6 +138,22 @@ class AccessTokens:
             return access_token
         finally:
             self._rounds += 1
+
+    def _request_with_newest(self) -> tuple[str, float]:
+        """Return an access token and the seconds that it lives; if the credentials are refused, and others are
+        configured by now, with those."""
+        try:
+            return self._request_access_token()
+        except CredentialsRefused:
+            newer = self._reread(self._environment) if self._reread else self._environment
+            if newer == self._environment:
+                raise
+            self._environment = newer
+            # Not at the top: few processes ever have this to say.
+            import structlog
+
+            structlog.get_logger().warning("credentials_changed", environment=newer.name)
+            return self._request_access_token()
 
     def _request_access_token(self) -> tuple[str, float]:
         """Return an access token from the token endpoint, and the seconds that it lives."""

@@ -4,6 +4,7 @@ share."""
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 
 from worker.config.environment import Environment
@@ -27,11 +28,14 @@ READ_RETRY_FOR = 10.0
 
 
 class Clients:
-    """Thread-safe."""
+    """Thread-safe. `reread` returns an environment with the credentials that are configured now."""
 
-    def __init__(self, settings: Settings, paces: Paces) -> None:
+    def __init__(
+        self, settings: Settings, paces: Paces, reread: Callable[[Environment], Environment] | None = None
+    ) -> None:
         self._settings = settings
         self._paces = paces
+        self._reread = reread
         self._lock = threading.Lock()
         self._access_tokens: dict[str, tuple[Environment, AccessTokens]] = {}
         self._clocks: dict[str, PingOneClock] = {}
@@ -73,7 +77,7 @@ class Clients:
         with self._lock:
             if environment.name not in self._access_tokens:
                 deadline, longest_hold = self._settings.call_deadline, self._settings.longest_hold
-                tokens = AccessTokens(environment, deadline=deadline, longest_hold=longest_hold)
+                tokens = AccessTokens(environment, deadline=deadline, longest_hold=longest_hold, reread=self._reread)
                 self._access_tokens[environment.name] = environment, tokens
             return self._access_tokens[environment.name][1]
 

@@ -59,11 +59,18 @@ def _ignore_protocols(alpn_protocols: Iterable[str]) -> None:
 
 def find_proxy_host(url: str) -> str | None:
     """Find the host of the proxy that requests to this URL go through; None where they go through none."""
+    proxy = find_proxy(url)
+    return None if proxy is None else _parse_host(proxy)
+
+
+def find_proxy(url: str) -> str | None:
+    """Find the URL of the proxy that requests to this URL go through; None where they go through none. It may hold a
+    password: never print it."""
     parts, proxies = urlsplit(url), getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(parts.hostname or "") or (parts.scheme == "http" and not _is_loopback(proxy)):
         return None
-    return _parse_host(proxy)
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _choose_mounts() -> dict[str, httpx.BaseTransport | None]:

@@ -1,4 +1,5 @@
-"""The wire format of the token endpoint: builds the request for an access token, and reads its answer. Pure."""
+"""The wire format of the token endpoint: builds the request for an access token, and reads its answer. Pure, but
+for the time and id of a client assertion."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from dataclasses import replace
 from urllib.parse import quote_plus, urlencode
 
 from worker.config.environment import Environment
+from worker.pingone.client_assertion import ASSERTION_TYPE, sign_assertion
 from worker.pingone.envelope import open_envelope
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.pingone.wire import Request
@@ -29,15 +31,18 @@ _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 def build_access_token_request(environment: Environment) -> Request:
     """Build the request for an access token.
     https://developer.pingidentity.com/pingone-api/workflow-library/application-management/configure-a-non-interactive-worker-application/step-3-get-a-token.html"""
-    client_id, secret = environment.client_id, environment.client_secret.get_secret_value()
+    client_id = environment.client_id
     headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
     form = {"grant_type": "client_credentials"}
-    if environment.client_auth == "basic":
+    if environment.client_auth in ("secret_jwt", "private_key_jwt"):
+        form |= {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE}
+        form |= {"client_assertion": sign_assertion(environment)}
+    elif environment.client_auth == "basic":
         # Both are form-encoded before they are joined (RFC 6749, section 2.3.1): a secret may contain a colon or a %.
-        pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
+        pair = f"{quote_plus(client_id)}:{quote_plus(environment.secret)}"
         headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
     else:
-        form |= {"client_id": client_id, "client_secret": secret}
+        form |= {"client_id": client_id, "client_secret": environment.secret}
     return Request("POST", environment.token_url, headers, urlencode(form).encode())
 
 

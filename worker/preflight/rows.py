@@ -11,7 +11,8 @@ from sqlalchemy import Connection, create_engine
 
 from models.base import Base
 from models.encrypted import Keyring, generate_key
-from worker.batches.conflicts import KEEP_ONE, Conflicts
+from models.row_fault import RowFault
+from worker.batches.conflicts import Conflicts
 from worker.batches.earlier_records import EarlierRecords
 from worker.batches.loading import CHUNK
 from worker.batches.returning import Returning
@@ -56,7 +57,7 @@ class RowReader:
         completed = self._returning.complete(rows, may_pair=may_pair)
         records, conflicting, _ = self._conflicts.split(completed.rows, completed.lacking)
         good = [record.row for record in records]
-        elsewhere = completed.errors + [error for error in conflicting if not error.reason.endswith(KEEP_ONE)]
+        elsewhere = completed.errors + [error for error in conflicting if error.fault != RowFault.REPEATED]
         verdicts.refused += completed.errors + conflicting
         verdicts.refused_by_database += elsewhere
         decided = {row.row_number for row in good} | {error.row_number for error in conflicting}

@@ -32,24 +32,26 @@ from worker.vault.keyring import load_keyring
 
 class Parts:
     """Builds the parts of a process. `load` reads an environment by its name and raises ConfigError; by default from
-    the process' own configuration. `connect_within`: seconds for which connecting is tried again while PostgreSQL has
-    no connection left."""
+    the process' own configuration. `open_database` is called for the
+    database, if another holds it; by default it is opened here."""
 
     def __init__(
-        self, settings: Settings, load: Callable[[str], Environment] | None = None, *, connect_within: float = 0.0
+        self,
+        settings: Settings,
+        load: Callable[[str], Environment] | None = None,
+        open_database: Callable[[], Database] | None = None,
     ) -> None:
         self.settings = settings
         # Held while a part is built.
         self.building = threading.RLock()
         self.environments = Environments(load or partial(load_environment, settings))
-        self._connect_within = connect_within
+        self._open_database = open_database
 
     @part
     def database(self) -> Database:
-        settings = self.settings
-        return Database(
-            settings.database, connections=settings.database_connections, connect_within=self._connect_within
-        )
+        if self._open_database is not None:
+            return self._open_database()
+        return Database(self.settings.database, connections=self.settings.database_connections)
 
     @part
     def redis(self) -> redis.Redis:
@@ -80,7 +82,7 @@ class Parts:
 
     @part
     def clients(self) -> Clients:
-        return Clients(self.settings, self.paces)
+        return Clients(self.settings, self.paces, self.environments.reread)
 
     @part
     def imports(self) -> Imports:

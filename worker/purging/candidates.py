@@ -15,6 +15,7 @@ from models.batch import Batch, BatchState
 from models.inventory_job import UNFINISHED, InventoryJob
 from models.record import Record
 from models.record_states import Status
+from models.refused_row import RefusedRow
 from worker.database.engine import Database
 from worker.reports.outcome import Outcome, read_outcome
 from worker.reports.status import is_finished
@@ -83,7 +84,7 @@ class Candidates:
         if connection.scalar(open_jobs) is not None:
             return f"an import or a revocation of it has not ended: `oathbulk revoke {quote(batch.name)}` follows it"
         if needing := _find_batch_that_needs(connection, batch.id, going):
-            return f"batch {needing}, which stays, has dead letters or cancelled records whose tokens came back in it"
+            return f"batch {needing}, which stays, has tokens that are not active there and came back in it"
         if batch.state == BatchState.CANCELLED or self._gives_up:
             return None
         if waiting := _count_waiting(connection, batch.id):
@@ -113,8 +114,8 @@ def _count_waiting(connection: Connection, batch_id: int) -> int:
 
 
 def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int]) -> str | None:
-    """Find an earlier batch that stays, and whose unfinished tokens came back in this one. While it is there, a replay
-    and a status of it look for these."""
+    """Find an earlier batch that stays, and whose unfinished tokens or refused rows came back in this one. While it is
+    there, a replay and a status of it look for these."""
     earlier = aliased(Record, name="earlier")
     needing = (
         select(Batch.name)
@@ -128,4 +129,13 @@ def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int
         .where(Record.batch_id == batch_id, Batch.id != batch_id, Batch.id.not_in(going), Batch.purged_at.is_(None))
         .where(earlier.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
     )
-    return connection.scalar(needing.limit(1))
+    refused = (
+        select(Batch.name)
+        .join(RefusedRow, RefusedRow.batch_id == Batch.id)
+        .join(
+            Record,
+            (Record.environment_id == RefusedRow.environment_id) & (Record.serial_number == RefusedRow.serial_number),
+        )
+        .where(Record.batch_id == batch_id, Batch.id < batch_id, Batch.id.not_in(going), Batch.purged_at.is_(None))
+    )
+    return connection.scalar(needing.limit(1)) or connection.scalar(refused.limit(1))

@@ -21,7 +21,7 @@ from worker.database.engine import LOAD_LOCK, Database
 from worker.database.erasing import empty_log, overwrite_deleted
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.purging.candidates import Candidate, Candidates
-from worker.purging.removing import Removing, count_left, find_left, remove_jobs_and_notices
+from worker.purging.removing import Removing, count_left, find_left, remove_all_but_records
 from worker.vault.fingerprints import make_fingerprints
 
 # What is told of the work.
@@ -105,7 +105,7 @@ class Purging:
             overwrite_deleted(self._database, connection)
             # Before anything goes, so that a key that is gone is noticed.
             make_fingerprints(connection, self._keyring)
-            remove_jobs_and_notices(connection, found.id)
+            remove_all_but_records(connection, found.id)
             values = {"purged_at": self._database.now(), "outcome": found.outcome.to_json()}
             connection.execute(update(Batch).where(Batch.id == found.id).values(values))
             counts = {status: number for status, number in found.outcome.counts.items() if number}

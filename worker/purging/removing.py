@@ -15,6 +15,7 @@ from models.notice import Notice
 from models.past_token import PastToken
 from models.record import Record
 from models.record_states import Status
+from models.refused_row import RefusedRow
 from worker.batches.earlier_records import open_found
 from worker.batches.past_tokens import TokenPrints
 from worker.database.engine import Database
@@ -42,9 +43,10 @@ def count_left(connection: Connection, batch_id: int) -> int:
     return connection.scalar(select(func.count()).where(Record.batch_id == batch_id)) or 0
 
 
-def remove_jobs_and_notices(connection: Connection, batch_id: int) -> None:
-    """Remove what a batch keeps of its jobs in PingOne's inventory, and the notices about it."""
-    for table in (InventoryJob, Notice):
+def remove_all_but_records(connection: Connection, batch_id: int) -> None:
+    """Remove what a batch keeps beside its records: its refused rows, its jobs in PingOne's inventory, and the notices
+    about it."""
+    for table in (RefusedRow, InventoryJob, Notice):
         connection.execute(delete(table).where(table.batch_id == batch_id))
 
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from models.batch import BatchState
 from models.record_states import FINAL, Status
-from worker.pace.memory import Hold, KnownPace
+from worker.pace.known_pace import Hold, KnownPace
+from worker.reports.outage import Outage
 from worker.reports.preparation_pace import PreparationPace
 from worker.reports.stall import Fleet, Stall, find_stall
 from worker.reports.taken_over import TakenOver
+from worker.reports.time_left import estimate_if_listed, estimate_time_left
 from worker.rules.resync import NeedsFlag
-
-# The part of the license's rate that an address gets unless it is listed under Rate Limits and Allowed IPs:
-# https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
-UNLISTED_PART = 0.35
-# From this part of the license's rate on, a batch is held back by that rate and by nothing else.
-AT_CEILING_FROM = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class BatchStatus:
-    """How a batch stands. All counts are of records, but for `rows_refused`: rows of the file that never became one."""
+    """How a batch stands. All counts are of records, but for `rows_refused` and `already_active`: rows of the file that
+    never became one, since they could not be loaded, or since their tokens were active before."""
 
     name: str
     environment: str
@@ -69,12 +67,17 @@ class BatchStatus:
     # Tokens that this batch has put into the inventory, and devices that it has made.
     imported: int = 0
     paired: int = 0
+    # Refused rows by reason; None if the batch was loaded before they were kept, so that only their number is known.
+    refused: Mapping[str, int] | None = field(default_factory=dict)
+    already_active: int = 0
     # Those of its tokens that were loaded again since, and how these stand.
     taken_over: TakenOver = field(default_factory=TakenOver)
     # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.
     needs_flag: NeedsFlag = NeedsFlag.UNKNOWN
     # When its records were purged; the counts are those from before.
     purged_at: datetime | None = None
+    # While PingOne does not answer: since when, and when it is tried again.
+    outage: Outage | None = None
 
     @property
     def stall(self) -> Stall | None:
@@ -94,8 +97,18 @@ class BatchStatus:
 
     @property
     def tokens_active(self) -> int:
-        """Tokens of this batch that are active, whichever batch made them so."""
-        return self.counts[Status.ACTIVE] + self.taken_over.active
+        """Tokens of this batch's file that are active, whichever batch made them so."""
+        return self.counts[Status.ACTIVE] + self.already_active + self.taken_over.active
+
+    @property
+    def rows(self) -> int:
+        """All rows of the file."""
+        return self.total + self.rows_refused + self.already_active
+
+    @property
+    def tokens_left(self) -> int:
+        """Tokens of this batch's file that are not active, in whichever batch."""
+        return self.rows - self.tokens_active
 
     @property
     def left(self) -> int:
@@ -106,14 +119,8 @@ class BatchStatus:
     def eta_seconds(self) -> float | None:
         """Seconds until the last record is settled at the present paces, the slower of activation and preparation; None
         while one of them is not known, or the batch is paused."""
-        if not self.left:
-            return 0.0
-        if not self.pace or self.state == BatchState.PAUSED:
-            return None
-        activation = self.left / self.pace
-        if not self.preparing:
-            return activation
-        return max(activation, self.preparing / self.preparation.pace) if self.preparation.pace else None
+        pace = 0.0 if self.state == BatchState.PAUSED else self.pace
+        return estimate_time_left(self.left, pace, self.preparing, self.preparation.pace)
 
     @property
     def hold(self) -> Hold | None:
@@ -127,14 +134,9 @@ class BatchStatus:
 
     @property
     def eta_if_listed_seconds(self) -> float | None:
-        """Seconds until the last record is settled if the workers' address were listed by PingOne, and is not yet: an
-        unlisted one gets a part of the license's rate. None if it is not PingOne's limit that decides how long it
-        takes."""
-        known = self.license_pace
-        if not self.eta_seconds or not known or not known.ceiling or not known.rate or known.fixed_rate:
-            return None
-        is_at_ceiling = self.pace * self.requests_per_record > AT_CEILING_FROM * known.rate
-        return self.eta_seconds * UNLISTED_PART if is_at_ceiling else None
+        """Seconds until the last record is settled if the workers' address were listed by PingOne, and is not yet. None
+        if it is not PingOne's limit that decides how long it takes."""
+        return estimate_if_listed(self.eta_seconds, self.pace * self.requests_per_record, self.license_pace)
 
     def to_json(self) -> dict[str, Any]:
         """The status as `oathbulk status --json` prints it, with its times and what was found out about the fleet."""
@@ -144,6 +146,7 @@ class BatchStatus:
             "eta_if_listed_seconds": _round_or_none(self.eta_if_listed_seconds),
             "ceiling": self.license_pace and self.license_pace.ceiling,
             "hold": self.hold.to_json() if self.hold else None,
+            "outage": self.outage.to_json() if self.outage else None,
             "share": self.license_pace.share if self.license_pace else 1.0,
             "window": self.hours,
             "zone": self.zone,
@@ -167,7 +170,10 @@ class BatchStatus:
             "reason": self.reason,
             "detail": self.detail,
             "total": self.total,
+            "rows": self.rows,
             "rows_refused": self.rows_refused,
+            "refused": self.refused,
+            "already_active": self.already_active,
             "counts": self.counts,
             "resynced": self.resynced,
             "unproved": self.unproved,
@@ -181,6 +187,7 @@ class BatchStatus:
             "rate_limited": self.rate_limited,
             "dead_letters": self.dead_letters,
             "tokens_active": self.tokens_active,
+            "tokens_left": self.tokens_left,
             "taken_over": self.taken_over.to_json(),
         }
 

@@ -1,5 +1,5 @@
 """A batch as a CSV file: the columns that it came with, how each row ended, and which record it is, so that the row is
-recognised when the file is loaded again.
+recognised when the file is loaded again. Refused rows are written in the same columns, of which they have few.
 
 A batch that an earlier version loaded from an export has the columns of results among its own. They are replaced: no
 file may have a column twice."""
@@ -7,22 +7,25 @@ file may have a column twice."""
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, TextIO
 
-from sqlalchemy import ColumnElement, Row, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from models.batch import Batch
 from models.encrypted import Keyring
 from models.record import Record
 from models.record_states import Status
+from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.intake import COLUMNS, RESULT_COLUMNS, Column, Origin, canonical_column, is_result
 from worker.observability.escaping import escape
 from worker.observability.progress import OnProgress, tell_nobody, telling
+from worker.reports.refused_rows import NotKept, count_refused, read_refused
+from worker.reports.taken_over import select_taken_over
 from worker.vault.otp import OtpPair
 from worker.vault.sealed_otps import open_otps
 
@@ -47,18 +50,23 @@ def export(
     on_progress: OnProgress = tell_nobody,
 ) -> int:
     """Write the batch's records, in the order of its file, and return how many: all of them, or only those of this
-    status, or the dead letters of these reasons. OTPs are left empty without a keyring, and if they were erased because
-    the record became active. Raises UnknownBatch, DecryptionError."""
+    status, or the dead letters of these reasons; with the status REFUSED, the rows that were refused. OTPs are left
+    empty without a keyring, and if they were erased because the record became active. Raises UnknownBatch, NotKept,
+    DecryptionError."""
     with database.reading() as connection:
-        batch = find_batch(connection, name, Batch.id, Batch.columns)
-        mine = [Record.batch_id == batch.id, *_choose(status, reasons)]
-        records = select(Record.__table__).where(*mine).order_by(Record.row_number)
-        total = connection.scalar(select(func.count()).where(*mine))
+        batch = find_batch(connection, name, Batch.id, Batch.name, Batch.columns, Batch.rows_refused)
         columns = [column for column in batch.columns if not is_result(column)]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*map(format_cell, columns), *RESULT_COLUMNS])
+        later = {row.row_number: row.name for row in connection.execute(select_taken_over(batch.id))}
+        if status == REFUSED:
+            refused = _make_refused_rows(connection, batch, columns, later)
+            return sum(1 for row in telling(refused, on_progress, WRITING, batch.rows_refused) if writer.writerow(row))
+        mine = [Record.batch_id == batch.id, *_choose(status, reasons)]
+        records = select(Record.__table__).where(*mine).order_by(Record.row_number)
+        total = connection.scalar(select(func.count()).where(*mine))
         with connection.execution_options(yield_per=1000).execute(records) as found:
-            rows = telling(_make_rows(found, columns, keyring), on_progress, WRITING, total)
+            rows = telling(_make_rows(found, columns, keyring, later), on_progress, WRITING, total)
             return sum(1 for row in rows if writer.writerow(row))
 
 
@@ -70,14 +78,31 @@ def _choose(status: str | None, reasons: Collection[str] | None) -> Iterator[Col
         yield and_(Record.status == Status.DEAD_LETTER, Record.reason.in_(reasons))
 
 
-def _make_rows(records: Iterator[FoundRecord], columns: list[str], keyring: Keyring | None) -> Iterator[list[str]]:
+def _make_rows(
+    records: Iterator[FoundRecord], columns: list[str], keyring: Keyring | None, later: Mapping[int, str]
+) -> Iterator[list[str]]:
+    """Write each record as the cells of its row. `later`: the batches that took over, by row number."""
     read = [(header, _READERS.get(canonical_column(header) or "")) for header in columns]
     for record in records:
         otps = _open_otps(record, keyring)
         original = [
             format_cell(reader(record, otps) if reader else (record.extra or {}).get(header)) for header, reader in read
         ]
-        yield original + [format_cell(value) for value in _read_result(record)]
+        yield original + [format_cell(value) for value in _read_result(record, later.get(record.row_number))]
+
+
+def _make_refused_rows(
+    connection: Connection, batch: Row[*tuple[Any, ...]], columns: list[str], later: Mapping[int, str]
+) -> Iterator[list[str]]:
+    """Write each refused row as the cells of its row: nothing but the serial number is kept of what it had. Raises
+    NotKept."""
+    if count_refused(connection, batch) is None:
+        raise NotKept(batch.name, batch.rows_refused)
+    for line in read_refused(connection, RefusedRow.batch_id == batch.id):
+        original = [line.serial_number if canonical_column(header) == "serial" else None for header in columns]
+        place = Origin(batch.id, line.row_number)
+        result = (REFUSED, line.reason, line.detail, None, None, 0, 0, later.get(line.row_number), place)
+        yield [format_cell(value) for value in (*original, *result)]
 
 
 def _open_otps(record: FoundRecord, keyring: Keyring | None) -> OtpPair | None:
@@ -89,8 +114,8 @@ def _open_otps(record: FoundRecord, keyring: Keyring | None) -> OtpPair | None:
     return source if isinstance(source, OtpPair) else None
 
 
-def _read_result(record: FoundRecord) -> tuple[Any, ...]:
-    """Read how the record ended and which it is, in the order of RESULT_COLUMNS."""
+def _read_result(record: FoundRecord, later: str | None) -> tuple[Any, ...]:
+    """Read how the record ended and which it is, in the order of RESULT_COLUMNS. `later`: the batch that took over."""
     return (
         record.status,
         record.reason,
@@ -99,6 +124,7 @@ def _read_result(record: FoundRecord) -> tuple[Any, ...]:
         record.correlation_id,
         record.attempts,
         record.otp1_posts + record.otp2_posts,
+        later,
         Origin(record.batch_id, record.row_number),
     )
 

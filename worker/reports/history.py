@@ -15,14 +15,16 @@ from models.batch import Batch
 from models.encrypted import Keyring
 from models.past_token import PastToken
 from models.record import Record
+from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import is_of_kept_batch
 from worker.batches.past_tokens import PastBatch, PastTokens
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.leases.replay import is_replayable
-from worker.pace.memory import read_pace
+from worker.pace.known_pace import read_pace
 from worker.reports.batch_report.reading import open_snapshot
+from worker.reports.refused_rows import read_refused
 from worker.reports.stall import Fleet
 from worker.reports.status import take_environment_for_license
 from worker.reports.token_history import BatchOfRecord, PastAttempt, PastRecord, TokenHistory
@@ -109,7 +111,9 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
     """Read the history of one token, with what decides when it goes on."""
     environment_id, serial_number = token
     records = _read_records(connection, environment_id, serial_number)
-    environment = records[-1].batch.environment
+    mine = (RefusedRow.environment_id == environment_id, RefusedRow.serial_number == serial_number)
+    refused = list(read_refused(connection, *mine))
+    environment = records[-1].batch.environment if records else refused[0].environment
     return TokenHistory(
         environment=environment,
         environment_id=environment_id,
@@ -118,16 +122,16 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
         now=connection.execute(select(database.now())).scalar_one(),
         fleet=Fleet(read_processes(database, connection)),
         hold=read_pace(database, connection, license_of(environment, environment_id)).hold,
+        refused=refused,
     )
 
 
 def _find_tokens(connection: Connection, text: str) -> list[Token]:
     """Find the tokens of this serial number; without one, of this device id, or of the record of this number."""
-    has_serial_number = and_(
-        Record.environment_id.in_(list_environment_ids(connection)),
-        Record.serial_number.in_(spell_serial_number(text)),
-    )
-    if found := _select_tokens(connection, has_serial_number):
+    environments, spellings = list_environment_ids(connection), spell_serial_number(text)
+    has_serial_number = and_(Record.environment_id.in_(environments), Record.serial_number.in_(spellings))
+    found = _select_tokens(connection, has_serial_number)
+    if found := found + _select_refused_tokens(connection, environments, spellings, found):
         return found
     if _ID.fullmatch(text.lower()):
         return _select_tokens(connection, Record.device_id == text.lower())
@@ -144,6 +148,19 @@ def _select_tokens(connection: Connection, condition: ColumnElement[bool]) -> li
         .order_by(func.max(Record.id))
     )
     return [(row.environment_id, row.serial_number) for row in connection.execute(tokens)]
+
+
+def _select_refused_tokens(
+    connection: Connection, environments: Sequence[str], spellings: Sequence[str], known: Sequence[Token]
+) -> list[Token]:
+    """Find the tokens with these serial numbers of which nothing but refused rows is there: that are not known."""
+    tokens = (
+        select(RefusedRow.environment_id, RefusedRow.serial_number)
+        .where(RefusedRow.environment_id.in_(environments), RefusedRow.serial_number.in_(spellings))
+        .distinct()
+    )
+    found = [(row.environment_id, row.serial_number) for row in connection.execute(tokens)]
+    return [token for token in found if token not in known]
 
 
 def _read_records(connection: Connection, environment_id: str, serial_number: str) -> list[PastRecord]:

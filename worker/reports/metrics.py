@@ -19,7 +19,7 @@ from worker.batches.commands import LicenseOf
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.leases.queue import Queue
-from worker.pace.memory import KnownPace, read_pace
+from worker.pace.known_pace import KnownPace, read_pace
 from worker.reports.attempt_durations import AttemptCounter, AttemptTotals
 from worker.reports.preparation_pace import measure_unprepared
 from worker.reports.record_counts import BatchCounts, RecordCounts

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, func, select, text
 from models.record import Record
 from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
 from models.record_states import Status
+from worker.reports.refused_rows import count_refused
 from worker.reports.taken_over import TakenOver, read_taken_over
 
 
@@ -39,10 +40,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The groups of a batch's records, and its tokens that were loaded again since."""
+    """The groups of a batch's records, its tokens that were loaded again since, and how many rows of its file were
+    refused, by reason; None if of these the number alone is known."""
 
     groups: Sequence[Group]
     taken_over: TakenOver
+    refused: Mapping[str, int] | None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -60,7 +63,7 @@ class Outcome:
             asdict(replace(group, next_due_at=None)) | {"finalized_at": _iso_or_none(group.finalized_at)}
             for group in self.groups
         ]
-        return {"groups": groups, "taken_over": self.taken_over.counts}
+        return {"groups": groups, "taken_over": self.taken_over.counts, "refused": self.refused}
 
 
 def count_by_status(groups: Iterable[Group]) -> dict[str, int]:
@@ -78,14 +81,15 @@ def read_outcome(connection: Connection, batch: Row[*tuple[Any, ...]]) -> Outcom
     groups = [Group(**row._mapping) for row in connection.execute(_group_records(batch.id))]
     counts = count_by_status(groups)
     # Where all are active or in work, no later batch took one over.
-    is_all_here = not counts[Status.DEAD_LETTER] and not counts[Status.CANCELLED]
-    return Outcome(groups, TakenOver() if is_all_here else read_taken_over(connection, batch.id))
+    is_all_here = not (counts[Status.DEAD_LETTER] or counts[Status.CANCELLED] or batch.rows_refused)
+    taken_over = TakenOver() if is_all_here else read_taken_over(connection, batch.id)
+    return Outcome(groups, taken_over, count_refused(connection, batch))
 
 
 def _read_kept(outcome: Mapping[str, Any]) -> Outcome:
     """Read what `Outcome.to_json` wrote."""
     groups = [Group(**group | {"finalized_at": _read_time(group["finalized_at"])}) for group in outcome["groups"]]
-    return Outcome(groups, TakenOver(outcome["taken_over"]))
+    return Outcome(groups, TakenOver(outcome["taken_over"]), outcome["refused"])
 
 
 def _group_records(batch_id: int) -> Select[*tuple[Any, ...]]:

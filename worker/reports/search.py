@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +12,11 @@ from sqlalchemy import ColumnElement, Connection, Integer, and_, func, or_, sele
 from models.batch import Batch
 from models.record import Record
 from models.record_states import FINAL
+from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import find_batch, is_of_kept_batch
 from worker.database.engine import Database
 from worker.reports.history import list_environment_ids, spell_serial_number
+from worker.reports.refused_rows import RefusedLine, read_refused
 from worker.reports.search_conditions import NAMES, SERIAL, any_begins, begins, id_begins, is_in_range, sorts_by_code
 
 
@@ -68,29 +70,52 @@ class Found:
 class Findings:
     """The records that were found, those of the latest batch first, and how many more there are. `is_by_serial_number`:
     serial numbers alone were searched, since they were enough: the text is one, or more begin with it than may be
-    listed."""
+    listed. `refused`: rows that were refused and are like that; nothing but their serial numbers is known."""
 
     found: list[Found]
     more: int
     is_by_serial_number: bool = False
+    refused: list[RefusedLine] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "found": [each.to_json() for each in self.found],
             "more": self.more,
             "is_by_serial_number": self.is_by_serial_number,
+            "refused": [line.to_json() for line in self.refused],
         }
 
 
 def search(database: Database, sought: Sought, limit: int) -> Findings:
-    """Find records, `limit` of them at most. Raises UnknownBatch."""
+    """Find records and refused rows, `limit` of them at most. Raises UnknownBatch."""
     with database.reading() as connection:
-        conditions = list(_select_by_columns(connection, sought))
-        if sought.text is None:
-            return _read(connection, and_(True, *conditions), limit)
-        return _search_serial_numbers(connection, sought.text, conditions, limit) or _read(
-            connection, and_(any_begins(connection, sought.text), *conditions), limit
-        )
+        findings = Findings([], 0) if sought.status == REFUSED else _search_records(connection, sought, limit)
+        if sought.reason is not None or sought.user is not None or sought.status not in (None, REFUSED):
+            return findings
+        return _add_refused(connection, findings, sought, limit)
+
+
+def _search_records(connection: Connection, sought: Sought, limit: int) -> Findings:
+    """Find records. Raises UnknownBatch."""
+    conditions = list(_select_by_columns(connection, sought))
+    if sought.text is None:
+        return _read(connection, and_(True, *conditions), limit)
+    return _search_serial_numbers(connection, sought.text, conditions, limit) or _read(
+        connection, and_(any_begins(connection, sought.text), *conditions), limit
+    )
+
+
+def _add_refused(connection: Connection, findings: Findings, sought: Sought, limit: int) -> Findings:
+    """Add the refused rows whose serial numbers begin with the text, as far as the list has room. Raises
+    UnknownBatch."""
+    conditions: list[ColumnElement[bool]] = []
+    if sought.batch is not None:
+        conditions.append(RefusedRow.batch_id == find_batch(connection, sought.batch, Batch.id).id)
+    if sought.text is not None:
+        conditions.append(RefusedRow.serial_number.istartswith(sought.text, autoescape=True))
+    total = connection.scalar(select(func.count()).select_from(RefusedRow).where(*conditions)) or 0
+    refused = list(read_refused(connection, *conditions, limit=limit - len(findings.found))) if total else []
+    return replace(findings, refused=refused, more=findings.more + total - len(refused))
 
 
 def _search_serial_numbers(

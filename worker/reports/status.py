@@ -16,8 +16,9 @@ from worker.batches.commands import LicenseOf
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
-from worker.pace.memory import read_pace
+from worker.pace.known_pace import read_pace
 from worker.reports.batch_status import BatchStatus
+from worker.reports.outage import read_outage
 from worker.reports.outcome import read_outcome
 from worker.reports.preparation_pace import measure_preparation
 from worker.reports.stall import Fleet
@@ -82,6 +83,8 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         detail=batch.detail,
         total=batch.total,
         rows_refused=batch.rows_refused,
+        refused=outcome.refused,
+        already_active=batch.already_active,
         counts=counts,
         dead_letters={group.reason or "": group.records for group in groups if group.status == Status.DEAD_LETTER},
         **{name: sum(getattr(group, name) for group in groups) for name in _SUMS},
@@ -106,6 +109,7 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         needs_flag=read_resync(connection, batch.environment_id).needs,
         taken_over=outcome.taken_over,
         purged_at=batch.purged_at,
+        outage=read_outage(database, connection, batch),
     )
 
 

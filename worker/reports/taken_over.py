@@ -1,19 +1,28 @@
-"""Counts the tokens of a batch that a later batch took over: those of its dead letters and cancelled records that were
-loaded again. Are we done? is asked of tokens, whichever batch made them active."""
+"""Finds the tokens of a batch that a later batch took over: those of its dead letters, cancelled records and refused
+rows that were loaded again. Are we done? is asked of tokens, whichever batch made them active."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import CompoundSelect, Connection, Row, Select, exists, func, or_, select, union_all
 from sqlalchemy.orm import aliased
 
 from models.batch import Batch
 from models.record import Record
 from models.record_states import Status
+from models.refused_row import RefusedRow
 
 _UNFINISHED_HERE = (Status.DEAD_LETTER, Status.CANCELLED)
+# The record that counts for a token now, and the batch which it is of.
+Later, _LaterBatch = aliased(Record, name="later"), aliased(Batch, name="later_batch")
+_Latest = aliased(Record, name="latest")
+_IS_LATEST = ~exists().where(
+    _Latest.environment_id == Later.environment_id,
+    _Latest.serial_number == Later.serial_number,
+    _Latest.id > Later.id,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +46,71 @@ class TakenOver:
         return self.counts
 
 
+def select_taken_over(batch_id: int) -> CompoundSelect[*tuple[Any, ...]]:
+    """Select the tokens of this batch that another batch took over: the row here (`row_number`), the id of the record
+    that counts now (`later_id`) with its `status`, and the `name` of its batch."""
+    found = (Later.id.label("later_id"), Later.status, _LaterBatch.name)
+    return union_all(
+        _select_later_records(batch_id).with_only_columns(Record.row_number, *found),
+        _select_later_of_refused(batch_id).with_only_columns(RefusedRow.row_number, *found),
+    )
+
+
 def read_taken_over(connection: Connection, batch_id: int) -> TakenOver:
-    """Read which tokens of this batch a later batch took over."""
-    later, latest = aliased(Record, name="later"), aliased(Record, name="latest")
-    is_later = (later.environment_id == Record.environment_id, later.serial_number == Record.serial_number)
-    is_latest = (latest.environment_id == later.environment_id, latest.serial_number == later.serial_number)
+    """Count the tokens of this batch that another batch took over."""
+    later = select_taken_over(batch_id).subquery()
     rows = connection.execute(
-        select(Batch.name, later.status, func.count().label("tokens"))
-        .select_from(Record)
-        .join(later, (later.id > Record.id) & is_later[0] & is_later[1])
-        .join(Batch, Batch.id == later.batch_id)
-        .where(Record.batch_id == batch_id, Record.status.in_(_UNFINISHED_HERE), later.batch_id != batch_id)
-        .where(~exists().where(latest.id > later.id, *is_latest))
-        .group_by(Batch.name, later.status)
-        .order_by(Batch.name, later.status)
+        select(later.c.name, later.c.status, func.count().label("tokens"))
+        .group_by(later.c.name, later.c.status)
+        .order_by(later.c.name, later.c.status)
     )
     counts: dict[str, dict[str, int]] = {}
     for row in rows:
         counts.setdefault(row.name, {})[row.status] = row.tokens
     return TakenOver(counts)
+
+
+def read_successors(connection: Connection, batch_id: int, first: int, last: int) -> dict[int, Row[*tuple[Any, ...]]]:
+    """Read which records took over from the rows of this batch between these two, by their row numbers here."""
+    later = select_taken_over(batch_id).subquery()
+    mine = select(later).where(later.c.row_number.between(first, last))
+    return {row.row_number: row for row in connection.execute(mine)}
+
+
+def _select_later_records(batch_id: int) -> Select[*tuple[Any, ...]]:
+    """Join the unfinished records of this batch with those of later batches."""
+    return (
+        select(Record.id)
+        .join(
+            Later,
+            (Later.id > Record.id)
+            & (Later.environment_id == Record.environment_id)
+            & (Later.serial_number == Record.serial_number),
+        )
+        .join(_LaterBatch, _LaterBatch.id == Later.batch_id)
+        .where(Record.batch_id == batch_id, Record.status.in_(_UNFINISHED_HERE), Later.batch_id != batch_id, _IS_LATEST)
+    )
+
+
+def _select_later_of_refused(batch_id: int) -> Select[*tuple[Any, ...]]:
+    """Join the refused rows of this batch with the records that later batches have of their tokens, or that another one
+    settled since: it was at work on the token when this batch was loaded. A row that repeats another of its file is no
+    further token, and which of the two is right nobody knows."""
+    mine = aliased(Record, name="mine")
+    is_repeated = exists().where(
+        mine.environment_id == RefusedRow.environment_id,
+        mine.serial_number == RefusedRow.serial_number,
+        # As a sum, so that SQLite looks the serial number up, and does not read the whole batch for each row.
+        mine.batch_id + 0 == batch_id,
+    )
+    return (
+        select(RefusedRow.id)
+        .join(Batch, Batch.id == RefusedRow.batch_id)
+        .join(
+            Later,
+            (Later.environment_id == RefusedRow.environment_id) & (Later.serial_number == RefusedRow.serial_number),
+        )
+        .join(_LaterBatch, _LaterBatch.id == Later.batch_id)
+        .where(RefusedRow.batch_id == batch_id, Later.batch_id != batch_id, ~is_repeated, _IS_LATEST)
+        .where(or_(Later.batch_id > batch_id, Later.finalized_at > Batch.created_at))
+    )

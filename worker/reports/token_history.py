@@ -10,7 +10,8 @@ from typing import Any
 
 from models.reason import CURES
 from models.record_states import OtpState
-from worker.pace.memory import Hold
+from worker.pace.known_pace import Hold
+from worker.reports.refused_rows import RefusedLine
 from worker.reports.stall import Fleet
 
 
@@ -125,8 +126,8 @@ class PastRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenHistory:
-    """All records of a serial number in one environment, the oldest first, and what decides when it goes on. `now` is
-    the database's time."""
+    """All records of a serial number in one environment, the oldest first, and what decides when it goes on; and the
+    rows with it that were refused. `now` is the database's time."""
 
     environment: str
     environment_id: str
@@ -136,10 +137,12 @@ class TokenHistory:
     fleet: Fleet = field(default_factory=Fleet)
     # The hold of all workers of the license; None while there is none.
     hold: Hold | None = None
+    refused: list[RefusedLine] = field(default_factory=list)
 
     @property
     def latest(self) -> PastRecord:
-        """The record that counts: a later load takes over from those before."""
+        """The record that counts: a later load takes over from those before. There is one unless every row of the token
+        was refused."""
         return self.records[-1]
 
     def to_json(self) -> dict[str, Any]:
@@ -154,6 +157,7 @@ class TokenHistory:
             "environment": self.environment,
             "environment_id": self.environment_id,
             "records": records,
+            "refused": [line.to_json() for line in self.refused],
         }
 
 

@@ -82,7 +82,7 @@ def find_trip(
 
 def was_answered_since(failures: Sequence[FailedAttempt], count_active_after: CountActiveAfter, since: int) -> bool:
     """Whether PingOne answered any attempt with a larger id than `since`."""
-    answered = (failure.id > since and _is_answer(failure) for failure in failures)
+    answered = (failure.id > since and is_answer(failure) for failure in failures)
     return any(answered) or count_active_after(since) > 0
 
 
@@ -91,7 +91,7 @@ def choose_probe_delay(outages: int) -> float:
     return float(min(LONGEST_PROBE, FIRST_PROBE * 2 ** min(outages, 10)))
 
 
-def _is_answer(failure: FailedAttempt) -> bool:
+def is_answer(failure: FailedAttempt) -> bool:
     """Whether PingOne answered this attempt."""
     return failure.has_asked and failure.reason not in IGNORED_FAILURES and not failure.is_unanswered
 

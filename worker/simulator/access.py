@@ -10,32 +10,36 @@ import binascii
 import json
 import secrets
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
 from worker.simulator.answers import Answer, success
+from worker.simulator.assertions import Assertions
 from worker.simulator.settings import Settings
 
 
 class AccessTokens:
-    """The clients that may ask for access tokens, and the tokens that were issued. `clock` gives monotonic seconds."""
+    """The clients that may ask for access tokens, with their secrets and public keys (JWKS), and the tokens that were
+    issued. `clock` gives monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.clients: dict[str, str] = {}
+        self.keys: dict[str, dict[str, Any]] = {}
+        self._assertions = Assertions(self.clients, self.keys)
         self._expires_at: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"<AccessTokens: {len(self.clients)} clients, {len(self._expires_at)} access tokens>"
 
-    def answer_request(self, authorization: str | None, body: bytes, settings: Settings) -> Answer:
-        """Answer a request to the token endpoint that has this Authorization header and form."""
+    def answer_request(self, authorization: str | None, body: bytes, settings: Settings, endpoint: str = "") -> Answer:
+        """Answer a request to the token endpoint that has this Authorization header and form. `endpoint` is the URL
+        that it came to, for which a client assertion must be."""
         form = dict(parse_qsl(body.decode("utf-8", "replace")))
         if form.get("grant_type") != "client_credentials":
             return _oauth_error(400, "unsupported_grant_type", "Only client_credentials is supported")
-        method, client_id, client_secret = _read_credentials(authorization, form)
-        expected = self.clients.get(client_id)
-        is_right = expected is not None and secrets.compare_digest(expected.encode(), client_secret.encode())
-        if not is_right or settings.client_auth not in ("any", method):
+        method = self._authenticate(authorization, form, endpoint)
+        if method is None or settings.client_auth not in ("any", method):
             return _oauth_error(401, "invalid_client", "Unknown client, or wrong client authentication")
         return success(
             {
@@ -44,6 +48,15 @@ class AccessTokens:
                 "expires_in": int(settings.access_token_life),
             }
         )
+
+    def _authenticate(self, authorization: str | None, form: dict[str, str], endpoint: str) -> str | None:
+        """Find in which way the client is who it says; None if it is not."""
+        if "client_assertion" in form:
+            return self._assertions.check(form, endpoint)
+        method, client_id, client_secret = _read_credentials(authorization, form)
+        expected = self.clients.get(client_id)
+        is_right = expected is not None and secrets.compare_digest(expected.encode(), client_secret.encode())
+        return method if is_right else None
 
     def admits(self, authorization: str | None) -> bool:
         """Whether this Authorization header carries an access token that is still valid."""

@@ -12,6 +12,14 @@ from worker.simulator.settings import Settings
 # Made up, and the same at each start.
 POLICY_ID = "0a7b0000-5e1f-4c0d-8000-00000000000b"
 
+# The built-in roles, a few of them, with some of their permissions. The names of the roles are the vendor's; which
+# permissions tokens need, and who has them, is not published: these are made up.
+ROLES: list[dict[str, Any]] = [
+    {"id": "role-1", "name": "Identity Data Admin", "permissions": [{"id": "dir:read:user"}]},
+    {"id": "role-2", "name": "Environment Admin", "permissions": [{"id": "mfa:create:oathToken"}]},
+    {"id": "role-3", "name": "Configuration Read Only", "permissions": [{"id": "mfa:read:deviceAuthenticationPolicy"}]},
+]
+
 
 def policy_body(settings: Settings) -> dict[str, Any]:
     """The environment's only policy, which is its default one."""

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 DeviceOperation = Literal["activate", "read", "list", "unlock", "block", "unblock", "unpair"]
 EnvironmentRead = Literal[
-    "find_users", "list_tokens", "read_token", "read_policies", "read_mfa_settings", "read_capabilities"
+    "find_users", "list_tokens", "read_token", "read_policies", "read_mfa_settings", "read_capabilities", "list_roles"
 ]
 # What makes or removes tokens and devices, or belongs to it. `remove_order` removes the order of a user's devices: a
 # client that unpairs a device without an id asks for it.
@@ -45,6 +45,7 @@ _OTHER_GROUPS: Mapping[Operation, Group] = {
     "read_policies": "configuration",
     "read_mfa_settings": "configuration",
     "read_capabilities": "configuration",
+    "list_roles": "configuration",
 }
 
 

@@ -18,7 +18,8 @@ from worker.simulator.world import Device, Outcome
 def perform(operation: Operation, request: Request, target: Target, entry: Entry, simulation: Simulation) -> Answer:
     """Do the operation, note in the entry what it came to, and return the answer."""
     if operation == "access_token":
-        answer = simulation.access.answer_request(request.header(b"authorization"), request.body, simulation.settings)
+        authorization, endpoint = request.header(b"authorization"), f"{request.root}{request.path}"
+        answer = simulation.access.answer_request(authorization, request.body, simulation.settings, endpoint)
         entry.outcome = answer.code or "ISSUED"
         return answer
     if not simulation.settings.permitted or find_group(operation) in simulation.settings.forbidden_groups:

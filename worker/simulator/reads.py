@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote
 
 from worker.simulator.answers import Answer, refusal, success
 from worker.simulator.bodies import token_body, user_body
-from worker.simulator.configuration import capabilities_body, mfa_settings_body, policy_body
+from worker.simulator.configuration import ROLES, capabilities_body, mfa_settings_body, policy_body
 from worker.simulator.filters import BadFilter, Filter, Term, read_filter
 from worker.simulator.inventory import InventoryToken
 from worker.simulator.operation_names import Operation
@@ -53,6 +53,8 @@ def answer_read(operation: Operation, request: Request, target: Target, simulati
                 return _read_token(request, target, simulation)
             case "read_policies":
                 return _page("deviceAuthenticationPolicies", [policy_body(settings)], request, settings, dict)
+            case "list_roles":
+                return _page("roles", ROLES, request, settings, dict)
             case "read_mfa_settings":
                 body = mfa_settings_body(settings)
             case _:

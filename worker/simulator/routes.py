@@ -39,6 +39,7 @@ _RESOURCES: Mapping[str, Mapping[str, Operation | Mapping[str, Operation]]] = {
     "deviceAuthenticationPolicies": {"GET": "read_policies"},
     "mfaSettings": {"GET": "read_mfa_settings"},
     "capabilities": {"GET": "read_capabilities"},
+    "roles": {"GET": "list_roles"},
     "device": {"GET": "read", "DELETE": "unpair", "POST": _DEVICE_MEDIA_TYPES},
     "token endpoint": {"POST": "access_token"},
 }
@@ -84,8 +85,9 @@ class Request:
 
 
 def find_target(path: str) -> Target | None:
-    """Read a path: `/{id}/as/token`, `/as/token`, or in `/v1/environments/{id}` one of the collections,
-    `/oathTokens/{id}`, `/oathJobs/{id}`, `/users/{id}/mfaEnabled`, `/users/{id}/devices[/{id}]`; None for others."""
+    """Read a path: `/{id}/as/token`, `/as/token`, `/v1/roles`, or in `/v1/environments/{id}` one of the
+    collections, `/oathTokens/{id}`, `/oathJobs/{id}`, `/users/{id}/mfaEnabled`, `/users/{id}/devices[/{id}]`; None for
+    others."""
     match path.split("/"):
         # A client that leaves out the device's id names all devices of the user.
         case ["", "v1", "environments", environment_id, "users", user_id, "devices"] | [
@@ -102,6 +104,8 @@ def find_target(path: str) -> Target | None:
             return Target("oathToken", environment_id, resource_id=token_id)
         case ["", "v1", "environments", environment_id, "oathJobs", job_id] if job_id:
             return Target("oathJob", environment_id, resource_id=job_id)
+        case ["", "v1", "roles"]:
+            return Target("roles")
         case ["", environment_id, "as", "token"]:
             return Target("token endpoint", environment_id)
         case ["", "as", "token"]:

@@ -88,14 +88,15 @@ class UserSeed(BaseModel):
 
 class WorldSeed(BaseModel):
     """An environment, the client that may act in it, its users, its tokens that are not paired, its devices, and
-    settings to begin with. `out_of_step`: the serial numbers of tokens that will be out of step once they are
-    imported."""
+    settings to begin with. `client_jwks`: the client's public keys, for PRIVATE_KEY_JWT. `out_of_step`: the serial
+    numbers of tokens that will be out of step once they are imported."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     environment_id: str = ENVIRONMENT_ID
     client_id: str = CLIENT_ID
     client_secret: str = Field(default=CLIENT_SECRET, repr=False)
+    client_jwks: dict[str, Any] | None = None
     users: tuple[UserSeed, ...] = ()
     tokens: tuple[TokenSeed, ...] = ()
     devices: tuple[DeviceSeed, ...] = ()

@@ -90,8 +90,8 @@ class Settings(ProvisioningSettings):
 
     # Seconds for which an access token is valid.
     access_token_life: float = Field(default=3600, gt=0)
-    # How clients have to send their credentials to the token endpoint.
-    client_auth: Literal["any", "basic", "post"] = "any"
+    # How clients have to authenticate to the token endpoint: CLIENT_SECRET_BASIC, _POST, _JWT, or PRIVATE_KEY_JWT.
+    client_auth: Literal["any", "basic", "post", "secret_jwt", "private_key_jwt"] = "any"
     # False: every call to the API is answered with a 403, as if the client lacked its role.
     permitted: bool = True
 

@@ -46,6 +46,8 @@ class Simulation:
             if seed.settings:
                 self.change(seed.settings)
             self.access.clients[seed.client_id] = seed.client_secret
+            if seed.client_jwks is not None:
+                self.access.keys[seed.client_id] = seed.client_jwks
             add_to_world(self.world, seed, self.unix_time())
 
     def catch_up(self) -> None:

@@ -104,9 +104,7 @@ def test_a_batch_stays_in_which_the_tokens_of_one_that_stays_came_back(desk: Pur
     july, again = desk.make().examine().candidates
 
     assert july.obstacle is not None
-    assert (
-        again.obstacle == "batch july, which stays, has dead letters or cancelled records whose tokens came back in it"
-    )
+    assert again.obstacle == "batch july, which stays, has tokens that are not active there and came back in it"
 
 
 def test_a_batch_whose_import_has_not_ended_stays(desk: PurgeDesk) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from models.record_states import Status
 from worker.fleet.processes import KnownProcess
+from worker.reports.refused_rows import RefusedLine
 from worker.reports.stall import Fleet
 from worker.reports.token_history import BatchOfRecord, PastAttempt, PastRecord, TokenHistory
 
@@ -34,6 +35,12 @@ def past_record(status: Status = Status.PENDING, **fields: Any) -> PastRecord:
     }
     batch = {"name": "july", "file": "july.csv", "environment": "default", "environment_id": "id", "state": "running"}
     return PastRecord(**usual | fields | {"batch": BatchOfRecord(**batch | fields.get("batch", {}))})
+
+
+def refused_line(**fields: Any) -> RefusedLine:
+    usual = {"batch": "july", "file": "july.csv", "row_number": 17, "environment": "default", "environment_id": "id"}
+    said = {"serial_number": "MADE7", "reason": "otps_unfit", "detail": "otp1 is missing: write it there"}
+    return RefusedLine(**usual | said | fields)
 
 
 def history_of(*records: PastRecord, **fields: Any) -> TokenHistory:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from models.reason import CURES, Reason
+from models.row_fault import FAULT_CURES, RowFault
+from support.data.histories import refused_line
 from worker.reports.batch_report.contents import (
     Command,
     DurationLine,
@@ -14,6 +16,7 @@ from worker.reports.batch_report.contents import (
     Origin,
     Pause,
     ReasonGroup,
+    RefusedGroup,
     Report,
     RowCounts,
     State,
@@ -54,6 +57,13 @@ def make_group(reason: Reason, count: int = 1, *tokens: TokenLine) -> ReasonGrou
     return ReasonGroup(reason, count, CURES[reason], named)
 
 
+def make_refused(count: int = 1, **fields: Any) -> RefusedGroup:
+    """The refused rows of one reason, of which one is told."""
+    row = refused_line(serial_number="MADE000017")
+    cure = FAULT_CURES[RowFault.OTPS_UNFIT]
+    return replace(RefusedGroup(RowFault.OTPS_UNFIT, count, cure, (row,)), **fields)
+
+
 def make_report(**fields: Any) -> Report:
     """A batch of five rows: three tokens are active, one was given up, one row was refused."""
     tokens = (
@@ -65,6 +75,7 @@ def make_report(**fields: Any) -> Report:
         made_at=minutes(30),
         state=State("finished", None, None, is_passing=False),
         counts=RowCounts(active=3, dead_letter=1, refused=1),
+        refused=(make_refused(),),
         dead_letters=(make_group(Reason.LOCKED, 1, tokens[3]),),
         timeline=make_timeline((1, 2, 3)),
         durations=Durations(DurationLine(3, 0.2, 0.4, 0.5), DurationLine(0), DurationLine(3, 0.2, 0.4, 0.5)),

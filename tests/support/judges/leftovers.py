@@ -13,11 +13,14 @@ import httpx
 import redis
 
 from support.processes.waiting import wait_until
+from worker.desk.desk import link_to
 
 START_TIMEOUT = 30.0
 # Of the tasks' own pages, which all are made alike.
 TASK_PAGES = 25
 _PAGES = ("/", "/workers", "/tasks", "/broker", "/metrics", "/api/task/types")
+# Of one batch, at the desk.
+_BATCH_PAGES = ("", "/dead-letters", "/pause", "/resume", "/cancel", "/replay", "/pace")
 _WORKERS = "/api/workers?refresh=1"
 _FAILED = "/api/tasks?state=FAILURE"
 _ALL_TASKS = "/api/tasks?limit=100000"
@@ -54,6 +57,17 @@ def look_through_flower(url: str, auth: tuple[str, str]) -> dict[str, bytes]:
         shown = {page: browser.get(page).raise_for_status().content for page in pages}
     whole = {_ALL_TASKS: tasks.content, _WORKERS: workers.content}
     return {f"Flower {page}": content for page, content in (shown | whole).items()}
+
+
+def look_through_desk(link: str, batch: str, serial_numbers: Iterable[str]) -> dict[str, bytes]:
+    """Every page of the desk behind this link, and every file that it gives."""
+    named = [link_to(f"/batch{path}", name=batch) for path in _BATCH_PAGES]
+    named += [link_to("/batch/report", name=batch, form=form) for form in ("html", "json", "csv")]
+    tokens = [link_to("/token", of=serial_number) for serial_number in serial_numbers]
+    with httpx.Client(base_url=link.partition("/enter")[0], trust_env=False, timeout=60) as browser:
+        assert browser.get(link).has_redirect_location
+        pages = ["/", "/audit", link_to("/search", batch=batch), *named, *tokens]
+        return {f"desk {page}": browser.get(page).raise_for_status().content for page in pages}
 
 
 def dump_broker(url: str) -> bytes:

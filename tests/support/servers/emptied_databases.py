@@ -36,7 +36,7 @@ _END_OTHERS = """
 """
 # Deleting a few rows takes a tenth of the time that TRUNCATE takes, and leaves them in the file. What ANALYZE found is
 # emptied too, and what this counts as read is told at once, before a test counts.
-_EMPTY = """
+EMPTY = """
     DO $$ DECLARE each record; BEGIN
         FOR each IN SELECT relname, pg_relation_size(oid) AS bytes FROM pg_class
                     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'
@@ -97,7 +97,7 @@ class EmptiedDatabases:
         self._execute(name, _END_OTHERS)
         if self._execute(name, _SHAPE).fetchone() != self._shapes[name]:
             return False
-        self._execute(name, _EMPTY)
+        self._execute(name, EMPTY)
         return True
 
     def _execute(self, name: str, statement: str) -> psycopg.Cursor:

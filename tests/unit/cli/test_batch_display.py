@@ -13,10 +13,10 @@ from rich.console import Console, RenderableType
 from models.reason import Reason
 from models.record_states import Status
 from worker.cli.batch_display import draw_batch, draw_batches
-from worker.cli.outlook import describe_outlook
 from worker.cli.room import Room
 from worker.fleet.processes import KnownProcess
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.outlook import describe_outlook
 from worker.reports.stall import Fleet
 from worker.reports.taken_over import TakenOver
 

@@ -10,7 +10,7 @@ from unit.cli.test_batch_display import SOME_LEFT, batch
 from models.reason import CURES, Reason
 from worker.cli.dead_letter_display import draw_dead_letters
 from worker.cli.room import Room
-from worker.cli.short_cures import LONGEST, SHORT_CURES
+from worker.reports.sentences.short_cures import LONGEST, SHORT_CURES
 
 TERMINAL = Room(80, 23)
 LETTERS = {str(reason): 10 + number for number, reason in enumerate(Reason)}

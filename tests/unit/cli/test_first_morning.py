@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.first_morning import Simulator, play_first_morning
 from worker.simulator.oath import hotp
 from worker.simulator.seed_shipment import make_seed_shipment

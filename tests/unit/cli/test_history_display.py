@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 
 from rich.console import Console
-from support.data.histories import DEVICE, NOW, USER, history_of, past_attempt, past_record
+from support.data.histories import DEVICE, NOW, USER, history_of, past_attempt, past_record, refused_line
 
 from models.reason import CURES, Reason
 from models.record_states import Status
-from worker.cli.history_display import describe_attempt, draw_history
-from worker.cli.next_step import NextStep
+from worker.cli.history_display import draw_history
+from worker.reports.sentences.history import describe_attempt
+from worker.reports.sentences.next_step import NextStep
 from worker.reports.token_history import TokenHistory
 
 REFUSED = past_attempt(
@@ -140,3 +141,10 @@ def test_texts_stand_below_each_other_however_long_the_name_of_a_column_is():
 
     assert "  Cost centre  4711" in lines
     assert "  status       pending" in lines
+
+
+def test_a_refused_row_is_told_above_the_records_or_alone():
+    said = "Row 17 of july was refused: otp1 is missing: write it there"
+    assert said in seen(history_of(refused=[refused_line()]))
+    both = seen(history_of(AGAIN, refused=[refused_line()]))
+    assert both.index(said) < both.index("july-2.csv")

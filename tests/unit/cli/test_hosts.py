@@ -158,3 +158,14 @@ def test_a_file_in_the_working_directory_that_is_read_needs_no_word(
         monkeypatch.setenv("OATHBULK_HOME", str(home.parent))
     print_unread_env_file(Installation())
     assert capsys.readouterr().err == ""
+
+
+def test_a_secret_of_systemd_beside_urls_of_a_file_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    credential = home / "pingone_client_secret"
+    credential.write_text(SECRET)
+    credential.chmod(0o400)
+    ids = {name: value for name, value in PINGONE.items() if value != SECRET}
+    write(home / ".env", **ids, PINGONE_API_URL="https://api.example/v1")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(home))
+    mixed = describe_hosts(Installation(), "default")[1]
+    assert f"PINGONE_CLIENT_SECRET in {credential}: " in mixed

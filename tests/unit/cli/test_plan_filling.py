@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from models.row_fault import RowFault
 from worker.cli.load_request import LoadRequest
 from worker.cli.plan_filling import PlanFiller, is_inventory_known, measure_hours
 from worker.installation.installation import Installation
@@ -38,7 +39,7 @@ def row(number: int, **fields: object) -> Row:
 def make_report(*findings: Finding, requests: int = 9) -> Report:
     """Ten rows of seeds without a device; one more is refused."""
     lots = [row(number, lot=f"L-{number > 6}") for number in range(1, 11)]
-    verdicts = Verdicts(good=lots, refused=[RowError(12, "it is bad", None)])
+    verdicts = Verdicts(good=lots, refused=[RowError(12, "it is bad", None, RowFault.OTPS_UNFIT)])
     verdicts.doubt(lots[0], "clock", "it is late")
     return Report(verdicts, list(findings), requests=requests, seconds=2.0)
 

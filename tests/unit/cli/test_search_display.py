@@ -6,7 +6,7 @@ import io
 from dataclasses import replace
 
 from rich.console import Console
-from support.data.histories import DEVICE, NOW, USER
+from support.data.histories import DEVICE, NOW, USER, refused_line
 
 from worker.cli.search_display import draw_findings
 from worker.reports.search import Findings, Found
@@ -85,3 +85,9 @@ def test_nothing_found_is_said():
 
 def test_a_name_cannot_begin_a_line_of_its_own():
     assert len(seen(Findings([replace(WAITING, username="eve\nMADE3  july")], 0))) == 2
+
+
+def test_refused_rows_are_told_below_the_records_and_where_there_is_none():
+    said = "Row 17 of july was refused: otp1 is missing: write it there"
+    assert seen(Findings([WAITING], 0, refused=[refused_line()]))[-1].split(maxsplit=1) == ["MADE7", said]
+    assert seen(Findings([], 0, refused=[refused_line(serial_number=None)])) == [f"no serial {said}"]

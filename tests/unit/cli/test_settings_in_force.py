@@ -77,3 +77,11 @@ def test_what_stands_in_the_settings_file_names_the_file(tmp_path: Path, monkeyp
     line = lines["OATHBULK_MAX_ATTEMPTS"]
     assert (line.value, line.origin) == ("3", str(file))
     assert lines["PINGONE_CLIENT_ID"].origin == "process environment"
+
+
+def test_a_credential_of_systemd_is_named(tmp_path: Path) -> None:
+    credential = tmp_path / "audit_key"
+    credential.write_text("made-up-audit-key")
+    credential.chmod(0o400)
+    line = list_lines(tmp_path, OATHBULK_AUDIT_KEY="", CREDENTIALS_DIRECTORY=str(tmp_path))["OATHBULK_AUDIT_KEY"]
+    assert (line.value, line.origin) == ("set", str(credential))

@@ -3,32 +3,85 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from worker.cli import application, main
+from worker.cli import lazy_commands
 
-NEEDED_BY_FEW = {"alembic", "celery", "jinja2", "kombu", "prometheus_client", "structlog", "wsgiref"}
+# Runs a command of `oathbulk`, and prints what it has imported as the last line.
+RUN = """
+import sys
+from worker.cli import main
+try:
+    main()
+finally:
+    print()
+    print(*sys.modules)
+"""
+NEEDED_BY_WORKERS_AND_MIGRATIONS = {"alembic", "celery", "kombu", "prometheus_client", "structlog"}
+NEEDED_BY_COMMANDS_THAT_CALL = {
+    "httpx",
+    "redis",
+    "jinja2",
+    "pskc",
+    "psycopg",
+    "starlette",
+    "tenacity",
+    "tornado",
+    "wsgiref",
+}
+NEEDED_BY_ANY_COMMAND = {"typer", "rich", "pydantic", "dotenv", "sqlalchemy", "cryptography", "dataclasses"}
+
+
+def list_modules(home: Path, *arguments: str) -> set[str]:
+    """The modules that a command has imported when it ends well."""
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OATHBULK_HOME": str(home)},
+    )
+    return set(ran.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("option", ["--help", "-h", "--version"])
+def test_neither_the_list_of_commands_nor_the_version_waits_for_any_library(tmp_path: Path, option: str) -> None:
+    loaded = list_modules(tmp_path, option)
+    assert "worker.cli.top_help" in loaded
+    others = NEEDED_BY_WORKERS_AND_MIGRATIONS | NEEDED_BY_COMMANDS_THAT_CALL | NEEDED_BY_ANY_COMMAND
+    assert loaded & others == set()
+
+
+def test_a_status_waits_for_nothing_but_what_reads_the_database(sqlite_url: str, tmp_path: Path) -> None:
+    assert (tmp_path / "oathbulk.db").exists()
+    loaded = list_modules(tmp_path, "status")
+    assert {"worker.cli.status", "worker.reports.status", "worker.database.sqlite"} <= loaded
+    assert loaded & (NEEDED_BY_WORKERS_AND_MIGRATIONS | NEEDED_BY_COMMANDS_THAT_CALL) == set()
 
 
 def test_no_command_waits_for_what_only_workers_and_migrations_need() -> None:
-    listing = "import sys, worker.cli.application; print(*sys.modules)"
+    listing = "import sys; from worker.cli.lazy_commands import LazyCommands; dict(LazyCommands()); print(*sys.modules)"
     listed = subprocess.run([sys.executable, "-c", listing], check=True, capture_output=True, text=True)
     loaded = set(listed.stdout.split())
+    assert {"worker.cli.load", "worker.cli.doctor"} <= loaded
+    assert loaded & (NEEDED_BY_WORKERS_AND_MIGRATIONS | {"jinja2", "starlette", "wsgiref"}) == set()
 
-    assert "worker.cli.load" in loaded
-    assert loaded & NEEDED_BY_FEW == set()
+
+def test_a_command_imports_no_other_command(tmp_path: Path) -> None:
+    loaded = list_modules(tmp_path, "formats")
+    assert "worker.cli.inspect" in loaded
+    assert loaded & {"worker.cli.status", "worker.cli.load", "worker.cli.simulator"} == set()
 
 
-def test_a_command_collects_its_own_garbage_and_none_of_what_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = list[tuple[bool, bool]]()
-    monkeypatch.setattr(application, "run_command", lambda: seen.append((gc.isenabled(), gc.get_freeze_count() > 0)))
+def test_a_command_collects_its_own_garbage_and_none_of_what_was_imported() -> None:
     gc.unfreeze()
     try:
-        main()
+        assert lazy_commands.LazyCommands()["keygen"].name == "keygen"
+        assert (gc.isenabled(), gc.get_freeze_count() > 0) == (True, True)
     finally:
         gc.unfreeze()
-
-    assert seen == [(True, True)]

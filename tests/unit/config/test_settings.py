@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from joserfc.jwk import RSAKey
 
 from worker.config import file_permissions
 from worker.config.environment import Environment
@@ -424,10 +425,18 @@ def test_a_missing_section_names_the_cure(configured, tmp_path):
         load_environment(configured, "prod")
 
 
-@pytest.mark.parametrize("content", ["environments = 3\n", "[environments]\nprod = 3\n", ""])
-def test_a_file_without_such_a_section_names_the_cure(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "section"),
+    [
+        ("environments = 3\n", "NAME"),
+        ("[environments]\nprod = 3\n", "NAME"),
+        ("[environments]\n", "prod"),
+        ("", "prod"),
+    ],
+)
+def test_a_file_without_such_a_section_names_the_cure(tmp_path, content, section):
     (tmp_path / "oathbulk.toml").write_text(content)
-    with pytest.raises(ConfigError, match=r"add a section \[environments\.prod\]"):
+    with pytest.raises(ConfigError, match=rf"add a section \[environments\.{section}\]"):
         load_environment(Settings(home=tmp_path), "prod")
 
 
@@ -513,3 +522,24 @@ def test_the_secret_of_a_webhook_may_stand_in_a_file_that_others_cannot_read(tmp
     file.chmod(0o644)
     with pytest.raises(ConfigError, match="can be read by every user"):
         load_settings({"OATHBULK_WEBHOOK_SECRET_FILE": str(file)})
+
+
+def test_an_application_with_a_private_key_needs_no_secret_and_one_with_a_secret_needs_it() -> None:
+    key = RSAKey.generate_key(2048).as_pem(private=True).decode()
+    without = {"PINGONE_CLIENT_SECRET": "", "PINGONE_PRIVATE_KEY": key}
+    assert environment(**without, PINGONE_CLIENT_AUTH="private_key_jwt").secret == ""
+    assert refusal(**without) == "PINGONE_CLIENT_SECRET is not set"
+    assert refusal(PINGONE_CLIENT_AUTH="private_key_jwt") == "PINGONE_PRIVATE_KEY is not set"
+    wrong = refusal(PINGONE_CLIENT_AUTH="private_key_jwt", PINGONE_PRIVATE_KEY="made-up-private-key")
+    assert wrong.startswith("PINGONE_PRIVATE_KEY is no private key")
+    assert "made-up" not in wrong
+
+
+def test_the_application_that_imports_authenticates_in_the_same_way() -> None:
+    key = RSAKey.generate_key(2048).as_pem(private=True).decode()
+    variables = {"PINGONE_CLIENT_AUTH": "private_key_jwt", "PINGONE_PRIVATE_KEY": key, "PINGONE_IMPORT_CLIENT_ID": "i"}
+    missing = refusal(**variables, PINGONE_IMPORT_CLIENT_SECRET="another")
+    assert "PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_PRIVATE_KEY belong together: set both" in missing
+    importer = environment(**variables, PINGONE_IMPORT_PRIVATE_KEY=key, PINGONE_IMPORT_KEY_ID="july").as_importer()
+    assert importer.private_key is not None
+    assert (importer.client_id, importer.key_id, importer.configured_name) == ("i", "july", "default")

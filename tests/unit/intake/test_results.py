@@ -11,7 +11,7 @@ from worker.intake.formats.otp_pairs.columns import names_secret
 from worker.intake.results import read_origin
 
 IDS = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f,0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a09"
-RESULTS = "dead_letter,invalid_otp,=1+1,e,c,1,1"
+RESULTS = "dead_letter,invalid_otp,=1+1,e,c,1,1,july-fixed"
 HEADER = ",".join(("serial", "otp1", "otp2", "user_id", "device_id", "site", *RESULT_COLUMNS))
 
 

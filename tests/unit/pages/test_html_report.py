@@ -9,11 +9,20 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from support.data.reports import make_group, make_report, make_timeline, make_token, minutes
+from support.data.histories import refused_line
+from support.data.reports import make_group, make_refused, make_report, make_timeline, make_token, minutes
 
 from models.reason import CURES, Reason
 from worker.pages.html_report import make_environment, mark_code, render_html
-from worker.reports.batch_report.contents import Command, Pause, Report, RowCounts, State, StepColumn, StepShare
+from worker.reports.batch_report.contents import (
+    Command,
+    Pause,
+    Report,
+    RowCounts,
+    State,
+    StepColumn,
+    StepShare,
+)
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 # Turns the direction of writing, so that a name reads as another.
@@ -53,10 +62,12 @@ def draw(report: Report) -> Page:
 
 def make_hostile() -> Report:
     token = make_token(1, serial_number=HOSTILE, person=HOSTILE, lot=HOSTILE, status="dead_letter", reason="locked")
+    row = refused_line(serial_number=HOSTILE, detail=HOSTILE)
     report = make_report(
         batch=HOSTILE,
         tokens=(token,),
         dead_letters=(replace(make_group(Reason.LOCKED, 1, token), cure=HOSTILE),),
+        refused=(make_refused(reason=HOSTILE, cure=HOSTILE, rows=(row,)),),
         state=State("paused", HOSTILE, f"{HOSTILE} `{HOSTILE}`", is_passing=False),
         counts=RowCounts(active=1, open=1, dead_letter=1),
         commands=(Command(minutes(0), HOSTILE, "load", HOSTILE, {HOSTILE: HOSTILE, "list": [HOSTILE]}),),
@@ -101,7 +112,7 @@ def test_the_page_can_be_read_without_seeing_it() -> None:
 
     assert page.all("html") == [{"lang": "en"}]
     assert page.source.count("<title>shipment: report of the batch</title>") == 1
-    assert len(page.all("caption")) == len(page.all("table")) == 7
+    assert len(page.all("caption")) == len(page.all("table")) == 9
     assert all(each.get("scope") in ("col", "row") for each in page.all("th"))
     assert all(each.get("role") == "img" for each in page.all("svg"))
     assert len(page.all("desc")) == 1
@@ -116,6 +127,9 @@ def test_the_page_says_what_was_asked() -> None:
         "3 of 5 tokens are active; 2 are not: 1 was given up and 1 was refused when the file was loaded.",
         CURES[Reason.LOCKED],
         "MADE000004 5 person4",
+        "otps_unfit 1 An OTP, its type or its time is missing",
+        "17 MADE000017 otp1 is missing: write it there",
+        "oathbulk export shipment --status refused -o refused.csv",
         "MADE000002 3 active 1 2026-03-01 21:32:00",
         "rows of the file 5",
         "ab" * 32,
@@ -125,6 +139,18 @@ def test_the_page_says_what_was_asked() -> None:
         "Every time in this report is in UTC.",
     ):
         assert said in text
+
+
+def test_of_a_batch_of_before_the_page_claims_nothing_of_its_refused_rows() -> None:
+    text = " ".join(draw(make_report(refused=None)).text.split())
+    assert "loaded before refused rows were kept: 1 row of the file was refused" in text
+    assert "No row of the file was refused." not in text
+    assert "No row of the file was refused." in draw(make_report(counts=RowCounts(active=3), refused=())).text
+
+
+def test_of_many_refused_rows_the_first_are_listed_and_the_others_counted() -> None:
+    page = draw(make_report(counts=RowCounts(refused=300), refused=(make_refused(300),)))
+    assert "The first 1 of 300 rows; the export has the other 299 too." in page.text
 
 
 def test_the_counts_that_are_shown_add_up() -> None:

@@ -47,6 +47,8 @@ def test_it_says_the_same_as_the_page() -> None:
     assert answer["timeline"]["pauses"][0]["why"] == "paused by alice"
     assert [token["serial"] for token in answer["tokens"]] == [f"MADE00000{number}" for number in (1, 2, 3, 4)]
     assert answer["zone"] == "UTC"
+    (refused,) = answer["refused"]
+    assert (refused["reason"], refused["count"], refused["rows"][0]["row"]) == ("otps_unfit", 1, 17)
 
 
 def test_no_token_and_hostile_text_are_json_too() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from support.data.reports import make_group, make_report, make_timeline, minutes
+from support.data.reports import make_group, make_refused, make_report, make_timeline, minutes
 
 from models.reason import CURES, Reason
 from worker.pages.sentences import (
@@ -55,6 +57,18 @@ def test_where_no_reason_leads_none_is_told() -> None:
     groups = (make_group(Reason.INVALID_OTP), make_group(Reason.LOCKED))
     (step,) = list_next_steps(make_report(counts=RowCounts(dead_letter=2), dead_letters=groups))
     assert step == "2 tokens were given up for 2 reasons. What to do about each stands under Dead letters."
+
+
+def test_refused_rows_are_told_by_reason_with_the_command_that_writes_them() -> None:
+    groups = (make_refused(4), make_refused(reason="serial_unfit"))
+    report = make_report(batch="july 2", counts=RowCounts(active=1, refused=5), dead_letters=(), refused=groups)
+    assert list_next_steps(report) == [
+        "5 rows of the file were refused when it was loaded, 4 otps_unfit and 1 serial_unfit. "
+        "`oathbulk export 'july 2' --status refused -o refused.csv` writes them with reason and cure; mend them, and "
+        "load that file."
+    ]
+    (step,) = list_next_steps(replace(report, refused=None))
+    assert step.startswith("5 rows of the file were refused when it was loaded, before refused rows were kept.")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import socket
@@ -14,6 +15,7 @@ from traceback import walk_stack
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from worker.pingone.auth import AccessTokens
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
@@ -307,3 +309,77 @@ def test_a_person_may_have_the_token_endpoint_asked_at_once(
         access_tokens.get()
     access_tokens.end_pause()
     assert access_tokens.get() == "access-token-1"
+
+
+def refuse(http: Any) -> bytes:
+    refused: bytes = http(401, b'{"error": "invalid_client", "error_description": "Invalid client credentials"}')
+    return refused
+
+
+def secrets_of(talk: Any) -> list[str]:
+    """The client secret of each request."""
+    pairs = (base64.b64decode(each.headers["authorization"].split()[1]).decode() for each in talk.received)
+    return [pair.partition(":")[2] for pair in pairs]
+
+
+def test_a_secret_that_was_changed_meanwhile_is_used_at_once_by_all_threads(
+    make_environment: Any, serve: Any, script: Any, http: Any, grants: Any
+) -> None:
+    talk = script([refuse(http), grants()])
+    environment = make_environment(serve(talk).url, client_secret="old")
+    reads = []
+
+    def reread(known: Any) -> Any:
+        reads.append(known.secret)
+        return known.model_copy(update={"client_secret": SecretStr("new")})
+
+    access_tokens = AccessTokens(environment, reread=reread)
+    start = threading.Barrier(16)
+
+    def get(_: int) -> str:
+        start.wait(10)
+        return access_tokens.get()
+
+    with ThreadPoolExecutor(16) as threads:
+        assert set(threads.map(get, range(16))) == {"access-token-1"}
+    assert secrets_of(talk) == ["old", "new"]
+    assert reads == ["old"]
+
+
+def test_a_refused_secret_that_was_not_changed_is_not_sent_again(
+    make_environment: Any, serve: Any, script: Any, http: Any
+) -> None:
+    talk = script([refuse(http)])
+    access_tokens = AccessTokens(make_environment(serve(talk).url), reread=lambda known: known)
+    with pytest.raises(CredentialsRefused):
+        access_tokens.get()
+    assert len(talk.received) == 1
+
+
+def test_a_changed_secret_that_is_refused_too_is_not_sent_a_third_time(
+    make_environment: Any, serve: Any, script: Any, http: Any, grants: Any
+) -> None:
+    talk = script([refuse(http), refuse(http), refuse(http), grants()])
+    secrets = iter(["new", "newest"])
+
+    def reread(known: Any) -> Any:
+        return known.model_copy(update={"client_secret": SecretStr(next(secrets))})
+
+    access_tokens = AccessTokens(make_environment(serve(talk).url, client_secret="old"), reread=reread)
+    with pytest.raises(CredentialsRefused):
+        access_tokens.get()
+    assert secrets_of(talk) == ["old", "new"]
+    # Asked again, as by a worker that takes no work until then: another one has come.
+    assert access_tokens.get() == "access-token-1"
+    assert secrets_of(talk) == ["old", "new", "new", "newest"]
+
+
+def test_an_outage_is_no_reason_to_read_the_secret_again(
+    make_environment: Any, serve: Any, script: Any, http: Any
+) -> None:
+    def reread(known: Any) -> Any:
+        raise AssertionError
+
+    access_tokens = AccessTokens(make_environment(serve(script([http(503)])).url), reread=reread)
+    with pytest.raises(NotDelivered):
+        access_tokens.get()

@@ -126,7 +126,7 @@ def test_a_box_comes_with_its_files_its_tenant_and_the_command_to_run_it(tmp_pat
         (["--tokens", "5", "--box", "here", "--troubles", "1"], "11 special tokens do not fit into a box of 5"),
         (["--tokens", "5", "--box", "/dev/null/here"], "/dev/null/here cannot be written: Not a directory"),
         (["--tokens", "5", "--pairs", "/no/such/pairs.csv"], "/no/such/pairs.csv cannot be written"),
-        (["--set", "look_aheat=5"], "settings: look_aheat: Extra inputs are not permitted"),
+        (["--set", "look_aheat=5"], "--set look_aheat: no setting of the simulator; did you mean look_ahead?"),
         (["--set", "look_ahead"], "must be NAME=VALUE"),
         (["--rate-at", "30"], "--rate-at 30: must be SECONDS=RATE"),
         (["--rate-at", "30=fast"], "settings: rate_changes.30: Input should be a valid number"),

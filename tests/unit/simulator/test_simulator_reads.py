@@ -272,3 +272,12 @@ def test_a_world_of_before_still_loads():
         {"client_id": CLIENT_ID, "devices": [{"serial": "MADE1", "user_id": "u", "device_id": "d", "otps": ["1"]}]}
     )
     assert (world.users, world.tokens) == ((), ())
+
+
+def test_the_built_in_roles_are_listed_outside_any_environment(visitor):
+    answer = visitor.http.get("/v1/roles")
+    assert answer.status_code == 200
+    roles = {role["name"]: role["permissions"] for role in answer.json()["_embedded"]["roles"]}
+    assert roles["Environment Admin"] == [{"id": "mfa:create:oathToken"}]
+    visitor.simulation.change({"forbidden_groups": ["configuration"]})
+    assert visitor.http.get("/v1/roles").status_code == 403

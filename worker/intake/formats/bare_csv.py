@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from models.row_fault import RowFault
 from worker.intake.csv_rows import split_rows
 from worker.intake.formats.format import OpenFile
 from worker.intake.formats.refusals import QUOTATION_MARKS, RowRefused
@@ -51,14 +52,15 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
     """Return the cells of a row, filled up with empty ones to `most`. Raises RowRefused if there are fewer than
     `fewest` or more than `most`. `serial_at`: the place of the serial number, counted from 0."""
     if cells is None:
-        raise RowRefused(QUOTATION_MARKS)
+        raise RowRefused(QUOTATION_MARKS, fault=RowFault.ROW_UNREADABLE)
     if len(cells) == 1 < fewest:
-        raise RowRefused(ONE_FIELD, "" if serial_at else cells[0])
+        raise RowRefused(ONE_FIELD, "" if serial_at else cells[0], RowFault.ROW_UNREADABLE)
     if not fewest <= len(cells) <= most:
         fault, cure = ("few", "the line was cut off") if len(cells) < fewest else ("many", "two lines were joined")
         raise RowRefused(
             f"the row has too {fault} fields for this format: see whether {cure}",
             "".join(cells[serial_at : serial_at + 1]),
+            RowFault.ROW_UNREADABLE,
         )
     return cells + [""] * (most - len(cells))
 

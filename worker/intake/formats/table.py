@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from worker.intake.foreign_files import find_foreign, make_refusal
@@ -101,5 +102,7 @@ def _find_other_separators(head: bytes) -> str | None:
 def find_format(path: Path, name: str) -> Format:
     """Find the format of this name. Raises UnusableFile if there is none."""
     if name not in FORMATS:
-        raise UnusableFile(path, "cannot be read as a format that is not known", f"Name one of {', '.join(FORMATS)}")
+        near = get_close_matches(name, FORMATS, n=1)
+        cure = f"Perhaps --format {near[0]} is meant" if near else f"Name one of {', '.join(FORMATS)}"
+        raise UnusableFile(path, f"cannot be read as {name!r}, which is no format that is known", cure)
     return FORMATS[name]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from models.row_fault import RowFault
 from worker.intake.formats.format import Encoding, Hints
 from worker.intake.formats.refusals import NOT_HOTP_OR_TOTP, RowRefused, make_error
 from worker.intake.formats.secrets import decode_secret, make_secret
@@ -84,14 +85,14 @@ def make_rows(
             row: Row | RowError = make_row(number, token, hints)
         except RowRefused as fault:
             where = f"{counted} {number} of the file: " if counted else ""
-            row = make_error(number, f"{where}{fault}", fault.serial or serial)
+            row = make_error(number, f"{where}{fault}", fault.serial or serial, fault.fault)
         yield row
 
 
 def make_row(row_number: int, token: Token, hints: Hints) -> Row:
     """Check a token against what PingOne takes, and make its Row. Raises RowRefused."""
     if not SERIAL.fullmatch(token.serial):
-        raise RowRefused(explain_serial(token.serial))
+        raise RowRefused(explain_serial(token.serial), fault=RowFault.SERIAL_UNFIT)
     otp_type = _read_type(token.otp_type) or hints.otp_type or token.usual_type
     if otp_type is None:
         raise RowRefused(NO_TYPE)

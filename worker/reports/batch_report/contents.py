@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from worker.reports.refused_rows import RefusedLine
+
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
@@ -51,6 +53,16 @@ class ReasonGroup:
     count: int
     cure: str
     tokens: tuple[TokenLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedGroup:
+    """The refused rows of one reason; `rows` are the first of them, in the order of the file."""
+
+    reason: str
+    count: int
+    cure: str
+    rows: tuple[RefusedLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +187,8 @@ class Report:
     state: State
     counts: RowCounts
     dead_letters: tuple[ReasonGroup, ...]
+    # The most frequent reason first; None if the batch was loaded before refused rows were kept.
+    refused: tuple[RefusedGroup, ...] | None
     timeline: Timeline
     durations: Durations
     in_step: StepShare

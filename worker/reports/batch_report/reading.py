@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from importlib.metadata import version
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
@@ -15,11 +14,12 @@ from models.audit import Action
 from models.batch import Batch, BatchState
 from models.reason import PASSING
 from models.record import Record
-from worker import audit
+from worker import __version__, audit
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.database.revision import read_revision
 from worker.reports.batch_report.contents import Command, Origin, Report, RowCounts, State, TokenLine, Versions
+from worker.reports.batch_report.refused import read_refused_groups
 from worker.reports.batch_report.tally import Tally, make_line
 from worker.reports.batch_report.timeline import make_timeline
 
@@ -39,25 +39,26 @@ def read_report(database: Database, connection: Connection, name: str) -> Report
     """Read the report of the batch of this name. Raises UnknownBatch."""
     batch = find_batch(connection, name, Batch.__table__)
     made_at: datetime = connection.execute(select(database.now())).scalar_one()
-    commands = _read_commands(connection, name)
+    commands = read_commands(connection, name)
     load = next((each for each in commands if each.action == Action.LOAD), None)
     tally = _count_records(connection, batch.id)
-    counts = tally.count_rows(batch.rows_refused, int(load.facts.get("already_active") or 0) if load else 0)
-    state = _describe_state(batch, counts)
+    counts = tally.count_rows(batch.rows_refused, batch.already_active)
+    state = describe_state(batch, counts)
     return Report(
         batch=name,
         made_at=made_at,
         state=state,
         counts=counts,
         dead_letters=tally.group_dead_letters(),
+        refused=read_refused_groups(connection, batch),
         timeline=make_timeline(tally, commands, state, batch.created_at, made_at),
         durations=tally.durations.measure(),
         in_step=tally.steps.share,
         step_columns=tally.steps.make_columns(),
         tokens=tally.tokens,
-        origin=_describe_origin(connection, batch, load),
+        origin=describe_origin(connection, batch, load),
         commands=commands,
-        versions=Versions(version("oathbulk"), read_revision(connection) or ""),
+        versions=Versions(__version__, read_revision(connection) or ""),
     )
 
 
@@ -94,7 +95,7 @@ def _select_records(batch_id: int) -> Select[*tuple[Any, ...]]:
     )
 
 
-def _read_commands(connection: Connection, name: str) -> tuple[Command, ...]:
+def read_commands(connection: Connection, name: str) -> tuple[Command, ...]:
     """Read what was commanded for the batch, the oldest first."""
     return tuple(
         Command(line.at, line.actor, line.action, line.ticket, dict(line.facts))
@@ -102,13 +103,14 @@ def _read_commands(connection: Connection, name: str) -> tuple[Command, ...]:
     )
 
 
-def _describe_state(batch: Row[*tuple[Any, ...]], counts: RowCounts) -> State:
+def describe_state(batch: Row[*tuple[Any, ...]], counts: RowCounts) -> State:
     """The batch's state; one of which every record is final is finished, unless a person cancelled it."""
     is_finished = not counts.open and batch.state != BatchState.CANCELLED
     return State("finished" if is_finished else batch.state, batch.reason, batch.detail, batch.reason in PASSING)
 
 
-def _describe_origin(connection: Connection, batch: Row[*tuple[Any, ...]], load: Command | None) -> Origin:
+def describe_origin(connection: Connection, batch: Row[*tuple[Any, ...]], load: Command | None) -> Origin:
+    """The batch's file, who loaded it, and for which environment. `load`: the line of the audit about that."""
     parent = batch.parent_id and connection.scalar(select(Batch.name).where(Batch.id == batch.parent_id))
     return Origin(
         file=batch.file,

@@ -9,6 +9,7 @@ import pytest
 from pskc import PSKC
 from support.data.seed_files import SAMPLES, check, hotp, read, totp
 
+from models.row_fault import RowFault
 from worker.intake import Hints, Row, RowError, UnusableFile
 from worker.intake.formats.pskc.macs import OneCallMac
 from worker.vault.seed import Secret, Seed
@@ -207,4 +208,5 @@ def test_a_package_without_a_key_is_a_row_that_is_refused(tmp_path: Path) -> Non
         "<KeyContainer><KeyPackage><DeviceInfo><SerialNo>MADE1</SerialNo></DeviceInfo></KeyPackage></KeyContainer>"
     )
     (row,) = read(path)
-    assert row == RowError(1, "key 1 of the file: the package has no key: ask the vendor for the file again", "MADE1")
+    reason = "key 1 of the file: the package has no key: ask the vendor for the file again"
+    assert row == RowError(1, reason, "MADE1", RowFault.SEED_UNFIT)

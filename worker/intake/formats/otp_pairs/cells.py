@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 
+from models.row_fault import RowFault
 from worker.intake.formats.otp_pairs import reasons
 from worker.intake.formats.otp_pairs.header import Header
 from worker.intake.formats.serials import SERIAL, explain_serial
@@ -30,7 +31,12 @@ PLAIN = tuple(column for column in COLUMNS if column.is_plain)
 
 
 class _CellError(Exception):
-    """A cell is refused, and with it the row; the message is the reason of the RowError that is made of this."""
+    """A cell is refused, and with it the row; the message is the reason of the RowError that is made of this, `fault`
+    its kind."""
+
+    def __init__(self, reason: str, fault: RowFault = RowFault.OTPS_UNFIT) -> None:
+        super().__init__(reason)
+        self.fault = fault
 
 
 class PairReader:
@@ -52,19 +58,20 @@ class PairReader:
             # If a field is missing or too many, only the first one is certain to be in its column.
             serial = "" if self._header.places["serial"] else fields[0].strip()
             reason = reasons.explain_fields(len(fields), self._width)
-            return RowError(row_number, reason, _find_nameable_serial(serial, otp1=""))
+            serial_number = _find_nameable_serial(serial, otp1="")
+            return RowError(row_number, reason, serial_number, RowFault.ROW_UNREADABLE)
         whole = [*fields[: self._width], ""]
         cells = [*map(str.strip, self._pick(whole))]
         try:
             return self._check(row_number, whole, cells)
         except _CellError as error:
-            return RowError(row_number, str(error), _find_nameable_serial(cells[0], cells[1]))
+            return RowError(row_number, str(error), _find_nameable_serial(cells[0], cells[1]), error.fault)
 
     def _check(self, row_number: int, fields: list[str], cells: list[str]) -> Row:
         """Check the cells of CHECKED, in this order, and make the Row. Raises _CellError."""
         serial, otp1, otp2, user_id, device_id, otp_type, generated_at, cell = cells
         if not SERIAL.fullmatch(serial):
-            raise _CellError(explain_serial(serial))
+            raise _CellError(explain_serial(serial), RowFault.SERIAL_UNFIT)
         kind = OTP_TYPES.get(otp_type.lower())
         if kind is None:
             raise _CellError(reasons.TYPE_UNKNOWN)
@@ -73,7 +80,7 @@ class PairReader:
         otps = _check_otps(otp1, otp2, kind) if otp1 or otp2 or not origin else None
         for column, value in (("user_id", user_id), ("device_id", device_id)):
             if value and not UUID.fullmatch(value):
-                raise _CellError(explain_id(column))
+                raise _CellError(explain_id(column), RowFault.PERSON_UNFIT)
         return Row(
             row_number=row_number,
             serial_number=serial,
@@ -110,7 +117,7 @@ def _read_origin(cell: str) -> Origin | None:
     """Read the record that a row was exported from; None if the row is new. Raises _CellError."""
     origin = read_origin(cell)
     if cell and origin is None:
-        raise _CellError(reasons.ORIGIN_UNREADABLE)
+        raise _CellError(reasons.ORIGIN_UNREADABLE, RowFault.ORIGIN_UNFIT)
     return origin
 
 

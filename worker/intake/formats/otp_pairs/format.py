@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from models.row_fault import RowFault
 from worker.intake.csv_rows import split_rows
 from worker.intake.foreign_files import find_foreign
 from worker.intake.formats.format import OpenFile
@@ -40,6 +41,6 @@ class OtpPairs:
         reader = PairReader(header, now)
         for row_number, fields in split_rows(lines, header):
             if fields is None:
-                yield RowError(row_number, reasons.QUOTATION_MARKS, None)
+                yield RowError(row_number, reasons.QUOTATION_MARKS, None, RowFault.ROW_UNREADABLE)
             elif any(map(str.strip, fields)):
                 yield reader.read(row_number, fields)

@@ -1,0 +1,34 @@
+"""A row of a file that was refused at loading: which one it was, and why. Nothing else of it is kept, since any of its
+cells may hold an OTP or a seed."""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import LONGEST_DETAIL, Base, BigKey
+
+# What stands for its status, which it has not, wherever rows are listed beside records.
+REFUSED = "refused"
+
+
+class RefusedRow(Base):
+    """One row for each refused row of a batch's file; none in batches that versions before 0011 loaded."""
+
+    __tablename__ = "refused_rows"
+    __table_args__ = (
+        Index("uq_refused_rows_batch_id_row_number", "batch_id", "row_number", unique=True),
+        # Was this token ever refused?
+        Index("ix_refused_rows_serial_number", "environment_id", "serial_number"),
+    )
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    batch_id: Mapped[int] = mapped_column(ForeignKey("batch.id"))
+    row_number: Mapped[int]
+    environment_id: Mapped[str] = mapped_column(String(100))
+    # Empty where the row has none, or one that cannot be told from an OTP or a seed in the wrong column. When the row
+    # comes back mended, it is the one that it has then.
+    serial_number: Mapped[str | None] = mapped_column(String(50))
+    # Why it was refused: a word of `models.row_fault.RowFault`, and a sentence with the cure.
+    reason: Mapped[str] = mapped_column(String(40))
+    detail: Mapped[str] = mapped_column(String(LONGEST_DETAIL))

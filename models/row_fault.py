@@ -1,0 +1,51 @@
+"""Why a row of a file is refused, in one word for each kind of fault, with what a person can do about it. The sentence
+of a RowError says the same of its row more exactly; by the word rows are counted."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class RowFault(StrEnum):
+    """What is wrong with a row that is refused."""
+
+    # Its fields cannot be told apart.
+    ROW_UNREADABLE = "row_unreadable"
+    # The serial number is missing, or PingOne would not take it.
+    SERIAL_UNFIT = "serial_unfit"
+    # The two OTPs, their type or their time are missing, or are none.
+    OTPS_UNFIT = "otps_unfit"
+    # The secret of a seed file, or what the file says of its token.
+    SEED_UNFIT = "seed_unfit"
+    # It names no person or no device, two different ones, or by something that is no id.
+    PERSON_UNFIT = "person_unfit"
+    # It comes back from an export, and not as it went out.
+    ORIGIN_UNFIT = "origin_unfit"
+    # Its token or its device stands on another row of the same file.
+    REPEATED = "repeated"
+    # Another batch is at work on its token or its device.
+    IN_PROGRESS = "in_progress"
+    # Its OTPs were sent before, or it has none, and those of its earlier record cannot go again.
+    OTPS_USED = "otps_used"
+
+
+# What a person can do about each.
+FAULT_CURES = {
+    RowFault.ROW_UNREADABLE: "The fields of the row cannot be told apart. Put values that hold the separator into"
+    " quotation marks, see whether a line was cut off, and load the row again.",
+    RowFault.SERIAL_UNFIT: "The serial number is missing or is none. Write it as it is printed on the token, in a"
+    " column formatted as Text, and load the row again.",
+    RowFault.OTPS_UNFIT: "An OTP, its type or its time is missing or is none. Press the token for two fresh,"
+    " consecutive OTPs, write them in columns formatted as Text, and load the row again.",
+    RowFault.SEED_UNFIT: "What the file says of the token cannot be used. Say what it leaves open by an option, or ask"
+    " the vendor for the file again, and load that.",
+    RowFault.PERSON_UNFIT: "It is not clear whose token it is, or which device. Correct the ids, or the list of who"
+    " gets what, and load the row again.",
+    RowFault.ORIGIN_UNFIT: "The row came back otherwise than it was exported. Take it from the export again.",
+    RowFault.REPEATED: "The token or the device stands on two rows of the file. Find out which row is right; if it is"
+    " this one, load it again.",
+    RowFault.IN_PROGRESS: "Another batch is at work on the token or the device. Wait until that is finished, or cancel"
+    " it there, and load the row again.",
+    RowFault.OTPS_USED: "The OTPs of the row cannot go again. Press the token for two fresh, consecutive OTPs, and load"
+    " the row again.",
+}

@@ -1,0 +1,193 @@
+"""`oathbulk desk`: what a person types, the link that it prints, and how it ends."""
+
+from __future__ import annotations
+
+import re
+import socket
+from contextlib import closing, contextmanager
+
+import httpx
+import pytest
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.running_command import TIMEOUT
+from support.processes.waiting import wait_until
+
+from worker.embedded.ports import find_free_port
+
+_LINK = re.compile(r"http://\S+/enter\?key=\S+")
+
+
+def read_link(running):
+    """The latest link that a desk has printed, once it serves."""
+
+    def find():
+        assert running.is_alive, running.stderr
+        return _LINK.findall(running.stderr)
+
+    return wait_until(find, TIMEOUT, "the desk prints a link")[-1]
+
+
+@contextmanager
+def browse(link):
+    """A browser that has used the link."""
+    address, _, _ = link.partition("/enter")
+    with httpx.Client(base_url=address, trust_env=False, timeout=60) as browser:
+        assert browser.get(link).status_code == 303
+        yield browser
+
+
+def say(result):
+    """What stands on stderr, without the frame that typer draws."""
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.fixture
+def loaded(desk):
+    """A folder with a batch that was loaded and never ran."""
+    write_shipment(desk.folder / "shipment.csv", make_tokens(3))
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    return desk
+
+
+def test_the_link_lets_one_browser_in_and_the_next_stands_there(loaded):
+    running = loaded.start("desk", "--port", "0", OATHBULK_ACTOR="alice")
+    link = read_link(running)
+    assert link.startswith("http://127.0.0.1:")
+    with browse(link) as browser:
+        assert "0 of 3" in browser.get("/").text
+        assert 'class="who-am-i">alice<' in browser.get("/batch", params={"name": "shipment"}).text
+    address = link.partition("/enter")[0]
+    for path in ("/", "/audit", "/enter?key=x", link.removeprefix(address)):
+        assert httpx.get(address + path, trust_env=False).status_code == 401
+    wait_until(lambda: read_link(running) != link, TIMEOUT, "the next link is printed")
+    with browse(read_link(running)) as browser:
+        assert browser.get("/").status_code == 200
+    assert "httponly" in httpx.get(read_link(running), trust_env=False).headers["set-cookie"].lower()
+    assert running.stdout == ""
+
+
+def test_a_command_at_the_desk_is_in_the_audit(loaded):
+    link = read_link(loaded.start("desk", "--port", "0", OATHBULK_ACTOR="alice"))
+    with browse(link) as browser:
+        page = browser.get("/batch/pause", params={"name": "shipment"}).text
+        key = re.search(r'name="form_key" value="(\w+)"', page)[1]
+        form = {"form_key": key, "ticket": "CHG-7"}
+        for origin in ({}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+            assert browser.post("/batch/pause?name=shipment", data=form, headers=origin).status_code == 403
+        assert loaded.status()["state"] == "running"
+        own = {"Origin": str(browser.base_url).rstrip("/")}
+        assert browser.post("/batch/pause?name=shipment", data=form, headers=own).status_code == 303
+        assert browser.get("/", headers={"Host": "evil.example"}).status_code == 421
+    assert loaded.status()["state"] == "paused"
+    lines = loaded.oathbulk("audit", "--json").json["lines"]
+    (line,) = [line for line in lines if line["action"] == "pause"]
+    assert (line["actor"], line["ticket"], line["batch"]) == ("alice", "CHG-7", "shipment")
+    assert loaded.oathbulk("audit").code == 0
+
+
+def test_ctrl_c_ends_it_at_once_whoever_is_connected(loaded):
+    running = loaded.start("desk", "--port", "0")
+    link = read_link(running)
+    port = httpx.URL(link).port
+    with browse(link) as browser, closing(socket.create_connection(("127.0.0.1", port))) as slow:
+        origin = f"127.0.0.1:{port}"
+        (cookie,) = (f"{name}={value}" for name, value in browser.cookies.items())
+        headers = f"Host: {origin}\r\nOrigin: http://{origin}\r\nCookie: {cookie}\r\nContent-Length: 99"
+        # Of a form whose end does not come.
+        slow.sendall(f"POST /batch/pause?name=shipment HTTP/1.1\r\n{headers}\r\n\r\nform_key=".encode())
+        assert browser.get("/").status_code == 200
+        running.interrupt()
+        result = running.wait()
+    assert result.code in (0, 130)
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--host", "0.0.0.0"), "0.0.0.0 can be reached from other machines, and the desk has no TLS"),
+        (("--host", "::"), ":: can be reached from other machines"),
+        (("--host", "desk.example.com"), "can be reached from other machines"),
+        (("--host", ""), "can be reached from other machines"),
+        (("--user-header", "X-Forwarded-User"), "go together"),
+        (("--origin", "https://desk.example.com"), "go together"),
+        (("--proxy", "10.0.0.1"), "goes with --user-header"),
+        (("--user-header", "X", "--origin", "desk.example.com"), "such as https://desk.example.com"),
+        (("--user-header", "X", "--origin", "https://desk.example.com/desk"), "without a path"),
+        (("--user-header", "X", "--origin", "https://[::1"), "without a path"),
+        (("--user-header", "X", "--origin", "https://a:b@desk.example.com"), "without a path"),
+        (("--user-header", "X", "--origin", "https://x", "--proxy", "10.0.0.1/24"), "has host bits set"),
+        (("--user-header", "X", "--origin", "https://x", "--proxy", "proxy.example.com"), "say an address"),
+    ],
+)
+def test_what_would_let_in_anybody_or_nobody_is_refused(desk, arguments, said):
+    refused = desk.oathbulk("desk", "--port", "0", *arguments)
+    assert refused.code == 2
+    assert said in say(refused)
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_port_that_is_taken_is_named(loaded):
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        refused = loaded.oathbulk("desk", "--port", str(port))
+    assert refused.code == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in say(refused)
+    assert "in use" in say(refused)
+
+
+def test_a_database_of_another_version_or_out_of_reach_is_told_at_the_start(desk):
+    away = "postgresql+psycopg://somebody:hidden@127.0.0.1:1/oathbulk"
+    refused = desk.oathbulk("desk", "--port", "0", OATHBULK_DATABASE_URL=away, OATHBULK_ENCRYPTION_KEYS="x" * 43)
+    assert refused.code == 3
+    assert "hidden" not in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_behind_a_proxy_the_header_names_who_comes(loaded):
+    port = find_free_port()
+    proxied = ("--user-header", "X-Forwarded-User", "--origin", "HTTPS://Desk.example.com:443/")
+    running = loaded.start("desk", "--port", str(port), *proxied)
+    wait_until(lambda: "The desk is at" in running.stderr, TIMEOUT, "the desk serves")
+    assert "The desk is at https://desk.example.com, until Ctrl-C." in running.stderr
+    assert "key=" not in running.stderr
+    headers = {"Host": "desk.example.com", "X-Forwarded-User": "bob"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False) as browser:
+        page = browser.get("/batch/pause", params={"name": "shipment"}).text
+        assert 'class="who-am-i">bob<' in page
+        form = {"form_key": re.search(r'name="form_key" value="(\w+)"', page)[1]}
+        own = {"Origin": "https://desk.example.com"}
+        assert browser.post("/batch/pause?name=shipment", data=form, headers=own).status_code == 303
+        assert browser.get("/", headers={"X-Forwarded-User": ""}).status_code == 401
+    lines = loaded.oathbulk("audit", "--json").json["lines"]
+    assert [line["actor"] for line in lines if line["action"] == "pause"] == ["bob"]
+
+
+def test_before_anything_is_loaded_it_says_so_and_then_shows_what_is_loaded(desk):
+    running = desk.start("desk", "--port", "0")
+    with browse(read_link(running)) as browser:
+        assert "No batch was loaded yet." in browser.get("/").text
+        assert not desk.home.exists()
+        write_shipment(desk.folder / "shipment.csv", make_tokens(3))
+        assert desk.oathbulk("load", "shipment.csv").code == 0
+        assert "0 of 3" in browser.get("/").text
+        assert browser.get("/audit").status_code == 200
+
+
+def test_a_rehearsal_is_found_and_its_run_watched(desk):
+    rehearsal = desk.start("rehearse", "--tokens", "60")
+    home = desk.home.with_name(".oathbulk-rehearsals") / "rehearsal"
+    wait_until(lambda: (home / "oathbulk.db").exists(), TIMEOUT, "the rehearsal has a home")
+    loaded = wait_until(lambda: desk.oathbulk("status", "--json").stdout.count("rehearsal"), TIMEOUT, "it is loaded")
+    assert loaded
+    running = desk.start("desk", "--port", "0", "--read-only")
+    with browse(read_link(running)) as browser:
+        assert f"Home: {home}" in running.stderr
+        shown = []
+        while rehearsal.is_alive:
+            shown.append(browser.get("/batch", params={"name": "rehearsal"}).status_code)
+        page = browser.get("/batch", params={"name": "rehearsal"}).text
+    assert set(shown) <= {200}
+    assert rehearsal.wait().code == 0
+    assert "Finished after" in page
+    assert "/batch/pause?" not in page

@@ -1,0 +1,189 @@
+"""Commands typed wrongly, in every way that comes to mind: each ends with one line that names what is wrong and the
+cure, at most one more that names the help, and an exit code; never with a traceback."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.command_desk import CommandDesk
+
+USAGE, SETUP = 2, 3
+HINT = re.compile(r"Try 'oathbulk( [a-z-]+)* --help' for help\.")
+# What may stand before the line: where the home is, and who is called.
+TOLD_BEFORE = ("Home: ", "PingOne's API is called at ")
+
+# What is typed, what is set beside it, the exit code, and what the line says, in the order of its words.
+Typed = tuple[str, dict[str, str], int, str]
+
+COMMANDS: list[Typed] = [
+    ("stauts", {}, USAGE, "No such command 'stauts'. Did you mean 'status'?"),
+    ("Status", {}, USAGE, "No such command 'Status'. Did you mean 'status'?"),
+    ("xyzzy", {}, USAGE, "No such command 'xyzzy'."),
+    ("db upgrad", {}, USAGE, "No such command 'upgrad'. Did you mean 'upgrade'?"),
+    ("db", {}, USAGE, "Missing command"),
+    ("--env-fil x status", {}, USAGE, "No such option: --env-fil --env-file"),
+    ("--env-file nowhere.env status", {}, SETUP, "nowhere.env does not exist: name another with --env-file"),
+    ("--env-file", {}, USAGE, "--env-file requires an argument"),
+]
+OPTIONS: list[Typed] = [
+    ("status --josn", {}, USAGE, "No such option: --josn --json"),
+    ("status -x", {}, USAGE, "No such option: -x"),
+    ("run", {}, USAGE, "Missing argument 'FILE'"),
+    ("pause", {}, USAGE, "Missing argument 'BATCH'"),
+    ("export shipment", {}, USAGE, "Missing option '--output' / '-o'"),
+    ("pause shipment more", {}, USAGE, "unexpected extra argument (more)"),
+    ("status --cures", {}, USAGE, "--cures name a batch"),
+    ("load shipment.csv --canary 0", {}, USAGE, "'--canary': Input should be greater than or equal to 1"),
+    ("load shipment.csv --canary many", {}, USAGE, "'--canary': Input should be a valid integer"),
+    ("load shipment.csv --share 0", {}, USAGE, "--share '0' is no part of the ceiling: say 60% or 0.6"),
+    (
+        "load shipment.csv --window 8-18 --zone UTC",
+        {},
+        USAGE,
+        "--window '8-18' is no daily window: write it as 22:00-05:30",
+    ),
+    ("load shipment.csv --window 08:00-18:00", {}, USAGE, "--window needs --zone"),
+    (
+        "load shipment.csv --window 08:00-18:00 --zone Europe/Berlni",
+        {},
+        USAGE,
+        "no time zone: did you mean Europe/Berlin",
+    ),
+    ("load shipment.csv --zone UTC", {}, USAGE, "--zone is the time zone of --window: give both"),
+    ("run shipment.csv --digits six", {}, USAGE, "'--digits': Input should be a valid integer"),
+    ("run shipment.csv --otp-type motp", {}, USAGE, "'--otp-type' 'motp' is not one of 'hotp', 'totp'"),
+    ("pace --rate=-5", {}, USAGE, "--rate"),
+    ("pace --rate abc", {}, USAGE, "'--rate': Input should be a valid number"),
+    ("resume shipment --window 08:00-18:00 --zone UTC --no-window", {}, USAGE, "--no-window"),
+    ("export shipment -o out.csv --hand-out --with-otps", {}, USAGE, "--hand-out: leave out --with-otps"),
+    ("export shipment -o out.csv --reason bad_luck", {}, USAGE, "'--reason' 'bad_luck' is not one of 'invalid_otp'"),
+    ("export shipment -o out.csv --status done", {}, USAGE, "'--status' 'done' is not one of 'pending'"),
+    ("replay shipment --reason bad_luck", {}, USAGE, "'--reason' 'bad_luck' is not one of"),
+    ("report shipment -o out.docx", {}, USAGE, "--output out.docx ends in none of .html, .json, .csv: say --format"),
+    ("simulator --set colour=red", {}, USAGE, "--set colour: no setting of the simulator; docs/simulator.md"),
+    ("simulator --set failure_cont=5", {}, USAGE, "--set failure_cont: did you mean failure_count?"),
+    ("simulator --set failure_count", {}, USAGE, "--set failure_count: must be NAME=VALUE"),
+    (f"pause shipment --ticket {'x' * 201}", {}, USAGE, "--ticket is longer than 200 characters"),
+]
+FILES: list[Typed] = [
+    ("run nowhere.csv", {}, USAGE, "nowhere.csv: cannot be read (No such file or directory). Check"),
+    ("check nowhere.csv", {}, USAGE, "nowhere.csv: cannot be read (No such file or directory). Check"),
+    ("load folder", {}, USAGE, "folder: is not a regular file. Give the path of a file"),
+    ("inspect folder", {}, USAGE, "folder: is not a regular file. Give the path of a file"),
+    ("run loop.csv", {}, USAGE, "loop.csv: cannot be read (Too many levels of symbolic links)"),
+    ("load empty.csv", {}, USAGE, "empty.csv is empty"),
+    (
+        "load shipment.csv --format pksc",
+        {},
+        USAGE,
+        "'pksc', which is no format that is known. Perhaps --format pskc is meant",
+    ),
+    (
+        "load shipment.csv --assign nowhere.csv",
+        {},
+        USAGE,
+        "nowhere.csv: cannot be read (No such file or directory). Check",
+    ),
+    (
+        "load shipment.csv --key-file nowhere.key",
+        {},
+        USAGE,
+        "nowhere.key: cannot be read (No such file or directory). Check",
+    ),
+    ("load shipment.csv --password-file folder", {}, USAGE, "folder cannot be read"),
+    ("export shipment -o nowhere/out.csv", {}, USAGE, "nowhere/out.csv cannot be written: No such file or directory"),
+    ("export shipment -o folder", {}, USAGE, "folder is a link, a device or a directory: name a file"),
+    ("export shipment -o shipment.csv/out.csv", {}, USAGE, "shipment.csv/out.csv cannot be written: Not a directory"),
+    ("report shipment -o folder", {}, USAGE, "folder"),
+    ("run shipment.csv --plan nowhere.json", {}, USAGE, "nowhere.json"),
+]
+BATCHES: list[Typed] = [
+    ("status shipmnet", {}, USAGE, "no batch is named 'shipmnet': did you mean 'shipment'?"),
+    ("pause Shipment", {}, USAGE, "no batch is named 'Shipment': did you mean 'shipment'?"),
+    ("export other -o out.csv", {}, USAGE, "no batch is named 'other': the latest are shipment"),
+    ("report other -o out.html", {}, USAGE, "no batch is named 'other': the latest are shipment"),
+    ("verify other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
+    ("unpair other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
+    ("search --batch other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
+    ("audit other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
+    ("show XYZZY1", {}, USAGE, "XYZZY1"),
+]
+SETTINGS: list[Typed] = [
+    (
+        "status",
+        {"OATHBULK_CONCURENCY": "4"},
+        USAGE,
+        "OATHBULK_CONCURENCY is no setting; did you mean OATHBULK_CONCURRENCY?",
+    ),
+    ("run shipment.csv", {"PINGONE_RAET": "4"}, USAGE, "PINGONE_RAET is no setting; did you mean PINGONE_RATE?"),
+    ("status", {"OATHBULK_CONFIG": "nowhere.toml"}, USAGE, "OATHBULK_CONFIG names nowhere.toml, which does not exist"),
+    ("status", {"OATHBULK_CONFIG": "broken.toml"}, USAGE, "broken.toml cannot be read: at line 1"),
+    ("status", {"OATHBULK_CONFIG": "mistyped.toml"}, USAGE, "PINGONE_RAET is no setting; did you mean PINGONE_RATE?"),
+    ("status", {"OATHBULK_TICK": "soon"}, SETUP, "OATHBULK_TICK Input should be a valid number"),
+    ("status", {"OATHBULK_DATABASE_URL": "mysql://me:hidden@host/x"}, SETUP, "postgresql+psycopg:// or sqlite:///"),
+    ("load shipment.csv", {"OATHBULK_DATABASE_URL": "hidden"}, SETUP, "OATHBULK_DATABASE_URL is not a database URL"),
+    (
+        "pace --adapt --group directory",
+        {"OATHBULK_REDIS_URL": "http://hidden"},
+        SETUP,
+        "OATHBULK_REDIS_URL is not a URL such as redis://",
+    ),
+    ("check shipment.csv", {"PINGONE_API_URL": "ftp://x"}, SETUP, "PINGONE_API_URL must be an https:// URL"),
+    ("check shipment.csv", {"PINGONE_REGION": "US"}, SETUP, "PINGONE_REGION 'NA', 'CA', 'EU'"),
+    ("load shipment.csv --environment prod", {}, SETUP, "environment 'prod' is not configured"),
+    (
+        "status",
+        {"OATHBULK_ENCRYPTION_KEYS_FILE": "nowhere"},
+        SETUP,
+        "OATHBULK_ENCRYPTION_KEYS_FILE: nowhere cannot be read",
+    ),
+    ("config --environment prod", {}, SETUP, "environment 'prod' is not configured"),
+]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandDesk]:
+    """A desk with one batch, and with files that are no shipments."""
+    settings = {
+        "PINGONE_ENVIRONMENT_ID": "7d1f0c52-3b64-4d0e-9a57-52a1c3d4e5f6",
+        "PINGONE_CLIENT_ID": "client",
+        "PINGONE_CLIENT_SECRET": "hidden",
+        # No PingOne is there.
+        "PINGONE_API_URL": "http://127.0.0.1:1/v1",
+        "PINGONE_TOKEN_URL": "http://127.0.0.1:1/token",
+    }
+    with CommandDesk(tmp_path_factory.mktemp("wrongly") / "desk", settings) as desk:
+        write_shipment(desk.folder / "shipment.csv", make_tokens(3))
+        assert desk.oathbulk("load", "shipment.csv", "--offline").code == 0
+        make_unfit_files(desk.folder)
+        yield desk
+
+
+def make_unfit_files(folder: Path) -> None:
+    (folder / "folder").mkdir()
+    (folder / "loop.csv").symlink_to("loop.csv")
+    (folder / "empty.csv").touch()
+    (folder / "broken.toml").write_text("[environments\n")
+    (folder / "mistyped.toml").write_text("[environments.prod]\nPINGONE_RAET = 3\n")
+
+
+@pytest.mark.parametrize(("typed", "settings", "code", "says"), [*COMMANDS, *OPTIONS, *FILES, *BATCHES, *SETTINGS])
+def test_what_is_typed_wrongly_gets_one_line_with_the_cure(
+    typed: str, settings: dict[str, str], code: int, says: str, desk: CommandDesk
+) -> None:
+    before = sorted(desk.folder.rglob("*"))
+    result = desk.oathbulk(*shlex.split(typed), **settings)
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(TOLD_BEFORE)]
+    assert (result.code, result.stdout) == (code, ""), result
+    assert lines[0].startswith("oathbulk: "), result.stderr
+    assert len(lines) == 1 or (len(lines) == 2 and HINT.fullmatch(lines[1])), result.stderr
+    # Word by word: between two of them something may stand that is named elsewhere.
+    missing = [word for word in says.split() if word not in lines[0]]
+    assert not missing, lines[0]
+    assert "hidden" not in result.stderr
+    assert [path for path in desk.folder.rglob("out*") if path not in before] == []

@@ -1,0 +1,236 @@
+"""The desk as a person uses it: they come in by the link, look, find a token, watch a batch, and command it. Whatever
+they open is fit for a phone, for the dark, for a screen reader and for a browser without scripts, and shows no
+secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+from support.fleets.real_fleet import BATCH, Fleet
+from support.judges.secret_search import Secrets
+from support.processes.program import Program
+
+from worker.desk.desk import link_to
+from worker.simulator.shipment import make_shipment
+
+RECORDS = 60
+HOPELESS = {"wrong_otp": 3, "locked": 2, "second_otp_missing": 2}
+WIDE, NARROW = 1280, 390
+# So slow that a person can watch it.
+SLOW = {"PINGONE_RATE": "4", "PINGONE_RATE_MAX": "4"}
+COMMANDS = ("pause", "resume", "cancel", "replay", "pace")
+_LINK = re.compile(r"(http://\S+)(/enter\?key=\S+)")
+GRAVE = ("serious", "critical")
+# Milliseconds; a busy machine takes its time.
+PATIENCE = 60_000
+
+MakeFleet = Callable[..., Fleet]
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest.fixture
+def make_fleet(tmp_path: Path, postgres_url: str, valkey_url: str) -> Iterator[MakeFleet]:
+    """Makes a shipment in PostgreSQL, at the simulator, of which some tokens are hopeless."""
+    fleets = []
+
+    def make(**settings: str) -> Fleet:
+        (tmp_path / "home").mkdir(mode=0o700)
+        shipment = make_shipment(RECORDS, out_of_step=0.3, hopeless=HOPELESS)
+        actor = {"OATHBULK_ACTOR": "alice"}
+        fleets.append(Fleet(tmp_path, tmp_path / "home", postgres_url, valkey_url, shipment, settings=actor | settings))
+        return fleets[-1]
+
+    yield make
+    for fleet in fleets:
+        for program in fleet.programs:
+            program.kill()
+        fleet.close()
+
+
+@pytest.fixture
+def fleet(make_fleet: MakeFleet) -> Fleet:
+    """One whose shipment is finished, and was paused once."""
+    fleet = make_fleet()
+    fleet.worker("worker")
+    fleet.beat()
+    fleet.wait_until(lambda: fleet.status().counts["active"], "the first token is active")
+    fleet.batches.pause(BATCH)
+    fleet.batches.resume(BATCH)
+    fleet.wait_until_finished()
+    return fleet
+
+
+def serve(fleet: Fleet, *options: str) -> Program:
+    desk = fleet.command("desk", "desk", "--port", "0", *options)
+    fleet.wait_until(lambda: _LINK.search(desk.read_log()), "the desk prints a link")
+    return desk
+
+
+@contextmanager
+def enter(browser: Browser, desk: Program, width: int = WIDE, **context: Any) -> Iterator[Page]:
+    """The page of a person who has used the latest link."""
+    address, path = _LINK.findall(desk.read_log())[-1]
+    visit = browser.new_context(base_url=address, viewport={"width": width, "height": 900}, **context)
+    visit.set_default_timeout(PATIENCE)
+    page = visit.new_page()
+    page.goto(path)
+    expect(page).to_have_title("Shipments · oathbulk")
+    yield page
+    visit.close()
+
+
+def list_pages(fleet: Fleet) -> list[str]:
+    """The addresses of a page of each kind, and of several where they differ much."""
+    serials = {expected: serial for serial, expected in fleet.shipment.expected.items()}
+    return [
+        "/",
+        link_to("/batch", name=BATCH),
+        *(link_to("/token", of=serial) for serial in serials.values()),
+        "/search",
+        link_to("/search", batch=BATCH),
+        link_to("/search", text="nobody"),
+        "/audit",
+        *(link_to(f"/batch/{command}", name=BATCH) for command in COMMANDS),
+        link_to("/batch", name="purged"),
+        "/nothing",
+    ]
+
+
+# What a person does.
+
+
+def test_a_person_comes_in_by_the_link_and_finds_a_token(browser: Browser, fleet: Fleet) -> None:
+    serial = next(row.serial for row in fleet.shipment.rows if fleet.shipment.expected[row.serial].resynced)
+    with enter(browser, serve(fleet)) as page:
+        page.get_by_role("link", name="Search").click()
+        page.get_by_label("Beginning of a serial number").fill(serial)
+        page.get_by_role("button", name="Search").click()
+        page.get_by_role("link", name=serial).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(serial)
+        expect(page.locator("#page")).to_contain_text("Active")
+        page.get_by_role("link", name=BATCH, exact=True).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"Batch {BATCH}")
+        page.get_by_role("link", name="List the tokens: invalid_otp").click()
+        expect(page.locator("tbody tr")).to_have_count(HOPELESS["wrong_otp"])
+
+
+def test_a_running_batch_is_watched_paused_and_resumed(browser: Browser, make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(**SLOW)
+    with enter(browser, serve(fleet)) as page:
+        page.goto(link_to("/batch", name=BATCH))
+        outcome = page.locator(".outcome")
+        expect(outcome).to_have_text(re.compile(f"^0 of {RECORDS} tokens are active"))
+        # It would be gone after a reload.
+        page.evaluate("window.wasHere = true")
+        fleet.worker("worker")
+        fleet.beat()
+        expect(outcome).to_have_text(re.compile(rf"^[1-9]\d* of {RECORDS} tokens"))
+        assert page.evaluate("window.wasHere")
+
+        page.get_by_role("link", name="Pause …").click()
+        page.get_by_label("Ticket").fill("CHG-4711")
+        page.get_by_role("button", name="Pause").click()
+        expect(page.locator(".done")).to_contain_text(f"{BATCH} is paused.")
+        expect(page.locator(".masthead .state")).to_have_text("paused")
+        assert fleet.status().state == "paused"
+
+        page.get_by_role("link", name="Resume …").click()
+        page.get_by_role("button", name="Resume").click()
+        expect(page.locator(".done")).to_contain_text(f"{BATCH} runs.")
+        expect(page.locator(".masthead .state")).to_have_text("running")
+        page.get_by_role("link", name="Audit").click()
+        rows = page.locator("tbody tr")
+        expect(rows.nth(0)).to_contain_text("resume")
+        expect(rows.nth(1)).to_contain_text(re.compile(f"alice.*pause.*{BATCH}.*CHG-4711"))
+
+
+def test_what_was_said_of_a_command_stays_while_the_page_loads_itself_again(
+    browser: Browser, make_fleet: MakeFleet
+) -> None:
+    fleet = make_fleet(**SLOW)
+    with enter(browser, serve(fleet)) as page:
+        page.goto(link_to("/batch/pause", name=BATCH))
+        page.get_by_role("button", name="Pause").click()
+        done = page.locator(".done")
+        expect(done).to_contain_text("is paused.")
+        with page.expect_response(lambda answer: "/batch?" in answer.url):
+            pass
+        fleet.batches.resume(BATCH)
+        expect(page.locator(".masthead .state")).to_have_text("running")
+        expect(done).to_contain_text("is paused.")
+        expect(done).to_have_count(1)
+
+
+def test_a_desk_that_has_ended_is_noticed(browser: Browser, make_fleet: MakeFleet) -> None:
+    desk = serve(make_fleet())
+    with enter(browser, desk) as page:
+        desk.stop()
+        expect(page.locator("#freshness")).to_contain_text("Not up to date")
+        expect(page.get_by_role("link", name=BATCH, exact=True)).to_be_visible()
+
+
+def test_everything_works_without_scripts(browser: Browser, fleet: Fleet) -> None:
+    with enter(browser, serve(fleet), java_script_enabled=False) as page:
+        for address in list_pages(fleet):
+            page.goto(address)
+            expect(page.locator("h1").first).to_be_visible()
+        page.goto(link_to("/batch", name=BATCH))
+        page.get_by_role("link", name="Replay: locked").click()
+        page.get_by_role("button", name="Replay").click()
+        expect(page.locator(".done")).to_contain_text("records of shipment go again")
+
+
+# What every page is like.
+
+
+def test_no_page_keeps_anybody_out(browser: Browser, fleet: Fleet) -> None:
+    axe, desk, found = Axe(), serve(fleet), []
+    for scheme, width in product(("light", "dark"), (WIDE, NARROW)):
+        # The page's policy keeps axe out too.
+        with enter(browser, desk, width, color_scheme=scheme, bypass_csp=True) as page:
+            for address in list_pages(fleet):
+                page.goto(address)
+                violations = axe.run(page).response["violations"]
+                found += [(each["id"], address, scheme, width) for each in violations if each["impact"] in GRAVE]
+    assert found == []
+
+
+@pytest.mark.parametrize("width", [320, NARROW, 700, WIDE])
+def test_no_page_is_wider_than_the_window(browser: Browser, fleet: Fleet, width: int) -> None:
+    with enter(browser, serve(fleet), width) as page:
+        for address in list_pages(fleet):
+            page.goto(address)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+
+
+def test_no_page_makes_a_browser_complain(browser: Browser, fleet: Fleet) -> None:
+    with enter(browser, serve(fleet)) as page:
+        said: list[str] = []
+        page.on("console", lambda message: said.append(f"{page.url}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"{page.url}: {error}"))
+        page.on("requestfailed", lambda request: said.append(f"{request.url}: {request.failure}"))
+        # A page that is not there is said on the console too.
+        for address in list_pages(fleet)[:-2]:
+            page.goto(address)
+            page.wait_for_load_state("networkidle")
+    assert said == []
+
+
+def test_no_page_and_no_file_shows_a_secret(browser: Browser, fleet: Fleet) -> None:
+    words = {"client secret": fleet.shipment.world.client_secret, "encryption key": fleet.encryption_key}
+    secrets = Secrets([], words)
+    otps = {otp for row in fleet.shipment.rows for otp in (row.otp1, row.otp2) if otp}
+    files = [link_to("/batch/report", name=BATCH, form=form) for form in ("html", "json", "csv")]
+    with enter(browser, serve(fleet)) as page:
+        for address in [*list_pages(fleet), *files, link_to("/batch/dead-letters", name=BATCH)]:
+            text = page.request.get(address).text()
+            assert secrets.found_in(text.encode()) == set(), address
+            assert not otps & set(re.findall(r"\b\d{6}\b", text)), address

@@ -1,0 +1,351 @@
+"""Rows that are refused at loading are kept, without a secret, and found again in the batch that they come back in; on
+both databases."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from support.data.batches import count, make_batch
+from support.data.loading import LoadingDesk, Token, earlier, environment, token
+from support.data.moving_clock import MovingDatabase
+
+from models.encrypted import Keyring
+from models.record import Record
+from models.record_states import Status
+from models.refused_row import REFUSED, RefusedRow
+from models.row_fault import RowFault
+from worker.batches.loading import CHUNK
+from worker.batches.returning import NO_RECORD, NOT_KEPT
+from worker.reports.batch_status import BatchStatus
+from worker.reports.export import export
+from worker.reports.history import read_histories
+from worker.reports.search import Sought, search
+from worker.reports.status import read_statuses
+
+MALFORMED = {"otp1": "12"}
+
+
+@pytest.fixture
+def desk(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> LoadingDesk:
+    return LoadingDesk(database, keyring, tmp_path)
+
+
+def kept(desk: LoadingDesk) -> Sequence[Any]:
+    with desk.database.reading() as connection:
+        return connection.execute(select(RefusedRow.__table__).order_by(RefusedRow.id)).all()
+
+
+def read(desk: LoadingDesk, name: str = "july") -> BatchStatus:
+    (status,) = read_statuses(desk.database, name)
+    return status
+
+
+def end(desk: LoadingDesk, batch_id: int, status: Status = Status.ACTIVE) -> None:
+    """All records of a batch end so, one arrow after the other; those that shall be pending stay as they are."""
+    if status == Status.PENDING:
+        return
+    steps: list[dict[str, Any]] = [{"status": Status.QUEUED}, {"status": Status.ACTIVATING, "lease_id": "lease"}]
+    steps.append({"status": status, "lease_id": None, "finalized_at": desk.database.now()})
+    with desk.database.writing() as connection:
+        for step in steps:
+            connection.execute(update(Record).where(Record.batch_id == batch_id).values(step))
+
+
+def exported(desk: LoadingDesk, name: str = "july", status: str = REFUSED) -> list[dict[str, str]]:
+    text = io.StringIO(newline="")
+    export(desk.database, name, text, status=status)
+    return list(csv.DictReader(io.StringIO(text.getvalue(), newline="")))
+
+
+# What is kept.
+
+
+def test_a_refused_row_is_kept_with_its_number_its_token_and_why(desk: LoadingDesk) -> None:
+    loaded = desk.load([token(0), token(1, otp1="12"), token(0), token(3, serial="no serial!")], "july")
+
+    rows = [(row.row_number, row.serial_number, row.reason) for row in kept(desk)]
+    assert rows == [
+        (3, "MADE000001", RowFault.OTPS_UNFIT),
+        (4, "MADE000000", RowFault.REPEATED),
+        (5, None, RowFault.SERIAL_UNFIT),
+    ]
+    assert [row.detail for row in kept(desk)] == [error.reason for error in desk.refused]
+    assert {(row.batch_id, row.environment_id) for row in kept(desk)} == {(loaded.batch_id, "tenant-1")}
+
+
+def test_nothing_of_a_refused_row_can_be_an_otp(desk: LoadingDesk) -> None:
+    """Whatever column it stands in."""
+    otps = ["13572468", "24681357", "97531864"]
+    desk.load(
+        [
+            token(0),
+            token(1, serial=otps[0], otp1="MADE1", otp2=otps[1]),
+            token(2, otp1=otps[0], otp2=otps[1] + "x"),
+            token(3, user_id=otps[2]),
+            token(4, serial=otps[2], otp1="", otp2="", oathbulk_row="batch 900 row 2"),
+        ],
+        "july",
+    )
+
+    written = repr([tuple(row) for row in kept(desk)])
+    assert count(desk.database, RefusedRow) == 4
+    assert not [otp for otp in otps if otp in written]
+
+
+@pytest.mark.parametrize(
+    ("row", "word"),
+    [
+        ({"otp1": ""}, RowFault.OTPS_UNFIT),
+        ({"otp_type": "totp"}, RowFault.OTPS_UNFIT),
+        ({"serial": ""}, RowFault.SERIAL_UNFIT),
+        ({"user_id": "somebody"}, RowFault.PERSON_UNFIT),
+        ({"device_id": ""}, RowFault.PERSON_UNFIT),
+        ({"oathbulk_row": "7"}, RowFault.ORIGIN_UNFIT),
+        ({"oathbulk_row": "batch 900 row 2"}, RowFault.ORIGIN_UNFIT),
+        ({"serial": "MADE000000"}, RowFault.REPEATED),
+        ({"device_id": token(0)["device_id"]}, RowFault.REPEATED),
+    ],
+)
+def test_each_fault_has_its_word(desk: LoadingDesk, row: Token, word: RowFault) -> None:
+    desk.load([token(0), token(1, **row)], "july")
+
+    assert [row.reason for row in kept(desk)] == [word]
+    assert read(desk).refused == {word: 1}
+
+
+@pytest.mark.parametrize(("status", "word"), [("pending", "in_progress"), ("dead_letter", "otps_used")])
+def test_what_our_own_database_refuses_has_its_word_too(desk: LoadingDesk, status: str, word: str) -> None:
+    earlier(desk.database, desk.keyring, status=status, otp1_state="answered", otp1_posts=1)
+
+    desk.load([token(0, otp2="555555"), token(1)], "july")
+
+    assert [row.reason for row in kept(desk)] == [word]
+
+
+def test_a_load_that_was_broken_off_leaves_none_and_the_next_one_has_each_once(desk: LoadingDesk) -> None:
+    tokens = [token(number, **(MALFORMED if number % 3 == 0 else {})) for number in range(2 * CHUNK + 10)]
+    path = desk.write(tokens, "july.csv")
+    told = []
+
+    def break_off(what: str, rows: int, _: int | None = None) -> None:
+        told.append(rows)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        desk.load_file(path, "july", on_progress=break_off)
+    assert told == [CHUNK]
+    assert count(desk.database, RefusedRow) == 0
+
+    loaded = desk.load_file(path, "july")
+    assert not desk.load_file(path, "july").is_new
+    assert [row.row_number for row in kept(desk)] == [number + 2 for number in range(0, len(tokens), 3)]
+    assert loaded.rows_refused == count(desk.database, RefusedRow)
+
+
+def test_a_file_of_which_nothing_is_loaded_leaves_no_refused_row(desk: LoadingDesk) -> None:
+    with pytest.raises(Exception, match="not one of its 2 rows"):
+        desk.load([token(0, **MALFORMED), token(1, **MALFORMED)], "july")
+    assert count(desk.database, RefusedRow) == 0
+
+
+# The counts are the rows of the file.
+
+
+def good(number: int) -> list[Token]:
+    return [token(n) for n in range(10, 10 + number)]
+
+
+FILES = {
+    "only good ones": good(5),
+    "some malformed": [*good(3), token(1, otp1=""), token(2, serial="")],
+    "one twice": [*good(3), token(10), token(5, device_id=token(11)["device_id"])],
+    "active before": [token(0, otp1="111111", otp2="222222"), *good(2), token(1, otp1="")],
+    "more than a chunk": [token(n, **(MALFORMED if n % 7 == 0 else {})) for n in range(10, CHUNK + 50)],
+    "all but one": [*good(1), *(token(n, otp1="") for n in range(100, 100 + CHUNK))],
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("ended", [Status.ACTIVE, Status.DEAD_LETTER, Status.PENDING])
+def test_active_not_active_and_refused_rows_are_all_rows_of_the_file(
+    desk: LoadingDesk, kind: str, ended: Status
+) -> None:
+    earlier(desk.database, desk.keyring, status=Status.ACTIVE)
+    end(desk, desk.load(FILES[kind], "july").batch_id, ended)
+
+    status = read(desk)
+
+    counts, refused = status.counts, status.refused or {}
+    active = counts[Status.ACTIVE] + status.already_active
+    not_active = sum(counts.values()) - counts[Status.ACTIVE]
+    assert active + not_active + sum(refused.values()) == len(FILES[kind]) == status.rows
+    assert sum(refused.values()) == status.rows_refused == count(desk.database, RefusedRow)
+    assert status.tokens_active + status.tokens_left == len(FILES[kind])
+    told = status.to_json()
+    assert (told["rows"], told["rows_refused"], told["refused"]) == (status.rows, status.rows_refused, refused)
+
+
+def test_the_numbers_of_rows_that_an_earlier_version_refused_are_not_taken_for_none(desk: LoadingDesk) -> None:
+    desk.load([token(0), token(1, **MALFORMED)], "july")
+    with desk.database.writing() as connection:
+        connection.execute(RefusedRow.__table__.delete())  # type: ignore[attr-defined]
+
+    status = read(desk)
+
+    assert (status.refused, status.rows_refused, status.rows, status.tokens_left) == (None, 1, 2, 2)
+
+
+# They come back.
+
+
+def test_refused_rows_are_exported_mended_loaded_and_followed(desk: LoadingDesk) -> None:
+    july = desk.load([token(0), token(1, otp1="12"), token(2, serial="#2"), token(3, user_id="who?")], "july")
+    end(desk, july.batch_id)
+    rows = exported(desk)
+    assert [(row["serial"], row["otp1"], row["status"], row["reason"]) for row in rows] == [
+        ("MADE000001", "", "refused", "otps_unfit"),
+        ("", "", "refused", "serial_unfit"),
+        ("MADE000003", "", "refused", "person_unfit"),
+    ]
+    assert [row["detail"] for row in rows] == [error.reason for error in desk.refused]
+
+    fixed = desk.load([row | token(number) for number, row in enumerate(rows, start=1)], "july-fixed")
+    assert (fixed.total, fixed.rows_refused, fixed.parent) == (3, 0, "july")
+    assert read(desk).tokens_left == 3
+    end(desk, fixed.batch_id)
+
+    status = read(desk)
+    assert status.taken_over.counts == {"july-fixed": {"active": 3}}
+    assert (status.tokens_active, status.rows, status.tokens_left) == (4, 4, 0)
+    # Its own counts stay what they were.
+    assert (status.total, status.rows_refused) == (1, 3)
+    assert {row["taken_over_by"] for row in exported(desk)} == {"july-fixed"}
+
+
+def test_a_fix_that_does_not_name_the_rows_is_found_by_the_serial_numbers(desk: LoadingDesk) -> None:
+    end(desk, desk.load([token(0), token(1, otp1="12"), token(2, otp1="")], "july").batch_id)
+    end(desk, desk.load([token(1), token(7)], "july-fixed").batch_id)
+
+    assert read(desk).taken_over.counts == {"july-fixed": {"active": 1}}
+    assert read(desk).tokens_left == 1
+
+
+def test_a_mended_row_that_is_given_up_is_left(desk: LoadingDesk) -> None:
+    end(desk, desk.load([token(0), token(1, otp1="12")], "july").batch_id)
+    end(desk, desk.load([token(1)], "july-fixed").batch_id, Status.DEAD_LETTER)
+    assert read(desk).taken_over.counts == {"july-fixed": {"dead_letter": 1}}
+    assert read(desk).tokens_left == 1
+
+
+def test_a_row_that_repeats_another_stays_refused_whatever_becomes_of_that_one(desk: LoadingDesk) -> None:
+    """Which of the two is right nobody knows."""
+    july = desk.load([token(0), token(0)], "july")
+    end(desk, july.batch_id, Status.DEAD_LETTER)
+    end(desk, desk.load([token(0)], "july-fixed").batch_id)
+
+    assert read(desk).taken_over.counts == {"july-fixed": {"active": 1}}
+    assert read(desk).tokens_left == 1
+
+
+@pytest.mark.parametrize(("status", "left"), [(Status.ACTIVE, 0), (Status.DEAD_LETTER, 1), (Status.PENDING, 1)])
+def test_a_row_whose_token_another_batch_was_at_work_on_is_done_when_that_one_is(
+    desk: LoadingDesk, status: Status, left: int
+) -> None:
+    earlier_one = earlier(desk.database, desk.keyring)
+    end(desk, desk.load([token(0), token(1)], "july").batch_id)
+    assert read(desk).refused == {"in_progress": 1}
+    desk.database.ahead = 1.0
+    end(desk, earlier_one.batch_id, status)
+
+    assert read(desk).tokens_left == left
+
+
+def test_a_token_that_was_active_before_its_row_was_refused_is_not_done(desk: LoadingDesk) -> None:
+    """The row is for another device."""
+    june = [{"serial_number": token(0)["serial"]}]
+    end(desk, make_batch(desk.database, june, name="june", environment_id="tenant-1").batch_id)
+    desk.database.ahead = 1.0
+    end(desk, desk.load([token(0, otp1="12"), token(1)], "july").batch_id)
+
+    assert read(desk).tokens_left == 1
+
+
+def test_a_refused_row_that_comes_back_without_otps_is_refused_and_says_that_none_are_kept(desk: LoadingDesk) -> None:
+    desk.load([token(0), token(1, otp1="12")], "july")
+    (row,) = exported(desk)
+
+    desk.load([row | token(1, otp1="", otp2=""), token(5)], "july-fixed")
+
+    assert [error.reason for error in desk.refused] == [NOT_KEPT]
+    assert read(desk, "july-fixed").refused == {"otps_used": 1}
+
+
+def test_a_refused_row_of_another_environment_is_not_known(desk: LoadingDesk) -> None:
+    july = desk.load([token(0), token(1, otp1="12")], "july")
+    origin = f"batch {july.batch_id} row 3"
+
+    path = desk.write([token(1, oathbulk_row=origin), token(5)], "elsewhere.csv")
+    desk.load_file(path, "elsewhere", into=environment("second", "tenant-2"))
+
+    assert [error.reason for error in desk.refused] == [NO_RECORD]
+
+
+# They are found.
+
+
+def test_a_token_of_which_only_a_refused_row_is_there_is_shown(desk: LoadingDesk) -> None:
+    desk.load([token(0), token(1, otp1="12")], "july")
+
+    (history,) = read_histories(desk.database, "made000001")
+
+    assert (history.serial_number, history.records) == ("MADE000001", [])
+    (line,) = history.refused
+    assert str(line) == f"Row 3 of july was refused: {desk.refused[0].reason}"
+    assert history.to_json()["refused"][0]["reason"] == "otps_unfit"
+
+
+def test_a_token_is_shown_with_its_refused_row_and_the_record_of_the_fix(desk: LoadingDesk) -> None:
+    desk.load([token(0), token(1, otp1="12")], "july")
+    desk.load([token(1)], "july-fixed")
+
+    (history,) = read_histories(desk.database, "MADE000001")
+
+    assert [record.batch.name for record in history.records] == ["july-fixed"]
+    assert [line.batch for line in history.refused] == ["july"]
+
+
+@pytest.mark.parametrize(
+    ("sought", "rows"),
+    [
+        (Sought(text="MADE000001"), [3]),
+        (Sought(text="made"), [3, 4]),
+        (Sought(status=REFUSED), [3, 4, 5]),
+        (Sought(batch="july"), [3, 4, 5]),
+        (Sought(batch="june"), []),
+        (Sought(text="MADE", status="pending"), []),
+        (Sought(text="MADE", reason="locked"), []),
+        (Sought(text="MADE", user="alice"), []),
+    ],
+)
+def test_a_search_finds_refused_rows(desk: LoadingDesk, sought: Sought, rows: list[int]) -> None:
+    make_batch(desk.database, name="june")
+    desk.load([token(0), token(1, otp1="12"), token(2, otp1="12"), token(3, serial="")], "july")
+
+    findings = search(desk.database, sought, 50)
+
+    assert [line.row_number for line in findings.refused] == rows
+    assert (findings.more, [line["row"] for line in findings.to_json()["refused"]]) == (0, rows)
+
+
+def test_a_search_lists_no_more_refused_rows_than_it_has_room_for(desk: LoadingDesk) -> None:
+    desk.load([token(0), *(token(number, otp1="") for number in range(1, 6))], "july")
+
+    findings = search(desk.database, Sought(text="MADE"), 3)
+
+    assert (len(findings.found), len(findings.refused), findings.more) == (1, 2, 3)

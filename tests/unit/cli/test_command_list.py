@@ -1,0 +1,86 @@
+"""The list of commands says what each command says of itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import worker.cli
+from worker.cli import command_list
+from worker.cli.application import app
+from worker.cli.command_list import COMMANDS, OPTIONS
+from worker.cli.top_help import SUMMARY, answer, write_help
+
+OATHBULK: Any = typer.main.get_command(app)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_help_line_is_that_of_the_command(name: str) -> None:
+    command = OATHBULK.commands[name]
+    assert " ".join(command.help.split()) == COMMANDS[name].help
+    assert command.name == name
+
+
+def test_the_options_are_those_before_a_command() -> None:
+    declared = {}
+    for option in [*OATHBULK.params, OATHBULK.get_help_option(OATHBULK.make_context("oathbulk", ["keygen"]))]:
+        names = ", ".join(sorted(option.opts, key=len))
+        declared[f"{names} {option.metavar}" if option.metavar else names] = option.help
+    assert declared == OPTIONS
+
+
+def test_no_module_with_a_command_is_left_out() -> None:
+    """A module is a command's if it takes arguments by typer's declarations; `options` has those of several."""
+    told = {place.module for place in COMMANDS.values()}
+    folder = Path(worker.cli.__file__).parent
+    found = {path.stem for path in folder.glob("*.py") if f"`oathbulk {path.stem}" in path.read_text().split('"""')[1]}
+    assert found - told == set()
+    assert command_list.COMMANDS.keys() == set(OATHBULK.commands)
+
+
+@pytest.mark.parametrize("width", [70, 80, 120])
+def test_the_list_has_every_command_once_and_no_line_is_too_long(width: int) -> None:
+    lines = write_help(width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert SUMMARY in lines
+    for name in COMMANDS:
+        assert len([line for line in lines if line.startswith(f"  {name} ")]) == 1
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_is_the_same_before_typer_and_by_typer(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer([option]) == 0
+    early = capsys.readouterr().out
+    assert OATHBULK.main(["--env-file", "x", option], standalone_mode=False) == 0
+    late = capsys.readouterr().out
+    assert late.split() == early.split()
+
+
+def test_what_asks_for_nothing_gets_the_list_on_stderr_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer([]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, "Usage: oathbulk" in printed.err) == ("", True)
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(["--version"]) == 0
+    early = capsys.readouterr().out
+    assert early == f"oathbulk {worker.__version__}\n"
+    assert OATHBULK.main(["--env-file", "x", "--version"], standalone_mode=False) == 0
+    assert capsys.readouterr().out == early
+
+
+def test_a_command_or_an_option_of_its_own_is_not_answered_here() -> None:
+    assert answer(["status"]) is None
+    assert answer(["status", "--help"]) is None
+
+
+def test_a_reader_that_has_seen_enough_and_a_closed_stream_end_nothing_badly() -> None:
+    for shell in ('"$0" -m worker --help | true', '"$0" -m worker --help >&-', '"$0" -m worker --version >&- 2>&-'):
+        ended = subprocess.run(["sh", "-c", shell, sys.executable], check=True, capture_output=True, text=True)
+        assert (ended.stdout, ended.stderr) == ("", "")

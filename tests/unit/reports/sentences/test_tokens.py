@@ -1,0 +1,79 @@
+"""What is said of the tokens of a batch's file: where they are active, and which rows were refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from unit.cli.test_batch_display import FINISHED, SOME_LEFT, batch, seen
+
+from models.row_fault import FAULT_CURES, RowFault
+from worker.cli.batch_display import draw_batch
+from worker.cli.exit_codes import ALL_ACTIVE, WAITING_FOR_A_PERSON
+from worker.cli.exit_codes import SOME_LEFT as CODE_SOME_LEFT
+from worker.cli.run import choose_exit_code
+from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.outlook import describe_outlook
+from worker.reports.sentences.tokens import describe_tokens
+from worker.reports.taken_over import TakenOver
+
+JULY = replace(
+    batch("finished", active=2959), name="july", rows_refused=41, refused={"otps_unfit": 40, "serial_unfit": 1}
+)
+FIXED = TakenOver({"july-fixed": {"active": 40}})
+
+
+def test_tokens_that_were_refused_and_came_back_count_as_active():
+    places, refused = describe_tokens(replace(JULY, taken_over=FIXED))
+    assert places == "2,999 of 3,000 tokens are active: 2,959 in july, 40 in july-fixed; 1 left."
+    assert refused == (
+        "41 rows were refused at loading: 40 otps_unfit, 1 serial_unfit. "
+        "With reason and cure: oathbulk export july --status refused -o july-refused.csv"
+    )
+
+
+def test_tokens_that_were_active_before_are_tokens_of_the_file_too():
+    status = replace(JULY, already_active=7, taken_over=FIXED)
+    assert describe_tokens(status)[0] == (
+        "3,006 of 3,007 tokens are active: 2,959 in july, 40 in july-fixed, 7 before it was loaded; 1 left."
+    )
+
+
+def test_of_a_batch_of_before_nothing_is_claimed_of_its_refused_rows():
+    (line,) = describe_tokens(replace(JULY, rows_refused=3, refused=None))
+    assert line.startswith("Loaded before refused rows were kept: 3 rows were refused;")
+    (line,) = describe_tokens(replace(JULY, rows_refused=1, refused=None))
+    assert "1 row was refused" in line
+
+
+def test_where_no_row_was_refused_and_none_came_back_nothing_is_said():
+    assert describe_tokens(FINISHED) == []
+
+
+def test_every_fault_has_a_cure_which_the_status_writes_out():
+    assert FAULT_CURES.keys() == set(RowFault)
+    status = replace(JULY, refused=dict.fromkeys(RowFault, 1), rows_refused=len(RowFault))
+    shown = seen(draw_batch(status, with_cures=True))
+    assert all(f"{word}: {cure}" in shown for word, cure in FAULT_CURES.items())
+
+
+def test_a_batch_with_refused_rows_does_not_say_that_every_token_is_active():
+    assert describe_outlook(JULY).endswith("41 are not active; nothing happens to them until a person acts.")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (FINISHED, ALL_ACTIVE),
+        (SOME_LEFT, CODE_SOME_LEFT),
+        (JULY, CODE_SOME_LEFT),
+        (replace(JULY, taken_over=FIXED), CODE_SOME_LEFT),
+        (replace(JULY, taken_over=TakenOver({"july-fixed": {"active": 41}})), ALL_ACTIVE),
+        (replace(JULY, taken_over=TakenOver({"july-fixed": {"active": 40, "dead_letter": 1}})), CODE_SOME_LEFT),
+        (replace(SOME_LEFT, taken_over=TakenOver({"fixed": {"active": 1}, "fixed-2": {"active": 2}})), ALL_ACTIVE),
+        (replace(JULY, rows_refused=3, refused=None), CODE_SOME_LEFT),
+        (batch("paused", pending=1, active=9), WAITING_FOR_A_PERSON),
+    ],
+)
+def test_the_exit_code_is_that_of_the_shipment(status: BatchStatus, code: int):
+    assert choose_exit_code(status) == code

@@ -1,0 +1,172 @@
+"""The commands of `oathbulk` and their help lines, known without importing one: importing what all of them work with
+takes most of a second. A test compares every line with the command itself."""
+
+from __future__ import annotations
+
+
+class Place:
+    """Where a command is, and what the list of commands says of it, which is its docstring."""
+
+    # No dataclass and no named tuple: importing what makes them would double what the list of commands takes.
+    def __init__(self, module: str, attribute: str, help: str) -> None:
+        self.module, self.attribute, self.help = module, attribute, help
+
+
+# By headings of `oathbulk --help`, and there by name.
+HEADINGS: dict[str, dict[str, Place]] = {
+    "A shipment on this machine": {
+        "rehearse": Place(
+            "rehearse",
+            "rehearse",
+            "Rehearse the whole job against the built-in simulator: no accounts, no servers.",
+        ),
+        "run": Place(
+            "run",
+            "run",
+            "Load a shipment and activate it here, until it is finished; run again, it goes on where it was.",
+        ),
+    },
+    "Before a run": {
+        "inspect": Place(
+            "inspect",
+            "inspect",
+            "Tell what a file is, how many tokens of which kind it has, and what would be refused and why.",
+        ),
+        "formats": Place("inspect", "formats", "List the file formats that are read."),
+        "check": Place(
+            "check",
+            "check",
+            "Find everything that can be known of a shipment before an OTP is spent; change nothing.",
+        ),
+        "plan": Place(
+            "plan",
+            "plan",
+            "Write what a run would do, for those who decide on it; change nothing. `run --plan HASH` keeps to it.",
+        ),
+    },
+    "Batches": {
+        "load": Place("load", "load", "Load a shipment into the database, for workers that run elsewhere."),
+        "status": Place(
+            "status",
+            "status",
+            "Show counts, pace, time left and reasons; and what will happen if nobody does anything.",
+        ),
+        "pause": Place("batches", "pause", "Start no new call; calls in flight are settled."),
+        "resume": Place(
+            "batches",
+            "resume",
+            "Let a paused batch run again; with --window or --no-window, in other hours from now on.",
+        ),
+        "cancel": Place(
+            "batches",
+            "cancel",
+            "Give up what is not active yet; records whose fate is open are read first.",
+        ),
+        "replay": Place(
+            "batches",
+            "replay",
+            "Put dead letters, and cancelled records, back to pending, and the batch to running.",
+        ),
+        "pace": Place(
+            "pace",
+            "pace",
+            "Show or set how many requests a second a license's workers make; what is set holds from the next second "
+            "on.",
+        ),
+    },
+    "What became of them": {
+        "show": Place(
+            "show",
+            "show",
+            "Tell all that is known of one token: its batches, every attempt, and what happens next. No OTP is shown.",
+        ),
+        "search": Place(
+            "search",
+            "search",
+            "Find tokens by the beginning of a serial number, a name, or anything else that is known of them.",
+        ),
+        "export": Place(
+            "export",
+            "export",
+            "Write a batch as CSV: its own columns, and how each row ended. Once mended, the file can be loaded again.",
+        ),
+        "report": Place(
+            "report",
+            "report",
+            "Write what became of a batch: a page for manager, auditor and engineer, or JSON or CSV. It holds no OTP.",
+        ),
+        "verify": Place(
+            "verify",
+            "verify_command",
+            "Read every device and token of a batch back from PingOne, at the pace, and report each difference. A token"
+            " that a later batch took over is verified there.",
+        ),
+        "unpair": Place(
+            "undo",
+            "unpair",
+            "Remove the devices that a batch made, and no others; without --yes, say which those are.",
+        ),
+        "revoke": Place(
+            "undo",
+            "revoke",
+            "Revoke the tokens that a batch imported and that are not paired; without --yes, say which those are.",
+        ),
+    },
+    "This installation": {
+        "config": Place(
+            "config",
+            "config",
+            "Print every setting: its value, where that comes from, and its default. Of a secret it says only whether "
+            "it is set.",
+        ),
+        "doctor": Place(
+            "doctor",
+            "doctor",
+            "Check all that a run needs, and name the cure of what is wrong: settings, keys, disk, database, workers,"
+            " broker, proxy, TLS, access token, roles, clock, backup.",
+        ),
+        "metrics": Place(
+            "metrics",
+            "metrics",
+            "Serve metrics for Prometheus at /metrics, until Ctrl-C; the database is read at each scrape.",
+        ),
+        "desk": Place(
+            "desk",
+            "desk",
+            "Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in.",
+        ),
+        "audit": Place("audit", "audit_command", "Show what persons did, and check that no line was changed since."),
+        "db": Place("database", "app", "The database's schema and keys."),
+        "keygen": Place(
+            "database",
+            "keygen",
+            "Print a new key for OATHBULK_ENCRYPTION_KEYS or OATHBULK_AUDIT_KEY, alone on stdout.",
+        ),
+        "reconcile": Place(
+            "reconcile",
+            "reconcile",
+            "Tell a restored database what went out since its backup, as the workers' journals show it.",
+        ),
+        "purge": Place(
+            "purge",
+            "purge",
+            "Remove the records of batches that finished long ago, or a person's names; without --yes, say what would"
+            " go.",
+        ),
+        "simulator": Place(
+            "simulator",
+            "simulator",
+            "Serve a simulated PingOne over HTTP, with faults on demand, until Ctrl-C.",
+        ),
+    },
+}
+COMMANDS = {name: place for commands in HEADINGS.values() for name, place in commands.items()}
+
+# Those of `oathbulk` itself, before a command.
+OPTIONS = {
+    "--env-file FILE": "Read settings from it. Default: .env in OATHBULK_HOME.",
+    "--version": "Print the version and exit.",
+    "--install-completion": "Install completion for the current shell.",
+    "--show-completion": "Show completion for the current shell, to copy it or customize the installation.",
+    "-h, --help": "Show this message and exit.",
+}

@@ -1,0 +1,117 @@
+"""`oathbulk config`: prints every setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from worker.cli.console import console, print_failure, print_json
+from worker.cli.options import AsJson, EnvironmentName
+from worker.cli.settings_in_force import NOT_SET, Origin, Source, find_origin, write_value
+from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.config.file_permissions import SECRETS
+from worker.config.known_settings import ENVIRONMENT_SETTINGS, OF_PINGONE, OWN, OWN_SETTINGS
+from worker.config.settings import ConfigError, Settings
+from worker.installation.installation import Installation
+
+_LONGEST_NAME = max(map(len, (*ENVIRONMENT_SETTINGS, *OWN_SETTINGS)))
+# Columns of a value; longer ones move the rest of their line.
+_USUAL_VALUE = 20
+# The defaults of fields that are filled in from others.
+_DERIVED = {
+    "auth_environment_id": "PINGONE_ENVIRONMENT_ID",
+    "api_url": "by PINGONE_REGION",
+    "token_url": "by PINGONE_REGION",
+    "license": "PINGONE_ENVIRONMENT_ID",
+    "home": "oathbulk in $XDG_STATE_HOME",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInForce:
+    """A setting as it holds for a command that is typed now."""
+
+    name: str
+    value: str
+    origin: Origin
+    default: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "value": None if self.value == NOT_SET else self.value,
+            "source": str(self.origin.source),
+            "file": None if self.origin.path is None else str(self.origin.path),
+            "default": None if self.default == NOT_SET else self.default,
+        }
+
+
+def config(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
+    """Print every setting: its value, where that comes from, and its default. Of a secret it says only whether it is
+    set."""
+    installation = Installation()
+    settings = [*_describe_environment(installation, environment), *_describe_own(installation)]
+    if as_json:
+        print_json({"environment": environment, "settings": [setting.to_json() for setting in settings]})
+    else:
+        for setting in settings:
+            console.print(_write_line(setting), soft_wrap=True)
+    try:
+        installation.environment(environment)
+    except ConfigError as error:
+        print_failure(str(error))
+
+
+def _describe_own(installation: Installation) -> Iterator[SettingInForce]:
+    """Describe the settings of this installation."""
+    for variable in OWN_SETTINGS:
+        field = variable.removeprefix(OWN).lower()
+        value = write_value(field, getattr(installation.settings, field))
+        origin = find_origin(installation, variable, DEFAULT_ENVIRONMENT)
+        yield SettingInForce(variable, value, origin, _write_default(Settings, field))
+
+
+def _describe_environment(installation: Installation, name: str) -> Iterator[SettingInForce]:
+    """Describe the settings of a PingOne environment; as they are written, where they are not complete yet. Raises
+    ConfigError if the environment is configured nowhere."""
+    file = installation.find_file_of(name)
+    given = installation.variables if name == DEFAULT_ENVIRONMENT or file is None else file.values
+    try:
+        environment = installation.environment(name)
+    except ConfigError:
+        environment = None
+    for variable in ENVIRONMENT_SETTINGS:
+        field = variable.removeprefix(OF_PINGONE).lower()
+        value = getattr(environment, field) if environment else _read_given(variable, field, given)
+        origin = find_origin(installation, variable, name)
+        yield SettingInForce(variable, write_value(field, value), origin, _write_default(Environment, field))
+
+
+def _read_given(variable: str, field: str, given: Mapping[str, str]) -> object:
+    """The value as it is written, else its default; of one in a file, and of a secret, only that it is set."""
+    value = given.get(variable, "")
+    if value and variable not in SECRETS:
+        return value
+    if value or given.get(f"{variable}_FILE"):
+        return SecretStr("set")
+    facts = Environment.model_fields[field]
+    return None if facts.is_required() else facts.get_default()
+
+
+def _write_default(model: type[BaseModel], field: str) -> str:
+    """Write what holds where nobody sets this field."""
+    facts = model.model_fields[field]
+    if field in _DERIVED:
+        return _DERIVED[field]
+    return "none" if facts.is_required() else write_value(field, facts.get_default())
+
+
+def _write_line(setting: SettingInForce) -> str:
+    """Write a setting in one line, whatever its length, for eyes and for grep."""
+    origin = str(setting.origin)
+    if setting.origin.source != Source.DEFAULT:
+        origin += f" (default: {setting.default})"
+    return f"{setting.name:<{_LONGEST_NAME}}  {setting.value:<{_USUAL_VALUE}}  {origin}"

@@ -1,0 +1,116 @@
+"""`oathbulk desk`: pages in a browser on which a person looks at shipments and commands batches."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from worker.cli.homes import open_installation_with
+
+if TYPE_CHECKING:
+    from worker.desk.doors import Network
+
+# Of each scheme of an origin, the port that browsers leave out.
+_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+
+def desk(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8765,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on; without TLS.")] = "127.0.0.1",
+    read_only: Annotated[bool, typer.Option("--read-only", help="Nothing can be commanded.")] = False,
+    user_header: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Behind a proxy: the header in which it says who comes. Needs --origin."),
+    ] = None,
+    origin: Annotated[
+        str | None, typer.Option(metavar="URL", help="Behind a proxy: where browsers find the desk, https://…")
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="From where the proxy comes: addresses or networks. Default: loopback."),
+    ] = None,
+) -> None:
+    """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in."""
+    _ensure_installed()
+    networks = _read_networks(proxy or [])
+    _check_way_in(host, user_header, origin, proxy)
+    origin = _read_origin(origin) if origin else None
+    installation = open_installation_with(None)
+    if installation.has_home or not installation.settings.is_embedded_database:
+        # The schema is checked now, and not at the first page.
+        _ = installation.database
+    # Not at the top: no other command needs a server, and an installation may lack it.
+    from worker.cli.desk_server import serve
+
+    with _listen(host, port) as listener, contextlib.suppress(KeyboardInterrupt):
+        serve(installation, listener, user_header, origin, networks, is_read_only=read_only)
+
+
+def _ensure_installed() -> None:
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        raise typer.BadParameter("the desk is not installed: pip install 'oathbulk[desk]'", param_hint="desk")
+
+
+def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy: list[str] | None) -> None:
+    """Refuse what would let in anybody, or nobody. Raises typer.BadParameter."""
+    if bool(user_header) != bool(origin):
+        raise typer.BadParameter(
+            "go together: who comes, and where browsers find the desk", param_hint="--user-header and --origin"
+        )
+    if proxy and not user_header:
+        raise typer.BadParameter("goes with --user-header", param_hint="--proxy")
+    if not user_header and not _is_loopback(host):
+        raise typer.BadParameter(
+            f"{host} can be reached from other machines, and the desk has no TLS: put a proxy before it that says who "
+            "comes, and name its header with --user-header",
+            param_hint="--host",
+        )
+
+
+def _read_origin(text: str) -> str:
+    """Read an origin, and write it as browsers do. Raises typer.BadParameter."""
+    try:
+        parts = urlsplit(text.lower())
+        is_fit = parts.scheme in _PORTS and parts.hostname and parts.path in ("", "/") and not parts.username
+        port = parts.port
+    except ValueError:
+        is_fit, port = False, None
+    if not is_fit or parts.query or parts.fragment:
+        raise typer.BadParameter("is a URL without a path, such as https://desk.example.com", param_hint="--origin")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != _PORTS[parts.scheme] else "")
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _read_networks(proxies: list[str]) -> list[Network]:
+    """Read addresses and networks. Raises typer.BadParameter."""
+    try:
+        return [ipaddress.ip_network(each) for each in proxies or _LOOPBACK]
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{error}: say an address, or a network such as 10.0.0.0/24", param_hint="--proxy"
+        ) from error
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Open the socket that browsers connect to. Raises typer.BadParameter."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"cannot listen on {host} port {port}: {error.strerror or error}", param_hint="--host and --port"
+        ) from error

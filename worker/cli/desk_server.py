@@ -1,0 +1,84 @@
+"""Serves the desk on a socket, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from worker import audit
+from worker.cli.console import error_console
+from worker.cli.failures import explain_server_failure
+from worker.cli.homes import print_home
+from worker.desk.app import make_app
+from worker.desk.desk import Desk
+from worker.desk.doors import Door, LinkDoor, Network, ProxyDoor
+from worker.desk.guard import Forms
+from worker.installation.installation import Installation
+from worker.observability.logs import configure_logs
+
+# Seconds after Ctrl-C. Who has not sent a request to its end by then, or takes an answer slowly, is cut off.
+GRACE = 1
+
+
+def serve(
+    installation: Installation,
+    listener: socket.socket,
+    user_header: str | None,
+    origin: str | None,
+    networks: list[Network],
+    *,
+    is_read_only: bool,
+) -> None:
+    """Serve the desk until Ctrl-C, which raises KeyboardInterrupt."""
+    configure_logs("WARNING", installation.settings.log_format)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cut_off)
+    own = _list_own_names(listener)
+    print_home(installation)
+    door: Door
+    if user_header and origin:
+        door = ProxyDoor(user_header, networks)
+        error_console.print(f"The desk is at {origin}, until Ctrl-C.", soft_wrap=True, highlight=False)
+    else:
+        door = _make_link_door(installation, own[0])
+    origins = [f"http://{name}" for name in own] + ([origin] if origin else [])
+    hosts = [*own, urlsplit(origin).netloc] if origin else own
+    app = make_app(Desk(installation, door, Forms(origins), explain_server_failure, is_read_only), hosts)
+    config = uvicorn.Config(
+        app,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _make_link_door(installation: Installation, name: str) -> LinkDoor:
+    """Make a door for the person at this terminal, who sees its links. `name`: that of the desk, with its port."""
+    return LinkDoor(
+        audit.name_this_person(installation.settings),
+        # A browser sends a cookie to every port of a host: two desks must not have the same.
+        f"oathbulk-desk-{name.rpartition(':')[2]}",
+        lambda path: error_console.print(
+            f"The desk, until Ctrl-C; this link works once: http://{name}{path}", soft_wrap=True, highlight=False
+        ),
+    )
+
+
+def _list_own_names(listener: socket.socket) -> list[str]:
+    """The names by which a browser on this machine, or a proxy, reaches the socket, each with the port."""
+    host, port = listener.getsockname()[:2]
+    names = [f"[{host}]" if ":" in host else host, "localhost", "127.0.0.1"]
+    return [f"{name}:{port}" for name in dict.fromkeys(names)]
+
+
+def _is_no_cut_off(line: logging.LogRecord) -> bool:
+    """Whether a line of the log is about something else than a request that Ctrl-C has cut off, which is no failure."""
+    return not (line.exc_info and isinstance(line.exc_info[1], asyncio.CancelledError))

@@ -1,0 +1,18 @@
+"""The exit codes of the commands; docs/exit-codes.md says them to monitors and scripts."""
+
+from __future__ import annotations
+
+# Every record is active; of other commands: all went well.
+ALL_ACTIVE = 0
+# The batch is finished with dead letters or refused rows; or something was found that a person should look at.
+SOME_LEFT = 1
+# The arguments or the file are of no use, or what is written as settings is none or cannot be read.
+WRONG_USAGE = 2
+# Configuration or credentials are wrong, a server is out of reach, or another run uses the home.
+UNUSABLE_SETUP = 3
+# The batch is paused, and only a person lets it go on.
+WAITING_FOR_A_PERSON = 4
+# Of `status --check`: work is due, and nothing moves.
+STALLED = 5
+# Ctrl-C, or a signal; what was in hand is settled or handed back.
+INTERRUPTED = 130

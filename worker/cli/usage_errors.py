@@ -1,0 +1,24 @@
+"""How a command ends that was typed wrongly: with one line that says what is wrong, and one that names its help."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from worker.cli.exit_codes import WRONG_USAGE
+
+# The class of all that typer finds wrong with arguments. Typer itself names only the one that commands raise.
+UsageError: Any = typer.BadParameter.__base__
+
+
+def exit_for_usage(error: Any) -> NoReturn:
+    """Say on stderr what is wrong with the arguments, and which help to read; end the process."""
+    # Not at the top: rich takes as long to import as typer, and most commands are typed well.
+    from worker.cli.console import print_failure, print_hint
+
+    print_failure(error.format_message())
+    if error.ctx is not None:
+        print_hint(f"Try '{error.ctx.command_path} --help' for help.")
+    sys.exit(WRONG_USAGE)

@@ -1,0 +1,7 @@
+"""The desk: pages in a browser on which a person looks at shipments and tokens, and commands batches.
+
+Begin with `app` (which pages there are). `doors` says who may come in, `guard` refuses requests that another site may
+have made, `views` make the pages, `commands` are what a person confirms. What the pages tell is read by
+`worker.reports`; what they command is done by `worker.batches`, with its line in the audit. No OTP and no seed is on
+any page.
+"""

@@ -1,0 +1,63 @@
+"""Files about a batch to keep: its report in each form, and its dead letters. Nothing in them is secret."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from typing import TextIO, cast
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from models.record_states import Status
+from worker.desk.desk import Desk
+from worker.desk.doors import Visitor
+from worker.desk.views import read_status
+from worker.pages.report_files import Form, render
+from worker.reports.batch_report.reading import open_snapshot, read_report, read_tokens
+from worker.reports.export import export
+
+_MEDIA_TYPES = {Form.HTML: "text/html", Form.JSON: "application/json", Form.CSV: "text/csv"}
+# What a file's name may not have; a browser would change it, each in its own way.
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+# Characters that are sent at once.
+_PIECE = 65_536
+
+
+def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
+    """Answer with the report of a batch, in the form that the request names. Raises UnknownBatch."""
+    name, database, file = read_status(desk, request).name, desk.installation.database, _open_file()
+    known = request.query_params.get("form") in [*Form]
+    form = Form(request.query_params["form"]) if known else Form.HTML
+    with open_snapshot(database) as connection:
+        report = read_report(database, connection, name)
+        file.writelines(render(form, report, lambda: read_tokens(connection, name)))
+    return _send(file, f"{name}.{form}", _MEDIA_TYPES[form])
+
+
+def download_dead_letters(desk: Desk, _: Visitor, request: Request) -> Response:
+    """Answer with the dead letters of a batch as CSV, without OTPs: mended, it can be loaded again. Raises
+    UnknownBatch."""
+    name, file = read_status(desk, request).name, _open_file()
+    export(desk.installation.database, name, file, status=Status.DEAD_LETTER)
+    return _send(file, f"{name}-dead-letters.csv", "text/csv")
+
+
+def _open_file() -> TextIO:
+    """Open a file without a name, which is gone once it was sent. A file is written whole before the first of it is
+    sent: a browser may take it slowly, and no transaction is to be open for so long."""
+    return cast(TextIO, tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
+
+
+def _send(file: TextIO, name: str, media_type: str) -> Response:
+    """Answer with a file that a browser keeps under this name, and does not show."""
+    disposition = f'attachment; filename="{_UNFIT.sub("-", name)}"'
+    return StreamingResponse(_read(file), headers={"Content-Disposition": disposition}, media_type=media_type)
+
+
+def _read(file: TextIO) -> Iterator[str]:
+    with file:
+        file.seek(0)
+        while piece := file.read(_PIECE):
+            yield piece

@@ -1,0 +1,123 @@
+"""The pages that only show. Each takes the desk, the visitor and the request, and returns the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import select
+from starlette.requests import Request
+from starlette.responses import Response
+
+from models.audit import AuditLine
+from models.reason import Reason
+from models.record_states import Status
+from models.refused_row import REFUSED
+from worker.batches.finding import UnknownBatch
+from worker.desk.desk import Desk
+from worker.desk.doors import Visitor
+from worker.installation.statuses import read_statuses
+from worker.pages.chart import draw_chart
+from worker.pages.sentences import describe_outcome
+from worker.reports.batch_report.contents import Command
+from worker.reports.batch_status import BatchStatus
+from worker.reports.history import read_histories
+from worker.reports.overview import read_overview
+from worker.reports.search import Findings, Sought, search
+from worker.reports.sentences.next_step import describe_next
+from worker.reports.sentences.outlook import explain_fleet
+
+# Records that a search lists, and lines of the audit that its page lists, at most.
+MOST_FOUND = 200
+MOST_LINES = 200
+# What a search may be for: the statuses of records, and the rows that never became one.
+_STATUSES = [*Status, REFUSED]
+
+
+def show_shipments(desk: Desk, visitor: Visitor, _: Request) -> Response:
+    """Show all batches; those in which the failures of another came back stand below that."""
+    statuses = read_statuses(desk.installation)
+    return desk.render(
+        "shipments.html", visitor, shipments=[*order_by_shipment(statuses)], notes=explain_fleet(statuses)
+    )
+
+
+def order_by_shipment(statuses: Sequence[BatchStatus]) -> Iterable[tuple[BatchStatus, int]]:
+    """Put each batch below that whose failures came back in it, with how deep it stands. The latest shipment is first;
+    within a shipment, the earliest batch."""
+    names = {status.name for status in statuses}
+    later: dict[str | None, list[BatchStatus]] = {}
+    for status in statuses:
+        later.setdefault(status.parent if status.parent in names else None, []).append(status)
+
+    def descend(name: str, depth: int) -> Iterable[tuple[BatchStatus, int]]:
+        for status in reversed(later.get(name, [])):
+            yield status, depth
+            yield from descend(status.name, depth + 1)
+
+    for first in later.get(None, []):
+        yield first, 0
+        yield from descend(first.name, 1)
+
+
+def show_batch(desk: Desk, visitor: Visitor, request: Request) -> Response:
+    """Show how one batch stands, and how it came there. Raises UnknownBatch."""
+    status = read_status(desk, request)
+    overview = read_overview(desk.installation.database, status)
+    return desk.render(
+        "batch.html",
+        visitor,
+        status=status,
+        overview=overview,
+        outcome=describe_outcome(overview.counts),
+        chart=draw_chart(overview.timeline),
+        notes=explain_fleet([status]),
+        done=desk.done.pop((visitor.session, status.name), None),
+    )
+
+
+def read_status(desk: Desk, request: Request) -> BatchStatus:
+    """Read how the batch stands that the request names. Raises UnknownBatch."""
+    name = request.query_params.get("name")
+    if not name:
+        raise UnknownBatch("the address names no batch")
+    (status,) = read_statuses(desk.installation, name)
+    return status
+
+
+def show_token(desk: Desk, visitor: Visitor, request: Request) -> Response:
+    """Show the history of a token. Raises UnknownToken."""
+    installation, settings = desk.installation, desk.installation.settings
+    histories = read_histories(installation.database, request.query_params.get("of", ""), installation.license_of)
+    told = [
+        (token, describe_next(token, lease=settings.lease, replay_cron=settings.replay_cron)) for token in histories
+    ]
+    return desk.render("token.html", visitor, told=told)
+
+
+def show_search(desk: Desk, visitor: Visitor, request: Request) -> Response:
+    """Show the form of a search, and what was found. Raises UnknownBatch."""
+    sought = read_sought(request.query_params)
+    findings = search(desk.installation.database, sought, MOST_FOUND) if sought else Findings([], 0)
+    return desk.render(
+        "search.html", visitor, sought=sought or Sought(), findings=findings, statuses=_STATUSES, reasons=[*Reason]
+    )
+
+
+def read_sought(parameters: Mapping[str, str]) -> Sought | None:
+    """Read what is searched for from an address; None if nothing is. A status or a reason that there is none of is left
+    out."""
+    given = {name: parameters.get(name, "").strip() or None for name in ("text", "batch", "status", "reason")}
+    given["status"] = given["status"] if given["status"] in _STATUSES else None
+    given["reason"] = given["reason"] if given["reason"] in [*Reason] else None
+    return Sought(**given) if any(given.values()) else None
+
+
+def show_audit(desk: Desk, visitor: Visitor, _: Request) -> Response:
+    """Show what was commanded lately."""
+    latest = select(AuditLine.__table__).order_by(AuditLine.id.desc()).limit(MOST_LINES)
+    with desk.installation.database.reading() as connection:
+        lines = [
+            (line.batch, Command(line.at, line.actor, line.action, line.ticket, dict(line.facts)))
+            for line in connection.execute(latest)
+        ]
+    return desk.render("audit.html", visitor, lines=lines, most=MOST_LINES)

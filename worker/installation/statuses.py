@@ -1,0 +1,24 @@
+"""Reads how the batches of an installation stand; if due work stands still, the broker is asked too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from worker.installation.installation import Installation
+from worker.reports import status as reports
+from worker.reports.batch_status import BatchStatus
+
+
+def read_statuses(installation: Installation, batch: str | None = None) -> list[BatchStatus]:
+    """Read how this batch stands, or all of them, the latest first; none where nothing was loaded yet. If the due work
+    of one stands still, the broker is asked too, since that may be why. Raises UnknownBatch, NothingLoaded."""
+    if batch is None and installation.settings.is_embedded_database and not installation.has_home:
+        return []
+    statuses = reports.read_statuses(installation.database, batch, installation.license_of)
+    if not any(status.still_for for status in statuses):
+        return statuses
+    # Not at the top: hardly any status asks a broker, and Redis' client takes a sixth of that command's start.
+    from worker.installation.broker_check import find_broker_fault
+
+    fault = find_broker_fault(installation.settings)
+    return [replace(status, fleet=replace(status.fleet, broker=fault)) for status in statuses]

@@ -1,0 +1,80 @@
+"""What a command on a batch has done, and what follows: said by the terminal and by the desk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from shlex import quote
+
+from models.reason import Reason
+from models.record_states import Status
+from worker.batches.commands import Replayed
+from worker.batches.hours import OutOfHours
+from worker.leases.not_replayed import NotReplayed, Why
+from worker.reports.stall import Fleet, explain_stall
+
+
+def describe_paused(batch: str) -> str:
+    """Say that a batch is paused, and how it goes on."""
+    return f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}"
+
+
+def describe_resumed(batch: str, outside: OutOfHours | None, fleet: Fleet, *, lifts_hold: bool) -> str:
+    """Say whether a resumed batch runs: outside its hours it waits, and without workers nothing works on it."""
+    if outside is not None:
+        return _describe_waiting(batch, outside)
+    hold = " A hold of its workers ends within seconds." if lifts_hold else ""
+    runs = f"{batch} runs." if fleet.alive else f"{batch} may run, but nothing works on it. {explain_stall(fleet)}"
+    return runs + hold
+
+
+def describe_cancelled(batch: str, records: int) -> str:
+    """Say how much was cancelled, and how that is taken back."""
+    return f"{batch} is cancelled: {records} records. Take it back with: oathbulk replay {quote(batch)}"
+
+
+def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None) -> str:
+    """Say how many records go again, and which stay and why; a line each."""
+    lines = [f"{replayed.records} records of {batch} go again."]
+    if replayed.out_of_hours is not None:
+        lines.append(_describe_waiting(batch, replayed.out_of_hours))
+    if replayed.not_replayed:
+        lines.append(describe_staying(batch, replayed.not_replayed))
+    elif reasons and not replayed.records:
+        lines.append(f"No dead letter of {batch} has the reason {' or '.join(reasons)}.")
+    return "\n".join(lines)
+
+
+def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
+    """Say which records a replay has left as they are: for each reason how many, why, and what to do."""
+    lines = [f"{sum(group.records for group in stay)} stay as they are:"]
+    lines += [f"  {group.records} {group.reason}: {_explain_staying(group)}" for group in stay]
+    lines += [
+        f"As a file, to write fresh OTPs into and load: oathbulk export {quote(batch)} {chosen} -o FILE"
+        for chosen in _choose_for_export(stay)
+    ]
+    return "\n".join(lines)
+
+
+def _choose_for_export(stay: Sequence[NotReplayed]) -> Iterator[str]:
+    """Write the options of `oathbulk export` that choose the records which need fresh OTPs."""
+    lacking = {group.reason for group in stay if group.why == Why.FRESH_OTPS}
+    if reasons := sorted(lacking - {Status.CANCELLED}):
+        yield " ".join(f"--reason {reason}" for reason in reasons)
+    if Status.CANCELLED in lacking:
+        yield f"--status {Status.CANCELLED}"
+
+
+def _explain_staying(group: NotReplayed) -> str:
+    """Say why these records cannot go again."""
+    match group.why:
+        case Why.FRESH_OTPS:
+            return "fresh OTPs are needed, since those that they have were refused, used or too old."
+        case Why.LOADED_AGAIN:
+            return f"loaded again since, in batch {group.batch}."
+        case Why.IN_PROGRESS:
+            return f"in progress in batch {group.batch}."
+
+
+def _describe_waiting(batch: str, outside: OutOfHours) -> str:
+    """Say that the batch waits for its hours, and how it runs at once."""
+    return f"{batch} is {outside}. To let it run now, and all day: oathbulk resume {quote(batch)} --no-window"

@@ -1,0 +1,157 @@
+"""What will become of a batch, in a sentence; and how it stands, in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from shlex import quote
+
+from models.reason import PASSING, PAUSE_CURES, PauseReason
+from models.record_states import Status
+from worker.pace.known_pace import Hold
+from worker.reports.batch_status import BatchStatus
+from worker.reports.outage import Outage
+from worker.reports.sentences.durations import format_duration
+from worker.reports.sentences.preparation import put_waiting_first
+from worker.reports.stall import Cause, describe_sick, explain_stall
+from worker.rules.hours import format_time
+
+# The outlook of a batch that runs while no record is in work.
+WAITING = "Waiting for a worker."
+
+
+def describe_outlook(status: BatchStatus) -> str:
+    """Say what will happen to the batch if nobody does anything."""
+    if status.purged_at:
+        return _describe_purged(status)
+    match status.state:
+        case "finished":
+            return _describe_finished(status)
+        case "cancelled":
+            return (
+                f"Cancelled. {status.left} records are read once more before they end." if status.left else "Cancelled."
+            )
+        case "paused" if status.outage:
+            return f"Paused ({status.reason}): {describe_outage(status.outage, status.detail)}"
+        case "paused" if status.reason in PASSING:
+            return f"Paused ({status.reason}): {status.detail}"
+        case "paused":
+            return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {quote(status.name)}"
+    if status.hold:
+        return describe_hold(status.hold, quote(status.name))
+    if status.outage:
+        return describe_outage(status.outage)
+    waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
+    is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
+    if is_waiting and waits > 1 and not status.preparing:
+        return f"{status.left} wait for their time; the next is due in {format_duration(waits)}."
+    if status.stall:
+        return f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
+    # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.
+    if status.eta_seconds and status.fleet.alive:
+        left = f"{format_duration(status.eta_seconds)} left at this pace."
+        return left + _explain_time_left(status) + _describe_end_of_hours(status)
+    if status.preparing and status.fleet.alive:
+        return "The time left is not known yet."
+    return WAITING
+
+
+def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
+    """Say why no worker comes to a batch that waits for one, and which workers take no work."""
+    notes = []
+    if any(describe_outlook(status) == WAITING for status in statuses):
+        stall = explain_stall(statuses[0].fleet)
+        notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
+    if statuses and statuses[0].fleet.sick:
+        notes.append(f"These take no work: {describe_sick(statuses[0].fleet)}")
+    return notes
+
+
+def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
+    """Say what will happen to a batch after the run that worked on it has ended, and how to go on (`stopped`). Workers
+    elsewhere may go on with it."""
+    waits_for_a_person = status.state == "paused" and status.reason not in PASSING
+    if waits_for_a_person or not status.left:
+        return describe_outlook(status)
+    nothing_runs = f"Nothing works on it here any more; {status.left} records are left. {stopped}"
+    return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
+
+
+def describe_hold(hold: Hold, batch: str = "BATCH") -> str:
+    """Say until and since when all workers hold, why, and how a person ends that."""
+    return (
+        f"All workers hold until {hold.until:%H:%M:%S} UTC ({format_duration(hold.left)}), since "
+        f"{_format_clock(hold.since, hold.until)}: {hold.why}. To go on now: oathbulk resume {batch} --now"
+    )
+
+
+def describe_outage(outage: Outage, detail: str | None = None) -> str:
+    """Say since when PingOne has not answered, and when it is tried again. `detail`: what the batch's pause says."""
+    at = outage.next_try_at
+    next_try = "a few records are tried now"
+    if at is not None:
+        next_try = f"the next try {'was due' if outage.is_overdue else 'is'} at {at:%H:%M:%S} UTC"
+    since = f" since {_format_clock(outage.since, at or datetime.now(UTC))}" if outage.since else ""
+    said = f"PingOne has not answered{since}; {next_try}."
+    if detail in (None, PAUSE_CURES[PauseReason.OUTAGE]):
+        return f"{said} The batch goes on by itself once PingOne answers."
+    return f"{said} {detail}"
+
+
+def _format_clock(at: datetime, beside: datetime) -> str:
+    """Write a time by the clock, in UTC; with its date if that is not the one of the time that stands beside it."""
+    return f"{at:%H:%M:%S}" if at.date() == beside.date() else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def _explain_time_left(status: BatchStatus) -> str:
+    """Say what makes the batch take so long, and what could be done about it; empty unless that is the license's
+    pace."""
+    known = status.license_pace
+    if known is None:
+        return ""
+    if known.fixed_rate:
+        return f" It stays at {known.fixed_rate:g} requests/s, as {known.set_by} set it."
+    if status.eta_if_listed_seconds is None:
+        return ""
+    if known.share < 1:
+        return f" That is {known.share:.0%} of the {known.ceiling:.0f} requests/s that PingOne permits."
+    return (
+        f" PingOne permits {known.ceiling:.0f} requests/s. If this address were listed under Rate Limits and Allowed "
+        f"IPs, and is not yet: about {format_duration(status.eta_if_listed_seconds)}."
+    )
+
+
+def _describe_end_of_hours(status: BatchStatus) -> str:
+    """Say when the batch's hours (`--window`) end, which may be before the batch is finished; empty if it has none."""
+    if status.closes_at is None:
+        return ""
+    return f" Its window {status.hours} {status.zone} closes at {format_time(status.closes_at)}."
+
+
+def format_log_line(status: BatchStatus, *, stopped: str | None = None) -> str:
+    """Describe the batch in one line, for a log. `stopped` is given if the run that worked on it has ended before the
+    batch was finished: a sentence that says how to go on."""
+    future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
+    outlook = put_waiting_first(status, future)
+    counts = ", ".join(f"{number} {name}" for name, number in status.counts.items() if number)
+    return f"{status.name}: {counts}; {status.pace:.1f} records/s; {outlook}"
+
+
+def _describe_purged(status: BatchStatus) -> str:
+    """Say when a batch was purged, and how it had ended."""
+    words = {Status.DEAD_LETTER: "dead letter" if status.counts[Status.DEAD_LETTER] == 1 else "dead letters"}
+    ended = [f"{number:,} {words.get(Status(name), name)}" for name, number in status.counts.items() if number]
+    return f"Purged on {status.purged_at:%Y-%m-%d}; {', '.join(ended) or 'it had no record'}."
+
+
+def _describe_finished(status: BatchStatus) -> str:
+    """Say how long a finished batch took, and how many of its tokens are not active."""
+    took = (
+        format_duration((status.finished_at - status.created_at).total_seconds()) if status.finished_at else "no time"
+    )
+    left = status.tokens_left
+    if not left:
+        return f"Finished after {took}: every token is active."
+    if status.taken_over.total:
+        return f"Finished after {took}; some of its tokens were loaded again since."
+    return f"Finished after {took}: {left} are not active; nothing happens to them until a person acts."
