@@ -11,7 +11,7 @@ import typer
 
 from worker.audit import this_person
 from worker.cli.console import console, print_json
-from worker.cli.failures import ALL_ACTIVE, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, Ticket
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
