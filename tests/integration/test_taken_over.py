@@ -41,6 +41,8 @@ def test_a_token_that_failed_and_was_loaded_again_counts_by_its_latest_record(da
     assert status.to_json()["taken_over"] == status.taken_over.counts
     # Its own counts stay what they were.
     assert status.counts["dead_letter"] == 3
+    assert status.dead_letters_left == {"locked": 1}
+    assert status.taken_over.active_by_end == {"dead_letter": {"locked": 2}}
 
 
 def test_of_the_batch_in_between_only_what_came_after_it_counts(database: MovingDatabase) -> None:

@@ -1,4 +1,4 @@
-"""How a batch is displayed: as a drawing that fits into the terminal, or as a line in a table."""
+"""How a batch is displayed: as a drawing that fits into the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from models.record_states import Status
 from worker.cli.dead_letter_display import draw_dead_letters
 from worker.cli.room import Room, break_lines, cut_line
 from worker.reports.batch_status import BatchStatus
@@ -23,7 +22,8 @@ from worker.tenants.resync import LEARNT
 WIDEST_BAR = 40
 NARROWEST_BAR = 8
 
-_COLOURS = {"running": "cyan", "paused": "yellow", "cancelled": "red", "finished": "green"}
+# Of the states.
+COLOURS = {"running": "cyan", "paused": "yellow", "cancelled": "red", "finished": "green"}
 _STATUS_COLOURS = {"active": "green", "dead_letter": "red", "cancelled": "red", "total": "bold"}
 
 
@@ -51,28 +51,10 @@ def draw_batch(
     return Group(_draw_head(status, room), *lines, *draw_dead_letters(status, room, left, with_cures=with_cures))
 
 
-def draw_batches(statuses: Sequence[BatchStatus]) -> RenderableType:
-    """Draw a table with a line for each batch."""
-    if not statuses:
-        return Text("No batch was loaded yet. Begin with: oathbulk run FILE, or oathbulk rehearse.")
-    table = Table("batch", "state", "total", "active", "dead letters", "left", "outlook", box=None)
-    for status in statuses:
-        table.add_row(
-            Text(status.name),
-            Text(status.state, style=_COLOURS[status.state]),
-            str(status.total),
-            str(status.counts[Status.ACTIVE]),
-            str(status.counts[Status.DEAD_LETTER]),
-            str(status.left),
-            Text(put_waiting_first(status, describe_outlook(status))),
-        )
-    return table
-
-
 def _draw_head(status: BatchStatus, room: Room | None) -> RenderableType:
     """Draw name, state, and how many records are settled, in one line; on a terminal with a bar."""
     settled = status.total - status.left
-    name, state = Text(status.name, style="bold"), Text(status.state, style=_COLOURS[status.state])
+    name, state = Text(status.name, style="bold"), Text(status.state, style=COLOURS[status.state])
     progress = f"{settled} of {status.total}"
     if room is None:
         return Text("  ").join([name, state, Text(progress)])

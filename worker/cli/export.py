@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
 from models.reason import Reason
+from models.record_states import Status
 from models.refused_row import REFUSED
 from worker.cli.console import console, error_console
 from worker.cli.homes import open_installation_with
@@ -16,8 +18,10 @@ from worker.cli.options import BatchName, RowStatus, Ticket
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
+from worker.installation.statuses import read_statuses
 from worker.reports import export as reports
 from worker.reports.hand_out import write_hand_out
+from worker.reports.refused_rows import NotKept
 
 # What is said after Ctrl-C.
 NOT_WRITTEN = "No file was written."
@@ -34,6 +38,12 @@ def export(
     reason: Annotated[
         list[Reason] | None, typer.Option(help="Only dead letters of this reason; may be given several times.")
     ] = None,
+    left: Annotated[
+        bool,
+        typer.Option(
+            "--left", help="Only tokens that are given up, cancelled or refused, and that no later batch made active."
+        ),
+    ] = False,
     ticket: Ticket = None,
     with_otps: Annotated[bool, typer.Option(help="OTPs too, where they are still kept.")] = False,
     hand_out: Annotated[
@@ -41,6 +51,9 @@ def export(
     ] = False,
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended. Once mended, the file can be loaded again."""
+    if left and (hand_out or status is not None or reason):
+        other = "--hand-out" if hand_out else "--status" if status else "--reason"
+        raise typer.BadParameter(f"leave out {other}: it has all tokens that are left", param_hint="--left")
     if hand_out and (with_otps or status is not None or reason):
         other = "--with-otps" if with_otps else "--status" if status else "--reason"
         raise typer.BadParameter(f"leave out {other}: it has all active tokens, and no OTPs", param_hint="--hand-out")
@@ -54,6 +67,7 @@ def export(
     if hand_out:
         count = export_hand_out(installation, batch, output)
         _report(f"Wrote the {count} active tokens of {batch}", output)
+        _name_later_hand_outs(installation, batch)
         return
     keyring = None
     if with_otps:
@@ -62,14 +76,34 @@ def export(
         installation.batches(ticket).note_export(batch, str(output))
     with showing_progress(NOT_WRITTEN) as progress:
         export_to = partial(reports.export, installation.database, batch, keyring=keyring, on_progress=progress)
-        count = write_output(output, lambda file: export_to(file, status=status, reasons=reason))
-    _report(f"Wrote {count} {'refused rows' if status == REFUSED else 'records'} of {batch}", output)
+        count = write_output(output, lambda file: export_to(file, status=status, reasons=reason, is_left=left))
+    what = "tokens that are left" if left else "refused rows" if status == REFUSED else "records"
+    _report(f"Wrote {count} {what} of {batch}", output)
+    if left:
+        _tell_unknown_rows(installation, batch)
 
 
 def export_hand_out(installation: Installation, batch: str, output: Path) -> int:
     """Write the hand-out of a batch, and return how many tokens it has. Raises UnknownBatch, typer.BadParameter."""
     with showing_progress(NOT_WRITTEN) as progress:
         return write_output(output, lambda file: write_hand_out(installation.database, batch, file, progress))
+
+
+def _name_later_hand_outs(installation: Installation, batch: str) -> None:
+    """Say on stderr in which later batches tokens of this one became active, and which commands hand these out."""
+    (status,) = read_statuses(installation, batch)
+    later = [name for name, counts in status.taken_over.counts.items() if counts.get(Status.ACTIVE)]
+    if later:
+        commands = [f"oathbulk export {quote(name)} --hand-out -o {quote(name + '-hand-out.csv')}" for name in later]
+        number = status.taken_over.active
+        error_console.print(f"{number} of its tokens became active in later batches: {'; '.join(commands)}")
+
+
+def _tell_unknown_rows(installation: Installation, batch: str) -> None:
+    """Say on stderr how many refused rows are not in the file, since the batch was loaded before they were kept."""
+    (status,) = read_statuses(installation, batch)
+    if status.refused is None:
+        error_console.print(f"Not in the file: {NotKept(batch, status.rows_refused)}")
 
 
 def _report(done: str, output: Path) -> None:

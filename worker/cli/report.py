@@ -20,7 +20,7 @@ from worker.cli.options import BatchName
 from worker.cli.output_files import STDOUT
 from worker.database.engine import Database
 from worker.pages.report_files import Form, render
-from worker.pages.sentences import describe_outcome
+from worker.pages.sentences import describe_shipment
 from worker.reports.batch_report.contents import Report
 from worker.reports.batch_report.reading import open_snapshot, read_report, read_tokens
 
@@ -40,7 +40,7 @@ def report(
     database = open_installation_with(batch).database
     made = write_checksummed(output, lambda write: _write(database, batch, form, write))
     if output != STDOUT:
-        console.print(describe_outcome(made.counts))
+        console.print(describe_shipment(made.batch, made.counts, made.taken_over))
         console.print(f"Wrote the report of {batch} to {output}, and its SHA-256 to {name_checksum(output).name}.")
 
 

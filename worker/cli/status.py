@@ -12,7 +12,8 @@ from rich.text import Text
 
 from models.batch import BatchState
 from models.reason import PASSING
-from worker.cli.batch_display import draw_batch, draw_batches
+from worker.cli.batch_display import draw_batch
+from worker.cli.batch_table import draw_batches
 from worker.cli.completion import complete_batch
 from worker.cli.console import can_redraw, console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
@@ -92,9 +93,10 @@ def _draw(installation: Installation, batch: str | None, *, with_cures: bool = F
     """Draw this batch, or all; and why no worker comes, and which workers take no work."""
     statuses = read_statuses(installation, batch)
     notes = explain_fleet(statuses)
+    room = measure_room(console)
     if batch:
-        return draw_batch(statuses[0], measure_room(console), notes=notes, with_cures=with_cures)
-    return Group(draw_batches(statuses), *map(Text, notes), *_name_home(installation))
+        return draw_batch(statuses[0], room, notes=notes, with_cures=with_cures)
+    return Group(draw_batches(statuses, room), *map(Text, notes), *_name_home(installation))
 
 
 def _name_home(installation: Installation) -> list[RenderableType]:

@@ -37,10 +37,10 @@ def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
 
 
 def download_dead_letters(desk: Desk, _: Visitor, request: Request) -> Response:
-    """Answer with the dead letters of a batch as CSV, without OTPs: mended, it can be loaded again. Raises
-    UnknownBatch."""
+    """Answer with the dead letters of a batch that no later batch made active, as CSV without OTPs: mended, it can be
+    loaded again. Raises UnknownBatch."""
     name, file = read_status(desk, request).name, _open_file()
-    export(desk.installation.database, name, file, status=Status.DEAD_LETTER)
+    export(desk.installation.database, name, file, status=Status.DEAD_LETTER, is_left=True)
     return _send(file, f"{name}-dead-letters.csv", "text/csv")
 
 

@@ -17,7 +17,7 @@ from worker.desk.desk import Desk
 from worker.desk.doors import Visitor
 from worker.installation.statuses import read_statuses
 from worker.pages.chart import draw_chart
-from worker.pages.sentences import describe_outcome
+from worker.pages.sentences import describe_shipment
 from worker.reports.batch_report.contents import Command
 from worker.reports.batch_status import BatchStatus
 from worker.reports.history import read_histories
@@ -68,7 +68,7 @@ def show_batch(desk: Desk, visitor: Visitor, request: Request) -> Response:
         visitor,
         status=status,
         overview=overview,
-        outcome=describe_outcome(overview.counts),
+        outcome=describe_shipment(status.name, overview.counts, status.taken_over),
         chart=draw_chart(overview.timeline),
         notes=explain_fleet([status]),
         done=desk.done.pop((visitor.session, status.name), None),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from worker.pages.sentences import describe_outcome, list_next_steps, list_standing_out
+from worker.pages.sentences import describe_shipment, list_next_steps, list_standing_out
 from worker.reports.batch_report.contents import (
     Command,
     DurationLine,
@@ -36,7 +36,7 @@ def make_summary(report: Report) -> dict[str, Any]:
         "batch": report.batch,
         "made_at": _write_time(report.made_at),
         "zone": "UTC",
-        "outcome": describe_outcome(report.counts),
+        "outcome": describe_shipment(report.batch, report.counts, report.taken_over),
         "next_steps": list_next_steps(report),
         "state": report.state.word,
         "reason": report.state.reason,

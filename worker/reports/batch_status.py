@@ -9,6 +9,7 @@ from typing import Any
 
 from models.batch import BatchState
 from models.record_states import FINAL, Status
+from models.refused_row import REFUSED
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.outage import Outage
 from worker.reports.preparation_pace import PreparationPace
@@ -109,6 +110,16 @@ class BatchStatus:
     def tokens_left(self) -> int:
         """Tokens of this batch's file that are not active, in whichever batch."""
         return self.rows - self.tokens_active
+
+    @property
+    def dead_letters_left(self) -> dict[str, int]:
+        """Dead letters by reason, without those whose tokens a later batch made active."""
+        return self.taken_over.count_left(Status.DEAD_LETTER, self.dead_letters)
+
+    @property
+    def refused_left(self) -> dict[str, int] | None:
+        """Refused rows by reason, without those whose tokens a later batch made active; None as for `refused`."""
+        return None if self.refused is None else self.taken_over.count_left(REFUSED, self.refused)
 
     @property
     def left(self) -> int:

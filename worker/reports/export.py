@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 from operator import attrgetter
 from typing import Any, TextIO
 
@@ -25,7 +26,7 @@ from worker.intake import COLUMNS, RESULT_COLUMNS, Column, Origin, canonical_col
 from worker.observability.escaping import escape
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.reports.refused_rows import NotKept, count_refused, read_refused
-from worker.reports.taken_over import select_taken_over
+from worker.reports.taken_over import UNFINISHED, select_rows_active_later, select_taken_over
 from worker.vault.otp import OtpPair
 from worker.vault.sealed_otps import open_otps
 
@@ -46,13 +47,15 @@ def export(
     *,
     status: str | None = None,
     reasons: Collection[str] | None = None,
+    is_left: bool = False,
     keyring: Keyring | None = None,
     on_progress: OnProgress = tell_nobody,
 ) -> int:
     """Write the batch's records, in the order of its file, and return how many: all of them, or only those of this
-    status, or the dead letters of these reasons; with the status REFUSED, the rows that were refused. OTPs are left
-    empty without a keyring, and if they were erased because the record became active. Raises UnknownBatch, NotKept,
-    DecryptionError."""
+    status, or the dead letters of these reasons; with the status REFUSED, the rows that were refused. With `is_left`,
+    only those that are given up or cancelled and whose tokens no later batch made active; unless there is a status, the
+    refused rows of which this holds follow. OTPs are left empty without a keyring, and if they were erased because the
+    record became active. Raises UnknownBatch, NotKept, DecryptionError."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.name, Batch.columns, Batch.rows_refused)
         columns = [column for column in batch.columns if not is_result(column)]
@@ -60,14 +63,23 @@ def export(
         writer.writerow([*map(format_cell, columns), *RESULT_COLUMNS])
         later = {row.row_number: row.name for row in connection.execute(select_taken_over(batch.id))}
         if status == REFUSED:
+            if count_refused(connection, batch) is None:
+                raise NotKept(batch.name, batch.rows_refused)
             refused = _make_refused_rows(connection, batch, columns, later)
             return sum(1 for row in telling(refused, on_progress, WRITING, batch.rows_refused) if writer.writerow(row))
         mine = [Record.batch_id == batch.id, *_choose(status, reasons)]
+        rows_left: Iterator[list[str]] = iter(())
+        if is_left:
+            active_later = select_rows_active_later(batch.id)
+            mine += [Record.status.in_(UNFINISHED), Record.row_number.not_in(active_later)]
+            if status is None:
+                is_row_left = RefusedRow.row_number.not_in(active_later)
+                rows_left = _make_refused_rows(connection, batch, columns, later, is_row_left)
         records = select(Record.__table__).where(*mine).order_by(Record.row_number)
         total = connection.scalar(select(func.count()).where(*mine))
         with connection.execution_options(yield_per=1000).execute(records) as found:
             rows = telling(_make_rows(found, columns, keyring, later), on_progress, WRITING, total)
-            return sum(1 for row in rows if writer.writerow(row))
+            return sum(1 for row in chain(rows, rows_left) if writer.writerow(row))
 
 
 def _choose(status: str | None, reasons: Collection[str] | None) -> Iterator[ColumnElement[bool]]:
@@ -92,13 +104,15 @@ def _make_rows(
 
 
 def _make_refused_rows(
-    connection: Connection, batch: Row[*tuple[Any, ...]], columns: list[str], later: Mapping[int, str]
+    connection: Connection,
+    batch: Row[*tuple[Any, ...]],
+    columns: list[str],
+    later: Mapping[int, str],
+    *conditions: ColumnElement[bool],
 ) -> Iterator[list[str]]:
-    """Write each refused row as the cells of its row: nothing but the serial number is kept of what it had. Raises
-    NotKept."""
-    if count_refused(connection, batch) is None:
-        raise NotKept(batch.name, batch.rows_refused)
-    for line in read_refused(connection, RefusedRow.batch_id == batch.id):
+    """Write each refused row that fulfils the conditions as the cells of its row: nothing but the serial number is kept
+    of what it had."""
+    for line in read_refused(connection, RefusedRow.batch_id == batch.id, *conditions):
         original = [line.serial_number if canonical_column(header) == "serial" else None for header in columns]
         place = Origin(batch.id, line.row_number)
         result = (REFUSED, line.reason, line.detail, None, None, 0, 0, later.get(line.row_number), place)

@@ -63,7 +63,12 @@ class Outcome:
             asdict(replace(group, next_due_at=None)) | {"finalized_at": _iso_or_none(group.finalized_at)}
             for group in self.groups
         ]
-        return {"groups": groups, "taken_over": self.taken_over.counts, "refused": self.refused}
+        return {
+            "groups": groups,
+            "taken_over": self.taken_over.counts,
+            "active_by_end": self.taken_over.active_by_end,
+            "refused": self.refused,
+        }
 
 
 def count_by_status(groups: Iterable[Group]) -> dict[str, int]:
@@ -89,7 +94,9 @@ def read_outcome(connection: Connection, batch: Row[*tuple[Any, ...]]) -> Outcom
 def _read_kept(outcome: Mapping[str, Any]) -> Outcome:
     """Read what `Outcome.to_json` wrote."""
     groups = [Group(**group | {"finalized_at": _read_time(group["finalized_at"])}) for group in outcome["groups"]]
-    return Outcome(groups, TakenOver(outcome["taken_over"]), outcome["refused"])
+    # Batches that were purged by an earlier version have no `active_by_end`.
+    taken_over = TakenOver(outcome["taken_over"], outcome.get("active_by_end", {}))
+    return Outcome(groups, taken_over, outcome["refused"])
 
 
 def _group_records(batch_id: int) -> Select[*tuple[Any, ...]]:

@@ -27,6 +27,7 @@ class Overview:
 
     status: BatchStatus
     counts: RowCounts
+    # Those that no later batch made active.
     dead_letters: tuple[ReasonGroup, ...]
     timeline: Timeline
     origin: Origin
@@ -61,8 +62,9 @@ def count_rows(status: BatchStatus) -> RowCounts:
 
 
 def group_dead_letters(status: BatchStatus) -> tuple[ReasonGroup, ...]:
-    """The dead letters by reason with its cure, the most frequent first; no token is named."""
-    reasons = sorted(status.dead_letters.items(), key=lambda item: (-item[1], item[0]))
+    """The dead letters by reason with its cure, the most frequent first, without those that a later batch made active;
+    no token is named."""
+    reasons = sorted(status.dead_letters_left.items(), key=lambda item: (-item[1], item[0]))
     return tuple(ReasonGroup(reason, count, CURES[Reason(reason)], ()) for reason, count in reasons)
 
 

@@ -3,18 +3,20 @@ rows that were loaded again. Are we done? is asked of tokens, whichever batch ma
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Connection, Row, Select, exists, func, or_, select, union_all
+from sqlalchemy import CompoundSelect, Connection, Row, Select, exists, func, literal, or_, select, union_all
 from sqlalchemy.orm import aliased
 
 from models.batch import Batch
 from models.record import Record
 from models.record_states import Status
-from models.refused_row import RefusedRow
+from models.refused_row import REFUSED, RefusedRow
 
-_UNFINISHED_HERE = (Status.DEAD_LETTER, Status.CANCELLED)
+# How records end that a person brings back.
+UNFINISHED = (Status.DEAD_LETTER, Status.CANCELLED)
 # The record that counts for a token now, and the batch which it is of.
 Later, _LaterBatch = aliased(Record, name="later"), aliased(Batch, name="later_batch")
 _Latest = aliased(Record, name="latest")
@@ -30,6 +32,8 @@ class TakenOver:
     """Tokens that were loaded again: how many, by the batch with their latest record, and by that record's status."""
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    # Those of them that are active now, by what ended them here: a status or REFUSED, and its reason, empty for none.
+    active_by_end: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -41,6 +45,17 @@ class TakenOver:
         """Those of them that are active now."""
         return sum(counts.get(Status.ACTIVE, 0) for counts in self.counts.values())
 
+    def count_active(self, ended: str) -> int:
+        """Tokens that ended here with this status, or as REFUSED, and are active in a later batch."""
+        return sum(self.active_by_end.get(ended, {}).values())
+
+    def count_left(self, ended: str, reasons: Mapping[str, int]) -> dict[str, int]:
+        """Of the tokens that ended here so, counted by reason, those that no later batch made active; no reason that
+        none is left of."""
+        active = self.active_by_end.get(ended, {})
+        left = {reason: number - active.get(reason, 0) for reason, number in reasons.items()}
+        return {reason: number for reason, number in left.items() if number > 0}
+
     def to_json(self) -> dict[str, Any]:
         """The counts as `oathbulk status --json` prints them."""
         return self.counts
@@ -48,26 +63,44 @@ class TakenOver:
 
 def select_taken_over(batch_id: int) -> CompoundSelect[*tuple[Any, ...]]:
     """Select the tokens of this batch that another batch took over: the row here (`row_number`), the id of the record
-    that counts now (`later_id`) with its `status`, and the `name` of its batch."""
+    that counts now (`later_id`) with its `status`, and the `name` of its batch; and how it `ended` here: with a status
+    or as REFUSED, and the `reason`."""
     found = (Later.id.label("later_id"), Later.status, _LaterBatch.name)
     return union_all(
-        _select_later_records(batch_id).with_only_columns(Record.row_number, *found),
-        _select_later_of_refused(batch_id).with_only_columns(RefusedRow.row_number, *found),
+        _select_later_records(batch_id).with_only_columns(
+            Record.row_number, *found, Record.status.label("ended"), func.coalesce(Record.reason, "").label("reason")
+        ),
+        _select_later_of_refused(batch_id).with_only_columns(
+            RefusedRow.row_number, *found, literal(REFUSED).label("ended"), RefusedRow.reason
+        ),
     )
+
+
+def select_rows_active_later(batch_id: int) -> Select[*tuple[Any, ...]]:
+    """Select the row numbers of this batch's tokens that a later batch made active."""
+    later = select_taken_over(batch_id).subquery()
+    return select(later.c.row_number).where(later.c.status == Status.ACTIVE)
 
 
 def read_taken_over(connection: Connection, batch_id: int) -> TakenOver:
     """Count the tokens of this batch that another batch took over."""
     later = select_taken_over(batch_id).subquery()
     rows = connection.execute(
-        select(later.c.name, later.c.status, func.count().label("tokens"))
-        .group_by(later.c.name, later.c.status)
+        select(later.c.name, later.c.status, later.c.ended, later.c.reason, func.count().label("tokens"))
+        .group_by(later.c.name, later.c.status, later.c.ended, later.c.reason)
         .order_by(later.c.name, later.c.status)
     )
     counts: dict[str, dict[str, int]] = {}
+    active: dict[str, dict[str, int]] = {}
     for row in rows:
-        counts.setdefault(row.name, {})[row.status] = row.tokens
-    return TakenOver(counts)
+        _add(counts.setdefault(row.name, {}), row.status, row.tokens)
+        if row.status == Status.ACTIVE:
+            _add(active.setdefault(row.ended, {}), row.reason, row.tokens)
+    return TakenOver(counts, active)
+
+
+def _add(counts: dict[str, int], key: str, number: int) -> None:
+    counts[key] = counts.get(key, 0) + number
 
 
 def read_successors(connection: Connection, batch_id: int, first: int, last: int) -> dict[int, Row[*tuple[Any, ...]]]:
@@ -88,7 +121,7 @@ def _select_later_records(batch_id: int) -> Select[*tuple[Any, ...]]:
             & (Later.serial_number == Record.serial_number),
         )
         .join(_LaterBatch, _LaterBatch.id == Later.batch_id)
-        .where(Record.batch_id == batch_id, Record.status.in_(_UNFINISHED_HERE), Later.batch_id != batch_id, _IS_LATEST)
+        .where(Record.batch_id == batch_id, Record.status.in_(UNFINISHED), Later.batch_id != batch_id, _IS_LATEST)
     )
 
 

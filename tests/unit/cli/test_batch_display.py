@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from models.reason import Reason
+from models.reason import CURES, Reason
 from models.record_states import Status
-from worker.cli.batch_display import draw_batch, draw_batches
+from worker.cli.batch_display import draw_batch
+from worker.cli.batch_table import draw_batches
 from worker.cli.room import Room
 from worker.fleet.processes import KnownProcess
 from worker.reports.batch_status import BatchStatus
@@ -127,25 +128,6 @@ def test_an_empty_batch_can_be_drawn():
     assert "Finished after no time: every token is active." in page
 
 
-def test_without_a_batch_a_person_is_told_how_to_begin():
-    assert "oathbulk run FILE" in seen(draw_batches([]))
-    assert "oathbulk rehearse" in seen(draw_batches([]))
-
-
-def test_every_batch_stands_on_a_line_with_its_outlook():
-    others = [replace(PAUSED, name="b"), replace(CANCELLED, name="c"), replace(SOME_LEFT, name="d")]
-    head, *lines = seen(draw_batches([RUNNING, *others])).splitlines()
-    assert head.split() == ["batch", "state", "total", "active", "dead", "letters", "left", "outlook"]
-    rows = [line.split(maxsplit=6) for line in lines]
-    assert [row[:6] for row in rows] == [
-        ["pallet-7", "running", "1000", "400", "0", "600"],
-        ["b", "paused", "10", "1", "0", "9"],
-        ["c", "cancelled", "10", "4", "0", "0"],
-        ["d", "finished", "10", "7", "3", "0"],
-    ]
-    assert [row[6].strip() for row in rows] == [describe_outlook(status) for status in [RUNNING, *others]]
-
-
 @pytest.mark.parametrize("name", ["[bold]", "[/]", "pallet [7]", ":smile:"])
 def test_a_name_is_shown_as_it_is(name):
     named = replace(PAUSED, name=name, detail=f"{name} is no environment.")
@@ -233,12 +215,21 @@ def test_a_control_character_makes_no_line_longer_than_the_terminal():
 
 
 def test_tokens_that_were_loaded_again_count_where_they_are_active_now() -> None:
-    taken_over = TakenOver({"pallet-7-fixed": {"active": 2}})
+    taken_over = TakenOver({"pallet-7-fixed": {"active": 2}}, {"dead_letter": {"invalid_otp": 2}})
     shown = seen(draw_batch(replace(SOME_LEFT, taken_over=taken_over)))
     assert "9 of 10 tokens are active: 7 in pallet-7, 2 in pallet-7-fixed; 1 left." in shown
     assert "some of its tokens were loaded again since" in shown
+    assert "2 of its dead letters came back in later batches and are active there." in shown
+    assert "Those that are left, with reason and cure: oathbulk export pallet-7 --left -o pallet-7-left.csv" in shown
+    assert CURES[Reason.LOCKED] in shown
+    assert "invalid_otp" not in shown
 
 
 def test_once_all_of_them_are_active_the_shipment_is_done() -> None:
-    done = replace(SOME_LEFT, taken_over=TakenOver({"pallet-7-fixed": {"active": 3}}))
+    ends = {"dead_letter": SOME_LEFT.dead_letters}
+    done = replace(SOME_LEFT, taken_over=TakenOver({"pallet-7-fixed": {"active": 3}}, ends))
     assert describe_outlook(done).endswith("every token is active.")
+    shown = seen(draw_batch(done))
+    assert "3 of its dead letters came back in later batches" in shown
+    assert "what to do" not in shown
+    assert "--left" not in shown

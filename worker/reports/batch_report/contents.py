@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from worker.reports.refused_rows import RefusedLine
+from worker.reports.taken_over import TakenOver
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,3 +198,5 @@ class Report:
     origin: Origin
     commands: tuple[Command, ...]
     versions: Versions
+    # Its tokens that were loaded again since. The counts, dead letters and refused rows above have these, too.
+    taken_over: TakenOver = field(default_factory=TakenOver)

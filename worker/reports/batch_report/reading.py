@@ -22,6 +22,7 @@ from worker.reports.batch_report.contents import Command, Origin, Report, RowCou
 from worker.reports.batch_report.refused import read_refused_groups
 from worker.reports.batch_report.tally import Tally, make_line
 from worker.reports.batch_report.timeline import make_timeline
+from worker.reports.taken_over import read_taken_over
 
 # Records that are in memory at once while they are read.
 CHUNK = 1000
@@ -59,6 +60,7 @@ def read_report(database: Database, connection: Connection, name: str) -> Report
         origin=describe_origin(connection, batch, load),
         commands=commands,
         versions=Versions(__version__, read_revision(connection) or ""),
+        taken_over=read_taken_over(connection, batch.id),
     )
 
 

@@ -6,42 +6,77 @@ from __future__ import annotations
 from shlex import quote
 
 from models.record_states import Status
+from models.refused_row import REFUSED
 from models.row_fault import FAULT_CURES, RowFault
 from worker.reports.batch_status import BatchStatus
+from worker.reports.taken_over import TakenOver
 
 
 def describe_tokens(status: BatchStatus) -> list[str]:
-    """Say how many of the batch's tokens are active in whichever batch, if some were loaded again; and which rows were
-    refused."""
-    return [*_describe_places(status), *describe_refused(status)]
+    """Say how many of the batch's tokens are active in whichever batch, if some were loaded again; which rows were
+    refused; and how to get at what is left."""
+    taken_over = status.taken_over
+    places = (
+        [describe_places(status.name, status.counts[Status.ACTIVE], status.already_active, status.rows, taken_over)]
+        if taken_over.total
+        else []
+    )
+    return [*places, *describe_left(status)]
+
+
+def describe_left(status: BatchStatus) -> list[str]:
+    """Say which of the batch's tokens came back and are no longer to be mended, which rows are refused, and which
+    command lists all that is left for a person."""
+    return [*_describe_returned(status), *_describe_refused(status), *_name_export_of_left(status)]
 
 
 def describe_fault_cures(status: BatchStatus) -> list[str]:
-    """Say what a person can do about each reason for which rows were refused."""
-    return [f"{reason}: {FAULT_CURES[RowFault(reason)]}" for reason in status.refused or ()]
+    """Say what a person can do about each reason for which rows were refused, and are left."""
+    return [f"{reason}: {FAULT_CURES[RowFault(reason)]}" for reason in status.refused_left or ()]
 
 
-def _describe_places(status: BatchStatus) -> list[str]:
-    """Say in which batch how many tokens are active; nothing where none was loaded again."""
-    taken_over = status.taken_over
-    if not taken_over.total:
+def describe_places(name: str, active: int, already_active: int, rows: int, taken_over: TakenOver) -> str:
+    """Say in which batch how many tokens of a file of so many rows are active. `active`: those of the batch of this
+    name; `already_active`: before it was loaded."""
+    places = [f"{active:,} in {name}"]
+    places += [f"{counts.get(Status.ACTIVE, 0):,} in {later}" for later, counts in taken_over.counts.items()]
+    places += [f"{already_active:,} before it was loaded"] if already_active else []
+    all_active = active + already_active + taken_over.active
+    return f"{all_active:,} of {rows:,} tokens are active: {', '.join(places)}; {rows - all_active:,} left."
+
+
+def _describe_returned(status: BatchStatus) -> list[str]:
+    """Say how many dead letters, cancelled records and refused rows are active in later batches; nothing if none is."""
+    ends = (Status.DEAD_LETTER, Status.CANCELLED, REFUSED)
+    numbers = {str(ended): status.taken_over.count_active(ended) for ended in ends}
+    words = {
+        Status.DEAD_LETTER: "of its dead letters",
+        Status.CANCELLED: "cancelled records",
+        REFUSED: "refused row" if numbers[REFUSED] == 1 else "refused rows",
+    }
+    told = [f"{number:,} {words[ended]}" for ended, number in numbers.items() if number]
+    return [f"{' and '.join(told)} came back in later batches and are active there."] if told else []
+
+
+def _describe_refused(status: BatchStatus) -> list[str]:
+    """Say how many rows were refused for which reasons, without those that are active by now."""
+    if status.refused_left is None:
+        number = status.rows_refused
+        return [f"Loaded before refused rows were kept: {_were_refused(number)}; which, the output of that load told."]
+    number = sum(status.refused_left.values())
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in status.refused_left.items())
+    return [f"{_were_refused(number)} at loading: {reasons}."] if number else []
+
+
+def _were_refused(number: int) -> str:
+    return "1 row was refused" if number == 1 else f"{number:,} rows were refused"
+
+
+def _name_export_of_left(status: BatchStatus) -> list[str]:
+    """Name the command that lists the tokens that are left for a person; nothing where there is none, or none is known
+    any more."""
+    if status.tokens_left <= status.left or status.purged_at:
         return []
-    places = [f"{status.counts[Status.ACTIVE]:,} in {status.name}"]
-    places += [f"{counts.get(Status.ACTIVE, 0):,} in {name}" for name, counts in taken_over.counts.items()]
-    places += [f"{status.already_active:,} before it was loaded"] if status.already_active else []
-    begin = f"{status.tokens_active:,} of {status.rows:,} tokens are active"
-    return [f"{begin}: {', '.join(places)}; {status.tokens_left:,} left."]
-
-
-def describe_refused(status: BatchStatus) -> list[str]:
-    """Say how many rows were refused for which reasons, and how to get at them."""
-    number = status.rows_refused
-    if not number:
-        return []
-    rows = "1 row was refused" if number == 1 else f"{number:,} rows were refused"
-    if status.refused is None:
-        return [f"Loaded before refused rows were kept: {rows}; which, the output of that load told."]
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in status.refused.items())
     name = quote(status.name)
-    which = f"oathbulk export {name} --status refused -o {quote(status.name + '-refused.csv')}"
-    return [f"{rows[0].upper()}{rows[1:]} at loading: {reasons}. With reason and cure: {which}"]
+    command = f"oathbulk export {name} --left -o {quote(status.name + '-left.csv')}"
+    return [f"Those that are left, with reason and cure: {command}"]

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from unit.cli.test_batch_display import batch, seen
 
 from models.record_states import Status
-from worker.cli.batch_display import draw_batch, draw_batches
+from worker.cli.batch_display import draw_batch
+from worker.cli.batch_table import draw_batches
 from worker.cli.room import Room
 from worker.fleet.processes import KnownProcess
 from worker.reports.preparation_pace import PreparationPace

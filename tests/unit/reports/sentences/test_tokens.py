@@ -14,22 +14,45 @@ from worker.cli.exit_codes import SOME_LEFT as CODE_SOME_LEFT
 from worker.cli.run import choose_exit_code
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.outlook import describe_outlook
-from worker.reports.sentences.tokens import describe_tokens
+from worker.reports.sentences.tokens import describe_fault_cures, describe_tokens
 from worker.reports.taken_over import TakenOver
 
 JULY = replace(
     batch("finished", active=2959), name="july", rows_refused=41, refused={"otps_unfit": 40, "serial_unfit": 1}
 )
-FIXED = TakenOver({"july-fixed": {"active": 40}})
+FIXED = TakenOver({"july-fixed": {"active": 40}}, {"refused": {"otps_unfit": 40}})
+LEFT = "Those that are left, with reason and cure: oathbulk export july --left -o july-left.csv"
 
 
 def test_tokens_that_were_refused_and_came_back_count_as_active():
-    places, refused = describe_tokens(replace(JULY, taken_over=FIXED))
-    assert places == "2,999 of 3,000 tokens are active: 2,959 in july, 40 in july-fixed; 1 left."
-    assert refused == (
-        "41 rows were refused at loading: 40 otps_unfit, 1 serial_unfit. "
-        "With reason and cure: oathbulk export july --status refused -o july-refused.csv"
+    assert describe_tokens(replace(JULY, taken_over=FIXED)) == [
+        "2,999 of 3,000 tokens are active: 2,959 in july, 40 in july-fixed; 1 left.",
+        "40 refused rows came back in later batches and are active there.",
+        "1 row was refused at loading: 1 serial_unfit.",
+        LEFT,
+    ]
+
+
+def test_what_came_back_is_told_in_one_line_and_its_reasons_no_more():
+    ends = {"dead_letter": {"locked": 1, "invalid_otp": 9}, "cancelled": {"": 2}, "refused": {"otps_unfit": 1}}
+    status = replace(
+        batch("finished", active=286, dead_letter=10, cancelled=2),
+        rows_refused=1,
+        refused={"otps_unfit": 1},
+        dead_letters={"locked": 1, "invalid_otp": 9},
+        taken_over=TakenOver({"fixed": {"active": 13}}, ends),
     )
+    _, *others = describe_tokens(status)
+    assert others == [
+        "10 of its dead letters and 2 cancelled records and 1 refused row came back in later batches and are active "
+        "there."
+    ]
+    assert (status.tokens_left, status.dead_letters_left, status.refused_left) == (0, {}, {})
+    assert describe_fault_cures(status) == []
+
+
+def test_rows_that_were_refused_and_did_not_come_back_are_told_by_reason():
+    assert describe_tokens(JULY) == ["41 rows were refused at loading: 40 otps_unfit, 1 serial_unfit.", LEFT]
 
 
 def test_tokens_that_were_active_before_are_tokens_of_the_file_too():
@@ -40,9 +63,9 @@ def test_tokens_that_were_active_before_are_tokens_of_the_file_too():
 
 
 def test_of_a_batch_of_before_nothing_is_claimed_of_its_refused_rows():
-    (line,) = describe_tokens(replace(JULY, rows_refused=3, refused=None))
+    (line, _) = describe_tokens(replace(JULY, rows_refused=3, refused=None))
     assert line.startswith("Loaded before refused rows were kept: 3 rows were refused;")
-    (line,) = describe_tokens(replace(JULY, rows_refused=1, refused=None))
+    (line, _) = describe_tokens(replace(JULY, rows_refused=1, refused=None))
     assert "1 row was refused" in line
 
 

@@ -1,0 +1,57 @@
+"""How all batches are displayed: by their tokens, whichever batch made these active."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unit.cli.test_batch_display import CANCELLED, NARROW, PAUSED, RUNNING, SOME_LEFT, seen
+
+from worker.cli.batch_table import draw_batches
+from worker.reports.sentences.outlook import describe_outlook
+from worker.reports.taken_over import TakenOver
+
+MENDED = replace(
+    SOME_LEFT,
+    name="mended",
+    rows_refused=3,
+    refused={"otps_unfit": 3},
+    already_active=7,
+    taken_over=TakenOver({"fixed": {"active": 5}}, {"dead_letter": {"invalid_otp": 2}, "refused": {"otps_unfit": 3}}),
+)
+
+
+def test_without_a_batch_a_person_is_told_how_to_begin() -> None:
+    assert "oathbulk run FILE" in seen(draw_batches([]))
+    assert "oathbulk rehearse" in seen(draw_batches([]))
+
+
+def test_where_no_terminal_is_every_batch_stands_on_a_line_with_its_outlook() -> None:
+    others = [replace(PAUSED, name="b"), replace(CANCELLED, name="c"), replace(SOME_LEFT, name="d"), MENDED]
+    head, *lines = seen(draw_batches([RUNNING, *others])).splitlines()
+    assert head.split() == ["batch", "state", "tokens", "active", "dead", "letters", "left", "outlook"]
+    rows = [line.split(maxsplit=6) for line in lines]
+    assert [row[:6] for row in rows] == [
+        ["pallet-7", "running", "1000", "400", "0", "600"],
+        ["b", "paused", "10", "1", "0", "9"],
+        ["c", "cancelled", "10", "4", "0", "6"],
+        ["d", "finished", "10", "7", "3", "3"],
+        ["mended", "finished", "20", "19", "1", "1"],
+    ]
+    to_do = ["600 still to do. ", "9 still to do. ", "", "", ""]
+    outlooks = [describe_outlook(status) for status in [RUNNING, *others]]
+    assert [row[6].strip() for row in rows] == [begin + end for begin, end in zip(to_do, outlooks, strict=True)]
+
+
+def test_on_a_terminal_the_outlook_stands_below_its_batch_and_no_line_is_wider() -> None:
+    long_name = replace(PAUSED, name="a name that is " + "very " * 20 + "long")
+    head, *lines = [line.rstrip() for line in seen(draw_batches([long_name, MENDED], NARROW), 80).splitlines()]
+    assert "outlook" not in head
+    assert max(map(len, (head, *lines))) <= 80
+    assert lines[-2].split() == ["mended", "finished", "20", "19", "1", "1"]
+    assert lines[-1] == f"    {describe_outlook(MENDED)}"
+    assert all(line.startswith("    ") for line in lines[1:-2])
+
+
+def test_a_control_character_makes_no_line_longer_than_the_terminal() -> None:
+    lines = seen(draw_batches([replace(PAUSED, name="\x1b" * 70, detail="\x1b" * 70)], NARROW), 80).splitlines()
+    assert max(map(len, lines)) <= 80
