@@ -172,6 +172,8 @@ def test_an_environment_that_is_not_configured_is_a_3_with_the_section_to_add(de
         (("export", "unheard-of", "-o", "export.csv", "--hand-out"), "nothing was loaded yet"),
         (("export", "some", "-o", "export.csv", "--hand-out", "--with-otps"), "leave out --with-otps"),
         (("export", "some", "-o", "export.csv", "--hand-out", "--status", "active"), "leave out --status"),
+        (("export", "some", "-o", "export.csv", "--left", "--status", "active"), "leave out --status"),
+        (("export", "some", "-o", "export.csv", "--left", "--hand-out"), "leave out --hand-out"),
         (("replay", "unheard-of", "--reason", "bad_luck"), "bad_luck"),
     ],
 )

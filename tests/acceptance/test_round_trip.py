@@ -44,6 +44,14 @@ def test_pairs_that_were_refused_run_again_with_fresh_otps(set_out):
     assert (result.json["batch"], result.json["parent"]) == ("mended", "shipment")
     assert (result.json["total"], result.json["counts"]["active"], result.json["otp_posts"]) == (2, 2, 2)
     assert simulator.active() == {row.device_id for row in shipment.rows}
+    handed_out = desk.oathbulk("export", "shipment", "--hand-out", "-o", "hand-out.csv")
+    later = "2 of its tokens became active in later batches: oathbulk export mended --hand-out -o mended-hand-out.csv"
+    assert (handed_out.code, later in handed_out.stderr) == (0, True)
+    left = desk.oathbulk("export", "shipment", "--left", "-o", "left.csv")
+    assert (left.code, left.stdout) == (0, "Wrote 0 tokens that are left of shipment to left.csv.\n")
+    (line,) = [line for line in desk.oathbulk("status").stdout.splitlines() if line.startswith("shipment ")]
+    assert line.split()[1:6] == ["finished", "8", "8", "0", "0"]
+    assert desk.oathbulk("report", "shipment", "-o", "report.json").stdout.startswith("8 of 8 tokens are active: 6 in ")
     shown = desk.oathbulk("status", "mended").stdout
     assert "Its rows come back from batch shipment." in shown
     # The whole of it once more: there is nothing left to do.

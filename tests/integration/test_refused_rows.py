@@ -296,6 +296,38 @@ def test_a_refused_row_of_another_environment_is_not_known(desk: LoadingDesk) ->
     assert [error.reason for error in desk.refused] == [NO_RECORD]
 
 
+# What is left.
+
+
+def exported_left(desk: LoadingDesk) -> list[tuple[str, str, str]]:
+    text = io.StringIO(newline="")
+    written = export(desk.database, "july", text, is_left=True)
+    rows = list(csv.DictReader(io.StringIO(text.getvalue(), newline="")))
+    assert len(rows) == written
+    return [(row["serial"], row["status"], row["taken_over_by"]) for row in rows]
+
+
+def test_the_export_of_what_is_left_has_as_many_rows_as_the_status_says(desk: LoadingDesk) -> None:
+    tokens = [token(0), token(1), token(2, otp1="12"), token(3, otp1="12"), token(4, otp1="12")]
+    end(desk, desk.load(tokens, "july").batch_id, Status.DEAD_LETTER)
+    fresh = {"otp1": "111111", "otp2": "222222"}
+    end(desk, desk.load([token(0, **fresh), token(2)], "fixed").batch_id)
+    end(desk, desk.load([token(3)], "given-up").batch_id, Status.DEAD_LETTER)
+
+    assert exported_left(desk) == [
+        ("MADE000001", "dead_letter", ""),
+        ("MADE000003", "refused", "given-up"),
+        ("MADE000004", "refused", ""),
+    ]
+    assert (read(desk).tokens_left, read(desk).refused_left) == (3, {RowFault.OTPS_UNFIT: 2})
+
+
+def test_what_is_still_to_do_or_active_is_not_left_for_a_person(desk: LoadingDesk) -> None:
+    made = [{"serial_number": f"MADE{n}", "status": status} for n, status in enumerate(Status)]
+    make_batch(desk.database, made, name="july")
+    assert {status for _, status, _ in exported_left(desk)} == {Status.DEAD_LETTER, Status.CANCELLED}
+
+
 # They are found.
 
 

@@ -94,6 +94,7 @@ def test_dead_letters_that_came_back_wait_for_nobody_and_both_batches_go_togethe
     assert [each.name for each in desk.purge().going] == ["july", "again"]
     (status,) = read_statuses(desk.database, "july")
     assert (status.tokens_active, status.taken_over.counts) == (2, {"again": {"active": 1}})
+    assert status.dead_letters_left == {}
 
 
 def test_a_batch_stays_in_which_the_tokens_of_one_that_stays_came_back(desk: PurgeDesk) -> None:

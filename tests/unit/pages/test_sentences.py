@@ -11,11 +11,13 @@ from models.reason import CURES, Reason
 from worker.pages.sentences import (
     describe_command,
     describe_outcome,
+    describe_shipment,
     describe_timeline,
     list_next_steps,
     list_standing_out,
 )
 from worker.reports.batch_report.contents import Command, RowCounts, State, StepColumn, StepShare
+from worker.reports.taken_over import TakenOver
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,24 @@ def test_the_most_frequent_reason_is_told_with_its_cure() -> None:
     step, *_ = list_next_steps(make_report(counts=RowCounts(active=1, dead_letter=33), dead_letters=groups))
     assert step.startswith("33 tokens were given up for 2 reasons, most often invalid_otp (21): ")
     assert CURES[Reason.INVALID_OTP] in step
+
+
+def test_what_later_batches_made_active_is_nothing_to_do_and_counts_in_the_headline() -> None:
+    ends = {"dead_letter": {"invalid_otp": 20, "locked": 12}, "cancelled": {"": 2}, "refused": {"otps_unfit": 3}}
+    report = make_report(
+        batch="july",
+        counts=RowCounts(active=264, dead_letter=33, cancelled=2, refused=4),
+        dead_letters=(make_group(Reason.INVALID_OTP, 21), make_group(Reason.LOCKED, 12)),
+        refused=(make_refused(4),),
+        taken_over=TakenOver({"fixed": {"active": 37}}, ends),
+    )
+    headline = describe_shipment(report.batch, report.counts, report.taken_over)
+    assert headline == "301 of 303 tokens are active: 264 in july, 37 in fixed; 2 left."
+    letters, rows = list_next_steps(report)
+    assert letters == f"1 token was given up for one reason, invalid_otp: {CURES[Reason.INVALID_OTP]}"
+    assert rows.startswith(
+        "1 row of the file was refused when it was loaded, 1 otps_unfit. `oathbulk export july --left "
+    )
 
 
 def test_where_no_reason_leads_none_is_told() -> None:
