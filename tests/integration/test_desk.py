@@ -129,7 +129,7 @@ def test_tokens_that_came_back_count_in_the_headline_and_in_the_list(database: M
     page = read_text(desk.read("/batch", name="july"))
     assert "are not" not in page.partition("What happens next")[0]
     assert page.count("3 of 4 tokens are active: 1 here, 2 in again ; 1 left.") == 1
-    assert "2 of its dead letters came back in later batches and are active there." in page
+    assert "2 of its dead letters came back in later batches, now active there." in page
     assert re.search(r"locked 1 .* Unlock it in PingOne", page)
     kept = list(csv.DictReader(io.StringIO(desk.read("/batch/dead-letters", name="july"))))
     assert [row["serial"] for row in kept] == ["MADE-2"]

@@ -39,7 +39,7 @@ def draw_batches(statuses: Sequence[BatchStatus], room: Room | None = None) -> R
     lines = [head if room else Text(_GAP).join([head, Text(_OUTLOOK, style="bold")])]
     for status in statuses:
         cells = _join_cells(_make_cells(status), widths, room, state_style=COLOURS[status.state])
-        outlook = Text(_describe_what_is_to_do(status))
+        outlook = Text(_describe_future(status))
         if room is None:
             lines.append(Text(_GAP).join([cells, *break_lines(outlook, None)]))
         else:
@@ -61,7 +61,7 @@ def _join_cells(cells: Sequence[str], widths: Sequence[int], room: Room | None, 
     return Text(_GAP).join([name, Text(cells[1].ljust(widths[1]), style=state_style), *numbers])
 
 
-def _describe_what_is_to_do(status: BatchStatus) -> str:
+def _describe_future(status: BatchStatus) -> str:
     """Say how many records are still to do, and what will become of the batch."""
     to_do = f"{status.left} still to do. " if status.left else ""
     return to_do + put_waiting_first(status, describe_outlook(status))

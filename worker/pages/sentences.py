@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from shlex import quote
 
-from models.record_states import Status
 from models.refused_row import REFUSED
+from worker.pages.left import leave_out_active
 from worker.pages.wording import count_things, list_words, write_number, write_share, write_span, write_time
 from worker.reports.batch_report.contents import Command, Report, RowCounts, StepShare, Timeline
 from worker.reports.sentences.tokens import describe_places
@@ -50,33 +49,10 @@ def describe_outcome(counts: RowCounts) -> str:
 
 def list_next_steps(report: Report) -> list[str]:
     """Say what a person does now for the tokens that no later batch made active, the most important first."""
-    report = _leave_out_active(report)
+    report = leave_out_active(report)
     steps = [*_tell_dead_letters(report), *_tell_open(report), *_tell_refused(report), *_tell_cancelled(report)]
     steps += [f"{sentence} Tell who delivered them." for sentence in list_standing_out(report)]
     return steps or ["Nothing is left to do."]
-
-
-def _leave_out_active(report: Report) -> Report:
-    """The report without the dead letters, cancelled records and refused rows whose tokens later batches made active.
-    Which of a group's tokens these are is not looked up: the groups name all."""
-    count_active, count_left = report.taken_over.count_active, report.taken_over.count_left
-    counts = replace(
-        report.counts,
-        dead_letter=report.counts.dead_letter - count_active(Status.DEAD_LETTER),
-        cancelled=report.counts.cancelled - count_active(Status.CANCELLED),
-        refused=report.counts.refused - count_active(REFUSED),
-    )
-    dead = count_left(Status.DEAD_LETTER, {group.reason: group.count for group in report.dead_letters})
-    letters = [replace(group, count=dead[group.reason]) for group in report.dead_letters if group.reason in dead]
-    letters.sort(key=lambda group: -group.count)
-    rows = count_left(REFUSED, {group.reason: group.count for group in report.refused or ()})
-    refused = tuple(replace(group, count=rows[group.reason]) for group in report.refused or () if group.reason in rows)
-    return replace(
-        report,
-        counts=counts,
-        dead_letters=tuple(letters),
-        refused=None if report.refused is None else refused,
-    )
 
 
 def _tell_dead_letters(report: Report) -> Iterator[str]:

@@ -219,8 +219,8 @@ def test_tokens_that_were_loaded_again_count_where_they_are_active_now() -> None
     shown = seen(draw_batch(replace(SOME_LEFT, taken_over=taken_over)))
     assert "9 of 10 tokens are active: 7 in pallet-7, 2 in pallet-7-fixed; 1 left." in shown
     assert "some of its tokens were loaded again since" in shown
-    assert "2 of its dead letters came back in later batches and are active there." in shown
-    assert "Those that are left, with reason and cure: oathbulk export pallet-7 --left -o pallet-7-left.csv" in shown
+    assert "2 of its dead letters came back in later batches, now active there." in shown
+    assert "Those that are left, with their reasons: oathbulk export pallet-7 --left -o pallet-7-left.csv" in shown
     assert CURES[Reason.LOCKED] in shown
     assert "invalid_otp" not in shown
 

@@ -55,7 +55,8 @@ def _describe_returned(status: BatchStatus) -> list[str]:
         REFUSED: "refused row" if numbers[REFUSED] == 1 else "refused rows",
     }
     told = [f"{number:,} {words[ended]}" for ended, number in numbers.items() if number]
-    return [f"{' and '.join(told)} came back in later batches and are active there."] if told else []
+    listed = " and ".join(part for part in (", ".join(told[:-1]), *told[-1:]) if part)
+    return [f"{listed} came back in later batches, now active there."] if told else []
 
 
 def _describe_refused(status: BatchStatus) -> list[str]:
@@ -65,6 +66,8 @@ def _describe_refused(status: BatchStatus) -> list[str]:
         return [f"Loaded before refused rows were kept: {_were_refused(number)}; which, the output of that load told."]
     number = sum(status.refused_left.values())
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in status.refused_left.items())
+    if status.taken_over.count_active(REFUSED) and number:
+        return [f"Of its refused rows, {number:,} {'is' if number == 1 else 'are'} left: {reasons}."]
     return [f"{_were_refused(number)} at loading: {reasons}."] if number else []
 
 
@@ -75,8 +78,9 @@ def _were_refused(number: int) -> str:
 def _name_export_of_left(status: BatchStatus) -> list[str]:
     """Name the command that lists the tokens that are left for a person; nothing where there is none, or none is known
     any more."""
-    if status.tokens_left <= status.left or status.purged_at:
+    unknown = status.rows_refused if status.refused is None else 0
+    if status.tokens_left <= status.left + unknown or status.purged_at:
         return []
     name = quote(status.name)
     command = f"oathbulk export {name} --left -o {quote(status.name + '-left.csv')}"
-    return [f"Those that are left, with reason and cure: {command}"]
+    return [f"Those that are left, with their reasons: {command}"]

@@ -21,14 +21,14 @@ JULY = replace(
     batch("finished", active=2959), name="july", rows_refused=41, refused={"otps_unfit": 40, "serial_unfit": 1}
 )
 FIXED = TakenOver({"july-fixed": {"active": 40}}, {"refused": {"otps_unfit": 40}})
-LEFT = "Those that are left, with reason and cure: oathbulk export july --left -o july-left.csv"
+LEFT = "Those that are left, with their reasons: oathbulk export july --left -o july-left.csv"
 
 
 def test_tokens_that_were_refused_and_came_back_count_as_active():
     assert describe_tokens(replace(JULY, taken_over=FIXED)) == [
         "2,999 of 3,000 tokens are active: 2,959 in july, 40 in july-fixed; 1 left.",
-        "40 refused rows came back in later batches and are active there.",
-        "1 row was refused at loading: 1 serial_unfit.",
+        "40 refused rows came back in later batches, now active there.",
+        "Of its refused rows, 1 is left: 1 serial_unfit.",
         LEFT,
     ]
 
@@ -44,8 +44,7 @@ def test_what_came_back_is_told_in_one_line_and_its_reasons_no_more():
     )
     _, *others = describe_tokens(status)
     assert others == [
-        "10 of its dead letters and 2 cancelled records and 1 refused row came back in later batches and are active "
-        "there."
+        "10 of its dead letters, 2 cancelled records and 1 refused row came back in later batches, now active there."
     ]
     assert (status.tokens_left, status.dead_letters_left, status.refused_left) == (0, {}, {})
     assert describe_fault_cures(status) == []
@@ -63,9 +62,9 @@ def test_tokens_that_were_active_before_are_tokens_of_the_file_too():
 
 
 def test_of_a_batch_of_before_nothing_is_claimed_of_its_refused_rows():
-    (line, _) = describe_tokens(replace(JULY, rows_refused=3, refused=None))
+    (line,) = describe_tokens(replace(JULY, rows_refused=3, refused=None))
     assert line.startswith("Loaded before refused rows were kept: 3 rows were refused;")
-    (line, _) = describe_tokens(replace(JULY, rows_refused=1, refused=None))
+    (line,) = describe_tokens(replace(JULY, rows_refused=1, refused=None))
     assert "1 row was refused" in line
 
 
