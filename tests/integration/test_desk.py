@@ -122,19 +122,21 @@ def test_tokens_that_came_back_count_in_the_headline_and_in_the_list(database: M
     letter = {"status": Status.DEAD_LETTER, "reason": Reason.LOCKED}
     july = [{"status": Status.ACTIVE}, *({"serial_number": f"MADE-{n}"} | letter for n in range(3))]
     make_batch(database, july, name="july")
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(already_active=2))
     again = [{"serial_number": f"MADE-{n}", "device_id": f"another {n}", "status": Status.ACTIVE} for n in range(2)]
     make_batch(database, again, name="again")
 
-    assert "july finished 3 tokens of 4 active 3 of 4 1 1 Finished" in read_text(desk.read("/"))
+    assert "july finished 5 tokens of 6 active 5 of 6 1 1 Finished" in read_text(desk.read("/"))
     page = read_text(desk.read("/batch", name="july"))
     assert "are not" not in page.partition("What happens next")[0]
-    assert page.count("3 of 4 tokens are active: 1 here, 2 in again ; 1 left.") == 1
+    assert page.count("5 of 6 tokens are active: 1 here, 2 in again , 2 before it was loaded; 1 left.") == 1
     assert "2 of its dead letters came back in later batches, now active there." in page
     assert re.search(r"locked 1 .* Unlock it in PingOne", page)
     kept = list(csv.DictReader(io.StringIO(desk.read("/batch/dead-letters", name="july"))))
     assert [row["serial"] for row in kept] == ["MADE-2"]
     report = read_text(desk.read("/batch/report", name="july", form="html"))
-    assert "3 of 4 tokens are active: 1 in july, 2 in again; 1 left." in report
+    assert "5 of 6 tokens are active: 1 in july, 2 in again, 2 before it was loaded; 1 left." in report
     assert "1 token was given up for one reason, locked" in report
 
 
