@@ -8,6 +8,7 @@ import sys
 from typing import NoReturn
 
 import redis
+import typer
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from models.encrypted import DecryptionError
@@ -67,7 +68,8 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 def exit_for(error: BaseException) -> NoReturn:
     """End the process, for a failure that a person can mend, with one line on stderr and an exit code. Any other is
     raised again."""
-    if isinstance(error, KeyboardInterrupt):
+    # Typer makes an Abort of Ctrl-C and of Ctrl-D at a question that it asks.
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
         sys.exit(INTERRUPTED)
     if isinstance(error, _USAGE):
         _fail(str(error), WRONG_USAGE)

@@ -28,6 +28,7 @@ from worker.cli.planned import Planned, check_plan
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.room import measure_room
 from worker.cli.source_options import SourceOptions
+from worker.cli.typed_commands import write_listing_command
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
@@ -49,7 +50,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
-    request = asked.read(file)
+    request = asked.read(file, source)
     how_to_go_on = f"Go on with: {_write_run_command(file, request, source)}"
     installation = Installation(makes_home=True)
     print_home(installation)
@@ -78,7 +79,7 @@ def run_shipment(
     with lock_home(installation.settings.home):
         refusals = RefusedRows()
         loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
-        refusals.print()
+        refusals.print(write_listing_command(shipment.path, request))
         if not as_json:
             print_loaded(loaded)
         names_hosts = found is None or not found.requests

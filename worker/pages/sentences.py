@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from shlex import quote
 
-from worker.pages.wording import count_things, list_words, write_number, write_share, write_span, write_time
+from worker.observability.counting import count_things
+from worker.pages.wording import list_words, write_number, write_share, write_span, write_time
 from worker.reports.batch_report.contents import Command, Report, RowCounts, StepShare, Timeline
 
 

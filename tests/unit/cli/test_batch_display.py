@@ -118,7 +118,7 @@ def test_a_finished_batch_says_how_long_it_took():
 
 def test_a_batch_that_finished_with_dead_letters_says_that_nothing_more_happens():
     page = seen(draw_batch(SOME_LEFT))
-    assert "Finished after 2 h 5 min: 3 are not active; nothing happens to them until a person acts." in page
+    assert "Finished after 2 h 5 min: 3 tokens are not active; nothing happens to them until a person acts." in page
 
 
 def test_an_empty_batch_can_be_drawn():

@@ -10,6 +10,7 @@ from models.record_states import Status
 from worker.batches.commands import Replayed
 from worker.batches.hours import OutOfHours
 from worker.leases.not_replayed import NotReplayed, Why
+from worker.observability.counting import count_things
 from worker.reports.stall import Fleet, explain_stall
 
 
@@ -29,12 +30,13 @@ def describe_resumed(batch: str, outside: OutOfHours | None, fleet: Fleet, *, li
 
 def describe_cancelled(batch: str, records: int) -> str:
     """Say how much was cancelled, and how that is taken back."""
-    return f"{batch} is cancelled: {records} records. Take it back with: oathbulk replay {quote(batch)}"
+    return f"{batch} is cancelled: {count_things(records, 'record')}. Take it back with: oathbulk replay {quote(batch)}"
 
 
 def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None) -> str:
     """Say how many records go again, and which stay and why; a line each."""
-    lines = [f"{replayed.records} records of {batch} go again."]
+    go = "goes" if replayed.records == 1 else "go"
+    lines = [f"{count_things(replayed.records, 'record')} of {batch} {go} again."]
     if replayed.out_of_hours is not None:
         lines.append(_describe_waiting(batch, replayed.out_of_hours))
     if replayed.not_replayed:
@@ -46,7 +48,8 @@ def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] 
 
 def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
     """Say which records a replay has left as they are: for each reason how many, why, and what to do."""
-    lines = [f"{sum(group.records for group in stay)} stay as they are:"]
+    records = sum(group.records for group in stay)
+    lines = [f"{records} {'stays as it is' if records == 1 else 'stay as they are'}:"]
     lines += [f"  {group.records} {group.reason}: {_explain_staying(group)}" for group in stay]
     lines += [
         f"As a file, to write fresh OTPs into and load: oathbulk export {quote(batch)} {chosen} -o FILE"

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from worker.leases.not_replayed import NotReplayed, Why
-from worker.reports.sentences.commanded import describe_staying
+from worker.reports.sentences.commanded import describe_cancelled, describe_staying
+
+
+def test_one_record_is_told_as_one():
+    assert describe_staying("july", [NotReplayed(1, "locked", Why.FRESH_OTPS)]).startswith("1 stays as it is:\n")
+    assert describe_cancelled("july", 1).startswith("july is cancelled: 1 record. ")
 
 
 def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_do():

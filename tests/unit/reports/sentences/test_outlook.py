@@ -70,8 +70,8 @@ LIMITED = replace(
 def test_an_eta_says_what_would_make_it_shorter():
     """10 records/s at 1.2 requests each is what PingOne permits."""
     assert describe_outlook(LIMITED) == (
-        "1 min 0 s left at this pace. PingOne permits 12 requests/s. If this address were listed under Rate Limits and "
-        "Allowed IPs, and is not yet: about 21 s."
+        "1 min 0 s left at this pace. PingOne permits 12 requests/s. If this address is not listed under Rate Limits "
+        "and Allowed IPs, listing it would bring that down to about 21 s."
     )
     assert LIMITED.to_json()["eta_if_listed_seconds"] == 21
 
