@@ -204,11 +204,3 @@ def is_clear(result):
 def read(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def test_a_terminal_that_cannot_show_a_character_gets_its_number(set_up):
-    desk, _ = set_up(make_tokens(2))
-    assert desk.oathbulk("run", "shipment.csv").code == 0
-    shown = desk.oathbulk("status", "shipment", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
-    assert (shown.code, "Traceback" in shown.stderr) == (0, False)
-    assert "\\xb7" in shown.stdout
