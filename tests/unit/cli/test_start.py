@@ -88,7 +88,9 @@ def test_a_command_collects_its_own_garbage_and_none_of_what_was_imported() -> N
 
 
 def test_a_terminal_that_cannot_show_a_character_gets_its_number(tmp_path: Path) -> None:
-    (tmp_path / "box.csv").write_text("serial,otp1,otp2,user_id,device_id\nMADE1,30871455,36729922,u,d\n")
+    person = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
+    row = f"MADE1,308714,367299,{person},{person}"
+    (tmp_path / "box.csv").write_text(f"serial,otp1,otp2,user_id,device_id\n{row}\n")
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     command = [sys.executable, "-m", "worker", "inspect", str(tmp_path / "box.csv")]
     ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | ascii_only)
