@@ -188,7 +188,7 @@ def test_a_batch_may_be_called_anything(database: MovingDatabase, desk: WebDesk,
 
 def test_no_name_serial_number_or_reason_becomes_markup(database: MovingDatabase, desk: WebDesk) -> None:
     columns = {name: f"{HOSTILE}{name}" for name in ("serial_number", "username", "email", "lot")}
-    made = make_batch(database, [columns | DEAD[0]], name=f"b{HOSTILE}", environment=f"e{HOSTILE}")
+    made = make_batch(database, [columns | DEAD[0], {}], name=f"b{HOSTILE}", environment=f"e{HOSTILE}")
     with database.writing() as connection:
         connection.execute(update(Batch).where(Batch.id == made.batch_id).values(file=f"{HOSTILE}.csv"))
     serial = columns["serial_number"]
