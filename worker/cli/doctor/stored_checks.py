@@ -11,6 +11,7 @@ from migrations import HEAD
 from worker import __version__
 from worker.audit import NO_KEY_CURE, find_heads_place, redact_place
 from worker.cli.doctor.finding import Finding, examine, fault
+from worker.database.explanations import TAKES_NO_WRITES
 from worker.database.postgresql import DURABLE, READ_COMMITTED
 from worker.database.revision import SchemaOutdated
 from worker.fleet.processes import read_processes
@@ -27,6 +28,7 @@ _SELECT_IN_FORCE = select(
     func.current_setting("synchronous_commit"),
     func.current_setting("transaction_isolation"),
     func.current_setting("synchronous_standby_names"),
+    func.current_setting("transaction_read_only"),
 )
 
 
@@ -124,10 +126,12 @@ def _check_commits(installation: Installation) -> Finding:
     """Check that our commits are durable on PostgreSQL, whatever an administrator's defaults are, and say which
     standbys have them."""
     with installation.database.writing() as connection:
-        commits, isolation, standbys = connection.execute(_SELECT_IN_FORCE).one()
+        commits, isolation, standbys, is_read_only = connection.execute(_SELECT_IN_FORCE).one()
     note = (
         f"synchronous standbys: {standbys}" if standbys else "no synchronous standby: a failover loses the last commits"
     )
+    if is_read_only == "on":
+        return fault("commits", TAKES_NO_WRITES.fault, TAKES_NO_WRITES.cure)
     detail = f"synchronous_commit is {commits}, isolation is {isolation}; {note}"
     if commits in DURABLE and isolation == READ_COMMITTED:
         return Finding("commits", detail)
