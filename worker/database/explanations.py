@@ -52,10 +52,22 @@ _EXPLANATIONS = {
     # transaction_timeout
     "25P04": Explanation("the database ended a transaction", _RAISE.format("transaction_timeout")),
 }
+# Of PgBouncer, by its words: it has one code for all that it refuses.
+_POOLERS = {
+    "statement pooling mode": Explanation(
+        "PgBouncer stands before the database in statement mode", "set pool_mode = transaction for it, or session"
+    ),
+    "unsupported startup parameter": Explanation(
+        "PgBouncer refuses a parameter of OATHBULK_DATABASE_URL",
+        "take it out, and set it with ALTER ROLE oathbulk SET instead",
+    ),
+}
 _ANY_OTHER = Explanation("the database failed", "check OATHBULK_DATABASE_URL and the server")
 
 
 def explain(error: DBAPIError) -> Explanation:
     """Say what is the matter with the database, and what to do about it."""
-    found = _EXPLANATIONS.get(sqlstate_of(error.orig) or "", _ANY_OTHER)
-    return replace(found, fault=f"{found.fault} ({find_line(error.orig)})")
+    line = find_line(error.orig)
+    by_words = next((explanation for words, explanation in _POOLERS.items() if words in line), _ANY_OTHER)
+    found = _EXPLANATIONS.get(sqlstate_of(error.orig) or "", by_words)
+    return replace(found, fault=f"{found.fault} ({line})")
