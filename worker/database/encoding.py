@@ -24,4 +24,6 @@ def check_encoding(connection: psycopg.Connection[Any]) -> None:
     """Check the encoding of a new connection's database, which the server has told by itself. Raises OtherEncoding."""
     found = connection.info.parameter_status("server_encoding")
     if found not in (None, "UTF8"):
+        # Nobody else would: SQLAlchemy has not got it yet.
+        connection.close()
         raise OtherEncoding(found)
