@@ -11,19 +11,16 @@ that it had.
 from __future__ import annotations
 
 import argparse
-import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
-import httpx
 from intake import write_shipment
 from memory import resident
 from ours import Ours
 from rig import Rig, end_in_good_order, told
 from sqlalchemy import Connection, text
-from support.processes.waiting import wait_until
+from support.processes.desk_pages import enter, make_browser
 
 from worker.database.engine import Database
 from worker.embedded.ports import find_free_port
@@ -32,10 +29,11 @@ from worker.simulator.shipment import make_shipment
 TIMEOUT = 900
 # As a run leaves a record: queued, claimed with its OTP marked as sent, settled.
 UPDATES = (
-    "UPDATE record SET status = 'queued', lease_id = '0123456789abcdef0123456789abcdef'",
-    "UPDATE record SET status = 'activating', otp1_state = 'sent', otp1_posts = 1, attempts = 1",
-    "UPDATE record SET status = 'active', otps = NULL, otp1_state = 'answered', lease_id = NULL, requests = 1,"
-    " correlation_id = '0a7b0000-5e1f-4c0d-8000-0000000000a1', finalized_at = CURRENT_TIMESTAMP",
+    "UPDATE record SET status = 'queued', lease_until = CURRENT_TIMESTAMP",
+    "UPDATE record SET status = 'activating', lease_id = '0123456789abcdef0123456789abcdef', otp1_state = 'sent',"
+    " otp1_posts = 1, attempts = 1",
+    "UPDATE record SET status = 'active', otps = NULL, otp1_state = 'answered', lease_id = NULL, lease_until = NULL,"
+    " requests = 1, correlation_id = '0a7b0000-5e1f-4c0d-8000-0000000000a1', finalized_at = CURRENT_TIMESTAMP",
 )
 ATTEMPTS = """
     INSERT INTO attempt (record_id, batch_id, number, outcome, lease_id, worker, requests, call_milliseconds, otp_posts,
@@ -102,22 +100,16 @@ def measure_processes(sample: int) -> Iterator[tuple[str, float, int]]:
             rig.wait_until_idle(name)
         rig.variables["PGAPPNAME"] = "load"
         ours.load()
-        link = wait_until(lambda: _find_link(rig.directory / "desk.log"), 60, "the desk prints its link")
         most = Counter[str]()
-        with httpx.Client(trust_env=False, timeout=60, follow_redirects=True) as browser:
-            browser.get(link)
+        with make_browser() as browser:
+            enter(browser, (rig.directory / "desk.log").read_text)
             while rig.activated() < sample:
-                browser.get(link.partition("/enter")[0] + "/")
+                browser.get("/")
                 browser.get(f"http://127.0.0.1:{port}/metrics")
                 for name, count in _count_connections(ours.database_url):
                     most[name] = max(most[name], count)
         for name in NAMES:
             yield name, resident(rig.processes[name].pid), most[name]
-
-
-def _find_link(log: Path) -> str | None:
-    found = re.search(r"http://\S+/enter\?key=\S+", log.read_text(errors="replace"))
-    return found and found[0]
 
 
 def _count_connections(url: str) -> list[tuple[str, int]]:

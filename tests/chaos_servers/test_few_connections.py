@@ -12,7 +12,8 @@ import httpx
 import psycopg
 import pytest
 from support.fleets.real_fleet import BATCH, PATIENT, Fleet
-from support.processes.program import Program
+from support.processes.desk_pages import enter, make_browser
+from support.processes.running_command import TIMEOUT
 from support.processes.waiting import wait_until
 from support.servers.postgres import PostgresServer
 
@@ -27,7 +28,7 @@ RECORDS = 150
 CONNECTIONS = 2
 # Commands that are typed at the same moment: more than there are connections left.
 BURST = 8
-LINK = re.compile(r"http://\S+/enter\?key=\S+")
+METRICS = re.compile(r"http://\S+/metrics")
 # What docs/sizing.md says of each process.
 MOST = {"worker": CONNECTIONS, "beat": 0, "flower": 0, "desk": CONNECTIONS, "metrics": 1, "status": 1}
 # Slow enough for everybody to be there while work goes on.
@@ -68,12 +69,6 @@ def named(name: str) -> dict[str, str]:
     return {"PGAPPNAME": name}
 
 
-def wait_for(program: Program, pattern: str) -> str:
-    found = wait_until(lambda: re.search(pattern, program.read_log()), 60, f"{program.name} prints {pattern}")
-    assert found
-    return str(found[0])
-
-
 @contextmanager
 def everybody(fleet: Fleet) -> Iterator[tuple[httpx.Client, str]]:
     """Four workers, beat, Flower, desk and metrics; a browser that has entered the desk, and the metrics' address."""
@@ -83,11 +78,10 @@ def everybody(fleet: Fleet) -> Iterator[tuple[httpx.Client, str]]:
     fleet.celery("flower", "flower", f"--port={find_free_port()}", **named("flower"))
     desk = fleet.command("desk", "desk", "--port", "0", **named("desk"))
     metrics = fleet.command("metrics", "metrics", "--port", "0", **named("metrics"))
-    with httpx.Client(trust_env=False, timeout=60, follow_redirects=True) as browser:
-        link = wait_for(desk, LINK.pattern)
-        assert browser.get(link).status_code == 200
-        browser.base_url = link.partition("/enter")[0]
-        yield browser, wait_for(metrics, r"http://\S+/metrics")
+    with make_browser() as browser:
+        enter(browser, desk.read_log)
+        told = wait_until(lambda: METRICS.search(metrics.read_log()), TIMEOUT, "metrics are served")
+        yield browser, told[0]
 
 
 def test_all_processes_fit_and_commands_wait_for_their_turn(

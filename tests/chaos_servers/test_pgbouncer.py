@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
 from sqlalchemy import text
@@ -15,8 +13,7 @@ from sqlalchemy.exc import OperationalError
 from support.data.tokens import make_tokens, write_shipment
 from support.fleets.real_fleet import BATCH, PATIENT, Fleet
 from support.processes.command_desk import CommandDesk
-from support.processes.running_command import TIMEOUT
-from support.processes.waiting import wait_until
+from support.processes import desk_pages
 from support.servers.pgbouncer import PgBouncer
 from support.servers.postgres import PostgresServer
 
@@ -30,7 +27,6 @@ pytestmark = pytest.mark.faults
 SERVER_CONNECTIONS = 5
 # Statements, so that each of these connections gets some.
 ENOUGH = 30
-LINK = re.compile(r"http://\S+/enter\?key=\S+")
 # No PingOne is there, and none is asked.
 NOWHERE = {
     "PINGONE_ENVIRONMENT_ID": "7d1f0c52-3b64-4d0e-9a57-52a1c3d4e5f6",
@@ -189,9 +185,8 @@ def test_every_command_works_through_it(
             found = {each["check"]: each for each in desk.oathbulk("doctor", "--json").json["checks"]}
             assert [found[check]["state"] for check in ("database", "migrations", "commits")] == ["well"] * 3
             running = desk.start("desk", "--port", "0")
-            link = wait_until(lambda: LINK.search(running.stderr), TIMEOUT, "the desk prints its link")[0]
-            with httpx.Client(trust_env=False, timeout=60, follow_redirects=True) as browser:
-                assert "july" in browser.get(link).text
+            with desk_pages.make_browser() as browser:
+                assert "july" in desk_pages.enter(browser, lambda: running.stderr)
 
 
 def explain_refusal(url: str) -> str:
