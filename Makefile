@@ -70,6 +70,7 @@ bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/limits.py --records 2000
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/pace_matrix.py --quick
 	$(BIN)/python tests/benchmarks/scale.py
+	$(BIN)/python tests/benchmarks/sizes.py
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/scrape.py
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/desk.py
 	$(BIN)/python tests/benchmarks/evenness.py

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from support.data.tokens import make_tokens, write_shipment
 from support.fleets.real_fleet import BATCH, PATIENT, Fleet
-from support.processes.command_desk import CommandDesk
 from support.processes import desk_pages
+from support.processes.command_desk import CommandDesk
 from support.servers.pgbouncer import PgBouncer
 from support.servers.postgres import PostgresServer
 
