@@ -32,7 +32,7 @@ READING = (
 )
 WRITING = ("load other.csv --offline", "run other.csv --offline", "pause july", "cancel july")
 # Also what would find nothing to do.
-ALL = (*READING, *WRITING, "db upgrade")
+ALL = (*READING, *WRITING, "db upgrade", "desk --port 0")
 # No PingOne is there, and none is asked.
 NOWHERE = {
     "PINGONE_ENVIRONMENT_ID": "7d1f0c52-3b64-4d0e-9a57-52a1c3d4e5f6",
