@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from alembic import context
 
-from models import attempt, audit, batch, inventory_job, notice, pace, process, record, tenant_fact  # noqa: F401  (their tables join the metadata)
+from models import (  # noqa: F401  (their tables join the metadata)
+    attempt,
+    audit,
+    batch,
+    inventory_job,
+    notice,
+    pace,
+    past_token,
+    process,
+    record,
+    sealed_key,
+    tenant_fact,
+)
 from models.base import Base
 
 connection = context.config.attributes["connection"]

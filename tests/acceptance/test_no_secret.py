@@ -197,5 +197,7 @@ def test_a_single_machine_is_left_without_a_secret_outside_its_key_file(
 
     with Monitor(own_valkey.url) as monitor:
         shown, access_tokens = work(fleet, restart)
+        fleet.oathbulk("backup", "db", "backup", "copy.db")
+        fleet.oathbulk("purge", "purge", "--older-than", "1d", "--with-dead-letters", "--yes")
         wanted = secrets_of(fleet, access_tokens)
         assert_nothing_is_found(fleet, own_valkey, wanted, collect, "oathbulk.db")

@@ -164,6 +164,7 @@ export july -o july.csv
 report july -o july.html
 audit
 metrics --once
+purge --older-than 90d --yes
 db reencrypt
 """
 

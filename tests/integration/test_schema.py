@@ -48,7 +48,7 @@ from worker.rules.steps import Active
 CHECKOUT = Path(schema.__file__).parents[2]
 TABLES = {
     *("batch", "record", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job", "notice"),
-    "refused_rows",
+    *("refused_rows", "past_token", "sealed_key"),
 }
 
 
@@ -205,6 +205,7 @@ def test_every_revision_goes_down_and_up_by_itself(empty: MovingDatabase) -> Non
 WINDOW = ("daily_window", "zone", "closes_at", "resumes_at")
 # Of a batch and of an attempt, as they are where an earlier version wrote the row.
 MARKS = {"judged_after": 0, "running_after": 0, "trial_row": None, "parent_id": None, "already_active": 0}
+MARKS |= {"purged_at": None, "outcome": None}
 PREPARATION = {"may_import": False, "may_pair": False, "inventory_read_at": None, "prepared_until": None}
 BELONGING = {"batch_id": None, "otp_posts": 0, "call_milliseconds": None}
 

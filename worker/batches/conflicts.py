@@ -12,6 +12,7 @@ from models.encrypted import Keyring
 from models.record_states import FINAL, Status
 from models.row_fault import RowFault
 from worker.batches.earlier_records import EarlierRecords, Found
+from worker.batches.past_tokens import Past, PastTokens
 from worker.batches.record_rows import NewRecord
 from worker.intake import Row, RowError
 from worker.vault.otp import Otp, OtpPair
@@ -31,6 +32,7 @@ class Conflicts:
     def __init__(self, connection: Connection, keyring: Keyring, environment_id: str, batch_id: int | None) -> None:
         self._connection = connection
         self._earlier = EarlierRecords(connection, keyring, environment_id)
+        self._past = PastTokens(connection, keyring, environment_id)
         self._batch_id = batch_id
         # Row numbers by serial number or device, of rows that may be loaded and are not written.
         self._not_written: dict[str, int] = {}
@@ -39,22 +41,25 @@ class Conflicts:
         """Part these rows into those that may be loaded, the reasons why others may not, and how many have a token that
         is active already. Rows of earlier calls count as loaded. `lacking`: why rows have no OTPs, by their numbers."""
         serials, devices = self._earlier.find(rows)
+        # After the records, since a purge that goes on meanwhile puts in the same moment the one in place of the other.
+        past = self._past.find(rows)
         good: list[NewRecord] = []
         errors: list[RowError] = []
         already_active = 0
         in_chunk: dict[str, int] = {} if self._batch_id is not None else self._not_written
         for row in rows:
-            if _is_active(row, serials.get(row.serial_number, ())):
+            before = past[row.row_number]
+            if before.is_active or _is_active(row, serials.get(row.serial_number, ())):
                 already_active += 1
                 continue
             refusal = self._explain_duplicate(row, in_chunk) or self._explain_conflict(row, serials, devices)
-            if not refusal and row.row_number in lacking:
-                refusal = lacking[row.row_number], RowFault.OTPS_USED
+            if used := _explain_used_otp(before.used_in) or lacking.get(row.row_number):
+                refusal = refusal or (used, RowFault.OTPS_USED)
             if refusal:
                 reason, fault = refusal
                 errors.append(RowError(row.row_number, reason, row.serial_number, fault))
             else:
-                good.append(NewRecord(row, self._choose_counter(row, serials.get(row.serial_number, ()))))
+                good.append(NewRecord(row, self._choose_counter(row, serials.get(row.serial_number, ()), before)))
                 in_chunk |= {value: row.row_number for _, value in _identities(row)}
         return good, errors, already_active
 
@@ -82,14 +87,11 @@ class Conflicts:
         if row.device_id and found.device_id != row.device_id and not row.origin:
             return None
         if isinstance(row.otps, OtpPair) and self._find_used_otps(found) & {row.otps.first, row.otps.second}:
-            return (
-                f"an OTP of this row was sent already, in batch {self._name_batch(found)!r} (row {found.row_number}):"
-                " press the token for two fresh, consecutive OTPs",
-                RowFault.OTPS_USED,
-            )
+            used_in = f"{self._name_batch(found)!r} (row {found.row_number})"
+            return _explain_used_otp(used_in) or "", RowFault.OTPS_USED
         return None
 
-    def _choose_counter(self, row: Row, earlier: Iterable[Found]) -> int | None:
+    def _choose_counter(self, row: Row, earlier: Iterable[Found], before: Past) -> int | None:
         """Choose the counter that a seed begins with; None for a pair. It goes on where earlier records of the same
         token ended: no counter is used twice."""
         if not isinstance(row.otps, Seed):
@@ -97,7 +99,7 @@ class Conflicts:
         used: list[int] = [
             found.next_counter for found in earlier if found.next_counter and self._is_same_seed(row.otps, found)
         ]
-        return max([row.otps.counter, *used])
+        return max([row.otps.counter, before.next_counter, *used])
 
     def _is_same_seed(self, seed: Seed, found: Found) -> bool:
         """Whether an earlier record had this seed. One that was erased, or whose key is gone, counts as the same."""
@@ -148,6 +150,13 @@ def _is_active(row: Row, earlier: Iterable[Found]) -> bool:
         return False
     came_from = (origin.batch_id, origin.row_number, row.device_id)
     return any((found.batch_id, found.row_number, found.device_id) == came_from for found in earlier)
+
+
+def _explain_used_otp(batch: str | None) -> str | None:
+    """Why a row is refused one of whose OTPs was sent before; None if none was. `batch`: where, in words."""
+    if batch is None:
+        return None
+    return f"an OTP of this row was sent already, in batch {batch}: press the token for two fresh, consecutive OTPs"
 
 
 def _is_same_person(found: Found, row: Row) -> bool:

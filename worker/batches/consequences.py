@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from models.encrypted import DecryptionError
 from models.reason import PAUSE_CURES, PauseReason
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
@@ -30,10 +31,10 @@ class Consequences:
                 return
             case Pause(quota=Quota() as quota):
                 self.pause_for_quota(environment, quota)
-            case Pause(reason=reason, is_own=True):
-                self.stop_process_or_batch(claim.batch_id, reason)
-            case Pause(reason=reason):
-                self.pause(claim.batch_id, reason)
+            case Pause(reason=reason, is_own=True, detail=detail):
+                self.stop_process_or_batch(claim.batch_id, reason, detail)
+            case Pause(reason=reason, detail=detail):
+                self.pause(claim.batch_id, reason, detail)
             case Retry(why=why) if not posts and why not in WATCHED_FAILURES:
                 return
             case _:
@@ -54,3 +55,8 @@ class Consequences:
         if self._fitness.fall_sick(Sickness(reason, detail or PAUSE_CURES[reason])):
             return False
         return self.pause(batch_id, reason, detail)
+
+
+def explain_decryption_failure(failure: DecryptionError) -> str:
+    """Say what keeps OTPs from being decrypted, in a sentence for a person."""
+    return f"An OTP or seed cannot be decrypted: {failure}. Nothing is lost: mend it, then resume."

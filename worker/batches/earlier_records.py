@@ -59,12 +59,7 @@ class EarlierRecords:
 
     def open(self, found: Found) -> OtpSource | None:
         """Decrypt the pair or the seed of an earlier record; None if it was erased, or its key is gone."""
-        if found.otps is None:
-            return None
-        try:
-            return open_otps(self._keyring, found.otps, found.batch_id, found.row_number)
-        except DecryptionError:
-            return None
+        return open_found(self._keyring, found)
 
     def _look_up(
         self, column: InstrumentedAttribute[str], values: list[str], *conditions: ColumnElement[bool] | TextClause
@@ -80,3 +75,13 @@ class EarlierRecords:
         sought = func.string_to_table(",".join(values), ",").table_valued("value", name="sought").render_derived()
         found = records.where(column == sought.c.value).offset(0).lateral()
         return self._connection.execute(select(found).select_from(sought.join(found, true())))
+
+
+def open_found(keyring: Keyring, found: Found) -> OtpSource | None:
+    """Decrypt the pair or the seed of a record; None if it was erased, or its key is gone."""
+    if found.otps is None:
+        return None
+    try:
+        return open_otps(keyring, found.otps, found.batch_id, found.row_number)
+    except DecryptionError:
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -41,7 +41,8 @@ CHUNK = 1000
 class Loaded:
     """A batch that is in the database. `is_new` is False when the file had been loaded before. `out_of_hours`: where a
     new batch is outside its hours, when these begin. `already_active`: rows of a new batch's file that were left out,
-    since their tokens are active on their devices. `parent`: the name of the batch that its rows come back from."""
+    since their tokens are active on their devices. `parent`: the name of the batch that its rows come back from.
+    `purged_at`: when the records of a batch that was loaded before were purged."""
 
     batch_id: int
     name: str
@@ -51,6 +52,7 @@ class Loaded:
     out_of_hours: OutOfHours | None = None
     already_active: int = 0
     parent: str | None = None
+    purged_at: datetime | None = None
 
 
 class Loader:
@@ -125,13 +127,16 @@ class Loader:
         return Loaded(batch_id, name, counts.total, counts.rows_refused, is_new=True, out_of_hours=out_of_hours, **told)
 
     def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
-        statement = select(Batch.id, Batch.name, Batch.total, Batch.rows_refused).where(
+        columns = (Batch.id, Batch.name, Batch.total, Batch.rows_refused, Batch.purged_at)
+        statement = select(*columns).where(
             Batch.environment_id == self._environment.environment_id,
             Batch.file_sha256 == shipment.fingerprint,
             Batch.state != BatchState.CANCELLED,
         )
         row = connection.execute(statement).one_or_none()
-        return Loaded(row.id, row.name, row.total, row.rows_refused, is_new=False) if row else None
+        if row is None:
+            return None
+        return Loaded(row.id, row.name, row.total, row.rows_refused, is_new=False, purged_at=row.purged_at)
 
     def _insert_batch(self, connection: Connection, shipment: Shipment, name: str) -> int:
         values = {

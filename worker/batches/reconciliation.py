@@ -92,9 +92,13 @@ class Reconciliation:
     def _compare(
         self, connection: Connection, batch_id: int, evidence: Mapping[Row, Evidence], findings: Findings
     ) -> None:
-        batch = connection.execute(select(Batch.id, Batch.name, Batch.state).where(Batch.id == batch_id)).one_or_none()
+        columns = (Batch.id, Batch.name, Batch.state, Batch.purged_at)
+        batch = connection.execute(select(*columns).where(Batch.id == batch_id)).one_or_none()
         if batch is None:
             findings.missing[batch_id] = findings.missing.get(batch_id, 0) + len(evidence)
+            return
+        if batch.purged_at is not None:
+            # It was finished long ago, and has no records that could learn anything.
             return
         mine = findings.batches.setdefault(batch_id, BatchFindings(batch.name))
         found = journal_evidence.find_records(
@@ -116,7 +120,7 @@ class Reconciliation:
                 self._database, connection, self._actor, Action.RECONCILE, batch.name, {"records": len(changes)}
             )
 
-    def _refuse_if_at_work(self, connection: Connection, batch: DatabaseRow[int, str, str]) -> None:
+    def _refuse_if_at_work(self, connection: Connection, batch: DatabaseRow[*tuple[Any, ...]]) -> None:
         pause = f"`oathbulk pause {quote(batch.name)}`"
         if batch.state == BatchState.RUNNING:
             raise StillAtWork(f"batch {batch.name!r} runs: {pause}, then reconcile again")

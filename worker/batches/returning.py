@@ -4,13 +4,14 @@ and the seed or the unused OTPs, which no export has."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, select
 from sqlalchemy import Row as ResultRow
 
+from models.batch import Batch
 from models.encrypted import DecryptionError, Keyring
 from models.record import Record
 from models.record_states import OtpState, OtpType
@@ -55,6 +56,10 @@ NO_SEED = (
     "the seed of this token was erased when it became active, and this is another device: load the token from the"
     " vendor's file again"
 )
+PURGED = (
+    "otp1 and otp2 are empty, and the batch of this row was purged, with its OTPs and seeds: press the token for two"
+    " fresh, consecutive OTPs and write them there, or load it from the vendor's file"
+)
 NOT_KEPT = (
     "otp1 and otp2 are empty, and of a row that was refused none are kept: press the token for two fresh, consecutive"
     " OTPs and write them there; a token with a seed is loaded from the vendor's file again"
@@ -84,7 +89,7 @@ class Returning:
     def complete(self, rows: Sequence[Row], *, may_pair: bool) -> Completed:
         """Complete the rows that have an origin; the others stay as they are. `may_pair`: a row needs no device."""
         origins = {row.origin for row in rows if row.origin}
-        earlier = self._look_up(origins)
+        earlier, purged = self._look_up(origins), self._find_purged({origin.batch_id for origin in origins})
         refused = find_refused(self._connection, self._environment_id, origins - earlier.keys())
         completed = Completed()
         for row in rows:
@@ -92,7 +97,9 @@ class Returning:
                 completed.rows.append(row)
                 continue
             found = earlier.get(row.origin)
-            if found is None and row.origin in refused:
+            if row.origin.batch_id in purged:
+                row = _take_as_new(row, completed.lacking)
+            elif found is None and row.origin in refused:
                 if row.otps is None:
                     completed.lacking[row.row_number] = NOT_KEPT
                 else:
@@ -107,6 +114,12 @@ class Returning:
             else:
                 completed.rows.append(row)
         return completed
+
+    def _find_purged(self, batch_ids: Collection[int]) -> frozenset[int]:
+        """Find out which of these batches were purged."""
+        purged = select(Batch.id).where(Batch.id.in_(batch_ids), Batch.purged_at.is_not(None))
+        mine = purged.where(Batch.environment_id == self._environment_id)
+        return frozenset(self._connection.scalars(mine)) if batch_ids else frozenset()
 
     def _look_up(self, origins: Iterable[Origin]) -> dict[Origin, Found]:
         """Find the records of these origins."""
@@ -152,6 +165,13 @@ class Returning:
         if found.otps is None:
             return None
         return open_otps(self._keyring, found.otps, found.batch_id, found.row_number)
+
+
+def _take_as_new(row: Row, lacking: dict[int, str]) -> Row:
+    """Take a row whose batch was purged as one that never was here: nothing is left to complete it from."""
+    if row.otps is None:
+        lacking[row.row_number] = PURGED
+    return replace(row, origin=None)
 
 
 def _find_error(row: Row, found: Found | None) -> RowError | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
+from models.batch import Batch
+from models.past_token import PastToken
 from models.record import Record
 from models.record_states import Status
 
@@ -15,7 +17,9 @@ def find_trial_row(connection: Connection, environment_id: str, batch_id: int, r
     if not records:
         return None
     here = select(Record.id).where(Record.environment_id == environment_id, Record.status == Status.ACTIVE)
-    if connection.scalar(here.limit(1)) is not None:
+    purged = select(PastToken.id).join(Batch, Batch.id == PastToken.batch_id)
+    purged = purged.where(Batch.environment_id == environment_id, PastToken.is_active)
+    if any(connection.scalar(active.limit(1)) is not None for active in (here, purged)):
         return None
     rows = select(Record.row_number).where(Record.batch_id == batch_id).order_by(Record.row_number)
     first = connection.scalars(rows.limit(records + 1)).all()

@@ -61,7 +61,7 @@ def audit_command(
 def _ensure_known(connection: Connection, batch: str) -> None:
     """Raise UnknownBatch unless the audit or the database knows this batch. One that is gone may have left lines."""
     if connection.scalar(select(AuditLine.id).where(AuditLine.batch == batch).limit(1)) is None:
-        find_batch(connection, batch, Batch.id)
+        find_batch(connection, batch, Batch.id, may_be_purged=True)
 
 
 def _read_until_unreadable(lines: Iterator[Row[*tuple[Any, ...]]]) -> Iterator[Row[*tuple[Any, ...]]]:

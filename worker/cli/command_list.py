@@ -147,6 +147,12 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "reconcile",
             "Tell a restored database what went out since its backup, as the workers' journals show it.",
         ),
+        "purge": Place(
+            "purge",
+            "purge",
+            "Remove the records of batches that finished long ago, or a person's names; without --yes, say what would"
+            " go.",
+        ),
         "simulator": Place(
             "simulator",
             "simulator",

@@ -21,6 +21,9 @@ def draw_dead_letters(status: BatchStatus, room: Room | None, left: int | None, 
     if not status.dead_letters:
         return []
     reasons = sorted(status.dead_letters.items(), key=lambda item: -item[1])
+    if status.purged_at:
+        # No cure is left.
+        return [Text(f"{number} {reason}") for reason, number in reasons[:left]]
     if with_cures or status.state == "finished":
         written_out = _write_out(reasons, room)
         if with_cures or left is None or len(written_out) <= left:

@@ -21,6 +21,7 @@ from worker.batches.undo.obstacles import CannotGoOn
 from worker.cli.console import print_failure
 from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
 from worker.config.settings import ConfigError, UnusableSettings
+from worker.database.backup import NotBackedUp
 from worker.database.encoding import OtherEncoding
 from worker.database.explanations import explain
 from worker.database.revision import SchemaOutdated
@@ -37,6 +38,7 @@ from worker.preflight.preflight import NotReady
 from worker.reports.history import UnknownToken
 from worker.reports.refused_rows import NotKept
 from worker.rules.hours import UnfitHours
+from worker.vault.fingerprints import KeyIsGone
 
 # Failures whose own message is all that a person needs, by their exit code.
 _USAGE = (
@@ -54,10 +56,20 @@ _USAGE = (
     StillAtWork,
     NothingLoaded,
     UnknownToken,
+    NotBackedUp,
     UnusableSettings,
     NotKept,
 )
-_SETUP = (ConfigError, CannotGoOn, OtherEncoding, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError)
+_SETUP = (
+    ConfigError,
+    CannotGoOn,
+    OtherEncoding,
+    SchemaOutdated,
+    EmbeddedError,
+    HomeInUse,
+    DecryptionError,
+    KeyIsGone,
+)
 # Failures of a server or of the disk, which need words of ours.
 _SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, NoSuchModuleError, DBAPIError)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)

@@ -153,5 +153,7 @@ def print_loaded(loaded: Loaded) -> None:
             console.print(f"Its rows come back from batch {loaded.parent}.")
         if loaded.out_of_hours is not None:
             console.print(f"It is {loaded.out_of_hours}.")
-    else:
-        console.print(f"This file is batch {loaded.name} already: {loaded.total} records. Nothing was loaded again.")
+        return
+    purged = f", and was purged on {loaded.purged_at:%Y-%m-%d}" if loaded.purged_at else ""
+    known = f"This file is batch {loaded.name} already: {loaded.total} records{purged}."
+    console.print(f"{known} Nothing was loaded again.")

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 import typer
+
+T = TypeVar("T")
 
 # What stands for standard output in `-o`.
 STDOUT = Path("-")
@@ -33,13 +35,23 @@ def write_output(output: Path, write: Callable[[TextIO], int]) -> int:
 
 
 def write_file(output: Path, write: Callable[[TextIO], int]) -> int:
-    """Write a file that only its owner may read. It is put in its place when it is complete, so that nobody finds half
-    of one. Returns what `write` returns. Raises typer.BadParameter."""
+    """Write a file that only its owner may read. Returns what `write` returns. Raises typer.BadParameter."""
+
+    def write_draft(draft: Path) -> int:
+        with draft.open("w", newline="", encoding="utf-8") as file:
+            return write(file)
+
+    return put_in_place(output, write_draft)
+
+
+def put_in_place(output: Path, write: Callable[[Path], T]) -> T:
+    """Let `write` write an empty file that only its owner may read, and put it in its place when it is complete, so
+    that nobody finds half of one. Returns what `write` returns. Raises typer.BadParameter."""
     # Under a name that nobody can guess: in a directory that others may write to, a file or link could wait for us.
     draft = output.with_name(f"{output.name}.{secrets.token_hex(8)}.part")
     try:
-        with open(draft, "x", newline="", encoding="utf-8", opener=_open_private) as file:
-            count = write(file)
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        done = write(draft)
         draft.replace(output)
     except OSError as error:
         raise typer.BadParameter(f"{output} cannot be written: {error.strerror}") from error
@@ -47,7 +59,7 @@ def write_file(output: Path, write: Callable[[TextIO], int]) -> int:
         # Where a file stands in place of its directory, there is no draft either.
         with suppress(NotADirectoryError):
             draft.unlink(missing_ok=True)
-    return count
+    return done
 
 
 def refuse_unfit(output: Path) -> None:
@@ -57,8 +69,3 @@ def refuse_unfit(output: Path) -> None:
         return
     if output.is_symlink() or (output.exists() and not output.is_file()):
         raise typer.BadParameter(f"{output} is a link, a device or a directory: name a file")
-
-
-def _open_private(path: str, flags: int) -> int:
-    """Open a file that only its owner may read and write."""
-    return os.open(path, flags, 0o600)

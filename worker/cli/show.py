@@ -29,7 +29,7 @@ def show(
     """Tell all that is known of one token: its batches, every attempt, and what happens next. No OTP is shown."""
     installation = open_installation_with(None)
     settings = installation.settings
-    histories = read_histories(installation.database, token, installation.license_of)
+    histories = read_histories(installation.database, token, installation.license_of, lambda: installation.keyring)
     steps = [describe_next(each, lease=settings.lease, replay_cron=settings.replay_cron) for each in histories]
     told = list(zip(histories, steps, strict=True))
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from models.encrypted import DecryptionError
 from models.reason import PauseReason
+from worker.batches.consequences import explain_decryption_failure
 from worker.database.away import is_away
 from worker.rules.limits import Limits
 from worker.rules.steps import Decision, Pause, Retry
@@ -14,4 +15,7 @@ def decide_after_own_failure(failure: Exception, limits: Limits) -> Decision:
     goes back; where it is still away, this cannot be written either, and the lease runs out."""
     if is_away(failure):
         return Retry(limits.read_delay, is_counted=False, why="database")
-    return Pause(PauseReason.INTERNAL, delay=limits.read_delay, is_own=isinstance(failure, DecryptionError))
+    if isinstance(failure, DecryptionError):
+        detail = explain_decryption_failure(failure)
+        return Pause(PauseReason.INTERNAL, delay=limits.read_delay, is_own=True, detail=detail)
+    return Pause(PauseReason.INTERNAL, delay=limits.read_delay)

@@ -74,6 +74,8 @@ class BatchStatus:
     taken_over: TakenOver = field(default_factory=TakenOver)
     # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.
     needs_flag: NeedsFlag = NeedsFlag.UNKNOWN
+    # When its records were purged; the counts are those from before.
+    purged_at: datetime | None = None
     # While PingOne does not answer: since when, and when it is tried again.
     outage: Outage | None = None
 
@@ -156,6 +158,7 @@ class BatchStatus:
             "sick_processes": [process.name for process in self.fleet.sick],
             "created_at": self.created_at.isoformat(),
             "finished_at": _iso_or_none(self.finished_at),
+            "purged_at": _iso_or_none(self.purged_at),
         }
 
     def _counts_to_json(self) -> dict[str, Any]:

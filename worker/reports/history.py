@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from shlex import quote
 from typing import Any, TypeAlias
@@ -12,13 +12,18 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from models.attempt import AttemptLine
 from models.batch import Batch
+from models.encrypted import Keyring
+from models.past_token import PastToken
 from models.record import Record
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
+from worker.batches.finding import is_of_kept_batch
+from worker.batches.past_tokens import PastBatch, PastTokens
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.leases.replay import is_replayable
 from worker.pace.known_pace import read_pace
+from worker.reports.batch_report.reading import open_snapshot
 from worker.reports.refused_rows import read_refused
 from worker.reports.stall import Fleet
 from worker.reports.status import take_environment_for_license
@@ -50,18 +55,46 @@ class UnknownToken(Exception):
 
 
 def read_histories(
-    database: Database, token: str, license_of: LicenseOf = take_environment_for_license
+    database: Database,
+    token: str,
+    license_of: LicenseOf = take_environment_for_license,
+    load_keyring: Callable[[], Keyring] | None = None,
 ) -> list[TokenHistory]:
     """Read the history of each token that `token` names: by a serial number, by the id of a device, or by a record's
-    number. There are several if several environments have the serial number. Raises UnknownToken."""
-    with database.reading() as connection:
+    number. There are several if several environments have the serial number. `load_keyring`: the keys by which the
+    serial number of a token is recognised whose batch was purged. Raises UnknownToken, and what that raises."""
+    # From one snapshot, since a purge may take a record away between two statements.
+    with open_snapshot(database) as connection:
         tokens = _find_tokens(connection, token.strip())
         if not tokens:
-            raise UnknownToken(
-                f"no record has {token!r} as its serial number, device id or number: look for it with: "
-                f"oathbulk search {quote(token)}"
-            )
+            raise UnknownToken(_explain_unknown(connection, token.strip(), load_keyring))
         return [_read_history(database, connection, each, license_of) for each in tokens]
+
+
+def _explain_unknown(connection: Connection, token: str, load_keyring: Callable[[], Keyring] | None) -> str:
+    """Say that a token is not known; or which batch had it that was purged."""
+    was_purged = connection.scalar(select(PastToken.id).limit(1)) is not None
+    if load_keyring is not None and was_purged and (past := _find_past(connection, token, load_keyring())):
+        ended = "became active there" if past.was_active else "did not become active there"
+        return (
+            f"token {token!r} was in batch {past.name!r}, which was purged on {past.purged_at:%Y-%m-%d}, and {ended}: "
+            "nothing else is kept of it"
+        )
+    return (
+        f"no record has {token!r} as its serial number, device id or number: look for it with: "
+        f"oathbulk search {quote(token)}"
+    )
+
+
+def _find_past(connection: Connection, serial_number: str, keyring: Keyring) -> PastBatch | None:
+    """Find the latest purged batch that had the token of this serial number. Raises KeyIsGone."""
+    found = (
+        past
+        for environment_id in list_environment_ids(connection)
+        for spelling in spell_serial_number(serial_number)
+        for past in PastTokens(connection, keyring, environment_id).find_batches(spelling)
+    )
+    return max(found, key=lambda past: past.purged_at, default=None)
 
 
 def list_environment_ids(connection: Connection) -> list[str]:
@@ -110,7 +143,7 @@ def _select_tokens(connection: Connection, condition: ColumnElement[bool]) -> li
     """Find the tokens whose records fulfil the condition, those loaded last at the end."""
     tokens = (
         select(Record.environment_id, Record.serial_number)
-        .where(condition)
+        .where(condition, is_of_kept_batch())
         .group_by(Record.environment_id, Record.serial_number)
         .order_by(func.max(Record.id))
     )
@@ -134,7 +167,7 @@ def _read_records(connection: Connection, environment_id: str, serial_number: st
     """Read the records of a token, the oldest first, each with its batch and its attempts."""
     mine = (
         select(*_RECORD)
-        .where(Record.environment_id == environment_id, Record.serial_number == serial_number)
+        .where(Record.environment_id == environment_id, Record.serial_number == serial_number, is_of_kept_batch())
         .order_by(Record.id)
     )
     rows = connection.execute(mine).all()

@@ -90,13 +90,15 @@ class MetricsReader:
         began = time.monotonic()
         with self._database.reading() as connection:
             rows = connection.execute(select(Batch.__table__).order_by(Batch.id)).all()
-            counts = self._counts.read(connection, rows)
-            batches = self._read_batches(connection, rows, counts)
+            # A purge takes the records of a batch away bit by bit, and nobody is told half of them.
+            kept = [row for row in rows if row.purged_at is None]
+            counts = self._counts.read(connection, kept)
+            batches = self._read_batches(connection, kept, counts)
             attempts = self._attempts.read(connection)
             known = [read_pace(self._database, connection, license) for license in connection.scalars(_LICENSES).all()]
             fleet = Fleet(read_processes(self._database, connection))
         return Reading(
-            batches=self._explain(rows, batches, {pace.license: pace for pace in known}, fleet),
+            batches=self._explain(kept, batches, {pace.license: pace for pace in known}, fleet),
             attempts=attempts,
             batch_names={row.id: (row.name, row.environment) for row in rows},
             paces={_name_license(rows, pace.license): pace for pace in known},

@@ -82,7 +82,7 @@ class RecordCounts:
         return self._clock() - self._counted_at
 
     def read(self, connection: Connection, batches: Sequence[Row[*tuple[Any, ...]]]) -> dict[int, BatchCounts]:
-        """Read the counts of these batches, which are all that there are, by their ids."""
+        """Read the counts of these batches, which are all that were not purged, by their ids."""
         now, is_owed, is_first = self._clock(), self._owes_devices, not self._counts
         is_told = self._look_for_command(connection, now)
         if is_told or any(batch.id not in self._counts for batch in batches) or not (is_owed or now < self._again_at):

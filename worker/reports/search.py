@@ -13,7 +13,7 @@ from models.batch import Batch
 from models.record import Record
 from models.record_states import FINAL
 from models.refused_row import REFUSED, RefusedRow
-from worker.batches.finding import find_batch
+from worker.batches.finding import find_batch, is_of_kept_batch
 from worker.database.engine import Database
 from worker.reports.history import list_environment_ids, spell_serial_number
 from worker.reports.refused_rows import RefusedLine, read_refused
@@ -138,6 +138,7 @@ def _search_serial_numbers(
 
 def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[ColumnElement[bool]]:
     """The conditions but for the text. Raises UnknownBatch."""
+    yield is_of_kept_batch()
     if sought.batch is not None:
         yield Record.batch_id == find_batch(connection, sought.batch, Batch.id).id
     if sought.status is not None:

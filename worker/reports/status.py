@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select, text
+from sqlalchemy import Connection, Row, func, select, text
 
 from models.batch import Batch, BatchState
 from models.record import Record
-from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
+from models.record_indexes import IS_PREPARED
 from models.record_states import FINAL, Status
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import find_batch
@@ -20,11 +19,10 @@ from worker.fleet.processes import read_processes
 from worker.pace.known_pace import read_pace
 from worker.reports.batch_status import BatchStatus
 from worker.reports.outage import read_outage
+from worker.reports.outcome import read_outcome
 from worker.reports.preparation_pace import measure_preparation
-from worker.reports.refused_rows import count_refused
 from worker.reports.stall import Fleet
 from worker.reports.standstill import measure_standstill
-from worker.reports.taken_over import TakenOver, read_taken_over
 from worker.tenants.resync import read_resync
 
 # Seconds; the pace is measured by the records that were settled in the last ones.
@@ -48,7 +46,7 @@ def read_statuses(
         if name is None:
             batches = list(connection.execute(select(Batch.__table__).order_by(Batch.id.desc())))
         else:
-            batches = [find_batch(connection, name, Batch.__table__)]
+            batches = [find_batch(connection, name, Batch.__table__, may_be_purged=True)]
         fleet = Fleet(read_processes(database, connection))
         return [
             replace(
@@ -68,10 +66,8 @@ def has_batch(database: Database, name: str | None = None) -> bool:
 
 
 def _read_status(database: Database, connection: Connection, batch: Row[*tuple[Any, ...]]) -> BatchStatus:
-    groups = connection.execute(_count_by_status(batch.id)).all()
-    counts = {str(status): 0 for status in Status}
-    for group in groups:
-        counts[group.status] += group.records
+    outcome = read_outcome(connection, batch)
+    groups, counts = outcome.groups, outcome.counts
     due = (group.next_due_at for group in groups if group.status == Status.PENDING and group.next_due_at)
     next_due_at = min(due, default=None)
     waiting = {
@@ -87,13 +83,13 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         detail=batch.detail,
         total=batch.total,
         rows_refused=batch.rows_refused,
-        refused=count_refused(connection, batch),
+        refused=outcome.refused,
         already_active=batch.already_active,
         counts=counts,
-        dead_letters={group.reason: group.records for group in groups if group.status == Status.DEAD_LETTER},
+        dead_letters={group.reason or "": group.records for group in groups if group.status == Status.DEAD_LETTER},
         **{name: sum(getattr(group, name) for group in groups) for name in _SUMS},
         created_at=batch.created_at,
-        finished_at=_find_end(batch, counts, groups),
+        finished_at=outcome.finished_at if is_finished(batch, counts) else None,
         pace=_measure_pace(database, connection, batch.id),
         next_due_at=next_due_at,
         hours=batch.daily_window,
@@ -111,16 +107,10 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         may_import=batch.may_import,
         preparation=measure_preparation(database, connection, batch, sum(waiting.values())),
         needs_flag=read_resync(connection, batch.environment_id).needs,
-        taken_over=_read_taken_over(connection, batch, counts),
+        taken_over=outcome.taken_over,
+        purged_at=batch.purged_at,
         outage=read_outage(database, connection, batch),
     )
-
-
-def _read_taken_over(connection: Connection, batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> TakenOver:
-    """Read which of its tokens a later batch took over; where all are active or in work, none was."""
-    if not (counts[Status.DEAD_LETTER] or counts[Status.CANCELLED] or batch.rows_refused):
-        return TakenOver()
-    return read_taken_over(connection, batch.id)
 
 
 def is_finished(batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> bool:
@@ -133,15 +123,6 @@ def name_state(batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> str:
     return "finished" if is_finished(batch, counts) and batch.state != BatchState.CANCELLED else batch.state
 
 
-def _find_end(
-    batch: Row[*tuple[Any, ...]], counts: Mapping[str, int], groups: Sequence[Row[*tuple[Any, ...]]]
-) -> datetime | None:
-    """When the last record became final; None while the batch is not finished."""
-    if not is_finished(batch, counts):
-        return None
-    return max((group.finalized_at for group in groups if group.finalized_at), default=None)
-
-
 def _measure_pace(database: Database, connection: Connection, batch_id: int) -> float:
     """Measure how many records a second were settled lately: from the first one in the last PACE_SECONDS until now.
     Those that their preparation gave up do not count: many of them end at once."""
@@ -152,30 +133,3 @@ def _measure_pace(database: Database, connection: Connection, batch_id: int) -> 
     if settled < FEWEST_SETTLED:
         return 0.0
     return float(settled / max((now - since).total_seconds(), 1.0))
-
-
-def _count_by_status(batch_id: int) -> Select[*tuple[Any, ...]]:
-    """Select the counts and sums of the batch's records, a row for each status and reason."""
-    return (
-        select(
-            Record.status,
-            Record.reason,
-            func.count().label("records"),
-            func.count().filter(Record.resynced).label("resynced"),
-            func.count()
-            .filter(Record.status == Status.ACTIVE, Record.otp1_posts + Record.otp2_posts == 0)
-            .label("unproved"),
-            func.count().filter(Record.is_token_made).label("imported"),
-            func.count().filter(Record.is_device_made).label("paired"),
-            func.count().filter(text(LACKS_USER)).label("lack_user"),
-            func.count().filter(text(LACKS_TOKEN)).label("lack_token"),
-            func.coalesce(func.sum(Record.attempts), 0).label("attempts"),
-            func.coalesce(func.sum(Record.otp1_posts + Record.otp2_posts), 0).label("otp_posts"),
-            func.coalesce(func.sum(Record.requests), 0).label("requests"),
-            func.coalesce(func.sum(Record.rate_limited), 0).label("rate_limited"),
-            func.max(Record.finalized_at).label("finalized_at"),
-            func.min(Record.scheduled_at).filter(text(IS_PREPARED)).label("next_due_at"),
-        )
-        .where(Record.batch_id == batch_id)
-        .group_by(Record.status, Record.reason)
-    )

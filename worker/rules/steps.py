@@ -67,6 +67,8 @@ class Pause:
     is_own: bool = False
     # With the reason `quota`: when the batch goes on by itself.
     quota: Quota | None = None
+    # A sentence for a person, in place of the reason's cure.
+    detail: str | None = None
 
 
 Step = ReadDevice | Pair | FindDevice | SendOtp

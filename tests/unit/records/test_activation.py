@@ -691,7 +691,12 @@ def test_otps_that_do_not_open_pause_the_batch_and_are_as_they_were(progress):
         world.run()
     assert world.journal == ["slot", "claim", "settle Pause"]
     assert world.progress == progress
-    assert world.told == [(BATCH, Pause(PauseReason.INTERNAL, delay=SETTINGS.read_delay, is_own=True))]
+    ((batch_id, pause),) = world.told
+    assert pause.detail.startswith(
+        "An OTP or seed cannot be decrypted: the key that encrypted this record is not among"
+    )
+    expected = Pause(PauseReason.INTERNAL, delay=SETTINGS.read_delay, is_own=True, detail=pause.detail)
+    assert (batch_id, pause) == (BATCH, expected)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import structlog
 
 from models.encrypted import DecryptionError
 from models.reason import PauseReason
-from worker.batches.consequences import Consequences
+from worker.batches.consequences import Consequences, explain_decryption_failure
 from worker.batches.preparation.obstacles import Obstacle
 from worker.config.environment import Environment
 from worker.database.away import is_away
@@ -76,7 +76,9 @@ class Failures:
         if is_away(failure):
             return
         if isinstance(failure, DecryptionError):
-            self._consequences.stop_process_or_batch(batch_id, PauseReason.INTERNAL)
+            self._consequences.stop_process_or_batch(
+                batch_id, PauseReason.INTERNAL, explain_decryption_failure(failure)
+            )
         else:
             self._consequences.pause(batch_id, PauseReason.INTERNAL)
 

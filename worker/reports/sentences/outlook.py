@@ -22,6 +22,8 @@ WAITING = "Waiting for a worker."
 
 def describe_outlook(status: BatchStatus) -> str:
     """Say what will happen to the batch if nobody does anything."""
+    if status.purged_at:
+        return _describe_purged(status)
     match status.state:
         case "finished":
             return _describe_finished(status)
@@ -133,6 +135,13 @@ def format_log_line(status: BatchStatus, *, stopped: str | None = None) -> str:
     outlook = put_waiting_first(status, future)
     counts = ", ".join(f"{number} {name}" for name, number in status.counts.items() if number)
     return f"{status.name}: {counts}; {status.pace:.1f} records/s; {outlook}"
+
+
+def _describe_purged(status: BatchStatus) -> str:
+    """Say when a batch was purged, and how it had ended."""
+    words = {Status.DEAD_LETTER: "dead letter" if status.counts[Status.DEAD_LETTER] == 1 else "dead letters"}
+    ended = [f"{number:,} {words.get(Status(name), name)}" for name, number in status.counts.items() if number]
+    return f"Purged on {status.purged_at:%Y-%m-%d}; {', '.join(ended) or 'it had no record'}."
 
 
 def _describe_finished(status: BatchStatus) -> str:

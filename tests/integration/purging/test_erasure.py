@@ -1,0 +1,102 @@
+"""A person's names are erased from what is final, and the audit does not name the person, on both databases."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.data.audit_lines import read
+from support.data.batches import TESTER
+from support.data.loading import Token, token
+from support.data.purge_desk import ACTIVE, REFUSED, PurgeDesk, file_bytes
+
+from worker.batches.commands import Batches
+from worker.purging.erasure import Erasure
+
+LEA = {"username": "lea.santos", "email": "Lea@example.org", "external_id": "E-4711", "Carton": "box of Lea"}
+TOM = {"username": "tom", "email": "tom@example.org", "external_id": "E-4712", "Carton": "box of Tom"}
+
+
+def tokens(count: int) -> list[Token]:
+    """Lea's tokens, and one of Tom's at the end."""
+    return [*(token(number, **LEA) for number in range(count)), token(99, **TOM)]
+
+
+def erasure(desk: PurgeDesk) -> Erasure:
+    return Erasure(desk.database, desk.desk.keyring, TESTER)
+
+
+@pytest.mark.parametrize("name", ["lea.santos", "LEA.Santos", "lea@example.org", "E-4711", token(0)["user_id"]])
+def test_a_person_is_found_by_each_name_and_erased_from_what_is_final(desk: PurgeDesk, name: str) -> None:
+    loaded = desk.load(tokens(1), ACTIVE, ACTIVE)
+    assert erasure(desk).examine(name).batches == {"july": 1}
+    assert "lea.santos" in desk.read_everything()
+
+    erased = erasure(desk).erase(name)
+
+    assert (erased.batches, erased.in_progress) == ({"july": 1}, [])
+    everything = desk.read_everything()
+    assert [each for each in LEA.values() if each in everything] == []
+    assert [each for each in TOM.values() if each not in everything] == []
+    record = desk.desk.records(loaded)[0]
+    # What an unpairing and a verification need stays.
+    assert (record.status, record.user_id) == ("active", token(0)["user_id"])
+
+
+def test_the_audit_calls_the_person_by_a_fingerprint_that_is_the_same_next_time(desk: PurgeDesk) -> None:
+    desk.load(tokens(1), ACTIVE, ACTIVE)
+    desk.load([token(7, **LEA)], ACTIVE, name="august")
+    first = erasure(desk).erase("lea.santos")
+    desk.load([token(8, **LEA)], ACTIVE, name="september")
+
+    second = erasure(desk).erase("Lea.Santos")
+
+    lines = [line for line in read(desk.database) if line.action == "erase"]
+    assert [line.facts["records"] for line in lines] == [2, 1]
+    assert [line.facts["batches"] for line in lines] == [["august", "july"], ["september"]]
+    assert {line.facts["person"] for line in lines} == {first.print} == {second.print}
+    assert "lea" not in json.dumps([line.facts for line in lines]).lower()
+
+
+def test_what_is_in_progress_keeps_its_names_and_is_named(desk: PurgeDesk) -> None:
+    loaded = desk.load(tokens(2), ACTIVE)
+
+    erased = erasure(desk).erase("lea.santos")
+
+    assert (erased.batches, erased.in_progress) == ({"july": 1}, [(token(1)["serial"], "july")])
+    assert [record.username for record in desk.desk.records(loaded)] == [None, "lea.santos", "tom"]
+
+
+def test_what_was_given_up_does_not_go_again_for_an_erased_person(desk: PurgeDesk) -> None:
+    loaded = desk.load(tokens(2), ACTIVE, REFUSED)
+    Batches(desk.database, TESTER).cancel("july")
+    assert [bool(record.otps) for record in desk.desk.records(loaded)] == [False, True, True]
+    desk.load([token(7, **LEA)], name="august")
+    Batches(desk.database, TESTER).cancel("august")
+
+    erasure(desk).erase("lea.santos")
+
+    assert Batches(desk.database, TESTER).replay("august").records == 0
+    assert [bool(record.otps) for record in desk.desk.records(loaded)] == [False, False, True]
+
+
+def test_nobody_is_erased_whose_name_only_begins_so(desk: PurgeDesk) -> None:
+    desk.load(tokens(1), ACTIVE, ACTIVE)
+
+    erased = erasure(desk).erase("lea")
+
+    assert (erased.batches, erased.print) == ({}, None)
+    assert [line.action for line in read(desk.database)] == ["load"]
+
+
+def test_sqlites_files_hold_no_name_any_more(desk: PurgeDesk) -> None:
+    if not desk.database.is_sqlite:
+        pytest.skip("PostgreSQL's files are its autovacuum's")
+    desk.load(tokens(30), *[ACTIVE] * 31)
+    assert b"lea.santos" in file_bytes(desk.desk.directory)
+
+    erasure(desk).erase("lea.santos")
+
+    found = file_bytes(desk.desk.directory)
+    assert [name for name in LEA.values() if name.encode() in found] == []
+    assert TOM["email"].encode() in found

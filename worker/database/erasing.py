@@ -1,0 +1,23 @@
+"""Sees to it that what is deleted cannot be read in SQLite's files any more. PostgreSQL's autovacuum does the like by
+itself, some time later."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from worker.database.engine import Database
+
+
+def overwrite_deleted(database: Database, connection: Connection) -> None:
+    """Let SQLite overwrite with zeros what this connection deletes or changes; otherwise it stays readable in the
+    file."""
+    if database.is_sqlite:
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+
+
+def empty_log(database: Database) -> None:
+    """Empty SQLite's log of changes, in which what was deleted stands for a while. Who reads at the moment keeps it
+    from that; then a later commit does it."""
+    if database.is_sqlite:
+        with database.engine.connect() as connection:
+            connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

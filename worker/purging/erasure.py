@@ -1,0 +1,86 @@
+"""Erases a person's names from the records of tokens that are not worked on any more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, case, func, null, or_, select, update
+
+from models.audit import Action
+from models.batch import Batch
+from models.encrypted import Keyring
+from models.record import Record
+from models.record_states import FINAL, Status
+from worker import audit
+from worker.audit import Actor
+from worker.batches.finding import is_of_kept_batch
+from worker.database.engine import Database
+from worker.database.erasing import empty_log, overwrite_deleted
+from worker.vault.fingerprints import make_fingerprints
+
+# What of a record may name a person: the names that its file gave, further columns of the file, and what PingOne said.
+_ERASED = {"username": null(), "email": null(), "external_id": null(), "extra": null(), "detail": null()}
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """The records that name a person: how many of each batch are in a final status, whose names go, and serial numbers
+    and batches of those that are in progress and stay. `print`: by what the audit names the person; empty where nothing
+    was erased."""
+
+    batches: Counter[str] = field(default_factory=Counter)
+    in_progress: Sequence[tuple[str, str]] = ()
+    print: str | None = None
+
+
+class Erasure:
+    """Erases names; one person at a time."""
+
+    def __init__(self, database: Database, keyring: Keyring, actor: Actor) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._actor = actor
+
+    def examine(self, person: str) -> Erased:
+        """Find the records that name the person by this user name, e-mail address, external id or PingOne's id, in
+        large or small letters; and change nothing."""
+        columns = (Record.id, Record.status, Record.serial_number, Batch.name)
+        named = select(*columns).join(Batch, Batch.id == Record.batch_id).where(_names(person), is_of_kept_batch())
+        with self._database.reading() as connection:
+            return _sort(connection.execute(named.order_by(Record.id)).all())
+
+    def erase(self, person: str) -> Erased:
+        """Erase the names of the person from the records that are in a final status. Raises KeyIsGone."""
+        with self._database.writing() as connection:
+            overwrite_deleted(self._database, connection)
+            columns = (Record.id, Record.status, Record.serial_number, Batch.name)
+            named = select(*columns).join(Batch, Batch.id == Record.batch_id).where(_names(person), is_of_kept_batch())
+            erased = _sort(rows := connection.execute(named.order_by(Record.id).with_for_update(of=Record)).all())
+            if not erased.batches:
+                return erased
+            ids = [row.id for row in rows if row.status in FINAL]
+            # What is not active has no name any more by which its user could be found, and may not go again.
+            otps = case((Record.status == Status.ACTIVE, Record.otps), else_=null())
+            connection.execute(update(Record).where(Record.id.in_(ids)).values(_ERASED | {"otps": otps}))
+            mark = make_fingerprints(connection, self._keyring).make("person", person.casefold())
+            facts: dict[str, Any] = {"person": mark, "records": len(ids), "batches": sorted(erased.batches)}
+            audit.append(self._database, connection, self._actor, Action.ERASE, None, facts)
+        empty_log(self._database)
+        return Erased(erased.batches, erased.in_progress, mark)
+
+
+def _names(person: str) -> ColumnElement[bool]:
+    """Whether a record names this person."""
+    small = person.lower()
+    names = (func.lower(name) for name in (Record.username, Record.email, Record.external_id))
+    return or_(Record.user_id == small, *(name.in_({small, person}) for name in names))
+
+
+def _sort(rows: Sequence[Row[*tuple[Any, ...]]]) -> Erased:
+    return Erased(
+        Counter(row.name for row in rows if row.status in FINAL),
+        [(row.serial_number, row.name) for row in rows if row.status not in FINAL],
+    )

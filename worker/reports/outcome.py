@@ -1,0 +1,127 @@
+"""How the records of a batch stand: counted from them, or, once they were purged, as it was written down then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, select, text
+
+from models.record import Record
+from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
+from models.record_states import Status
+from worker.reports.refused_rows import count_refused
+from worker.reports.taken_over import TakenOver, read_taken_over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The records of a batch that have one status and reason: how many, and sums over them. `finalized_at`: when the
+    last of them took its final status. `next_due_at`: when the first of them that is prepared is due."""
+
+    status: str
+    reason: str | None
+    records: int
+    resynced: int
+    unproved: int
+    imported: int
+    paired: int
+    attempts: int
+    otp_posts: int
+    requests: int
+    rate_limited: int
+    lack_user: int = 0
+    lack_token: int = 0
+    finalized_at: datetime | None = None
+    next_due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The groups of a batch's records, its tokens that were loaded again since, and how many rows of its file were
+    refused, by reason; None if of these the number alone is known."""
+
+    groups: Sequence[Group]
+    taken_over: TakenOver
+    refused: Mapping[str, int] | None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Records by status."""
+        return count_by_status(self.groups)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When the last record took its final status; None if none did."""
+        return max((group.finalized_at for group in self.groups if group.finalized_at), default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as a purged batch keeps it."""
+        groups = [
+            asdict(replace(group, next_due_at=None)) | {"finalized_at": _iso_or_none(group.finalized_at)}
+            for group in self.groups
+        ]
+        return {"groups": groups, "taken_over": self.taken_over.counts, "refused": self.refused}
+
+
+def count_by_status(groups: Iterable[Group]) -> dict[str, int]:
+    """Count the records of these groups by status; every status is named."""
+    counts = {str(status): 0 for status in Status}
+    for group in groups:
+        counts[group.status] += group.records
+    return counts
+
+
+def read_outcome(connection: Connection, batch: Row[*tuple[Any, ...]]) -> Outcome:
+    """Read how the records of a batch stand, or how they ended before they were purged."""
+    if batch.purged_at is not None:
+        return _read_kept(batch.outcome)
+    groups = [Group(**row._mapping) for row in connection.execute(_group_records(batch.id))]
+    counts = count_by_status(groups)
+    # Where all are active or in work, no later batch took one over.
+    is_all_here = not (counts[Status.DEAD_LETTER] or counts[Status.CANCELLED] or batch.rows_refused)
+    taken_over = TakenOver() if is_all_here else read_taken_over(connection, batch.id)
+    return Outcome(groups, taken_over, count_refused(connection, batch))
+
+
+def _read_kept(outcome: Mapping[str, Any]) -> Outcome:
+    """Read what `Outcome.to_json` wrote."""
+    groups = [Group(**group | {"finalized_at": _read_time(group["finalized_at"])}) for group in outcome["groups"]]
+    return Outcome(groups, TakenOver(outcome["taken_over"]), outcome["refused"])
+
+
+def _group_records(batch_id: int) -> Select[*tuple[Any, ...]]:
+    """Select the counts and sums of the batch's records, a row for each status and reason."""
+    return (
+        select(
+            Record.status,
+            Record.reason,
+            func.count().label("records"),
+            func.count().filter(Record.resynced).label("resynced"),
+            func.count()
+            .filter(Record.status == Status.ACTIVE, Record.otp1_posts + Record.otp2_posts == 0)
+            .label("unproved"),
+            func.count().filter(Record.is_token_made).label("imported"),
+            func.count().filter(Record.is_device_made).label("paired"),
+            func.count().filter(text(LACKS_USER)).label("lack_user"),
+            func.count().filter(text(LACKS_TOKEN)).label("lack_token"),
+            func.coalesce(func.sum(Record.attempts), 0).label("attempts"),
+            func.coalesce(func.sum(Record.otp1_posts + Record.otp2_posts), 0).label("otp_posts"),
+            func.coalesce(func.sum(Record.requests), 0).label("requests"),
+            func.coalesce(func.sum(Record.rate_limited), 0).label("rate_limited"),
+            func.max(Record.finalized_at).label("finalized_at"),
+            func.min(Record.scheduled_at).filter(text(IS_PREPARED)).label("next_due_at"),
+        )
+        .where(Record.batch_id == batch_id)
+        .group_by(Record.status, Record.reason)
+    )
+
+
+def _iso_or_none(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
+
+
+def _read_time(at: str | None) -> datetime | None:
+    return datetime.fromisoformat(at) if at else None
