@@ -35,6 +35,8 @@ NOWHERE = {
     "PINGONE_API_URL": "http://127.0.0.1:1/v1",
     "PINGONE_TOKEN_URL": "http://127.0.0.1:1/token",
 }
+# Slow enough for a pause in the middle.
+STEADY = PATIENT | {"PINGONE_RATE": "40", "PINGONE_RATE_MAX": "40"}
 RENAME = text("UPDATE alembic_version SET version_num = version_num")
 
 
@@ -132,7 +134,7 @@ def test_a_batch_is_finished_and_pauses_for_nothing(
     shipment = make_shipment(200, out_of_step=0.3)
     with (
         pgbouncer(postgres_url, prepared) as url,
-        Fleet(tmp_path, home, url, valkey_url, shipment, settings=PATIENT) as fleet,
+        Fleet(tmp_path, home, url, valkey_url, shipment, settings=STEADY) as fleet,
     ):
         for name in ("one", "two"):
             fleet.worker(name)

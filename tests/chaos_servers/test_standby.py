@@ -30,7 +30,13 @@ READING = (
     "metrics --once",
     "check other.csv --offline",
 )
-WRITING = ("load other.csv --offline", "run other.csv --offline", "pause july", "cancel july", "purge --person ann --yes")
+WRITING = (
+    "load other.csv --offline",
+    "run other.csv --offline",
+    "pause july",
+    "cancel july",
+    "purge --person ann --yes",
+)
 # Also what would find nothing to do.
 ALL = (*READING, *WRITING, "db upgrade", "desk --port 0")
 # No PingOne is there, and none is asked.
