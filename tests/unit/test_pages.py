@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.data.metric_readings import make_reading, write_metrics
 from support.pages.command_lines import OPTIONS, explain_unknown, find_command_lines, find_options
-from support.pages.reading import CHECKOUT, PAGES, find_anchors, find_code, find_links, read_page
+from support.pages.reading import CHECKOUT, PAGES, find_anchors, find_blocks, find_code, find_links, read_page
 
 from worker.cli.command_list import COMMANDS
 
@@ -45,6 +45,12 @@ def test_a_page_names_files_that_are_there(page: str) -> None:
 def test_a_page_types_commands_that_are_understood(page: str) -> None:
     lines = find_command_lines(read_page(page))
     assert {line: told for line in lines if (told := explain_unknown(line))} == {}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_types_is_marked_so_that_it_is_typed(page: str) -> None:
+    unmarked = [line for block in find_blocks(read_page(page)) if not block.typed for line in block.lines]
+    assert [line for line in unmarked if line.startswith(("oathbulk ", "$ "))] == []
 
 
 @pytest.mark.parametrize("page", PAGES)

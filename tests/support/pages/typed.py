@@ -1,9 +1,9 @@
 """What a page types, typed; and what it shows of the output, compared with what came.
 
-A block of the kind `sh` has lines to type. One of the kind `console` has them behind a prompt, `$ `, each followed by all
-that it prints, of which `…` stands for what is left out: alone on a line for lines, otherwise for the rest of its line.
-A command ends with 0, unless a comment behind it says `ends with N`. Compared is what is the same each time: MASKS are
-what is not."""
+A block of the kind `sh` has lines to type. One of the kind `console` has them behind a prompt, `$ `, each followed by
+all that it prints, on stdout and stderr, of which `…` stands for what is left out: alone on a line for lines, otherwise
+for a part of its line. A command ends with 0, unless a comment behind it says `ends with N`. Compared is what is the
+same each time: MASKS are what is not."""
 
 from __future__ import annotations
 

@@ -111,8 +111,9 @@ def _check_migrations(installation: Installation) -> Finding:
 def _describe_audit(installation: Installation) -> str:
     settings = installation.settings
     if settings.is_embedded_database:
-        # The key file is made when the database is first opened.
-        _ = installation.database
+        # The key file is made when the database is first opened. Another check tells of a schema that is not ours.
+        with suppress(SchemaOutdated):
+            _ = installation.database
     has_key = load_audit_keys(settings) is not None
     lines = "new lines are authenticated" if has_key else f"lines are chained but not authenticated: {NO_KEY_CURE}"
     place = find_heads_place(settings)

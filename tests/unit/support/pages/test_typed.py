@@ -41,7 +41,8 @@ def test_another_count_order_or_end_is_noticed(shown: str) -> None:
 def test_counts_and_names_are_no_masks() -> None:
     text = "10 of 12 tokens of july-2 are active; 400 requests, MADE0000001, exit code 3"
     assert mask(text) == text
-    assert mask("until 2026-11-28 05:10 UTC, plan 62631e3be7bb, at 127.0.0.1:8900") == "until TIME, plan HASH, at ADDRESS"
+    assert mask("until 2026-11-28 05:10 UTC, plan 62631e3be7bb") == "until TIME, plan HASH"
+    assert mask("at 127.0.0.1:8900, 3.5 records/s for 1 min 2 s") == "at ADDRESS, RATE for SPAN"
 
 
 def test_a_block_tells_what_is_typed() -> None:
