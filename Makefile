@@ -191,6 +191,7 @@ secrets: ## passwords and keys for docker-compose.yml, into secrets/
 	keep() { [ -s "$$1" ] || cat > "$$1"; }; \
 	random | keep postgres_password; \
 	random | keep redis_password; \
+	random | keep webhook_secret; \
 	printf 'postgresql+psycopg://oathbulk:%s@postgres:5432/oathbulk' "$$(cat postgres_password)" | keep database_url; \
 	printf 'redis://:%s@valkey:6379/0' "$$(cat redis_password)" | keep redis_url; \
 	for key in encryption_keys audit_key; do head -c 32 /dev/urandom | base64 | tr '+/' '-_' | keep "$$key"; done; \

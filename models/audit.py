@@ -11,6 +11,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, UtcDateTime, one_of
 
+# Characters of a ticket.
+LONGEST_TICKET = 200
+
 
 class Action(StrEnum):
     """What was commanded."""
@@ -49,7 +52,7 @@ class AuditLine(Base):
     # Empty where the action concerns no single batch: a license's pace, the keys, the schema.
     batch: Mapped[str | None] = mapped_column(String(200))
     # What the person referred to with --ticket.
-    ticket: Mapped[str | None] = mapped_column(String(200))
+    ticket: Mapped[str | None] = mapped_column(String(LONGEST_TICKET))
     # What was asked for and what it came to: counts, reasons, files; never an OTP.
     facts: Mapped[dict[str, Any]] = mapped_column(JSON)
     # SHA-256 (hexadecimal) over the hash of the line before and all of the above.

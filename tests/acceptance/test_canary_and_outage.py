@@ -85,7 +85,7 @@ def test_an_outage_is_sat_out_and_costs_no_record(set_out):
     assert "total active 60 60 " in " ".join(result.stdout.split())
     # Where nobody watches a terminal it prints a line now and then. There is nothing that a person has to do.
     assert "outage" in result.stderr
-    assert "the batch goes on by itself then" in result.stderr
+    assert "The batch goes on by itself once PingOne answers." in result.stderr
     assert "oathbulk resume" not in result.stderr
     # Those that the breaker counts, and whatever each thread had in hand when it tripped.
     assert spent <= 6 + 3 * int(desk.settings["OATHBULK_CONCURRENCY"])

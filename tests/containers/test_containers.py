@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -28,7 +29,7 @@ FILES = ("docker-compose.yml", "tests/containers/simulator.yml")
 TOKENS = 40
 START_TIMEOUT = 300.0
 COMMAND_TIMEOUT = 120.0
-HEALTHY = {"postgres": 1, "valkey": 1, "worker": 2, "beat": 1, "flower": 1}
+HEALTHY = {"postgres": 1, "valkey": 1, "worker": 2, "beat": 1, "flower": 1, "desk": 1, "metrics": 1}
 
 
 class ComposeProject:
@@ -36,7 +37,7 @@ class ComposeProject:
 
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
         self.folder = folder
-        self.flower_port = find_free_port()
+        self.flower_port, self.desk_port, self.metrics_port = (find_free_port() for _ in range(3))
         self._env = {**os.environ, **variables}
         self._prepare(variables)
 
@@ -84,6 +85,8 @@ class ComposeProject:
             "TOOLS_USER": f"{os.getuid()}:{os.getgid()}",
             "WORKERS": "2",
             "FLOWER_PUBLISHED_PORT": str(self.flower_port),
+            "DESK_PUBLISHED_PORT": str(self.desk_port),
+            "METRICS_PUBLISHED_PORT": str(self.metrics_port),
         }
         (self.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 
@@ -154,6 +157,18 @@ def test_flower_answers_to_its_password_alone(project: ComposeProject) -> None:
             answer = http.get(page, auth=(user, password))
             assert answer.status_code == 200, page
             assert not [secret for secret in secrets if secret in answer.text], page
+
+
+def test_the_desk_lets_one_in_by_the_link_of_its_log(project: ComposeProject) -> None:
+    link = re.findall(rf"http://127\.0\.0\.1:{project.desk_port}/enter\S+", project.compose("logs", "desk"))[-1]
+    with httpx.Client(trust_env=False, timeout=20, follow_redirects=True) as browser:
+        assert browser.get(f"http://127.0.0.1:{project.desk_port}/").status_code == 401
+        assert "july" in browser.get(link).text
+
+
+def test_prometheus_finds_the_batch(project: ComposeProject) -> None:
+    address = f"http://127.0.0.1:{project.metrics_port}/metrics"
+    assert 'batch="july"' in httpx.get(address, trust_env=False, timeout=20).text
 
 
 @pytest.mark.parametrize("service", HEALTHY)

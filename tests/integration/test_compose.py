@@ -52,6 +52,7 @@ SECRETS = (
     "audit_key",
     "pingone_client_secret",
     "flower_basic_auth",
+    "webhook_secret",
 )
 
 
@@ -153,9 +154,15 @@ def test_a_shipment_goes_through_all_the_services(
         assert finished_counts(database_url) == {"active": 20}
         assert_well([worker, beat, flower])
         assert_flower_keeps_secrets(flower, project)
-        for service in (worker, beat, flower):
+        desk, metrics = start("desk", listens=8765), start("metrics", listens=9188)
+        for service in (desk, metrics):
+            service.start()
+        assert_well([desk, metrics])
+        assert_desk_lets_one_in_by_its_link(desk)
+        assert 'oathbulk_records{batch="july"' in get(metrics, "/metrics")
+        for service in (worker, beat, flower, desk, metrics):
             service.stop()
-        assert not any(in_parallel([worker, beat, flower]))
+        assert not any(in_parallel([worker, beat, flower, desk, metrics]))
         assert "Traceback" not in worker.log.read_text() + beat.log.read_text()
 
 
@@ -197,6 +204,18 @@ def in_parallel(services: list[Service]) -> list[bool]:
 
 def assert_well(services: list[Service]) -> None:
     wait_until(lambda: all(in_parallel(services)), START_TIMEOUT, "all are well")
+
+
+def assert_desk_lets_one_in_by_its_link(desk: Service) -> None:
+    link = re.search(r"http://127\.0\.0\.1:(\d+)/enter\?key=\S+", desk.log.read_text())
+    assert link is not None
+    with httpx.Client(trust_env=False, timeout=20, follow_redirects=True) as browser:
+        assert browser.get(f"http://127.0.0.1:{link[1]}/").status_code == 401
+        assert "july" in browser.get(link[0]).text
+
+
+def get(service: Service, path: str) -> str:
+    return httpx.get(f"http://127.0.0.1:{service.port}{path}", trust_env=False, timeout=20).text
 
 
 def assert_flower_keeps_secrets(flower: Service, project: Path) -> None:
@@ -336,9 +355,13 @@ def test_a_service_that_never_ends_has_a_health_check_and_comes_back(name: str) 
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
-def test_only_flower_is_published_and_only_on_this_machine() -> None:
+def test_what_is_published_is_so_only_on_this_machine() -> None:
     published = {name: definition["ports"] for name, definition in SERVICES.items() if "ports" in definition}
-    assert published == {"flower": ["127.0.0.1:5555:5555"]}
+    assert published == {
+        "flower": ["127.0.0.1:5555:5555"],
+        "desk": ["127.0.0.1:8765:8765"],
+        "metrics": ["127.0.0.1:9188:9188"],
+    }
 
 
 def test_a_stopping_worker_has_time_for_the_longest_call_in_hand() -> None:

@@ -30,7 +30,8 @@ def desk(
         typer.Option(metavar="NAME", help="Behind a proxy: the header in which it says who comes. Needs --origin."),
     ] = None,
     origin: Annotated[
-        str | None, typer.Option(metavar="URL", help="Behind a proxy: where browsers find the desk, https://…")
+        str | None,
+        typer.Option(metavar="URL", help="Behind a proxy, or in a container: where browsers find the desk, https://…"),
     ] = None,
     proxy: Annotated[
         list[str] | None,
@@ -40,8 +41,8 @@ def desk(
     """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in."""
     _ensure_installed()
     networks = _read_networks(proxy or [])
-    _check_way_in(host, user_header, origin, proxy)
     origin = _read_origin(origin) if origin else None
+    _check_way_in(host, user_header, origin, proxy)
     installation = open_installation_with(None)
     if installation.has_home or not installation.settings.is_embedded_database:
         # The schema is checked now, and not at the first page.
@@ -60,13 +61,18 @@ def _ensure_installed() -> None:
 
 def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy: list[str] | None) -> None:
     """Refuse what would let in anybody, or nobody. Raises typer.BadParameter."""
-    if bool(user_header) != bool(origin):
-        raise typer.BadParameter(
-            "go together: who comes, and where browsers find the desk", param_hint="--user-header and --origin"
-        )
+    if user_header and not origin:
+        raise typer.BadParameter("needs --origin: where browsers find the desk", param_hint="--user-header")
     if proxy and not user_header:
         raise typer.BadParameter("goes with --user-header", param_hint="--proxy")
-    if not user_header and not _is_loopback(host):
+    if user_header:
+        return
+    if origin and not _is_loopback(urlsplit(origin).hostname or ""):
+        raise typer.BadParameter(
+            "of another machine needs --user-header: in which header the proxy says who comes", param_hint="--origin"
+        )
+    # In a container it has to listen on all addresses, and its port is published on loopback: the origin says so.
+    if not origin and not _is_loopback(host):
         raise typer.BadParameter(
             f"{host} can be reached from other machines, and the desk has no TLS: put a proxy before it that says who "
             "comes, and name its header with --user-header",

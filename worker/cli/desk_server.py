@@ -43,7 +43,7 @@ def serve(
         door = ProxyDoor(user_header, networks)
         error_console.print(f"The desk is at {origin}, until Ctrl-C.", soft_wrap=True, highlight=False)
     else:
-        door = _make_link_door(installation, own[0])
+        door = _make_link_door(installation, origin or f"http://{own[0]}")
     origins = [f"http://{name}" for name in own] + ([origin] if origin else [])
     hosts = [*own, urlsplit(origin).netloc] if origin else own
     app = make_app(Desk(installation, door, Forms(origins), explain_server_failure, is_read_only), hosts)
@@ -60,14 +60,14 @@ def serve(
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _make_link_door(installation: Installation, name: str) -> LinkDoor:
-    """Make a door for the person at this terminal, who sees its links. `name`: that of the desk, with its port."""
+def _make_link_door(installation: Installation, origin: str) -> LinkDoor:
+    """Make a door for the person at this terminal, who sees its links. `origin`: where browsers find the desk."""
     return LinkDoor(
         audit.name_this_person(installation.settings),
         # A browser sends a cookie to every port of a host: two desks must not have the same.
-        f"oathbulk-desk-{name.rpartition(':')[2]}",
+        f"oathbulk-desk-{urlsplit(origin).port or 'web'}",
         lambda path: error_console.print(
-            f"The desk, until Ctrl-C; this link works once: http://{name}{path}", soft_wrap=True, highlight=False
+            f"The desk, until Ctrl-C; this link works once: {origin}{path}", soft_wrap=True, highlight=False
         ),
     )
 

@@ -8,13 +8,11 @@ from typing import Annotated
 
 import typer
 
+from models.audit import LONGEST_TICKET
 from models.record_states import Status
 from models.refused_row import REFUSED
 from worker.cli.completion import complete_batch
 from worker.rules.hours import DailyHours, UnfitHours
-
-# Characters of a ticket that the audit has room for.
-LONGEST_TICKET = 200
 
 
 class RowStatus(StrEnum):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from models.audit import LONGEST_TICKET
 from models.reason import Reason
 from worker.batches.commands import Batches
 from worker.batches.pace_commands import PaceCommands
@@ -17,9 +18,6 @@ from worker.reports.sentences.commanded import (
     describe_replayed,
     describe_resumed,
 )
-
-# Characters of a ticket, as on the command line.
-LONGEST_TICKET = 200
 
 
 class Unfit(Exception):

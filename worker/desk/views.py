@@ -87,7 +87,11 @@ def read_status(desk: Desk, request: Request) -> BatchStatus:
 def show_token(desk: Desk, visitor: Visitor, request: Request) -> Response:
     """Show the history of a token. Raises UnknownToken."""
     installation, settings = desk.installation, desk.installation.settings
-    histories = read_histories(installation.database, request.query_params.get("of", ""), installation.license_of)
+    # A desk needs no keys but to recognise the serial number of a token whose batch was purged.
+    has_keys = settings.is_embedded_database or settings.encryption_keys is not None
+    load_keyring = (lambda: installation.keyring) if has_keys else None
+    of = request.query_params.get("of", "")
+    histories = read_histories(installation.database, of, installation.license_of, load_keyring)
     told = [
         (token, describe_next(token, lease=settings.lease, replay_cron=settings.replay_cron)) for token in histories
     ]

@@ -6,12 +6,13 @@ from worker.pace.known_pace import KnownPace
 from worker.reports.sentences.outlook import describe_hold
 
 
-def describe_pace(known: KnownPace) -> list[str]:
-    """Say what is known of a license's pace: the rate, a hold, what a person set, the ceiling; a line each."""
+def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
+    """Say what is known of a license's pace: the rate, a hold unless that is told elsewhere, what a person set, the
+    ceiling; a line each."""
     lines = [
         f"License {known.license}: " + (f"{known.rate:.1f} requests/s lately." if known.rate else "no request yet.")
     ]
-    if known.hold:
+    if known.hold and tells_hold:
         lines.append(describe_hold(known.hold))
     if known.fixed_rate:
         lines.append(f"It stays at {known.fixed_rate:g} requests/s. Let it adapt again with: oathbulk pace --adapt")
