@@ -20,7 +20,7 @@ NAMED = re.compile(r"(?<![\w./-])(?:worker|models|migrations|tests|docs|\.ci|\.g
 # What the reader is to choose, or a version of before.
 EXAMPLES = ("NNNN",)
 TARGETS = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-# Names that begin like metrics: a column of an export, and what systemd and Docker call things.
+# A column of an export, whose name begins like a metric.
 NO_METRICS = {"oathbulk_row"}
 # Options in the text of pages that belong to other programs than ours.
 FOREIGN = {

@@ -21,7 +21,7 @@ _END = re.compile(r"\s#|;|&&|\||>|\)|'|$")
 # A page writes what may be left out in brackets, and what it does not care for as dots.
 _SIGNS = re.compile(r"[\[\]…]")
 # Lines in which `oathbulk` is the name of an image, a role, a service of a keyring, a dump.
-_OTHERS = re.compile(r"docker (?:build|run --rm oathbulk --|compose exec)|ALTER ROLE|keyring set|^User=")
+_OTHERS = re.compile(r"docker (?:build|compose exec)|ALTER ROLE|keyring set|^User=")
 
 _OATHBULK: Any = typer.main.get_command(app)
 
