@@ -72,7 +72,7 @@ TICK: list[str] = [
     *writing("Dispatcher.tick"),
     *writing("Upkeep.update_batches"),
     *reading("Queue.count_window"),
-    *reading("PaceMemory.synchronize"),
+    *reading("read_pace"),
     *around("Pace.read_hold_left"),
     *around("CeleryBroker.count_waiting"),
     *writing("Dispatcher.tick"),

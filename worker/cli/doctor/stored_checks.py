@@ -69,7 +69,7 @@ def check_workers(fleet: Fleet, version: str) -> Finding:
         return Finding("workers", "none runs now")
     if others := [each for each in fleet.alive if each.version != version]:
         named = ", ".join(f"{each.name} ({each.version or 'older'})" for each in others)
-        cure = "end and start them, one by one: docs/deployment.md#upgrading"
+        cure = "end and start them, one by one: docs/upgrading.md"
         return fault("workers", f"of another version than this command, {version}: {named}", cure)
     return Finding("workers", f"{len(fleet.alive)} at work, of version {version}")
 
@@ -113,8 +113,9 @@ def _check_migrations(installation: Installation) -> Finding:
 def _describe_audit(installation: Installation) -> str:
     settings = installation.settings
     if settings.is_embedded_database:
-        # The key file is made when the database is first opened.
-        _ = installation.database
+        # The key file is made when the database is first opened. Another check tells of a schema that is not ours.
+        with suppress(SchemaOutdated):
+            _ = installation.database
     has_key = load_audit_keys(settings) is not None
     lines = "new lines are authenticated" if has_key else f"lines are chained but not authenticated: {NO_KEY_CURE}"
     place = find_heads_place(settings)
