@@ -188,7 +188,7 @@ def test_a_batch_may_be_called_anything(database: MovingDatabase, desk: WebDesk,
 
 def test_no_name_serial_number_or_reason_becomes_markup(database: MovingDatabase, desk: WebDesk) -> None:
     columns = {name: f"{HOSTILE}{name}" for name in ("serial_number", "username", "email", "lot")}
-    made = make_batch(database, [columns | DEAD[0]], name=f"b{HOSTILE}", environment=f"e{HOSTILE}")
+    made = make_batch(database, [columns | DEAD[0], {}], name=f"b{HOSTILE}", environment=f"e{HOSTILE}")
     with database.writing() as connection:
         connection.execute(update(Batch).where(Batch.id == made.batch_id).values(file=f"{HOSTILE}.csv"))
     serial = columns["serial_number"]
@@ -318,6 +318,12 @@ def test_a_batch_is_cancelled_by_who_types_its_name(database: MovingDatabase, de
     assert (line.action, line.actor, line.ticket) == ("cancel", PERSON, None)
 
 
+def test_what_a_replay_leaves_is_told_line_by_line(desk: WebDesk, shipment: Made) -> None:
+    said = desk.command_well("replay", "shipment")
+    assert "stay as they are:" in said
+    assert "\\n" not in said
+
+
 def test_dead_letters_of_one_reason_go_again(database: MovingDatabase, desk: WebDesk, shipment: Made) -> None:
     page = desk.read("/batch/replay", name="shipment", reason="rejected")
     assert '<option value="rejected" selected>' in page
@@ -430,8 +436,8 @@ def test_a_schema_of_another_version_is_told(installation: Installation, databas
 
 
 def test_many_at_once_get_their_pages(desk: WebDesk, shipment: Made) -> None:
-    paths = ["/", "/batch?name=shipment", "/search?text=MADE", "/audit", "/batch/report?name=shipment"] * 40
-    with ThreadPoolExecutor(50) as threads:
+    paths = ["/", "/batch?name=shipment", "/search?text=MADE", "/audit", "/batch/report?name=shipment"] * 8
+    with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(lambda path: desk.request("GET", path).status_code, paths))
     assert set(answers) == {200}
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
 from models.reason import Reason
+from models.record_states import Status
 from models.refused_row import REFUSED
 from worker.cli.console import console, error_console
 from worker.cli.homes import open_installation_with
@@ -64,6 +66,8 @@ def export(
         export_to = partial(reports.export, installation.database, batch, keyring=keyring, on_progress=progress)
         count = write_output(output, lambda file: export_to(file, status=status, reasons=reason))
     _report(f"Wrote {count} {'refused rows' if status == REFUSED else 'records'} of {batch}", output)
+    if count and (reason or status in (REFUSED, Status.DEAD_LETTER)) and output != STDOUT:
+        console.print(f"Mend it (fresh OTPs, or corrected ids), then: oathbulk run {quote(str(output))}")
 
 
 def export_hand_out(installation: Installation, batch: str, output: Path) -> int:

@@ -182,6 +182,39 @@ def test_after_an_interruption_no_time_is_left_and_the_command_is_named():
     assert "left at this pace" not in page
 
 
+def test_a_pause_that_ended_the_run_names_both_commands_that_go_on():
+    page = seen(draw_batch(PAUSED, stopped="Go on with: oathbulk run pallet-7.csv"))
+
+    both = "This run has ended. Go on with: oathbulk resume pallet-7, then oathbulk run pallet-7.csv"
+    assert f"Check them. {both}" in page
+    assert page.count("Go on with") == 1
+
+
+# What is left over.
+
+
+EXPORT = "Dead letters, to mend and load again: oathbulk export pallet-7 --status dead_letter -o pallet-7-again.csv"
+
+
+def test_a_finished_batch_names_the_command_that_exports_its_dead_letters():
+    assert EXPORT in seen(draw_batch(SOME_LEFT))
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        FINISHED,
+        replace(SOME_LEFT, state="running"),
+        replace(SOME_LEFT, state="cancelled"),
+        replace(SOME_LEFT, purged_at=LOADED),
+        replace(SOME_LEFT, taken_over=TakenOver({"pallet-7-again": {"active": 2, "pending": 1}})),
+    ],
+    ids=["all active", "runs", "cancelled", "purged", "loaded again"],
+)
+def test_no_export_of_dead_letters_is_named_where_none_is_to_be_mended(status: BatchStatus):
+    assert "to mend and load again" not in seen(draw_batch(status))
+
+
 # How high it is.
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from shlex import quote
 
@@ -19,6 +20,8 @@ from worker.rules.hours import format_time
 
 # The outlook of a batch that runs while no record is in work.
 WAITING = "Waiting for a worker."
+# What stands before the command that goes on with a batch.
+GO_ON = "Go on with: "
 
 
 def describe_outlook(status: BatchStatus) -> str:
@@ -35,7 +38,7 @@ def describe_outlook(status: BatchStatus) -> str:
         case "paused" if status.reason in PASSING:
             return f"Paused ({status.reason}): {status.detail}"
         case "paused":
-            return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {quote(status.name)}"
+            return f"Paused ({status.reason}): {status.detail} {GO_ON}oathbulk resume {quote(status.name)}"
     if status.hold:
         return describe_hold(status.hold, quote(status.name))
     if status.outage:
@@ -59,7 +62,8 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
     """Say why no worker comes to a batch that waits for one, and which workers take no work."""
     notes = []
     if any(describe_outlook(status) == WAITING for status in statuses):
-        stall = explain_stall(statuses[0].fleet)
+        fleet = statuses[0].fleet
+        stall = explain_stall(fleet if len(statuses) == 1 else replace(fleet, file=None))
         notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
     if statuses and statuses[0].fleet.sick:
         notes.append(f"These take no work: {describe_sick(statuses[0].fleet)}")
@@ -70,8 +74,11 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
     """Say what will happen to a batch after the run that worked on it has ended, and how to go on (`stopped`). Workers
     elsewhere may go on with it."""
     waits_for_a_person = status.state == "paused" and status.reason not in PASSING
-    if waits_for_a_person or not status.left:
+    if not status.left:
         return describe_outlook(status)
+    if waits_for_a_person:
+        resume = f"{GO_ON}oathbulk resume {quote(status.name)}, then {stopped.removeprefix(GO_ON)}"
+        return f"Paused ({status.reason}): {status.detail} This run has ended. {resume}"
     nothing_runs = f"Nothing works on it here any more; {_count_left(status)} left. {stopped}"
     return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
 

@@ -11,9 +11,9 @@ from worker.reports.batch_status import BatchStatus
 
 
 def describe_tokens(status: BatchStatus) -> list[str]:
-    """Say how many of the batch's tokens are active in whichever batch, if some were loaded again; and which rows were
-    refused."""
-    return [*_describe_places(status), *describe_refused(status)]
+    """Say how many of the batch's tokens are active in whichever batch, if some were loaded again; which rows were
+    refused; and, once the batch is finished, how its dead letters come back."""
+    return [*_describe_places(status), *describe_refused(status), *_describe_dead_letters(status)]
 
 
 def describe_fault_cures(status: BatchStatus) -> list[str]:
@@ -45,3 +45,14 @@ def describe_refused(status: BatchStatus) -> list[str]:
     name = quote(status.name)
     which = f"oathbulk export {name} --status refused -o {quote(status.name + '-refused.csv')}"
     return [f"{rows[0].upper()}{rows[1:]} at loading: {reasons}. With reason and cure: {which}"]
+
+
+def _describe_dead_letters(status: BatchStatus) -> list[str]:
+    """Say how to get at the dead letters of a finished batch, unless all its tokens are active or loaded again."""
+    taken_over = status.taken_over
+    is_left = status.tokens_left > taken_over.total - taken_over.active
+    if status.state != "finished" or status.purged_at or not status.counts[Status.DEAD_LETTER] or not is_left:
+        return []
+    name = quote(status.name)
+    which = f"oathbulk export {name} --status {Status.DEAD_LETTER} -o {quote(status.name + '-again.csv')}"
+    return [f"Dead letters, to mend and load again: {which}"]

@@ -18,6 +18,7 @@ from worker.reports.sentences.outlook import (
     describe_hold,
     describe_outlook,
     describe_outlook_after_run,
+    explain_fleet,
     format_log_line,
 )
 from worker.reports.stall import Fleet
@@ -122,7 +123,7 @@ def test_what_would_go_on_by_itself_does_not_where_nothing_runs():
     )
 
 
-@pytest.mark.parametrize("ended", [PAUSED, CANCELLED, FINISHED, SOME_LEFT], ids=lambda status: status.state)
+@pytest.mark.parametrize("ended", [CANCELLED, FINISHED, SOME_LEFT], ids=lambda status: status.state)
 def test_what_needs_no_run_looks_the_same_after_an_interruption(ended: BatchStatus):
     assert describe_outlook_after_run(ended, AGAIN) == describe_outlook(ended)
 
@@ -211,3 +212,13 @@ def test_while_a_few_records_try_whether_an_outage_is_over_it_is_still_told():
     trying = replace(batch(pace=5.0, queued=2, pending=9), outage=Outage(datetime.now(UTC), None))
     assert "a few records are tried now" in format_log_line(trying)
     assert trying.to_json()["outage"]["next_try_at"] is None
+
+
+def test_what_brings_a_worker_names_the_file_of_one_batch_and_none_where_there_are_several():
+    waits = replace(batch(pending=3), fleet=Fleet(file="box 7.csv"))
+
+    (one,) = explain_fleet([waits])
+    (several,) = explain_fleet([waits, waits])
+
+    assert "`oathbulk run 'box 7.csv'` brings one" in one
+    assert "`oathbulk run FILE` brings one" in several
