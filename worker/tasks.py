@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.fitness import ConsumerQueues
-from worker.process import affinity, request_sets
+from worker.process import affinity, away_lines, database_check, request_sets
 from worker.process.threads import Threads
 from worker.process.worker_parts import WorkerParts
 
@@ -25,6 +25,13 @@ def check_settings(**_signal: object) -> None:
     that could do the work."""
     with exit_on_config_error():
         _ = parts.keyring, parts.leases, parts.replays
+
+
+@worker_init.connect
+def check_database(**_: object) -> None:
+    """End the process where the database is a standby, or can't be worked with for another reason that lasts."""
+    database_check.end_if_unusable(parts.database)
+    away_lines.install()
 
 
 @worker_init.connect

@@ -8,6 +8,8 @@ import re
 import sqlite3
 from contextlib import closing
 
+from support.data.tokens import make_tokens
+
 from worker.simulator.shipment import make_shipment
 
 SHIPMENT = make_shipment(4)
@@ -75,7 +77,7 @@ def test_every_command_of_a_person_is_told_with_who_and_why(desk):
     # Each line is whole, in a pipe too; and the last hash is there to be noted elsewhere.
     first = next(line for line in text.splitlines() if line.startswith("1 "))
     assert re.fullmatch(
-        r"1 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00:00 +alice +load +shipment +CHG-4711 \[urgent\] +file=shipment\.csv, "
+        r"1 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +alice +load +shipment +CHG-4711 \[urgent\] +file=shipment\.csv, "
         rf"sha256={lines[0]['facts']['sha256']}, canary=2, environment=default, total=4, rows_refused=0",
         first,
     )
@@ -224,3 +226,13 @@ def test_a_rotation_of_keys_is_told(desk):
     line = read(desk)[1][-1]
     assert (line["action"], line["batch"], line["ticket"]) == ("reencrypt", None, TICKET[1])
     assert line["facts"] == {"records": 4}
+
+
+def test_times_are_in_utc_and_lists_are_written_as_words(set_up):
+    desk, pingone = set_up(make_tokens(2))
+    pingone.tenant["deviceAuthenticationPolicies"] = {"oathToken": {"enabled": True, "otp": {"failure": {"count": 2}}}}
+    assert desk.oathbulk("load", "shipment.csv", "--accept", "locks_early").code == 0
+    told = desk.oathbulk("audit").stdout
+    assert "when (UTC)" in told.splitlines()[0]
+    assert "accepted=locks_early" in told
+    assert ("[" in told, "+00:00" in told) == (False, False)

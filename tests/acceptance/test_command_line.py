@@ -61,6 +61,7 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
 
     assert desk.oathbulk("run", "shipment.csv").code == 1
     result = desk.oathbulk("export", "shipment", "-o", "after.csv")
+    assert "Mend it" not in result.stdout
     assert result.code == 0
     assert "Wrote 5 records" in result.stdout
     after = read(desk.folder / "after.csv")
@@ -78,6 +79,7 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
 
     # The OTPs of what is active are gone; those of a dead letter a person may see.
     dead = desk.oathbulk("export", "shipment", "-o", "dead.csv", "--with-otps", "--status", "dead_letter")
+    assert "Mend it (fresh OTPs, or corrected ids), then: oathbulk run dead.csv" in " ".join(dead.stdout.split())
     assert dead.code == 0
     (row,) = read(desk.folder / "dead.csv")
     assert (row["serial"], row["otp1"]) == (tokens[4].serial, tokens[4].otps[0])
@@ -88,7 +90,7 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     # Pasted, with a name in the place of FILE.
     typed = replay.stdout.splitlines()[-1].partition("oathbulk ")[2].replace("FILE", "fresh.csv")
     assert typed == "export shipment --reason invalid_otp -o fresh.csv"
-    assert desk.oathbulk(*typed.split()).stdout == "Wrote 1 records of shipment to fresh.csv.\n"
+    assert desk.oathbulk(*typed.split()).stdout.startswith("Wrote 1 records of shipment to fresh.csv.\n")
     replay = desk.oathbulk("replay", "shipment", "--reason", "locked")
     assert "No dead letter of shipment has the reason locked." in replay.stdout
 

@@ -94,7 +94,9 @@ def test_status_finds_what_a_rehearsal_left_until_something_is_loaded(desk: Comm
     found = desk.oathbulk("status", "rehearsal")
     assert found.code == 0
     assert f"Home: {rehearsal}" in found.stderr
-    assert "rehearsal" in desk.oathbulk("status").stdout
+    every = desk.oathbulk("status")
+    assert "rehearsal" in every.stdout
+    assert (every.stdout + every.stderr).count("Home: ") == 1
     assert desk.oathbulk("export", "rehearsal", "-o", "rehearsal.csv").code == 0
 
     assert desk.oathbulk("run", "shipment.csv").code == 0

@@ -125,7 +125,9 @@ def test_a_worker_that_is_hung_up_on_ends_in_good_order_and_a_run_starts_another
 def test_a_pause_from_beside_ends_a_run_with_4_and_after_a_resume_it_finishes(set_up):
     desk, pingone = set_up(make_tokens(16, out_of_step=4))
     run = start_and_hold(desk, pingone, 0)
-    assert desk.oathbulk("pause", "shipment").code == 0
+    paused = desk.oathbulk("pause", "shipment")
+    assert paused.code == 0
+    assert "a run of it here ends" in paused.stdout
     pingone.let_go()
     result = run.wait()
     assert result.code == 4
@@ -136,7 +138,8 @@ def test_a_pause_from_beside_ends_a_run_with_4_and_after_a_resume_it_finishes(se
     # Still paused: a run does nothing, and says what would.
     still = desk.oathbulk("run", "shipment.csv")
     assert still.code == 4
-    assert "oathbulk resume shipment" in still.stdout
+    how = "This run has ended. Go on with: oathbulk resume shipment, then oathbulk run shipment.csv"
+    assert how in " ".join(still.stdout.split())
     assert len(pingone.posts) == 4
 
     assert desk.oathbulk("resume", "shipment").code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from support.fleets.real_fleet import BATCH, PATIENT
 
 from models.encrypted import generate_key
@@ -13,6 +14,7 @@ from worker.simulator.shipment import make_shipment
 SLOW = PATIENT | {"PINGONE_RATE": "12", "PINGONE_RATE_MAX": "12"}
 
 
+@pytest.mark.faults
 def test_the_encryption_key_is_changed_while_workers_work(make_fleet, postgres_url, valkey_url) -> None:
     fleet = make_fleet(postgres_url, valkey_url, make_shipment(120, out_of_step=0.2), settings=SLOW)
     old, new = fleet.encryption_key, generate_key()
@@ -38,6 +40,7 @@ def test_the_encryption_key_is_changed_while_workers_work(make_fleet, postgres_u
     assert status.otp_posts == fleet.records.posts_as_made()
 
 
+@pytest.mark.faults
 def test_a_worker_with_a_wrong_key_spends_no_otp_and_says_what_is_missing(make_fleet, postgres_url, valkey_url) -> None:
     fleet = make_fleet(postgres_url, valkey_url, make_shipment(10), settings=PATIENT)
     fleet.beat()

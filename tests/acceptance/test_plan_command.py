@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
 
+POLICIES = "deviceAuthenticationPolicies"
 LOTS = ("L-1", "L-1", "L-1", "L-1", "L-1", "L-2", "L-2", "L-2", "L-2", "L-2")
 
 
@@ -165,3 +167,27 @@ def test_what_is_asked_is_on_the_page_and_its_exit_code_tells(set_up):
     assert accepted["parts"]["accepted"] == ["locks_early"]
     assert desk.oathbulk("load", "shipment.csv", "--plan", "plan.json").code == 2
     assert desk.oathbulk("load", "shipment.csv", "--accept", "locks_early", "--plan", "plan.json").code == 0
+
+
+def test_what_is_asked_is_accepted_by_a_new_plan_that_is_printed_and_not_by_the_same_hash(set_up):
+    desk, pingone = set_up(make_tokens(3))
+    planned = make_plan(desk)
+    pingone.tenant[POLICIES] = {"oathToken": {"enabled": True, "otp": {"failure": {"count": 2}}}}
+    refused = desk.oathbulk("run", "shipment.csv", "--plan", planned["plan"])
+    assert refused.code == 2
+    assert "Accept it: " not in refused.stderr
+    again = paste(desk, refused.stderr, "To make a new plan that accepts it: ")
+    assert "To start it: oathbulk run shipment.csv --batch shipment --accept locks_early --plan" in again.stdout
+
+    asked = desk.oathbulk("plan", "shipment.csv", "-o", "asked.html")
+    assert asked.code == 1
+    assert "To start it" not in asked.stdout + (desk.folder / "asked.html").read_text()
+    accepted = paste(desk, asked.stdout, "To make a new plan that accepts it: ")
+    ran = paste(desk, accepted.stdout, "To start it: ")
+    assert ran.code == 0, ran.stderr
+
+
+def paste(desk, printed, label):
+    """Give the command that was printed behind this label."""
+    (line,) = [line for line in printed.splitlines() if line.startswith(label)]
+    return desk.oathbulk(*shlex.split(line.removeprefix(label))[1:])

@@ -163,7 +163,7 @@ def test_a_person_is_erased_by_name_and_the_audit_does_not_say_who(ended) -> Non
     desk, _, _ = ended
 
     shown = desk.oathbulk("purge", "--person", "1.LEA.santos")
-    assert "shipment: the names of 1 records would be erased." in shown.stdout
+    assert "shipment: the names in 1 record would be erased." in shown.stdout
     erased = desk.oathbulk("purge", "--person", "1.lea.santos", "--yes", *TICKET)
 
     assert erased.code == 0, erased.stderr
@@ -178,6 +178,7 @@ def test_a_person_is_erased_by_name_and_the_audit_does_not_say_who(ended) -> Non
         assert [row["username"] for row in csv.DictReader(file)] == ["0.lea.santos", "", "2.lea.santos", "3.lea.santos"]
 
 
+@pytest.mark.faults
 def test_a_batch_is_purged_while_another_is_at_work(set_up) -> None:
     tokens = make_tokens(8)
     desk, pingone = set_up(tokens)

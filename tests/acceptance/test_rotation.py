@@ -38,7 +38,7 @@ def finish_after_a_change(fleet: Fleet, change: dict[str, object]) -> None:
     fleet.judge()
 
 
-@pytest.mark.parametrize("client_auth", ["basic", "secret_jwt"])
+@pytest.mark.parametrize("client_auth", ["basic", pytest.param("secret_jwt", marks=pytest.mark.faults)])
 def test_a_secret_that_is_changed_while_workers_run_is_used_from_then_on(
     make_fleet, postgres_url, valkey_url, tmp_path, client_auth
 ):
@@ -60,6 +60,7 @@ def public(*keys: RSAKey) -> dict[str, object]:
     return {"keys": [key.as_dict(private=False) | {"kid": key.thumbprint()} for key in keys]}
 
 
+@pytest.mark.faults
 def test_a_private_key_that_is_changed_while_workers_run_is_used_from_then_on(
     make_fleet, postgres_url, valkey_url, tmp_path
 ):

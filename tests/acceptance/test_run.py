@@ -57,7 +57,7 @@ def test_dead_letters_and_refused_rows_end_a_run_with_1_and_say_what_to_do(set_u
     result = desk.oathbulk("run", "shipment.csv")
     assert result.code == 1
     assert "row 8 (ACME99999): " in result.stderr
-    assert "Loaded 6 records as batch shipment; 1 rows were refused." in result.stdout
+    assert "Loaded 6 records as batch shipment; 1 row was refused." in result.stdout
     assert "total active dead_letter 6 4 2 " in " ".join(result.stdout.split())
     assert "invalid_otp" in result.stdout
     assert "load the row again with two fresh, consecutive OTPs" in " ".join(result.stdout.split())

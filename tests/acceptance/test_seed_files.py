@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from support.processes.waiting import wait_until
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "formats" / "pskc"
 KEY = "00112233445566778899aabbccddeeff"
@@ -34,7 +35,7 @@ def test_a_file_is_told_for_what_it_is_and_shows_no_digit_of_a_seed(box):
     result = box.oathbulk("inspect", "box.xml", "--key-file", "key.txt")
     assert result.code == 0
     assert "PSKC (RFC 6030)" in result.stdout
-    assert "2 HOTP seed, 6 digits" in result.stdout
+    assert "2 × HOTP seed, 6 digits" in result.stdout
     assert "20 bytes, SHA-256 " in result.stdout
     assert SECRET[:6] not in result.stdout.lower() + result.stderr.lower()
     kinds = box.oathbulk("inspect", "box.xml", "--key-file", "key.txt", "--json").json["kinds"]
@@ -107,3 +108,19 @@ def test_a_list_comes_back_with_every_export_and_a_run_that_was_begun_is_known_b
     first = next(csv.DictReader(text.splitlines()))
     assert (first["E-Mail"], first["Site"]) == ("alice@example.test", "Basel")
     assert SECRET[:8] not in text.lower()
+
+
+@pytest.mark.parametrize("key", [b"\x03", b"\x04"])
+def test_who_has_no_key_leaves_the_question_and_gets_no_traceback(box, key):
+    terminal = box.start_on_terminal("inspect", "box.xml")
+    wait_until(lambda: "Key of the file (hexadecimal):" in terminal.read(), 60, "the key is asked for")
+    terminal.press(key)
+    assert terminal.wait() == 130
+    assert terminal.read().split("(hexadecimal):")[1].replace("^C", "").strip() == ""
+
+
+def test_rows_of_a_box_without_a_list_say_that_the_list_is_missing_and_how_to_see_all(box):
+    result = box.oathbulk("check", "box.xml", "--key-file", "key.txt", "--offline")
+    assert result.code == 1
+    assert result.stderr.count("nobody is named who gets it: give --assign who.csv, a list of who gets what") == 3
+    assert "user_id is missing" not in result.stderr + result.stdout

@@ -31,6 +31,7 @@ COMMANDS: list[Typed] = [
     ("--env-file", {}, USAGE, "--env-file requires an argument"),
 ]
 OPTIONS: list[Typed] = [
+    ("search --reason nosuch", {}, USAGE, "Invalid value for '--reason': 'nosuch' is not one of 'invalid_otp'"),
     ("status --josn", {}, USAGE, "No such option: --josn --json"),
     ("status -x", {}, USAGE, "No such option: -x"),
     ("run", {}, USAGE, "Missing argument 'FILE'"),

@@ -9,11 +9,17 @@ from pathlib import Path
 import psycopg
 import pytest
 from sqlalchemy import text
-from support.fleets.real_fleet import PATIENT, Fleet
+from sqlalchemy.exc import OperationalError
+from support.data.tokens import make_tokens, write_shipment
+from support.fleets.real_fleet import BATCH, PATIENT, Fleet
+from support.processes import desk_pages
+from support.processes.command_desk import CommandDesk
 from support.servers.pgbouncer import PgBouncer
 from support.servers.postgres import PostgresServer
 
+from models.encrypted import generate_key
 from worker.database.engine import Database
+from worker.database.explanations import explain
 from worker.simulator.shipment import make_shipment
 
 pytestmark = pytest.mark.faults
@@ -21,6 +27,16 @@ pytestmark = pytest.mark.faults
 SERVER_CONNECTIONS = 5
 # Statements, so that each of these connections gets some.
 ENOUGH = 30
+# No PingOne is there, and none is asked.
+NOWHERE = {
+    "PINGONE_ENVIRONMENT_ID": "7d1f0c52-3b64-4d0e-9a57-52a1c3d4e5f6",
+    "PINGONE_CLIENT_ID": "client",
+    "PINGONE_CLIENT_SECRET": "secret",
+    "PINGONE_API_URL": "http://127.0.0.1:1/v1",
+    "PINGONE_TOKEN_URL": "http://127.0.0.1:1/token",
+}
+# Slow enough for a pause in the middle.
+STEADY = PATIENT | {"PINGONE_RATE": "40", "PINGONE_RATE_MAX": "40"}
 RENAME = text("UPDATE alembic_version SET version_num = version_num")
 
 
@@ -118,13 +134,84 @@ def test_a_batch_is_finished_and_pauses_for_nothing(
     shipment = make_shipment(200, out_of_step=0.3)
     with (
         pgbouncer(postgres_url, prepared) as url,
-        Fleet(tmp_path, home, url, valkey_url, shipment, settings=PATIENT) as fleet,
+        Fleet(tmp_path, home, url, valkey_url, shipment, settings=STEADY) as fleet,
     ):
         for name in ("one", "two"):
             fleet.worker(name)
         fleet.beat()
+        fleet.wait_until_posted(40)
+        fleet.oathbulk("pause", "pause", BATCH)
+        fleet.wait_until(lambda: fleet.status().counts["activating"] == 0, "nothing is in hand")
+        assert fleet.status().left > 0
+        fleet.oathbulk("resume", "resume", BATCH)
         status = fleet.wait_until_finished()
         fleet.judge()
         assert fleet.records.wrong_endings() == []
         assert status.attempts == 200
         assert status.otp_posts == fleet.records.posts_as_made()
+
+
+COMMANDS = """
+db upgrade
+check shipment.csv --offline
+load shipment.csv --batch july --offline
+status july
+pause july
+resume july
+cancel july
+replay july
+search ACME
+show ACME00001
+export july -o july.csv
+report july -o july.html
+audit
+metrics --once
+purge --older-than 90d --yes
+db reencrypt
+"""
+
+
+def test_every_command_works_through_it(
+    postgres_server: PostgresServer, prepared: int, valkey_url: str, tmp_path: Path
+) -> None:
+    with postgres_server.database() as empty, pgbouncer(empty, prepared) as url:
+        variables = {
+            "OATHBULK_DATABASE_URL": url,
+            "OATHBULK_REDIS_URL": valkey_url,
+            "OATHBULK_ENCRYPTION_KEYS": generate_key(),
+        }
+        with CommandDesk(tmp_path / "desk", NOWHERE, variables) as desk:
+            write_shipment(desk.folder / "shipment.csv", make_tokens(3))
+            for command in COMMANDS.split("\n")[1:-1]:
+                result = desk.oathbulk(*command.split())
+                assert result.code == 0, (command, result.stderr)
+            found = {each["check"]: each for each in desk.oathbulk("doctor", "--json").json["checks"]}
+            assert [found[check]["state"] for check in ("database", "migrations", "commits")] == ["well"] * 3
+            running = desk.start("desk", "--port", "0")
+            with desk_pages.make_browser() as browser:
+                assert "july" in desk_pages.enter(browser, lambda: running.stderr)
+
+
+def explain_refusal(url: str) -> str:
+    """What a command says to whom this database refuses a statement."""
+    with opened(url) as database, pytest.raises(OperationalError) as refused:
+        rename_often(database)
+    return str(explain(refused.value))
+
+
+def test_statement_mode_is_refused_with_its_cure(postgres_server: PostgresServer, postgres_url: str) -> None:
+    # So that what is written needs a transaction.
+    set_default(postgres_server, postgres_url, "synchronous_commit", "off")
+    with PgBouncer(postgres_url, prepared=0, mode="statement") as server:
+        assert explain_refusal(server.url).endswith("set pool_mode = transaction for it, or session")
+
+
+def test_a_parameter_that_it_refuses_is_told_with_its_cure(postgres_url: str) -> None:
+    with PgBouncer(postgres_url, prepared=0) as server:
+        assert "ALTER ROLE oathbulk SET" in explain_refusal(server.url + "?options=-c%20search_path%3Dother")
+
+
+def test_a_standby_behind_it_is_no_primary(postgres_server: PostgresServer, postgres_url: str, prepared: int) -> None:
+    set_default(postgres_server, postgres_url, "default_transaction_read_only", "on")
+    with PgBouncer(postgres_url, prepared=prepared) as server:
+        assert explain_refusal(server.url).startswith("the database takes no writes")

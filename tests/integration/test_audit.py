@@ -364,7 +364,7 @@ EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=[Healt
 def copied(sqlite_url: str) -> Iterator[MovingDatabase]:
     """An SQLite file of which somebody took away the triggers."""
     database = MovingDatabase(sqlite_url)
-    make_batch(database, dead(Reason.FORBIDDEN))
+    make_batch(database, [{}, *dead(Reason.FORBIDDEN)])
     batches = Batches(database, ALICE)
     for number, command in enumerate(["pause", "resume", "replay", "cancel", "replay", "pause"]):
         database.ahead = 60.0 * number

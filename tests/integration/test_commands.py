@@ -188,6 +188,54 @@ def test_an_interrupted_run_hands_its_queue_back(database: MovingDatabase, batch
     assert look_at_batch(database, made.batch_id).state == BatchState.RUNNING
 
 
+# A finished batch.
+
+
+FINISHED: list[dict[str, Any]] = [{"status": Status.ACTIVE}]
+
+
+@pytest.mark.parametrize("state", [BatchState.RUNNING, BatchState.PAUSED])
+@pytest.mark.parametrize(
+    ("command", "says"), [("pause", "nothing of it runs"), ("cancel", "nothing of it is left to cancel")]
+)
+def test_a_finished_batch_is_not_paused_or_cancelled(
+    database: MovingDatabase, batches: Batches, command: str, says: str, state: BatchState
+) -> None:
+    made = make_batch(database, FINISHED * 2, state=state)
+    before = look_at_batch(database, made.batch_id)
+
+    with pytest.raises(NotPossible, match=f"batch 'shipment' is finished: {says}"):
+        getattr(batches, command)(made.name)
+
+    assert look_at_batch(database, made.batch_id) == before
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.QUEUED, Status.ACTIVATING])
+def test_one_record_that_is_not_final_is_enough_to_pause_and_to_cancel(
+    database: MovingDatabase, batches: Batches, status: Status
+) -> None:
+    made = make_batch(database, [*FINISHED, {"status": status}])
+    make_batch(database, FINISHED, name="other")
+
+    batches.pause(made.name)
+    batches.cancel(made.name)
+
+    assert look_at_batch(database, made.batch_id).state == BatchState.CANCELLED
+
+
+@pytest.mark.parametrize("given_up", [*dead(Reason.LOCKED), {"status": Status.CANCELLED}])
+def test_dead_letters_and_what_was_undone_are_left_to_cancel_though_nothing_runs(
+    database: MovingDatabase, batches: Batches, given_up: dict[str, Any]
+) -> None:
+    made = make_batch(database, [*FINISHED, given_up])
+    with pytest.raises(NotPossible, match="nothing of it runs"):
+        batches.pause(made.name)
+
+    assert batches.cancel(made.name) == 0
+
+    assert look_at_batch(database, made.batch_id).state == BatchState.CANCELLED
+
+
 # Cancel.
 
 

@@ -210,7 +210,7 @@ def test_a_batch_may_be_called_anything(database: MovingDatabase, desk: WebDesk,
 
 def test_no_name_serial_number_or_reason_becomes_markup(database: MovingDatabase, desk: WebDesk) -> None:
     columns = {name: f"{HOSTILE}{name}" for name in ("serial_number", "username", "email", "lot")}
-    made = make_batch(database, [columns | DEAD[0]], name=f"b{HOSTILE}", environment=f"e{HOSTILE}")
+    made = make_batch(database, [columns | DEAD[0], {}], name=f"b{HOSTILE}", environment=f"e{HOSTILE}")
     with database.writing() as connection:
         connection.execute(update(Batch).where(Batch.id == made.batch_id).values(file=f"{HOSTILE}.csv"))
     serial = columns["serial_number"]
@@ -334,10 +334,16 @@ def test_a_batch_is_cancelled_by_who_types_its_name(database: MovingDatabase, de
         assert answer.status_code == 422
         assert "type the name of the batch: shipment Nothing was done." in read_text(answer.text)
     assert last_line(database) is None
-    assert "shipment is cancelled: 1 records." in desk.command_well("cancel", "shipment", typed_name="shipment")
+    assert "shipment is cancelled: 1 record." in desk.command_well("cancel", "shipment", typed_name="shipment")
     assert statuses(database, shipment)[-1] == Status.CANCELLED
     line = last_line(database)
     assert (line.action, line.actor, line.ticket) == ("cancel", PERSON, None)
+
+
+def test_what_a_replay_leaves_is_told_line_by_line(desk: WebDesk, shipment: Made) -> None:
+    said = desk.command_well("replay", "shipment")
+    assert "1 stays as it is:\n" in said
+    assert "\\n" not in said
 
 
 def test_dead_letters_of_one_reason_go_again(database: MovingDatabase, desk: WebDesk, shipment: Made) -> None:
@@ -452,8 +458,8 @@ def test_a_schema_of_another_version_is_told(installation: Installation, databas
 
 
 def test_many_at_once_get_their_pages(desk: WebDesk, shipment: Made) -> None:
-    paths = ["/", "/batch?name=shipment", "/search?text=MADE", "/audit", "/batch/report?name=shipment"] * 40
-    with ThreadPoolExecutor(50) as threads:
+    paths = ["/", "/batch?name=shipment", "/search?text=MADE", "/audit", "/batch/report?name=shipment"] * 8
+    with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(lambda path: desk.request("GET", path).status_code, paths))
     assert set(answers) == {200}
 

@@ -16,9 +16,14 @@ from support.processes.waiting import wait_until
 from support.servers.emptied_databases import KEEPER
 from support.servers.postgres import PostgresServer
 
+from migrations import HEAD
+from worker.database import schema
 from worker.database.away import is_away
+from worker.database.encoding import OtherEncoding
 from worker.database.engine import Database
+from worker.database.explanations import explain
 from worker.installation.installation import Installation
+from worker.process.database_check import find_fault
 from worker.process.parts import Parts
 
 RENAME = text("UPDATE alembic_version SET version_num = version_num")
@@ -254,3 +259,120 @@ def test_what_threads_wait_for_a_connection_is_counted(postgres_url: str) -> Non
             waiting.start()
             wait_until(lambda: has_waited(database, before + 0.2), 30, "the other thread waits, and that counts")
         waiting.join()
+
+
+# What an administrator may have made of the database, of the role and of its limits.
+
+
+@contextmanager
+def made_database(server: PostgresServer, how: str = "") -> Iterator[str]:
+    """The URL of an empty database, made in this way."""
+    server.execute(f"CREATE DATABASE elsewhere TEMPLATE template0 {how}")
+    try:
+        yield server.url("elsewhere")
+    finally:
+        server.execute("DROP DATABASE elsewhere WITH (FORCE)")
+
+
+@contextmanager
+def role(server: PostgresServer, url: str) -> Iterator[str]:
+    """The URL of the same database for a role that owns nothing."""
+    server.execute("CREATE ROLE guest LOGIN PASSWORD 'guest'")
+    try:
+        yield url.replace(url.partition("://")[2].partition("@")[0], "guest:guest")
+    finally:
+        server.execute("DROP ROLE guest")
+
+
+def fail_to_migrate(url: str) -> str:
+    """What a person is told who runs `oathbulk db upgrade` there, which must fail."""
+    with opened(url) as database, pytest.raises(DBAPIError) as failed:
+        schema.upgrade(database)
+    return str(explain(failed.value))
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_JP"])
+def test_another_encoding_is_refused_with_its_cure(postgres_server: PostgresServer, encoding: str) -> None:
+    how = f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+    with made_database(postgres_server, how) as url, opened(url) as database:
+        with pytest.raises(OtherEncoding, match=f"is {encoding}, not UTF8: make another one") as refused:
+            schema.upgrade(database)
+        assert find_fault(database) == str(refused.value)
+        assert not is_away(refused.value)
+
+
+@pytest.mark.parametrize(
+    "collation", ["LC_COLLATE 'C' LC_CTYPE 'C'", "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'", "LOCALE 'C.utf8'"]
+)
+def test_any_collation_will_do(postgres_server: PostgresServer, collation: str) -> None:
+    with made_database(postgres_server, f"ENCODING 'UTF8' {collation}") as url, opened(url) as database:
+        assert schema.upgrade(database) == HEAD
+        assert find_fault(database) is None
+
+
+def test_every_name_gets_through_whatever_the_roles_encoding_is(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    set_for_database(postgres_server, postgres_url, "client_encoding", "latin1")
+    with opened(postgres_url) as database, database.reading() as connection:
+        assert connection.scalar(text("SELECT CAST(:name AS TEXT)"), {"name": "Łódź 東京"}) == "Łódź 東京"
+
+
+def test_a_schema_of_ones_own_is_found_by_search_path(postgres_server: PostgresServer) -> None:
+    with made_database(postgres_server) as url:
+        set_for_database(postgres_server, url, "search_path", "oathbulk")
+        assert "CREATE SCHEMA oathbulk" in fail_to_migrate(url)
+        postgres_server.execute("CREATE SCHEMA oathbulk", "elsewhere")
+        with opened(url) as database:
+            # The second time, it finds what it made the first.
+            assert [schema.upgrade(database) for _ in range(2)] == [HEAD, HEAD]
+            with database.reading() as connection:
+                found = connection.exec_driver_sql(
+                    "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename = 'record'"
+                )
+                assert found.scalars().all() == ["oathbulk"]
+
+
+def test_a_role_that_may_make_no_tables_is_told_which_right_it_lacks(postgres_server: PostgresServer) -> None:
+    with made_database(postgres_server) as url, role(postgres_server, url) as guest:
+        assert "(permission denied for schema public)" in (told := fail_to_migrate(guest))
+        assert "GRANT USAGE, CREATE ON SCHEMA public" in told
+
+
+def test_a_role_that_may_read_no_table_is_told_so(postgres_server: PostgresServer, postgres_url: str) -> None:
+    with role(postgres_server, postgres_url) as guest, opened(guest) as database:
+        told = find_fault(database)
+    assert told is not None
+    assert told.startswith("the database refuses its role a right (permission denied for table alembic_version)")
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [("statement_timeout", "SELECT pg_sleep(60)"), ("transaction_timeout", "SELECT pg_sleep(60)")],
+)
+def test_a_limit_that_ends_a_statement_is_named_and_waited_out(
+    postgres_server: PostgresServer, postgres_url: str, name: str, statement: str
+) -> None:
+    set_for_database(postgres_server, postgres_url, name, "200ms")
+    with opened(postgres_url) as database:
+        with pytest.raises(DBAPIError) as ended, database.writing() as connection:
+            connection.exec_driver_sql(statement)
+        assert f"raise {name} for this role" in str(explain(ended.value))
+        assert is_away(ended.value)
+        assert takes_writes(database)
+
+
+def test_a_worker_that_starts_waits_for_a_server_that_is_out_of_reach() -> None:
+    with opened("postgresql+psycopg://nobody:x@127.0.0.1:1/none") as database:
+        assert find_fault(database) is None
+
+
+@pytest.mark.parametrize("asked", ["", "?target_session_attrs=any"])
+def test_a_worker_that_starts_with_a_standby_is_told_so(
+    postgres_server: PostgresServer, postgres_url: str, asked: str
+) -> None:
+    set_for_database(postgres_server, postgres_url, "default_transaction_read_only", "on")
+    with opened(postgres_url + asked) as database:
+        told = find_fault(database)
+    assert told is not None
+    assert told.startswith("the database takes no writes")

@@ -102,7 +102,7 @@ def test_a_token_in_progress_is_named_with_its_batch(desk: LoadingDesk) -> None:
     found = tell(desk, [token(0), token(1)])["in_database"]
     assert (found.level, found.tokens, found.serials) == (Level.NOTE, 1, (token(0)["serial"],))
     assert found.text == (
-        "Refused for what our own database holds: 1 of the rows. Row 2: the serial number is in progress in batch"
+        "Refused for what our own database holds: 1 row. Row 2: the serial number is in progress in batch"
         " 'earlier' (row 2): wait until it is finished, or cancel it there"
     )
 

@@ -444,6 +444,17 @@ def test_a_database_that_is_not_up_to_date_is_told_with_the_cure(empty: MovingDa
         revision.ensure_current(empty)
 
 
+def test_a_database_that_a_later_version_has_upgraded_is_left_alone_and_told_so(empty: MovingDatabase) -> None:
+    schema.upgrade(empty)
+    with empty.writing() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    told = rf"^the database is at revision 9999, and this version knows {HEAD} at most: .*\(docs/upgrading\.md\)$"
+    for act in (revision.ensure_current, schema.upgrade):
+        with pytest.raises(revision.SchemaOutdated, match=told):
+            act(empty)
+    assert revision.current(empty) == "9999"
+
+
 def test_the_embedded_database_of_an_earlier_version_is_brought_up_to_date_unasked(tmp_path: Path) -> None:
     here = Installation({"OATHBULK_HOME": str(tmp_path)}, makes_home=True)
     schema.downgrade(here.database, "0001")

@@ -20,7 +20,7 @@ SAME = {
 # Settings of which a unit and what is for all units each add their own.
 ADDED = {"Environment", "SystemCallFilter"}
 # What a container needs besides: where they are needed they are named in oathbulk.env.
-FILES = {"ca.pem", "oathbulk.toml"}
+FILES = {"ca.pem", "oathbulk.toml", "webhook_secret"}
 
 
 def credentials(name: str) -> set[str]:

@@ -14,11 +14,14 @@ from sqlalchemy.orm import aliased
 from models.audit import Action
 from models.batch import Batch, BatchState
 from models.reason import PASSING, TRANSIENT, PauseReason, Reason
+from models.record import Record
+from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours, state
 from worker.batches.finding import find_batch
 from worker.batches.hours import OutOfHours
+from worker.batches.unfinished import has_unfinished
 from worker.database.engine import LOAD_LOCK, Database
 from worker.leases import commands
 from worker.leases.not_replayed import NotReplayed, find_not_replayed
@@ -67,6 +70,8 @@ class Batches:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
                 raise NotPossible(f"batch {name!r} is cancelled: nothing of it runs")
+            if not has_unfinished(connection, batch.id):
+                raise NotPossible(f"batch {name!r} is finished: nothing of it runs")
             self._set_paused(connection, batch.id, detail)
             count = commands.hand_back_queued(self._database, connection, batch.id)
             self._write_down(connection, Action.PAUSE, name)
@@ -106,10 +111,12 @@ class Batches:
             return out_of_hours
 
     def cancel(self, name: str) -> int:
-        """Cancel a batch. Returns how many records were cancelled at once; those in work follow when their call ends.
-        Raises UnknownBatch."""
+        """Cancel a batch: what is not active yet is given up, dead letters too. Returns how many records were cancelled
+        at once; those in work follow when their call ends. Raises UnknownBatch, NotPossible."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
+            if not has_unfinished(connection, batch.id) and not self._has_given_up(connection, batch.id):
+                raise NotPossible(f"batch {name!r} is finished: nothing of it is left to cancel")
             connection.execute(state.cancel((BatchState.RUNNING, BatchState.PAUSED)).where(Batch.id == batch.id))
             count = commands.cancel(self._database, connection, batch.id)
             self._write_down(connection, Action.CANCEL, name, records=count)
@@ -158,6 +165,12 @@ class Batches:
     def _find(self, connection: Connection, name: str) -> Row[*tuple[Any, ...]]:
         columns = (Batch.id, Batch.state, Batch.reason, Batch.environment, Batch.environment_id)
         return find_batch(connection, name, *columns, is_locking=True)
+
+    def _has_given_up(self, connection: Connection, batch_id: int) -> bool:
+        """Whether the batch has dead letters, which a cancel lets a purge remove; or what was cancelled or undone, of
+        which a cancel lets the file be loaded again."""
+        is_given_up = Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED))
+        return connection.scalar(select(Record.id).where(Record.batch_id == batch_id, is_given_up).limit(1)) is not None
 
     def _set_paused(self, connection: Connection, batch_id: int, detail: str | None) -> None:
         """Pause a batch for a person. One that paused by itself keeps its reason, which names the cure, unless it would

@@ -8,6 +8,7 @@ says which failure has which exit code.
 
 import os
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
@@ -16,12 +17,20 @@ def main() -> None:
     # whoever asks for the list of commands would wait for typer.
     from worker.cli.top_help import answer
 
+    _write_what_is_not_encodable()
     code = None if _is_completing() else answer(sys.argv[1:])
     if code is not None:
         sys.exit(code)
     from worker.cli.application import run_command
 
     run_command()
+
+
+def _write_what_is_not_encodable() -> None:
+    """Let a terminal that cannot show a character, as in the C locale, get it as `\\xb7` instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_completing() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC
 from typing import Annotated, Any
 
 import typer
@@ -94,14 +95,14 @@ def _to_json_findings(checked: CheckResult, heads: int, missing: Sequence[Missin
 
 def _draw_table(lines: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[str]:
     """Lay the lines out in columns; nothing is cut off, however long it is."""
-    rows = [("line", "when", "who", "what", "batch", "ticket", "facts"), *map(_format_cells, lines)]
+    rows = [("line", "when (UTC)", "who", "what", "batch", "ticket", "facts"), *map(_format_cells, lines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _format_cells(line: Row[*tuple[Any, ...]]) -> tuple[str, ...]:
-    when = line.at.isoformat(sep=" ", timespec="seconds")
+    when = f"{line.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
     values = (line.id, when, line.actor, line.action, line.batch or "", line.ticket or "", _format_facts(line.facts))
     return tuple(escape_line(str(cell)) for cell in values)
 
@@ -111,7 +112,14 @@ def _format_facts(facts: object) -> str:
     if not isinstance(facts, dict):
         # We write dictionaries alone, so somebody changed this line.
         return str(facts)
-    return ", ".join(f"{name}={value}" for name, value in facts.items() if value not in (None, []))
+    return ", ".join(f"{name}={_format_fact(value)}" for name, value in facts.items() if value not in (None, []))
+
+
+def _format_fact(value: object) -> str:
+    """Write the value of a fact: a list without Python's brackets, and of a dictionary `name: value`."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return ", ".join(f"{name}: {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _describe_authentication(checked: CheckResult) -> Iterator[str]:

@@ -21,8 +21,9 @@ from worker.reports.sentences.commanded import (
 
 def pause(batch: BatchName, ticket: Ticket = None) -> None:
     """Start no new call; calls in flight are settled."""
-    Installation().batches(ticket).pause(batch)
-    console.print(describe_paused(batch))
+    installation = Installation()
+    installation.batches(ticket).pause(batch)
+    console.print(describe_paused(batch, ends_run=installation.settings.is_embedded_database))
 
 
 def resume(
@@ -45,7 +46,7 @@ def resume(
     installation = Installation()
     lift_in = installation.license_of if now else None
     outside = installation.batches(ticket).resume(batch, change, lift_in=lift_in)
-    console.print(describe_resumed(batch, outside, installation.read_fleet(), lifts_hold=now))
+    console.print(describe_resumed(batch, outside, installation.read_fleet(batch), lifts_hold=now))
 
 
 def cancel(batch: BatchName, ticket: Ticket = None) -> None:
@@ -57,10 +58,15 @@ def cancel(batch: BatchName, ticket: Ticket = None) -> None:
 def replay(
     batch: BatchName,
     reason: Annotated[
-        list[Reason] | None, typer.Option(help="Only dead letters of this reason; may be given several times.")
+        list[Reason] | None,
+        typer.Option(
+            help="Only dead letters of this reason, and nothing that was cancelled; may be given several times. "
+            "Default: all dead letters, and all that was cancelled."
+        ),
     ] = None,
     ticket: Ticket = None,
 ) -> None:
     """Put dead letters, and cancelled records, back to pending, and the batch to running."""
-    replayed = Installation().batches(ticket).replay(batch, reason)
-    console.print(describe_replayed(batch, replayed, reason))
+    installation = Installation()
+    replayed = installation.batches(ticket).replay(batch, reason)
+    console.print(describe_replayed(batch, replayed, reason, installation.read_fleet(batch)))

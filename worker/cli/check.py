@@ -10,6 +10,7 @@ import typer
 
 from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
+from worker.cli.load_request import LoadRequest
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import Accept, AsJson, EnvironmentName, File, Offline
 from worker.cli.output_files import refuse_unfit, write_file
@@ -24,6 +25,7 @@ from worker.cli.preflight_report import (
 )
 from worker.cli.progress import showing_progress
 from worker.cli.source_options import SourceOptions
+from worker.cli.typed_commands import write_listing_command
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
 from worker.preflight.findings import Level
@@ -62,7 +64,8 @@ def check_file(
     if as_json:
         print_json(report_to_json(file, report, blocking))
         return report
-    collect_refused(report).print()
+    request = LoadRequest(file.stem, environment, offline=offline, source=source)
+    collect_refused(report).print(write_listing_command(file, request))
     print_findings(report, accepted)
     print_outcome(file, report)
     if any(finding.level == Level.STOP for finding in blocking):

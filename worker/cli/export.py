@@ -79,6 +79,8 @@ def export(
         count = write_output(output, lambda file: export_to(file, status=status, reasons=reason, is_left=left))
     what = "tokens that are left" if left else "refused rows" if status == REFUSED else "records"
     _report(f"Wrote {count} {what} of {batch}", output)
+    if count and (left or reason or status in (REFUSED, Status.DEAD_LETTER)) and output != STDOUT:
+        console.print(f"Mend it (fresh OTPs, or corrected ids), then: oathbulk run {quote(str(output))}")
     if left:
         _tell_unknown_rows(installation, batch)
 

@@ -8,6 +8,7 @@ import sys
 from typing import NoReturn
 
 import redis
+import typer
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from models.encrypted import DecryptionError
@@ -22,9 +23,11 @@ from worker.cli.console import print_failure
 from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
 from worker.config.settings import ConfigError, UnusableSettings
 from worker.database.backup import NotBackedUp
+from worker.database.encoding import OtherEncoding
+from worker.database.explanations import explain
 from worker.database.revision import SchemaOutdated
 from worker.database.sqlite import is_refused_by_disk
-from worker.database.sqlstates import TOO_MANY_CONNECTIONS, sqlstate_of
+from worker.database.sqlstates import find_line
 from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.home import HomeInUse
 from worker.installation.installation import NothingLoaded
@@ -58,7 +61,16 @@ _USAGE = (
     UnusableSettings,
     NotKept,
 )
-_SETUP = (ConfigError, CannotGoOn, SchemaOutdated, EmbeddedError, HomeInUse, DecryptionError, KeyIsGone)
+_SETUP = (
+    ConfigError,
+    CannotGoOn,
+    OtherEncoding,
+    SchemaOutdated,
+    EmbeddedError,
+    HomeInUse,
+    DecryptionError,
+    KeyIsGone,
+)
 # Failures of a server or of the disk, which need words of ours.
 _SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, NoSuchModuleError, DBAPIError)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -67,7 +79,8 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 def exit_for(error: BaseException) -> NoReturn:
     """End the process, for a failure that a person can mend, with one line on stderr and an exit code. Any other is
     raised again."""
-    if isinstance(error, KeyboardInterrupt):
+    # Typer makes an Abort of Ctrl-C and of Ctrl-D at a question that it asks.
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
         sys.exit(INTERRUPTED)
     if isinstance(error, _USAGE):
         _fail(str(error), WRONG_USAGE)
@@ -100,15 +113,10 @@ def explain_server_failure(error: Exception) -> str:
 
 def _explain_database_failure(error: DBAPIError) -> str:
     """Say why the database failed, and what to check."""
-    reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
     if is_refused_by_disk(error):
+        reason = find_line(error.orig)
         return f"the disk of the database is full, or refuses to be written to ({reason}): {FREE_SPACE}"
-    if sqlstate_of(error.orig) == TOO_MANY_CONNECTIONS:
-        return (
-            f"PostgreSQL has no connection left ({reason}): lower OATHBULK_DATABASE_CONNECTIONS, start fewer workers "
-            "or raise max_connections (see docs/deployment.md)"
-        )
-    return f"the database failed ({reason}): check OATHBULK_DATABASE_URL and the server"
+    return str(explain(error))
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -15,6 +15,7 @@ from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions
+from worker.cli.typed_commands import write_command
 from worker.intake import Row, Shipment
 from worker.intake.formats.table import FORMATS
 from worker.vault.otp import OtpPair
@@ -43,7 +44,7 @@ def inspect(file: File, source: SourceOptions, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found.to_json())
     else:
-        found.print()
+        found.print(write_command("inspect", file, [*source.to_words(), "--json"]))
     raise typer.Exit(SOME_LEFT if found.refusals.count else ALL_ACTIVE)
 
 
@@ -81,12 +82,13 @@ class _Found:
             "refused": self.refusals.to_json(),
         }
 
-    def print(self) -> None:
+    def print(self, listing: str) -> None:
+        """Print what was found. `listing`: the command that lists every refused row."""
         console.print(f"{self.shipment.path}: {self.shipment.format.title} (--format {self.shipment.format.name})")
         for kind, count in self.kinds.most_common():
-            console.print(f"{count:>8} {kind}")
+            console.print(f"{count:>8} × {kind}")
         if self.refusals.count:
-            console.print(f"{self.refusals.count:>8} refused")
+            console.print(f"{self.refusals.count:>8}   refused")
         if self.first:
             table = Table("serial", "kind", "secret", box=None, pad_edge=False)
             for line in self.first:
@@ -95,7 +97,7 @@ class _Found:
             console.print(table)
             if self.kinds.total() > len(self.first):
                 console.print(f"… and {self.kinds.total() - len(self.first)} more.")
-        self.refusals.print()
+        self.refusals.print(listing)
 
 
 def describe_kind(row: Row) -> str:

@@ -21,8 +21,10 @@ from worker.cli.preflight_report import findings_to_json, print_findings, refuse
 from worker.cli.progress import showing_progress
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions
+from worker.cli.typed_commands import write_listing_command
 from worker.installation.installation import Installation
 from worker.intake import Shipment, UnusableFile
+from worker.observability.counting import count_things
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.preflight.preflight import Report
 
@@ -37,7 +39,7 @@ def load(
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment into the database, for workers that run elsewhere."""
-    request = asked.read(file)
+    request = asked.read(file, source)
     if check:
         if plan:
             check_plan(Installation(), source.open(file), request, plan)
@@ -48,13 +50,13 @@ def load(
     request = replace(request, plan=check_plan(installation, shipment, request, plan))
     found = examine(installation, shipment, request, as_json=as_json)
     loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
-    _print(loaded, refusals, found, as_json=as_json)
+    _print(loaded, refusals, found, write_listing_command(file, request), as_json=as_json)
     raise typer.Exit(SOME_LEFT if loaded.rows_refused else ALL_ACTIVE)
 
 
-def _print(loaded: Loaded, refusals: RefusedRows, found: Report | None, *, as_json: bool) -> None:
-    """Print what was loaded, and which rows were refused; the findings of its preflight were printed before, unless as
-    JSON."""
+def _print(loaded: Loaded, refusals: RefusedRows, found: Report | None, listing: str, *, as_json: bool) -> None:
+    """Print what was loaded, and which rows were refused, which the command `listing` lists; the findings of its
+    preflight were printed before, unless as JSON."""
     if as_json:
         facts = {
             "batch": loaded.name,
@@ -67,7 +69,7 @@ def _print(loaded: Loaded, refusals: RefusedRows, found: Report | None, *, as_js
         print_json(facts | {"refused": refusals.to_json()} | told)
     else:
         print_loaded(loaded)
-        refusals.print()
+        refusals.print(listing)
 
 
 def examine(
@@ -91,7 +93,7 @@ def examine(
         print_findings(report, request.accepted)
     elif blocking := report.blocking(request.accepted):
         print_json(report_to_json(shipment.path, report, blocking))
-    refuse_unready(shipment.path, report, request.accepted)
+    refuse_unready(shipment.path, report, request)
     return report
 
 
@@ -117,7 +119,7 @@ def load_shipment(
             loaded = loader.load(shipment, request.name, request.canary, request.hours, accepted, request.plan)
     except UnusableFile:
         # The error says that not one row is left; the refused rows say why.
-        refusals.print()
+        refusals.print(write_listing_command(shipment.path, request))
         raise
     if not loaded.is_new:
         check_loaded_plan(installation, loaded.name, request.plan)
@@ -145,15 +147,22 @@ def _make_loader(
 
 def print_loaded(loaded: Loaded) -> None:
     """Say in a sentence or two what was loaded."""
+    records, refused, active = count_things(loaded.total, "record"), loaded.rows_refused, loaded.already_active
     if loaded.is_new:
-        console.print(f"Loaded {loaded.total} records as batch {loaded.name}; {loaded.rows_refused} rows were refused.")
-        if loaded.already_active:
-            console.print(f"{loaded.already_active} rows were left out: their tokens are active already.")
+        rows = f"{count_things(refused, 'row')} {_was(refused)} refused"
+        console.print(f"Loaded {records} as batch {loaded.name}; {rows}.")
+        if active:
+            whose = "its token is" if active == 1 else "their tokens are"
+            console.print(f"{count_things(active, 'row')} {_was(active)} left out: {whose} active already.")
         if loaded.parent:
             console.print(f"Its rows come back from batch {loaded.parent}.")
         if loaded.out_of_hours is not None:
             console.print(f"It is {loaded.out_of_hours}.")
         return
     purged = f", and was purged on {loaded.purged_at:%Y-%m-%d}" if loaded.purged_at else ""
-    known = f"This file is batch {loaded.name} already: {loaded.total} records{purged}."
+    known = f"This file is batch {loaded.name} already: {records}{purged}."
     console.print(f"{known} Nothing was loaded again.")
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.cli.options import (
@@ -17,6 +17,7 @@ from worker.cli.options import (
     Zone,
     parse_hours,
 )
+from worker.cli.source_options import SourceOptions
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.rules.hours import DailyHours
 
@@ -26,7 +27,7 @@ class LoadRequest:
     """What a person asks for when a shipment is loaded: the options of `load` and `run`. `share` is a part of the
     ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses. `offline`: PingOne is
     asked nothing before; `accepted`: findings of the preflight that do not keep it from being loaded; `plan`: the hash
-    of the plan that it was compared with."""
+    of the plan that it was compared with; `source`: how the file is read."""
 
     name: str
     environment: str = DEFAULT_ENVIRONMENT
@@ -37,12 +38,11 @@ class LoadRequest:
     offline: bool = False
     accepted: frozenset[str] = frozenset()
     plan: str | None = None
+    source: SourceOptions = field(default_factory=SourceOptions)
 
     def to_words(self) -> list[str]:
         """Write these options as they are typed, but for those that have their defaults and for the plan."""
-        words = ["--batch", self.name]
-        if self.environment != DEFAULT_ENVIRONMENT:
-            words += ["--environment", self.environment]
+        words = ["--batch", self.name, *self._name_environment()]
         if self.canary is not None:
             words += ["--canary", str(self.canary)]
         if self.share is not None:
@@ -52,7 +52,14 @@ class LoadRequest:
         words += ["--offline"] * self.offline
         for name in sorted(self.accepted):
             words += ["--accept", name]
-        return words + (["--ticket", self.ticket] if self.ticket else [])
+        return words + (["--ticket", self.ticket] if self.ticket else []) + self.source.to_words()
+
+    def to_check_words(self) -> list[str]:
+        """Write those of these options that `oathbulk check` takes and that say what it finds."""
+        return [*self._name_environment(), *["--offline"] * self.offline, *self.source.to_words()]
+
+    def _name_environment(self) -> list[str]:
+        return [] if self.environment == DEFAULT_ENVIRONMENT else ["--environment", self.environment]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +76,8 @@ class LoadOptions:
     accept: Accept = None
     ticket: Ticket = None
 
-    def read(self, file: Path) -> LoadRequest:
-        """Read what is asked for of this file. Raises typer.BadParameter."""
+    def read(self, file: Path, source: SourceOptions) -> LoadRequest:
+        """Read what is asked for of this file, which is read as `source` says. Raises typer.BadParameter."""
         return LoadRequest(
             name=self.batch or file.stem,
             environment=self.environment,
@@ -80,4 +87,5 @@ class LoadOptions:
             share=self.share,
             offline=self.offline,
             accepted=frozenset(self.accept or ()),
+            source=source,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +16,15 @@ from worker.cli.options import File
 from worker.cli.output_files import STDOUT
 from worker.cli.plan_filling import PlanFiller
 from worker.cli.preflight import run_preflight
-from worker.cli.preflight_report import print_findings
+from worker.cli.preflight_report import print_findings, write_accepting_command
 from worker.cli.progress import showing_progress
 from worker.cli.source_options import SourceOptions
+from worker.cli.typed_commands import write_command
 from worker.installation.installation import Installation
 from worker.pages.plan_contents import Plan
 from worker.pages.plan_files import PlanForm, render_plan
-from worker.pages.plan_sentences import describe_purpose, list_obstacles
+from worker.pages.plan_sentences import describe_purpose, list_obstacles, name_next_step
+from worker.preflight.findings import Level
 from worker.preflight.preflight import Report
 
 
@@ -43,7 +44,7 @@ def plan(
     """Write what a run would do, for those who decide on it; change nothing. `run --plan HASH` keeps to it."""
     form = form or tell_form(output, PlanForm, "--output-format")
     refuse_unfit_pair(output)
-    request = asked.read(file)
+    request = asked.read(file, source)
     made, report = _make_plan(file, source, request)
     write_checksummed(output, lambda write: write(render_plan(form, made)))
     if output != STDOUT:
@@ -60,13 +61,9 @@ def _make_plan(file: Path, source: SourceOptions, request: LoadRequest) -> tuple
         report = run_preflight(
             installation, shipment, request.environment, offline=request.offline, on_progress=progress
         )
-    command = shlex.join(["oathbulk", "run", *_write_file(file), *request.to_words(), *source.to_words()])
-    return PlanFiller(installation, shipment, request).fill(report, command), report
-
-
-def _write_file(file: Path) -> list[str]:
-    """Write the file as an argument that is not taken for an option."""
-    return [f"./{file}" if str(file).startswith("-") else str(file)]
+    asked = [finding.name for finding in report.blocking(request.accepted) if finding.level == Level.ASK]
+    starting, again = write_command("run", file, request.to_words()), write_accepting_command(asked)
+    return PlanFiller(installation, shipment, request).fill(report, starting, again), report
 
 
 def _print(made: Plan, report: Report, accepted: frozenset[str], output: Path) -> None:
@@ -75,4 +72,4 @@ def _print(made: Plan, report: Report, accepted: frozenset[str], output: Path) -
     for sentence in (describe_purpose(made), *list_obstacles(made)):
         console.print(sentence)
     console.print(f"Wrote plan {made.hash} to {output}, and its SHA-256 to {name_checksum(output).name}.")
-    console.print(f"To start it: {made.command}", soft_wrap=True)
+    console.print(f"{name_next_step(made)}: {made.command}", soft_wrap=True)

@@ -31,18 +31,19 @@ class PlanFiller:
     shipment: Shipment
     request: LoadRequest
 
-    def fill(self, report: Report, command: str) -> Plan:
-        """Make the plan. `command` starts the batch; the option with the plan's hash is added to it. Raises
-        ConfigError."""
+    def fill(self, report: Report, starting: str, again: str) -> Plan:
+        """Make the plan. `starting` is the command that starts the batch, to which the option with the plan's hash is
+        added; `again` the one that makes the plan anew, for where nothing would be loaded. Raises ConfigError."""
         parts = collect_own_parts(self.installation, self.shipment, self.request)
         plan_hash = hash_parts(parts)
+        preflight = _tell_preflight(report, self.request.accepted)
         return Plan(
             hash=plan_hash,
             parts=parts,
             made_at=datetime.now(UTC),
             made_by=this_person(self.installation.settings).name,
             version=__version__,
-            command=f"{command} --plan {plan_hash}",
+            command=again if preflight.blocking else f"{starting} --plan {plan_hash}",
             ticket=self.request.ticket,
             may_import=self.shipment.switches.may_import,
             may_pair=self.shipment.switches.may_pair,
@@ -50,7 +51,7 @@ class PlanFiller:
             target=self._describe_target(),
             numbers=self._count(report),
             columns=_count_columns(report.verdicts.good),
-            preflight=_tell_preflight(report, self.request.accepted),
+            preflight=preflight,
             timing=self._tell_timing(report),
             settings=list_settings(self.installation, self.request.environment, parts),
         )
@@ -99,11 +100,12 @@ class PlanFiller:
         )
 
     def _tell_timing(self, report: Report) -> Timing:
-        rate, hours = self.installation.environment(self.request.environment).rate, self.request.hours
+        hours = self.request.hours
         return Timing(
-            requests=round(report.seconds * rate),
+            requests=round(report.seconds * report.rate),
             seconds=report.seconds,
-            rate=rate,
+            rate=report.rate,
+            is_rate_bought=report.is_rate_bought,
             share=self.request.share,
             canary=self.request.canary,
             hours=str(hours) if hours else None,

@@ -12,7 +12,10 @@ from typing import Any, TextIO
 from rich.text import Text
 
 from worker.cli.console import console, error_console
+from worker.cli.load_request import LoadRequest
 from worker.cli.refused_rows import RefusedRows
+from worker.cli.typed_commands import write_listing_command, write_plan_command
+from worker.observability.counting import count_things
 from worker.preflight.findings import Finding, Level
 from worker.preflight.preflight import NotReady, Report
 from worker.reports.export import format_cell
@@ -71,25 +74,38 @@ def print_findings(report: Report, accepted: frozenset[str]) -> None:
 
 def print_outcome(file: Path, report: Report) -> None:
     """Say in a sentence how many rows are ready, and how long they take."""
+    console.print(describe_outcome(file, report))
+
+
+def describe_outcome(file: Path, report: Report) -> str:
+    """Say in a sentence how many rows are ready, and how long they take at which pace."""
     verdicts = report.verdicts
     rows = len(verdicts.good) + len(verdicts.refused) + len(verdicts.active)
-    console.print(
-        f"{file}: {len(verdicts.good) - len(verdicts.doubts)} of {rows} rows are ready; "
-        f"about {format_duration(report.seconds)} at the pace that it begins with."
+    ready = len(verdicts.good) - len(verdicts.doubts)
+    pace = f"the {report.rate:g} requests a second that the license has"
+    return (
+        f"{file}: {ready} of {count_things(rows, 'row')} {'is' if ready == 1 else 'are'} ready; about"
+        f" {format_duration(report.seconds)} at {pace if report.is_rate_bought else 'the pace that it begins with'}."
     )
 
 
-def refuse_unready(file: Path, report: Report, accepted: frozenset[str]) -> None:
+def refuse_unready(file: Path, report: Report, request: LoadRequest) -> None:
     """Raise NotReady if something stops the shipment, or is asked and was not accepted; print before what helps."""
-    blocking = report.blocking(accepted)
+    blocking = report.blocking(request.accepted)
     if not blocking:
         return
     if stops := [finding.text for finding in blocking if finding.level == Level.STOP]:
-        collect_refused(report).print()
+        collect_refused(report).print(write_listing_command(file, request))
         raise NotReady(f"{file}: nothing was loaded. {' '.join(stops)}")
     names = [finding.name for finding in blocking]
+    asked = f"{file}: nothing was loaded, since it is asked about {', '.join(names)}."
+    if request.plan:
+        # What is accepted is a part of the plan's hash: with one more, it is another plan.
+        again = write_plan_command(file, request, names)
+        error_console.print(f"To make a new plan that accepts it: {again}", soft_wrap=True)
+        raise NotReady(f"{asked} Mend it, or make a new plan that accepts it.")
     error_console.print(f"Accept it: {write_accepting_command(names)}", soft_wrap=True)
-    raise NotReady(f"{file}: nothing was loaded, since it is asked about {', '.join(names)}. Mend it, or accept it.")
+    raise NotReady(f"{asked} Mend it, or accept it.")
 
 
 def write_accepting_command(names: Sequence[str]) -> str:

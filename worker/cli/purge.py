@@ -15,6 +15,7 @@ from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, Ticket
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
+from worker.observability.counting import count_things
 from worker.purging.candidates import Candidate
 from worker.purging.erasure import Erased, Erasure
 from worker.purging.purging import Plan, Purging
@@ -111,7 +112,7 @@ def describe_purge(plan: Plan, done: Plan, days: int, *, is_done: bool) -> Itera
         if each.obstacle:
             yield f"{each.name}: stays, {_describe_counts(each)}: {each.obstacle}."
     if not done.going and not done.left:
-        yield f"Nothing to purge: no batch that ended more than {days} days ago has nothing left to do."
+        yield f"Nothing to purge: no batch ended more than {count_things(days, 'day')} ago with nothing left to do."
     elif not is_done:
         yield (
             "Nothing was changed. What goes cannot be brought back, and what the batches made in PingOne cannot be "
@@ -121,7 +122,7 @@ def describe_purge(plan: Plan, done: Plan, days: int, *, is_done: bool) -> Itera
 
 def _describe_counts(each: Candidate) -> str:
     counts = ", ".join(f"{number:,} {status}" for status, number in each.outcome.counts.items() if number)
-    return f"{each.records:,} records ({counts})" if counts else "no record"
+    return f"{count_things(each.records, 'record')} ({counts})" if counts else "no record"
 
 
 def _erase(installation: Installation, person: str, ticket: str | None, *, is_done: bool, as_json: bool) -> None:
@@ -144,7 +145,8 @@ def describe_erasure(erased: Erased, *, is_done: bool) -> Iterator[str]:
     if not erased.batches and not erased.in_progress:
         yield "No record names this person. A name has to be given whole, as a file or PingOne has it."
     for batch, records in sorted(erased.batches.items()):
-        yield f"{batch}: the names of {records} records {'are erased' if is_done else 'would be erased'}."
+        done = "are erased" if is_done else "would be erased"
+        yield f"{batch}: the names in {count_things(records, 'record')} {done}."
     for serial_number, batch in erased.in_progress:
         yield f"{batch}: token {serial_number} is in progress and keeps its names: let it end, or cancel the batch."
     if erased.print:

@@ -26,13 +26,14 @@ class RefusedRows:
         if len(self._kept) < KEPT:
             self._kept.append(error)
 
-    def print(self) -> None:
-        """Print the first refused rows with their reasons on stderr, and how many more there are."""
+    def print(self, listing: str) -> None:
+        """Print the first refused rows with their reasons on stderr, and how many more there are. `listing`: the
+        command that lists them all."""
         for error in self._kept[:SHOWN]:
             serial = f" ({error.serial_number})" if error.serial_number else ""
             error_console.print(f"row {error.row_number}{serial}: {error.reason}")
         if self.count > SHOWN:
-            error_console.print(f"… and {self.count - SHOWN} more: `oathbulk check FILE --json` lists them.")
+            error_console.print(f"… and {self.count - SHOWN} more, which this lists: {listing}", soft_wrap=True)
 
     def to_json(self) -> list[dict[str, Any]]:
         return [

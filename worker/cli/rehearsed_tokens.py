@@ -9,6 +9,7 @@ from models.row_fault import RowFault
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.rehearsal_stage import NOT_INSTALLED
 from worker.cli.rehearsed_box import BOX, open_box
+from worker.cli.typed_commands import write_command
 from worker.embedded.errors import EmbeddedError
 from worker.intake import (
     Row,
@@ -94,7 +95,7 @@ def _read_own_rows(shipment: Shipment) -> list[Row]:
             refusals.add(RowError(row.row_number, COMES_BACK, row.serial_number, RowFault.ORIGIN_UNFIT))
         else:
             rows.append(row)
-    refusals.print()
+    refusals.print(write_command("check", shipment.path, ["--offline", "--json"]))
     if not rows:
         raise UnusableFile(shipment.path, f"not one of its {refusals.count} rows can be loaded", "Mend them first")
     return rows

@@ -28,6 +28,7 @@ from worker.cli.planned import Planned, check_plan
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.room import measure_room
 from worker.cli.source_options import SourceOptions
+from worker.cli.typed_commands import write_listing_command
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
@@ -37,7 +38,7 @@ from worker.intake import Shipment
 from worker.notices.notifier import make_notifier
 from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus
-from worker.reports.sentences.outlook import format_log_line
+from worker.reports.sentences.outlook import GO_ON, format_log_line
 
 
 @takes_option_sets
@@ -49,8 +50,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment and activate it here, until it is finished; run again, it goes on where it was."""
-    request = asked.read(file)
-    how_to_go_on = f"Go on with: {_write_run_command(file, request, source)}"
+    request = asked.read(file, source)
+    how_to_go_on = f"{GO_ON}{_write_run_command(file, request, source)}"
     installation = Installation(makes_home=True)
     print_home(installation)
     print_unread_env_file(installation)
@@ -72,13 +73,13 @@ def _write_run_command(file: Path, request: LoadRequest, source: SourceOptions) 
 def run_shipment(
     installation: Installation, shipment: Shipment, request: LoadRequest, how_to_go_on: str, *, as_json: bool = False
 ) -> int:
-    """Load a shipment and work on it; the exit code. `how_to_go_on`: the sentence that is printed if it is
-    interrupted."""
+    """Load a shipment and work on it; the exit code. `how_to_go_on`: the sentence that is printed if it ends
+    before the batch is finished."""
     found = examine(installation, shipment, request, as_json=as_json, needs_pingone=True)
     with lock_home(installation.settings.home):
         refusals = RefusedRows()
         loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
-        refusals.print()
+        refusals.print(write_listing_command(shipment.path, request))
         if not as_json:
             print_loaded(loaded)
         names_hosts = found is None or not found.requests
@@ -98,7 +99,7 @@ def work_on_batch(
         _check_credentials(installation, before.environment)
         is_interrupted, failing_part = _run_stack(installation, progress)
     status = progress.read_status()
-    _print_summary(status, how_to_go_on if is_interrupted or failing_part else None, as_json=as_json)
+    _print_summary(status, how_to_go_on if status.left else None, as_json=as_json)
     if is_interrupted:
         error_console.print("Interrupted: what was in hand is settled or handed back. The same command goes on.")
         return INTERRUPTED
@@ -124,7 +125,7 @@ def _run_stack(installation: Installation, progress: LiveProgress) -> tuple[bool
 
 
 def _print_summary(status: BatchStatus, stopped: str | None, *, as_json: bool) -> None:
-    """Print how the batch stands. `stopped`: how to go on, if the run ended before the batch was over."""
+    """Print how the batch stands. `stopped`: how to go on, if the run ended before the batch was finished."""
     if stopped is not None:
         # Nothing works on the batch here any more, so how quick it was lately says nothing about the time left.
         status = replace(status, pace=0.0)

@@ -100,7 +100,8 @@ def _draw(installation: Installation, batch: str | None, *, with_cures: bool = F
 
 
 def _name_home(installation: Installation) -> list[RenderableType]:
-    """Say which home this is, unless the database is elsewhere."""
-    if not installation.settings.is_embedded_database:
+    """Say which home this is, unless the database is elsewhere, or it is a rehearsal's, which was named on stderr."""
+    settings = installation.settings
+    if not settings.is_embedded_database or settings.home != Installation().settings.home:
         return []
-    return [Text(f"Home: {installation.settings.home}", style="dim")]
+    return [Text(f"Home: {settings.home}", style="dim")]

@@ -18,7 +18,8 @@ def exit_for_usage(error: Any) -> NoReturn:
     # Not at the top: rich takes as long to import as typer, and most commands are typed well.
     from worker.cli.console import print_failure, print_hint
 
-    print_failure(error.format_message())
+    # Typer passes on pydantic's words for a value that is none of a choice.
+    print_failure(error.format_message().replace(": Value error, ", ": ", 1))
     if error.ctx is not None:
         print_hint(f"Try '{error.ctx.command_path} --help' for help.")
     sys.exit(WRONG_USAGE)

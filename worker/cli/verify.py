@@ -12,6 +12,7 @@ from worker.cli.options import AsJson, BatchName
 from worker.cli.own_redis import settings_with_redis
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
+from worker.observability.counting import count_things
 from worker.process.parts import Parts
 from worker.reports.batch_status import BatchStatus
 from worker.reports.inventory_verification import TokenCheck, make_token_lister
@@ -58,11 +59,13 @@ def verify_command(
         if tokens.failure:
             console.print(
                 f"The inventory could not be read ({tokens.failure}): "
-                f"nothing is known of the tokens of {tokens.unread} records."
+                f"nothing is known of the tokens of {count_things(tokens.unread, 'record')}."
             )
         unread = sum(not found.is_known for found in differences)
+        differ = len(differences) - unread
         console.print(
-            f"{batch} has {status.total} records: {len(differences) - unread} differ, {unread} could not be read."
+            f"{batch} has {count_things(status.total, 'record')}: {differ} {'differs' if differ == 1 else 'differ'},"
+            f" {unread} could not be read."
         )
         if followed := _count_followed(status):
             where = ", ".join(f"{number:,} in {name}" for name, number in followed.items())

@@ -10,6 +10,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from worker.config.server_urls import read_prepare_threshold
+from worker.database.encoding import check_encoding
 from worker.database.sqlstates import AWAY, TOO_MANY_CONNECTIONS, Lost, sqlstate_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _CONNECTING: dict[str, str | int] = {
     # After a failover the URL may still lead to the former primary, which answers, but takes no writes any more. Of
     # several hosts in the URL, this finds the one that takes writes.
     "target_session_attrs": "read-write",
+    # Whatever an administrator's default is: every name of a person has to get through.
+    "client_encoding": "UTF8",
 }
 
 # Values of synchronous_commit under which a commit that was reported survives a crash of the server.
@@ -113,6 +116,7 @@ def _configure_connections(engine: Engine, asked_for: list[str], *, has_threshol
 
     @event.listens_for(engine, "connect")
     def set_on_connection(connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
+        check_encoding(connection)
         found = connection.execute(_READ_SETTINGS, prepare=False).fetchone()
         assert found is not None, "a SELECT without FROM has one row"  # noqa: S101
         pid, commits, isolation = found

@@ -32,5 +32,17 @@ def ensure_current(database: Database) -> None:
     found = current(database)
     if found is None:
         raise SchemaOutdated("the database is empty: run `oathbulk db upgrade`")
+    refuse_newer(found)
     if found != HEAD:
         raise SchemaOutdated(f"the database is at revision {found}, not {HEAD}: run `oathbulk db upgrade`")
+
+
+def refuse_newer(found: str | None) -> None:
+    """Check that no later version has changed the schema already, which this one could not bring back. Raises
+    SchemaOutdated."""
+    # Revisions are numbered, with four digits each.
+    if found is not None and found > HEAD:
+        raise SchemaOutdated(
+            f"the database is at revision {found}, and this version knows {HEAD} at most: type commands with the later "
+            "version's oathbulk, or restore a backup from before its upgrade (docs/upgrading.md)"
+        )

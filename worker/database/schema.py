@@ -11,7 +11,7 @@ from alembic.config import Config
 from sqlalchemy import Connection
 
 from worker.database.engine import Database
-from worker.database.revision import read_revision
+from worker.database.revision import read_revision, refuse_newer
 
 
 def upgrade(
@@ -20,10 +20,11 @@ def upgrade(
     """Bring the schema up to this revision, and return the revision that it has then.
 
     `on_change` is called in the same transaction, with the revisions before and after, unless they are the same or the
-    database was empty.
+    database was empty. Raises SchemaOutdated if the schema is of a later version.
     """
     with database.migrating() as connection:
         before = read_revision(connection)
+        refuse_newer(before)
         command.upgrade(_configure(connection), revision)
         after = read_revision(connection) or "empty"
         if on_change is not None and before is not None and before != after:

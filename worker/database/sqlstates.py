@@ -72,20 +72,34 @@ AWAY: dict[str, Lost] = {
 
 # The server has no connection left.
 TOO_MANY_CONNECTIONS = "53300"
-# An error while connecting reaches the driver as text, without its code. These are PostgreSQL's messages for 53300, and
-# PgBouncer's for the same. Messages of a server whose lc_messages is another language are not recognized.
-_TOO_MANY = (
-    "too many clients already",
-    "too many connections for",
-    "remaining connection slots are reserved",
-    "number of requested standby connections exceeds",
-    "no more connections allowed",
-)
+# The server is a standby, or default_transaction_read_only is on.
+READ_ONLY = "25006"
+# The role lacks a right: to a table, or to make one.
+INSUFFICIENT_PRIVILEGE = "42501"
+# An error while connecting reaches the driver as text, without its code. These are the messages by which codes are
+# known: PostgreSQL's, PgBouncer's and libpq's (https://www.postgresql.org/docs/current/libpq-connect.html, under
+# target_session_attrs). Messages of a server whose lc_messages is another language are not recognized.
+_TOLD_BY = {
+    "too many clients already": TOO_MANY_CONNECTIONS,
+    "too many connections for": TOO_MANY_CONNECTIONS,
+    "remaining connection slots are reserved": TOO_MANY_CONNECTIONS,
+    "number of requested standby connections exceeds": TOO_MANY_CONNECTIONS,
+    "no more connections allowed": TOO_MANY_CONNECTIONS,
+    "session is read-only": READ_ONLY,
+    "server is in hot standby mode": READ_ONLY,
+}
 
 
 def sqlstate_of(error: BaseException | None) -> str | None:
     """The code of a driver's error; None if it has none, as for a connection that broke, and for SQLite's errors."""
     state: str | None = getattr(error, "sqlstate", None)
-    if state is None and any(words in str(error) for words in _TOO_MANY):
-        return TOO_MANY_CONNECTIONS
-    return state
+    if state is not None:
+        return state
+    told = str(error)
+    return next((code for words, code in _TOLD_BY.items() if words in told), None)
+
+
+def find_line(error: BaseException | None) -> str:
+    """The line of a driver's error that tells what is the matter. Of several hosts, each may have said something."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return next((line.strip() for line in lines if any(words in line for words in _TOLD_BY)), lines[0])

@@ -54,7 +54,7 @@ class Order:
 def pause(order: Order) -> str:
     """Pause the batch. Raises NotPossible."""
     order.batches.pause(order.status.name)
-    return describe_paused(order.status.name)
+    return describe_paused(order.status.name, ends_run=order.installation.settings.is_embedded_database)
 
 
 def resume(order: Order) -> str:
@@ -62,7 +62,7 @@ def resume(order: Order) -> str:
     lifts_hold = "now" in order.fields
     lift_in = order.installation.license_of if lifts_hold else None
     outside = order.batches.resume(order.status.name, lift_in=lift_in)
-    return describe_resumed(order.status.name, outside, order.installation.read_fleet(), lifts_hold=lifts_hold)
+    return describe_resumed(order.status.name, outside, order.status.fleet, lifts_hold=lifts_hold)
 
 
 def cancel(order: Order) -> str:
@@ -80,7 +80,8 @@ def replay(order: Order) -> str:
     if chosen and chosen not in [*Reason]:
         raise Unfit("There is no such reason.")
     reasons = [Reason(chosen)] if chosen else None
-    return describe_replayed(order.status.name, order.batches.replay(order.status.name, reasons), reasons)
+    replayed = order.batches.replay(order.status.name, reasons)
+    return describe_replayed(order.status.name, replayed, reasons, order.status.fleet)
 
 
 def set_pace(order: Order) -> str:

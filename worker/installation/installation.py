@@ -13,9 +13,11 @@ from sqlalchemy import Connection, select
 
 from migrations import HEAD
 from models.audit import Action
+from models.batch import Batch
 from models.encrypted import Keyring
 from models.record import Record
 from worker import audit
+from worker.batches.finding import find_batch
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.environments_file import config_path
@@ -182,10 +184,12 @@ class Installation:
         _ = self.database
         return self._parts.pace_commands(audit.this_person(self.settings, ticket, person))
 
-    def read_fleet(self) -> Fleet:
-        """Read which worker processes live. Raises what `database` raises."""
+    def read_fleet(self, batch: str) -> Fleet:
+        """Read which worker processes live, to say whether this batch is worked on. Raises UnknownBatch, and what
+        `database` raises."""
         with self.database.reading() as connection:
-            return Fleet(read_processes(self.database, connection))
+            file = find_batch(connection, batch, Batch.file).file
+            return Fleet(read_processes(self.database, connection), file=file)
 
     def pace_of(self, environment: Environment, group: RateGroup) -> Pace:
         """The pace of the environment's license in this rate group, as it is in the fleet's Redis; in the embedded one

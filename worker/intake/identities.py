@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from worker.intake.rows import Row
+from worker.vault.seed import Seed
 
 # The form of the ids of users and devices in PingOne.
 UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -19,11 +20,13 @@ NO_DEVICE = (
     "device_id is missing: add it, or let the token be paired with --pair, which finds a device that is there already"
 )
 NO_USER = "user_id is missing, and no username, email or external_id names the person: add one of these columns"
+NO_PERSON = "nobody is named who gets it: give --assign who.csv, a list of who gets what"
 
 
 def explain_missing_ids(row: Row, *, may_pair: bool) -> str | None:
     """Explain what a row lacks, so that it cannot be loaded; None if it lacks nothing. `may_pair`: a device may be
     made."""
     if not (row.user_id or row.username or row.email or row.external_id):
-        return NO_USER
+        # A vendor's file of seeds has no column for a person.
+        return NO_PERSON if isinstance(row.otps, Seed) else NO_USER
     return None if row.device_id or may_pair else NO_DEVICE

@@ -9,9 +9,9 @@ from sqlalchemy import select
 
 from models.batch import Batch, BatchState
 from worker.batches.commands import LicenseOf
+from worker.batches.unfinished import is_unfinished
 from worker.database.engine import Database
 from worker.notices.recording import UNKNOWN
-from worker.notices.unfinished import is_unfinished
 from worker.reports.stall import Stall
 from worker.reports.status import read_statuses
 

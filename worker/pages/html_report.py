@@ -9,6 +9,7 @@ from shlex import quote
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
+from worker.observability.counting import count_things
 from worker.observability.escaping import escape_line
 from worker.pages import sentences, wording
 from worker.pages.chart import draw_chart
@@ -41,7 +42,7 @@ def make_environment(*packages: str) -> Environment:
         finalize=_show_controls,
     )
     environment.filters |= _FILTERS
-    environment.globals |= {"say": sentences, "count_things": wording.count_things, "quote": quote}
+    environment.globals |= {"say": sentences, "count_things": count_things, "quote": quote}
     return environment
 
 

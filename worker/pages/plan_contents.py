@@ -96,8 +96,9 @@ class Preflight:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long it takes. `requests` and `seconds` are estimates at `rate` requests a second; `hours` is how the daily
-    hours are written, and `hours_seconds` how long they last."""
+    """How long it takes. `requests` and `seconds` are estimates at `rate` requests a second, which is all that the
+    license has if `is_rate_bought`; `hours` is how the daily hours are written, and `hours_seconds` how long they
+    last."""
 
     requests: int
     seconds: float
@@ -106,6 +107,7 @@ class Timing:
     canary: int | None = None
     hours: str | None = None
     hours_seconds: float | None = None
+    is_rate_bought: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ class SettingLine:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A plan. `hash` is the fingerprint of `parts`; `command` is what starts it."""
+    """A plan. `hash` is the fingerprint of `parts`; `command` is what to type next: it starts the batch, or makes
+    the plan anew if something blocks it."""
 
     hash: str
     parts: Mapping[str, object]

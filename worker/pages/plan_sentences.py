@@ -7,8 +7,9 @@ from math import ceil
 from pathlib import PurePath
 from shlex import quote
 
+from worker.observability.counting import count_things
 from worker.pages.plan_contents import Numbers, Plan, Timing
-from worker.pages.wording import count_things, list_words, write_number, write_share, write_span
+from worker.pages.wording import list_words, write_number, write_share, write_span
 
 # What stands in place of a number that is not exact.
 _AT_MOST = "at most "
@@ -44,6 +45,14 @@ def list_obstacles(plan: Plan) -> list[str]:
     return obstacles
 
 
+def name_next_step(plan: Plan) -> str:
+    """Say what the plan's command is for: to start it, or to make the plan anew where nothing would be loaded."""
+    blocking = [finding.level for finding in plan.preflight.findings if finding.is_blocking]
+    if "stop" in blocking:
+        return "To make a new plan, once that is mended"
+    return "To make a new plan that accepts it" if blocking else "To start it"
+
+
 def list_writes(plan: Plan) -> list[tuple[str, str, str]]:
     """List what is written: where, what, and how many."""
     numbers = plan.numbers
@@ -76,10 +85,12 @@ def _count(is_allowed: bool, number: int, numbers: Numbers) -> str:
 
 def describe_duration(timing: Timing) -> str:
     """Say how long it takes."""
-    text = (
-        f"About {count_things(timing.requests, 'request')}, which take {write_span(timing.seconds)} at the"
-        f" {timing.rate:g} requests a second with which it begins. It becomes faster as long as PingOne permits it."
-    )
+    text = f"About {count_things(timing.requests, 'request')}, which take {write_span(timing.seconds)} at the"
+    if timing.is_rate_bought:
+        text += f" {timing.rate:g} requests a second that the license has."
+    else:
+        text += f" {timing.rate:g} requests a second with which it begins. It becomes faster as long as PingOne permits"
+        text += " it."
     if timing.share is not None:
         text += f" It keeps to {write_share(timing.share)} of what the license permits: people sign on with the rest."
     return text

@@ -50,11 +50,6 @@ def write_span(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def count_things(number: int, one: str, many: str | None = None) -> str:
-    """Write a number with its noun: `1 token`, `2 tokens`."""
-    return f"{write_number(number)} {one if number == 1 else many or one + 's'}"
-
-
 def list_words(words: list[str]) -> str:
     """Write words as a list in a sentence: `a, b and c`."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from worker.batches.load_counts import LoadCounts
 from worker.intake import Leftovers, RowError, Shipment
+from worker.observability.counting import count_things
 from worker.preflight.findings import NAMED, Finding, Level, Verdicts, name_tokens
 from worker.vault.seed import Seed
 
@@ -34,12 +35,14 @@ def _check_rows(verdicts: Verdicts) -> list[Finding]:
     if verdicts.refused:
         reasons = Counter(error.reason for error in verdicts.refused)
         (reason, times), *_ = reasons.most_common(1)
-        text = f"Refused: {len(verdicts.refused)} of the rows, {times} of them since {reason}"
+        refused = len(verdicts.refused)
+        some = "" if times == refused else f"{times} of them "
+        text = f"Refused: {count_things(refused, 'row')}, {some}since {reason}"
         findings.append(_name_rows("rows_refused", text, verdicts.refused))
     if verdicts.refused_by_database:
         first = verdicts.refused_by_database[0]
         text = (
-            f"Refused for what our own database holds: {len(verdicts.refused_by_database)} of the rows. Row"
+            f"Refused for what our own database holds: {count_things(len(verdicts.refused_by_database), 'row')}. Row"
             f" {first.row_number}: {first.reason}"
         )
         findings.append(_name_rows("in_database", text, verdicts.refused_by_database))
@@ -75,7 +78,7 @@ def _check_list(shipment: Shipment, leftovers: Leftovers) -> list[Finding]:
     findings += name_tokens("person_twice", Level.ASK, text, shipment.assignment.persons_twice)
     if nameless := shipment.assignment.nameless:
         reason = f"line {nameless[0].row_number}: {nameless[0].reason}"
-        text = f"Without a usable serial number: {len(nameless)} lines of the list; {reason}"
+        text = f"Without a usable serial number: {count_things(len(nameless), 'line')} of the list; {reason}"
         findings.append(Finding("list_lines", Level.ASK, text, len(nameless)))
     return findings
 

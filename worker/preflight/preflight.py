@@ -13,6 +13,7 @@ from worker.config.settings import Settings
 from worker.intake import NO_SWITCHES, Shipment, Switches
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
+from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
 from worker.pingone.configuration import MfaSettings
 from worker.pingone.errors import CredentialsRefused, NotDelivered, PingOneError
@@ -52,8 +53,11 @@ class Report:
     unknown: list[str] = field(default_factory=list)
     requests: int = 0
     is_complete: bool = True
-    # Seconds that the batch takes at the pace it begins with.
+    # Seconds that the batch takes at `rate` requests a second: those that it begins with, or the license's if it has
+    # fewer (`is_rate_bought`).
     seconds: float = 0.0
+    rate: float = 0.0
+    is_rate_bought: bool = False
 
     def blocking(self, accepted: frozenset[str]) -> list[Finding]:
         """What keeps the shipment from being loaded: all that stops it, and what is asked and not accepted."""
@@ -62,6 +66,12 @@ class Report:
             for finding in self.findings
             if finding.level == Level.STOP or (finding.level == Level.ASK and finding.name not in accepted)
         ]
+
+    def keep_to_license(self, bought: float | None) -> None:
+        """Count the seconds at the requests a second that the license has, if these are fewer. None: not known."""
+        if bought and bought < self.rate:
+            self.seconds *= self.rate / bought
+            self.rate, self.is_rate_bought = bought, True
 
     def choose_accepted(self, accepted: frozenset[str]) -> list[str]:
         """Of the findings that a person accepts, those that were made and asked about."""
@@ -80,6 +90,7 @@ def check_shipment(
     verdicts, leftovers = reader.read(shipment, on_progress)
     report = Report(verdicts, files.check_files(shipment, verdicts, leftovers, totp_max_age=settings.totp_max_age))
     pairings = sum(row.device_id is None for row in verdicts.good)
+    report.rate = rate
     report.seconds = (len(verdicts.good) * REQUESTS_PER_RECORD + pairings * REQUESTS_PER_PAIRING) / rate
     return report
 
@@ -112,7 +123,7 @@ class TenantCheck:
         report.findings += tenant.check_learnt(known, is_fixed=is_fixed)
         try:
             self._ask(report, "the clock", lambda: tenant.check_clock(measure_clock()))
-            self._ask(report, "the license", lambda: tenant.check_capabilities(self._read(reads.read_capabilities)))
+            self._ask(report, "the license", lambda: self._check_license(report))
             self._ask(report, "the policies", lambda: self._check_policies(len(verdicts.good)))
             self._ask(report, "the MFA settings", lambda: self._check_settings(self._read(reads.read_mfa_settings)))
             # First, since a token may be another person's, and a person have too many devices.
@@ -121,6 +132,11 @@ class TenantCheck:
             self._ask(report, "the persons' devices", lambda: self._check_devices(report))
         finally:
             report.requests = self._call.requests
+
+    def _check_license(self, report: Report) -> list[Finding]:
+        capabilities = self._read(self._reads.read_capabilities)
+        report.keep_to_license(capabilities.rates.get(RateGroup.MFA))
+        return tenant.check_capabilities(capabilities)
 
     def _check_policies(self, persons: int) -> list[Finding]:
         return tenant.check_policies(

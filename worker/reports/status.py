@@ -47,11 +47,11 @@ def read_statuses(
             batches = list(connection.execute(select(Batch.__table__).order_by(Batch.id.desc())))
         else:
             batches = [find_batch(connection, name, Batch.__table__, may_be_purged=True)]
-        fleet = Fleet(read_processes(database, connection))
+        processes = read_processes(database, connection)
         return [
             replace(
                 _read_status(database, connection, batch),
-                fleet=fleet,
+                fleet=Fleet(processes, file=batch.file),
                 license_pace=read_pace(database, connection, license_of(batch.environment, batch.environment_id)),
             )
             for batch in batches

@@ -147,7 +147,7 @@ def test_a_job_does_not_go_out_once_the_batch_goes_on_or_another_command_has_end
     says: str,
     state: JobState,
 ) -> None:
-    make_tokens(database, pingone, [TOKEN], state=BatchState.PAUSED)
+    make_tokens(database, pingone, [TOKEN, {}], state=BatchState.PAUSED)
 
     def change() -> None:
         with database.writing() as connection:
@@ -157,7 +157,7 @@ def test_a_job_does_not_go_out_once_the_batch_goes_on_or_another_command_has_end
     with pytest.raises(NotPossible, match=says):
         desk.revoke.revoke("shipment")
 
-    assert (pingone.calls("revoke_tokens"), len(pingone.tokens())) == ([], 1)
+    assert (pingone.calls("revoke_tokens"), len(pingone.tokens())) == ([], 2)
     with database.reading() as connection:
         assert connection.scalars(select(InventoryJob.state)).all() == [state]
 

@@ -122,7 +122,7 @@ def test_imports_that_have_not_ended_are_counted_where_nothing_is_followed(
 def test_what_was_found_is_not_written_down_if_the_batch_goes_on_meanwhile(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make_batch(database, [TOKEN, UNKNOWN], state=BatchState.PAUSED)
+    made = make_batch(database, [TOKEN, UNKNOWN, {}], state=BatchState.PAUSED)
     job = import_by(database, made, JobState.LOST, made.ids[1])
     read_list = revocation.find_tokens
 

@@ -33,7 +33,7 @@ from worker.pingone.pairings import Pairings
 def test_a_batch_that_somebody_works_on_is_not_undone(
     database: MovingDatabase, pingone: PingOne, desk: Desk, state: BatchState, reason: PauseReason | None, says: str
 ) -> None:
-    made = make(database, pingone, [OURS | {"status": Status.ACTIVE}], state=state)
+    made = make(database, pingone, [OURS | {"status": Status.ACTIVE}, {"device_id": ""}], state=state)
     with database.writing() as connection:
         connection.execute(update(Batch).values(reason=reason))
 
@@ -42,8 +42,24 @@ def test_a_batch_that_somebody_works_on_is_not_undone(
             command("shipment")
 
     assert len(pingone.devices()) == 1
-    assert statuses(database, made) == ["active"]
+    assert statuses(database, made) == ["active", "pending"]
     assert audit_facts(database) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"), [(BatchState.RUNNING, None), (BatchState.PAUSED, PauseReason.OUTAGE)], ids=str
+)
+def test_a_finished_batch_need_not_be_cancelled(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, state: BatchState, reason: PauseReason | None
+) -> None:
+    made = make(database, pingone, [OURS | {"status": Status.ACTIVE}], state=state)
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(reason=reason))
+
+    assert desk.unpair.remove("shipment").ends == {End.REMOVED: 1}
+
+    assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"])
+    desk.revoke.examine("shipment")
 
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.ACTIVATING])

@@ -79,8 +79,9 @@ def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "CHUNK", 1)
-    records = [OURS | {"status": Status.ACTIVE}] * 2
-    made = make(database, pingone, records, state=BatchState.PAUSED)
+    made = make(
+        database, pingone, [OURS | {"status": Status.ACTIVE}] * 2 + [{"device_id": ""}], state=BatchState.PAUSED
+    )
     original = unpairing.note_device_gone
 
     def resume_after(*arguments: Any) -> bool:
@@ -92,7 +93,7 @@ def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
     with pytest.raises(NotPossible, match="runs"):
         desk.unpair.remove("shipment")
 
-    assert (len(pingone.devices()), statuses(database, made)) == (1, ["cancelled", "active"])
+    assert (len(pingone.devices()), statuses(database, made)) == (1, ["cancelled", "active", "pending"])
     assert audit_facts(database)[-1]["removed"] == 1
 
 

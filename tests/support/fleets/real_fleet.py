@@ -127,9 +127,9 @@ class Fleet:
     def celery(self, name: str, *arguments: str, **variables: str) -> Program:
         return self._start(name, "celery", "-A", "worker", *arguments, **variables)
 
-    def command(self, name: str, *arguments: str) -> Program:
+    def command(self, name: str, *arguments: str, **variables: str) -> Program:
         """A command that was started."""
-        return self._start(name, "worker", *arguments)
+        return self._start(name, "worker", *arguments, **variables)
 
     def oathbulk(self, name: str, *arguments: str) -> str:
         """A command, to its end: what it printed."""

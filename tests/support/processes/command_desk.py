@@ -95,6 +95,10 @@ class CommandDesk:
     def oathbulk(self, *arguments: str | Path, **settings: str) -> Result:
         return self.start(*arguments, **settings).wait()
 
+    def type_command(self, *arguments: str | Path) -> Result:
+        """As a terminal shows it: both streams together, as `stdout`, in the order in which they were printed."""
+        return self._start(Forked, "worker", arguments, {}, is_together=True).wait()
+
     def status(self, batch: str = "shipment") -> dict[str, Any]:
         result = self.oathbulk("status", batch, "--json")
         assert result.code == 0, result.stderr
@@ -113,12 +117,19 @@ class CommandDesk:
         return [pid for pid in _pids() if self._is_ours(pid) and (not names or _is_named(pid, names))]
 
     def _start(
-        self, start: Start, program: str, arguments: Sequence[str | Path], settings: Mapping[str, str]
+        self,
+        start: Start,
+        program: str,
+        arguments: Sequence[str | Path],
+        settings: Mapping[str, str],
+        *,
+        is_together: bool = False,
     ) -> Running:
         output = self._output / f"{len(self._started):02}"
-        streams = output.with_suffix(".stdout"), output.with_suffix(".stderr")
-        process = start(program, [*map(str, arguments)], self.environment | settings, self.folder, *streams)
-        self._started.append(running := Running(process, *streams))
+        stdout = output.with_suffix(".stdout")
+        stderr = stdout if is_together else output.with_suffix(".stderr")
+        process = start(program, [*map(str, arguments)], self.environment | settings, self.folder, stdout, stderr)
+        self._started.append(running := Running(process, stdout, Path(os.devnull) if is_together else stderr))
         return running
 
     def _is_ours(self, pid: int) -> bool:

@@ -58,7 +58,10 @@ class Terminal:
         return " ".join(re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self.read().rpartition("\x1b[2K")[2]).split())
 
     def press_ctrl_c(self) -> None:
-        os.write(self._master, b"\x03")
+        self.press(b"\x03")
+
+    def press(self, key: bytes) -> None:
+        os.write(self._master, key)
 
     def wait(self, timeout: float = TIMEOUT) -> int:
         """The exit code."""

@@ -1,4 +1,4 @@
-"""A PgBouncer of the system's, in transaction mode."""
+"""A PgBouncer of the system's, in transaction mode unless another is asked for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PgBouncer(Server):
 
     stop_signal = signal.SIGINT
 
-    def __init__(self, url: str, *, prepared: int) -> None:
+    def __init__(self, url: str, *, prepared: int, mode: str = "transaction") -> None:
         super().__init__()
         program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
         if program is None:
@@ -28,6 +28,7 @@ class PgBouncer(Server):
         self._program = program
         self._server = make_url(url)
         self._prepared = prepared
+        self._mode = mode
         # It refuses to run as root.
         self._account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         if self._account:
@@ -47,7 +48,7 @@ class PgBouncer(Server):
             "unix_socket_dir": "",
             "auth_type": "scram-sha-256",
             "auth_file": users,
-            "pool_mode": "transaction",
+            "pool_mode": self._mode,
             "max_prepared_statements": self._prepared,
             # The one used least lately: every transaction gets another.
             "server_round_robin": 1,

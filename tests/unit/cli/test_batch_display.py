@@ -119,7 +119,7 @@ def test_a_finished_batch_says_how_long_it_took():
 
 def test_a_batch_that_finished_with_dead_letters_says_that_nothing_more_happens():
     page = seen(draw_batch(SOME_LEFT))
-    assert "Finished after 2 h 5 min: 3 are not active; nothing happens to them until a person acts." in page
+    assert "Finished after 2 h 5 min: 3 tokens are not active; nothing happens to them until a person acts." in page
 
 
 def test_an_empty_batch_can_be_drawn():
@@ -162,6 +162,35 @@ def test_after_an_interruption_no_time_is_left_and_the_command_is_named():
 
     assert f"Nothing works on it here any more; 600 records are left. {again}" in page
     assert "left at this pace" not in page
+
+
+def test_a_pause_that_ended_the_run_names_both_commands_that_go_on():
+    page = seen(draw_batch(PAUSED, stopped="Go on with: oathbulk run pallet-7.csv"))
+
+    both = "This run has ended. Go on with: oathbulk resume pallet-7, then oathbulk run pallet-7.csv"
+    assert f"Check them. {both}" in page
+    assert page.count("Go on with") == 1
+
+
+# What is left over.
+
+
+EXPORT = "Dead letters, to mend and load again: oathbulk export pallet-7 --status dead_letter -o pallet-7-again.csv"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        FINISHED,
+        replace(SOME_LEFT, state="running"),
+        replace(SOME_LEFT, state="cancelled"),
+        replace(SOME_LEFT, purged_at=LOADED),
+        replace(SOME_LEFT, taken_over=TakenOver({"pallet-7-again": {"active": 2, "pending": 1}})),
+    ],
+    ids=["all active", "runs", "cancelled", "purged", "loaded again"],
+)
+def test_no_export_of_dead_letters_is_named_where_none_is_to_be_mended(status: BatchStatus):
+    assert "to mend and load again" not in seen(draw_batch(status))
 
 
 # How high it is.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import time
+from pathlib import Path
 
 from worker.cli.load_request import LoadRequest
+from worker.cli.source_options import SourceOptions
 from worker.rules.hours import DailyHours
 
 
@@ -20,3 +22,17 @@ def test_every_option_is_written() -> None:
         "--batch july --environment test --canary 5 --share 0.6 --window 22:00-05:30 --zone Europe/Berlin --offline"
         " --accept clock --accept devices_old --ticket CHG-7"
     )
+
+
+def test_how_the_file_is_read_is_written_too_and_a_check_takes_no_more_than_it_knows() -> None:
+    source = SourceOptions(key_file=Path("box key.txt"), may_pair=True)
+    request = LoadRequest("july", "test", canary=5, offline=True, source=source)
+    assert request.to_words()[-3:] == ["--key-file", "box key.txt", "--pair"]
+    assert request.to_check_words() == [
+        "--environment",
+        "test",
+        "--offline",
+        "--key-file",
+        "box key.txt",
+        "--pair",
+    ]

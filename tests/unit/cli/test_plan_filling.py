@@ -22,9 +22,9 @@ VARIABLES = {
     "PINGONE_ENVIRONMENT_ID": "env-1",
     "PINGONE_CLIENT_ID": "client-1",
     "PINGONE_CLIENT_SECRET": "made-up-client-secret",
-    "PINGONE_RATE": "20",
     "OATHBULK_ACTOR": "anna",
 }
+AGAIN = "oathbulk plan box.csv --accept clock -o plan.html"
 SEED = Seed(secret=Secret(b"12345678901234567890"))
 BOTH = Switches(may_import=True, may_pair=True)
 ABSENT = Finding("token_not_in_inventory", Level.NOTE, "They are imported.", 3)
@@ -41,14 +41,15 @@ def make_report(*findings: Finding, requests: int = 9) -> Report:
     lots = [row(number, lot=f"L-{number > 6}") for number in range(1, 11)]
     verdicts = Verdicts(good=lots, refused=[RowError(12, "it is bad", None, RowFault.OTPS_UNFIT)])
     verdicts.doubt(lots[0], "clock", "it is late")
-    return Report(verdicts, list(findings), requests=requests, seconds=2.0)
+    return Report(verdicts, list(findings), requests=requests, seconds=2.0, rate=20.0)
 
 
 def fill(tmp_path: Path, report: Report, *, switches: Switches = BOTH, request: LoadRequest | None = None) -> Plan:
     (tmp_path / "box.csv").write_text("serial,otp1,otp2,user_id,device_id\nACME1,30871455,36729922,u,d\n")
     installation = Installation(VARIABLES | {"OATHBULK_HOME": str(tmp_path / "home")})
     shipment = open_shipment(tmp_path / "box.csv", switches=switches)
-    return PlanFiller(installation, shipment, request or LoadRequest("july")).fill(report, "oathbulk run box.csv")
+    filler = PlanFiller(installation, shipment, request or LoadRequest("july"))
+    return filler.fill(report, "oathbulk run box.csv", AGAIN)
 
 
 def test_rows_are_counted(tmp_path: Path) -> None:
@@ -108,6 +109,25 @@ def test_the_command_ends_with_the_hash(tmp_path: Path) -> None:
     plan = fill(tmp_path, make_report())
     assert plan.command == f"oathbulk run box.csv --plan {plan.hash}"
     assert (plan.made_by, plan.target.api_host, plan.source.format) == ("anna", "api.pingone.com", "otp-pairs")
+
+
+@pytest.mark.parametrize("level", [Level.STOP, Level.ASK])
+def test_where_nothing_would_be_loaded_the_command_makes_a_new_plan(tmp_path: Path, level: Level) -> None:
+    report = make_report(Finding("clock", level, "Late."))
+    assert fill(tmp_path, report).command == AGAIN
+
+
+def test_what_is_accepted_is_started(tmp_path: Path) -> None:
+    report = make_report(Finding("clock", Level.ASK, "Late."))
+    request = LoadRequest("july", accepted=frozenset({"clock"}))
+    assert fill(tmp_path, report, request=request).command.startswith("oathbulk run box.csv --plan ")
+
+
+def test_a_license_that_has_less_is_what_the_time_is_told_of(tmp_path: Path) -> None:
+    report = make_report()
+    report.keep_to_license(2.0)
+    timing = fill(tmp_path, report).timing
+    assert (timing.requests, timing.seconds, timing.rate, timing.is_rate_bought) == (40, 20.0, 2.0, True)
 
 
 @pytest.mark.parametrize(

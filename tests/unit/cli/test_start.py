@@ -85,3 +85,14 @@ def test_a_command_collects_its_own_garbage_and_none_of_what_was_imported() -> N
         assert (gc.isenabled(), gc.get_freeze_count() > 0) == (True, True)
     finally:
         gc.unfreeze()
+
+
+def test_a_terminal_that_cannot_show_a_character_gets_its_number(tmp_path: Path) -> None:
+    person = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
+    row = f"MADE1,308714,367299,{person},{person}"
+    (tmp_path / "box.csv").write_text(f"serial,otp1,otp2,user_id,device_id\n{row}\n")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "worker", "inspect", str(tmp_path / "box.csv")]
+    ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | ascii_only)
+    assert "Traceback" not in ran.stderr
+    assert "1 \\xd7 HOTP pair" in ran.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,8 @@ class Taken:
 
 class Installed:
     """An installation on which nothing is done. `who`: the ticket and the person of each command."""
+
+    settings = SimpleNamespace(is_embedded_database=False)
 
     def __init__(self) -> None:
         self.taken = Taken()

@@ -76,6 +76,22 @@ def test_a_share_of_the_rate_is_something_that_is_written() -> None:
     assert ("our pace" in {where for where, _, _ in say.list_writes(make_plan())}) is False
 
 
+def test_the_command_is_called_what_it_is_for() -> None:
+    said = [
+        say.name_next_step(make_plan(preflight=make_preflight(*found))) for found in ((NOTE,), (ASKED,), (ASKED, STOP))
+    ]
+    assert said == [
+        "To start it",
+        "To make a new plan that accepts it",
+        "To make a new plan, once that is mended",
+    ]
+
+
+def test_the_duration_says_that_the_license_has_no_more() -> None:
+    told = say.describe_duration(Timing(7, 95.0, 3.0, is_rate_bought=True))
+    assert told == "About 7 requests, which take 1 min 35 s at the 3 requests a second that the license has."
+
+
 def test_the_duration_names_requests_and_rate() -> None:
     told = say.describe_duration(Timing(7, 95.0, 30.0))
     assert "About 7 requests, which take 1 min 35 s at the 30 requests a second" in told

@@ -7,7 +7,7 @@ from datetime import timedelta, timezone
 import pytest
 from support.data.reports import minutes
 
-from worker.pages.wording import count_things, list_words, write_exact_share, write_share, write_span, write_time
+from worker.pages.wording import list_words, write_exact_share, write_share, write_span, write_time
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,7 @@ def test_a_time_is_in_utc_whatever_zone_it_came_in() -> None:
     assert write_time(None) == ""
 
 
-def test_things_and_lists() -> None:
-    assert [count_things(number, "token") for number in (0, 1, 2000)] == ["0 tokens", "1 token", "2,000 tokens"]
+def test_lists() -> None:
     assert [list_words(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
         "",
         "a",

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from support.data.heard import Heard
 
+from models.row_fault import RowFault
 from worker.batches.preparation.people import find_all
-from worker.intake import Leftovers, Row, Switches, open_assignment, open_shipment
+from worker.intake import Leftovers, Row, RowError, Switches, open_assignment, open_shipment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.errors import Answer
@@ -108,9 +109,24 @@ def test_a_person_who_gets_two_tokens_is_asked_about(tmp_path: Path) -> None:
     assert (found.level, found.serials) == (Level.ASK, ("MADE2",))
 
 
+def test_refused_rows_are_told_with_their_reason_and_how_many_have_it(tmp_path: Path) -> None:
+    reasons = ["it has no person"] * 2 + ["it is bad"]
+    rows = [RowError(number, reason, None, RowFault.PERSON_UNFIT) for number, reason in enumerate(reasons)]
+    (tmp_path / "box.csv").write_text(BOX)
+    shipment = open_shipment(tmp_path / "box.csv")
+
+    def tell(refused: list[RowError]) -> str:
+        found = files.check_files(shipment, Verdicts(refused=refused), Leftovers(), totp_max_age=60.0)
+        return only(found, "rows_refused").text
+
+    assert tell(rows[:1]) == "Refused: 1 row, since it has no person"
+    assert tell(rows[:2]) == "Refused: 2 rows, since it has no person"
+    assert tell(rows) == "Refused: 3 rows, 2 of them since it has no person"
+
+
 def test_a_line_of_the_list_without_a_serial_number_is_told(tmp_path: Path) -> None:
     found = only(check_files(tmp_path, BOX, WHO + line(1, "a") + ",b,,\n"), "list_lines")
-    assert found.text.startswith("Without a usable serial number: 1 lines of the list; line 3: serial is missing")
+    assert found.text.startswith("Without a usable serial number: 1 line of the list; line 3: serial is missing")
 
 
 def test_nothing_that_can_be_loaded_stops_it(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.intake import Row, Switches
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
+from worker.pace.rate_groups import RateGroup
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.errors import (
     Answer,
@@ -42,6 +43,7 @@ class Tenant:
     def __init__(self, **failures: Exception) -> None:
         self.failures = failures
         self.asked: list[str] = []
+        self.rates: dict[RateGroup, float] = {}
         self.policy = Policy("p", "Office", is_default=True, is_oath_enabled=True, new_device_notification="NONE")
 
     def _answer(self, name: str, answer: Any) -> Any:
@@ -51,7 +53,7 @@ class Tenant:
         return answer
 
     def read_capabilities(self, *, call: object) -> Capabilities:
-        return self._answer("capabilities", Capabilities(can_use_oath_token=True))  # type: ignore[no-any-return]
+        return self._answer("capabilities", Capabilities(True, rates=self.rates))  # type: ignore[no-any-return]
 
     def read_policies(self, *, call: object) -> list[Policy]:
         return self._answer("policies", [self.policy])  # type: ignore[no-any-return]
@@ -72,7 +74,7 @@ class Tenant:
 
 def examine(tenant: Tenant, *, device_id: str | None = "device-1", may_pair: bool = False) -> Report:
     row = Row(row_number=1, serial_number="MADE1", user_id="user-1", device_id=device_id, username="alice", otps=HOTP)
-    report = Report(Verdicts(good=[row]))
+    report = Report(Verdicts(good=[row]), seconds=12.0, rate=30.0)
     ids = {"name": "default", "environment_id": "e", "client_id": "c", "client_secret": "s"}
     environment = Environment.model_validate(ids)
     check = TenantCheck(tenant, environment, Settings(), Switches(may_pair=may_pair))  # type: ignore[arg-type]
@@ -140,3 +142,13 @@ def test_only_where_devices_will_be_made_a_person_is_asked_about_mail_and_their_
         ("notification", Level.ASK),
         ("too_many_devices", Level.ASK),
     ]
+
+
+@pytest.mark.parametrize(("bought", "seconds", "rate"), [(0.0, 12.0, 30.0), (3.0, 120.0, 3.0), (100.0, 12.0, 30.0)])
+def test_the_time_is_counted_at_the_licenses_rate_where_that_is_lower(
+    bought: float, seconds: float, rate: float
+) -> None:
+    tenant = Tenant()
+    tenant.rates = {RateGroup.MFA: bought} if bought else {}
+    report = examine(tenant)
+    assert (report.seconds, report.rate, report.is_rate_bought) == (seconds, rate, bought == 3.0)

@@ -11,6 +11,7 @@ from models.batch import Batch, BatchState
 from models.reason import PASSING
 from worker.batches.commands import NotPossible
 from worker.batches.finding import find_batch
+from worker.batches.unfinished import has_unfinished
 from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.leases.journal_evidence import count_in_hand
@@ -48,9 +49,10 @@ class Standing:
     def _find(self, connection: Connection, name: str) -> UndoneBatch:
         batch = find_batch(connection, name, Batch.id, Batch.state, Batch.reason)
         cancel = f"`oathbulk cancel {quote(name)}`"
-        if batch.state == BatchState.RUNNING:
+        is_unfinished = has_unfinished(connection, batch.id)
+        if batch.state == BatchState.RUNNING and is_unfinished:
             raise NotPossible(f"batch {name!r} runs: {cancel} first")
-        if batch.state == BatchState.PAUSED and batch.reason in PASSING:
+        if batch.state == BatchState.PAUSED and batch.reason in PASSING and is_unfinished:
             raise NotPossible(f"batch {name!r} is paused and goes on by itself ({batch.reason}): {cancel} first")
         if in_hand := count_in_hand(self._database, connection, batch.id):
             raise NotPossible(

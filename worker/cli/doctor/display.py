@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from worker.cli.console import console
 from worker.cli.doctor.finding import Finding, State
 from worker.cli.labelled_lines import LabelledLine
+from worker.observability.counting import count_things
 
 _MARKS = {State.WELL: "✓", State.FAULT: "✗", State.NOT_KNOWN: "?"}
 # The label in front of each is dim.
@@ -29,5 +30,7 @@ def _sum_up(findings: Sequence[Finding]) -> str:
     """Say in a sentence how many faults there are, and how much is not known."""
     counts = Counter(finding.state for finding in findings)
     faults, unknown = counts[State.FAULT], counts[State.NOT_KNOWN]
-    told = f"{faults} of {len(findings)} checks found a fault" if faults else "All is well"
-    return f"{told}; {unknown} could not be made." if unknown else f"{told}."
+    if faults:
+        told = f"{faults} of {count_things(len(findings), 'check')} found a fault"
+        return f"{told}; {unknown} could not be made." if unknown else f"{told}."
+    return f"All is well; {unknown} of {len(findings)} checks could not be made." if unknown else "All is well."

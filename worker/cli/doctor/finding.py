@@ -9,10 +9,12 @@ from enum import StrEnum
 from typing import Any
 
 import redis
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from models.encrypted import DecryptionError
 from worker.config.settings import ConfigError
+from worker.database.encoding import OtherEncoding
+from worker.database.explanations import explain
 from worker.database.revision import SchemaOutdated
 from worker.embedded.errors import EmbeddedError
 from worker.pingone.errors import PingOneError
@@ -25,6 +27,7 @@ ASK_AGAIN = "mend that, and ask again"
 _EXPECTED_FAILURES = (
     ConfigError,
     SQLAlchemyError,
+    OtherEncoding,
     SchemaOutdated,
     redis.RedisError,
     PingOneError,
@@ -102,6 +105,12 @@ def _explain(check: str, error: Exception, cure: str) -> Finding:
     """Make the finding of a failure that a person can mend; any other is raised."""
     if not isinstance(error, _EXPECTED_FAILURES):
         raise error
+    if isinstance(error, DBAPIError):
+        explanation = explain(error)
+        return fault(check, explanation.fault, explanation.cure)
+    if isinstance(error, OtherEncoding):
+        detail, _, cure = str(error).partition(": ")
+        return fault(check, detail, cure)
     # The first line alone: the error of a driver goes on with advice of its own.
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return fault(check, lines[0], cure)

@@ -11,6 +11,7 @@ from migrations import HEAD
 from worker import __version__
 from worker.audit import NO_KEY_CURE, find_heads_place, redact_place
 from worker.cli.doctor.finding import Finding, examine, fault
+from worker.database.explanations import TAKES_NO_WRITES
 from worker.database.postgresql import DURABLE, READ_COMMITTED
 from worker.database.revision import SchemaOutdated
 from worker.fleet.processes import read_processes
@@ -27,6 +28,7 @@ _SELECT_IN_FORCE = select(
     func.current_setting("synchronous_commit"),
     func.current_setting("transaction_isolation"),
     func.current_setting("synchronous_standby_names"),
+    func.current_setting("transaction_read_only"),
 )
 
 
@@ -67,7 +69,7 @@ def check_workers(fleet: Fleet, version: str) -> Finding:
         return Finding("workers", "none runs now")
     if others := [each for each in fleet.alive if each.version != version]:
         named = ", ".join(f"{each.name} ({each.version or 'older'})" for each in others)
-        cure = "end and start them, one by one: docs/deployment.md#upgrading"
+        cure = "end and start them, one by one: docs/upgrading.md"
         return fault("workers", f"of another version than this command, {version}: {named}", cure)
     return Finding("workers", f"{len(fleet.alive)} at work, of version {version}")
 
@@ -111,8 +113,9 @@ def _check_migrations(installation: Installation) -> Finding:
 def _describe_audit(installation: Installation) -> str:
     settings = installation.settings
     if settings.is_embedded_database:
-        # The key file is made when the database is first opened.
-        _ = installation.database
+        # The key file is made when the database is first opened. Another check tells of a schema that is not ours.
+        with suppress(SchemaOutdated):
+            _ = installation.database
     has_key = load_audit_keys(settings) is not None
     lines = "new lines are authenticated" if has_key else f"lines are chained but not authenticated: {NO_KEY_CURE}"
     place = find_heads_place(settings)
@@ -124,10 +127,12 @@ def _check_commits(installation: Installation) -> Finding:
     """Check that our commits are durable on PostgreSQL, whatever an administrator's defaults are, and say which
     standbys have them."""
     with installation.database.writing() as connection:
-        commits, isolation, standbys = connection.execute(_SELECT_IN_FORCE).one()
+        commits, isolation, standbys, is_read_only = connection.execute(_SELECT_IN_FORCE).one()
     note = (
         f"synchronous standbys: {standbys}" if standbys else "no synchronous standby: a failover loses the last commits"
     )
+    if is_read_only == "on":
+        return fault("commits", TAKES_NO_WRITES.fault, TAKES_NO_WRITES.cure)
     detail = f"synchronous_commit is {commits}, isolation is {isolation}; {note}"
     if commits in DURABLE and isolation == READ_COMMITTED:
         return Finding("commits", detail)

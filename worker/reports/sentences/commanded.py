@@ -10,12 +10,16 @@ from models.record_states import Status
 from worker.batches.commands import Replayed
 from worker.batches.hours import OutOfHours
 from worker.leases.not_replayed import NotReplayed, Why
+from worker.observability.counting import count_things
 from worker.reports.stall import Fleet, explain_stall
 
 
-def describe_paused(batch: str) -> str:
-    """Say that a batch is paused, and how it goes on."""
-    return f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}"
+def describe_paused(batch: str, *, ends_run: bool) -> str:
+    """Say that a batch is paused, and how it goes on. `ends_run`: it is `oathbulk run` that works on it."""
+    resume = f"Go on with: oathbulk resume {quote(batch)}"
+    if ends_run:
+        return f"{batch} is paused; a run of it here ends. {resume}, then the same oathbulk run"
+    return f"{batch} is paused. {resume}"
 
 
 def describe_resumed(batch: str, outside: OutOfHours | None, fleet: Fleet, *, lifts_hold: bool) -> str:
@@ -23,20 +27,22 @@ def describe_resumed(batch: str, outside: OutOfHours | None, fleet: Fleet, *, li
     if outside is not None:
         return _describe_waiting(batch, outside)
     hold = " A hold of its workers ends within seconds." if lifts_hold else ""
-    runs = f"{batch} runs." if fleet.alive else f"{batch} may run, but nothing works on it. {explain_stall(fleet)}"
-    return runs + hold
+    return (f"{batch} runs." if fleet.alive else _describe_unattended(batch, fleet)) + hold
 
 
 def describe_cancelled(batch: str, records: int) -> str:
     """Say how much was cancelled, and how that is taken back."""
-    return f"{batch} is cancelled: {records} records. Take it back with: oathbulk replay {quote(batch)}"
+    return f"{batch} is cancelled: {count_things(records, 'record')}. Take it back with: oathbulk replay {quote(batch)}"
 
 
-def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None) -> str:
-    """Say how many records go again, and which stay and why; a line each."""
-    lines = [f"{replayed.records} records of {batch} go again."]
+def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None, fleet: Fleet) -> str:
+    """Say how many records go again, whether anything works on them, and which stay and why; a line each."""
+    go = "goes" if replayed.records == 1 else "go"
+    lines = [f"{count_things(replayed.records, 'record')} of {batch} {go} again."]
     if replayed.out_of_hours is not None:
         lines.append(_describe_waiting(batch, replayed.out_of_hours))
+    elif replayed.records and not fleet.alive:
+        lines.append(_describe_unattended(batch, fleet))
     if replayed.not_replayed:
         lines.append(describe_staying(batch, replayed.not_replayed))
     elif reasons and not replayed.records:
@@ -46,7 +52,8 @@ def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] 
 
 def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
     """Say which records a replay has left as they are: for each reason how many, why, and what to do."""
-    lines = [f"{sum(group.records for group in stay)} stay as they are:"]
+    records = sum(group.records for group in stay)
+    lines = [f"{records} {'stays as it is' if records == 1 else 'stay as they are'}:"]
     lines += [f"  {group.records} {group.reason}: {_explain_staying(group)}" for group in stay]
     lines += [
         f"As a file, to write fresh OTPs into and load: oathbulk export {quote(batch)} {chosen} -o FILE"
@@ -73,6 +80,11 @@ def _explain_staying(group: NotReplayed) -> str:
             return f"loaded again since, in batch {group.batch}."
         case Why.IN_PROGRESS:
             return f"in progress in batch {group.batch}."
+
+
+def _describe_unattended(batch: str, fleet: Fleet) -> str:
+    """Say that no worker comes to a batch that may run, and what brings one."""
+    return f"{batch} may run, but nothing works on it. {explain_stall(fleet)}"
 
 
 def _describe_waiting(batch: str, outside: OutOfHours) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from shlex import quote
 
 from models.reason import PASSING, PAUSE_CURES, PauseReason
 from models.record_states import Status
+from worker.observability.counting import count_things
 from worker.pace.known_pace import Hold
 from worker.reports.batch_status import BatchStatus
 from worker.reports.outage import Outage
@@ -18,6 +20,8 @@ from worker.rules.hours import format_time
 
 # The outlook of a batch that runs while no record is in work.
 WAITING = "Waiting for a worker."
+# What stands before the command that goes on with a batch.
+GO_ON = "Go on with: "
 
 
 def describe_outlook(status: BatchStatus) -> str:
@@ -28,15 +32,13 @@ def describe_outlook(status: BatchStatus) -> str:
         case "finished":
             return _describe_finished(status)
         case "cancelled":
-            return (
-                f"Cancelled. {status.left} records are read once more before they end." if status.left else "Cancelled."
-            )
+            return f"Cancelled.{_describe_still_read(status)}"
         case "paused" if status.outage:
             return f"Paused ({status.reason}): {describe_outage(status.outage, status.detail)}"
         case "paused" if status.reason in PASSING:
             return f"Paused ({status.reason}): {status.detail}"
         case "paused":
-            return f"Paused ({status.reason}): {status.detail} Go on with: oathbulk resume {quote(status.name)}"
+            return f"Paused ({status.reason}): {status.detail} {GO_ON}oathbulk resume {quote(status.name)}"
     if status.hold:
         return describe_hold(status.hold, quote(status.name))
     if status.outage:
@@ -60,7 +62,8 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
     """Say why no worker comes to a batch that waits for one, and which workers take no work."""
     notes = []
     if any(describe_outlook(status) == WAITING for status in statuses):
-        stall = explain_stall(statuses[0].fleet)
+        fleet = statuses[0].fleet
+        stall = explain_stall(fleet if len(statuses) == 1 else replace(fleet, file=None))
         notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
     if statuses and statuses[0].fleet.sick:
         notes.append(f"These take no work: {describe_sick(statuses[0].fleet)}")
@@ -71,9 +74,12 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
     """Say what will happen to a batch after the run that worked on it has ended, and how to go on (`stopped`). Workers
     elsewhere may go on with it."""
     waits_for_a_person = status.state == "paused" and status.reason not in PASSING
-    if waits_for_a_person or not status.left:
+    if not status.left:
         return describe_outlook(status)
-    nothing_runs = f"Nothing works on it here any more; {status.left} records are left. {stopped}"
+    if waits_for_a_person:
+        resume = f"{GO_ON}oathbulk resume {quote(status.name)}, then {stopped.removeprefix(GO_ON)}"
+        return f"Paused ({status.reason}): {status.detail} This run has ended. {resume}"
+    nothing_runs = f"Nothing works on it here any more; {_count_left(status)} left. {stopped}"
     return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
 
 
@@ -116,8 +122,8 @@ def _explain_time_left(status: BatchStatus) -> str:
     if known.share < 1:
         return f" That is {known.share:.0%} of the {known.ceiling:.0f} requests/s that PingOne permits."
     return (
-        f" PingOne permits {known.ceiling:.0f} requests/s. If this address were listed under Rate Limits and Allowed "
-        f"IPs, and is not yet: about {format_duration(status.eta_if_listed_seconds)}."
+        f" PingOne permits {known.ceiling:.0f} requests/s. If this address is not listed under Rate Limits and "
+        f"Allowed IPs, listing it would bring that down to about {format_duration(status.eta_if_listed_seconds)}."
     )
 
 
@@ -144,6 +150,18 @@ def _describe_purged(status: BatchStatus) -> str:
     return f"Purged on {status.purged_at:%Y-%m-%d}; {', '.join(ended) or 'it had no record'}."
 
 
+def _count_left(status: BatchStatus) -> str:
+    """Write how many records are left, with the verb of the sentence."""
+    return f"{count_things(status.left, 'record')} {'is' if status.left == 1 else 'are'}"
+
+
+def _describe_still_read(status: BatchStatus) -> str:
+    """Say how many records of a cancelled batch PingOne is asked about once more; empty if none is left."""
+    if not status.left:
+        return ""
+    return f" {_count_left(status)} read once more before {'it ends' if status.left == 1 else 'they end'}."
+
+
 def _describe_finished(status: BatchStatus) -> str:
     """Say how long a finished batch took, and how many of its tokens are not active."""
     took = (
@@ -154,4 +172,6 @@ def _describe_finished(status: BatchStatus) -> str:
         return f"Finished after {took}: every token is active."
     if status.taken_over.total:
         return f"Finished after {took}; some of its tokens were loaded again since."
-    return f"Finished after {took}: {left} are not active; nothing happens to them until a person acts."
+    are, them = ("is", "it") if left == 1 else ("are", "them")
+    told = f"{count_things(left, 'token')} {are} not active; nothing happens to {them} until a person acts."
+    return f"Finished after {took}: {told}"

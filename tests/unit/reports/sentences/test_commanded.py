@@ -1,9 +1,45 @@
-"""What `oathbulk replay` says about records that it leaves as they are."""
+"""What is said once a batch was commanded, above all of records that a replay leaves as they are."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+from worker.batches.commands import Replayed
+from worker.fleet.processes import KnownProcess
 from worker.leases.not_replayed import NotReplayed, Why
-from worker.reports.sentences.commanded import describe_staying
+from worker.reports.sentences.commanded import (
+    describe_cancelled,
+    describe_paused,
+    describe_replayed,
+    describe_resumed,
+    describe_staying,
+)
+from worker.reports.stall import Fleet
+
+AT_WORK = Fleet([KnownProcess("host:1", True, datetime(2026, 11, 27, tzinfo=UTC), 1.0, None, None, None)])
+
+
+def test_one_record_is_told_as_one():
+    assert describe_staying("july", [NotReplayed(1, "locked", Why.FRESH_OTPS)]).startswith("1 stays as it is:\n")
+    assert describe_cancelled("july", 1).startswith("july is cancelled: 1 record. ")
+
+
+def test_a_pause_that_ends_a_run_says_how_that_goes_on():
+    assert describe_paused("pallet 7", ends_run=False) == "pallet 7 is paused. Go on with: oathbulk resume 'pallet 7'"
+    assert describe_paused("pallet 7", ends_run=True) == (
+        "pallet 7 is paused; a run of it here ends. Go on with: oathbulk resume 'pallet 7', then the same oathbulk run"
+    )
+
+
+def test_a_replay_says_as_a_resume_does_that_no_worker_runs_and_what_brings_one():
+    nobody = Fleet(file="box.csv")
+
+    resumed = describe_resumed("box", None, nobody, lifts_hold=False)
+
+    assert "box may run, but nothing works on it. No worker runs. `oathbulk run box.csv` brings one" in resumed
+    assert describe_replayed("box", Replayed(2), None, nobody).splitlines() == ["2 records of box go again.", resumed]
+    assert describe_replayed("box", Replayed(2), None, AT_WORK) == "2 records of box go again."
+    assert describe_replayed("box", Replayed(0), None, nobody) == "0 records of box go again."
 
 
 def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_do():

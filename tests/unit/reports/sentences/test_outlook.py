@@ -18,6 +18,7 @@ from worker.reports.sentences.outlook import (
     describe_hold,
     describe_outlook,
     describe_outlook_after_run,
+    explain_fleet,
     format_log_line,
 )
 from worker.reports.stall import Fleet
@@ -70,8 +71,8 @@ LIMITED = replace(
 def test_an_eta_says_what_would_make_it_shorter():
     """10 records/s at 1.2 requests each is what PingOne permits."""
     assert describe_outlook(LIMITED) == (
-        "1 min 0 s left at this pace. PingOne permits 12 requests/s. If this address were listed under Rate Limits and "
-        "Allowed IPs, and is not yet: about 21 s."
+        "1 min 0 s left at this pace. PingOne permits 12 requests/s. If this address is not listed under Rate Limits "
+        "and Allowed IPs, listing it would bring that down to about 21 s."
     )
     assert LIMITED.to_json()["eta_if_listed_seconds"] == 21
 
@@ -122,7 +123,7 @@ def test_what_would_go_on_by_itself_does_not_where_nothing_runs():
     )
 
 
-@pytest.mark.parametrize("ended", [PAUSED, CANCELLED, FINISHED, SOME_LEFT], ids=lambda status: status.state)
+@pytest.mark.parametrize("ended", [CANCELLED, FINISHED, SOME_LEFT], ids=lambda status: status.state)
 def test_what_needs_no_run_looks_the_same_after_an_interruption(ended: BatchStatus):
     assert describe_outlook_after_run(ended, AGAIN) == describe_outlook(ended)
 
@@ -211,3 +212,13 @@ def test_while_a_few_records_try_whether_an_outage_is_over_it_is_still_told():
     trying = replace(batch(pace=5.0, queued=2, pending=9), outage=Outage(datetime.now(UTC), None))
     assert "a few records are tried now" in format_log_line(trying)
     assert trying.to_json()["outage"]["next_try_at"] is None
+
+
+def test_what_brings_a_worker_names_the_file_of_one_batch_and_none_where_there_are_several():
+    waits = replace(batch(pending=3), fleet=Fleet(file="box 7.csv"))
+
+    (one,) = explain_fleet([waits])
+    (several,) = explain_fleet([waits, waits])
+
+    assert "`oathbulk run 'box 7.csv'` brings one" in one
+    assert "`oathbulk run FILE` brings one" in several

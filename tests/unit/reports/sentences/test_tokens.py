@@ -80,7 +80,7 @@ def test_every_fault_has_a_cure_which_the_status_writes_out():
 
 
 def test_a_batch_with_refused_rows_does_not_say_that_every_token_is_active():
-    assert describe_outlook(JULY).endswith("41 are not active; nothing happens to them until a person acts.")
+    assert describe_outlook(JULY).endswith("41 tokens are not active; nothing happens to them until a person acts.")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, exists, or_, select, text
+from sqlalchemy import ColumnElement, Connection, exists, or_, select, text
 
 from models.batch import Batch
 from models.record import Record
@@ -22,3 +22,8 @@ def is_unfinished() -> ColumnElement[bool]:
 
 def _has_record(condition: str) -> ColumnElement[bool]:
     return exists().where(Record.batch_id == Batch.id, text(f"record.{condition}")).correlate(Batch)
+
+
+def has_unfinished(connection: Connection, batch_id: int) -> bool:
+    """Whether some record of this batch is not final."""
+    return connection.scalar(select(Batch.id).where(Batch.id == batch_id, is_unfinished())) is not None

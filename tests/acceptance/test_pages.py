@@ -1,0 +1,163 @@
+"""What the pages type is typed, in the order of the page, on a fresh home beside a simulated tenant; and what they show
+of the output is compared with what came. `support/pages/typed.py` says how a page marks both. The pages of
+docs/situations/ have a test of their own."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from support.pages.places import Place, Situation, box, type_page
+from support.pages.reading import PAGES, find_blocks, read_page
+
+from worker.simulator.shipment import PairRow, make_shipment
+
+# Pages of which some lines cannot be typed here, and why. What they say to `oathbulk` is read by its parser all the
+# same (unit/test_pages.py).
+ELSEWHERE = {
+    "README.md": "begins with a clone and an installation; quick-start.md and situations/ type the same commands",
+    "docs/deployment.md": "docker, keyring, openssl, and workers that run until they are ended",
+    "docs/desk.md": "serves until Ctrl-C; acceptance/test_desk_command.py opens it",
+    "docs/installing.md": "pip, pipx, uv, docker, sudo; unit/test_installing_page.py compares what it names",
+    "docs/monitoring.md": "serves until Ctrl-C; integration/test_metrics.py reads it",
+    "docs/pausing.md": "a run that waits for the hours of a night; acceptance/test_hours_and_quotas.py",
+    "docs/upgrading.md": "git, docker, sudo, and two versions; integration/test_old_code.py",
+}
+HUNDRED_DAYS = (
+    "UPDATE record SET finalized_at = datetime(finalized_at, '-100 days') || '.000000'",
+    "UPDATE batch SET created_at = datetime(created_at, '-101 days') || '.000000'",
+)
+
+
+def write_rows(place: Place, name: str, rows: Iterable[PairRow], **columns: str) -> None:
+    with (place.desk.folder / name).open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*PairRow.__dataclass_fields__, *columns])
+        writer.writeheader()
+        writer.writerows(asdict(row) | columns for row in rows)
+
+
+def change_rows(place: Place, name: str, rows: Sequence[PairRow], *columns: str) -> None:
+    """Write these columns of the rows into a file that was exported, in its order."""
+    with (place.desk.folder / name).open(newline="") as file:
+        exported = list(csv.DictReader(file))
+    by_serial = {row.serial: asdict(row) for row in rows}
+    changed = [row | {column: by_serial[row["serial"]][column] for column in columns} for row in exported]
+    with (place.desk.folder / name).open("w", newline="") as file:
+        writer = csv.DictWriter(file, exported[0])
+        writer.writeheader()
+        writer.writerows(changed)
+
+
+def write_a_file_whose_devices_are_gone(place: Place) -> None:
+    """july.csv has the first tokens; the devices of the last, in august.csv, are none that PingOne knows."""
+    write_rows(place, "july.csv", place.made.rows[:4])
+    write_rows(place, "august.csv", [replace(row, device_id=str(uuid4())) for row in place.made.rows[4:]])
+
+
+def write_fresh_otps(place: Place) -> None:
+    fresh = [replace(row, otp1="111111", otp2="222222") for row in place.made.rows]
+    (wrong,) = [row for row in fresh if place.made.expected[row.serial].status == "dead_letter"]
+    ids = {"serial": wrong.serial, "user_id": wrong.user_id, "device_id": wrong.device_id}
+    place.pingone.seed(devices=[ids | {"otps": [wrong.otp1, wrong.otp2]}])
+    change_rows(place, "failed.csv", fresh, "otp1", "otp2")
+
+
+def write_new_device_ids(place: Place) -> None:
+    change_rows(place, "august-again.csv", place.made.rows, "device_id")
+
+
+def write_files_with_names(place: Place) -> None:
+    """Of the tokens in june.csv one cannot become active."""
+    is_well = {row: place.made.expected[row.serial].status == "active" for row in place.made.rows}
+    well, hopeless = [row for row in is_well if is_well[row]], [row for row in is_well if not is_well[row]]
+    write_rows(place, "july.csv", well[:2], username="lea.santos")
+    write_rows(place, "june.csv", [*well[2:], *hopeless], username="ada.lovelace")
+
+
+def let_a_hundred_days_pass(place: Place) -> None:
+    with closing(sqlite3.connect(place.home / "oathbulk.db")) as database:
+        for statement in HUNDRED_DAYS:
+            database.execute(statement)
+        database.commit()
+
+
+def restore_the_backup(place: Place) -> None:
+    """The batch is finished, and then the database is what it was after the canary."""
+    database, backup = place.home / "oathbulk.db", place.desk.folder / "backup.db"
+    if backup.exists():
+        return
+    shutil.copyfile(database, backup)
+    assert place.desk.oathbulk("resume", "july").code == 0
+    assert place.desk.oathbulk("run", "july.csv").code == 0
+    for path in place.home.glob("oathbulk.db-*"):
+        path.unlink()
+    shutil.copyfile(backup, database)
+
+
+LOADED = {"oathbulk load july.csv --offline": 0}
+QUICK = {
+    "docs/doctor.md": Situation(
+        make_shipment(2), LOADED, {"oathbulk doctor": lambda place: place.home.chmod(0o755)}, pairs="july.csv"
+    ),
+    "docs/keys.md": Situation(make_shipment(2), LOADED, pairs="july.csv"),
+    "docs/plan.md": Situation(make_shipment(12), pairs="july.csv"),
+    "docs/preflight.md": Situation(
+        make_shipment(12),
+        on_the_way={"oathbulk load": lambda place: place.pingone.make_older(hours=21)},
+        pairs="pallet-7.csv",
+        simulated={"account_lock_after": 5},
+    ),
+    "docs/quick-start.md": Situation(make_shipment(8, hopeless={"locked": 1}), pairs="shipment.csv"),
+    "docs/report.md": Situation(make_shipment(3), LOADED, pairs="july.csv"),
+}
+THOROUGH = {
+    "docs/coming-back.md": Situation(
+        make_shipment(6, hopeless={"wrong_otp": 1}, seed=3),
+        {"oathbulk run july.csv": 1, "oathbulk load august.csv --offline": 0},
+        {
+            "oathbulk run july.csv": write_a_file_whose_devices_are_gone,
+            "oathbulk run failed.csv": write_fresh_otps,
+            "oathbulk run august-again.csv": write_new_device_ids,
+        },
+    ),
+    "docs/first-morning.md": Situation(make_shipment(2), LOADED, pairs="july.csv"),
+    "docs/privacy.md": Situation(
+        make_shipment(6, hopeless={"locked": 1}),
+        {"oathbulk run july.csv --accept user_not_found": 0, "oathbulk run june.csv --accept user_not_found": 1},
+        {"oathbulk run july.csv": write_files_with_names, "oathbulk purge --older-than": let_a_hundred_days_pass},
+    ),
+    "docs/restoring.md": Situation(
+        make_shipment(6),
+        {"oathbulk run july.csv --canary 2": 4},
+        {"oathbulk reconcile": restore_the_backup},
+        pairs="july.csv",
+    ),
+    "docs/undo.md": Situation(
+        box(),
+        {"oathbulk run box.pskc --key-file box.key --assign who.csv --import --pair --batch july --canary 4": 4},
+    ),
+}
+
+
+def test_every_page_that_types_something_is_typed_or_says_why_not() -> None:
+    typing = {page for page in PAGES if any(block.typed for block in find_blocks(read_page(page)))}
+    situations = {page for page in typing if page.startswith("docs/situations/")}
+    assert typing - situations == QUICK.keys() | THOROUGH.keys() | ELSEWHERE.keys()
+
+
+@pytest.mark.parametrize("page", QUICK)
+def test_each_command_of_a_page_does_what_it_shows(page: str, tmp_path: Path) -> None:
+    type_page(page, QUICK[page], tmp_path)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("page", THOROUGH)
+def test_each_command_of_a_longer_page_does_what_it_shows(page: str, tmp_path: Path) -> None:
+    type_page(page, THOROUGH[page], tmp_path)

@@ -1,0 +1,31 @@
+"""Commands that are printed to be pasted: each is written with the options that were typed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from worker.cli.load_request import LoadRequest
+
+# Where a plan is written that is only proposed.
+PLAN_FILE = "plan.html"
+
+
+def write_command(command: str, file: Path, words: Sequence[str]) -> str:
+    """Write a command of `oathbulk` on a file with these options, for a shell."""
+    # A name that begins with - would be taken for an option.
+    named = f"./{file}" if str(file).startswith("-") else str(file)
+    return shlex.join(["oathbulk", command, named, *words])
+
+
+def write_listing_command(file: Path, request: LoadRequest) -> str:
+    """Write the command that lists every refused row of this file."""
+    return write_command("check", file, [*request.to_check_words(), "--json"])
+
+
+def write_plan_command(file: Path, request: LoadRequest, accepting: Iterable[str]) -> str:
+    """Write the command that plans what is asked for, and accepts these findings too."""
+    wider = replace(request, accepted=request.accepted.union(accepting))
+    return write_command("plan", file, [*wider.to_words(), "-o", PLAN_FILE])
