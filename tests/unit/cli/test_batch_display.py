@@ -175,38 +175,6 @@ def test_a_pause_that_ended_the_run_names_both_commands_that_go_on():
 # What is left over.
 
 
-EXPORT = "Dead letters, to mend and load again: oathbulk export pallet-7 --status dead_letter -o pallet-7-again.csv"
-
-
-@pytest.mark.parametrize(
-    "status",
-    [
-        FINISHED,
-        replace(SOME_LEFT, state="running"),
-        replace(SOME_LEFT, state="cancelled"),
-        replace(SOME_LEFT, purged_at=LOADED),
-        replace(SOME_LEFT, taken_over=TakenOver({"pallet-7-again": {"active": 2, "pending": 1}})),
-    ],
-    ids=["all active", "runs", "cancelled", "purged", "loaded again"],
-)
-def test_no_export_of_dead_letters_is_named_where_none_is_to_be_mended(status: BatchStatus):
-    assert "to mend and load again" not in seen(draw_batch(status))
-
-
-# How high it is.
-
-
-NARROW = Room(width=80, height=23)
-FULL = replace(
-    batch(pace=9.8, pending=48000, queued=100, activating=40, active=1204, dead_letter=656),
-    dead_letters={str(reason): 100 - number for number, reason in enumerate(Reason)},
-    imported=400,
-    paired=390,
-    parent="pallet-6",
-)
-LONG = replace(FULL, state="paused", reason="person", detail="A person paused it. " * 20)
-
-
 def draw_on(status: BatchStatus, room: Room, **options: Any) -> list[str]:
     return [line.rstrip() for line in seen(draw_batch(status, room, **options), room.width).splitlines()]
 
