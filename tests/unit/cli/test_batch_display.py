@@ -172,7 +172,18 @@ def test_a_pause_that_ended_the_run_names_both_commands_that_go_on():
     assert page.count("Go on with") == 1
 
 
-# What is left over.
+# How high it is.
+
+
+NARROW = Room(width=80, height=23)
+FULL = replace(
+    batch(pace=9.8, pending=48000, queued=100, activating=40, active=1204, dead_letter=656),
+    dead_letters={str(reason): 100 - number for number, reason in enumerate(Reason)},
+    imported=400,
+    paired=390,
+    parent="pallet-6",
+)
+LONG = replace(FULL, state="paused", reason="person", detail="A person paused it. " * 20)
 
 
 def draw_on(status: BatchStatus, room: Room, **options: Any) -> list[str]:
