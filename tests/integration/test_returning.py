@@ -26,6 +26,7 @@ from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.export import export
 from worker.reports.status import read_statuses
+from worker.reports.status_json import make_status_json
 from worker.rules.steps import Active, DeadLetter, Decision
 from worker.vault.otp import OtpPair
 from worker.vault.otp_source import OtpSource, read_otp_source
@@ -102,7 +103,7 @@ class RoundTrip:
 
     def parent(self, loaded: Loaded) -> str | None:
         (status,) = read_statuses(self.desk.database, loaded.name)
-        assert status.to_json()["parent"] == status.parent
+        assert make_status_json(status)["parent"] == status.parent
         return status.parent
 
     def refuses(self, rows: Rows, reason: str) -> bool:

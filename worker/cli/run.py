@@ -39,6 +39,7 @@ from worker.notices.notifier import make_notifier
 from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.outlook import GO_ON, format_log_line
+from worker.reports.status_json import make_status_json
 
 
 @takes_option_sets
@@ -130,7 +131,7 @@ def _print_summary(status: BatchStatus, stopped: str | None, *, as_json: bool) -
         # Nothing works on the batch here any more, so how quick it was lately says nothing about the time left.
         status = replace(status, pace=0.0)
     if as_json:
-        print_json(status.to_json())
+        print_json(make_status_json(status))
     else:
         if stopped is not None and not can_redraw(error_console):
             # The last line of the log claims a time left.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from models.batch import BatchState
 from models.record_states import FINAL, Status
@@ -148,64 +147,3 @@ class BatchStatus:
         """Seconds until the last record is settled if the workers' address were listed by PingOne, and is not yet. None
         if it is not PingOne's limit that decides how long it takes."""
         return estimate_if_listed(self.eta_seconds, self.pace * self.requests_per_record, self.license_pace)
-
-    def to_json(self) -> dict[str, Any]:
-        """The status as `oathbulk status --json` prints it, with its times and what was found out about the fleet."""
-        return self._counts_to_json() | {
-            "pace": round(self.pace, 2),
-            "eta_seconds": _round_or_none(self.eta_seconds),
-            "eta_if_listed_seconds": _round_or_none(self.eta_if_listed_seconds),
-            "ceiling": self.license_pace and self.license_pace.ceiling,
-            "hold": self.hold.to_json() if self.hold else None,
-            "outage": self.outage.to_json() if self.outage else None,
-            "share": self.license_pace.share if self.license_pace else 1.0,
-            "window": self.hours,
-            "zone": self.zone,
-            "closes_at": _iso_or_none(self.closes_at),
-            "resumes_at": _iso_or_none(self.resumes_at),
-            "still_for_seconds": _round_or_none(self.still_for),
-            "stall": self.stall.to_json() if self.stall else None,
-            "resync_on_first_call": self.needs_flag,
-            "sick_processes": [process.name for process in self.fleet.sick],
-            "created_at": self.created_at.isoformat(),
-            "finished_at": _iso_or_none(self.finished_at),
-            "purged_at": _iso_or_none(self.purged_at),
-        }
-
-    def _counts_to_json(self) -> dict[str, Any]:
-        return {
-            "batch": self.name,
-            "environment": self.environment,
-            "parent": self.parent,
-            "state": self.state,
-            "reason": self.reason,
-            "detail": self.detail,
-            "total": self.total,
-            "rows": self.rows,
-            "rows_refused": self.rows_refused,
-            "refused": self.refused,
-            "already_active": self.already_active,
-            "counts": self.counts,
-            "resynced": self.resynced,
-            "unproved": self.unproved,
-            "imported": self.imported,
-            "paired": self.paired,
-            "waiting": self.waiting,
-            "preparation_pace": round(self.preparation.pace, 2),
-            "attempts": self.attempts,
-            "otp_posts": self.otp_posts,
-            "requests": self.requests,
-            "rate_limited": self.rate_limited,
-            "dead_letters": self.dead_letters,
-            "tokens_active": self.tokens_active,
-            "tokens_left": self.tokens_left,
-            "taken_over": self.taken_over.to_json(),
-        }
-
-
-def _iso_or_none(at: datetime | None) -> str | None:
-    return at.isoformat() if at else None
-
-
-def _round_or_none(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds)
