@@ -43,6 +43,7 @@ from worker.leases.worker import Leases
 from worker.reports.export import export
 from worker.reports.refused_rows import NotKept
 from worker.reports.status import read_statuses
+from worker.reports.status_json import make_status_json
 from worker.rules.steps import Active
 
 CHECKOUT = Path(schema.__file__).parents[2]
@@ -472,7 +473,6 @@ UPGRADE = """
 import os, sys
 from worker.database import schema
 from worker.database.engine import Database
-from worker.reports.status_json import make_status_json
 assert schema.__file__.startswith(sys.argv[1]), schema.__file__
 database = Database(os.environ["URL"])
 print(schema.upgrade(database))
