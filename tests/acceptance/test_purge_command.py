@@ -90,6 +90,7 @@ def test_a_purge_leaves_the_outcome_and_the_audit_and_nothing_about_tokens_or_pe
     assert [otp for token in tokens for otp in token.otps if otp.encode() in left] == []
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     "command",
     [
