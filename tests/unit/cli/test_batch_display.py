@@ -19,6 +19,7 @@ from worker.fleet.processes import KnownProcess
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.outlook import describe_outlook
 from worker.reports.stall import Fleet
+from worker.reports.status_json import make_status_json
 from worker.reports.taken_over import TakenOver
 
 LOADED = datetime(2024, 11, 24, 12, 0, tzinfo=UTC)
@@ -142,7 +143,7 @@ def test_the_eta_is_what_is_left_at_the_present_pace():
 
 
 def test_the_same_goes_out_as_json_with_every_promised_key():
-    facts = replace(SOME_LEFT, rows_refused=2).to_json()
+    facts = make_status_json(replace(SOME_LEFT, rows_refused=2))
     promised = (
         "batch environment state reason total rows_refused counts resynced attempts otp_posts requests rate_limited"
         " dead_letters created_at finished_at"

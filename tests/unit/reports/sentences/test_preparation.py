@@ -16,6 +16,7 @@ from worker.reports.preparation_pace import PreparationPace
 from worker.reports.sentences.outlook import WAITING, describe_outlook, format_log_line
 from worker.reports.sentences.preparation import describe_made, describe_waiting
 from worker.reports.stall import UNPREPARED_AFTER, Fleet
+from worker.reports.status_json import make_status_json
 
 SEEN_AT = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 FLEET = Fleet([KnownProcess("host:1", True, SEEN_AT, 1.0, None, None, None)])
@@ -69,7 +70,7 @@ def test_the_time_left_is_that_of_the_slower_of_activation_and_preparation():
 def test_the_time_left_is_not_known_while_one_of_the_two_has_shown_no_pace():
     assert describe_outlook(PREPARED) == "The time left is not known yet."
     assert describe_outlook(replace(PREPARED, preparation=at(1.0), pace=0.0)) == "The time left is not known yet."
-    assert replace(PREPARED, preparation=at(1.0), pace=0.0).to_json()["eta_seconds"] is None
+    assert make_status_json(replace(PREPARED, preparation=at(1.0), pace=0.0))["eta_seconds"] is None
 
 
 def test_a_record_that_waits_for_its_time_says_nothing_of_a_batch_that_is_being_prepared():
@@ -94,7 +95,7 @@ def test_a_batch_that_nobody_prepares_is_stalled_and_the_queue_is_named():
         "Start one that takes this queue: celery -A worker worker -Q oathbulk.prepare"
     )
     assert late.stall
-    assert late.to_json()["stall"]["cause"] == "preparation"
+    assert make_status_json(late)["stall"]["cause"] == "preparation"
     assert replace(late, waiting={}).stall is None
     assert replace(late, preparation=PreparationPace(0.0, UNPREPARED_AFTER - 1)).stall is None
 
