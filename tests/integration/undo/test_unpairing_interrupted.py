@@ -3,12 +3,15 @@ simulator."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 from support.data.batches import TESTER, look, make_batch, statuses
 from support.data.moving_clock import MovingDatabase
 from support.data.undo_desk import OPEN, OURS, Desk, PingOne, audit_facts, make
@@ -53,6 +56,35 @@ def test_what_is_not_written_down_is_found_gone_when_the_command_is_given_again(
     assert again.ends[End.GONE] >= 1
     assert again.ends.total() == 3
     assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"] * 6)
+
+
+def test_what_is_written_down_as_ctrl_c_comes_is_counted(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 6)
+    write, note, noted = database.writing, unpairing.note_device_gone, list[int]()
+
+    def note_and_count(*arguments: Any) -> bool:
+        noted.append(1)
+        return note(*arguments)
+
+    @contextmanager
+    def interrupted_after_the_third() -> Iterator[Connection]:
+        with write() as connection:
+            yield connection
+        if len(noted) == 3:
+            noted.append(0)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(unpairing, "note_device_gone", note_and_count)
+    monkeypatch.setattr(database, "writing", interrupted_after_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        desk.unpair.remove("shipment")
+    monkeypatch.undo()
+
+    written_down = statuses(database, made).count("cancelled")
+    assert written_down >= 3
+    assert audit_facts(database)[-1]["removed"] == written_down
 
 
 @pytest.mark.parametrize(

@@ -148,15 +148,26 @@ class Unpairing:
         further one is begun; what is under way is waited for, and noted as well."""
         pool = ThreadPoolExecutor(self._threads)
         ending = deque((record, pool.submit(removal.remove, record)) for record in chunk)
-        try:
-            while ending:
-                outcome = ending[0][1].result()
-                note(ending.popleft()[0], outcome)
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+        def note_first() -> None:
+            record, end = ending[0]
+            note(record, end.result())
+            ending.popleft()
+
+        def note_others() -> None:
             for record, end in ending:
                 if not end.cancelled() and end.exception() is None:
                     note(record, end.result())
+
+        # In a thread of its own: Ctrl-C interrupts the main thread only, and would come between what is written down
+        # and its count.
+        with ThreadPoolExecutor(1) as noting:
+            try:
+                while ending:
+                    noting.submit(note_first).result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+                noting.submit(note_others).result()
 
     def _note(self, unpaired: Unpaired, record: Row[*tuple[Any, ...]], outcome: Outcome, *, is_real: bool) -> None:
         """Write down what became of a device, at once: what is not written down has to be looked up again."""
