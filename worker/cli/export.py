@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -51,17 +52,15 @@ def export(
     ] = False,
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended. Once mended, the file can be loaded again."""
-    if left and (hand_out or status is not None or reason):
-        other = "--hand-out" if hand_out else "--status" if status else "--reason"
-        raise typer.BadParameter(f"leave out {other}: it has all tokens that are left", param_hint="--left")
-    if hand_out and (with_otps or status is not None or reason):
-        other = "--with-otps" if with_otps else "--status" if status else "--reason"
-        raise typer.BadParameter(f"leave out {other}: it has all active tokens, and no OTPs", param_hint="--hand-out")
-    if status == REFUSED and (with_otps or reason):
-        other = "--with-otps" if with_otps else "--reason"
-        raise typer.BadParameter(
-            f"leave out {other}: refused rows have no OTPs, and other reasons", param_hint="--status"
+    given = {"--with-otps": with_otps, "--hand-out": hand_out, "--status": status is not None, "--reason": bool(reason)}
+    if left:
+        _refuse_beside("--left", given, ("--hand-out", "--status", "--reason"), "it has all tokens that are left")
+    if hand_out:
+        _refuse_beside(
+            "--hand-out", given, ("--with-otps", "--status", "--reason"), "it has all active tokens, and no OTPs"
         )
+    if status == REFUSED:
+        _refuse_beside("--status", given, ("--with-otps", "--reason"), "refused rows have no OTPs, and other reasons")
     refuse_unfit(output)
     installation = open_installation_with(batch)
     if hand_out:
@@ -83,6 +82,12 @@ def export(
         console.print(f"Mend it (fresh OTPs, or corrected ids), then: oathbulk run {quote(str(output))}")
     if left:
         _tell_unknown_rows(installation, batch)
+
+
+def _refuse_beside(option: str, given: Mapping[str, bool], others: Sequence[str], why: str) -> None:
+    """Refuse the first of these other options that is given. Raises typer.BadParameter."""
+    if other := next((name for name in others if given[name]), None):
+        raise typer.BadParameter(f"leave out {other}: {why}", param_hint=option)
 
 
 def export_hand_out(installation: Installation, batch: str, output: Path) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import typer
 
@@ -43,34 +45,41 @@ def verify_command(
         tokens = TokenCheck(make_token_lister(lambda: clients.reads(importer), progress), installation.keyring)
         differences = list(verify(installation.database, batch, read, READERS, tokens, progress))
     if as_json:
-        print_json(
-            {
-                "batch": batch,
-                "total": status.total,
-                "differences": [asdict(found) for found in differences],
-                "followed": _count_followed(status),
-                "inventory_failure": str(tokens.failure) if tokens.failure else None,
-                "tokens_unread": tokens.unread,
-            }
-        )
+        print_json(_to_json(status, differences, tokens))
     else:
-        for found in differences:
-            console.print(_describe_difference(found), markup=False)
-        if tokens.failure:
-            console.print(
-                f"The inventory could not be read ({tokens.failure}): "
-                f"nothing is known of the tokens of {count_things(tokens.unread, 'record')}."
-            )
-        unread = sum(not found.is_known for found in differences)
-        differ = len(differences) - unread
-        console.print(
-            f"{batch} has {count_things(status.total, 'record')}: {differ} {'differs' if differ == 1 else 'differ'},"
-            f" {unread} could not be read."
-        )
-        if followed := _count_followed(status):
-            where = ", ".join(f"{number:,} in {name}" for name, number in followed.items())
-            console.print(f"Of its tokens, later batches took over, and were verified there: {where}.", markup=False)
+        _print(status, differences, tokens)
     raise typer.Exit(SOME_LEFT if differences or tokens.failure else ALL_ACTIVE)
+
+
+def _to_json(status: BatchStatus, differences: Sequence[Difference], tokens: TokenCheck) -> dict[str, Any]:
+    return {
+        "batch": status.name,
+        "total": status.total,
+        "differences": [asdict(found) for found in differences],
+        "followed": _count_followed(status),
+        "inventory_failure": str(tokens.failure) if tokens.failure else None,
+        "tokens_unread": tokens.unread,
+    }
+
+
+def _print(status: BatchStatus, differences: Sequence[Difference], tokens: TokenCheck) -> None:
+    """Print each difference, what could not be read, and where tokens were verified."""
+    for found in differences:
+        console.print(_describe_difference(found), markup=False)
+    if tokens.failure:
+        console.print(
+            f"The inventory could not be read ({tokens.failure}): "
+            f"nothing is known of the tokens of {count_things(tokens.unread, 'record')}."
+        )
+    unread = sum(not found.is_known for found in differences)
+    differ = len(differences) - unread
+    console.print(
+        f"{status.name} has {count_things(status.total, 'record')}: {differ} {'differs' if differ == 1 else 'differ'},"
+        f" {unread} could not be read."
+    )
+    if followed := _count_followed(status):
+        where = ", ".join(f"{number:,} in {name}" for name, number in followed.items())
+        console.print(f"Of its tokens, later batches took over, and were verified there: {where}.", markup=False)
 
 
 def _count_followed(status: BatchStatus) -> dict[str, int]:
