@@ -136,6 +136,17 @@ def test_the_file_that_comes_again_is_known_and_sends_nothing(purged) -> None:
     assert pingone.times_posted().total() == posts
 
 
+def test_a_lost_key_by_which_its_tokens_are_recognised_is_not_replaced(purged) -> None:
+    desk, *_ = purged
+    key = desk.home / "encryption.key"
+    key.unlink()
+
+    refused = desk.oathbulk("run", "shipment.csv")
+
+    assert (refused.code, key.exists()) == (3, False)
+    assert f"{key} is missing, and by a key that it encrypted tokens of purged batches are recognised" in told(refused)
+
+
 def test_a_token_of_it_is_told_by_its_serial_number(purged) -> None:
     desk, tokens, _ = purged
 

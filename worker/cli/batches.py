@@ -11,6 +11,7 @@ from worker.batches.commands import HoursChange
 from worker.cli.console import console
 from worker.cli.options import BatchName, Hours, Ticket, Zone, parse_hours
 from worker.installation.installation import Installation
+from worker.installation.statuses import read_fleet
 from worker.reports.sentences.commanded import (
     describe_cancelled,
     describe_paused,
@@ -46,7 +47,7 @@ def resume(
     installation = Installation()
     lift_in = installation.license_of if now else None
     outside = installation.batches(ticket).resume(batch, change, lift_in=lift_in)
-    console.print(describe_resumed(batch, outside, installation.read_fleet(batch), lifts_hold=now))
+    console.print(describe_resumed(batch, outside, read_fleet(installation, batch), lifts_hold=now))
 
 
 def cancel(batch: BatchName, ticket: Ticket = None) -> None:
@@ -69,4 +70,4 @@ def replay(
     """Put dead letters, and cancelled records, back to pending, and the batch to running."""
     installation = Installation()
     replayed = installation.batches(ticket).replay(batch, reason)
-    console.print(describe_replayed(batch, replayed, reason, installation.read_fleet(batch)))
+    console.print(describe_replayed(batch, replayed, reason, read_fleet(installation, batch)))

@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from migrations import HEAD
 from models.audit import Action
-from models.batch import Batch
 from models.encrypted import Keyring
-from models.record import Record
 from worker import audit
-from worker.batches.finding import find_batch
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.environments_file import config_path
@@ -35,11 +32,10 @@ from worker.database import revision
 from worker.database.engine import Database
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
-from worker.fleet.processes import read_processes
+from worker.installation.home_keys import make_audit_key, refuse_to_replace_key
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.process.part import part
-from worker.reports.stall import Fleet
-from worker.vault.key_files import AUDIT, ENCRYPTION
+from worker.vault.key_files import ENCRYPTION
 from worker.vault.rotation import reencrypt
 
 if TYPE_CHECKING:
@@ -101,7 +97,7 @@ class Installation:
             self.upgrade_database()
         revision.ensure_current(self._opened_database)
         with self._opened_database.reading() as connection:
-            self._make_audit_key(connection)
+            make_audit_key(self.settings, connection)
         return self._opened_database
 
     def upgrade_database(self, ticket: str | None = None) -> str:
@@ -115,7 +111,7 @@ class Installation:
 
         def write_down(connection: Connection, before: str, after: str) -> None:
             facts = {"before": before, "after": after}
-            self._make_audit_key(connection)
+            make_audit_key(self.settings, connection)
             audit.append(self._opened_database, connection, actor, Action.UPGRADE, None, facts)
 
         return schema.upgrade(self._opened_database, on_change=write_down)
@@ -145,30 +141,12 @@ class Installation:
         """Whether something was ever loaded into the home. Its database may be lost, and restored from a backup."""
         return any((self.settings.home / name).exists() for name in (DATABASE, ENCRYPTION.file, "journal"))
 
-    def _make_audit_key(self, connection: Connection) -> None:
-        """Make the audit key of the embedded stack, if the home has none yet. One that was lost is not replaced:
-        without it the lines that it authenticated cannot be checked."""
-        settings = self.settings
-        if not settings.is_embedded_database or settings.audit_key or (settings.home / AUDIT.file).exists():
-            return
-        if not audit.has_authenticated_line(connection):
-            home_key(settings.home, AUDIT)
-
-    def _refuse_to_replace_key(self) -> None:
-        """Raise ConfigError if the key of the embedded stack was lost while OTPs that it encrypted are stored: under a
-        new one, they would never open again."""
-        path = self.settings.home / ENCRYPTION.file
-        if path.exists():
-            return
-        with self.database.reading() as connection:
-            if connection.scalar(select(Record.id).where(Record.otps.is_not(None)).limit(1)) is not None:
-                raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: put it back")
-
     @cached_property
     def keyring(self) -> Keyring:
         """The encryption keys; the embedded stack gets a new one if it has none. Raises ConfigError, EmbeddedError."""
         if self.settings.is_embedded_database and self.settings.encryption_keys is None:
-            self._refuse_to_replace_key()
+            with self.database.reading() as connection:
+                refuse_to_replace_key(self.settings, connection)
             home_key(self.settings.home)
         return self._parts.keyring
 
@@ -183,13 +161,6 @@ class Installation:
         `database` raises."""
         _ = self.database
         return self._parts.pace_commands(audit.this_person(self.settings, ticket, person))
-
-    def read_fleet(self, batch: str) -> Fleet:
-        """Read which worker processes live, to say whether this batch is worked on. Raises UnknownBatch, and what
-        `database` raises."""
-        with self.database.reading() as connection:
-            file = find_batch(connection, batch, Batch.file).file
-            return Fleet(read_processes(self.database, connection), file=file)
 
     def pace_of(self, environment: Environment, group: RateGroup) -> Pace:
         """The pace of the environment's license in this rate group, as it is in the fleet's Redis; in the embedded one

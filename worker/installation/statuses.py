@@ -1,12 +1,17 @@
-"""Reads how the batches of an installation stand; if due work stands still, the broker is asked too."""
+"""Reads how the batches of an installation stand, and which workers live; if due work stands still, the broker is asked
+too."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from models.batch import Batch
+from worker.batches.finding import find_batch
+from worker.fleet.processes import read_processes
 from worker.installation.installation import Installation
 from worker.reports import status as reports
 from worker.reports.batch_status import BatchStatus
+from worker.reports.stall import Fleet
 
 
 def read_statuses(installation: Installation, batch: str | None = None) -> list[BatchStatus]:
@@ -22,3 +27,10 @@ def read_statuses(installation: Installation, batch: str | None = None) -> list[
 
     fault = find_broker_fault(installation.settings)
     return [replace(status, fleet=replace(status.fleet, broker=fault)) for status in statuses]
+
+
+def read_fleet(installation: Installation, batch: str) -> Fleet:
+    """Read which worker processes live, to say whether this batch is worked on. Raises UnknownBatch, NothingLoaded."""
+    with installation.database.reading() as connection:
+        file = find_batch(connection, batch, Batch.file).file
+        return Fleet(read_processes(installation.database, connection), file=file)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from shlex import quote
-from typing import Any, TypeAlias
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
+from sqlalchemy import Connection, Row, and_, func, select
 
 from models.attempt import AttemptLine
 from models.batch import Batch
@@ -24,15 +23,11 @@ from worker.fleet.processes import read_processes
 from worker.leases.replay import is_replayable
 from worker.pace.known_pace import read_pace
 from worker.reports.batch_report.reading import open_snapshot
+from worker.reports.named_tokens import Token, find_tokens, list_environment_ids, spell_serial_number
 from worker.reports.refused_rows import read_refused
 from worker.reports.stall import Fleet
 from worker.reports.status import take_environment_for_license
 from worker.reports.token_history import BatchOfRecord, PastAttempt, PastRecord, TokenHistory
-
-# The form of PingOne's ids, in lower case. Nothing else is looked for among them: that reads the whole table.
-_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# A record's number, with or without a #: at most what the key has room for.
-_NUMBER = re.compile(r"#?([0-9]{1,18})", re.ASCII)
 
 # What is read of a record. Its OTPs stay in the database: only whether they are there is asked.
 _DERIVED = {
@@ -45,9 +40,6 @@ _PLAIN = [
 ]
 _RECORD = [getattr(Record, name) for name in _PLAIN] + [value.label(name) for name, value in _DERIVED.items()]
 _ATTEMPT = [getattr(AttemptLine, name) for name in PastAttempt.__dataclass_fields__]
-
-# A token: the id of its environment, and its serial number.
-Token: TypeAlias = "tuple[str, str]"  # noqa: S105 - no password
 
 
 class UnknownToken(Exception):
@@ -65,7 +57,7 @@ def read_histories(
     serial number of a token is recognised whose batch was purged. Raises UnknownToken, and what that raises."""
     # From one snapshot, since a purge may take a record away between two statements.
     with open_snapshot(database) as connection:
-        tokens = _find_tokens(connection, token.strip())
+        tokens = find_tokens(connection, token.strip())
         if not tokens:
             raise UnknownToken(_explain_unknown(connection, token.strip(), load_keyring))
         return [_read_history(database, connection, each, license_of) for each in tokens]
@@ -97,16 +89,6 @@ def _find_past(connection: Connection, serial_number: str, keyring: Keyring) -> 
     return max(found, key=lambda past: past.purged_at, default=None)
 
 
-def list_environment_ids(connection: Connection) -> list[str]:
-    """List the ids of all environments that batches were loaded for. The index of serial numbers begins with them."""
-    return list(connection.scalars(select(Batch.environment_id).distinct()))
-
-
-def spell_serial_number(text: str) -> list[str]:
-    """The spellings in which a serial number may be stored that somebody types."""
-    return list(dict.fromkeys((text, text.upper(), text.lower())))
-
-
 def _read_history(database: Database, connection: Connection, token: Token, license_of: LicenseOf) -> TokenHistory:
     """Read the history of one token, with what decides when it goes on."""
     environment_id, serial_number = token
@@ -124,43 +106,6 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
         hold=read_pace(database, connection, license_of(environment, environment_id)).hold,
         refused=refused,
     )
-
-
-def _find_tokens(connection: Connection, text: str) -> list[Token]:
-    """Find the tokens of this serial number; without one, of this device id, or of the record of this number."""
-    environments, spellings = list_environment_ids(connection), spell_serial_number(text)
-    has_serial_number = and_(Record.environment_id.in_(environments), Record.serial_number.in_(spellings))
-    found = _select_tokens(connection, has_serial_number)
-    if found := found + _select_refused_tokens(connection, environments, spellings, found):
-        return found
-    if _ID.fullmatch(text.lower()):
-        return _select_tokens(connection, Record.device_id == text.lower())
-    number = _NUMBER.fullmatch(text)
-    return _select_tokens(connection, Record.id == int(number[1])) if number else []
-
-
-def _select_tokens(connection: Connection, condition: ColumnElement[bool]) -> list[Token]:
-    """Find the tokens whose records fulfil the condition, those loaded last at the end."""
-    tokens = (
-        select(Record.environment_id, Record.serial_number)
-        .where(condition, is_of_kept_batch())
-        .group_by(Record.environment_id, Record.serial_number)
-        .order_by(func.max(Record.id))
-    )
-    return [(row.environment_id, row.serial_number) for row in connection.execute(tokens)]
-
-
-def _select_refused_tokens(
-    connection: Connection, environments: Sequence[str], spellings: Sequence[str], known: Sequence[Token]
-) -> list[Token]:
-    """Find the tokens with these serial numbers of which nothing but refused rows is there: that are not known."""
-    tokens = (
-        select(RefusedRow.environment_id, RefusedRow.serial_number)
-        .where(RefusedRow.environment_id.in_(environments), RefusedRow.serial_number.in_(spellings))
-        .distinct()
-    )
-    found = [(row.environment_id, row.serial_number) for row in connection.execute(tokens)]
-    return [token for token in found if token not in known]
 
 
 def _read_records(connection: Connection, environment_id: str, serial_number: str) -> list[PastRecord]:

@@ -15,7 +15,7 @@ from models.record_states import FINAL
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import find_batch, is_of_kept_batch
 from worker.database.engine import Database
-from worker.reports.history import list_environment_ids, spell_serial_number
+from worker.reports.named_tokens import list_environment_ids, spell_serial_number
 from worker.reports.refused_rows import RefusedLine, read_refused
 from worker.reports.search_conditions import NAMES, SERIAL, any_begins, begins, id_begins, is_in_range, sorts_by_code
 
