@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.data.tokens import Token, write_shipment
 from support.fleets.real_fleet import Fleet, plain_env
-from support.processes.command_desk import CommandDesk
+from support.processes.command_desk import NOWHERE, CommandDesk
 from support.servers.emptied_databases import EmptiedDatabases
 from support.servers.postgres import PostgresServer
 from support.servers.simulator import Simulator
@@ -27,14 +27,6 @@ SetOut = Callable[..., tuple[CommandDesk, Simulator]]
 
 # Records of an unknown environment do not wait for its first ones, unless a test is about that.
 ALL_AT_ONCE = {"OATHBULK_FIRST_RECORDS": "0"}
-# No PingOne is there.
-NOWHERE = {
-    "PINGONE_ENVIRONMENT_ID": "7d1f0c52-3b64-4d0e-9a57-52a1c3d4e5f6",
-    "PINGONE_CLIENT_ID": "client",
-    "PINGONE_CLIENT_SECRET": "secret",
-    "PINGONE_API_URL": "http://127.0.0.1:1/v1",
-    "PINGONE_TOKEN_URL": "http://127.0.0.1:1/token",
-}
 
 
 @pytest.fixture

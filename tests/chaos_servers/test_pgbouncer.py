@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from support.data.tokens import make_tokens, write_shipment
 from support.fleets.real_fleet import BATCH, PATIENT, Fleet
 from support.processes import desk_pages
-from support.processes.command_desk import CommandDesk
+from support.processes.command_desk import NOWHERE, CommandDesk
 from support.servers.pgbouncer import PgBouncer
 from support.servers.postgres import PostgresServer
 
@@ -27,14 +27,6 @@ pytestmark = pytest.mark.faults
 SERVER_CONNECTIONS = 5
 # Statements, so that each of these connections gets some.
 ENOUGH = 30
-# No PingOne is there, and none is asked.
-NOWHERE = {
-    "PINGONE_ENVIRONMENT_ID": "7d1f0c52-3b64-4d0e-9a57-52a1c3d4e5f6",
-    "PINGONE_CLIENT_ID": "client",
-    "PINGONE_CLIENT_SECRET": "secret",
-    "PINGONE_API_URL": "http://127.0.0.1:1/v1",
-    "PINGONE_TOKEN_URL": "http://127.0.0.1:1/token",
-}
 # Slow enough for a pause in the middle.
 STEADY = PATIENT | {"PINGONE_RATE": "40", "PINGONE_RATE_MAX": "40"}
 RENAME = text("UPDATE alembic_version SET version_num = version_num")

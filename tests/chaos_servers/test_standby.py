@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.fleets.real_fleet import plain_env
-from support.processes.command_desk import CommandDesk
+from support.processes.command_desk import NOWHERE, CommandDesk
 from support.processes.desk_pages import enter, make_browser
 from support.processes.program import Program
 from support.servers.postgres import PostgresServer
@@ -39,14 +39,6 @@ WRITING = (
 )
 # Also what would find nothing to do.
 ALL = (*READING, *WRITING, "db upgrade", "desk --port 0")
-# No PingOne is there, and none is asked.
-NOWHERE = {
-    "PINGONE_ENVIRONMENT_ID": "7d1f0c52-3b64-4d0e-9a57-52a1c3d4e5f6",
-    "PINGONE_CLIENT_ID": "client",
-    "PINGONE_CLIENT_SECRET": "secret",
-    "PINGONE_API_URL": "http://127.0.0.1:1/v1",
-    "PINGONE_TOKEN_URL": "http://127.0.0.1:1/token",
-}
 
 
 @dataclass(frozen=True)

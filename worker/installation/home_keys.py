@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import Connection, select
 
 from models.record import Record
 from models.sealed_key import SealedKey
 from worker import audit
 from worker.config.settings import ConfigError, Settings
+from worker.database.engine import Database
 from worker.embedded.key import home_key
 from worker.vault.key_files import AUDIT, ENCRYPTION
 
@@ -21,15 +24,18 @@ def make_audit_key(settings: Settings, connection: Connection) -> None:
         home_key(settings.home, AUDIT)
 
 
-def refuse_to_replace_key(settings: Settings, connection: Connection) -> None:
+def refuse_to_replace_key(settings: Settings, open_database: Callable[[], Database]) -> None:
     """Raise ConfigError if the encryption key of the embedded stack was lost while the database holds what it
-    encrypted: under a new one that would never open again."""
+    encrypted: under a new one that would never open again. The database is opened only where there is no key."""
     path = settings.home / ENCRYPTION.file
     if path.exists():
         return
-    if connection.scalar(select(Record.id).where(Record.otps.is_not(None)).limit(1)) is not None:
+    with open_database().reading() as connection:
+        has_otps = connection.scalar(select(Record.id).where(Record.otps.is_not(None)).limit(1)) is not None
+        has_sealed_key = connection.scalar(select(SealedKey.name).limit(1)) is not None
+    if has_otps:
         raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: put it back")
-    if connection.scalar(select(SealedKey.name).limit(1)) is not None:
+    if has_sealed_key:
         raise ConfigError(
             f"{path} is missing, and by a key that it encrypted tokens of purged batches are recognised: put it back"
         )

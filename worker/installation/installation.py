@@ -145,8 +145,7 @@ class Installation:
     def keyring(self) -> Keyring:
         """The encryption keys; the embedded stack gets a new one if it has none. Raises ConfigError, EmbeddedError."""
         if self.settings.is_embedded_database and self.settings.encryption_keys is None:
-            with self.database.reading() as connection:
-                refuse_to_replace_key(self.settings, connection)
+            refuse_to_replace_key(self.settings, lambda: self.database)
             home_key(self.settings.home)
         return self._parts.keyring
 

@@ -34,6 +34,15 @@ QUICK = {
     "PINGONE_RATE": "400",
 }
 
+# No PingOne is there, and none is asked.
+NOWHERE = {
+    "PINGONE_ENVIRONMENT_ID": "7d1f0c52-3b64-4d0e-9a57-52a1c3d4e5f6",
+    "PINGONE_CLIENT_ID": "client",
+    "PINGONE_CLIENT_SECRET": "secret",
+    "PINGONE_API_URL": "http://127.0.0.1:1/v1",
+    "PINGONE_TOKEN_URL": "http://127.0.0.1:1/token",
+}
+
 
 class CommandDesk:
     """A folder in which commands are typed. Leaving it leaves no process behind.
