@@ -44,7 +44,7 @@ def test_exactly_the_canarys_records_go_and_the_batch_pauses_when_they_are_final
     made = make_batch(scripted_fleet.database, 8)
     scripted_fleet.set_canary(made, 3)
 
-    assert sorted(scripted_fleet.tick()) == made.ids[:3]
+    assert scripted_fleet.tick() == made.ids[:3]
     scripted_fleet.end(made.ids[1], Active())
     scripted_fleet.end(made.ids[0], DeadLetter(Reason.LOCKED))
     assert scripted_fleet.tick() == []
@@ -107,7 +107,7 @@ def test_neither_half_done_records_nor_expiring_ones_overtake_the_canary(scripte
     made = make_batch(scripted_fleet.database, [{}, {}, HALF_DONE, {"otp_expires_at": soon}, {}])
     scripted_fleet.set_canary(made, 2)
 
-    assert sorted(scripted_fleet.tick()) == made.ids[:2]
+    assert scripted_fleet.tick() == made.ids[:2]
     assert scripted_fleet.tick() == []
 
 
@@ -116,7 +116,7 @@ def test_a_canary_holds_back_its_own_batch_only(scripted_fleet: ScriptedFleet) -
     other = make_batch(scripted_fleet.database, 3, name="other")
     scripted_fleet.set_canary(made, 1)
 
-    assert sorted(scripted_fleet.tick()) == [made.ids[0], *other.ids]
+    assert scripted_fleet.tick() == [made.ids[0], *other.ids]
     scripted_fleet.end_all([made.ids[0], *other.ids], Active())
     scripted_fleet.tick()
 
@@ -157,7 +157,7 @@ def test_a_person_who_pauses_after_the_canary_still_has_to_resume_it_once(script
     assert scripted_fleet.state(made) == CANARY
     scripted_fleet.batches.resume(made.name)
 
-    assert sorted(scripted_fleet.tick()) == made.ids[1:]
+    assert scripted_fleet.tick() == made.ids[1:]
 
 
 def test_a_replay_of_the_canarys_dead_letters_is_part_of_the_canary(scripted_fleet: ScriptedFleet) -> None:
@@ -513,10 +513,10 @@ def test_a_cancel_during_an_outage_stays(scripted_fleet: ScriptedFleet) -> None:
     # Those of unknown fate are read as soon as that may be, outage or not; nothing else goes.
     assert statuses(scripted_fleet.database, made) == [Status.PENDING] * 4 + [Status.CANCELLED] * 6
     scripted_fleet.pass_time(LATER)
-    assert sorted(scripted_fleet.tick()) == made.ids[:4]
+    assert scripted_fleet.tick() == made.ids[:4]
     scripted_fleet.batches.replay(made.name)
     assert scripted_fleet.state(made) == RUNNING
-    assert sorted(scripted_fleet.tick()) == made.ids[4:]
+    assert scripted_fleet.tick() == made.ids[4:]
 
 
 def test_an_outage_during_a_canary_ends_in_the_canary(scripted_fleet: ScriptedFleet) -> None:
@@ -676,7 +676,7 @@ def test_in_an_unknown_environment_three_records_go_first_and_one_that_is_active
 
     scripted_fleet.end(first[1], Active())
 
-    assert sorted(scripted_fleet.tick()) == made.ids[3:]
+    assert scripted_fleet.tick() == made.ids[3:]
     assert scripted_fleet.state(made) == RUNNING
 
 
@@ -690,7 +690,7 @@ def test_where_none_of_the_first_records_is_active_the_batch_pauses_until_a_pers
     assert scripted_fleet.tick() == []
     assert scripted_fleet.state(made) == TRIAL
     scripted_fleet.batches.resume(made.name)
-    assert sorted(scripted_fleet.tick()) == made.ids[3:]
+    assert scripted_fleet.tick() == made.ids[3:]
 
 
 @pytest.mark.parametrize(("records", "is_known", "row"), [(5, False, 4), (3, False, None), (5, True, None)])

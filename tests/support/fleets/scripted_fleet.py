@@ -84,7 +84,11 @@ class ScriptedFleet:
         )
 
     def tick(self) -> list[int]:
-        """What it put onto the queue."""
+        """What it put onto the queue, sorted: what became due at the same moment goes in any order."""
+        return sorted(self.tick_in_order())
+
+    def tick_in_order(self) -> list[int]:
+        """What it put onto the queue, the first to go first."""
         before = len(self._broker.ids)
         self._dispatcher.tick()
         return self._broker.ids[before:]
