@@ -13,18 +13,35 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from worker.cli.wrapping import wrap
 from worker.observability.escaping import escape, escape_line
 
 
 class _SafeConsole(Console):
-    """A console that shows control characters instead of sending them to the terminal.
+    """A console that shows control characters instead of sending them to the terminal, and keeps commands whole.
 
-    rich lets escape sequences through: the name of a vendor's file could paint over what a person reads."""
+    rich lets escape sequences through: the name of a vendor's file could paint over what a person reads. And it breaks
+    lines wherever there is a blank: a command that was copied would end there."""
+
+    def print(self, *objects: Any, **named: Any) -> None:
+        """Print as rich does, but cut nothing: the terminal folds a command that is longer than it is wide."""
+        super().print(*objects, **{"crop": False} | named)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        room = options or self.options
+        # In a column of a table, rich cuts.
+        if isinstance(renderable, Text) and room.max_width == self.width and not room.no_wrap:
+            renderable = _wrap(renderable, room.max_width)
         for segment in super().render(renderable, options):
             # A control segment is made by rich itself, to move the cursor of a live display.
             yield segment if segment.control else Segment(escape(segment.text), segment.style)
+
+
+def _wrap(text: Text, width: int) -> Text:
+    """Break a text into lines that rich leaves as they are; one that is meant to be cut stays."""
+    if text.no_wrap or text.overflow:
+        return text
+    return Text("\n", end=text.end, no_wrap=True, overflow="ignore").join(wrap(text, width))
 
 
 def _open_console(*, stderr: bool) -> Console:

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from worker.cli.wrapping import wrap
 from worker.observability.escaping import escape_line
 
 # Columns that are left for the text on a terminal, however narrow that is.
@@ -33,6 +34,5 @@ class LabelledLine:
             yield head + text
             return
         left = max(options.max_width - head.cell_len, _NARROWEST)
-        for number, line in enumerate(text.wrap(console, left)):
-            line.rstrip()
+        for number, line in enumerate(wrap(text, left)):
             yield (head if number == 0 else Text(" " * head.cell_len)) + line

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from worker.cli.console import console
+from worker.cli.wrapping import wrap
 from worker.observability.escaping import escape
 
 
@@ -32,9 +32,9 @@ def measure_room(drawn_on: Console) -> Room | None:
 
 
 def break_lines(text: Text, room: Room | None) -> list[Text]:
-    """Break a text between its words into lines that are no longer than the room is wide."""
+    """Break a text into lines that are no longer than the room is wide, but for a command or a word that is."""
     safe = _show_controls(text)
-    return [safe] if room is None else list(safe.wrap(console, room.width))
+    return [safe] if room is None else wrap(safe, room.width)
 
 
 def cut_line(text: Text, room: Room | None) -> Text:

@@ -43,7 +43,7 @@ def test_where_no_terminal_is_every_batch_stands_on_a_line_with_its_outlook() ->
 
 
 def test_on_a_terminal_the_outlook_stands_below_its_batch_and_no_line_is_wider() -> None:
-    long_name = replace(PAUSED, name="a name that is " + "very " * 20 + "long")
+    long_name = replace(PAUSED, name="a name that is " + "very " * 7 + "long")
     head, *lines = [line.rstrip() for line in seen(draw_batches([long_name, MENDED], NARROW), 80).splitlines()]
     assert "outlook" not in head
     assert max(map(len, (head, *lines))) <= 80

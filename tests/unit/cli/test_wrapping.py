@@ -1,0 +1,50 @@
+"""Texts are broken between words for a terminal, and a command in them stays whole, so that it can be pasted."""
+
+from __future__ import annotations
+
+import pytest
+from rich.text import Text
+
+from worker.cli.wrapping import wrap
+
+EXPORT = "oathbulk export july --left -o july-left.csv"
+
+
+def lines(text: str, width: int) -> list[str]:
+    return [line.plain for line in wrap(Text(text), width)]
+
+
+def test_prose_is_broken_between_words() -> None:
+    assert lines("Each token is told of.", 12) == ["Each token", "is told of."]
+    assert lines("Two\n\nparagraphs of text", 11) == ["Two", "", "paragraphs", "of text"]
+    assert lines("日本 日本 日本", 9) == ["日本 日本", "日本"]
+    assert lines("", 9) == [""]
+
+
+def test_a_word_that_is_too_long_stays_whole() -> None:
+    assert lines("In /home/a/very/long/path it is.", 10) == ["In", "/home/a/very/long/path", "it is."]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        EXPORT,
+        "oathbulk export 'Lot 7, east: a' -o 'Lot 7, east: a.csv'",
+        "OATHBULK_HOME=/tmp/home oathbulk status july",
+        "/srv/.venv/bin/oathbulk run july.csv --key-file july.key",
+        "celery -A worker worker --queues oathbulk",
+    ],
+)
+@pytest.mark.parametrize("width", [20, 60])
+def test_a_command_stays_whole_and_begins_a_line_where_it_would_not_fit(command: str, width: int) -> None:
+    assert lines(f"Those that are left are here: {command}", width)[-1] == command
+    broken = lines(f"Those that are left are here: {command}, so that all of them are known", width)
+    assert [line for line in broken if line.startswith(f"{command},")]
+
+
+def test_a_command_that_fits_stays_behind_its_text() -> None:
+    assert lines(f"Left: {EXPORT}", 60) == [f"Left: {EXPORT}"]
+
+
+def test_the_name_alone_is_no_command() -> None:
+    assert lines("How oathbulk reads it is told there", 14) == ["How oathbulk", "reads it is", "told there"]

@@ -1,0 +1,59 @@
+"""Breaks texts for a terminal into lines: between words, but never within a command, which is there to be copied and
+pasted. A line break in it would end it too early."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from worker.cli.command_list import COMMANDS
+
+# A word with the blanks behind it.
+_WORD = re.compile(r"\S+\s*|\s+")
+# Settings may stand before a command.
+_COMMAND = re.compile(rf"([A-Z_]+=\S+ )*(\S*/)?(oathbulk ({'|'.join(COMMANDS)})|celery -A)\b")
+# What ends a command within a sentence.
+_MARKS = (",", ";", ":", ".", ")")
+
+
+def wrap(text: Text, width: int) -> list[Text]:
+    """Break a text into lines of at most so many columns. A command that is longer stays one line, which the terminal
+    then folds as it shows it, and so does a single word."""
+    paragraphs = text.split("\n", allow_blank=True)
+    lines = [line for each in paragraphs for line in each.divide(_find_breaks(each.plain, width))]
+    for line in lines:
+        line.rstrip()
+    return lines
+
+
+def _find_breaks(paragraph: str, width: int) -> list[int]:
+    """Find where lines begin, but for the first."""
+    breaks, used, at = [], 0, 0
+    for part in _split(_WORD.findall(paragraph)):
+        if used and used + cell_len(part.rstrip()) > width:
+            breaks.append(at)
+            used = 0
+        used += cell_len(part)
+        at += len(part)
+    return breaks
+
+
+def _split(words: Sequence[str]) -> Iterator[str]:
+    """Yield what is not broken: words, and whole commands."""
+    part = ""
+    for place, word in enumerate(words):
+        part += word
+        is_command = part != word or _COMMAND.match("".join(words[place:])) is not None
+        if not is_command or _ends_command(part.rstrip()):
+            yield part
+            part = ""
+    if part:
+        yield part
+
+
+def _ends_command(part: str) -> bool:
+    """Whether a mark ends the command here, and not a name between quotation marks."""
+    return part.endswith(_MARKS) and part.count("'") % 2 == 0
