@@ -90,19 +90,20 @@ def activate(record_id: int, environment: str) -> str:
     return parts.activations.run(record_id, environment)
 
 
-@app.task(name="oathbulk.dispatch")
+# Ticks send no events: Flower would list hundreds of them for each token.
+@app.task(name="oathbulk.dispatch", send_events=False)
 def dispatch() -> None:
     """Make a tick of the dispatcher: put onto the queue what is due."""
     parts.dispatcher.tick()
 
 
-@app.task(name="oathbulk.prepare")
+@app.task(name="oathbulk.prepare", send_events=False)
 def prepare() -> None:
     """Prepare a batch for a while: look its people up, find or import its tokens."""
     parts.preparation.run()
 
 
-@app.task(name="oathbulk.notify")
+@app.task(name="oathbulk.notify", send_events=False)
 def notify() -> None:
     """Tell people what became of their batches, by the webhook that the settings name."""
     parts.notifier.run()

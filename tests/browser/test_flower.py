@@ -53,6 +53,15 @@ def test_a_person_finds_a_token_and_sees_how_it_ended(page: Page, fleet: Fleet) 
     expect(page.locator("body")).to_contain_text("SUCCESS")
 
 
+def test_the_list_of_tasks_is_one_of_tokens(page: Page, fleet: Fleet) -> None:
+    page.goto("/tasks")
+    rows = page.locator("#tasks-table tbody tr")
+    rows.first.wait_for()
+    serials = {row.serial for row in fleet.shipment.rows}
+    told = [row.inner_text() for row in rows.all()]
+    assert [text for text in told if not any(serial in text for serial in serials)] == []
+
+
 def test_no_page_shows_a_secret(page: Page, fleet: Fleet) -> None:
     secrets = {fleet.encryption_key, fleet.shipment.world.client_secret}
     otps = {otp for row in fleet.shipment.rows for otp in (row.otp1, row.otp2) if otp}
