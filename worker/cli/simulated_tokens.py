@@ -7,12 +7,13 @@ from pathlib import Path
 
 from worker.simulator.box import KEY, LIST, SEEDS, SPECIAL, a_few_of_each, make_box
 from worker.simulator.seeding import WorldSeed
-from worker.simulator.shipment import make_shipment
+from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, make_shipment
 
 
-def make_pairs_in(path: Path, tokens: int, seed: int) -> WorldSeed:
-    """Make up tokens that are paired, and write their OTP pairs. Raises OSError."""
-    shipment = make_shipment(tokens, seed=seed)
+def make_pairs_in(path: Path, tokens: int, troubles: int, seed: int) -> WorldSeed:
+    """Make up tokens that are paired, and write their OTP pairs, with so many tokens of each kind that two fresh OTPs
+    mend. Raises OSError, and ValueError if the troubles do not fit."""
+    shipment = make_shipment(tokens, seed=seed, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, troubles))
     shipment.write_pairs(path)
     return shipment.world
 
@@ -24,6 +25,20 @@ def make_box_in(folder: Path, tokens: int, troubles: int | None, seed: int) -> W
     box = make_box(tokens, seed=seed, special=special)
     box.write(folder)
     return box.world
+
+
+def name_way_back(pairs: Path) -> list[str]:
+    """The commands that bring back the tokens of this file that did not become active."""
+    batch, failed = pairs.stem, f"{pairs.stem}-failed.csv"
+    return [
+        shlex.join(["oathbulk", *words])
+        for words in (
+            ("export", batch, "--status", "dead_letter", "-o", failed),
+            ("simulator", "--press", failed),
+            ("run", failed),
+            ("status", batch),
+        )
+    ]
 
 
 def name_run(folder: Path) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -34,7 +35,16 @@ def simulator(
         Path | None, typer.Option(metavar="DIR", help="Where to write their seeds, key and list; nothing is imported.")
     ] = None,
     troubles: Annotated[
-        int | None, typer.Option(min=0, help="Of the box: tokens with each kind of trouble. Default: 1, if it is big.")
+        int | None,
+        typer.Option(
+            min=0,
+            help="Tokens with each kind of trouble. Default: of a box 1, if it is big; of pairs none, and else those "
+            "that fresh OTPs mend.",
+        ),
+    ] = None,
+    press: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Serve nothing: write fresh OTPs of the simulator that runs into an export."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Another number makes up other tokens.")] = 0,
     rate: Annotated[float | None, typer.Option(help="Requests a second; default: unlimited.")] = None,
@@ -50,6 +60,10 @@ def simulator(
 ) -> None:
     """Serve a simulated PingOne over HTTP, with faults on demand, until Ctrl-C."""
     _ensure_installed()
+    if press is not None:
+        _press(press, os.environ.get("PINGONE_API_URL") or f"http://{host}:{port}")
+        return
+    from worker.cli.simulator_display import print_address, print_next
     from worker.simulator import server
     from worker.simulator.call_log import CallLog
     from worker.simulator.simulation import Simulation
@@ -71,7 +85,8 @@ def simulator(
     if made is not None:
         client = {name: getattr(first, name) for name in ("environment_id", "client_id", "client_secret")}
         simulation.seed(made.model_copy(update=client))
-    _print_address(server.base_url(listener), first, box)
+    print_address(server.base_url(listener), first)
+    print_next(pairs, box)
     if ready_file is not None:
         server.write_ready_file(ready_file, listener)
     # uvicorn stops in good order at the first Ctrl-C, and then raises it again.
@@ -80,18 +95,34 @@ def simulator(
     calls.close_file()
 
 
+def _press(file: Path, url: str) -> None:
+    """Press the tokens of an exported file at the simulator that runs, and say what to do next."""
+    from worker.cli.output_files import refuse_unfit
+    from worker.cli.pressed_tokens import NotPressed, press_tokens_of
+    from worker.cli.simulator_display import print_pressed
+
+    refuse_unfit(file)
+    try:
+        pressed = press_tokens_of(file, url)
+    except NotPressed as refused:
+        _fail(str(refused), _WRONG_USAGE)
+    print_pressed(file, pressed)
+    if not pressed.tokens:
+        _fail(f"no token of {file} was pressed, and it is as it was", _WRONG_USAGE)
+
+
 def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | None, seed: int) -> WorldSeed | None:
     """Make up tokens, write their files, and return the world for them; None if there are to be none."""
     from worker.cli.simulated_tokens import make_box_in, make_pairs_in
 
     if bool(tokens) != bool(pairs or box) or (pairs and box):
         _fail("--tokens and --pairs go together, or --tokens and --box: how many, and where to", _WRONG_USAGE)
-    if troubles is not None and box is None:
-        _fail("--troubles goes with --box: made-up OTP pairs have none", _WRONG_USAGE)
+    if troubles is not None and not tokens:
+        _fail("--troubles goes with --tokens: nothing is made up that could have them", _WRONG_USAGE)
     try:
         if box is not None:
             return make_box_in(box, tokens, troubles, seed)
-        return make_pairs_in(pairs, tokens, seed) if pairs is not None else None
+        return make_pairs_in(pairs, tokens, troubles or 0, seed) if pairs is not None else None
     except OSError as error:
         _fail(f"{error.filename} cannot be written: {error.strerror}", _WRONG_USAGE)
     except ValueError as error:
@@ -163,23 +194,6 @@ def _describe_faults(error: ValidationError) -> str:
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     named = [f"{'.'.join(str(part) for part in fault['loc']) or 'all'}: {fault['msg']}" for fault in faults[:3]]
     return "; ".join(named) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
-
-
-def _print_address(url: str, seed: WorldSeed, box: Path | None) -> None:
-    """Print where the simulator listens, the variables that make oathbulk call it, and how to run a box."""
-    typer.echo(f"A simulated PingOne listens at {url} (Ctrl-C ends it). To point oathbulk here:\n")
-    for name, value in {
-        "ENVIRONMENT_ID": seed.environment_id,
-        "CLIENT_ID": seed.client_id,
-        "CLIENT_SECRET": seed.client_secret,
-        "API_URL": f"{url}/v1",
-        "TOKEN_URL": f"{url}/{seed.environment_id}/as/token",
-    }.items():
-        typer.echo(f"export PINGONE_{name}={value}")
-    if box is not None:
-        from worker.cli.simulated_tokens import name_run
-
-        typer.echo(f"\nTo take the tokens of the box all the way:\n\n{name_run(box)}")
 
 
 def _ensure_installed() -> None:

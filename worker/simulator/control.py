@@ -6,12 +6,13 @@ import json
 from collections import Counter
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from worker.simulator.control_bodies import Aging, Pressing, SignOn
 from worker.simulator.faults import FaultOrder
 from worker.simulator.seeding import WorldSeed
 from worker.simulator.simulation import Simulation
@@ -19,22 +20,6 @@ from worker.simulator.states import device_state, job_state, token_state
 
 _ORDERS = TypeAdapter(list[FaultOrder])
 _CHANGES = TypeAdapter(dict[str, Any])
-
-
-class SignOn(BaseModel):
-    """The body of a sign-on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-    otp: str = Field(repr=False)
-
-
-class Aging(BaseModel):
-    """The body of a request to make waiting devices older."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hours: float = Field(ge=0)
 
 
 class Control:
@@ -54,6 +39,7 @@ class Control:
             Route("/simulator/devices/{device_id}", self.read_device, methods=["GET"]),
             Route("/simulator/devices/{device_id}/sign-on", self.sign_on, methods=["POST"]),
             Route("/simulator/tokens", self.list_tokens, methods=["GET"]),
+            Route("/simulator/tokens/press", self.press_tokens, methods=["POST"]),
             Route("/simulator/jobs", self.list_jobs, methods=["GET"]),
             Route("/simulator/notifications", self.read_notifications, methods=["GET"]),
             Route("/simulator/age", self.age_devices, methods=["POST"]),
@@ -93,6 +79,16 @@ class Control:
             self._simulation.catch_up()
             states = [token_state(token) for token in self._simulation.world.inventory.all_tokens()]
         return JSONResponse({"tokens": states})
+
+    async def press_tokens(self, request: Request) -> JSONResponse:
+        """Press the tokens `{"serials": […]}` twice each, as a person with the token does; `{"otps": {serial: [OTP,
+        OTP]}}` has those that have a button."""
+        serials = set(Pressing.model_validate_json(await request.body()).serials)
+        with self._simulation.lock:
+            self._simulation.catch_up()
+            tokens = self._simulation.world.inventory.all_tokens()
+            shown = {each.serial_number: each.token.press_twice() for each in tokens if each.serial_number in serials}
+        return JSONResponse({"otps": {serial: otps for serial, otps in shown.items() if otps}})
 
     async def list_jobs(self, _: Request) -> JSONResponse:
         """All jobs, also those that are cleaned up, with the tokens that each made or revoked."""

@@ -58,7 +58,7 @@ class NewToken:
             digits=self.digits,
             hash=self.hash,
             time_step=self.time_step,
-            token=Token(otps, self.counter, time_step, out_of_step=out_of_step),
+            token=Token(otps, self.counter, time_step, out_of_step=out_of_step, pressed=self.counter),
             created_at=now,
             id=str(uuid4()),
             imported_counter=self.counter,

@@ -23,7 +23,8 @@ CLIENT_SECRET = "rehearsal-only"  # noqa: S105 - opens nothing but the simulator
 class TokenSeed(BaseModel):
     """One token of the inventory to begin with. It is known by its `secret` (hexadecimal) or by the `otps` that it
     shows one after the other; with neither it refuses every OTP. `counter` is the server's; the first of `otps` is at
-    0. `drift` is in time steps, `time_step` in seconds."""
+    0. `drift` is in time steps, `time_step` in seconds. `pressed`: the position of the OTP that the token itself
+    shows next, by default the server's `counter`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -36,6 +37,7 @@ class TokenSeed(BaseModel):
     hash: Literal["sha1", "sha256", "sha512"] = "sha1"
     time_step: Literal[30, 60] = 30
     counter: int = Field(default=0, ge=0)
+    pressed: int | None = Field(default=None, ge=0)
     drift: int = 0
     out_of_step: bool = False
 
@@ -171,4 +173,5 @@ def _make_token(seed: TokenSeed) -> Token:
     else:
         otps = SecretOtps(bytes.fromhex(seed.secret), seed.digits, seed.hash)
         time_step = seed.time_step if seed.type == "totp" else None
-    return Token(otps, seed.counter, time_step, seed.drift, seed.out_of_step)
+    pressed = seed.counter if seed.pressed is None else seed.pressed
+    return Token(otps, seed.counter, time_step, seed.drift, seed.out_of_step, pressed)

@@ -54,6 +54,9 @@ A_FEW_HOPELESS: Mapping[Kind, int] = {
     kind: 1 for kind, expected in EXPECTED.items() if expected.status == "dead_letter"
 }
 
+# Kinds of dead letters that two fresh OTPs of the token mend.
+MENDED_BY_FRESH_OTPS: tuple[Kind, ...] = ("wrong_otp", "wrong_second_otp", "second_otp_missing")
+
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
@@ -127,7 +130,7 @@ def make_shipment(
 def _make(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, DeviceSeed | None]:
     """Make up a row of this kind and its device; None in place of a device that PingOne must not know."""
     is_drifted = kind in ("out_of_step", "wrong_second_otp", "second_otp_missing")
-    secret, counter, otp1, otp2 = _make_otps(kind, is_drifted, dice)
+    secret, counter, pressed, otp1, otp2 = _make_otps(kind, is_drifted, dice)
     row = PairRow(serial, otp1, None if kind == "second_otp_missing" else otp2, make_id(dice), make_id(dice))
     if kind == "unknown_device":
         return row, None
@@ -137,6 +140,7 @@ def _make(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, Device
         device_id=row.device_id,
         secret=secret.hex(),
         counter=counter,
+        pressed=pressed,
         out_of_step=is_drifted,
         locked=kind == "locked",
         blocked=kind == "blocked",
@@ -145,8 +149,8 @@ def _make(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, Device
     return row, device
 
 
-def _make_otps(kind: Kind, is_drifted: bool, dice: random.Random) -> tuple[bytes, int, str, str]:
-    """Make up a secret, the server's counter and two OTPs as the kind asks for them.
+def _make_otps(kind: Kind, is_drifted: bool, dice: random.Random) -> tuple[bytes, int, int, str, str]:
+    """Make up a secret, the server's counter, how far the token was pressed, and two OTPs as the kind asks for them.
 
     Six digits may be the same by chance: among thousands of tokens some OTP is also that of another counter nearby.
     Such OTPs are thrown away, and others are drawn.
@@ -162,9 +166,9 @@ def _make_otps(kind: Kind, is_drifted: bool, dice: random.Random) -> tuple[bytes
             wrong = f"{dice.randrange(10**6):06d}", f"{dice.randrange(10**6):06d}"
             shown = {hotp(secret, position) for position in range(counter, counter + rules.resync_range + 1)}
             if shown.isdisjoint(wrong):
-                return secret, counter, *wrong
+                return secret, counter, start + 3, *wrong
         elif len(set(known)) == len(known):
-            return secret, counter, first, third if kind == "wrong_second_otp" else second
+            return secret, counter, start + 3, first, third if kind == "wrong_second_otp" else second
 
 
 def make_id(dice: random.Random) -> str:

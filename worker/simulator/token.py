@@ -45,7 +45,8 @@ class Token:
 
     `counter` is the lowest position still acceptable and only grows, so no OTP is accepted twice.
     `time_step`, in seconds, makes it a TOTP token, whose clock is `drift` steps ahead of the server's. `out_of_step`
-    makes every OTP count as one from beyond the look-ahead window, until a resync.
+    makes every OTP count as one from beyond the look-ahead window, until a resync. `pressed` is the position of the OTP
+    that the button of the token itself shows next, of which the server knows nothing; a TOTP token goes by its clock.
     """
 
     otps: Otps
@@ -53,6 +54,7 @@ class Token:
     time_step: int | None = None
     drift: int = 0
     out_of_step: bool = False
+    pressed: int = 0
     first: FirstOtp | None = field(default=None, repr=False)
 
     def check_otp(self, otp: str, *, resync: bool, now: float, rules: Rules) -> Verdict:
@@ -67,6 +69,17 @@ class Token:
             return Verdict.REFUSED if rules.first_otp_used_up else self._check_first_otp(otp, resync, now, rules)
         # With `oathResync` this was meant as the second OTP, and is wrong; without, it is the first of a new pair.
         return Verdict.REFUSED if resync else self._check_first_otp(otp, resync, now, rules)
+
+    def press_twice(self) -> tuple[str, str] | None:
+        """Press the token's button twice, and return the two OTPs that it shows; None if it has no button, or no more
+        OTPs of it are known."""
+        if self.time_step is not None:
+            return None
+        first, second = self.otps.at(self.pressed), self.otps.at(self.pressed + 1)
+        if first is None or second is None:
+            return None
+        self.pressed += 2
+        return first, second
 
     def accepts_sign_on(self, otp: str, *, now: float, rules: Rules) -> bool:
         """Check an OTP at a sign-on, and use it up if it is accepted. There is no second OTP as in an activation: it
