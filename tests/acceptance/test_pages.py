@@ -17,7 +17,7 @@ import pytest
 from support.pages.places import Place, Situation, box, type_page
 from support.pages.reading import PAGES, find_blocks, read_page
 
-from worker.simulator.shipment import PairRow, make_shipment
+from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, PairRow, make_shipment
 
 # Pages of which some lines cannot be typed here, and why. What they say to `oathbulk` is read by its parser all the
 # same (unit/test_pages.py).
@@ -101,6 +101,8 @@ def restore_the_backup(place: Place) -> None:
     shutil.copyfile(backup, database)
 
 
+# As `oathbulk simulator --tokens 12 --pairs FILE --troubles 1` makes it.
+MENDABLE = make_shipment(12, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, 1))
 LOADED = {"oathbulk load july.csv --offline": 0}
 QUICK = {
     "docs/doctor.md": Situation(
@@ -114,8 +116,9 @@ QUICK = {
         pairs="pallet-7.csv",
         simulated={"account_lock_after": 5},
     ),
-    "docs/quick-start.md": Situation(make_shipment(8, hopeless={"locked": 1}), pairs="shipment.csv"),
+    "docs/quick-start.md": Situation(MENDABLE, pairs="shipment.csv"),
     "docs/report.md": Situation(make_shipment(3), LOADED, pairs="july.csv"),
+    "docs/simulator.md": Situation(MENDABLE),
 }
 THOROUGH = {
     "docs/coming-back.md": Situation(

@@ -6,7 +6,7 @@ import csv
 import uuid
 from pathlib import Path
 
-from worker.simulator.shipment import make_shipment
+from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, make_shipment
 
 SECRETS = ("3132333435363738393031323334353637383930", "6b1f85dfcd2763697c6e3d6af46643520fda2d9b")
 # PingOne knows nothing of one of the tokens.
@@ -23,6 +23,47 @@ def save_as_excel(path: Path, rows: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(file, list(rows[0]), delimiter=";")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def test_what_needs_fresh_otps_is_practised_to_its_end(set_out):
+    """A simulated token is pressed as a help desk presses a real one; the export says how, and a spreadsheet may have
+    been over it."""
+    desk, _ = set_out(make_shipment(9, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, 1)))
+    assert desk.oathbulk("run", "shipment.csv").code == 1
+    exported = desk.oathbulk("export", "shipment", "--status", "dead_letter", "-o", "failed.csv")
+    assert exported.stdout.endswith("To get fresh OTPs of it: oathbulk simulator --press failed.csv\n")
+    save_as_excel(desk.folder / "failed.csv", [*read(desk.folder / "failed.csv"), {"serial": "NOBODY1"}])
+
+    pressed = desk.oathbulk("simulator", "--press", "failed.csv")
+
+    assert pressed.code == 0, pressed.stderr
+    assert (
+        pressed.stdout == "Pressed 3 tokens twice, and wrote the OTPs into failed.csv. Then: oathbulk run failed.csv\n"
+    )
+    assert "none with a button: NOBODY1." in pressed.stderr
+    with (desk.folder / "failed.csv").open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file, delimiter=";")
+    assert (header[:3], len(rows)) == (["serial", "otp1", "otp2"], 4)
+    assert all(len(row[1]) == len(row[2]) == 6 for row in rows[:3])
+    assert desk.oathbulk("run", "failed.csv").code == 1
+    assert "9 of 9 tokens are active: 6 in shipment, 3 in failed; 0 left." in desk.oathbulk("status", "shipment").stdout
+
+
+def test_no_token_is_pressed_where_no_simulator_or_no_export_is(set_out):
+    desk, _ = set_out(make_shipment(2))
+    desk.folder.joinpath("seeds.csv").write_text("serial,username\nMADE0000001,ada\n")
+    desk.folder.joinpath("other.csv").write_text("serial,otp1,otp2\nOTHER1,,\n")
+    press = ("simulator", "--press")
+    for file, settings, said in (
+        ("seeds.csv", {}, "seeds.csv has no column otp1: give the file of `oathbulk export`"),
+        ("other.csv", {}, "no token of other.csv was pressed"),
+        ("shipment.csv", {"PINGONE_API_URL": "https://api.pingone.eu/v1"}, "api.pingone.eu is no simulator"),
+        ("shipment.csv", {"PINGONE_API_URL": "http://127.0.0.1:1/v1"}, "no simulator answers at 127.0.0.1:1"),
+        ("none.csv", {}, "none.csv cannot be read: No such file or directory"),
+    ):
+        result = desk.oathbulk(*press, file, **settings)
+        assert (result.code, said in result.stderr) == (2, True), result.stderr
+    assert desk.folder.joinpath("other.csv").read_text() == "serial,otp1,otp2\nOTHER1,,\n"
 
 
 def test_pairs_that_were_refused_run_again_with_fresh_otps(set_out):

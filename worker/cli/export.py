@@ -18,6 +18,7 @@ from worker.cli.homes import open_installation_with
 from worker.cli.options import BatchName, RowStatus, Ticket
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.progress import showing_progress
+from worker.cli.way_back import describe_way_back
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_statuses
 from worker.reports import export as reports
@@ -79,7 +80,8 @@ def export(
     what = "tokens that are left" if left else "refused rows" if status == REFUSED else "records"
     _report(f"Wrote {count} {what} of {batch}", output)
     if count and (left or reason or status in (REFUSED, Status.DEAD_LETTER)) and output != STDOUT:
-        console.print(f"Mend it (fresh OTPs, or corrected ids), then: oathbulk run {quote(str(output))}")
+        for line in describe_way_back(installation, batch, output):
+            console.print(line, soft_wrap=True)
     if left:
         _tell_unknown_rows(installation, batch)
 

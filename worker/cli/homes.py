@@ -43,6 +43,11 @@ def find_rehearsals_home(home: Path) -> Path:
     return home.absolute().with_name(home.absolute().name + REHEARSALS)
 
 
+def is_rehearsals(home: Path) -> bool:
+    """Whether this is the home of a rehearsal."""
+    return home.absolute().parent.name.endswith(REHEARSALS)
+
+
 def open_installation_with(batch: str | None) -> Installation:
     """Open the installation that has this batch, or any batch if None: the one of this process's settings; or where
     that has none, the latest rehearsal, which is then named on stderr. Commands that change nothing read so what

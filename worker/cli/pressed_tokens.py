@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from worker.cli.output_files import write_file
+from worker.cli.output_files import refuse_unfit, write_file
 from worker.intake import canonical_column
 from worker.intake.formats.header_csv import split_header
 
@@ -37,6 +37,7 @@ class Pressed:
 def press_tokens_of(path: Path, url: str) -> Pressed:
     """Press each token of a file twice at the simulator that listens at this URL, and write the OTPs into the file, in
     place of those that it has. Raises NotPressed, typer.BadParameter."""
+    refuse_unfit(path)
     delimiter, header, rows = _read(path)
     names = [canonical_column(name) for name in header]
     if missing := [name for name in _NEEDED if name not in names]:
@@ -47,8 +48,9 @@ def press_tokens_of(path: Path, url: str) -> Pressed:
     shown = _press(url, [row[serial] for row in rows])
     for row in rows:
         row[otp1], row[otp2] = shown.get(row[serial], (row[otp1], row[otp2]))
-    if shown:
-        write_file(path, lambda file: _write(file, delimiter, [header, *rows]))
+    if not shown:
+        raise NotPressed(f"no token of {path} was pressed: the simulator has none of them, or none with a button")
+    write_file(path, lambda file: _write(file, delimiter, [header, *rows]))
     return Pressed(len(shown), [row[serial] for row in rows if row[serial] not in shown])
 
 

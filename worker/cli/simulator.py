@@ -37,9 +37,7 @@ def simulator(
     troubles: Annotated[
         int | None,
         typer.Option(
-            min=0,
-            help="Tokens with each kind of trouble. Default: of a box 1, if it is big; of pairs none, and else those "
-            "that fresh OTPs mend.",
+            min=0, help="Tokens of each kind of trouble; of pairs, what fresh OTPs mend. Default: few or none."
         ),
     ] = None,
     press: Annotated[
@@ -61,8 +59,7 @@ def simulator(
     """Serve a simulated PingOne over HTTP, with faults on demand, until Ctrl-C."""
     _ensure_installed()
     if press is not None:
-        _press(press, os.environ.get("PINGONE_API_URL") or f"http://{host}:{port}")
-        return
+        _press(press, f"http://{host}:{port}")
     from worker.cli.simulator_display import print_address, print_next
     from worker.simulator import server
     from worker.simulator.call_log import CallLog
@@ -95,20 +92,17 @@ def simulator(
     calls.close_file()
 
 
-def _press(file: Path, url: str) -> None:
-    """Press the tokens of an exported file at the simulator that runs, and say what to do next."""
-    from worker.cli.output_files import refuse_unfit
+def _press(file: Path, url: str) -> NoReturn:
+    """Press the tokens of an exported file at the simulator that runs, and end the process. The variables name that
+    simulator, or else `url` does."""
     from worker.cli.pressed_tokens import NotPressed, press_tokens_of
     from worker.cli.simulator_display import print_pressed
 
-    refuse_unfit(file)
     try:
-        pressed = press_tokens_of(file, url)
+        print_pressed(file, press_tokens_of(file, os.environ.get("PINGONE_API_URL") or url))
     except NotPressed as refused:
         _fail(str(refused), _WRONG_USAGE)
-    print_pressed(file, pressed)
-    if not pressed.tokens:
-        _fail(f"no token of {file} was pressed, and it is as it was", _WRONG_USAGE)
+    raise typer.Exit
 
 
 def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | None, seed: int) -> WorldSeed | None:

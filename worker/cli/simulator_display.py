@@ -47,6 +47,5 @@ def print_pressed(file: Path, pressed: Pressed) -> None:
         typer.echo(
             f"Not pressed, since the simulator has no such token, or none with a button: {named}{more}.", err=True
         )
-    if pressed.tokens:
-        number = count_things(pressed.tokens, "token")
-        typer.echo(f"Pressed {number} twice, and wrote the OTPs into {file}. Then: oathbulk run {quote(str(file))}")
+    number = count_things(pressed.tokens, "token")
+    typer.echo(f"Pressed {number} twice, and wrote the OTPs into {file}. Then: oathbulk run {quote(str(file))}")

@@ -5,6 +5,7 @@ import socket
 import httpx
 import pytest
 
+from worker.simulator.oath import hotp
 from worker.simulator.seeding import ENVIRONMENT_ID
 from worker.simulator.server import is_loopback, listen, running
 from worker.simulator.simulation import Simulation
@@ -200,3 +201,20 @@ def test_answers_do_not_wait_for_acknowledgements():
     """asyncio turns Nagle's algorithm off only for sockets whose protocol was named as TCP."""
     with listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
+
+
+def test_tokens_are_pressed_by_serial_number_where_they_have_a_button(visitor):
+    by_the_clock = {"serial": "CLOCK1", "secret": "c0ffee", "type": "totp"}
+    visitor.http.post("/simulator/world", json={"devices": [DEVICE], "tokens": [by_the_clock, {"serial": "NONE1"}]})
+    asked = {"serials": ["MADE1", "CLOCK1", "NONE1", "another"]}
+    assert visitor.http.post("/simulator/tokens/press", json=asked).json() == {"otps": {"MADE1": ["111111", "222222"]}}
+    assert visitor.http.post("/simulator/tokens/press", json=asked).json() == {"otps": {}}
+    assert visitor.http.post("/simulator/tokens/press", json={"serials": "MADE1"}).status_code == 400
+    assert visitor.activate("111111").status_code == 200
+
+
+def test_an_imported_token_begins_where_its_import_says(visitor):
+    token = {"serialNumber": "NEW1", "secret": "c0ffee", "type": "HOTP", "otpLength": 6, "hotp": {"counter": 7}}
+    visitor.http.post(f"/v1/environments/{ENVIRONMENT_ID}/oathTokens", json=token)
+    otps = visitor.http.post("/simulator/tokens/press", json={"serials": ["NEW1"]}).json()["otps"]["NEW1"]
+    assert otps == [hotp(bytes.fromhex("c0ffee"), 7), hotp(bytes.fromhex("c0ffee"), 8)]

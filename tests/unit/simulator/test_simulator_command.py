@@ -1,5 +1,6 @@
 """`oathbulk simulator`, as a process of its own."""
 
+import csv
 import json
 import signal
 import socket
@@ -99,6 +100,21 @@ def test_made_up_tokens_come_with_their_otp_pairs_and_control_for_those_who_ask(
     assert len(devices) == 10
 
 
+def test_pairs_come_with_the_way_back_of_those_that_fresh_otps_mend(tmp_path):
+    pairs = tmp_path / "two pairs.csv"
+    with serving(tmp_path, "--tokens", "6", "--pairs", pairs, "--troubles", "1") as (process, _):
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+    assert [line for line in printed.splitlines() if line.startswith("oathbulk")] == [
+        f"oathbulk run '{pairs}'",
+        "oathbulk export 'two pairs' --status dead_letter -o 'two pairs-failed.csv'",
+        "oathbulk simulator --press 'two pairs-failed.csv'",
+        "oathbulk run 'two pairs-failed.csv'",
+        "oathbulk status 'two pairs'",
+    ]
+    assert sum(row["otp2"] == "" for row in csv.DictReader(pairs.read_text().splitlines())) == 1
+
+
 def test_a_box_comes_with_its_files_its_tenant_and_the_command_to_run_it(tmp_path):
     box = tmp_path / "a box"
     with serving(tmp_path, "--tokens", "12", "--box", box, "--troubles", "1", "--seed", "3") as (process, port):
@@ -122,7 +138,8 @@ def test_a_box_comes_with_its_files_its_tenant_and_the_command_to_run_it(tmp_pat
         (["--tokens", "5"], "--tokens and --pairs go together"),
         (["--box", "here"], "--tokens and --box"),
         (["--tokens", "5", "--pairs", "pairs.csv", "--box", "here"], "--tokens and --box"),
-        (["--tokens", "5", "--pairs", "pairs.csv", "--troubles", "1"], "--troubles goes with --box"),
+        (["--troubles", "1"], "--troubles goes with --tokens"),
+        (["--tokens", "5", "--pairs", "pairs.csv", "--troubles", "2"], "6 hopeless rows do not fit into 5"),
         (["--tokens", "5", "--box", "here", "--troubles", "1"], "11 special tokens do not fit into a box of 5"),
         (["--tokens", "5", "--box", "/dev/null/here"], "/dev/null/here cannot be written: Not a directory"),
         (["--tokens", "5", "--pairs", "/no/such/pairs.csv"], "/no/such/pairs.csv cannot be written"),

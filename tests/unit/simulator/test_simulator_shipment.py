@@ -3,13 +3,14 @@
 import csv
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from worker.simulator.own_rows import shipment_from_rows
 from worker.simulator.seeding import WorldSeed, add_to_world
 from worker.simulator.settings import Settings
-from worker.simulator.shipment import A_FEW_HOPELESS, PairRow, make_shipment
+from worker.simulator.shipment import A_FEW_HOPELESS, MENDED_BY_FRESH_OTPS, PairRow, make_shipment
 from worker.simulator.world import Outcome, World
 
 NOW = 1_000_000_000.0
@@ -51,6 +52,18 @@ def constructed(shipment):
 def test_every_row_ends_as_constructed():
     shipment = make_shipment(2000, seed=3, hopeless=dict.fromkeys(A_FEW_HOPELESS, 20))
     assert endings(shipment) == constructed(shipment)
+
+
+def test_two_fresh_otps_of_the_token_mend_what_they_are_said_to_mend():
+    shipment = make_shipment(60, seed=3, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, 20))
+    world = World()
+    add_to_world(world, shipment.world, NOW)
+    environment_id = shipment.world.environment_id
+    assert {end(world, environment_id, row)[0] for row in shipment.rows} == {"dead_letter"}
+    for row in shipment.rows:
+        otp1, otp2 = world.find(environment_id, row.user_id, row.device_id, NOW).token.press_twice()
+        assert {otp1, otp2}.isdisjoint({row.otp1, row.otp2})
+        assert end(world, environment_id, replace(row, otp1=otp1, otp2=otp2))[0] == "active"
 
 
 def test_otps_that_meet_by_chance_mislead_nobody():

@@ -187,3 +187,17 @@ def test_a_sign_on_by_time_takes_the_steps_around_now():
     step = time_step_at(NOW, 30)
     for ahead, is_accepted in ((-2, False), (-1, True), (1, True), (2, False)):
         assert make(time_step=30).accepts_sign_on(otp(step + ahead), now=NOW, rules=RULES) is is_accepted
+
+
+def test_a_button_shows_the_next_two_otps_and_the_server_learns_nothing():
+    token = make(5, pressed=9)
+    assert token.press_twice() == (otp(9), otp(10))
+    assert token.press_twice() == (otp(11), otp(12))
+    assert token.counter == 5
+
+
+def test_a_token_by_the_clock_has_no_button_and_one_with_few_known_otps_ends():
+    assert Token(SecretOtps(SECRET), time_step=30).press_twice() is None
+    few = Token(SequenceOtps(("111111", "222222", "333333")))
+    assert few.press_twice() == ("111111", "222222")
+    assert few.press_twice() is None

@@ -1,0 +1,40 @@
+"""What is said of an export whose rows are to be mended and loaded again; also where PingOne is a simulated one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+from urllib.parse import urlsplit
+
+from models.batch import Batch
+from worker.batches.finding import find_batch
+from worker.cli.homes import is_rehearsals
+from worker.config.settings import ConfigError
+from worker.installation.installation import Installation
+from worker.intake import canonical_column
+
+# Serves tokens of which some need fresh OTPs, and prints the whole way that leads to their being active.
+PRACTISE = "oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1"
+
+
+def describe_way_back(installation: Installation, batch: str, file: Path) -> list[str]:
+    """Say what is to be done with the file of an export; a line each. Raises UnknownBatch."""
+    if is_rehearsals(installation.settings.home):
+        return [f"The PingOne of this rehearsal ended with it. To practise how these come back: {PRACTISE}"]
+    lines = [f"Mend it (fresh OTPs, or corrected ids), then: oathbulk run {quote(str(file))}"]
+    with installation.database.reading() as connection:
+        found = find_batch(connection, batch, Batch.environment, Batch.columns)
+    has_pairs = "otp1" in map(canonical_column, found.columns)
+    if has_pairs and _is_simulated(installation, found.environment):
+        lines.append(
+            f"PingOne is simulated here. To get fresh OTPs of it: oathbulk simulator --press {quote(str(file))}"
+        )
+    return lines
+
+
+def _is_simulated(installation: Installation, environment: str) -> bool:
+    """Whether the environment's PingOne is one on this machine: no other is called without TLS."""
+    try:
+        return urlsplit(installation.environment(environment).api_url).scheme == "http"
+    except ConfigError:
+        return False
