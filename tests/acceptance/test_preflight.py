@@ -216,3 +216,20 @@ def test_devices_that_are_gone_are_asked_about_before_anything_is_spent(set_out)
     assert simulator.posts() == 0
     assert type_again(desk, asked).code == 1
     assert len(simulator.active()) == 4
+
+
+def test_a_file_that_is_a_batch_already_is_told_so(set_up):
+    desk, _ = set_up(make_tokens(3, wrong=1))
+    assert desk.oathbulk("load", "shipment.csv", "--batch", "pallet 7").code == 0
+    for ran in (False, True):
+        assert not ran or desk.oathbulk("run", "shipment.csv").code == 1
+        checked = desk.oathbulk("check", "shipment.csv")
+        assert (checked.code, checked.stderr) == (1, "")
+        assert checked.stdout == (
+            "· loaded_already: This file is batch pallet 7 already: 3 records. `run` goes on with it, and nothing is "
+            "loaded again. How it stands: oathbulk status 'pallet 7'\n"
+        )
+        (finding,) = desk.oathbulk("check", "shipment.csv", "--json").json["findings"]
+        assert (finding["name"], finding["level"], finding["tokens"]) == ("loaded_already", "note", 3)
+    assert desk.oathbulk("cancel", "pallet 7").code == 0
+    assert "loaded_already" not in desk.oathbulk("check", "shipment.csv").stdout

@@ -99,9 +99,14 @@ def test_pairs_that_were_refused_run_again_with_fresh_otps(set_out):
     assert desk.oathbulk("export", "shipment", "-o", "whole.csv").code == 0
     whole = desk.oathbulk("load", "whole.csv", "--json")
     assert whole.code == 0, whole.stderr
-    assert (whole.json["total"], whole.json["rows_refused"], whole.json["already_active"]) == (0, 0, 8)
-    run = desk.oathbulk("run", "whole.csv")
-    assert (run.code, "every token is active" in run.stdout) == (0, True)
+    assert (whole.json["batch"], whole.json["total"], whole.json["already_active"]) == (None, 0, 8)
+    said = "whole.csv: nothing is left to do. The tokens of all its 8 rows are active already."
+    for words in (("load", "whole.csv"), ("run", "whole.csv", "--offline"), ("run", "whole.csv")):
+        result = desk.oathbulk(*words)
+        assert (result.code, result.stdout) == (0, f"{said} No batch was made of it.\n")
+    checked = desk.oathbulk("check", "whole.csv")
+    assert (checked.code, checked.stdout.splitlines()[-1]) == (0, said)
+    assert desk.oathbulk("status", "whole").code == 2
     loads = [line["facts"] for line in desk.oathbulk("audit", "mended", "--json").json["lines"]]
     assert [(facts["parent"], facts["already_active"]) for facts in loads] == [("shipment", 6)]
 

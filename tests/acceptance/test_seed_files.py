@@ -110,6 +110,21 @@ def test_a_list_comes_back_with_every_export_and_a_run_that_was_begun_is_known_b
     assert SECRET[:8] not in text.lower()
 
 
+def test_a_key_is_asked_for_only_where_the_file_was_not_loaded_yet(box):
+    command = ("load", "box.xml", "--assign", "who.csv")
+    assert box.oathbulk(*command, "--key-file", "key.txt").code == 0
+    terminal = box.start_on_terminal(*command, columns=200)
+    assert terminal.wait() == 0
+    assert "This file is batch box already: 3 records. Nothing was loaded again." in terminal.read()
+    run = box.oathbulk("run", *command[1:])
+    # PingOne is nowhere here, so it gets as far as to ask for an access token.
+    assert (run.code, "PINGONE_TOKEN_URL" in run.stderr) == (3, True), run.stderr
+    # With another list it is another batch.
+    (box.folder / "who.csv").write_text(LIST.replace("Basel", "Bern"))
+    other = box.oathbulk(*command)
+    assert (other.code, "Give the key" in other.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("key", [b"\x03", b"\x04"])
 def test_who_has_no_key_leaves_the_question_and_gets_no_traceback(box, key):
     terminal = box.start_on_terminal("inspect", "box.xml")

@@ -20,6 +20,7 @@ from models.record import Record
 from models.record_states import Status
 from models.refused_row import REFUSED, RefusedRow
 from models.row_fault import RowFault
+from worker.batches.loaded import AllActive
 from worker.batches.loading import CHUNK
 from worker.batches.returning import NO_RECORD, NOT_KEPT
 from worker.reports.batch_status import BatchStatus
@@ -235,6 +236,20 @@ def test_a_fix_that_does_not_name_the_rows_is_found_by_the_serial_numbers(desk: 
 
     assert read(desk).taken_over.counts == {"july-fixed": {"active": 1}}
     assert read(desk).tokens_left == 1
+
+
+def test_a_row_whose_mended_serial_number_is_active_elsewhere_is_done_although_nothing_is_loaded(
+    desk: LoadingDesk,
+) -> None:
+    end(desk, desk.load([token(0), token(1, serial="#1")], "july").batch_id)
+    end(desk, desk.load([token(1)], "other").batch_id)
+    assert read(desk).tokens_left == 1
+
+    with pytest.raises(AllActive):
+        desk.load([exported(desk)[0] | token(1)], "july-fixed")
+
+    assert read(desk).tokens_left == 0
+    assert [status.name for status in read_statuses(desk.database)] == ["other", "july"]
 
 
 def test_a_mended_row_that_is_given_up_is_left(desk: LoadingDesk) -> None:

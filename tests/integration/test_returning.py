@@ -15,11 +15,14 @@ from support.data.batches import TESTER, Made, enqueue, look_at_batch, make_batc
 from support.data.loading import LoadingDesk, Token, environment, token
 from support.data.moving_clock import MovingDatabase
 
+from models.audit import Action
 from models.encrypted import Keyring, generate_key, identify_row
 from models.reason import Reason
 from models.record_states import Status
+from worker import audit
 from worker.batches.commands import Batches
-from worker.batches.loading import Loaded, Loader
+from worker.batches.loaded import AllActive, Loaded
+from worker.batches.loading import Loader
 from worker.batches.returning import KEY_IS_GONE, NO_FRESH_OTPS, NO_RECORD, NO_SEED, OLD_TIME, OTHER_TOKEN, OTHER_TYPE
 from worker.intake import Hints, RowError, UnusableFile, open_assignment, open_shipment
 from worker.leases.attempt_line import CallSummary
@@ -297,14 +300,16 @@ def test_a_whole_export_brings_only_what_failed_and_counts_what_is_active(trip: 
     assert [record.serial_number for record in trip.desk.records(again)] == ["MADE000001"]
 
 
-def test_where_all_is_active_there_is_nothing_to_do_and_no_error(trip: RoundTrip) -> None:
+def test_where_all_is_active_there_is_nothing_to_do_and_no_batch(trip: RoundTrip) -> None:
     trip.end(trip.desk.load([token(0), token(1)]), ACTIVE, ACTIVE)
 
-    again = trip.load(trip.export("shipment", None))
+    with pytest.raises(AllActive) as found:
+        trip.load(trip.export("shipment", None))
 
-    assert (again.total, again.rows_refused, again.already_active) == (0, 0, 2)
-    (status,) = read_statuses(trip.desk.database, "again")
-    assert (status.state, status.left) == ("finished", 0)
+    assert found.value.rows == 2
+    assert [status.name for status in read_statuses(trip.desk.database)] == ["shipment"]
+    with trip.desk.database.reading() as connection:
+        assert [line.batch for line in audit.read(connection) if line.action == Action.LOAD] == ["shipment"]
 
 
 def test_an_old_export_of_what_became_active_on_a_new_device_since_wakes_nothing(trip: RoundTrip) -> None:
@@ -313,9 +318,8 @@ def test_an_old_export_of_what_became_active_on_a_new_device_since_wakes_nothing
     again = trip.load([rows[0] | {"device_id": str(uuid.UUID(int=99))}])
     trip.end(again, ACTIVE)
 
-    late = trip.load([rows[0] | {"site": "Cellar"}], "late")
-
-    assert (late.total, late.already_active) == (0, 1)
+    with pytest.raises(AllActive):
+        trip.load([rows[0] | {"site": "Cellar"}], "late")
 
 
 def test_a_token_that_was_active_on_an_older_device_comes_back_for_its_new_one(trip: RoundTrip) -> None:

@@ -45,6 +45,11 @@ class LoadCounts:
         """What the batch keeps of this, by the names of its columns."""
         return {"total": self.total, "rows_refused": self.rows_refused}
 
+    @property
+    def are_all_active(self) -> bool:
+        """Whether every row was left out, since its token is active already."""
+        return bool(self.already_active) and not (self.total or self.rows_refused)
+
     def explain_nothing_left(self) -> str | None:
         """Explain why the file is refused as a whole; None if it has a good row, or no row that could be mended."""
         if self.total or not self.rows_refused:

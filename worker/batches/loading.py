@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from models.audit import Action
-from models.batch import Batch, BatchState
+from models.batch import Batch
 from models.encrypted import Keyring
 from models.record import Record
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours
 from worker.batches.conflicts import Conflicts
-from worker.batches.hours import OutOfHours
 from worker.batches.load_counts import LoadCounts
+from worker.batches.loaded import AllActive, Loaded, find_loaded
 from worker.batches.names import check_name
 from worker.batches.record_rows import RecordRows
 from worker.batches.refused_rows import RefusedRows, note_serial_numbers
@@ -35,24 +34,6 @@ from worker.rules.hours import DailyHours
 
 # Rows that are looked up and written together. This bounds the memory that a load needs, whatever the file's size.
 CHUNK = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A batch that is in the database. `is_new` is False when the file had been loaded before. `out_of_hours`: where a
-    new batch is outside its hours, when these begin. `already_active`: rows of a new batch's file that were left out,
-    since their tokens are active on their devices. `parent`: the name of the batch that its rows come back from.
-    `purged_at`: when the records of a batch that was loaded before were purged."""
-
-    batch_id: int
-    name: str
-    total: int
-    rows_refused: int
-    is_new: bool
-    out_of_hours: OutOfHours | None = None
-    already_active: int = 0
-    parent: str | None = None
-    purged_at: datetime | None = None
 
 
 class Loader:
@@ -80,11 +61,6 @@ class Loader:
         self._on_refused = on_refused
         self._on_progress = on_progress
 
-    def find(self, shipment: Shipment) -> Loaded | None:
-        """The batch that this very file became earlier, unless it was cancelled."""
-        with self._database.reading() as connection:
-            return self._find(connection, shipment)
-
     def load(
         self,
         shipment: Shipment,
@@ -97,10 +73,10 @@ class Loader:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
         that leaves any; with hours, it runs only within them. For the audit are `accepted`, what of the preflight a
         person accepted, and `plan`, the hash of the plan that this was compared with. Raises NameTaken, NameUnfit,
-        OtherHours; UnusableFile if no row is left."""
+        OtherHours; UnusableFile if no row is left; AllActive if none needs to be loaded."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
-            if found := self._find(connection, shipment):
+            if found := find_loaded(connection, self._environment.environment_id, shipment.fingerprint):
                 hours.check_same_hours(connection, found.batch_id, found.name, daily_hours)
                 return found
             check_name(connection, name)
@@ -108,35 +84,32 @@ class Loader:
             counts = self._insert_records(connection, shipment, batch_id, canary)
             if problem := counts.explain_nothing_left():
                 raise UnusableFile(shipment.path, problem, "Mend them first")
-            hours.set_hours(connection, batch_id, daily_hours)
-            out_of_hours = hours.check_hours(self._database, connection, batch_id)
-            parent = connection.scalar(select(Batch.name).where(Batch.id == counts.parent_id))
-            trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
-            held_back = {"canary_row": counts.held_back_from, "trial_row": trial}
-            come_back = {"parent_id": counts.parent_id, "already_active": counts.already_active}
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back | come_back))
-            facts: dict[str, Any] = {"file": escape_line(shipment.path.name), "sha256": shipment.fingerprint}
-            facts |= {"canary": canary, "window": daily_hours and str(daily_hours)}
-            facts |= {"environment": self._environment.name} | counts.sums
-            told: dict[str, Any] = {"parent": parent, "already_active": counts.already_active}
-            allowed = {"accepted": list(accepted), "may_import": shipment.switches.may_import}
-            allowed |= {"may_pair": shipment.switches.may_pair, "plan": plan}
-            facts |= {key: value for key, value in (told | allowed).items() if value}
-            audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
-            self._database.analyze(connection, Record.__tablename__)
-        return Loaded(batch_id, name, counts.total, counts.rows_refused, is_new=True, out_of_hours=out_of_hours, **told)
+            if not counts.are_all_active:
+                hours.set_hours(connection, batch_id, daily_hours)
+                told = self._complete(connection, batch_id, counts)
+                facts: dict[str, Any] = {"file": escape_line(shipment.path.name), "sha256": shipment.fingerprint}
+                facts |= {"canary": canary, "window": daily_hours and str(daily_hours)}
+                facts |= {"environment": self._environment.name} | counts.sums
+                allowed = {"accepted": list(accepted), "may_import": shipment.switches.may_import}
+                allowed |= {"may_pair": shipment.switches.may_pair, "plan": plan}
+                facts |= {key: value for key, value in (told | allowed).items() if value}
+                audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
+                out_of_hours = hours.check_hours(self._database, connection, batch_id)
+                self._database.analyze(connection, Record.__tablename__)
+                sums = (counts.total, counts.rows_refused)
+                return Loaded(batch_id, name, *sums, is_new=True, out_of_hours=out_of_hours, **told)
+            # Not all is undone: what was noted of refused rows that came back stays.
+            connection.execute(delete(Batch).where(Batch.id == batch_id))
+        raise AllActive(counts.already_active)
 
-    def _find(self, connection: Connection, shipment: Shipment) -> Loaded | None:
-        columns = (Batch.id, Batch.name, Batch.total, Batch.rows_refused, Batch.purged_at)
-        statement = select(*columns).where(
-            Batch.environment_id == self._environment.environment_id,
-            Batch.file_sha256 == shipment.fingerprint,
-            Batch.state != BatchState.CANCELLED,
-        )
-        row = connection.execute(statement).one_or_none()
-        if row is None:
-            return None
-        return Loaded(row.id, row.name, row.total, row.rows_refused, is_new=False, purged_at=row.purged_at)
+    def _complete(self, connection: Connection, batch_id: int, counts: LoadCounts) -> dict[str, Any]:
+        """Write what is known of a batch once its rows are counted. Returns what of it is told to a person, too."""
+        trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
+        held_back = {"canary_row": counts.held_back_from, "trial_row": trial}
+        come_back = {"parent_id": counts.parent_id, "already_active": counts.already_active}
+        connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back | come_back))
+        parent = connection.scalar(select(Batch.name).where(Batch.id == counts.parent_id))
+        return {"parent": parent, "already_active": counts.already_active}
 
     def _insert_batch(self, connection: Connection, shipment: Shipment, name: str) -> int:
         values = {

@@ -65,9 +65,11 @@ def check_file(
         print_json(report_to_json(file, report, blocking))
         return report
     request = LoadRequest(file.stem, environment, offline=offline, source=source)
-    collect_refused(report).print(write_listing_command(file, request))
+    if report.batch is None:
+        collect_refused(report).print(write_listing_command(file, request))
     print_findings(report, accepted)
-    print_outcome(file, report)
+    if report.batch is None:
+        print_outcome(file, report)
     if any(finding.level == Level.STOP for finding in blocking):
         console.print("It cannot be loaded like this: mend what is marked with ✗ first.", style="red")
     elif blocking:

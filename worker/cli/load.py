@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from worker.audit import this_person
-from worker.batches.loading import Loaded, Loader
+from worker.batches.loaded import AllActive, Loaded, describe_known
+from worker.batches.loading import Loader
 from worker.cli.check import check_file, choose_exit_code
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.load_request import LoadOptions, LoadRequest
+from worker.cli.loaded_files import find_loaded_as, loaded_to_json, print_all_active
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File
 from worker.cli.planned import Planned, check_loaded_plan, check_plan
@@ -46,10 +48,15 @@ def load(
         accepted, offline = request.accepted, request.offline
         report = check_file(file, source, request.environment, accepted, offline=offline, as_json=as_json)
         raise typer.Exit(choose_exit_code(report, request.accepted))
-    shipment, installation, refusals = source.open(file), Installation(makes_home=True), RefusedRows()
+    installation, refusals = Installation(makes_home=True), RefusedRows()
+    shipment = source.open(file, lambda unread: find_loaded_as(installation, unread, request.environment) is not None)
     request = replace(request, plan=check_plan(installation, shipment, request, plan))
     found = examine(installation, shipment, request, as_json=as_json)
-    loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
+    try:
+        loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
+    except AllActive as nothing_left:
+        print_all_active(file, nothing_left, as_json=as_json)
+        raise typer.Exit(ALL_ACTIVE) from None
     _print(loaded, refusals, found, write_listing_command(file, request), as_json=as_json)
     raise typer.Exit(SOME_LEFT if loaded.rows_refused else ALL_ACTIVE)
 
@@ -58,15 +65,8 @@ def _print(loaded: Loaded, refusals: RefusedRows, found: Report | None, listing:
     """Print what was loaded, and which rows were refused, which the command `listing` lists; the findings of its
     preflight were printed before, unless as JSON."""
     if as_json:
-        facts = {
-            "batch": loaded.name,
-            "total": loaded.total,
-            "rows_refused": loaded.rows_refused,
-            "already_active": loaded.already_active,
-            "is_new": loaded.is_new,
-        }
         told = findings_to_json(found) if found else {}
-        print_json(facts | {"refused": refusals.to_json()} | told)
+        print_json(loaded_to_json(loaded) | {"refused": refusals.to_json()} | told)
     else:
         print_loaded(loaded)
         refusals.print(listing)
@@ -82,7 +82,9 @@ def examine(
 ) -> Report | None:
     """Make the preflight of a shipment, and print what it finds; None if the shipment is a batch already. Raises
     NotReady if it must not be loaded, and what `run_preflight` raises."""
-    if _make_loader(installation, request, RefusedRows()).find(shipment):
+    # What is wrong with database or keys is told before PingOne is asked.
+    _ = installation.database, installation.keyring
+    if find_loaded_as(installation, shipment, request.environment):
         return None
     name, offline = request.environment, request.offline
     with showing_progress("Nothing was loaded.", is_quiet=as_json) as progress:
@@ -90,7 +92,9 @@ def examine(
             installation, shipment, name, offline=offline, needs_pingone=needs_pingone, on_progress=progress
         )
     if not as_json:
-        print_findings(report, request.accepted)
+        # That all tokens are active says the load, in its own words.
+        if not (report.verdicts.are_all_active and len(report.findings) == 1):
+            print_findings(report, request.accepted)
     elif blocking := report.blocking(request.accepted):
         print_json(report_to_json(shipment.path, report, blocking))
     refuse_unready(shipment.path, report, request)
@@ -107,7 +111,7 @@ def load_shipment(
     as_json: bool = False,
 ) -> Loaded:
     """Load the shipment as a batch, unless it is one already. `found`: its preflight. Raises UnusableFile, NameTaken,
-    OtherHours, OtherPlan."""
+    OtherHours, OtherPlan, AllActive."""
     environment = installation.environment(request.environment)
     accepted = found.choose_accepted(request.accepted) if found else []
     rows = found.verdicts.rows if found else None
@@ -159,9 +163,7 @@ def print_loaded(loaded: Loaded) -> None:
         if loaded.out_of_hours is not None:
             console.print(f"It is {loaded.out_of_hours}.")
         return
-    purged = f", and was purged on {loaded.purged_at:%Y-%m-%d}" if loaded.purged_at else ""
-    known = f"This file is batch {loaded.name} already: {records}{purged}."
-    console.print(f"{known} Nothing was loaded again.")
+    console.print(f"{describe_known(loaded)} Nothing was loaded again.")
 
 
 def _was(number: int) -> str:

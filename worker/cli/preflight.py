@@ -10,6 +10,7 @@ import redis
 
 from worker.cli.failures import explain_server_failure
 from worker.cli.hosts import print_hosts
+from worker.cli.loaded_files import find_loaded_as
 from worker.cli.own_redis import settings_with_redis
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
@@ -22,6 +23,7 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock_drift import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered
+from worker.preflight.files import note_loaded
 from worker.preflight.preflight import Report, TenantCheck, check_shipment
 from worker.preflight.rows import RowReader, reading_without_records
 from worker.process.parts import Parts
@@ -52,7 +54,9 @@ def run_preflight(
     rate = environment.rate if environment else USUAL_RATE
     with _reading_rows(installation, environment) as (reader, known):
         report = check_shipment(shipment, reader, installation.settings, rate, on_progress)
-    if environment is None:
+    if environment is not None and (loaded := find_loaded_as(installation, shipment, name)):
+        report.batch, report.findings = loaded.name, [note_loaded(loaded)]
+    elif environment is None:
         report.unknown.append("the database and PingOne: no environment is configured here")
     elif not offline and report.verdicts.good:
         try:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from worker.cli.console import console, error_console
 from worker.cli.load_request import LoadRequest
+from worker.cli.loaded_files import describe_all_active
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.typed_commands import write_listing_command, write_plan_command
 from worker.observability.counting import count_things
@@ -80,6 +81,8 @@ def print_outcome(file: Path, report: Report) -> None:
 def describe_outcome(file: Path, report: Report) -> str:
     """Say in a sentence how many rows are ready, and how long they take at which pace."""
     verdicts = report.verdicts
+    if verdicts.are_all_active:
+        return describe_all_active(file, verdicts.rows)
     rows = len(verdicts.good) + len(verdicts.refused) + len(verdicts.active)
     ready = len(verdicts.good) - len(verdicts.doubts)
     pace = f"the {report.rate:g} requests a second that the license has"

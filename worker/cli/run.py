@@ -13,6 +13,7 @@ import typer
 from sqlalchemy.exc import DBAPIError
 
 from worker.batches.commands import Batches
+from worker.batches.loaded import AllActive
 from worker.cli.batch_display import draw_batch
 from worker.cli.console import can_redraw, console, error_console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
@@ -22,6 +23,7 @@ from worker.cli.hosts import print_hosts, print_unread_env_file
 from worker.cli.live_progress import LiveProgress, is_over
 from worker.cli.load import examine, load_shipment, print_loaded
 from worker.cli.load_request import LoadOptions, LoadRequest
+from worker.cli.loaded_files import find_loaded_as, print_all_active
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File
 from worker.cli.planned import Planned, check_plan
@@ -56,7 +58,7 @@ def run(
     installation = Installation(makes_home=True)
     print_home(installation)
     print_unread_env_file(installation)
-    shipment = source.open(file)
+    shipment = source.open(file, lambda unread: find_loaded_as(installation, unread, request.environment) is not None)
     request = replace(request, plan=check_plan(installation, shipment, request, plan))
     raise typer.Exit(run_shipment(installation, shipment, request, how_to_go_on, as_json=as_json))
 
@@ -79,7 +81,11 @@ def run_shipment(
     found = examine(installation, shipment, request, as_json=as_json, needs_pingone=True)
     with lock_home(installation.settings.home):
         refusals = RefusedRows()
-        loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
+        try:
+            loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
+        except AllActive as nothing_left:
+            print_all_active(shipment.path, nothing_left, as_json=as_json)
+            return ALL_ACTIVE
         refusals.print(write_listing_command(shipment.path, request))
         if not as_json:
             print_loaded(loaded)

@@ -4,6 +4,7 @@ one."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from worker.config.file_permissions import refuse_open_secrets
-from worker.intake import Hints, Shipment, Switches, UnusableFile, open_assignment, open_shipment
+from worker.intake import Hints, Shipment, Switches, UnusableFile, open_assignment, open_shipment, recognise_shipment
 from worker.intake.formats.format import Encoding, SecretMissing
 from worker.vault.seed import HashAlgorithm, OtpType
 
@@ -58,26 +59,27 @@ class SourceOptions:
         bool, typer.Option("--pair", help="Pair tokens with their persons, which makes the devices that are missing.")
     ] = False
 
-    def open(self, file: Path) -> Shipment:
-        """Open a shipment's file; in a terminal, ask for the key or the password that it needs. Raises
-        UnusableFile."""
+    def open(self, file: Path, is_loaded: Callable[[Shipment], bool] = lambda _: False) -> Shipment:
+        """Open a shipment's file; in a terminal, ask for the key or the password that it needs. One that `is_loaded`
+        needs none, and comes without its rows. Raises UnusableFile."""
         if self.may_import and not self.may_pair:
             raise typer.BadParameter(
                 "a token that is imported has no device yet: give --pair too", param_hint="--import"
             )
         assignment = open_assignment(self.assign) if self.assign else None
         hints = self._read_hints()
+        said: dict[str, Any] = {
+            "format_name": self.format_name,
+            "assignment": assignment,
+            "only_assigned": self.only_assigned,
+            "switches": Switches(self.may_import, self.may_pair),
+        }
         while True:
             try:
-                return open_shipment(
-                    file,
-                    format_name=self.format_name,
-                    hints=hints,
-                    assignment=assignment,
-                    only_assigned=self.only_assigned,
-                    switches=Switches(self.may_import, self.may_pair),
-                )
+                return open_shipment(file, hints=hints, **said)
             except SecretMissing as missing:
+                if is_loaded(unread := recognise_shipment(file, hints=hints, **said)):
+                    return unread
                 if not sys.stdin.isatty():
                     raise
                 hints = _ask_for(missing.kind, hints)

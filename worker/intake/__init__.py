@@ -11,7 +11,7 @@ from worker.intake.formats.otp_pairs.columns import CANONICAL, canonical_column,
 from worker.intake.identities import explain_missing_ids
 from worker.intake.results import ORIGIN, RESULT_COLUMNS, Origin
 from worker.intake.rows import COLUMNS, Column, Row, RowError, UnusableFile
-from worker.intake.shipment import NO_SWITCHES, Leftovers, Shipment, Switches, open_shipment
+from worker.intake.shipment import NO_SWITCHES, Leftovers, Shipment, Switches, open_shipment, recognise_shipment
 
 __all__ = [
     "CANONICAL",
@@ -35,4 +35,5 @@ __all__ = [
     "normalise",
     "open_assignment",
     "open_shipment",
+    "recognise_shipment",
 ]

@@ -18,6 +18,9 @@ from worker.intake.identities import explain_missing_ids
 from worker.intake.opening import open_file
 from worker.intake.rows import Row, RowError, UnusableFile
 
+# Bytes that are read at once of a file that is not taken apart.
+_BLOCK = 1 << 20
+
 
 def read_clock() -> datetime:
     return datetime.now(UTC)
@@ -139,3 +142,24 @@ def open_shipment(
     if assignment is not None:
         columns = list(dict.fromkeys([*columns, *assignment.columns]))
     return Shipment(path, chosen, hints, columns, digest.hexdigest(), assignment, only_assigned, switches, clock)
+
+
+def recognise_shipment(
+    path: Path,
+    *,
+    format_name: str | None = None,
+    hints: Hints = NO_HINTS,
+    assignment: Assignment | None = None,
+    only_assigned: bool = False,
+    switches: Switches = NO_SWITCHES,
+) -> Shipment:
+    """Open a file that cannot be read, for want of its key, so that its fingerprint is known: it has no columns, and
+    its rows cannot be read. Raises UnusableFile."""
+    digest = hashlib.sha256()
+    with open_file(path) as stream:
+        head = stream.read(HEAD)
+        stream.seek(0)
+        chosen = find_format(path, format_name) if format_name else choose_format(path, head)
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return Shipment(path, chosen, hints, [], digest.hexdigest(), assignment, only_assigned, switches)

@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from shlex import quote
 
 from worker.batches.load_counts import LoadCounts
+from worker.batches.loaded import Loaded, describe_known
 from worker.intake import Leftovers, RowError, Shipment
 from worker.observability.counting import count_things
 from worker.preflight.findings import NAMED, Finding, Level, Verdicts, name_tokens
@@ -27,6 +29,13 @@ def check_files(
     )
     findings += name_tokens("not_consecutive", Level.ASK, text, verdicts.doubted("not_consecutive"))
     return findings + _count_presses(verdicts)
+
+
+def note_loaded(loaded: Loaded) -> Finding:
+    """Make the one finding about a file that is a batch already: its rows will not be loaded again."""
+    status = f"oathbulk status {quote(loaded.name)}"
+    text = f"{describe_known(loaded)} `run` goes on with it, and nothing is loaded again. How it stands: {status}"
+    return Finding("loaded_already", Level.NOTE, text, loaded.total)
 
 
 def _check_rows(verdicts: Verdicts) -> list[Finding]:

@@ -75,6 +75,11 @@ class Verdicts:
         """How many rows the shipment has."""
         return len(self.good) + len(self.refused) + len(self.active)
 
+    @property
+    def are_all_active(self) -> bool:
+        """Whether the load leaves out every row, since its token is active already."""
+        return bool(self.active) and not (self.good or self.refused)
+
     def find_user_id(self, row: Row) -> str | None:
         """The id of the person who gets the token of a row, in small letters; None where it is not known."""
         return row.user_id or self.found_users.get(row.row_number)

@@ -46,7 +46,7 @@ class NotReady(Exception):
 @dataclass(slots=True)
 class Report:
     """What a preflight has found. `unknown` says what could not be read, and why; `is_complete` is False where PingOne
-    should have been asked, and could not be."""
+    should have been asked, and could not be. `batch`: the name of the batch that this very file is already."""
 
     verdicts: Verdicts
     findings: list[Finding] = field(default_factory=list)
@@ -58,6 +58,7 @@ class Report:
     seconds: float = 0.0
     rate: float = 0.0
     is_rate_bought: bool = False
+    batch: str | None = None
 
     def blocking(self, accepted: frozenset[str]) -> list[Finding]:
         """What keeps the shipment from being loaded: all that stops it, and what is asked and not accepted."""

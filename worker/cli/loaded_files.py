@@ -1,0 +1,46 @@
+"""Files that were loaded before: found, and told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from worker.batches.loaded import AllActive, Loaded, find_loaded
+from worker.cli.console import console, print_json
+from worker.installation.installation import Installation
+from worker.intake import Shipment
+
+
+def find_loaded_as(installation: Installation, shipment: Shipment, environment: str) -> Loaded | None:
+    """Find the batch that this very file became in the environment of this name; None if it became none. No home is
+    made for it. Raises ConfigError, SchemaOutdated, EmbeddedError."""
+    if installation.settings.is_embedded_database and not installation.has_home:
+        return None
+    environment_id = installation.environment(environment).environment_id
+    with installation.database.reading() as connection:
+        return find_loaded(connection, environment_id, shipment.fingerprint)
+
+
+def loaded_to_json(loaded: Loaded) -> dict[str, Any]:
+    return {
+        "batch": loaded.name,
+        "total": loaded.total,
+        "rows_refused": loaded.rows_refused,
+        "already_active": loaded.already_active,
+        "is_new": loaded.is_new,
+    }
+
+
+def print_all_active(file: Path, found: AllActive, *, as_json: bool) -> None:
+    """Say that a file has nothing to load; as JSON with the keys of a load, and no batch."""
+    if as_json:
+        none = {"batch": None, "total": 0, "rows_refused": 0, "already_active": found.rows, "is_new": False}
+        print_json(none | {"refused": []})
+    else:
+        console.print(f"{describe_all_active(file, found.rows)} No batch was made of it.", soft_wrap=True)
+
+
+def describe_all_active(file: Path, rows: int) -> str:
+    """Say that no row of a file is left to do."""
+    tokens = "The token of its one row is" if rows == 1 else f"The tokens of all its {rows:,} rows are"
+    return f"{file}: nothing is left to do. {tokens} active already."
