@@ -6,6 +6,8 @@ import csv
 import uuid
 from pathlib import Path
 
+import pytest
+
 from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, make_shipment
 
 SECRETS = ("3132333435363738393031323334353637383930", "6b1f85dfcd2763697c6e3d6af46643520fda2d9b")
@@ -64,6 +66,18 @@ def test_no_token_is_pressed_where_no_simulator_or_no_export_is(set_out):
         result = desk.oathbulk(*press, file, **settings)
         assert (result.code, said in result.stderr) == (2, True), result.stderr
     assert desk.folder.joinpath("other.csv").read_text() == "serial,otp1,otp2\nOTHER1,,\n"
+
+
+@pytest.mark.parametrize("which", [("--status", "dead_letter"), ()])
+def test_an_export_that_nobody_mended_is_refused_in_so_many_words_once(set_out, which):
+    desk, _ = set_out(make_shipment(8, hopeless={"wrong_otp": 3}))
+    assert desk.oathbulk("run", "shipment.csv").code == 1
+    assert desk.oathbulk("export", "shipment", *which, "-o", "same.csv").code == 0
+    for words, code in (("run", 2), ("load", 2), ("check", 1)):
+        result = desk.oathbulk(words, "same.csv")
+        said = result.stdout + result.stderr
+        assert (result.code, said.count("those of the earlier load cannot go again")) == (code, 1), said
+        assert said.count("not one of its 3 rows can be loaded") == (words != "check" or bool(which)), said
 
 
 def test_pairs_that_were_refused_run_again_with_fresh_otps(set_out):

@@ -138,5 +138,7 @@ def test_who_has_no_key_leaves_the_question_and_gets_no_traceback(box, key):
 def test_rows_of_a_box_without_a_list_say_that_the_list_is_missing_and_how_to_see_all(box):
     result = box.oathbulk("check", "box.xml", "--key-file", "key.txt", "--offline")
     assert result.code == 1
-    assert result.stderr.count("nobody is named who gets it: give --assign who.csv, a list of who gets what") == 3
+    assert (
+        "3 rows (1-3): nobody is named who gets it: give --assign who.csv, a list of who gets what\n" in result.stderr
+    )
     assert "user_id is missing" not in result.stderr + result.stdout

@@ -16,6 +16,7 @@ from worker.cli.options import Accept, AsJson, EnvironmentName, File, Offline
 from worker.cli.output_files import refuse_unfit, write_file
 from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import (
+    TOLD_BY_ROWS,
     collect_refused,
     print_findings,
     print_outcome,
@@ -67,7 +68,7 @@ def check_file(
     request = LoadRequest(file.stem, environment, offline=offline, source=source)
     if report.batch is None:
         collect_refused(report).print(write_listing_command(file, request))
-    print_findings(report, accepted)
+    print_findings(report, accepted, TOLD_BY_ROWS)
     if report.batch is None:
         print_outcome(file, report)
     if any(finding.level == Level.STOP for finding in blocking):

@@ -19,11 +19,11 @@ from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File
 from worker.cli.planned import Planned, check_loaded_plan, check_plan
 from worker.cli.preflight import run_preflight
-from worker.cli.preflight_report import findings_to_json, print_findings, refuse_unready, report_to_json
+from worker.cli.preflight_report import choose_told, findings_to_json, print_findings, refuse_unready, report_to_json
 from worker.cli.progress import showing_progress
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions
-from worker.cli.typed_commands import write_listing_command
+from worker.cli.typed_commands import write_listing_command, write_refused_export
 from worker.installation.installation import Installation
 from worker.intake import Shipment, UnusableFile
 from worker.observability.counting import count_things
@@ -57,19 +57,19 @@ def load(
     except AllActive as nothing_left:
         print_all_active(file, nothing_left, as_json=as_json)
         raise typer.Exit(ALL_ACTIVE) from None
-    _print(loaded, refusals, found, write_listing_command(file, request), as_json=as_json)
+    _print(loaded, refusals, found, as_json=as_json)
     raise typer.Exit(SOME_LEFT if loaded.rows_refused else ALL_ACTIVE)
 
 
-def _print(loaded: Loaded, refusals: RefusedRows, found: Report | None, listing: str, *, as_json: bool) -> None:
-    """Print what was loaded, and which rows were refused, which the command `listing` lists; the findings of its
-    preflight were printed before, unless as JSON."""
+def _print(loaded: Loaded, refusals: RefusedRows, found: Report | None, *, as_json: bool) -> None:
+    """Print what was loaded, and which rows were refused; the findings of its preflight were printed before, unless as
+    JSON."""
     if as_json:
         told = findings_to_json(found) if found else {}
         print_json(loaded_to_json(loaded) | {"refused": refusals.to_json()} | told)
     else:
         print_loaded(loaded)
-        refusals.print(listing)
+        refusals.print(write_refused_export(loaded.name))
 
 
 def examine(
@@ -92,9 +92,7 @@ def examine(
             installation, shipment, name, offline=offline, needs_pingone=needs_pingone, on_progress=progress
         )
     if not as_json:
-        # That all tokens are active says the load, in its own words.
-        if not (report.verdicts.are_all_active and len(report.findings) == 1):
-            print_findings(report, request.accepted)
+        print_findings(report, request.accepted, choose_told(report, request.accepted))
     elif blocking := report.blocking(request.accepted):
         print_json(report_to_json(shipment.path, report, blocking))
     refuse_unready(shipment.path, report, request)

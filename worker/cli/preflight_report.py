@@ -22,6 +22,8 @@ from worker.preflight.preflight import NotReady, Report
 from worker.reports.export import format_cell
 from worker.reports.sentences.durations import format_duration
 
+# Findings that the refused rows tell themselves, where these are printed.
+TOLD_BY_ROWS = frozenset({"rows_refused", "in_database"})
 # How a level is drawn: a mark and its colour.
 MARKS = {Level.STOP: ("✗", "red"), Level.ASK: ("?", "yellow"), Level.NOTE: ("·", "dim")}
 
@@ -63,9 +65,11 @@ def report_to_json(file: Path, report: Report, blocking: Sequence[Finding]) -> d
     }
 
 
-def print_findings(report: Report, accepted: frozenset[str]) -> None:
-    """Print the findings, the gravest first and each on a line, and then what is not known."""
-    for finding in sorted(report.findings, key=lambda finding: list(Level).index(finding.level)):
+def print_findings(report: Report, accepted: frozenset[str], told: frozenset[str] = frozenset()) -> None:
+    """Print the findings, the gravest first and each on a line, and then what is not known. `told`: findings that are
+    said otherwise, and left out."""
+    findings = [finding for finding in report.findings if finding.name not in told]
+    for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
         note = " (accepted)" if finding.level == Level.ASK and finding.name in accepted else ""
         serials = f" Such as {', '.join(finding.serials)}." if finding.serials else ""
         console.print(Text(*MARKS[finding.level]), f"{finding.name}{note}: {finding.text}{serials}")
@@ -90,6 +94,16 @@ def describe_outcome(file: Path, report: Report) -> str:
         f"{file}: {ready} of {count_things(rows, 'row')} {'is' if ready == 1 else 'are'} ready; about"
         f" {format_duration(report.seconds)} at {pace if report.is_rate_bought else 'the pace that it begins with'}."
     )
+
+
+def choose_told(report: Report, accepted: frozenset[str]) -> frozenset[str]:
+    """Choose the findings that `load` and `run` say in other words: of rows that they print, and where nothing of the
+    file is left to load."""
+    if report.verdicts.are_all_active:
+        return frozenset({"already_active"})
+    blocking = report.blocking(accepted)
+    is_refused = any(finding.level == Level.STOP for finding in blocking)
+    return TOLD_BY_ROWS | {"nothing_to_load"} if is_refused or not blocking else frozenset()
 
 
 def refuse_unready(file: Path, report: Report, request: LoadRequest) -> None:

@@ -30,7 +30,7 @@ from worker.cli.planned import Planned, check_plan
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.room import measure_room
 from worker.cli.source_options import SourceOptions
-from worker.cli.typed_commands import write_listing_command
+from worker.cli.typed_commands import write_refused_export
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import lock_home
@@ -86,7 +86,7 @@ def run_shipment(
         except AllActive as nothing_left:
             print_all_active(shipment.path, nothing_left, as_json=as_json)
             return ALL_ACTIVE
-        refusals.print(write_listing_command(shipment.path, request))
+        refusals.print(write_refused_export(loaded.name))
         if not as_json:
             print_loaded(loaded)
         names_hosts = found is None or not found.requests

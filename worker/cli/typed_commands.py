@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from models.refused_row import REFUSED
 from worker.cli.load_request import LoadRequest
 
 # Where a plan is written that is only proposed.
@@ -23,6 +24,11 @@ def write_command(command: str, file: Path, words: Sequence[str]) -> str:
 def write_listing_command(file: Path, request: LoadRequest) -> str:
     """Write the command that lists every refused row of this file."""
     return write_command("check", file, [*request.to_check_words(), "--json"])
+
+
+def write_refused_export(batch: str) -> str:
+    """Write the command that lists every row that was refused when this batch was loaded."""
+    return shlex.join(["oathbulk", "export", batch, "--status", REFUSED, "-o", f"{batch}-refused.csv"])
 
 
 def write_plan_command(file: Path, request: LoadRequest, accepting: Iterable[str]) -> str:

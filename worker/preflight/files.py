@@ -49,11 +49,10 @@ def _check_rows(verdicts: Verdicts) -> list[Finding]:
         text = f"Refused: {count_things(refused, 'row')}, {some}since {reason}"
         findings.append(_name_rows("rows_refused", text, verdicts.refused))
     if verdicts.refused_by_database:
-        first = verdicts.refused_by_database[0]
-        text = (
-            f"Refused for what our own database holds: {count_things(len(verdicts.refused_by_database), 'row')}. Row"
-            f" {first.row_number}: {first.reason}"
-        )
+        first, number = verdicts.refused_by_database[0], len(verdicts.refused_by_database)
+        # Once is enough where it is the reason of above.
+        why = f" Row {first.row_number}: {first.reason}" if first.reason not in findings[0].text else ""
+        text = f"Refused for what our own database holds: {count_things(number, 'row')}.{why}"
         findings.append(_name_rows("in_database", text, verdicts.refused_by_database))
     text = "Active on their devices already: {n} of the tokens. They are left out."
     findings += name_tokens("already_active", Level.NOTE, text, [row.serial_number for row in verdicts.active])
