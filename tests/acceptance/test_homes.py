@@ -102,3 +102,21 @@ def test_status_finds_what_a_rehearsal_left_until_something_is_loaded(desk: Comm
     assert desk.oathbulk("run", "shipment.csv").code == 0
     assert "rehearsal" not in desk.oathbulk("status").stdout
     assert desk.oathbulk("status", "rehearsal").code == 0
+
+
+def test_doctor_and_config_say_that_the_home_is_empty_and_where_the_rehearsals_is(desk: CommandDesk) -> None:
+    """They tell what a run would meet, so they do not go there by themselves, as `status` does."""
+    empty = f"{home_of(desk)}: nothing was loaded into it yet"
+    assert empty in " ".join(desk.oathbulk("doctor").stdout.split())
+    assert f"Home: {empty}\n" in desk.oathbulk("config").stderr
+    assert desk.oathbulk("rehearse", "--tokens", "12").code == 0
+    rehearsal = desk.folder / "state" / "oathbulk-rehearsals" / "rehearsal"
+    for command in ("doctor", "config"):
+        result = desk.oathbulk(command)
+        there = f"{empty}; the latest rehearsal's is another: OATHBULK_HOME={rehearsal} oathbulk {command}"
+        assert there in " ".join((result.stdout + result.stderr).split())
+        looked_at = desk.oathbulk(command, OATHBULK_HOME=str(rehearsal))
+        assert (looked_at.code, "nothing was loaded" in looked_at.stdout + looked_at.stderr) == (0, False)
+
+    assert desk.oathbulk("run", "shipment.csv").code == 0
+    assert not [line for line in desk.oathbulk("config").stderr.splitlines() if line.startswith("Home")]

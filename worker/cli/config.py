@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from worker.cli.console import console, print_failure, print_json
+from worker.cli.console import console, error_console, print_failure, print_json
+from worker.cli.homes import describe_empty_home
 from worker.cli.options import AsJson, EnvironmentName
 from worker.cli.settings_in_force import NOT_SET, Origin, Source, find_origin, write_value
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
@@ -59,6 +60,9 @@ def config(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
     else:
         for setting in settings:
             console.print(_write_line(setting), soft_wrap=True)
+    if installation.settings.is_embedded_database and not installation.has_home:
+        note = describe_empty_home(installation, "config")
+        error_console.print(f"Home: {note}", style="dim", soft_wrap=True, highlight=False)
     try:
         installation.environment(environment)
     except ConfigError as error:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from shlex import quote
 
-from worker.cli.console import error_console
+from worker.cli.console import error_console, name_program
 from worker.config.home_path import DATABASE, find_earlier_home, user_home
 from worker.installation.installation import Installation
 from worker.reports.status import has_batch
@@ -62,6 +62,16 @@ def open_installation_with(batch: str | None) -> Installation:
             print_home(rehearsal)
             return rehearsal
     return here
+
+
+def describe_empty_home(installation: Installation, command: str) -> str:
+    """Say that nothing was loaded into the home yet; and where that of the latest rehearsal is, if there is one.
+    Commands that look at settings do not go there by themselves: what they find would not be what a run meets."""
+    home = installation.settings.home.absolute()
+    said = f"{home}: nothing was loaded into it yet"
+    for rehearsal in _list_rehearsals(home)[:1]:
+        said += f"; the latest rehearsal's is another: OATHBULK_HOME={quote(str(rehearsal))} {name_program()} {command}"
+    return said
 
 
 def _has(installation: Installation, batch: str | None) -> bool:

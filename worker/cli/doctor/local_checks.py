@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from worker.cli.doctor.finding import Finding, fault, not_known
+from worker.cli.homes import describe_empty_home
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.config.file_permissions import SECRETS, is_readable_by_all
 from worker.embedded.errors import FREE_SPACE
@@ -27,8 +28,10 @@ LONGEST_WITHOUT_BACKUP = 26 * 60 * 60.0
 def check_home(installation: Installation) -> Finding:
     """Name the home, and check that it is closed to other users."""
     home = installation.settings.home.absolute()
+    if installation.settings.is_embedded_database and not installation.has_home:
+        return Finding("home", describe_empty_home(installation, "doctor"))
     if not home.exists():
-        return Finding("home", f"{home}, which run, load or rehearse makes when it is needed")
+        return Finding("home", f"{home}, which is made when it is needed")
     if home.stat().st_mode & 0o077 and installation.has_home:
         return fault("home", f"{home} is open to other users", f"chmod 700 {home}")
     return Finding("home", str(home))
