@@ -118,6 +118,20 @@ def test_a_batch_shows_counts_reasons_with_cures_and_a_chart(desk: WebDesk, ship
     assert 'href="/batch/replay?name=shipment&amp;reason=locked"' in page
 
 
+def test_a_replay_is_offered_where_it_helps_and_a_file_for_fresh_otps_where_it_does_not(
+    database: MovingDatabase, desk: WebDesk, shipment: Made
+) -> None:
+    page = desk.read("/batch", name="shipment")
+    assert 'href="/batch/replay?name=shipment&amp;reason=rejected"' not in page
+    assert 'href="/batch/dead-letters?name=shipment&amp;reason=rejected"' in page
+    assert 'href="/batch/dead-letters?name=shipment&amp;reason=locked"' not in page
+    for reason, number in (("rejected", 1), ("locked", 2), ("made_up", 3)):
+        kept = csv.DictReader(io.StringIO(desk.read("/batch/dead-letters", name="shipment", reason=reason)))
+        assert len(list(kept)) == number
+    make_batch(database, [DEAD[2]], name="hopeless")
+    assert "/batch/replay" not in desk.read("/batch", name="hopeless")
+
+
 def test_tokens_that_came_back_count_in_the_headline_and_in_the_list(database: MovingDatabase, desk: WebDesk) -> None:
     letter = {"status": Status.DEAD_LETTER, "reason": Reason.LOCKED}
     july = [{"status": Status.ACTIVE}, *({"serial_number": f"MADE-{n}"} | letter for n in range(3))]

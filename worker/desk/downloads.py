@@ -10,6 +10,7 @@ from typing import TextIO, cast
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from models.reason import Reason
 from models.record_states import Status
 from worker.desk.desk import Desk
 from worker.desk.doors import Visitor
@@ -37,11 +38,12 @@ def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
 
 
 def download_dead_letters(desk: Desk, _: Visitor, request: Request) -> Response:
-    """Answer with the dead letters of a batch that no later batch made active, as CSV without OTPs: mended, it can be
-    loaded again. Raises UnknownBatch."""
-    name, file = read_status(desk, request).name, _open_file()
-    export(desk.installation.database, name, file, status=Status.DEAD_LETTER, is_left=True)
-    return _send(file, f"{name}-dead-letters.csv", "text/csv")
+    """Answer with the dead letters of a batch that no later batch made active, all or those of the reason that the
+    request names, as CSV without OTPs: mended, it can be loaded again. Raises UnknownBatch."""
+    name, file, reason = read_status(desk, request).name, _open_file(), request.query_params.get("reason")
+    reasons = [reason] if reason in [*Reason] else None
+    export(desk.installation.database, name, file, status=Status.DEAD_LETTER, reasons=reasons, is_left=True)
+    return _send(file, f"{'-'.join([name, *(reasons or ['dead-letters'])])}.csv", "text/csv")
 
 
 def _open_file() -> TextIO:

@@ -64,6 +64,8 @@ class BatchStatus:
     preparation: PreparationPace = field(default_factory=PreparationPace)
     # Active records without an OTP that was posted: PingOne said ACTIVE by itself, and nothing was proved.
     unproved: int = 0
+    # Dead letters by reason that need no fresh OTPs, so that a replay helps.
+    replayable: Mapping[str, int] = field(default_factory=dict)
     # Tokens that this batch has put into the inventory, and devices that it has made.
     imported: int = 0
     paired: int = 0

@@ -16,6 +16,7 @@ from worker.batches.commands import LicenseOf
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
+from worker.leases.replay import count_replayable
 from worker.pace.known_pace import read_pace
 from worker.reports.batch_status import BatchStatus
 from worker.reports.outage import read_outage
@@ -87,6 +88,7 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         already_active=batch.already_active,
         counts=counts,
         dead_letters={group.reason or "": group.records for group in groups if group.status == Status.DEAD_LETTER},
+        replayable=count_replayable(connection, batch.id) if counts[Status.DEAD_LETTER] else {},
         **{name: sum(getattr(group, name) for group in groups) for name in _SUMS},
         created_at=batch.created_at,
         finished_at=outcome.finished_at if is_finished(batch, counts) else None,

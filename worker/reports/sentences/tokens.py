@@ -25,9 +25,14 @@ def describe_tokens(status: BatchStatus) -> list[str]:
 
 
 def describe_left(status: BatchStatus) -> list[str]:
-    """Say which of the batch's tokens came back and are no longer to be mended, which rows are refused, and which
-    command lists all that is left for a person."""
-    return [*_describe_returned(status), *_describe_refused(status), *_name_export_of_left(status)]
+    """Say which of the batch's tokens came back and are no longer to be mended, which rows are refused, which command
+    lists all that is left for a person, and which lets those go again for which that is enough."""
+    return [
+        *_describe_returned(status),
+        *_describe_refused(status),
+        *_name_export_of_left(status),
+        *_name_replay(status),
+    ]
 
 
 def describe_fault_cures(status: BatchStatus) -> list[str]:
@@ -84,3 +89,13 @@ def _name_export_of_left(status: BatchStatus) -> list[str]:
     name = quote(status.name)
     command = f"oathbulk export {name} --left -o {quote(status.name + '-left.csv')}"
     return [f"Those that are left, with their reasons: {command}"]
+
+
+def _name_replay(status: BatchStatus) -> list[str]:
+    """Name the command that lets those dead letters go again that need no fresh OTPs; nothing before the batch is
+    finished, or where all need them."""
+    reasons = [reason for reason in status.dead_letters_left if status.replayable.get(reason)]
+    if status.left or not reasons:
+        return []
+    chosen = " ".join(f"--reason {reason}" for reason in sorted(reasons))
+    return [f"Without fresh OTPs, once their cause is mended: oathbulk replay {quote(status.name)} {chosen}"]

@@ -99,3 +99,14 @@ def test_a_batch_with_refused_rows_does_not_say_that_every_token_is_active():
 )
 def test_the_exit_code_is_that_of_the_shipment(status: BatchStatus, code: int):
     assert choose_exit_code(status) == code
+
+
+def test_a_replay_is_named_for_the_reasons_that_it_helps_and_not_before_all_is_done():
+    dead = {"locked": 2, "invalid_otp": 1, "forbidden": 1}
+    status = replace(batch("finished", dead_letter=4), name="july", dead_letters=dead, replayable={})
+    replay = "Without fresh OTPs, once their cause is mended: oathbulk replay july --reason forbidden --reason locked"
+    assert describe_tokens(status) == [LEFT]
+    helped = replace(status, replayable={"locked": 1, "forbidden": 1, "blocked": 1})
+    assert describe_tokens(helped) == [LEFT, replay]
+    running = replace(batch(pending=1, dead_letter=4), dead_letters=dead, replayable=helped.replayable)
+    assert not any("replay" in line for line in describe_tokens(running))
