@@ -85,7 +85,7 @@ def _press(url: str, serials: Sequence[str]) -> Mapping[str, tuple[str, str]]:
         with httpx.Client(base_url=f"http://{named.netloc}", trust_env=False, timeout=TIMEOUT) as http:
             answer = http.post("/simulator/tokens/press", json={"serials": serials}).raise_for_status()
         return {serial: (first, second) for serial, (first, second) in answer.json()["otps"].items()}
-    except httpx.HTTPStatusError as error:
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
         raise NotPressed(f"what answers at {named.netloc} is no simulator that can be controlled") from error
     except httpx.TransportError as error:
         raise NotPressed(

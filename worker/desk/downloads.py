@@ -40,7 +40,7 @@ def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
 def download_dead_letters(desk: Desk, _: Visitor, request: Request) -> Response:
     """Answer with the dead letters of a batch that no later batch made active, all or those of the reason that the
     request names, as CSV without OTPs: mended, it can be loaded again. Raises UnknownBatch."""
-    name, file, reason = read_status(desk, request).name, _open_file(), request.query_params.get("reason")
+    name, file, reason = read_status(desk, request).name, _open_file(), request.query_params.get("reason", "")
     reasons = [reason] if reason in [*Reason] else None
     export(desk.installation.database, name, file, status=Status.DEAD_LETTER, reasons=reasons, is_left=True)
     return _send(file, f"{'-'.join([name, *(reasons or ['dead-letters'])])}.csv", "text/csv")
