@@ -87,13 +87,10 @@ class Loader:
             if not counts.are_all_active:
                 hours.set_hours(connection, batch_id, daily_hours)
                 told = self._complete(connection, batch_id, counts)
-                facts: dict[str, Any] = {"file": escape_line(shipment.path.name), "sha256": shipment.fingerprint}
-                facts |= {"canary": canary, "window": daily_hours and str(daily_hours)}
-                facts |= {"environment": self._environment.name} | counts.sums
-                allowed = {"accepted": list(accepted), "may_import": shipment.switches.may_import}
-                allowed |= {"may_pair": shipment.switches.may_pair, "plan": plan}
-                facts |= {key: value for key, value in (told | allowed).items() if value}
-                audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
+                terms: dict[str, Any] = {"canary": canary, "window": daily_hours and str(daily_hours)}
+                terms |= {"environment": self._environment.name} | counts.sums
+                approved = {"accepted": list(accepted), "plan": plan}
+                self._tell_audit(connection, shipment, name, terms, told | approved)
                 out_of_hours = hours.check_hours(self._database, connection, batch_id)
                 self._database.analyze(connection, Record.__tablename__)
                 sums = (counts.total, counts.rows_refused)
@@ -110,6 +107,15 @@ class Loader:
         connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back | come_back))
         parent = connection.scalar(select(Batch.name).where(Batch.id == counts.parent_id))
         return {"parent": parent, "already_active": counts.already_active}
+
+    def _tell_audit(
+        self, connection: Connection, shipment: Shipment, name: str, facts: dict[str, Any], others: dict[str, Any]
+    ) -> None:
+        """Write the audit's line of a load: these facts, and those of the others that say something."""
+        about = {"file": escape_line(shipment.path.name), "sha256": shipment.fingerprint}
+        others = others | {"may_import": shipment.switches.may_import, "may_pair": shipment.switches.may_pair}
+        facts = about | facts | {key: value for key, value in others.items() if value}
+        audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
 
     def _insert_batch(self, connection: Connection, shipment: Shipment, name: str) -> int:
         values = {
