@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
 from worker.cli.homes import open_installation_with
+from worker.config import extras
+from worker.config.settings import ConfigError
 
 if TYPE_CHECKING:
     from worker.desk.doors import Network
@@ -55,8 +56,8 @@ def desk(
 
 
 def _ensure_installed() -> None:
-    if find_spec("starlette") is None or find_spec("uvicorn") is None:
-        raise typer.BadParameter("the desk is not installed: pip install 'oathbulk[desk]'", param_hint="desk")
+    if not extras.can_serve():
+        raise ConfigError(f"the desk is not installed: {extras.name_cure('desk')}")
 
 
 def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy: list[str] | None) -> None:

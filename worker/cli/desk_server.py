@@ -12,7 +12,7 @@ import uvicorn
 from worker import audit
 from worker.cli.console import error_console
 from worker.cli.failures import explain_server_failure
-from worker.cli.homes import print_home
+from worker.cli.homes import is_own_home, print_home
 from worker.desk.app import make_app
 from worker.desk.desk import Desk
 from worker.desk.doors import Door, LinkDoor, Network, ProxyDoor
@@ -37,7 +37,8 @@ def serve(
     configure_logs("WARNING", installation.settings.log_format)
     logging.getLogger("uvicorn.error").addFilter(_is_no_cut_off)
     own = _list_own_names(listener)
-    print_home(installation)
+    if is_own_home(installation):
+        print_home(installation)
     door: Door
     if user_header and origin:
         door = ProxyDoor(user_header, networks)

@@ -38,6 +38,11 @@ def print_home(installation: Installation) -> None:
         error_console.print(f"Home: {installation.settings.home}", style="dim", soft_wrap=True, highlight=False)
 
 
+def is_own_home(installation: Installation) -> bool:
+    """Whether it is the home of this process's settings, and not that of a rehearsal, which was named on stderr."""
+    return installation.settings.home == Installation().settings.home
+
+
 def find_rehearsals_home(home: Path) -> Path:
     """The directory with the homes of rehearsals, beside the home."""
     return home.absolute().with_name(home.absolute().name + REHEARSALS)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.config import extras
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.valkey import EmbeddedValkey
@@ -18,8 +19,6 @@ from worker.embedded.valkey import EmbeddedValkey
 if TYPE_CHECKING:
     from worker.simulator.shipment import MadeShipment
 
-# What is missing where the simulator's packages are.
-NOT_INSTALLED = "the simulator is not installed: pip install 'oathbulk[rehearsal]'"
 # Seconds that the simulator may take to start, on a busy machine.
 START_TIMEOUT = 60.0
 # Beginnings of settings that would lead out of the rehearsal. All other settings are in force as in a run.
@@ -34,6 +33,12 @@ NOT_REHEARSED = (
     "OATHBULK_WEBHOOK_",
     "PINGONE_",
 )
+
+
+def ensure_installed() -> None:
+    """Check that the packages are here which the simulator needs. Raises EmbeddedError."""
+    if not extras.can_serve():
+        raise EmbeddedError(f"the simulator is not installed: {extras.name_cure('rehearsal')}")
 
 
 def make_empty_home(home: Path) -> Path:

@@ -19,7 +19,7 @@ from worker.cli.export import export_hand_out
 from worker.cli.homes import find_rehearsals_home
 from worker.cli.load_request import LoadRequest
 from worker.cli.option_sets import takes_option_sets
-from worker.cli.rehearsal_stage import make_empty_home, point_at_rehearsal, running_simulator
+from worker.cli.rehearsal_stage import ensure_installed, make_empty_home, point_at_rehearsal, running_simulator
 from worker.cli.rehearsed_box import BOX, make_box_to_rehearse, print_box
 from worker.cli.rehearsed_tokens import make_seeds, make_shipment_for, open_made
 from worker.cli.run import run_shipment
@@ -66,6 +66,8 @@ def rehearse(
 ) -> None:
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
     _refuse_what_excludes(source, file, is_box=box, is_morning=first_morning)
+    # Before what the last rehearsal left is removed.
+    ensure_installed()
     here = Installation()
     homes = find_rehearsals_home(here.settings.home)
     with lock_home(homes):

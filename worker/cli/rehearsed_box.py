@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.cli.console import console, name_program
-from worker.cli.rehearsal_stage import NOT_INSTALLED
-from worker.embedded.errors import EmbeddedError
 from worker.intake import Hints, Shipment, Switches, open_assignment, open_shipment
 
 if TYPE_CHECKING:
@@ -24,11 +22,9 @@ TROUBLED_PART = 0.25
 
 
 def make_box_to_rehearse(tokens: int) -> Box:
-    """Make up a box of so many tokens. Raises EmbeddedError."""
-    try:
-        from worker.simulator.box import SPECIAL, make_box
-    except ImportError as error:
-        raise EmbeddedError(NOT_INSTALLED) from error
+    """Make up a box of so many tokens."""
+    from worker.simulator.box import SPECIAL, make_box
+
     return make_box(tokens, special=dict.fromkeys(SPECIAL, _count_troubles(tokens, len(SPECIAL))))
 
 

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from models.row_fault import RowFault
 from worker.cli.refused_rows import RefusedRows
-from worker.cli.rehearsal_stage import NOT_INSTALLED
 from worker.cli.rehearsed_box import BOX, open_box
 from worker.cli.typed_commands import write_command
-from worker.embedded.errors import EmbeddedError
 from worker.intake import (
     Row,
     RowError,
@@ -31,13 +29,11 @@ COMES_BACK = "it comes back from an export, and a rehearsal knows no earlier rec
 
 
 def make_shipment_for(own: Shipment | None, tokens: int) -> MadeShipment:
-    """Make tokens for the simulator: those of the person's own shipment, or so many made-up ones. Raises EmbeddedError,
+    """Make tokens for the simulator: those of the person's own shipment, or so many made-up ones. Raises
     UnusableFile."""
-    try:
-        from worker.simulator.own_rows import shipment_from_rows
-        from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
-    except ImportError as error:
-        raise EmbeddedError(NOT_INSTALLED) from error
+    from worker.simulator.own_rows import shipment_from_rows
+    from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
+
     if own is None:
         hopeless = A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {}
         return make_shipment(tokens, hopeless=hopeless)
@@ -45,11 +41,9 @@ def make_shipment_for(own: Shipment | None, tokens: int) -> MadeShipment:
 
 
 def make_seeds(tokens: int) -> MadeSeeds:
-    """Make up so many tokens with seeds, in people's hands. Raises EmbeddedError."""
-    try:
-        from worker.simulator.seed_shipment import make_seed_shipment
-    except ImportError as error:
-        raise EmbeddedError(NOT_INSTALLED) from error
+    """Make up so many tokens with seeds, in people's hands."""
+    from worker.simulator.seed_shipment import make_seed_shipment
+
     return make_seed_shipment(tokens)
 
 

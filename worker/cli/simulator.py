@@ -9,12 +9,13 @@ import json
 import os
 import secrets
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
+
+from worker.config import extras
 
 if TYPE_CHECKING:
     from worker.simulator.seeding import WorldSeed
@@ -192,8 +193,8 @@ def _describe_faults(error: ValidationError) -> str:
 
 def _ensure_installed() -> None:
     """End the process if the packages of the extra `rehearsal` are missing."""
-    if not (find_spec("starlette") and find_spec("uvicorn")):
-        _fail("the simulator is not installed. Install it: pip install 'oathbulk[rehearsal]'", _CANNOT_SERVE)
+    if not extras.can_serve():
+        _fail(f"the simulator is not installed: {extras.name_cure('rehearsal')}", _CANNOT_SERVE)
 
 
 def _fail(complaint: str, code: int) -> NoReturn:

@@ -17,7 +17,7 @@ from worker.cli.batch_table import draw_batches
 from worker.cli.completion import complete_batch
 from worker.cli.console import can_redraw, console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
-from worker.cli.homes import open_installation_with
+from worker.cli.homes import is_own_home, open_installation_with
 from worker.cli.options import AsJson
 from worker.cli.room import measure_room
 from worker.installation.installation import Installation
@@ -103,6 +103,5 @@ def _draw(installation: Installation, batch: str | None, *, with_cures: bool = F
 def _name_home(installation: Installation) -> list[RenderableType]:
     """Say which home this is, unless the database is elsewhere, or it is a rehearsal's, which was named on stderr."""
     settings = installation.settings
-    if not settings.is_embedded_database or settings.home != Installation().settings.home:
-        return []
-    return [Text(f"Home: {settings.home}", style="dim")]
+    is_named = settings.is_embedded_database and is_own_home(installation)
+    return [Text(f"Home: {settings.home}", style="dim")] if is_named else []

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker.config import extras
 from worker.config.settings import ConfigError
 
 # Where systemd puts the credentials of a service: https://systemd.io/CREDENTIALS/
 CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
 # The setting that asks for the keyring, and names the service there.
 KEYRING = "OATHBULK_KEYRING"
-_INSTALL = "pip install 'oathbulk[keyring]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class SecretPlaces:
             from keyring.errors import KeyringError
         except ImportError:
             raise ConfigError(
-                f"{KEYRING} is set, and the keyring cannot be read without a package: {_INSTALL}"
+                f"{KEYRING} is set, and the keyring cannot be read without a package: {extras.name_cure('keyring')}"
             ) from None
         try:
             return keyring.get_password(self.service, self._name(variable))

