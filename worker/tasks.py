@@ -29,7 +29,8 @@ def check_settings(**_signal: object) -> None:
 
 @worker_init.connect
 def check_database(**_: object) -> None:
-    """End the process where the database is a standby, or can't be worked with for another reason that lasts."""
+    """End the process where the database is a standby, lacks the schema, or can't be worked with for another lasting
+    reason."""
     database_check.end_if_unusable(parts.database)
     away_lines.install()
 

@@ -367,6 +367,25 @@ def test_a_worker_that_starts_waits_for_a_server_that_is_out_of_reach() -> None:
         assert find_fault(database) is None
 
 
+def test_a_worker_that_starts_before_the_schema_is_there_is_told_so(postgres_server: PostgresServer) -> None:
+    with made_database(postgres_server) as url, opened(url) as database:
+        assert find_fault(database) == "the database is empty: run `oathbulk db upgrade`"
+
+
+@pytest.mark.parametrize(
+    ("revision", "told"),
+    [("0001", f"the database is at revision 0001, not {HEAD}: run `oathbulk db upgrade`"), ("9999", None)],
+)
+def test_a_worker_needs_the_schema_of_its_version_or_a_later_one(
+    postgres_server: PostgresServer, revision: str, told: str | None
+) -> None:
+    with made_database(postgres_server) as url, opened(url) as database:
+        schema.upgrade(database)
+        with database.writing() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+        assert find_fault(database) == told
+
+
 @pytest.mark.parametrize("asked", ["", "?target_session_attrs=any"])
 def test_a_worker_that_starts_with_a_standby_is_told_so(
     postgres_server: PostgresServer, postgres_url: str, asked: str

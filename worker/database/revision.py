@@ -30,17 +30,22 @@ def read_revision(connection: Connection) -> str | None:
 def ensure_current(database: Database) -> None:
     """Check that the schema is the one that this version works with. Raises SchemaOutdated."""
     found = current(database)
+    refuse_older(found)
+    refuse_newer(found)
+
+
+def refuse_older(found: str | None) -> None:
+    """Check that the schema has all that this version reads and writes. Raises SchemaOutdated."""
     if found is None:
         raise SchemaOutdated("the database is empty: run `oathbulk db upgrade`")
-    refuse_newer(found)
-    if found != HEAD:
+    # Revisions are numbered, with four digits each.
+    if found < HEAD:
         raise SchemaOutdated(f"the database is at revision {found}, not {HEAD}: run `oathbulk db upgrade`")
 
 
 def refuse_newer(found: str | None) -> None:
     """Check that no later version has changed the schema already, which this one could not bring back. Raises
     SchemaOutdated."""
-    # Revisions are numbered, with four digits each.
     if found is not None and found > HEAD:
         raise SchemaOutdated(
             f"the database is at revision {found}, and this version knows {HEAD} at most: type commands with the later "
