@@ -114,11 +114,14 @@ wheel: .venv/.demo ## dist/oathbulk-VERSION-py3-none-any.whl, the same bytes whe
 	@$(DATED) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 
-# In an environment of its own, as that of audit-dependencies.
+# In an environment of its own, as that of audit-dependencies. cyclonedx-py reads a version that pyproject.toml states, and
+# does not find the one in worker/__init__.py.
 sbom: shipped ## dist/sbom.cdx.json, CycloneDX, of what the image has; NEED=demo: of what `oathbulk[embedded,rehearsal]` brings
 	@[ -d .venv/sbom ] || $(BIN)/python -m venv .venv/sbom
 	@.venv/sbom/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7,<8'
-	@$(DATED) .venv/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+	@version=$$($(BIN)/python -c 'import worker; print(worker.__version__)') && \
+		sed "s/^dynamic = .*version.*/version = \"$$version\"/" pyproject.toml > .venv/sbom/pyproject.toml
+	@$(DATED) .venv/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject .venv/sbom/pyproject.toml \
 		--output-file dist/sbom.cdx.json .venv/shipped/bin/python
 	@ls dist/sbom.cdx.json
 
@@ -138,12 +141,12 @@ clean: ## remove what these targets made; the homes with records stay
 	find models worker migrations tests -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is older than pyproject.toml when what is installed may be out of date.
-.venv/.demo: pyproject.toml .ci/locks/demo.txt | .venv/bin/pip
+.venv/.demo: pyproject.toml .ci/locks/demo.txt .ci/locks/build.txt | .venv/bin/pip
 	@echo "Installing into .venv, once: about a minute."
 	@.ci/install demo embedded,rehearsal
 	@touch $@
 
-.venv/.dev: pyproject.toml .ci/locks/dev.txt | .venv/bin/pip
+.venv/.dev: pyproject.toml .ci/locks/dev.txt .ci/locks/build.txt | .venv/bin/pip
 	@echo "Installing into .venv with what the tests need, once: about two minutes."
 	@.ci/install dev dev
 	@# Otherwise each of the processes that share the tests would compile all of it, at the same time.

@@ -6,6 +6,7 @@ import os
 import pty
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,20 @@ def test_on_a_terminal_pip_shows_how_far_it_is(checkout: Path) -> None:
         os.close(ours)
         os.close(terminal)
     assert "python -m pip install --disable-pip-version-check --require-hashes" in said
+
+
+def test_the_bill_of_materials_names_our_version(checkout: Path) -> None:
+    (checkout / "pyproject.toml").write_bytes((CHECKOUT / "pyproject.toml").read_bytes())
+    put(checkout / ".venv" / "bin" / "python", '#!/bin/sh\ncase "$2" in *__version__*) echo 1.2.3 ;; esac\n')
+    for name in ("pip", "cyclonedx-py"):
+        put(checkout / ".venv" / "sbom" / "bin" / name, PROGRAM)
+    for name in ("git", "ls", "mkdir", "sed"):
+        (checkout / "tools" / name).symlink_to(str(shutil.which(name)))
+    put(checkout / "dist" / "sbom.cdx.json", "")
+    said = make(checkout, "sbom")
+    assert "--pyproject .venv/sbom/pyproject.toml" in said[-2]
+    project = tomllib.loads((checkout / ".venv" / "sbom" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (project["version"], "dynamic" in project) == ("1.2.3", False)
 
 
 def test_what_is_installed_already_is_not_mentioned_again(checkout: Path) -> None:
