@@ -33,6 +33,9 @@ atexit.register(shutil.rmtree, STATE, ignore_errors=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# A person on Debian or Ubuntu has 0002, by which the group could change a settings file: such a file is refused.
+os.umask(0o022)
+
 # Rooms by how long a test of theirs takes, the longest first.
 ROOMS = ("chaos_servers", "clocks", "acceptance", "security", "integration", "unit")
 # Files with tests that take a minute and more, most of which they wait.
