@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 from support.fleets.real_fleet import plain_env
+from support.servers.unsteady_clock import find_libfaketime
 
 pytestmark = pytest.mark.faults
 
@@ -70,12 +71,6 @@ class Beat:
         self._process.kill()
         self._process.wait()
         self._queue.close()
-
-
-def find_libfaketime() -> Path:
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    assert found, "libfaketime is not installed: apt-get install libfaketime"
-    return found[0]
 
 
 PARTS = {"celery": ["celery", "-A", "worker", "beat"], "stack": ["worker.installation.stack_process", "beat"]}
