@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from functools import cached_property
@@ -30,6 +31,7 @@ from worker.config.sources import (
 )
 from worker.database import revision
 from worker.database.engine import Database
+from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import make_home
 from worker.embedded.key import home_key
 from worker.installation.home_keys import make_audit_key, refuse_to_replace_key
@@ -138,8 +140,14 @@ class Installation:
 
     @property
     def has_home(self) -> bool:
-        """Whether something was ever loaded into the home. Its database may be lost, and restored from a backup."""
-        return any((self.settings.home / name).exists() for name in (DATABASE, ENCRYPTION.file, "journal"))
+        """Whether something was ever loaded into the home. Its database may be lost, and restored from a backup. Raises
+        EmbeddedError if the home is needed, and this user may not look into it."""
+        home = self.settings.home
+        if home.is_dir() and not os.access(home, os.X_OK):
+            if self.settings.is_embedded_database:
+                raise EmbeddedError(f"{home} belongs to another user: set OATHBULK_HOME to a directory of your own")
+            return False
+        return any((home / name).exists() for name in (DATABASE, ENCRYPTION.file, "journal"))
 
     @cached_property
     def keyring(self) -> Keyring:

@@ -47,7 +47,7 @@ def check_disk(home: Path) -> Finding:
 
 def check_key_files(installation: Installation) -> Finding:
     """Check that the files with keys and secrets are ours, and can be read by nobody else."""
-    own = [path for source in (ENCRYPTION, AUDIT) if (path := installation.settings.home / source.file).exists()]
+    own = list(_find_home_keys(installation))
     named = list(_find_named_files(installation))
     open_ones = [path for path in own if path.stat().st_mode & 0o077]
     open_ones += [path for path in named if is_readable_by_all(path)]
@@ -60,6 +60,13 @@ def check_key_files(installation: Installation) -> Finding:
         paths = " ".join(map(str, foreign))
         return fault("key files", f"another user owns {paths}", f"chown it to the user that runs oathbulk: {paths}")
     return Finding("key files", f"{len(own) + len(named)} with keys and secrets, closed to other users")
+
+
+def _find_home_keys(installation: Installation) -> Iterator[Path]:
+    """Find the keys in the home; none where it is closed to this user, who works with servers then."""
+    home = installation.settings.home
+    if os.access(home, os.X_OK):
+        yield from (path for source in (ENCRYPTION, AUDIT) if (path := home / source.file).exists())
 
 
 def _find_named_files(installation: Installation) -> Iterator[Path]:
