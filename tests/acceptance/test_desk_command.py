@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 import httpx
 import pytest
 from support.data.tokens import make_tokens, write_shipment
-from support.processes.running_command import TIMEOUT
+from support.processes.running_command import TIMEOUT, Running
 from support.processes.waiting import wait_until
 
 from worker.embedded.ports import find_free_port
@@ -191,3 +191,23 @@ def test_a_rehearsal_is_found_and_its_run_watched(desk):
     assert rehearsal.wait().code == 0
     assert "Finished after" in page
     assert "/batch/pause?" not in page
+
+
+@pytest.mark.parametrize("command", ["desk", "metrics"])
+@pytest.mark.parametrize("end", [Running.interrupt, Running.terminate])
+def test_what_serves_until_it_is_told_to_end_ends_well(loaded, command, end):
+    running = loaded.start(command, "--port", "0")
+    # It serves from now on, or will in a moment: what is printed comes last before that.
+    wait_until(lambda: "until Ctrl-C" in running.stderr, TIMEOUT, "it says where it serves")
+    (address,) = set(re.findall(r"http://127\.0\.0\.1:\d+", running.stderr))
+    wait_until(lambda: is_served(address), TIMEOUT, "it serves")
+    end(running)
+    result = running.wait()
+    assert (result.code, "Traceback" in result.stderr) == (0, False)
+
+
+def is_served(address):
+    try:
+        return httpx.get(address, trust_env=False, timeout=60)
+    except httpx.TransportError:
+        return None

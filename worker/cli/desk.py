@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.homes import open_installation_with
 from worker.config import extras
 from worker.config.settings import ConfigError
@@ -51,7 +52,8 @@ def desk(
     # Not at the top: no other command needs a server, and an installation may lack it.
     from worker.cli.desk_server import serve
 
-    with _listen(host, port) as listener, contextlib.suppress(KeyboardInterrupt):
+    # uvicorn ends in good order at a signal, and then raises it again.
+    with _listen(host, port) as listener, contextlib.suppress(KeyboardInterrupt), turning_signals_into_interrupts():
         serve(installation, listener, user_header, origin, networks, is_read_only=read_only)
 
 

@@ -1,4 +1,4 @@
-"""Signals that end a run in the same good order as Ctrl-C."""
+"""Signals that end a run, the desk or metrics in the same good order as Ctrl-C."""
 
 from __future__ import annotations
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Annotated
 
 import typer
 
 from worker.cli.console import console, error_console
+from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.installation.broker_check import find_broker_fault
 from worker.installation.installation import Installation
 
@@ -39,7 +41,7 @@ def metrics(
         raise typer.BadParameter(f"cannot listen on {bind}:{port}: {error.strerror}") from error
     host = f"[{bind}]" if ":" in bind else bind
     error_console.print(f"Metrics at http://{host}:{server.server_port}/metrics, until Ctrl-C.")
-    with server:
+    with suppress(KeyboardInterrupt), turning_signals_into_interrupts(), server:
         server.serve_forever()
 
 
