@@ -6,11 +6,15 @@ import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from sqlalchemy import Connection, event, text
+from support.servers.postgres import PostgresServer
 
+from worker.database import schema
 from worker.database.engine import Database
+from worker.installation.installation import Installation
 
 RENAME = text("UPDATE alembic_version SET version_num = :name")
 
@@ -77,3 +81,17 @@ def test_a_server_that_is_gone_without_a_word_is_noticed(postgres_url: str, said
             assert twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == limit
     assert options == [1, 10, 2]
     database.close()
+
+
+def test_what_serves_pages_reads_at_once_after_the_server_was_restarted(own_postgres: PostgresServer) -> None:
+    with own_postgres.database() as url:
+        with closing(Database(url)) as first:
+            schema.upgrade(first)
+        database = Installation({"OATHBULK_DATABASE_URL": url}).database
+        with database.reading() as connection:
+            before = read_name(connection)
+        own_postgres.stop()
+        own_postgres.start()
+        with database.reading() as connection:
+            assert read_name(connection) == before
+        database.close()

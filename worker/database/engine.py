@@ -51,12 +51,17 @@ _SQLITE_TIME = "%Y-%m-%d %H:%M:%f000"
 class Database:
     """A PostgreSQL or SQLite database. Thread-safe; a process has one."""
 
-    def __init__(self, url: str, *, connections: int = 4, connect_within: float = 0.0) -> None:
+    def __init__(
+        self, url: str, *, connections: int = 4, connect_within: float = 0.0, checks_connections: bool = False
+    ) -> None:
         """`connections`: how many this process opens to PostgreSQL at most; threads wait until one is free.
-        `connect_within`: seconds for which connecting is tried again while PostgreSQL has no connection left."""
+        `connect_within`: seconds for which connecting is tried again while PostgreSQL has no connection left.
+        `checks_connections`: before a connection is used again, PostgreSQL is asked whether it still stands."""
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = (
-            sqlite.make_engine(url) if self.is_sqlite else postgresql.make_engine(url, connections, connect_within)
+            sqlite.make_engine(url)
+            if self.is_sqlite
+            else postgresql.make_engine(url, connections, connect_within, checks_connections=checks_connections)
         )
         # The time that all threads together have waited for a connection.
         self.waiting = WaitingTime()

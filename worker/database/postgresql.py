@@ -60,9 +60,10 @@ _SET_EACH_TIME = "synchronous_commit"
 _CONNECT_INTERVAL = (0.2, 1.0)
 
 
-def make_engine(url: str, connections: int, connect_within: float) -> Engine:
+def make_engine(url: str, connections: int, connect_within: float, *, checks_connections: bool) -> Engine:
     """Make the engine. `connections`: how many are open at once at most. `connect_within`: seconds for which connecting
-    is tried again while the server has no connection left."""
+    is tried again while the server has no connection left. `checks_connections`: one that the server has closed since,
+    as a restart does, is replaced before it is used; that costs a trip each time."""
     parts = make_url(url)
     arguments: dict[str, Any] = {name: value for name, value in _CONNECTING.items() if name not in parts.query}
     if "prepare_threshold" in parts.query:
@@ -75,6 +76,7 @@ def make_engine(url: str, connections: int, connect_within: float) -> Engine:
         pool_size=connections,
         max_overflow=0,
         pool_use_lifo=True,
+        pool_pre_ping=checks_connections,
         # Each statement commits by itself, so that there is nothing to roll back, unless a transaction is begun.
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,

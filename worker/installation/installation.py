@@ -136,7 +136,9 @@ class Installation:
                 raise NothingLoaded(self.settings.home)
             make_home(self.settings.home)
         url, connections = self.settings.database, self.settings.database_connections
-        return Database(url, connections=connections, connect_within=CONNECT_WITHIN)
+        # The desk and metrics run for weeks, and use a connection now and then. Workers, which are not to pay for a
+        # check, have a database of their own, and try again by themselves.
+        return Database(url, connections=connections, connect_within=CONNECT_WITHIN, checks_connections=True)
 
     @property
     def has_home(self) -> bool:
