@@ -204,4 +204,4 @@ secrets: ## passwords and keys for docker-compose.yml, into secrets/
 	[ -s pingone_client_secret ] || echo "Now write PingOne's client secret into secrets/pingone_client_secret."
 
 compose-test: .venv/.dev ## docker-compose.yml for real, with docker or podman
-	$(BIN)/python -m pytest tests/containers
+	$(BIN)/python -m pytest -rs --durations=8 tests/containers

@@ -13,32 +13,51 @@ from pathlib import Path
 from support.processes.waiting import wait_until
 
 IMAGES = Path(__file__).with_name("images")
-SIMULATOR_IMAGE = "oathbulk-simulator"
 # Seconds: a base system and a few packages are fetched once.
 BUILD_TIMEOUT = 900.0
 NEEDED = ("podman", "runc", "nft", "netavark", "aardvark-dns", "catatonit", "debootstrap", "docker")
 PACKAGES = "podman runc nftables iptables netavark aardvark-dns catatonit docker-compose docker-cli debootstrap"
-# What runs where neither systemd nor a whole cgroup v2 is there.
-CONTAINERS_CONF = '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+# What runs where neither systemd nor a whole cgroup v2 is there, and limits cannot be raised.
+CONTAINERS_CONF = """
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=10000:10000"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
+# Seconds between two looks at the health of a container that is well: the most that docker-compose.yml says.
+HEALTH_INTERVAL = 60
 
 
 class NoEngine(Exception):
     """Neither docker nor podman can be used here; the message names the cure."""
 
 
+class Engine:
+    """A docker that runs; the servers' images are the official ones. `variables`: what docker compose needs."""
+
+    def __init__(self) -> None:
+        self.variables: dict[str, str] = {}
+
+    def build(self, name: str, context: Path, *options: str) -> str:
+        """Build an image, and return how docker-compose.yml may name it. Raises CalledProcessError, TimeoutExpired."""
+        run(["docker", "build", "-t", name, *options, str(context)], context)
+        return name
+
+
 @contextmanager
-def engine(folder: Path) -> Iterator[dict[str, str]]:
-    """An engine that runs, and our images of the checkout in `folder`: what docker compose needs as variables."""
+def open_engine(folder: Path) -> Iterator[Engine]:
+    """An engine that runs; its own files lie in `folder`. Raises NoEngine."""
     if _succeeds(["docker", "info"]):
-        run(["docker", "build", "-t", SIMULATOR_IMAGE, "--build-arg", "NEED=demo", "."], folder)
-        run(["docker", "build", "-t", "oathbulk:test", "."], folder)
-        yield {"OATHBULK_IMAGE": "oathbulk:test", "SIMULATOR_IMAGE": SIMULATOR_IMAGE}
+        yield Engine()
         return
     missing = [name for name in NEEDED if not _is_there(name)]
     if missing:
         raise NoEngine(f"no docker answers, and podman lacks {', '.join(missing)}: apt-get install {PACKAGES}")
-    with Podman(folder).serving() as variables:
-        yield variables
+    podman = Podman(folder)
+    with podman.serving():
+        yield podman
 
 
 def run(argv: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> None:
@@ -53,24 +72,44 @@ def run(argv: Sequence[str], folder: Path, env: Mapping[str, str] | None = None)
         timeout=BUILD_TIMEOUT,
     )
     if result.returncode:
-        raise subprocess.CalledProcessError(result.returncode, argv, result.stdout[-3000:])
+        error = subprocess.CalledProcessError(result.returncode, argv)
+        error.add_note(result.stdout[-3000:])
+        raise error
 
 
-class Podman:
+class Podman(Engine):
     """podman as root, without systemd, and its service that speaks docker's language."""
 
     BASE = "localhost/oathbulk-test-base"
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._folder = folder
         conf = folder / "containers.conf"
         conf.write_text(CONTAINERS_CONF)
-        self._env = {"CONTAINERS_CONF": str(conf), "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
+        self._env = {
+            "CONTAINERS_CONF": str(conf),
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+            "BUILDAH_ISOLATION": "chroot",
+        }
+        # `docker compose build` leaves the building to podman, which has no BuildKit.
+        self.variables |= {"DOCKER_BUILDKIT": "0", "PYTHON_IMAGE": self.BASE}
         self._over = threading.Event()
 
+    def build(self, name: str, context: Path, *options: str) -> str:
+        tag = f"localhost/{name}"
+        argv = ["podman", "build", "--network", "host", "--build-arg", f"BASE={self.BASE}", *options, "-t", tag]
+        run([*argv, str(context)], self._folder, self._env)
+        return tag
+
     @contextmanager
-    def serving(self) -> Iterator[dict[str, str]]:
-        images = self._make_images()
+    def serving(self) -> Iterator[None]:
+        """Make the servers' images, and listen for docker compose."""
+        if not _succeeds(["podman", "image", "exists", self.BASE]):
+            self._make_base()
+        for server in ("postgres", "valkey"):
+            file = IMAGES / f"{server}.Dockerfile"
+            self.variables[f"{server.upper()}_IMAGE"] = self.build(f"oathbulk-test-{server}", IMAGES, "-f", str(file))
         socket = self._folder / "podman.sock"
         service = subprocess.Popen(
             ["podman", "system", "service", "--time=0", f"unix://{socket}"],
@@ -79,29 +118,16 @@ class Podman:
             stderr=subprocess.DEVNULL,
         )
         clock = threading.Thread(target=self._check_health, daemon=True)
+        self.variables["DOCKER_HOST"] = f"unix://{socket}"
+        clock.start()
         try:
             wait_until(socket.exists, 30, "podman listens")
-            clock.start()
-            yield images | {"DOCKER_HOST": f"unix://{socket}"}
+            yield
         finally:
             self._over.set()
             clock.join(60)
             service.terminate()
             service.wait(30)
-
-    def _make_images(self) -> dict[str, str]:
-        if not _succeeds(["podman", "image", "exists", self.BASE]):
-            self._make_base()
-        for server in ("postgres", "valkey"):
-            self._build(f"localhost/oathbulk-test-{server}", IMAGES, "-f", str(IMAGES / f"{server}.Dockerfile"))
-        self._build("localhost/oathbulk:test", self._folder)
-        self._build(f"localhost/{SIMULATOR_IMAGE}", self._folder, "--build-arg", "NEED=demo")
-        return {
-            "OATHBULK_IMAGE": "localhost/oathbulk:test",
-            "SIMULATOR_IMAGE": f"localhost/{SIMULATOR_IMAGE}",
-            "POSTGRES_IMAGE": "localhost/oathbulk-test-postgres",
-            "VALKEY_IMAGE": "localhost/oathbulk-test-valkey",
-        }
 
     def _make_base(self) -> None:
         """A small Debian with a Python: its packages come from where ours do, and it trusts whom we trust."""
@@ -121,17 +147,18 @@ class Podman:
         shutil.rmtree(tree)
         archive.unlink()
 
-    def _build(self, tag: str, context: Path, *options: str) -> None:
-        limits = ["--ulimit", "nofile=20000:20000", "--ulimit", "nproc=10000:10000"]
-        how = ["--isolation", "chroot", "--network", "host", "--build-arg", f"BASE={self.BASE}", *limits]
-        run(["podman", "build", *how, *options, "-t", tag, str(context)], self._folder, self._env)
-
     def _check_health(self) -> None:
-        """podman leaves the clock of its health checks to systemd, which is not here."""
+        """podman leaves the clock of its health checks to systemd, which is not here. A container that is not well yet
+        is looked at all the time, so that nothing waits for an interval."""
+        turn = 0
         while not self._over.wait(1.0):
-            listed = self._podman("ps", "--filter", "label=com.docker.compose.project", "--format", "{{.Names}}")
-            for name in listed.split():
-                self._podman("healthcheck", "run", name)
+            turn = (turn + 1) % HEALTH_INTERVAL
+            listed = self._podman(
+                "ps", "--filter", "label=com.docker.compose.project", "--format", "{{.Names}} {{.Status}}"
+            )
+            for line in listed.splitlines():
+                if turn == 0 or "(healthy)" not in line:
+                    self._podman("healthcheck", "run", line.split()[0])
 
     def _podman(self, *arguments: str) -> str:
         with suppress(subprocess.TimeoutExpired):

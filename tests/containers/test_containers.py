@@ -1,124 +1,43 @@
-"""docker-compose.yml for real: images are built, containers run, a shipment becomes ACTIVE. `make compose-test`."""
+"""docker-compose.yml for real: images are built, containers run, shipments become ACTIVE, one of them while its
+surroundings die. `make compose-test`."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
 
 import httpx
 import pytest
-from containers.engine import engine
-from support.processes.waiting import wait_until
-from support.servers import tls_proxy
-from support.servers.certificates import make_certificate
+from containers.checkouts import copy_files
+from containers.compose_project import HEALTHY, WORKERS, ComposeProject
+from containers.conftest import running
+from containers.engine import Engine
+from sqlalchemy.dialects import postgresql
+from support.judges.final_tables import UNWRITTEN, name_attempt
 from support.servers.compose_service import PROJECT
 
-from worker.embedded.ports import find_free_port
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
+from worker.simulator.shipment import make_shipment
 
-# Another name than a real installation's: `down --volumes` is meant for this one.
-NAME = "oathbulk-test"
-FILES = ("docker-compose.yml", "tests/containers/simulator.yml")
-TOKENS = 40
-START_TIMEOUT = 300.0
-COMMAND_TIMEOUT = 120.0
-HEALTHY = {"postgres": 1, "valkey": 1, "worker": 2, "beat": 1, "flower": 1, "desk": 1, "metrics": 1}
-
-
-class ComposeProject:
-    """The containers of one installation, in a folder with a checkout of its own."""
-
-    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
-        self.folder = folder
-        self.flower_port, self.desk_port, self.metrics_port = (find_free_port() for _ in range(3))
-        self._env = {**os.environ, **variables}
-        self._prepare(variables)
-
-    def compose(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> str:
-        """What `docker compose …` prints. Raises CalledProcessError."""
-        files = [option for file in FILES for option in ("-f", file)]
-        argv = ["docker", "compose", "-p", NAME, *files, *arguments]
-        result = subprocess.run(argv, cwd=self.folder, env=self._env, capture_output=True, text=True, timeout=timeout)
-        if result.returncode:
-            raise subprocess.CalledProcessError(result.returncode, argv, result.stdout, result.stderr)
-        return result.stdout
-
-    def oathbulk(self, *arguments: str) -> str:
-        return self.compose("run", "--rm", "-T", "oathbulk", *arguments)
-
-    def containers(self) -> list[dict[str, Any]]:
-        lines = self.compose("ps", "--all", "--format", "json").splitlines()
-        return [json.loads(line) for line in lines]
-
-    def healthy(self) -> dict[str, int]:
-        """How many containers of each service say that they are well."""
-        services = [container["Service"] for container in self.containers() if container["Health"] == "healthy"]
-        return {service: services.count(service) for service in set(services)}
-
-    def wait_until_healthy(self) -> None:
-        wait_until(lambda: self.healthy() == HEALTHY, START_TIMEOUT, "every service is well")
-
-    def secret(self, name: str) -> str:
-        return (self.folder / "secrets" / name).read_text().strip()
-
-    def _prepare(self, variables: dict[str, str]) -> None:
-        """What docs/deployment.md tells a person to do, for the simulator in PingOne's place."""
-        subprocess.run(["make", "secrets"], cwd=self.folder, check=True, capture_output=True, timeout=60)
-        certificate, key = make_certificate(self.folder / "tls", "simulator")
-        key.chmod(0o644)
-        shutil.copy(tls_proxy.__file__, self.folder / "tls/tls.py")
-        shutil.copy(certificate, self.folder / "secrets/ca.pem")
-        (self.folder / "secrets/pingone_client_secret").write_text(CLIENT_SECRET)
-        settings = variables | {
-            "PINGONE_ENVIRONMENT_ID": ENVIRONMENT_ID,
-            "PINGONE_CLIENT_ID": CLIENT_ID,
-            "PINGONE_API_URL": "https://simulator:8443/v1",
-            "PINGONE_TOKEN_URL": "https://simulator:8443/{env}/as/token",
-            "SSL_CERT_FILE": "/run/secrets/ca.pem",
-            "TOOLS_USER": f"{os.getuid()}:{os.getgid()}",
-            "WORKERS": "2",
-            "FLOWER_PUBLISHED_PORT": str(self.flower_port),
-            "DESK_PUBLISHED_PORT": str(self.desk_port),
-            "METRICS_PUBLISHED_PORT": str(self.metrics_port),
-        }
-        (self.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+CALM, DISTURBED = 40, 200
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeProject]:
-    folder = tmp_path_factory.mktemp("checkout")
-    _check_out(folder)
-    with engine(folder) as variables:
-        project = ComposeProject(folder, variables)
-        project.compose("down", "--volumes", "--remove-orphans")
-        try:
-            project.compose("up", "--detach", timeout=START_TIMEOUT)
-            project.wait_until_healthy()
-            yield project
-        except (TimeoutError, subprocess.SubprocessError) as error:
-            error.add_note(str(getattr(error, "stderr", "")))
-            error.add_note(project.compose("logs", "--tail", "50"))
-            raise
-        finally:
-            project.compose("down", "--volumes", "--remove-orphans")
-
-
-def _check_out(folder: Path) -> None:
-    """The files that git knows, or would take: no more than a clone has."""
-    listed = subprocess.check_output(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT, text=True, timeout=60
-    )
-    for name in filter(None, listed.split("\0")):
-        if (PROJECT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(PROJECT / name, folder / name)
+def project(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeProject]:
+    """One that runs, with two shipments that are not loaded yet."""
+    folder = tmp_path_factory.mktemp("installation") / "checkout"
+    copy_files(PROJECT, folder)
+    project = ComposeProject("oathbulk-test", folder, make_shipment(CALM + DISTURBED), engine.variables)
+    project.write_pairs("july.csv", project.shipment.rows[:CALM])
+    project.write_pairs("august.csv", project.shipment.rows[CALM:])
+    with running(project):
+        project.up()
+        project.wait_until_healthy()
+        yield project
 
 
 def test_every_service_is_well_and_the_schema_was_made_once(project: ComposeProject) -> None:
@@ -130,21 +49,52 @@ def test_every_service_is_well_and_the_schema_was_made_once(project: ComposeProj
 def test_a_shipment_is_activated(project: ComposeProject) -> None:
     checks = json.loads(project.oathbulk("doctor", "--json"))["checks"]
     assert all(check["is_well"] for check in checks), checks
-    loaded = json.loads(project.oathbulk("load", "pairs.csv", "--batch", "july", "--json"))
-    assert (loaded["total"], loaded["rows_refused"]) == (TOKENS, 0)
-    wait_until(lambda: _status(project)["state"] == "finished", 120, "the batch is finished")
-    status = _status(project)
-    assert status["counts"]["active"] == TOKENS
-    assert status["resynced"] == 8
-    project.oathbulk("export", "july", "-o", "july.csv")
-    exported = project.folder / "shipments/july.csv"
+    loaded = project.load("july.csv", "july")
+    assert (loaded["total"], loaded["rows_refused"]) == (CALM, 0)
+    status = project.wait_until_finished("july")
+    assert status["counts"]["active"] == CALM
+    serials = [row.serial for row in project.shipment.rows[:CALM]]
+    assert status["resynced"] == sum(project.shipment.expected[serial].resynced for serial in serials)
+    project.oathbulk("export", "july", "-o", "july-ended.csv")
+    exported = project.folder / "shipments/july-ended.csv"
     assert exported.stat().st_uid == os.getuid()
-    assert len(exported.read_text().splitlines()) == TOKENS + 1
+    assert len(exported.read_text().splitlines()) == CALM + 1
 
 
-def _status(project: ComposeProject) -> dict[str, Any]:
-    status: dict[str, Any] = json.loads(project.oathbulk("status", "july", "--json"))
-    return status
+def test_a_batch_becomes_active_while_a_worker_dies_and_the_servers_restart(project: ComposeProject) -> None:
+    before = len(project.active())
+    loaded = project.load("august.csv", "august")
+    assert (loaded["total"], loaded["rows_refused"]) == (DISTURBED, 0)
+    project.wait_until_active(before + 10)
+    project.up("--no-deps", "--no-recreate", "--scale", f"worker={WORKERS + 1}", "worker")
+    project.wait_until_active(before + 30)
+    former = read_start(project)
+    # All processes but the first, which ends with them: nobody asked the container to stop, so it comes back.
+    with suppress(subprocess.CalledProcessError):
+        project.compose("exec", "-T", "--index", "1", "worker", "sh", "-c", "kill -9 -1")
+    project.compose("restart", "valkey")
+    project.wait_until_active(before + 60)
+    project.compose("restart", "postgres")
+    assert len(project.active()) < before + DISTURBED, "all this was done in the midst of the batch"
+    assert project.wait_until_finished("august")["counts"]["active"] == DISTURBED
+    assert project.active() == {row.device_id for row in project.shipment.rows}
+    assert not project.judge(find_unwritten(project))
+    project.wait_until_healthy({**HEALTHY, "worker": WORKERS + 1})
+    assert read_start(project) != former, "the worker that was killed is another"
+    project.up("--no-recreate")
+    project.wait_until_healthy()
+
+
+def read_start(project: ComposeProject) -> str:
+    """When the first process of the first worker's container started, in ticks since the machine did."""
+    return project.compose("exec", "-T", "--index", "1", "worker", "cut", "-d", " ", "-f", "22", "/proc/1/stat")
+
+
+def find_unwritten(project: ComposeProject) -> set[str]:
+    """The transaction ids of attempts whose worker died before it wrote down how they ended."""
+    sql = UNWRITTEN.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+    found = (line.split("|") for line in project.query(str(sql)))
+    return {name_attempt(int(record_id), lease_id) for record_id, lease_id in found}
 
 
 def test_flower_answers_to_its_password_alone(project: ComposeProject) -> None:
@@ -159,16 +109,41 @@ def test_flower_answers_to_its_password_alone(project: ComposeProject) -> None:
             assert not [secret for secret in secrets if secret in answer.text], page
 
 
-def test_the_desk_lets_one_in_by_the_link_of_its_log(project: ComposeProject) -> None:
+def test_flower_knows_a_token_that_went_after_the_broker_restarted(project: ComposeProject) -> None:
+    serial = find_last_active(project)
+    user, password = project.secret("flower_basic_auth").split(":")
+    url = f"http://127.0.0.1:{project.flower_port}/api/tasks?limit=10000"
+    tasks = httpx.get(url, auth=(user, password), trust_env=False, timeout=20).raise_for_status().json().values()
+    told = [task["result"] for task in tasks if str(task["args"]).startswith("august, row ") and serial in task["args"]]
+    assert [result for result in told if result and "active" in result], told
+
+
+def test_the_desk_lets_one_in_by_the_link_of_its_log_and_shows_a_token(project: ComposeProject) -> None:
     link = re.findall(rf"http://127\.0\.0\.1:{project.desk_port}/enter\S+", project.compose("logs", "desk"))[-1]
-    with httpx.Client(trust_env=False, timeout=20, follow_redirects=True) as browser:
-        assert browser.get(f"http://127.0.0.1:{project.desk_port}/").status_code == 401
-        assert "july" in browser.get(link).text
+    serial = find_last_active(project)
+    address = f"http://127.0.0.1:{project.desk_port}"
+    with httpx.Client(base_url=address, trust_env=False, timeout=20, follow_redirects=True) as browser:
+        assert browser.get("/").status_code == 401
+        shipments = browser.get(link).text
+        assert "july" in shipments
+        assert "august" in shipments
+        page = browser.get("/search", params={"text": serial}).raise_for_status().text
+        assert serial in page
+        page = browser.get("/token", params={"of": serial}).raise_for_status().text
+        assert re.search(rf"{serial}.*august.*active", page, re.S)
+    assert httpx.get(link, trust_env=False, timeout=20).status_code == 401, "the link works once"
 
 
-def test_prometheus_finds_the_batch(project: ComposeProject) -> None:
-    address = f"http://127.0.0.1:{project.metrics_port}/metrics"
-    assert 'batch="july"' in httpx.get(address, trust_env=False, timeout=20).text
+def find_last_active(project: ComposeProject) -> str:
+    """The serial number of the token that became ACTIVE last."""
+    serials = {row.device_id: row.serial for row in project.shipment.rows}
+    return serials[[call for call in project.calls() if call.outcome == "ACTIVE"][-1].device_id]
+
+
+def test_prometheus_finds_the_batches(project: ComposeProject) -> None:
+    text = httpx.get(f"http://127.0.0.1:{project.metrics_port}/metrics", trust_env=False, timeout=20).text
+    for batch, count in (("july", CALM), ("august", DISTURBED)):
+        assert re.search(rf'oathbulk_records{{batch="{batch}",[^}}]*status="active"[^}}]*}} {count}(\.0)?$', text, re.M)
 
 
 @pytest.mark.parametrize("service", HEALTHY)
@@ -209,7 +184,7 @@ def test_a_dump_takes_the_place_of_what_is_there(project: ComposeProject) -> Non
     count = "psql -U oathbulk -tAc 'SELECT count(*) FROM attempt'"
     script = f"{count} && {dump} && {spoil} && {count} && {restore} && {count}"
     before, spoilt, after = map(int, project.compose("exec", "-T", "postgres", "sh", "-c", script).split())
-    assert before >= TOKENS
+    assert before >= CALM + DISTURBED
     assert (spoilt, after) == (0, before)
     project.compose("start", "worker", "beat")
     project.wait_until_healthy()
@@ -232,5 +207,5 @@ def test_the_project_stops_in_good_order_and_comes_back(project: ComposeProject)
     assert {ending for ending in ended if ending[0] != "simulator"} == {
         (service, "exited", 0) for service in (*HEALTHY, "migrate")
     }
-    project.compose("up", "--detach", timeout=START_TIMEOUT)
+    project.up()
     project.wait_until_healthy()

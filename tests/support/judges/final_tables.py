@@ -18,14 +18,21 @@ from worker.database.engine import Database
 Found = Row[*tuple[Any, ...]]
 
 
+# Attempts that ended without an answer to their last call: their worker died, or said so itself.
+UNWRITTEN = select(AttemptLine.record_id, AttemptLine.lease_id).where(
+    or_(AttemptLine.outcome == Outcome.LOST, AttemptLine.reason.in_(["outcome_unknown", "internal", "database"]))
+)
+
+
 def find_unwritten(database: Database) -> set[str]:
-    """The transaction ids of attempts that ended without an answer to their last call: their worker died, or said so
-    itself."""
-    statement = select(AttemptLine.record_id, AttemptLine.lease_id).where(
-        or_(AttemptLine.outcome == Outcome.LOST, AttemptLine.reason.in_(["outcome_unknown", "internal", "database"]))
-    )
+    """The transaction ids of the attempts that UNWRITTEN finds."""
     with database.reading() as connection:
-        return {f"oathbulk-record-{row.record_id}-{row.lease_id[:8]}" for row in connection.execute(statement)}
+        return {name_attempt(row.record_id, row.lease_id) for row in connection.execute(UNWRITTEN)}
+
+
+def name_attempt(record_id: int, lease_id: str) -> str:
+    """The transaction id of its calls."""
+    return f"oathbulk-record-{record_id}-{lease_id[:8]}"
 
 
 def judge_tables(database: Database, cases: Mapping[str, Case], active: Collection[str]) -> list[str]:
@@ -40,7 +47,7 @@ def judge_tables(database: Database, cases: Mapping[str, Case], active: Collecti
                 AttemptLine.record_id, AttemptLine.lease_id
             )
         ).all()
-    lines = {f"oathbulk-record-{record_id}-{lease_id[:8]}": count for record_id, lease_id, count in attempts}
+    lines = {name_attempt(record_id, lease_id): count for record_id, lease_id, count in attempts}
     return [
         *_totals(batches, records),
         *_activity(records, active),

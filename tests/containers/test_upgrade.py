@@ -1,0 +1,102 @@
+"""An installation of the version before is upgraded in the midst of a batch, and goes back, as docs/upgrading.md says
+it. In a checkout without git's history the tests say why they cannot run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from containers.checkouts import NoHistory, clear_files, copy_commit, copy_files, find_version_before
+from containers.compose_project import HEALTHY, ComposeProject
+from containers.conftest import running
+from containers.engine import Engine
+from support.servers.compose_service import PROJECT
+
+from migrations import HEAD
+from worker.simulator.shipment import make_shipment
+
+UPGRADED, GONE_BACK = 200, 40
+IMAGE = "localhost/oathbulk:upgrade-test"
+REVISION = "SELECT version_num FROM alembic_version"
+
+
+@pytest.fixture(scope="module")
+def commit() -> str:
+    """The version before."""
+    try:
+        return find_version_before(PROJECT)
+    except NoHistory as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def project(engine: Engine, commit: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeProject]:
+    """An installation of the version before that runs, with two shipments that are not loaded yet."""
+    folder = tmp_path_factory.mktemp("upgraded") / "checkout"
+    copy_commit(PROJECT, commit, folder)
+    variables = {**engine.variables, "OATHBULK_IMAGE": IMAGE}
+    project = ComposeProject("oathbulk-upgrade-test", folder, make_shipment(UPGRADED + GONE_BACK), variables)
+    project.write_pairs("july.csv", project.shipment.rows[:UPGRADED])
+    project.write_pairs("august.csv", project.shipment.rows[UPGRADED:])
+    with running(project):
+        project.build()
+        project.up()
+        services = project.compose("config", "--services").split()
+        project.wait_until_healthy({name: count for name, count in HEALTHY.items() if name in services})
+        yield project
+
+
+def test_a_batch_goes_on_over_an_upgrade(project: ComposeProject) -> None:
+    (revision,) = project.query(REVISION)
+    assert revision < HEAD
+    assert project.load("july.csv", "july")["total"] == UPGRADED
+    project.wait_until_active(UPGRADED // 4)
+    upgrade(project)
+    assert len(project.active()) < UPGRADED, "the upgrade came in the midst of the batch"
+    project.wait_until_healthy()
+    assert project.query(REVISION) == [HEAD]
+    assert project.wait_until_finished("july")["counts"]["active"] == UPGRADED
+    assert project.active() == {row.device_id for row in project.shipment.rows[:UPGRADED]}
+    assert_no_otp_went_twice(project)
+    checks = {check["check"]: check for check in json.loads(project.oathbulk("doctor", "--json"))["checks"]}
+    assert all(check["is_well"] for check in checks.values()), checks
+    assert HEAD in checks["migrations"]["detail"]
+
+
+def test_workers_of_the_version_before_go_on_beside_the_newer_schema(project: ComposeProject, commit: str) -> None:
+    if project.query(REVISION) != [HEAD]:
+        upgrade(project)
+    project.compose("stop", "worker", "beat")
+    assert project.load("august.csv", "august")["total"] == GONE_BACK
+    before = len(project.active())
+    go_back(project, commit)
+    project.wait_until_active(before + GONE_BACK)
+    assert project.query(REVISION) == [HEAD]
+    assert_no_otp_went_twice(project)
+
+
+def upgrade(project: ComposeProject) -> None:
+    """The lines of docs/upgrading.md, *The order*."""
+    clear_files(project.folder)
+    copy_files(PROJECT, project.folder)
+    project.make_secrets()
+    project.build()
+    project.compose("stop", "worker", "beat")
+    project.up()
+
+
+def go_back(project: ComposeProject, commit: str) -> None:
+    """The lines of docs/upgrading.md, *Going back*."""
+    clear_files(project.folder)
+    copy_commit(PROJECT, commit, project.folder)
+    project.build()
+    project.compose("stop", "worker", "beat")
+    project.up("--no-deps", "worker", "beat", "flower")
+
+
+def assert_no_otp_went_twice(project: ComposeProject) -> None:
+    assert not project.judge()
+    sent = Counter((call.device_id, call.otp) for call in project.calls() if call.is_post)
+    assert set(sent.values()) == {1}
