@@ -27,7 +27,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @contextmanager
 def running(project: ComposeProject) -> Iterator[ComposeProject]:
-    """The project while the test lasts; what its containers said stands below a failure."""
+    """The project until its tests are over; if it does not come up, what its containers said stands below the error."""
     project.down()
     try:
         yield project

@@ -130,7 +130,7 @@ def test_the_desk_lets_one_in_by_the_link_of_its_log_and_shows_a_token(project: 
         page = browser.get("/search", params={"text": serial}).raise_for_status().text
         assert serial in page
         page = browser.get("/token", params={"of": serial}).raise_for_status().text
-        assert re.search(rf"{serial}.*august.*active", page, re.S)
+        assert '<p class="outcome">Active</p>' in page
     assert httpx.get(link, trust_env=False, timeout=20).status_code == 401, "the link works once"
 
 

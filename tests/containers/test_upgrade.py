@@ -55,8 +55,8 @@ def test_a_batch_goes_on_over_an_upgrade(project: ComposeProject) -> None:
     project.wait_until_active(UPGRADED // 4)
     upgrade(project)
     assert len(project.active()) < UPGRADED, "the upgrade came in the midst of the batch"
-    project.wait_until_healthy()
     assert project.query(REVISION) == [HEAD]
+    project.wait_until_healthy()
     assert project.wait_until_finished("july")["counts"]["active"] == UPGRADED
     assert project.active() == {row.device_id for row in project.shipment.rows[:UPGRADED]}
     assert_no_otp_went_twice(project)
