@@ -11,8 +11,8 @@ from rich.text import Text
 
 from worker.cli.command_list import COMMANDS
 
-# A word with the blanks behind it.
-_WORD = re.compile(r"\S+\s*|\s+")
+# A word with the blanks behind it; the first one with those before it, too.
+_WORD = re.compile(r"^\s*\S+\s*|\S+\s*|\s+")
 # Settings may stand before a command.
 _COMMAND = re.compile(rf"([A-Z_]+=\S+ )*(\S*/)?(oathbulk ({'|'.join(COMMANDS)})|celery -A)\b")
 # What ends a command within a sentence.

@@ -21,8 +21,9 @@ def test_prose_is_broken_between_words() -> None:
     assert lines("", 9) == [""]
 
 
-def test_a_word_that_is_too_long_stays_whole() -> None:
+def test_a_word_that_is_too_long_stays_whole_and_where_it_is() -> None:
     assert lines("In /home/a/very/long/path it is.", 10) == ["In", "/home/a/very/long/path", "it is."]
+    assert lines("  /home/a/very/long/path is it", 10) == ["  /home/a/very/long/path", "is it"]
 
 
 @pytest.mark.parametrize(
