@@ -43,6 +43,8 @@ demo: .venv/.demo ## two whole jobs against the built-in simulator, OTP pairs an
 	@echo "People are looked up, tokens imported and paired, OTPs made of the seeds when they are sent."
 	@echo
 	$(BIN)/oathbulk rehearse --box --tokens 80
+	@echo
+	@echo "The shell finds oathbulk after: . $(BIN)/activate"
 
 test: .venv/.dev ## the tests, on real PostgreSQL and Valkey servers of their own; those that take long are in faults
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m "not faults"

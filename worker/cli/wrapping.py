@@ -13,8 +13,10 @@ from worker.cli.command_list import COMMANDS
 
 # A word with the blanks behind it; the first one with those before it, too.
 _WORD = re.compile(r"^\s*\S+\s*|\S+\s*|\s+")
-# Settings may stand before a command.
-_COMMAND = re.compile(rf"([A-Z_]+=\S+ )*(\S*/)?(oathbulk ({'|'.join(COMMANDS)})|celery -A)\b")
+# One begins with a backtick, or with its program. Settings may stand before that.
+_COMMAND = re.compile(rf"\s*(`|([A-Z_]+=\S+ )*(\S*/)?(oathbulk ({'|'.join(COMMANDS)})|celery -A)\b)")
+# Words that are looked at to see whether a command begins.
+_LOOKED_AT = 6
 # What ends a command within a sentence.
 _MARKS = (",", ";", ":", ".", ")")
 
@@ -43,17 +45,19 @@ def _find_breaks(paragraph: str, width: int) -> list[int]:
 
 def _split(words: Sequence[str]) -> Iterator[str]:
     """Yield what is not broken: words, and whole commands."""
-    part = ""
+    part, is_command = "", False
     for place, word in enumerate(words):
+        is_command = is_command or _COMMAND.match("".join(words[place : place + _LOOKED_AT])) is not None
         part += word
-        is_command = part != word or _COMMAND.match("".join(words[place:])) is not None
-        if not is_command or _ends_command(part.rstrip()):
+        if not is_command or _ends_command(part.strip()):
             yield part
-            part = ""
+            part, is_command = "", False
     if part:
         yield part
 
 
 def _ends_command(part: str) -> bool:
-    """Whether a mark ends the command here, and not a name between quotation marks."""
+    """Whether a command ends here: with its backtick, or at a mark that is not within quotation marks."""
+    if part.startswith("`"):
+        return part.count("`") > 1
     return part.endswith(_MARKS) and part.count("'") % 2 == 0

@@ -47,5 +47,16 @@ def test_a_command_that_fits_stays_behind_its_text() -> None:
     assert lines(f"Left: {EXPORT}", 60) == [f"Left: {EXPORT}"]
 
 
+def test_a_command_between_backticks_stays_whole() -> None:
+    told = "No worker runs. `oathbulk run /srv/july.csv` brings one; `celery -A worker worker` too."
+    assert lines(told, 20) == [
+        "No worker runs.",
+        "`oathbulk run /srv/july.csv`",
+        "brings one;",
+        "`celery -A worker worker`",
+        "too.",
+    ]
+
+
 def test_the_name_alone_is_no_command() -> None:
     assert lines("How oathbulk reads it is told there", 14) == ["How oathbulk", "reads it is", "told there"]
