@@ -59,6 +59,7 @@ def test_a_canary_goes_alone_and_the_rest_after_a_resume(set_out):
     ]
 
 
+@pytest.mark.faults
 def test_an_outage_is_sat_out_and_costs_no_record(set_out):
     few = {"OATHBULK_BREAKER_UNANSWERED": "6"}
     desk, simulator = set_out(make_shipment(60), few, latency=0.05)
@@ -140,6 +141,7 @@ def test_the_wrong_file_costs_a_few_otps_and_not_two_thousand(set_out):
     assert result.json["counts"] == NOTHING | {"dead_letter": given_up, "pending": 2000 - given_up}
 
 
+@pytest.mark.faults
 def test_a_secret_that_is_changed_while_it_runs_pauses_it_until_it_is_told(set_out):
     desk, simulator = set_out(make_shipment(60), latency=0.1)
     run = desk.start("run", "shipment.csv", "--json")

@@ -53,6 +53,7 @@ def judge(simulator: Simulator, database: Database, shipment: MadeShipment) -> N
 
 if SmallDisk.can_be_had():
 
+    @pytest.mark.faults
     def test_a_disk_that_is_full_ends_a_run_which_goes_on_when_there_is_room(tmp_path: Path) -> None:
         shipment = make_shipment(200)
         with (

@@ -42,6 +42,7 @@ def test_a_paused_batch_starts_no_call_after_a_second_and_a_resumed_one_goes_on(
     assert status.otp_posts == fleet.records.posts_as_made()
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("sqlite_home")
 def test_a_cancelled_batch_reads_what_is_of_unknown_fate_and_sends_nothing(make_fleet, valkey_url):
     weather = {"reset_after": 0.4, "error_before": 0.3}

@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
+from support.processes.finished_folder import copy_to, run_to_the_end
 from support.processes.waiting import wait_until
 
 TICKET = ("--ticket", "CHG-4711")
@@ -17,9 +18,9 @@ LOADED = "UPDATE batch SET created_at = datetime(created_at, '-101 days') || '.0
 PEOPLE = {"username": "lea.santos", "email": "lea@example.org"}
 
 
-def age(desk) -> None:
+def age(folder) -> None:
     """What was done here was done a hundred days ago."""
-    with closing(sqlite3.connect(desk.home / "oathbulk.db")) as database:
+    with closing(sqlite3.connect(folder / ".oathbulk" / "oathbulk.db")) as database:
         database.execute(OLD)
         database.execute(LOADED)
         database.commit()
@@ -49,15 +50,21 @@ NEED_RECORDS = (
 )
 
 
-@pytest.fixture
-def ended(set_up):
-    """A batch of four, the last of which was refused, a hundred days ago."""
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
     tokens = make_tokens(4, wrong=1)
-    desk, pingone = set_up(tokens)
     columns = {name: [f"{number}.{value}" for number in range(4)] for name, value in PEOPLE.items()}
-    write_shipment(desk.folder / "shipment.csv", tokens, **columns)
-    assert desk.oathbulk("run", "shipment.csv").code == 1
-    age(desk)
+    folder = run_to_the_end(tmp_path_factory.mktemp("finished"), tokens, **columns)
+    age(folder)
+    return folder, tokens
+
+
+@pytest.fixture
+def ended(set_up, finished):
+    """A batch of four, the last of which was refused, a hundred days ago."""
+    folder, tokens = finished
+    desk, pingone = set_up(tokens)
+    copy_to(desk, folder)
     return desk, tokens, pingone
 
 
@@ -195,7 +202,7 @@ def test_a_batch_is_purged_while_another_is_at_work(set_up) -> None:
     write_shipment(desk.folder / "old.csv", tokens[:4])
     write_shipment(desk.folder / "new.csv", tokens[4:])
     assert desk.oathbulk("run", "old.csv").code == 0
-    age(desk)
+    age(desk.folder)
     pingone.hold_after(0)
     running = desk.start("run", "new.csv")
     wait_until(lambda: pingone.held or not running.is_alive, 60, "calls are under way")

@@ -73,6 +73,7 @@ def test_made_up_tokens_end_as_they_were_made_and_a_second_rehearsal_takes_own_r
     assert not empty_desk.processes()
 
 
+@pytest.mark.faults
 def test_a_box_goes_the_whole_way_and_its_files_stay(empty_desk):
     result = empty_desk.oathbulk("rehearse", "--box", "--tokens", "44")
     assert result.code == 0, result.stdout + result.stderr

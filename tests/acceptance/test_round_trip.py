@@ -125,6 +125,7 @@ def test_pairs_that_were_refused_run_again_with_fresh_otps(set_out):
     assert [(facts["parent"], facts["already_active"]) for facts in loads] == [("shipment", 6)]
 
 
+@pytest.mark.faults
 def test_seeds_whose_devices_were_deleted_run_again_without_the_vendors_file(set_out):
     desk, simulator = set_out(make_shipment(1))
     tokens = [

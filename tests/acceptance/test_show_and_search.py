@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.data.tokens import make_tokens, write_shipment
+from support.data.tokens import make_tokens
+from support.processes.finished_folder import copy_to, run_to_the_end
 from support.processes.waiting import wait_until
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "formats" / "pskc"
@@ -17,13 +18,17 @@ SECRET = bytes.fromhex("d2f7a4affb163ad95f3593f4c6f9b05b89a8105b")
 USER, DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e31", "0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a01"
 
 
-@pytest.fixture
-def ended(set_up):
-    """A batch whose last token was refused, as it stands after its run."""
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
     tokens = make_tokens(4, wrong=1)
-    desk, _ = set_up(tokens)
-    write_shipment(desk.folder / "shipment.csv", tokens, Carton=["C 7"] * 4)
-    assert desk.oathbulk("run", "shipment.csv").code == 1
+    return run_to_the_end(tmp_path_factory.mktemp("finished"), tokens, Carton=["C 7"] * 4), tokens
+
+
+@pytest.fixture
+def ended(desk, finished):
+    """A batch whose last token was refused, as it stands after its run."""
+    folder, tokens = finished
+    copy_to(desk, folder)
     return desk, tokens
 
 

@@ -24,7 +24,8 @@ QUICK = {
 LOST = ("users", "tokens", "import", "job", "pair", "device", "activate")
 
 
-@pytest.mark.parametrize("is_inventory_apart", [False, pytest.param(True, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("is_inventory_apart", [False, True])
 def test_what_is_made_there_is_made_once_and_for_its_person(tmp_path, is_inventory_apart):
     tenant = BoxTenant(make_tokens(60))
     with (

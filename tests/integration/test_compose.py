@@ -137,6 +137,7 @@ def keep_out_others(project: Path) -> None:
         secret.chmod(0o600)
 
 
+@pytest.mark.faults
 def test_a_shipment_goes_through_all_the_services(
     project: Path, start: Callable[..., Service], valkey: Service, postgres_server: PostgresServer
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_shipment_goes_through_all_the_services(
         assert "Traceback" not in worker.log.read_text() + beat.log.read_text()
 
 
+@pytest.mark.faults
 def test_beat_without_workers_is_well_and_fills_no_queue(
     project: Path, start: Callable[..., Service], valkey: Service
 ) -> None:
