@@ -95,6 +95,20 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     assert "No dead letter of shipment has the reason locked." in replay.stdout
 
 
+def test_no_export_takes_the_place_of_otps_unasked(set_up):
+    desk, _ = set_up(make_tokens(2))
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    written = (desk.folder / "shipment.csv").read_bytes()
+    for options in ((), ("--hand-out",), ("--with-otps",), ("--left",), ("--status", "refused")):
+        refused = desk.oathbulk("export", "shipment", "-o", "shipment.csv", *options)
+        assert (refused.code, "shipment.csv holds OTPs" in refused.stderr) == (2, True), refused.stderr
+        assert (desk.folder / "shipment.csv").read_bytes() == written
+    assert desk.oathbulk("export", "shipment", "-o", "shipment.csv", "--overwrite").code == 0
+    assert {row["otp1"] for row in read(desk.folder / "shipment.csv")} == {""}
+    # Nobody wrote OTPs into this one.
+    assert desk.oathbulk("export", "shipment", "-o", "shipment.csv").code == 0
+
+
 def test_an_export_goes_to_standard_output_alone(set_up):
     desk, _ = set_up(make_tokens(2))
     assert desk.oathbulk("load", "shipment.csv").code == 0

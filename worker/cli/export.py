@@ -19,6 +19,7 @@ from worker.cli.options import BatchName, RowStatus, Ticket
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.progress import showing_progress
 from worker.cli.way_back import describe_way_back
+from worker.cli.written_otps import refuse_to_lose_otps
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_statuses
 from worker.reports import export as reports
@@ -51,6 +52,7 @@ def export(
     hand_out: Annotated[
         bool, typer.Option("--hand-out", help="Who has which active token, and how often to press it first.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE even if it holds OTPs.")] = False,
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended. Once mended, the file can be loaded again."""
     given = {"--with-otps": with_otps, "--hand-out": hand_out, "--status": status is not None, "--reason": bool(reason)}
@@ -63,6 +65,8 @@ def export(
     if status == REFUSED:
         _refuse_beside("--status", given, ("--with-otps", "--reason"), "refused rows have no OTPs, and other reasons")
     refuse_unfit(output)
+    if output != STDOUT and not overwrite:
+        refuse_to_lose_otps(output)
     installation = open_installation_with(batch)
     if hand_out:
         count = export_hand_out(installation, batch, output)

@@ -1,0 +1,47 @@
+"""An export does not take the place of a file into which OTPs were written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+
+from worker.cli.written_otps import refuse_to_lose_otps
+
+HEADER = "serial,otp1,otp2,status,oathbulk_row"
+ROW = "A1,{},dead_letter,batch 1 row 1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{HEADER}\n{ROW.format('755224,287082')}\n",
+        f"\ufeff{HEADER};\r\n{ROW.format('755224,287082')};\r\n".replace(",", ";"),
+        f"\n{HEADER}\n{ROW.format(',')}\n{ROW.format(',287082')}\n",
+        f"{HEADER}\n{ROW.format('755224,')}".replace("otp1", "OTP 1"),
+        f"{HEADER}\n{ROW.format('755224,287082')}\n".replace("dead_letter", "J\udcfcrgen"),
+        f"{HEADER}\n{ROW.format('755224,287082')}\n".replace("dead_letter", "x" * 200_000),
+    ],
+    ids=["plain", "saved by Excel", "the second alone, further down", "the first alone", "Latin-1", "a huge cell"],
+)
+def test_a_file_with_otps_is_refused_by_name_with_the_cure(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "failed.csv"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(typer.BadParameter) as refused:
+        refuse_to_lose_otps(file)
+    assert str(refused.value) == (
+        f"{file} holds OTPs, which would be lost: give another name to -o, or --overwrite to replace the file"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", f"{HEADER}\n", f"{HEADER}\n{ROW.format(' ,')}\n", "serial,presses\nA1,2\n", "a page\nof three\nlines", None],
+    ids=["empty", "no row", "no OTP yet", "a hand-out", "no CSV", "no file"],
+)
+def test_a_file_without_otps_may_be_replaced(text: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "failed.csv"
+    if text is not None:
+        file.write_text(text)
+    refuse_to_lose_otps(file)
