@@ -54,18 +54,22 @@ def test_what_needs_fresh_otps_is_practised_to_its_end(set_out):
 def test_no_token_is_pressed_where_no_simulator_or_no_export_is(set_out):
     desk, _ = set_out(make_shipment(2))
     desk.folder.joinpath("seeds.csv").write_text("serial,username\nMADE0000001,ada\n")
-    desk.folder.joinpath("other.csv").write_text("serial,otp1,otp2\nOTHER1,,\n")
+    others = "serial,otp1,otp2,oathbulk_row\nOTHER1,,,batch 1 row 1\n"
+    desk.folder.joinpath("other.csv").write_text(others)
+    shipment = desk.folder.joinpath("shipment.csv").read_bytes()
     press = ("simulator", "--press")
     for file, settings, said in (
         ("seeds.csv", {}, "seeds.csv has no column otp1: give the file of `oathbulk export`"),
         ("other.csv", {}, "no token of other.csv was pressed"),
-        ("shipment.csv", {"PINGONE_API_URL": "https://api.pingone.eu/v1"}, "api.pingone.eu is no simulator"),
-        ("shipment.csv", {"PINGONE_API_URL": "http://127.0.0.1:1/v1"}, "no simulator answers at 127.0.0.1:1"),
+        ("shipment.csv", {}, "shipment.csv is no export, for it has no column oathbulk_row: its OTPs stay."),
+        ("other.csv", {"PINGONE_API_URL": "https://api.pingone.eu/v1"}, "api.pingone.eu is no simulator"),
+        ("other.csv", {"PINGONE_API_URL": "http://127.0.0.1:1/v1"}, "no simulator answers at 127.0.0.1:1"),
         ("none.csv", {}, "none.csv cannot be read: No such file or directory"),
     ):
         result = desk.oathbulk(*press, file, **settings)
         assert (result.code, said in result.stderr) == (2, True), result.stderr
-    assert desk.folder.joinpath("other.csv").read_text() == "serial,otp1,otp2\nOTHER1,,\n"
+    assert desk.folder.joinpath("other.csv").read_text() == others
+    assert desk.folder.joinpath("shipment.csv").read_bytes() == shipment
 
 
 @pytest.mark.parametrize("which", [("--status", "dead_letter"), ()])

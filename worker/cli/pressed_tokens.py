@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from worker.cli.output_files import refuse_unfit, write_file
-from worker.intake import canonical_column
+from worker.intake import ORIGIN, canonical_column, normalise
 from worker.intake.formats.header_csv import split_header
 
 # Seconds that the simulator may take for an answer, on a busy machine.
@@ -43,6 +43,12 @@ def press_tokens_of(path: Path, url: str) -> Pressed:
     if missing := [name for name in _NEEDED if name not in names]:
         raise NotPressed(
             f"{path} has no column {missing[0]}: give the file of `oathbulk export`, of a batch of OTP pairs"
+        )
+    # A shipment's own OTPs are kept: with others, it would be another file to the next load.
+    if normalise(ORIGIN) not in map(normalise, header):
+        raise NotPressed(
+            f"{path} is no export, for it has no column {ORIGIN}: its OTPs stay. Give the file of `oathbulk export`, with "
+            "all its columns"
         )
     serial, otp1, otp2 = map(names.index, _NEEDED)
     shown = _press(url, [row[serial] for row in rows])
