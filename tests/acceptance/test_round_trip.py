@@ -51,6 +51,42 @@ def test_what_needs_fresh_otps_is_practised_to_its_end(set_out):
     assert "9 of 9 tokens are active: 6 in shipment, 3 in failed; 0 left." in desk.oathbulk("status", "shipment").stdout
 
 
+def test_what_fails_twice_comes_back_twice_by_the_commands_that_are_printed(set_out):
+    desk, _ = set_out(make_shipment(4, hopeless={"wrong_otp": 2}))
+
+    def export_left(to: str) -> str:
+        command = f"export shipment --left -o {to}"
+        assert f"oathbulk {command}\n" in desk.oathbulk("status", "shipment").stdout
+        return desk.oathbulk(*command.split()).stdout
+
+    assert desk.oathbulk("run", "shipment.csv").code == 1
+    left = desk.folder / "shipment-left.csv"
+    assert "then: oathbulk run shipment-left.csv\n" in export_left(left.name)
+    assert desk.oathbulk("simulator", "--press", left.name).code == 0
+    first, second = read(left)
+    pressed_badly = [first, second | {"otp1": "000000", "otp2": "000001"}]
+    save_as_excel(left, pressed_badly)
+    assert desk.oathbulk("run", left.name).code == 1
+
+    # Who gives the file the name of before is told under which name it is loaded.
+    assert "then: oathbulk run shipment-left-2.csv\n" in export_left("shipment-left-2.csv")
+    again = desk.oathbulk("export", "shipment", "--left", "-o", left.name, "--overwrite").stdout
+    command = "run shipment-left.csv --batch shipment-left-2"
+    assert f"then: oathbulk {command}\n" in again
+    assert desk.oathbulk("simulator", "--press", left.name).code == 0
+    for typed in ("run", "load"):
+        refused = desk.oathbulk(typed, left.name, "--share", "0.5")
+        cure = command.replace("run", typed, 1)
+        assert refused.code == 2
+        assert refused.stderr.splitlines()[-1] == (
+            "oathbulk: a batch named 'shipment-left' exists already, of another file: give another name, such as: "
+            f"oathbulk {cure} --share 0.5"
+        )
+    assert desk.oathbulk(*command.split(), "--share", "0.5").code == 0
+    told = desk.oathbulk("status", "shipment").stdout
+    assert "4 of 4 tokens are active: 2 in shipment, 1 in shipment-left, 1 in shipment-left-2; 0 left." in told
+
+
 def test_no_token_is_pressed_where_no_simulator_or_no_export_is(set_out):
     desk, _ = set_out(make_shipment(2))
     desk.folder.joinpath("seeds.csv").write_text("serial,username\nMADE0000001,ada\n")

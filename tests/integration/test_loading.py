@@ -23,7 +23,7 @@ from models.reason import Reason
 from models.record_states import OtpState, Status
 from worker.batches.commands import Batches
 from worker.batches.loading import CHUNK, Loaded, Loader
-from worker.batches.names import NameTaken
+from worker.batches.names import NameTaken, choose_free_name, read_names_like
 from worker.database.engine import DISPATCH_LOCK
 from worker.intake import RowError, UnusableFile, open_shipment
 from worker.vault.otp_source import read_otp_source
@@ -151,9 +151,20 @@ def test_a_cancelled_file_may_be_loaded_again(desk: LoadingDesk) -> None:
 def test_a_name_belongs_to_one_file(desk: LoadingDesk) -> None:
     desk.load([token(0)], "pallet 7")
 
-    with pytest.raises(NameTaken, match="pallet 7"):
+    with pytest.raises(NameTaken, match="another name, such as: --batch 'pallet 7-2'"):
         desk.load_file(desk.write([token(1)], "other.csv"), "pallet 7")
     assert desk.found() == (1, 1, 0)
+
+
+def test_names_are_found_by_how_they_begin_and_the_first_free_one_is_proposed(desk: LoadingDesk) -> None:
+    for number, name in enumerate(("50%", "50%-2", "50_", "500-2", "a 50%")):
+        desk.load_file(desk.write([token(number)], f"{number}.csv"), name)
+
+    with desk.database.reading() as connection:
+        assert read_names_like(connection, "50%") == {"50%", "50%-2"}
+        assert read_names_like(connection, "50_") == {"50_"}
+    assert choose_free_name("50%", {"50%", "50%-2"}) == "50%-3"
+    assert choose_free_name("50%", {"50%-2"}) == "50%"
 
 
 def test_two_loads_of_one_file_at_once_make_one_batch(desk: LoadingDesk) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from itertools import count
+from shlex import quote
+
 from sqlalchemy import Connection, select
 
 from models.batch import Batch
@@ -14,7 +18,14 @@ _MOST_NAMES = 1000
 
 
 class NameTaken(Exception):
-    """Another file's batch has this name already."""
+    """Another file's batch has this name already; `free` is one that no batch has. The message says what to type:
+    `cure`, or by default the option with that name."""
+
+    def __init__(self, name: str, free: str, cure: str | None = None) -> None:
+        cure = cure or f"--batch {quote(free)}"
+        super().__init__(f"a batch named {name!r} exists already, of another file: give another name, such as: {cure}")
+        self.name = name
+        self.free = free
 
 
 class NameUnfit(Exception):
@@ -27,7 +38,18 @@ def check_name(connection: Connection, name: str) -> None:
     if not (name.isprintable() and name.strip() and len(name) <= LONGEST_NAME):
         raise NameUnfit(f"a batch's name has 1 to {LONGEST_NAME} printable characters: give another --batch NAME")
     if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
-        raise NameTaken(f"a batch named {name!r} exists already, of another file: give another --batch NAME")
+        raise NameTaken(name, choose_free_name(name, read_names_like(connection, name)))
+
+
+def choose_free_name(name: str, taken: Collection[str]) -> str:
+    """Choose the name itself, or if it is taken, the first of NAME-2, NAME-3 … that is not."""
+    further = (f"{name}-{number}" for number in count(2))
+    return name if name not in taken else next(each for each in further if each not in taken)
+
+
+def read_names_like(connection: Connection, beginning: str) -> frozenset[str]:
+    """Read the names of all batches that begin like this."""
+    return frozenset(connection.scalars(select(Batch.name).where(Batch.name.startswith(beginning, autoescape=True))))
 
 
 def list_names(database: Database) -> list[str]:

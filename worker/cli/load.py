@@ -10,6 +10,7 @@ import typer
 from worker.audit import this_person
 from worker.batches.loaded import AllActive, Loaded, describe_known
 from worker.batches.loading import Loader
+from worker.batches.names import NameTaken
 from worker.cli.check import check_file, choose_exit_code
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
@@ -23,7 +24,7 @@ from worker.cli.preflight_report import choose_told, findings_to_json, print_fin
 from worker.cli.progress import showing_progress
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions
-from worker.cli.typed_commands import write_listing_command, write_refused_export
+from worker.cli.typed_commands import write_listing_command, write_refused_export, write_renamed_command
 from worker.installation.installation import Installation
 from worker.intake import Shipment, UnusableFile
 from worker.observability.counting import count_things
@@ -107,9 +108,10 @@ def load_shipment(
     found: Report | None,
     *,
     as_json: bool = False,
+    command: str = "load",
 ) -> Loaded:
-    """Load the shipment as a batch, unless it is one already. `found`: its preflight. Raises UnusableFile, NameTaken,
-    OtherHours, OtherPlan, AllActive."""
+    """Load the shipment as a batch, unless it is one already. `found`: its preflight; `command`: the one that was
+    typed. Raises UnusableFile, NameTaken, OtherHours, OtherPlan, AllActive."""
     environment = installation.environment(request.environment)
     accepted = found.choose_accepted(request.accepted) if found else []
     rows = found.verdicts.rows if found else None
@@ -123,6 +125,9 @@ def load_shipment(
         # The error says that not one row is left; the refused rows say why.
         refusals.print(write_listing_command(shipment.path, request))
         raise
+    except NameTaken as taken:
+        renamed = replace(request, name=taken.free)
+        raise NameTaken(taken.name, taken.free, write_renamed_command(command, shipment.path, renamed)) from taken
     if not loaded.is_new:
         check_loaded_plan(installation, loaded.name, request.plan)
     # Last, so that a load that was refused does not change the pace.

@@ -47,8 +47,8 @@ def press_tokens_of(path: Path, url: str) -> Pressed:
     # A shipment's own OTPs are kept: with others, it would be another file to the next load.
     if normalise(ORIGIN) not in map(normalise, header):
         raise NotPressed(
-            f"{path} is no export, for it has no column {ORIGIN}: its OTPs stay. Give the file of `oathbulk export`, with "
-            "all its columns"
+            f"{path} is no export, for it has no column {ORIGIN}: its OTPs stay. Give the file of `oathbulk export`, "
+            "with all its columns"
         )
     serial, otp1, otp2 = map(names.index, _NEEDED)
     shown = _press(url, [row[serial] for row in rows])

@@ -82,7 +82,7 @@ def run_shipment(
     with lock_home(installation.settings.home):
         refusals = RefusedRows()
         try:
-            loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
+            loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json, command="run")
         except AllActive as nothing_left:
             print_all_active(shipment.path, nothing_left, as_json=as_json)
             return ALL_ACTIVE

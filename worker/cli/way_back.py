@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 from models.batch import Batch
 from worker.batches.finding import find_batch
+from worker.batches.names import choose_free_name, read_names_like
 from worker.cli.homes import is_rehearsals
+from worker.cli.typed_commands import write_command
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.intake import canonical_column
@@ -21,9 +23,11 @@ def describe_way_back(installation: Installation, batch: str, file: Path) -> lis
     """Say what is to be done with the file of an export; a line each. Raises UnknownBatch."""
     if is_rehearsals(installation.settings.home):
         return [f"The PingOne of this rehearsal ended with it. To practise how these come back: {PRACTISE}"]
-    lines = [f"Mend it (fresh OTPs, or corrected ids), then: oathbulk run {quote(str(file))}"]
     with installation.database.reading() as connection:
         found = find_batch(connection, batch, Batch.environment, Batch.columns)
+        name = choose_free_name(file.stem, read_names_like(connection, file.stem))
+    run = write_command("run", file, ["--batch", name] if name != file.stem else [])
+    lines = [f"Mend it (fresh OTPs, or corrected ids), then: {run}"]
     has_pairs = "otp1" in map(canonical_column, found.columns)
     if has_pairs and _is_simulated(installation, found.environment):
         lines.append(

@@ -10,6 +10,7 @@ from worker.observability.counting import count_things
 from worker.pages.left import leave_out_active
 from worker.pages.wording import list_words, write_number, write_share, write_span, write_time
 from worker.reports.batch_report.contents import Command, Report, RowCounts, StepShare, Timeline
+from worker.reports.sentences.export_command import write_export
 from worker.reports.sentences.tokens import describe_places
 from worker.reports.taken_over import TakenOver
 
@@ -99,12 +100,17 @@ def _tell_refused(report: Report) -> Iterator[str]:
         )
         return
     # Once some came back, a file of all refused rows would bring these again.
-    which = "--left -o left.csv" if report.taken_over.count_active(REFUSED) else "--status refused -o refused.csv"
-    command = f"`oathbulk export {quote(report.batch)} {which}`"
+    left = write_export(report.batch, "--left", "left", report.names_taken)
+    command = left if report.taken_over.count_active(REFUSED) else write_refused_export(report)
     yield (
         f"{begin}, {list_words([f'{write_number(group.count)} {group.reason}' for group in report.refused])}. "
-        f"{command} writes them with reason and cure; mend them, and load that file."
+        f"`{command}` writes them with reason and cure; mend them, and load that file."
     )
+
+
+def write_refused_export(report: Report) -> str:
+    """Write the command that lists every row that was refused when the batch was loaded."""
+    return write_export(report.batch, f"--status {REFUSED}", REFUSED, report.names_taken)
 
 
 def _tell_cancelled(report: Report) -> Iterator[str]:

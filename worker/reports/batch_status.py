@@ -74,6 +74,8 @@ class BatchStatus:
     already_active: int = 0
     # Those of its tokens that were loaded again since, and how these stand.
     taken_over: TakenOver = field(default_factory=TakenOver)
+    # Names of batches that begin like its own: no file of its rows is proposed under one of them.
+    names_taken: frozenset[str] = frozenset()
     # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.
     needs_flag: NeedsFlag = NeedsFlag.UNKNOWN
     # When its records were purged; the counts are those from before.

@@ -17,6 +17,7 @@ from models.record import Record
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import is_of_kept_batch
+from worker.batches.names import read_names_like
 from worker.batches.past_tokens import PastBatch, PastTokens
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
@@ -96,6 +97,7 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
     mine = (RefusedRow.environment_id == environment_id, RefusedRow.serial_number == serial_number)
     refused = list(read_refused(connection, *mine))
     environment = records[-1].batch.environment if records else refused[0].environment
+    batch = records[-1].batch.name if records else refused[0].batch
     return TokenHistory(
         environment=environment,
         environment_id=environment_id,
@@ -105,6 +107,7 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
         fleet=Fleet(read_processes(database, connection), file=records[-1].batch.file if records else None),
         hold=read_pace(database, connection, license_of(environment, environment_id)).hold,
         refused=refused,
+        names_taken=read_names_like(connection, batch),
     )
 
 

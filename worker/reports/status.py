@@ -14,6 +14,7 @@ from models.record_indexes import IS_PREPARED
 from models.record_states import FINAL, Status
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import find_batch
+from worker.batches.names import read_names_like
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.leases.replay import count_replayable
@@ -110,6 +111,7 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         preparation=measure_preparation(database, connection, batch, sum(waiting.values())),
         needs_flag=read_resync(connection, batch.environment_id).needs,
         taken_over=outcome.taken_over,
+        names_taken=read_names_like(connection, batch.name),
         purged_at=batch.purged_at,
         outage=read_outage(database, connection, batch),
     )

@@ -138,6 +138,8 @@ class TokenHistory:
     # The hold of all workers of the license; None while there is none.
     hold: Hold | None = None
     refused: list[RefusedLine] = field(default_factory=list)
+    # Names of batches that begin like that of the latest record, or row: no file is proposed under one of them.
+    names_taken: frozenset[str] = frozenset()
 
     @property
     def latest(self) -> PastRecord:

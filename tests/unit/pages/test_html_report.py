@@ -129,7 +129,7 @@ def test_the_page_says_what_was_asked() -> None:
         "MADE000004 5 person4",
         "otps_unfit 1 An OTP, its type or its time is missing",
         "17 MADE000017 otp1 is missing: write it there",
-        "oathbulk export shipment --status refused -o refused.csv",
+        "oathbulk export shipment --status refused -o shipment-refused.csv",
         "MADE000002 3 active 1 2026-03-01 21:32:00",
         "rows of the file 5",
         "ab" * 32,

@@ -69,8 +69,10 @@ def test_what_later_batches_made_active_is_nothing_to_do_and_counts_in_the_headl
     letters, rows = list_next_steps(report)
     assert letters == f"1 token was given up for one reason, invalid_otp: {CURES[Reason.INVALID_OTP]}"
     assert rows.startswith(
-        "1 row of the file was refused when it was loaded, 1 otps_unfit. `oathbulk export july --left "
+        "1 row of the file was refused when it was loaded, 1 otps_unfit. `oathbulk export july --left -o july-left.csv`"
     )
+    _, again = list_next_steps(replace(report, names_taken=frozenset({"july-left"})))
+    assert "`oathbulk export july --left -o july-left-2.csv`" in again
 
 
 def test_where_no_reason_leads_none_is_told() -> None:
@@ -84,8 +86,8 @@ def test_refused_rows_are_told_by_reason_with_the_command_that_writes_them() -> 
     report = make_report(batch="july 2", counts=RowCounts(active=1, refused=5), dead_letters=(), refused=groups)
     assert list_next_steps(report) == [
         "5 rows of the file were refused when it was loaded, 4 otps_unfit and 1 serial_unfit. "
-        "`oathbulk export 'july 2' --status refused -o refused.csv` writes them with reason and cure; mend them, and "
-        "load that file."
+        "`oathbulk export 'july 2' --status refused -o 'july 2-refused.csv'` writes them with reason and cure; "
+        "mend them, and load that file."
     ]
     (step,) = list_next_steps(replace(report, refused=None))
     assert step.startswith("5 rows of the file were refused when it was loaded, before refused rows were kept.")

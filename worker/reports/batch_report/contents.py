@@ -200,3 +200,5 @@ class Report:
     versions: Versions
     # Its tokens that were loaded again since. The counts, dead letters and refused rows above have these, too.
     taken_over: TakenOver = field(default_factory=TakenOver)
+    # Names of batches that begin like its own: no file of its rows is proposed under one of them.
+    names_taken: frozenset[str] = frozenset()

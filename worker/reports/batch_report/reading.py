@@ -16,6 +16,7 @@ from models.reason import PASSING
 from models.record import Record
 from worker import __version__, audit
 from worker.batches.finding import find_batch
+from worker.batches.names import read_names_like
 from worker.database.engine import Database
 from worker.database.revision import read_revision
 from worker.reports.batch_report.contents import Command, Origin, Report, RowCounts, State, TokenLine, Versions
@@ -61,6 +62,7 @@ def read_report(database: Database, connection: Connection, name: str) -> Report
         commands=commands,
         versions=Versions(__version__, read_revision(connection) or ""),
         taken_over=read_taken_over(connection, batch.id),
+        names_taken=read_names_like(connection, name),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from shlex import quote
@@ -10,8 +11,10 @@ from typing import Any
 from models.batch import BatchState
 from models.reason import PASSING, TRANSIENT
 from models.record_states import Status
+from models.refused_row import REFUSED
 from worker.reports.refused_rows import RefusedLine
 from worker.reports.sentences.durations import format_duration
+from worker.reports.sentences.export_command import write_export
 from worker.reports.stall import Cause, explain_stall
 from worker.reports.token_history import PastRecord, TokenHistory
 from worker.rules.hours import format_time
@@ -33,13 +36,13 @@ def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None 
     """Say what happens next to the token's latest record. `lease`: seconds that a worker has for an attempt;
     `replay_cron`: when dead letters are replayed by themselves, None for never."""
     if not token.records:
-        return _describe_refused(token.refused[0])
+        return _describe_refused(token.refused[0], token.names_taken)
     record = token.latest
     match record.status:
         case Status.ACTIVE:
             return NextStep("nothing: it is active")
         case Status.DEAD_LETTER:
-            return _describe_dead_letter(record, replay_cron)
+            return _describe_dead_letter(record, token.names_taken, replay_cron)
         case Status.CANCELLED:
             is_of_cancelled = record.are_otps_kept and record.batch.state == BatchState.CANCELLED
             command = f"oathbulk replay {quote(record.batch.name)}" if is_of_cancelled else None
@@ -49,24 +52,23 @@ def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None 
     return _describe_batch_that_stands(record) or _describe_waiting(token)
 
 
-def _describe_refused(line: RefusedLine) -> NextStep:
+def _describe_refused(line: RefusedLine, names_taken: Collection[str]) -> NextStep:
     """Say how a row that was refused comes back."""
-    batch = quote(line.batch)
     return NextStep(
         f"nothing by itself: its row was refused ({line.reason})",
         "Export the refused rows, mend them in the file, and load it.",
-        f"oathbulk export {batch} --status refused -o {quote(line.batch + '-refused.csv')}",
+        write_export(line.batch, f"--status {REFUSED}", REFUSED, names_taken),
     )
 
 
-def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextStep:
+def _describe_dead_letter(record: PastRecord, names_taken: Collection[str], replay_cron: str | None) -> NextStep:
     """Say whether a dead letter goes again, and by which command."""
     batch = quote(record.batch.name)
     if not record.is_replayable:
         return NextStep(
             f"nothing by itself: it is given up ({record.reason})",
             "A replay has no OTP of it to send. Export the dead letters, write fresh OTPs into the file, and load it.",
-            f"oathbulk export {batch} --reason {record.reason} -o {quote(record.batch.name + '-again.csv')}",
+            write_export(record.batch.name, f"--reason {record.reason}", "again", names_taken),
         )
     why = f"The command makes every dead letter of batch {record.batch.name} with this reason go again."
     command = f"oathbulk replay {batch} --reason {record.reason}"

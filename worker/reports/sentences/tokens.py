@@ -9,6 +9,7 @@ from models.record_states import Status
 from models.refused_row import REFUSED
 from models.row_fault import FAULT_CURES, RowFault
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.export_command import write_export
 from worker.reports.taken_over import TakenOver
 
 
@@ -86,8 +87,7 @@ def _name_export_of_left(status: BatchStatus) -> list[str]:
     unknown = status.rows_refused if status.refused is None else 0
     if status.tokens_left <= status.left + unknown or status.purged_at:
         return []
-    name = quote(status.name)
-    command = f"oathbulk export {name} --left -o {quote(status.name + '-left.csv')}"
+    command = write_export(status.name, "--left", "left", status.names_taken)
     return [f"Those that are left, with their reasons: {command}"]
 
 

@@ -54,6 +54,13 @@ def test_rows_that_were_refused_and_did_not_come_back_are_told_by_reason():
     assert describe_tokens(JULY) == ["41 rows were refused at loading: 40 otps_unfit, 1 serial_unfit.", LEFT]
 
 
+def test_what_is_left_is_exported_into_a_file_that_is_named_after_no_batch():
+    taken = frozenset({"july-left", "july-left-2", "july-left-4"})
+    again = "Those that are left, with their reasons: oathbulk export july --left -o july-left-3.csv"
+    assert describe_tokens(replace(JULY, names_taken=taken))[-1] == again
+    assert describe_tokens(replace(JULY, names_taken=frozenset({"july", "july-left-2"})))[-1] == LEFT
+
+
 def test_tokens_that_were_active_before_are_tokens_of_the_file_too():
     status = replace(JULY, already_active=7, taken_over=FIXED)
     assert describe_tokens(status)[0] == (
