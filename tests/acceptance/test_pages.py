@@ -66,7 +66,7 @@ def write_fresh_otps(place: Place) -> None:
     (wrong,) = [row for row in fresh if place.made.expected[row.serial].status == "dead_letter"]
     ids = {"serial": wrong.serial, "user_id": wrong.user_id, "device_id": wrong.device_id}
     place.pingone.seed(devices=[ids | {"otps": [wrong.otp1, wrong.otp2]}])
-    change_rows(place, "failed.csv", fresh, "otp1", "otp2")
+    change_rows(place, "july-left.csv", fresh, "otp1", "otp2")
 
 
 def write_new_device_ids(place: Place) -> None:
@@ -126,7 +126,7 @@ THOROUGH = {
         {"oathbulk run july.csv": 1, "oathbulk load august.csv --offline": 0},
         {
             "oathbulk run july.csv": write_a_file_whose_devices_are_gone,
-            "oathbulk run failed.csv": write_fresh_otps,
+            "oathbulk run july-left.csv": write_fresh_otps,
             "oathbulk run august-again.csv": write_new_device_ids,
         },
     ),

@@ -29,7 +29,7 @@ def correct_the_address(place: Place) -> None:
     (lost,) = [token for token in place.made.tokens if token.kind == "user_not_found"]
     user = {"user_id": lost.user_id, "username": lost.username, "email": "right@example.com"}
     place.pingone.seed(users=[user])
-    path = place.desk.folder / "failed.csv"
+    path = place.desk.folder / "box-left.csv"
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["serial"] == lost.serial]
     assert [row["email"] for row in rows] == [lost.email]
@@ -48,7 +48,7 @@ def write_rows_of_which_two_are_refused(place: Place) -> None:
 
 
 def mend_the_refused_rows(place: Place) -> None:
-    path = place.desk.folder / "july-fixed.csv"
+    path = place.desk.folder / "july-left.csv"
     with path.open(newline="") as file:
         refused = list(csv.DictReader(file))
     assert [(row["serial"], row["reason"]) for row in refused] == [("JULY2", "otps_unfit"), ("", "serial_unfit")]
@@ -78,9 +78,9 @@ SITUATIONS = {
         {f"{RUN} --accept user_not_found --accept too_many_devices": 1},
         {
             "oathbulk replay": permit_more_devices,
-            "oathbulk run failed.csv": correct_the_address,
+            "oathbulk run box-left.csv": correct_the_address,
             "oathbulk run july.csv": write_rows_of_which_two_are_refused,
-            "oathbulk run july-fixed.csv": mend_the_refused_rows,
+            "oathbulk run july-left.csv": mend_the_refused_rows,
         },
     ),
     "wrong-file": Situation(box(), {f"{RUN} --canary 4": 4}),

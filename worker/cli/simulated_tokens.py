@@ -29,13 +29,13 @@ def make_box_in(folder: Path, tokens: int, troubles: int | None, seed: int) -> W
 
 def name_way_back(pairs: Path) -> list[str]:
     """The commands that bring back the tokens of this file that did not become active."""
-    batch, failed = pairs.stem, f"{pairs.stem}-failed.csv"
+    batch, left = pairs.stem, f"{pairs.stem}-left.csv"
     return [
         shlex.join(["oathbulk", *words])
         for words in (
-            ("export", batch, "--status", "dead_letter", "-o", failed),
-            ("simulator", "--press", failed),
-            ("run", failed),
+            ("export", batch, "--left", "-o", left),
+            ("simulator", "--press", left),
+            ("run", left),
             ("status", batch),
         )
     ]

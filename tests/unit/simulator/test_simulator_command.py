@@ -107,9 +107,9 @@ def test_pairs_come_with_the_way_back_of_those_that_fresh_otps_mend(tmp_path):
         printed, _ = process.communicate(timeout=60)
     assert [line for line in printed.splitlines() if line.startswith("oathbulk")] == [
         f"oathbulk run '{pairs}'",
-        "oathbulk export 'two pairs' --status dead_letter -o 'two pairs-failed.csv'",
-        "oathbulk simulator --press 'two pairs-failed.csv'",
-        "oathbulk run 'two pairs-failed.csv'",
+        "oathbulk export 'two pairs' --left -o 'two pairs-left.csv'",
+        "oathbulk simulator --press 'two pairs-left.csv'",
+        "oathbulk run 'two pairs-left.csv'",
         "oathbulk status 'two pairs'",
     ]
     assert sum(row["otp2"] == "" for row in csv.DictReader(pairs.read_text().splitlines())) == 1
