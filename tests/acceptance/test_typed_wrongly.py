@@ -36,7 +36,14 @@ OPTIONS: list[Typed] = [
     ("status -x", {}, USAGE, "No such option: -x"),
     ("run", {}, USAGE, "Missing argument 'FILE'"),
     ("pause", {}, USAGE, "Missing argument 'BATCH'"),
-    ("export shipment", {}, USAGE, "Missing option '--output' / '-o'"),
+    (
+        "export shipment --left",
+        {},
+        USAGE,
+        "Missing option '--output' / '-o' Such as: oathbulk export shipment --left -o shipment-left.csv",
+    ),
+    ("report shipment", {}, USAGE, "Missing option Such as: oathbulk report shipment -o shipment-report.html"),
+    ("plan shipment.csv", {}, USAGE, "Missing option '--output' / '-o'"),
     ("pause shipment more", {}, USAGE, "unexpected extra argument (more)"),
     ("status --cures", {}, USAGE, "--cures name a batch"),
     ("load shipment.csv --canary 0", {}, USAGE, "'--canary': Input should be greater than or equal to 1"),
@@ -73,6 +80,12 @@ OPTIONS: list[Typed] = [
 ]
 FILES: list[Typed] = [
     ("run nowhere.csv", {}, USAGE, "nowhere.csv: cannot be read (No such file or directory). Check"),
+    (
+        "run shipment",
+        {},
+        USAGE,
+        "is no file, but the name of a batch. `oathbulk status shipment` shows it, `oathbulk run shipment.csv`",
+    ),
     ("check nowhere.csv", {}, USAGE, "nowhere.csv: cannot be read (No such file or directory). Check"),
     ("load folder", {}, USAGE, "folder: is not a regular file. Give the path of a file"),
     ("inspect folder", {}, USAGE, "folder: is not a regular file. Give the path of a file"),

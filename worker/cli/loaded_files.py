@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
+from models.batch import Batch
 from worker.batches.loaded import AllActive, Loaded, find_loaded
 from worker.cli.console import console, print_json
 from worker.installation.installation import Installation
-from worker.intake import Shipment
+from worker.intake import Shipment, UnusableFile
 
 
 def find_loaded_as(installation: Installation, shipment: Shipment, environment: str) -> Loaded | None:
@@ -19,6 +23,19 @@ def find_loaded_as(installation: Installation, shipment: Shipment, environment: 
     environment_id = installation.environment(environment).environment_id
     with installation.database.reading() as connection:
         return find_loaded(connection, environment_id, shipment.fingerprint)
+
+
+def refuse_batch_for_file(installation: Installation, file: Path) -> None:
+    """Refuse a file that is not there if a batch has its name: that is what was meant. Raises UnusableFile, and what
+    `find_loaded_as` raises."""
+    if file.exists() or (installation.settings.is_embedded_database and not installation.has_home):
+        return
+    with installation.database.reading() as connection:
+        loaded = connection.scalar(select(Batch.file).where(Batch.name == str(file)))
+    if loaded is not None:
+        shows, goes_on = shlex.join(["oathbulk", "status", str(file)]), shlex.join(["oathbulk", "run", loaded])
+        cure = f"`{shows}` shows it, and `{goes_on}` goes on with it"
+        raise UnusableFile(file, "is no file, but the name of a batch", cure)
 
 
 def loaded_to_json(loaded: Loaded) -> dict[str, Any]:

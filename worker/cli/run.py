@@ -23,7 +23,7 @@ from worker.cli.hosts import print_hosts, print_unread_env_file
 from worker.cli.live_progress import LiveProgress, is_over
 from worker.cli.load import examine, load_shipment, print_loaded
 from worker.cli.load_request import LoadOptions, LoadRequest
-from worker.cli.loaded_files import find_loaded_as, print_all_active
+from worker.cli.loaded_files import find_loaded_as, print_all_active, refuse_batch_for_file
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File
 from worker.cli.planned import Planned, check_plan
@@ -58,6 +58,7 @@ def run(
     installation = Installation(makes_home=True)
     print_home(installation)
     print_unread_env_file(installation)
+    refuse_batch_for_file(installation, file)
     shipment = source.open(file, lambda unread: find_loaded_as(installation, unread, request.environment) is not None)
     request = replace(request, plan=check_plan(installation, shipment, request, plan))
     raise typer.Exit(run_shipment(installation, shipment, request, how_to_go_on, as_json=as_json))
