@@ -5,6 +5,7 @@ Imports nothing of the other commands, so that the simulator can run where oathb
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -18,6 +19,8 @@ from pydantic import ValidationError
 from worker.config import extras
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from worker.simulator.seeding import WorldSeed
     from worker.simulator.settings import Settings
 
@@ -69,28 +72,37 @@ def simulator(
     changes = _read_changes(rate, rate_at or [], rate_window, latency, setting or [])
     first = _read_world(world)
     settings = _read_settings(first.settings | changes)
-    made = _make_up(tokens, pairs, box, troubles, seed)
+    # Before any file is written: a simulator that listens there may have written files of these names, of its tokens.
+    with _listen(host, port) as listener:
+        made = _make_up(tokens, pairs, box, troubles, seed)
+        try:
+            calls = CallLog(salt=journal_salt or secrets.token_hex(16), file=journal, plain_otps=journal_otps)
+        except OSError as error:
+            _fail(f"{journal} cannot be written: {error.strerror}", _WRONG_USAGE)
+        simulation = Simulation(settings, calls)
+        simulation.seed(first.model_copy(update={"settings": {}}))
+        if made is not None:
+            client = {name: getattr(first, name) for name in ("environment_id", "client_id", "client_secret")}
+            simulation.seed(made.model_copy(update=client))
+        print_address(server.base_url(listener), first)
+        print_next(pairs, box)
+        if ready_file is not None:
+            server.write_ready_file(ready_file, listener)
+        # uvicorn stops in good order at the first Ctrl-C, and then raises it again.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.make_server(simulation, control=control or server.is_loopback(host)).run(sockets=[listener])
+        calls.close_file()
+
+
+def _listen(host: str, port: int) -> socket:
+    """Listen there, or end the process with what helps."""
+    from worker.simulator import server
+
     try:
-        calls = CallLog(salt=journal_salt or secrets.token_hex(16), file=journal, plain_otps=journal_otps)
+        return server.listen(host, port)
     except OSError as error:
-        _fail(f"{journal} cannot be written: {error.strerror}", _WRONG_USAGE)
-    try:
-        listener = server.listen(host, port)
-    except OSError as error:
-        _fail(f"cannot serve at {host} port {port}: {error.strerror or error}", _CANNOT_SERVE)
-    simulation = Simulation(settings, calls)
-    simulation.seed(first.model_copy(update={"settings": {}}))
-    if made is not None:
-        client = {name: getattr(first, name) for name in ("environment_id", "client_id", "client_secret")}
-        simulation.seed(made.model_copy(update=client))
-    print_address(server.base_url(listener), first)
-    print_next(pairs, box)
-    if ready_file is not None:
-        server.write_ready_file(ready_file, listener)
-    # uvicorn stops in good order at the first Ctrl-C, and then raises it again.
-    with contextlib.suppress(KeyboardInterrupt):
-        server.make_server(simulation, control=control or server.is_loopback(host)).run(sockets=[listener])
-    calls.close_file()
+        option = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        _fail(f"cannot serve at {host} port {port}: {error.strerror or error}; give another {option}", _CANNOT_SERVE)
 
 
 def _press(file: Path, url: str) -> NoReturn:

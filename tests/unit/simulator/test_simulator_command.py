@@ -166,12 +166,21 @@ def test_a_wrong_world_is_named_without_what_it_holds(tmp_path):
     assert "c0ffee" not in printed
 
 
-def test_a_port_in_use_is_named():
+@pytest.mark.parametrize("option", ["--pairs", "--box", "--journal"])
+def test_a_port_in_use_is_named_with_the_cure_and_no_file_is_written(option, tmp_path):
+    tokens = [] if option == "--journal" else ["--tokens", "12"]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, printed = refused("--port", port)
+        code, printed = refused("--port", port, *tokens, option, tmp_path / "written")
     assert code == 3
-    assert f"cannot serve at 127.0.0.1 port {port}: Address already in use" in printed
+    assert f"cannot serve at 127.0.0.1 port {port}: Address already in use; give another --port" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_of_another_machine_is_named_with_its_option():
+    code, printed = refused("--port", "0", "--host", "192.0.2.1")
+    assert (code, "cannot serve at 192.0.2.1 port 0" in printed) == (3, True)
+    assert printed.endswith("; give another --host\n")
 
 
 def test_without_its_extra_the_cure_is_named(monkeypatch):
