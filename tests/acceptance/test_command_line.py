@@ -46,7 +46,7 @@ def test_another_file_does_not_get_the_name_of_a_batch(desk):
     assert desk.oathbulk("load", "shipment.csv").code == 0
     taken = desk.oathbulk("load", "other.csv", "--batch", "shipment")
     assert taken.code == 2
-    assert "--batch NAME" in taken.stderr
+    assert taken.stderr.endswith("such as: oathbulk load other.csv --batch shipment-2\n")
 
 
 def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
@@ -95,12 +95,16 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     assert "No dead letter of shipment has the reason locked." in replay.stdout
 
 
-def test_no_export_takes_the_place_of_otps_unasked(set_up):
+def test_no_file_takes_the_place_of_otps_unasked(set_up):
     desk, _ = set_up(make_tokens(2))
     assert desk.oathbulk("load", "shipment.csv").code == 0
     written = (desk.folder / "shipment.csv").read_bytes()
     for options in ((), ("--hand-out",), ("--with-otps",), ("--left",), ("--status", "refused")):
         refused = desk.oathbulk("export", "shipment", "-o", "shipment.csv", *options)
+        assert (refused.code, "shipment.csv holds OTPs" in refused.stderr) == (2, True), refused.stderr
+        assert (desk.folder / "shipment.csv").read_bytes() == written
+    for other in (("check", "shipment.csv"), ("report", "shipment")):
+        refused = desk.oathbulk(*other, "-o", "shipment.csv")
         assert (refused.code, "shipment.csv holds OTPs" in refused.stderr) == (2, True), refused.stderr
         assert (desk.folder / "shipment.csv").read_bytes() == written
     assert desk.oathbulk("export", "shipment", "-o", "shipment.csv", "--overwrite").code == 0

@@ -27,6 +27,7 @@ from worker.cli.preflight_report import (
 from worker.cli.progress import showing_progress
 from worker.cli.source_options import SourceOptions
 from worker.cli.typed_commands import write_listing_command
+from worker.cli.written_otps import refuse_to_lose_otps
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.installation.installation import Installation
 from worker.preflight.findings import Level
@@ -48,6 +49,7 @@ def check(
     """Find everything that can be known of a shipment before an OTP is spent; change nothing."""
     if output is not None:
         refuse_unfit(output)
+        refuse_to_lose_otps(output)
     accepted = frozenset(accept or ())
     report = check_file(file, source, environment, accepted, offline=offline, as_json=as_json)
     if output is not None:

@@ -66,7 +66,7 @@ def export(
         _refuse_beside("--status", given, ("--with-otps", "--reason"), "refused rows have no OTPs, and other reasons")
     refuse_unfit(output)
     if output != STDOUT and not overwrite:
-        refuse_to_lose_otps(output)
+        refuse_to_lose_otps(output, can_overwrite=True)
     installation = open_installation_with(batch)
     if hand_out:
         count = export_hand_out(installation, batch, output)

@@ -18,6 +18,7 @@ from worker.cli.console import console
 from worker.cli.homes import open_installation_with
 from worker.cli.options import BatchName
 from worker.cli.output_files import STDOUT
+from worker.cli.written_otps import refuse_to_lose_otps
 from worker.database.engine import Database
 from worker.pages.report_files import Form, render
 from worker.pages.sentences import describe_shipment
@@ -37,6 +38,8 @@ def report(
     """Write what became of a batch: a page for manager, auditor and engineer, or JSON or CSV. It holds no OTP."""
     form = form or tell_form(output, Form, "--format")
     refuse_unfit_pair(output)
+    if output != STDOUT:
+        refuse_to_lose_otps(output)
     database = open_installation_with(batch).database
     made = write_checksummed(output, lambda write: _write(database, batch, form, write))
     if output != STDOUT:

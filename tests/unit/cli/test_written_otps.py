@@ -30,15 +30,25 @@ def test_a_file_with_otps_is_refused_by_name_with_the_cure(text: str, tmp_path: 
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(typer.BadParameter) as refused:
         refuse_to_lose_otps(file)
-    assert str(refused.value) == (
-        f"{file} holds OTPs, which would be lost: give another name to -o, or --overwrite to replace the file"
-    )
+    said = f"{file} holds OTPs, which would be lost: give another name to -o"
+    assert str(refused.value) == said
+    with pytest.raises(typer.BadParameter) as refused:
+        refuse_to_lose_otps(file, can_overwrite=True)
+    assert str(refused.value) == f"{said}, or --overwrite to replace the file"
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", f"{HEADER}\n", f"{HEADER}\n{ROW.format(' ,')}\n", "serial,presses\nA1,2\n", "a page\nof three\nlines", None],
-    ids=["empty", "no row", "no OTP yet", "a hand-out", "no CSV", "no file"],
+    [
+        "",
+        f"{HEADER}\n",
+        f"{HEADER}\n{ROW.format(' ,')}\n",
+        "serial,presses\nA1,2\n",
+        "a page\nof three\nlines",
+        "PK\0" * 99_999,
+        None,
+    ],
+    ids=["empty", "no row", "no OTP yet", "a hand-out", "no CSV", "one huge line", "no file"],
 )
 def test_a_file_without_otps_may_be_replaced(text: str | None, tmp_path: Path) -> None:
     file = tmp_path / "failed.csv"
