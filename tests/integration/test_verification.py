@@ -574,3 +574,38 @@ def test_it_is_told_how_far_a_verification_is(database: MovingDatabase) -> None:
     list(verify(database, "shipment", lambda *_: ACTIVE, THREADS, on_progress=heard))
 
     assert heard == [("Reading devices back", done, 3) for done in range(4)]
+
+
+def test_a_read_that_waits_long_for_its_slot_does_not_hide_how_many_others_are_done(database: MovingDatabase) -> None:
+    """The first device of the file is answered only when it was told that all others are read."""
+    made = make_batch(database, 5, status=Status.ACTIVE)
+    first, others_are_told, heard = look(database, made.ids[0]).device_id, threading.Event(), Heard()
+
+    def hear(what: str, done: int, total: int | None = None) -> None:
+        heard(what, done, total)
+        if done == 4:
+            others_are_told.set()
+
+    def read(user_id: str, device_id: str, call: Call) -> Device:
+        if device_id == first:
+            assert others_are_told.wait(TIMEOUT)
+        return WAITING
+
+    found = list(verify(database, "shipment", read, THREADS, on_progress=hear))
+
+    assert heard == [("Reading devices back", done, 5) for done in range(6)]
+    # The differences come in the order of the file all the same.
+    assert [each.row_number for each in found] == [2, 3, 4, 5, 6]
+
+
+def test_after_a_read_that_failed_unexpectedly_no_further_one_goes_out(database: MovingDatabase) -> None:
+    make_batch(database, 50, status=Status.ACTIVE)
+    reads = list[str]()
+
+    def read(user_id: str, device_id: str, call: Call) -> Device:
+        reads.append(device_id)
+        raise RuntimeError("out of order")
+
+    with pytest.raises(RuntimeError, match="out of order"):
+        list(verify(database, "shipment", read, 1))
+    assert len(reads) < 50

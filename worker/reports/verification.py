@@ -3,10 +3,10 @@ token that a later batch took over, with the record of that one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
@@ -104,16 +104,31 @@ def verify(
         total = connection.scalar(select(func.count()).select_from(both)) or 0
     if tokens is not None:
         tokens.read(database, batch_id)
-    done = 0
-    on_progress(READING, done, total)
+    on_progress(READING, 0, total)
     with ThreadPoolExecutor(threads) as pool:
-        rows = _read_pages(database, batch_id)
+        rows, done = _read_pages(database, batch_id), count(1)
         while chunk := list(islice(rows, CHUNK)):
-            for row, answer in zip(chunk, pool.map(lambda row: _read(read, row.record), chunk), strict=True):
-                done += 1
-                on_progress(READING, done, total)
+            answers = _read_devices(pool, read, chunk, lambda: on_progress(READING, next(done), total))
+            for row, answer in zip(chunk, answers, strict=True):
                 if difference := compare(row.record, answer) or _compare_token(row.record, tokens):
                     yield row.place(difference)
+
+
+def _read_devices(
+    pool: ThreadPoolExecutor, read: Read, rows: Sequence[_Verified], on_read: Callable[[], None]
+) -> list[Answer | None]:
+    """Read the devices of these rows; the answers come in the order of the rows. `on_read` is called after each read,
+    whichever it was: one that gets its slot late would otherwise hide how many others are done."""
+    reads = [pool.submit(_read, read, row.record) for row in rows]
+    try:
+        for finished in as_completed(reads):
+            finished.result()
+            on_read()
+        return [each.result() for each in reads]
+    finally:
+        # After a failure or Ctrl-C no further read goes out.
+        for each in reads:
+            each.cancel()
 
 
 def _read(read: Read, record: Row[*tuple[Any, ...]]) -> Answer | None:
