@@ -196,9 +196,14 @@ FINISHED: list[dict[str, Any]] = [{"status": Status.ACTIVE}]
 
 @pytest.mark.parametrize("state", [BatchState.RUNNING, BatchState.PAUSED])
 @pytest.mark.parametrize(
-    ("command", "says"), [("pause", "nothing of it runs"), ("cancel", "nothing of it is left to cancel")]
+    ("command", "says"),
+    [
+        ("pause", "nothing of it runs"),
+        ("resume", "nothing of it is left to run"),
+        ("cancel", "nothing of it is left to cancel"),
+    ],
 )
-def test_a_finished_batch_is_not_paused_or_cancelled(
+def test_a_finished_batch_is_not_paused_resumed_or_cancelled(
     database: MovingDatabase, batches: Batches, command: str, says: str, state: BatchState
 ) -> None:
     made = make_batch(database, FINISHED * 2, state=state)

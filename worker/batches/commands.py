@@ -93,6 +93,8 @@ class Batches:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
                 raise NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {quote(name)}` makes it run again")
+            if not has_unfinished(connection, batch.id):
+                raise NotPossible(f"batch {name!r} is finished: nothing of it is left to run")
             if batch.state == BatchState.RUNNING and change is None and lift_in is None:
                 return None
             facts: dict[str, Any] = {"reason": batch.reason}
