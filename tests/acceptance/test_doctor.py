@@ -18,7 +18,7 @@ from support.processes.waiting import wait_until
 
 from worker.installation.broker_check import RULES
 
-STORED = ["encryption keys", "database", "migrations", "audit", "workers", "beat", "webhook"]
+STORED = ["encryption keys", "database", "migrations", "audit", "workers", "beat", "batches", "webhook"]
 ROLES = ["role: users", "role: devices", "role: inventory", "role: policies"]
 OF_PINGONE = ["learnt", "hosts", "proxy", "tls", "access token", *ROLES, "clock", "egress address"]
 CHECKS = ["home", "disk", "key files", "configuration", *STORED, "broker", "journal", "backup", *OF_PINGONE]
@@ -87,7 +87,7 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(desk):
     code, findings = examine(desk, **pingone | faults)
     assert code == 3
     # Without a database nobody knows of workers, nor of what was learnt.
-    unknown = ("migrations", "workers", "beat", "webhook", "learnt")
+    unknown = ("migrations", "workers", "beat", "batches", "webhook", "learnt")
     assert list(findings) == [check for check in CHECKS if check not in unknown]
     # With a database of one's own, so must be the keys. That no journal is kept beside it is no fault.
     faulty = [check for check, (is_well, _) in findings.items() if not is_well]
@@ -125,6 +125,28 @@ def test_a_database_that_a_later_version_has_upgraded_is_one_fault_and_no_traceb
         refused = desk.oathbulk(*command.split())
         assert (refused.code, len(refused.stderr.splitlines())) == (3, 1)
         assert "the database is at revision 9999" in refused.stderr
+
+
+def test_a_batch_whose_workers_are_all_gone_is_named_with_what_brings_one(desk):
+    """On a single machine too, where nothing else runs while no `oathbulk run` does."""
+    pingone = serve(desk)
+    user_id, device_id = "6f1d3c1e-0c52-4b6e-9d1f-000000000001", "6f1d3c1e-0c52-4b6e-9d1f-000000000002"
+    row = f"A1,123456,654321,{user_id},{device_id}"
+    (desk.folder / "box.csv").write_text(f"serial,otp1,otp2,user_id,device_id\n{row}\n")
+    assert desk.oathbulk("load", "box.csv", "--offline", **pingone).code == 0
+    code, findings = examine(desk, **pingone)
+    assert (code, findings["batches"]) == (0, (True, "work left in box; none stands still"))
+    with contextlib.closing(sqlite3.connect(desk.home / "oathbulk.db")) as database:
+        for change in ("batch SET running_since", "record SET scheduled_at"):
+            database.execute(f"UPDATE {change} = datetime('now', '-70 seconds')")  # noqa: S608
+        database.commit()
+    code, findings = examine(desk, **pingone)
+    assert code == 3
+    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["batches"]
+    assert re.match(
+        r"box: nothing has moved for 1 min 1\d s\. No worker runs\. → `oathbulk run box\.csv` brings one; or start",
+        findings["batches"][1],
+    )
 
 
 def test_without_settings_the_missing_ones_are_named_and_no_pingone_is_asked(desk):

@@ -414,6 +414,13 @@ def test_what_is_not_possible_is_told(database: MovingDatabase, desk: WebDesk, s
     assert last_line(database).id == written
 
 
+def test_a_finished_batch_has_nothing_left_to_run(database: MovingDatabase, desk: WebDesk) -> None:
+    make_batch(database, [{"status": Status.ACTIVE}], name="july")
+    answer = desk.command("resume", "july")
+    assert answer.status_code == 409
+    assert "batch 'july' is finished: nothing of it is left to run" in read_text(answer.text)
+
+
 def test_a_batch_that_is_gone_is_commanded_no_more(database: MovingDatabase, desk: WebDesk, shipment: Made) -> None:
     key = desk.read_form_key("pause", "shipment")
     answer = desk.post("/batch/pause?name=purged", {"form_key": key})

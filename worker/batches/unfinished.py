@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, exists, or_, select, text
+from typing import Any
 
-from models.batch import Batch
+from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, text
+
+from models.batch import Batch, BatchState
 from models.record import Record
 from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER
 from worker.leases.order import has_pending
@@ -27,3 +29,9 @@ def _has_record(condition: str) -> ColumnElement[bool]:
 def has_unfinished(connection: Connection, batch_id: int) -> bool:
     """Whether some record of this batch is not final."""
     return connection.scalar(select(Batch.id).where(Batch.id == batch_id, is_unfinished())) is not None
+
+
+def read_running(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
+    """Read id and name of each running batch that has work left, the earliest first."""
+    running = select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING, is_unfinished())
+    return list(connection.execute(running.order_by(Batch.id)))

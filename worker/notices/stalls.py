@@ -5,11 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import select
-
-from models.batch import Batch, BatchState
 from worker.batches.commands import LicenseOf
-from worker.batches.unfinished import is_unfinished
+from worker.batches.unfinished import read_running
 from worker.database.engine import Database
 from worker.notices.recording import UNKNOWN
 from worker.reports.stall import Stall
@@ -37,8 +34,7 @@ class StallWatch:
         if self._next_look_at is not None and began_at < self._next_look_at:
             return UNKNOWN
         with self._database.reading() as connection:
-            running = select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING, is_unfinished())
-            batches = connection.execute(running).all()
+            batches = read_running(connection)
         found = {batch.id: self._find_stall(batch.name) for batch in batches}
         now = self._clock()
         self._next_look_at = now + max(LOOK_EVERY, TIMES_AS_LONG * (now - began_at))

@@ -1,4 +1,5 @@
-"""The checks of keys and database, and of what the database tells: audit, workers, ticks, notices, what was learnt."""
+"""The checks of keys and database, and of what the database tells: audit, workers, ticks, batches, notices, what was
+learnt."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from sqlalchemy import func, select
 from migrations import HEAD
 from worker import __version__
 from worker.audit import NO_KEY_CURE, find_heads_place, redact_place
+from worker.cli.doctor.batch_checks import check_batches, read_running_statuses
 from worker.cli.doctor.finding import Finding, examine, fault
 from worker.database.explanations import TAKES_NO_WRITES
 from worker.database.postgresql import DURABLE, READ_COMMITTED
@@ -48,6 +50,7 @@ def check_stored(installation: Installation) -> Iterator[Finding]:
     if is_read:
         yield examine("workers", lambda: check_workers(_read_fleet(installation), __version__), url)
         yield examine("beat", lambda: check_beat(_read_fleet(installation)), url)
+        yield examine("batches", lambda: check_batches(read_running_statuses(installation)), url)
         yield examine("webhook", lambda: _check_webhook(installation), url)
 
 
