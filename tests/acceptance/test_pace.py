@@ -35,6 +35,12 @@ def test_what_a_person_sets_is_shown_with_who_set_it(desk):
     assert "CHG-7" in result.stdout
     known = desk.oathbulk("pace", "--adapt", "--share", "1", "--json").json
     assert (known["share"], known["fixed_rate"]) == (1, None)
+    shown = desk.oathbulk("pace", "--rate", "4", OATHBULK_ACTOR="eve").stdout
+    assert "it adapts" not in shown
+    shown = desk.oathbulk("pace", "--adapt", OATHBULK_ACTOR="bob").stdout
+    assert "No rate is set: it adapts to what PingOne permits." in shown
+    assert "Set by bob on " in shown
+    assert "eve" not in shown
 
 
 def test_what_is_no_share_or_no_rate_is_refused(desk):

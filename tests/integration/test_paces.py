@@ -166,6 +166,38 @@ def test_who_lets_it_adapt_again_does_not_erase_the_ticket_of_what_stays(
     assert (known.set_by, known.ticket, known.share) == ("bob", "CHG-8", 0.6)
 
 
+def test_who_lets_it_adapt_again_is_named_and_no_more_who_set_the_rate(
+    paces: PaceMemory, database: MovingDatabase
+) -> None:
+    PaceCommands(database, EVE).fix(LICENSE, 12.0)
+    fixed_at = paces.read(LICENSE).set_at
+    database.ahead = 60
+    PaceCommands(database, Actor("bob")).adapt(LICENSE)
+    known = paces.read(LICENSE)
+    assert (known.fixed_rate, known.set_by, known.ticket) == (None, "bob", None)
+    assert known.set_at is not None
+    assert fixed_at is not None
+    assert known.set_at - fixed_at >= timedelta(seconds=60)
+
+
+def test_after_a_rate_that_is_gone_who_set_the_share_that_stays_is_named(
+    paces: PaceMemory, database: MovingDatabase
+) -> None:
+    PaceCommands(database, Actor("carol", "CHG-1")).set_share("another", 0.5)
+    PaceCommands(database, EVE).set_share(LICENSE, 0.6)
+    set_at = paces.read(LICENSE).set_at
+    PaceCommands(database, Actor("carol")).set_share("another", 0.4)
+    database.ahead = 60
+    PaceCommands(database, Actor("root")).fix(LICENSE, 12.0)
+    PaceCommands(database, Actor("bob")).adapt(LICENSE)
+    known = paces.read(LICENSE)
+    assert (known.share, known.set_by, known.ticket) == (0.6, "eve", "CHG-7")
+    # The audit's time is in milliseconds.
+    assert known.set_at is not None
+    assert set_at is not None
+    assert abs(known.set_at - set_at) < timedelta(seconds=30)
+
+
 def test_a_pace_that_cannot_be_written_down_is_not_set(database: MovingDatabase, paces: PaceMemory) -> None:
     refuse_lines(database)
     with pytest.raises(DBAPIError, match="no room"):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.audit import Action
+from sqlalchemy import Connection, select
+
+from models.audit import Action, AuditLine
 from worker import audit
 from worker.audit import Actor
 from worker.database.engine import Database
-from worker.pace.known_pace import lift_hold, write_pace
+from worker.pace.known_pace import lift_hold, read_pace, write_pace
 from worker.pace.rate import Change
 from worker.pace.search import fix_rate, free_rate
 from worker.pace.slots import Pace
@@ -27,16 +29,18 @@ class PaceCommands:
 
     def set_share(self, license: str, share: float) -> None:
         """Keep to this part of what PingOne permits the license, 0 < share ≤ 1."""
-        self._set(license, {"share": share}, self._who())
+        self._set(license, {"share": share})
 
     def fix(self, license: str, rate: float) -> None:
         """Stay at this rate, in requests a second."""
-        self._set(license, {"fixed_rate": rate}, self._who())
+        self._set(license, {"fixed_rate": rate})
 
     def adapt(self, license: str) -> None:
-        """Look for the limit again. Without a ticket, the license's line keeps the one under which a share was set, and
-        who set it; the audit tells who did this."""
-        self._set(license, {"fixed_rate": None}, self._who() if self._actor.ticket else {})
+        """Look for the limit again. Where a share stays, and this has no ticket, the license's line names who set the
+        share; the audit tells who did this."""
+        with self._database.changing_many() as connection:
+            of_share = None if self._actor.ticket else self._find_who_set_share(connection, license)
+            self._write(connection, license, {"fixed_rate": None}, of_share or self._who())
 
     def lift(self, license: str) -> None:
         """End the holds of all rate groups."""
@@ -72,8 +76,22 @@ class PaceCommands:
     def _who(self) -> dict[str, Any]:
         return {"set_by": self._actor.name, "set_at": self._database.now(), "ticket": self._actor.ticket}
 
-    def _set(self, license: str, values: dict[str, Any], who: dict[str, Any]) -> None:
+    def _find_who_set_share(self, connection: Connection, license: str) -> dict[str, Any] | None:
+        """Find in the audit who set the license's share last, when, and on which ticket; None where it has no share."""
+        if read_pace(self._database, connection, license).share >= 1:
+            return None
+        columns = AuditLine.actor, AuditLine.at, AuditLine.ticket, AuditLine.facts
+        lines = select(*columns).where(AuditLine.action == Action.PACE).order_by(AuditLine.id.desc())
+        for line in connection.execute(lines):
+            if line.facts.get("license") == license and "share" in line.facts:
+                return {"set_by": line.actor, "set_at": line.at, "ticket": line.ticket}
+        return None
+
+    def _set(self, license: str, values: dict[str, Any]) -> None:
         with self._database.changing_many() as connection:
-            write_pace(connection, license, values | who)
-            facts = {"license": license} | values
-            audit.append(self._database, connection, self._actor, Action.PACE, None, facts)
+            self._write(connection, license, values, self._who())
+
+    def _write(self, connection: Connection, license: str, values: dict[str, Any], who: dict[str, Any]) -> None:
+        write_pace(connection, license, values | who)
+        facts = {"license": license} | values
+        audit.append(self._database, connection, self._actor, Action.PACE, None, facts)

@@ -7,8 +7,8 @@ from worker.reports.sentences.outlook import describe_hold
 
 
 def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
-    """Say what is known of a license's pace: the rate, a hold unless that is told elsewhere, what a person set, the
-    ceiling; a line each."""
+    """Say what is known of a license's pace: the rate, a hold unless that is told elsewhere, whether it adapts, the
+    ceiling, the share, and who set what holds now; a line each."""
     lines = [
         f"License {known.license}: " + (f"{known.rate:.1f} requests/s lately." if known.rate else "no request yet.")
     ]
@@ -16,6 +16,8 @@ def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
         lines.append(describe_hold(known.hold))
     if known.fixed_rate:
         lines.append(f"It stays at {known.fixed_rate:g} requests/s. Let it adapt again with: oathbulk pace --adapt")
+    else:
+        lines.append("No rate is set: it adapts to what PingOne permits.")
     if known.ceiling and known.found_at:
         found_at = f"{known.found_at:%Y-%m-%d %H:%M} UTC"
         lines.append(f"PingOne refuses from about {known.ceiling:.1f} requests/s on (found {found_at}).")
