@@ -16,6 +16,7 @@ from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_bat
 from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
 
+from models.batch import BatchState
 from models.encrypted import DecryptionError, Keyring, generate_key
 from models.pace import LicensePace
 from models.reason import CURES, PauseReason, Reason
@@ -192,6 +193,17 @@ def test_the_pace_is_what_was_settled_lately(database: MovingDatabase, leases: L
 
     database.ahead = 100
     assert [(status.pace, status.eta_seconds) for status in read_statuses(database)] == [(0, None)]
+
+
+def test_a_paused_batch_tells_until_when_its_records_in_work_may_be_waited_for(database: MovingDatabase) -> None:
+    ends = [database.read_clock() + timedelta(seconds=seconds) for seconds in (20, 45)]
+    in_work = [{"status": Status.ACTIVATING, "lease_until": end} for end in ends]
+    queued = {"status": Status.QUEUED, "lease_until": database.read_clock() + timedelta(seconds=90)}
+    make_batch(database, [*in_work, queued], name="paused", state=BatchState.PAUSED)
+    make_batch(database, in_work, name="running")
+    make_batch(database, 1, name="resting", state=BatchState.PAUSED)
+    found = {status.name: status.in_work_until for status in read_statuses(database)}
+    assert found == {"paused": ends[1], "running": None, "resting": None}
 
 
 def test_the_status_tells_when_the_next_record_is_due(database: MovingDatabase) -> None:

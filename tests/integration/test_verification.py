@@ -31,8 +31,9 @@ from worker.pingone.errors import Answer, Forbidden, NotFound, PingOneError
 from worker.pingone.wire import Device
 from worker.process.parts import Parts
 from worker.reports import verification
+from worker.reports.device_reads import make_device_reader
 from worker.reports.inventory_verification import TokenCheck, make_token_lister
-from worker.reports.verification import Difference, find_environment, make_device_reader, verify
+from worker.reports.verification import Difference, find_environment, verify
 from worker.simulator.faults import FaultOrder
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
 from worker.simulator.simulation import Simulation

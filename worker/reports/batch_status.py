@@ -54,6 +54,8 @@ class BatchStatus:
     closes_at: datetime | None = None
     # While it is paused for its hours or a quota: when it goes on by itself.
     resumes_at: datetime | None = None
+    # While it is paused and records are in work: when the last of their leases ends, if their worker died.
+    in_work_until: datetime | None = None
     # Seconds for which none of its due records has moved; None if none is due, or the batch does not run.
     still_for: float | None = None
     fleet: Fleet = field(default_factory=Fleet)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, text
 
 from models.batch import Batch, BatchState
 from models.record import Record
-from models.record_indexes import IS_PREPARED
+from models.record_indexes import IN_WINDOW, IS_PREPARED
 from models.record_states import FINAL, Status
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import find_batch
@@ -99,6 +100,7 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         zone=batch.zone,
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
         resumes_at=batch.resumes_at,
+        in_work_until=_read_lease_end(connection, batch) if counts[Status.ACTIVATING] else None,
         still_for=measure_standstill(
             database,
             connection,
@@ -125,6 +127,14 @@ def is_finished(batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> bool
 def name_state(batch: Row[*tuple[Any, ...]], counts: Mapping[str, int]) -> str:
     """The batch's state, or "finished", which is no state of its own but a count."""
     return "finished" if is_finished(batch, counts) and batch.state != BatchState.CANCELLED else batch.state
+
+
+def _read_lease_end(connection: Connection, batch: Row[*tuple[Any, ...]]) -> datetime | None:
+    """Read when the last lease of a record in work ends; None while the batch is not paused."""
+    if batch.state != BatchState.PAUSED:
+        return None
+    in_work = Record.batch_id == batch.id, Record.status == Status.ACTIVATING, text(IN_WINDOW)
+    return connection.scalar(select(func.max(Record.lease_until)).where(*in_work))
 
 
 def _measure_pace(database: Database, connection: Connection, batch_id: int) -> float:

@@ -20,10 +20,8 @@ from worker.config.settings import ConfigError
 from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import SlotTooFar
-from worker.pace.patience import call_patiently
-from worker.pingone.client import Call, Client
 from worker.pingone.errors import NotFound, PingOneError
-from worker.pingone.wire import Device
+from worker.reports.device_reads import Answer, Read, make_read_call
 from worker.reports.inventory_verification import TokenCheck
 from worker.reports.taken_over import read_successors, select_taken_over
 
@@ -39,11 +37,6 @@ _COLUMNS = (
     *(Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.user_id, Record.device_id),
     *(Record.status, Record.reason, Record.is_in_inventory, Record.otps, Record.next_counter),
 )
-
-# What the read of a device brings: the device, or why nothing is known of it.
-Answer = Device | PingOneError | SlotTooFar
-# Reads a device by user id and device id. The Call has the ids of the read in PingOne's audit, and counts its requests.
-Read = Callable[[str, str, Call], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +126,9 @@ def _read_devices(
 
 def _read(read: Read, record: Row[*tuple[Any, ...]]) -> Answer | None:
     """Read the device of a record; None if it has none, or it is not known whose it is."""
-    return read(record.user_id, record.device_id, _make_call(record)) if record.device_id and record.user_id else None
+    if not record.device_id or not record.user_id:
+        return None
+    return read(record.user_id, record.device_id, make_read_call(record.id))
 
 
 def _compare_token(record: Row[*tuple[Any, ...]], tokens: TokenCheck | None) -> Difference | None:
@@ -157,19 +152,6 @@ def compare(record: Row[*tuple[Any, ...]], answer: Answer | None) -> Difference 
         theirs, is_known = answer.status or "unknown", True
         is_same = answer.is_active == (record.status == Status.ACTIVE)
     return None if is_same else Difference(record.row_number, record.serial_number, record.status, theirs, is_known)
-
-
-def make_device_reader(client: Callable[[], Client]) -> Read:
-    """Make the function that reads a device, with the calling thread's client. It waits for a slot however long that
-    takes, since there is nobody to hand the read back to."""
-
-    def read(user_id: str, device_id: str, call: Call) -> Answer:
-        try:
-            return call_patiently(lambda: client().read_device(user_id, device_id, call=call))
-        except (PingOneError, SlotTooFar) as failure:
-            return failure
-
-    return read
 
 
 def _read_pages(database: Database, batch_id: int) -> Iterator[_Verified]:
@@ -200,8 +182,3 @@ def _read_taken_over(connection: Connection, batch_id: int, first: int, last: in
     return {
         number: _Verified(number, records[successor.later_id], successor.name) for number, successor in found.items()
     }
-
-
-def _make_call(record: Row[*tuple[Any, ...]]) -> Call:
-    """Make the ids by which PingOne's own audit tells this read from others."""
-    return Call(session_id="oathbulk-verify", transaction_id=f"oathbulk-record-{record.id}")

@@ -18,7 +18,8 @@ def describe_paused(batch: str, *, ends_run: bool) -> str:
     """Say that a batch is paused, and how it goes on. `ends_run`: it is `oathbulk run` that works on it."""
     resume = f"Go on with: oathbulk resume {quote(batch)}"
     if ends_run:
-        return f"{batch} is paused; a run of it here ends. {resume}, then the same oathbulk run"
+        ends = "a run of it here ends once no record is in work"
+        return f"{batch} is paused; {ends}. {resume}, then the same oathbulk run"
     return f"{batch} is paused. {resume}"
 
 

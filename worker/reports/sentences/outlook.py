@@ -38,7 +38,8 @@ def describe_outlook(status: BatchStatus) -> str:
         case "paused" if status.reason in PASSING:
             return f"Paused ({status.reason}): {status.detail}"
         case "paused":
-            return f"Paused ({status.reason}): {status.detail} {GO_ON}oathbulk resume {quote(status.name)}"
+            resume = f"{GO_ON}oathbulk resume {quote(status.name)}"
+            return f"Paused ({status.reason}): {status.detail}{_describe_in_work(status)} {resume}"
     if status.hold:
         return describe_hold(status.hold, quote(status.name))
     if status.outage:
@@ -160,6 +161,19 @@ def _describe_still_read(status: BatchStatus) -> str:
     if not status.left:
         return ""
     return f" {_count_left(status)} read once more before {'it ends' if status.left == 1 else 'they end'}."
+
+
+def _describe_in_work(status: BatchStatus) -> str:
+    """Say how many records of a paused batch are still in work, and when the wait for a worker that died ends; empty if
+    none is."""
+    if status.in_work_until is None:
+        return ""
+    number, until = status.counts[Status.ACTIVATING], f"{status.in_work_until:%H:%M:%S} UTC"
+    are, their = ("is", "its") if number == 1 else ("are", "their")
+    still = f" {count_things(number, 'record')} {are} still in work"
+    if status.in_work_until <= datetime.now(UTC):
+        return f"{still}, though the time of {their} worker ran out at {until}; the next worker that runs takes over."
+    return f"{still}; if {their} worker died, the wait for it ends at {until}."
 
 
 def _describe_finished(status: BatchStatus) -> str:

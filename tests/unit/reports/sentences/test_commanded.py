@@ -27,7 +27,8 @@ def test_one_record_is_told_as_one():
 def test_a_pause_that_ends_a_run_says_how_that_goes_on():
     assert describe_paused("pallet 7", ends_run=False) == "pallet 7 is paused. Go on with: oathbulk resume 'pallet 7'"
     assert describe_paused("pallet 7", ends_run=True) == (
-        "pallet 7 is paused; a run of it here ends. Go on with: oathbulk resume 'pallet 7', then the same oathbulk run"
+        "pallet 7 is paused; a run of it here ends once no record is in work. "
+        "Go on with: oathbulk resume 'pallet 7', then the same oathbulk run"
     )
 
 

@@ -223,3 +223,19 @@ def test_what_brings_a_worker_names_the_file_of_one_batch_and_none_where_there_a
 
     assert "`oathbulk run 'box 7.csv'` brings one" in one
     assert "`oathbulk run FILE` brings one" in several
+
+
+def test_a_paused_batch_says_until_when_it_waits_for_records_of_a_worker_that_may_have_died():
+    in_work = replace(batch("paused", activating=2, pending=7), reason="person", detail="A person paused it.")
+    ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=45)
+
+    assert describe_outlook(replace(in_work, in_work_until=ahead)) == (
+        "Paused (person): A person paused it. 2 records are still in work; if their worker died, the wait for it ends "
+        f"at {ahead:%H:%M:%S} UTC. Go on with: oathbulk resume pallet-7"
+    )
+    one = replace(in_work, counts=in_work.counts | {"activating": 1}, in_work_until=LOADED)
+    assert (
+        "1 record is still in work, though the time of its worker ran out at 12:00:00 UTC; the next worker that runs "
+        "takes over. Go on with:"
+    ) in describe_outlook(one)
+    assert "in work" not in describe_outlook(in_work)
