@@ -98,8 +98,9 @@ def test_an_unknown_token_is_a_2_with_the_command_that_looks_for_it(desk):
 
     assert result.code == 2
     assert result.stderr.splitlines() == [
-        "oathbulk: no record has 'no such token' as its serial number, device id or number: "
-        "look for it with: oathbulk search 'no such token'"
+        "oathbulk: no record has 'no such token' as its serial number, device id or number; no serial number "
+        "begins like it; if it is a name, a lot or another value of the file, look for it with: "
+        "oathbulk search 'no such token'"
     ]
 
 

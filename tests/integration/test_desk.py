@@ -97,6 +97,7 @@ def test_before_anything_was_loaded_each_page_says_so(desk: WebDesk, tmp_path: P
     assert "No batch was loaded yet." in desk.read("/")
     assert "Nothing was commanded yet." in desk.read("/audit")
     assert "No record is like that." in desk.read("/search", text="ACME")
+    assert "No record is activating." in desk.read("/search", status="activating")
     empty = WebDesk(Installation({"OATHBULK_HOME": str(tmp_path / "nothing")}))
     empty.enter()
     assert "No batch was loaded yet." in empty.read("/")

@@ -20,6 +20,7 @@ from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports.history import UnknownToken, read_histories
+from worker.reports.search import Sought, search
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)
@@ -108,6 +109,32 @@ def test_what_no_record_has_is_unknown_and_the_cure_is_named(database: MovingDat
 
     with pytest.raises(UnknownToken, match="oathbulk search "):
         read_histories(database, token)
+
+
+@pytest.mark.parametrize(
+    ("typed", "advised"),
+    [
+        # The beginning that serial numbers do have, in whatever letters.
+        ("MADE000099", "oathbulk search MADE0000"),
+        ("made0000", "oathbulk search made0000"),
+        # Too little of it is known to be a serial number; or it is none at all.
+        ("MAXIMILIAN", "oathbulk search MAXIMILIAN"),
+        ("XYZ1", "oathbulk search XYZ1"),
+        ("lea santos", "oathbulk search 'lea santos'"),
+    ],
+)
+def test_a_search_is_advised_that_may_find_something(database: MovingDatabase, typed: str, advised: str) -> None:
+    make_batch(database, [{"serial_number": f"MADE000000{number}"} for number in range(3)])
+    purged = make_batch(database, [{"serial_number": "MADE000099X"}], name="purged")
+    with database.writing() as connection:
+        connection.execute(update(Batch).where(Batch.id == purged.batch_id).values(purged_at=database.read_clock()))
+
+    with pytest.raises(UnknownToken) as unknown:
+        read_histories(database, typed)
+
+    assert str(unknown.value).endswith(f": {advised}")
+    is_serial_number = typed.upper().startswith("MADE")
+    assert bool(search(database, Sought(text=advised.split()[-1]), 9).found) is is_serial_number
 
 
 @pytest.mark.parametrize(

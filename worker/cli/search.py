@@ -47,4 +47,4 @@ def search(
     if as_json:
         print_json(findings.to_json())
     else:
-        console.print(draw_findings(findings))
+        console.print(draw_findings(findings, sought))

@@ -12,18 +12,19 @@ from models.record_states import Status
 from worker.cli.history_display import STATUS_STYLES
 from worker.cli.labelled_lines import LabelledLine
 from worker.observability.escaping import escape_line
-from worker.reports.search import Findings, Found
+from worker.reports.search import Findings, Found, Sought
 from worker.reports.sentences.history import format_moment
+from worker.reports.sentences.search import describe_nothing_found
 
 _COLUMNS = ("token", "batch", "row", "user", "status", "reason", "when (UTC)")
 # Columns of a terminal between two columns of the table.
 _GAP = "  "
 
 
-def draw_findings(findings: Findings) -> RenderableType:
-    """Draw the records that were found, and say how many more there are."""
+def draw_findings(findings: Findings, sought: Sought) -> RenderableType:
+    """Draw the records that were found, and say how many more there are; or that there is none like what was sought."""
     if not findings.found and not findings.refused:
-        return Text("No record is like that. What is searched for has to be the beginning of a value.")
+        return Text(escape_line(describe_nothing_found(sought)))
     parts: list[RenderableType] = [FoundRecords(findings.found)] if findings.found else []
     parts += [LabelledLine(line.serial_number or "no serial", str(line)) for line in findings.refused]
     if findings.more:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from shlex import quote
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, select
@@ -26,6 +25,7 @@ from worker.pace.known_pace import read_pace
 from worker.reports.batch_report.reading import open_snapshot
 from worker.reports.named_tokens import Token, find_tokens, list_environment_ids, spell_serial_number
 from worker.reports.refused_rows import read_refused
+from worker.reports.search_advice import advise_search
 from worker.reports.stall import Fleet
 from worker.reports.status import take_environment_for_license
 from worker.reports.token_history import BatchOfRecord, PastAttempt, PastRecord, TokenHistory
@@ -73,10 +73,8 @@ def _explain_unknown(connection: Connection, token: str, load_keyring: Callable[
             f"token {token!r} was in batch {past.name!r}, which was purged on {past.purged_at:%Y-%m-%d}, and {ended}: "
             "nothing else is kept of it"
         )
-    return (
-        f"no record has {token!r} as its serial number, device id or number: look for it with: "
-        f"oathbulk search {quote(token)}"
-    )
+    advice = advise_search(connection, token)
+    return f"no record has {token!r} as its serial number, device id or number; {advice}"
 
 
 def _find_past(connection: Connection, serial_number: str, keyring: Keyring) -> PastBatch | None:

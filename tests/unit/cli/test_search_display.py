@@ -9,7 +9,7 @@ from rich.console import Console
 from support.data.histories import DEVICE, NOW, USER, refused_line
 
 from worker.cli.search_display import draw_findings
-from worker.reports.search import Findings, Found
+from worker.reports.search import Findings, Found, Sought
 
 WAITING = Found(
     record=1,
@@ -36,7 +36,9 @@ IN_WORK = replace(WAITING, status="activating")
 
 def seen(findings: Findings, width: int = 400, *, is_piped: bool = False) -> list[str]:
     page = io.StringIO()
-    Console(file=page, width=width, highlight=False, markup=False).print(draw_findings(findings), soft_wrap=is_piped)
+    Console(file=page, width=width, highlight=False, markup=False).print(
+        draw_findings(findings, Sought(text="MADE")), soft_wrap=is_piped
+    )
     return page.getvalue().splitlines()
 
 
