@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import redis
+from support.processes.command_desk import CommandDesk
 
 from worker.pace.rate_groups import RateGroup
 from worker.pace.slots import Pace
@@ -49,6 +50,14 @@ def test_what_is_no_share_or_no_rate_is_refused(desk):
         assert result.code == 2, wrong
         assert wrong[0] in result.stderr
     assert desk.oathbulk("pace", "--rate", "5", "--adapt").code == 2
+
+
+def test_before_the_first_run_it_says_how_that_begins_at_this_rate(tmp_path):
+    with CommandDesk(tmp_path / "desk") as desk:
+        result = desk.oathbulk("pace", "--rate", "4")
+        assert result.code == 2
+        assert result.stderr.endswith(": to begin at this rate: PINGONE_RATE=4 PINGONE_RATE_MAX=4 oathbulk run FILE\n")
+        assert not desk.home.exists()
 
 
 def test_a_load_that_is_refused_sets_no_share(desk):

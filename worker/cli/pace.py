@@ -12,7 +12,7 @@ from worker.cli.console import console, print_json
 from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
-from worker.installation.installation import Installation
+from worker.installation.installation import Installation, NothingLoaded
 from worker.pace.group_readings import GroupPace, describe_known, read_group
 from worker.pace.memory import PaceMemory
 from worker.pace.rate_groups import PURPOSES, RateGroup
@@ -43,6 +43,7 @@ def pace(
     if group is not None and not (lift or adapt or rate is not None):
         raise typer.BadParameter("goes with --rate, --adapt or --lift; a share is of all groups", param_hint="--group")
     installation = Installation()
+    _require_home(installation, rate)
     configured = installation.environment(environment)
     commands = installation.pace_commands(ticket)
     if share is not None:
@@ -57,6 +58,13 @@ def pace(
         print_json(known.to_json() | {"groups": [each.to_json() for each in groups]})
     else:
         console.print("\n".join([*describe_pace(known), *_describe_groups(groups)]))
+
+
+def _require_home(installation: Installation, rate: float | None) -> None:
+    """Say how a first run begins at the rate that was to be set, where nothing was loaded yet. Raises NothingLoaded."""
+    if rate is not None and installation.settings.is_embedded_database and not installation.has_home:
+        settings = f"PINGONE_RATE={rate:g} PINGONE_RATE_MAX={rate:g}"
+        raise NothingLoaded(installation.settings.home, f"to begin at this rate: {settings} oathbulk run FILE")
 
 
 def _command_license(commands: PaceCommands, license: str, rate: float | None, *, adapt: bool, lift: bool) -> None:
