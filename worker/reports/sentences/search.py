@@ -16,7 +16,7 @@ def describe_nothing_found(sought: Sought) -> str:
     match sought.status:
         case None:
             return f"No record{of}{having}." if having else f"There is no record{of}."
-        case _ if sought.status == REFUSED:
+        case _ if sought.status == REFUSED and not having:
             return f"No row{of} was refused."
         case Status.DEAD_LETTER:
             status = "is a dead letter"

@@ -19,6 +19,7 @@ BEGINNING = "No record is like that. What is searched for has to be the beginnin
         (Sought(status="dead_letter", batch="july"), "No record of july is a dead letter."),
         (Sought(status="cancelled", reason="locked"), "No record is cancelled and has the reason locked."),
         (Sought(status="refused", batch="july"), "No row of july was refused."),
+        (Sought(status="refused", reason="locked"), "No record is refused and has the reason locked."),
         (Sought(reason="locked"), "No record has the reason locked."),
         (Sought(batch="july"), "There is no record of july."),
         (Sought(), "There is no record."),
