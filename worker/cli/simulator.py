@@ -6,23 +6,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import secrets
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from pydantic import ValidationError
 
+from worker.cli.simulator_settings import Unfit, gather_changes, read_settings, read_world
 from worker.config import extras
 
 if TYPE_CHECKING:
     from socket import socket
 
     from worker.simulator.seeding import WorldSeed
-    from worker.simulator.settings import Settings
 
 # Exit codes, as in `failures`.
 _WRONG_USAGE = 2
@@ -69,9 +66,12 @@ def simulator(
     from worker.simulator.call_log import CallLog
     from worker.simulator.simulation import Simulation
 
-    changes = _read_changes(rate, rate_at or [], rate_window, latency, setting or [])
-    first = _read_world(world)
-    settings = _read_settings(first.settings | changes)
+    try:
+        changes = gather_changes(rate, rate_at or [], rate_window, latency, setting or [])
+        first = read_world(world)
+        settings = read_settings(first.settings | changes)
+    except Unfit as unfit:
+        _fail(str(unfit), _WRONG_USAGE)
     # Before any file is written: a simulator that listens there may have written files of these names, of its tokens.
     with _listen(host, port) as listener:
         made = _make_up(tokens, pairs, box, troubles, seed)
@@ -134,73 +134,6 @@ def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | 
         _fail(f"{error.filename} cannot be written: {error.strerror}", _WRONG_USAGE)
     except ValueError as error:
         _fail(str(error), _WRONG_USAGE)
-
-
-def _read_settings(changes: dict[str, Any]) -> Settings:
-    from worker.simulator.settings import Settings
-
-    for name in changes.keys() - Settings.model_fields.keys():
-        near = get_close_matches(name, Settings.model_fields, n=1)
-        cure = f"did you mean {near[0]}?" if near else "docs/simulator.md lists all"
-        _fail(f"--set {name}: no setting of the simulator; {cure}", _WRONG_USAGE)
-    try:
-        return Settings().with_changes(changes)
-    except ValidationError as error:
-        _fail(f"settings: {_describe_faults(error)}", _WRONG_USAGE)
-
-
-def _read_world(path: Path | None) -> WorldSeed:
-    """Read the devices to begin with; without a file, an empty world."""
-    from worker.simulator.seeding import WorldSeed
-
-    if path is None:
-        return WorldSeed()
-    try:
-        return WorldSeed.model_validate_json(path.read_bytes())
-    except OSError as error:
-        _fail(f"{path} cannot be read: {error.strerror}", _WRONG_USAGE)
-    except ValidationError as error:
-        _fail(f"{path} is no world: {_describe_faults(error)}", _WRONG_USAGE)
-
-
-def _read_changes(
-    rate: float | None,
-    rate_at: list[str],
-    rate_window: float | None,
-    latency: float | None,
-    assignments: list[str],
-) -> dict[str, Any]:
-    """Gather the settings that the command line names. --set wins over the options."""
-    changes = dict(
-        _parse_assignment("--rate-at", change, "SECONDS=RATE, such as --rate-at 30=100") for change in rate_at
-    )
-    named = {
-        "rate": rate,
-        "rate_changes": changes or None,
-        "limit_window": rate_window,
-        "latency": None if latency is None else latency / 1000,
-    }
-    form = "NAME=VALUE, such as --set failure_count=5"
-    assigned = dict(_parse_assignment("--set", assignment, form) for assignment in assignments)
-    return {name: value for name, value in named.items() if value is not None} | assigned
-
-
-def _parse_assignment(option: str, assignment: str, form: str) -> tuple[str, Any]:
-    """Take NAME=JSON apart; a value that is no JSON is text. `form` says in an error what it should look like."""
-    name, separator, value = assignment.partition("=")
-    if not separator:
-        _fail(f"{option} {assignment}: must be {form}", _WRONG_USAGE)
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def _describe_faults(error: ValidationError) -> str:
-    """Name the first three faults with their fields; never the values, which may be secret."""
-    faults = error.errors(include_input=False, include_url=False, include_context=False)
-    named = [f"{'.'.join(str(part) for part in fault['loc']) or 'all'}: {fault['msg']}" for fault in faults[:3]]
-    return "; ".join(named) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
 
 
 def _ensure_installed() -> None:
