@@ -10,7 +10,6 @@ from typing import Any
 from worker.pages.sentences import describe_shipment, list_next_steps, list_standing_out
 from worker.reports.batch_report.contents import (
     Command,
-    DurationLine,
     ReasonGroup,
     RefusedGroup,
     Report,
@@ -20,6 +19,7 @@ from worker.reports.batch_report.contents import (
     Timeline,
     TokenLine,
 )
+from worker.reports.batch_report.durations import DurationLine
 
 
 def render_json(report: Report, tokens: Iterable[TokenLine]) -> Iterator[str]:

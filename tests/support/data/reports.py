@@ -11,8 +11,6 @@ from models.row_fault import FAULT_CURES, RowFault
 from support.data.histories import refused_line
 from worker.reports.batch_report.contents import (
     Command,
-    DurationLine,
-    Durations,
     Origin,
     Pause,
     ReasonGroup,
@@ -26,6 +24,7 @@ from worker.reports.batch_report.contents import (
     TokenLine,
     Versions,
 )
+from worker.reports.batch_report.durations import DurationLine, Durations
 
 LOADED_AT = datetime(2026, 3, 1, 21, 30, tzinfo=UTC)
 

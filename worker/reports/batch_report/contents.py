@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from worker.reports.batch_report.durations import Durations
 from worker.reports.refused_rows import RefusedLine
 from worker.reports.taken_over import TakenOver
 
@@ -64,26 +65,6 @@ class RefusedGroup:
     count: int
     cure: str
     rows: tuple[RefusedLine, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DurationLine:
-    """How long some tokens took until they were active: half of them at most `median`, 95 in 100 at most `p95`. The
-    three are None where there is no token."""
-
-    tokens: int
-    median: float | None = None
-    p95: float | None = None
-    longest: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Durations:
-    """How long tokens took: those that became active at their first attempt, those that took more, and both."""
-
-    first_attempt: DurationLine
-    more_attempts: DurationLine
-    all: DurationLine
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from worker.reports.batch_report.contents import DurationLine, Durations
+
+@dataclass(frozen=True, slots=True)
+class DurationLine:
+    """How long some tokens took until they were active: half of them at most `median`, 95 in 100 at most `p95`. The
+    three are None where there is no token."""
+
+    tokens: int
+    median: float | None = None
+    p95: float | None = None
+    longest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How long tokens took: those that became active at their first attempt, those that took more, and both."""
+
+    first_attempt: DurationLine
+    more_attempts: DurationLine
+    all: DurationLine
 
 
 def _make_seconds() -> array[float]:

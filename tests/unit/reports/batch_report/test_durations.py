@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from support.data.reports import minutes
 
-from worker.reports.batch_report.contents import DurationLine
-from worker.reports.batch_report.durations import DurationTally, measure_line
+from worker.reports.batch_report.durations import DurationLine, DurationTally, measure_line
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
