@@ -184,6 +184,7 @@ def test_a_missing_role_pauses_it_and_costs_no_otp(set_out):
     assert f"{forbidden} records of shipment go again" in replayed.stdout
 
 
+@pytest.mark.faults
 def test_devices_that_pingone_has_deleted_pause_it_and_cost_no_otp(set_out):
     few = {"OATHBULK_BREAKER_DEVICES_GONE": "4"}
     desk, _ = set_out(make_shipment(60, hopeless={"unknown_device": 60}), few)

@@ -45,6 +45,7 @@ def test_a_run_reads_the_file_of_its_home(desk, pingone):
     assert result.json["counts"]["active"] == 3
 
 
+@pytest.mark.faults
 def test_a_run_and_its_worker_read_the_file_that_is_named(desk, pingone):
     write(desk.folder / "test.env", pingone.settings)
     result = desk.oathbulk("--env-file", "test.env", "run", "shipment.csv", "--json")

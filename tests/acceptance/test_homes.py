@@ -104,6 +104,7 @@ def test_status_finds_what_a_rehearsal_left_until_something_is_loaded(desk: Comm
     assert desk.oathbulk("status", "rehearsal").code == 0
 
 
+@pytest.mark.faults
 def test_doctor_and_config_say_that_the_home_is_empty_and_where_the_rehearsals_is(desk: CommandDesk) -> None:
     """They tell what a run would meet, so they do not go there by themselves, as `status` does."""
     empty = f"{home_of(desk)}: nothing was loaded into it yet"

@@ -124,6 +124,7 @@ def test_a_worker_that_is_hung_up_on_ends_in_good_order_and_a_run_starts_another
     assert set(pingone.times_posted().values()) == {1}
 
 
+@pytest.mark.faults
 def test_a_pause_from_beside_ends_a_run_with_4_and_after_a_resume_it_finishes(set_up):
     desk, pingone = set_up(make_tokens(16, out_of_step=4))
     run = start_and_hold(desk, pingone, 0)

@@ -69,6 +69,7 @@ def read_key(path: Path) -> str:
     return path.read_text().strip()
 
 
+@pytest.mark.faults
 def test_the_encryption_key_of_one_machine_is_changed_between_two_runs(set_out) -> None:
     desk, _ = set_out(make_shipment(12))
     assert desk.oathbulk("run", "shipment.csv", "--canary", "4").code == 4

@@ -157,6 +157,7 @@ def assert_nothing_is_found(fleet, valkey, wanted, collect, database_file):
     assert any(database_file in place for place in found)
 
 
+@pytest.mark.faults
 def test_servers_are_left_without_a_secret(make_fleet, own_migrated_postgres, own_valkey, shipment, tmp_path):
     database, server = own_migrated_postgres.url, own_migrated_postgres.server
     fleet = make_fleet(database, own_valkey.url, shipment, faults=WEATHER, faults_per_device=1)

@@ -51,6 +51,7 @@ def test_a_run_tells_once_that_its_batch_is_finished(set_up, webhook):
     assert not [part for part in (SECRET, "/hook/path") if part in doctor + logs + told[0].stdout + told[0].stderr]
 
 
+@pytest.mark.faults
 def test_a_run_goes_on_where_the_webhook_is_not_there_and_tells_later(set_up, webhook):
     desk, _ = set_up(make_tokens(2), OATHBULK_WEBHOOK_SECRET=SECRET)
     result = desk.oathbulk("run", "shipment.csv", "--json", OATHBULK_WEBHOOK_URL="http://127.0.0.1:1/")

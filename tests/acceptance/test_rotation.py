@@ -89,6 +89,7 @@ def is_idle(worker: Program) -> bool:
     return tasks.count("received") == tasks.count("succeeded")
 
 
+@pytest.mark.faults
 def test_a_secret_that_is_refused_for_good_pauses_the_batch_and_once_replaced_lets_it_go_on(
     make_fleet, postgres_url, valkey_url, tmp_path
 ):

@@ -27,6 +27,7 @@ def save_as_excel(path: Path, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
+@pytest.mark.faults
 def test_what_needs_fresh_otps_is_practised_to_its_end(set_out):
     """A simulated token is pressed as a help desk presses a real one; the export says how, and a spreadsheet may have
     been over it."""
@@ -51,6 +52,7 @@ def test_what_needs_fresh_otps_is_practised_to_its_end(set_out):
     assert "9 of 9 tokens are active: 6 in shipment, 3 in failed; 0 left." in desk.oathbulk("status", "shipment").stdout
 
 
+@pytest.mark.faults
 def test_what_fails_twice_comes_back_twice_by_the_commands_that_are_printed(set_out):
     desk, _ = set_out(make_shipment(4, hopeless={"wrong_otp": 2}))
 

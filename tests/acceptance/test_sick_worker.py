@@ -52,6 +52,7 @@ def test_a_worker_that_fails_alone_is_named_and_the_others_do_the_work(make_flee
     fleet.judge()
 
 
+@pytest.mark.faults
 def test_a_worker_whose_network_heals_takes_work_again(make_fleet, postgres_url, valkey_url):
     """It reaches PingOne through a proxy of its own, which is gone for a while."""
     shipment = make_shipment(2000, hopeless={})

@@ -143,6 +143,7 @@ def test_revoke_needs_the_credentials_of_the_application_that_imports_and_no_oth
     assert "check PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET" in refused.stderr
 
 
+@pytest.mark.faults
 def test_imports_of_unknown_fate_are_undone_too(half_done):
     """The run is killed while its first tokens appear in the inventory, and nobody hears of their import."""
     desk, simulator, before = half_done(some_tokens, {"kind": "reset_after", "operation": "import_tokens"})

@@ -75,6 +75,7 @@ def test_by_itself_it_listens_here_alone_and_asks_for_a_password_that_it_made_up
     assert another != password
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("how", ["option", "variable", "config"])
 def test_an_address_and_a_password_that_a_person_gave_are_used(tmp_path: Path, valkey_url: str, how: str) -> None:
     given = {
@@ -98,6 +99,7 @@ def test_an_empty_password_and_an_open_api_are_no_password(tmp_path: Path, valke
         assert not listens("127.0.0.2", port)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("given", "code"),
     [({}, 403), ({"FLOWER_READ_ONLY": "false"}, 404)],

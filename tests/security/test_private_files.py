@@ -142,7 +142,7 @@ def test_an_export_is_its_owner_s_alone_and_takes_no_file_or_link_that_waits_in_
     # An old one that others may read is replaced, not written into: whoever has it open sees nothing of the new one.
     ours.chmod(0o666)
     with ours.open() as opened:
-        assert desk.oathbulk("export", "shipment", "-o", "out.csv").code == 0
+        assert desk.oathbulk("export", "shipment", "-o", "out.csv", "--overwrite").code == 0
         assert os.fstat(opened.fileno()).st_nlink == 0
     assert mode(ours) == 0o600
     assert [path.name for path in desk.folder.glob("*.part") if not path.is_symlink()] == []

@@ -163,6 +163,7 @@ def test_while_the_broker_is_away_beat_goes_on_trying(own_valkey: ValkeyServer) 
 # The replay.
 
 
+@pytest.mark.faults
 def test_a_replay_comes_at_its_time_once_a_day(beat: Beat) -> None:
     assert beat.replays(29 * 60) == 0
     assert beat.replays(2 * 60) == 1

@@ -205,6 +205,7 @@ MANY = [
 MONSTERS = [*((name, piece, 3 * MAX_PART // 2) for name, piece in ENDLESS), *((*each, MAX_PART // 4) for each in MANY)]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("name", "piece", "size"), MONSTERS)
 def test_a_monstrous_file_is_read_or_refused_in_bounded_memory(
     tmp_path: Path, name: str, piece: bytes, size: int
