@@ -86,7 +86,11 @@ def test_a_home_of_an_earlier_version_is_used_and_named_with_the_way_to_move_it(
     assert f"Home: {home_of(desk)}" in moved.stdout
 
 
-def test_status_finds_what_a_rehearsal_left_until_something_is_loaded(desk: CommandDesk) -> None:
+def test_what_was_rehearsed_is_found_until_something_is_loaded(desk: CommandDesk) -> None:
+    """Doctor and config tell what a run would meet, so they name it and do not go there, as `status` does."""
+    empty = f"{home_of(desk)}: nothing was loaded into it yet"
+    assert empty in " ".join(desk.oathbulk("doctor").stdout.split())
+    assert f"Home: {empty}\n" in desk.oathbulk("config").stderr
     assert desk.oathbulk("rehearse", "--tokens", "12").code == 0
     rehearsal = desk.folder / "state" / "oathbulk-rehearsals" / "rehearsal"
     assert not home_of(desk).exists()
@@ -98,20 +102,6 @@ def test_status_finds_what_a_rehearsal_left_until_something_is_loaded(desk: Comm
     assert "rehearsal" in every.stdout
     assert (every.stdout + every.stderr).count("Home: ") == 1
     assert desk.oathbulk("export", "rehearsal", "-o", "rehearsal.csv").code == 0
-
-    assert desk.oathbulk("run", "shipment.csv").code == 0
-    assert "rehearsal" not in desk.oathbulk("status").stdout
-    assert desk.oathbulk("status", "rehearsal").code == 0
-
-
-@pytest.mark.faults
-def test_doctor_and_config_say_that_the_home_is_empty_and_where_the_rehearsals_is(desk: CommandDesk) -> None:
-    """They tell what a run would meet, so they do not go there by themselves, as `status` does."""
-    empty = f"{home_of(desk)}: nothing was loaded into it yet"
-    assert empty in " ".join(desk.oathbulk("doctor").stdout.split())
-    assert f"Home: {empty}\n" in desk.oathbulk("config").stderr
-    assert desk.oathbulk("rehearse", "--tokens", "12").code == 0
-    rehearsal = desk.folder / "state" / "oathbulk-rehearsals" / "rehearsal"
     for command in ("doctor", "config"):
         result = desk.oathbulk(command)
         there = f"{empty}; the latest rehearsal's is another: OATHBULK_HOME={rehearsal} oathbulk {command}"
@@ -121,3 +111,5 @@ def test_doctor_and_config_say_that_the_home_is_empty_and_where_the_rehearsals_i
 
     assert desk.oathbulk("run", "shipment.csv").code == 0
     assert not [line for line in desk.oathbulk("config").stderr.splitlines() if line.startswith("Home")]
+    assert "rehearsal" not in desk.oathbulk("status").stdout
+    assert desk.oathbulk("status", "rehearsal").code == 0

@@ -24,7 +24,7 @@ READING = (
     "status july",
     "show ACME00001",
     "search ACME",
-    "export july -o july.csv",
+    "export july -o export.csv",
     "report july -o july.html",
     "audit",
     "metrics --once",

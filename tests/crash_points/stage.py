@@ -21,6 +21,7 @@ from models.batch import Batch, BatchState
 from models.record import Record
 from models.record_states import FINAL, Status
 from worker import audit
+from worker.batches.commands import NotPossible
 from worker.config.sources import load_environment
 from worker.pace.slots import Pace
 
@@ -123,9 +124,10 @@ class Stage:
         return {row.id: row.name for row in rows}
 
     def resume(self) -> None:
-        """A person does, whatever is paused."""
+        """A person does, whatever is paused and not finished."""
         for name in set(self.paused().values()):
-            self.fleet.batches.resume(name)
+            with suppress(NotPossible):
+                self.fleet.batches.resume(name)
 
     def keep_back(self) -> None:
         """Nothing is due before it is released."""

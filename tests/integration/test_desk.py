@@ -202,7 +202,6 @@ def test_a_long_list_is_cut_and_the_rest_counted(database: MovingDatabase, desk:
 # Text from outside.
 
 
-@pytest.mark.faults
 def test_a_batch_may_be_called_anything(database: MovingDatabase, desk: WebDesk) -> None:
     for name in ODD:
         make_batch(database, [*DEAD, {}], name=name)
@@ -219,7 +218,9 @@ def check_pages_of(desk: WebDesk, name: str, page: str) -> None:
     """Its page, what that leads to, a command and a download mean this batch."""
     assert f"Batch {name}" in read_text(page)
     assert "<script>alert" not in page
-    for link in {unescape(link) for link in re.findall(r'href="(/[^"]*)"', page)}:
+    links = {unescape(link) for link in re.findall(r'href="(/[^"]*)"', page)}
+    # Of the first batches all of them, of the others some.
+    for link in sorted(links)[:: 1 if name in ODD[:2] else 4]:
         assert desk.get(link).status_code == 200, link
     assert desk.command_well("pause", name).startswith(f"{name} is paused.")
     answer = desk.get("/batch/report", name=name, form="csv")
