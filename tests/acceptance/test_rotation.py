@@ -38,7 +38,8 @@ def finish_after_a_change(fleet: Fleet, change: dict[str, object]) -> None:
     fleet.judge()
 
 
-@pytest.mark.parametrize("client_auth", ["basic", pytest.param("secret_jwt", marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("client_auth", ["basic", "secret_jwt"])
 def test_a_secret_that_is_changed_while_workers_run_is_used_from_then_on(
     make_fleet, postgres_url, valkey_url, tmp_path, client_auth
 ):

@@ -122,6 +122,7 @@ def test_an_export_that_nobody_mended_is_refused_in_so_many_words_once(set_out, 
         assert said.count("not one of its 3 rows can be loaded") == (words != "check" or bool(which)), said
 
 
+@pytest.mark.faults
 def test_pairs_that_were_refused_run_again_with_fresh_otps(set_out):
     shipment = make_shipment(8, hopeless={"wrong_otp": 2})
     desk, simulator = set_out(shipment)

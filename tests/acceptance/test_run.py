@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.waiting import wait_until
 from support.servers.stand_in import Refusal
@@ -78,6 +79,7 @@ def test_a_refused_row_alone_ends_a_run_with_1(set_up):
     assert (result.json["counts"], result.json["rows_refused"]) == (NOTHING | {"active": 2}, 1)
 
 
+@pytest.mark.faults
 def test_beside_a_run_everything_works_but_a_second_run(set_up):
     desk, pingone = set_up(make_tokens(16))
     write_shipment(desk.folder / "other.csv", make_tokens(3, prefix="OTHER"))

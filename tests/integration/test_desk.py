@@ -202,6 +202,7 @@ def test_a_long_list_is_cut_and_the_rest_counted(database: MovingDatabase, desk:
 # Text from outside.
 
 
+@pytest.mark.faults
 def test_a_batch_may_be_called_anything(database: MovingDatabase, desk: WebDesk) -> None:
     for name in ODD:
         make_batch(database, [*DEAD, {}], name=name)
