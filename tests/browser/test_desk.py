@@ -22,7 +22,7 @@ from worker.desk.desk import link_to
 from worker.simulator.shipment import make_shipment
 
 RECORDS = 60
-HOPELESS = {"wrong_otp": 3, "locked": 2, "second_otp_missing": 2}
+HOPELESS = {"wrong_otp": 3, "locked": 2, "second_otp_missing": 2, "unknown_device": 1}
 WIDE, NARROW = 1280, 390
 # So slow that a person can watch it.
 SLOW = {"PINGONE_RATE": "4", "PINGONE_RATE_MAX": "4"}
@@ -183,9 +183,9 @@ def test_everything_works_without_scripts(browser: Browser, fleet: Fleet) -> Non
             page.goto(address)
             expect(page.locator("h1").first).to_be_visible()
         page.goto(link_to("/batch", name=BATCH))
-        page.get_by_role("link", name="Replay: locked").click()
+        page.get_by_role("link", name="Replay: device_not_found").click()
         page.get_by_role("button", name="Replay").click()
-        expect(page.locator(".done")).to_contain_text("records of shipment go again")
+        expect(page.locator(".done")).to_contain_text("record of shipment goes again")
 
 
 # What every page is like.
