@@ -35,7 +35,7 @@ def _read_names(context: typer.Context) -> list[str]:
     if context.parent is not None and (env_file := context.parent.params.get("env_file")):
         os.environ[ENV_FILE] = str(env_file)
     installation = Installation()
-    if installation.settings.is_embedded_database and not installation.has_home:
+    if installation.is_empty:
         return []
     return list_names(Database(installation.settings.database))
 

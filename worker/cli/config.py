@@ -60,7 +60,7 @@ def config(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
     else:
         for setting in settings:
             console.print(_write_line(setting), soft_wrap=True)
-    if installation.settings.is_embedded_database and not installation.has_home:
+    if installation.is_empty:
         note = describe_empty_home(installation, "config")
         error_console.print(f"Home: {note}", style="dim", soft_wrap=True, highlight=False)
     try:

@@ -18,7 +18,7 @@ from worker.intake import Shipment, UnusableFile
 def find_loaded_as(installation: Installation, shipment: Shipment, environment: str) -> Loaded | None:
     """Find the batch that this very file became in the environment of this name; None if it became none. No home is
     made for it. Raises ConfigError, SchemaOutdated, EmbeddedError."""
-    if installation.settings.is_embedded_database and not installation.has_home:
+    if installation.is_empty:
         return None
     environment_id = installation.environment(environment).environment_id
     with installation.database.reading() as connection:
@@ -28,7 +28,7 @@ def find_loaded_as(installation: Installation, shipment: Shipment, environment: 
 def refuse_batch_for_file(installation: Installation, file: Path) -> None:
     """Refuse a file that is not there if a batch has its name: that is what was meant. Raises UnusableFile, and what
     `find_loaded_as` raises."""
-    if file.exists() or (installation.settings.is_embedded_database and not installation.has_home):
+    if file.exists() or installation.is_empty:
         return
     with installation.database.reading() as connection:
         loaded = connection.scalar(select(Batch.file).where(Batch.name == str(file)))
@@ -51,8 +51,8 @@ def loaded_to_json(loaded: Loaded) -> dict[str, Any]:
 def print_all_active(file: Path, found: AllActive, *, as_json: bool) -> None:
     """Say that a file has nothing to load; as JSON with the keys of a load, and no batch."""
     if as_json:
-        none = {"batch": None, "total": 0, "rows_refused": 0, "already_active": found.rows, "is_new": False}
-        print_json(none | {"refused": []})
+        nothing = Loaded(0, "", 0, 0, is_new=False, already_active=found.rows)
+        print_json(loaded_to_json(nothing) | {"batch": None, "refused": []})
     else:
         console.print(f"{describe_all_active(file, found.rows)} No batch was made of it.", soft_wrap=True)
 

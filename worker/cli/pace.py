@@ -62,7 +62,7 @@ def pace(
 
 def _require_home(installation: Installation, rate: float | None) -> None:
     """Say how a first run begins at the rate that was to be set, where nothing was loaded yet. Raises NothingLoaded."""
-    if rate is not None and installation.settings.is_embedded_database and not installation.has_home:
+    if rate is not None and installation.is_empty:
         settings = f"PINGONE_RATE={rate:g} PINGONE_RATE_MAX={rate:g}"
         raise NothingLoaded(installation.settings.home, f"to begin at this rate: {settings} oathbulk run FILE")
 

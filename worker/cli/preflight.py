@@ -86,8 +86,7 @@ def _reading_rows(
 ) -> Iterator[tuple[RowReader, ResyncKnowledge]]:
     """Yield a reader of rows, and what the environment has taught. A database in the home that is not there yet is not
     made for it."""
-    settings = installation.settings
-    if environment is None or (settings.is_embedded_database and not installation.has_home):
+    if environment is None or installation.is_empty:
         with reading_without_records(knows_records=environment is not None) as reader:
             yield reader, ResyncKnowledge()
         return
@@ -122,7 +121,7 @@ def _ask_pingone(
 def _home_to_ask_from(installation: Installation) -> Iterator[Installation]:
     """Yield an installation with a home. Where there is none yet, and the command makes none, its place is taken by an
     empty one that is removed afterwards."""
-    if not installation.settings.is_embedded_database or installation.has_home or installation.makes_home:
+    if installation.makes_home or not installation.is_empty:
         yield installation
         return
     with TemporaryDirectory(prefix="oathbulk-check-") as home:

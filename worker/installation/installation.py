@@ -151,6 +151,12 @@ class Installation:
             return False
         return any((home / name).exists() for name in (DATABASE, ENCRYPTION.file, "journal"))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever loaded here, so that there is no database to read; never where that is elsewhere.
+        Raises EmbeddedError, as `has_home` does."""
+        return self.settings.is_embedded_database and not self.has_home
+
     @cached_property
     def keyring(self) -> Keyring:
         """The encryption keys; the embedded stack gets a new one if it has none. Raises ConfigError, EmbeddedError."""

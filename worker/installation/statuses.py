@@ -17,7 +17,7 @@ from worker.reports.stall import Fleet
 def read_statuses(installation: Installation, batch: str | None = None) -> list[BatchStatus]:
     """Read how this batch stands, or all of them, the latest first; none where nothing was loaded yet. If the due work
     of one stands still, the broker is asked too, since that may be why. Raises UnknownBatch, NothingLoaded."""
-    if batch is None and installation.settings.is_embedded_database and not installation.has_home:
+    if batch is None and installation.is_empty:
         return []
     statuses = reports.read_statuses(installation.database, batch, installation.license_of)
     if not any(status.still_for for status in statuses):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from models.row_fault import RowFault
 from worker.intake.assignment import NO_PERSON, Assignment
@@ -135,9 +136,7 @@ def open_shipment(
     """
     digest = hashlib.sha256()
     with open_file(path) as stream:
-        head = stream.read(HEAD)
-        stream.seek(0)
-        chosen = find_format(path, format_name) if format_name else choose_format(path, head)
+        chosen = _choose_format(path, stream, format_name)
         columns = chosen.read_columns(OpenFile(path, stream, digest, hints))
     if assignment is not None:
         columns = list(dict.fromkeys([*columns, *assignment.columns]))
@@ -157,9 +156,14 @@ def recognise_shipment(
     its rows cannot be read. Raises UnusableFile."""
     digest = hashlib.sha256()
     with open_file(path) as stream:
-        head = stream.read(HEAD)
-        stream.seek(0)
-        chosen = find_format(path, format_name) if format_name else choose_format(path, head)
+        chosen = _choose_format(path, stream, format_name)
         while block := stream.read(_BLOCK):
             digest.update(block)
     return Shipment(path, chosen, hints, [], digest.hexdigest(), assignment, only_assigned, switches)
+
+
+def _choose_format(path: Path, stream: BinaryIO, name: str | None) -> Format:
+    """Choose the format of this name, or the one that the first bytes tell. Leaves the stream at its beginning."""
+    head = stream.read(HEAD)
+    stream.seek(0)
+    return find_format(path, name) if name else choose_format(path, head)

@@ -44,7 +44,7 @@ def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
 def _run_checks(installation: Installation, name: str) -> Iterator[Finding]:
     """Make all checks, in this order; what needs the environment is left out if that is not configured."""
     settings = installation.settings
-    keeps_anything = not settings.is_embedded_database or installation.has_home
+    keeps_anything = not installation.is_empty
     yield examine("home", lambda: check_home(installation))
     yield examine("disk", lambda: check_disk(settings.home))
     yield examine("key files", lambda: check_key_files(installation))

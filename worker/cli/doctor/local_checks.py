@@ -28,7 +28,7 @@ LONGEST_WITHOUT_BACKUP = 26 * 60 * 60.0
 def check_home(installation: Installation) -> Finding:
     """Name the home, and check that it is closed to other users."""
     home = installation.settings.home.absolute()
-    if installation.settings.is_embedded_database and not installation.has_home:
+    if installation.is_empty:
         return Finding("home", describe_empty_home(installation, "doctor"))
     if not home.exists():
         return Finding("home", f"{home}, which is made when it is needed")
