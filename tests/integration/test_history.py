@@ -21,6 +21,7 @@ from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports.history import UnknownToken, read_histories
 from worker.reports.search import Sought, search
+from worker.reports.status import read_statuses
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)
@@ -155,8 +156,10 @@ def test_a_replay_is_promised_to_what_it_would_take(
     make_batch(database, serial_number="MADE7", status=Status.DEAD_LETTER, **columns)
 
     (token,) = read_histories(database, "MADE7")
+    (status,) = read_statuses(database)
 
     assert token.latest.is_replayable is is_replayable
+    assert status.replayable == ({columns["reason"]: 1} if is_replayable else {})
     assert Batches(database, TESTER).replay("shipment").records == int(is_replayable)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, null, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, null, or_, select, text, update
 from sqlalchemy.orm import aliased
 
 from models.batch import Batch
@@ -64,14 +64,6 @@ def replay(
         cancelled = move(database, Status.CANCELLED, Status.PENDING).where(mine)
         count += connection.execute(cancelled.values(again)).rowcount
     return count
-
-
-def count_replayable(connection: Connection, batch_id: int) -> dict[str, int]:
-    """Count the dead letters of a batch that have OTPs which may still be sent, or a seed, by reason; without a look at
-    other batches, which may have taken some of them over."""
-    mine = (Record.batch_id == batch_id, Record.status == Status.DEAD_LETTER, Record.otps.is_not(None))
-    counted = select(Record.reason, func.count()).where(*mine, is_replayable()).group_by(Record.reason)
-    return {reason: number for reason, number in connection.execute(counted) if reason}
 
 
 def _look_for_tokens_again(

@@ -61,4 +61,5 @@ def _seconds_since(database: Database, moment: datetime) -> ColumnElement[float]
     since = literal(moment, UtcDateTime)
     if database.is_sqlite:
         return type_coerce((func.julianday(_AT) - func.julianday(since)) * 86400.0, Float)
-    return type_coerce(func.extract("epoch", _AT - since), Float)
+    # extract() gives an exact decimal, with which a database divides a million times more slowly.
+    return type_coerce(func.date_part("epoch", _AT - since), Float)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, func, select, text
 from models.record import Record
 from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
 from models.record_states import Status
+from worker.leases.replay import is_replayable
 from worker.reports.refused_rows import count_refused
 from worker.reports.taken_over import TakenOver, read_taken_over
 
@@ -19,7 +20,8 @@ from worker.reports.taken_over import TakenOver, read_taken_over
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """The records of a batch that have one status and reason: how many, and sums over them. `finalized_at`: when the
-    last of them took its final status. `next_due_at`: when the first of them that is prepared is due."""
+    last of them took its final status. `next_due_at`: when the first of them that is prepared is due. `replayable`: how
+    many of them a replay could send again, were none of them taken over by another batch."""
 
     status: str
     reason: str | None
@@ -34,6 +36,7 @@ class Group:
     rate_limited: int
     lack_user: int = 0
     lack_token: int = 0
+    replayable: int = 0
     finalized_at: datetime | None = None
     next_due_at: datetime | None = None
 
@@ -59,12 +62,8 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as a purged batch keeps it."""
-        groups = [
-            asdict(replace(group, next_due_at=None)) | {"finalized_at": _iso_or_none(group.finalized_at)}
-            for group in self.groups
-        ]
         return {
-            "groups": groups,
+            "groups": [_keep(group) for group in self.groups],
             "taken_over": self.taken_over.counts,
             "active_by_end": self.taken_over.active_by_end,
             "refused": self.refused,
@@ -91,6 +90,13 @@ def read_outcome(connection: Connection, batch: Row[*tuple[Any, ...]]) -> Outcom
     return Outcome(groups, taken_over, count_refused(connection, batch))
 
 
+def _keep(group: Group) -> dict[str, Any]:
+    """What is kept of a group whose records are purged: nothing of what could have been done with them."""
+    kept = asdict(group) | {"next_due_at": None, "finalized_at": _iso_or_none(group.finalized_at)}
+    del kept["replayable"]
+    return kept
+
+
 def _read_kept(outcome: Mapping[str, Any]) -> Outcome:
     """Read what `Outcome.to_json` wrote."""
     groups = [Group(**group | {"finalized_at": _read_time(group["finalized_at"])}) for group in outcome["groups"]]
@@ -114,6 +120,9 @@ def _group_records(batch_id: int) -> Select[*tuple[Any, ...]]:
             func.count().filter(Record.is_device_made).label("paired"),
             func.count().filter(text(LACKS_USER)).label("lack_user"),
             func.count().filter(text(LACKS_TOKEN)).label("lack_token"),
+            func.count()
+            .filter(Record.status == Status.DEAD_LETTER, Record.otps.is_not(None), is_replayable())
+            .label("replayable"),
             func.coalesce(func.sum(Record.attempts), 0).label("attempts"),
             func.coalesce(func.sum(Record.otp1_posts + Record.otp2_posts), 0).label("otp_posts"),
             func.coalesce(func.sum(Record.requests), 0).label("requests"),

@@ -18,7 +18,6 @@ from worker.batches.finding import find_batch
 from worker.batches.names import read_names_like
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
-from worker.leases.replay import count_replayable
 from worker.pace.known_pace import read_pace
 from worker.reports.batch_status import BatchStatus
 from worker.reports.outage import read_outage
@@ -90,7 +89,7 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         already_active=batch.already_active,
         counts=counts,
         dead_letters={group.reason or "": group.records for group in groups if group.status == Status.DEAD_LETTER},
-        replayable=count_replayable(connection, batch.id) if counts[Status.DEAD_LETTER] else {},
+        replayable={group.reason or "": group.replayable for group in groups if group.replayable},
         **{name: sum(getattr(group, name) for group in groups) for name in _SUMS},
         created_at=batch.created_at,
         finished_at=outcome.finished_at if is_finished(batch, counts) else None,
