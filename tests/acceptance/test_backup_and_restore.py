@@ -138,11 +138,11 @@ def test_a_dump_of_postgresql_is_put_back_with_its_keys_and_its_audit(desk, post
     assert desk.oathbulk("load", "shipment.csv", "--offline", **here).code == 0
     told = desk.oathbulk("db", "backup", "copy.dump", **here)
     assert told.code == 2
-    assert "PostgreSQL, which brings its own program: pg_dump --format=custom --file=FILE postgresql://" in told.stderr
+    assert "Compose see docs/deployment.md, Backups): pg_dump --format=custom --file=FILE postgresql://" in told.stderr
     assert str(make_url(postgres_url).password) not in told.stderr
     dump = str(desk.folder / "copy.dump")
     # The command that was named, with a file of ours.
-    run_tool(postgres_server, *shlex.split(told.stderr.partition(" program: ")[2].replace("FILE", dump)))
+    run_tool(postgres_server, *shlex.split(told.stderr.partition(" Backups): ")[2].replace("FILE", dump)))
 
     with postgres_server.database() as restored_url:
         url = make_url(restored_url)

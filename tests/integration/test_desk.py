@@ -368,8 +368,10 @@ def test_what_a_replay_leaves_is_told_line_by_line(desk: WebDesk, shipment: Made
 
 
 def test_dead_letters_of_one_reason_go_again(database: MovingDatabase, desk: WebDesk, shipment: Made) -> None:
-    page = desk.read("/batch/replay", name="shipment", reason="rejected")
-    assert '<option value="rejected" selected>' in page
+    page = desk.read("/batch/replay", name="shipment", reason="locked")
+    assert '<option value="locked" selected>locked (2)' in page
+    # A replay would leave these as they are.
+    assert '<option value="rejected"' not in page
     said = desk.command_well("replay", "shipment", reason="locked", ticket="CHG-8")
     assert said.startswith("2 records of shipment go again.")
     assert statuses(database, shipment).count(Status.DEAD_LETTER) == 1

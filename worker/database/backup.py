@@ -20,7 +20,10 @@ def back_up(database: Database, copy: Path) -> None:
     """Write the whole database into this empty file, as it is at one moment. Nobody waits for it: readers and the
     writer go on. Raises NotBackedUp for PostgreSQL, which has its own program for it, and if the copy is damaged."""
     if not database.is_sqlite:
-        raise NotBackedUp(f"the database is PostgreSQL, which brings its own program: {_write_pg_dump(database)}")
+        raise NotBackedUp(
+            "the database is PostgreSQL, which brings its own program (under Compose see docs/deployment.md, Backups): "
+            + _write_pg_dump(database)
+        )
     try:
         verdict = _copy(database, copy)
     except sqlite3.Error as error:

@@ -48,7 +48,7 @@ def _run_checks(installation: Installation, name: str) -> Iterator[Finding]:
     yield examine("home", lambda: check_home(installation))
     yield examine("disk", lambda: check_disk(settings.home))
     yield examine("key files", lambda: check_key_files(installation))
-    yield examine("configuration", lambda: _describe_configuration(installation, name), ".env.example explains each")
+    yield examine("configuration", lambda: _describe_configuration(installation, name), "`oathbulk config` lists each")
     stored = list(check_stored(installation)) if keeps_anything else []
     yield from stored
     yield examine("broker", lambda: describe_broker(installation), "check OATHBULK_REDIS_URL and the server")
