@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
 from support.data.tokens import make_tokens
@@ -111,6 +113,9 @@ def test_a_run_outlives_a_killed_worker_and_a_killed_valkey(set_up):
     # The killed calls reached PingOne: their devices were read, and no OTP went again.
     assert set(pingone.times_posted().values()) == {1}
     assert len(pingone.reads) == 4
+    # The one that was killed is not taken for alive, as it would be for half a minute.
+    with closing(sqlite3.connect(desk.home / "oathbulk.db")) as database:
+        assert database.execute("SELECT name FROM process").fetchall() == []
 
 
 @pytest.mark.faults
