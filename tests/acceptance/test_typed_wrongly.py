@@ -138,7 +138,7 @@ SETTINGS: list[Typed] = [
     ("status", {"OATHBULK_CONFIG": "nowhere.toml"}, USAGE, "OATHBULK_CONFIG names nowhere.toml, which does not exist"),
     ("status", {"OATHBULK_CONFIG": "broken.toml"}, USAGE, "broken.toml cannot be read: at line 1"),
     ("status", {"OATHBULK_CONFIG": "mistyped.toml"}, USAGE, "PINGONE_RAET is no setting; did you mean PINGONE_RATE?"),
-    ("status", {"OATHBULK_TICK": "soon"}, SETUP, "OATHBULK_TICK Input should be a valid number"),
+    ("status", {"OATHBULK_TICK": "soon"}, SETUP, "oathbulk: OATHBULK_TICK should be a valid number"),
     ("status", {"OATHBULK_DATABASE_URL": "mysql://me:hidden@host/x"}, SETUP, "postgresql+psycopg:// or sqlite:///"),
     ("load shipment.csv", {"OATHBULK_DATABASE_URL": "hidden"}, SETUP, "OATHBULK_DATABASE_URL is not a database URL"),
     (
