@@ -84,7 +84,8 @@ def export(
     what = "tokens that are left" if left else "refused rows" if status == REFUSED else "records"
     _report(f"Wrote {count} {what} of {batch}", output)
     if count and (left or reason or status in (REFUSED, Status.DEAD_LETTER)) and output != STDOUT:
-        for line in describe_way_back(installation, batch, output):
+        refused = count if status == REFUSED else _count_refused_left(installation, batch) if left else 0
+        for line in describe_way_back(installation, batch, output, refused):
             console.print(line, soft_wrap=True)
     if left:
         _tell_unknown_rows(installation, batch)
@@ -110,6 +111,12 @@ def _name_later_hand_outs(installation: Installation, batch: str) -> None:
         commands = [f"oathbulk export {quote(name)} --hand-out -o {quote(name + '-hand-out.csv')}" for name in later]
         number = status.taken_over.active
         error_console.print(f"{number} of its tokens became active in later batches: {'; '.join(commands)}")
+
+
+def _count_refused_left(installation: Installation, batch: str) -> int:
+    """Count the refused rows of a batch whose tokens no later batch made active."""
+    (status,) = read_statuses(installation, batch)
+    return sum((status.refused_left or {}).values())
 
 
 def _tell_unknown_rows(installation: Installation, batch: str) -> None:
