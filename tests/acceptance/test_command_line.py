@@ -89,7 +89,7 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     assert "  1 invalid_otp: fresh OTPs are needed" in replay.stdout
     typed = replay.stdout.splitlines()[-1].partition("oathbulk ")[2]
     assert typed == "export shipment --reason invalid_otp -o shipment-fresh.csv"
-    assert desk.oathbulk(*typed.split()).stdout.startswith("Wrote 1 records of shipment to shipment-fresh.csv.\n")
+    assert desk.oathbulk(*typed.split()).stdout.startswith("Wrote 1 record of shipment to shipment-fresh.csv.\n")
     replay = desk.oathbulk("replay", "shipment", "--reason", "locked")
     assert "No dead letter of shipment has the reason locked." in replay.stdout
 

@@ -55,7 +55,7 @@ def describe_outlook(status: BatchStatus) -> str:
     if status.eta_seconds and status.fleet.alive:
         left = f"{format_duration(status.eta_seconds)} left at this pace."
         return left + _explain_time_left(status) + _describe_end_of_hours(status)
-    if status.preparing and status.fleet.alive:
+    if status.fleet.alive and (status.preparing or not is_waiting):
         return "The time left is not known yet."
     return WAITING
 

@@ -48,7 +48,8 @@ def describe_places(name: str, active: int, already_active: int, rows: int, take
     places += [f"{counts.get(Status.ACTIVE, 0):,} in {later}" for later, counts in taken_over.counts.items()]
     places += [f"{already_active:,} before it was loaded"] if already_active else []
     all_active = active + already_active + taken_over.active
-    return f"{all_active:,} of {rows:,} tokens are active: {', '.join(places)}; {rows - all_active:,} left."
+    tokens = "token is" if rows == 1 else "tokens are"
+    return f"{all_active:,} of {rows:,} {tokens} active: {', '.join(places)}; {rows - all_active:,} left."
 
 
 def _describe_returned(status: BatchStatus) -> list[str]:
