@@ -28,8 +28,8 @@ UNITS = {"rate": "requests a second", "rate_max": "requests a second", "breaker_
 BEGINNING = """# Settings
 
 All settings; the page is generated from `.env.example` and the code. `oathbulk config` prints each value in force, and
-where it comes from. Another name that begins with `OATHBULK_` or `PINGONE_`, or an unknown key in `oathbulk.toml`, is an
-error that names the nearest. `HTTPS_PROXY`, `NO_PROXY` and `SSL_CERT_FILE` are obeyed too.
+where it comes from. Another name that begins with `OATHBULK_` or `PINGONE_`, or an unknown key in `oathbulk.toml`,
+is an error that names the nearest. `HTTPS_PROXY`, `NO_PROXY` and `SSL_CERT_FILE` are obeyed too.
 
 A setting is read from the process environment; else from the `.env` file in the home, or the one that `--env-file` or
 `OATHBULK_ENV_FILE` names. `NAME_FILE` names a file with the value. The `PINGONE_` settings there are those of the
