@@ -81,10 +81,10 @@ OPTIONS: list[Typed] = [
 FILES: list[Typed] = [
     ("run nowhere.csv", {}, USAGE, "nowhere.csv: cannot be read (No such file or directory). Check"),
     (
-        "run shipment",
+        "run shipment --import --pair",
         {},
         USAGE,
-        "is no file, but the name of a batch. `oathbulk status shipment` shows it, `oathbulk run shipment.csv`",
+        "shipment is loaded, and its options were given then: oathbulk run shipment",
     ),
     ("check nowhere.csv", {}, USAGE, "nowhere.csv: cannot be read (No such file or directory). Check"),
     ("load folder", {}, USAGE, "folder: is not a regular file. Give the path of a file"),

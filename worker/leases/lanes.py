@@ -5,10 +5,25 @@ both."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Row, String, bindparam, func, type_coerce
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Row,
+    String,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    type_coerce,
+)
 from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.visitors import replacement_traverse
 from sqlalchemy.types import TypeEngine
 
 from worker.combining.combiner import Combiner
@@ -48,12 +63,14 @@ class Lane:
     ) -> None:
         self._database = database
         self._types = {**THIS, **types}
-        self._one = build(bind(self._types))
+        dialect = database.engine.dialect
+        self._one = _write_constants(build(bind(self._types)), dialect)
         self._then = then
         if not database.is_sqlite:
             arrays = [bindparam(name, type_=ARRAY(kind)) for name, kind in self._types.items()]
             given = func.unnest(*arrays).table_valued(*self._types).render_derived(name="given")
-            self._many = build({name: type_coerce(given.c[name], kind) for name, kind in self._types.items()})
+            many = build({name: type_coerce(given.c[name], kind) for name, kind in self._types.items()})
+            self._many = _write_constants(many, dialect)
         self._combiner = Combiner[Values, Found](self._execute, is_away)
 
     def execute(self, values: Values) -> Found:
@@ -82,3 +99,23 @@ class Lane:
         arrays = {name: [values[name] for values in in_order] for name in self._types}
         found = {row[0]: row for row in connection.execute(self._many, arrays)}
         return [found.get(values["this_lease"]) for values in requests]
+
+
+def _write_constants(statement: Executable, dialect: Dialect) -> Executable:
+    """Write the constants of a statement into its text. A claim has twenty of them and three values: as parameters they
+    would be put together, sent and read again for each record."""
+
+    def write(element: Any, **_: object) -> ColumnElement[Any] | None:
+        # What differs from record to record has no value yet, or is asked for one each time.
+        if not isinstance(element, BindParameter) or element.required or element.callable:
+            return None
+        # It would be doubled twice on its way.
+        if "%" in str(element.value):
+            return None
+        # An update learns the types of its values when it is compiled; words are the only constants among them.
+        constant = literal(element.value, String()) if isinstance(element.value, str) else element
+        text = str(constant.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+        return literal_column(text, constant.type)
+
+    written: Executable = replacement_traverse(cast(Any, statement), {}, write)
+    return written

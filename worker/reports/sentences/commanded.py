@@ -11,6 +11,7 @@ from worker.batches.commands import Replayed
 from worker.batches.hours import OutOfHours
 from worker.leases.not_replayed import NotReplayed, Why
 from worker.observability.counting import count_things
+from worker.reports.sentences.run_command import write_run
 from worker.reports.stall import Fleet, explain_stall
 
 
@@ -19,7 +20,7 @@ def describe_paused(batch: str, *, ends_run: bool) -> str:
     resume = f"Go on with: oathbulk resume {quote(batch)}"
     if ends_run:
         ends = "a run of it here ends once no record is in work"
-        return f"{batch} is paused; {ends}. {resume}, then the same oathbulk run"
+        return f"{batch} is paused; {ends}. {resume}, then {write_run(batch)}"
     return f"{batch} is paused. {resume}"
 
 

@@ -9,9 +9,9 @@ from unit.cli.test_batch_display import FINISHED, SOME_LEFT, batch, seen
 
 from models.row_fault import FAULT_CURES, RowFault
 from worker.cli.batch_display import draw_batch
+from worker.cli.batch_work import choose_exit_code
 from worker.cli.exit_codes import ALL_ACTIVE, WAITING_FOR_A_PERSON
 from worker.cli.exit_codes import SOME_LEFT as CODE_SOME_LEFT
-from worker.cli.run import choose_exit_code
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.outlook import describe_outlook
 from worker.reports.sentences.tokens import describe_fault_cures, describe_tokens
