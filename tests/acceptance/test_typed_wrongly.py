@@ -67,6 +67,7 @@ OPTIONS: list[Typed] = [
     ("run shipment.csv --otp-type motp", {}, USAGE, "'--otp-type' 'motp' is not one of 'hotp', 'totp'"),
     ("pace --rate=-5", {}, USAGE, "--rate"),
     ("pace --rate abc", {}, USAGE, "'--rate': Input should be a valid number"),
+    ("pace --rate inf", {}, USAGE, "'--rate': Input should be less than or equal to 100000"),
     ("resume shipment --window 08:00-18:00 --zone UTC --no-window", {}, USAGE, "--no-window"),
     ("export shipment -o out.csv --hand-out --with-otps", {}, USAGE, "--hand-out: leave out --with-otps"),
     ("export shipment -o out.csv --reason bad_luck", {}, USAGE, "'--reason' 'bad_luck' is not one of 'invalid_otp'"),
