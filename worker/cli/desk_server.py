@@ -45,7 +45,7 @@ def serve(
     door: Door
     if user_header and origin:
         door = ProxyDoor(user_header, networks)
-        error_console.print(f"The desk is at {origin}, until Ctrl-C.", soft_wrap=True, highlight=False)
+        error_console.print(f"The desk is at {origin}, until Ctrl-C.", soft_wrap=True)
     else:
         door = _make_link_door(installation, origin or f"http://{own[0]}")
     origins = [f"http://{name}" for name in own] + ([origin] if origin else [])
@@ -71,7 +71,7 @@ def _make_link_door(installation: Installation, origin: str) -> LinkDoor:
         # A browser sends a cookie to every port of a host: two desks must not have the same.
         f"oathbulk-desk-{urlsplit(origin).port or 'web'}",
         lambda path: error_console.print(
-            f"The desk, until Ctrl-C; this link works once: {origin}{path}", soft_wrap=True, highlight=False
+            f"The desk, until Ctrl-C; this link works once: {origin}{path}", soft_wrap=True
         ),
     )
 

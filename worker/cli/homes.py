@@ -48,13 +48,13 @@ def print_earlier_home() -> None:
     else:
         move = f"mkdir -p {quote(str(home.parent))} && mv {quote(str(earlier))} {quote(str(home))}"
         note += f"To find it from everywhere: {move}"
-    error_console.print(note, soft_wrap=True, highlight=False)
+    error_console.print(note, soft_wrap=True)
 
 
 def print_home(installation: Installation) -> None:
     """Print which home this is, unless the database is elsewhere."""
     if installation.settings.is_embedded_database:
-        error_console.print(f"Home: {installation.settings.home}", style="dim", soft_wrap=True, highlight=False)
+        error_console.print(f"Home: {installation.settings.home}", style="dim", soft_wrap=True)
 
 
 def is_own_home(installation: Installation) -> bool:

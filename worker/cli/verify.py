@@ -66,7 +66,7 @@ def _to_json(status: BatchStatus, differences: Sequence[Difference], tokens: Tok
 def _print(status: BatchStatus, differences: Sequence[Difference], tokens: TokenCheck) -> None:
     """Print each difference, what could not be read, and where tokens were verified."""
     for found in differences:
-        console.print(_describe_difference(found), markup=False)
+        console.print(_describe_difference(found))
     if tokens.failure:
         console.print(
             f"The inventory could not be read ({tokens.failure}): "
@@ -80,7 +80,7 @@ def _print(status: BatchStatus, differences: Sequence[Difference], tokens: Token
     )
     if followed := _count_followed(status):
         where = ", ".join(f"{number:,} in {name}" for name, number in followed.items())
-        console.print(f"Of its tokens, later batches took over, and were verified there: {where}.", markup=False)
+        console.print(f"Of its tokens, later batches took over, and were verified there: {where}.")
 
 
 def _count_followed(status: BatchStatus) -> dict[str, int]:
