@@ -38,6 +38,8 @@ from worker.pingone.wire import ACTIVE, Request, build_headers
 
 # The type of a hardware token's device; TOTP is an authenticator app.
 OATH_TOKEN = "OATH_TOKEN"  # noqa: S105 - a type of devices
+# The status in which a device waits for its first OTP.
+ACTIVATION_REQUIRED = "ACTIVATION_REQUIRED"
 
 
 @dataclass(frozen=True)
