@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 from support.data.heard import Heard
 
 from models.row_fault import RowFault
 from worker.batches.preparation.people import find_all
 from worker.config.settings import Settings
-from worker.intake import Leftovers, Row, RowError, Switches, open_assignment, open_shipment
+from worker.intake import Leftovers, Row, RowError, Switches, UnusableFile, open_assignment, open_shipment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.errors import Answer
@@ -291,6 +293,21 @@ def test_an_inventory_that_is_nearly_full_is_told() -> None:
     full = (InventoryToken(id=str(number), serial_number=f"X{number}") for number in range(95_000))
     found = only(check_inventory(verdicts_of(), full), "inventory_nearly_full")
     assert found.text == f"The inventory has 95000 of the {MOST_TOKENS} tokens that an environment may have."
+
+
+def test_the_empty_database_in_which_rows_are_compared_is_closed_whatever_is_wrong_with_the_file() -> None:
+    closed = list[object]()
+
+    def note(connection: object, _: object) -> None:
+        closed.append(connection)
+
+    event.listen(Pool, "close", note)
+    try:
+        with pytest.raises(UnusableFile), reading_without_records(knows_records=True):
+            raise UnusableFile(Path("shipment.csv"), "is empty", "Give another")
+    finally:
+        event.remove(Pool, "close", note)
+    assert len(closed) == 1
 
 
 # The tenant.
