@@ -9,6 +9,7 @@ from rich.text import Text
 
 from models.reason import CURES, Reason
 from worker.cli.room import Room, break_lines, cut_line
+from worker.observability.counting import agree
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.short_cures import SHORT_CURES
 
@@ -41,7 +42,7 @@ def _list_reasons(reasons: Sequence[tuple[str, int]], room: Room | None, left: i
     lines = [Text(_format_row(_HEAD, width), style="dim")] if rows else []
     lines += [Text(_format_row(row, width)) for row in rows]
     hidden = len(reasons) - fitting
-    more = f"and {hidden} more {'reason' if hidden == 1 else 'reasons'}" if hidden else "What to do, in full"
+    more = f"and {hidden} more {agree(hidden, 'reason', 'reasons')}" if hidden else "What to do, in full"
     return [cut_line(line, room) for line in (*lines, Text(f"{more}: {command}", style="dim"))]
 
 

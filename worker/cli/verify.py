@@ -14,7 +14,7 @@ from worker.cli.options import AsJson, BatchName
 from worker.cli.own_redis import settings_with_redis
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
-from worker.observability.counting import count_things
+from worker.observability.counting import agree, count_things
 from worker.process.parts import Parts
 from worker.reports.batch_status import BatchStatus
 from worker.reports.device_reads import make_device_reader
@@ -75,7 +75,7 @@ def _print(status: BatchStatus, differences: Sequence[Difference], tokens: Token
     unread = sum(not found.is_known for found in differences)
     differ = len(differences) - unread
     console.print(
-        f"{status.name} has {count_things(status.total, 'record')}: {differ} {'differs' if differ == 1 else 'differ'},"
+        f"{status.name} has {count_things(status.total, 'record')}: {differ} {agree(differ, 'differs', 'differ')},"
         f" {unread} could not be read."
     )
     if followed := _count_followed(status):
