@@ -127,6 +127,11 @@ BATCHES: list[Typed] = [
     ("search --batch other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("audit other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("show XYZZY1", {}, USAGE, "XYZZY1"),
+    # The byte of an ü in Latin-1, as Python has it in an argument.
+    *(
+        (typed.replace("ü", "\udcfc"), {}, USAGE, "\\udcfc is not written in UTF-8: type it again")
+        for typed in ("status ü", "search --user ü", "audit ü", "pause shipment --ticket ü", "purge --person ü")
+    ),
 ]
 SETTINGS: list[Typed] = [
     (
