@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 
-def count_things(number: int, one: str, many: str | None = None) -> str:
+def count_things(number: int, one: str) -> str:
     """Write a number with its noun: `1 token`, `2 tokens`, `2,959 tokens`."""
-    return f"{number:,} {agree(number, one, many or one + 's')}"
+    return f"{number:,} {agree(number, one, one + 's')}"
 
 
 def agree(number: int, one: str, many: str) -> str:
