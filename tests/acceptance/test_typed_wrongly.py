@@ -115,6 +115,10 @@ FILES: list[Typed] = [
     ("export shipment -o folder", {}, USAGE, "folder is a link, a device or a directory: name a file"),
     ("export shipment -o shipment.csv/out.csv", {}, USAGE, "shipment.csv/out.csv cannot be written: Not a directory"),
     ("report shipment -o folder", {}, USAGE, "folder"),
+    *(
+        (typed + "x" * 300, {}, USAGE, "x is out of reach (File name too long): see whether the path is the right one")
+        for typed in ("export shipment -o ", "check shipment.csv -o ", "reconcile ", "simulator --press ")
+    ),
     ("run shipment.csv --plan nowhere.json", {}, USAGE, "nowhere.json"),
 ]
 BATCHES: list[Typed] = [

@@ -75,6 +75,8 @@ _SETUP = (
 # Failures of a server or of the disk, which need words of ours.
 _SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, NoSuchModuleError, DBAPIError)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# What even a question about a path fails with; where there is nothing, it is answered.
+_OUT_OF_REACH = (errno.EACCES, errno.ENAMETOOLONG)
 # What Python has in an argument for bytes that are no UTF-8: https://peps.python.org/pep-0383/
 _BYTES = re.compile("[\udc80-\udcff]")
 
@@ -95,6 +97,9 @@ def exit_for(error: BaseException) -> NoReturn:
         _fail(f"{argument} is not written in UTF-8: type it again, on a terminal or in a script that is", WRONG_USAGE)
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         _fail(f"no space is left for {error.filename or 'the output'} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
+    if isinstance(error, OSError) and error.errno in _OUT_OF_REACH and error.filename:
+        cure = "see whether the path is the right one, and the rights to its directories"
+        _fail(f"{error.filename} is out of reach ({error.strerror}): {cure}", WRONG_USAGE)
     raise error
 
 
