@@ -76,6 +76,7 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     assert [row["status"] for row in after] == ["active"] * 4 + ["dead_letter"]
     assert after[4]["reason"] == "invalid_otp"
     assert (desk.folder / "after.csv").stat().st_mode & 0o077 == 0
+    assert (desk.home / "oathbulk.db").stat().st_mode & 0o077 == 0
 
     # The OTPs of what is active are gone; those of a dead letter a person may see.
     dead = desk.oathbulk("export", "shipment", "-o", "dead.csv", "--with-otps", "--status", "dead_letter")

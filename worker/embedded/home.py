@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from worker.embedded.errors import EmbeddedError
@@ -43,6 +43,14 @@ def make_home(home: Path) -> None:
         raise EmbeddedError(
             f"{home} cannot be made a private directory ({error.strerror}): set OATHBULK_HOME to one of yours"
         ) from error
+
+
+def make_private_file(path: Path) -> None:
+    """Make an empty file that its owner alone may read, if there is none: SQLite would make its database for everybody,
+    and its log beside it with the same mode."""
+    # What hinders this hinders SQLite too, which says it better.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 @contextmanager

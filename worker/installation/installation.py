@@ -32,7 +32,7 @@ from worker.config.sources import (
 from worker.database import revision
 from worker.database.engine import Database
 from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import make_home
+from worker.embedded.home import make_home, make_private_file
 from worker.embedded.key import home_key
 from worker.installation.home_keys import make_audit_key, refuse_to_replace_key
 from worker.observability.progress import OnProgress, tell_nobody
@@ -135,9 +135,9 @@ class Installation:
             if not self.makes_home and not self.has_home:
                 raise NothingLoaded(self.settings.home)
             make_home(self.settings.home)
+            make_private_file(self.settings.home / DATABASE)
         url, connections = self.settings.database, self.settings.database_connections
-        # The desk and metrics run for weeks, and use a connection now and then. Workers, which are not to pay for a
-        # check, have a database of their own, and try again by themselves.
+        # Checked since desk and metrics use one now and then, for weeks. Workers have a database of their own.
         return Database(url, connections=connections, connect_within=CONNECT_WITHIN, checks_connections=True)
 
     @property
@@ -186,9 +186,9 @@ class Installation:
     def _parts_with_redis(self) -> Parts:
         from worker.embedded.valkey import EmbeddedValkey
 
-        settings = self.settings
-        url = None if settings.redis_url else EmbeddedValkey(settings.home).find_url()
-        return self._put_together(settings.model_copy(update={"redis_url": SecretStr(url)}) if url else settings)
+        url = None if self.settings.redis_url else EmbeddedValkey(self.settings.home).find_url()
+        update = {"redis_url": SecretStr(url)} if url else {}
+        return self._put_together(self.settings.model_copy(update=update))
 
     @cached_property
     def _parts(self) -> Parts:
