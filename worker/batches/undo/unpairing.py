@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -101,15 +102,14 @@ class Unpairing:
         unpaired = self._count(batch)
         self._write_down(name, {"devices": unpaired.devices, "unknown_pairings": unpaired.unknown})
         chunks = Chunks(self._database, self._standing, batch, is_real=True)
-        try:
+        with ExitStack() as ending:
+            ending.callback(chunks.let_go)
+            ending.callback(lambda: self._write_down(name, unpaired.to_facts()))
             self._wait_for_pairings(batch)
             self._on_progress(REMOVING, 0, unpaired.devices + unpaired.unknown)
             self._work_through(batch, chunks.take(_IS_OPEN), unpaired, is_real=True)
             # Last, since workers read what is owed in a cancelled batch, and may find devices meanwhile.
             self._work_through(batch, chunks.take(_HAS_DEVICE), unpaired, is_real=True)
-        finally:
-            self._write_down(name, unpaired.to_facts())
-            chunks.let_go()
         return unpaired
 
     def _count(self, batch: UndoneBatch) -> Unpaired:
