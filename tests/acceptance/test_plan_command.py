@@ -126,7 +126,7 @@ def test_a_batch_that_was_loaded_without_the_plan_is_not_taken_for_it(desk):
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        (None, "cannot be read"),
+        (None, "no file can be read"),
         ("no JSON", "is no plan"),
         ("[]", "is no plan"),
         ('{"plan": "0123456789ab"}', "is no plan"),
