@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC
@@ -19,10 +20,14 @@ from worker.cli.completion import complete_batch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson
+from worker.cli.room import Room, measure_room
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
 from worker.observability.escaping import escape_line
 from worker.vault.keyring import load_audit_keys
+
+# Between two columns.
+_GAP = "  "
 
 
 def audit_command(
@@ -77,7 +82,7 @@ def _read_until_unreadable(lines: Iterator[Row[*tuple[Any, ...]]]) -> Iterator[R
 
 def _print(lines: Sequence[Row[*tuple[Any, ...]]], checked: CheckResult) -> None:
     """Print the lines as a table, and how far they are authenticated."""
-    for text in (*_draw_table(lines), *_describe_authentication(checked)):
+    for text in (*_draw_table(lines, measure_room(console)), *_describe_authentication(checked)):
         console.print(text)
 
 
@@ -97,12 +102,19 @@ def _to_json_findings(checked: CheckResult, heads: int, missing: Sequence[Missin
     }
 
 
-def _draw_table(lines: Sequence[Row[*tuple[Any, ...]]]) -> Iterator[str]:
-    """Lay the lines out in columns; nothing is cut off, however long it is."""
+def _draw_table(lines: Sequence[Row[*tuple[Any, ...]]], room: Room | None) -> Iterator[str]:
+    """Lay the lines out in columns; nothing is cut off, however long it is. On a terminal without room for the last
+    column, the facts stand below their line."""
     rows = [("line", "when (UTC)", "who", "what", "batch", "ticket", "facts"), *map(_format_cells, lines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    drawn = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    if room is None or len(_GAP.join(drawn[0])) <= room.width:
+        yield from (_GAP.join(row).rstrip() for row in drawn)
+        return
+    below = " " * widths[0] + _GAP
+    for *cells, facts in drawn:
+        yield _GAP.join(cells).rstrip()
+        yield from textwrap.wrap(facts, room.width, initial_indent=below, subsequent_indent=below)
 
 
 def _format_cells(line: Row[*tuple[Any, ...]]) -> tuple[str, ...]:
