@@ -114,6 +114,23 @@ def test_a_file_that_cannot_be_used_is_not_rehearsed(empty_desk):
     assert "Traceback" not in result.stderr
 
 
+def test_a_rehearsal_that_loads_nothing_leaves_the_one_before_as_it_was(empty_desk):
+    assert empty_desk.oathbulk("rehearse", "--tokens", "12").code == 0
+    loaded_at = look_back(empty_desk)["created_at"]
+    (empty_desk.folder / "mine.csv").write_text("serial,otp1\nACME1,123456\n")
+    for wrong, code in {"nofile.csv": 2, "mine.csv": 2}.items():
+        result = empty_desk.oathbulk("rehearse", wrong)
+        assert (result.code, wrong in result.stderr) == (code, True)
+        assert look_back(empty_desk)["created_at"] == loaded_at
+    # One that was killed before it had loaded anything.
+    home = rehearsals(empty_desk) / "rehearsal"
+    home.rename(home.with_name("rehearsal.before"))
+    home.mkdir()
+    assert empty_desk.oathbulk("rehearse", "nofile.csv").code == 2
+    assert look_back(empty_desk)["created_at"] == loaded_at
+    assert sorted(path.name for path in rehearsals(empty_desk).iterdir()) == ["lock", "rehearsal"]
+
+
 @pytest.mark.faults
 def test_on_the_first_morning_those_who_follow_the_hand_out_get_in(empty_desk):
     result = empty_desk.oathbulk("rehearse", "--first-morning", "--tokens", "20")

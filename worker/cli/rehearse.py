@@ -19,7 +19,7 @@ from worker.cli.export import export_hand_out
 from worker.cli.homes import find_rehearsals_home
 from worker.cli.load_request import LoadRequest
 from worker.cli.option_sets import takes_option_sets
-from worker.cli.rehearsal_stage import ensure_installed, make_empty_home, point_at_rehearsal, running_simulator
+from worker.cli.rehearsal_stage import ensure_installed, point_at_rehearsal, replacing_home, running_simulator
 from worker.cli.rehearsed_box import BOX, make_box_to_rehearse, print_box
 from worker.cli.rehearsed_tokens import make_seeds, make_shipment_for, open_made
 from worker.cli.run import run_shipment
@@ -66,12 +66,10 @@ def rehearse(
 ) -> None:
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
     _refuse_what_excludes(source, file, is_box=box, is_morning=first_morning)
-    # Before what the last rehearsal left is removed.
     ensure_installed()
     here = Installation()
     homes = find_rehearsals_home(here.settings.home)
-    with lock_home(homes):
-        home = make_empty_home(homes / (BOX_HOME if box else BATCH))
+    with lock_home(homes), replacing_home(homes / (BOX_HOME if box else BATCH)) as home:
         own = source.open(file) if file else None
         seeds = make_seeds(tokens) if first_morning else None
         made = seeds or (make_box_to_rehearse(tokens) if box else make_shipment_for(own, tokens))
