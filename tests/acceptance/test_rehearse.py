@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
-from support.processes.command_desk import CommandDesk
+from support.processes.command_desk import OATHBULK, CommandDesk
 
 from worker.cli.simulated_tokens import make_box_in
 
@@ -35,6 +37,13 @@ def rehearsals(desk):
     return desk.home.with_name(".oathbulk-rehearsals")
 
 
+def paste(desk, printed):
+    """Type every command that was printed, but for what serves until Ctrl-C; the result of each."""
+    commands = re.findall(r": ((?:[A-Z_]+=\S+ )?oathbulk (?!simulator).*)", printed)
+    found = f"PATH={Path(OATHBULK[0]).parent}:$PATH"
+    return {command: desk.start_program("sh", "-c", f"{found}; {command}").wait() for command in commands}
+
+
 def look_back(desk):
     """How the rehearsal ended, from its own home."""
     return desk.oathbulk("status", "rehearsal", "--json", OATHBULK_HOME=str(rehearsals(desk) / "rehearsal")).json
@@ -60,6 +69,21 @@ def test_made_up_tokens_end_as_they_were_made_and_a_second_rehearsal_takes_own_r
     assert (status["total"], status["counts"]["active"], status["counts"]["dead_letter"]) == (100, 93, 7)
     assert status["resynced"] == 19
     assert set(status["dead_letters"].values()) == {1}
+    # What is printed can be pasted, and meets this rehearsal; its PingOne has ended, so nothing is to go again.
+    pasted = paste(empty_desk, result.stdout)
+    home = f"OATHBULK_HOME={rehearsals(empty_desk) / 'rehearsal'} oathbulk"
+    assert list(pasted) == [
+        f"{home} export rehearsal --left -o rehearsal-left.csv",
+        f"{home} status rehearsal",
+    ]
+    assert [(each.code, each.stderr) for each in pasted.values()] == [(0, "")] * 2
+    again = paste(empty_desk, empty_desk.oathbulk("status", "rehearsal").stdout)
+    assert list(again) == list(pasted)[:1]
+    (found,) = empty_desk.oathbulk("search", "--reason", "locked", "--json").json["found"]
+    shown = empty_desk.oathbulk("show", found["serial_number"]).stdout
+    assert "replay rehearsal" not in result.stdout + shown
+    assert "ended with it. To practise" in shown
+    assert "ended with it. To practise how tokens come back: oathbulk simulator --tokens 12" in result.stdout
 
     write_shipment(empty_desk.folder / "mine.csv", make_tokens(20))
     result = empty_desk.oathbulk("rehearse", "mine.csv", "--rate", "300", **REAL)

@@ -9,6 +9,7 @@ from shlex import quote
 from worker.cli.console import error_console, name_program
 from worker.config.home_path import DATABASE, find_earlier_home, user_home
 from worker.installation.installation import Installation
+from worker.reports.rehearsal import Rehearsal
 from worker.reports.status import has_batch
 
 # What is added to a home's name for the directory, beside it, with the homes of rehearsals.
@@ -51,6 +52,12 @@ def find_rehearsals_home(home: Path) -> Path:
 def is_rehearsals(home: Path) -> bool:
     """Whether this is the home of a rehearsal."""
     return home.absolute().parent.name.endswith(REHEARSALS)
+
+
+def find_rehearsal(installation: Installation) -> Rehearsal | None:
+    """The rehearsal whose home this is; None if it is a person's own."""
+    home = installation.settings.home
+    return Rehearsal(home, name_program()) if is_rehearsals(home) else None
 
 
 def open_installation_with(batch: str | None) -> Installation:

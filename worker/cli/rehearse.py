@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
@@ -27,6 +26,7 @@ from worker.cli.source_options import SourceOptions
 from worker.embedded.home import lock_home
 from worker.installation.installation import Installation
 from worker.intake import Shipment
+from worker.reports.rehearsal import Rehearsal
 
 if TYPE_CHECKING:
     from worker.simulator.seed_shipment import MadeSeeds
@@ -158,6 +158,6 @@ def _judge_endings(installation: Installation, expected: Mapping[str, Expected])
         f"The rehearsal went as it should: {len(expected) - hopeless} tokens are active, and {hopeless} were made "
         f"hopeless on purpose. All of it is kept in {installation.settings.home}."
     )
-    home = shlex.quote(str(installation.settings.home))
-    console.print(f"To look at it: OATHBULK_HOME={home} {name_program()} status {BATCH}", soft_wrap=True)
+    rehearsal = Rehearsal(installation.settings.home, name_program())
+    console.print(f"To look at it: {rehearsal.write(f'oathbulk status {BATCH}')}", soft_wrap=True)
     return ALL_ACTIVE

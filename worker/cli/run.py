@@ -18,7 +18,7 @@ from worker.cli.batch_display import draw_batch
 from worker.cli.console import can_redraw, console, error_console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
-from worker.cli.homes import print_home
+from worker.cli.homes import find_rehearsal, print_home
 from worker.cli.hosts import print_hosts, print_unread_env_file
 from worker.cli.live_progress import LiveProgress, is_over
 from worker.cli.load import examine, load_shipment, print_loaded
@@ -87,7 +87,8 @@ def run_shipment(
         except AllActive as nothing_left:
             print_all_active(shipment.path, nothing_left, as_json=as_json)
             return ALL_ACTIVE
-        refusals.print(write_refused_export(loaded.name))
+        listing, rehearsal = write_refused_export(loaded.name), find_rehearsal(installation)
+        refusals.print(rehearsal.write(listing) if rehearsal else listing)
         if not as_json:
             print_loaded(loaded)
         names_hosts = found is None or not found.requests
