@@ -138,6 +138,26 @@ def test_a_file_that_cannot_be_used_is_not_rehearsed(empty_desk):
     assert "Traceback" not in result.stderr
 
 
+def test_refused_rows_are_told_once_and_are_no_part_of_the_rehearsal(empty_desk):
+    first, *others = make_tokens(5)
+    for token in others[:3]:
+        token.otps = ("12345", "123456")
+    names = ["ada", "ben", "cleo", "dora", ""]
+    shipment = write_shipment(empty_desk.folder / "five.csv", [first, *others], username=names)
+    # Ada is named, and has no user_id; the last row has the serial number of the first, and another device.
+    shipment.write_text(shipment.read_text().replace(first.user_id, "").replace(others[3].serial, first.serial))
+    result = empty_desk.oathbulk("rehearse", "five.csv")
+    said = result.stdout + result.stderr
+    assert result.code == 1, said
+    assert said.count("Zeros are not put back by guessing") == 1
+    assert said.count("the serial number stands on row 2 of this file already") == 1
+    assert "4 rows of the file were refused, and were no part of the rehearsal. Mend them" in result.stdout
+    assert "The rehearsal of the others went as it should: 1 token is active" in result.stdout
+    assert "user_not_found" not in said
+    assert "token_taken" not in said
+    assert all(each.code == 0 for each in paste(empty_desk, said).values())
+
+
 def test_a_rehearsal_that_loads_nothing_leaves_the_one_before_as_it_was(empty_desk):
     assert empty_desk.oathbulk("rehearse", "--tokens", "12").code == 0
     loaded_at = look_back(empty_desk)["created_at"]
@@ -160,6 +180,8 @@ def test_on_the_first_morning_those_who_follow_the_hand_out_get_in(empty_desk):
     result = empty_desk.oathbulk("rehearse", "--first-morning", "--tokens", "20")
     assert result.code == 0, result.stdout + result.stderr
     said = " ".join(result.stdout.split())
+    # They become active: so it must not say that nobody finds them.
+    assert "user_not_found" not in said
     assert "10 people do as hand-out.csv says: 10 signed on at the first try, 0 locked out." in said
     # Three have TOTP; of the others PingOne is one to four counters ahead.
     not_at_once = "3 signed on at the first try, 3 refused once, 2 refused twice, 2 locked out"
