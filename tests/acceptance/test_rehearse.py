@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.command_desk import OATHBULK, CommandDesk
+from support.processes.waiting import wait_until
 
 from worker.cli.simulated_tokens import make_box_in
 
@@ -201,6 +202,35 @@ def test_on_the_first_morning_those_who_follow_the_hand_out_get_in(empty_desk):
     assert (typed.code, "Wrote the 20 active tokens of rehearsal" in typed.stdout) == (0, True)
     assert again.read_bytes() == (rehearsals(empty_desk) / "rehearsal" / "hand-out.csv").read_bytes()
     assert again.stat().st_mode & 0o777 == 0o600
+
+
+def practise(desk):
+    """Serve the same made-up tokens, run them with what is exported, and end the simulator. Returns home and run."""
+    ready = desk.folder / "ready"
+    ready.unlink(missing_ok=True)
+    made_up = ("--tokens", "6", "--pairs", "pairs.csv", "--port", "0", "--ready-file", ready)
+    simulator = desk.start("simulator", *made_up, TMPDIR=str(desk.folder))
+    wait_until(ready.exists, 60, "the simulator listens")
+    exported = dict(re.findall(r"export (\w+)=(.*)", simulator.stdout))
+    ran = desk.oathbulk("run", "pairs.csv", **exported)
+    simulator.interrupt()
+    simulator.wait()
+    return Path(exported["OATHBULK_HOME"]), ran
+
+
+def test_a_second_practice_begins_anew_and_leaves_the_first_as_it_was(empty_desk):
+    """The tokens have the same serial numbers, and the tenant the same id."""
+    homes = []
+    for _ in range(2):
+        home, ran = practise(empty_desk)
+        homes.append(home)
+        assert ran.code == 0, ran.stderr
+        assert "Loaded 6 records as batch pairs; 0 rows were refused." in ran.stdout
+        assert home.stat().st_mode & 0o777 == 0o700
+    for home in homes:
+        status = empty_desk.oathbulk("status", "pairs", "--json", OATHBULK_HOME=str(home)).json
+        assert (status["total"], status["counts"]["active"], status["already_active"]) == (6, 6, 0)
+    assert not empty_desk.home.exists()
 
 
 @pytest.mark.parametrize(
