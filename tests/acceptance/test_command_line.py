@@ -87,12 +87,24 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
     replay = desk.oathbulk("replay", "shipment")
     assert "0 records of shipment go again" in replay.stdout
     assert "  1 invalid_otp: fresh OTPs are needed" in replay.stdout
-    # Pasted, with a name in the place of FILE.
-    typed = replay.stdout.splitlines()[-1].partition("oathbulk ")[2].replace("FILE", "fresh.csv")
-    assert typed == "export shipment --reason invalid_otp -o fresh.csv"
-    assert desk.oathbulk(*typed.split()).stdout.startswith("Wrote 1 records of shipment to fresh.csv.\n")
+    typed = replay.stdout.splitlines()[-1].partition("oathbulk ")[2]
+    assert typed == "export shipment --reason invalid_otp -o shipment-fresh.csv"
+    assert desk.oathbulk(*typed.split()).stdout.startswith("Wrote 1 record of shipment to shipment-fresh.csv.\n")
     replay = desk.oathbulk("replay", "shipment", "--reason", "locked")
     assert "No dead letter of shipment has the reason locked." in replay.stdout
+
+
+def test_a_refused_row_comes_back_with_its_serial_number_and_the_rest_is_asked_for(set_up):
+    desk, _ = set_up(make_tokens(2))
+    lines = (desk.folder / "shipment.csv").read_text().splitlines()
+    serial, _, *others = lines[1].split(",")
+    (desk.folder / "shipment.csv").write_text("\n".join([lines[0], ",".join([serial, "", *others]), *lines[2:], ""]))
+    assert desk.oathbulk("load", "shipment.csv", "--offline").code == 1
+    for options in (["--left"], ["--status", "refused"]):
+        told = desk.oathbulk("export", "shipment", *options, "-o", "back.csv").stdout
+        assert "Of 1 row that was refused only the serial number is kept: write the other cells too" in told
+        (row,) = read(desk.folder / "back.csv")
+        assert (row["serial"], row["user_id"]) == (serial, "")
 
 
 def test_no_file_takes_the_place_of_otps_unasked(set_up):

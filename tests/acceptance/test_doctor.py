@@ -144,7 +144,7 @@ def test_a_batch_whose_workers_are_all_gone_is_named_with_what_brings_one(desk):
     assert code == 3
     assert [check for check, (is_well, _) in findings.items() if not is_well] == ["batches"]
     assert re.match(
-        r"box: nothing has moved for 1 min 1\d s\. No worker runs\. → `oathbulk run box\.csv` brings one; or start",
+        r"box: nothing has moved for 1 min 1\d s\. No worker runs\. → `oathbulk run box` brings one; or start",
         findings["batches"][1],
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
 from support.data.tokens import make_tokens
@@ -65,10 +67,13 @@ def test_sigterm_ends_a_run_as_ctrl_c_does_and_it_tells_what_goes_on(set_up):
     result = run.wait()
     assert result.code == 130
     assert not desk.processes()
-    assert "16 records are left. Go on with: oathbulk run shipment.csv --batch 'pallet 7'" in result.stdout
+    assert "16 records are left. Go on with: oathbulk run 'pallet 7'" in result.stdout
     assert "left at this pace" not in result.stdout
     assert desk.status("pallet 7")["counts"] == NOTHING | {"active": 24, "pending": 16}
-    assert desk.oathbulk("run", "shipment.csv", "--batch", "pallet 7").code == 0
+    # What was loaded needs its file no more.
+    (desk.folder / "shipment.csv").unlink()
+    assert desk.oathbulk("run", "pallet 7").code == 0
+    assert len(pingone.active) == 40
 
 
 @pytest.mark.faults
@@ -108,6 +113,9 @@ def test_a_run_outlives_a_killed_worker_and_a_killed_valkey(set_up):
     # The killed calls reached PingOne: their devices were read, and no OTP went again.
     assert set(pingone.times_posted().values()) == {1}
     assert len(pingone.reads) == 4
+    # The one that was killed is not taken for alive, as it would be for half a minute.
+    with closing(sqlite3.connect(desk.home / "oathbulk.db")) as database:
+        assert database.execute("SELECT name FROM process").fetchall() == []
 
 
 @pytest.mark.faults
@@ -139,9 +147,9 @@ def test_a_pause_from_beside_ends_a_run_with_4_and_after_a_resume_it_finishes(se
     assert (result.json["state"], result.json["reason"]) == ("paused", "person")
     assert (result.json["counts"], result.json["otp_posts"]) == (NOTHING | {"pending": 16}, 4)
     # Still paused: a run does nothing, and says what would.
-    still = desk.oathbulk("run", "shipment.csv")
+    still = desk.oathbulk("run", "shipment")
     assert still.code == 4
-    how = "This run has ended. Go on with: oathbulk resume shipment, then oathbulk run shipment.csv"
+    how = "This run has ended. Go on with: oathbulk resume shipment, then oathbulk run shipment"
     assert how in " ".join(still.stdout.split())
     assert len(pingone.posts) == 4
 

@@ -81,10 +81,10 @@ OPTIONS: list[Typed] = [
 FILES: list[Typed] = [
     ("run nowhere.csv", {}, USAGE, "nowhere.csv: cannot be read (No such file or directory). Check"),
     (
-        "run shipment",
+        "run shipment --import --pair",
         {},
         USAGE,
-        "is no file, but the name of a batch. `oathbulk status shipment` shows it, `oathbulk run shipment.csv`",
+        "shipment is loaded, and its options were given then: oathbulk run shipment",
     ),
     ("check nowhere.csv", {}, USAGE, "nowhere.csv: cannot be read (No such file or directory). Check"),
     ("load folder", {}, USAGE, "folder: is not a regular file. Give the path of a file"),
@@ -138,7 +138,7 @@ SETTINGS: list[Typed] = [
     ("status", {"OATHBULK_CONFIG": "nowhere.toml"}, USAGE, "OATHBULK_CONFIG names nowhere.toml, which does not exist"),
     ("status", {"OATHBULK_CONFIG": "broken.toml"}, USAGE, "broken.toml cannot be read: at line 1"),
     ("status", {"OATHBULK_CONFIG": "mistyped.toml"}, USAGE, "PINGONE_RAET is no setting; did you mean PINGONE_RATE?"),
-    ("status", {"OATHBULK_TICK": "soon"}, SETUP, "OATHBULK_TICK Input should be a valid number"),
+    ("status", {"OATHBULK_TICK": "soon"}, SETUP, "oathbulk: OATHBULK_TICK should be a valid number"),
     ("status", {"OATHBULK_DATABASE_URL": "mysql://me:hidden@host/x"}, SETUP, "postgresql+psycopg:// or sqlite:///"),
     ("load shipment.csv", {"OATHBULK_DATABASE_URL": "hidden"}, SETUP, "OATHBULK_DATABASE_URL is not a database URL"),
     (

@@ -273,11 +273,11 @@ def test_the_report_comes_in_each_form_as_a_file(desk: WebDesk, shipment: Made) 
     for form, kind in (("html", "text/html"), ("json", "application/json"), ("csv", "text/csv")):
         answer = desk.get("/batch/report", name="shipment", form=form)
         assert answer.headers["content-type"].startswith(kind)
-        assert answer.headers["content-disposition"] == f'attachment; filename="shipment.{form}"'
+        assert answer.headers["content-disposition"] == f'attachment; filename="shipment-report.{form}"'
         assert answer.text.count("MADE001000002") >= 1
     assert json.loads(desk.read("/batch/report", name="shipment", form="json"))["batch"] == "shipment"
     odd = desk.get("/batch/report", name="shipment", form="exe")
-    assert odd.headers["content-disposition"] == 'attachment; filename="shipment.html"'
+    assert odd.headers["content-disposition"] == 'attachment; filename="shipment-report.html"'
 
 
 def test_dead_letters_come_as_a_file_to_mend(desk: WebDesk, shipment: Made) -> None:

@@ -27,10 +27,9 @@ UNITS = {"rate": "requests a second", "rate_max": "requests a second", "breaker_
 
 BEGINNING = """# Settings
 
-All of them, made of `.env.example` and the code. `oathbulk config` prints which value holds and where it comes from. A
-name that begins with `OATHBULK_` or `PINGONE_` and is none of these is an error that names the nearest, for commands,
-workers, beat and Flower. So is an unknown key in `oathbulk.toml`, a broken one, and an `OATHBULK_CONFIG` that names no
-file.
+All settings; the page is generated from `.env.example` and the code. `oathbulk config` prints each value in force, and
+where it comes from. Another name that begins with `OATHBULK_` or `PINGONE_`, or an unknown key in `oathbulk.toml`,
+is an error that names the nearest. `HTTPS_PROXY`, `NO_PROXY` and `SSL_CERT_FILE` are obeyed too.
 
 A setting is read from the process environment; else from the `.env` file in the home, or the one that `--env-file` or
 `OATHBULK_ENV_FILE` names. `NAME_FILE` names a file with the value. The `PINGONE_` settings there are those of the

@@ -54,7 +54,8 @@ class LoadCounts:
         """Explain why the file is refused as a whole; None if it has a good row, or no row that could be mended."""
         if self.total or not self.rows_refused:
             return None
-        others = f", and {self.already_active} others are active already" if self.already_active else ""
+        others = "1 other is" if self.already_active == 1 else f"{self.already_active} others are"
+        others = f", and {others} active already" if self.already_active else ""
         return f"not one of its {self.rows_refused} rows can be loaded{others}"
 
     @property

@@ -121,5 +121,6 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise typer.BadParameter(
-            f"cannot listen on {host} port {port}: {error.strerror or error}", param_hint="--host and --port"
+            f"cannot listen on {host} port {port}: {error.strerror or error}. --port 0 takes any that is free",
+            param_hint="--host and --port",
         ) from error

@@ -22,6 +22,7 @@ from worker.cli.way_back import describe_way_back
 from worker.cli.written_otps import refuse_to_lose_otps
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_statuses
+from worker.observability.counting import count_things
 from worker.reports import export as reports
 from worker.reports.hand_out import write_hand_out
 from worker.reports.refused_rows import NotKept
@@ -81,10 +82,10 @@ def export(
     with showing_progress(NOT_WRITTEN) as progress:
         export_to = partial(reports.export, installation.database, batch, keyring=keyring, on_progress=progress)
         count = write_output(output, lambda file: export_to(file, status=status, reasons=reason, is_left=left))
-    what = "tokens that are left" if left else "refused rows" if status == REFUSED else "records"
-    _report(f"Wrote {count} {what} of {batch}", output)
+    _report(f"Wrote {_name_rows(count, status, is_left=left)} of {batch}", output)
     if count and (left or reason or status in (REFUSED, Status.DEAD_LETTER)) and output != STDOUT:
-        for line in describe_way_back(installation, batch, output):
+        refused = count if status == REFUSED else _count_refused_left(installation, batch) if left else 0
+        for line in describe_way_back(installation, batch, output, refused):
             console.print(line, soft_wrap=True)
     if left:
         _tell_unknown_rows(installation, batch)
@@ -110,6 +111,19 @@ def _name_later_hand_outs(installation: Installation, batch: str) -> None:
         commands = [f"oathbulk export {quote(name)} --hand-out -o {quote(name + '-hand-out.csv')}" for name in later]
         number = status.taken_over.active
         error_console.print(f"{number} of its tokens became active in later batches: {'; '.join(commands)}")
+
+
+def _name_rows(count: int, status: str | None, *, is_left: bool) -> str:
+    """Say how many rows were exported, and of which kind they are."""
+    if is_left:
+        return f"{count_things(count, 'token')} that {'is' if count == 1 else 'are'} left"
+    return count_things(count, "refused row" if status == REFUSED else "record")
+
+
+def _count_refused_left(installation: Installation, batch: str) -> int:
+    """Count the refused rows of a batch whose tokens no later batch made active."""
+    (status,) = read_statuses(installation, batch)
+    return sum((status.refused_left or {}).values())
 
 
 def _tell_unknown_rows(installation: Installation, batch: str) -> None:

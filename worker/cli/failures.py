@@ -103,7 +103,8 @@ def explain_server_failure(error: Exception) -> str:
                 "PINGONE_AUTH_ENVIRONMENT_ID"
             )
         case NotDelivered():
-            return f"PingOne is out of reach ({error}): check PINGONE_REGION or PINGONE_TOKEN_URL, and the network"
+            urls = "PINGONE_REGION, PINGONE_API_URL and PINGONE_TOKEN_URL"
+            return f"PingOne is out of reach ({error}): check {urls}, and the network"
         case redis.RedisError():
             return f"Redis is out of reach ({error}): check OATHBULK_REDIS_URL and the server"
         case DBAPIError():

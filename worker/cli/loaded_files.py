@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from models.batch import Batch
 from worker.batches.loaded import AllActive, Loaded, find_loaded
 from worker.cli.console import console, print_json
 from worker.installation.installation import Installation
-from worker.intake import Shipment, UnusableFile
+from worker.intake import Shipment
 
 
 def find_loaded_as(installation: Installation, shipment: Shipment, environment: str) -> Loaded | None:
@@ -25,17 +24,13 @@ def find_loaded_as(installation: Installation, shipment: Shipment, environment: 
         return find_loaded(connection, environment_id, shipment.fingerprint)
 
 
-def refuse_batch_for_file(installation: Installation, file: Path) -> None:
-    """Refuse a file that is not there if a batch has its name: that is what was meant. Raises UnusableFile, and what
-    `find_loaded_as` raises."""
-    if file.exists() or installation.is_empty:
-        return
+def find_batch_named(installation: Installation, file: Path) -> str | None:
+    """Find the batch that has the name of a file which is not there; None if the file is, or no batch is called so.
+    Raises what `find_loaded_as` raises."""
+    if file.is_file() or installation.is_empty:
+        return None
     with installation.database.reading() as connection:
-        loaded = connection.scalar(select(Batch.file).where(Batch.name == str(file)))
-    if loaded is not None:
-        shows, goes_on = shlex.join(["oathbulk", "status", str(file)]), shlex.join(["oathbulk", "run", loaded])
-        cure = f"`{shows}` shows it, and `{goes_on}` goes on with it"
-        raise UnusableFile(file, "is no file, but the name of a batch", cure)
+        return connection.scalar(select(Batch.name).where(Batch.name == str(file)))
 
 
 def loaded_to_json(loaded: Loaded) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def metrics(
     try:
         server = make_server(bind, port, generate)
     except OSError as error:
-        raise typer.BadParameter(f"cannot listen on {bind}:{port}: {error.strerror}") from error
+        raise typer.BadParameter(f"cannot listen on {bind}:{port}: {error.strerror}. Give another --port") from error
     host = f"[{bind}]" if ":" in bind else bind
     error_console.print(f"Metrics at http://{host}:{server.server_port}/metrics, until Ctrl-C.")
     with suppress(KeyboardInterrupt), turning_signals_into_interrupts(), server:

@@ -95,7 +95,8 @@ def _read_parts(path: Path) -> Parts:
             written: Any = json.loads(file.read(_LONGEST_PLAN))
     except OSError as error:
         raise OtherPlan(
-            f"--plan: {path} is no hash of {DIGITS} digits, and cannot be read: {error.strerror}"
+            f"--plan: {path} is no hash of {DIGITS} digits, which `oathbulk plan` prints, and cannot be read as a file: "
+            f"{error.strerror}"
         ) from error
     except (ValueError, RecursionError) as error:
         raise OtherPlan(f"--plan: {path} is no plan: give the hash, or the JSON of `oathbulk plan`") from error

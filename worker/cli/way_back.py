@@ -14,10 +14,12 @@ from worker.cli.typed_commands import write_command
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.intake import canonical_column
+from worker.observability.counting import count_things
 
 
-def describe_way_back(installation: Installation, batch: str, file: Path) -> list[str]:
-    """Say what is to be done with the file of an export; a line each. Raises UnknownBatch."""
+def describe_way_back(installation: Installation, batch: str, file: Path, refused: int = 0) -> list[str]:
+    """Say what is to be done with the file of an export, of which so many rows were refused; a line each. Raises
+    UnknownBatch."""
     if rehearsal := find_rehearsal(installation):
         return [rehearsal.describe_end()]
     with installation.database.reading() as connection:
@@ -25,6 +27,11 @@ def describe_way_back(installation: Installation, batch: str, file: Path) -> lis
         name = choose_free_name(file.stem, read_names_like(connection, file.stem))
     run = write_command("run", file, ["--batch", name] if name != file.stem else [])
     lines = [f"Mend it (fresh OTPs, or corrected ids), then: {run}"]
+    if refused:
+        lines.append(
+            f"Of {count_things(refused, 'row')} that {'was' if refused == 1 else 'were'} refused only the serial number"
+            " is kept: write the other cells too, as your own file has them."
+        )
     has_pairs = "otp1" in map(canonical_column, found.columns)
     if has_pairs and _is_simulated(installation, found.environment):
         lines.append(

@@ -13,6 +13,7 @@ from io import StringIO
 from pathlib import Path
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from worker.config.file_permissions import SECRETS, read_trusted, refuse_open_secrets
 from worker.config.home_path import find_home
@@ -50,7 +51,9 @@ def read_env_file() -> EnvFile:
 def _read_values(path: Path) -> dict[str, str]:
     """Read the variables of the file, which must be closed to others if it holds a secret. Raises ConfigError."""
     try:
-        found = dotenv_values(stream=StringIO(read_trusted(path)))
+        text = read_trusted(path)
+        _refuse_broken_lines(path, text)
+        found = dotenv_values(stream=StringIO(text))
         values = {name: value for name, value in found.items() if value is not None}
         if any(values.get(variable) for variable in SECRETS):
             refuse_open_secrets(path)
@@ -59,6 +62,16 @@ def _read_values(path: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     return values
+
+
+def _refuse_broken_lines(path: Path, text: str) -> None:
+    """Refuse a file with a line that sets nothing: whoever wrote it meant a setting. Raises ConfigError."""
+    for binding in parse_stream(StringIO(text)):
+        if binding.error:
+            # Empty lines before it belong to it.
+            text, line = binding.original.string, binding.original.line
+            line += text[: len(text) - len(text.lstrip())].count("\n")
+            raise ConfigError(f"{path}: line {line} is no NAME=value: quote the value, or put # in front of a remark")
 
 
 def _refuse_redirection(path: Path, values: Mapping[str, str], home: Path | None) -> None:

@@ -122,6 +122,13 @@ def _validate(model: type[M], prefix: str, values: dict[str, Any]) -> M:
         complaints = []
         for fault in error.errors(include_input=False, include_url=False):
             variable = prefix + str(fault["loc"][0]).upper() if fault["loc"] else f"{prefix}*"
-            missing = fault["type"] == "missing"
-            complaints.append(f"{variable} {'is not set' if missing else fault['msg'].removeprefix('Value error, ')}")
+            complaints.append(f"{variable} {_complain(fault['type'], fault['msg'])}")
         raise ConfigError("; ".join(complaints)) from None
+
+
+def _complain(kind: str, message: str) -> str:
+    """Say what is wrong with a value, behind the name of its variable: `should be a valid number`."""
+    if kind == "missing":
+        return "is not set"
+    # pydantic: "Input should be a valid number, unable to parse string as a number".
+    return message.removeprefix("Value error, ").removeprefix("Input ").partition(", unable to parse")[0]

@@ -34,7 +34,7 @@ def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
     with open_snapshot(database) as connection:
         report = read_report(database, connection, name)
         file.writelines(render(form, report, lambda: read_tokens(connection, name)))
-    return _send(file, f"{name}.{form}", _MEDIA_TYPES[form])
+    return _send(file, f"{name}-report.{form}", _MEDIA_TYPES[form])
 
 
 def download_dead_letters(desk: Desk, _: Visitor, request: Request) -> Response:

@@ -130,6 +130,13 @@ class Processes:
         connection.execute(insert(WorkerProcess).values(me))
 
 
+def forget_all(database: Database) -> None:
+    """Delete the rows of all processes, of which none lives any more. One that was killed could not do that itself, and
+    would count as alive for a while."""
+    with database.writing() as connection:
+        connection.execute(delete(WorkerProcess))
+
+
 def read_processes(database: Database, connection: Connection) -> list[KnownProcess]:
     """Read all processes that have a row, by their names; who was gone for a day has none."""
     is_alive = WorkerProcess.seen_at > database.now(-GONE_AFTER)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
+
+from sqlalchemy.exc import DBAPIError
 
 from worker.batches.preparation.turns import Turns
 from worker.embedded.children import Children
 from worker.embedded.disk import ensure_room
 from worker.embedded.valkey import EmbeddedValkey
+from worker.fleet.processes import forget_all
 from worker.installation.installation import Installation
 
 # Seconds beyond the deadlines of both calls of a record, in which a worker that ends settles what it has in hand.
@@ -78,13 +82,18 @@ class Stack:
     def stop(self) -> None:
         """End all processes. Calls in flight are settled, or their records handed back, first."""
         self._children.stop(self._grace)
+        if self._settings.is_embedded_database:
+            # If the disk is full, this one is taken for alive half a minute longer.
+            with suppress(DBAPIError):
+                forget_all(self._installation.database)
         if self._valkey is not None:
             self._valkey.stop()
 
     def _start_part(self, name: str) -> None:
         """Start a worker or beat, with the variables that it needs, and a log of its own."""
         if name == "worker" and self._settings.is_embedded_database:
-            # The worker before it may have been killed while it prepared a batch, and nobody else does here.
+            # The worker before it may have been killed, also while it prepared a batch; there is no other here.
+            forget_all(self._installation.database)
             Turns(self._installation.database).end_all()
         # -P: a `models.py` in the folder where a person works must not take the place of ours.
         argv = [sys.executable, "-P", "-m", "worker.installation.stack_process", name]

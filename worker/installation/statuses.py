@@ -32,5 +32,5 @@ def read_statuses(installation: Installation, batch: str | None = None) -> list[
 def read_fleet(installation: Installation, batch: str) -> Fleet:
     """Read which worker processes live, to say whether this batch is worked on. Raises UnknownBatch, NothingLoaded."""
     with installation.database.reading() as connection:
-        file = find_batch(connection, batch, Batch.file).file
-        return Fleet(read_processes(installation.database, connection), file=file)
+        name = find_batch(connection, batch, Batch.name).name
+        return Fleet(read_processes(installation.database, connection), batch=name)

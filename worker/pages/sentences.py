@@ -57,6 +57,16 @@ def list_next_steps(report: Report) -> list[str]:
     return steps or ["Nothing is left to do."]
 
 
+def tell_active_later(number: int) -> str:
+    """Say that later batches made so many of some tokens active."""
+    return f"Later batches made {write_number(number)} of these tokens active."
+
+
+def list_reasons_left(report: Report) -> list[str]:
+    """Name the reasons of the dead letters that no later batch made active."""
+    return [group.reason for group in leave_out_active(report).dead_letters]
+
+
 def _tell_dead_letters(report: Report) -> Iterator[str]:
     if not report.dead_letters:
         return

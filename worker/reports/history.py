@@ -102,7 +102,7 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
         serial_number=serial_number,
         records=records,
         now=connection.execute(select(database.now())).scalar_one(),
-        fleet=Fleet(read_processes(database, connection), file=records[-1].batch.file if records else None),
+        fleet=Fleet(read_processes(database, connection), batch=records[-1].batch.name if records else None),
         hold=read_pace(database, connection, license_of(environment, environment_id)).hold,
         refused=refused,
         names_taken=read_names_like(connection, batch),

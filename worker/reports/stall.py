@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from shlex import quote
 from typing import Any
 
 from worker.fleet.processes import KnownProcess
+from worker.reports.sentences.run_command import write_run
 
 # Seconds after which due work of which nothing has moved counts as a stall.
 STILL_AFTER = 60.0
@@ -35,12 +35,12 @@ class Cause(StrEnum):
 class Fleet:
     """What is known of the worker processes and of what they need to move a batch. `broker`: why the broker cannot be
     used; None if it can, or if that is not known here. `hold`: until when and why all workers hold, in a sentence.
-    `file`: that of the batch they are asked about; None where there are several."""
+    `batch`: the name of the batch they are asked about; None where there are several."""
 
     processes: Sequence[KnownProcess] = ()
     broker: str | None = None
     hold: str | None = None
-    file: str | None = None
+    batch: str | None = None
 
     @property
     def alive(self) -> list[KnownProcess]:
@@ -92,7 +92,7 @@ def explain_stall(fleet: Fleet) -> Stall:
         detail = f"The broker cannot be used ({fleet.broker})."
         return Stall(Cause.BROKER, detail, "Check OATHBULK_REDIS_URL and the server with: oathbulk doctor")
     if not fleet.alive:
-        run = f"oathbulk run {quote(fleet.file) if fleet.file else 'FILE'}"
+        run = write_run(fleet.batch) if fleet.batch else "oathbulk run BATCH"
         cure = f"`{run}` brings one; or start `celery -A worker worker` and `celery -A worker beat`."
         return Stall(Cause.WORKER, "No worker runs.", cure)
     if len(fleet.sick) == len(fleet.alive):

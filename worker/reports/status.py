@@ -53,7 +53,7 @@ def read_statuses(
         return [
             replace(
                 _read_status(database, connection, batch),
-                fleet=Fleet(processes, file=batch.file),
+                fleet=Fleet(processes, batch=batch.name),
                 license_pace=read_pace(database, connection, license_of(batch.environment, batch.environment_id)),
             )
             for batch in batches

@@ -158,7 +158,7 @@ def test_the_same_goes_out_as_json_with_every_promised_key():
 
 
 def test_after_an_interruption_no_time_is_left_and_the_command_is_named():
-    again = "Go on with: oathbulk run pallet-7.csv"
+    again = "Go on with: oathbulk run pallet-7"
     page = seen(draw_batch(RUNNING, stopped=again))
 
     assert f"Nothing works on it here any more; 600 records are left. {again}" in page
@@ -166,9 +166,9 @@ def test_after_an_interruption_no_time_is_left_and_the_command_is_named():
 
 
 def test_a_pause_that_ended_the_run_names_both_commands_that_go_on():
-    page = seen(draw_batch(PAUSED, stopped="Go on with: oathbulk run pallet-7.csv"))
+    page = seen(draw_batch(PAUSED, stopped="Go on with: oathbulk run pallet-7"))
 
-    both = "This run has ended. Go on with: oathbulk resume pallet-7, then oathbulk run pallet-7.csv"
+    both = "This run has ended. Go on with: oathbulk resume pallet-7, then oathbulk run pallet-7"
     assert f"Check them. {both}" in page
     assert page.count("Go on with") == 1
 

@@ -129,6 +129,17 @@ def test_no_file_leads_to_another_file(home: Path) -> None:
         read_variables()
 
 
+@pytest.mark.parametrize(("content", "line"), [("a word too many\n", 1), ("A=1\n\n# one\nB='unclosed\n", 4)])
+def test_a_line_that_sets_nothing_is_refused(home: Path, content: str, line: int) -> None:
+    write(home / ".env", content)
+
+    with pytest.raises(ConfigError) as refused:
+        read_env_file()
+
+    assert str(refused.value).startswith(f"{home / '.env'}: line {line} is no NAME=value")
+    assert "unclosed" not in str(refused.value)
+
+
 def test_its_values_are_not_in_its_repr(home: Path) -> None:
     write(home / ".env", "PINGONE_CLIENT_SECRET=hidden\n")
     assert "hidden" not in repr(read_env_file())

@@ -23,6 +23,7 @@ from worker.reports.batch_report.contents import (
     StepColumn,
     StepShare,
 )
+from worker.reports.taken_over import TakenOver
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 # Turns the direction of writing, so that a name reads as another.
@@ -220,3 +221,15 @@ def test_text_is_readable_on_each_ground(scheme: int) -> None:
     for ground in ("paper", "wash", "accent-wash"):
         for text in ("ink", "quiet", "accent"):
             assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+
+
+def test_what_later_batches_made_active_is_said_where_it_ended_here() -> None:
+    groups = (make_group(Reason.INVALID_OTP, 21), make_group(Reason.LOCKED, 12))
+    ends = {"dead_letter": {"invalid_otp": 20, "locked": 12}}
+    whole = make_report(counts=RowCounts(active=1, dead_letter=33), dead_letters=groups)
+    text = " ".join(draw(replace(whole, taken_over=TakenOver({"fixed": {"active": 32}}, ends))).text.split())
+    _, dead = text.split("Dead letters Later batches made 32 of these tokens active.")
+    assert f"invalid_otp 21 {CURES[Reason.INVALID_OTP]}".replace("`", "") in dead
+    assert "locked 12 Nothing: active since, in a later batch." in dead
+    assert "as they ended in this batch. Later batches made 32 of these tokens active. Times" in dead
+    assert "Later batches" not in draw(whole).text

@@ -79,10 +79,10 @@ def check_workers(fleet: Fleet, version: str) -> Finding:
 
 def check_beat(fleet: Fleet) -> Finding:
     """Say when the last tick came, without which no record is sent to the workers."""
+    if not fleet.alive:
+        return Finding("beat", "none is needed while no worker runs")
     tick = fleet.seconds_since_tick
     told = "no tick ever came" if tick is None else f"the last tick came {tick:.0f} s ago"
-    if not fleet.alive:
-        return Finding("beat", f"{told}; none is needed while no worker runs")
     # Threads that all wait for PingOne let ticks wait for as long as a call may take, and that is no fault.
     if tick is None or tick > STILL_AFTER:
         return fault("beat", told, "start celery -A worker beat, and see whether a worker takes the queue of ticks")

@@ -11,6 +11,8 @@ from worker.batches.commands import Replayed
 from worker.batches.hours import OutOfHours
 from worker.leases.not_replayed import NotReplayed, Why
 from worker.observability.counting import count_things
+from worker.reports.sentences.export_command import write_export
+from worker.reports.sentences.run_command import write_run
 from worker.reports.stall import Fleet, explain_stall
 
 
@@ -19,7 +21,7 @@ def describe_paused(batch: str, *, ends_run: bool) -> str:
     resume = f"Go on with: oathbulk resume {quote(batch)}"
     if ends_run:
         ends = "a run of it here ends once no record is in work"
-        return f"{batch} is paused; {ends}. {resume}, then the same oathbulk run"
+        return f"{batch} is paused; {ends}. {resume}, then {write_run(batch)}"
     return f"{batch} is paused. {resume}"
 
 
@@ -57,19 +59,20 @@ def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
     lines = [f"{records} {'stays as it is' if records == 1 else 'stay as they are'}:"]
     lines += [f"  {group.records} {group.reason}: {_explain_staying(group)}" for group in stay]
     lines += [
-        f"As a file, to write fresh OTPs into and load: oathbulk export {quote(batch)} {chosen} -o FILE"
-        for chosen in _choose_for_export(stay)
+        f"As a file, to write fresh OTPs into and load: {write_export(batch, chosen, ending, ())}"
+        for chosen, ending in _choose_for_export(stay)
     ]
     return "\n".join(lines)
 
 
-def _choose_for_export(stay: Sequence[NotReplayed]) -> Iterator[str]:
-    """Write the options of `oathbulk export` that choose the records which need fresh OTPs."""
+def _choose_for_export(stay: Sequence[NotReplayed]) -> Iterator[tuple[str, str]]:
+    """Write the options of `oathbulk export` that choose the records which need fresh OTPs, each with the ending of a
+    file's name."""
     lacking = {group.reason for group in stay if group.why == Why.FRESH_OTPS}
     if reasons := sorted(lacking - {Status.CANCELLED}):
-        yield " ".join(f"--reason {reason}" for reason in reasons)
+        yield " ".join(f"--reason {reason}" for reason in reasons), "fresh"
     if Status.CANCELLED in lacking:
-        yield f"--status {Status.CANCELLED}"
+        yield f"--status {Status.CANCELLED}", str(Status.CANCELLED)
 
 
 def _explain_staying(group: NotReplayed) -> str:

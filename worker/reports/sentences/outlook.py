@@ -15,13 +15,14 @@ from worker.reports.batch_status import BatchStatus
 from worker.reports.outage import Outage
 from worker.reports.sentences.durations import format_duration
 from worker.reports.sentences.preparation import put_waiting_first
+from worker.reports.sentences.run_command import write_run
 from worker.reports.stall import Cause, describe_sick, explain_stall
 from worker.rules.hours import format_time
 
 # The outlook of a batch that runs while no record is in work.
 WAITING = "Waiting for a worker."
 # What stands before the command that goes on with a batch.
-GO_ON = "Go on with: "
+_GO_ON = "Go on with: "
 
 
 def describe_outlook(status: BatchStatus) -> str:
@@ -38,7 +39,7 @@ def describe_outlook(status: BatchStatus) -> str:
         case "paused" if status.reason in PASSING:
             return f"Paused ({status.reason}): {status.detail}"
         case "paused":
-            resume = f"{GO_ON}oathbulk resume {quote(status.name)}"
+            resume = f"{_GO_ON}oathbulk resume {quote(status.name)}"
             return f"Paused ({status.reason}): {status.detail}{_describe_in_work(status)} {resume}"
     if status.hold:
         return describe_hold(status.hold, quote(status.name))
@@ -54,9 +55,14 @@ def describe_outlook(status: BatchStatus) -> str:
     if status.eta_seconds and status.fleet.alive:
         left = f"{format_duration(status.eta_seconds)} left at this pace."
         return left + _explain_time_left(status) + _describe_end_of_hours(status)
-    if status.preparing and status.fleet.alive:
+    if status.fleet.alive and (status.preparing or not is_waiting):
         return "The time left is not known yet."
     return WAITING
+
+
+def describe_going_on(batch: str) -> str:
+    """Say how a batch goes on here after the run that worked on it has ended."""
+    return f"{_GO_ON}{write_run(batch)}"
 
 
 def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
@@ -64,7 +70,7 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
     notes = []
     if any(describe_outlook(status) == WAITING for status in statuses):
         fleet = statuses[0].fleet
-        stall = explain_stall(fleet if len(statuses) == 1 else replace(fleet, file=None))
+        stall = explain_stall(fleet if len(statuses) == 1 else replace(fleet, batch=None))
         notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
     if statuses and statuses[0].fleet.sick:
         notes.append(f"These take no work: {describe_sick(statuses[0].fleet)}")
@@ -78,7 +84,7 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
     if not status.left:
         return describe_outlook(status)
     if waits_for_a_person:
-        resume = f"{GO_ON}oathbulk resume {quote(status.name)}, then {stopped.removeprefix(GO_ON)}"
+        resume = f"{_GO_ON}oathbulk resume {quote(status.name)}, then {stopped.removeprefix(_GO_ON)}"
         return f"Paused ({status.reason}): {status.detail} This run has ended. {resume}"
     nothing_runs = f"Nothing works on it here any more; {_count_left(status)} left. {stopped}"
     return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"

@@ -48,7 +48,8 @@ def describe_places(name: str, active: int, already_active: int, rows: int, take
     places += [f"{counts.get(Status.ACTIVE, 0):,} in {later}" for later, counts in taken_over.counts.items()]
     places += [f"{already_active:,} before it was loaded"] if already_active else []
     all_active = active + already_active + taken_over.active
-    return f"{all_active:,} of {rows:,} tokens are active: {', '.join(places)}; {rows - all_active:,} left."
+    tokens = "token is" if rows == 1 else "tokens are"
+    return f"{all_active:,} of {rows:,} {tokens} active: {', '.join(places)}; {rows - all_active:,} left."
 
 
 def _describe_returned(status: BatchStatus) -> list[str]:
@@ -94,9 +95,9 @@ def _name_export_of_left(status: BatchStatus) -> list[str]:
 def _name_replay(status: BatchStatus) -> list[str]:
     """Name the command that lets those dead letters go again that need no fresh OTPs; nothing before the batch is
     finished, or where all need them. Of a rehearsal none can: how that is practised instead."""
-    reasons = [reason for reason in status.dead_letters_left if status.replayable.get(reason)]
     if status.rehearsal and status.tokens_left and not status.left:
         return [status.rehearsal.describe_end()]
+    reasons = [reason for reason in status.dead_letters_left if status.replayable.get(reason)]
     if status.left or not reasons:
         return []
     chosen = " ".join(f"--reason {reason}" for reason in sorted(reasons))

@@ -10,7 +10,7 @@ from worker.cli.doctor.batch_checks import check_batches
 from worker.cli.doctor.finding import State
 from worker.reports.stall import STILL_AFTER, Fleet
 
-STILL = replace(RUNNING, still_for=STILL_AFTER + 10, fleet=Fleet(file="pallet 7.csv"))
+STILL = replace(RUNNING, still_for=STILL_AFTER + 10, fleet=Fleet(batch="pallet 7"))
 
 
 def test_a_batch_that_stands_still_without_a_worker_is_a_fault_with_the_cure_of_status() -> None:
@@ -19,7 +19,7 @@ def test_a_batch_that_stands_still_without_a_worker_is_a_fault_with_the_cure_of_
         State.FAULT,
         "pallet-7: nothing has moved for 1 min 10 s. No worker runs.",
     )
-    assert found.cure.startswith("`oathbulk run 'pallet 7.csv'` brings one; or start `celery -A worker worker`")
+    assert found.cure.startswith("`oathbulk run 'pallet 7'` brings one; or start `celery -A worker worker`")
 
 
 def test_batches_that_stand_still_for_the_same_reason_have_one_cure() -> None:

@@ -28,16 +28,16 @@ def test_a_pause_that_ends_a_run_says_how_that_goes_on():
     assert describe_paused("pallet 7", ends_run=False) == "pallet 7 is paused. Go on with: oathbulk resume 'pallet 7'"
     assert describe_paused("pallet 7", ends_run=True) == (
         "pallet 7 is paused; a run of it here ends once no record is in work. "
-        "Go on with: oathbulk resume 'pallet 7', then the same oathbulk run"
+        "Go on with: oathbulk resume 'pallet 7', then oathbulk run 'pallet 7'"
     )
 
 
 def test_a_replay_says_as_a_resume_does_that_no_worker_runs_and_what_brings_one():
-    nobody = Fleet(file="box.csv")
+    nobody = Fleet(batch="box")
 
     resumed = describe_resumed("box", None, nobody, lifts_hold=False)
 
-    assert "box may run, but nothing works on it. No worker runs. `oathbulk run box.csv` brings one" in resumed
+    assert "box may run, but nothing works on it. No worker runs. `oathbulk run box` brings one" in resumed
     assert describe_replayed("box", Replayed(2), None, nobody).splitlines() == ["2 records of box go again.", resumed]
     assert describe_replayed("box", Replayed(2), None, AT_WORK) == "2 records of box go again."
     assert describe_replayed("box", Replayed(0), None, nobody) == "0 records of box go again."
@@ -58,7 +58,7 @@ def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_d
         "  2 invalid_otp: fresh OTPs are needed, since those that they have were refused, used or too old.",
         "  2 cancelled: in progress in batch september.",
         "As a file, to write fresh OTPs into and load: "
-        "oathbulk export 'pallet 7' --reason invalid_otp --reason locked -o FILE",
+        "oathbulk export 'pallet 7' --reason invalid_otp --reason locked -o 'pallet 7-fresh.csv'",
     ]
 
 
@@ -66,8 +66,8 @@ def test_what_was_cancelled_and_needs_fresh_otps_has_a_file_of_its_own():
     stay = [NotReplayed(1, "locked", Why.FRESH_OTPS), NotReplayed(2, "cancelled", Why.FRESH_OTPS)]
 
     assert describe_staying("july", stay).splitlines()[-2:] == [
-        "As a file, to write fresh OTPs into and load: oathbulk export july --reason locked -o FILE",
-        "As a file, to write fresh OTPs into and load: oathbulk export july --status cancelled -o FILE",
+        "As a file, to write fresh OTPs into and load: oathbulk export july --reason locked -o july-fresh.csv",
+        "As a file, to write fresh OTPs into and load: oathbulk export july --status cancelled -o july-cancelled.csv",
     ]
 
 

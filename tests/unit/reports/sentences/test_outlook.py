@@ -15,6 +15,7 @@ from worker.reports.batch_status import BatchStatus
 from worker.reports.outage import Outage
 from worker.reports.sentences.outlook import (
     WAITING,
+    describe_going_on,
     describe_hold,
     describe_outlook,
     describe_outlook_after_run,
@@ -112,7 +113,7 @@ def test_the_end_of_a_window_is_told_beside_what_is_left():
     assert describe_outlook(RUNNING) == "1 min 0 s left at this pace."
 
 
-AGAIN = "Go on with: oathbulk run pallet-7.csv"
+AGAIN = describe_going_on("pallet-7")
 
 
 def test_what_would_go_on_by_itself_does_not_where_nothing_runs():
@@ -216,13 +217,13 @@ def test_while_a_few_records_try_whether_an_outage_is_over_it_is_still_told():
 
 
 def test_what_brings_a_worker_names_the_file_of_one_batch_and_none_where_there_are_several():
-    waits = replace(batch(pending=3), fleet=Fleet(file="box 7.csv"))
+    waits = replace(batch(pending=3), fleet=Fleet(batch="box 7"))
 
     (one,) = explain_fleet([waits])
     (several,) = explain_fleet([waits, waits])
 
-    assert "`oathbulk run 'box 7.csv'` brings one" in one
-    assert "`oathbulk run FILE` brings one" in several
+    assert "`oathbulk run 'box 7'` brings one" in one
+    assert "`oathbulk run BATCH` brings one" in several
 
 
 def test_a_paused_batch_says_until_when_it_waits_for_records_of_a_worker_that_may_have_died():

@@ -10,10 +10,10 @@ from unit.cli.test_batch_display import FINISHED, SOME_LEFT, batch, seen
 
 from models.row_fault import FAULT_CURES, RowFault
 from worker.cli.batch_display import draw_batch
+from worker.cli.batch_work import choose_exit_code
 from worker.cli.exit_codes import ALL_ACTIVE, WAITING_FOR_A_PERSON
 from worker.cli.exit_codes import SOME_LEFT as CODE_SOME_LEFT
 from worker.cli.room import Room
-from worker.cli.run import choose_exit_code
 from worker.reports.batch_status import BatchStatus
 from worker.reports.rehearsal import Rehearsal
 from worker.reports.sentences.outlook import describe_outlook
