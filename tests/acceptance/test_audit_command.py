@@ -141,7 +141,10 @@ def test_heads_that_were_noted_are_looked_for_and_what_is_gone_is_named(desk):
     for head in (heads, lines[1]["hash"], f"1:{lines[0]['hash']}"):
         verified = desk.oathbulk("audit", "--verify", head)
         assert (verified.code, verified.stderr) == (0, "")
-        assert "all are in the audit" in verified.stdout
+        all_are = (
+            "2 noted heads were looked for, and all are" if head == heads else "1 noted head was looked for, and is"
+        )
+        assert f"{all_are} in the audit." in verified.stdout
 
     tamper(desk, "DELETE FROM audit WHERE id = 2")
 
@@ -149,7 +152,7 @@ def test_heads_that_were_noted_are_looked_for_and_what_is_gone_is_named(desk):
     assert desk.oathbulk("audit").code == 0
     cut = desk.oathbulk("audit", "--verify", heads)
     assert cut.code == 1
-    assert "1 of 2 noted heads are not in the audit any more" in cut.stderr
+    assert "1 of 2 noted heads is not in the audit any more" in cut.stderr
     assert f"{lines[1]['hash']}: line 2 was cut off: the audit ends with line 1." in cut.stderr
     told = desk.oathbulk("audit", "--verify", f"1:{'0' * 64}", "--json")
     assert told.code == 1

@@ -115,8 +115,13 @@ def test_no_file_takes_the_place_of_otps_unasked(set_up):
         refused = desk.oathbulk("export", "shipment", "-o", "shipment.csv", *options)
         assert (refused.code, "shipment.csv holds OTPs" in refused.stderr) == (2, True), refused.stderr
         assert (desk.folder / "shipment.csv").read_bytes() == written
-    for other in (("check", "shipment.csv"), ("report", "shipment")):
-        refused = desk.oathbulk(*other, "-o", "shipment.csv")
+    for other in (
+        ("check", "shipment.csv", "-o"),
+        ("report", "shipment", "-o"),
+        ("plan", "shipment.csv", "--offline", "--output-format", "html", "-o"),
+        ("db", "backup"),
+    ):
+        refused = desk.oathbulk(*other, "shipment.csv")
         assert (refused.code, "shipment.csv holds OTPs" in refused.stderr) == (2, True), refused.stderr
         assert (desk.folder / "shipment.csv").read_bytes() == written
     assert desk.oathbulk("export", "shipment", "-o", "shipment.csv", "--overwrite").code == 0

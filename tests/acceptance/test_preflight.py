@@ -84,9 +84,8 @@ def test_what_is_good_to_know_is_printed_and_asks_nobody(set_up):
     pingone.tenant[POLICIES] = {"newDeviceNotification": None}
     result = desk.oathbulk("run", "shipment.csv")
     assert result.code == 0
-    assert (
-        "· notification: PingOne writes to people when their token becomes a device: the policy Office" in result.stdout
-    )
+    told = "PingOne writes to people when their token becomes a device: the policy Office says nothing of it."
+    assert f"· notification: {told}" in result.stdout
 
 
 def test_the_json_of_a_load_has_the_findings_whether_it_loads_or_not(set_up):

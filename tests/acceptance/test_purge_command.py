@@ -154,6 +154,14 @@ def test_a_lost_key_by_which_its_tokens_are_recognised_is_not_replaced(purged) -
     assert f"{key} is missing, and by a key that it encrypted tokens of purged batches are recognised" in told(refused)
 
 
+def test_who_has_no_keys_is_told_that_a_token_is_not_known(purged) -> None:
+    """Of a database elsewhere; a person who only looks tokens up there needs no keys."""
+    desk, *_ = purged
+    elsewhere = f"sqlite:///{desk.home / 'oathbulk.db'}"
+    shown = desk.oathbulk("show", "XYZZY1", OATHBULK_DATABASE_URL=elsewhere)
+    assert (shown.code, "no record has 'XYZZY1' as its serial number" in told(shown)) == (2, True), shown.stderr
+
+
 def test_a_token_of_it_is_told_by_its_serial_number(purged) -> None:
     desk, tokens, _ = purged
 

@@ -116,7 +116,7 @@ def test_on_a_narrow_terminal_no_id_is_cut(ended):
     desk, tokens = ended
 
     terminal = desk.start_on_terminal("show", tokens[3].serial, columns=80)
-    wait_until(lambda: "again.csv" in terminal.read(), 60, "the last line is there")
+    wait_until(lambda: "left.csv" in terminal.read(), 60, "the last line is there")
 
     lines = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", terminal.read()).splitlines()
     assert max(map(len, lines)) <= 80

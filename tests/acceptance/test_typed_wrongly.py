@@ -67,6 +67,7 @@ OPTIONS: list[Typed] = [
     ("run shipment.csv --otp-type motp", {}, USAGE, "'--otp-type' 'motp' is not one of 'hotp', 'totp'"),
     ("pace --rate=-5", {}, USAGE, "--rate"),
     ("pace --rate abc", {}, USAGE, "'--rate': Input should be a valid number"),
+    ("pace --rate inf", {}, USAGE, "'--rate': Input should be less than or equal to 100000"),
     ("resume shipment --window 08:00-18:00 --zone UTC --no-window", {}, USAGE, "--no-window"),
     ("export shipment -o out.csv --hand-out --with-otps", {}, USAGE, "--hand-out: leave out --with-otps"),
     ("export shipment -o out.csv --reason bad_luck", {}, USAGE, "'--reason' 'bad_luck' is not one of 'invalid_otp'"),
@@ -114,6 +115,10 @@ FILES: list[Typed] = [
     ("export shipment -o folder", {}, USAGE, "folder is a link, a device or a directory: name a file"),
     ("export shipment -o shipment.csv/out.csv", {}, USAGE, "shipment.csv/out.csv cannot be written: Not a directory"),
     ("report shipment -o folder", {}, USAGE, "folder"),
+    *(
+        (typed + "x" * 300, {}, USAGE, "x is out of reach (File name too long): see whether the path is the right one")
+        for typed in ("export shipment -o ", "check shipment.csv -o ", "reconcile ", "simulator --press ")
+    ),
     ("run shipment.csv --plan nowhere.json", {}, USAGE, "nowhere.json"),
 ]
 BATCHES: list[Typed] = [
@@ -126,6 +131,11 @@ BATCHES: list[Typed] = [
     ("search --batch other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("audit other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("show XYZZY1", {}, USAGE, "XYZZY1"),
+    # The byte of an ü in Latin-1, as Python has it in an argument.
+    *(
+        (typed.replace("ü", "\udcfc"), {}, USAGE, "\\udcfc is not written in UTF-8: type it again")
+        for typed in ("status ü", "search --user ü", "audit ü", "pause shipment --ticket ü", "purge --person ü")
+    ),
 ]
 SETTINGS: list[Typed] = [
     (

@@ -25,7 +25,8 @@ from worker.batches.commands import Batches
 from worker.batches.loading import CHUNK, Loaded, Loader
 from worker.batches.names import NameTaken, choose_free_name, read_names_like
 from worker.database.engine import DISPATCH_LOCK
-from worker.intake import RowError, UnusableFile, open_shipment
+from worker.intake import Column, RowError, UnusableFile, open_shipment
+from worker.intake.rows import PLAIN
 from worker.vault.otp_source import read_otp_source
 
 
@@ -102,6 +103,19 @@ def test_rows_that_cannot_be_read_are_refused_and_the_others_loaded(desk: Loadin
     assert (loaded.total, loaded.rows_refused) == (2, 1)
     assert [error.row_number for error in desk.refused] == [3]
     assert [record.row_number for record in desk.records(loaded)] == [2, 4]
+
+
+@pytest.mark.parametrize("column", PLAIN, ids=lambda column: column.name)
+def test_a_value_that_the_database_has_no_room_for_costs_its_row_and_not_the_load(
+    desk: LoadingDesk, column: Column
+) -> None:
+    longest, longer = ({column.name: "x" * length} for length in (column.longest, column.longest + 1))
+
+    loaded = desk.load([token(0), token(1, **longer), token(2, **longest)])
+
+    assert (loaded.total, loaded.rows_refused) == (2, 1)
+    assert desk.refused[0].reason.startswith(f"{column.name} has more than {column.longest} characters: ")
+    assert desk.refused[0].serial_number == "MADE000001"
 
 
 def test_refused_rows_are_told_in_the_order_of_the_file(desk: LoadingDesk) -> None:

@@ -188,7 +188,7 @@ def test_policies_settings_capabilities_and_devices_arrive(reads: Reads, simulat
     (policy,) = reads.read_policies(call=new_call())
     assert (policy.is_default, policy.is_oath_enabled, policy.is_pairing_disabled) == (True, True, False)
     assert (policy.failure_count, policy.cool_down) == (3, 120)
-    assert policy.new_device_notification == "EMAIL_THEN_SMS"
+    assert policy.new_device_notification is None
     mfa_settings = reads.read_mfa_settings(call=new_call())
     assert (mfa_settings.max_devices, mfa_settings.has_account_lock, mfa_settings.lockout_failures) == (3, True, 6)
     capabilities = reads.read_capabilities(call=new_call())

@@ -76,6 +76,15 @@ def test_names_are_not_told_apart_by_case(site: Site) -> None:
     assert of(site, made).user_id == ALICE
 
 
+def test_a_name_with_other_letters_is_another_person_though_both_are_asked_for_at_once(site: Site) -> None:
+    site.pingone.people = [User(ALICE, username="weiß")]
+    made = make(site, [unknown_person(username="weiß"), unknown_person(username="weiss")])
+    finish(site)
+    first, second = (look(site.database, number) for number in made.ids)
+    assert (first.user_id, second.user_id) == (ALICE, "")
+    assert second.reason == Reason.USER_NOT_FOUND
+
+
 @pytest.mark.parametrize(
     ("people", "reason"),
     [

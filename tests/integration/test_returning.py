@@ -339,7 +339,7 @@ def test_the_seed_of_an_active_token_is_gone_for_another_device(trip: RoundTrip)
 def test_refused_rows_beside_active_ones_alone_are_an_error(trip: RoundTrip) -> None:
     trip.end(trip.desk.load([token(0), token(1)]), ACTIVE, REFUSED)
 
-    with pytest.raises(UnusableFile, match="not one of its 1 rows can be loaded, and 1 others are active already"):
+    with pytest.raises(UnusableFile, match="not one of its 1 rows can be loaded, and 1 other is active already"):
         trip.load(trip.export("shipment", None))
 
 

@@ -15,6 +15,7 @@ from worker.batches.earlier_records import EarlierRecords, Found
 from worker.batches.past_tokens import Past, PastTokens
 from worker.batches.record_rows import NewRecord
 from worker.intake import Row, RowError
+from worker.pingone.users import fold_case
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.seed import Seed
 
@@ -164,7 +165,7 @@ def _is_same_person(found: Found, row: Row) -> bool:
     for name in _PERSON:
         theirs, ours = getattr(found, name), getattr(row, name)
         if theirs and ours:
-            return bool(theirs.casefold() == ours.casefold())
+            return fold_case(theirs) == fold_case(ours)
     return False
 
 

@@ -19,6 +19,11 @@ from worker.pace.rate import Change
 from worker.pace.search import fix_rate, free_rate
 from worker.pace.slots import Pace
 
+# Requests a second that a person may fix at least: a slot comes within two minutes, so that a mistake is noticed.
+LOWEST_RATE = 0.01
+# And at most: more than any license has. Without it, `inf` would be no pace at all.
+HIGHEST_RATE = 100_000.0
+
 
 class PaceCommands:
     """Gives commands in the name of one person, each with its line in the audit."""

@@ -81,7 +81,7 @@ class PastTokens:
 
     @cached_property
     def _prints(self) -> TokenPrints | None:
-        """None if nothing was purged yet."""
+        """What makes the fingerprints of this environment's tokens; None if nothing was purged yet."""
         fingerprints = load_fingerprints(self._connection, self._keyring)
         return None if fingerprints is None else TokenPrints(fingerprints, self._environment_id)
 

@@ -54,7 +54,7 @@ NO_FRESH_OTPS = (
 )
 NO_SEED = (
     "the seed of this token was erased when it became active, and this is another device: load the token from the"
-    " vendor's file again"
+    " vendor's file again, with a list of those who get theirs anew (--assign FILE --only-assigned)"
 )
 PURGED = (
     "otp1 and otp2 are empty, and the batch of this row was purged, with its OTPs and seeds: press the token for two"

@@ -20,6 +20,7 @@ from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson
 from worker.installation.installation import Installation
+from worker.observability.counting import agree, count_things
 from worker.observability.escaping import escape_line
 from worker.vault.keyring import load_audit_keys
 
@@ -54,7 +55,10 @@ def audit_command(
         if lines and batch is None:
             console.print(f"The last line's hash: {lines[-1].hash}")
         if heads and not missing:
-            console.print(f"{len(heads)} noted heads were looked for, and all are in the audit.")
+            console.print(
+                f"{count_things(len(heads), 'noted head')} {agree(len(heads), 'was', 'were')} looked for, and"
+                f" {agree(len(heads), 'is', 'all are')} in the audit."
+            )
     _print_faults(checked, len(heads), missing)
     raise typer.Exit(SOME_LEFT if checked.broken or missing else ALL_ACTIVE)
 
@@ -150,6 +154,9 @@ def _print_faults(checked: CheckResult, heads: int, missing: Sequence[MissingHea
     if checked.broken:
         error_console.print(f"The audit is broken at line {checked.broken.line}: {checked.broken.why}.")
     if missing:
-        error_console.print(f"{len(missing)} of {heads} noted heads are not in the audit any more:")
+        error_console.print(
+            f"{len(missing)} of {count_things(heads, 'noted head')} {agree(len(missing), 'is', 'are')} not in the audit"
+            " any more:"
+        )
     for each in missing:
         error_console.print(f"{each.head.hash}: {each.why}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TextIO, TypeVar
 
 import typer
 
-from worker.cli.output_files import STDOUT, refuse_unfit, write_file
+from worker.cli.output_files import STDOUT, refuse_unfit, write_file, write_output
 from worker.pages.report_files import write_checksum_line
 
 T = TypeVar("T")
@@ -48,18 +47,17 @@ def write_checksummed(output: Path, write: Callable[[WritePiece], T]) -> T:
     """Write a file and the file of its SHA-256; to standard output, only the former. Returns what `write` returns.
     Raises typer.BadParameter, and what `write` raises."""
     if output == STDOUT:
-        return write(lambda text: sys.stdout.buffer.write(text.encode()))
+        return write_output(output, lambda file: write(file.write))
     refuse_unfit_pair(output)
-    digest, made = hashlib.sha256(), list[T]()
+    digest = hashlib.sha256()
 
-    def write_pieces(file: TextIO) -> int:
+    def write_pieces(file: TextIO) -> T:
         def write_piece(text: str) -> None:
             digest.update(text.encode())
             file.write(text)
 
-        made.append(write(write_piece))
-        return 0
+        return write(write_piece)
 
-    write_file(output, write_pieces)
+    made = write_file(output, write_pieces)
     write_file(name_checksum(output), lambda file: file.write(write_checksum_line(digest.hexdigest(), output.name)))
-    return made[0]
+    return made

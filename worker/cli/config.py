@@ -62,7 +62,7 @@ def config(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
             console.print(_write_line(setting), soft_wrap=True)
     if installation.is_empty:
         note = describe_empty_home(installation, "config")
-        error_console.print(f"Home: {note}", style="dim", soft_wrap=True, highlight=False)
+        error_console.print(f"Home: {note}", style="dim", soft_wrap=True)
     try:
         installation.environment(environment)
     except ConfigError as error:

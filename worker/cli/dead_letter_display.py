@@ -9,6 +9,7 @@ from rich.text import Text
 
 from models.reason import CURES, Reason
 from worker.cli.room import Room, break_lines, cut_line
+from worker.observability.counting import agree
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.short_cures import SHORT_CURES
 
@@ -51,7 +52,7 @@ def _list_reasons(reasons: Sequence[tuple[str, int]], room: Room | None, left: i
 
 def _describe_rest(hidden: int, command: str) -> Text:
     """Say how many reasons there was no room for, and how the cures are read."""
-    more = f"and {hidden} more {'reason' if hidden == 1 else 'reasons'}" if hidden else "What to do, in full"
+    more = f"and {hidden} more {agree(hidden, 'reason', 'reasons')}" if hidden else "What to do, in full"
     return Text(f"{more}: {command}", style="dim")
 
 

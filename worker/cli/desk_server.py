@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -22,6 +23,8 @@ from worker.observability.logs import configure_logs
 
 # Seconds after Ctrl-C. Who has not sent a request to its end by then, or takes an answer slowly, is cut off.
 GRACE = 1
+# Of http://, which browsers leave out.
+USUAL_PORT = 80
 
 
 def serve(
@@ -36,13 +39,13 @@ def serve(
     """Serve the desk until Ctrl-C, which raises KeyboardInterrupt."""
     configure_logs("WARNING", installation.settings.log_format)
     logging.getLogger("uvicorn.error").addFilter(_is_no_cut_off)
-    own = _list_own_names(listener)
+    own = list_own_names(listener.getsockname())
     if is_own_home(installation):
         print_home(installation)
     door: Door
     if user_header and origin:
         door = ProxyDoor(user_header, networks)
-        error_console.print(f"The desk is at {origin}, until Ctrl-C.", soft_wrap=True, highlight=False)
+        error_console.print(f"The desk is at {origin}, until Ctrl-C.", soft_wrap=True)
     else:
         door = _make_link_door(installation, origin or f"http://{own[0]}")
     origins = [f"http://{name}" for name in own] + ([origin] if origin else [])
@@ -68,16 +71,17 @@ def _make_link_door(installation: Installation, origin: str) -> LinkDoor:
         # A browser sends a cookie to every port of a host: two desks must not have the same.
         f"oathbulk-desk-{urlsplit(origin).port or 'web'}",
         lambda path: error_console.print(
-            f"The desk, until Ctrl-C; this link works once: {origin}{path}", soft_wrap=True, highlight=False
+            f"The desk, until Ctrl-C; this link works once: {origin}{path}", soft_wrap=True
         ),
     )
 
 
-def _list_own_names(listener: socket.socket) -> list[str]:
-    """The names by which a browser on this machine, or a proxy, reaches the socket, each with the port."""
-    host, port = listener.getsockname()[:2]
+def list_own_names(address: tuple[Any, ...]) -> list[str]:
+    """The names by which a browser on this machine, or a proxy, reaches the socket with this address, as they write
+    them: each with its port, but for the one that is meant without."""
+    host, port = address[:2]
     names = [f"[{host}]" if ":" in host else host, "localhost", "127.0.0.1"]
-    return [f"{name}:{port}" for name in dict.fromkeys(names)]
+    return [name if port == USUAL_PORT else f"{name}:{port}" for name in dict.fromkeys(names)]
 
 
 def _is_no_cut_off(line: logging.LogRecord) -> bool:

@@ -4,6 +4,7 @@ traceback."""
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from typing import NoReturn
 
@@ -74,6 +75,10 @@ _SETUP = (
 # Failures of a server or of the disk, which need words of ours.
 _SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, NoSuchModuleError, DBAPIError)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# What even a question about a path fails with; where there is nothing, it is answered.
+_OUT_OF_REACH = (errno.EACCES, errno.ENAMETOOLONG)
+# What Python has in an argument for bytes that are no UTF-8: https://peps.python.org/pep-0383/
+_BYTES = re.compile("[\udc80-\udcff]")
 
 
 def exit_for(error: BaseException) -> NoReturn:
@@ -88,8 +93,13 @@ def exit_for(error: BaseException) -> NoReturn:
         _fail(str(error), UNUSABLE_SETUP)
     if isinstance(error, _SERVERS):
         _fail(explain_server_failure(error), UNUSABLE_SETUP)
+    if isinstance(error, UnicodeEncodeError) and (argument := _find_argument_in_other_encoding()):
+        _fail(f"{argument} is not written in UTF-8: type it again, on a terminal or in a script that is", WRONG_USAGE)
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         _fail(f"no space is left for {error.filename or 'the output'} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
+    if isinstance(error, OSError) and error.errno in _OUT_OF_REACH and error.filename:
+        cure = "see whether the path is the right one, and the rights to its directories"
+        _fail(f"{error.filename} is out of reach ({error.strerror}): {cure}", WRONG_USAGE)
     raise error
 
 
@@ -118,6 +128,12 @@ def _explain_database_failure(error: DBAPIError) -> str:
         reason = find_line(error.orig)
         return f"the disk of the database is full, or refuses to be written to ({reason}): {FREE_SPACE}"
     return str(explain(error))
+
+
+def _find_argument_in_other_encoding() -> str | None:
+    """Find an argument of this command that is no UTF-8, which neither a database nor a text takes; None if there is
+    none. The path of a file may be such a one."""
+    return next(filter(_BYTES.search, sys.argv[1:]), None)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 
 from worker.cli.console import error_console, name_program
 from worker.config.home_path import DATABASE, find_earlier_home, user_home
+from worker.config.secret_places import CREDENTIALS_DIRECTORY, KEYRING
 from worker.installation.installation import Installation
 from worker.reports.rehearsal import Rehearsal
 from worker.reports.status import has_batch
 
 # What is added to a home's name for the directory, beside it, with the homes of rehearsals.
 REHEARSALS = "-rehearsals"
-# Settings that lead out of a home; a rehearsal was made without them.
-_LEADING_OUT = ("OATHBULK_DATABASE_URL", "OATHBULK_REDIS_URL", "OATHBULK_ENCRYPTION_KEYS", "OATHBULK_AUDIT_KEY")
+# Beginnings of the variables that would lead out of the home of a rehearsal, to the real database, keys, records of the
+# audit or PingOne. All other settings are in force there as in a run.
+_LEADING_OUT = (
+    "OATHBULK_ENV_FILE",
+    "OATHBULK_HOME",
+    "OATHBULK_CONFIG",
+    "OATHBULK_DATABASE_URL",
+    "OATHBULK_REDIS_URL",
+    "OATHBULK_ENCRYPTION_KEYS",
+    "OATHBULK_AUDIT_",
+    "OATHBULK_JOURNAL",
+    "OATHBULK_BACKUP_STAMP",
+    "OATHBULK_REPLAY_CRON",
+    "OATHBULK_WEBHOOK_",
+    "PINGONE_",
+    # Each of these two may have any of the secrets above, such as the database's URL.
+    KEYRING,
+    CREDENTIALS_DIRECTORY,
+)
 
 
 def print_earlier_home() -> None:
@@ -30,13 +49,13 @@ def print_earlier_home() -> None:
     else:
         move = f"mkdir -p {quote(str(home.parent))} && mv {quote(str(earlier))} {quote(str(home))}"
         note += f"To find it from everywhere: {move}"
-    error_console.print(note, soft_wrap=True, highlight=False)
+    error_console.print(note, soft_wrap=True)
 
 
 def print_home(installation: Installation) -> None:
     """Print which home this is, unless the database is elsewhere."""
     if installation.settings.is_embedded_database:
-        error_console.print(f"Home: {installation.settings.home}", style="dim", soft_wrap=True, highlight=False)
+        error_console.print(f"Home: {installation.settings.home}", style="dim", soft_wrap=True)
 
 
 def is_own_home(installation: Installation) -> bool:
@@ -60,16 +79,24 @@ def find_rehearsal(installation: Installation) -> Rehearsal | None:
     return Rehearsal(home, name_program()) if is_rehearsals(home) else None
 
 
+def lead_into_rehearsal(variables: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Make the variables of a rehearsal in this home, which lead nowhere else, from those of this process."""
+    kept = {name: value for name, value in variables.items() if not name.startswith(_LEADING_OUT)}
+    return kept | {"OATHBULK_HOME": str(home)}
+
+
 def open_installation_with(batch: str | None) -> Installation:
     """Open the installation that has this batch, or any batch if None: the one of this process's settings; or where
     that has none, the latest rehearsal, which is then named on stderr. Commands that change nothing read so what
     `oathbulk rehearse` has left."""
     here = Installation()
+    if is_rehearsals(here.settings.home):
+        # It was named, and what else is set here leads elsewhere.
+        return Installation(lead_into_rehearsal(here.variables, here.settings.home))
     if not here.settings.is_embedded_database or _has(here, batch):
         return here
     for home in _list_rehearsals(here.settings.home):
-        variables = {name: value for name, value in here.variables.items() if name not in _LEADING_OUT}
-        rehearsal = Installation(variables | {"OATHBULK_HOME": str(home)})
+        rehearsal = Installation(lead_into_rehearsal(here.variables, home))
         if _has(rehearsal, batch):
             print_home(rehearsal)
             return rehearsal

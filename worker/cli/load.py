@@ -27,7 +27,7 @@ from worker.cli.source_options import SourceOptions
 from worker.cli.typed_commands import write_listing_command, write_refused_export, write_renamed_command
 from worker.installation.installation import Installation
 from worker.intake import Shipment, UnusableFile
-from worker.observability.counting import count_things
+from worker.observability.counting import agree, count_things
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.preflight.preflight import Report
 
@@ -156,18 +156,14 @@ def print_loaded(loaded: Loaded) -> None:
     """Say in a sentence or two what was loaded."""
     records, refused, active = count_things(loaded.total, "record"), loaded.rows_refused, loaded.already_active
     if loaded.is_new:
-        rows = f"{count_things(refused, 'row')} {_was(refused)} refused"
+        rows = f"{count_things(refused, 'row')} {agree(refused, 'was', 'were')} refused"
         console.print(f"Loaded {records} as batch {loaded.name}; {rows}.")
         if active:
-            whose = "its token is" if active == 1 else "their tokens are"
-            console.print(f"{count_things(active, 'row')} {_was(active)} left out: {whose} active already.")
+            whose, was = agree(active, "its token is", "their tokens are"), agree(active, "was", "were")
+            console.print(f"{count_things(active, 'row')} {was} left out: {whose} active already.")
         if loaded.parent:
             console.print(f"Its rows come back from batch {loaded.parent}.")
         if loaded.out_of_hours is not None:
             console.print(f"It is {loaded.out_of_hours}.")
         return
     console.print(f"{describe_known(loaded)} Nothing was loaded again.")
-
-
-def _was(number: int) -> str:
-    return "was" if number == 1 else "were"

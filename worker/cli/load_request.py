@@ -24,10 +24,10 @@ from worker.rules.hours import DailyHours
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """What a person asks for when a shipment is loaded: the options of `load` and `run`. `share` is a part of the
-    ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses. `offline`: PingOne is
-    asked nothing before; `accepted`: findings of the preflight that do not keep it from being loaded; `plan`: the hash
-    of the plan that it was compared with; `source`: how the file is read."""
+    """What a person asks for when a shipment is loaded: what the options of `load`, `run` and `plan` say. `share` is a
+    part of the ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses. `offline`:
+    PingOne is asked nothing before; `accepted`: findings of the preflight that do not keep it from being loaded;
+    `plan`: the hash of the plan that it was compared with; `source`: how the file is read."""
 
     name: str
     environment: str = DEFAULT_ENVIRONMENT
@@ -64,7 +64,7 @@ class LoadRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """The same as it is typed. Each field is an option of `load`, `run` and `plan`."""
+    """The options of `load`, `run` and `plan` that say what is asked for, a field each, as they are typed."""
 
     batch: NewBatchName = None
     environment: EnvironmentName = DEFAULT_ENVIRONMENT

@@ -19,7 +19,7 @@ T = TypeVar("T")
 STDOUT = Path("-")
 
 
-def write_output(output: Path, write: Callable[[TextIO], int]) -> int:
+def write_output(output: Path, write: Callable[[TextIO], T]) -> T:
     """Write a file, or to standard output, in UTF-8 and with the line ends that `write` chooses. Returns what `write`
     returns. Raises typer.BadParameter."""
     if output != STDOUT:
@@ -34,10 +34,10 @@ def write_output(output: Path, write: Callable[[TextIO], int]) -> int:
         stream.detach()
 
 
-def write_file(output: Path, write: Callable[[TextIO], int]) -> int:
+def write_file(output: Path, write: Callable[[TextIO], T]) -> T:
     """Write a file that only its owner may read. Returns what `write` returns. Raises typer.BadParameter."""
 
-    def write_draft(draft: Path) -> int:
+    def write_draft(draft: Path) -> T:
         with draft.open("w", newline="", encoding="utf-8") as file:
             return write(file)
 

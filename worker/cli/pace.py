@@ -7,7 +7,7 @@ from typing import Annotated
 import redis
 import typer
 
-from worker.batches.pace_commands import PaceCommands
+from worker.batches.pace_commands import HIGHEST_RATE, LOWEST_RATE, PaceCommands
 from worker.cli.console import console, print_json
 from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
@@ -31,7 +31,13 @@ def pace(
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
     share: Share = None,
     rate: Annotated[
-        float | None, typer.Option(min=0.01, metavar="N", help="Stay at N requests a second, whatever PingOne permits.")
+        float | None,
+        typer.Option(
+            min=LOWEST_RATE,
+            max=HIGHEST_RATE,
+            metavar="N",
+            help="Stay at N requests a second, whatever PingOne permits.",
+        ),
     ] = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Look for the limit again, after --rate.")] = False,
     lift: Annotated[

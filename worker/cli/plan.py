@@ -20,6 +20,7 @@ from worker.cli.preflight_report import print_findings, write_accepting_command
 from worker.cli.progress import showing_progress
 from worker.cli.source_options import SourceOptions
 from worker.cli.typed_commands import write_command
+from worker.cli.written_otps import refuse_to_lose_otps
 from worker.installation.installation import Installation
 from worker.pages.plan_contents import Plan
 from worker.pages.plan_files import PlanForm, render_plan
@@ -44,6 +45,8 @@ def plan(
     """Write what a run would do, for those who decide on it; change nothing. `run --plan HASH` keeps to it."""
     form = form or tell_form(output, PlanForm, "--output-format")
     refuse_unfit_pair(output)
+    if output != STDOUT:
+        refuse_to_lose_otps(output)
     request = asked.read(file, source)
     made, report = _make_plan(file, source, request)
     write_checksummed(output, lambda write: write(render_plan(form, made)))

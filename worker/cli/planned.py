@@ -95,7 +95,7 @@ def _read_parts(path: Path) -> Parts:
             written: Any = json.loads(file.read(_LONGEST_PLAN))
     except OSError as error:
         raise OtherPlan(
-            f"--plan: {path} is no hash of {DIGITS} digits, which `oathbulk plan` prints, and cannot be read as a file: "
+            f"--plan: {path} is no hash of {DIGITS} digits, which `oathbulk plan` prints, and no file can be read: "
             f"{error.strerror}"
         ) from error
     except (ValueError, RecursionError) as error:

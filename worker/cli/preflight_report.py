@@ -16,7 +16,7 @@ from worker.cli.load_request import LoadRequest
 from worker.cli.loaded_files import describe_all_active
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.typed_commands import write_listing_command, write_plan_command
-from worker.observability.counting import count_things
+from worker.observability.counting import agree, count_things
 from worker.preflight.findings import Finding, Level
 from worker.preflight.preflight import NotReady, Report
 from worker.reports.export import format_cell
@@ -91,7 +91,7 @@ def describe_outcome(file: Path, report: Report) -> str:
     ready = len(verdicts.good) - len(verdicts.doubts)
     pace = f"the {report.rate:g} requests a second that the license has"
     return (
-        f"{file}: {ready} of {count_things(rows, 'row')} {'is' if ready == 1 else 'are'} ready; about"
+        f"{file}: {ready} of {count_things(rows, 'row')} {agree(ready, 'is', 'are')} ready; about"
         f" {format_duration(report.seconds)} at {pace if report.is_rate_bought else 'the pace that it begins with'}."
     )
 

@@ -37,7 +37,7 @@ class Progress:
         self._done = 0
         self._total: int | None = None
         # Times, and how many things were done then: the first is that from which the pace is measured.
-        self._marks = deque[tuple[float, int]]()
+        self._marks = deque([(0.0, 0)])
         self._next_line_at = 0.0
         self._live: Live | None = None
 
@@ -45,7 +45,8 @@ class Progress:
         """Show that of this step so many things are done."""
         now = self._read_clock()
         if what != self._step:
-            self._marks.clear()
+            # Another deque, since the thread that draws may look at it at any moment: it is never empty.
+            self._marks = deque([(now, done)])
             self._next_line_at = now
         self._step, self._done, self._total = what, done, total
         self._mark(now)
@@ -73,7 +74,7 @@ class Progress:
 
     def _mark(self, now: float) -> None:
         """Remember how many things are done now, and forget what is too old to tell the pace."""
-        if not self._marks or now - self._marks[-1][0] >= MARK_EVERY:
+        if now - self._marks[-1][0] >= MARK_EVERY:
             self._marks.append((now, self._done))
         while len(self._marks) > 1 and now - self._marks[1][0] >= PACE_SECONDS:
             self._marks.popleft()

@@ -83,7 +83,7 @@ def _purge(
         print_json(_plan_to_json(plan, done, is_done=is_done))
         return
     for line in describe_purge(plan, done, older_than.days, is_done=is_done):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        console.print(line, soft_wrap=True)
 
 
 def _plan_to_json(plan: Plan, done: Plan, *, is_done: bool) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _erase(installation: Installation, person: str, ticket: str | None, *, is_do
         print_json(found)
     else:
         for line in describe_erasure(erased, is_done=is_done):
-            console.print(line, soft_wrap=True, markup=False, highlight=False)
+            console.print(line, soft_wrap=True)
     raise typer.Exit(SOME_LEFT if erased.in_progress else ALL_ACTIVE)
 
 

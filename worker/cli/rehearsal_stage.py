@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.cli.homes import lead_into_rehearsal
 from worker.config import extras
 from worker.config.home_path import DATABASE
 from worker.embedded.children import Children
@@ -26,18 +27,6 @@ if TYPE_CHECKING:
 BEFORE = ".before"
 # Seconds that the simulator may take to start, on a busy machine.
 START_TIMEOUT = 60.0
-# Beginnings of settings that would lead out of the rehearsal. All other settings are in force as in a run.
-NOT_REHEARSED = (
-    "OATHBULK_ENV_FILE",
-    "OATHBULK_HOME",
-    "OATHBULK_CONFIG",
-    "OATHBULK_DATABASE_URL",
-    "OATHBULK_REDIS_URL",
-    "OATHBULK_ENCRYPTION_KEYS",
-    "OATHBULK_REPLAY_CRON",
-    "OATHBULK_WEBHOOK_",
-    "PINGONE_",
-)
 
 
 def ensure_installed() -> None:
@@ -110,7 +99,7 @@ def _read_last_line(log: Path) -> str:
 def point_at_rehearsal(outer: Mapping[str, str], home: Path, port: int, shipment: MadeShipment) -> dict[str, str]:
     """Make the variables of the rehearsal from the outer ones: with a home, database and Valkey of its own, and with
     the simulator in PingOne's place."""
-    kept = {name: value for name, value in outer.items() if not name.startswith(NOT_REHEARSED)}
+    kept = lead_into_rehearsal(outer, home)
     kept |= {name: outer[name] for name in ("PINGONE_RATE", "PINGONE_RATE_MAX") if name in outer}
     # The simulator replicates nothing, so a device that is not found now will not be found soon: two seconds between
     # two reads are enough.
@@ -118,7 +107,6 @@ def point_at_rehearsal(outer: Mapping[str, str], home: Path, port: int, shipment
         {"OATHBULK_NOT_FOUND_DELAY": "2"}
         | kept
         | {
-            "OATHBULK_HOME": str(home),
             "PINGONE_ENVIRONMENT_ID": shipment.world.environment_id,
             "PINGONE_CLIENT_ID": shipment.world.client_id,
             "PINGONE_CLIENT_SECRET": shipment.world.client_secret,

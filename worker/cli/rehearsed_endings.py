@@ -12,7 +12,7 @@ from models.record import Record
 from worker.cli.console import console, name_program
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.installation.installation import Installation
-from worker.observability.counting import count_things
+from worker.observability.counting import agree, count_things
 from worker.reports.rehearsal import Rehearsal
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ def judge_endings(installation: Installation, batch: str, expected: Mapping[str,
     with installation.database.reading() as connection:
         refused = connection.scalar(select(Batch.rows_refused)) or 0
     if refused:
-        were = "was" if refused == 1 else "were"
+        were = agree(refused, "was", "were")
         told = f"{count_things(refused, 'row')} of the file {were} refused, and {were} no part of the rehearsal"
-        console.print(f"{told}. Mend {'it' if refused == 1 else 'them'}, and rehearse the file again.", style="yellow")
+        console.print(f"{told}. Mend {agree(refused, 'it', 'them')}, and rehearse the file again.", style="yellow")
     hopeless = sum(end.status != "active" for end in expected.values())
     active = len(expected) - hopeless
     home = installation.settings.home
     console.print(
         f"The rehearsal{' of the others' if refused else ''} went as it should: {count_things(active, 'token')} "
-        f"{'is' if active == 1 else 'are'} active, and {hopeless} were made hopeless on purpose. All of it is kept in "
+        f"{agree(active, 'is', 'are')} active, and {hopeless} were made hopeless on purpose. All of it is kept in "
         f"{home}."
     )
     rehearsal = Rehearsal(home, name_program())

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from worker.simulator.seeding import UserSeed
     from worker.simulator.shipment import MadeShipment, PairRow
 
-# How long a name of a person may be in PingOne.
-LONGEST = {"username": 128, "email": 256, "external_id": 1024}
+# How long the simulator takes a name of a person to be.
+LONGEST = {"username": 128, "email": 320, "external_id": 1024}
 COMES_BACK = "it comes back from an export, and a rehearsal knows no earlier record: rehearse the file of before"
 
 

@@ -12,8 +12,7 @@ from worker.cli.console import console, print_json
 from worker.cli.history_display import draw_history
 from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import AsJson
-from worker.reports.history import read_histories
-from worker.reports.sentences.next_step import describe_next
+from worker.installation.histories import read_histories
 
 
 def show(
@@ -29,12 +28,10 @@ def show(
 ) -> None:
     """Tell all that is known of one token: its batches, every attempt, and what happens next. No OTP is shown."""
     installation = open_installation_with(None)
-    settings = installation.settings
-    histories = read_histories(installation.database, token, installation.license_of, lambda: installation.keyring)
-    steps = [describe_next(each, lease=settings.lease, replay_cron=settings.replay_cron) for each in histories]
+    told = read_histories(installation, token)
     if rehearsal := find_rehearsal(installation):
-        steps = [replace(step, why=rehearsal.describe_end(), command=None) if step.command else step for step in steps]
-    told = list(zip(histories, steps, strict=True))
+        ended = rehearsal.describe_end()
+        told = [(each, replace(step, why=ended, command=None) if step.command else step) for each, step in told]
     if as_json:
         print_json({"tokens": [history.to_json() | {"next": step.to_json()} for history, step in told]})
         return

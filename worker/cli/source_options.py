@@ -80,7 +80,8 @@ class SourceOptions:
             except SecretMissing as missing:
                 if is_loaded(unread := recognise_shipment(file, hints=hints, **said)):
                     return unread
-                if not sys.stdin.isatty():
+                # None: standard input is closed.
+                if sys.stdin is None or not sys.stdin.isatty():
                     raise
                 hints = _ask_for(missing.kind, hints)
 

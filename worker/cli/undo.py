@@ -166,6 +166,11 @@ def describe_revoked(batch: str, revoked: Revoked, *, is_done: bool) -> Iterator
         yield f"{revoked.open_imports} imports have not ended: with --yes they are followed first."
     if not is_done and (revoked.own or revoked.open_imports):
         yield f"Nothing was changed. To revoke them: oathbulk revoke {quote(batch)} --yes"
+    elif is_done and not revoked.kept:
+        yield (
+            f"To load its file again: oathbulk cancel {quote(batch)}, and then run the file with another name for the"
+            " batch (--batch NAME)."
+        )
 
 
 def _list_kept(kept: Sequence[Kept]) -> Iterator[str]:

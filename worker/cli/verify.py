@@ -14,7 +14,7 @@ from worker.cli.options import AsJson, BatchName
 from worker.cli.own_redis import settings_with_redis
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
-from worker.observability.counting import count_things
+from worker.observability.counting import agree, count_things
 from worker.process.parts import Parts
 from worker.reports.batch_status import BatchStatus
 from worker.reports.device_reads import make_device_reader
@@ -66,7 +66,7 @@ def _to_json(status: BatchStatus, differences: Sequence[Difference], tokens: Tok
 def _print(status: BatchStatus, differences: Sequence[Difference], tokens: TokenCheck) -> None:
     """Print each difference, what could not be read, and where tokens were verified."""
     for found in differences:
-        console.print(_describe_difference(found), markup=False)
+        console.print(_describe_difference(found))
     if tokens.failure:
         console.print(
             f"The inventory could not be read ({tokens.failure}): "
@@ -75,12 +75,12 @@ def _print(status: BatchStatus, differences: Sequence[Difference], tokens: Token
     unread = sum(not found.is_known for found in differences)
     differ = len(differences) - unread
     console.print(
-        f"{status.name} has {count_things(status.total, 'record')}: {differ} {'differs' if differ == 1 else 'differ'},"
+        f"{status.name} has {count_things(status.total, 'record')}: {differ} {agree(differ, 'differs', 'differ')},"
         f" {unread} could not be read."
     )
     if followed := _count_followed(status):
         where = ", ".join(f"{number:,} in {name}" for name, number in followed.items())
-        console.print(f"Of its tokens, later batches took over, and were verified there: {where}.", markup=False)
+        console.print(f"Of its tokens, later batches took over, and were verified there: {where}.")
 
 
 def _count_followed(status: BatchStatus) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Keeps OTPs that a person has written into an export: no other file takes its place unasked."""
+"""Keeps files in which OTPs stand, such as those that a person wrote into an export: nothing replaces one unasked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def refuse_to_lose_otps(output: Path, *, can_overwrite: bool = False) -> None:
         raise typer.BadParameter(f"{output} is there, and cannot be read: {error.strerror}") from error
     if has_otps:
         wish = ", or --overwrite to replace the file" if can_overwrite else ""
-        raise typer.BadParameter(f"{output} holds OTPs, which would be lost: give another name to -o{wish}")
+        raise typer.BadParameter(f"{output} holds OTPs, which would be lost: give another name{wish}")
 
 
 def _has_otps(path: Path) -> bool:

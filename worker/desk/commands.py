@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from models.audit import LONGEST_TICKET
 from models.reason import Reason
 from worker.batches.commands import Batches
-from worker.batches.pace_commands import PaceCommands
+from worker.batches.pace_commands import HIGHEST_RATE, LOWEST_RATE, PaceCommands
 from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.commanded import (
@@ -93,7 +93,7 @@ def set_pace(order: Order) -> str:
             order.paces.set_share(license_, share / 100)
             return f"License {license_} keeps to {share:g} % of what PingOne permits, from the next second on."
         case "fixed":
-            rate = _read_number(order.fields, "rate", 0.01, 100_000)
+            rate = _read_number(order.fields, "rate", LOWEST_RATE, HIGHEST_RATE)
             order.paces.fix(license_, rate)
             return f"License {license_} stays at {rate:g} requests a second, from the next second on."
         case "adapt":

@@ -15,15 +15,14 @@ from models.refused_row import REFUSED
 from worker.batches.finding import UnknownBatch
 from worker.desk.desk import Desk
 from worker.desk.doors import Visitor
+from worker.installation.histories import read_histories
 from worker.installation.statuses import read_statuses
 from worker.pages.chart import draw_chart
 from worker.pages.sentences import describe_shipment
 from worker.reports.batch_report.contents import Command
 from worker.reports.batch_status import BatchStatus
-from worker.reports.history import read_histories
 from worker.reports.overview import read_overview
 from worker.reports.search import Findings, Sought, search
-from worker.reports.sentences.next_step import describe_next
 from worker.reports.sentences.outlook import explain_fleet
 
 # Records that a search lists, and lines of the audit that its page lists, at most.
@@ -86,15 +85,7 @@ def read_status(desk: Desk, request: Request) -> BatchStatus:
 
 def show_token(desk: Desk, visitor: Visitor, request: Request) -> Response:
     """Show the history of a token. Raises UnknownToken."""
-    installation, settings = desk.installation, desk.installation.settings
-    # A desk needs no keys but to recognise the serial number of a token whose batch was purged.
-    has_keys = settings.is_embedded_database or settings.encryption_keys is not None
-    load_keyring = (lambda: installation.keyring) if has_keys else None
-    of = request.query_params.get("of", "")
-    histories = read_histories(installation.database, of, installation.license_of, load_keyring)
-    told = [
-        (token, describe_next(token, lease=settings.lease, replay_cron=settings.replay_cron)) for token in histories
-    ]
+    told = read_histories(desk.installation, request.query_params.get("of", ""))
     return desk.render("token.html", visitor, told=told)
 
 

@@ -68,9 +68,11 @@ def split_rows(
     make no sense.
 
     `lines` begins behind the header. `skips_blanks`: blanks before a value, and before its quotation marks, are none of
-    it. After a quotation mark that is never closed, csv.reader takes the lines that
-    follow for one value. So a row of many lines counts only if the header takes it for one row; otherwise its first
-    line alone is at fault, and the others are read again, each for itself.
+    it.
+
+    After a quotation mark that is never closed, csv.reader takes the lines that follow for one value. So a row of many
+    lines counts only if the header takes it for one row; otherwise its first line alone is at fault, and the others are
+    read again, each for itself.
     """
     source = RereadableLines(lines, header.row_number + 1)
     # Unless it is strict, csv.reader makes 123 of `"12"3`, and takes a file that was cut off inside quotes for

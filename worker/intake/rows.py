@@ -20,12 +20,13 @@ from worker.vault.seed import OtpType
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a file. `name` and `synonyms` are what a header may call it; `attribute` is the field of Row, and the
-    column of Record, that has its value. `is_plain`: any text is accepted, and an empty cell becomes None."""
+    column of Record, that has its value. `longest`: any text of so many characters is accepted, and an empty cell
+    becomes None; 0: the column has rules of its own."""
 
     name: str
     synonyms: tuple[str, ...] = ()
     is_required: bool = False
-    is_plain: bool = False
+    longest: int = 0
     attribute: str = ""
 
 
@@ -44,12 +45,12 @@ class Row:
     serial_number: Annotated[str, Column("serial", ("serial number",), is_required=True)]
     user_id: Annotated[str | None, Column("user_id")] = None
     device_id: Annotated[str | None, Column("device_id")] = None
-    username: Annotated[str | None, Column("username", ("upn", "user"), is_plain=True)] = None
-    email: Annotated[str | None, Column("email", ("mail",), is_plain=True)] = None
-    external_id: Annotated[str | None, Column("external_id", is_plain=True)] = None
+    username: Annotated[str | None, Column("username", ("upn", "user"), longest=320)] = None
+    email: Annotated[str | None, Column("email", ("mail",), longest=320)] = None
+    external_id: Annotated[str | None, Column("external_id", longest=1024)] = None
     otp_type: Annotated[OtpType, Column("otp_type", ("type",))] = "hotp"
     generated_at: Annotated[datetime | None, Column("generated_at")] = None
-    lot: Annotated[str | None, Column("lot", is_plain=True)] = None
+    lot: Annotated[str | None, Column("lot", longest=200)] = None
     otps: OtpSource | None
     origin: Origin | None = None
     extra: dict[str, str] = field(default_factory=dict, repr=False)
@@ -61,6 +62,8 @@ COLUMNS = tuple(
     for name, hint in get_type_hints(Row, include_extras=True).items()
     for column in getattr(hint, "__metadata__", ())
 )
+# Those whose cells hold any text.
+PLAIN = tuple(column for column in COLUMNS if column.longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,15 @@ class RowError:
     reason: str
     serial_number: str | None
     fault: RowFault
+
+
+def explain_too_long(row: Row) -> str | None:
+    """Explain which value of a row is longer than the database has room for; None if none is."""
+    for column in PLAIN:
+        if len(getattr(row, column.attribute) or "") > column.longest:
+            cure = "see whether a quotation mark is missing or columns are interchanged, or shorten it"
+            return f"{column.name} has more than {column.longest} characters: {cure}"
+    return None
 
 
 class UnusableFile(Exception):

@@ -23,10 +23,6 @@ class NoJournalFound(Exception):
     """A path is neither a journal nor a directory of journals; the message names it and the cure."""
 
 
-# The largest counter: 8 bytes with a sign, as the database keeps it.
-LARGEST_COUNTER = 2**63 - 1
-
-
 class Line(BaseModel):
     """A line of a journal: the state of one OTP at a time, as `worker.journal.writer` wrote it down."""
 
@@ -42,7 +38,7 @@ class Line(BaseModel):
     posts: int = Field(ge=0, le=1000)
     then: str | None = Field(max_length=100)
     # Missing in lines of an earlier version, which knew no seeds.
-    next_counter: int | None = Field(default=None, ge=0, le=LARGEST_COUNTER)
+    next_counter: int | None = Field(default=None, ge=0, le=LARGEST_NUMBER)
 
 
 def parse(text: bytes) -> Line | None:

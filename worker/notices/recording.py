@@ -21,7 +21,7 @@ from worker.database.engine import NOTICE_LOCK, Database
 from worker.notices.changes import Standing, Told, find_event
 from worker.notices.wording import Subject, describe
 from worker.reports.stall import Stall
-from worker.reports.taken_over import read_taken_over
+from worker.reports.taken_over import UNFINISHED, read_taken_over
 
 # Without the second condition SQLite does not use the index; and for max() it reads all of it.
 _LAST_SETTLED = (
@@ -82,12 +82,13 @@ class Recorder:
                 yield batch, event
 
     def _write(self, connection: Connection, batch: Row[*tuple[Any, ...]], event: Event, stall: Stall | None) -> None:
-        counts = _count_records(connection, batch.id)
+        counts, taken_over = _count_records(connection, batch.id), read_taken_over(connection, batch.id)
         subject = Subject(
             name=batch.name,
             environment=batch.environment,
             counts=counts,
-            active=counts[Status.ACTIVE] + read_taken_over(connection, batch.id).active,
+            # Without the refused rows that came back: they are no records, of which all numbers here are.
+            active=counts[Status.ACTIVE] + sum(map(taken_over.count_active, UNFINISHED)),
             state=batch.state,
             reason=batch.reason,
             occurred_at=_find_end(batch) or batch.now,

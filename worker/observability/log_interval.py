@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 
+# Seconds between two log lines about the same trouble.
+INTERVAL = 60.0
+
 
 class LogInterval:
-    """The time between two log lines about the same trouble, in seconds. Thread-safe."""
+    """Tells when it is time for another log line about the same trouble. Thread-safe."""
 
-    def __init__(self, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds = seconds
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._begun_at = -math.inf
@@ -21,7 +23,7 @@ class LogInterval:
         """Begin another interval if the last one is over, or if there was none: then True, and it is time to log."""
         with self._lock:
             now = self._clock()
-            if now - self._begun_at < self._seconds:
+            if now - self._begun_at < INTERVAL:
                 return False
             self._begun_at = now
             return True

@@ -32,7 +32,7 @@ LEAST_START = 0.4
 # A later climb begins at no less than this part of what the limit probably is.
 LEAST_PART = 0.9
 # Seconds in which a later climb passes what the limit may be.
-PASSED_WITHIN = 10.0
+PASSED_WITHIN = 13.0
 # Relative growth a second of the slowest climb.
 SLOWEST_CLIMB = 0.006
 # Relative growth a second of a climb that sees whether the limit has risen.

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from worker.pace.refusals import Refusal
 from worker.pace.search import LOWEST_RATE, PROBE_AFTER, STEP, Search, hold_rate, restart_counting
-from worker.pace.stays import LONGEST_PROBE_WAIT, WIDE, compute_drop, stay_below
+from worker.pace.stays import LONGER_WAIT, LONGEST_PROBE_WAIT, WIDE, compute_drop, stay_below
 
 # Requests a second that ask whether it is open again.
 KNOCKS = LOWEST_RATE
@@ -91,7 +91,7 @@ def settle_period(search: Search, refusal: Refusal, closed: float) -> Search:
         drop = compute_drop(search, refusal.lasted, refusal.hold)
         limit, period = max(limit, search.ceiling * (1 - drop)), known
     if known and search.climb and limit < (1 + WIDE) * search.ceiling:
-        wait = min(2 * search.probe_after, LONGEST_PROBE_WAIT)
+        wait = min(LONGER_WAIT * search.probe_after, LONGEST_PROBE_WAIT)
     return replace(stay_below(replace(search, period=period), limit, 0.0, wait), drop=drop)
 
 

@@ -10,6 +10,9 @@ from worker.pace.search import PART_OF_CEILING, PROBE_AFTER, Search, hold_rate
 
 # Seconds that the rate waits until it climbs again, at the most: the wait grows with each climb that finds nothing.
 LONGEST_PROBE_WAIT = 3600.0
+# After a climb that found nothing, the wait until the next is so many times the one before: twice as long would leave a
+# rise unseen for longer, and save hardly a refusal.
+LONGER_WAIT = 1.5
 # Of what a hold has given to a bucket, a sprint spends this part.
 SPENT = 0.75
 # A sprint is so much faster than the limit.
@@ -48,7 +51,7 @@ def settle(search: Search, hold: float, estimate: Estimate) -> Search:
     limit = estimate.low if hold > LONG and not estimate.is_count else estimate.limit
     limit *= 1 - CAUTION * wasted
     finds_nothing = search.ceiling > 0 and limit < (1 + WIDE) * search.ceiling
-    wait = min(2 * search.probe_after, LONGEST_PROBE_WAIT) if finds_nothing else PROBE_AFTER * wasted
+    wait = min(LONGER_WAIT * search.probe_after, LONGEST_PROBE_WAIT) if finds_nothing else PROBE_AFTER * wasted
     return stay_below(search, limit, burst * limit, wait)
 
 

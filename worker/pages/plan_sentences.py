@@ -7,7 +7,7 @@ from math import ceil
 from pathlib import PurePath
 from shlex import quote
 
-from worker.observability.counting import count_things
+from worker.observability.counting import agree, count_things
 from worker.pages.plan_contents import Numbers, Plan, Timing
 from worker.pages.wording import list_words, write_number, write_share, write_span
 
@@ -19,7 +19,7 @@ def describe_purpose(plan: Plan) -> str:
     """Say in one sentence what is to be done."""
     target, file = plan.target, PurePath(plan.source.file).name
     verbs = ["imported"] * plan.may_import + ["paired"] * plan.may_pair + ["activated"]
-    are = "is" if plan.numbers.tokens == 1 else "are"
+    are = agree(plan.numbers.tokens, "is", "are")
     return (
         f"{count_things(plan.numbers.tokens, 'token')} of {file} {are} to be {list_words(verbs)} in the PingOne"
         f" environment {target.environment} at {target.api_host}."

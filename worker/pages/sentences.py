@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from shlex import quote
 
 from models.refused_row import REFUSED
-from worker.observability.counting import count_things
+from worker.observability.counting import agree, count_things
 from worker.pages.left import leave_out_active
 from worker.pages.wording import list_words, write_number, write_share, write_span, write_time
 from worker.reports.batch_report.contents import Command, Report, RowCounts, StepShare, Timeline
@@ -34,13 +34,13 @@ def describe_outcome(counts: RowCounts) -> str:
             "The only token is active." if counts.rows == 1 else f"All {write_number(counts.rows)} tokens are active."
         )
     ends = (
-        (counts.dead_letter, f"{_was(counts.dead_letter)} given up"),
-        (counts.refused, f"{_was(counts.refused)} refused when the file was loaded"),
-        (counts.cancelled, f"{_was(counts.cancelled)} cancelled"),
-        (counts.open, f"{_is(counts.open)} still to do"),
+        (counts.dead_letter, f"{agree(counts.dead_letter, 'was', 'were')} given up"),
+        (counts.refused, f"{agree(counts.refused, 'was', 'were')} refused when the file was loaded"),
+        (counts.cancelled, f"{agree(counts.cancelled, 'was', 'were')} cancelled"),
+        (counts.open, f"{agree(counts.open, 'is', 'are')} still to do"),
     )
     told = [(number, how) for number, how in ends if number]
-    begin = f"{write_number(active)} of {count_things(counts.rows, 'token')} {_is(active)} active"
+    begin = f"{write_number(active)} of {count_things(counts.rows, 'token')} {agree(active, 'is', 'are')} active"
     if len(told) == 1:
         return f"{begin}; {'the other one' if others == 1 else f'the other {write_number(others)}'} {told[0][1]}."
     return (
@@ -71,7 +71,7 @@ def _tell_dead_letters(report: Report) -> Iterator[str]:
     if not report.dead_letters:
         return
     most, number = report.dead_letters[0], report.counts.dead_letter
-    given_up = f"{count_things(number, 'token')} {_was(number)} given up"
+    given_up = f"{count_things(number, 'token')} {agree(number, 'was', 'were')} given up"
     if len(report.dead_letters) == 1:
         yield f"{given_up} for one reason, {most.reason}: {most.cure}"
     elif most.count == report.dead_letters[1].count:
@@ -86,9 +86,11 @@ def _tell_dead_letters(report: Report) -> Iterator[str]:
 def _tell_open(report: Report) -> Iterator[str]:
     if not report.counts.open:
         return
-    left = f"{count_things(report.counts.open, 'token')} {_is(report.counts.open)} still to do"
+    number = report.counts.open
+    left = f"{count_things(number, 'token')} {agree(number, 'is', 'are')} still to do"
     if report.state.word != "paused":
-        yield f"{left}, and the batch is {report.state.word}: nothing needs to be done for {_them(report.counts.open)}."
+        them = agree(number, "it", "them")
+        yield f"{left}, and the batch is {report.state.word}: nothing needs to be done for {them}."
     elif report.state.is_passing:
         yield f"{left}. The batch is paused ({report.state.reason}) and goes on by itself: {report.state.detail}"
     else:
@@ -102,7 +104,7 @@ def _tell_refused(report: Report) -> Iterator[str]:
     number = report.counts.refused
     if not number:
         return
-    begin = f"{count_things(number, 'row')} of the file {_was(number)} refused when it was loaded"
+    begin = f"{count_things(number, 'row')} of the file {agree(number, 'was', 'were')} refused when it was loaded"
     if report.refused is None:
         yield (
             f"{begin}, before refused rows were kept. `oathbulk check FILE` names each with its reason; mend them, and "
@@ -126,8 +128,8 @@ def write_refused_export(report: Report) -> str:
 def _tell_cancelled(report: Report) -> Iterator[str]:
     if cancelled := report.counts.cancelled:
         yield (
-            f"{count_things(cancelled, 'token')} {_was(cancelled)} cancelled on a person's command; nothing happens "
-            f"to {_them(cancelled)} until a person acts."
+            f"{count_things(cancelled, 'token')} {agree(cancelled, 'was', 'were')} cancelled on a person's command; "
+            f"nothing happens to {agree(cancelled, 'it', 'them')} until a person acts."
         )
 
 
@@ -180,15 +182,3 @@ def _write_fact(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {each}" for name, each in value.items())
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _is(number: int) -> str:
-    return "is" if number == 1 else "are"
-
-
-def _was(number: int) -> str:
-    return "was" if number == 1 else "were"
-
-
-def _them(number: int) -> str:
-    return "it" if number == 1 else "them"

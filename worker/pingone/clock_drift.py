@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -12,14 +11,7 @@ from worker.pingone.transport import Transport
 from worker.pingone.wire import Request
 
 
-def read_clock() -> datetime:
-    """Read this machine's clock, in UTC."""
-    return datetime.now(UTC)
-
-
-def measure_drift(
-    environment: Environment, *, deadline: float = 20.0, clock: Callable[[], datetime] = read_clock
-) -> float:
+def measure_drift(environment: Environment, *, deadline: float) -> float:
     """Ask PingOne for its time; return the seconds that our clock is ahead of it, to the second. Raises NotDelivered,
     OutcomeUnknown."""
     transport = Transport(deadline=deadline)
@@ -31,6 +23,6 @@ def measure_drift(
         transport.close()
     dates = [value for name, value in headers.items() if name.lower() == "date"]
     try:
-        return (clock() - parsedate_to_datetime(dates[0])).total_seconds()
+        return (datetime.now(UTC) - parsedate_to_datetime(dates[0])).total_seconds()
     except (IndexError, TypeError, ValueError, OverflowError) as error:
         raise OutcomeUnknown(Answer(message="the answer carries no date")) from error

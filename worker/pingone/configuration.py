@@ -23,8 +23,6 @@ from worker.pingone.pages import Page, parse_page
 
 T = TypeVar("T")
 
-# What PingOne does where a policy does not say whom it tells of a new device.
-DEFAULT_NOTIFICATION = "EMAIL_THEN_SMS"
 # Devices that a user may have where the MFA settings do not say.
 DEFAULT_MAX_DEVICES = 5
 # Seconds in the units of a cool-down.
@@ -51,7 +49,8 @@ class Policy:
     # Wrong OTPs after which a device is locked, and for how many seconds.
     failure_count: int | None = None
     cool_down: float | None = None
-    # NONE, EMAIL_THEN_SMS, SMS_THEN_EMAIL, or a word that we do not know.
+    # NONE, EMAIL_THEN_SMS, SMS_THEN_EMAIL, or a word that we do not know; None where the policy says nothing of it, so
+    # that PingOne's default holds.
     new_device_notification: str | None = None
 
 
@@ -125,7 +124,7 @@ def _read_policy(fields: Mapping[str, Any]) -> Policy | None:
     policy_id = read_id(fields.get("id"))
     if policy_id is None:
         return None
-    token, notification = fields.get("oathToken"), fields.get("newDeviceNotification")
+    token = fields.get("oathToken")
     return Policy(
         id=policy_id,
         name=read_text(fields.get("name")),
@@ -134,7 +133,7 @@ def _read_policy(fields: Mapping[str, Any]) -> Policy | None:
         is_pairing_disabled=read_truth(find_part(token, "pairingDisabled")),
         failure_count=read_count(find_part(token, "otp", "failure", "count")),
         cool_down=_read_duration(find_part(token, "otp", "failure", "coolDown")),
-        new_device_notification=DEFAULT_NOTIFICATION if notification is None else read_word(notification),
+        new_device_notification=read_word(fields.get("newDeviceNotification")),
     )
 
 

@@ -35,6 +35,9 @@ VERDICTS_ON_OTPS = (EXTRA_OTP_REQUIRED, INVALID_OTP)
 # administrator today.
 LONGEST_RETRY_AFTER = 86_400.0
 
+# Characters of a text that an answer may add to a log line or a record.
+LONGEST_LINE = 300
+
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _ID = re.compile(r"[\x21-\x7e]{1,100}")
 _SECONDS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
@@ -115,14 +118,14 @@ def read_word(value: object) -> str | None:
     return _match(_CODE, value)
 
 
-def make_printable(value: object, limit: int = 300) -> str | None:
+def make_printable(value: object) -> str | None:
     """Make one short line of a text, without control characters, OTPs or access tokens; None if nothing is left."""
     if not isinstance(value, str):
         return None
     # Masked before it is shortened: half an OTP at the end would no longer look like one.
-    masked = _SECRETS.sub(MASK, value)[: 10 * limit]
+    masked = _SECRETS.sub(MASK, value)[: 10 * LONGEST_LINE]
     line = "".join(character if character.isprintable() else " " for character in masked)
-    return " ".join(line.split())[:limit].strip() or None
+    return " ".join(line.split())[:LONGEST_LINE].strip() or None
 
 
 def _parse_json_object(body: bytes) -> dict[str, Any] | None:

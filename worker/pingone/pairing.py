@@ -74,20 +74,17 @@ def build_pairing_request(
     serial_number: str,
     *,
     status: str | None,
-    policy_id: str | None = None,
     session_id: str,
     transaction_id: str,
 ) -> Request:
     """Build the request that pairs the token with the user. `status` is that of the device to be made; None leaves it
-    to PingOne. No `policy_id`: the environment's default policy. Raises ValueError for an empty id or serial number.
+    to PingOne. The environment's default policy is in force. Raises ValueError for an empty id or serial number.
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
     if not serial_number:
         raise ValueError("an empty serial number, which no token has")
     fields: dict[str, Any] = {"type": OATH_TOKEN, "serialNumber": serial_number}
     if status is not None:
         fields["status"] = status
-    if policy_id is not None:
-        fields["policy"] = {"id": policy_id}
     headers = build_headers(session_id, transaction_id) | {"Content-Type": "application/json"}
     return Request("POST", build_url(environment, "users", user_id, "devices"), headers, json.dumps(fields).encode())
 

@@ -41,14 +41,12 @@ class Pairings:
         client_of: Callable[[RateGroup], Client],
         *,
         status: str | None,
-        policy_id: str | None = None,
         habits: PairingHabits | None = None,
     ) -> None:
         self._environment = environment
         self._client_of = client_of
         self._reads = Reads(environment, client_of)
         self._status = status
-        self._policy_id = policy_id
         self._habits = habits or PairingHabits()
 
     def pair(self, user_id: str, serial_number: str, *, call: Call) -> PairedDevice:
@@ -98,7 +96,6 @@ class Pairings:
             user_id,
             serial_number,
             status=status,
-            policy_id=self._policy_id,
             session_id=call.session_id,
             transaction_id=call.transaction_id,
         )

@@ -27,7 +27,7 @@ USERS_PER_PAGE = 200
 
 
 class UserAttribute(StrEnum):
-    """What users are found by, in the words of PingOne's filters. Values are compared with their case."""
+    """What users are found by, in the words of PingOne's filters."""
 
     USERNAME = "username"  # unique
     EMAIL = "email"  # several users may have the same
@@ -55,6 +55,12 @@ class User:
             UserAttribute.EMAIL: self.email,
             UserAttribute.EXTERNAL_ID: self.external_id,
         }[attribute]
+
+
+def fold_case(name: str) -> str:
+    """What a name has in common with all that differ from it in capitals alone: PingOne's user of one is that of all.
+    `casefold` would go further, and take Weiss for Weiß, who is another person."""
+    return name.lower()
 
 
 def build_users_url(environment: Environment, attribute: UserAttribute, names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from worker.intake import Row
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.pingone.errors import NotFound
+from worker.pingone.pairing import ACTIVATION_REQUIRED
 from worker.pingone.user_devices import UserDevice
 from worker.preflight.findings import Finding, Level, Verdicts, name_tokens
 
@@ -92,5 +93,5 @@ def _judge(verdicts: Verdicts, row: Row, devices: Sequence[UserDevice], max_devi
     device = next((device for device in devices if device.id.lower() == row.device_id), None)
     if device is None:
         verdicts.doubt(row, "device_not_found", "PingOne does not find this device with this user")
-    elif device.status == "ACTIVATION_REQUIRED" and device.age and device.age > OLD:
+    elif device.status == ACTIVATION_REQUIRED and device.age and device.age > OLD:
         verdicts.doubt(row, "devices_old", "its device has waited longer than 20 hours, and is deleted at 24")

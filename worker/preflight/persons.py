@@ -8,7 +8,7 @@ from models.reason import Reason
 from worker.batches.preparation.people import FindUsers, find_all, group_by_name, judge_person
 from worker.intake import Row
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute
+from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute, fold_case
 from worker.preflight.findings import Finding, Level, Verdicts, name_tokens
 
 TEXTS = {
@@ -37,7 +37,7 @@ def check_persons(verdicts: Verdicts, find_users: FindUsers, on_progress: OnProg
         found = group_by_name(attribute, find_all(attribute, list(rows), find_users, NAMES_PER_REQUEST))
         for name, mine in rows.items():
             for row in mine:
-                _judge(verdicts, row, found.get(name.casefold(), []))
+                _judge(verdicts, row, found.get(fold_case(name), []))
     return [
         finding
         for name, text in TEXTS.items()

@@ -80,7 +80,9 @@ class RowReader:
 def reading_without_records(*, knows_records: bool) -> Iterator[RowReader]:
     """Yield a reader for a database that has no records: there is none yet, or it cannot be asked."""
     engine = create_engine("sqlite://")
-    Base.metadata.create_all(engine)
-    with engine.connect() as connection:
-        yield RowReader(connection, Keyring([generate_key()]), "", knows_records=knows_records)
-    engine.dispose()
+    try:
+        Base.metadata.create_all(engine)
+        with engine.connect() as connection:
+            yield RowReader(connection, Keyring([generate_key()]), "", knows_records=knows_records)
+    finally:
+        engine.dispose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worker.observability.counting import count_things
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.preflight.findings import Finding, Level
@@ -12,6 +13,8 @@ NOTIFIES_BY_DEFAULT = "EMAIL_THEN_SMS"
 NO_NOTIFICATION = "NONE"
 # Seconds by which our clock may differ from PingOne's before a person has to accept it.
 LARGEST_CLOCK_OFFSET = 60.0
+# The smallest OATHBULK_OTP_POST_BUDGET: a token that is out of step needs OTP 1 and OTP 2.
+FEWEST_POSTS = 2
 
 
 def check_policies(
@@ -29,9 +32,12 @@ def check_policies(
         text = f"The policy {name} does not permit OATH tokens: enable them in it, or no device becomes ACTIVE."
         findings.append(Finding("method_off", Level.STOP, text))
     if policy.failure_count is not None and policy.failure_count < post_budget:
+        cure = f"set OATHBULK_OTP_POST_BUDGET={policy.failure_count}"
+        if policy.failure_count < FEWEST_POSTS:
+            cure = f"raise that number in it to {FEWEST_POSTS} at least, for the time of the batch"
         text = (
-            f"The policy {name} locks a device after {policy.failure_count} wrong OTPs, and up to {post_budget} are"
-            f" sent to one: set OATHBULK_OTP_POST_BUDGET={policy.failure_count}."
+            f"The policy {name} locks a device after {count_things(policy.failure_count, 'wrong OTP')}, and up to"
+            f" {post_budget} are sent to one: {cure}."
         )
         findings.append(Finding("locks_early", Level.ASK, text))
     return findings + _check_notification(policy, persons, makes_devices=makes_devices)

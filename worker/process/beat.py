@@ -5,7 +5,6 @@ hour."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -15,6 +14,8 @@ from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import crontab
 from kombu.exceptions import OperationalError
 
+from worker.clocks.boot_clock import boot_time
+
 log = structlog.get_logger()
 
 # Ticks that may wait in their queue; no more are added, since any one of them does what all would do.
@@ -23,16 +24,10 @@ MOST_WAITING = 3
 SET_BACK = timedelta(minutes=1)
 
 
-def read_steady_clock() -> float:
-    """Read a clock in seconds that never goes back. On Linux the time counts during which the machine was suspended."""
-    boot_time: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
-
-
 class SteadyScheduler(Scheduler):  # type: ignore[misc]
     """Sends tasks with an interval by a steady clock, the first at once, and tasks with a crontab by the wall clock."""
 
-    def __init__(self, *args: Any, clock: Callable[[], float] = read_steady_clock, **options: Any) -> None:
+    def __init__(self, *args: Any, clock: Callable[[], float] = boot_time, **options: Any) -> None:
         self._clock = clock
         # By the entry's name: when it is due next, by the steady clock.
         self._due_at: dict[str, float] = {}

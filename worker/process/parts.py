@@ -32,8 +32,8 @@ from worker.vault.keyring import load_keyring
 
 class Parts:
     """Builds the parts of a process. `load` reads an environment by its name and raises ConfigError; by default from
-    the process' own configuration. `open_database` is called for the
-    database, if another holds it; by default it is opened here."""
+    the process' own configuration. `open_database` is called for the database, if another holds it; by default it is
+    opened here."""
 
     def __init__(
         self,

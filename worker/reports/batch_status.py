@@ -1,4 +1,4 @@
-"""The status of a batch: its counts and its pace, what follows from them, and its JSON."""
+"""The status of a batch: its counts and its pace, and what follows from them. `status_json` has its JSON."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ from models.reason import CURES, Reason
 from models.record_states import Status
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
-from worker.reports.batch_report.contents import Command, Origin, ReasonGroup, RowCounts, State, Timeline
-from worker.reports.batch_report.pauses import find_pauses
+from worker.reports.batch_report.contents import Command, Origin, ReasonGroup, RowCounts, Timeline
 from worker.reports.batch_report.reading import describe_origin, describe_state, open_snapshot, read_commands
+from worker.reports.batch_report.timeline import make_timeline
 from worker.reports.batch_status import BatchStatus
-from worker.reports.curve import Curve, read_curve
+from worker.reports.curve import read_curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +66,3 @@ def group_dead_letters(status: BatchStatus) -> tuple[ReasonGroup, ...]:
     no token is named."""
     reasons = sorted(status.dead_letters_left.items(), key=lambda item: (-item[1], item[0]))
     return tuple(ReasonGroup(reason, count, CURES[Reason(reason)], ()) for reason, count in reasons)
-
-
-def make_timeline(
-    curve: Curve, commands: tuple[Command, ...], state: State, since: datetime, now: datetime
-) -> Timeline:
-    """The timeline of a batch that was loaded at `since`: up to the last settled token; while some are not, until
-    now."""
-    is_over = state.word in ("finished", "cancelled") and curve.settled
-    return Timeline(
-        since=since,
-        until=datetime.fromtimestamp(curve.settled[-1], now.tzinfo) if is_over else now,
-        moments=curve.moments,
-        pauses=tuple(find_pauses(commands, curve.settled, state, now)),
-    )

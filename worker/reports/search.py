@@ -11,7 +11,6 @@ from sqlalchemy import ColumnElement, Connection, Integer, and_, func, or_, sele
 
 from models.batch import Batch
 from models.record import Record
-from models.record_states import FINAL
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import find_batch, is_of_kept_batch
 from worker.database.engine import Database
@@ -56,10 +55,6 @@ class Found:
     def user(self) -> str:
         """The name by which a person knows the user best."""
         return self.username or self.email or self.external_id or self.user_id
-
-    @property
-    def is_final(self) -> bool:
-        return self.status in FINAL
 
     def to_json(self) -> dict[str, Any]:
         finalized_at = self.finalized_at and self.finalized_at.isoformat()

@@ -24,7 +24,7 @@ def repeats_an_import_with_another_hash() -> list[Patch]:
 
 @mutant("goes out while nothing has told what became of", amid=("reset",))
 def repeats_a_lost_import_without_reading_the_inventory() -> list[Patch]:
-    def note_lost(_: Any, self: Imports, _batch_id: int, job: int, *rest: Any) -> None:
+    def note_lost(_: Any, self: Imports, _batch_id: int, job: int) -> None:
         self.take_back(job)
 
     return [around(Imports, "note_lost", note_lost)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 from sqlalchemy.exc import IntegrityError
-from support.data.batches import TESTER, look, look_at_batch, make_batch
+from support.data.batches import ENVIRONMENT_ID, TESTER, look, look_at_batch, make_batch
 from support.data.moving_clock import MovingDatabase
 from support.data.notice_desk import NoticeDesk
 from support.fleets.scripted_fleet import ScriptedFleet
@@ -19,6 +19,7 @@ from models.batch import Batch
 from models.notice import Event, Notice
 from models.reason import PauseReason, Reason
 from models.record_states import Status
+from models.refused_row import RefusedRow
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
@@ -71,6 +72,18 @@ def test_a_finished_batch_is_told_once_even_if_ticks_go_on(desk: NoticeDesk, scr
 def test_a_batch_with_a_record_that_is_not_final_is_not_finished(desk: NoticeDesk, waits: dict[str, Any]) -> None:
     make_batch(desk.database, [{"status": Status.ACTIVE}, waits])
     assert desk.run() == []
+
+
+def test_tokens_are_told_of_the_records_alone_though_refused_rows_came_back_too(desk: NoticeDesk) -> None:
+    lost = {"status": Status.DEAD_LETTER, "reason": Reason.INVALID_OTP, "serial_number": "LOST"}
+    july = make_batch(desk.database, [{"status": Status.ACTIVE}, lost], name="july")
+    refused = {"row_number": 9, "environment_id": ENVIRONMENT_ID, "reason": "otps_unfit", "detail": "too short"}
+    with desk.database.writing() as connection:
+        connection.execute(insert(RefusedRow).values(refused | {"batch_id": july.batch_id, "serial_number": "REFUSED"}))
+    came_back = [{"status": Status.ACTIVE, "serial_number": serial} for serial in ("LOST", "REFUSED")]
+    make_batch(desk.database, came_back, name="july-left")
+    desk.run()
+    assert desk.webhook.posted[0][1]["text"] == "july is finished: 2 of 2 tokens are active."
 
 
 def test_a_replayed_batch_goes_on_and_finishes_again(desk: NoticeDesk, scripted_fleet: ScriptedFleet) -> None:

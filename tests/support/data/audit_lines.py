@@ -28,7 +28,7 @@ def read(database: MovingDatabase, batch: str | None = None) -> list[Line]:
 
 
 def hash_of(line: Mapping[Any, Any], former: str) -> str:
-    """As an auditor would compute it, with nothing of ours."""
+    """Compute the hash of a line as an auditor would, with nothing of ours. `former`: the hash of the line before."""
     fields = {
         "action": line["action"],
         "actor": line["actor"],

@@ -48,7 +48,7 @@ class Made:
 
     @property
     def id(self) -> int:
-        """Of its only record."""
+        """The id of the batch's only record."""
         (record_id,) = self.ids
         return record_id
 
@@ -143,7 +143,7 @@ def look_at_batch(database: MovingDatabase, batch_id: int) -> Row[Any]:
 
 
 def statuses(database: MovingDatabase, made: Made) -> list[str]:
-    """Of the batch's records, in the order of their rows."""
+    """Read the statuses of a batch's records, in the order of their rows."""
     mine = select(Record.status).where(Record.batch_id == made.batch_id).order_by(Record.row_number)
     with database.reading() as connection:
         return list(connection.scalars(mine))

@@ -8,5 +8,5 @@ from worker.rules.progress import PairingProgress, Progress
 
 
 def progress_with_device(*otps: Any, **fields: Any) -> Progress:
-    """Takes what `Progress` takes, but for the pairing."""
+    """Make the progress of a record that has a device. Takes what `Progress` takes, but for the pairing."""
     return Progress(*otps, pairing=PairingProgress(device_id="device-1"), **fields)

@@ -30,7 +30,7 @@ LOADED_AT = datetime(2026, 3, 1, 21, 30, tzinfo=UTC)
 
 
 def minutes(number: float) -> datetime:
-    """So many minutes after the batch was loaded."""
+    """The time so many minutes after the batch was loaded."""
     return LOADED_AT + timedelta(minutes=number)
 
 

@@ -28,7 +28,7 @@ class Unpaired(MadeShipment):
         return self.paired.seeds if isinstance(self.paired, MadeSeeds) else self.rows
 
     def cut(self, start: int, end: int) -> Unpaired:
-        """The same tenant, and only these tokens in the file."""
+        """Make a shipment for the same tenant with only these tokens in its file."""
         tokens = self.tokens[start:end]
         expected = {row.serial: self.expected[row.serial] for row in tokens}
         return replace(self, expected=expected, paired=_with_tokens(self.paired, tokens))

@@ -26,7 +26,7 @@ class Policy(Protocol):
 
     @property
     def held_until(self) -> float:
-        """Nothing goes out before this, beyond what the limit asks for."""
+        """The time before which nothing goes out, beyond what the limit asks for."""
         ...
 
     def learn_from_answers(self, slots: int, last: float, now: float, next_slot: float) -> bool:

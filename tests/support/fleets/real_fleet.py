@@ -227,7 +227,7 @@ class Fleet:
 
 
 def batch_name(number: int) -> str:
-    """Of one batch of several, counted from 0."""
+    """The name of one batch of several, counted from 0."""
     return f"{BATCH}-{number}"
 
 

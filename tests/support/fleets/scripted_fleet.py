@@ -84,11 +84,12 @@ class ScriptedFleet:
         )
 
     def tick(self) -> list[int]:
-        """What it put onto the queue, sorted: what became due at the same moment goes in any order."""
+        """Make a tick. Returns the ids that it put onto the queue, sorted: what became due at the same moment goes in
+        any order."""
         return sorted(self.tick_in_order())
 
     def tick_in_order(self) -> list[int]:
-        """What it put onto the queue, the first to go first."""
+        """Make a tick. Returns the ids that it put onto the queue, the first to go first."""
         before = len(self._broker.ids)
         self._dispatcher.tick()
         return self._broker.ids[before:]
@@ -121,7 +122,7 @@ class ScriptedFleet:
             self.end(record_id, decision)
 
     def fail(self, made: Made, times: int, decision: Decision = UNKNOWN, requests: int = 1) -> list[PauseReason | None]:
-        """As many more attempts at a batch's records, each judged: what was said."""
+        """Make so many more attempts at a batch's records, and let the breaker judge after each: what it said."""
         verdicts = []
         for _ in range(times):
             with self.database.writing() as connection:

@@ -29,7 +29,7 @@ class Limit(Protocol):
     rate_at: RateAt
 
     def take(self, now: float, done_at: float) -> float | None:
-        """None: let through. Otherwise seconds until there is room."""
+        """Take a request: None where it is let through, otherwise the seconds until there is room for it."""
         ...
 
 

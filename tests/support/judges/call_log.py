@@ -61,7 +61,7 @@ class LoggedCall:
 
 @dataclass(frozen=True, slots=True)
 class ProvisioningCall(LoggedCall):
-    """Any call: one that pairs, imports or looks up names what it is about."""
+    """A call of any kind. One that pairs, imports or looks up names what it is about."""
 
     user_id: str | None = None
     serial_number: str | None = None

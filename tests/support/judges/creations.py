@@ -71,7 +71,7 @@ def _judge_imports(calls: Calls, tenant: Tenant, is_known: IsKnown) -> Iterator[
 
 
 def _judge_owners(calls: Calls, tenant: Tenant, assigned: Mapping[str, str | None]) -> Iterator[str]:
-    """Nobody gets a token that the assignment did not give them, nor is that asked for."""
+    """Find tokens that went, or were to go, to somebody to whom the assignment did not give them."""
     for call in calls:
         # Of a client that was killed in between, the headers may have come without the token.
         is_whole = call.operation == "pair" and call.serial_number is not None
@@ -121,7 +121,7 @@ def _judge_removals(calls: Calls, tenant: Tenant) -> Iterator[str]:
 
 
 def _is_refused(call: ProvisioningCall, is_known: IsKnown) -> bool:
-    """Nothing came of the call, and we were told so."""
+    """Whether nothing came of a call, and we were told so."""
     return is_known(call) and not call.took_effect
 
 

@@ -49,11 +49,12 @@ class Case:
         return None
 
     def fate_is_known(self, post: LoggedCall) -> bool:
-        """It was answered, and our database had the time to learn it."""
+        """Whether a post was answered, and our database had the time to learn it."""
         return post.is_answered and not (post.transaction_id in self.unwritten and self._is_last(post))
 
     def _is_last(self, post: LoggedCall) -> bool:
-        """Of its attempt: what was answered to an earlier post is written down before the next goes out."""
+        """Whether a post is the last of its attempt: the answer to an earlier one is written down before the next goes
+        out."""
         return all(other.number <= post.number for other in self.posts if other.transaction_id == post.transaction_id)
 
     def reads_after(self, post: LoggedCall) -> list[LoggedCall]:

@@ -84,7 +84,7 @@ class TokenTap:
                 self.wfile.write(answer.content)
 
             def log_message(self, *_: object) -> None:
-                """Nobody watches."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})

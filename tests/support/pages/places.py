@@ -27,7 +27,7 @@ class Place:
 
     @property
     def home(self) -> Path:
-        """Where an installation is that nobody has put elsewhere."""
+        """The home of an installation that nobody has put elsewhere."""
         return self.desk.folder / ".local" / "state" / "oathbulk"
 
 

@@ -105,7 +105,8 @@ class CommandDesk:
         return self.start(*arguments, **settings).wait()
 
     def type_command(self, *arguments: str | Path) -> Result:
-        """As a terminal shows it: both streams together, as `stdout`, in the order in which they were printed."""
+        """Run a command, as a terminal shows it: both streams together as `stdout`, in the order in which they were
+        printed."""
         return self._start(Forked, "worker", arguments, {}, is_together=True).wait()
 
     def status(self, batch: str = "shipment") -> dict[str, Any]:

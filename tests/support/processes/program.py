@@ -49,7 +49,7 @@ class Program:
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """As kill -9 does it, and wait until it is gone."""
+        """Kill the process with kill -9, and wait until it is gone."""
         self._process.kill()
         self.wait()
 
@@ -59,7 +59,7 @@ class Program:
         return self.wait()
 
     def wait(self) -> int:
-        """Until it ends by itself: its exit code. Raises TimeoutError."""
+        """Wait until the process ends by itself: its exit code. Raises TimeoutError."""
         try:
             return self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:

@@ -74,7 +74,7 @@ class Running:
         self._process.wait()
 
     def wait(self, timeout: float = TIMEOUT) -> Result:
-        """Its end. Raises TimeoutError, after killing it, when it does not come."""
+        """Wait for the command's end. Raises TimeoutError, after killing it, when that does not come."""
         try:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -86,7 +86,7 @@ class Running:
 def spawn(
     program: str, arguments: Sequence[str], env: Mapping[str, str], folder: Path, stdout: Path, stderr: Path
 ) -> subprocess.Popen[bytes]:
-    """A program as it is; otherwise as Forked starts one of ours."""
+    """Start a program that is none of ours, in the way in which Forked starts one of ours."""
     with stdout.open("wb") as out, stderr.open("wb") as error:
         return subprocess.Popen(
             [program, *arguments],

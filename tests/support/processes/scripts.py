@@ -12,14 +12,14 @@ TIMEOUT = 60.0
 
 
 def run_piped(script: str) -> str:
-    """What it prints on stderr; on stdout nothing may stand. Raises CalledProcessError."""
+    """Run a script: what it prints on stderr; on stdout nothing may stand. Raises CalledProcessError."""
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     assert ran.stdout == ""
     return ran.stderr
 
 
 def run_on_a_terminal(script: str) -> str:
-    """What a terminal shows of its stderr, each line ended as a terminal ends it."""
+    """Run a script: what a terminal shows of its stderr, each line ended as a terminal ends it."""
     ours, theirs = pty.openpty()
     try:
         with subprocess.Popen([sys.executable, "-c", script], stderr=theirs, stdout=subprocess.DEVNULL) as process:

@@ -22,7 +22,7 @@ def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
 
 
 def is_running(pid: int) -> bool:
-    """False for a zombie too: where nobody reaps orphans, an ended process keeps its pid."""
+    """Whether a process runs. A zombie does not: where nobody reaps orphans, an ended process keeps its pid."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -72,7 +72,7 @@ class PostgresServer(Server):
         return f"postgresql+psycopg://{USER}:{self._password}@127.0.0.1:{self.port}/{database}"
 
     def execute(self, statement: str, database: str = "postgres") -> None:
-        """As the superuser, in a transaction of its own, if in any."""
+        """Execute a statement as the superuser, in a transaction of its own, if in any."""
         url = self.url(database).replace("+psycopg", "")
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
             connection.execute(statement.encode())
@@ -121,7 +121,8 @@ class PostgresServer(Server):
             raise RuntimeError(f"{program} failed: {running.stderr}")
 
     def _can_run(self, programs: Path) -> bool:
-        """Where root may go, `nobody` may not: into a checkout below /root, for one."""
+        """Whether the user of the server can run these programs. Root gets into a checkout below /root, `nobody` does
+        not."""
         try:
             subprocess.run([programs / "postgres", "--version"], check=True, capture_output=True, **self._privileges())
         except PermissionError:

@@ -83,7 +83,8 @@ class Server(abc.ABC):
         self.close()
 
     def _try_to_start(self) -> bool:
-        """False if it ended at once: its port was taken, or its killed predecessor is not wholly gone yet."""
+        """Start the server. False if it ended at once: its port was taken, or its killed predecessor is not wholly gone
+        yet."""
         if not self._has_started:
             self.port = find_free_port()
         self._spawn()

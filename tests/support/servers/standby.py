@@ -11,7 +11,8 @@ NAME = "standby"
 
 
 class Standby(PostgresServer):
-    """Of a primary that runs. What the primary commits it has a moment later; after `be_waited_for`, no later."""
+    """A standby of a primary that runs. It has what the primary commits a moment later; after `be_waited_for`, no
+    later."""
 
     def __init__(self, primary: PostgresServer) -> None:
         self._primary = primary

@@ -82,7 +82,7 @@ class WebDesk:
     def request(
         self, method: str, path: str, *, headers: list[tuple[str, str]] | None = None, **body: Any
     ) -> httpx.Response:
-        """Any request; redirects are answers. What the desk raises is answered by it all the same."""
+        """Make a request; redirects are answers. What the desk raises is answered by it all the same."""
         return asyncio.run(self._request(method, path, [*self.headers, *(headers or [])], body))
 
     async def _request(

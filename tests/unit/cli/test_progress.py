@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -118,3 +121,23 @@ def test_what_is_interrupted_before_its_first_step_says_so_as_well(monkeypatch):
         raise KeyboardInterrupt
 
     assert read() == "Interrupted. Nothing was changed.\n"
+
+
+def test_a_step_may_begin_while_another_thread_draws():
+    """On a terminal rich draws from a thread of its own, which may come between any two lines."""
+    shown = Progress(open_console()[0], is_quiet=True)
+    shown("Reading the inventory", 100)
+    drawn = list[str]()
+
+    def draw_at_each_line(frame: FrameType, event: str, _: object) -> Any:
+        if event == "line":
+            drawn.append(shown.describe())
+        return draw_at_each_line if frame.f_code.co_filename == progress.__file__ else None
+
+    tracing = sys.gettrace()
+    sys.settrace(draw_at_each_line)
+    try:
+        shown("Removing devices", 10, 50)
+    finally:
+        sys.settrace(tracing)
+    assert set(drawn) == {"Reading the inventory: 100", "Removing devices: 10 of 50"}

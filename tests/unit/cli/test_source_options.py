@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ import typer
 
 from worker.cli.application import app
 from worker.cli.source_options import SourceOptions
+from worker.intake.formats.format import SecretMissing
 
+FORMATS = Path(__file__).parents[2] / "samples" / "formats"
 VALUES: dict[str, Any] = {
     "assign": Path("who.csv"),
     "only_assigned": True,
@@ -43,3 +47,12 @@ def test_an_option_is_written_under_the_name_that_the_commands_take(name: str) -
 
 def test_what_was_not_typed_is_not_written() -> None:
     assert SourceOptions().to_words() == []
+
+
+@pytest.mark.parametrize("stdin", [None, io.StringIO()], ids=["closed", "no terminal"])
+def test_where_nobody_can_be_asked_for_a_key_the_option_is_named(
+    stdin: io.StringIO | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(SecretMissing, match="by --key-file"):
+        SourceOptions().open(FORMATS / "pskc" / "encrypted_counter.xml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worker.batches.undo.kept import Kept
 from worker.batches.undo.revocation import Revoked
 from worker.cli.undo import describe_revoked
 
@@ -12,3 +13,10 @@ def test_a_dry_run_says_that_imports_are_followed_first_and_how_to_go_on() -> No
         "2 imports have not ended: with --yes they are followed first.",
         "Nothing was changed. To revoke them: oathbulk revoke box --yes",
     ]
+
+
+def test_after_an_undo_it_is_said_how_the_file_is_loaded_again() -> None:
+    *_, again = describe_revoked("box 7", Revoked(own=2, revoked=2), is_done=True)
+    assert again.startswith("To load its file again: oathbulk cancel 'box 7', and then run the file with another name")
+    kept = Revoked(own=2, revoked=1, kept=[Kept(2, "MADE1", "it is paired")])
+    assert not any("again" in line for line in describe_revoked("box 7", kept, is_done=True))

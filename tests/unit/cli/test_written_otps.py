@@ -30,7 +30,7 @@ def test_a_file_with_otps_is_refused_by_name_with_the_cure(text: str, tmp_path: 
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(typer.BadParameter) as refused:
         refuse_to_lose_otps(file)
-    said = f"{file} holds OTPs, which would be lost: give another name to -o"
+    said = f"{file} holds OTPs, which would be lost: give another name"
     assert str(refused.value) == said
     with pytest.raises(typer.BadParameter) as refused:
         refuse_to_lose_otps(file, can_overwrite=True)

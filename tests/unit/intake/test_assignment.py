@@ -39,6 +39,16 @@ def test_a_serial_number_that_stands_twice_is_named_with_its_lines(tmp_path: Pat
     assert "in its lines 2 and 4" in refused.reason
 
 
+def test_a_name_in_the_list_that_is_too_long_costs_its_row_alone(tmp_path: Path) -> None:
+    shipment = tmp_path / "pairs.csv"
+    shipment.write_text("serial,otp1\nMADE1,111111\nMADE2,222222\n")
+    assignment = open_assignment(write(tmp_path, b"serial,username\nMADE1,alice\nMADE2," + b"x" * 321 + b"\n"))
+    first, second = open_shipment(shipment, assignment=assignment).tokens()
+    assert isinstance(first, Row)
+    assert isinstance(second, RowError)
+    assert second.reason.startswith("username has more than 320 characters")
+
+
 def test_comments_above_the_header_of_pairs_are_named(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_text("# of the spring\nserial,otp1,user_id,device_id\nMADE1,111111,u,d\n")

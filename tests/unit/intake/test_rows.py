@@ -7,12 +7,18 @@ from dataclasses import fields
 from models.record import Record
 from worker.batches.record_rows import RecordRows
 from worker.intake import COLUMNS, Row, canonical_column
+from worker.intake.rows import PLAIN
 from worker.reports.export import _READERS
 
 
 def test_every_column_of_a_row_has_a_column_of_the_record() -> None:
     for column in COLUMNS:
         assert column.attribute in Record.__table__.columns, f"add {column.attribute} to models.record, and a migration"
+
+
+def test_the_longest_text_of_a_column_is_what_the_record_has_room_for() -> None:
+    room = {column.attribute: Record.__table__.c[column.attribute].type.length for column in PLAIN}
+    assert {column.attribute: column.longest for column in PLAIN} == room
 
 
 def test_every_column_of_a_row_is_read_loaded_and_exported() -> None:

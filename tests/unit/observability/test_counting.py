@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from worker.observability.counting import count_things
+from worker.observability.counting import agree, count_things
 
 
 def test_one_thing_is_not_written_as_many() -> None:
     assert [count_things(number, "token") for number in (0, 1, 2000)] == ["0 tokens", "1 token", "2,000 tokens"]
-    assert [count_things(number, "person", "people") for number in (1, 2)] == ["1 person", "2 people"]
+    assert [agree(number, "person", "people") for number in (0, 1, 2)] == ["people", "person", "people"]

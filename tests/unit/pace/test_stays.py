@@ -99,7 +99,7 @@ def test_where_holds_are_long_the_rate_stays_below_all_that_the_limit_may_be() -
 
 def test_a_climb_that_finds_nothing_is_followed_by_a_longer_wait_but_not_by_any_longer_one() -> None:
     known = replace(Search(120.0), ceiling=100.0, probe_after=60.0)
-    assert settled(2.0, known).probe_after == 120.0
+    assert settled(2.0, known).probe_after == 90.0
     assert settled(2.0, replace(known, probe_after=3000.0)).probe_after == LONGEST_PROBE_WAIT
 
 

@@ -43,13 +43,12 @@ NEW = Policy(
     is_pairing_disabled=True,
     failure_count=5,
     cool_down=30,
-    new_device_notification="EMAIL_THEN_SMS",
 )
 UNKNOWN = Policy(FIRST, "Default MFA Policy", True, failure_count=3, new_device_notification="PIGEON")
 POLICIES = {
     "two": (DEFAULT, NEW),
     "hal": (DEFAULT,),
-    "ids_alone": (Policy(FIRST, new_device_notification="EMAIL_THEN_SMS"),),
+    "ids_alone": (Policy(FIRST),),
     "unknown_words": (UNKNOWN,),
     "wrong_types": (Policy(FIRST),),
     "none": (),

@@ -92,15 +92,12 @@ def environment(make_environment: Callable[..., Environment]) -> Environment:
     return make_environment("https://api.pingone.eu")
 
 
-def build(
-    environment: Environment, *, status: str | None, policy_id: str | None = None, user_id: str = USER_ID
-) -> Request:
+def build(environment: Environment, *, status: str | None, user_id: str = USER_ID) -> Request:
     return build_pairing_request(
         environment,
         user_id,
         SERIAL_NUMBER,
         status=status,
-        policy_id=policy_id,
         session_id="batch-1",
         transaction_id="record-1",
     )
@@ -114,8 +111,8 @@ def parse(name: str) -> PairedDevice:
     return parse_pairing(*recorded(name), serial_number=SERIAL_NUMBER, user_id=USER_ID)
 
 
-def test_a_pairing_names_token_status_and_policy(environment: Environment) -> None:
-    request = build(environment, status="ACTIVATION_REQUIRED", policy_id="8a1d")
+def test_a_pairing_names_token_and_status(environment: Environment) -> None:
+    request = build(environment, status="ACTIVATION_REQUIRED")
     assert request.method == "POST"
     assert request.url.endswith(f"/environments/{environment.environment_id}/users/{USER_ID}/devices")
     assert request.headers == {
@@ -128,11 +125,10 @@ def test_a_pairing_names_token_status_and_policy(environment: Environment) -> No
         "type": "OATH_TOKEN",
         "serialNumber": SERIAL_NUMBER,
         "status": "ACTIVATION_REQUIRED",
-        "policy": {"id": "8a1d"},
     }
 
 
-def test_status_and_policy_may_be_left_out(environment: Environment) -> None:
+def test_the_status_may_be_left_out(environment: Environment) -> None:
     fields = json.loads(build(environment, status=None).content)
     assert fields == {"type": "OATH_TOKEN", "serialNumber": SERIAL_NUMBER}
 

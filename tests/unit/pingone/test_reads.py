@@ -158,7 +158,7 @@ def test_policies_settings_and_capabilities_are_read(connect: Any, http: Any) ->
         page("devices", "0f0b", type="OATH_TOKEN"),
     )
     (policy,) = reads.read_policies(call=new_call())
-    assert (policy.is_default, policy.new_device_notification) == (True, "EMAIL_THEN_SMS")
+    assert (policy.is_default, policy.new_device_notification) == (True, None)
     assert reads.read_mfa_settings(call=new_call()).max_devices == 7
     capabilities = reads.read_capabilities(call=new_call())
     assert (capabilities.can_use_oath_token, capabilities.rates) == (True, {RateGroup.CONFIGURATION: 10})

@@ -8,11 +8,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 from support.data.heard import Heard
 
 from models.row_fault import RowFault
 from worker.batches.preparation.people import find_all
-from worker.intake import Leftovers, Row, RowError, Switches, open_assignment, open_shipment
+from worker.config.settings import Settings
+from worker.intake import Leftovers, Row, RowError, Switches, UnusableFile, open_assignment, open_shipment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.errors import Answer
@@ -291,6 +295,21 @@ def test_an_inventory_that_is_nearly_full_is_told() -> None:
     assert found.text == f"The inventory has 95000 of the {MOST_TOKENS} tokens that an environment may have."
 
 
+def test_the_empty_database_in_which_rows_are_compared_is_closed_whatever_is_wrong_with_the_file() -> None:
+    closed = list[object]()
+
+    def note(connection: object, _: object) -> None:
+        closed.append(connection)
+
+    event.listen(Pool, "close", note)
+    try:
+        with pytest.raises(UnusableFile), reading_without_records(knows_records=True):
+            raise UnusableFile(Path("shipment.csv"), "is empty", "Give another")
+    finally:
+        event.remove(Pool, "close", note)
+    assert len(closed) == 1
+
+
 # The tenant.
 
 
@@ -324,6 +343,18 @@ def test_a_policy_that_locks_earlier_than_the_budget_is_asked_about() -> None:
     (found,) = tenant.check_policies([policy], persons=1, post_budget=3)
     assert (found.name, found.level) == ("locks_early", Level.ASK)
     assert "OATHBULK_OTP_POST_BUDGET=2" in found.text
+
+
+def test_a_policy_that_locks_at_the_first_wrong_otp_is_to_be_mended_since_no_budget_is_so_small() -> None:
+    policy = Policy(id="p", is_default=True, is_oath_enabled=True, failure_count=1, new_device_notification="NONE")
+    (found,) = tenant.check_policies([policy], persons=1, post_budget=3)
+    assert found.text == (
+        "The policy p locks a device after 1 wrong OTP, and up to 3 are sent to one: raise that number in it to 2 at"
+        " least, for the time of the batch."
+    )
+    assert Settings(otp_post_budget=tenant.FEWEST_POSTS).otp_post_budget == 2
+    with pytest.raises(ValidationError):
+        Settings(otp_post_budget=tenant.FEWEST_POSTS - 1)
 
 
 def test_a_policy_that_nobody_tells_is_not_known() -> None:

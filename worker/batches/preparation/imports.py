@@ -126,10 +126,10 @@ class Imports:
         with self._database.reading() as connection:
             return next_job.find_refusal(connection, batch_id)
 
-    def note_lost(self, batch_id: int, job: int, detail: str | None = None) -> None:
+    def note_lost(self, batch_id: int, job: int) -> None:
         """Write down that nobody will hear of a job's result: the inventory has to be read to see what came of it."""
         with self._database.changing_many() as connection:
-            if self._end(connection, job, JobState.LOST, detail=detail):
+            if self._end(connection, job, JobState.LOST):
                 connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=None))
 
     def note_done(self, batch_id: int, job: int, result: ImportJob) -> Sequence[str]:

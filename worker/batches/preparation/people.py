@@ -19,7 +19,7 @@ from worker.batches.preparation.turns import Turn
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
 from worker.pingone.refusals import TooManyTerms
-from worker.pingone.users import User, UserAttribute
+from worker.pingone.users import User, UserAttribute, fold_case
 
 # What PingOne answers to a filter that it does not take.
 INVALID_FILTER = "INVALID_FILTER"
@@ -142,17 +142,17 @@ def judge_person(users: Sequence[User]) -> Reason | None:
 
 
 def group_by_name(attribute: UserAttribute, users: Iterable[User]) -> dict[str, list[User]]:
-    """Group users by their names, in small letters: PingOne does not tell names apart by case."""
+    """Group users by their names, as `fold_case` makes them."""
     by_name: dict[str, list[User]] = {}
     for user in users:
-        by_name.setdefault((user.find(attribute) or "").casefold(), []).append(user)
+        by_name.setdefault(fold_case(user.find(attribute) or ""), []).append(user)
     return by_name
 
 
 def _sort(rows: Sequence[Row[*tuple[Any, ...]]], attribute: UserAttribute, users: Iterable[User]) -> _Found:
     by_name, found = group_by_name(attribute, users), _Found()
     for row in rows:
-        mine = by_name.get(row.name.casefold(), [])
+        mine = by_name.get(fold_case(row.name), [])
         if reason := judge_person(mine):
             found.given_up.setdefault(reason, []).append(row.id)
         else:

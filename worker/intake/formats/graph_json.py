@@ -6,6 +6,7 @@ https://learn.microsoft.com/en-us/graph/api/resources/hardwareoathtokenauthentic
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
@@ -25,6 +26,8 @@ LISTS = ("value", "inventory")
 ENCODINGS: dict[str, Encoding] = {"hex": "hex", "base32": "base32", "base64": "base64"}
 # Values that a row keeps.
 KEPT = ("manufacturer", "model")
+# What JSON can write after a backslash, and neither UTF-8 nor a database takes.
+_NO_CHARACTER = re.compile(r"[\0\ud800-\udfff]")
 
 OTHER_ENTRY = "the entry is not an object with a serialNumber and a secretKey: leave it out"
 FORMAT_UNKNOWN = "secretFormat is none of hex, base32, base64 and text: write one of them"
@@ -111,4 +114,6 @@ def _read_text(entry: dict[str, Any], name: str, serial: str = "") -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise RowRefused(f"{name} is neither a text nor a whole number: write it as Microsoft Graph does", serial)
-    return str(value)
+    if _NO_CHARACTER.search(text := str(value)):
+        raise RowRefused(f"{name} has half a character or a NUL: leave it out, or export it again", serial)
+    return text

@@ -94,8 +94,8 @@ class StepColumn:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A time in which no call started, as far as the audit tells. Where `is_start_known` is
-    False, the batch paused by itself, at some moment after `start`, when it last settled a token."""
+    """A time in which no call started, as far as the audit tells. Where `is_start_known` is False, the batch paused by
+    itself, at some moment after `start`, when it last settled a token."""
 
     start: datetime
     # None: it still lasts.

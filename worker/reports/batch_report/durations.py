@@ -31,8 +31,8 @@ class Durations:
     all: DurationLine
 
 
-def _make_seconds() -> array[float]:
-    """Eight bytes a token, so that many of them fit into memory."""
+def make_array() -> array[float]:
+    """Make an empty array of numbers, of eight bytes each, so that those of many tokens fit into memory."""
     return array("d")
 
 
@@ -40,8 +40,8 @@ def _make_seconds() -> array[float]:
 class DurationTally:
     """Keeps the seconds of every active token."""
 
-    _first_attempt: array[float] = field(default_factory=_make_seconds)
-    _more_attempts: array[float] = field(default_factory=_make_seconds)
+    _first_attempt: array[float] = field(default_factory=make_array)
+    _more_attempts: array[float] = field(default_factory=make_array)
 
     def add(
         self, attempts: int, first_ended_at: datetime | None, otp_sent_at: datetime | None, active_at: datetime | None

@@ -22,7 +22,7 @@ from worker.database.revision import read_revision
 from worker.reports.batch_report.contents import Command, Origin, Report, RowCounts, State, TokenLine, Versions
 from worker.reports.batch_report.refused import read_refused_groups
 from worker.reports.batch_report.tally import Tally, make_line
-from worker.reports.batch_report.timeline import make_timeline
+from worker.reports.batch_report.timeline import choose_curve, make_timeline
 from worker.reports.taken_over import read_taken_over
 
 # Records that are in memory at once while they are read.
@@ -53,7 +53,7 @@ def read_report(database: Database, connection: Connection, name: str) -> Report
         counts=counts,
         dead_letters=tally.group_dead_letters(),
         refused=read_refused_groups(connection, batch),
-        timeline=make_timeline(tally, commands, state, batch.created_at, made_at),
+        timeline=make_timeline(choose_curve(tally), commands, state, batch.created_at, made_at),
         durations=tally.durations.measure(),
         in_step=tally.steps.share,
         step_columns=tally.steps.make_columns(),

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from models.reason import CURES, Reason
 from models.record_states import Status
 from worker.reports.batch_report.contents import ReasonGroup, RowCounts, TokenLine
-from worker.reports.batch_report.durations import DurationTally
+from worker.reports.batch_report.durations import DurationTally, make_array
 from worker.reports.batch_report.in_step import StepTally, tell_step
 
 # Tokens that the report names for each reason of a dead letter.
@@ -36,11 +36,6 @@ def make_line(record: Row[*tuple[Any, ...]]) -> TokenLine:
     )
 
 
-def _make_times() -> array[float]:
-    """Eight bytes a token."""
-    return array("d")
-
-
 @dataclass(slots=True)
 class Tally:
     """What was counted so far; `active` and `settled` are times, in seconds since 1970."""
@@ -49,8 +44,8 @@ class Tally:
     reasons: dict[str, list[TokenLine]] = field(default_factory=dict)
     reason_counts: dict[str, int] = field(default_factory=dict)
     lines: list[TokenLine] = field(default_factory=list)
-    active: array[float] = field(default_factory=_make_times)
-    settled: array[float] = field(default_factory=_make_times)
+    active: array[float] = field(default_factory=make_array)
+    settled: array[float] = field(default_factory=make_array)
     durations: DurationTally = field(default_factory=DurationTally)
     steps: StepTally = field(default_factory=StepTally)
     records: int = 0

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from worker.reports.batch_report.contents import Command, State, Timeline
 from worker.reports.batch_report.pauses import find_pauses
 from worker.reports.batch_report.tally import Tally
+from worker.reports.curve import Curve
 
 # Points of the curve at most: a page shows no more of them.
 MOST_MOMENTS = 240
@@ -30,16 +31,20 @@ def choose_moments(active: Sequence[float]) -> tuple[tuple[datetime, int], ...]:
     return tuple((datetime.fromtimestamp(at, UTC), count) for at, count in moments)
 
 
+def choose_curve(tally: Tally) -> Curve:
+    """The curve of the tokens that were counted one by one."""
+    return Curve(choose_moments(sorted(tally.active)), sorted(tally.settled))
+
+
 def make_timeline(
-    tally: Tally, commands: Sequence[Command], state: State, since: datetime, made_at: datetime
+    curve: Curve, commands: Sequence[Command], state: State, since: datetime, made_at: datetime
 ) -> Timeline:
     """The timeline of a batch that was loaded at `since`: up to the last token that was settled, or until now while the
     batch is not finished."""
-    settled = sorted(tally.settled)
-    is_over = state.word in _OVER and settled
+    is_over = state.word in _OVER and curve.settled
     return Timeline(
         since=since,
-        until=datetime.fromtimestamp(settled[-1], UTC) if is_over else made_at,
-        moments=choose_moments(sorted(tally.active)),
-        pauses=tuple(find_pauses(commands, settled, state, made_at)),
+        until=datetime.fromtimestamp(curve.settled[-1], UTC) if is_over else made_at,
+        moments=curve.moments,
+        pauses=tuple(find_pauses(commands, curve.settled, state, made_at)),
     )

@@ -10,7 +10,7 @@ from models.record_states import Status
 from worker.batches.commands import Replayed
 from worker.batches.hours import OutOfHours
 from worker.leases.not_replayed import NotReplayed, Why
-from worker.observability.counting import count_things
+from worker.observability.counting import agree, count_things
 from worker.reports.sentences.export_command import write_export
 from worker.reports.sentences.run_command import write_run
 from worker.reports.stall import Fleet, explain_stall
@@ -40,7 +40,7 @@ def describe_cancelled(batch: str, records: int) -> str:
 
 def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None, fleet: Fleet) -> str:
     """Say how many records go again, whether anything works on them, and which stay and why; a line each."""
-    go = "goes" if replayed.records == 1 else "go"
+    go = agree(replayed.records, "goes", "go")
     lines = [f"{count_things(replayed.records, 'record')} of {batch} {go} again."]
     if replayed.out_of_hours is not None:
         lines.append(_describe_waiting(batch, replayed.out_of_hours))
@@ -56,7 +56,7 @@ def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] 
 def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
     """Say which records a replay has left as they are: for each reason how many, why, and what to do."""
     records = sum(group.records for group in stay)
-    lines = [f"{records} {'stays as it is' if records == 1 else 'stay as they are'}:"]
+    lines = [f"{records} {agree(records, 'stays as it is', 'stay as they are')}:"]
     lines += [f"  {group.records} {group.reason}: {_explain_staying(group)}" for group in stay]
     lines += [
         f"As a file, to write fresh OTPs into and load: {write_export(batch, chosen, ending, ())}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from worker.observability.counting import count_things
 from worker.observability.escaping import escape_line
 from worker.reports.token_history import PastAttempt, PastRecord
 
@@ -68,14 +69,10 @@ def describe_attempt(attempt: PastAttempt) -> str:
         f"{attempt.number}. {format_moment(attempt.ended_at)}",
         attempt.outcome + (f" ({attempt.reason})" if attempt.reason else ""),
         answer,
-        _count(attempt.requests, "request"),
-        _count(attempt.otp_posts, "OTP") + " posted",
+        count_things(attempt.requests, "request"),
+        count_things(attempt.otp_posts, "OTP") + " posted",
         # Without a space, so that no line ends between the name and the id.
         attempt.pingone_error_id and f"error_id={attempt.pingone_error_id}",
         attempt.correlation_id and f"correlation_id={attempt.correlation_id}",
     ]
     return ", ".join(filter(None, parts))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -67,8 +67,8 @@ def _describe_dead_letter(record: PastRecord, names_taken: Collection[str], repl
     if not record.is_replayable:
         return NextStep(
             f"nothing by itself: it is given up ({record.reason})",
-            "A replay has no OTP of it to send. Export the dead letters, write fresh OTPs into the file, and load it.",
-            write_export(record.batch.name, f"--reason {record.reason}", "again", names_taken),
+            "A replay has no OTP of it to send. Export what is left, write fresh OTPs into the file, and load it.",
+            write_export(record.batch.name, "--left", "left", names_taken),
         )
     why = f"The command makes every dead letter of batch {record.batch.name} with this reason go again."
     command = f"oathbulk replay {batch} --reason {record.reason}"

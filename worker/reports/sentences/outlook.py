@@ -9,7 +9,7 @@ from shlex import quote
 
 from models.reason import PASSING, PAUSE_CURES, PauseReason
 from models.record_states import Status
-from worker.observability.counting import count_things
+from worker.observability.counting import agree, count_things
 from worker.pace.known_pace import Hold
 from worker.reports.batch_status import BatchStatus
 from worker.reports.outage import Outage
@@ -152,21 +152,21 @@ def format_log_line(status: BatchStatus, *, stopped: str | None = None) -> str:
 
 def _describe_purged(status: BatchStatus) -> str:
     """Say when a batch was purged, and how it had ended."""
-    words = {Status.DEAD_LETTER: "dead letter" if status.counts[Status.DEAD_LETTER] == 1 else "dead letters"}
+    words = {Status.DEAD_LETTER: agree(status.counts[Status.DEAD_LETTER], "dead letter", "dead letters")}
     ended = [f"{number:,} {words.get(Status(name), name)}" for name, number in status.counts.items() if number]
     return f"Purged on {status.purged_at:%Y-%m-%d}; {', '.join(ended) or 'it had no record'}."
 
 
 def _count_left(status: BatchStatus) -> str:
     """Write how many records are left, with the verb of the sentence."""
-    return f"{count_things(status.left, 'record')} {'is' if status.left == 1 else 'are'}"
+    return f"{count_things(status.left, 'record')} {agree(status.left, 'is', 'are')}"
 
 
 def _describe_still_read(status: BatchStatus) -> str:
     """Say how many records of a cancelled batch PingOne is asked about once more; empty if none is left."""
     if not status.left:
         return ""
-    return f" {_count_left(status)} read once more before {'it ends' if status.left == 1 else 'they end'}."
+    return f" {_count_left(status)} read once more before {agree(status.left, 'it ends', 'they end')}."
 
 
 def _describe_in_work(status: BatchStatus) -> str:
@@ -175,7 +175,7 @@ def _describe_in_work(status: BatchStatus) -> str:
     if status.in_work_until is None:
         return ""
     number, until = status.counts[Status.ACTIVATING], f"{status.in_work_until:%H:%M:%S} UTC"
-    are, their = ("is", "its") if number == 1 else ("are", "their")
+    are, their = agree(number, "is", "are"), agree(number, "its", "their")
     still = f" {count_things(number, 'record')} {are} still in work"
     if status.in_work_until <= datetime.now(UTC):
         return f"{still}, though the time of {their} worker ran out at {until}; the next worker that runs takes over."
@@ -192,6 +192,6 @@ def _describe_finished(status: BatchStatus) -> str:
         return f"Finished after {took}: every token is active."
     if status.taken_over.total:
         return f"Finished after {took}; some of its tokens were loaded again since."
-    are, them = ("is", "it") if left == 1 else ("are", "them")
+    are, them = agree(left, "is", "are"), agree(left, "it", "them")
     told = f"{count_things(left, 'token')} {are} not active; nothing happens to {them} until a person acts."
     return f"Finished after {took}: {told}"

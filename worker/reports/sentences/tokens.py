@@ -8,6 +8,7 @@ from shlex import quote
 from models.record_states import Status
 from models.refused_row import REFUSED
 from models.row_fault import FAULT_CURES, RowFault
+from worker.observability.counting import agree, count_things
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.export_command import write_export
 from worker.reports.taken_over import TakenOver
@@ -59,7 +60,7 @@ def _describe_returned(status: BatchStatus) -> list[str]:
     words = {
         Status.DEAD_LETTER: "of its dead letters",
         Status.CANCELLED: "cancelled records",
-        REFUSED: "refused row" if numbers[REFUSED] == 1 else "refused rows",
+        REFUSED: agree(numbers[REFUSED], "refused row", "refused rows"),
     }
     told = [f"{number:,} {words[ended]}" for ended, number in numbers.items() if number]
     listed = " and ".join(part for part in (", ".join(told[:-1]), *told[-1:]) if part)
@@ -74,12 +75,12 @@ def _describe_refused(status: BatchStatus) -> list[str]:
     number = sum(status.refused_left.values())
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in status.refused_left.items())
     if status.taken_over.count_active(REFUSED) and number:
-        return [f"Of its refused rows, {number:,} {'is' if number == 1 else 'are'} left: {reasons}."]
+        return [f"Of its refused rows, {number:,} {agree(number, 'is', 'are')} left: {reasons}."]
     return [f"{_were_refused(number)} at loading: {reasons}."] if number else []
 
 
 def _were_refused(number: int) -> str:
-    return "1 row was refused" if number == 1 else f"{number:,} rows were refused"
+    return f"{count_things(number, 'row')} {agree(number, 'was', 'were')} refused"
 
 
 def _name_export_of_left(status: BatchStatus) -> list[str]:

@@ -124,6 +124,12 @@ EXPECTED = {
         "secretFormat is none of hex, base32, base64 and",
         "write one of them",
     ),
+    "graph_json_half_character.json": (
+        "row",
+        1,
+        "secretKey has half a character or a NUL",
+        "leave it out, or export it again",
+    ),
     "graph_json_no_list.json": (
         "file",
         None,
@@ -136,6 +142,7 @@ EXPECTED = {
         "is no JSON in UTF-8, or has lists in lists",
         "Export it again, and use the file as it came",
     ),
+    "graph_json_nul.json": ("row", 1, "id has half a character or a NUL", "leave it out, or export it again"),
     "graph_json_secret_empty.json": ("row", 1, "the secret is missing", "ask the vendor for the file again"),
     "graph_json_secret_list.json": (
         "row",

@@ -17,7 +17,7 @@ from worker.reports.stall import Fleet
 PAUSED = {"state": "paused", "reason": "permissions", "detail": "Give it the role, then resume."}
 OPENS = datetime(2026, 11, 28, 21, 0, tzinfo=UTC)
 HOLD = Hold(NOW, NOW + timedelta(seconds=67), "PingOne answered 503", 67.0)
-EXPORT = "oathbulk export july --reason invalid_otp -o july-again.csv"
+EXPORT = "oathbulk export july --left -o july-left.csv"
 
 
 def later(seconds):
@@ -143,8 +143,8 @@ def test_a_token_whose_row_was_refused_comes_back_by_an_export_of_the_refused_ro
 
 def test_what_comes_back_once_more_is_exported_into_a_file_that_is_named_after_no_batch():
     dead = past_record(status=Status.DEAD_LETTER, reason="invalid_otp")
-    again = replace(history_of(dead), names_taken=frozenset({"july", "july-again"}))
-    assert describe_next(again, lease=60).command == EXPORT.replace("july-again", "july-again-2")
+    again = replace(history_of(dead), names_taken=frozenset({"july", "july-left"}))
+    assert describe_next(again, lease=60).command == EXPORT.replace("july-left", "july-left-2")
     refused = replace(history_of(refused=[refused_line(batch="july")]), names_taken=frozenset({"july-refused"}))
     command = "oathbulk export july --status refused -o july-refused-2.csv"
     assert describe_next(refused, lease=60).command == command

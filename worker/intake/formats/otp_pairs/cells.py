@@ -12,7 +12,7 @@ from worker.intake.formats.otp_pairs.header import Header
 from worker.intake.formats.serials import SERIAL, explain_serial
 from worker.intake.identities import UUID, explain_id
 from worker.intake.results import ORIGIN, Origin, read_origin
-from worker.intake.rows import COLUMNS, Row, RowError
+from worker.intake.rows import PLAIN, Row, RowError
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.seed import OtpType
 
@@ -26,8 +26,6 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 
 # Columns whose cells are checked, in the order in which `_check` takes them apart.
 CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at", ORIGIN)
-# Columns whose cells hold any text.
-PLAIN = tuple(column for column in COLUMNS if column.is_plain)
 
 
 class _CellError(Exception):
