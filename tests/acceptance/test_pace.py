@@ -99,7 +99,17 @@ def test_every_group_of_calls_is_shown_and_where_redis_cannot_be_asked_that_is_s
         ("inventory", False),
         ("configuration", False),
     ]
-    assert "inventory (tokens of the environment): not known" in desk.oathbulk("pace").stdout
+    shown = desk.oathbulk("pace", OATHBULK_REDIS_URL="redis://127.0.0.1:1/0").stdout
+    assert "inventory (tokens of the environment): not known, since Redis cannot be asked." in shown
+    assert "No run is at work" not in shown
+
+
+def test_where_no_run_is_at_work_that_is_said_with_what_is_kept_and_what_to_do(desk):
+    shown = desk.oathbulk("pace").stdout
+    assert "inventory (tokens of the environment): not known, since no run is at work." in shown
+    assert "Redis cannot be asked" not in shown
+    assert "No run is at work here. What is said of the license and of mfa is kept in the database" in shown
+    assert "ask again while `oathbulk run FILE` works" in shown
 
 
 def test_a_rate_is_set_for_one_group_and_its_hold_is_lifted(desk, valkey_url):

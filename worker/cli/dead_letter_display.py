@@ -30,20 +30,35 @@ def draw_dead_letters(status: BatchStatus, room: Room | None, left: int | None, 
         written_out = _write_out(reasons, room)
         if with_cures or left is None or len(written_out) <= left:
             return written_out
-    return _list_reasons(reasons, room, left, f"oathbulk status {quote(status.name)} --cures")
+    command = status.write_command(f"oathbulk status {quote(status.name)} --cures")
+    return _list_reasons(reasons, room, left, command)
 
 
 def _list_reasons(reasons: Sequence[tuple[str, int]], room: Room | None, left: int | None, command: str) -> list[Text]:
-    """List the reasons, one to a line. The last line says with which `command` the cures are read, and how many reasons
+    """List the reasons, one to a line. Below them stands with which `command` the cures are read, and how many reasons
     there was no room for."""
-    fitting = len(reasons) if left is None else max(min(len(reasons), left - 2), 0)
+    below = _count_lines(_describe_rest(len(reasons), command), room)
+    fitting = len(reasons) if left is None else max(min(len(reasons), left - 1 - below), 0)
     width = max(len(reason) for reason, _ in reasons)
     rows = [(str(number), reason, SHORT_CURES[Reason(reason)]) for reason, number in reasons[:fitting]]
     lines = [Text(_format_row(_HEAD, width), style="dim")] if rows else []
     lines += [Text(_format_row(row, width)) for row in rows]
-    hidden = len(reasons) - fitting
+    # The command is not cut: it is there to be pasted.
+    return [
+        *(cut_line(line, room) for line in lines),
+        *break_lines(_describe_rest(len(reasons) - fitting, command), room),
+    ]
+
+
+def _describe_rest(hidden: int, command: str) -> Text:
+    """Say how many reasons there was no room for, and how the cures are read."""
     more = f"and {hidden} more {agree(hidden, 'reason', 'reasons')}" if hidden else "What to do, in full"
-    return [cut_line(line, room) for line in (*lines, Text(f"{more}: {command}", style="dim"))]
+    return Text(f"{more}: {command}", style="dim")
+
+
+def _count_lines(text: Text, room: Room | None) -> int:
+    """Count the lines that a text takes, with those in which the terminal folds a long command."""
+    return 1 if room is None else sum(-(-line.cell_len // room.width) for line in break_lines(text, room))
 
 
 def _write_out(reasons: Sequence[tuple[str, int]], room: Room | None) -> list[Text]:

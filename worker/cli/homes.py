@@ -11,6 +11,7 @@ from worker.cli.console import error_console, name_program
 from worker.config.home_path import DATABASE, find_earlier_home, user_home
 from worker.config.secret_places import CREDENTIALS_DIRECTORY, KEYRING
 from worker.installation.installation import Installation
+from worker.reports.rehearsal import Rehearsal
 from worker.reports.status import has_batch
 
 # What is added to a home's name for the directory, beside it, with the homes of rehearsals.
@@ -72,6 +73,12 @@ def is_rehearsals(home: Path) -> bool:
     return home.absolute().parent.name.endswith(REHEARSALS)
 
 
+def find_rehearsal(installation: Installation) -> Rehearsal | None:
+    """The rehearsal whose home this is; None if it is a person's own."""
+    home = installation.settings.home
+    return Rehearsal(home, name_program()) if is_rehearsals(home) else None
+
+
 def lead_into_rehearsal(variables: Mapping[str, str], home: Path) -> dict[str, str]:
     """Make the variables of a rehearsal in this home, which lead nowhere else, from those of this process."""
     kept = {name: value for name, value in variables.items() if not name.startswith(_LEADING_OUT)}
@@ -83,6 +90,9 @@ def open_installation_with(batch: str | None) -> Installation:
     that has none, the latest rehearsal, which is then named on stderr. Commands that change nothing read so what
     `oathbulk rehearse` has left."""
     here = Installation()
+    if is_rehearsals(here.settings.home):
+        # It was named, and what else is set here leads elsewhere.
+        return Installation(lead_into_rehearsal(here.variables, here.settings.home))
     if not here.settings.is_embedded_database or _has(here, batch):
         return here
     for home in _list_rehearsals(here.settings.home):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from rich.live import Live
 
@@ -12,6 +13,7 @@ from models.reason import PASSING
 from models.record_states import Status
 from worker.cli.batch_display import draw_batch
 from worker.cli.console import can_redraw, error_console
+from worker.cli.homes import find_rehearsal
 from worker.cli.room import measure_room
 from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
@@ -37,7 +39,7 @@ class LiveProgress:
     def read_status(self) -> BatchStatus:
         """Read how the batch stands now."""
         (status,) = read_statuses(self._installation.database, self._name, self._installation.license_of)
-        return status
+        return replace(status, rehearsal=find_rehearsal(self._installation))
 
     def show_until_over(self, restart_ended: Callable[[], str | None]) -> str | None:
         """Show the batch until it is over, and call `restart_ended` between two looks. Returns None; or at once what

@@ -19,6 +19,13 @@ from worker.pace.rate_groups import PURPOSES, RateGroup
 from worker.reports.sentences.durations import format_duration
 from worker.reports.sentences.pace import describe_pace
 
+# What is said where the embedded Redis does not run, which ends with each run.
+NO_RUN = (
+    "No run is at work here. What is said of the license and of mfa is kept in the database; the other groups can be "
+    "seen only during a run: ask again while `oathbulk run FILE` works. Where workers are elsewhere, set "
+    "OATHBULK_REDIS_URL."
+)
+
 
 def pace(
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
@@ -63,7 +70,8 @@ def pace(
     if as_json:
         print_json(known.to_json() | {"groups": [each.to_json() for each in groups]})
     else:
-        console.print("\n".join([*describe_pace(known), *_describe_groups(groups)]))
+        is_run_missing = installation.settings.redis_url is None and not all(each.is_read for each in groups)
+        console.print("\n".join([*describe_pace(known), *_describe_groups(groups, is_run_missing=is_run_missing)]))
 
 
 def _require_home(installation: Installation, rate: float | None) -> None:
@@ -114,16 +122,19 @@ def _read_other_groups(installation: Installation, environment: Environment) -> 
         return [GroupPace(group, is_read=False) for group in others]
 
 
-def _describe_groups(groups: list[GroupPace]) -> list[str]:
-    """Say what each group of calls is for, and what is known of its pace; a line each."""
-    return ["", "Each group of calls has a limit of its own:", *map(_describe_group, groups)]
+def _describe_groups(groups: list[GroupPace], *, is_run_missing: bool) -> list[str]:
+    """Say what each group of calls is for, and what is known of its pace; a line each. `is_run_missing`: no run is at
+    work here, and there is no other Redis to ask."""
+    why = "no run is at work" if is_run_missing else "Redis cannot be asked"
+    lines = ["", "Each group of calls has a limit of its own:", *(_describe_group(group, why) for group in groups)]
+    return [*lines, "", NO_RUN] if is_run_missing else lines
 
 
-def _describe_group(known: GroupPace) -> str:
-    """Say in one line what is known of a group's pace."""
+def _describe_group(known: GroupPace, why: str) -> str:
+    """Say in one line what is known of a group's pace. `why`: why it may not be known."""
     line = f"  {known.group} ({PURPOSES[known.group]}): "
     if not known.is_read:
-        return line + "not known, since Redis cannot be asked."
+        return f"{line}not known, since {why}."
     line += f"{known.rate:.1f} requests/s lately" if known.rate else "no request lately"
     if known.ceiling:
         line += f", refused from about {known.ceiling:.1f} on"

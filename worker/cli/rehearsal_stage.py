@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING
 
 from worker.cli.homes import lead_into_rehearsal
 from worker.config import extras
+from worker.config.home_path import DATABASE
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.valkey import EmbeddedValkey
+from worker.installation.installation import Installation
+from worker.reports.status import has_batch
 
 if TYPE_CHECKING:
     from worker.simulator.shipment import MadeShipment
 
+# What is added to the name of a rehearsal's home while the next rehearsal has loaded nothing yet.
+BEFORE = ".before"
 # Seconds that the simulator may take to start, on a busy machine.
 START_TIMEOUT = 60.0
 
@@ -30,14 +35,40 @@ def ensure_installed() -> None:
         raise EmbeddedError(f"the simulator is not installed: {extras.name_cure('rehearsal')}")
 
 
-def make_empty_home(home: Path) -> Path:
-    """Make the home of a rehearsal, and remove that of the rehearsal before."""
-    # A rehearsal that was killed may have left its Valkey running. Without the files of its home, which are removed
-    # next, nobody would find that server again.
+@contextmanager
+def replacing_home(home: Path) -> Iterator[Path]:
+    """Make the home of a rehearsal, empty. That of the rehearsal before is moved aside: it goes once something is
+    loaded into the new one, and comes back if nothing is."""
+    before = home.with_name(home.name + BEFORE)
+    # A rehearsal that was killed may have left its Valkey running. Without the files of its home nobody would find that
+    # server again.
     EmbeddedValkey(home).stop()
-    shutil.rmtree(home, ignore_errors=True)
+    if before.exists():
+        # A rehearsal was killed before it had removed it.
+        _keep_one(home, before)
+    if home.exists():
+        home.rename(before)
     home.mkdir(mode=0o700)
-    return home
+    try:
+        yield home
+    finally:
+        _keep_one(home, before)
+
+
+def _keep_one(home: Path, before: Path) -> None:
+    """Remove the home from before if something was loaded into the new one; else put it back, if there is one."""
+    if _is_loaded(home):
+        shutil.rmtree(before, ignore_errors=True)
+        return
+    shutil.rmtree(home, ignore_errors=True)
+    if before.exists():
+        before.rename(home)
+
+
+def _is_loaded(home: Path) -> bool:
+    """Whether a rehearsal has loaded its batch into this home."""
+    installation = Installation({"OATHBULK_HOME": str(home)})
+    return (home / DATABASE).exists() and has_batch(installation.database)
 
 
 @contextmanager
@@ -51,11 +82,18 @@ def running_simulator(home: Path) -> Iterator[int]:
         give_up_at = time.monotonic() + START_TIMEOUT
         while not ready.exists():
             if children.find_ended() or time.monotonic() > give_up_at:
-                raise EmbeddedError(f"the simulator does not start: see {home / 'simulator.log'}")
+                # Its last words, since the log goes with this home.
+                raise EmbeddedError(f"the simulator does not start: {_read_last_line(home / 'simulator.log')}")
             time.sleep(0.05)
         yield int(json.loads(ready.read_text())["port"])
     finally:
         children.stop(grace=5.0)
+
+
+def _read_last_line(log: Path) -> str:
+    """Read what a program wrote last; a sentence if it wrote nothing."""
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    return next((line for line in reversed(lines) if line.strip()), "it says nothing")
 
 
 def point_at_rehearsal(outer: Mapping[str, str], home: Path, port: int, shipment: MadeShipment) -> dict[str, str]:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy import select
 
-from models.record import Record
-from worker.cli.console import console, name_program
-from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
+from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED
 from worker.cli.export import export_hand_out
 from worker.cli.homes import find_rehearsals_home
 from worker.cli.load_request import LoadRequest
 from worker.cli.option_sets import takes_option_sets
-from worker.cli.rehearsal_stage import ensure_installed, make_empty_home, point_at_rehearsal, running_simulator
+from worker.cli.rehearsal_stage import ensure_installed, point_at_rehearsal, replacing_home, running_simulator
 from worker.cli.rehearsed_box import BOX, make_box_to_rehearse, print_box
+from worker.cli.rehearsed_endings import judge_endings
 from worker.cli.rehearsed_tokens import make_seeds, make_shipment_for, open_made
 from worker.cli.run import run_shipment
 from worker.cli.source_options import SourceOptions
@@ -30,15 +27,14 @@ from worker.intake import Shipment
 
 if TYPE_CHECKING:
     from worker.simulator.seed_shipment import MadeSeeds
-    from worker.simulator.shipment import Expected, MadeShipment
+    from worker.simulator.shipment import MadeShipment
 
 # The name of the batch, and of a rehearsal's home.
 BATCH = "rehearsal"
 # The name of the home of a rehearsal with a box, which so does not remove that of one with OTP pairs.
 BOX_HOME = "rehearsal-box"
 # What the preflight of a rehearsal asks about and nobody has to accept. Of the simulated tenant: some devices are
-# missing on purpose, and its users have no names. Of a box: what is hopeless in it on purpose. Of a person's own files:
-# a rehearsal harms nobody.
+# missing on purpose. Of a box: what is hopeless in it on purpose. Of a person's own files: a rehearsal harms nobody.
 ACCEPTED = frozenset(
     {"token_not_in_inventory", "user_not_found"}
     | {"user_ambiguous", "account_not_usable", "too_many_devices", "token_differs", "token_taken"}
@@ -66,12 +62,10 @@ def rehearse(
 ) -> None:
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
     _refuse_what_excludes(source, file, is_box=box, is_morning=first_morning)
-    # Before what the last rehearsal left is removed.
     ensure_installed()
     here = Installation()
     homes = find_rehearsals_home(here.settings.home)
-    with lock_home(homes):
-        home = make_empty_home(homes / (BOX_HOME if box else BATCH))
+    with lock_home(homes), replacing_home(homes / (BOX_HOME if box else BATCH)) as home:
         own = source.open(file) if file else None
         seeds = make_seeds(tokens) if first_morning else None
         made = seeds or (make_box_to_rehearse(tokens) if box else make_shipment_for(own, tokens))
@@ -87,7 +81,7 @@ def rehearse(
             code, morning = _run_until_morning(installation, seeds, port, run) if seeds else (run(), ALL_ACTIVE)
         if code == INTERRUPTED:
             raise typer.Exit(code)
-        raise typer.Exit(_judge_endings(installation, made.expected) or morning)
+        raise typer.Exit(judge_endings(installation, BATCH, made.expected) or morning)
 
 
 def _refuse_what_excludes(source: SourceOptions, file: Path | None, *, is_box: bool, is_morning: bool) -> None:
@@ -138,28 +132,3 @@ def _files_written(made: MadeShipment, home: Path, own: Shipment | None) -> Iter
     finally:
         if own is not None:
             world.unlink(missing_ok=True)
-
-
-def _judge_endings(installation: Installation, expected: Mapping[str, Expected]) -> int:
-    """Compare how every token ended with how it was made to end, print the outcome, and choose the exit code."""
-    with installation.database.reading() as connection:
-        rows = connection.execute(select(Record.serial_number, Record.status, Record.reason, Record.resynced)).all()
-    ended = {row.serial_number: (row.status, row.reason, row.resynced) for row in rows}
-    wrong = {
-        serial: ended.get(serial)
-        for serial, end in expected.items()
-        if ended.get(serial) != (end.status, end.reason, end.resynced)
-    }
-    for serial, end in list(wrong.items())[:10]:
-        console.print(f"{serial} was made to end as {expected[serial]}, and ended as {end}.")
-    if wrong:
-        console.print(f"The rehearsal failed: {len(wrong)} of {len(expected)} tokens did not end as made.", style="red")
-        return SOME_LEFT
-    hopeless = sum(end.status != "active" for end in expected.values())
-    console.print(
-        f"The rehearsal went as it should: {len(expected) - hopeless} tokens are active, and {hopeless} were made "
-        f"hopeless on purpose. All of it is kept in {installation.settings.home}."
-    )
-    home = shlex.quote(str(installation.settings.home))
-    console.print(f"To look at it: OATHBULK_HOME={home} {name_program()} status {BATCH}", soft_wrap=True)
-    return ALL_ACTIVE

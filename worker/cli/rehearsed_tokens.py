@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_OID, uuid5
 
 from models.row_fault import RowFault
 from worker.cli.refused_rows import RefusedRows
@@ -23,8 +26,11 @@ from worker.vault.otp import OtpPair
 if TYPE_CHECKING:
     from worker.simulator.own_rows import SeedRow
     from worker.simulator.seed_shipment import MadeSeeds
+    from worker.simulator.seeding import UserSeed
     from worker.simulator.shipment import MadeShipment, PairRow
 
+# How long the simulator takes a name of a person to be.
+LONGEST = {"username": 128, "email": 320, "external_id": 1024}
 COMES_BACK = "it comes back from an export, and a rehearsal knows no earlier record: rehearse the file of before"
 
 
@@ -37,7 +43,9 @@ def make_shipment_for(own: Shipment | None, tokens: int) -> MadeShipment:
     if own is None:
         hopeless = A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {}
         return make_shipment(tokens, hopeless=hopeless)
-    return shipment_from_rows(map(_make_own_row, _read_own_rows(own)))
+    rows = _read_own_rows(own)
+    made = shipment_from_rows(map(_make_own_row, rows))
+    return replace(made, world=made.world.model_copy(update={"users": _name_persons(rows)}))
 
 
 def make_seeds(tokens: int) -> MadeSeeds:
@@ -69,7 +77,7 @@ def _make_own_row(row: Row) -> PairRow | SeedRow:
     from worker.simulator.own_rows import SeedRow
     from worker.simulator.shipment import PairRow
 
-    ids: dict[str, Any] = {"serial": row.serial_number, "user_id": row.user_id, "device_id": row.device_id}
+    ids: dict[str, Any] = {"serial": row.serial_number, "user_id": _choose_user_id(row), "device_id": row.device_id}
     otps = row.otps
     assert otps is not None, "rows without OTPs are refused"  # noqa: S101
     if isinstance(otps, OtpPair):
@@ -79,17 +87,41 @@ def _make_own_row(row: Row) -> PairRow | SeedRow:
     return SeedRow(secret=otps.secret.reveal().hex(), **kind, **ids)
 
 
+def _choose_user_id(row: Row) -> str:
+    """The id of a row's person: its own, or one that is made of the name by which the person is looked up."""
+    return row.user_id or str(uuid5(NAMESPACE_OID, (row.username or row.email or row.external_id or "").casefold()))
+
+
+def _name_persons(rows: Iterable[Row]) -> tuple[UserSeed, ...]:
+    """Make the persons whom the rows name, so that the simulator finds them by these names. A name that is longer than
+    any in PingOne names nobody."""
+    from worker.simulator.seeding import UserSeed
+
+    persons: dict[str, UserSeed] = {}
+    for row in rows:
+        names = {
+            name: getattr(row, name) for name, longest in LONGEST.items() if len(getattr(row, name) or "") <= longest
+        }
+        if any(names.values()):
+            user_id = _choose_user_id(row)
+            persons.setdefault(user_id, UserSeed(user_id=user_id, **names))
+    return tuple(persons.values())
+
+
 def _read_own_rows(shipment: Shipment) -> list[Row]:
-    """Read the rows that can be rehearsed, and print those that are refused. Raises UnusableFile if none is left."""
-    rows, refusals = list[Row](), RefusedRows()
+    """Read the rows that can be rehearsed. The others are printed once the rest is loaded, or here if there is none.
+    Raises UnusableFile if none is left."""
+    rows, refusals, serials = list[Row](), RefusedRows(), set[str]()
     for row in shipment.rows():
         if isinstance(row, RowError):
             refusals.add(row)
         elif row.otps is None or explain_missing_ids(row, may_pair=False):
             refusals.add(RowError(row.row_number, COMES_BACK, row.serial_number, RowFault.ORIGIN_UNFIT))
-        else:
+        elif row.serial_number not in serials:
+            # Of those with the same serial number, the first is loaded.
+            serials.add(row.serial_number)
             rows.append(row)
-    refusals.print(write_command("check", shipment.path, ["--offline", "--json"]))
     if not rows:
+        refusals.print(write_command("check", shipment.path, ["--offline", "--json"]))
         raise UnusableFile(shipment.path, f"not one of its {refusals.count} rows can be loaded", "Mend them first")
     return rows

@@ -10,7 +10,7 @@ import typer
 from worker.batches.loaded import AllActive
 from worker.cli.batch_work import work_on_batch
 from worker.cli.exit_codes import ALL_ACTIVE
-from worker.cli.homes import print_home
+from worker.cli.homes import find_rehearsal, print_home
 from worker.cli.hosts import print_unread_env_file
 from worker.cli.load import examine, load_shipment, print_loaded
 from worker.cli.load_request import LoadOptions, LoadRequest
@@ -70,7 +70,8 @@ def run_shipment(
         except AllActive as nothing_left:
             print_all_active(shipment.path, nothing_left, as_json=as_json)
             return ALL_ACTIVE
-        refusals.print(write_refused_export(loaded.name))
+        listing, rehearsal = write_refused_export(loaded.name), find_rehearsal(installation)
+        refusals.print(rehearsal.write(listing) if rehearsal else listing)
         if not as_json:
             print_loaded(loaded)
         names_hosts = found is None or not found.requests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from rich.text import Text
 
 from worker.cli.console import console, print_json
 from worker.cli.history_display import draw_history
-from worker.cli.homes import open_installation_with
+from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import AsJson
 from worker.installation.histories import read_histories
 
@@ -26,7 +27,11 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Tell all that is known of one token: its batches, every attempt, and what happens next. No OTP is shown."""
-    told = read_histories(open_installation_with(None), token)
+    installation = open_installation_with(None)
+    told = read_histories(installation, token)
+    if rehearsal := find_rehearsal(installation):
+        ended = rehearsal.describe_end()
+        told = [(each, replace(step, why=ended, command=None) if step.command else step) for each, step in told]
     if as_json:
         print_json({"tokens": [history.to_json() | {"next": step.to_json()} for history, step in told]})
         return

@@ -9,6 +9,7 @@ import errno
 import os
 import secrets
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -84,7 +85,7 @@ def simulator(
         if made is not None:
             client = {name: getattr(first, name) for name in ("environment_id", "client_id", "client_secret")}
             simulation.seed(made.model_copy(update=client))
-        print_address(server.base_url(listener), first)
+        print_address(server.base_url(listener), first, _make_home() if made else None)
         print_next(pairs, box)
         if ready_file is not None:
             server.write_ready_file(ready_file, listener)
@@ -134,6 +135,12 @@ def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | 
         _fail(f"{error.filename} cannot be written: {error.strerror}", _WRONG_USAGE)
     except ValueError as error:
         _fail(str(error), _WRONG_USAGE)
+
+
+def _make_home() -> Path:
+    """Make an empty home for what is done with made-up tokens. In that of an earlier practice, or of a person's own,
+    tokens of the same environment and serial numbers would be known as active."""
+    return Path(mkdtemp(prefix="oathbulk-practice-"))
 
 
 def _ensure_installed() -> None:

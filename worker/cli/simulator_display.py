@@ -16,8 +16,9 @@ from worker.simulator.seeding import WorldSeed
 _SHOWN = 5
 
 
-def print_address(url: str, seed: WorldSeed) -> None:
-    """Print where the simulator listens, and the variables that make oathbulk call it."""
+def print_address(url: str, seed: WorldSeed, home: Path | None) -> None:
+    """Print where the simulator listens, and the variables that make oathbulk call it. `home`: that of the practice
+    with made-up tokens, if there are any."""
     typer.echo(f"A simulated PingOne listens at {url} (Ctrl-C ends it). To point oathbulk here:\n")
     for name, value in {
         "ENVIRONMENT_ID": seed.environment_id,
@@ -27,6 +28,9 @@ def print_address(url: str, seed: WorldSeed) -> None:
         "TOKEN_URL": f"{url}/{seed.environment_id}/as/token",
     }.items():
         typer.echo(f"export PINGONE_{name}={value}")
+    if home is not None:
+        typer.echo(f"export OATHBULK_HOME={quote(str(home))}")
+        typer.echo("\nThat home is for this practice alone: the next one makes up tokens of the same serial numbers.")
 
 
 def print_next(pairs: Path | None, box: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ from worker.cli.batch_table import draw_batches
 from worker.cli.completion import complete_batch
 from worker.cli.console import can_redraw, console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
-from worker.cli.homes import is_own_home, open_installation_with
+from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
 from worker.cli.options import AsJson
 from worker.cli.room import measure_room
 from worker.installation.installation import Installation
@@ -96,7 +97,8 @@ def _draw(installation: Installation, batch: str | None, *, with_cures: bool = F
     notes = explain_fleet(statuses)
     room = measure_room(console)
     if batch:
-        return draw_batch(statuses[0], room, notes=notes, with_cures=with_cures)
+        status = replace(statuses[0], rehearsal=find_rehearsal(installation))
+        return draw_batch(status, room, notes=notes, with_cures=with_cures)
     return Group(draw_batches(statuses, room), *map(Text, notes), *_name_home(installation))
 
 

@@ -9,22 +9,19 @@ from urllib.parse import urlsplit
 from models.batch import Batch
 from worker.batches.finding import find_batch
 from worker.batches.names import choose_free_name, read_names_like
-from worker.cli.homes import is_rehearsals
+from worker.cli.homes import find_rehearsal
 from worker.cli.typed_commands import write_command
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.intake import canonical_column
 from worker.observability.counting import count_things
 
-# Serves tokens of which some need fresh OTPs, and prints the whole way that leads to their being active.
-PRACTISE = "oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1"
-
 
 def describe_way_back(installation: Installation, batch: str, file: Path, refused: int = 0) -> list[str]:
     """Say what is to be done with the file of an export, of which so many rows were refused; a line each. Raises
     UnknownBatch."""
-    if is_rehearsals(installation.settings.home):
-        return [f"The PingOne of this rehearsal ended with it. To practise how these come back: {PRACTISE}"]
+    if rehearsal := find_rehearsal(installation):
+        return [rehearsal.describe_end()]
     with installation.database.reading() as connection:
         found = find_batch(connection, batch, Batch.environment, Batch.columns)
         name = choose_free_name(file.stem, read_names_like(connection, file.stem))

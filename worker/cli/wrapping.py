@@ -14,7 +14,7 @@ from worker.cli.command_list import COMMANDS
 # A word with the blanks behind it; the first one with those before it, too.
 _WORD = re.compile(r"^\s*\S+\s*|\S+\s*|\s+")
 # One begins with a backtick, or with its program. Settings may stand before that.
-_COMMAND = re.compile(rf"\s*(`|([A-Z_]+=\S+ )*(\S*/)?(oathbulk ({'|'.join(COMMANDS)})|celery -A)\b)")
+_COMMAND = re.compile(rf"\s*(`|([A-Z_]+=('[^']*'|\S+) )*(\S*/)?(oathbulk ({'|'.join(COMMANDS)})|celery -A)\b)")
 # Words that are looked at to see whether a command begins.
 _LOOKED_AT = 6
 # What ends a command within a sentence.

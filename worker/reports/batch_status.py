@@ -12,6 +12,7 @@ from models.refused_row import REFUSED
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.outage import Outage
 from worker.reports.preparation_pace import PreparationPace
+from worker.reports.rehearsal import Rehearsal
 from worker.reports.stall import Fleet, Stall, find_stall
 from worker.reports.taken_over import TakenOver
 from worker.reports.time_left import estimate_if_listed, estimate_time_left
@@ -84,6 +85,12 @@ class BatchStatus:
     purged_at: datetime | None = None
     # While PingOne does not answer: since when, and when it is tried again.
     outage: Outage | None = None
+    # The rehearsal that it is the batch of, where commands are printed to be pasted.
+    rehearsal: Rehearsal | None = None
+
+    def write_command(self, command: str) -> str:
+        """Write a command on this batch so that it can be pasted."""
+        return self.rehearsal.write(command) if self.rehearsal else command
 
     @property
     def stall(self) -> Stall | None:

@@ -13,7 +13,7 @@ from typing import Literal
 from worker.simulator.oath import hotp
 from worker.simulator.own_rows import SeedRow
 from worker.simulator.people import Person
-from worker.simulator.seeding import DeviceSeed, WorldSeed
+from worker.simulator.seeding import DeviceSeed, UserSeed, WorldSeed
 from worker.simulator.shipment import EXPECTED, Expected, MadeShipment, make_id
 from worker.simulator.token import Rules
 
@@ -61,7 +61,7 @@ class MadeSeeds(MadeShipment):
             writer.writerow(["serial", "username", "user_id", "device_id", "site"])
             for number, row in enumerate(self.seeds, start=1):
                 site = SITES[number % len(SITES)]
-                writer.writerow([row.serial, f"person{number:04d}", row.user_id, row.device_id, site])
+                writer.writerow([row.serial, _name_person(number), row.user_id, row.device_id, site])
 
 
 def make_seed_shipment(count: int, *, seed: int = 0, prefix: str = "SEED") -> MadeSeeds:
@@ -77,7 +77,13 @@ def make_seed_shipment(count: int, *, seed: int = 0, prefix: str = "SEED") -> Ma
     lost = [row.device_id for (_, trouble), (row, _, _) in zip(chosen, made, strict=True) if _loses_answer(trouble)]
     return MadeSeeds(
         rows=(),
-        world=WorldSeed(devices=tuple(device for _, device, _ in made)),
+        world=WorldSeed(
+            users=tuple(
+                UserSeed(user_id=row.user_id, username=_name_person(number))
+                for number, (row, _, _) in enumerate(made, start=1)
+            ),
+            devices=tuple(device for _, device, _ in made),
+        ),
         expected={row.serial: _expect(trouble) for (_, trouble), (row, _, _) in zip(chosen, made, strict=True)},
         seeds=tuple(row for row, _, _ in made),
         people=tuple(people),
@@ -125,6 +131,11 @@ def make_hotp(dice: random.Random, *, is_drifted: bool) -> tuple[bytes, int, int
         known = [hotp(secret, position) for position in range(server, token + COMPARED)]
         if len(set(known)) == len(known):
             return secret, server, token
+
+
+def _name_person(number: int) -> str:
+    """The username of who has the token of this number."""
+    return f"person{number:04d}"
 
 
 def _loses_answer(trouble: Trouble) -> bool:

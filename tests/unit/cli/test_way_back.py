@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worker.cli.way_back import PRACTISE, describe_way_back
+from worker.cli.way_back import describe_way_back
 from worker.installation.installation import Installation
 
 
 def test_what_a_rehearsal_left_cannot_be_loaded_again_and_is_practised_elsewhere(tmp_path: Path) -> None:
     home = tmp_path / "oathbulk-rehearsals" / "rehearsal"
     (said,) = describe_way_back(Installation({"OATHBULK_HOME": str(home)}), "rehearsal", Path("failed.csv"))
-    assert said == f"The PingOne of this rehearsal ended with it. To practise how these come back: {PRACTISE}"
+    assert said == (
+        "The PingOne of this rehearsal ended with it. To practise how tokens come back: "
+        "oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1"
+    )

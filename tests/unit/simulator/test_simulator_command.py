@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -27,7 +28,10 @@ def serving(tmp_path, *arguments):
     """The process, and its port."""
     ready = tmp_path / "ready"
     command = [sys.executable, "-c", PROGRAM, "--port", "0", "--ready-file", ready, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         try:
             wait_until(lambda: ready.exists() or process.poll() is not None, 30, "it listens or has failed")
             yield process, json.loads(ready.read_text())["port"]
@@ -71,6 +75,7 @@ def test_it_serves_a_world_until_interrupted(tmp_path):
     assert f"export PINGONE_ENVIRONMENT_ID={ENVIRONMENT_ID}\n" in printed
     assert f"export PINGONE_API_URL={url}/v1\n" in printed
     assert f"export PINGONE_TOKEN_URL={token_url}\n" in printed
+    assert "OATHBULK_HOME" not in printed
     entries = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
     assert [entry["operation"] for entry in entries] == ["access_token", "activate"]
     assert entries[1]["otp"] == CallLog(salt="salt").fingerprint("111111")

@@ -89,13 +89,15 @@ def _name_export_of_left(status: BatchStatus) -> list[str]:
     unknown = status.rows_refused if status.refused is None else 0
     if status.tokens_left <= status.left + unknown or status.purged_at:
         return []
-    command = write_export(status.name, "--left", "left", status.names_taken)
+    command = status.write_command(write_export(status.name, "--left", "left", status.names_taken))
     return [f"Those that are left, with their reasons: {command}"]
 
 
 def _name_replay(status: BatchStatus) -> list[str]:
     """Name the command that lets those dead letters go again that need no fresh OTPs; nothing before the batch is
-    finished, or where all need them."""
+    finished, or where all need them. Of a rehearsal none can: how that is practised instead."""
+    if status.rehearsal and status.tokens_left and not status.left:
+        return [status.rehearsal.describe_end()]
     reasons = [reason for reason in status.dead_letters_left if status.replayable.get(reason)]
     if status.left or not reasons:
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from unit.cli.test_batch_display import FINISHED, SOME_LEFT, batch, seen
@@ -12,7 +13,9 @@ from worker.cli.batch_display import draw_batch
 from worker.cli.batch_work import choose_exit_code
 from worker.cli.exit_codes import ALL_ACTIVE, WAITING_FOR_A_PERSON
 from worker.cli.exit_codes import SOME_LEFT as CODE_SOME_LEFT
+from worker.cli.room import Room
 from worker.reports.batch_status import BatchStatus
+from worker.reports.rehearsal import Rehearsal
 from worker.reports.sentences.outlook import describe_outlook
 from worker.reports.sentences.tokens import describe_fault_cures, describe_tokens
 from worker.reports.taken_over import TakenOver
@@ -106,6 +109,20 @@ def test_a_batch_with_refused_rows_does_not_say_that_every_token_is_active():
 )
 def test_the_exit_code_is_that_of_the_shipment(status: BatchStatus, code: int):
     assert choose_exit_code(status) == code
+
+
+def test_of_a_rehearsal_no_replay_is_named_and_the_export_names_its_home():
+    rehearsal = Rehearsal(Path("/my home"), "/venv/oathbulk")
+    dead = {"dead_letters": {"locked": 3}, "replayable": {"locked": 3}}
+    status = replace(batch("finished", dead_letter=3), name="july", **dead, rehearsal=rehearsal)
+    left, ended = describe_tokens(status)
+    assert left == LEFT.replace("oathbulk export", "OATHBULK_HOME='/my home' /venv/oathbulk export")
+    assert ended.startswith("The PingOne of this rehearsal ended with it.")
+    assert ended.endswith(": /venv/oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1")
+    assert describe_tokens(replace(batch("finished", active=3), rehearsal=rehearsal)) == []
+    # On a terminal that has no room for the cures.
+    shown = seen(draw_batch(status, Room(60, 6)), 60)
+    assert "OATHBULK_HOME='/my home' /venv/oathbulk status july --cures" in shown
 
 
 def test_a_replay_is_named_for_the_reasons_that_it_helps_and_not_before_all_is_done():

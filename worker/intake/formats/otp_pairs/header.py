@@ -7,6 +7,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from worker.intake.foreign_files import EXPORT_CSV
@@ -22,6 +23,8 @@ from worker.intake.formats.otp_pairs.columns import (
 from worker.intake.results import ORIGIN, TELLING_COLUMNS
 from worker.intake.rows import UnusableFile
 
+# Lines below a comment in which a header is looked for.
+SEARCHED = 20
 # What may separate the fields.
 DELIMITERS = (",", ";", "\t")
 # Columns that a header may have; a file with more of them is no shipment.
@@ -70,7 +73,7 @@ def read_header(path: Path, lines: Iterator[str]) -> Header:
         raise UnusableFile(path, "is empty", EXPORT_CSV)
     try:
         delimiter, names = _split(line)
-        _refuse_foreign(names)
+        _refuse_foreign(names, lines)
         _refuse_secrets(names)
         _refuse_incomplete(names)
         _refuse_doubles(names)
@@ -109,22 +112,35 @@ def _split(line: str) -> tuple[str, list[str]]:
     return delimiter, names
 
 
-def _refuse_foreign(names: list[str]) -> None:
-    """Raise _HeaderError if this is no header of OTP pairs."""
+def _refuse_foreign(names: list[str], below: Iterator[str]) -> None:
+    """Raise _HeaderError if this is no header of OTP pairs. `below`: the lines that follow it."""
     if len(names) > MAX_COLUMNS:
         cure = "Remove those that say nothing about the tokens"
         raise _HeaderError(f"the header has more than {MAX_COLUMNS} columns", cure)
     if any(map(canonical_column, names)):
         return
-    if "".join(names[:1]).lstrip().startswith("#"):
+    is_comment = "".join(names[:1]).lstrip().startswith("#")
+    if is_comment and any(map(_looks_like_header, islice(below, SEARCHED))):
         raise _HeaderError("begins with a comment, and not with a header", "Delete the lines above the header")
     # The message does not quote the line: if it is a row of data, it holds OTPs or seeds.
     problem = "the first line names none of the columns of OTP pairs"
-    if any(map(looks_like_data, names)):
+    if is_comment:
+        problem = "begins with a comment, and no header follows"
+    elif any(map(looks_like_data, names)):
         problem = "the first line is a row of data, the header is missing"
     columns = "serial,otp1,otp2,user_id,device_id"
     cure = f"Put a header above the rows, separated by comma, semicolon or tab, such as: {columns}"
-    raise _HeaderError(problem, f"{cure}; if it is a vendor's file of seeds, say which, by --format")
+    cure += "; if it is a vendor's file of seeds, say which, by --format. docs/formats.md tells what is read"
+    raise _HeaderError(problem, cure)
+
+
+def _looks_like_header(line: str) -> bool:
+    """Whether a line names several of our columns."""
+    try:
+        _, names = _split(line)
+    except _HeaderError:
+        return False
+    return sum(map(bool, map(canonical_column, names))) > 1
 
 
 def _refuse_secrets(names: list[str]) -> None:

@@ -14,6 +14,17 @@ def read(*lines: str) -> Header:
     return read_header(Path("shipment.csv"), iter(lines))
 
 
+@pytest.mark.parametrize("line", ["# oathbulk\n", '"# oathbulk"\n'])
+def test_a_text_that_is_no_shipment_is_told_what_one_begins_with(line: str) -> None:
+    """A page may show a shipment, further below."""
+    text = [line, "\n", 'It activates "whole shipments, serial by serial.\n', *["More of it.\n"] * 20, "serial,otp1\n"]
+    with pytest.raises(UnusableFile, match="no header follows") as caught:
+        read(*text)
+    assert "serial,otp1,otp2,user_id,device_id" in caught.value.cure
+    assert "docs/formats.md" in caught.value.cure
+    assert "Delete" not in caught.value.cure
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_the_delimiter_is_the_one_that_shows_our_columns(delimiter: str) -> None:
     header = read(delimiter.join(["serial", "otp1", '"Hall, shelf; row"']) + "\r\n")
