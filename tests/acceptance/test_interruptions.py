@@ -42,7 +42,7 @@ def test_ctrl_c_settles_what_is_in_hand_and_the_same_command_goes_on(set_up):
     pingone.let_go()
     result = run.wait()
     assert result.code == 130
-    assert "The same command goes on" in result.stderr
+    assert "settled or handed back. Go on with: oathbulk run shipment" in result.stderr
     assert (result.json["pace"], result.json["eta_seconds"]) == (0, None)
     assert not desk.processes()
     status = desk.status()

@@ -43,7 +43,7 @@ def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
     assert terminal.wait() == 130
     # The cursor, which a live picture hides, is there again.
     assert terminal.read().rindex("\x1b[?25h") > terminal.read().rindex("\x1b[?25l")
-    assert "The same command goes on" in terminal.picture()
+    assert "Go on with: oathbulk run shipment" in terminal.picture()
     assert not desk.processes()
 
 

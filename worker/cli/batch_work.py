@@ -41,7 +41,7 @@ def work_on_batch(
     status = progress.read_status()
     _print_summary(status, how_to_go_on if status.left else None, as_json=as_json)
     if is_interrupted:
-        error_console.print("Interrupted: what was in hand is settled or handed back. The same command goes on.")
+        error_console.print(f"Interrupted: what was in hand is settled or handed back. {how_to_go_on}", soft_wrap=True)
         return INTERRUPTED
     # The workers ended as soon as the batch was over, before they could tell of it. If the disk is full, the next run
     # tells.

@@ -105,8 +105,7 @@ class Installation:
     def upgrade_database(self, ticket: str | None = None) -> str:
         """Bring the database's schema up to date; the revision that it has then. Raises EmbeddedError; ConfigError if
         the audit cannot be written."""
-        # Not at the top: otherwise every command would import Alembic, an eighth of the time that it takes to start,
-        # for what is done once for each version.
+        # Not at the top: Alembic takes an eighth of a command's start, for what is done once for each version.
         from worker.database import schema
 
         actor = audit.this_person(self.settings, ticket)
