@@ -8,7 +8,7 @@ from hunt.mutants import MUTANTS, at_large
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("hunted_postgres")]
 
-CHUNK = 40
+CHUNK = 30
 CHUNKS = 2
 # In these schedules, always the same, every mutant has to be found.
 HUNTED = range(1000, 1150)

@@ -11,7 +11,7 @@ from worker.batches.upkeep import Upkeep
 
 pytestmark = pytest.mark.usefixtures("hunted_database")
 
-CHUNK = 25
+CHUNK = 20
 CHUNKS = 2
 
 

@@ -125,7 +125,7 @@ def test_a_box_becomes_active_but_for_what_is_hopeless_and_each_of_these_is_expl
 
 @pytest.mark.faults
 def test_a_run_that_is_killed_again_and_again_goes_on_where_it_was_and_makes_nothing_twice(set_out):
-    box, dice = make_box(300, totp=0.1, special=a_few_of_each(300, each=2)), random.Random(7)
+    box, dice = make_box(240, totp=0.1, special=a_few_of_each(240, each=2)), random.Random(7)
     desk, simulator = set_out(box, QUICK, **TENANT, **WEATHER, **LIMITS)
     with loaded(desk, simulator, box, *SPENT) as database:
         simulator.order_faults(*({"operation": call, "kind": "reset_after"} for call in PREPARATION))
