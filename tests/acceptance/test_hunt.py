@@ -1,4 +1,4 @@
-"""The hunt, in short: two hundred bad days in the life of a fleet, and mutants that it has to find. `python -m hunt`
+"""The hunt, in short: some hundred bad days in the life of a fleet, and mutants that it has to find. `python -m hunt`
 goes on for longer."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hunt.seeds import Finding
 
 pytestmark = pytest.mark.usefixtures("hunted_database")
 
-CHUNK = 100
+CHUNK = 80
 CHUNKS = 2
 # In these schedules, always the same, every mutant has to be found. Most take a handful, the rarest a hundred.
 HUNTED = range(1000, 1500)

@@ -8,8 +8,8 @@ from hunt.mutants import MUTANTS, at_large
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("hunted_postgres")]
 
-CHUNK = 30
-CHUNKS = 2
+CHUNK = 40
+CHUNKS = 1
 # In these schedules, always the same, every mutant has to be found.
 HUNTED = range(1000, 1150)
 # Mutants that write together and get it wrong, each with a schedule that found it, tried first. The one that believes a
