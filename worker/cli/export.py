@@ -57,14 +57,7 @@ def export(
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended. Once mended, the file can be loaded again."""
     given = {"--with-otps": with_otps, "--hand-out": hand_out, "--status": status is not None, "--reason": bool(reason)}
-    if left:
-        _refuse_beside("--left", given, ("--hand-out", "--status", "--reason"), "it has all tokens that are left")
-    if hand_out:
-        _refuse_beside(
-            "--hand-out", given, ("--with-otps", "--status", "--reason"), "it has all active tokens, and no OTPs"
-        )
-    if status == REFUSED:
-        _refuse_beside("--status", given, ("--with-otps", "--reason"), "refused rows have no OTPs, and other reasons")
+    _refuse_what_excludes(given, is_left=left, is_refused=status == REFUSED)
     refuse_unfit(output)
     if output != STDOUT and not overwrite:
         refuse_to_lose_otps(output, can_overwrite=True)
@@ -89,6 +82,17 @@ def export(
             console.print(line, soft_wrap=True)
     if left:
         _tell_unknown_rows(installation, batch)
+
+
+def _refuse_what_excludes(given: Mapping[str, bool], *, is_left: bool, is_refused: bool) -> None:
+    """Refuse options that exclude each other. Raises typer.BadParameter."""
+    if is_left:
+        _refuse_beside("--left", given, ("--hand-out", "--status", "--reason"), "it has all tokens that are left")
+    if given["--hand-out"]:
+        others = ("--with-otps", "--status", "--reason")
+        _refuse_beside("--hand-out", given, others, "it has all active tokens, and no OTPs")
+    if is_refused:
+        _refuse_beside("--status", given, ("--with-otps", "--reason"), "refused rows have no OTPs, and other reasons")
 
 
 def _refuse_beside(option: str, given: Mapping[str, bool], others: Sequence[str], why: str) -> None:
