@@ -21,6 +21,7 @@ from worker.intake import (
     open_assignment,
     open_shipment,
 )
+from worker.pingone.users import fold_case
 from worker.vault.otp import OtpPair
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _make_own_row(row: Row) -> PairRow | SeedRow:
 
 def _choose_user_id(row: Row) -> str:
     """The id of a row's person: its own, or one that is made of the name by which the person is looked up."""
-    return row.user_id or str(uuid5(NAMESPACE_OID, (row.username or row.email or row.external_id or "").casefold()))
+    return row.user_id or str(uuid5(NAMESPACE_OID, fold_case(row.username or row.email or row.external_id or "")))
 
 
 def _name_persons(rows: Iterable[Row]) -> tuple[UserSeed, ...]:
