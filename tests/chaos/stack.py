@@ -131,11 +131,12 @@ class Stack(abc.ABC):
         return self.records.attempts(Outcome.LOST)
 
     def wait_until(self, condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
-        """Raises TimeoutError, with what the programs say."""
+        """Raises TimeoutError, with the records that are left and what the programs say."""
         give_up_at = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > give_up_at:
-                raise TimeoutError(f"not within {timeout:g} s: {what}\n{self.testimony()}")
+                left = self.records.describe_unfinished()
+                raise TimeoutError(f"not within {timeout:g} s: {what}\n{left}\n{self.testimony()}")
             self.tend()
             time.sleep(LOOK)
 

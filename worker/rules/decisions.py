@@ -93,7 +93,7 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
             | errors.ResyncRequired()
         ):
             # None of these tells how the device stands.
-            return progress, Retry(choose_read_delay(progress), is_counted=True, why=name_failure(answer))
+            return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=name_failure(answer))
     return no_effect.decide_after_no_effect(progress, answer, limits)
 
 

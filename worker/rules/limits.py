@@ -13,7 +13,8 @@ class Limits:
     posts: int = 3
     # Counted attempts, up to a replay.
     attempts: int = 8
-    # Seconds after a call without an answer until the device is read: the call may still run at PingOne.
+    # Seconds after a call without an answer until the device is read: the call may still run at PingOne. A read that
+    # tells nothing is repeated in proportion to it.
     read_delay: float = 30.0
     # Seconds after which a request that was marked as sent gets no answer any more, and PingOne is done with it.
     over_after: float = 55.0

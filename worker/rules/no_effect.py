@@ -18,8 +18,10 @@ NOT_FOUND_READS = 3
 # Seconds for which a record is handed back at most, where the fleet's slot is further away. While the fleet holds, the
 # dispatcher publishes nothing anyway; and where a hold ends sooner than announced, no record waits for its old end.
 LONGEST_HAND_BACK = 5.0
-# Seconds between two reads at most, before the part that is drawn at random.
-_LONGEST_READ_DELAY = 300.0
+# Between two reads, before the part that is drawn at random: the first and the longest delay, as shares of the limits'
+# `read_delay`, and the shortest at all, in seconds.
+_FIRST_READ_DELAY, _LONGEST_READ_DELAY = 1 / 6, 10.0
+_SHORTEST_READ_DELAY = 0.5
 
 # How a call ends that brings no device.
 CallFailure = errors.PingOneError | SlotTooFar
@@ -93,10 +95,11 @@ def pause(progress: Progress, reason: PauseReason, limits: Limits) -> Pause:
     return Pause(reason, delay=limits.read_delay if progress.needs_read else 0.0)
 
 
-def choose_read_delay(progress: Progress) -> float:
-    """Seconds until a read is tried again that told nothing: 5, 10, 20 … 300, up to half as much again."""
-    delay = min(_LONGEST_READ_DELAY, 5.0 * 2 ** min(progress.attempts - 1, 10))
-    return float(delay * (1 + progress.jitter / 2))
+def choose_read_delay(progress: Progress, limits: Limits) -> float:
+    """Seconds until a read is tried again that told nothing: 5, 10, 20 … 300 where `read_delay` is 30, else in
+    proportion to it; up to half as much again."""
+    share = min(_LONGEST_READ_DELAY, _FIRST_READ_DELAY * 2 ** min(progress.attempts - 1, 10))
+    return float(max(_SHORTEST_READ_DELAY, limits.read_delay * share) * (1 + progress.jitter / 2))
 
 
 def name_failure(failure: CallFailure) -> str:

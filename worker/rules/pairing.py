@@ -85,7 +85,8 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
             # Without a look-up, nobody will ever know what became of it.
             return progress, no_effect.pause(progress, PauseReason.PERMISSIONS, limits)
         case errors.OutcomeUnknown() | errors.Forbidden() | errors.NotFound() | refusals.Rejected():
-            return progress, Retry(no_effect.choose_read_delay(progress), is_counted=True, why=name_failure(answer))
+            delay = no_effect.choose_read_delay(progress, limits)
+            return progress, Retry(delay, is_counted=True, why=name_failure(answer))
     return no_effect.decide_after_no_effect(progress, answer, limits)
 
 
@@ -143,7 +144,7 @@ def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
         return missed, Retry(_LOOK_AGAIN * (1 + progress.jitter), is_counted=False, why="not_found")
     if progress.pairing.state == PairingState.UNSENT:
         # PingOne said that it was paired, and does not show with whom.
-        return missed, Retry(no_effect.choose_read_delay(progress), is_counted=True, why="not_found")
+        return missed, Retry(no_effect.choose_read_delay(progress, limits), is_counted=True, why="not_found")
     return choose_step(missed, limits)
 
 

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sqlalchemy import Select, func, select, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from models.attempt import AttemptLine, Outcome
 from models.record import Record
 from models.record_indexes import IN_WINDOW
-from models.record_states import Status
+from models.record_states import FINAL, Status
 from support.judges.final_records import judge_endings
 from worker.database.engine import Database
 from worker.simulator.shipment import MadeShipment
 
 # Posts that a row costs if nothing goes wrong; one, but for these.
 POSTS_BY_REASON = {"resync_failed": 2, "device_not_found": 0}
+# Of a record that is not finished: what says why.
+_WORK = (
+    *(Record.id, Record.status, Record.scheduled_at, Record.lease_until, Record.attempts, Record.not_found),
+    *(Record.otp_type, Record.otp1_state, Record.otp2_state, Record.pairing, Record.verdict),
+)
+_MOST_TOLD = 5
 
 
 class Records:
@@ -47,6 +54,18 @@ class Records:
     def wrong_endings(self, excused: Collection[str] = ()) -> list[str]:
         """Records that did not end as they were made to, a sentence each; dead letters of some reasons are excused."""
         return judge_endings(self._database, self._shipment.expected, excused)
+
+    def describe_unfinished(self) -> str:
+        """The first records that have no final status, if the database can tell: a line each, then their attempts."""
+        left = select(*_WORK).where(Record.status.not_in(FINAL)).order_by(Record.scheduled_at).limit(_MOST_TOLD)
+        try:
+            with self._database.reading() as connection:
+                found = {row.id: row for row in connection.execute(left)}
+                attempts = select(AttemptLine.__table__).where(AttemptLine.record_id.in_(found))
+                lines = connection.execute(attempts.order_by(AttemptLine.id)).all()
+        except SQLAlchemyError as error:
+            return str(error)
+        return "\n".join(map(str, [*found.values(), *lines]))
 
     def _count(self, statement: Select[tuple[int]]) -> int:
         with self._database.reading() as connection:

@@ -204,6 +204,9 @@ def test_a_read_that_fails_is_made_again_ever_later_and_decides_nothing():
     assert delays[:4] == [5, 10, 20, 40]
     assert delays == sorted(delays)
     assert delays[-1] == 300
+    slow = replace(LIMITS, read_delay=60.0)
+    assert no_effect.choose_read_delay(replace(posted(1), attempts=2), slow) == 20
+    assert no_effect.choose_read_delay(posted(1), replace(LIMITS, read_delay=0.0)) == 0.5
     spread = decide_after_read(replace(posted(1), jitter=1.0), errors.OutcomeUnknown(), LIMITS)[1]
     assert isinstance(spread, Retry)
     assert spread.delay == 7.5
