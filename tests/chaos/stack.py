@@ -24,7 +24,7 @@ from worker.simulator.shipment import MadeShipment
 BATCH = "shipment"
 # Seconds.
 TIMEOUT = 180.0
-LOOK = 0.05
+LOOK = 0.2
 
 # Threads of each of the two workers.
 THREADS = 4

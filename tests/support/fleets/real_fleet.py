@@ -35,7 +35,7 @@ from worker.vault.keyring import load_keyring
 
 BATCH = "shipment"
 TIMEOUT = 90.0
-LOOK = 0.1
+LOOK = 0.2
 
 # Seconds: all that takes a minute in production takes a few of them here.
 QUICK = {

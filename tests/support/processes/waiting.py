@@ -10,14 +10,18 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# Seconds between two looks: at first, and at the most. Looking costs those who work, so each pause is this much longer.
+FIRST_PAUSE, LONGEST_PAUSE, LONGER = 0.01, 0.1, 1.1
+
 
 def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
     """The condition's first true value. Raises TimeoutError when `timeout` seconds have brought none."""
-    give_up_at = time.monotonic() + timeout
+    give_up_at, pause = time.monotonic() + timeout, FIRST_PAUSE
     while not (value := condition()):
         if time.monotonic() > give_up_at:
             raise TimeoutError(f"not within {timeout:g} s: {what}")
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * LONGER, LONGEST_PAUSE)
     return value
 
 
