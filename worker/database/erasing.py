@@ -3,16 +3,7 @@ itself, some time later."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
-
 from worker.database.engine import Database
-
-
-def overwrite_deleted(database: Database, connection: Connection) -> None:
-    """Let SQLite overwrite with zeros what this connection deletes or changes; otherwise it stays readable in the
-    file."""
-    if database.is_sqlite:
-        connection.exec_driver_sql("PRAGMA secure_delete = ON")
 
 
 def empty_log(database: Database) -> None:

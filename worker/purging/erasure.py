@@ -18,7 +18,7 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import Database
-from worker.database.erasing import empty_log, overwrite_deleted
+from worker.database.erasing import empty_log
 from worker.vault.fingerprints import make_fingerprints
 
 # What of a record may name a person: the names that its file gave, further columns of the file, and what PingOne said.
@@ -55,7 +55,6 @@ class Erasure:
     def erase(self, person: str) -> Erased:
         """Erase the names of the person from the records that are in a final status. Raises KeyIsGone."""
         with self._database.writing() as connection:
-            overwrite_deleted(self._database, connection)
             columns = (Record.id, Record.status, Record.serial_number, Batch.name)
             named = select(*columns).join(Batch, Batch.id == Record.batch_id).where(_names(person), is_of_kept_batch())
             erased = _sort(rows := connection.execute(named.order_by(Record.id).with_for_update(of=Record)).all())
