@@ -105,7 +105,11 @@ class Place:
     def __init__(self, folder: Path, sqlite_url: str, broker_url: str, pingone: StandIn) -> None:
         home = Path(urlsplit(sqlite_url).path).parent
         variables = QUICK | pingone.settings
-        variables |= {"OATHBULK_HOME": str(home), "OATHBULK_REDIS_URL": broker_url, "OATHBULK_AUDIT_KEY": generate_key()}
+        variables |= {
+            "OATHBULK_HOME": str(home),
+            "OATHBULK_REDIS_URL": broker_url,
+            "OATHBULK_AUDIT_KEY": generate_key(),
+        }
         self.database = MovingDatabase(sqlite_url)
         settings = load_settings(variables)
         self.secrets = [home_key(home), variables["OATHBULK_AUDIT_KEY"], variables["PINGONE_CLIENT_SECRET"]]
