@@ -16,6 +16,7 @@ from support.processes.command_desk import OATHBULK, CommandDesk
 from support.processes.waiting import wait_until
 from support.servers.stand_in import CLIENT_SECRET, StandIn
 
+from worker.cli.output_files import write_file
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import make_home
 from worker.embedded.valkey_config import ValkeyConfig
@@ -146,6 +147,26 @@ def test_an_export_is_its_owner_s_alone_and_takes_no_file_or_link_that_waits_in_
         assert os.fstat(opened.fileno()).st_nlink == 0
     assert mode(ours) == 0o600
     assert [path.name for path in desk.folder.glob("*.part") if not path.is_symlink()] == []
+
+
+def test_a_draft_that_is_replaced_by_a_link_is_not_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write to the directory sees the name of the draft as soon as it is there."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    really_open = os.open
+
+    def open_and_be_robbed(path: Path, *rest: int) -> int:
+        descriptor = really_open(path, *rest)
+        path.rename(tmp_path / "stolen")
+        path.symlink_to(precious)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_be_robbed)
+    write_file(tmp_path / "out.csv", lambda file: file.write("012345"))
+
+    assert precious.read_text() == "precious"
 
 
 def test_an_export_replaces_no_link_and_no_device(desk: CommandDesk) -> None:
