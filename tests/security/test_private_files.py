@@ -200,6 +200,14 @@ def test_a_home_of_another_user_is_refused(open_folder: Path) -> None:
     make_home(link)
 
 
+def test_a_sqlite_database_elsewhere_is_its_owners_alone_as_well(open_folder: Path) -> None:
+    """It has names of people."""
+    with CommandDesk(open_folder / "desk") as desk:
+        file = open_folder / "elsewhere.db"
+        assert desk.oathbulk("db", "upgrade", OATHBULK_DATABASE_URL=f"sqlite:///{file}").code == 0
+    assert mode(file) == 0o600
+
+
 def test_a_link_in_the_place_of_the_home_closes_no_directory_of_other_things(open_folder: Path) -> None:
     elsewhere = open_folder / "elsewhere"
     elsewhere.mkdir(mode=0o755)
