@@ -77,13 +77,8 @@ def running_simulator(home: Path, *, is_controlled: bool) -> Iterator[int]:
     API, by which every user of this machine can have its OTPs. Raises EmbeddedError."""
     children, ready = Children(orphan_grace=1.0), home / "simulator.json"
     argv = [sys.executable, "-P", "-m", "worker", "simulator", "--port", "0", "--ready-file", str(ready)]
-    argv += [
-        "--control" if is_controlled else "--no-control",
-        "--world",
-        str(home / "world.json"),
-        "--journal",
-        str(home / "journal.jsonl"),
-    ]
+    argv += ["--world", str(home / "world.json"), "--journal", str(home / "journal.jsonl")]
+    argv += ["--control" if is_controlled else "--no-control"]
     try:
         children.start("simulator", argv, {"PATH": "/usr/bin:/bin"}, home / "simulator.log")
         give_up_at = time.monotonic() + START_TIMEOUT

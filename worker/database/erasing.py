@@ -1,5 +1,5 @@
-"""Sees to it that what is deleted cannot be read in SQLite's files any more. PostgreSQL's autovacuum does the like by
-itself, some time later."""
+"""Sees to it that what was erased cannot be read in SQLite's log either; in its database it is overwritten at once.
+PostgreSQL's autovacuum does the like by itself, some time later."""
 
 from __future__ import annotations
 
