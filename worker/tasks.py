@@ -113,4 +113,4 @@ def notify() -> None:
 @app.task(name="oathbulk.replay")
 def replay() -> None:
     """Replay the dead letters that time alone may mend."""
-    parts.replays.replay_transient()
+    parts.replay_by_schedule()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, update
@@ -12,6 +15,7 @@ from support.data.audit_lines import read, refuse_lines
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, make_batch, pair_of, statuses
 from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
+from support.data.purge_desk import file_bytes
 
 from models.audit import Action
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
@@ -204,3 +208,19 @@ def test_it_is_told_how_far_a_rotation_is(database: MovingDatabase, monkeypatch:
     assert rotation.reencrypt(database, ROTATING, lambda *_: None, heard) == 5
 
     assert heard == [("Encrypting records", done, 5) for done in (2, 4, 5)]
+
+
+def test_the_former_seals_are_gone_from_sqlites_files_while_others_work_with_it(
+    database: MovingDatabase, tmp_path: Path
+) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL's files are its autovacuum's")
+    made = make_batch(database, 50, keyring=BEFORE)
+    former = [look(database, record_id).otps for record_id in made.ids]
+    with closing(sqlite3.connect(tmp_path / "oathbulk.db")) as another:
+        another.execute("SELECT count(*) FROM record").fetchone()
+
+        reencrypt(database, ROTATING)
+
+        found = file_bytes(tmp_path)
+    assert [seal for seal in former if seal in found] == []

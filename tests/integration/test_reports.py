@@ -339,6 +339,23 @@ def test_no_cell_begins_a_formula(database: MovingDatabase, load: Any) -> None:
     assert cells.count("'=1+1") == 2
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_no_part_of_a_cell_begins_a_formula_where_a_spreadsheet_splits_cells_elsewhere(
+    database: MovingDatabase, load: Any, delimiter: str
+) -> None:
+    """Excel splits at semicolons in many languages, and then takes a quotation mark inside a cell for a letter."""
+    starts = ("=", "+", "-", "@", "\uff1d", "\uff0d")
+    parts = [f"a{separator}{start}1+1" for separator in (";", "\r\n", "\t", ';""') for start in starts]
+    rows = [f'"{part}",MADE{n},1{n:05},{ids(n)},"{part};b"' for n, part in enumerate(parts)]
+    load('"note;=1+1",serial,otp1,user_id,device_id,more', *rows)
+    file = io.StringIO()
+
+    assert export(database, "shipment", file) == len(parts)
+
+    cells = [cell.strip('"') for line in file.getvalue().splitlines() for cell in line.split(delimiter)]
+    assert [cell for cell in cells if cell.startswith(starts)] == []
+
+
 def test_no_header_begins_a_formula(database: MovingDatabase, load: Any) -> None:
     load('"=HYPERLINK(""http://example.test"")",serial,otp1,user_id,device_id', f"x,MADE1,012345,{ids(1)}")
 

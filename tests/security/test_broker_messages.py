@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import redis
 from celery import Celery
 from kombu import Connection, Exchange, Producer
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect, select, update
 from support.data.batches import TESTER
 from support.data.moving_clock import MovingDatabase
 from support.data.tokens import make_tokens, write_shipment
@@ -24,7 +25,10 @@ from support.processes.waiting import wait_until
 from support.servers.stand_in import StandIn
 
 from models.batch import Batch
+from models.encrypted import generate_key
+from models.reason import Reason
 from models.record import Record
+from models.record_states import Status
 from worker.batches.loading import Loader
 from worker.config.sources import load_environment, load_settings
 from worker.embedded.key import home_key
@@ -32,7 +36,7 @@ from worker.intake import open_shipment
 from worker.vault.keyring import load_keyring
 
 PATIENCE = 60.0
-ACTIVATE, DISPATCH = "oathbulk.activate", "oathbulk.dispatch"
+ACTIVATE, DISPATCH, REPLAY = "oathbulk.activate", "oathbulk.dispatch", "oathbulk.replay"
 # Stands in messages, and in no log.
 QUOTED = "cafe-quoted-cafe"
 HEADERS = {"lang": "py", "task": ACTIVATE, "id": "c0ffee", "root_id": "c0ffee", "parent_id": None, "group": None}
@@ -101,10 +105,15 @@ class Place:
     def __init__(self, folder: Path, sqlite_url: str, broker_url: str, pingone: StandIn) -> None:
         home = Path(urlsplit(sqlite_url).path).parent
         variables = QUICK | pingone.settings
-        variables |= {"OATHBULK_HOME": str(home), "OATHBULK_REDIS_URL": broker_url}
+        variables |= {
+            "OATHBULK_HOME": str(home),
+            "OATHBULK_REDIS_URL": broker_url,
+            "OATHBULK_AUDIT_KEY": generate_key(),
+        }
         self.database = MovingDatabase(sqlite_url)
         settings = load_settings(variables)
-        self.secrets = [home_key(home), variables["PINGONE_CLIENT_SECRET"], str(urlsplit(broker_url).password)]
+        self.secrets = [home_key(home), variables["OATHBULK_AUDIT_KEY"], variables["PINGONE_CLIENT_SECRET"]]
+        self.secrets.append(str(urlsplit(broker_url).password))
         loader = Loader(self.database, load_keyring(settings), load_environment(settings, variables=variables), TESTER)
         loader.load(open_shipment(write_shipment(folder / "shipment.csv", list(pingone.tokens.values()))), "shipment")
         self.broker_url = broker_url
@@ -195,6 +204,18 @@ def test_a_worker_drops_what_is_no_message_and_works_on(place: Place, pingone: S
     assert len(dropped) > len(STRANGE_ENVELOPES) * 2
     assert QUOTED not in "".join(dropped)
     assert "Connection to broker lost" not in log
+
+
+def test_a_forged_message_replays_nothing_where_no_person_has_set_a_schedule(place: Place, pingone: StandIn) -> None:
+    given_up = {"status": Status.DEAD_LETTER, "reason": Reason.ATTEMPTS_SPENT}
+    with place.database.writing() as connection:
+        connection.execute(update(Record).values(given_up))
+
+    place.app.send_task(REPLAY, queue=DISPATCH)
+
+    wait_until(lambda: re.search(rf"{REPLAY}\[.*succeeded", place.worker.read_log()), PATIENCE, "it was taken")
+    assert place.status() == "dead_letter"
+    assert pingone.posts == []
 
 
 def check_what_is_told(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import stat
@@ -10,15 +11,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.command_desk import OATHBULK, CommandDesk
 from support.processes.waiting import wait_until
 from support.servers.stand_in import CLIENT_SECRET, StandIn
 
+from worker.cli.output_files import write_file
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import make_home
 from worker.embedded.valkey_config import ValkeyConfig
+from worker.simulator import seeding
 
 PATIENCE = 60.0
 is_root = os.geteuid() == 0
@@ -148,6 +152,26 @@ def test_an_export_is_its_owner_s_alone_and_takes_no_file_or_link_that_waits_in_
     assert [path.name for path in desk.folder.glob("*.part") if not path.is_symlink()] == []
 
 
+def test_a_draft_that_is_replaced_by_a_link_is_not_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write to the directory sees the name of the draft as soon as it is there."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    really_open = os.open
+
+    def open_and_be_robbed(path: Path, *rest: int) -> int:
+        descriptor = really_open(path, *rest)
+        path.rename(tmp_path / "stolen")
+        path.symlink_to(precious)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_be_robbed)
+    write_file(tmp_path / "out.csv", lambda file: file.write("012345"))
+
+    assert precious.read_text() == "precious"
+
+
 def test_an_export_replaces_no_link_and_no_device(desk: CommandDesk) -> None:
     """As root it would replace /dev/stdout."""
     (desk.folder / "link.csv").symlink_to("precious")
@@ -176,6 +200,14 @@ def test_a_home_of_another_user_is_refused(open_folder: Path) -> None:
     make_home(link)
 
 
+def test_a_sqlite_database_elsewhere_is_its_owners_alone_as_well(open_folder: Path) -> None:
+    """It has names of people."""
+    with CommandDesk(open_folder / "desk") as desk:
+        file = open_folder / "elsewhere.db"
+        assert desk.oathbulk("db", "upgrade", OATHBULK_DATABASE_URL=f"sqlite:///{file}").code == 0
+    assert mode(file) == 0o600
+
+
 def test_a_link_in_the_place_of_the_home_closes_no_directory_of_other_things(open_folder: Path) -> None:
     elsewhere = open_folder / "elsewhere"
     elsewhere.mkdir(mode=0o755)
@@ -197,3 +229,27 @@ def test_own_otps_do_not_lie_in_the_clear_after_a_rehearsal(open_folder: Path) -
         files = [path for path in homes.rglob("*") if path.is_file()]
         assert len(files) > 5
         assert [path for path in files if any(otp in path.read_bytes() for otp in otps)] == []
+
+
+def test_the_simulator_of_a_rehearsal_tells_own_otps_to_nobody(open_folder: Path) -> None:
+    """Every user of the machine can ask it, and knows the client secret of a rehearsal."""
+    tokens = make_tokens(5)
+    with CommandDesk(open_folder / "desk") as desk:
+        write_shipment(desk.folder / "mine.csv", tokens)
+        rehearsal = desk.start("rehearse", "mine.csv", "--rate", "1")
+        ready = desk.home.with_name(f"{desk.home.name}-rehearsals") / "rehearsal" / "simulator.json"
+        wait_until(ready.exists, 60, "the simulator listens")
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{json.loads(ready.read_text())['port']}", trust_env=False
+        ) as http:
+            application = (seeding.CLIENT_ID, seeding.CLIENT_SECRET)
+            asked = http.post(
+                f"/{seeding.ENVIRONMENT_ID}/as/token", data={"grant_type": "client_credentials"}, auth=application
+            )
+            allowed = {"Authorization": f"Bearer {asked.raise_for_status().json()['access_token']}"}
+            pressed = http.post(
+                "/simulator/tokens/press", json={"serials": [token.serial for token in tokens]}, headers=allowed
+            )
+        rehearsal.interrupt()
+        rehearsal.wait()
+    assert (pressed.status_code, tokens[0].otps[0] in pressed.text) == (404, False)

@@ -74,6 +74,21 @@ def test_a_file_of_another_user_is_refused_with_the_cure(file: Path) -> None:
     assert refusal(file).startswith(f"{file} belongs to 2000000123")
 
 
+@pytest.mark.parametrize("variable", ["PINGONE_API_URL", "PINGONE_TOKEN_URL"])
+def test_a_file_with_the_url_alone_is_refused_where_others_may_change_it(open_folder: Path, variable: str) -> None:
+    file = open_folder / "url"
+    file.write_text("https://api.example.com/v1")
+    variables = {f"PINGONE_{name}": "x" for name in ("ENVIRONMENT_ID", "CLIENT_ID", "CLIENT_SECRET")}
+    variables[f"{variable}_FILE"] = str(file)
+    file.chmod(0o644)
+    load_environment(Settings(), variables=variables)
+
+    file.chmod(0o666)
+
+    with pytest.raises(ConfigError, match=f"^{file} can be changed by other users.*: chmod go-w {file}$"):
+        load_environment(Settings(), variables=variables)
+
+
 @as_root
 def test_a_file_of_root_is_read_by_others(file: Path) -> None:
     os.seteuid(pwd.getpwnam("nobody").pw_uid)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -36,22 +36,30 @@ def write_output(output: Path, write: Callable[[TextIO], T]) -> T:
 
 def write_file(output: Path, write: Callable[[TextIO], T]) -> T:
     """Write a file that only its owner may read. Returns what `write` returns. Raises typer.BadParameter."""
-
-    def write_draft(draft: Path) -> T:
-        with draft.open("w", newline="", encoding="utf-8") as file:
-            return write(file)
-
-    return put_in_place(output, write_draft)
+    # Written by its descriptor: under the draft's name, another's link may lie by now where they may write as well.
+    with (
+        _drafting(output) as (_, descriptor),
+        os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file,
+    ):
+        return write(file)
 
 
 def put_in_place(output: Path, write: Callable[[Path], T]) -> T:
     """Let `write` write an empty file that only its owner may read, and put it in its place when it is complete, so
     that nobody finds half of one. Returns what `write` returns. Raises typer.BadParameter."""
+    with _drafting(output) as (draft, descriptor):
+        os.close(descriptor)
+        return write(draft)
+
+
+@contextmanager
+def _drafting(output: Path) -> Iterator[tuple[Path, int]]:
+    """Make an empty draft of a file, and put it in the file's place at the end, unless something fails. Yields its path
+    and its descriptor, which is to be closed. Raises typer.BadParameter."""
     # Under a name that nobody can guess: in a directory that others may write to, a file or link could wait for us.
     draft = output.with_name(f"{output.name}.{secrets.token_hex(8)}.part")
     try:
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        done = write(draft)
+        yield draft, os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         draft.replace(output)
     except OSError as error:
         raise typer.BadParameter(f"{output} cannot be written: {error.strerror}") from error
@@ -59,7 +67,6 @@ def put_in_place(output: Path, write: Callable[[Path], T]) -> T:
         # Where a file stands in place of its directory, there is no draft either.
         with suppress(NotADirectoryError):
             draft.unlink(missing_ok=True)
-    return done
 
 
 def refuse_unfit(output: Path) -> None:

@@ -69,7 +69,8 @@ def rehearse(
         own = source.open(file) if file else None
         seeds = make_seeds(tokens) if first_morning else None
         made = seeds or (make_box_to_rehearse(tokens) if box else make_shipment_for(own, tokens))
-        with _files_written(made, home, own) as shipment, running_simulator(home) as port:
+        simulator = running_simulator(home, is_controlled=first_morning)
+        with _files_written(made, home, own) as shipment, simulator as port:
             if box:
                 print_box(tokens, made.expected, home / BOX)
             variables = point_at_rehearsal(here.variables, home, port, made)

@@ -56,7 +56,9 @@ def simulator(
     journal_salt: Annotated[str | None, typer.Option(help="Of the OTPs' fingerprints.")] = None,
     journal_otps: Annotated[bool, typer.Option("--journal-otps", help="OTPs in plain: tests only.")] = False,
     ready_file: Annotated[Path | None, typer.Option(help="Write the port here when it listens.")] = None,
-    control: Annotated[bool, typer.Option("--control", help="Control API beyond loopback too.")] = False,
+    control: Annotated[
+        bool | None, typer.Option(help="The control API, which tells OTPs. Default: on loopback alone.")
+    ] = None,
 ) -> None:
     """Serve a simulated PingOne over HTTP, with faults on demand, until Ctrl-C."""
     _ensure_installed()
@@ -89,9 +91,10 @@ def simulator(
         print_next(pairs, box)
         if ready_file is not None:
             server.write_ready_file(ready_file, listener)
+        has_control = server.is_loopback(host) if control is None else control
         # uvicorn stops in good order at the first Ctrl-C, and then raises it again.
         with contextlib.suppress(KeyboardInterrupt):
-            server.make_server(simulation, control=control or server.is_loopback(host)).run(sockets=[listener])
+            server.make_server(simulation, control=has_control).run(sockets=[listener])
         calls.close_file()
 
 

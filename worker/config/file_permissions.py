@@ -38,6 +38,12 @@ def read_trusted(path: Path) -> str:
         return file.read()
 
 
+def refuse_changeable(path: Path) -> None:
+    """Raise ConfigError if another user than root or this one owns the file, or may write to it."""
+    if not _is_container_secret(path):
+        _refuse_foreign(path, path.stat())
+
+
 def is_readable_by_all(path: Path) -> bool:
     """Whether the mode of the file lets every user read it; a directory above it may still be closed to them."""
     return bool(path.stat().st_mode & stat.S_IROTH) and not _is_container_secret(path)

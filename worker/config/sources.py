@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.environments_file import check_environments_file, config_path, read_sections
-from worker.config.file_permissions import SECRETS, is_readable_by_all
+from worker.config.file_permissions import SECRETS, is_readable_by_all, refuse_changeable
 from worker.config.home_path import find_home
 from worker.config.known_settings import refuse_unknown_variables
 from worker.config.secret_places import CREDENTIALS_DIRECTORY, SecretPlaces
@@ -104,11 +104,13 @@ def _find_secret(variable: str, places: SecretPlaces) -> str | None:
 
 
 def _read_value_file(named_by: str, path: Path, *, is_secret: bool) -> str:
-    """Read a value from a file, which others may not read if it is secret. `named_by`: the variable that leads there.
-    Raises ConfigError."""
+    """Read a value from a file, which others may not read if it is secret, and may not change if it is not: it may be a
+    URL that secrets are sent to. `named_by`: the variable that leads there. Raises ConfigError."""
     try:
         if is_secret and is_readable_by_all(path):
             raise ConfigError(f"{named_by}: {path} can be read by every user: chmod 600 {path}, or 640 for a group")
+        if not is_secret:
+            refuse_changeable(path)
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{named_by}: {path} cannot be read: {error}") from error

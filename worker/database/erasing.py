@@ -1,18 +1,9 @@
-"""Sees to it that what is deleted cannot be read in SQLite's files any more. PostgreSQL's autovacuum does the like by
-itself, some time later."""
+"""Sees to it that what was erased cannot be read in SQLite's log either; in its database it is overwritten at once.
+PostgreSQL's autovacuum does the like by itself, some time later."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
-
 from worker.database.engine import Database
-
-
-def overwrite_deleted(database: Database, connection: Connection) -> None:
-    """Let SQLite overwrite with zeros what this connection deletes or changes; otherwise it stays readable in the
-    file."""
-    if database.is_sqlite:
-        connection.exec_driver_sql("PRAGMA secure_delete = ON")
 
 
 def empty_log(database: Database) -> None:

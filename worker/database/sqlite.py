@@ -20,7 +20,9 @@ def make_engine(url: str) -> Engine:
         # The driver must not begin transactions by itself: it does so at the first statement, and does not know whether
         # the transaction is going to write.
         connection.isolation_level = None
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        # secure_delete: what is changed or removed is overwritten with zeros. Otherwise OTPs and seeds that were
+        # erased, or encrypted with another key, stay in the file, except where SQLite was built with this on.
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

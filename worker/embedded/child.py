@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 
 
 def main() -> None:
@@ -21,9 +20,6 @@ def main() -> None:
     descriptor, grace, module, *arguments = sys.argv[1:]
     os.set_inheritable(int(descriptor), False)
     threading.Thread(target=end_with_parent, args=(int(descriptor), float(grace)), daemon=True).start()
-    # Celery puts the working directory first in the path, unless it is in there already. So it is put last, where none
-    # of its files can take the place of a package.
-    sys.path.append(str(Path.cwd()))
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

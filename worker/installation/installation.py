@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
-from sqlalchemy import Connection
+from sqlalchemy import Connection, make_url
 
 from migrations import HEAD
 from models.audit import Action
@@ -134,8 +134,9 @@ class Installation:
             if not self.makes_home and not self.has_home:
                 raise NothingLoaded(self.settings.home)
             make_home(self.settings.home)
-            make_private_file(self.settings.home / DATABASE)
         url, connections = self.settings.database, self.settings.database_connections
+        if (parts := make_url(url)).get_backend_name() == "sqlite" and parts.database:
+            make_private_file(Path(parts.database))
         # Checked since desk and metrics use one now and then, for weeks. Workers have a database of their own.
         return Database(url, connections=connections, connect_within=CONNECT_WITHIN, checks_connections=True)
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import gc
 import sys
+from contextlib import nullcontext
 
 
 def main() -> None:
     """Be a worker, or beat, until a signal ends it."""
     # What is imported stays until the end: looking for garbage in it takes a tenth of the time of a start.
     gc.disable()
+    _leave_working_directory_out()
     from worker.celery import app
 
     match sys.argv[1:]:
@@ -29,6 +31,14 @@ def main() -> None:
             beat.run()
         case arguments:
             sys.exit(f"not a part of a run: {arguments}")
+
+
+def _leave_working_directory_out() -> None:
+    """Keep Celery from putting the working directory into Python's path while it imports modules. Others may be able to
+    write there, and whatever has the name of a package that some library looks for would run."""
+    from celery.utils import imports
+
+    imports.cwd_in_path = nullcontext
 
 
 if __name__ == "__main__":

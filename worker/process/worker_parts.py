@@ -79,6 +79,12 @@ class WorkerParts(Parts):
         """Commands on batches, as the replay schedule gives them."""
         return self.batches(the_schedule(self.settings))
 
+    def replay_by_schedule(self) -> None:
+        """Replay the dead letters that time alone may mend. Without a schedule nothing is: the message is not beat's
+        then, and whoever can write to the broker is not a person who commands."""
+        if self.settings.replay_cron:
+            self.replays.replay_transient()
+
     @part
     def activations(self) -> Activations:
         return Activations(self.environments, self.leases, self.fitness, self._make_activation)

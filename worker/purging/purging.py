@@ -18,7 +18,7 @@ from models.encrypted import Keyring
 from worker import audit
 from worker.audit import Actor
 from worker.database.engine import LOAD_LOCK, Database
-from worker.database.erasing import empty_log, overwrite_deleted
+from worker.database.erasing import empty_log
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.purging.candidates import Candidate, Candidates
 from worker.purging.removing import Removing, count_left, find_left, remove_all_but_records
@@ -102,7 +102,6 @@ class Purging:
             found = batch and self._candidates.find_again(connection, batch)
             if not found:
                 return None
-            overwrite_deleted(self._database, connection)
             # Before anything goes, so that a key that is gone is noticed.
             make_fingerprints(connection, self._keyring)
             remove_all_but_records(connection, found.id)

@@ -19,7 +19,6 @@ from models.refused_row import RefusedRow
 from worker.batches.earlier_records import open_found
 from worker.batches.past_tokens import TokenPrints
 from worker.database.engine import Database
-from worker.database.erasing import overwrite_deleted
 from worker.vault.fingerprints import make_fingerprints
 from worker.vault.otp import OtpPair
 
@@ -65,7 +64,6 @@ class Removing:
 
     def _remove_chunk(self, batch_id: int) -> int:
         with self._database.writing() as connection:
-            overwrite_deleted(self._database, connection)
             mine = select(*_COLUMNS).where(Record.batch_id == batch_id).order_by(Record.row_number).limit(CHUNK)
             records = connection.execute(mine.with_for_update()).all()
             if not records:

@@ -7,6 +7,7 @@ file may have a column twice."""
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from itertools import chain
@@ -30,8 +31,11 @@ from worker.reports.taken_over import UNFINISHED, select_rows_active_later, sele
 from worker.vault.otp import OtpPair
 from worker.vault.sealed_otps import open_otps
 
-# A spreadsheet takes a cell that begins with one of these for a formula, and runs it.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet takes a cell that begins with one of these for a formula, and runs it; the last four are wide letters.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# Where such a cell would begin inside one of ours: in many languages spreadsheets split at semicolons instead of
+# commas, and then quotation marks around a cell of ours keep nothing together.
+_FORMULA_INSIDE = re.compile(r"(?<=[;\t\n])(?=\"*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 # What is told while the file is written.
 WRITING = "Writing records"
@@ -148,6 +152,7 @@ def format_cell(value: object) -> str:
     # Control characters are shown, but a value may have several lines.
     said = value.isoformat() if isinstance(value, datetime) else str(value)
     text = "" if value is None else "\r\n".join(map(escape, said.split("\r\n")))
+    text = _FORMULA_INSIDE.sub("'", text)
     return "'" + text if text.startswith(_FORMULA_STARTS) else text
 
 

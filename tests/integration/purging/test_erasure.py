@@ -43,6 +43,29 @@ def test_a_person_is_found_by_each_name_and_erased_from_what_is_final(desk: Purg
     assert (record.status, record.user_id) == ("active", token(0)["user_id"])
 
 
+@pytest.mark.parametrize(
+    ("stored", "given"),
+    [
+        ("Änne.Öz", "änne.öz"),
+        ("Änne.Öz", "ÄNNE.ÖZ"),
+        ("ГАЛЯ%_", "галя%_"),
+        ("STRASSE", "straße"),
+        # Written as a letter and its accent, as some systems do.
+        ("A\u0308nne", "änne"),
+        ("änne", "A\u0308nne"),
+    ],
+)
+def test_a_name_with_other_letters_than_english_ones_is_found_in_large_and_small(
+    desk: PurgeDesk, stored: str, given: str
+) -> None:
+    desk.load([token(0, username=stored), token(1, username="Ännä.Öz"), token(2, username="галя%__")], *[ACTIVE] * 3)
+
+    assert erasure(desk).erase(given).batches == {"july": 1}
+
+    assert stored not in desk.read_everything()
+    assert "Ännä.Öz" in desk.read_everything()
+
+
 def test_the_audit_calls_the_person_by_a_fingerprint_that_is_the_same_next_time(desk: PurgeDesk) -> None:
     desk.load(tokens(1), ACTIVE, ACTIVE)
     desk.load([token(7, **LEA)], ACTIVE, name="august")
@@ -56,6 +79,14 @@ def test_the_audit_calls_the_person_by_a_fingerprint_that_is_the_same_next_time(
     assert [line.facts["batches"] for line in lines] == [["august", "july"], ["september"]]
     assert {line.facts["person"] for line in lines} == {first.print} == {second.print}
     assert "lea" not in json.dumps([line.facts for line in lines]).lower()
+
+
+def test_the_fingerprint_of_a_name_does_not_depend_on_how_its_accents_are_written(desk: PurgeDesk) -> None:
+    desk.load([token(0, username="änne")], ACTIVE)
+    first = erasure(desk).erase("Änne").print
+    desk.load([token(1, username="änne")], ACTIVE, name="august")
+
+    assert erasure(desk).erase("a\u0308nne").print == first
 
 
 def test_what_is_in_progress_keeps_its_names_and_is_named(desk: PurgeDesk) -> None:

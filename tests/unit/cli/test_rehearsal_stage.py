@@ -13,5 +13,8 @@ from worker.embedded.errors import EmbeddedError
 def test_a_simulator_that_does_not_start_is_told_with_its_last_words(tmp_path: Path) -> None:
     """Its log goes with the home, if the rehearsal before comes back."""
     (tmp_path / "world.json").write_text('{"no such": 1}')
-    with pytest.raises(EmbeddedError, match=r"the simulator does not start: .*no such"), running_simulator(tmp_path):
+    with (
+        pytest.raises(EmbeddedError, match=r"the simulator does not start: .*no such"),
+        running_simulator(tmp_path, is_controlled=False),
+    ):
         pass

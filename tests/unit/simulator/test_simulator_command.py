@@ -95,6 +95,11 @@ def test_beyond_loopback_there_is_no_control_api(tmp_path):
         assert httpx.get(f"http://127.0.0.1:{port}/simulator/settings").status_code == 401
 
 
+def test_on_loopback_it_can_be_left_out(tmp_path):
+    with serving(tmp_path, "--no-control") as (_, port):
+        assert httpx.get(f"http://127.0.0.1:{port}/simulator/settings").status_code == 401
+
+
 def test_made_up_tokens_come_with_their_otp_pairs_and_control_for_those_who_ask(tmp_path):
     options = ["--host", "0.0.0.0", "--control", "--tokens", "10", "--pairs", tmp_path / "pairs.csv"]
     with serving(tmp_path, *options) as (_, port):
