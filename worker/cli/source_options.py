@@ -85,6 +85,13 @@ class SourceOptions:
                     raise
                 hints = _ask_for(missing.kind, hints)
 
+    def refuse_to_replace(self, file: Path, output: Path) -> None:
+        """Refuse to write over the shipment's file, or over another that is read beside it. Raises
+        typer.BadParameter."""
+        read = [each for each in (file, self.assign, self.key_file, self.password_file) if each is not None]
+        if any(_is_same_file(each, output) for each in read):
+            raise typer.BadParameter(f"{output} is read here, and would be lost: give another name")
+
     def to_words(self) -> list[str]:
         """Write these options as they are typed, but for those that were not."""
         words: list[str] = []
@@ -115,6 +122,14 @@ class SourceOptions:
             key=_read_key(self.key_file) if self.key_file else None,
             password=_read_secret(self.password_file).rstrip(b"\r\n") if self.password_file else None,
         )
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file; no, where one of them leads nowhere."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _ask_for(kind: Literal["key", "password"], hints: Hints) -> Hints:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from worker.cli.application import app
 from worker.cli.source_options import SourceOptions
@@ -56,3 +57,29 @@ def test_where_nobody_can_be_asked_for_a_key_the_option_is_named(
     monkeypatch.setattr(sys, "stdin", stdin)
     with pytest.raises(SecretMissing, match="by --key-file"):
         SourceOptions().open(FORMATS / "pskc" / "encrypted_counter.xml")
+
+
+@pytest.mark.parametrize("name", ["box.csv", "who.csv", "box.key", "box.password"])
+def test_a_file_that_is_read_is_not_written_over(name: str, tmp_path: Path) -> None:
+    for each in ("box.csv", "who.csv", "box.key", "box.password"):
+        (tmp_path / each).write_text("kept")
+    source = SourceOptions(
+        assign=tmp_path / "who.csv", key_file=tmp_path / "box.key", password_file=tmp_path / "box.password"
+    )
+    # The same file by another way.
+    output = tmp_path / ".." / tmp_path.name / name
+    with pytest.raises(typer.BadParameter, match=rf"{name} is read here, and would be lost: give another name"):
+        source.refuse_to_replace(tmp_path / "box.csv", output)
+    source.refuse_to_replace(tmp_path / "box.csv", tmp_path / "verdicts.csv")
+
+
+@pytest.mark.parametrize("command", [["check", "-o"], ["plan", "--output-format", "json", "-o"]], ids=["check", "plan"])
+def test_check_and_plan_do_not_write_over_the_shipment(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OATHBULK_HOME", str(tmp_path / "home"))
+    box = tmp_path / "box.csv"
+    box.write_text(seeds := "MADE0000001,d2f7a4affb163ad95f3593f4c6f9b05b89a8105b,hotp,6,0\n")
+    ended = CliRunner().invoke(app, [*command, str(box), str(box), "--offline"])
+    assert ended.exit_code == 2
+    assert box.read_text() == seeds
