@@ -14,6 +14,7 @@ import typer
 from worker.config.file_permissions import refuse_open_secrets
 from worker.intake import Hints, Shipment, Switches, UnusableFile, open_assignment, open_shipment, recognise_shipment
 from worker.intake.formats.format import Encoding, SecretMissing
+from worker.intake.formats.tokens import DIGITS, TIME_STEPS
 from worker.vault.seed import HashAlgorithm, OtpType
 
 # A pre-shared key in a file that is longer than this, in bytes, is none.
@@ -61,11 +62,8 @@ class SourceOptions:
 
     def open(self, file: Path, is_loaded: Callable[[Shipment], bool] = lambda _: False) -> Shipment:
         """Open a shipment's file; in a terminal, ask for the key or the password that it needs. One that `is_loaded`
-        needs none, and comes without its rows. Raises UnusableFile."""
-        if self.may_import and not self.may_pair:
-            raise typer.BadParameter(
-                "a token that is imported has no device yet: give --pair too", param_hint="--import"
-            )
+        needs none, and comes without its rows. Raises UnusableFile, typer.BadParameter."""
+        self._refuse_unfit()
         assignment = open_assignment(self.assign) if self.assign else None
         hints = self._read_hints()
         said: dict[str, Any] = {
@@ -110,6 +108,18 @@ class SourceOptions:
                 named = option.default if isinstance(option.default, str) else f"--{field.name.replace('_', '-')}"
                 typed[named] = value
         return typed
+
+    def _refuse_unfit(self) -> None:
+        """Refuse options that lack another one, and numbers that PingOne does not take. Raises typer.BadParameter."""
+        unfit = {
+            "--import": self.may_import and not self.may_pair and "an imported token has no device yet: give --pair too",
+            "--only-assigned": self.only_assigned and not self.assign and "no list says who gets what: give --assign too",
+            "--digits": self.digits not in (None, *DIGITS) and "PingOne takes 6 or 8, and no other number of digits",
+            "--time-step": self.time_step not in (None, *TIME_STEPS) and "PingOne takes 30 or 60 seconds, and no others",
+        }
+        for option, problem in unfit.items():
+            if problem:
+                raise typer.BadParameter(problem, param_hint=option)
 
     def _read_hints(self) -> Hints:
         """Read key and password from their files. Raises UnusableFile."""

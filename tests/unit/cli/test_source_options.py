@@ -59,6 +59,25 @@ def test_where_nobody_can_be_asked_for_a_key_the_option_is_named(
         SourceOptions().open(FORMATS / "pskc" / "encrypted_counter.xml")
 
 
+@pytest.mark.parametrize(
+    ("typed", "option", "words"),
+    [
+        ({"digits": 0}, "--digits", "6 or 8"),
+        ({"digits": 7}, "--digits", "6 or 8"),
+        ({"time_step": 0}, "--time-step", "30 or 60"),
+        ({"time_step": 45}, "--time-step", "30 or 60"),
+        ({"only_assigned": True}, "--only-assigned", "give --assign too"),
+        ({"may_import": True}, "--import", "give --pair too"),
+    ],
+)
+def test_an_option_that_can_lead_to_nothing_is_refused_before_a_file_is_read(
+    typed: dict[str, Any], option: str, words: str
+) -> None:
+    with pytest.raises(typer.BadParameter, match=words) as refused:
+        SourceOptions(**typed).open(Path("no such file"))
+    assert refused.value.param_hint == option
+
+
 @pytest.mark.parametrize("name", ["box.csv", "who.csv", "box.key", "box.password"])
 def test_a_file_that_is_read_is_not_written_over(name: str, tmp_path: Path) -> None:
     for each in ("box.csv", "who.csv", "box.key", "box.password"):

@@ -70,6 +70,8 @@ def test_a_hash_has_many_names(text: str) -> None:
         ({"otp_type": "totp", "time_step": -30}, "neither 30 nor 60"),
         ({"digits": "7"}, "neither 6 nor 8"),
         ({"digits": -6}, "neither 6 nor 8"),
+        ({"digits": "0"}, "neither 6 nor 8"),
+        ({"digits": 0}, "neither 6 nor 8"),
         ({"digits": "six"}, "not a whole number"),
         ({"digits": "\u0666"}, "not a whole number"),
         ({"hash_algorithm": "sha384"}, "none of SHA-1"),
