@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from models.row_fault import RowFault
-from worker.intake.foreign_files import find_foreign, make_refusal
+from worker.intake.foreign_files import GIVE_ANOTHER, JSON, XML, find_foreign
 from worker.intake.formats.bare_csv import Cells
 from worker.intake.formats.first_lines import HEAD
 from worker.intake.formats.format import NO_HINTS, OpenFile
@@ -17,12 +17,10 @@ from worker.intake.formats.header_csv import VendorHeader, read_table
 from worker.intake.formats.otp_pairs.columns import canonical_column, normalise
 from worker.intake.formats.refusals import RowRefused
 from worker.intake.formats.serials import SERIAL, explain_serial
-from worker.intake.identities import UUID, explain_id
+from worker.intake.identities import PERSON, UUID, explain_id
 from worker.intake.opening import open_file
 from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile
 
-# The fields of a Row that name a person; a list must have a column for one of them at least.
-PERSON = ("user_id", "username", "email", "external_id")
 # The fields of a Row that a list may fill: the person, and the device of a token that is paired already.
 ASSIGNED = (*PERSON, "device_id")
 # What the names in the header of a list mean.
@@ -35,6 +33,9 @@ MEANINGS: Mapping[str, str] = {
 
 _PERSON = f"{', '.join(PERSON[:-1])} or {PERSON[-1]}"
 NO_HEADER = f"Let the list begin with a header of its columns: serial, and one of {_PERSON}; comments begin with #"
+GIVE_LIST = f"See whether list and shipment are interchanged: --assign takes a CSV with the columns serial, and {_PERSON}"
+# What a list is instead, of kinds that a shipment may be of.
+NO_LISTS = {XML: "is XML or HTML, and no list", JSON: "is JSON, and no list"}
 NO_PERSON = "the list names no person for this token: add a line for it, or leave such tokens out by --only-assigned"
 OTHER_PERSON = "the file and the list name different persons or devices for this token: correct one of the two"
 SERIAL_TWICE = "the list has this serial number in its lines {first} and {second}: keep the one of the right person"
@@ -103,8 +104,7 @@ def open_assignment(path: Path) -> Assignment:
     UnusableFile."""
     digest = hashlib.sha256()
     with open_file(path) as stream:
-        if find_foreign(head := stream.read(HEAD)):
-            raise make_refusal(path, head)
+        _refuse_foreign(path, stream.read(HEAD))
         stream.seek(0)
         header, rows = read_table(OpenFile(path, stream, digest, NO_HINTS), MEANINGS, NO_HEADER)
         _check_header(path, header)
@@ -123,6 +123,13 @@ def open_assignment(path: Path) -> Assignment:
         raise UnusableFile(path, "assigns no token", "Write one line a token below the header")
     columns = [name for name in header.kept_names if canonical_column(name) != "serial"]
     return Assignment(path, columns, digest.hexdigest(), lines, tuple(nameless))
+
+
+def _refuse_foreign(path: Path, head: bytes) -> None:
+    """Refuse a list that is no text, or that is a file of another kind. Raises UnusableFile."""
+    if found := find_foreign(head):
+        problem, cure = found
+        raise UnusableFile(path, NO_LISTS.get(found, problem), GIVE_LIST if cure == GIVE_ANOTHER else cure)
 
 
 def _check_header(path: Path, header: VendorHeader) -> None:

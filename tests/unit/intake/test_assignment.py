@@ -21,7 +21,12 @@ def write(directory: Path, content: bytes) -> Path:
     [
         (b"Tokens of the spring\nserial,username\nMADE1,alice\n", "Let the list begin with a header of its columns"),
         (b"MADE1,alice\n", "serial, and one of user_id, username, email or external_id"),
+        (b"serial,username,site,Site\nMADE1,alice,Oslo,Rome\n", "line 1: columns 3 and 4 mean the same. Remove or rename"),
+        (b"serial,upn,user\nMADE1,alice,bob\n", "line 1: columns 2 and 3 mean the same. Remove or rename"),
         (b"serial,note\nMADE1,alice\n", "the list has no column for the person"),
+        (b"<?xml version='1.0'?><KeyContainer/>", "is XML or HTML, and no list. See whether list and shipment"),
+        (b'{"value": [{"serialNumber": "MADE1"}]}', "is JSON, and no list. See whether list and shipment are"),
+        (b"%PDF-1.7", "is a PDF. See whether list and shipment are interchanged: --assign takes a CSV"),
         (b"PK\x03\x04 [Content_Types].xml xl/workbook.xml", "is a spreadsheet, not a CSV. Save it as UTF-8"),
     ],
 )
@@ -47,6 +52,21 @@ def test_a_name_in_the_list_that_is_too_long_costs_its_row_alone(tmp_path: Path)
     assert isinstance(first, Row)
     assert isinstance(second, RowError)
     assert second.reason.startswith("username has more than 320 characters")
+
+
+def test_a_line_break_in_a_value_of_the_list_is_named(tmp_path: Path) -> None:
+    assignment = open_assignment(
+        write(tmp_path, b'serial,email,address\nMADE1,a@x.test,"Street 1\nOslo"\nMADE2,b@x.test,x\n')
+    )
+    assert list(assignment.lines) == ["MADE2"]
+    first, _ = assignment.nameless
+    assert first.row_number == 2
+    assert first.reason.endswith("no value may hold a line break")
+
+
+def test_a_list_in_place_of_the_shipment_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnusableFile, match=r"no column otp1\. .* if it is the list of who gets what, give it by --assign"):
+        open_shipment(write(tmp_path, b"serial,email,site\nMADE1,a@x.test,Oslo\n"))
 
 
 def test_comments_above_the_header_of_pairs_are_named(tmp_path: Path) -> None:
