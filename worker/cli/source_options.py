@@ -13,6 +13,7 @@ import typer
 
 from worker.config.file_permissions import refuse_open_secrets
 from worker.intake import Hints, Shipment, Switches, UnusableFile, open_assignment, open_shipment, recognise_shipment
+from worker.intake.foreign_files import BYTE_ORDER_MARK
 from worker.intake.formats.format import Encoding, SecretMissing
 from worker.intake.formats.tokens import DIGITS, TIME_STEPS
 from worker.vault.seed import HashAlgorithm, OtpType
@@ -130,7 +131,7 @@ class SourceOptions:
             time_step=self.time_step,
             hash_algorithm=self.hash_algorithm,
             key=_read_key(self.key_file) if self.key_file else None,
-            password=_read_secret(self.password_file).rstrip(b"\r\n") if self.password_file else None,
+            password=_read_password(self.password_file) if self.password_file else None,
         )
 
 
@@ -153,9 +154,14 @@ def _read_key(path: Path) -> bytes:
     """Read a key: hexadecimal, with or without blanks, or its bytes as they are. Raises UnusableFile."""
     raw = _read_secret(path)
     try:
-        return _decode_key(raw.decode("ascii")) if raw.strip() else raw
+        return _decode_key(raw.removeprefix(BYTE_ORDER_MARK).decode("ascii")) if raw.strip() else raw
     except (UnicodeDecodeError, typer.BadParameter):
         return raw
+
+
+def _read_password(path: Path) -> bytes:
+    """Read a password, without what an editor puts before and behind it. Raises UnusableFile."""
+    return _read_secret(path).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
 
 
 def _decode_key(text: str) -> bytes:

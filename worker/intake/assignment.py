@@ -66,11 +66,12 @@ class Assignment:
 
     @property
     def persons_twice(self) -> list[str]:
-        """The persons who get more than one token, by the serial numbers of all but the first."""
+        """The persons who get more than one token, by the serial numbers of all but the first; PingOne compares their
+        names without regard to capitals."""
         seen = Counter[tuple[str, str]]()
         twice = []
         for serial, line in self.lines.items():
-            names = [(name, value) for name, value in line.values.items() if name in PERSON]
+            names = [(name, value.lower()) for name, value in line.values.items() if name in PERSON]
             if any(seen[name] for name in names):
                 twice.append(serial)
             seen.update(names)

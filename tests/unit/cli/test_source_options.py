@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from worker.cli.application import app
 from worker.cli.source_options import SourceOptions
+from worker.intake import UnusableFile
 from worker.intake.formats.format import SecretMissing
 
 FORMATS = Path(__file__).parents[2] / "samples" / "formats"
@@ -57,6 +58,32 @@ def test_where_nobody_can_be_asked_for_a_key_the_option_is_named(
     monkeypatch.setattr(sys, "stdin", stdin)
     with pytest.raises(SecretMissing, match="by --key-file"):
         SourceOptions().open(FORMATS / "pskc" / "encrypted_counter.xml")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a byte order mark"])
+@pytest.mark.parametrize(
+    ("sample", "option", "secret"),
+    [
+        ("pskc_psk_aes128cbc.xml", "key_file", b"00112233445566778899aabbccddeeff\r\n"),
+        ("pskc_pbkdf2.xml", "password_file", b"made-up-pass\r\n"),
+    ],
+)
+def test_a_key_or_password_may_come_from_an_editor_of_windows(
+    sample: str, option: str, secret: bytes, mark: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    path.write_bytes(mark + secret)
+    shipment = SourceOptions(**{option: path}).open(FORMATS / "pskc" / sample)
+    assert len(list(shipment.tokens())) == 3
+
+
+def test_a_key_that_is_not_in_hexadecimal_is_told_how_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    path.write_text("ABEiM0RVZneImaq7zN3u/w==\n")
+    with pytest.raises(UnusableFile, match=r"the key has 25\. .* by --key-file, in hexadecimal or as its bytes alone"):
+        SourceOptions(key_file=path).open(FORMATS / "pskc" / "pskc_psk_aes128cbc.xml")
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,11 @@ def test_a_name_in_the_list_that_is_too_long_costs_its_row_alone(tmp_path: Path)
     assert second.reason.startswith("username has more than 320 characters")
 
 
+def test_a_person_is_the_same_in_capitals_as_pingone_has_it(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,email\nMADE1,ada@x.test\nMADE2,Ada@X.test\nMADE3,b@x.test\n"))
+    assert assignment.persons_twice == ["MADE2"]
+
+
 def test_a_line_break_in_a_value_of_the_list_is_named(tmp_path: Path) -> None:
     assignment = open_assignment(
         write(tmp_path, b'serial,email,address\nMADE1,a@x.test,"Street 1\nOslo"\nMADE2,b@x.test,x\n')
