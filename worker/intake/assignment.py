@@ -87,8 +87,9 @@ class Assignment:
         if line is None:
             return row
         own = {name if name not in row.extra else f"{name} (list)": value for name, value in line.extra.items()}
+        filled = {name: value for name, value in line.values.items() if not getattr(row, name)}
         # The names of ASSIGNED are those of the fields.
-        return replace(row, extra=row.extra | own, **line.values)  # type: ignore[arg-type]
+        return replace(row, extra=row.extra | own, **filled)  # type: ignore[arg-type]
 
     def _find_fault(self, row: Row, line: Line | None) -> str | None:
         """Why a row is refused for what the list says, or does not say."""
@@ -96,7 +97,7 @@ class Assignment:
             return None if any(getattr(row, name) for name in PERSON) else NO_PERSON
         if line.fault:
             return line.fault
-        is_other = any((getattr(row, name) or value) != value for name, value in line.values.items())
+        is_other = any((getattr(row, name) or value).lower() != value.lower() for name, value in line.values.items())
         return OTHER_PERSON if is_other else None
 
 

@@ -59,6 +59,17 @@ def test_a_person_is_the_same_in_capitals_as_pingone_has_it(tmp_path: Path) -> N
     assert assignment.persons_twice == ["MADE2"]
 
 
+def test_file_and_list_may_write_a_person_s_name_in_other_capitals(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,username\nMADE1,ada@x.test\nMADE2,bob@x.test\n"))
+    pair = OtpPair(Otp("111111"), None)
+    same = assignment.assign(Row(row_number=2, serial_number="MADE1", username="Ada@X.test", otps=pair))
+    other = assignment.assign(Row(row_number=3, serial_number="MADE2", username="Ada@X.test", otps=pair))
+    assert isinstance(same, Row)
+    assert same.username == "Ada@X.test"
+    assert isinstance(other, RowError)
+    assert "different persons" in other.reason
+
+
 def test_a_line_break_in_a_value_of_the_list_is_named(tmp_path: Path) -> None:
     assignment = open_assignment(
         write(tmp_path, b'serial,email,address\nMADE1,a@x.test,"Street 1\nOslo"\nMADE2,b@x.test,x\n')
