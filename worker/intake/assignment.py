@@ -122,9 +122,17 @@ def open_assignment(path: Path) -> Assignment:
             else:
                 lines[serial] = line
     if not lines:
-        raise UnusableFile(path, "assigns no token", "Write one line a token below the header")
+        raise _make_useless(path, nameless)
     columns = [name for name in header.kept_names if canonical_column(name) != "serial"]
     return Assignment(path, columns, digest.hexdigest(), lines, tuple(nameless))
+
+
+def _make_useless(path: Path, nameless: list[RowError]) -> UnusableFile:
+    """Make the error for a list without a line that can be used, and say why its first line cannot."""
+    if not nameless:
+        return UnusableFile(path, "assigns no token", "Write one line a token below the header")
+    problem = f"assigns no token, since {nameless[0].reason}"
+    return UnusableFile(path, problem, "None of its lines can be used", row_number=nameless[0].row_number)
 
 
 def _refuse_foreign(path: Path, head: bytes) -> None:

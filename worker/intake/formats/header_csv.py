@@ -11,7 +11,7 @@ from worker.intake.formats.bare_csv import BareLayout, Cells, check_cells, split
 from worker.intake.formats.first_lines import read_first_lines
 from worker.intake.formats.format import OpenFile
 from worker.intake.formats.otp_pairs.columns import is_own, normalise
-from worker.intake.formats.otp_pairs.header import DELIMITERS, is_blank
+from worker.intake.formats.otp_pairs.header import DELIMITERS, MAX_COLUMNS, is_blank
 from worker.intake.lines import read_lines
 from worker.intake.rows import UnusableFile
 
@@ -95,6 +95,9 @@ def read_table(
     above = list[str]()
     row_number, line = find_header(_keep(islice(lines, MOST_ABOVE), above), meanings)
     known, (delimiter, names) = _find_known(line, meanings), split_header(line)
+    if len(names) > MAX_COLUMNS:
+        problem = f"the header has more than {MAX_COLUMNS} columns"
+        raise UnusableFile(file.path, problem, "Remove those that say nothing about the tokens", row_number=row_number)
     if missing := sorted(_find_required(meanings) - set(known)):
         problem = f"the header has no column for the {' and the '.join(missing)}"
         raise UnusableFile(file.path, problem, cure, row_number=row_number or None)
