@@ -73,6 +73,14 @@ def test_file_and_list_may_write_a_person_s_name_in_other_capitals(tmp_path: Pat
     assert "different persons" in other.reason
 
 
+def test_a_header_between_the_lines_of_a_list_is_no_token(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,email\nMADE1,a@x.test\nserial,email\nMADE2,b@x.test\n"))
+    assert list(assignment.lines) == ["MADE1", "MADE2"]
+    (header,) = assignment.nameless
+    assert header.row_number == 3
+    assert "names columns, as a header does" in header.reason
+
+
 def test_a_line_break_in_a_value_of_the_list_is_named(tmp_path: Path) -> None:
     assignment = open_assignment(
         write(tmp_path, b'serial,email,address\nMADE1,a@x.test,"Street 1\nOslo"\nMADE2,b@x.test,x\n')

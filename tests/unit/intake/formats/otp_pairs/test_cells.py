@@ -140,6 +140,14 @@ def test_a_seed_in_the_serial_s_place_is_not_named_as_the_serial_number(seed: st
     assert seed not in repr(row)
 
 
+@pytest.mark.parametrize("name", ["serial", "Serial Number", "\ufeffserial"])
+def test_a_header_between_the_rows_is_called_one(name: str) -> None:
+    row = reader(PAIRS).read(9, [name, "otp1", "otp2", "user_id", "device_id"])
+    assert isinstance(row, RowError)
+    assert row.reason == "the row names columns, as a header does, and no token: delete it"
+    assert row.serial_number is None
+
+
 def test_a_long_serial_number_beside_an_otp_is_named() -> None:
     row = reader(PAIRS).read(2, ["00012345678901234567890123", "308714", "12", *IDS])
     assert isinstance(row, RowError)
