@@ -112,14 +112,15 @@ class SourceOptions:
 
     def _refuse_unfit(self) -> None:
         """Refuse options that lack another one, and numbers that PingOne does not take. Raises typer.BadParameter."""
-        unfit = {
-            "--import": self.may_import and not self.may_pair and "an imported token has no device yet: give --pair too",
-            "--only-assigned": self.only_assigned and not self.assign and "no list says who gets what: give --assign too",
-            "--digits": self.digits not in (None, *DIGITS) and "PingOne takes 6 or 8, and no other number of digits",
-            "--time-step": self.time_step not in (None, *TIME_STEPS) and "PingOne takes 30 or 60 seconds, and no others",
-        }
-        for option, problem in unfit.items():
-            if problem:
+        lacks_pair = self.may_import and not self.may_pair
+        lacks_list = self.only_assigned and not self.assign
+        for option, is_unfit, problem in (
+            ("--import", lacks_pair, "a token that is imported has no device yet: give --pair too"),
+            ("--only-assigned", lacks_list, "no list says who gets what: give --assign too"),
+            ("--digits", self.digits not in (None, *DIGITS), "PingOne takes 6 or 8, and no others"),
+            ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes 30 or 60 seconds, and no others"),
+        ):
+            if is_unfit:
                 raise typer.BadParameter(problem, param_hint=option)
 
     def _read_hints(self) -> Hints:

@@ -33,7 +33,7 @@ MEANINGS: Mapping[str, str] = {
 
 _PERSON = f"{', '.join(PERSON[:-1])} or {PERSON[-1]}"
 NO_HEADER = f"Let the list begin with a header of its columns: serial, and one of {_PERSON}; comments begin with #"
-GIVE_LIST = f"See whether list and shipment are interchanged: --assign takes a CSV with the columns serial, and {_PERSON}"
+GIVE_LIST = f"See whether list and shipment are interchanged: --assign takes a CSV with columns serial, and {_PERSON}"
 # What a list is instead, of kinds that a shipment may be of.
 NO_LISTS = {XML: "is XML or HTML, and no list", JSON: "is JSON, and no list"}
 NO_PERSON = "the list names no person for this token: add a line for it, or leave such tokens out by --only-assigned"

@@ -21,7 +21,7 @@ def write(directory: Path, content: bytes) -> Path:
     [
         (b"Tokens of the spring\nserial,username\nMADE1,alice\n", "Let the list begin with a header of its columns"),
         (b"MADE1,alice\n", "serial, and one of user_id, username, email or external_id"),
-        (b"serial,username,site,Site\nMADE1,alice,Oslo,Rome\n", "line 1: columns 3 and 4 mean the same. Remove or rename"),
+        (b"serial,username,site,Site\nMADE1,alice,Oslo,Rome\n", "line 1: columns 3 and 4 mean the same. Remove"),
         (b"serial,upn,user\nMADE1,alice,bob\n", "line 1: columns 2 and 3 mean the same. Remove or rename"),
         (b"serial,username" + b",x" * 200 + b"\nMADE1,alice\n", "line 1: the header has more than 200 columns. Remove"),
         (b"serial,username\n1.2E+11,a\n1.2E+11,b\n", "line 2: assigns no token, since Excel turned the serial into"),
@@ -92,7 +92,7 @@ def test_a_line_break_in_a_value_of_the_list_is_named(tmp_path: Path) -> None:
 
 
 def test_a_list_in_place_of_the_shipment_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnusableFile, match=r"no column otp1\. .* if it is the list of who gets what, give it by --assign"):
+    with pytest.raises(UnusableFile, match=r"no column otp1\. .* the list of who gets what, give it by --assign"):
         open_shipment(write(tmp_path, b"serial,email,site\nMADE1,a@x.test,Oslo\n"))
 
 

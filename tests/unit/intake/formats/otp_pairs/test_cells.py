@@ -133,7 +133,9 @@ def test_an_otp_in_the_serial_s_place_is_not_named_as_the_serial_number() -> Non
 
 
 @pytest.mark.parametrize("seed", ["d2f7a4affb163ad95f3593f4c6f9b05b89a8105b", "2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3"])
-@pytest.mark.parametrize("rest", [["MADE1", "367299", *IDS], ["", "", *IDS], ["MADE1"]], ids=["shifted", "empty", "cut"])
+@pytest.mark.parametrize(
+    "rest", [["MADE1", "367299", *IDS], ["", "", *IDS], ["MADE1"]], ids=["shifted", "empty", "cut"]
+)
 def test_a_seed_in_the_serial_s_place_is_not_named_as_the_serial_number(seed: str, rest: list[str]) -> None:
     row = reader(PAIRS).read(2, [seed, *rest])
     assert isinstance(row, RowError)
