@@ -66,8 +66,8 @@ class Assignment:
 
     @property
     def persons_twice(self) -> list[str]:
-        """The persons who get more than one token, by the serial numbers of all but the first; PingOne compares their
-        names without regard to capitals."""
+        """The persons who get more than one token, by the serial numbers of all but the first. Names that differ in
+        capitals alone are one person's."""
         seen = Counter[tuple[str, str]]()
         twice = []
         for serial, line in self.lines.items():

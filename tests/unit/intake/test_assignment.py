@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models.row_fault import RowFault
 from worker.intake import Row, RowError, UnusableFile, open_assignment, open_shipment
 from worker.vault.otp import Otp, OtpPair
 
@@ -94,6 +95,19 @@ def test_a_line_break_in_a_value_of_the_list_is_named(tmp_path: Path) -> None:
 def test_a_list_in_place_of_the_shipment_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnusableFile, match=r"no column otp1\. .* the list of who gets what, give it by --assign"):
         open_shipment(write(tmp_path, b"serial,email,site\nMADE1,a@x.test,Oslo\n"))
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\ufeff", "\u202a", "\u00ad", "\x07"])
+@pytest.mark.parametrize("column", ["username", "email"])
+def test_a_name_with_a_character_that_nobody_sees_is_refused(tmp_path: Path, column: str, hidden: str) -> None:
+    shipment = tmp_path / "pairs.csv"
+    shipment.write_text("serial,otp1\nMADE1,111111\nMADE2,222222\n")
+    who = f"serial,{column}\nMADE1,ada{hidden}@x.test\nMADE2,Jos\u00e9 \u00d8.@x.test\n"
+    first, second = open_shipment(shipment, assignment=open_assignment(write(tmp_path, who.encode()))).tokens()
+    assert isinstance(first, RowError)
+    assert first.reason.startswith(f"{column} has a character that nobody sees")
+    assert first.fault is RowFault.PERSON_UNFIT
+    assert isinstance(second, Row)
 
 
 def test_comments_above_the_header_of_pairs_are_named(tmp_path: Path) -> None:
