@@ -11,6 +11,7 @@ import typer
 from worker.intake import Hints, Row, UnusableFile, canonical_column, open_shipment
 from worker.intake.formats.format import SecretMissing
 from worker.intake.formats.header_csv import split_header
+from worker.intake.formats.otp_pairs.format import OtpPairs
 from worker.vault.seed import Seed
 
 # Columns whose cells are OTPs.
@@ -41,8 +42,11 @@ def _has_seeds(path: Path) -> bool:
     """Whether a file can be read as one of seeds, or could with its key. Type and step are said for files that do
     not say them."""
     try:
-        tokens = open_shipment(path, hints=Hints(otp_type="totp", time_step=30)).tokens()
-        return any(isinstance(token, Row) and isinstance(token.otps, Seed) for token in tokens)
+        shipment = open_shipment(path, hints=Hints(otp_type="totp", time_step=30))
+        # No row of pairs has a seed, and an export may have a million.
+        if isinstance(shipment.format, OtpPairs):
+            return False
+        return any(isinstance(token, Row) and isinstance(token.otps, Seed) for token in shipment.tokens())
     except UnusableFile as fault:
         return isinstance(fault, SecretMissing)
 
