@@ -50,6 +50,7 @@ def check(
     if output is not None:
         refuse_unfit(output)
         refuse_to_lose_otps(output)
+        source.refuse_to_replace(file, output)
     accepted = frozenset(accept or ())
     report = check_file(file, source, environment, accepted, offline=offline, as_json=as_json)
     if output is not None:

@@ -53,7 +53,9 @@ def export(
     hand_out: Annotated[
         bool, typer.Option("--hand-out", help="Who has which active token, and how often to press it first.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE even if it holds OTPs.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace FILE even if it holds OTPs or seeds.")
+    ] = False,
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended. Once mended, the file can be loaded again."""
     given = {"--with-otps": with_otps, "--hand-out": hand_out, "--status": status is not None, "--reason": bool(reason)}

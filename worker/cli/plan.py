@@ -47,6 +47,7 @@ def plan(
     refuse_unfit_pair(output)
     if output != STDOUT:
         refuse_to_lose_otps(output)
+        source.refuse_to_replace(file, output)
     request = asked.read(file, source)
     made, report = _make_plan(file, source, request)
     write_checksummed(output, lambda write: write(render_plan(form, made)))

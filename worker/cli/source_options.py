@@ -13,7 +13,9 @@ import typer
 
 from worker.config.file_permissions import refuse_open_secrets
 from worker.intake import Hints, Shipment, Switches, UnusableFile, open_assignment, open_shipment, recognise_shipment
+from worker.intake.foreign_files import BYTE_ORDER_MARK
 from worker.intake.formats.format import Encoding, SecretMissing
+from worker.intake.formats.tokens import DIGITS, TIME_STEPS
 from worker.vault.seed import HashAlgorithm, OtpType
 
 # A pre-shared key in a file that is longer than this, in bytes, is none.
@@ -61,11 +63,8 @@ class SourceOptions:
 
     def open(self, file: Path, is_loaded: Callable[[Shipment], bool] = lambda _: False) -> Shipment:
         """Open a shipment's file; in a terminal, ask for the key or the password that it needs. One that `is_loaded`
-        needs none, and comes without its rows. Raises UnusableFile."""
-        if self.may_import and not self.may_pair:
-            raise typer.BadParameter(
-                "a token that is imported has no device yet: give --pair too", param_hint="--import"
-            )
+        needs none, and comes without its rows. Raises UnusableFile, typer.BadParameter."""
+        self._refuse_unfit()
         assignment = open_assignment(self.assign) if self.assign else None
         hints = self._read_hints()
         said: dict[str, Any] = {
@@ -84,6 +83,13 @@ class SourceOptions:
                 if sys.stdin is None or not sys.stdin.isatty():
                     raise
                 hints = _ask_for(missing.kind, hints)
+
+    def refuse_to_replace(self, file: Path, output: Path) -> None:
+        """Refuse to write over the shipment's file, or over another that is read beside it. Raises
+        typer.BadParameter."""
+        read = [each for each in (file, self.assign, self.key_file, self.password_file) if each is not None]
+        if any(_is_same_file(each, output) for each in read):
+            raise typer.BadParameter(f"{output} is read here, and would be lost: give another name")
 
     def to_words(self) -> list[str]:
         """Write these options as they are typed, but for those that were not."""
@@ -104,6 +110,19 @@ class SourceOptions:
                 typed[named] = value
         return typed
 
+    def _refuse_unfit(self) -> None:
+        """Refuse options that lack another one, and numbers that PingOne does not take. Raises typer.BadParameter."""
+        lacks_pair = self.may_import and not self.may_pair
+        lacks_list = self.only_assigned and not self.assign
+        for option, is_unfit, problem in (
+            ("--import", lacks_pair, "a token that is imported has no device yet: give --pair too"),
+            ("--only-assigned", lacks_list, "no list says who gets what: give --assign too"),
+            ("--digits", self.digits not in (None, *DIGITS), "PingOne takes 6 or 8, and no others"),
+            ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes 30 or 60 seconds, and no others"),
+        ):
+            if is_unfit:
+                raise typer.BadParameter(problem, param_hint=option)
+
     def _read_hints(self) -> Hints:
         """Read key and password from their files. Raises UnusableFile."""
         return Hints(
@@ -113,8 +132,16 @@ class SourceOptions:
             time_step=self.time_step,
             hash_algorithm=self.hash_algorithm,
             key=_read_key(self.key_file) if self.key_file else None,
-            password=_read_secret(self.password_file).rstrip(b"\r\n") if self.password_file else None,
+            password=_read_password(self.password_file) if self.password_file else None,
         )
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file; no, where one of them leads nowhere."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _ask_for(kind: Literal["key", "password"], hints: Hints) -> Hints:
@@ -128,9 +155,14 @@ def _read_key(path: Path) -> bytes:
     """Read a key: hexadecimal, with or without blanks, or its bytes as they are. Raises UnusableFile."""
     raw = _read_secret(path)
     try:
-        return _decode_key(raw.decode("ascii")) if raw.strip() else raw
+        return _decode_key(raw.removeprefix(BYTE_ORDER_MARK).decode("ascii")) if raw.strip() else raw
     except (UnicodeDecodeError, typer.BadParameter):
         return raw
+
+
+def _read_password(path: Path) -> bytes:
+    """Read a password, without what an editor puts before and behind it. Raises UnusableFile."""
+    return _read_secret(path).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
 
 
 def _decode_key(text: str) -> bytes:

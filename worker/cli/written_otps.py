@@ -1,4 +1,5 @@
-"""Keeps files in which OTPs stand, such as those that a person wrote into an export: nothing replaces one unasked."""
+"""Keeps files in which OTPs or seeds stand, such as those that a person wrote into an export, and a vendor's: nothing
+replaces one unasked."""
 
 from __future__ import annotations
 
@@ -7,23 +8,47 @@ from pathlib import Path
 
 import typer
 
-from worker.intake import canonical_column
+from worker.intake import Hints, Row, UnusableFile, canonical_column, open_shipment
+from worker.intake.formats.format import SecretMissing
 from worker.intake.formats.header_csv import split_header
+from worker.intake.formats.otp_pairs.format import OtpPairs
+from worker.vault.seed import Seed
 
 # Columns whose cells are OTPs.
 _OTPS = ("otp1", "otp2")
 
 
 def refuse_to_lose_otps(output: Path, *, can_overwrite: bool = False) -> None:
-    """Refuse to replace a CSV in which a token has OTPs: somebody may have pressed it for them. `can_overwrite`: the
-    command has `--overwrite`, which the message names then. Raises typer.BadParameter."""
+    """Refuse to replace a CSV in which a token has OTPs, for somebody may have pressed it for them, and a vendor's file
+    of seeds. `can_overwrite`: the command has `--overwrite`, which the message names then. Raises
+    typer.BadParameter."""
     try:
-        has_otps = output.is_file() and _has_otps(output)
+        loss = _find_loss(output) if output.is_file() else None
     except OSError as error:
         raise typer.BadParameter(f"{output} is there, and cannot be read: {error.strerror}") from error
-    if has_otps:
+    if loss:
         wish = ", or --overwrite to replace the file" if can_overwrite else ""
-        raise typer.BadParameter(f"{output} holds OTPs, which would be lost: give another name{wish}")
+        raise typer.BadParameter(f"{output} {loss}: give another name{wish}")
+
+
+def _find_loss(path: Path) -> str | None:
+    """Find what would be lost with a file, and say it; None if nothing would."""
+    if _has_otps(path):
+        return "holds OTPs, which would be lost"
+    return "holds seeds, which would be lost" if _has_seeds(path) else None
+
+
+def _has_seeds(path: Path) -> bool:
+    """Whether a file can be read as one of seeds, or could with its key. Type and step are said for files that do
+    not say them."""
+    try:
+        shipment = open_shipment(path, hints=Hints(otp_type="totp", time_step=30))
+        # No row of pairs has a seed, and an export may have a million.
+        if isinstance(shipment.format, OtpPairs):
+            return False
+        return any(isinstance(token, Row) and isinstance(token.otps, Seed) for token in shipment.tokens())
+    except UnusableFile as fault:
+        return isinstance(fault, SecretMissing)
 
 
 def _has_otps(path: Path) -> bool:

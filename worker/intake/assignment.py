@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from models.row_fault import RowFault
-from worker.intake.foreign_files import find_foreign, make_refusal
+from worker.intake.foreign_files import GIVE_ANOTHER, JSON, XML, find_foreign
 from worker.intake.formats.bare_csv import Cells
 from worker.intake.formats.first_lines import HEAD
 from worker.intake.formats.format import NO_HINTS, OpenFile
@@ -17,12 +17,10 @@ from worker.intake.formats.header_csv import VendorHeader, read_table
 from worker.intake.formats.otp_pairs.columns import canonical_column, normalise
 from worker.intake.formats.refusals import RowRefused
 from worker.intake.formats.serials import SERIAL, explain_serial
-from worker.intake.identities import UUID, explain_id
+from worker.intake.identities import PERSON, UUID, explain_id
 from worker.intake.opening import open_file
 from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile
 
-# The fields of a Row that name a person; a list must have a column for one of them at least.
-PERSON = ("user_id", "username", "email", "external_id")
 # The fields of a Row that a list may fill: the person, and the device of a token that is paired already.
 ASSIGNED = (*PERSON, "device_id")
 # What the names in the header of a list mean.
@@ -35,6 +33,9 @@ MEANINGS: Mapping[str, str] = {
 
 _PERSON = f"{', '.join(PERSON[:-1])} or {PERSON[-1]}"
 NO_HEADER = f"Let the list begin with a header of its columns: serial, and one of {_PERSON}; comments begin with #"
+GIVE_LIST = f"See whether list and shipment are interchanged: --assign takes a CSV with columns serial, and {_PERSON}"
+# What a list is instead, of kinds that a shipment may be of.
+NO_LISTS = {XML: "is XML or HTML, and no list", JSON: "is JSON, and no list"}
 NO_PERSON = "the list names no person for this token: add a line for it, or leave such tokens out by --only-assigned"
 OTHER_PERSON = "the file and the list name different persons or devices for this token: correct one of the two"
 SERIAL_TWICE = "the list has this serial number in its lines {first} and {second}: keep the one of the right person"
@@ -65,11 +66,12 @@ class Assignment:
 
     @property
     def persons_twice(self) -> list[str]:
-        """The persons who get more than one token, by the serial numbers of all but the first."""
+        """The persons who get more than one token, by the serial numbers of all but the first. Names that differ in
+        capitals alone are one person's."""
         seen = Counter[tuple[str, str]]()
         twice = []
         for serial, line in self.lines.items():
-            names = [(name, value) for name, value in line.values.items() if name in PERSON]
+            names = [(name, value.lower()) for name, value in line.values.items() if name in PERSON]
             if any(seen[name] for name in names):
                 twice.append(serial)
             seen.update(names)
@@ -85,8 +87,9 @@ class Assignment:
         if line is None:
             return row
         own = {name if name not in row.extra else f"{name} (list)": value for name, value in line.extra.items()}
+        filled = {name: value for name, value in line.values.items() if not getattr(row, name)}
         # The names of ASSIGNED are those of the fields.
-        return replace(row, extra=row.extra | own, **line.values)  # type: ignore[arg-type]
+        return replace(row, extra=row.extra | own, **filled)  # type: ignore[arg-type]
 
     def _find_fault(self, row: Row, line: Line | None) -> str | None:
         """Why a row is refused for what the list says, or does not say."""
@@ -94,7 +97,7 @@ class Assignment:
             return None if any(getattr(row, name) for name in PERSON) else NO_PERSON
         if line.fault:
             return line.fault
-        is_other = any((getattr(row, name) or value) != value for name, value in line.values.items())
+        is_other = any((getattr(row, name) or value).lower() != value.lower() for name, value in line.values.items())
         return OTHER_PERSON if is_other else None
 
 
@@ -103,8 +106,7 @@ def open_assignment(path: Path) -> Assignment:
     UnusableFile."""
     digest = hashlib.sha256()
     with open_file(path) as stream:
-        if find_foreign(head := stream.read(HEAD)):
-            raise make_refusal(path, head)
+        _refuse_foreign(path, stream.read(HEAD))
         stream.seek(0)
         header, rows = read_table(OpenFile(path, stream, digest, NO_HINTS), MEANINGS, NO_HEADER)
         _check_header(path, header)
@@ -120,9 +122,24 @@ def open_assignment(path: Path) -> Assignment:
             else:
                 lines[serial] = line
     if not lines:
-        raise UnusableFile(path, "assigns no token", "Write one line a token below the header")
+        raise _make_useless(path, nameless)
     columns = [name for name in header.kept_names if canonical_column(name) != "serial"]
     return Assignment(path, columns, digest.hexdigest(), lines, tuple(nameless))
+
+
+def _make_useless(path: Path, nameless: list[RowError]) -> UnusableFile:
+    """Make the error for a list without a line that can be used, and say why its first line cannot."""
+    if not nameless:
+        return UnusableFile(path, "assigns no token", "Write one line a token below the header")
+    problem = f"assigns no token, since {nameless[0].reason}"
+    return UnusableFile(path, problem, "None of its lines can be used", row_number=nameless[0].row_number)
+
+
+def _refuse_foreign(path: Path, head: bytes) -> None:
+    """Refuse a list that is no text, or that is a file of another kind. Raises UnusableFile."""
+    if found := find_foreign(head):
+        problem, cure = found
+        raise UnusableFile(path, NO_LISTS.get(found, problem), GIVE_LIST if cure == GIVE_ANOTHER else cure)
 
 
 def _check_header(path: Path, header: VendorHeader) -> None:

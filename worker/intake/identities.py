@@ -7,6 +7,8 @@ import re
 from worker.intake.rows import Row
 from worker.vault.seed import Seed
 
+# The fields of a Row that name a person; a list of who gets what has a column for one of them at least.
+PERSON = ("user_id", "username", "email", "external_id")
 # The form of the ids of users and devices in PingOne.
 UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 

@@ -6,6 +6,7 @@ there. So a further column takes one field here, one column of models.record.Rec
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -64,6 +65,9 @@ COLUMNS = tuple(
 )
 # Those whose cells hold any text.
 PLAIN = tuple(column for column in COLUMNS if column.longest)
+# Controls, soft hyphens, zero-width characters and marks of direction: nobody sees them, and they come along where a
+# name is copied from a page or a window.
+INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,15 @@ def explain_too_long(row: Row) -> str | None:
         if len(getattr(row, column.attribute) or "") > column.longest:
             cure = "see whether a quotation mark is missing or columns are interchanged, or shorten it"
             return f"{column.name} has more than {column.longest} characters: {cure}"
+    return None
+
+
+def explain_invisible(row: Row) -> str | None:
+    """Explain which name of a row's person has a character that nobody sees, so that PingOne would not find the person;
+    None if none has."""
+    for column, name in (("username", row.username), ("email", row.email)):
+        if name and INVISIBLE.search(name):
+            return f"{column} has a character that nobody sees, such as a zero-width space: type it anew"
     return None
 
 

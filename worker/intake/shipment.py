@@ -17,7 +17,7 @@ from worker.intake.formats.format import NO_HINTS, Format, Hints, OpenFile
 from worker.intake.formats.table import choose_format, find_format
 from worker.intake.identities import explain_missing_ids
 from worker.intake.opening import open_file
-from worker.intake.rows import Row, RowError, UnusableFile, explain_too_long
+from worker.intake.rows import Row, RowError, UnusableFile, explain_invisible, explain_too_long
 
 # Bytes that are read at once of a file that is not taken apart.
 _BLOCK = 1 << 20
@@ -100,7 +100,7 @@ class Shipment:
                 if row.serial_number is not None:
                     in_box.add(row.serial_number)
                 if joined := self._join(row, found):
-                    yield _refuse_too_long(joined)
+                    yield _refuse_unfit(joined)
         if digest.hexdigest() != self.digest:
             cure = "Nothing of it should be kept: let the program that writes it finish, and load it again"
             raise UnusableFile(self.path, "the file changed while it was read", cure)
@@ -162,10 +162,16 @@ def recognise_shipment(
     return Shipment(path, chosen, hints, [], digest.hexdigest(), assignment, only_assigned, switches)
 
 
-def _refuse_too_long(row: Row | RowError) -> Row | RowError:
-    """The row, or its error if a value of it or of the list is too long to be kept: the others can be loaded."""
-    problem = explain_too_long(row) if isinstance(row, Row) else None
-    return RowError(row.row_number, problem, row.serial_number, RowFault.ROW_UNREADABLE) if problem else row
+def _refuse_unfit(row: Row | RowError) -> Row | RowError:
+    """The row, or its error if a value of it or of the list is too long to be kept, or names nobody: the others can be
+    loaded."""
+    if isinstance(row, RowError):
+        return row
+    if problem := explain_too_long(row):
+        return RowError(row.row_number, problem, row.serial_number, RowFault.ROW_UNREADABLE)
+    if problem := explain_invisible(row):
+        return RowError(row.row_number, problem, row.serial_number, RowFault.PERSON_UNFIT)
+    return row
 
 
 def _choose_format(path: Path, stream: BinaryIO, name: str | None) -> Format:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from worker.cli.application import app
 from worker.cli.source_options import SourceOptions
+from worker.intake import UnusableFile
 from worker.intake.formats.format import SecretMissing
 
 FORMATS = Path(__file__).parents[2] / "samples" / "formats"
@@ -56,3 +58,74 @@ def test_where_nobody_can_be_asked_for_a_key_the_option_is_named(
     monkeypatch.setattr(sys, "stdin", stdin)
     with pytest.raises(SecretMissing, match="by --key-file"):
         SourceOptions().open(FORMATS / "pskc" / "encrypted_counter.xml")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a byte order mark"])
+@pytest.mark.parametrize(
+    ("sample", "option", "secret"),
+    [
+        ("pskc_psk_aes128cbc.xml", "key_file", b"00112233445566778899aabbccddeeff\r\n"),
+        ("pskc_pbkdf2.xml", "password_file", b"made-up-pass\r\n"),
+    ],
+)
+def test_a_key_or_password_may_come_from_an_editor_of_windows(
+    sample: str, option: str, secret: bytes, mark: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    path.write_bytes(mark + secret)
+    shipment = SourceOptions(**{option: path}).open(FORMATS / "pskc" / sample)
+    assert len(list(shipment.tokens())) == 3
+
+
+def test_a_key_that_is_not_in_hexadecimal_is_told_how_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    path.write_text("ABEiM0RVZneImaq7zN3u/w==\n")
+    with pytest.raises(UnusableFile, match=r"the key has 25\. .* by --key-file, in hexadecimal or as its bytes alone"):
+        SourceOptions(key_file=path).open(FORMATS / "pskc" / "pskc_psk_aes128cbc.xml")
+
+
+@pytest.mark.parametrize(
+    ("typed", "option", "words"),
+    [
+        ({"digits": 0}, "--digits", "6 or 8"),
+        ({"digits": 7}, "--digits", "6 or 8"),
+        ({"time_step": 0}, "--time-step", "30 or 60"),
+        ({"time_step": 45}, "--time-step", "30 or 60"),
+        ({"only_assigned": True}, "--only-assigned", "give --assign too"),
+        ({"may_import": True}, "--import", "give --pair too"),
+    ],
+)
+def test_an_option_that_can_lead_to_nothing_is_refused_before_a_file_is_read(
+    typed: dict[str, Any], option: str, words: str
+) -> None:
+    with pytest.raises(typer.BadParameter, match=words) as refused:
+        SourceOptions(**typed).open(Path("no such file"))
+    assert refused.value.param_hint == option
+
+
+@pytest.mark.parametrize("name", ["box.csv", "who.csv", "box.key", "box.password"])
+def test_a_file_that_is_read_is_not_written_over(name: str, tmp_path: Path) -> None:
+    for each in ("box.csv", "who.csv", "box.key", "box.password"):
+        (tmp_path / each).write_text("kept")
+    source = SourceOptions(
+        assign=tmp_path / "who.csv", key_file=tmp_path / "box.key", password_file=tmp_path / "box.password"
+    )
+    # The same file by another way.
+    output = tmp_path / ".." / tmp_path.name / name
+    with pytest.raises(typer.BadParameter, match=rf"{name} is read here, and would be lost: give another name"):
+        source.refuse_to_replace(tmp_path / "box.csv", output)
+    source.refuse_to_replace(tmp_path / "box.csv", tmp_path / "verdicts.csv")
+
+
+@pytest.mark.parametrize("command", [["check", "-o"], ["plan", "--output-format", "json", "-o"]], ids=["check", "plan"])
+def test_check_and_plan_do_not_write_over_the_shipment(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OATHBULK_HOME", str(tmp_path / "home"))
+    box = tmp_path / "box.csv"
+    box.write_text(seeds := "MADE0000001,d2f7a4affb163ad95f3593f4c6f9b05b89a8105b,hotp,6,0\n")
+    ended = CliRunner().invoke(app, [*command, str(box), str(box), "--offline"])
+    assert ended.exit_code == 2
+    assert box.read_text() == seeds

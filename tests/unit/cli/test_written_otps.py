@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from support.data.seed_files import SAMPLES
 
 from worker.cli.written_otps import refuse_to_lose_otps
 
@@ -38,17 +39,37 @@ def test_a_file_with_otps_is_refused_by_name_with_the_cure(text: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
+    "sample",
+    [
+        "entra/entra_upload.csv",
+        "oath-csv/oath_csv_privacyidea_v1.csv",
+        "serial-secret/pingid_console_totp30.csv",
+        "pskc/pskc_plain.xml",
+        "pskc/pskc_psk_aes128cbc.xml",
+    ],
+)
+def test_a_vendor_s_file_of_seeds_is_refused_by_name_with_the_cure(sample: str) -> None:
+    file = SAMPLES / sample
+    with pytest.raises(typer.BadParameter) as refused:
+        refuse_to_lose_otps(file, can_overwrite=True)
+    said = f"{file} holds seeds, which would be lost: give another name, or --overwrite to replace the file"
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
         f"{HEADER}\n",
         f"{HEADER}\n{ROW.format(' ,')}\n",
         "serial,presses\nA1,2\n",
+        "serial,username,site\nA1,christopherlewis,Oslo\n",
+        "{}",
         "a page\nof three\nlines",
         "PK\0" * 99_999,
         None,
     ],
-    ids=["empty", "no row", "no OTP yet", "a hand-out", "no CSV", "one huge line", "no file"],
+    ids=["empty", "no row", "no OTP yet", "a hand-out", "a list", "a report", "no CSV", "one huge line", "no file"],
 )
 def test_a_file_without_otps_may_be_replaced(text: str | None, tmp_path: Path) -> None:
     file = tmp_path / "failed.csv"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models.row_fault import RowFault
 from worker.intake import Row, RowError, UnusableFile, open_assignment, open_shipment
 from worker.vault.otp import Otp, OtpPair
 
@@ -21,7 +22,15 @@ def write(directory: Path, content: bytes) -> Path:
     [
         (b"Tokens of the spring\nserial,username\nMADE1,alice\n", "Let the list begin with a header of its columns"),
         (b"MADE1,alice\n", "serial, and one of user_id, username, email or external_id"),
+        (b"serial,username,site,Site\nMADE1,alice,Oslo,Rome\n", "line 1: columns 3 and 4 mean the same. Remove"),
+        (b"serial,upn,user\nMADE1,alice,bob\n", "line 1: columns 2 and 3 mean the same. Remove or rename"),
+        (b"serial,username" + b",x" * 200 + b"\nMADE1,alice\n", "line 1: the header has more than 200 columns. Remove"),
+        (b"serial,username\n1.2E+11,a\n1.2E+11,b\n", "line 2: assigns no token, since Excel turned the serial into"),
+        (b"serial,username\n", "who.csv: assigns no token. Write one line a token below the header"),
         (b"serial,note\nMADE1,alice\n", "the list has no column for the person"),
+        (b"<?xml version='1.0'?><KeyContainer/>", "is XML or HTML, and no list. See whether list and shipment"),
+        (b'{"value": [{"serialNumber": "MADE1"}]}', "is JSON, and no list. See whether list and shipment are"),
+        (b"%PDF-1.7", "is a PDF. See whether list and shipment are interchanged: --assign takes a CSV"),
         (b"PK\x03\x04 [Content_Types].xml xl/workbook.xml", "is a spreadsheet, not a CSV. Save it as UTF-8"),
     ],
 )
@@ -47,6 +56,58 @@ def test_a_name_in_the_list_that_is_too_long_costs_its_row_alone(tmp_path: Path)
     assert isinstance(first, Row)
     assert isinstance(second, RowError)
     assert second.reason.startswith("username has more than 320 characters")
+
+
+def test_a_person_is_the_same_in_capitals_as_pingone_has_it(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,email\nMADE1,ada@x.test\nMADE2,Ada@X.test\nMADE3,b@x.test\n"))
+    assert assignment.persons_twice == ["MADE2"]
+
+
+def test_file_and_list_may_write_a_person_s_name_in_other_capitals(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,username\nMADE1,ada@x.test\nMADE2,bob@x.test\n"))
+    pair = OtpPair(Otp("111111"), None)
+    same = assignment.assign(Row(row_number=2, serial_number="MADE1", username="Ada@X.test", otps=pair))
+    other = assignment.assign(Row(row_number=3, serial_number="MADE2", username="Ada@X.test", otps=pair))
+    assert isinstance(same, Row)
+    assert same.username == "Ada@X.test"
+    assert isinstance(other, RowError)
+    assert "different persons" in other.reason
+
+
+def test_a_header_between_the_lines_of_a_list_is_no_token(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,email\nMADE1,a@x.test\nserial,email\nMADE2,b@x.test\n"))
+    assert list(assignment.lines) == ["MADE1", "MADE2"]
+    (header,) = assignment.nameless
+    assert header.row_number == 3
+    assert "names columns, as a header does" in header.reason
+
+
+def test_a_line_break_in_a_value_of_the_list_is_named(tmp_path: Path) -> None:
+    assignment = open_assignment(
+        write(tmp_path, b'serial,email,address\nMADE1,a@x.test,"Street 1\nOslo"\nMADE2,b@x.test,x\n')
+    )
+    assert list(assignment.lines) == ["MADE2"]
+    first, _ = assignment.nameless
+    assert first.row_number == 2
+    assert first.reason.endswith("no value may hold a line break")
+
+
+def test_a_list_in_place_of_the_shipment_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnusableFile, match=r"no column otp1\. .* the list of who gets what, give it by --assign"):
+        open_shipment(write(tmp_path, b"serial,email,site\nMADE1,a@x.test,Oslo\n"))
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\ufeff", "\u202a", "\u00ad", "\x07"])
+@pytest.mark.parametrize("column", ["username", "email"])
+def test_a_name_with_a_character_that_nobody_sees_is_refused(tmp_path: Path, column: str, hidden: str) -> None:
+    shipment = tmp_path / "pairs.csv"
+    shipment.write_text("serial,otp1\nMADE1,111111\nMADE2,222222\n")
+    who = f"serial,{column}\nMADE1,ada{hidden}@x.test\nMADE2,Jos\u00e9 \u00d8.@x.test\n"
+    first, second = open_shipment(shipment, assignment=open_assignment(write(tmp_path, who.encode()))).tokens()
+    assert isinstance(first, RowError)
+    assert first.reason.startswith(f"{column} has a character that nobody sees")
+    assert first.fault is RowFault.PERSON_UNFIT
+    assert isinstance(second, Row)
 
 
 def test_comments_above_the_header_of_pairs_are_named(tmp_path: Path) -> None:

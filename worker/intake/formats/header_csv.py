@@ -11,7 +11,7 @@ from worker.intake.formats.bare_csv import BareLayout, Cells, check_cells, split
 from worker.intake.formats.first_lines import read_first_lines
 from worker.intake.formats.format import OpenFile
 from worker.intake.formats.otp_pairs.columns import is_own, normalise
-from worker.intake.formats.otp_pairs.header import DELIMITERS, is_blank
+from worker.intake.formats.otp_pairs.header import DELIMITERS, MAX_COLUMNS, is_blank
 from worker.intake.lines import read_lines
 from worker.intake.rows import UnusableFile
 
@@ -95,13 +95,15 @@ def read_table(
     above = list[str]()
     row_number, line = find_header(_keep(islice(lines, MOST_ABOVE), above), meanings)
     known, (delimiter, names) = _find_known(line, meanings), split_header(line)
+    if len(names) > MAX_COLUMNS:
+        problem = f"the header has more than {MAX_COLUMNS} columns"
+        raise UnusableFile(file.path, problem, "Remove those that say nothing about the tokens", row_number=row_number)
     if missing := sorted(_find_required(meanings) - set(known)):
         problem = f"the header has no column for the {' and the '.join(missing)}"
         raise UnusableFile(file.path, problem, cure, row_number=row_number or None)
-    if len(known) != len(set(known)):
-        raise UnusableFile(
-            file.path, "two columns mean the same", "Remove or rename one of the two", row_number=row_number
-        )
+    if twice := _find_twice(names, meanings):
+        problem = f"columns {twice[0]} and {twice[1]} mean the same"
+        raise UnusableFile(file.path, problem, "Remove or rename one of the two", row_number=row_number)
     header = VendorHeader(row_number, delimiter, names, meanings)
     # A header in a comment was found only at the first row.
     below = chain(above[row_number:], lines)
@@ -124,6 +126,18 @@ def _find_known(line: str, meanings: Mapping[str, str]) -> list[str]:
     """Find what the columns of a header mean to the format."""
     names = map(normalise, split_header(line)[1])
     return [meanings[name] for name in names if name in meanings]
+
+
+def _find_twice(names: list[str], meanings: Mapping[str, str]) -> tuple[int, int] | None:
+    """Find two columns of a header, counted from 1, of which a row could keep one alone; None if there are none."""
+    seen: dict[tuple[str, str], int] = {}
+    for place, name in enumerate(names, 1):
+        meaning = meanings.get(normalise(name), "")
+        # Apart from the meanings, since a column of the file's own may be called what another one means.
+        own = normalise(name) if not meaning and is_own(name) else ""
+        if (meaning or own) and seen.setdefault((meaning, own), place) != place:
+            return seen[meaning, own], place
+    return None
 
 
 def _is_complete(line: str, meanings: Mapping[str, str]) -> bool:

@@ -7,7 +7,10 @@ from models.row_fault import RowFault
 from worker.intake.formats.serials import find_nameable_serial
 from worker.intake.rows import RowError
 
-QUOTATION_MARKS = "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there"
+QUOTATION_MARKS = (
+    "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
+    "no value may hold a line break"
+)
 NOT_HOTP_OR_TOTP = (
     "the token is neither HOTP nor TOTP, and PingOne takes no other OATH tokens (no OCRA, no static passwords, "
     "no Yubico OTP): leave it out"

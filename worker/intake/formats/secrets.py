@@ -39,6 +39,13 @@ UNREADABLE = (
     "if it is Base64, say --encoding base64"
 )
 
+# Python drops the bits behind the last byte. Where they are not zero, as every encoder writes them, the secret would
+# become another one, and all OTPs of its token wrong.
+NOT_WHOLE = (
+    "the secret is not whole: its last character does not end a byte, so see whether the row was cut off or a "
+    "character is missing, and ask the vendor for the file again"
+)
+
 
 def looks_like_secret(cell: str) -> bool:
     """Whether a cell has the form of a secret in hexadecimal or Base32, of 10 bytes or more."""
@@ -93,11 +100,12 @@ def _decode_hex(text: str) -> bytes:
 
 def _decode_base32(text: str) -> bytes:
     """Decode Base32 in capitals or small letters, with or without its padding. Raises RowRefused."""
-    characters = SEPARATORS.sub("", text).upper().rstrip("=")
+    characters = SEPARATORS.sub("", text).rstrip("=")
     try:
-        return base64.b32decode(characters + "=" * (-len(characters) % 8))
+        secret = base64.b32decode(characters + "=" * (-len(characters) % 8), casefold=True)
     except (binascii.Error, ValueError):
         raise RowRefused(_explain("Base32 (letters and the digits 2 to 7)", "hex")) from None
+    return _check_whole(secret, base64.b32encode(secret), characters.upper())
 
 
 def _decode_base64(text: str) -> bytes:
@@ -106,9 +114,17 @@ def _decode_base64(text: str) -> bytes:
     if HEX_AS_BASE64.fullmatch(characters):
         raise RowRefused(_explain("Base64", "hex"))
     try:
-        return base64.b64decode(characters + "=" * (-len(characters) % 4), validate=True)
+        secret = base64.b64decode(characters + "=" * (-len(characters) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise RowRefused(_explain("Base64", "hex")) from None
+    return _check_whole(secret, base64.b64encode(secret), characters)
+
+
+def _check_whole(secret: bytes, written: bytes, characters: str) -> bytes:
+    """Return the secret, if it is written again with the characters that it was read from. Raises RowRefused."""
+    if written.decode().rstrip("=") != characters:
+        raise RowRefused(NOT_WHOLE)
+    return secret
 
 
 def _explain(expected: str, other: Encoding) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
-# What PingOne allows for a serial number.
-SERIAL = re.compile(r"[A-Za-z0-9]{1,50}")
+# What a header calls the column of the serial numbers; where files were joined, it stands between the rows.
+COLUMN_NAME = re.compile(r"\ufeff?serial[\s_-]*(?:number)?", re.IGNORECASE)
+# What PingOne allows for a serial number, but for the name of the column.
+SERIAL = re.compile(rf"(?!(?i:{COLUMN_NAME.pattern})\Z)[A-Za-z0-9]{{1,50}}")
 # What Excel makes of a long number, such as 1.00013E+12.
 EXCEL_NUMBER = re.compile(r"\d+(?:[.,]\d+)?E[+-]\d+", re.IGNORECASE)
 # The beginning of a value that somebody wrote so that Excel leaves it alone.
@@ -21,6 +23,8 @@ def explain_serial(serial: str) -> str:
     """Explain what is wrong with a serial number that is not 1 to 50 letters and digits."""
     if not serial:
         return "serial is missing: write the serial number that is printed on the token"
+    if COLUMN_NAME.fullmatch(serial):
+        return "the row names columns, as a header does, and no token: delete it"
     if EXCEL_NUMBER.fullmatch(serial):
         return f"Excel turned the serial into a number (as in 1.00013E+12) and lost digits: {AS_TEXT}"
     if EXCEL_QUOTED.match(serial):

@@ -119,7 +119,8 @@ def _read_type(text: str | None) -> OtpType | None:
 
 def _make_seed(token: Token, otp_type: OtpType, hints: Hints) -> Seed:
     """Make the seed of a token of this type. Raises RowRefused."""
-    digits = read_number(token.digits, "the number of digits") or hints.digits or DIGITS[0]
+    said = read_number(token.digits, "the number of digits")
+    digits = said if said is not None else hints.digits or DIGITS[0]
     if digits not in DIGITS:
         raise RowRefused(WRONG_DIGITS)
     hash_algorithm = _read_hash(token.hash_algorithm) or hints.hash_algorithm or token.usual_hash

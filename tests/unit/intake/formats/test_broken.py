@@ -38,7 +38,7 @@ EXPECTED = {
     "deepnet_xml_step_45.xml": ("row", 1, "the time step is neither 30 nor 60 seconds, and", "leave the token out"),
     "deepnet_xml_two_headers.xml": ("file", None, "has a second header", "Make a file of each header and its tokens"),
     "entra_base32_with_0.csv": ("row", 2, "the secret is not Base32 (letters and the", "--encoding hex"),
-    "entra_column_twice.csv": ("file", 1, "two columns mean the same", "Remove or rename one of the two"),
+    "entra_column_twice.csv": ("file", 1, "columns 1 and 3 mean the same", "Remove or rename one of the two"),
     "entra_hash_sha384.csv": ("row", 2, "the hash is none of SHA-1, SHA-256 and SHA-512,", "leave the token out"),
     "entra_header_alone.csv": ("file", None, "holds no tokens", "Ask for the file again, with one row a token"),
     "entra_hex.csv": ("row", 2, "the secret is not Base32 (letters and the", "--encoding hex"),

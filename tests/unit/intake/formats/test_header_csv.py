@@ -94,3 +94,13 @@ def test_an_option_that_calls_the_tokens_of_such_a_file_hotp_is_refused(tmp_path
     (refused,) = read(path, Hints(otp_type="hotp"))
     assert isinstance(refused, RowError)
     assert "is called HOTP" in refused.reason
+
+
+def test_a_column_of_the_file_s_own_may_be_called_what_another_means(tmp_path: Path) -> None:
+    header = "serial number,secret key,time interval,step,hash,,"
+    assert serials(tmp_path, header, f"MADE0000003,{SECRET},30,first,browns") == ["MADE0000003"]
+
+
+def test_columns_that_are_not_kept_may_stand_twice(tmp_path: Path) -> None:
+    header = "serial number,secret key,time interval,,,pin,pin,note"
+    assert serials(tmp_path, header, f"MADE0000003,{SECRET},30,,,1,2,x") == ["MADE0000003"]

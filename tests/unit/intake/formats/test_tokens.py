@@ -70,6 +70,8 @@ def test_a_hash_has_many_names(text: str) -> None:
         ({"otp_type": "totp", "time_step": -30}, "neither 30 nor 60"),
         ({"digits": "7"}, "neither 6 nor 8"),
         ({"digits": -6}, "neither 6 nor 8"),
+        ({"digits": "0"}, "neither 6 nor 8"),
+        ({"digits": 0}, "neither 6 nor 8"),
         ({"digits": "six"}, "not a whole number"),
         ({"digits": "\u0666"}, "not a whole number"),
         ({"hash_algorithm": "sha384"}, "none of SHA-1"),
@@ -116,3 +118,11 @@ def test_a_repr_of_a_token_shows_no_secret_and_nothing_unknown() -> None:
     shown = repr(Token(serial="MADE1", secret=SECRET, extra={"note": "hidden"}))
     assert "d2f7" not in shown
     assert "hidden" not in shown
+
+
+@pytest.mark.parametrize("name", ["serial", "Serial Number", "serialNumber"])
+def test_a_header_above_a_format_that_has_none_is_called_one(name: str) -> None:
+    row = make(serial=name, secret="seed", otp_type="type")
+    assert isinstance(row, RowError)
+    assert row.reason == "the row names columns, as a header does, and no token: delete it"
+    assert row.serial_number is None

@@ -9,6 +9,7 @@ from operator import itemgetter
 from models.row_fault import RowFault
 from worker.intake.formats.otp_pairs import reasons
 from worker.intake.formats.otp_pairs.header import Header
+from worker.intake.formats.secrets import looks_like_secret
 from worker.intake.formats.serials import SERIAL, explain_serial
 from worker.intake.identities import UUID, explain_id
 from worker.intake.results import ORIGIN, Origin, read_origin
@@ -140,7 +141,7 @@ def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:
 
 
 def _find_nameable_serial(serial: str, otp1: str) -> str | None:
-    """Find the serial number that an error may name; None if it is malformed, or may be an OTP because the columns are
-    interchanged."""
-    is_interchanged = OTP.fullmatch(serial) and not OTP.fullmatch(otp1)
+    """Find the serial number that an error may name; None if it is malformed, or may be an OTP or a seed because the
+    columns are interchanged."""
+    is_interchanged = not OTP.fullmatch(otp1) and (OTP.fullmatch(serial) or looks_like_secret(serial))
     return serial if SERIAL.fullmatch(serial) and not is_interchanged else None

@@ -20,6 +20,7 @@ from worker.intake.formats.otp_pairs.columns import (
     names_secret,
     normalise,
 )
+from worker.intake.identities import PERSON
 from worker.intake.results import ORIGIN, TELLING_COLUMNS
 from worker.intake.rows import UnusableFile
 
@@ -160,6 +161,8 @@ def _refuse_incomplete(names: list[str]) -> None:
     required = {column.name for column in KNOWN if column.is_required} - ({OTP1.name} if ORIGIN in found else set())
     if missing := [column.name for column in KNOWN if column.name in required - found]:
         cure = "Add it, or give the column that holds it this name; a file of seeds is not one of OTP pairs"
+        if missing == [OTP1.name] and found & set(PERSON):
+            cure += ", and if it is the list of who gets what, give it by --assign, and here the file of the tokens"
         if ORIGIN not in found and set(map(normalise, names)) & set(map(normalise, TELLING_COLUMNS)):
             cure = (
                 f"If the file is an export of oathbulk, export it again and leave its column {ORIGIN} in; or add otp1"

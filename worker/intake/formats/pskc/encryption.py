@@ -45,7 +45,7 @@ NAMEABLE = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 ASK_AGAIN = "Ask the vendor for the file again"
 ASK_FOR_OTHER = "Ask the vendor for the file with a pre-shared key (AES-128-CBC) or a password"
-SAY_KEY = "Give the key that the vendor sent apart from it, by --key-file"
+SAY_KEY = "Give the key that the vendor sent apart from it, by --key-file, in hexadecimal or as its bytes alone"
 SAY_PASSWORD = "Give the password that the vendor sent apart from it, by --password-file"  # noqa: S105 - a sentence
 
 

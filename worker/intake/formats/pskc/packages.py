@@ -36,7 +36,7 @@ NUMBER = re.compile(r"[0-9]{1,19}")
 
 UNREADABLE = "the key is not written as RFC 6030 says: ask the vendor for the file again"
 NO_KEY = "the package has no key: ask the vendor for the file again"
-NOT_BASE64 = "the secret is not Base64, as RFC 6030 demands: ask the vendor for the file again"
+NOT_BASE64 = "the secret is not Base64 of whole bytes, as RFC 6030 demands: ask the vendor for the file again"
 NOT_A_NUMBER = "the counter or a time is not a whole number: ask the vendor for the file again"
 NO_MAC = (
     "the encrypted value has no MAC, so that nothing proves that it is decrypted rightly: "
@@ -172,13 +172,14 @@ def _is_key_wrap(data: Element) -> bool:
 
 
 def _is_base64(text: str) -> bool:
-    """Whether a secret is Base64 and not hexadecimal; python-pskc would skip whatever is none of its characters."""
+    """Whether a secret is Base64, whole, and not hexadecimal; python-pskc would skip whatever is none of its
+    characters, and the bits behind its last byte."""
     characters = "".join(text.split())
     try:
-        base64.b64decode(characters, validate=True)
+        secret = base64.b64decode(characters, validate=True)
     except (binascii.Error, ValueError):
         return False
-    return not HEX_AS_BASE64.fullmatch(characters)
+    return base64.b64encode(secret).decode() == characters and not HEX_AS_BASE64.fullmatch(characters)
 
 
 def _is_number(text: str) -> bool:

@@ -132,6 +132,30 @@ def test_an_otp_in_the_serial_s_place_is_not_named_as_the_serial_number() -> Non
     assert "308714" not in repr(row)
 
 
+@pytest.mark.parametrize("seed", ["d2f7a4affb163ad95f3593f4c6f9b05b89a8105b", "2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3"])
+@pytest.mark.parametrize(
+    "rest", [["MADE1", "367299", *IDS], ["", "", *IDS], ["MADE1"]], ids=["shifted", "empty", "cut"]
+)
+def test_a_seed_in_the_serial_s_place_is_not_named_as_the_serial_number(seed: str, rest: list[str]) -> None:
+    row = reader(PAIRS).read(2, [seed, *rest])
+    assert isinstance(row, RowError)
+    assert seed not in repr(row)
+
+
+@pytest.mark.parametrize("name", ["serial", "Serial Number", "\ufeffserial"])
+def test_a_header_between_the_rows_is_called_one(name: str) -> None:
+    row = reader(PAIRS).read(9, [name, "otp1", "otp2", "user_id", "device_id"])
+    assert isinstance(row, RowError)
+    assert row.reason == "the row names columns, as a header does, and no token: delete it"
+    assert row.serial_number is None
+
+
+def test_a_long_serial_number_beside_an_otp_is_named() -> None:
+    row = reader(PAIRS).read(2, ["00012345678901234567890123", "308714", "12", *IDS])
+    assert isinstance(row, RowError)
+    assert row.serial_number == "00012345678901234567890123"
+
+
 def test_a_serial_behind_a_shift_of_fields_is_not_named() -> None:
     row = reader("username,serial,otp1,user_id,device_id").read(2, ["MADE1", "L7", *IDS])
     assert isinstance(row, RowError)
