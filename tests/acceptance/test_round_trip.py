@@ -81,7 +81,7 @@ def test_what_fails_twice_comes_back_twice_by_the_commands_that_are_printed(set_
         cure = command.replace("run", typed, 1)
         assert refused.code == 2
         assert refused.stderr.splitlines()[-1] == (
-            "oathbulk: a batch named 'shipment-left' exists already, of another file: give another name, such as: "
+            "oathbulk: a batch named 'shipment-left' exists already: give another name, such as: "
             f"oathbulk {cure} --share 0.5"
         )
     assert desk.oathbulk(*command.split(), "--share", "0.5").code == 0

@@ -18,25 +18,29 @@ _MOST_NAMES = 1000
 
 
 class NameTaken(Exception):
-    """Another file's batch has this name already; `free` is one that no batch has. The message says what to type:
+    """Another batch has this name already; `free` is one that no batch has. The message says what to type:
     `cure`, or by default the option with that name."""
 
     def __init__(self, name: str, free: str, cure: str | None = None) -> None:
         cure = cure or f"--batch {quote(free)}"
-        super().__init__(f"a batch named {name!r} exists already, of another file: give another name, such as: {cure}")
+        super().__init__(f"a batch named {name!r} exists already: give another name, such as: {cure}")
         self.name = name
         self.free = free
 
 
 class NameUnfit(Exception):
-    """The name is too long, empty, or has characters that cannot be printed."""
+    """The name is too long, empty, begins with -, or has characters that cannot be printed."""
 
 
 def check_name(connection: Connection, name: str) -> None:
     """Refuse a name that cannot be used. It may come from the name of a file that a stranger made, and it is printed
-    again and again. Raises NameTaken, NameUnfit."""
-    if not (name.isprintable() and name.strip() and len(name) <= LONGEST_NAME):
-        raise NameUnfit(f"a batch's name has 1 to {LONGEST_NAME} printable characters: give another --batch NAME")
+    again and again, also in commands, where one that begins with - would be taken for an option. Raises NameTaken,
+    NameUnfit."""
+    if not (name.isprintable() and name.strip() and len(name) <= LONGEST_NAME and not name.startswith("-")):
+        raise NameUnfit(
+            f"a batch's name does not begin with - and has 1 to {LONGEST_NAME} printable characters: give another "
+            "--batch NAME"
+        )
     if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
         raise NameTaken(name, choose_free_name(name, read_names_like(connection, name)))
 

@@ -17,7 +17,12 @@ from worker.installation.installation import Installation
 def settings_with_redis(installation: Installation) -> Iterator[Settings]:
     """Yield settings with a Redis, which keeps the pace: the fleet's, or if none is set, the embedded Valkey, which
     runs until the block ends."""
+    # Not imported at the top: structlog is for what calls PingOne.
+    from worker.observability.logs import configure_logs
+
     settings = installation.settings
+    # Calls and paces log what they meet; on stdout it would stand amid what `--json` prints.
+    configure_logs("WARNING", settings.log_format)
     if settings.redis_url is not None:
         yield settings
         return

@@ -116,7 +116,7 @@ def _unpaired_to_json(batch: str, unpaired: Unpaired, *, is_done: bool) -> dict[
 
 def describe_unpaired(batch: str, unpaired: Unpaired, *, is_done: bool) -> Iterator[str]:
     """Say what was removed, or would be, and for whom that changes what they are asked for first."""
-    if not (unpaired.devices or unpaired.unknown):
+    if not (unpaired.devices or unpaired.unknown or unpaired.earlier):
         yield f"{batch} has made no device, so there is none to remove."
         return
     ends = unpaired.ends

@@ -10,6 +10,8 @@ from models.batch import Batch
 from worker.batches.finding import find_batch
 from worker.batches.names import choose_free_name, read_names_like
 from worker.cli.homes import find_rehearsal
+from worker.cli.load_request import LoadRequest
+from worker.cli.source_options import SourceOptions
 from worker.cli.typed_commands import write_command
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
@@ -23,9 +25,12 @@ def describe_way_back(installation: Installation, batch: str, file: Path, refuse
     if rehearsal := find_rehearsal(installation):
         return [rehearsal.describe_end()]
     with installation.database.reading() as connection:
-        found = find_batch(connection, batch, Batch.environment, Batch.columns)
+        columns = (Batch.environment, Batch.columns, Batch.may_import, Batch.may_pair)
+        found = find_batch(connection, batch, *columns)
         name = choose_free_name(file.stem, read_names_like(connection, file.stem))
-    run = write_command("run", file, ["--batch", name] if name != file.stem else [])
+    switches = SourceOptions(may_import=found.may_import, may_pair=found.may_pair)
+    words = LoadRequest(name, found.environment, source=switches).to_check_words()
+    run = write_command("run", file, [*(["--batch", name] if name != file.stem else []), *words])
     lines = [f"Mend it (fresh OTPs, or corrected ids), then: {run}"]
     if refused:
         lines.append(

@@ -251,14 +251,17 @@ def test_a_run_that_was_killed_is_counted_as_an_earlier_one(
     assert (again.ends.total(), again.earlier) == (3, 2)
 
 
-def test_a_replay_begins_the_count_anew(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+@pytest.mark.parametrize(("replayed", "counted"), [(2, 0), (0, 2)])
+def test_a_replay_of_any_record_begins_the_count_anew(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, replayed: int, counted: int
+) -> None:
     make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 2)
     desk.unpair.remove("shipment")
     assert desk.unpair.examine("shipment").earlier == 2
     with database.writing() as connection:
-        audit.append(database, connection, TESTER, Action.REPLAY, "shipment", {"records": 2})
+        audit.append(database, connection, TESTER, Action.REPLAY, "shipment", {"records": replayed})
 
-    assert desk.unpair.examine("shipment").earlier == 0
+    assert desk.unpair.examine("shipment").earlier == counted
 
 
 def test_it_is_told_how_far_an_unpairing_is(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:

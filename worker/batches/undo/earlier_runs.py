@@ -11,12 +11,12 @@ from worker.database.engine import Database
 
 
 def read_earlier_runs(database: Database, name: str, action: Action) -> list[Mapping[str, Any]]:
-    """Read what the audit has of an action on this batch, in its order; only since it was replayed last, for that makes
-    devices and tokens anew."""
+    """Read what the audit has of an action on this batch, in its order; only since records were replayed last, for that
+    makes devices and tokens anew."""
     facts = list[Mapping[str, Any]]()
     with database.reading() as connection:
         for line in audit.read(connection, name):
-            if line.action == Action.REPLAY:
+            if line.action == Action.REPLAY and line.facts.get("records"):
                 facts.clear()
             elif line.action == action:
                 facts.append(line.facts)
