@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.data.batches import make_batch
+from support.data.batches import TESTER, make_batch
 from support.data.moving_clock import MovingDatabase
 
+from worker.batches.commands import Batches
 from worker.reports.status import read_statuses
 from worker.reports.status_json import make_status_json
 from worker.reports.taken_over import TakenOver
@@ -44,6 +45,14 @@ def test_a_token_that_failed_and_was_loaded_again_counts_by_its_latest_record(da
     assert status.counts["dead_letter"] == 3
     assert status.dead_letters_left == {"locked": 1}
     assert status.taken_over.active_by_end == {"dead_letter": {"locked": 2}}
+
+
+def test_no_replay_is_offered_of_a_token_that_was_loaded_again(database: MovingDatabase) -> None:
+    make_batch(database, [record("A", "dead_letter"), record("B", "dead_letter")], name="july")
+    assert read_statuses(database, "july")[0].replayable == {"locked": 2}
+    make_batch(database, [record("A", "dead_letter")], name="july-fixed")
+    assert read_statuses(database, "july")[0].replayable == {"locked": 1}
+    assert Batches(database, TESTER).replay("july").records == 1
 
 
 def test_of_the_batch_in_between_only_what_came_after_it_counts(database: MovingDatabase) -> None:

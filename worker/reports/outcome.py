@@ -56,6 +56,13 @@ class Outcome:
         return count_by_status(self.groups)
 
     @property
+    def replayable(self) -> dict[str, int]:
+        """Dead letters that a replay would send again, by reason; none of those that were loaded again since."""
+        found = {group.reason or "": group.replayable for group in self.groups if group.replayable}
+        left = {reason: number - self.taken_over.replayable.get(reason, 0) for reason, number in found.items()}
+        return {reason: number for reason, number in left.items() if number > 0}
+
+    @property
     def finished_at(self) -> datetime | None:
         """When the last record took its final status; None if none did."""
         return max((group.finalized_at for group in self.groups if group.finalized_at), default=None)

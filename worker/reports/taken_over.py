@@ -7,13 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Connection, Row, Select, exists, func, literal, or_, select, union_all
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Row,
+    Select,
+    and_,
+    exists,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.orm import aliased
 
 from models.batch import Batch
 from models.record import Record
 from models.record_states import Status
 from models.refused_row import REFUSED, RefusedRow
+from worker.leases.replay import is_replayable
 
 # How records end that a person brings back.
 UNFINISHED = (Status.DEAD_LETTER, Status.CANCELLED)
@@ -34,6 +48,8 @@ class TakenOver:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     # Those of them that are active now, by what ended them here: a status or REFUSED, and its reason, empty for none.
     active_by_end: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    # Those of them whose dead letter here a replay would take if it were the token's latest record, by its reason.
+    replayable: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -64,14 +80,23 @@ class TakenOver:
 def select_taken_over(batch_id: int) -> CompoundSelect[*tuple[Any, ...]]:
     """Select the tokens of this batch that another batch took over: the row here (`row_number`), the id of the record
     that counts now (`later_id`) with its `status`, and the `name` of its batch; and how it `ended` here: with a status
-    or as REFUSED, and the `reason`."""
+    or as REFUSED, the `reason`, and whether it would be replayed otherwise."""
+    dead = and_(Record.status == Status.DEAD_LETTER, Record.otps.is_not(None), is_replayable())
     found = (Later.id.label("later_id"), Later.status, _LaterBatch.name)
     return union_all(
         _select_later_records(batch_id).with_only_columns(
-            Record.row_number, *found, Record.status.label("ended"), func.coalesce(Record.reason, "").label("reason")
+            Record.row_number,
+            *found,
+            Record.status.label("ended"),
+            func.coalesce(Record.reason, "").label("reason"),
+            func.coalesce(dead, false()).label("is_replayable"),
         ),
         _select_later_of_refused(batch_id).with_only_columns(
-            RefusedRow.row_number, *found, literal(REFUSED).label("ended"), RefusedRow.reason
+            RefusedRow.row_number,
+            *found,
+            literal(REFUSED).label("ended"),
+            RefusedRow.reason,
+            false().label("is_replayable"),
         ),
     )
 
@@ -86,17 +111,23 @@ def read_taken_over(connection: Connection, batch_id: int) -> TakenOver:
     """Count the tokens of this batch that another batch took over."""
     later = select_taken_over(batch_id).subquery()
     rows = connection.execute(
-        select(later.c.name, later.c.status, later.c.ended, later.c.reason, func.count().label("tokens"))
+        select(
+            *(later.c.name, later.c.status, later.c.ended, later.c.reason),
+            func.count().label("tokens"),
+            func.count().filter(later.c.is_replayable).label("replayable"),
+        )
         .group_by(later.c.name, later.c.status, later.c.ended, later.c.reason)
         .order_by(later.c.name, later.c.status)
     )
     counts: dict[str, dict[str, int]] = {}
     active: dict[str, dict[str, int]] = {}
+    replayable: dict[str, int] = {}
     for row in rows:
         _add(counts.setdefault(row.name, {}), row.status, row.tokens)
+        _add(replayable, row.reason, row.replayable)
         if row.status == Status.ACTIVE:
             _add(active.setdefault(row.ended, {}), row.reason, row.tokens)
-    return TakenOver(counts, active)
+    return TakenOver(counts, active, replayable)
 
 
 def _add(counts: dict[str, int], key: str, number: int) -> None:
