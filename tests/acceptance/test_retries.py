@@ -44,7 +44,7 @@ def test_a_device_that_appears_late_is_found_and_costs_no_attempt(set_up):
 
 def test_the_replay_schedule_replays_what_time_may_mend_and_nothing_else(set_up, valkey_url):
     tokens = make_tokens(4, wrong=1)
-    desk, pingone = set_up(tokens, OATHBULK_REDIS_URL=valkey_url)
+    desk, pingone = set_up(tokens, OATHBULK_REDIS_URL=valkey_url, OATHBULK_REPLAY_CRON="0 4 1 1 *")
     missing = pingone.tokens.pop(tokens[0].device_id)
     # The first load makes the key, without which a worker ends.
     assert desk.oathbulk("load", "shipment.csv", "--accept", "token_not_in_inventory").code == 0

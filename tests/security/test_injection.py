@@ -122,8 +122,8 @@ def test_a_column_may_be_called_anything_and_comes_out_as_it_came(
     assert export(database, name, out) == 1
     header, row = csv.reader(io.StringIO(out.getvalue(), newline=""))
     # An apostrophe keeps a spreadsheet from taking it for a formula.
-    assert header[6].removeprefix("'") == column.removeprefix("'")
-    assert row[4].removeprefix("'") == value[:200].strip().removeprefix("'")
+    assert header[6].replace("'", "") == column.replace("'", "")
+    assert row[4].replace("'", "") == value[:200].strip().replace("'", "")
 
 
 STRANGE_IDS = [

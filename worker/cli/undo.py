@@ -18,6 +18,7 @@ from worker.batches.undo.removal import End
 from worker.batches.undo.revocation import Revoked
 from worker.batches.undo.unpaired import Unpaired
 from worker.cli.console import console, print_json
+from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.hosts import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket
@@ -82,7 +83,8 @@ def _parts(
     application that imports. Raises UnknownBatch, ConfigError, HomeInUse, CredentialsRefused, CannotGoOn."""
     environment = find_environment(installation.database, batch, installation.environment)
     print_hosts(installation, environment.name)
-    with settings_with_redis(installation) as settings:
+    # Threads in a call need Redis and the database until it ends, however impatient somebody is.
+    with turning_signals_into_interrupts(), settings_with_redis(installation) as settings:
         parts = UndoParts(settings, installation.environment)
         _require_credentials(parts, environment, environment.as_importer() if is_importing else environment)
         yield parts, environment
