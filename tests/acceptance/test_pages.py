@@ -118,7 +118,6 @@ QUICK = {
     ),
     "docs/quick-start.md": Situation(MENDABLE, pairs="shipment.csv"),
     "docs/report.md": Situation(make_shipment(3), LOADED, pairs="july.csv"),
-    "docs/simulator.md": Situation(MENDABLE),
 }
 THOROUGH = {
     "docs/coming-back.md": Situation(
@@ -142,6 +141,7 @@ THOROUGH = {
         {"oathbulk reconcile": restore_the_backup},
         pairs="july.csv",
     ),
+    "docs/simulator.md": Situation(MENDABLE),
     "docs/undo.md": Situation(
         box(),
         {"oathbulk run box.pskc --key-file box.key --assign who.csv --import --pair --batch july --canary 4": 4},

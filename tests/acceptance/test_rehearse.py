@@ -221,6 +221,7 @@ def practise(desk):
     return Path(exported["OATHBULK_HOME"]), ran
 
 
+@pytest.mark.faults
 def test_a_second_practice_begins_anew_and_leaves_the_first_as_it_was(empty_desk):
     """The tokens have the same serial numbers, and the tenant the same id."""
     homes = []

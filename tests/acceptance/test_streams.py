@@ -9,13 +9,12 @@ from hunt.streams import WORKERS
 
 from worker.batches.upkeep import Upkeep
 
-pytestmark = pytest.mark.usefixtures("hunted_database")
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("hunted_database")]
 
 CHUNK = 20
 CHUNKS = 2
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_stream_spends_more_than_it_may(chunk: int) -> None:
     spent, _ = streams.worst(chunk * CHUNK, CHUNK)
