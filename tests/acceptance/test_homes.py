@@ -86,6 +86,7 @@ def test_a_home_of_an_earlier_version_is_used_and_named_with_the_way_to_move_it(
     assert f"Home: {home_of(desk)}" in moved.stdout
 
 
+@pytest.mark.faults
 def test_what_was_rehearsed_is_found_until_something_is_loaded(desk: CommandDesk) -> None:
     """Doctor and config tell what a run would meet, so they name it and do not go there, as `status` does."""
     empty = f"{home_of(desk)}: nothing was loaded into it yet"

@@ -142,6 +142,7 @@ def test_a_file_that_cannot_be_used_is_not_rehearsed(empty_desk):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.faults
 def test_refused_rows_are_told_once_and_are_no_part_of_the_rehearsal(empty_desk):
     first, *others = make_tokens(5)
     for token in others[:3]:
