@@ -55,6 +55,7 @@ def complaint(ask: Callable[[], object]) -> str:
 
 @UNHURRIED
 @given(st.dictionaries(st.sampled_from(NAMES["OATHBULK_"]), VALUES, max_size=6))
+@example({"OATHBULK_CONFIG": "/"})
 def test_any_variables_are_settings_or_refused(variables: dict[str, str]) -> None:
     def look() -> object:
         found = load_settings(variables)

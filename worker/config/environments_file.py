@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,11 @@ def read_sections(path: Path) -> dict[str, dict[str, str]]:
 
 
 def check_environments_file(settings: Settings) -> None:
-    """Raise what `read_sections` raises; and UnusableSettings if OATHBULK_CONFIG names a file that is not there."""
+    """Raise what `read_sections` raises; and UnusableSettings if OATHBULK_CONFIG names nothing, or no file."""
+    if settings.config is not None and _is_no_file(settings.config):
+        raise UnusableSettings(
+            f"OATHBULK_CONFIG names {settings.config}, which is a directory, a pipe or a device: name a file"
+        )
     try:
         read_sections(config_path(settings))
     except FileNotFoundError as error:
@@ -46,6 +51,14 @@ def check_environments_file(settings: Settings) -> None:
             raise UnusableSettings(
                 f"OATHBULK_CONFIG names {settings.config}, which does not exist: make that file, or remove the setting"
             ) from error
+
+
+def _is_no_file(path: Path) -> bool:
+    """Whether something else than a regular file is there; no, where that cannot be told."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _read_section(path: Path, name: str, section: dict[str, Any]) -> dict[str, str]:
