@@ -73,5 +73,6 @@ def test_a_signal_that_was_ignored_stays_so() -> None:
     try:
         with turning_signals_into_interrupts():
             send(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
