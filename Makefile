@@ -152,8 +152,10 @@ clean: ## remove what these targets made; the homes with records stay
 .venv/.dev: pyproject.toml .ci/locks/dev.txt .ci/locks/build.txt | .venv/bin/pip
 	@echo "Installing into .venv with what the tests need, once: about two minutes."
 	@.ci/install dev dev
-	@# Otherwise each of the processes that share the tests would compile all of it, at the same time.
-	@$(BIN)/python -m compileall -q -j 0 models worker migrations tests
+	@# Otherwise each of the processes that share the tests would compile all of it, at the same time. What cannot be
+	@# collected is told when the tests are run.
+	@$(BIN)/python -m compileall -q -j 0 models worker migrations
+	@$(BIN)/python -m pytest --collect-only -qq > /dev/null || true
 	@touch .venv/.demo $@
 
 # What the lock put in place stays.
