@@ -66,7 +66,7 @@ def test_a_tick_is_noted_every_few_seconds(database: MovingDatabase) -> None:
         process.note_tick(connection)
     seconds = known(database)["host:1"].seconds_since_tick
     assert seconds is not None
-    assert abs(seconds) < 2
+    assert abs(seconds) < 60
 
 
 def test_one_that_fails_alone_is_named_until_it_recovers(database: MovingDatabase) -> None:
