@@ -23,7 +23,7 @@ from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pace.spacing import AT_ONCE
 from worker.pace.spare_slots import USABLE_FOR
-from worker.pace.state import KEPT_MILLISECONDS
+from worker.pace.state import KEPT_MILLISECONDS, MICROSECONDS
 from worker.pace.stays import SPRINT
 
 KEY = "oathbulk:pace-2:made-up-license"
@@ -368,16 +368,24 @@ def test_a_hold_by_one_thread_reaches_the_sleeping_others(make_pace: MakePace) -
 
 
 def use(pace: Pace, requests: int) -> list[Slot]:
-    """Make so many requests that are let through."""
-    slots = []
-    for _ in range(requests):
-        slots.append(pace.wait())
-        pace.report_answer(slots[-1])
-    return slots
+    """Make so many requests that are let through; and once more where a new count has begun meanwhile, since the
+    machine stood still."""
+    while True:
+        slots = []
+        for _ in range(requests):
+            slots.append(pace.wait())
+            pace.report_answer(slots[-1])
+        (search,) = searches(pace)
+        if search.begun_at * MICROSECONDS <= slots[0].at:
+            return slots
+
+
+def searches(*paces: Pace) -> list[Search]:
+    return [pace.read().search for pace in paces]  # type: ignore[misc]
 
 
 def rates(*paces: Pace) -> list[float]:
-    return [pace.read().search.rate for pace in paces]  # type: ignore[union-attr]
+    return [search.rate for search in searches(*paces)]
 
 
 def test_answers_raise_the_rate_of_the_whole_fleet(make_pace: MakePace) -> None:

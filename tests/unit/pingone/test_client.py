@@ -7,6 +7,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -358,6 +359,8 @@ def test_what_became_of_a_slot_moves_the_pace(connect: Any, http: Any, pace: Pac
         assert reading.search is not None
         return reading.answers, reading.search.rate
 
+    # A rate that climbs is reviewed ten times a second, and each review begins a new count.
+    pace.change(lambda search, _: replace(search, climb=0.0))
     client, _ = connect(http(200, ACTIVE), http(400, INVALID_OTP), http(500), NOT_FOUND, http(429, Retry_After="60"))
     activate(client)
     for refusal in (InvalidOtp, OutcomeUnknown, NotFound):
