@@ -26,9 +26,9 @@ def test_what_a_rehearsal_left_cannot_be_loaded_again_and_is_practised_elsewhere
 def test_the_command_that_loads_an_export_again_names_its_environment_and_what_the_batch_was_allowed(
     sqlite_url: str, tmp_path: Path
 ) -> None:
-    with closing(MovingDatabase(sqlite_url)) as database:
+    installation = Installation({"OATHBULK_HOME": str(tmp_path)})
+    with closing(MovingDatabase(sqlite_url)) as database, closing(installation.database):
         made = make_batch(database, environment="europe")
-        installation = Installation({"OATHBULK_HOME": str(tmp_path)})
         (said,) = describe_way_back(installation, made.name, Path("left.csv"))
         assert said.endswith("then: oathbulk run left.csv --environment europe")
         with database.writing() as connection:
