@@ -81,6 +81,7 @@ OPTIONS: list[Typed] = [
 ]
 FILES: list[Typed] = [
     ("run nowhere.csv", {}, USAGE, "nowhere.csv: cannot be read (No such file or directory). Check"),
+    ("run shipmnet", {}, USAGE, "no file and no batch is named 'shipmnet': did you mean the batch 'shipment'?"),
     (
         "run shipment --import --pair",
         {},
