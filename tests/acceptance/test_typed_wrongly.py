@@ -81,6 +81,7 @@ OPTIONS: list[Typed] = [
 ]
 FILES: list[Typed] = [
     ("run nowhere.csv", {}, USAGE, "nowhere.csv: cannot be read (No such file or directory). Check"),
+    ("run shipmnet", {}, USAGE, "no file and no batch is named 'shipmnet': did you mean the batch 'shipment'?"),
     (
         "run shipment --import --pair",
         {},
@@ -146,6 +147,7 @@ SETTINGS: list[Typed] = [
     ),
     ("run shipment.csv", {"PINGONE_RAET": "4"}, USAGE, "PINGONE_RAET is no setting; did you mean PINGONE_RATE?"),
     ("status", {"OATHBULK_CONFIG": "nowhere.toml"}, USAGE, "OATHBULK_CONFIG names nowhere.toml, which does not exist"),
+    ("status", {"OATHBULK_HOME": "empty.csv"}, USAGE, "OATHBULK_HOME names empty.csv, which is no directory: name one"),
     ("status", {"OATHBULK_CONFIG": "broken.toml"}, USAGE, "broken.toml cannot be read: at line 1"),
     ("status", {"OATHBULK_CONFIG": "mistyped.toml"}, USAGE, "PINGONE_RAET is no setting; did you mean PINGONE_RATE?"),
     ("status", {"OATHBULK_TICK": "soon"}, SETUP, "oathbulk: OATHBULK_TICK should be a valid number"),

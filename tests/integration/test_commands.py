@@ -441,6 +441,12 @@ def test_only_otps_that_may_still_be_sent_go_again(
     assert look_at_batch(database, made.batch_id).state == (BatchState.RUNNING if goes_again else BatchState.PAUSED)
 
 
+def test_a_seed_that_was_erased_makes_no_otps_and_is_told_as_erased(database: MovingDatabase, batches: Batches) -> None:
+    made = make_batch(database, [{"status": Status.CANCELLED, "next_counter": 7, "otps": None}])
+
+    assert batches.replay(made.name) == Replayed(0, (NotReplayed(1, Status.CANCELLED, Why.SEED_ERASED),))
+
+
 def test_a_replay_forgets_nothing_about_the_otps(database: MovingDatabase, leases: Leases, batches: Batches) -> None:
     made = make_batch(database, dead(Reason.ATTEMPTS_SPENT, **UNKNOWN))
     batches.replay(made.name)

@@ -55,8 +55,13 @@ def explain_purged(name: str, purged_at: datetime) -> str:
     )
 
 
+def find_near_name(name: str, names: Sequence[str]) -> str | None:
+    """Find the name that is spelt most like this one; None if none is spelt nearly so."""
+    return next(iter(get_close_matches(name, names, n=1)), None)
+
+
 def _name_others(name: str, names: Sequence[str]) -> str:
     """Name the batch that was meant, or else the latest."""
-    if near := get_close_matches(name, names, n=1):
-        return f"did you mean {near[0]!r}?"
+    if near := find_near_name(name, names):
+        return f"did you mean {near!r}?"
     return f"the latest are {', '.join(names[:LATEST])}" if names else "nothing was loaded yet"

@@ -39,9 +39,10 @@ def work_on_batch(
         _check_credentials(installation, before.environment)
         is_interrupted, failing_part = _run_stack(installation, progress)
     status = progress.read_status()
-    _print_summary(status, how_to_go_on if status.left else None, as_json=as_json)
+    stopped = how_to_go_on if status.left else None
+    _print_summary(status, stopped, as_json=as_json)
     if is_interrupted:
-        error_console.print(f"Interrupted: what was in hand is settled or handed back. {how_to_go_on}", soft_wrap=True)
+        error_console.print(describe_interruption(stopped), soft_wrap=True)
         return INTERRUPTED
     # The workers ended as soon as the batch was over, before they could tell of it. If the disk is full, the next run
     # tells.
@@ -110,6 +111,13 @@ def _check_credentials(installation: Installation, environment: str) -> None:
     on, an outage is waited for. Raises CredentialsRefused, NotDelivered."""
     deadline = installation.settings.call_deadline
     AccessTokens(installation.environment(environment), deadline=deadline).get()
+
+
+def describe_interruption(stopped: str | None) -> str:
+    """Say that the run was interrupted. `stopped`: how to go on; None if the batch was finished all the same."""
+    if stopped is None:
+        return "Interrupted as the batch was finished: nothing is left to go on with."
+    return f"Interrupted: what was in hand is settled or handed back. {stopped}"
 
 
 def choose_exit_code(status: BatchStatus) -> int:

@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import select
 
 from models.batch import Batch
+from worker.batches.finding import UnknownBatch, find_near_name
 from worker.batches.loaded import AllActive, Loaded, find_loaded
+from worker.batches.names import read_latest_names
 from worker.cli.console import console, print_json
 from worker.installation.installation import Installation
 from worker.intake import Shipment
@@ -26,11 +28,17 @@ def find_loaded_as(installation: Installation, shipment: Shipment, environment: 
 
 def find_batch_named(installation: Installation, file: Path) -> str | None:
     """Find the batch that has the name of a file which is not there; None if the file is, or no batch is called so.
-    Raises what `find_loaded_as` raises."""
+    Raises what `find_loaded_as` raises; UnknownBatch if a batch has nearly that name."""
     if file.is_file() or installation.is_empty:
         return None
+    name = str(file)
     with installation.database.reading() as connection:
-        return connection.scalar(select(Batch.name).where(Batch.name == str(file)))
+        found = connection.scalar(select(Batch.name).where(Batch.name == name))
+        # What ends like the name of a file is meant as one.
+        is_no_batch = found is None and not file.suffix
+        if is_no_batch and (near := find_near_name(name, read_latest_names(connection))):
+            raise UnknownBatch(f"no file and no batch is named {name!r}: did you mean the batch {near!r}?")
+    return found
 
 
 def loaded_to_json(loaded: Loaded) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from worker.audit import this_person
-from worker.batches.reconciliation import Findings, Reconciliation
+from worker.batches.reconciliation import BatchFindings, Findings, Reconciliation
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, Ticket
@@ -19,6 +19,7 @@ from worker.config.settings import Settings
 from worker.installation.installation import Installation
 from worker.journal.evidence import gather_evidence
 from worker.journal.reader import NoJournalFound, Reader, find_files
+from worker.observability.counting import agree, count_things
 from worker.observability.progress import telling
 
 # Lines of a journal after which it is told how many were read: as many as take a second or less.
@@ -62,7 +63,7 @@ def reconcile(
         print_json(_to_json(reader, len(evidence), findings) | {"is_written": yes})
     else:
         _print_findings(reader, len(evidence), findings)
-        console.print(_describe_outcome(findings, is_written=yes))
+        console.print(describe_outcome(findings, is_written=yes))
     raise typer.Exit(SOME_LEFT if findings.unknown else ALL_ACTIVE)
 
 
@@ -94,31 +95,42 @@ def _to_json(reader: Reader, records: int, findings: Findings) -> dict[str, Any]
 def _print_findings(reader: Reader, records: int, findings: Findings) -> None:
     """Print what the journal has, and what of that the database does not know. `records`: those in the journal."""
     span = f", from {reader.first_at:%Y-%m-%d %H:%M} to {reader.last_at:%Y-%m-%d %H:%M} UTC" if reader.first_at else ""
-    console.print(f"The journal has {reader.lines} lines about {records} records{span}.")
+    console.print(f"The journal has {reader.lines} lines about {count_things(records, 'record')}{span}.")
     if reader.unreadable:
         console.print(f"{reader.unreadable} lines are cut off or not ours; they are left out.")
     for batch in findings.batches.values():
-        if batch.answered or batch.sent:
-            console.print(
-                f"{batch.name}: of {batch.answered} records the database does not know an answer, of {batch.sent} it "
-                "does not know that an OTP went out; their devices are read first."
-            )
-        if batch.strange:
-            console.print(
-                f"{batch.name}: {batch.strange} records of the journal are not in it: they belong to a batch that had "
-                "its number before. Load that batch's file again, then reconcile again."
-            )
+        for line in describe_batch(batch):
+            console.print(line)
     for number, count in findings.missing.items():
         console.print(
-            f"Batch number {number} is not in the database; the journal has {count} records of it. Load its file "
-            "again, then reconcile again before it runs."
+            f"Batch number {number} is not in the database; the journal has {count_things(count, 'record')} of it. "
+            "Load its file again, then reconcile again before it runs."
         )
 
 
-def _describe_outcome(findings: Findings, *, is_written: bool) -> str:
+def describe_batch(batch: BatchFindings) -> list[str]:
+    """Say what the database does not know of a batch; a line each."""
+    lines = []
+    if batch.answered or batch.sent:
+        lines.append(
+            f"{batch.name}: of {count_things(batch.answered, 'record')} the database does not know an answer, of "
+            f"{batch.sent:,} it does not know that an OTP went out; their devices are read first."
+        )
+    if batch.strange:
+        strange = count_things(batch.strange, "record")
+        belong = agree(batch.strange, "is not in it: it belongs", "are not in it: they belong")
+        lines.append(
+            f"{batch.name}: {strange} of the journal {belong} to a batch that had its number before. Load that batch's "
+            "file again, then reconcile again."
+        )
+    return lines
+
+
+def describe_outcome(findings: Findings, *, is_written: bool) -> str:
     """Say what was changed, or how to change it."""
     if not findings.changes:
         return "The database knows all that the journal shows of its records."
+    records = count_things(findings.changes, "record")
     if is_written:
-        return f"{findings.changes} records were corrected."
-    return f"Nothing was changed. To correct {findings.changes} records: the same command with --yes"
+        return f"{records} {agree(findings.changes, 'was', 'were')} corrected."
+    return f"Nothing was changed. To correct {records}: the same command with --yes"

@@ -93,12 +93,12 @@ def _watch(installation: Installation, batch: str | None) -> None:
 
 def _draw(installation: Installation, batch: str | None, *, with_cures: bool = False) -> RenderableType:
     """Draw this batch, or all; and why no worker comes, and which workers take no work."""
-    statuses = read_statuses(installation, batch)
+    rehearsal = find_rehearsal(installation)
+    statuses = [replace(status, rehearsal=rehearsal) for status in read_statuses(installation, batch)]
     notes = explain_fleet(statuses)
     room = measure_room(console)
     if batch:
-        status = replace(statuses[0], rehearsal=find_rehearsal(installation))
-        return draw_batch(status, room, notes=notes, with_cures=with_cures)
+        return draw_batch(statuses[0], room, notes=notes, with_cures=with_cures)
     return Group(draw_batches(statuses, room), *map(Text, notes), *_name_home(installation))
 
 

@@ -67,7 +67,8 @@ def _read_values(path: Path) -> dict[str, str]:
 def _refuse_broken_lines(path: Path, text: str) -> None:
     """Refuse a file with a line that sets nothing: whoever wrote it meant a setting. Raises ConfigError."""
     for binding in parse_stream(StringIO(text)):
-        if binding.error:
+        # A remark has no name, and a name without = has no value.
+        if binding.error or (binding.key is not None and binding.value is None):
             # Empty lines before it belong to it.
             text, line = binding.original.string, binding.original.line
             line += text[: len(text) - len(text.lstrip())].count("\n")

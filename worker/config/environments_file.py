@@ -39,7 +39,10 @@ def read_sections(path: Path) -> dict[str, dict[str, str]]:
 
 
 def check_environments_file(settings: Settings) -> None:
-    """Raise what `read_sections` raises; and UnusableSettings if OATHBULK_CONFIG names nothing, or no file."""
+    """Raise what `read_sections` raises; and UnusableSettings if OATHBULK_CONFIG names nothing, or no file, or if
+    OATHBULK_HOME names a file."""
+    if settings.home.is_file():
+        raise UnusableSettings(f"OATHBULK_HOME names {settings.home}, which is no directory: name one")
     if settings.config is not None and _is_no_file(settings.config):
         raise UnusableSettings(
             f"OATHBULK_CONFIG names {settings.config}, which is a directory, a pipe or a device: name a file"

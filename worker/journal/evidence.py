@@ -94,6 +94,8 @@ class Evidence:
     def correct(self, known: Progress) -> Progress:
         """The progress that the database has, corrected by the journal; equal to `known` if there is nothing to
         correct."""
+        if self._is_of_earlier_pairs(known):
+            return known
         first = self.first
         if self.second.is_seen:
             # The second OTP is sent only after PingOne asked for it, so the first one was answered.
@@ -101,6 +103,11 @@ class Evidence:
         corrected = _add_evidence(known, 1, first)
         corrected = _add_evidence(corrected, 2, self.second) if corrected.second else corrected
         return self._skip_used_counters(known, corrected)
+
+    def _is_of_earlier_pairs(self, known: Progress) -> bool:
+        """Whether the database knows every counter of these lines as used, and its seed has begun another pair since,
+        of which nothing was sent yet: after a replay, a read, or when the device was removed."""
+        return known.first.state == OtpState.UNSENT and 0 < self.next_counter <= (known.next_counter or 0)
 
     def _skip_used_counters(self, known: Progress, corrected: Progress) -> Progress:
         """Let a seed go on behind every counter that was used. Which pair they belonged to is not asked: unless an

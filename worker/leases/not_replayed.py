@@ -20,6 +20,8 @@ class Why(StrEnum):
 
     # One of its OTPs was refused: it needs fresh OTPs, by a new load.
     FRESH_OTPS = "fresh_otps"
+    # Its token was active, so its seed was erased, and the device or the token was taken away since.
+    SEED_ERASED = "seed_erased"
     # A later batch brought OTPs of the same token.
     LOADED_AGAIN = "loaded_again"
     # Another batch has a record of the same token or device that is not final yet.
@@ -29,7 +31,7 @@ class Why(StrEnum):
 @dataclass(frozen=True, slots=True)
 class NotReplayed:
     """How many records a replay left for the same cause. `reason` is that of the dead letters, or "cancelled"; `batch`
-    is the other batch that has the tokens, None where they need fresh OTPs."""
+    is the other batch that has the tokens; None where no other has them."""
 
     records: int
     reason: str
@@ -64,8 +66,12 @@ def _select_left(batch_id: int, reasons: Collection[str] | None) -> Select[str, 
         _latest_batch(other, other.device_id == Record.device_id, text("other.device_id <> ''"), is_in_progress),
     )
     later = _latest_batch(other, is_same_token, other.id > Record.id)
+    had_seed = and_(Record.next_counter.is_not(None), Record.otps.is_(None))
     why = case(
-        (in_progress.is_not(None), Why.IN_PROGRESS), (later.is_not(None), Why.LOADED_AGAIN), else_=Why.FRESH_OTPS
+        (in_progress.is_not(None), Why.IN_PROGRESS),
+        (later.is_not(None), Why.LOADED_AGAIN),
+        (had_seed, Why.SEED_ERASED),
+        else_=Why.FRESH_OTPS,
     )
     reason = func.coalesce(Record.reason, Record.status)
     batch = func.coalesce(in_progress, later)

@@ -95,7 +95,7 @@ class BatchStatus:
     @property
     def stall(self) -> Stall | None:
         """Why due work does not move; None while it moves, or has not moved for a short time only."""
-        fleet = replace(self.fleet, hold=str(self.hold) if self.hold else None)
+        fleet = replace(self.fleet, hold=str(self.hold) if self.hold else None, rehearsal=self.rehearsal)
         return find_stall(fleet, self.still_for, self.preparation.unprepared_for if self.preparing else None)
 
     @property

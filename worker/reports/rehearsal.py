@@ -23,3 +23,7 @@ class Rehearsal:
         OTPs, served by a simulator that prints the whole way to their being active."""
         practise = f"{self.program} simulator --tokens 12 --pairs pairs.csv --troubles 1"
         return f"The PingOne of this rehearsal ended with it. To practise how tokens come back: {practise}"
+
+    def describe_interruption(self) -> str:
+        """Say what to do where no worker comes to the batch, which was interrupted unless it has just begun."""
+        return f"If this rehearsal was interrupted, its PingOne ended with it: `{self.program} rehearse` begins anew."

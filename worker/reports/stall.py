@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from worker.fleet.processes import KnownProcess
+from worker.reports.rehearsal import Rehearsal
 from worker.reports.sentences.run_command import write_run
 
 # Seconds after which due work of which nothing has moved counts as a stall.
@@ -35,12 +36,14 @@ class Cause(StrEnum):
 class Fleet:
     """What is known of the worker processes and of what they need to move a batch. `broker`: why the broker cannot be
     used; None if it can, or if that is not known here. `hold`: until when and why all workers hold, in a sentence.
-    `batch`: the name of the batch they are asked about; None where there are several."""
+    `batch`: the name of the batch they are asked about; None where there are several. `rehearsal`: the one that the
+    batch is of."""
 
     processes: Sequence[KnownProcess] = ()
     broker: str | None = None
     hold: str | None = None
     batch: str | None = None
+    rehearsal: Rehearsal | None = None
 
     @property
     def alive(self) -> list[KnownProcess]:
@@ -92,9 +95,7 @@ def explain_stall(fleet: Fleet) -> Stall:
         detail = f"The broker cannot be used ({fleet.broker})."
         return Stall(Cause.BROKER, detail, "Check OATHBULK_REDIS_URL and the server with: oathbulk doctor")
     if not fleet.alive:
-        run = write_run(fleet.batch) if fleet.batch else "oathbulk run BATCH"
-        cure = f"`{run}` brings one; or start `celery -A worker worker` and `celery -A worker beat`."
-        return Stall(Cause.WORKER, "No worker runs.", cure)
+        return Stall(Cause.WORKER, "No worker runs.", _name_worker(fleet))
     if len(fleet.sick) == len(fleet.alive):
         return Stall(
             Cause.SICK, f"No worker is well: {describe_sick(fleet)}", "Mend that, and restart what does not recover."
@@ -115,6 +116,14 @@ def explain_unprepared(fleet: Fleet) -> Stall:
 def describe_sick(fleet: Fleet) -> str:
     """Name each process that takes no work, with the reason."""
     return "; ".join(f"{process.name} ({process.reason}: {process.detail})" for process in fleet.sick)
+
+
+def _name_worker(fleet: Fleet) -> str:
+    """Say what brings a worker; for a rehearsal none may come again."""
+    if fleet.rehearsal is not None:
+        return fleet.rehearsal.describe_interruption()
+    run = write_run(fleet.batch) if fleet.batch else "oathbulk run BATCH"
+    return f"`{run}` brings one; or start `celery -A worker worker` and `celery -A worker beat`."
 
 
 def _explain_ticks(fleet: Fleet) -> Stall:

@@ -129,7 +129,15 @@ def test_no_file_leads_to_another_file(home: Path) -> None:
         read_variables()
 
 
-@pytest.mark.parametrize(("content", "line"), [("a word too many\n", 1), ("A=1\n\n# one\nB='unclosed\n", 4)])
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("a word too many\n", 1),
+        ("A=1\n\n# one\nB='unclosed\n", 4),
+        ("A=1\n\nPINGONE_REGION\n", 3),
+        ("export PINGONE_REGION\n", 1),
+    ],
+)
 def test_a_line_that_sets_nothing_is_refused(home: Path, content: str, line: int) -> None:
     write(home / ".env", content)
 

@@ -223,3 +223,19 @@ def test_after_pairs_that_the_database_does_not_know_a_seed_begins_another_after
 def test_a_refusal_that_the_database_does_not_know_decides_a_seeds_record_too() -> None:
     learnt = evidence(line(SENT, 1, next_counter=6), line(ANSWERED, 1, "invalid_otp", next_counter=6)).correct(SEED)
     assert (learnt.verdict, learnt.next_counter) == (Reason.INVALID_OTP, 6)
+
+
+@pytest.mark.parametrize("then", [Reason.INVALID_OTP, ACTIVE, NEXT_OTP])
+def test_an_answer_from_before_a_seed_began_another_pair_tells_nothing_of_that_pair(then: str) -> None:
+    began_again = replace(SEED, first=OtpProgress(UNSENT, 1), next_counter=7, posts_forgiven=1)
+    seen = evidence(line(SENT, 1, next_counter=6), line(ANSWERED, 1, then, next_counter=6))
+    assert seen.correct(began_again) == began_again
+
+
+def test_a_second_otp_from_before_a_seed_began_another_pair_tells_nothing_of_that_pair() -> None:
+    began_again = replace(SEED, first=OtpProgress(UNSENT, 1), second=OtpProgress(UNSENT, 1), next_counter=7)
+    seen = evidence(
+        *(line(SENT, 1, next_counter=6), line(ANSWERED, 1, NEXT_OTP, next_counter=6)),
+        *(line(SENT, 1, otp=2, next_counter=7), line(ANSWERED, 1, "resync_failed", otp=2, next_counter=7)),
+    )
+    assert seen.correct(began_again) == began_again

@@ -57,7 +57,7 @@ def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
     """Say which records a replay has left as they are: for each reason how many, why, and what to do."""
     records = sum(group.records for group in stay)
     lines = [f"{records} {agree(records, 'stays as it is', 'stay as they are')}:"]
-    lines += [f"  {group.records} {group.reason}: {_explain_staying(group)}" for group in stay]
+    lines += [f"  {group.records} {group.reason}: {_explain_staying(batch, group)}" for group in stay]
     lines += [
         f"As a file, to write fresh OTPs into and load: {write_export(batch, chosen, ending, ())}"
         for chosen, ending in _choose_for_export(stay)
@@ -75,11 +75,16 @@ def _choose_for_export(stay: Sequence[NotReplayed]) -> Iterator[tuple[str, str]]
         yield f"--status {Status.CANCELLED}", str(Status.CANCELLED)
 
 
-def _explain_staying(group: NotReplayed) -> str:
-    """Say why these records cannot go again."""
+def _explain_staying(batch: str, group: NotReplayed) -> str:
+    """Say why these records of a batch cannot go again."""
     match group.why:
         case Why.FRESH_OTPS:
             return "fresh OTPs are needed, since those that they have were refused, used or too old."
+        case Why.SEED_ERASED:
+            return (
+                f"the seed was erased when the token became active. `oathbulk cancel {quote(batch)}`, and then run the "
+                "vendor's file with another name for the batch (--batch NAME)."
+            )
         case Why.LOADED_AGAIN:
             return f"loaded again since, in batch {group.batch}."
         case Why.IN_PROGRESS:

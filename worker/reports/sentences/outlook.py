@@ -69,7 +69,7 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
     """Say why no worker comes to a batch that waits for one, and which workers take no work."""
     notes = []
     if any(describe_outlook(status) == WAITING for status in statuses):
-        fleet = statuses[0].fleet
+        fleet = replace(statuses[0].fleet, rehearsal=statuses[0].rehearsal)
         stall = explain_stall(fleet if len(statuses) == 1 else replace(fleet, batch=None))
         notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
     if statuses and statuses[0].fleet.sick:

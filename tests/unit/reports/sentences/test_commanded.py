@@ -71,6 +71,14 @@ def test_what_was_cancelled_and_needs_fresh_otps_has_a_file_of_its_own():
     ]
 
 
+def test_tokens_whose_seed_was_erased_are_loaded_from_the_vendors_file_and_offered_no_file_for_otps():
+    assert describe_staying("pallet 7", [NotReplayed(60, "cancelled", Why.SEED_ERASED)]).splitlines() == [
+        "60 stay as they are:",
+        "  60 cancelled: the seed was erased when the token became active. `oathbulk cancel 'pallet 7'`, and then run "
+        "the vendor's file with another name for the batch (--batch NAME).",
+    ]
+
+
 def test_where_no_fresh_otps_are_needed_no_file_is_offered():
     told = describe_staying("pallet 7", [NotReplayed(3, "locked", Why.LOADED_AGAIN, "august")])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from unit.cli.test_batch_display import CANCELLED, CLOSES, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
@@ -13,6 +14,7 @@ from models.reason import PAUSE_CURES, PauseReason
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.batch_status import BatchStatus
 from worker.reports.outage import Outage
+from worker.reports.rehearsal import Rehearsal
 from worker.reports.sentences.outlook import (
     WAITING,
     describe_going_on,
@@ -224,6 +226,14 @@ def test_what_brings_a_worker_names_the_file_of_one_batch_and_none_where_there_a
 
     assert "`oathbulk run 'box 7'` brings one" in one
     assert "`oathbulk run BATCH` brings one" in several
+
+
+def test_a_rehearsal_that_nothing_works_on_is_begun_anew_since_its_pingone_has_ended():
+    interrupted = replace(batch(pending=3), fleet=Fleet(batch="rehearsal"), rehearsal=Rehearsal(Path("/homes/one")))
+    anew = "If this rehearsal was interrupted, its PingOne ended with it: `oathbulk rehearse` begins anew."
+
+    assert explain_fleet([interrupted]) == [f"No worker runs. {anew}"]
+    assert describe_outlook(replace(interrupted, still_for=90.0)).endswith(anew)
 
 
 def test_a_paused_batch_says_until_when_it_waits_for_records_of_a_worker_that_may_have_died():
