@@ -118,6 +118,12 @@ def read_word(value: object) -> str | None:
     return _match(_CODE, value)
 
 
+def read_status(value: object) -> str | None:
+    """Return a status in capitals, as the vendor writes it; None if it is none."""
+    word = read_word(value)
+    return word.upper() if word else None
+
+
 def make_printable(value: object) -> str | None:
     """Make one short line of a text, without control characters, OTPs or access tokens; None if nothing is left."""
     if not isinstance(value, str):

@@ -283,6 +283,7 @@ def test_a_device_is_read_as_it_is() -> None:
     blocked = read(*recorded("device/blocked"))
     assert (blocked.is_locked, blocked.is_blocked) == (False, True)
     assert read(*recorded("device/of_unknown_status")).status == "ASLEEP"
+    assert read(*recorded("device/in_small_letters")).is_active
     odd = read(*recorded("device/wrong_types"))
     assert (odd.is_active, odd.is_locked, odd.is_blocked) == (True, False, False)
 
