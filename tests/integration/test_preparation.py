@@ -431,6 +431,16 @@ def test_where_the_counts_do_not_add_up_the_inventory_is_read(site: Site, result
     assert site.count(Record.is_in_inventory) == 2
 
 
+def test_tokens_that_jobs_leave_out_without_a_word_are_given_up_once_they_stand_alone(site: Site) -> None:
+    made = make(site, 5)
+    site.pingone.left_out = {serial(site, made, 1), serial(site, made, 3)}
+    finish(site)
+    refused = [look(site.database, made.ids[place]) for place in (1, 3)]
+    assert {(record.status, record.reason) for record in refused} == {(Status.DEAD_LETTER, Reason.TOKEN_REFUSED)}
+    assert site.count(Record.is_in_inventory) == 3
+    assert site.jobs(made) == [(Written.LOST, 5), (Written.FAILED, 2), (Written.FAILED, 1), (Written.FAILED, 1)]
+
+
 def test_a_token_that_pingone_names_as_a_duplicate_is_not_ours_even_where_the_counts_do_not_add_up(site: Site) -> None:
     made = make(site, 3)
     site.pingone.instead["job"] = [job(created=1, duplicates=(serial(site, made).upper(),))]

@@ -156,12 +156,12 @@ class TokenWork:
                 self._imports.note_lost(batch_id, job.id)
             elif not is_busy:
                 self._wait(ASK_AGAIN)
-        elif result.state == JobState.DONE:
+        elif result.has_made_nothing:
+            self._imports.note_refused(job.id, result.reason or "the job has made no token, and tells no reason")
+            return True
+        else:
             for serial_number in self._imports.note_done(batch_id, job.id, result):
                 self._compare_duplicate(batch_id, serial_number, environment, call)
-        else:
-            self._imports.note_refused(job.id, result.reason or "")
-            return True
         return False
 
     def _compare_duplicate(self, batch_id: int, serial_number: str, environment: Environment, call: Call) -> None:
