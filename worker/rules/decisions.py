@@ -73,7 +73,7 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
             return replace(progress, verdict=None, pairing=progress.pairing.read()), Active()
         case Device() if progress.is_open and progress.is_just_posted:
             # What a post did is not seen everywhere at once.
-            return progress, _read_later(progress, limits, _NOT_TOLD)
+            return replace(progress, is_just_posted=False), _read_later(progress, limits, _NOT_TOLD)
         case Device() if progress.is_open and not answer.is_waiting and not _find_obstacle(answer):
             # In a word that we do not know, PingOne may say that it took the OTP.
             return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=_NOT_TOLD)
