@@ -28,7 +28,7 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, PingOneError, ProtocolFault, RateLimited
 from worker.pingone.import_jobs import ImportJob, JobState
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.refusals import TooManyTokens
+from worker.pingone.refusals import AlreadyImported, TooManyTokens
 from worker.pingone.users import User
 from worker.vault.seed import Seed
 
@@ -415,6 +415,19 @@ def test_a_token_that_was_there_all_the_same_is_compared_and_is_not_ours(site: S
     assert [record.reason for record in records] == [None, Reason.TOKEN_DIFFERS, None]
     assert [record.is_in_inventory for record in records] == [True, False, True]
     assert site.jobs(made) == [(Written.DONE, 3)]
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_a_token_that_is_refused_since_it_is_there_is_compared_and_is_not_ours(site: Site, is_shown: bool) -> None:
+    """An import of before has made it, after its answer got lost; the list shows it later."""
+    made = make(site)
+    here = serial(site, made)
+    if is_shown:
+        site.pingone.before_import = lambda: site.pingone.tokens.update({here: describe(here)})
+    site.pingone.instead["start"] = [AlreadyImported(Answer(status=409, detail_code="UNIQUENESS_VIOLATION"))]
+    finish(site)
+    record = of(site, made)
+    assert (record.status, record.is_in_inventory, record.is_token_made) == (Status.PENDING, True, False)
 
 
 def job(state: JobState = JobState.DONE, **fields: Any) -> ImportJob:

@@ -25,7 +25,7 @@ from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import Forbidden, NotFound, OutcomeUnknown, PingOneError
 from worker.pingone.import_jobs import JobState
-from worker.pingone.refusals import InventoryFull, Rejected
+from worker.pingone.refusals import AlreadyImported, InventoryFull, Rejected
 
 # Seconds for which a reading of the inventory is believed: what somebody else imports after it would count as ours, if
 # an answer of ours got lost.
@@ -111,6 +111,10 @@ class TokenWork:
             self._imports.take_back(job.id)
             raise Obstacle("full", refusal) from refusal
         except Rejected as refusal:
+            if isinstance(refusal, AlreadyImported) and len(job.tokens) == 1:
+                self._imports.take_back(job.id)
+                self._compare_duplicate(turn.batch_id, job.tokens[0].serial_number, environment, call)
+                return True
             self._imports.note_refused(job.id, str(refusal.answer))
             self._check_refusals(turn, len(job.tokens))
             return True
