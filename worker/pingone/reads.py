@@ -56,8 +56,9 @@ class Reads:
         does not tell the device in this way: then ask without, and `read_token` with the token's id."""
         url = inventory.build_serial_number_url(self._environment, serial_number, with_devices=with_devices)
         parse = partial(inventory.parse_tokens, environment=self._environment, is_filtered_with_devices=with_devices)
-        # One page is enough: a serial number is unique.
-        page = self._read(RateGroup.INVENTORY, url, parse, call)
+        # A serial number is unique, so that one page is enough: the first that has an item, or else the last.
+        pages = self._read_pages(RateGroup.INVENTORY, url, parse, call)
+        page = next(page for page in pages if page.items or page.next_url is None)
         # PingOne's filter decided that it is this one; whether it tells small letters from capitals is not published.
         wanted = serial_number.casefold()
         found = next((token for token in page.items if (token.serial_number or "").casefold() == wanted), None)

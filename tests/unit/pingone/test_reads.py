@@ -125,6 +125,15 @@ def test_a_token_is_found_by_its_serial_number(connect: Any) -> None:
     assert second.endswith("oathTokens?filter=serialNumber%20eq%20%222308%22")
 
 
+def test_an_empty_page_that_leads_on_to_another_does_not_say_that_there_is_no_token(connect: Any) -> None:
+    reads, api = connect(
+        page("oathTokens", then="oathTokens?cursor=2"), page("oathTokens", "7a1d", serialNumber="2308")
+    )
+    token = reads.find_token("2308", call=new_call())
+    assert token.id == "7a1d"
+    assert api.received[1].target == f"{ENVIRONMENT}/oathTokens?cursor=2"
+
+
 def test_other_tokens_than_the_one_asked_for_do_not_say_that_there_is_none(connect: Any) -> None:
     reads, _ = connect(page("oathTokens", "7a1d", serialNumber="2309"))
     with pytest.raises(OutcomeUnknown, match="about other tokens"):
