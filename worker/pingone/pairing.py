@@ -14,7 +14,7 @@ from typing import Any
 from worker.config.environment import Environment
 from worker.pingone.addresses import build_url
 from worker.pingone.answer_errors import choose_error
-from worker.pingone.envelope import Envelope, open_envelope, read_status, read_word
+from worker.pingone.envelope import Envelope, open_envelope, read_word
 from worker.pingone.errors import (
     Answer,
     Forbidden,
@@ -34,7 +34,7 @@ from worker.pingone.refusals import (
     TokenNotInInventory,
     TooManyDevices,
 )
-from worker.pingone.wire import ACTIVE, Request, build_headers
+from worker.pingone.wire import ACTIVE, Request, build_headers, read_status
 
 # The type of a hardware token's device; TOTP is an authenticator app.
 OATH_TOKEN = "OATH_TOKEN"  # noqa: S105 - a type of devices

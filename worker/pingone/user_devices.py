@@ -13,9 +13,10 @@ from typing import Any
 
 from worker.config.environment import Environment
 from worker.pingone.addresses import build_url
-from worker.pingone.envelope import read_date, read_status, read_word
+from worker.pingone.envelope import read_date, read_word
 from worker.pingone.json_fields import find_part, read_age, read_id
 from worker.pingone.pages import Page, parse_page
+from worker.pingone.wire import read_status
 
 
 @dataclass(frozen=True)

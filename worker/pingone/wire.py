@@ -14,7 +14,7 @@ from datetime import timedelta
 from worker.config.environment import Environment
 from worker.pingone.addresses import build_url
 from worker.pingone.answer_errors import choose_error
-from worker.pingone.envelope import Envelope, open_envelope, read_date, read_status
+from worker.pingone.envelope import Envelope, open_envelope, read_date, read_word
 from worker.pingone.errors import Answer, OtherDevice
 from worker.pingone.json_fields import read_age
 from worker.vault.otp import Otp
@@ -115,6 +115,12 @@ def parse_device(status: int, headers: Mapping[str, str], body: bytes, *, user_i
     if device is None:
         raise choose_error(envelope)
     return replace(device, age=read_age((envelope.fields or {}).get("createdAt"), read_date(headers)))
+
+
+def read_status(value: object) -> str | None:
+    """Read a device's status in capitals, as the vendor writes it; None if it is none."""
+    word = read_word(value)
+    return word.upper() if word else None
 
 
 def build_headers(session_id: str, transaction_id: str) -> dict[str, str]:

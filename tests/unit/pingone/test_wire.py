@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -264,6 +265,14 @@ def test_text_that_a_database_would_refuse_is_cleaned() -> None:
     answer = choose_error("lone_surrogates_and_nul").answer
     assert answer.error_id is None
     assert answer.message == "bad text here"
+
+
+def test_a_body_that_is_compressed_unasked_is_not_read_and_told() -> None:
+    with pytest.raises(OutcomeUnknown, match="HTTP 200, the body is compressed, perhaps by a proxy"):
+        activated(200, {"Content-Encoding": "gzip"}, gzip.compress(b'{"status": "ACTIVE"}'))
+    with pytest.raises(OutcomeUnknown) as caught:
+        activated(200, {"Content-Encoding": "identity"}, b"no JSON")
+    assert "compressed" not in str(caught.value)
 
 
 def test_long_text_is_cut_and_a_cut_otp_does_not_show() -> None:
