@@ -6,7 +6,7 @@ https://developer.pingidentity.com/pingone-api/foundations/conventions/pingone-a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import urljoin
@@ -32,6 +32,14 @@ class Page(Generic[T]):
     # The address of the next page, as PingOne gave it, but for a host that it left out; None on the last page.
     next_url: str | None = field(repr=False)
     answer: Answer
+
+
+def check_onward(page: Page[T], before: Page[T] | None, known: Collection[str]) -> None:
+    """Raise OutcomeUnknown where a list does not come to its end: the page leads to an address in `known`, which was
+    read, or it has the very items of the page before it, and leads on."""
+    is_repeated = before is not None and page.items == before.items and bool(page.items and page.next_url)
+    if is_repeated or page.next_url in known:
+        raise OutcomeUnknown(replace(page.answer, message="the pages of a list lead back to one of them"))
 
 
 def build_equation(attribute: str, value: str) -> str:

@@ -105,6 +105,13 @@ def test_a_page_on_another_host_is_not_asked_for(connect: Any, http: Any, serve:
     assert not elsewhere.received
 
 
+def test_a_page_that_comes_again_under_another_address_ends_the_list(connect: Any) -> None:
+    reads, api = connect(*[page("users", "6f1d", username="ada", then=f"users?cursor={each}") for each in "abc"])
+    with pytest.raises(OutcomeUnknown, match="lead back"):
+        reads.find_users(UserAttribute.USERNAME, ["ada"], call=new_call())
+    assert len(api.received) == 2
+
+
 def test_pages_that_lead_in_a_circle_come_to_an_end(connect: Any) -> None:
     reads, api = connect(
         page("oathTokens", "1", then="oathTokens?cursor=a"), page("oathTokens", "2", then="oathTokens?cursor=a")
