@@ -28,7 +28,7 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, PingOneError, ProtocolFault, RateLimited
 from worker.pingone.import_jobs import ImportJob, JobState
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.refusals import TooManyTokens
+from worker.pingone.refusals import AlreadyImported, TooManyTokens
 from worker.pingone.users import User
 from worker.vault.seed import Seed
 
@@ -417,6 +417,19 @@ def test_a_token_that_was_there_all_the_same_is_compared_and_is_not_ours(site: S
     assert site.jobs(made) == [(Written.DONE, 3)]
 
 
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_a_token_that_is_refused_since_it_is_there_is_compared_and_is_not_ours(site: Site, is_shown: bool) -> None:
+    """An import of before has made it, after its answer got lost; the list shows it later."""
+    made = make(site)
+    here = serial(site, made)
+    if is_shown:
+        site.pingone.before_import = lambda: site.pingone.tokens.update({here: describe(here)})
+    site.pingone.instead["start"] = [AlreadyImported(Answer(status=409, detail_code="UNIQUENESS_VIOLATION"))]
+    finish(site)
+    record = of(site, made)
+    assert (record.status, record.is_in_inventory, record.is_token_made) == (Status.PENDING, True, False)
+
+
 def job(state: JobState = JobState.DONE, **fields: Any) -> ImportJob:
     return ImportJob("job-1", state, OK, **fields)
 
@@ -429,6 +442,16 @@ def test_where_the_counts_do_not_add_up_the_inventory_is_read(site: Site, result
     assert site.pingone.log.count("list") == 2
     assert site.jobs(made) == [(Written.LOST, 2)]
     assert site.count(Record.is_in_inventory) == 2
+
+
+def test_tokens_that_jobs_leave_out_without_a_word_are_given_up_once_they_stand_alone(site: Site) -> None:
+    made = make(site, 5)
+    site.pingone.left_out = {serial(site, made, 1), serial(site, made, 3)}
+    finish(site)
+    refused = [look(site.database, made.ids[place]) for place in (1, 3)]
+    assert {(record.status, record.reason) for record in refused} == {(Status.DEAD_LETTER, Reason.TOKEN_REFUSED)}
+    assert site.count(Record.is_in_inventory) == 3
+    assert site.jobs(made) == [(Written.LOST, 5), (Written.FAILED, 2), (Written.FAILED, 1), (Written.FAILED, 1)]
 
 
 def test_a_token_that_pingone_names_as_a_duplicate_is_not_ours_even_where_the_counts_do_not_add_up(site: Site) -> None:

@@ -23,7 +23,15 @@ from worker.batches.preparation.failures import MOST_REFUSALS
 from worker.batches.preparation.next_job import MOST_REFUSED
 from worker.batches.preparation.turns import Turns
 from worker.pace.errors import SlotTooFar
-from worker.pingone.errors import Answer, CredentialsRefused, NotFound, PingOneError, RateLimited, Unauthorized
+from worker.pingone.errors import (
+    Answer,
+    CredentialsRefused,
+    NotFound,
+    OutcomeUnknown,
+    PingOneError,
+    RateLimited,
+    Unauthorized,
+)
 from worker.pingone.import_jobs import ImportJob, JobState
 from worker.pingone.refusals import InventoryFull, Rejected
 from worker.pingone.users import User
@@ -122,6 +130,18 @@ def test_a_read_that_is_refused_again_and_again_pauses_the_batch(
     site.prepare()
     assert batch_of(site, made) == (BatchState.PAUSED, reason)
     assert said in look_at_batch(site.database, made.batch_id).detail
+
+
+def test_answers_of_pingone_that_cannot_be_read_again_and_again_pause_the_batch(site: Site) -> None:
+    unreadable = OutcomeUnknown(Answer(status=200, correlation_id="3f0c", message="the pages of a list lead back"))
+    site.pingone.instead["find username"] = [unreadable] * MOST_REFUSALS
+    made = make(site, people(1))
+    for _ in range(MOST_REFUSALS):
+        assert batch_of(site, made) == (BatchState.RUNNING, None)
+        site.prepare()
+        site.database.ahead += 6.0
+    assert batch_of(site, made) == (BatchState.PAUSED, PauseReason.REFUSED)
+    assert "the pages of a list lead back" in look_at_batch(site.database, made.batch_id).detail
 
 
 def test_refusals_that_are_not_in_a_row_pause_nothing(site: Site) -> None:

@@ -50,6 +50,7 @@ FAILURES: dict[str, errors.PingOneError] = {
     "expand_refused": refusals.ExpandRefused(),
     "too_many_tokens": refusals.TooManyTokens(),
     "inventory_full": refusals.InventoryFull(),
+    "already_imported": refusals.AlreadyImported(),
     "bad_token": refusals.BadToken(),
     "token_not_in_inventory": refusals.TokenNotInInventory(),
     "already_paired": refusals.AlreadyPaired(),

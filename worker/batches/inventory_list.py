@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
 from functools import partial
 
 from worker.observability.progress import OnProgress, tell_nobody
@@ -11,7 +10,7 @@ from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.errors import OutcomeUnknown
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.pages import Page
+from worker.pingone.pages import Page, check_onward
 from worker.pingone.reads import Reads
 
 # Answers in a row that may get lost before a list is given up.
@@ -40,8 +39,7 @@ def list_pages(
             if losses > MOST_LOSSES:
                 raise
             continue
-        if following.next_url in known:
-            raise OutcomeUnknown(replace(following.answer, message="the pages of a list lead back to one of them"))
+        check_onward(following, page, known)
         if following.next_url:
             known.add(following.next_url)
         page, losses = following, 0

@@ -38,6 +38,9 @@ LONGEST_RETRY_AFTER = 86_400.0
 # Characters of a text that an answer may add to a log line or a record.
 LONGEST_LINE = 300
 
+# Said of a body that cannot be read since it is compressed, which is not asked for: nothing is unpacked.
+_COMPRESSED = "the body is compressed, perhaps by a proxy, although PingOne is asked not to"
+
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _ID = re.compile(r"[\x21-\x7e]{1,100}")
 _SECONDS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
@@ -82,6 +85,7 @@ def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envel
     detail = _choose_detail(details)
     # Token endpoints answer with `error` and `error_description` instead (RFC 6749, section 5.2).
     code = read_word(known.get("code")) or read_word(known.get("error"))
+    coding = find_header(headers, "content-encoding")
     quota_reset_at = next(filter(None, map(_parse_quota_reset, details)), None)
     return Envelope(
         answer=Answer(
@@ -92,7 +96,8 @@ def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envel
             correlation_id=_match(_ID, find_header(headers, "correlation-id")),
             message=make_printable(detail.get("message"))
             or make_printable(known.get("message"))
-            or make_printable(known.get("error_description")),
+            or make_printable(known.get("error_description"))
+            or (_COMPRESSED if fields is None and coding not in (None, "identity") else None),
         ),
         codes=frozenset(filter(None, [code, *(read_word(each.get("code")) for each in details)])),
         fields=fields,

@@ -20,6 +20,7 @@ PingOneError
 │   ├── ExpandRefused     no filter together with `expand`: ask with one of them
 │   ├── TooManyTokens     the list is too long: send half of it at a time; where one token is left, it is refused
 │   ├── InventoryFull     the environment has as many tokens as it may have: some have to go first
+│   ├── AlreadyImported   a token of the list is there: send half of it at a time, and compare one that stands alone
 │   ├── BadToken          one token of the list is refused, and none was made: send the others without it
 │   ├── TokenNotInInventory   no token has this serial number: import it, then pair
 │   ├── AlreadyPaired     the token is paired with somebody: look up with whom

@@ -78,6 +78,11 @@ class ImportJob:
     # Why a job failed: short printable text without secrets.
     reason: str | None = None
 
+    @property
+    def has_made_nothing(self) -> bool:
+        """Whether an import made no token, and none of them was there: it was refused, whatever its status says."""
+        return self.state is JobState.FAILED or (self.created == 0 and not self.duplicates)
+
 
 def build_import_request(
     environment: Environment, tokens: Sequence[NewToken], *, session_id: str, transaction_id: str

@@ -26,8 +26,8 @@ class InventoryJobs:
         self._client_of = client_of
 
     def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
-        """Start a job that imports these tokens, and return its id. Raises TooManyTokens: send half of them; and
-        BadToken: send the others."""
+        """Start a job that imports these tokens, and return its id. Raises TooManyTokens: send half of them;
+        BadToken: send the others; and AlreadyImported."""
         request = import_jobs.build_import_request(
             self._environment, tokens, session_id=call.session_id, transaction_id=call.transaction_id
         )

@@ -7,7 +7,7 @@ import re
 from worker.pingone.answer_errors import choose_error
 from worker.pingone.envelope import Envelope
 from worker.pingone.errors import PingOneError
-from worker.pingone.refusals import BadToken, InventoryFull, Rejected, TooManyTokens
+from worker.pingone.refusals import AlreadyImported, BadToken, InventoryFull, Rejected, TooManyTokens
 
 # What a refusal is about: a place in the list that was sent, a field there, or both, such as `tokens[7].secret`.
 _TARGET = re.compile(
@@ -26,6 +26,8 @@ def choose_list_error(envelope: Envelope, count: int) -> PingOneError:
         return error
     if "LIMIT_EXCEEDED" in envelope.codes:
         return InventoryFull(answer)
+    if "UNIQUENESS_VIOLATION" in envelope.codes:
+        return AlreadyImported(answer)
     targets = [target for each in envelope.details if isinstance(target := each.get("target"), str)]
     matches = [match for target in targets if (match := _TARGET.fullmatch(target))]
     found = next((match for match in matches if match[1]), matches[0] if matches else None)

@@ -6,12 +6,13 @@ https://developer.pingidentity.com/pingone-api/foundations/conventions/pingone-a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
+from urllib.parse import urljoin
 
 from worker.config.environment import Environment
-from worker.pingone.addresses import is_in_environment
+from worker.pingone.addresses import build_url, is_in_environment
 from worker.pingone.answer_errors import choose_error
 from worker.pingone.envelope import Envelope, open_envelope
 from worker.pingone.errors import Answer, ForeignLink, OutcomeUnknown, PingOneError
@@ -28,9 +29,17 @@ class Page(Generic[T]):
     """Some items of a list."""
 
     items: tuple[T, ...]
-    # The address of the next page, as PingOne gave it; None on the last page.
+    # The address of the next page, as PingOne gave it, but for a host that it left out; None on the last page.
     next_url: str | None = field(repr=False)
     answer: Answer
+
+
+def check_onward(page: Page[T], before: Page[T] | None, known: Collection[str]) -> None:
+    """Raise OutcomeUnknown where a list does not come to its end: the page leads to an address in `known`, which was
+    read, or it has the very items of the page before it, and leads on."""
+    is_repeated = before is not None and page.items == before.items and bool(page.items and page.next_url)
+    if is_repeated or page.next_url in known:
+        raise OutcomeUnknown(replace(page.answer, message="the pages of a list lead back to one of them"))
 
 
 def build_equation(attribute: str, value: str) -> str:
@@ -68,11 +77,14 @@ def parse_page(
 
 def _find_list(envelope: Envelope, name: str) -> list[Any] | None:
     """Find the items in a 2xx answer; None if there is no readable list. An empty one may lack `_embedded`, or have
-    nothing in it. The name is not published for every list, so that another one is taken where it is the only one."""
+    nothing in it, or null. The name is not published for every list, so that another one is taken where it is the only
+    one."""
     fields = envelope.fields
     if fields is None or not 200 <= (envelope.answer.status or 0) < 300:
         return None
     embedded = fields.get("_embedded")
+    if isinstance(embedded, dict):
+        embedded = {key: value for key, value in embedded.items() if value is not None}
     if not embedded and isinstance(embedded, dict | None):
         return [] if _is_empty(fields) else None
     if not isinstance(embedded, dict):
@@ -83,7 +95,7 @@ def _find_list(envelope: Envelope, name: str) -> list[Any] | None:
 
 def _is_empty(fields: Mapping[str, Any]) -> bool:
     """Whether an answer without items is a list all the same, and says of no count that there are any."""
-    counts = [fields[name] for name in ("count", "size") if name in fields]
+    counts = [count for name in ("count", "size") if (count := fields.get(name)) is not None]
     return all(count == 0 for count in counts) and ("_links" in fields or "_embedded" in fields or bool(counts))
 
 
@@ -96,6 +108,8 @@ def _find_next_url(envelope: Envelope, environment: Environment) -> str | None:
     url = find_part(link, "href")
     if not isinstance(url, str):
         raise OutcomeUnknown(replace(envelope.answer, message="a next page without an address"))
+    if url.startswith("/"):
+        url = urljoin(build_url(environment), url)
     if not is_in_environment(environment, url):
         raise ForeignLink(replace(envelope.answer, message="the next page is not in our environment's API"))
     return url

@@ -34,12 +34,10 @@ from worker.pingone.refusals import (
     TokenNotInInventory,
     TooManyDevices,
 )
-from worker.pingone.wire import ACTIVE, Request, build_headers
+from worker.pingone.wire import ACTIVE, Request, build_headers, read_status
 
 # The type of a hardware token's device; TOTP is an authenticator app.
 OATH_TOKEN = "OATH_TOKEN"  # noqa: S105 - a type of devices
-# The status in which a device waits for its first OTP.
-ACTIVATION_REQUIRED = "ACTIVATION_REQUIRED"
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def parse_pairing(
     device_id = read_plain_id(fields.get("id"))
     if device_id is None:
         raise OutcomeUnknown(replace(envelope.answer, message="no readable id of a device in the answer"))
-    return PairedDevice(device_id, read_word(fields.get("status")), envelope.answer)
+    return PairedDevice(device_id, read_status(fields.get("status")), envelope.answer)
 
 
 def parse_unpaired(status: int, headers: Mapping[str, str], body: bytes) -> bool:

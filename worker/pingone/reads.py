@@ -14,7 +14,7 @@ from worker.pingone.client import Call, Client
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.errors import OutcomeUnknown
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.pages import Page
+from worker.pingone.pages import Page, check_onward
 from worker.pingone.user_devices import UserDevice
 from worker.pingone.users import User, UserAttribute
 from worker.pingone.wire import build_read_request
@@ -56,8 +56,9 @@ class Reads:
         does not tell the device in this way: then ask without, and `read_token` with the token's id."""
         url = inventory.build_serial_number_url(self._environment, serial_number, with_devices=with_devices)
         parse = partial(inventory.parse_tokens, environment=self._environment, is_filtered_with_devices=with_devices)
-        # One page is enough: a serial number is unique.
-        page = self._read(RateGroup.INVENTORY, url, parse, call)
+        # A serial number is unique, so that one page is enough: the first that has an item, or else the last.
+        pages = self._read_pages(RateGroup.INVENTORY, url, parse, call)
+        page = next(page for page in pages if page.items or page.next_url is None)
         # PingOne's filter decided that it is this one; whether it tells small letters from capitals is not published.
         wanted = serial_number.casefold()
         found = next((token for token in page.items if (token.serial_number or "").casefold() == wanted), None)
@@ -95,14 +96,13 @@ class Reads:
     def _read_pages(self, group: RateGroup, url: str | None, parse: Parse[Page[T]], call: Call) -> Iterator[Page[T]]:
         """Read a list from this address to its end, page by page. Raises OutcomeUnknown if the pages lead back to one
         of them."""
-        known = set()
+        known, before = set[str](), None
         while url is not None:
             known.add(url)
             page = self._read(group, url, parse, call)
-            if page.next_url in known:
-                raise OutcomeUnknown(replace(page.answer, message="the pages of a list lead back to one of them"))
+            check_onward(page, before, known)
             yield page
-            url = page.next_url
+            url, before = page.next_url, page
 
     def _read(self, group: RateGroup, url: str, parse: Parse[T], call: Call) -> T:
         request = build_read_request(url, session_id=call.session_id, transaction_id=call.transaction_id)

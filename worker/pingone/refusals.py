@@ -28,6 +28,10 @@ class InventoryFull(Rejected):
     """The environment has as many tokens as it may have: nothing was done."""
 
 
+class AlreadyImported(Rejected):
+    """The inventory has a token of the list already, and nothing was done."""
+
+
 class BadToken(Rejected):
     """One token of a list is refused, and with it the list: nothing was done."""
 

@@ -16,6 +16,7 @@ from worker.pingone.addresses import build_url
 from worker.pingone.envelope import read_date, read_word
 from worker.pingone.json_fields import find_part, read_age, read_id
 from worker.pingone.pages import Page, parse_page
+from worker.pingone.wire import read_status
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def _read_device(fields: Mapping[str, Any], now: datetime | None) -> UserDevice 
     return UserDevice(
         id=device_id,
         type=read_word(fields.get("type")),
-        status=read_word(fields.get("status")),
+        status=read_status(fields.get("status")),
         serial_number=read_id(serial_number),
         age=read_age(fields.get("createdAt"), now),
     )

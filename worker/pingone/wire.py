@@ -20,6 +20,8 @@ from worker.pingone.json_fields import read_age
 from worker.vault.otp import Otp
 
 ACTIVE = "ACTIVE"
+# The status in which a device waits for its first OTP.
+ACTIVATION_REQUIRED = "ACTIVATION_REQUIRED"
 # Five operations share one path and method: this media type is what makes the request an activation.
 ACTIVATE_MEDIA_TYPE = "application/vnd.pingidentity.device.activate+json"
 # Characters that PingOne takes of the ids which come back in its audit records.
@@ -51,6 +53,10 @@ class Device:
     @property
     def is_active(self) -> bool:
         return self.status == ACTIVE
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.status == ACTIVATION_REQUIRED
 
 
 def build_activation_request(
@@ -111,6 +117,12 @@ def parse_device(status: int, headers: Mapping[str, str], body: bytes, *, user_i
     return replace(device, age=read_age((envelope.fields or {}).get("createdAt"), read_date(headers)))
 
 
+def read_status(value: object) -> str | None:
+    """Read a device's status in capitals, as the vendor writes it; None if it is none."""
+    word = read_word(value)
+    return word.upper() if word else None
+
+
 def build_headers(session_id: str, transaction_id: str) -> dict[str, str]:
     """Build the headers of a call; both ids come back in PingOne's audit records.
     https://developer.pingidentity.com/pingone-api/platform/reference/external-transaction-and-session-ids.html"""
@@ -134,7 +146,7 @@ def _find_device(envelope: Envelope, user_id: str, device_id: str) -> Device | N
     user = fields.get("user")
     if _differs(fields.get("id"), device_id) or (isinstance(user, dict) and _differs(user.get("id"), user_id)):
         raise OtherDevice(replace(envelope.answer, message="the answer is about another device"))
-    status = read_word(fields.get("status"))
+    status = read_status(fields.get("status"))
     if status is None:
         return None
     return Device(
@@ -151,4 +163,4 @@ def _differs(told: object, expected: str) -> bool:
 
 
 def _has_status(part: object, status: str) -> bool:
-    return isinstance(part, dict) and part.get("status") == status
+    return isinstance(part, dict) and read_status(part.get("status")) == status

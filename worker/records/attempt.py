@@ -20,7 +20,7 @@ from worker.records.own_failures import decide_after_own_failure
 from worker.records.tools import AttemptTools
 from worker.rules import decisions, next_otp, pairing
 from worker.rules.minting import Mint, StepMissed, WaitForStep
-from worker.rules.no_effect import hand_back_until_step, hand_back_without_permit, hand_back_without_slot
+from worker.rules.no_effect import NO_TIME, hand_back_until_step, hand_back_without_permit, hand_back_without_slot
 from worker.rules.progress import Progress
 from worker.rules.steps import Decision, FindDevice, Next, Pair, SendOtp, Step
 from worker.vault.sealed_otps import open_otps
@@ -73,6 +73,8 @@ class Attempt:
                     self.progress, step = self._send_otp(step.ordinal, otps)
                 case _:
                     self.progress, step = self._read_device()
+                    if isinstance(step, SendOtp) and otps.lack_clock:
+                        step = NO_TIME
         return step
 
     def _pair(self) -> Next:

@@ -26,6 +26,9 @@ from worker.rules.no_effect import CallFailure, choose_read_delay, name_failure
 from worker.rules.progress import Progress
 from worker.rules.steps import Active, DeadLetter, FindDevice, Next, ReadDevice, Retry
 
+# Why a record is read again whose device was read, and did not tell what became of its OTP.
+_NOT_TOLD = name_failure(errors.OutcomeUnknown())
+
 
 def choose_first_step(progress: Progress, limits: Limits) -> Next:
     """The first step of an attempt, or the decision that ends it at once."""
@@ -51,11 +54,10 @@ def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFai
         case refusals.Rejected():
             return replace(progress.with_otp_answered(ordinal), verdict=_name_rejection(answer)), ReadDevice()
         case errors.OutcomeUnknown() if answer.is_over:
-            # No delay is needed: it guards against a post that still runs.
-            return progress, ReadDevice()
+            # No post still runs that a read would have to wait for.
+            return replace(progress, is_just_posted=True), ReadDevice()
         case errors.OutcomeUnknown():
-            delay = limits.read_delay * (1 + progress.jitter / 4)
-            return progress, Retry(delay, is_counted=True, why=name_failure(answer))
+            return progress, _read_later(progress, limits, name_failure(answer))
     # Everything else did not reach PingOne or made it do nothing.
     return no_effect.decide_after_no_effect(progress.with_otp_unsent(ordinal), answer, limits)
 
@@ -69,6 +71,12 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
         case Device() if answer.is_active:
             # Whatever was refused before: the device is what it should be.
             return replace(progress, verdict=None, pairing=progress.pairing.read()), Active()
+        case Device() if progress.is_open and progress.is_just_posted:
+            # What a post did is not seen everywhere at once.
+            return replace(progress, is_just_posted=False), _read_later(progress, limits, _NOT_TOLD)
+        case Device() if progress.is_open and not answer.is_waiting and not _find_obstacle(answer):
+            # In a word that we do not know, PingOne may say that it took the OTP.
+            return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=_NOT_TOLD)
         case Device():
             return _decide_for_waiting_device(progress, answer, limits)
         case errors.NotFound() if pairing.may_be_deleted(progress):
@@ -110,6 +118,11 @@ def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limit
     # OTP 2 of a seed's pair was lost on its way: the pair cannot be completed.
     was_half_done = progress.first.state == OtpState.ANSWERED and known.first.state == OtpState.UNSENT
     return next_otp.begin_new_pair(known, limits) if was_half_done else send_next_otp(known, limits)
+
+
+def _read_later(progress: Progress, limits: Limits, why: str) -> Retry:
+    """Hand the record back until the post of its OTP is over, and seen everywhere: then its device is read."""
+    return Retry(limits.read_delay * (1 + progress.jitter / 4), is_counted=True, why=why)
 
 
 def _name_rejection(failure: refusals.Rejected) -> Reason:

@@ -23,6 +23,13 @@ LONGEST_HAND_BACK = 5.0
 _FIRST_READ_DELAY, _LONGEST_READ_DELAY = 1 / 6, 10.0
 _SHORTEST_READ_DELAY = 0.5
 
+# The decision where an OTP of a TOTP seed needs PingOne's time, and an answer did not tell it.
+NO_TIME = Pause(
+    PauseReason.PROTOCOL,
+    detail="PingOne's answers come without the header Date, by which OTPs of TOTP seeds are made. A proxy may take it"
+    " away: have it left in, then resume.",
+)
+
 # How a call ends that brings no device.
 CallFailure = errors.PingOneError | SlotTooFar
 

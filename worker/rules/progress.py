@@ -99,6 +99,8 @@ class Progress:
     # Posts from before the last replay, which began a new budget.
     posts_forgiven: int = 0
     pairing: PairingProgress = PairingProgress()
+    # An OTP went out in this very attempt, and its answer did not tell how the device stands.
+    is_just_posted: bool = field(default=False, compare=False)
     # From 0 up to 1, drawn once an attempt: spreads the delays of records that come back.
     jitter: float = 0.0
 

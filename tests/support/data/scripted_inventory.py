@@ -30,6 +30,8 @@ class ScriptedInventory:
     page_size: int = 1000
     # Serial numbers with which an import is refused as a whole.
     bad: set[str] = field(default_factory=set)
+    # Serial numbers that an import leaves out without a word.
+    left_out: set[str] = field(default_factory=set)
     # What the next calls of this name bring instead: an exception, or for a job its result.
     instead: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     # What happens while the request of an import waits to go out.
@@ -53,10 +55,10 @@ class ScriptedInventory:
 
     def create(self, tokens: Sequence[NewToken]) -> str:
         duplicates = tuple(token.serial_number for token in tokens if token.serial_number in self.tokens)
-        for token in tokens:
-            self.tokens.setdefault(token.serial_number, describe(token.serial_number))
+        made = [each.serial_number for each in tokens if each.serial_number not in self.tokens.keys() | self.left_out]
+        self.tokens |= {serial_number: describe(serial_number) for serial_number in made}
         job_id = f"job-{len(self.results) + 1}"
-        created = len(tokens) - len(duplicates)
+        created = len(made)
         self.results[job_id] = ImportJob(job_id, JobState.DONE, OK, created=created, duplicates=duplicates)
         return job_id
 

@@ -60,6 +60,12 @@ def test_too_many_losses_in_a_row_end_the_list() -> None:
         read(reads)
 
 
+def test_a_list_of_which_a_page_comes_again_under_another_address_is_no_whole_list() -> None:
+    reads = make_list((None, "ab1", "second"), ("second", "ab2", "third"), ("third", "ab2", "fourth"))
+    with pytest.raises(OutcomeUnknown, match="lead back to one of them"):
+        read(reads)
+
+
 @pytest.mark.parametrize("back_to", ["second", "third"])
 def test_a_list_that_leads_back_is_no_whole_list(back_to: str) -> None:
     reads = make_list((None, "ab1", "second"), ("second", "ab2", "third"), ("third", "ab3", back_to))

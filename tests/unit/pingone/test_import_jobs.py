@@ -21,7 +21,7 @@ from worker.pingone.import_jobs import (
     parse_job,
     parse_started_job,
 )
-from worker.pingone.refusals import BadToken, InventoryFull, Rejected, TooManyTokens
+from worker.pingone.refusals import AlreadyImported, BadToken, InventoryFull, Rejected, TooManyTokens
 from worker.pingone.wire import Request
 from worker.vault.otp import MASK
 from worker.vault.seed import Secret
@@ -66,6 +66,7 @@ NOT_STARTED: dict[str, type[PingOneError]] = {
     "content_too_large_by_proxy": TooManyTokens,
     "bad_type": Rejected,
     "inventory_full": InventoryFull,
+    "already_imported": AlreadyImported,
     "target_of_a_wrong_type": Rejected,
     "id_empty": OutcomeUnknown,
     "id_of_a_wrong_type": OutcomeUnknown,

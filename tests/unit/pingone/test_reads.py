@@ -105,6 +105,13 @@ def test_a_page_on_another_host_is_not_asked_for(connect: Any, http: Any, serve:
     assert not elsewhere.received
 
 
+def test_a_page_that_comes_again_under_another_address_ends_the_list(connect: Any) -> None:
+    reads, api = connect(*[page("users", "6f1d", username="ada", then=f"users?cursor={each}") for each in "abc"])
+    with pytest.raises(OutcomeUnknown, match="lead back"):
+        reads.find_users(UserAttribute.USERNAME, ["ada"], call=new_call())
+    assert len(api.received) == 2
+
+
 def test_pages_that_lead_in_a_circle_come_to_an_end(connect: Any) -> None:
     reads, api = connect(
         page("oathTokens", "1", then="oathTokens?cursor=a"), page("oathTokens", "2", then="oathTokens?cursor=a")
@@ -123,6 +130,15 @@ def test_a_token_is_found_by_its_serial_number(connect: Any) -> None:
     first, second = (request.target for request in api.received)
     assert first.endswith("oathTokens?filter=serialNumber%20eq%20%222308%22&expand=devices")
     assert second.endswith("oathTokens?filter=serialNumber%20eq%20%222308%22")
+
+
+def test_an_empty_page_that_leads_on_to_another_does_not_say_that_there_is_no_token(connect: Any) -> None:
+    reads, api = connect(
+        page("oathTokens", then="oathTokens?cursor=2"), page("oathTokens", "7a1d", serialNumber="2308")
+    )
+    token = reads.find_token("2308", call=new_call())
+    assert token.id == "7a1d"
+    assert api.received[1].target == f"{ENVIRONMENT}/oathTokens?cursor=2"
 
 
 def test_other_tokens_than_the_one_asked_for_do_not_say_that_there_is_none(connect: Any) -> None:

@@ -40,10 +40,12 @@ PAGES = {
     "control_characters": [ADA],
     "digits_as_names": [ADA],
     "next_null": [ADA],
+    "next_without_host": [ADA],
     "none": [],
     "none_embedded_empty": [],
     "none_not_embedded": [],
     "none_without_links": [],
+    "none_as_null": [],
 }
 REFUSALS: dict[str, type[PingOneError]] = {
     "without_id": OutcomeUnknown,
@@ -55,6 +57,7 @@ REFUSALS: dict[str, type[PingOneError]] = {
     "error_in_a_200": OutcomeUnknown,
     "next_without_href": OutcomeUnknown,
     "next_at_another_host": ForeignLink,
+    "next_at_another_host_without_scheme": ForeignLink,
     "next_at_another_environment": ForeignLink,
     "next_at_no_tls": ForeignLink,
     "invalid_filter": TooManyTerms,
@@ -169,6 +172,12 @@ def test_the_next_page_is_told_as_pingone_gave_it(environment: Environment) -> N
     assert page.next_url.endswith("/users?cursor=RjE6dXNlcnM6MTAw&limit=200")
     assert read("users/one", environment).next_url is None
     assert read("users/next_null", environment).next_url is None
+
+
+def test_the_address_of_the_next_page_may_leave_out_the_host(environment: Environment) -> None:
+    assert read("users/next_without_host", environment).next_url == read("users/first_page", environment).next_url
+    with pytest.raises(ForeignLink):
+        read("users/next_at_another_host_without_scheme", environment)
 
 
 def test_a_foreign_link_is_not_quoted(environment: Environment) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -266,6 +267,14 @@ def test_text_that_a_database_would_refuse_is_cleaned() -> None:
     assert answer.message == "bad text here"
 
 
+def test_a_body_that_is_compressed_unasked_is_not_read_and_told() -> None:
+    with pytest.raises(OutcomeUnknown, match="HTTP 200, the body is compressed, perhaps by a proxy"):
+        activated(200, {"Content-Encoding": "gzip"}, gzip.compress(b'{"status": "ACTIVE"}'))
+    with pytest.raises(OutcomeUnknown) as caught:
+        activated(200, {"Content-Encoding": "identity"}, b"no JSON")
+    assert "compressed" not in str(caught.value)
+
+
 def test_long_text_is_cut_and_a_cut_otp_does_not_show() -> None:
     assert make_printable("x y " * 1000) == ("x y " * 75).strip()
     padding = "y " * 149
@@ -283,6 +292,7 @@ def test_a_device_is_read_as_it_is() -> None:
     blocked = read(*recorded("device/blocked"))
     assert (blocked.is_locked, blocked.is_blocked) == (False, True)
     assert read(*recorded("device/of_unknown_status")).status == "ASLEEP"
+    assert read(*recorded("device/in_small_letters")).is_active
     odd = read(*recorded("device/wrong_types"))
     assert (odd.is_active, odd.is_locked, odd.is_blocked) == (True, False, False)
 

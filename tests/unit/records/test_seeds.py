@@ -15,7 +15,7 @@ from unit.records.test_activation import (
     World,
 )
 
-from models.reason import Reason
+from models.reason import PauseReason, Reason
 from models.record_states import OtpState
 from worker.pingone import errors
 from worker.rules.progress import OtpProgress
@@ -132,6 +132,13 @@ def test_where_pingones_time_is_not_known_yet_the_device_is_read_first():
 
     world.client.answers[0] = tell
     assert world.run() == ["slot", "claim", "read", "answered", "slot", "sending 1", "post 1", "settle Active"]
+
+
+def test_where_no_answer_tells_the_time_the_device_is_read_once_and_the_batch_pauses():
+    world = totp(WAITING, at=None)
+    assert world.run() == ["slot", "claim", "read", "answered", "settle Pause"]
+    assert world.decision.reason == PauseReason.PROTOCOL
+    assert "Date" in world.decision.detail
 
 
 @pytest.mark.parametrize(("second", "delay"), [(27.0, 3.0), (29.5, 0.5)])

@@ -167,11 +167,30 @@ def test_a_post_that_pingone_is_done_with_is_read_at_once_and_its_otp_stays_of_u
     assert step == ReadDevice()
     assert progress.otp(ordinal).state == OtpState.SENT
     assert decide_after_read(progress, ACTIVE, LIMITS)[1] == Active()
-    assert decide_after_read(progress, WAITING, LIMITS)[1] == SendOtp(ordinal)
     # A read that fails leaves it so.
     progress, step = decide_after_read(progress, errors.OutcomeUnknown(DONE), LIMITS)
     assert isinstance(step, Retry)
     assert progress.needs_read
+
+
+@pytest.mark.parametrize("ordinal", [1, 2])
+def test_a_device_that_still_waits_right_after_its_post_is_read_again_before_the_otp_goes_again(ordinal):
+    progress, _ = decide_after_post(posted(ordinal), ordinal, errors.OutcomeUnknown(DONE), LIMITS)
+    progress, step = decide_after_read(progress, WAITING, LIMITS)
+    assert step == Retry(30.0, is_counted=True, why="outcome_unknown")
+    assert progress.otp(ordinal).state == OtpState.SENT
+
+
+@pytest.mark.parametrize("ordinal", [1, 2])
+def test_a_device_of_unknown_status_does_not_tell_what_became_of_its_otp(ordinal):
+    progress, step = decide_after_read(posted(ordinal), device("ASLEEP"), LIMITS)
+    assert (progress, step) == (posted(ordinal), Retry(5.0, is_counted=True, why="outcome_unknown"))
+    assert decide_after_read(posted(ordinal), device("ASLEEP", is_locked=True), LIMITS)[1] == DeadLetter(Reason.LOCKED)
+
+
+def test_a_device_of_unknown_status_may_get_an_otp_of_which_nothing_is_open():
+    progress = progress_with_device(not_found=1)
+    assert decide_after_read(progress, device("ASLEEP"), LIMITS)[1] == SendOtp(1)
 
 
 def test_another_devices_answer_is_no_answer_and_told_by_its_name():

@@ -14,7 +14,15 @@ from worker.batches.preparation.obstacles import Obstacle
 from worker.config.environment import Environment
 from worker.database.away import is_away
 from worker.pace.errors import SlotTooFar
-from worker.pingone.errors import CredentialsRefused, NotActedOn, PingOneError, ProtocolFault, RateLimited, Unauthorized
+from worker.pingone.errors import (
+    CredentialsRefused,
+    NotActedOn,
+    OutcomeUnknown,
+    PingOneError,
+    ProtocolFault,
+    RateLimited,
+    Unauthorized,
+)
 from worker.pingone.refusals import Rejected
 from worker.rules.quota import read_quota
 
@@ -22,7 +30,7 @@ log = structlog.get_logger()
 
 # Seconds until a preparation is tried again after PingOne did not answer, or had no slot.
 WAIT_AFTER_FAILURE = 5.0
-# Refusals of a batch in a row until time will hardly mend it.
+# Refusals of a batch, or answers that cannot be used, in a row until time will hardly mend it.
 MOST_REFUSALS = 5
 
 _IMPORTER = (
@@ -67,6 +75,9 @@ class Failures:
                 self._consequences.pause(batch_id, PauseReason.PROTOCOL)
             case NotActedOn() | Rejected() if not isinstance(failure, RateLimited):
                 self._count_refusal(batch_id, part, environment, failure)
+            case OutcomeUnknown() if failure.is_over:
+                # PingOne itself answers so: no outage, which would pass.
+                self._count_refusal(batch_id, part, environment, failure)
             case _:
                 log.warning("preparation_failed", batch_id=batch_id, error=str(failure), cure="it is tried again")
         return WAIT_AFTER_FAILURE
@@ -97,5 +108,6 @@ class Failures:
         if isinstance(failure, Unauthorized):
             self._pause_for_credentials(batch_id, environment)
         else:
-            detail = f"PingOne refuses what prepares the batch: {failure}. Mend the cause, then resume, or cancel."
+            did = "gives no usable answer to" if isinstance(failure, OutcomeUnknown) else "refuses"
+            detail = f"PingOne {did} what prepares the batch: {failure}. Mend the cause, then resume, or cancel."
             self._consequences.pause(batch_id, PauseReason.REFUSED, detail)

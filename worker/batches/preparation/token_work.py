@@ -25,7 +25,7 @@ from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import Forbidden, NotFound, OutcomeUnknown, PingOneError
 from worker.pingone.import_jobs import JobState
-from worker.pingone.refusals import InventoryFull, Rejected
+from worker.pingone.refusals import AlreadyImported, InventoryFull, Rejected
 
 # Seconds for which a reading of the inventory is believed: what somebody else imports after it would count as ours, if
 # an answer of ours got lost.
@@ -111,6 +111,10 @@ class TokenWork:
             self._imports.take_back(job.id)
             raise Obstacle("full", refusal) from refusal
         except Rejected as refusal:
+            if isinstance(refusal, AlreadyImported) and len(job.tokens) == 1:
+                self._imports.take_back(job.id)
+                self._compare_duplicate(turn.batch_id, job.tokens[0].serial_number, environment, call)
+                return True
             self._imports.note_refused(job.id, str(refusal.answer))
             self._check_refusals(turn, len(job.tokens))
             return True
@@ -156,12 +160,12 @@ class TokenWork:
                 self._imports.note_lost(batch_id, job.id)
             elif not is_busy:
                 self._wait(ASK_AGAIN)
-        elif result.state == JobState.DONE:
+        elif result.has_made_nothing:
+            self._imports.note_refused(job.id, result.reason or "the job has made no token, and tells no reason")
+            return True
+        else:
             for serial_number in self._imports.note_done(batch_id, job.id, result):
                 self._compare_duplicate(batch_id, serial_number, environment, call)
-        else:
-            self._imports.note_refused(job.id, result.reason or "")
-            return True
         return False
 
     def _compare_duplicate(self, batch_id: int, serial_number: str, environment: Environment, call: Call) -> None:
