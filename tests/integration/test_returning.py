@@ -300,6 +300,18 @@ def test_a_whole_export_brings_only_what_failed_and_counts_what_is_active(trip: 
     assert [record.serial_number for record in trip.desk.records(again)] == ["MADE000001"]
 
 
+def test_a_file_that_is_a_batch_already_is_told_with_the_rows_that_were_left_out(trip: RoundTrip) -> None:
+    trip.end(trip.desk.load([token(0), token(1)], "box"), ACTIVE, REFUSED)
+    rows = trip.export("box", None)
+    rows[1] |= FRESH
+    first = trip.load(rows)
+
+    again = trip.load(rows, "twice")
+
+    assert (again.total, again.rows_refused, again.already_active) == (1, 0, 1)
+    assert (again.batch_id, again.is_new) == (first.batch_id, False)
+
+
 def test_where_all_is_active_there_is_nothing_to_do_and_no_batch(trip: RoundTrip) -> None:
     trip.end(trip.desk.load([token(0), token(1)]), ACTIVE, ACTIVE)
 
