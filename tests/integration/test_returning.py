@@ -112,7 +112,7 @@ class RoundTrip:
     def refuses(self, rows: Rows, reason: str) -> bool:
         """Whether the only row is refused for this reason, and nothing is left of the load."""
         before = self.desk.found()
-        with pytest.raises(UnusableFile, match="not one of its 1 rows"):
+        with pytest.raises(UnusableFile, match="its only row cannot be loaded"):
             self.load(rows)
         assert self.desk.found() == before
         return [error.reason for error in self.refused] == [reason]
@@ -351,7 +351,7 @@ def test_the_seed_of_an_active_token_is_gone_for_another_device(trip: RoundTrip)
 def test_refused_rows_beside_active_ones_alone_are_an_error(trip: RoundTrip) -> None:
     trip.end(trip.desk.load([token(0), token(1)]), ACTIVE, REFUSED)
 
-    with pytest.raises(UnusableFile, match="not one of its 1 rows can be loaded, and 1 other is active already"):
+    with pytest.raises(UnusableFile, match="one row of it cannot be loaded, and 1 other is active already"):
         trip.load(trip.export("shipment", None))
 
 
@@ -450,7 +450,7 @@ def test_what_is_refused_says_how_to_mend_it(trip: RoundTrip, how: str) -> None:
     change, reason = REFUSALS[how]
     changed = change(trip.export("shipment")[0])
 
-    with pytest.raises(UnusableFile, match="not one of its 1 rows"):
+    with pytest.raises(UnusableFile, match="its only row cannot be loaded"):
         trip.load([changed])
 
     (error,) = trip.refused

@@ -19,6 +19,7 @@ from worker.config.settings import Settings
 from worker.installation.installation import Installation
 from worker.journal.evidence import gather_evidence
 from worker.journal.reader import NoJournalFound, Reader, find_files
+from worker.observability.counting import agree, count_things
 from worker.observability.progress import telling
 
 # Lines of a journal after which it is told how many were read: as many as take a second or less.
@@ -94,24 +95,27 @@ def _to_json(reader: Reader, records: int, findings: Findings) -> dict[str, Any]
 def _print_findings(reader: Reader, records: int, findings: Findings) -> None:
     """Print what the journal has, and what of that the database does not know. `records`: those in the journal."""
     span = f", from {reader.first_at:%Y-%m-%d %H:%M} to {reader.last_at:%Y-%m-%d %H:%M} UTC" if reader.first_at else ""
-    console.print(f"The journal has {reader.lines} lines about {records} records{span}.")
+    about = count_things(records, "record")
+    console.print(f"The journal has {count_things(reader.lines, 'line')} about {about}{span}.")
     if reader.unreadable:
-        console.print(f"{reader.unreadable} lines are cut off or not ours; they are left out.")
+        are, they = agree(reader.unreadable, "is", "are"), agree(reader.unreadable, "it is", "they are")
+        console.print(f"{count_things(reader.unreadable, 'line')} {are} cut off or not ours; {they} left out.")
     for batch in findings.batches.values():
         if batch.answered or batch.sent:
             console.print(
-                f"{batch.name}: of {batch.answered} records the database does not know an answer, of {batch.sent} it "
-                "does not know that an OTP went out; their devices are read first."
+                f"{batch.name}: of {count_things(batch.answered, 'record')} the database does not know an answer, of "
+                f"{batch.sent} it does not know that an OTP went out; their devices are read first."
             )
         if batch.strange:
             console.print(
-                f"{batch.name}: {batch.strange} records of the journal are not in it: they belong to a batch that had "
+                f"{batch.name}: {count_things(batch.strange, 'record')} of the journal "
+                f"{agree(batch.strange, 'is not in it: it belongs', 'are not in it: they belong')} to a batch that had "
                 "its number before. Load that batch's file again, then reconcile again."
             )
     for number, count in findings.missing.items():
         console.print(
-            f"Batch number {number} is not in the database; the journal has {count} records of it. Load its file "
-            "again, then reconcile again before it runs."
+            f"Batch number {number} is not in the database; the journal has {count_things(count, 'record')} of it. "
+            "Load its file again, then reconcile again before it runs."
         )
 
 
@@ -120,5 +124,5 @@ def _describe_outcome(findings: Findings, *, is_written: bool) -> str:
     if not findings.changes:
         return "The database knows all that the journal shows of its records."
     if is_written:
-        return f"{findings.changes} records were corrected."
-    return f"Nothing was changed. To correct {findings.changes} records: the same command with --yes"
+        return f"{count_things(findings.changes, 'record')} {agree(findings.changes, 'was', 'were')} corrected."
+    return f"Nothing was changed. To correct {count_things(findings.changes, 'record')}: the same command with --yes"

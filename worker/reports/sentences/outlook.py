@@ -48,7 +48,8 @@ def describe_outlook(status: BatchStatus) -> str:
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
     if is_waiting and waits > 1 and not status.preparing:
-        return f"{status.left} wait for their time; the next is due in {format_duration(waits)}."
+        wait = agree(status.left, "waits for its time", "wait for their time")
+        return f"{status.left:,} {wait}; the next is due in {format_duration(waits)}."
     if status.stall:
         return f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
     # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.

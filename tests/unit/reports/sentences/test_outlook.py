@@ -35,6 +35,7 @@ def test_a_running_batch_in_which_nothing_is_in_work_says_when_the_next_record_i
     assert describe_outlook(due_in(600, pending=3, active=5)).replace("9 min 59 s", "10 min 0 s") == (
         "3 wait for their time; the next is due in 10 min 0 s."
     )
+    assert describe_outlook(due_in(600, pending=1)).startswith("1 waits for its time;")
 
 
 @pytest.mark.parametrize("counts", [{"queued": 1}, {"activating": 1}])
