@@ -20,7 +20,7 @@ from models.encrypted import Keyring, generate_key, identify_row
 from models.reason import Reason
 from models.record_states import Status
 from worker import audit
-from worker.batches.commands import Batches
+from worker.batches.commands import Batches, NotPossible
 from worker.batches.loaded import AllActive, Loaded
 from worker.batches.loading import Loader
 from worker.batches.returning import KEY_IS_GONE, NO_FRESH_OTPS, NO_RECORD, NO_SEED, OLD_TIME, OTHER_TOKEN, OTHER_TYPE
@@ -28,7 +28,10 @@ from worker.intake import Hints, RowError, UnusableFile, open_assignment, open_s
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.export import export
-from worker.reports.status import read_statuses
+from worker.reports.history import read_histories
+from worker.reports.sentences.next_step import describe_next
+from worker.reports.sentences.tokens import describe_tokens
+from worker.reports.status import read_statuses, take_environment_for_license
 from worker.reports.status_json import make_status_json
 from worker.rules.steps import Active, DeadLetter, Decision
 from worker.vault.otp import OtpPair
@@ -281,6 +284,27 @@ def test_a_seed_whose_key_is_gone_is_refused_with_the_cure(trip: RoundTrip) -> N
         trip.load(rows, keyring=Keyring([generate_key()]))
 
     assert [error.reason for error in trip.refused] == [KEY_IS_GONE]
+
+
+def test_of_a_cancelled_batch_whose_file_was_loaded_again_no_replay_is_offered(trip: RoundTrip) -> None:
+    """The later load refused the row whose OTP was sent, so that no record took over from it."""
+    path = trip.desk.write([token(0), token(1)], "first.csv")
+    trip.end(trip.desk.load_file(path, "first"), DeadLetter(Reason.FORBIDDEN))
+    (before,) = read_statuses(trip.desk.database, "first")
+    Batches(trip.desk.database, TESTER).cancel("first")
+    assert (before.replayable, before.successor) == ({"forbidden": 1}, None)
+
+    trip.desk.load_file(path, "second")
+
+    with pytest.raises(NotPossible, match="was loaded again"):
+        Batches(trip.desk.database, TESTER).replay("first", [Reason.FORBIDDEN])
+    (status,) = read_statuses(trip.desk.database, "first")
+    assert (status.replayable, status.successor) == ({}, "second")
+    assert not any("oathbulk replay" in line for line in describe_tokens(status))
+    (told,) = read_histories(trip.desk.database, "MADE000000", license_of=take_environment_for_license)
+    step = describe_next(told, lease=60.0)
+    assert (step.why or "").startswith("Its file was loaded again, as batch second.")
+    assert step.command == "oathbulk export first --left -o first-left.csv"
 
 
 # What is active already.
