@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from shlex import quote
 
 from models.refused_row import REFUSED
-from worker.observability.counting import agree, count_things
+from worker.observability.counting import agree, count_things, write_share
 from worker.pages.left import leave_out_active
-from worker.pages.wording import list_words, write_number, write_share, write_span, write_time
+from worker.pages.wording import list_words, write_number, write_span, write_time
 from worker.reports.batch_report.contents import Command, Report, RowCounts, StepShare, Timeline
 from worker.reports.sentences.export_command import write_export
 from worker.reports.sentences.tokens import count_active, describe_places

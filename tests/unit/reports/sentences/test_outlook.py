@@ -83,7 +83,7 @@ def test_an_eta_says_what_would_make_it_shorter():
 def test_an_eta_says_what_a_share_or_a_persons_rate_makes_of_it():
     assert LIMITED.license_pace is not None
     shared = replace(LIMITED.license_pace, share=0.5, ceiling=24.2)
-    assert "That is 50% of the 24 requests/s that PingOne permits." in describe_outlook(
+    assert "That is 50 % of the 24 requests/s that PingOne permits." in describe_outlook(
         replace(LIMITED, license_pace=shared)
     )
     fixed = replace(LIMITED.license_pace, fixed_rate=12.0, set_by="eve")
