@@ -151,7 +151,7 @@ def test_an_export_goes_to_standard_output_alone(set_up):
     [
         (None, "No such file"),
         ("", "is empty"),
-        ("serial,otp1,otp2,user_id,device_id\nACME1,12,34,nobody,nothing\n", "not one of its 1 rows can be loaded"),
+        ("serial,otp1,otp2,user_id,device_id\nACME1,12,34,nobody,nothing\n", "its only row cannot be loaded"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_a_2(desk, content, complaint):

@@ -46,7 +46,7 @@ def test_a_run_tells_once_that_its_batch_is_finished(set_up, webhook):
     assert not [part for part in hidden if part.encode() in webhook.requests[0]]
     doctor = desk.oathbulk("doctor").stdout
     (line,) = [line for line in doctor.splitlines() if line.startswith("✓ webhook ")]
-    assert f"{webhook.url}, signed; 1 notices delivered, the last one at " in line
+    assert f"{webhook.url}, signed; 1 notice delivered, the last one at " in line
     logs = "".join(path.read_text() for path in desk.folder.rglob("*.log"))
     assert not [part for part in (SECRET, "/hook/path") if part in doctor + logs + told[0].stdout + told[0].stderr]
 

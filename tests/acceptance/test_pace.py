@@ -32,7 +32,7 @@ def test_before_the_first_request_it_says_what_is_not_known(desk):
 def test_what_a_person_sets_is_shown_with_who_set_it(desk):
     result = desk.oathbulk("pace", "--share", "60%", "--rate", "12", "--ticket", "CHG-7", OATHBULK_ACTOR="eve")
     assert result.code == 0
-    assert "Ours are 60% of that" in result.stdout
+    assert "Ours are 60 % of that" in result.stdout
     assert "It stays at 12 requests/s" in result.stdout
     assert "Set by eve" in result.stdout
     assert "CHG-7" in result.stdout

@@ -137,7 +137,7 @@ def test_a_file_that_cannot_be_used_is_not_rehearsed(empty_desk):
     (empty_desk.folder / "mine.csv").write_text("serial,otp1\nACME1,123456\n")
     result = empty_desk.oathbulk("rehearse", "mine.csv")
     assert result.code == 2
-    assert "mine.csv: not one of its 1 rows can be loaded" in result.stderr
+    assert "mine.csv: its only row cannot be loaded" in result.stderr
     assert "row 2 (ACME1): " in result.stderr
     assert "Traceback" not in result.stderr
 

@@ -82,7 +82,7 @@ def undo(desk, command, *options):
 
     def is_done():
         results.append(desk.oathbulk(command, "box", *options))
-        return "are in hand" not in results[-1].stderr
+        return "in hand: wait" not in results[-1].stderr
 
     wait_until(is_done, PATIENCE, "nothing is in hand")
     return results[-1]

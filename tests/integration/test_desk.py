@@ -26,6 +26,7 @@ from models.pace import LicensePace
 from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import Status
+from models.refused_row import RefusedRow
 from worker.desk.desk import link_to
 from worker.installation.installation import Installation
 
@@ -195,8 +196,22 @@ def test_a_search_finds_by_the_beginning_and_by_batch_status_and_reason(
 def test_a_long_list_is_cut_and_the_rest_counted(database: MovingDatabase, desk: WebDesk) -> None:
     make_batch(database, 250)
     page = desk.read("/search", batch="shipment")
-    assert "The first 200; 50 more are not listed." in page
+    assert "200 records." in page
+    assert "50 more are not listed" in page
     assert page.count("<tr>") == 201
+
+
+def test_refused_rows_of_a_long_list_are_counted_too(database: MovingDatabase, desk: WebDesk) -> None:
+    made = make_batch(database, 1)
+    same = {"batch_id": made.batch_id, "environment_id": ENVIRONMENT_ID, "reason": "otps_unfit", "detail": "too short"}
+    with database.writing() as connection:
+        connection.execute(insert(RefusedRow), [same | {"row_number": number} for number in range(10, 211)])
+
+    alone, both = (desk.read("/search", **sought) for sought in ({"status": "refused"}, {"batch": "shipment"}))
+
+    assert (alone.count("was refused"), "1 more is not listed" in alone) == (200, True)
+    assert "1 record." in both
+    assert (both.count("was refused"), "2 more are not listed" in both) == (199, True)
 
 
 # Text from outside.

@@ -309,7 +309,7 @@ def test_a_batch_that_runs_and_has_nothing_to_learn_is_left_alone(database: Movi
 def test_a_paused_batch_of_which_records_are_in_hand_is_refused(database: MovingDatabase, status: Status) -> None:
     soon = database.read_clock() + timedelta(seconds=50)
     made = make_batch(database, [{}, {"status": status, "lease_until": soon}], state=BatchState.PAUSED)
-    with pytest.raises(StillAtWork, match="1 records of batch 'shipment' are in hand"):
+    with pytest.raises(StillAtWork, match="1 record of batch 'shipment' is in hand"):
         reconcile(database, gather_evidence([line(made, OtpState.SENT)]))
 
 

@@ -20,7 +20,7 @@ from models.encrypted import Keyring, generate_key, identify_row
 from models.reason import Reason
 from models.record_states import Status
 from worker import audit
-from worker.batches.commands import Batches
+from worker.batches.commands import Batches, NotPossible
 from worker.batches.loaded import AllActive, Loaded
 from worker.batches.loading import Loader
 from worker.batches.returning import KEY_IS_GONE, NO_FRESH_OTPS, NO_RECORD, NO_SEED, OLD_TIME, OTHER_TOKEN, OTHER_TYPE
@@ -28,7 +28,10 @@ from worker.intake import Hints, RowError, UnusableFile, open_assignment, open_s
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.export import export
-from worker.reports.status import read_statuses
+from worker.reports.history import read_histories
+from worker.reports.sentences.next_step import describe_next
+from worker.reports.sentences.tokens import describe_tokens
+from worker.reports.status import read_statuses, take_environment_for_license
 from worker.reports.status_json import make_status_json
 from worker.rules.steps import Active, DeadLetter, Decision
 from worker.vault.otp import OtpPair
@@ -112,7 +115,7 @@ class RoundTrip:
     def refuses(self, rows: Rows, reason: str) -> bool:
         """Whether the only row is refused for this reason, and nothing is left of the load."""
         before = self.desk.found()
-        with pytest.raises(UnusableFile, match="not one of its 1 rows"):
+        with pytest.raises(UnusableFile, match="its only row cannot be loaded"):
             self.load(rows)
         assert self.desk.found() == before
         return [error.reason for error in self.refused] == [reason]
@@ -283,6 +286,27 @@ def test_a_seed_whose_key_is_gone_is_refused_with_the_cure(trip: RoundTrip) -> N
     assert [error.reason for error in trip.refused] == [KEY_IS_GONE]
 
 
+def test_of_a_cancelled_batch_whose_file_was_loaded_again_no_replay_is_offered(trip: RoundTrip) -> None:
+    """The later load refused the row whose OTP was sent, so that no record took over from it."""
+    path = trip.desk.write([token(0), token(1)], "first.csv")
+    trip.end(trip.desk.load_file(path, "first"), DeadLetter(Reason.FORBIDDEN))
+    (before,) = read_statuses(trip.desk.database, "first")
+    Batches(trip.desk.database, TESTER).cancel("first")
+    assert (before.replayable, before.successor) == ({"forbidden": 1}, None)
+
+    trip.desk.load_file(path, "second")
+
+    with pytest.raises(NotPossible, match="was loaded again"):
+        Batches(trip.desk.database, TESTER).replay("first", [Reason.FORBIDDEN])
+    (status,) = read_statuses(trip.desk.database, "first")
+    assert (status.replayable, status.successor) == ({}, "second")
+    assert not any("oathbulk replay" in line for line in describe_tokens(status))
+    (told,) = read_histories(trip.desk.database, "MADE000000", license_of=take_environment_for_license)
+    step = describe_next(told, lease=60.0)
+    assert (step.why or "").startswith("Its file was loaded again, as batch second.")
+    assert step.command == "oathbulk export first --left -o first-left.csv"
+
+
 # What is active already.
 
 
@@ -298,6 +322,18 @@ def test_a_whole_export_brings_only_what_failed_and_counts_what_is_active(trip: 
 
     assert (again.total, again.rows_refused, again.already_active) == (1, 0, 2)
     assert [record.serial_number for record in trip.desk.records(again)] == ["MADE000001"]
+
+
+def test_a_file_that_is_a_batch_already_is_told_with_the_rows_that_were_left_out(trip: RoundTrip) -> None:
+    trip.end(trip.desk.load([token(0), token(1)], "box"), ACTIVE, REFUSED)
+    rows = trip.export("box", None)
+    rows[1] |= FRESH
+    first = trip.load(rows)
+
+    again = trip.load(rows, "twice")
+
+    assert (again.total, again.rows_refused, again.already_active) == (1, 0, 1)
+    assert (again.batch_id, again.is_new) == (first.batch_id, False)
 
 
 def test_where_all_is_active_there_is_nothing_to_do_and_no_batch(trip: RoundTrip) -> None:
@@ -339,7 +375,7 @@ def test_the_seed_of_an_active_token_is_gone_for_another_device(trip: RoundTrip)
 def test_refused_rows_beside_active_ones_alone_are_an_error(trip: RoundTrip) -> None:
     trip.end(trip.desk.load([token(0), token(1)]), ACTIVE, REFUSED)
 
-    with pytest.raises(UnusableFile, match="not one of its 1 rows can be loaded, and 1 other is active already"):
+    with pytest.raises(UnusableFile, match="one row of it cannot be loaded, and 1 other is active already"):
         trip.load(trip.export("shipment", None))
 
 
@@ -438,7 +474,7 @@ def test_what_is_refused_says_how_to_mend_it(trip: RoundTrip, how: str) -> None:
     change, reason = REFUSALS[how]
     changed = change(trip.export("shipment")[0])
 
-    with pytest.raises(UnusableFile, match="not one of its 1 rows"):
+    with pytest.raises(UnusableFile, match="its only row cannot be loaded"):
         trip.load([changed])
 
     (error,) = trip.refused

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import Connection, Row, or_, select, update
 
 from models.audit import Action
 from models.batch import Batch, BatchState
@@ -19,7 +18,7 @@ from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours, state
-from worker.batches.finding import find_batch
+from worker.batches.finding import find_batch, find_successor
 from worker.batches.hours import OutOfHours
 from worker.batches.unfinished import has_unfinished
 from worker.database.engine import LOAD_LOCK, Database
@@ -129,7 +128,7 @@ class Batches:
         UnknownBatch, NotPossible."""
         with self._beside_no_load() as connection:
             batch = self._find(connection, name)
-            if batch.state == BatchState.CANCELLED and (successor := self._successor(connection, batch.id)):
+            if successor := find_successor(connection, batch.id):
                 raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {quote(successor)}`")
             count = replay(self._database, connection, batch.id, reasons)
             not_replayed = find_not_replayed(connection, batch.id, reasons)
@@ -183,13 +182,6 @@ class Batches:
 
     def _write_down(self, connection: Connection, action: Action, batch: str, **facts: Any) -> None:
         audit.append(self._database, connection, self._actor, action, batch, facts)
-
-    def _successor(self, connection: Connection, batch_id: int) -> str | None:
-        """The batch that a cancelled one's file became when it was loaded again."""
-        this = aliased(Batch)
-        is_same_file = and_(this.environment_id == Batch.environment_id, this.file_sha256 == Batch.file_sha256)
-        again = select(Batch.name).join(this, is_same_file).where(this.id == batch_id)
-        return connection.scalar(again.where(Batch.state != BatchState.CANCELLED))
 
     def _let_run(self, connection: Connection, batch_id: int) -> OutOfHours | None:
         """Let a batch run because a person said so. From now on the breaker judges it anew, whatever outage there

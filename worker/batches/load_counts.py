@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from worker.intake import Row
+from worker.observability.counting import agree, count_things
 
 
 @dataclass(slots=True)
@@ -54,11 +55,18 @@ class LoadCounts:
         """Explain why the file is refused as a whole; None if it has a good row, or no row that could be mended."""
         if self.total or not self.rows_refused:
             return None
-        others = "1 other is" if self.already_active == 1 else f"{self.already_active} others are"
-        others = f", and {others} active already" if self.already_active else ""
-        return f"not one of its {self.rows_refused} rows can be loaded{others}"
+        if not self.already_active:
+            return explain_none_good(self.rows_refused)
+        none = "one row" if self.rows_refused == 1 else f"{self.rows_refused:,} rows"
+        others = count_things(self.already_active, "other")
+        return f"{none} of it cannot be loaded, and {others} {agree(self.already_active, 'is', 'are')} active already"
 
     @property
     def parent_id(self) -> int | None:
         """The batch that most of the rows come back from; None if none does."""
         return next((batch_id for batch_id, _ in self._origins.most_common(1)), None)
+
+
+def explain_none_good(rows: int) -> str:
+    """Say that all the rows of a file, so many, are refused."""
+    return "its only row cannot be loaded" if rows == 1 else f"not one of its {rows:,} rows can be loaded"

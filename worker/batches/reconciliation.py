@@ -20,6 +20,7 @@ from worker.audit import Actor
 from worker.database.engine import Database
 from worker.journal.evidence import Evidence, Row
 from worker.leases import journal_evidence
+from worker.observability.counting import agree, count_things
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.rules.progress import Progress
 
@@ -125,9 +126,10 @@ class Reconciliation:
         if batch.state == BatchState.RUNNING:
             raise StillAtWork(f"batch {batch.name!r} runs: {pause}, then reconcile again")
         if in_hand := journal_evidence.count_in_hand(self._database, connection, batch.id):
+            are, calls_have = agree(in_hand, "is", "are"), agree(in_hand, "its call has", "their calls have")
             raise StillAtWork(
-                f"{in_hand} records of batch {batch.name!r} are in hand: {pause}, wait until their calls have ended "
-                "(a minute at most), then reconcile again"
+                f"{count_things(in_hand, 'record')} of batch {batch.name!r} {are} in hand: {pause}, wait until "
+                f"{calls_have} ended (a minute at most), then reconcile again"
             )
 
 

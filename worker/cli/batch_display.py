@@ -12,6 +12,7 @@ from rich.text import Text
 from worker.cli.dead_letter_display import draw_dead_letters
 from worker.cli.room import Room, break_lines, cut_line
 from worker.reports.batch_status import BatchStatus
+from worker.reports.sentences.costs import describe_costs
 from worker.reports.sentences.outlook import describe_outlook, describe_outlook_after_run
 from worker.reports.sentences.preparation import describe_made, put_waiting_first
 from worker.reports.sentences.tokens import describe_fault_cures, describe_tokens
@@ -43,7 +44,7 @@ def draw_batch(
     # The outlook stands high, so that it is seen in the smallest terminal.
     texts = [Text(put_waiting_first(status, future)), *map(Text, describe_tokens(status))]
     texts += map(Text, describe_fault_cures(status) if with_cures else ())
-    texts.append(Text(_describe_costs(status), style="dim"))
+    texts.append(Text(f"{_choose_pace(status):.1f} records/s · {describe_costs(status)}", style="dim"))
     texts += [Text(said, style="dim") for said in (describe_made(status), *_describe_origin(status)) if said]
     texts += map(Text, notes)
     lines = [*_draw_counts(status), *(line for text in texts for line in break_lines(text, room))]
@@ -78,13 +79,6 @@ def _draw_counts(status: BatchStatus) -> tuple[Text, Text]:
         names.append(Text(name.rjust(width), style="dim"))
         numbers.append(Text(str(number).rjust(width), style=_STATUS_COLOURS.get(name, "")))
     return Text("  ").join(names), Text("  ").join(numbers)
-
-
-def _describe_costs(status: BatchStatus) -> str:
-    return (
-        f"{_choose_pace(status):.1f} records/s · {status.otp_posts} OTPs posted · {status.resynced} resynced · "
-        f"{status.requests} requests, {status.rate_limited} of them answered 429 · {status.attempts} attempts"
-    )
 
 
 def _describe_origin(status: BatchStatus) -> list[str]:

@@ -16,6 +16,7 @@ from worker.cli.written_otps import refuse_to_lose_otps
 from worker.config.settings import Settings
 from worker.database.backup import back_up
 from worker.installation.installation import Installation
+from worker.observability.counting import agree, count_things
 from worker.vault.key_files import AUDIT, ENCRYPTION
 
 app = typer.Typer(help="The database's schema and keys.", add_completion=False)
@@ -33,7 +34,7 @@ def reencrypt_command(ticket: Ticket = None) -> None:
     """Encrypt every stored OTP with the first key; older keys can be dropped from OATHBULK_ENCRYPTION_KEYS then."""
     with showing_progress("What is encrypted again stays so. Go on with: oathbulk db reencrypt") as progress:
         count = Installation().reencrypt(ticket, progress)
-    console.print(f"{count} records are encrypted with the first key now.")
+    console.print(f"{count_things(count, 'record')} {agree(count, 'is', 'are')} encrypted with the first key now.")
 
 
 @app.command()

@@ -66,7 +66,7 @@ def export(
     installation = open_installation_with(batch)
     if hand_out:
         count = export_hand_out(installation, batch, output)
-        _report(f"Wrote the {count} active tokens of {batch}", output)
+        _report(f"Wrote {count_things(count, 'active token')} of {batch}", output)
         _name_later_hand_outs(installation, batch)
         return
     keyring = None

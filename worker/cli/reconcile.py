@@ -95,9 +95,11 @@ def _to_json(reader: Reader, records: int, findings: Findings) -> dict[str, Any]
 def _print_findings(reader: Reader, records: int, findings: Findings) -> None:
     """Print what the journal has, and what of that the database does not know. `records`: those in the journal."""
     span = f", from {reader.first_at:%Y-%m-%d %H:%M} to {reader.last_at:%Y-%m-%d %H:%M} UTC" if reader.first_at else ""
-    console.print(f"The journal has {reader.lines} lines about {count_things(records, 'record')}{span}.")
+    about = count_things(records, "record")
+    console.print(f"The journal has {count_things(reader.lines, 'line')} about {about}{span}.")
     if reader.unreadable:
-        console.print(f"{reader.unreadable} lines are cut off or not ours; they are left out.")
+        are, they = agree(reader.unreadable, "is", "are"), agree(reader.unreadable, "it is", "they are")
+        console.print(f"{count_things(reader.unreadable, 'line')} {are} cut off or not ours; {they} left out.")
     for batch in findings.batches.values():
         for line in describe_batch(batch):
             console.print(line)

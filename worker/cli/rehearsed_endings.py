@@ -41,8 +41,8 @@ def judge_endings(installation: Installation, batch: str, expected: Mapping[str,
     home = installation.settings.home
     console.print(
         f"The rehearsal{' of the others' if refused else ''} went as it should: {count_things(active, 'token')} "
-        f"{agree(active, 'is', 'are')} active, and {hopeless} were made hopeless on purpose. All of it is kept in "
-        f"{home}."
+        f"{agree(active, 'is', 'are')} active, and {hopeless:,} {agree(hopeless, 'was', 'were')} made hopeless on "
+        f"purpose. All of it is kept in {home}."
     )
     rehearsal = Rehearsal(home, name_program())
     console.print(f"To look at it: {rehearsal.write(f'oathbulk status {batch}')}", soft_wrap=True)

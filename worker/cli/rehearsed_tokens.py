@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
 
 from models.row_fault import RowFault
+from worker.batches.load_counts import explain_none_good
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.rehearsed_box import BOX, open_box
 from worker.cli.typed_commands import write_command
@@ -124,5 +125,5 @@ def _read_own_rows(shipment: Shipment) -> list[Row]:
             rows.append(row)
     if not rows:
         refusals.print(write_command("check", shipment.path, ["--offline", "--json"]))
-        raise UnusableFile(shipment.path, f"not one of its {refusals.count} rows can be loaded", "Mend them first")
+        raise UnusableFile(shipment.path, explain_none_good(refusals.count), "Mend them first")
     return rows

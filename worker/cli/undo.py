@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from shlex import quote
@@ -11,11 +11,8 @@ from typing import Annotated
 import typer
 
 from worker.audit import this_person
-from worker.batches.undo.kept import Kept
 from worker.batches.undo.obstacles import CannotGoOn
-from worker.batches.undo.read_back import Heir
 from worker.batches.undo.removal import End
-from worker.batches.undo.revocation import Revoked
 from worker.batches.undo.unpaired import Unpaired
 from worker.cli.console import console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
@@ -24,6 +21,7 @@ from worker.cli.hosts import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket
 from worker.cli.own_redis import settings_with_redis
 from worker.cli.progress import showing_progress
+from worker.cli.undo_display import describe_revoked, describe_unpaired, list_kept
 from worker.config.environment import Environment
 from worker.installation.installation import Installation
 from worker.pingone.errors import CredentialsRefused
@@ -31,9 +29,6 @@ from worker.process.undo_parts import UndoParts
 from worker.reports.verification import find_environment
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; otherwise it is only shown what would be done.")]
-
-# Lines of the same kind that are printed; --json has all of them.
-MOST_LINES = 20
 
 
 def unpair(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: Ticket = None) -> None:
@@ -46,7 +41,7 @@ def unpair(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: 
     if as_json:
         print_json(_unpaired_to_json(batch, unpaired, is_done=yes))
     else:
-        for line in (*describe_unpaired(batch, unpaired, is_done=yes), *_list_kept(unpaired.kept)):
+        for line in (*describe_unpaired(batch, unpaired, is_done=yes), *list_kept(unpaired.kept)):
             console.print(line)
     raise typer.Exit(SOME_LEFT if unpaired.kept else ALL_ACTIVE)
 
@@ -63,7 +58,7 @@ def revoke(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: 
     if as_json:
         print_json({"batch": batch, "is_done": yes} | asdict(revoked))
     else:
-        for line in (*describe_revoked(batch, revoked, is_done=yes), *_list_kept(revoked.kept)):
+        for line in (*describe_revoked(batch, revoked, is_done=yes), *list_kept(revoked.kept)):
             console.print(line)
     raise typer.Exit(SOME_LEFT if revoked.kept else ALL_ACTIVE)
 
@@ -114,72 +109,3 @@ def _unpaired_to_json(batch: str, unpaired: Unpaired, *, is_done: bool) -> dict[
         "default_changes": [asdict(change) for change in unpaired.defaults.values()],
         "kept": [asdict(each) for each in unpaired.kept],
     }
-
-
-def describe_unpaired(batch: str, unpaired: Unpaired, *, is_done: bool) -> Iterator[str]:
-    """Say what was removed, or would be, and for whom that changes what they are asked for first."""
-    if not (unpaired.devices or unpaired.unknown or unpaired.earlier):
-        yield f"{batch} has made no device, so there is none to remove."
-        return
-    ends = unpaired.ends
-    removed, gone = ends[End.REMOVED], ends[End.GONE]
-    if not is_done:
-        yield f"{ends[End.THERE]} devices of {batch} would be removed; {gone} are gone already."
-    elif not unpaired.earlier:
-        yield f"{removed} devices of {batch} were removed; {gone} were gone already."
-    else:
-        yield _add_earlier("devices", batch, "removed", removed, unpaired.earlier, gone)
-    if not is_done and unpaired.earlier:
-        yield f"{unpaired.earlier} were removed by an earlier run."
-    if unpaired.unknown:
-        found = f"{ends[End.NEVER_MADE]} had made no device" if is_done else "with --yes they are looked up first"
-        yield f"{unpaired.unknown} pairings were of unknown fate: {found}."
-    heirs = [change.heir for change in unpaired.defaults.values()]
-    if heirs:
-        yield (
-            f"For {len(heirs)} persons the default device changes: {heirs.count(Heir.NEXT)} are asked for their next "
-            f"one, {heirs.count(Heir.NONE)} have no other active device."
-        )
-    if not is_done and (ends[End.THERE] or ends[End.GONE] or unpaired.unknown):
-        yield f"Nothing was changed. To remove them: oathbulk unpair {quote(batch)} --yes"
-    elif is_done and not unpaired.kept:
-        yield f"To revoke the tokens that the batch imported: oathbulk revoke {quote(batch)}"
-
-
-def _add_earlier(things: str, batch: str, verb: str, now: int, earlier: int, gone: int) -> str:
-    """Say how many things of a batch were taken away now, and by an earlier run that was interrupted."""
-    total = now + earlier + gone
-    return f"{total} {things} of {batch}: {now} {verb} now, {earlier} by an earlier run; {gone} were gone already."
-
-
-def describe_revoked(batch: str, revoked: Revoked, *, is_done: bool) -> Iterator[str]:
-    """Say which tokens were revoked, or would be."""
-    if not is_done:
-        yield f"{revoked.own} tokens of {batch} would be revoked."
-    elif not revoked.earlier:
-        yield f"{revoked.revoked} tokens of {batch} were revoked; {revoked.gone} were gone already."
-    else:
-        yield _add_earlier("tokens", batch, "revoked", revoked.revoked, revoked.earlier, revoked.gone)
-    if not is_done and revoked.earlier:
-        yield f"{revoked.earlier} were revoked by an earlier run."
-    if revoked.not_ours:
-        yield f"{revoked.not_ours} were in the inventory before the batch: they stay."
-    if revoked.open_imports:
-        yield f"{revoked.open_imports} imports have not ended: with --yes they are followed first."
-    if not is_done and (revoked.own or revoked.open_imports):
-        yield f"Nothing was changed. To revoke them: oathbulk revoke {quote(batch)} --yes"
-    elif is_done and not revoked.kept:
-        yield (
-            f"To load its file again: oathbulk cancel {quote(batch)}, and then run the file with another name for the"
-            " batch (--batch NAME)."
-        )
-
-
-def _list_kept(kept: Sequence[Kept]) -> Iterator[str]:
-    """Name what stays, and why; of many, the first."""
-    if kept:
-        yield f"{len(kept)} stay:"
-    for each in kept[:MOST_LINES]:
-        yield f"  row {each.row_number} ({each.serial_number}): {each.why}"
-    if len(kept) > MOST_LINES:
-        yield f"  and {len(kept) - MOST_LINES} more: --json names them"

@@ -15,14 +15,14 @@ from worker.desk.doors import Door, Visitor
 from worker.desk.guard import FORM_KEY, Forms
 from worker.installation.installation import Installation
 from worker.pages.html_report import make_environment
-from worker.reports.sentences import history, next_step, outlook, pace, preparation, search, tokens
+from worker.reports.sentences import costs, history, next_step, outlook, pace, preparation, search, tokens
 
 # Status codes of a form that was refused, or whose command was not possible.
 NOT_DONE = (403, 409, 413)
 # What templates say in sentences.
 _SAYS = {
     **{"outlook": outlook, "history": history, "next_step": next_step, "pace": pace, "preparation": preparation},
-    **{"search": search, "tokens": tokens},
+    **{"search": search, "tokens": tokens, "costs": costs},
 }
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select
 
 from models.notice import Notice
+from worker.observability.counting import count_things
 from worker.rules.hours import format_time
 
 _IS_WAITING = Notice.next_try_at.is_not(None)
@@ -35,7 +36,7 @@ class DeliveryReport:
         if not self.delivered + self.waiting + self.given_up:
             return "nothing was told yet"
         last = f", the last one at {format_time(self.last_delivered_at)}" if self.last_delivered_at else ""
-        parts = [f"{self.delivered} notices delivered{last}"]
+        parts = [f"{count_things(self.delivered, 'notice')} delivered{last}"]
         if self.waiting:
             parts.append(
                 f"{self.waiting} to be sent" + (f" (last error: {self.last_error})" if self.last_error else "")

@@ -21,7 +21,7 @@ from worker.database.engine import NOTICE_LOCK, Database
 from worker.notices.changes import Standing, Told, find_event
 from worker.notices.wording import Subject, describe
 from worker.reports.stall import Stall
-from worker.reports.taken_over import UNFINISHED, read_taken_over
+from worker.reports.taken_over import read_taken_over
 
 # Without the second condition SQLite does not use the index; and for max() it reads all of it.
 _LAST_SETTLED = (
@@ -47,6 +47,7 @@ class Recorder:
             select(
                 *(Batch.id, Batch.name, Batch.environment, Batch.state, Batch.reason, Batch.outages),
                 *(Batch.running_since, Batch.resumes_at, Batch.created_at),
+                *(Batch.rows_refused, Batch.already_active),
                 is_unfinished().label("is_unfinished"),
                 _LAST_SETTLED.label("settled_at"),
                 database.now().label("now"),
@@ -87,8 +88,8 @@ class Recorder:
             name=batch.name,
             environment=batch.environment,
             counts=counts,
-            # Without the refused rows that came back: they are no records, of which all numbers here are.
-            active=counts[Status.ACTIVE] + sum(map(taken_over.count_active, UNFINISHED)),
+            rows=sum(counts.values()) + batch.rows_refused + batch.already_active,
+            active=counts[Status.ACTIVE] + batch.already_active + taken_over.active,
             state=batch.state,
             reason=batch.reason,
             occurred_at=_find_end(batch) or batch.now,

@@ -13,6 +13,8 @@ from typing import Any
 from models.batch import BatchState
 from models.notice import Event
 from models.reason import PAUSE_CURES, PauseReason
+from worker.observability.counting import agree
+from worker.reports.sentences.tokens import count_active
 from worker.reports.stall import Cause, Stall
 from worker.rules.hours import format_time
 
@@ -28,11 +30,14 @@ _STALLS = {
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The batch that people are told of: its names, how many of its tokens are active, and why it does not go on."""
+    """The batch that people are told of: its names, how many of its tokens are active, and why it does not go on.
+    `rows`: those of its file, with those that became no record; `active`: tokens of these rows that are active,
+    whichever batch made them so."""
 
     name: str
     environment: str
     counts: dict[str, int]
+    rows: int
     active: int
     state: str
     reason: str | None
@@ -61,6 +66,7 @@ def describe(event: Event, subject: Subject) -> dict[str, Any]:
         "batch": subject.name,
         "environment": subject.environment,
         "total": subject.total,
+        "rows": subject.rows,
         "tokens_active": subject.active,
         "counts": subject.counts,
         "reason": reason,
@@ -72,14 +78,15 @@ def describe(event: Event, subject: Subject) -> dict[str, Any]:
 
 def write_text(event: Event, subject: Subject, cure: str | None) -> str:
     """Write the line that a chat tool shows as it is."""
-    counted = f"{subject.active:,} of {subject.total:,} tokens are active"
-    others = subject.total - subject.active
+    counted = count_active(subject.active, subject.rows)
+    others = subject.rows - subject.active
+    left = f"{others:,} {agree(others, 'is', 'are')} not"
     more = f"Next: {subject.status_command}"
     match event:
         case Event.FINISHED if not others:
             text = f"{subject.name} is finished: {counted}."
         case Event.FINISHED:
-            text = f"{subject.name} is finished: {counted}, {others:,} are not. {more}"
+            text = f"{subject.name} is finished: {counted}, {left}. {more}"
         case Event.PAUSED:
             text = f"{subject.name} is paused until a person resumes it ({subject.reason}): {counted}. {cure} {more}"
         case Event.PAUSED_FOR_NOW:
@@ -88,7 +95,7 @@ def write_text(event: Event, subject: Subject, cure: str | None) -> str:
         case Event.STALLED:
             text = f"{subject.name} does not move: {_describe_stall(subject.stall)} {cure} {more}"
         case Event.RESUMED:
-            text = f"{subject.name} goes on: {counted}, {others:,} are not."
+            text = f"{subject.name} goes on: {counted}, {left}."
     return text.translate(_NO_MARKUP)
 
 

@@ -1,4 +1,4 @@
-"""Counts in a sentence, and words that agree with them, so that one thing is not written as if it were many."""
+"""Counts and shares in a sentence, and words that agree with them, so that one is not written as if it were many."""
 
 from __future__ import annotations
 
@@ -11,3 +11,12 @@ def count_things(number: int, one: str) -> str:
 def agree(number: int, one: str, many: str) -> str:
     """Choose the word that agrees with a number, such as `is` or `are`."""
     return one if number == 1 else many
+
+
+def write_share(share: float) -> str:
+    """Write a share in percent: 0.123 becomes `12 %`. What is little, but not nothing, keeps a digit, and what is not
+    quite all is never rounded up to all."""
+    percent = 100 * share
+    if 0 < percent < 1 or 99 < percent < 100:
+        return f"{max(min(percent, 99.9), 0.1):.1f} %"
+    return f"{percent:.0f} %"

@@ -9,7 +9,7 @@ from shlex import quote
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from worker.observability.counting import count_things
+from worker.observability.counting import count_things, write_share
 from worker.observability.escaping import escape_line
 from worker.pages import sentences, wording
 from worker.pages.chart import draw_chart
@@ -60,7 +60,7 @@ def _show_controls(value: object) -> object:
 # What templates write values with.
 _FILTERS = {
     "number": wording.write_number,
-    "share": wording.write_share,
+    "share": write_share,
     "exact_share": wording.write_exact_share,
     "time": wording.write_time,
     "span": wording.write_span,

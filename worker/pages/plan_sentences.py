@@ -7,9 +7,9 @@ from math import ceil
 from pathlib import PurePath
 from shlex import quote
 
-from worker.observability.counting import agree, count_things
+from worker.observability.counting import agree, count_things, write_share
 from worker.pages.plan_contents import Numbers, Plan, Timing
-from worker.pages.wording import list_words, write_number, write_share, write_span
+from worker.pages.wording import list_words, write_number, write_span
 
 # What stands in place of a number that is not exact.
 _AT_MOST = "at most "

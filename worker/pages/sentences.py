@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from shlex import quote
 
 from models.refused_row import REFUSED
-from worker.observability.counting import agree, count_things
+from worker.observability.counting import agree, count_things, write_share
 from worker.pages.left import leave_out_active
-from worker.pages.wording import list_words, write_number, write_share, write_span, write_time
+from worker.pages.wording import list_words, write_number, write_span, write_time
 from worker.reports.batch_report.contents import Command, Report, RowCounts, StepShare, Timeline
 from worker.reports.sentences.export_command import write_export
-from worker.reports.sentences.tokens import describe_places
+from worker.reports.sentences.tokens import count_active, describe_places
 from worker.reports.taken_over import TakenOver
 
 
@@ -40,7 +40,9 @@ def describe_outcome(counts: RowCounts) -> str:
         (counts.open, f"{agree(counts.open, 'is', 'are')} still to do"),
     )
     told = [(number, how) for number, how in ends if number]
-    begin = f"{write_number(active)} of {count_things(counts.rows, 'token')} {agree(active, 'is', 'are')} active"
+    begin = count_active(active, counts.rows)
+    if counts.rows == 1:
+        return f"{begin}; it {told[0][1]}."
     if len(told) == 1:
         return f"{begin}; {'the other one' if others == 1 else f'the other {write_number(others)}'} {told[0][1]}."
     return (

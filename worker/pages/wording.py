@@ -13,15 +13,6 @@ def write_number(number: int) -> str:
     return f"{number:,}"
 
 
-def write_share(share: float) -> str:
-    """Write a share in percent: 0.123 becomes `12 %`. What is little, but not nothing, keeps a digit, and what is not
-    quite all is never rounded up to all."""
-    percent = 100 * share
-    if 0 < percent < 1 or 99 < percent < 100:
-        return f"{max(min(percent, 99.9), 0.1):.1f} %"
-    return f"{percent:.0f} %"
-
-
 def write_exact_share(share: float) -> str:
     """Write a share in percent with one digit behind the point: `12.3 %`; nothing and all have none."""
     return f"{share:.0%}".replace("%", " %") if share in (0, 1) else f"{min(max(100 * share, 0.1), 99.9):.1f} %"

@@ -51,8 +51,9 @@ def _check_notification(policy: Policy, persons: int, *, makes_devices: bool) ->
     says = "says nothing of it" if policy.new_device_notification is None else f"says {notification}"
     name = policy.name or policy.id
     if makes_devices:
+        write_to = "1 person" if persons == 1 else f"{persons} people"
         text = (
-            f"PingOne may write to {persons} people when their token becomes a device: the policy {name} {says}."
+            f"PingOne may write to {write_to} when their token becomes a device: the policy {name} {says}."
             " Set newDeviceNotification to NONE for the time of the batch, or tell people."
         )
         return [Finding("notification", Level.ASK, text)]

@@ -17,6 +17,7 @@ from models.record import Record
 from models.record_states import Status
 from models.refused_row import RefusedRow
 from worker.database.engine import Database
+from worker.observability.counting import agree, count_things
 from worker.reports.outcome import Outcome, read_outcome
 from worker.reports.status import is_finished
 
@@ -88,9 +89,10 @@ class Candidates:
         if batch.state == BatchState.CANCELLED or self._gives_up:
             return None
         if waiting := _count_waiting(connection, batch.id):
+            wait, them = agree(waiting, "waits", "wait"), agree(waiting, "it", "them")
             return (
-                f"{waiting} dead letters wait for a person: replay them, load them again, or give them up with "
-                "--with-dead-letters"
+                f"{count_things(waiting, 'dead letter')} {wait} for a person: replay {them}, load {them} again, or "
+                f"give {them} up with --with-dead-letters"
             )
         return None
 

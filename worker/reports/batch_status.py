@@ -67,8 +67,10 @@ class BatchStatus:
     preparation: PreparationPace = field(default_factory=PreparationPace)
     # Active records without an OTP that was posted: PingOne said ACTIVE by itself, and nothing was proved.
     unproved: int = 0
-    # Dead letters by reason that need no fresh OTPs, so that a replay helps.
+    # Dead letters by reason that need no fresh OTPs, so that a replay helps; none where there is a successor.
     replayable: Mapping[str, int] = field(default_factory=dict)
+    # The batch that its file became when it was loaded again after this one was cancelled.
+    successor: str | None = None
     # Tokens that this batch has put into the inventory, and devices that it has made.
     imported: int = 0
     paired: int = 0

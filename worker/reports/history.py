@@ -15,7 +15,7 @@ from models.past_token import PastToken
 from models.record import Record
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
-from worker.batches.finding import is_of_kept_batch
+from worker.batches.finding import find_successor, is_of_kept_batch
 from worker.batches.names import read_names_like
 from worker.batches.past_tokens import PastBatch, PastTokens
 from worker.database.engine import Database
@@ -125,10 +125,10 @@ def _read_records(connection: Connection, environment_id: str, serial_number: st
 def _read_batches(connection: Connection, ids: Iterable[int]) -> dict[int, BatchOfRecord]:
     """Read what is said of these batches."""
     found = connection.execute(select(Batch.__table__).where(Batch.id.in_(ids)))
-    return {batch.id: _make_batch(batch) for batch in found}
+    return {batch.id: _make_batch(batch, find_successor(connection, batch.id)) for batch in found.all()}
 
 
-def _make_batch(batch: Row[*tuple[Any, ...]]) -> BatchOfRecord:
+def _make_batch(batch: Row[*tuple[Any, ...]], successor: str | None) -> BatchOfRecord:
     return BatchOfRecord(
         name=batch.name,
         file=batch.file,
@@ -139,6 +139,7 @@ def _make_batch(batch: Row[*tuple[Any, ...]]) -> BatchOfRecord:
         detail=batch.detail,
         resumes_at=batch.resumes_at,
         last_row=min(filter(None, (batch.canary_row, batch.trial_row)), default=None),
+        successor=successor,
     )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from models.batch import Batch
 from models.refused_row import REFUSED, RefusedRow
+from worker.observability.counting import agree, count_things
 
 
 class NotKept(Exception):
@@ -17,8 +18,9 @@ class NotKept(Exception):
 
     def __init__(self, batch: str, rows: int) -> None:
         super().__init__(
-            f"batch {batch!r} was loaded before refused rows were kept: of its file {rows} rows were refused, and which"
-            " is not known here. Examine the file again: oathbulk check FILE"
+            f"batch {batch!r} was loaded before refused rows were kept: of its file {count_things(rows, 'row')} "
+            f"{agree(rows, 'was', 'were')} refused, and which is not known here. Examine the file again: "
+            "oathbulk check FILE"
         )
 
 

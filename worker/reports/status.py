@@ -14,7 +14,7 @@ from models.record import Record
 from models.record_indexes import IN_WINDOW, IS_PREPARED
 from models.record_states import FINAL, Status
 from worker.batches.commands import LicenseOf
-from worker.batches.finding import find_batch
+from worker.batches.finding import find_batch, find_successor
 from worker.batches.names import read_names_like
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
@@ -72,6 +72,7 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
     groups, counts = outcome.groups, outcome.counts
     due = (group.next_due_at for group in groups if group.status == Status.PENDING and group.next_due_at)
     next_due_at = min(due, default=None)
+    successor = find_successor(connection, batch.id)
     waiting = {
         "user": sum(group.lack_user for group in groups),
         "token": sum(group.lack_token for group in groups),
@@ -89,7 +90,8 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         already_active=batch.already_active,
         counts=counts,
         dead_letters={group.reason or "": group.records for group in groups if group.status == Status.DEAD_LETTER},
-        replayable=outcome.replayable,
+        replayable={} if successor else outcome.replayable,
+        successor=successor,
         **{name: sum(getattr(group, name) for group in groups) for name in _SUMS},
         created_at=batch.created_at,
         finished_at=outcome.finished_at if is_finished(batch, counts) else None,

@@ -35,7 +35,8 @@ class PastAttempt:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOfRecord:
     """The batch of a record: where its file came from, and whether its records may go. `last_row`: while set, only rows
-    up to this one go. `resumes_at`: when a paused batch goes on by itself, if that is known."""
+    up to this one go. `resumes_at`: when a paused batch goes on by itself, if that is known. `successor`: the batch
+    that its file became when it was loaded again after this one was cancelled."""
 
     name: str
     file: str
@@ -46,6 +47,7 @@ class BatchOfRecord:
     detail: str | None = None
     resumes_at: datetime | None = None
     last_row: int | None = None
+    successor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

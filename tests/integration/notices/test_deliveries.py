@@ -54,7 +54,7 @@ def test_what_is_taken_goes_once(finished: NoticeDesk) -> None:
     assert (notice.tries, notice.next_try_at, notice.last_error) == (1, None, None)
     assert notice.delivered_at is not None
     assert is_well(finished)
-    assert describe(finished).startswith("1 notices delivered, the last one at ")
+    assert describe(finished).startswith("1 notice delivered, the last one at ")
 
 
 def test_what_is_not_taken_goes_again_later_with_the_same_id_and_content(finished: NoticeDesk) -> None:

@@ -27,7 +27,7 @@ from worker.database.engine import NOTICE_LOCK, Database
 from worker.notices.notifier import make_notifier
 from worker.notices.recording import Recorder
 from worker.reports.stall import STILL_AFTER
-from worker.reports.status import take_environment_for_license
+from worker.reports.status import read_statuses, take_environment_for_license
 from worker.rules.breaker import Thresholds
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, DeadLetter
@@ -53,7 +53,7 @@ def test_a_finished_batch_is_told_once_even_if_ticks_go_on(desk: NoticeDesk, scr
         assert desk.run() == []
 
     ((_, facts),) = desk.webhook.posted
-    assert facts["text"].startswith("shipment is finished: 1 of 2 tokens are active, 1 are not.")
+    assert facts["text"].startswith("shipment is finished: 1 of 2 tokens is active, 1 is not.")
     assert facts["counts"]["dead_letter"] == 1
     assert facts["occurred_at"] == look(desk.database, second).finalized_at.isoformat()
 
@@ -74,16 +74,23 @@ def test_a_batch_with_a_record_that_is_not_final_is_not_finished(desk: NoticeDes
     assert desk.run() == []
 
 
-def test_tokens_are_told_of_the_records_alone_though_refused_rows_came_back_too(desk: NoticeDesk) -> None:
+def test_tokens_are_counted_as_status_counts_them_with_the_rows_that_became_no_record(desk: NoticeDesk) -> None:
     lost = {"status": Status.DEAD_LETTER, "reason": Reason.INVALID_OTP, "serial_number": "LOST"}
     july = make_batch(desk.database, [{"status": Status.ACTIVE}, lost], name="july")
     refused = {"row_number": 9, "environment_id": ENVIRONMENT_ID, "reason": "otps_unfit", "detail": "too short"}
     with desk.database.writing() as connection:
         connection.execute(insert(RefusedRow).values(refused | {"batch_id": july.batch_id, "serial_number": "REFUSED"}))
+        connection.execute(insert(RefusedRow).values(refused | {"batch_id": july.batch_id, "row_number": 10}))
+        of_july = update(Batch).where(Batch.id == july.batch_id)
+        connection.execute(of_july.values(rows_refused=2, already_active=3))
     came_back = [{"status": Status.ACTIVE, "serial_number": serial} for serial in ("LOST", "REFUSED")]
     make_batch(desk.database, came_back, name="july-left")
     desk.run()
-    assert desk.webhook.posted[0][1]["text"] == "july is finished: 2 of 2 tokens are active."
+    facts = desk.webhook.posted[0][1]
+    assert facts["text"] == "july is finished: 6 of 7 tokens are active, 1 is not. Next: oathbulk status july"
+    (status,) = read_statuses(desk.database, "july")
+    told = (facts["total"], facts["rows"], facts["tokens_active"])
+    assert told == (status.total, status.rows, status.tokens_active) == (2, 7, 6)
 
 
 def test_a_replayed_batch_goes_on_and_finishes_again(desk: NoticeDesk, scripted_fleet: ScriptedFleet) -> None:

@@ -68,7 +68,7 @@ def test_a_record_in_hand_is_waited_for_and_that_of_a_dead_worker_is_taken_back(
 ) -> None:
     until = database.read_clock().replace(year=2100)
     made = make(database, pingone, [OURS | {"status": status, "lease_until": until}])
-    with pytest.raises(NotPossible, match="1 records of batch 'shipment' are in hand"):
+    with pytest.raises(NotPossible, match="1 record of batch 'shipment' is in hand"):
         desk.unpair.remove("shipment")
     with database.writing() as connection:
         connection.execute(update(Record).values(lease_until=until.replace(year=2001)))

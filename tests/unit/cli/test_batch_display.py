@@ -99,6 +99,9 @@ def test_the_costs_of_a_batch_are_shown():
     assert (
         "10.0 records/s · 431 OTPs posted · 31 resynced · 500 requests, 7 of them answered 429 · 433 attempts" in page
     )
+    one = seen(draw_batch(replace(RUNNING, otp_posts=1, requests=1, attempts=1)))
+    assert "1 OTP posted · 0 resynced · 1 request, 0 of them answered 429 · 1 attempt" in " ".join(one.split())
+    assert "1 attempts" not in one
 
 
 def test_what_is_given_up_or_cancelled_counts_as_settled():

@@ -30,7 +30,7 @@ def test_a_rehearsal_refuses_those_that_lack_otps_or_ids(
     path = tmp_path / "again.csv"
     path.write_text(f"serial,otp1,user_id,device_id,oathbulk_row\nMADE1,{cells},batch 3 row 4\n")
 
-    with pytest.raises(UnusableFile, match="not one of its 1 rows"):
+    with pytest.raises(UnusableFile, match="its only row cannot be loaded"):
         make_shipment_for(open_shipment(path), 10)
 
     assert "it comes back from an export" in " ".join(capsys.readouterr().err.split())

@@ -17,7 +17,7 @@ from worker.reports.stall import Cause, Stall
 
 AT = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 COUNTS = {str(status): 0 for status in Status} | {"active": 2959, "dead_letter": 41}
-JULY = Subject("july", "default", COUNTS, 2959, BatchState.RUNNING, None, AT)
+JULY = Subject("july", "default", COUNTS, 3000, 2959, BatchState.RUNNING, None, AT)
 STALL = Stall(Cause.TICK, "No tick ever came.", "Start beat, once: celery -A worker beat")
 
 
@@ -46,6 +46,7 @@ def test_the_facts_are_whole_and_fit_into_json() -> None:
         "batch": "july",
         "environment": "default",
         "total": 3000,
+        "rows": 3000,
         "tokens_active": 2959,
         "counts": COUNTS,
         "reason": "credentials",

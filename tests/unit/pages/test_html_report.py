@@ -233,3 +233,9 @@ def test_what_later_batches_made_active_is_said_where_it_ended_here() -> None:
     assert "locked 12 Nothing: active since, in a later batch." in dead
     assert "as they ended in this batch. Later batches made 32 of these tokens active. Times" in dead
     assert "Later batches" not in draw(whole).text
+
+
+def test_the_axis_of_one_token_names_one() -> None:
+    page = draw(make_report(counts=RowCounts(active=1), timeline=make_timeline((1,)))).source
+    assert ">1 token</text>" in page
+    assert ">3 tokens</text>" in draw(make_report()).source

@@ -28,6 +28,8 @@ from worker.reports.taken_over import TakenOver
         (RowCounts(), "The batch has no tokens."),
         (RowCounts(active=2, already_active=1), "All 3 tokens are active."),
         (RowCounts(active=1, dead_letter=1), "1 of 2 tokens is active; the other one was given up."),
+        (RowCounts(dead_letter=1), "0 of 1 token is active; it was given up."),
+        (RowCounts(open=1), "0 of 1 token is active; it is still to do."),
         (RowCounts(active=5, open=2), "5 of 7 tokens are active; the other 2 are still to do."),
         (
             RowCounts(active=2959, dead_letter=33, refused=5, cancelled=3),

@@ -7,7 +7,8 @@ from datetime import timedelta, timezone
 import pytest
 from support.data.reports import minutes
 
-from worker.pages.wording import list_words, write_exact_share, write_share, write_span, write_time
+from worker.observability.counting import write_share
+from worker.pages.wording import list_words, write_exact_share, write_span, write_time
 
 
 @pytest.mark.parametrize(

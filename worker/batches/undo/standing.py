@@ -16,6 +16,7 @@ from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.leases.journal_evidence import count_in_hand
 from worker.leases.queue import Queue
+from worker.observability.counting import agree, count_things
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,9 @@ class Standing:
         if batch.state == BatchState.PAUSED and batch.reason in PASSING and is_unfinished:
             raise NotPossible(f"batch {name!r} is paused and goes on by itself ({batch.reason}): {cancel} first")
         if in_hand := count_in_hand(self._database, connection, batch.id):
+            are, calls_have = agree(in_hand, "is", "are"), agree(in_hand, "its call has", "their calls have")
             raise NotPossible(
-                f"{in_hand} records of batch {name!r} are in hand: wait until their calls have ended (a minute at "
-                "most), then give the command again"
+                f"{count_things(in_hand, 'record')} of batch {name!r} {are} in hand: wait until {calls_have} ended (a "
+                "minute at most), then give the command again"
             )
         return UndoneBatch(batch.id, name)

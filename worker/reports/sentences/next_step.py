@@ -44,7 +44,8 @@ def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None 
         case Status.DEAD_LETTER:
             return _describe_dead_letter(record, token.names_taken, replay_cron)
         case Status.CANCELLED:
-            is_of_cancelled = record.are_otps_kept and record.batch.state == BatchState.CANCELLED
+            batch = record.batch
+            is_of_cancelled = record.are_otps_kept and batch.state == BatchState.CANCELLED and not batch.successor
             command = f"oathbulk replay {quote(record.batch.name)}" if is_of_cancelled else None
             return NextStep("nothing by itself: it is cancelled", command=command)
         case Status.ACTIVATING:
@@ -63,11 +64,13 @@ def _describe_refused(line: RefusedLine, names_taken: Collection[str]) -> NextSt
 
 def _describe_dead_letter(record: PastRecord, names_taken: Collection[str], replay_cron: str | None) -> NextStep:
     """Say whether a dead letter goes again, and by which command."""
-    batch = quote(record.batch.name)
-    if not record.is_replayable:
+    batch, successor = quote(record.batch.name), record.batch.successor
+    if successor or not record.is_replayable:
+        loaded_again = f"Its file was loaded again, as batch {successor}."
+        lacks = loaded_again if successor else "A replay has no OTP of it to send."
         return NextStep(
             f"nothing by itself: it is given up ({record.reason})",
-            "A replay has no OTP of it to send. Export what is left, write fresh OTPs into the file, and load it.",
+            f"{lacks} Export what is left, write fresh OTPs into the file, and load it.",
             write_export(record.batch.name, "--left", "left", names_taken),
         )
     why = f"The command makes every dead letter of batch {record.batch.name} with this reason go again."

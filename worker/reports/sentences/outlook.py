@@ -9,7 +9,7 @@ from shlex import quote
 
 from models.reason import PASSING, PAUSE_CURES, PauseReason
 from models.record_states import Status
-from worker.observability.counting import agree, count_things
+from worker.observability.counting import agree, count_things, write_share
 from worker.pace.known_pace import Hold
 from worker.reports.batch_status import BatchStatus
 from worker.reports.outage import Outage
@@ -48,7 +48,8 @@ def describe_outlook(status: BatchStatus) -> str:
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
     if is_waiting and waits > 1 and not status.preparing:
-        return f"{status.left} wait for their time; the next is due in {format_duration(waits)}."
+        wait = agree(status.left, "waits for its time", "wait for their time")
+        return f"{status.left:,} {wait}; the next is due in {format_duration(waits)}."
     if status.stall:
         return f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
     # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.
@@ -127,7 +128,7 @@ def _explain_time_left(status: BatchStatus) -> str:
     if status.eta_if_listed_seconds is None:
         return ""
     if known.share < 1:
-        return f" That is {known.share:.0%} of the {known.ceiling:.0f} requests/s that PingOne permits."
+        return f" That is {write_share(known.share)} of the {known.ceiling:.0f} requests/s that PingOne permits."
     return (
         f" PingOne permits {known.ceiling:.0f} requests/s. If this address is not listed under Rate Limits and "
         f"Allowed IPs, listing it would bring that down to about {format_duration(status.eta_if_listed_seconds)}."

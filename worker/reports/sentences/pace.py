@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worker.observability.counting import write_share
 from worker.pace.known_pace import KnownPace
 from worker.reports.sentences.outlook import describe_hold
 
@@ -24,7 +25,7 @@ def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
     else:
         lines.append("PingOne has refused none yet, so the limit is not known.")
     if known.share < 1:
-        lines.append(f"Ours are {known.share:.0%} of that; the rest is left to people who sign on.")
+        lines.append(f"Ours are {write_share(known.share)} of that; the rest is left to people who sign on.")
     if known.set_by and known.set_at:
         why = f" ({known.ticket})" if known.ticket else ""
         lines.append(f"Set by {known.set_by} on {known.set_at:%Y-%m-%d %H:%M} UTC{why}.")

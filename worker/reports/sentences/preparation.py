@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from worker.observability.counting import agree, count_things
 from worker.reports.batch_status import BatchStatus
 
 
 def describe_waiting(status: BatchStatus) -> str:
     """Say in a sentence how many records wait for what before their first call; empty if none does."""
     token = "is imported" if status.may_import else "is found in the inventory"
-    waits = {
-        "their person is found": status.waiting.get("user", 0),
-        f"their token {token}": status.waiting.get("token", 0),
-    }
-    parts = [f"{number} wait until {event}" for event, number in waits.items() if number]
+    waits = {"person is found": status.waiting.get("user", 0), f"token {token}": status.waiting.get("token", 0)}
+    parts = [
+        f"{number:,} {agree(number, 'waits until its', 'wait until their')} {event}"
+        for event, number in waits.items()
+        if number
+    ]
     return f"{', '.join(parts)}." if parts else ""
 
 
@@ -26,7 +28,10 @@ def describe_made(status: BatchStatus) -> str:
     kind."""
     parts = []
     if status.imported or status.paired:
-        parts.append(f"{status.imported} tokens imported · {status.paired} devices paired")
+        parts += [
+            f"{count_things(status.imported, 'token')} imported",
+            f"{count_things(status.paired, 'device')} paired",
+        ]
     if status.unproved:
         parts.append(f"{status.unproved} active unproved, without an OTP")
     return " · ".join(parts)

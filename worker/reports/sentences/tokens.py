@@ -49,8 +49,12 @@ def describe_places(name: str, active: int, already_active: int, rows: int, take
     places += [f"{counts.get(Status.ACTIVE, 0):,} in {later}" for later, counts in taken_over.counts.items()]
     places += [f"{already_active:,} before it was loaded"] if already_active else []
     all_active = active + already_active + taken_over.active
-    tokens = "token is" if rows == 1 else "tokens are"
-    return f"{all_active:,} of {rows:,} {tokens} active: {', '.join(places)}; {rows - all_active:,} left."
+    return f"{count_active(all_active, rows)}: {', '.join(places)}; {rows - all_active:,} left."
+
+
+def count_active(active: int, rows: int) -> str:
+    """Say how many tokens of a file of so many rows are active: `2,959 of 3,000 tokens are active`."""
+    return f"{active:,} of {count_things(rows, 'token')} {'is' if 1 in (active, rows) else 'are'} active"
 
 
 def _describe_returned(status: BatchStatus) -> list[str]:

@@ -37,6 +37,7 @@ def test_a_running_batch_in_which_nothing_is_in_work_says_when_the_next_record_i
     assert describe_outlook(due_in(600, pending=3, active=5)).replace("9 min 59 s", "10 min 0 s") == (
         "3 wait for their time; the next is due in 10 min 0 s."
     )
+    assert describe_outlook(due_in(600, pending=1)).startswith("1 waits for its time;")
 
 
 @pytest.mark.parametrize("counts", [{"queued": 1}, {"activating": 1}])
@@ -84,7 +85,7 @@ def test_an_eta_says_what_would_make_it_shorter():
 def test_an_eta_says_what_a_share_or_a_persons_rate_makes_of_it():
     assert LIMITED.license_pace is not None
     shared = replace(LIMITED.license_pace, share=0.5, ceiling=24.2)
-    assert "That is 50% of the 24 requests/s that PingOne permits." in describe_outlook(
+    assert "That is 50 % of the 24 requests/s that PingOne permits." in describe_outlook(
         replace(LIMITED, license_pace=shared)
     )
     fixed = replace(LIMITED.license_pace, fixed_rate=12.0, set_by="eve")

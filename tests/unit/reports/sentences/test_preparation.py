@@ -44,7 +44,7 @@ def test_it_is_said_how_many_wait_for_what_wherever_a_batch_is_shown():
 def test_what_nobody_waits_for_is_not_mentioned():
     assert describe_waiting(replace(PREPARED, waiting={"user": 0, "token": 0})) == ""
     assert describe_waiting(replace(PREPARED, waiting={"user": 1, "token": 0})) == (
-        "1 wait until their person is found."
+        "1 waits until its person is found."
     )
 
 

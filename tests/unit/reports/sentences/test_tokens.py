@@ -17,7 +17,7 @@ from worker.cli.room import Room
 from worker.reports.batch_status import BatchStatus
 from worker.reports.rehearsal import Rehearsal
 from worker.reports.sentences.outlook import describe_outlook
-from worker.reports.sentences.tokens import describe_fault_cures, describe_tokens
+from worker.reports.sentences.tokens import count_active, describe_fault_cures, describe_tokens
 from worker.reports.taken_over import TakenOver
 
 JULY = replace(
@@ -25,6 +25,20 @@ JULY = replace(
 )
 FIXED = TakenOver({"july-fixed": {"active": 40}}, {"refused": {"otps_unfit": 40}})
 LEFT = "Those that are left, with their reasons: oathbulk export july --left -o july-left.csv"
+
+
+@pytest.mark.parametrize(
+    ("active", "rows", "said"),
+    [
+        (2959, 3000, "2,959 of 3,000 tokens are active"),
+        (0, 3, "0 of 3 tokens are active"),
+        (1, 3, "1 of 3 tokens is active"),
+        (0, 1, "0 of 1 token is active"),
+        (1, 1, "1 of 1 token is active"),
+    ],
+)
+def test_how_many_tokens_are_active_is_said_with_the_verb_that_agrees(active: int, rows: int, said: str):
+    assert count_active(active, rows) == said
 
 
 def test_tokens_that_were_refused_and_came_back_count_as_active():
