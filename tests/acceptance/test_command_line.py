@@ -141,7 +141,7 @@ def test_an_export_goes_to_standard_output_alone(set_up):
         assert written.stdout.encode() == (desk.folder / "export.csv").read_bytes().replace(b"\r\n", b"\n")
         assert written.stderr.splitlines()[-1] in (
             "Wrote 2 records of shipment.",
-            "Wrote the 0 active tokens of shipment.",
+            "Wrote 0 active tokens of shipment.",
         )
     assert sorted(path.name for path in desk.folder.glob("[!.]*")) == ["export.csv", "shipment.csv"]
 
