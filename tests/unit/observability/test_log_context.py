@@ -54,11 +54,16 @@ def test_the_work_of_another_thread_is_not_told() -> None:
 
 
 def test_nothing_is_described_before_a_line_is_logged() -> None:
-    def describe() -> dict[str, int]:
-        raise AssertionError("nobody asked")
+    described: list[str] = []
+
+    def describe() -> dict[str, str]:
+        described.append("it")
+        return {"record": "7"}
 
     begin_work(describe)
-    end_work()
+    assert described == []
+    add_context(None, "info", {"event": "e"})
+    assert described == ["it"]
 
 
 def test_the_lines_of_libraries_have_it_too() -> None:

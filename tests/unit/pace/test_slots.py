@@ -170,8 +170,10 @@ def test_who_waits_to_leave_is_as_free_as_who_waits_for_a_slot(make_pace: MakePa
 
 
 def test_licenses_have_paces_of_their_own(make_pace: MakePace) -> None:
-    make_pace(rate=0.01, license="one").wait()
-    make_pace(rate=0.01, license="other").wait()
+    paces = [make_pace(rate=0.01, license=name) for name in ("one", "other")]
+    for pace in paces:
+        pace.wait()
+    assert [pace.slots_taken for pace in paces] == [1, 1]
 
 
 def test_what_is_past_leaves_redis_by_itself(make_pace: MakePace, client: redis.Redis) -> None:
@@ -284,6 +286,7 @@ def test_a_hold_ends(make_pace: MakePace) -> None:
     pace.hold(0.05)
     wait_until(lambda: pace.read_hold_left() == 0, PATIENCE, "the hold is over")
     pace.wait()
+    assert pace.slots_taken == 1
 
 
 def test_the_pace_goes_on_after_redis_was_wiped(make_pace: MakePace, client: redis.Redis) -> None:
