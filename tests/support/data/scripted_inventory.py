@@ -17,6 +17,8 @@ from worker.pingone.refusals import BadToken, TooManyTerms
 from worker.pingone.users import User, UserAttribute
 
 OK = Answer(status=200)
+# More than any preparation of a test needs: one that goes on and on is told by its last calls.
+MOST_CALLS = 1000
 
 
 @dataclass
@@ -48,6 +50,7 @@ class ScriptedInventory:
 
     def do(self, name: str, application: str, count: int | None = None) -> None:
         self.log.append(name if count is None else f"{name} {count}")
+        assert len(self.log) < MOST_CALLS, f"calls without end: {self.log[-10:]}"
         self.applications[name].add(application)
         if self.instead[name] and isinstance(failure := self.instead[name][0], BaseException):
             self.instead[name].pop(0)
