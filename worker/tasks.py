@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.fitness import ConsumerQueues
-from worker.process import affinity, away_lines, database_check, request_sets
+from worker.process import affinity, away_lines, database_check, fetching, request_sets
 from worker.process.threads import Threads
 from worker.process.worker_parts import WorkerParts
 
@@ -45,7 +46,11 @@ def install_request_sets(**_: object) -> None:
 def watch_threads(sender: Any, **_: object) -> None:
     """Watch the thread pool; add threads while hardly one is free to wait for a slot."""
     Threads(
-        sender.pool.executor, parts.paces.known, settings.find_thread_limit, lambda: parts.database.waiting.seconds
+        sender.pool.executor,
+        parts.paces.known,
+        settings.find_thread_limit,
+        lambda: parts.database.waiting.seconds,
+        partial(fetching.raise_reserve, sender),
     ).watch()
 
 

@@ -308,6 +308,13 @@ def plans(database: Database, queries: Sequence[Query]) -> Iterator[str]:
                 yield explain_for_any(connection, query)
 
 
+def plans_for_these(database: Database, queries: Sequence[Query]) -> Iterator[str]:
+    """The plans for the parameters that they went with."""
+    with database.reading() as connection:
+        for query in queries:
+            yield explain(connection, query)
+
+
 def analyse(database: Database) -> None:
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")
@@ -322,6 +329,45 @@ def test_they_do_so_among_a_million_records(postgres_url: str) -> None:
 
 def test_the_queries_of_every_tick_go_by_the_partial_indexes(database_url: str) -> None:
     check_indexes(database_url, RECORDS)
+
+
+def test_a_worker_finds_its_records_by_their_keys_whatever_the_statistics_say(postgres_url: str) -> None:
+    """They are out of date as soon as a batch begins, and say that the window is empty: to look through it seems to
+    cost nothing."""
+    with closing(MovingDatabase(postgres_url)) as setup:
+        made = make_batch(setup, 3000)
+        analyse(setup)
+    with closing(Database(postgres_url)) as database:
+        queue, leases = Queue(database), Leases(database)
+        with database.writing() as connection:
+            ids = queue.enqueue(connection, made.batch_id, 2500, 600.0)
+        with noting(database) as queries:
+            work_out_of_step(leases, ids[0])
+            hand_back(leases, ids[1:3])
+            with database.writing() as connection:
+                queue.unqueue(connection, ids[3:5])
+        assert len(queries) >= 7
+        for query, plan in zip(queries, plans_for_these(database, queries), strict=True):
+            assert "ix_record_window" not in plan, (query.statement, plan)
+
+
+def work_out_of_step(leases: Leases, record_id: int) -> None:
+    """What a worker does with a record whose second OTP is wanted, and tried again."""
+    claim = leases.claim(record_id, ENVIRONMENT_ID)
+    assert claim is not None
+    answered = claim.progress.with_otp_answered(1)
+    assert leases.write_progress(claim, answered)
+    assert leases.mark_sent(claim, 2)
+    assert leases.renew_mark(claim)
+    assert leases.may_read(claim)
+    assert leases.settle(claim, answered.with_otp_sent(2).with_otp_answered(2), Active(), CallSummary(2))
+
+
+def hand_back(leases: Leases, ids: Sequence[int]) -> None:
+    """What becomes of records that a worker may not take up."""
+    assert leases.find_foreign_batch(ids[0], "another tenant") is not None
+    assert leases.hand_back(ids[0], 5.0)
+    assert not leases.hand_back_stopped(ids[1])
 
 
 def check_indexes(database_url: str, records: int) -> None:

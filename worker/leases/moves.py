@@ -21,10 +21,8 @@ def move(database: Database, source: Status, target: Status, *, is_by_key: bool 
     the records are named by their ids. Raises ValueError for an arrow that is not in the table."""
     if (source, target) not in TRANSITIONS:
         raise ValueError(f"no arrow leads from {source} to {target}")
-    # An expression leads to no partial index. The statistics of one whose records come and go within seconds are always
-    # out of date, and by them PostgreSQL goes through the whole window for records that it has the keys of.
-    status = Record.status.concat("") if is_by_key else Record.status
-    statement = update(Record).where(status == source).values(status=target)
+    is_at_source = has_status(source) if is_by_key else Record.status == source
+    statement = update(Record).where(is_at_source).values(status=target)
     if target in FINAL:
         statement = statement.values(finalized_at=database.now())
     elif source in FINAL:
@@ -32,6 +30,14 @@ def move(database: Database, source: Status, target: Status, *, is_by_key: bool 
     if target in FINAL | {Status.PENDING}:
         statement = statement.values(lease_id=null(), lease_until=null())
     return statement
+
+
+def has_status(status: Status) -> ColumnElement[bool]:
+    """Whether a record that the statement names by its id has this status.
+
+    An expression leads to no partial index. The statistics of one whose records come and go within seconds are always
+    out of date, and by them PostgreSQL goes through the whole window for a record that it has the key of."""
+    return Record.status.concat("") == status
 
 
 def is_batch_in(state: BatchState) -> ColumnElement[bool]:

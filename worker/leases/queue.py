@@ -42,7 +42,7 @@ class Queue:
         self._due_reads = _select_due(UNSETTLED, Record.scheduled_at, now)
         onto = move(database, Status.PENDING, Status.QUEUED).where(_NAMED)
         self._onto = onto.values(lease_until=database.now(seconds))
-        back = move(database, Status.QUEUED, Status.PENDING)
+        back = move(database, Status.QUEUED, Status.PENDING, is_by_key=True)
         self._unqueue = back.where(_NAMED).values(scheduled_at=database.now(seconds))
         self._count_settled_lately = select(func.count()).where(
             Record.batch_id.in_(bindparam("batch_ids", expanding=True)), Record.finalized_at > database.now(seconds)
@@ -129,7 +129,7 @@ class Queue:
         sent_at = case((leased_at > Record.otp_sent_at, leased_at), else_=Record.otp_sent_at)
         may_be_read_at = database.later(sent_at, over_after)
         self._take_back = (
-            move(database, Status.ACTIVATING, Status.PENDING)
+            move(database, Status.ACTIVATING, Status.PENDING, is_by_key=True)
             .where(_NAMED)
             .values(scheduled_at=case((needs_read(), may_be_read_at), else_=now))
         )

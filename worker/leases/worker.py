@@ -19,7 +19,7 @@ from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.leases.claims import Claims, mark_otp, mark_pairing
 from worker.leases.lanes import Given, Lane
-from worker.leases.moves import LAST_START, is_batch_running, may_work, move
+from worker.leases.moves import LAST_START, has_status, is_batch_running, may_work, move
 from worker.leases.record_columns import (
     PAIRING_TYPES,
     PROGRESS_TYPES,
@@ -76,13 +76,13 @@ class Leases:
             PROGRESS_TYPES | PAIRING_TYPES,
             lambda given: _update(given).values(progress_columns(given) | pairing_columns(given)),
         )
-        held = update(Record).where(_THIS_RECORD, _THIS_LEASE, Record.status == Status.ACTIVATING)
+        held = update(Record).where(_THIS_RECORD, _THIS_LEASE, has_status(Status.ACTIVATING))
         self._renew_mark = held.where(may_send).values(otp_sent_at=database.now())
         self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work(database))
         self._find_foreign_batch = select(Record.batch_id).where(
-            _THIS_RECORD, Record.status == Status.QUEUED, Record.environment_id != bindparam("for_environment_id")
+            _THIS_RECORD, has_status(Status.QUEUED), Record.environment_id != bindparam("for_environment_id")
         )
-        back = move(database, Status.QUEUED, Status.PENDING).where(_THIS_RECORD)
+        back = move(database, Status.QUEUED, Status.PENDING, is_by_key=True).where(_THIS_RECORD)
         self._hand_back = back.values(scheduled_at=database.now(bindparam("delay", type_=Float())))
         self._hand_back_stopped = back.where(~is_batch_running(database, LAST_START))
         self._settlement = Settlement(database, f"{socket.gethostname()}:{os.getpid()}")
@@ -176,7 +176,7 @@ def _name_lease(claim: Claim) -> dict[str, Any]:
 
 def _update(given: Given, *conditions: ColumnElement[bool]) -> ReturningUpdate[Any]:
     """The update of a record under its lease, where these conditions hold. It returns the lease."""
-    held = Record.id == given["this_id"], Record.lease_id == given["this_lease"], Record.status == Status.ACTIVATING
+    held = Record.id == given["this_id"], Record.lease_id == given["this_lease"], has_status(Status.ACTIVATING)
     return update(Record).where(*held, *conditions).returning(given["this_lease"])
 
 

@@ -35,6 +35,15 @@ def can_fetch_several(client: redis.Redis) -> bool:
     return True
 
 
+def raise_reserve(consumer: Any, threads: int) -> None:
+    """Let a worker with so many threads fetch as many messages ahead, MOST_TOGETHER at the most: from a small reserve
+    many threads take as quickly as it can be fetched. `consumer` is Celery's."""
+    reserve = min(threads, MOST_TOGETHER)
+    # From this Celery counts again when it has lost its connection.
+    consumer.pool.limit = max(consumer.pool.limit, reserve)
+    consumer.qos.increment_eventually(reserve - consumer.qos.value)
+
+
 class Room(virtual.QoS):
     """How many messages more a worker may have. It fetches where there is room for half of them at least, or for any a
     moment later, and is told so: it sleeps, while the threads that make room work."""

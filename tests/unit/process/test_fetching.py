@@ -12,10 +12,11 @@ import pytest
 import redis
 from kombu import Connection, Queue
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
+from kombu.common import QoS
 from support.servers.valkey import ValkeyServer
 
 from worker.process import broker
-from worker.process.fetching import LONGEST_DELAY, Room
+from worker.process.fetching import LONGEST_DELAY, MOST_TOGETHER, Room, raise_reserve
 
 QUEUE = Queue("some", routing_key="some")
 # What a worker of four threads may have in reserve.
@@ -195,6 +196,35 @@ def test_a_loop_that_waits_for_messages_already_is_not_woken(loop: Hub) -> None:
     for number in range(PREFETCH):
         room.ack(str(number))
     assert not loop._ready
+
+
+class Pool:
+    limit = 8
+
+
+class CeleryConsumer:
+    """What is changed of Celery's consumer."""
+
+    def __init__(self) -> None:
+        self.pool = Pool()
+        self.told = list[int]()
+        self.qos = QoS(lambda prefetch_count: self.told.append(prefetch_count), 8)
+
+
+def test_a_worker_with_more_threads_may_fetch_more_ahead_up_to_what_goes_together() -> None:
+    consumer = CeleryConsumer()
+    for threads in (16, 32, 128, 256):
+        raise_reserve(consumer, threads)
+        consumer.qos.update()
+    assert consumer.told == [16, 32, MOST_TOGETHER]
+    assert consumer.pool.limit == MOST_TOGETHER
+
+
+def test_a_reserve_is_never_lowered() -> None:
+    consumer = CeleryConsumer()
+    consumer.pool.limit = consumer.qos.value = 100
+    raise_reserve(consumer, 200)
+    assert (consumer.pool.limit, consumer.qos.value) == (100, 100)
 
 
 def in_thread(call: Callable[[], None]) -> None:
