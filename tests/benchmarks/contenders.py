@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ import psycopg
 from peers.results import TABLE
 from rig import HERE, Rig, follow
 
-CONCURRENCY = "8"
+# Threads, or jobs at once, of all but oathbulk, which chooses by itself.
+CONCURRENCY = os.environ.get("PEER_CONCURRENCY", "8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Run:
         self._contender = contender
         self._database_url = rig.database_url.replace("+psycopg", "")
         rig.variables |= {
+            "PEER_CONCURRENCY": CONCURRENCY,
             "PYTHONPATH": str(HERE),
             "REDIS_URL": rig.redis_url,
             "DATABASE_URL": self._database_url,

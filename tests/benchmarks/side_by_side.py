@@ -7,6 +7,9 @@ without limits.
 CPU is that of all of a contender's own processes, without their start; database, Valkey and simulator stand apart. Of
 oathbulk it is worker and beat, events on; `load` is not in it, nor is the reading of the file in the floor. Records a
 second go from the first call that the simulator saw to the last.
+
+The others have 8 threads, or jobs at once, each; PEER_CONCURRENCY=64 in the environment gives them as many as oathbulk
+comes to here.
 """
 
 from __future__ import annotations

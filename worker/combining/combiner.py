@@ -73,7 +73,8 @@ class Combiner(Generic[T, R]):
 
     def submit(self, request: T) -> R:
         """Make a request, together with those of other threads. Raises what it failed with, or LeaderLost."""
-        me = _Waiter[T, R](request)
+        # Not _Waiter[T, R](request), which looks the types up each time.
+        me: _Waiter[T, R] = _Waiter(request)
         with self._lock:
             self._waiting.append(me)
             me.leads = not self._is_led

@@ -23,9 +23,10 @@ CHUNK = 1000
 # The records whose ids are in the parameter `ids`.
 _NAMED = Record.id.in_(bindparam("ids", expanding=True))
 
-# The batch of each record in the window. Counted in Python: a query for some batches only would make SQLite look at all
-# of their records.
-_IN_WINDOW = select(Record.batch_id).where(text(IN_WINDOW))
+# How many records of each batch are in the window. Asked for some batches only, or grouped by the bare column, SQLite
+# would look at all records.
+_BATCH = Record.batch_id + 0
+_IN_WINDOW = select(_BATCH, func.count()).where(text(IN_WINDOW)).group_by(_BATCH)
 # Cancelled batches that have pending records.
 _CANCELLED = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pending())
 
@@ -89,7 +90,7 @@ class Queue:
 
     def count_window(self, connection: Connection) -> Counter[int]:
         """Count the records that are queued or in work, by batch."""
-        return Counter(connection.scalars(_IN_WINDOW))
+        return Counter(dict(connection.execute(_IN_WINDOW).tuples().all()))
 
     def count_settled_lately(self, connection: Connection, batch_ids: Sequence[int], seconds: float) -> int:
         """Count the records of these batches that took a final status in the last so many seconds."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 
 from worker.clocks.boot_clock import boot_time
-from worker.pingone.envelope import find_header
+from worker.pingone.envelope import read_date
 
 
 class PingOneClock:
@@ -41,10 +40,10 @@ class PingOneClock:
     def learn(self, headers: Mapping[str, str], sent: float, received: float) -> None:
         """Take in the `Date` of an answer whose request was sent and that was received at these times, in `boot_time`
         seconds. An answer without one changes nothing."""
-        try:
-            date = parsedate_to_datetime(find_header(headers, "date") or "").timestamp()
-        except (TypeError, ValueError, OverflowError):
+        told = read_date(headers)
+        if told is None:
             return
+        date = told.timestamp()
         with self._lock:
             lowest, highest = max(self._lowest, date - received), min(self._highest, date + 1 - sent)
             if lowest > highest:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 from worker.pingone.errors import Answer
@@ -173,6 +174,8 @@ def _parse_retry_after(value: str | None, date: str | None, quota_reset_at: date
     return min(max(*seconds, 0.0), LONGEST_RETRY_AFTER) if seconds else None
 
 
+# Of answers that come within the same second only the first is read.
+@lru_cache(maxsize=16)
 def _parse_date(value: str | None) -> datetime | None:
     try:
         return _to_utc(parsedate_to_datetime(value or ""))

@@ -22,7 +22,7 @@ from typing import TypeVar
 import psycopg
 from celery import Celery
 
-CONCURRENCY = 8
+CONCURRENCY = int(os.environ.get("PEER_CONCURRENCY", "8"))
 T = TypeVar("T")
 # Kept, and with them their connections: whoever measures in pieces pays for these once.
 _threads, _thread = ThreadPoolExecutor(CONCURRENCY), threading.local()

@@ -22,7 +22,7 @@ MEDIA_TYPE = "application/vnd.pingidentity.device.activate+json"
 # Read once: a client that makes its own context reads all certificates of the system.
 TLS = ssl.create_default_context()
 TIMEOUT = 20.0
-CONCURRENCY = 8
+CONCURRENCY = int(os.environ.get("PEER_CONCURRENCY", "8"))
 
 ACTIVE, EXTRA_OTP_REQUIRED = "ACTIVE", "EXTRA_OTP_REQUIRED"
 

@@ -16,8 +16,9 @@ CREATE TABLE IF NOT EXISTS result (
 """
 KEEP = "INSERT INTO result (serial, status, detail) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
 
+MOST = max(32, int(os.environ.get("PEER_CONCURRENCY", "8")))
 # Opened by whoever works: whoever only enqueues needs none.
-pool = ConnectionPool(DATABASE_URL, min_size=1, max_size=32, kwargs={"autocommit": True}, open=False)
+pool = ConnectionPool(DATABASE_URL, min_size=1, max_size=MOST, kwargs={"autocommit": True}, open=False)
 
 
 def keep(serial: str, status: str, detail: str | None = None) -> None:
@@ -32,7 +33,7 @@ async def keep_async(pool: AsyncConnectionPool, serial: str, status: str, detail
 
 
 def async_pool() -> AsyncConnectionPool:
-    return AsyncConnectionPool(DATABASE_URL, min_size=1, max_size=32, kwargs={"autocommit": True}, open=False)
+    return AsyncConnectionPool(DATABASE_URL, min_size=1, max_size=MOST, kwargs={"autocommit": True}, open=False)
 
 
 def read_shipment(path: str) -> list[dict[str, str]]:
