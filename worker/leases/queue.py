@@ -6,7 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Float, Integer, Select, Update, and_, bindparam, case, func, insert, select, text
+from sqlalchemy import (
+    Connection,
+    Float,
+    Integer,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+)
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.attempt import AttemptLine, Outcome
@@ -25,7 +39,7 @@ _NAMED = Record.id.in_(bindparam("ids", expanding=True))
 
 # How many records of each batch are in the window. Asked for some batches only, or grouped by the bare column, SQLite
 # would look at all records.
-_BATCH = Record.batch_id + 0
+_BATCH = Record.batch_id + literal_column("0")
 _IN_WINDOW = select(_BATCH, func.count()).where(text(IN_WINDOW)).group_by(_BATCH)
 # Cancelled batches that have pending records.
 _CANCELLED = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pending())
@@ -90,7 +104,7 @@ class Queue:
 
     def count_window(self, connection: Connection) -> Counter[int]:
         """Count the records that are queued or in work, by batch."""
-        return Counter(dict(connection.execute(_IN_WINDOW).tuples().all()))
+        return Counter(dict(connection.execute(_IN_WINDOW).all()))
 
     def count_settled_lately(self, connection: Connection, batch_ids: Sequence[int], seconds: float) -> int:
         """Count the records of these batches that took a final status in the last so many seconds."""
