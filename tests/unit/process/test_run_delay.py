@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support.processes.waiting import wait_until
 
 from worker.process.run_delay import read_run_delay
@@ -25,6 +26,7 @@ def test_a_system_that_counts_nothing_tells_of_no_delay(tmp_path: Path) -> None:
     assert read_run_delay(str(tmp_path / "missing")) == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts it")
 def test_a_process_that_has_to_share_its_processor_is_delayed() -> None:
     processors = os.sched_getaffinity(0)
     here = min(processors)
