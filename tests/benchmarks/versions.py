@@ -1,10 +1,11 @@
 """CPU a record and records a second of several versions of oathbulk, in slices that take turns within one run.
 
-    python tests/benchmarks/versions.py FOLDER… [--records N] [--slices N] [--workers N] [--threads N]
+    python tests/benchmarks/versions.py FOLDER[@THREADS]… [--records N] [--slices N] [--workers N]
 
-Each folder holds a version, as `git worktree add FOLDER COMMIT` leaves it; all run on this one's packages. Each has a
-database and queue of its own on the same servers, and a simulator without limits. The first slice warms up, and is not
-told. CPU is that of workers and beat, events on, and of PostgreSQL; ratios are to the first folder.
+Each folder holds a version, as `git worktree add FOLDER COMMIT` leaves it; all run on this one's packages. Its workers
+have so many threads each, or as many as they come to by themselves. Each has a database and queue of its own on the
+same servers, and a simulator without limits. The first slice warms up, and is not told. CPU is that of workers and
+beat, events on, and that of PostgreSQL, which has the load in it; ratios are to the first version.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import statistics
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cpu import cpu
@@ -34,61 +35,60 @@ _ENDS = select(func.min(Record.finalized_at), func.max(Record.finalized_at)).whe
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """CPU in milliseconds a record."""
+    """CPU in milliseconds a record, and records a second."""
 
     ours: float
     postgres: float
     pace: float
 
 
-@dataclass
 class Version:
-    """The processes of one version, which run until the rig ends."""
+    """The processes of one version, which run until the rig ends. `name` is its FOLDER[@THREADS], and `number` tells it
+    from the others."""
 
-    rig: Rig
-    folder: Path
-    number: int
-    threads: int | None
-    slices: list[Slice] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._ours = Ours(self.rig, database_url=self.rig.another_database())
-        home = self.rig.directory / f"version{self.number}"
+    def __init__(self, rig: Rig, name: str, number: int) -> None:
+        self.name = name
+        place, _, threads = name.partition("@")
+        folder = Path(place).resolve()
+        self.slices: list[Slice] = []
+        self._stack, self._number = rig, number
+        self._ours = Ours(rig, database_url=rig.another_database())
+        home = rig.directory / f"version{number}"
         home.mkdir()
-        self._variables = self.rig.variables | {
+        self._variables = rig.variables | {
             "OATHBULK_HOME": str(home),
-            "OATHBULK_REDIS_URL": self.rig.redis_url.rpartition("/")[0] + f"/{self.number}",
-            "PYTHONPATH": str(self.folder.resolve()),
+            "OATHBULK_REDIS_URL": rig.redis_url.rpartition("/")[0] + f"/{number}",
+            "PYTHONPATH": str(folder),
         }
-        if self.threads is not None:
-            self._variables["OATHBULK_CONCURRENCY"] = str(self.threads)
+        if threads:
+            self._variables["OATHBULK_CONCURRENCY"] = threads
         # Versions before the preflight load without it.
-        has_preflight = (self.folder / "worker" / "cli" / "preflight.py").exists()
+        has_preflight = (folder / "worker" / "cli" / "preflight.py").exists()
         self._options = ["--offline"] if has_preflight else []
         self._names: list[str] = []
         self._done = 0
 
     def start(self, workers: int) -> None:
-        self.rig.variables = self._variables
+        self._stack.variables = self._variables
         self._ours.migrate()
         for number in range(workers):
-            name = f"worker{number} of {self.number}"
-            self.rig.start(name, "celery", "-A", "worker", "worker", "-n", f"w{number}@bench", "--without-gossip")
+            name = f"worker{number} of {self._number}"
+            self._stack.start(name, "celery", "-A", "worker", "worker", "-n", f"w{number}@bench", "--without-gossip")
             self._names.append(name)
-        beat = f"beat of {self.number}"
-        self.rig.start(beat, "celery", "-A", "worker", "beat")
+        beat = f"beat of {self._number}"
+        self._stack.start(beat, "celery", "-A", "worker", "beat")
         self._names.append(beat)
         for name in self._names:
-            self.rig.wait_until_idle(name)
+            self._stack.wait_until_idle(name)
 
     def activate(self, file: Path, records: int) -> None:
         """Load a file of so many records, and measure until all are settled."""
-        self.rig.variables = self._variables
-        own, postgres = self._own_cpu(), cpu(self.rig.servers["postgres"])
-        self.rig.run("worker", "load", str(file), *self._options, timeout=TIMEOUT)
+        self._stack.variables = self._variables
+        own, postgres = self._own_cpu(), cpu(self._stack.servers["postgres"])
+        self._stack.run("worker", "load", str(file), *self._options, timeout=TIMEOUT)
         self._done += records
         self._ours.follow(TIMEOUT, total=self._done)
-        own, postgres = self._own_cpu() - own, cpu(self.rig.servers["postgres"]) - postgres
+        own, postgres = self._own_cpu() - own, cpu(self._stack.servers["postgres"]) - postgres
         self.slices.append(Slice(1000 * own / records, 1000 * postgres / records, records / self._read_seconds()))
 
     def _read_seconds(self) -> float:
@@ -98,7 +98,7 @@ class Version:
         return float((last - first).total_seconds())
 
     def _own_cpu(self) -> float:
-        return sum(cpu(self.rig.processes[name].pid) for name in self._names)
+        return sum(cpu(self._stack.processes[name].pid) for name in self._names)
 
 
 def print_table(versions: Sequence[Version]) -> None:
@@ -107,7 +107,7 @@ def print_table(versions: Sequence[Version]) -> None:
     print("|---|---|---|---|---|---|")
     for version in versions:
         pace = statistics.median(each.pace for each in version.slices)
-        row = [str(version.folder), f"{pace:.0f}"]
+        row = [version.name, f"{pace:.0f}"]
         for part in ("ours", "postgres"):
             figures = [[getattr(each, part) for each in which.slices] for which in (version, first)]
             ratios = [own / other for own, other in zip(*figures, strict=True)]
@@ -120,19 +120,16 @@ def print_table(versions: Sequence[Version]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("versions", nargs="+", metavar="FOLDER[@THREADS]")
     parser.add_argument("--records", type=int, default=2000)
     parser.add_argument("--slices", type=int, default=6)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--threads", type=int, help="of each worker; otherwise as many as it comes to by itself")
     arguments = parser.parse_args()
     end_in_good_order()
     records, rounds = arguments.records, arguments.slices + 1
-    with Rig(make_shipment(records * rounds * len(arguments.folders))) as rig:
+    with Rig(make_shipment(records * rounds * len(arguments.versions))) as rig:
         rig.simulate()
-        versions = [
-            Version(rig, folder, number, arguments.threads) for number, folder in enumerate(arguments.folders, 1)
-        ]
+        versions = [Version(rig, name, number) for number, name in enumerate(arguments.versions, 1)]
         for version in versions:
             version.start(arguments.workers)
         files = cut(rig, records)

@@ -29,7 +29,6 @@ FAILURES = (
     httpx.InvalidURL,
 )
 
-
 # The origin and the path of a URL whose path goes out as it stands. To parse every device's URL anew would take a
 # fortieth of a worker's time.
 _PLAIN = re.compile(r"(https?://[^/?#]+)(/[\w~/-]*)", re.ASCII)
@@ -46,14 +45,19 @@ def parse_address(url: str) -> Address:
     """Part a URL, as httpx reads it. Raises httpx.InvalidURL."""
     if plain := _PLAIN.fullmatch(url):
         origin, path = plain.groups()
-        return Address(_parse(origin).origin, path.encode("ascii"))
-    return _parse(url)
-
-
-@lru_cache
-def _parse(url: str) -> Address:
+        return Address(_parse_origin(origin), path.encode("ascii"))
     parsed = httpx.URL(url)
-    return Address(f"{parsed.scheme}://{parsed.netloc.decode('ascii')}", parsed.raw_path)
+    return Address(_write_origin(parsed), parsed.raw_path)
+
+
+# Origins alone are kept: a query may have a person's name.
+@lru_cache
+def _parse_origin(url: str) -> str:
+    return _write_origin(httpx.URL(url))
+
+
+def _write_origin(url: httpx.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"
 
 
 @dataclass(frozen=True, slots=True)

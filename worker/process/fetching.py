@@ -20,7 +20,8 @@ from worker.process.dropping import dropping
 # Seconds after which a worker that has some room fetches, although it has not much: longer than the time between two
 # messages that are worth to be fetched together, and too short to notice.
 LONGEST_DELAY = 0.05
-# Messages that are fetched at once where nothing limits how many a worker may have.
+# Messages that are fetched at once where nothing limits how many a worker may have; and that it may have in reserve at
+# the most, however many threads it has.
 MOST_TOGETHER = 64
 # Asks for a message of a queue that nobody fills, and waits a millisecond.
 PROBE = ("BLMPOP", 0.001, 1, "oathbulk:probe", "RIGHT", "COUNT", 1)
