@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import stat
-from collections.abc import Iterable
 
 import pytest
-from support.judges.call_log import LoggedCall
+from support.judges.call_log import sent_after_their_answer
 from support.processes.command_desk import CommandDesk
 from support.processes.waiting import wait_until
 from support.servers.simulator import Simulator
@@ -17,20 +16,6 @@ from worker.simulator.shipment import make_shipment
 
 CANARY, ROWS = 10, 40
 HOPELESS = {"wrong_otp": 3, "wrong_second_otp": 2, "second_otp_missing": 1, "account_not_usable": 1}
-
-
-def sent_after_their_answer(calls: Iterable[LoggedCall]) -> list[tuple[str, str]]:
-    """Device and OTP of each post that came although an earlier one of the same was answered."""
-    answered: set[tuple[str, str]] = set()
-    again = []
-    for call in calls:
-        if call.is_post and call.otp is not None:
-            post = (call.device_id, call.otp)
-            if post in answered:
-                again.append(post)
-            if call.is_answered:
-                answered.add(post)
-    return again
 
 
 def finish_and_restore(desk: CommandDesk) -> dict[str, int]:

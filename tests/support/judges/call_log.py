@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -86,6 +86,21 @@ def read_call_log(path: Path) -> list[LoggedCall]:
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     calls = [LoggedCall.from_entry(entry) for entry in entries if entry["operation"] in ("activate", "read")]
     return sorted(calls, key=lambda call: call.number)
+
+
+def sent_after_their_answer(calls: Iterable[LoggedCall]) -> list[tuple[str, str]]:
+    """Device and OTP of each post that came although an earlier one of the same was answered. `calls` in the order of
+    their arrival."""
+    answered: set[tuple[str, str]] = set()
+    again = []
+    for call in calls:
+        if call.is_post and call.otp is not None:
+            post = (call.device_id, call.otp)
+            if post in answered:
+                again.append(post)
+            if call.is_answered:
+                answered.add(post)
+    return again
 
 
 def fingerprint(salt: str, otp: str) -> str:
