@@ -16,7 +16,8 @@ from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker.clocks.boot_clock import boot_time
 from worker.database.engine import Database
 from worker.leases.claim import ALL_COLUMNS, FRESH_COLUMNS, Claim, claim_any_row, claim_fresh_row, claim_unpaired_row
-from worker.leases.lanes import Given, Lane
+from worker.leases.lane_statements import Given
+from worker.leases.lanes import Lane
 from worker.leases.moves import LAST_START, is_batch_running, may_work, move
 
 # Whether the batch of a record may make devices.

@@ -14,7 +14,7 @@ from models.reason import Reason
 from models.record import Record
 from models.record_states import OtpState, Status
 from worker.database.engine import Database
-from worker.leases.lanes import bind
+from worker.leases.lane_statements import bind
 from worker.leases.record_columns import PROGRESS_TYPES, progress_columns, progress_parameters
 from worker.rules.progress import OtpProgress, Progress
 

@@ -19,7 +19,8 @@ from models.record_states import Status
 from worker.database.engine import Database
 from worker.leases.attempt_line import LINE_TYPES, CallSummary, build_line, is_counted, line_parameters
 from worker.leases.claim import Claim
-from worker.leases.lanes import THIS, Given, Lane, bind
+from worker.leases.lane_statements import THIS, Given, bind
+from worker.leases.lanes import Lane
 from worker.leases.moves import is_batch_in, move
 from worker.leases.record_columns import (
     PAIRING_TYPES,

@@ -18,7 +18,8 @@ from worker.database.engine import Database
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.leases.claims import Claims, mark_otp, mark_pairing
-from worker.leases.lanes import Given, Lane
+from worker.leases.lane_statements import Given
+from worker.leases.lanes import Lane
 from worker.leases.moves import LAST_START, has_status, is_batch_running, may_work, move
 from worker.leases.record_columns import (
     PAIRING_TYPES,

@@ -18,7 +18,7 @@ def believes_what_it_wrote_before_it_is_committed() -> list[Patch]:
         found: list[Any] = []
         try:
             with self._database.writing() as connection:
-                found = [self._execute_one(connection, values) for values in requests]
+                found = list(self._statement.execute(connection, requests))
         except OperationalError:
             if not found:
                 raise

@@ -1,0 +1,133 @@
+"""A lane's statement as it goes to the database: on SQLite for one record after the other, on PostgreSQL for all of
+them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias, cast
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    BindParameter,
+    ClauseElement,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Row,
+    String,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    type_coerce,
+)
+from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.visitors import replacement_traverse
+from sqlalchemy.types import TypeEngine
+
+from worker.database.array_text import choose_writer
+
+# The values of one record's statement, by name; and those of its columns that it returns, None where it found nothing.
+Values: TypeAlias = Mapping[str, Any]
+Found: TypeAlias = Row[Any] | None
+# The SQL types of the values, by name.
+Types: TypeAlias = Mapping[str, TypeEngine[Any]]
+# What a statement is built of: an expression for each of its values, by name.
+Given: TypeAlias = Mapping[str, ColumnElement[Any]]
+Build: TypeAlias = Callable[[Given], Executable]
+
+# Every statement has these two. By the lease, which is one thread's, results are told apart. No value may have the name
+# of a column: SQLAlchemy would write it there.
+THIS: dict[str, TypeEngine[Any]] = {"this_id": BigInteger(), "this_lease": String()}
+
+
+def bind(types: Types) -> Given:
+    """Parameters of these names and types, of which the statement for one record is built."""
+    return {name: bindparam(name, type_=kind) for name, kind in types.items()}
+
+
+class LaneStatement(Protocol):
+    """A statement about records, each with values of its own."""
+
+    def execute(self, connection: Connection, requests: Sequence[Values]) -> Sequence[Found]:
+        """Execute it for these records. Returns what it returned for each, in their order. Raises DBAPIError."""
+        ...
+
+
+class InTurn:
+    """Runs for one record after the other; and `then` after it, where it found its record, for what SQLite has no
+    single statement."""
+
+    def __init__(self, dialect: Dialect, types: Types, build: Build, then: Executable | None) -> None:
+        self._statement = _write_constants(build(bind(types)), dialect)
+        self._then = then
+
+    def execute(self, connection: Connection, requests: Sequence[Values]) -> Sequence[Found]:
+        return [self._execute_one(connection, values) for values in requests]
+
+    def _execute_one(self, connection: Connection, values: Values) -> Found:
+        found = connection.execute(self._statement, values).one_or_none()
+        if found is not None and self._then is not None:
+            connection.execute(self._then, values)
+        return found
+
+
+class AtOnce:
+    """Runs for all records together, whose values go in arrays. SQLAlchemy writes its text once; as a statement that
+    has to be looked up and bound each time, it would take the processor twice as long. So what it returns comes as the
+    driver gives it."""
+
+    def __init__(self, dialect: Dialect, types: Types, build: Build) -> None:
+        self._dialect = dialect
+        self._writers = {name: choose_writer(kind) for name, kind in types.items()}
+        arrays = [bindparam(name, type_=ARRAY(kind)) for name, kind in types.items()]
+        given = func.unnest(*arrays).table_valued(*types).render_derived(name="given")
+        many = build({name: type_coerce(given.c[name], kind) for name, kind in types.items()})
+        self._statement = _write_constants(many, dialect)
+
+    @cached_property
+    def compiled(self) -> SQLCompiler:
+        """The statement as it was compiled; most of it is text, and the arrays are left open."""
+        return cast(SQLCompiler, cast(ClauseElement, self._statement).compile(dialect=self._dialect))
+
+    @cached_property
+    def _text(self) -> str:
+        return str(self.compiled)
+
+    @cached_property
+    def _others(self) -> Sequence[tuple[str, BindParameter[Any]]]:
+        """What is left open beside the arrays, as the time is where a test has a clock of its own."""
+        return [(name, parameter) for parameter, name in self.compiled.bind_names.items() if name not in self._writers]
+
+    def execute(self, connection: Connection, requests: Sequence[Values]) -> Sequence[Found]:
+        # By record, so that two processes that concern the same records do not lock them in different orders.
+        in_order = sorted(requests, key=lambda values: values["this_id"])
+        given: dict[str, Any] = {
+            name: write([values[name] for values in in_order]) for name, write in self._writers.items()
+        }
+        given |= {name: parameter.effective_value for name, parameter in self._others}
+        found = {row[0]: row for row in connection.exec_driver_sql(self._text, given)}
+        return [found.get(values["this_lease"]) for values in requests]
+
+
+def _write_constants(statement: Executable, dialect: Dialect) -> Executable:
+    """Write the constants of a statement into its text. A claim has twenty of them and three values: as parameters they
+    would be put together, sent and read again for each record."""
+
+    def write(element: Any, **_: object) -> ColumnElement[Any] | None:
+        # What differs from record to record has no value yet, or is asked for one each time.
+        if not isinstance(element, BindParameter) or element.required or element.callable:
+            return None
+        # It would be doubled twice on its way.
+        if "%" in str(element.value):
+            return None
+        # An update learns the types of its values when it is compiled; words are the only constants among them.
+        constant = literal(element.value, String()) if isinstance(element.value, str) else element
+        text = str(constant.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+        return literal_column(text, constant.type)
+
+    written: Executable = replacement_traverse(cast(Any, statement), {}, write)
+    return written
