@@ -1,0 +1,55 @@
+"""A statement for many records as it goes to PostgreSQL: with arrays whose values belong together, by record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Integer, update
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from models.record import Record
+from worker.leases.lane_statements import THIS, AtOnce
+
+
+class Driver:
+    """Stands for a connection. Each of its rows is a lease that a statement found."""
+
+    def __init__(self, *found: str) -> None:
+        self._rows = [(lease, f"row of {lease}") for lease in found]
+        self.given: dict[str, Any] = {}
+
+    def exec_driver_sql(self, _: str, given: dict[str, Any]) -> list[tuple[str, str]]:
+        self.given = given
+        return self._rows
+
+
+def execute(driver: Driver) -> Any:
+    """A statement for three records, in another order than that of their ids."""
+    statement = AtOnce(
+        PGDialect_psycopg(),
+        THIS | {"posts": Integer()},
+        lambda given: (
+            update(Record)
+            .where(Record.id == given["this_id"])
+            .values(otp1_posts=given["posts"])
+            .returning(given["this_lease"])
+        ),
+    )
+    connection: Any = driver
+    asked = [{"this_id": number, "this_lease": f"lease {number}", "posts": 10 * number} for number in (3, 1, 2)]
+    return statement.execute(connection, asked)
+
+
+def test_records_go_by_their_ids_so_that_two_processes_lock_them_in_one_order() -> None:
+    driver = Driver()
+    assert execute(driver) == [None, None, None]
+    assert driver.given == {
+        "this_id": "{1,2,3}",
+        "this_lease": '{"lease 1","lease 2","lease 3"}',
+        "posts": "{10,20,30}",
+    }
+
+
+def test_each_gets_what_was_found_by_its_own_lease() -> None:
+    found = execute(Driver("lease 2", "lease 3"))
+    assert found == [("lease 3", "row of lease 3"), None, ("lease 2", "row of lease 2")]
