@@ -11,9 +11,9 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     BindParameter,
-    ClauseElement,
     ColumnElement,
     Connection,
+    CursorResult,
     Dialect,
     Row,
     String,
@@ -76,22 +76,41 @@ class InTurn:
 
 
 class AtOnce:
-    """Runs for all records together, whose values go in arrays. SQLAlchemy writes its text once; as a statement that
-    has to be looked up and bound each time, it would take the processor twice as long. So what it returns comes as the
-    driver gives it."""
+    """Runs for all records together, whose values go in arrays; for a record that is alone without arrays: PostgreSQL
+    takes any array for one of ten, and would think again each time whether one record is not cheaper.
+
+    SQLAlchemy writes both texts once. As statements that have to be looked up and bound each time, they would take the
+    processor twice as long. So what they return comes as the driver gives it."""
 
     def __init__(self, dialect: Dialect, types: Types, build: Build) -> None:
-        self._dialect = dialect
         self._writers = {name: choose_writer(kind) for name, kind in types.items()}
         arrays = [bindparam(name, type_=ARRAY(kind)) for name, kind in types.items()]
         given = func.unnest(*arrays).table_valued(*types).render_derived(name="given")
         many = build({name: type_coerce(given.c[name], kind) for name, kind in types.items()})
-        self._statement = _write_constants(many, dialect)
+        self.one, self.many = _Text(build(bind(types)), dialect, types), _Text(many, dialect, types)
+
+    def execute(self, connection: Connection, requests: Sequence[Values]) -> Sequence[Found]:
+        if len(requests) == 1:
+            return [self.one.execute(connection, requests[0]).one_or_none()]
+        # By record, so that two processes that concern the same records do not lock them in different orders.
+        in_order = sorted(requests, key=lambda values: values["this_id"])
+        arrays = {name: write([values[name] for values in in_order]) for name, write in self._writers.items()}
+        found = {row[0]: row for row in self.many.execute(connection, arrays)}
+        return [found.get(values["this_lease"]) for values in requests]
+
+
+class _Text:
+    """A statement as the text that goes to PostgreSQL, in which the values of these types are left open."""
+
+    def __init__(self, statement: Executable, dialect: Dialect, types: Types) -> None:
+        self._statement: Any = _write_constants(statement, dialect)
+        self._dialect = dialect
+        self._types = types
 
     @cached_property
     def compiled(self) -> SQLCompiler:
-        """The statement as it was compiled; most of it is text, and the arrays are left open."""
-        return cast(SQLCompiler, cast(ClauseElement, self._statement).compile(dialect=self._dialect))
+        """The statement as it was compiled."""
+        return cast(SQLCompiler, self._statement.compile(dialect=self._dialect))
 
     @cached_property
     def _text(self) -> str:
@@ -99,18 +118,13 @@ class AtOnce:
 
     @cached_property
     def _others(self) -> Sequence[tuple[str, BindParameter[Any]]]:
-        """What is left open beside the arrays, as the time is where a test has a clock of its own."""
-        return [(name, parameter) for parameter, name in self.compiled.bind_names.items() if name not in self._writers]
+        """What is left open beside, as the time is where a test has a clock of its own."""
+        return [(name, parameter) for parameter, name in self.compiled.bind_names.items() if name not in self._types]
 
-    def execute(self, connection: Connection, requests: Sequence[Values]) -> Sequence[Found]:
-        # By record, so that two processes that concern the same records do not lock them in different orders.
-        in_order = sorted(requests, key=lambda values: values["this_id"])
-        given: dict[str, Any] = {
-            name: write([values[name] for values in in_order]) for name, write in self._writers.items()
-        }
-        given |= {name: parameter.effective_value for name, parameter in self._others}
-        found = {row[0]: row for row in connection.exec_driver_sql(self._text, given)}
-        return [found.get(values["this_lease"]) for values in requests]
+    def execute(self, connection: Connection, values: Values) -> CursorResult[Any]:
+        """Execute it with these values. Raises DBAPIError."""
+        others = {name: parameter.effective_value for name, parameter in self._others}
+        return connection.exec_driver_sql(self._text, {**values, **others})
 
 
 def _write_constants(statement: Executable, dialect: Dialect) -> Executable:

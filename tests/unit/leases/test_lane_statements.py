@@ -11,6 +11,11 @@ from models.record import Record
 from worker.leases.lane_statements import THIS, AtOnce
 
 
+class Rows(list[tuple[str, str]]):
+    def one_or_none(self) -> tuple[str, str] | None:
+        return self[0] if self else None
+
+
 class Driver:
     """Stands for a connection. Each of its rows is a lease that a statement found."""
 
@@ -18,13 +23,13 @@ class Driver:
         self._rows = [(lease, f"row of {lease}") for lease in found]
         self.given: dict[str, Any] = {}
 
-    def exec_driver_sql(self, _: str, given: dict[str, Any]) -> list[tuple[str, str]]:
+    def exec_driver_sql(self, _: str, given: dict[str, Any]) -> Rows:
         self.given = given
-        return self._rows
+        return Rows(self._rows)
 
 
-def execute(driver: Driver) -> Any:
-    """A statement for three records, in another order than that of their ids."""
+def execute(driver: Driver, numbers: tuple[int, ...] = (3, 1, 2)) -> Any:
+    """A statement for records with these ids."""
     statement = AtOnce(
         PGDialect_psycopg(),
         THIS | {"posts": Integer()},
@@ -36,7 +41,7 @@ def execute(driver: Driver) -> Any:
         ),
     )
     connection: Any = driver
-    asked = [{"this_id": number, "this_lease": f"lease {number}", "posts": 10 * number} for number in (3, 1, 2)]
+    asked = [{"this_id": number, "this_lease": f"lease {number}", "posts": 10 * number} for number in numbers]
     return statement.execute(connection, asked)
 
 
@@ -53,3 +58,10 @@ def test_records_go_by_their_ids_so_that_two_processes_lock_them_in_one_order() 
 def test_each_gets_what_was_found_by_its_own_lease() -> None:
     found = execute(Driver("lease 2", "lease 3"))
     assert found == [("lease 3", "row of lease 3"), None, ("lease 2", "row of lease 2")]
+
+
+def test_one_that_is_alone_goes_without_arrays() -> None:
+    driver = Driver("lease 7")
+    assert execute(driver, (7,)) == [("lease 7", "row of lease 7")]
+    assert driver.given == {"this_id": 7, "this_lease": "lease 7", "posts": 70}
+    assert execute(Driver(), (7,)) == [None]
