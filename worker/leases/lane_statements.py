@@ -76,8 +76,8 @@ class InTurn:
 
 
 class AtOnce:
-    """Runs for all records together, whose values go in arrays; for a record that is alone without arrays: PostgreSQL
-    takes any array for one of ten, and would think again each time whether one record is not cheaper.
+    """Runs for all records together, whose values go in arrays. A record that is alone goes without: a plan that is
+    kept for any array expects ten records, so that PostgreSQL would make one anew for each record.
 
     SQLAlchemy writes both texts once. As statements that have to be looked up and bound each time, they would take the
     processor twice as long. So what they return comes as the driver gives it."""
@@ -118,7 +118,8 @@ class _Text:
 
     @cached_property
     def _others(self) -> Sequence[tuple[str, BindParameter[Any]]]:
-        """What is left open beside, as the time is where a test has a clock of its own."""
+        """What is left open beside these values: a constant that has a percent sign, and the time where a test has a
+        clock of its own."""
         return [(name, parameter) for parameter, name in self.compiled.bind_names.items() if name not in self._types]
 
     def execute(self, connection: Connection, values: Values) -> CursorResult[Any]:
