@@ -559,7 +559,7 @@ def test_a_missing_role_pauses_a_batch(scripted_fleet: ScriptedFleet) -> None:
 
 
 def test_devices_that_are_gone_pause_a_batch_with_the_rule_that_deletes_them(scripted_fleet: ScriptedFleet) -> None:
-    made = make_batch(scripted_fleet.database, 8)
+    made = make_batch(scripted_fleet.database, 20)
     scripted_fleet.answer = Answer(status=404, code="NOT_FOUND", correlation_id="c")
     gone = DeadLetter(Reason.DEVICE_NOT_FOUND)
     ends: list[Decision] = [gone, gone, gone, Active(), gone, gone, gone]
@@ -574,7 +574,7 @@ def test_devices_that_are_gone_pause_a_batch_with_the_rule_that_deletes_them(scr
 
 
 def test_a_wrong_file_pauses_a_batch_and_says_how_many_otps_were_refused(scripted_fleet: ScriptedFleet) -> None:
-    made = make_batch(scripted_fleet.database, 6)
+    made = make_batch(scripted_fleet.database, 20)
     ends: list[Decision] = [DeadLetter(Reason.INVALID_OTP), Active(), DeadLetter(Reason.RESYNC_FAILED), Active()]
     for decision in [*ends, DeadLetter(Reason.INVALID_OTP)]:
         assert settle_next(scripted_fleet, made, decision) is None
@@ -626,6 +626,38 @@ def test_a_reason_that_dominates_pauses_a_batch_with_what_pingone_said(scripted_
         f"12 OTPs were spent on 12 attempts that made no device ACTIVE: 12 {reason} (HTTP 400 INVALID_DATA NEW_CODE)."
     )
     assert batch.detail == f"{told} {PAUSE_CURES[PauseReason.REFUSED]}"
+
+
+def test_what_takes_long_to_fail_is_judged_with_the_records_that_were_begun_with_it(
+    scripted_fleet: ScriptedFleet,
+) -> None:
+    made = make_batch(scripted_fleet.database, 80)
+    for _ in range(THRESHOLDS.spent):
+        assert scripted_fleet.fail(made, 1, Retry(LATER, is_counted=False, why="not_found")) == [None]
+        scripted_fleet.fail(made, 2, Active())
+    scripted_fleet.pass_time(LATER)
+
+    assert set(scripted_fleet.fail(made, THRESHOLDS.spent, DeadLetter(Reason.LOCKED))) == {None}
+    # Half of those that were begun last are begun now.
+    verdicts = scripted_fleet.fail(made, THRESHOLDS.spent // 2, DeadLetter(Reason.LOCKED))
+    assert verdicts == [None] * (THRESHOLDS.spent // 2 - 1) + [PauseReason.REFUSED]
+
+
+@pytest.mark.parametrize("where", ["pending", "queued", "without a person"])
+def test_a_batch_is_not_paused_for_fewer_records_than_it_took_to_find_out(
+    scripted_fleet: ScriptedFleet, where: str
+) -> None:
+    later = scripted_fleet.database.read_clock() + timedelta(hours=1)
+    untried = {
+        "pending": {"scheduled_at": later},
+        "queued": {"status": Status.QUEUED, "lease_until": later},
+        "without a person": {"user_id": "", "username": "alice"},
+    }[where]
+    for left, expected in ((THRESHOLDS.spent - 1, None), (THRESHOLDS.spent, PauseReason.REFUSED)):
+        records = [{}] * (1 + THRESHOLDS.spent) + [untried] * left
+        made = make_batch(scripted_fleet.database, records, name=f"{left} left")
+        scripted_fleet.fail(made, 1, Active())
+        assert scripted_fleet.fail(made, THRESHOLDS.spent, DeadLetter(Reason.LOCKED))[-1] == expected
 
 
 def test_a_batch_is_judged_by_its_own_attempts_however_many_others_there_are_between(

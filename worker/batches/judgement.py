@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, bindparam, func, or_, select, text
+from sqlalchemy import Connection, Integer, Row, bindparam, func, literal_column, or_, select, text
+from sqlalchemy.orm import aliased
 
 from models.attempt import FAILED, AttemptLine, Outcome
 from models.batch import Batch
+from models.record import Record
+from models.record_indexes import EXPIRING, IN_WINDOW, LACKS_TOKEN, LACKS_USER, LASTING
+from models.record_states import OtpState
 from worker.rules import breaker
-from worker.rules.breaker import CountActiveAfter, Thresholds, Trip
-from worker.rules.breaker_evidence import IGNORED_FAILURES, NEXT_STEP, WATCHED_FAILURES, FailedAttempt
+from worker.rules.breaker import Thresholds, Trip
+from worker.rules.breaker_evidence import (
+    IGNORED_FAILURES,
+    NEXT_STEP,
+    WATCHED_FAILURES,
+    ActiveAttempt,
+    FailedAttempt,
+)
 
-# Successes that are counted at most: more than any threshold asks for.
-_ENOUGH = 1000
 # Columns of a batch that say from which attempts on it is judged.
 JUDGED_COLUMNS = (Batch.id, Batch.judged_after, Batch.running_after, Batch.outages)
 # A row with these columns; it may have others too.
@@ -24,51 +33,105 @@ JudgedBatch = Row[*tuple[Any, ...]]
 # Failed attempts that are looked through for the first one without an answer, at most: some days of probes.
 _LONGEST_SILENCE = 2000
 
-_BATCH = bindparam("of_batch", type_=Integer())
+_BATCH, _AFTER = bindparam("of_batch", type_=Integer()), bindparam("after", type_=Integer())
+_JUDGED_AFTER, _MOST = bindparam("judged_after", type_=Integer()), bindparam("most", type_=Integer())
 # In the words of the partial index: successes, which are most attempts, are not looked at.
 _FAILED = (
     select(AttemptLine.__table__)
-    .where(AttemptLine.batch_id == _BATCH, text(FAILED), AttemptLine.id > bindparam("after"))
+    .where(AttemptLine.batch_id == _BATCH, text(FAILED), AttemptLine.id > _AFTER)
     .order_by(AttemptLine.id.desc())
-    .limit(bindparam("count", type_=Integer()))
+    .limit(_MOST)
 )
-_LAST_ACTIVE = select(func.max(AttemptLine.id)).where(
-    AttemptLine.id > bindparam("after"), AttemptLine.batch_id == _BATCH, AttemptLine.outcome == Outcome.ACTIVE
+# The first attempt at the same record that asked PingOne, since its batch is judged.
+_Earlier = aliased(AttemptLine)
+_FIRST_ID = (
+    select(func.min(_Earlier.id))
+    .where(
+        _Earlier.record_id == AttemptLine.record_id,
+        _Earlier.id > _JUDGED_AFTER,
+        _Earlier.id <= AttemptLine.id,
+        or_(_Earlier.requests > 0, _Earlier.reason.in_(sorted(WATCHED_FAILURES))),
+    )
+    .scalar_subquery()
 )
+_JUDGED = _FAILED.add_columns(_FIRST_ID.label("first_id"))
 # Those that called PingOne.
-_ASKED = _FAILED.where(
+_ASKED = _JUDGED.where(
     or_(AttemptLine.requests > 0, AttemptLine.reason.in_(sorted(WATCHED_FAILURES))),
     AttemptLine.reason.not_in(sorted(IGNORED_FAILURES)),
 )
 # Those that spent OTPs, or made a dead letter.
-_COSTLY = _FAILED.where(
+_COSTLY = _JUDGED.where(
     or_(AttemptLine.outcome == Outcome.DEAD_LETTER, AttemptLine.otp_posts > 0),
     AttemptLine.reason.is_distinct_from(NEXT_STEP),
 )
-_ACTIVE_AFTER = select(func.count()).select_from(
-    select(AttemptLine.id)
-    .where(AttemptLine.id > bindparam("after"), AttemptLine.batch_id == _BATCH, AttemptLine.outcome == Outcome.ACTIVE)
-    .limit(_ENOUGH)
-    .subquery()
+_IS_ACTIVE = (AttemptLine.id > _AFTER, AttemptLine.batch_id == _BATCH, AttemptLine.outcome == Outcome.ACTIVE)
+_LAST_ACTIVE = select(func.max(AttemptLine.id)).where(*_IS_ACTIVE)
+_ACTIVE = (
+    select(AttemptLine.id, func.coalesce(_FIRST_ID, AttemptLine.id))
+    .where(*_IS_ACTIVE)
+    .order_by(AttemptLine.id.desc())
+    .limit(_MOST)
 )
+# Where records are whose OTPs have not gone, each place with an index of its own: SQLite would look at every record of
+# the batch, and at every record there is for those of the window, which are asked for by an expression therefore.
+_UNTRIED = [
+    select(func.count()).select_from(
+        select(Record.id)
+        .where(is_of_batch == _BATCH, text(condition), Record.otp1_state == OtpState.UNSENT)
+        .limit(_MOST)
+        .subquery()
+    )
+    for condition, is_of_batch in (
+        *((condition, Record.batch_id) for condition in (LASTING, EXPIRING, LACKS_USER, LACKS_TOKEN)),
+        (IN_WINDOW, Record.batch_id + literal_column("0")),
+    )
+]
+
+
+class _History:
+    """The breaker's questions, asked of the tables, each once."""
+
+    def __init__(self, connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> None:
+        self._connection = connection
+        self._batch = batch
+        # As many as may speak for a batch, and as many again whose records were begun earlier.
+        self._most = math.ceil(
+            2 * breaker.EXCESS_WITHIN * max(thresholds.spent, thresholds.refused) / min(1, 2 * thresholds.refused_share)
+        )
+        self._active: list[ActiveAttempt] | None = None
+
+    def read_active(self) -> Sequence[ActiveAttempt]:
+        if self._active is None:
+            judged_after = self._batch.judged_after
+            values = {"of_batch": self._batch.id, "after": judged_after, "judged_after": judged_after}
+            rows = self._connection.execute(_ACTIVE, values | {"most": self._most}).all()
+            self._active = [ActiveAttempt(*row) for row in rows]
+        return self._active
+
+    def count_untried(self, most: int) -> int:
+        values = {"of_batch": self._batch.id, "most": most}
+        return sum(self._connection.scalar(statement, values) or 0 for statement in _UNTRIED)
 
 
 def find_trip(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> Trip | None:
     """Find out whether a batch must pause, and why; None: it need not."""
-    failures, count_active_after = _read_failures(connection, batch, thresholds), _count_active_after(connection, batch)
-    return breaker.find_trip(failures, count_active_after, thresholds, is_probing=batch.outages > 0)
+    failures = _read_failures(connection, batch, thresholds)
+    history = _History(connection, batch, thresholds)
+    return breaker.find_trip(failures, history, thresholds, is_probing=batch.outages > 0)
 
 
 def is_pingone_back(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> bool:
     """Whether PingOne answered any attempt since the batch last began to run."""
-    failures, count_active_after = _read_failures(connection, batch, thresholds), _count_active_after(connection, batch)
-    return breaker.was_answered_since(failures, count_active_after, batch.running_after)
+    failures = _read_failures(connection, batch, thresholds)
+    history = _History(connection, batch, thresholds)
+    return breaker.was_answered_since(failures, history, batch.running_after)
 
 
 def find_silence(connection: Connection, batch: JudgedBatch) -> datetime | None:
     """Find out when the first attempt of a batch ended that PingOne did not answer, with none answered since; None if
     it answered the latest."""
-    values = {"of_batch": batch.id, "after": 0, "count": _LONGEST_SILENCE}
+    values = {"of_batch": batch.id, "after": 0, "most": _LONGEST_SILENCE}
     rows = connection.execute(_FAILED, values).all()
     oldest = rows[-1].id if rows else 0
     last_active = connection.scalar(_LAST_ACTIVE, {"of_batch": batch.id, "after": oldest}) or 0
@@ -88,15 +151,19 @@ def _read_failures(connection: Connection, batch: JudgedBatch, thresholds: Thres
     in_a_row = 2 * max(
         thresholds.unanswered, thresholds.forbidden, breaker.FAILURES_PER_RECORD * thresholds.unauthorized
     )
-    costly = 2 * max(thresholds.spent, thresholds.refused, thresholds.other_device, thresholds.devices_gone)
-    values = {"of_batch": batch.id, "after": batch.judged_after}
-    asked = connection.execute(_ASKED, values | {"count": in_a_row}).all()
-    spent = connection.execute(_COSTLY, values | {"count": costly}).all()
+    most = max(thresholds.spent, thresholds.refused, thresholds.other_device, thresholds.devices_gone)
+    costly = breaker.FAILURES_PER_RECORD * most
+    values = {"of_batch": batch.id, "after": batch.judged_after, "judged_after": batch.judged_after}
+    asked = connection.execute(_ASKED, values | {"most": in_a_row}).all()
+    spent = connection.execute(_COSTLY, values | {"most": costly}).all()
     rows = {row.id: row for row in (*asked, *spent)}
-    return [_build_failure(rows[number], batch.running_after) for number in sorted(rows, reverse=True)]
+    return [
+        _build_failure(rows[number], batch.running_after, rows[number].first_id)
+        for number in sorted(rows, reverse=True)
+    ]
 
 
-def _build_failure(row: Row[*tuple[Any, ...]], running_after: int) -> FailedAttempt:
+def _build_failure(row: Row[*tuple[Any, ...]], running_after: int, first_id: int | None = None) -> FailedAttempt:
     status = f"HTTP {row.http_status}" if row.http_status else None
     return FailedAttempt(
         id=row.id,
@@ -110,12 +177,5 @@ def _build_failure(row: Row[*tuple[Any, ...]], running_after: int) -> FailedAtte
         # tenant whose successes name no status. The Correlation-Id tells PingOne's answer from a proxy's page.
         is_answered=(row.http_status or 500) < 500 and row.correlation_id is not None,
         is_recent=row.id > running_after,
+        first_id=first_id,
     )
-
-
-def _count_active_after(connection: Connection, batch: JudgedBatch) -> CountActiveAfter:
-    return partial(_count_active, connection, batch.id)
-
-
-def _count_active(connection: Connection, batch_id: int, after: int) -> int:
-    return connection.scalar(_ACTIVE_AFTER, {"of_batch": batch_id, "after": after}) or 0

@@ -1,23 +1,35 @@
 """The circuit breaker: says when a batch must stop by itself, since its latest failures are more than single records
 that go wrong. Pure.
 
-A batch is judged by its failed attempts, the newest first, and by how many attempts made their device ACTIVE since.
-Both are counted by the ids of attempts: whatever a clock shows, what came later has the larger id."""
+Whether PingOne answers at all is judged by the attempts that ended last. Whether the batch is worth going on with is
+judged by the records that were begun last: what takes long to fail ends last, so that by the order of ends every pause
+and every batch's end would look like a bad batch. A pause protects records that were not tried; where fewer of them are
+left than the breaker lets fail, there is nothing to protect."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.attempt import Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
-from worker.rules.breaker_evidence import IGNORED_FAILURES, OTHER_DEVICE, REFUSED_OTP, UNAUTHORIZED, FailedAttempt
+from worker.rules.breaker_evidence import (
+    IGNORED_FAILURES,
+    OTHER_DEVICE,
+    REFUSED_OTP,
+    UNAUTHORIZED,
+    FailedAttempt,
+    History,
+)
 
 # Attempts in a row without an answer after which, while probing, the outage counts as not over.
 UNANSWERED_WHILE_PROBING = 2
 # So many failures of one record weigh as much as the failure of another record.
 FAILURES_PER_RECORD = 4
+# How many times its threshold failures may cost until their excess reaches that; a slower drift is not worth a pause.
+EXCESS_WITHIN = 4
 # Records that may be in the window while probing.
 PROBES = 2
 # Seconds from the first pause for an outage until a few records are tried.
@@ -28,10 +40,11 @@ LONGEST_PROBE = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """How many failures are too many. `spent` counts OTPs and dead letters that brought no active device, `refused`
-    those among them whose OTP was refused; each only if it is `refused_share` of what was tried meanwhile. The others
-    count attempts of different records: `forbidden`, `devices_gone`, `unauthorized` and `unanswered` in a row,
-    `other_device` altogether."""
+    """How many failures are too many. `spent`: so many more OTPs and dead letters that brought no active device than
+    devices that became ACTIVE; or so many such records, if they are the share `refused_share` of those that were tried
+    meanwhile. `refused`: so many records whose OTP was refused, if they are this share. The others count attempts of
+    different records: `forbidden`, `devices_gone`, `unauthorized` and `unanswered` in a row, `other_device`
+    altogether."""
 
     forbidden: int = 10
     devices_gone: int = 10
@@ -43,10 +56,6 @@ class Thresholds:
     unanswered: int = 20
 
 
-# Counts the attempts with a larger id than this that made their device ACTIVE.
-CountActiveAfter = Callable[[int], int]
-
-
 @dataclass(frozen=True, slots=True)
 class Trip:
     """The breaker trips: why the batch is to pause, in a word and in a sentence with the cure."""
@@ -56,34 +65,19 @@ class Trip:
 
 
 def find_trip(
-    failures: Sequence[FailedAttempt],
-    count_active_after: CountActiveAfter,
-    thresholds: Thresholds,
-    *,
-    is_probing: bool = False,
+    failures: Sequence[FailedAttempt], history: History, thresholds: Thresholds, *, is_probing: bool = False
 ) -> Trip | None:
     """Find out whether a batch must pause; None if not. `failures` are its failed attempts, the newest first, since a
     person let it run."""
-    meaningful = [failure for failure in failures if failure.reason not in IGNORED_FAILURES]
-    for reason, found in _find_suspicions(meaningful, thresholds, is_probing=is_probing):
-        if found and not count_active_after(found[-1].id):
-            cure = PAUSE_CURES[reason]
-            return Trip(reason, cure if reason == PauseReason.OUTAGE else _describe(found, cure))
-    if sum(failure.reason == OTHER_DEVICE for failure in meaningful) >= thresholds.other_device:
-        return Trip(PauseReason.PROTOCOL, _describe(meaningful[:1], PAUSE_CURES[PauseReason.PROTOCOL]))
-    spent = [failure for failure in failures if failure.cost]
-    refused = [failure for failure in spent if failure.reason in REFUSED_OTP]
-    for some, threshold in ((refused, thresholds.refused), (spent, thresholds.spent)):
-        costly = _take_costly(some, threshold)
-        if costly and _is_dominant(costly, spent, count_active_after, thresholds.refused_share):
-            return _trip_for_cost(costly)
-    return None
+    return _judge_service(failures, history, thresholds, is_probing=is_probing) or _judge_records(
+        sorted(failures, key=lambda failure: (failure.begun, failure.id), reverse=True), history, thresholds
+    )
 
 
-def was_answered_since(failures: Sequence[FailedAttempt], count_active_after: CountActiveAfter, since: int) -> bool:
+def was_answered_since(failures: Sequence[FailedAttempt], history: History, since: int) -> bool:
     """Whether PingOne answered any attempt with a larger id than `since`."""
     answered = (failure.id > since and is_answer(failure) for failure in failures)
-    return any(answered) or count_active_after(since) > 0
+    return any(answered) or _has_active_after(since, history)
 
 
 def choose_probe_delay(outages: int) -> float:
@@ -96,18 +90,65 @@ def is_answer(failure: FailedAttempt) -> bool:
     return failure.has_asked and failure.reason not in IGNORED_FAILURES and not failure.is_unanswered
 
 
-def _find_suspicions(
-    meaningful: Sequence[FailedAttempt], thresholds: Thresholds, *, is_probing: bool
-) -> Iterator[tuple[PauseReason, Sequence[FailedAttempt]]]:
-    """Find failures of one kind in a row, by the reason for a pause that they would be; nothing where there are too
-    few. A success among them clears the suspicion, which the caller looks up."""
+def _judge_service(
+    failures: Sequence[FailedAttempt], history: History, thresholds: Thresholds, *, is_probing: bool
+) -> Trip | None:
+    """Judge by the attempts that ended last whether PingOne answers, about the right devices, and takes our access
+    tokens."""
+    meaningful = [failure for failure in failures if failure.reason not in IGNORED_FAILURES]
     asked = [failure for failure in meaningful if failure.has_asked]
-    dead_letters = [failure for failure in meaningful if failure.outcome == Outcome.DEAD_LETTER]
-    yield PauseReason.OUTAGE, _take_unanswered(asked, UNANSWERED_WHILE_PROBING if is_probing else thresholds.unanswered)
-    yield PauseReason.PERMISSIONS, _take_of_records(dead_letters, thresholds.forbidden, Reason.FORBIDDEN)
-    missing = _take_of_records(dead_letters, thresholds.devices_gone, Reason.DEVICE_NOT_FOUND)
-    yield PauseReason.DEVICES_GONE, missing
-    yield PauseReason.CREDENTIALS, _take_of_records(asked, thresholds.unauthorized, UNAUTHORIZED)
+    silent = _take_unanswered(asked, UNANSWERED_WHILE_PROBING if is_probing else thresholds.unanswered)
+    if silent and not _has_active_after(silent[-1].id, history):
+        return Trip(PauseReason.OUTAGE, PAUSE_CURES[PauseReason.OUTAGE])
+    unauthorized = _take_of_records(asked, thresholds.unauthorized, UNAUTHORIZED)
+    if unauthorized and not _has_active_after(unauthorized[-1].id, history):
+        return _trip(PauseReason.CREDENTIALS, unauthorized)
+    if sum(failure.reason == OTHER_DEVICE for failure in meaningful) >= thresholds.other_device:
+        return _trip(PauseReason.PROTOCOL, meaningful[:1])
+    return None
+
+
+def _judge_records(begun: Sequence[FailedAttempt], history: History, thresholds: Thresholds) -> Trip | None:
+    """Judge by the records that were begun last, `begun` in this order, whether those to come are worth their OTPs."""
+    dead_letters = [failure for failure in begun if failure.outcome == Outcome.DEAD_LETTER]
+    for pause, count, reason in (
+        (PauseReason.PERMISSIONS, thresholds.forbidden, Reason.FORBIDDEN),
+        (PauseReason.DEVICES_GONE, thresholds.devices_gone, Reason.DEVICE_NOT_FOUND),
+    ):
+        found = _take_of_records(dead_letters, count, reason)
+        if found and not _count_after(found[-1].begun, _sort_begun(history)) and _can_protect(history, count):
+            return _trip(pause, found)
+    spent = [failure for failure in begun if failure.cost]
+    if len(spent) < min(thresholds.refused, thresholds.spent) and sum(each.cost for each in spent) < thresholds.spent:
+        return None
+    refused, active = [failure for failure in spent if failure.reason in REFUSED_OTP], _sort_begun(history)
+    for costly, threshold in (
+        (_take_dominant(refused, spent, active, thresholds.refused, thresholds.refused_share), thresholds.refused),
+        (_take_dominant(spent, spent, active, thresholds.spent, thresholds.refused_share), thresholds.spent),
+        (_take_excess(spent, active, thresholds.spent), thresholds.spent),
+    ):
+        if costly and _can_protect(history, threshold):
+            return _trip(_name_cost(costly), costly)
+    return None
+
+
+def _can_protect(history: History, threshold: int) -> bool:
+    """Whether a pause saves more than it cost to find out: as many untried records are left, or nothing became active
+    so far."""
+    return history.count_untried(threshold) >= threshold or not history.read_active()
+
+
+def _has_active_after(attempt_id: int, history: History) -> bool:
+    return any(each.id > attempt_id for each in history.read_active()[:1])
+
+
+def _sort_begun(history: History) -> list[int]:
+    return sorted(each.begun for each in history.read_active())
+
+
+def _count_after(begun: int, active: Sequence[int]) -> int:
+    """Count the active records that were begun later; `active`: when each was, sorted."""
+    return len(active) - bisect_right(active, begun)
 
 
 def _take_unanswered(asked: Sequence[FailedAttempt], count: int) -> Sequence[FailedAttempt]:
@@ -130,35 +171,49 @@ def _take_of_records(meaningful: Sequence[FailedAttempt], count: int, reason: st
     return ()
 
 
-def _take_costly(failures: Sequence[FailedAttempt], threshold: int) -> Sequence[FailedAttempt]:
-    """The newest of these failures that together cost `threshold`; none if all of them cost less."""
+def _take_excess(failures: Sequence[FailedAttempt], active: Sequence[int], threshold: int) -> Sequence[FailedAttempt]:
+    """The newest of these failures whose cost is by `threshold` more than the devices that became ACTIVE among the
+    records begun since: a cumulative sum (CUSUM), looked at as far as EXCESS_WITHIN goes. None if there are no such."""
     cost = 0
     for place, failure in enumerate(failures, start=1):
         cost += failure.cost
-        if cost >= threshold:
+        if cost > EXCESS_WITHIN * threshold:
+            break
+        if cost >= threshold + _count_after(failure.begun, active):
             return failures[:place]
     return ()
 
 
-def _is_dominant(
-    costly: Sequence[FailedAttempt], spent: Sequence[FailedAttempt], count_active_after: CountActiveAfter, share: float
-) -> bool:
-    """Whether these failures are at least the share `share` of all that was spent since the oldest of them."""
-    since = costly[-1].id
-    mine = sum(failure.cost for failure in costly)
-    others = sum(failure.cost for failure in spent if failure.id >= since) - mine
-    return mine >= share * (mine + others + count_active_after(since))
+def _take_dominant(
+    failures: Sequence[FailedAttempt],
+    spent: Sequence[FailedAttempt],
+    active: Sequence[int],
+    threshold: int,
+    share: float,
+) -> Sequence[FailedAttempt]:
+    """The newest failures of `threshold` records, if these are at least the share `share` of the records that were
+    begun since and have ended or spent an OTP."""
+    records = set[int]()
+    for place, failure in enumerate(failures, start=1):
+        records.add(failure.record_id)
+        if len(records) == threshold:
+            failed = {each.record_id for each in spent if each.begun >= failure.begun}
+            tried = len(failed) + _count_after(failure.begun, active)
+            return failures[:place] if threshold >= share * tried else ()
+    return ()
 
 
-def _trip_for_cost(costly: Sequence[FailedAttempt]) -> Trip:
+def _name_cost(costly: Sequence[FailedAttempt]) -> PauseReason:
     """Name the pause by what most of these failures have in common."""
     if all(failure.reason in REFUSED_OTP for failure in costly):
-        reason = PauseReason.INVALID_OTPS
-    elif 2 * sum(failure.cost for failure in costly if failure.is_unanswered) > sum(each.cost for each in costly):
-        reason = PauseReason.OUTAGE
-    else:
-        reason = PauseReason.REFUSED
-    return Trip(reason, _describe(costly, PAUSE_CURES[reason]))
+        return PauseReason.INVALID_OTPS
+    if 2 * sum(failure.cost for failure in costly if failure.is_unanswered) > sum(each.cost for each in costly):
+        return PauseReason.OUTAGE
+    return PauseReason.REFUSED
+
+
+def _trip(reason: PauseReason, failures: Sequence[FailedAttempt]) -> Trip:
+    return Trip(reason, _describe(failures, PAUSE_CURES[reason]))
 
 
 def _describe(failures: Sequence[FailedAttempt], cure: str) -> str:

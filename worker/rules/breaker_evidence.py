@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from models.attempt import Outcome
 from models.reason import Reason
@@ -29,7 +31,8 @@ WATCHED_FAILURES = _NO_ANSWER | {UNAUTHORIZED, OTHER_DEVICE}
 class FailedAttempt:
     """An attempt that did not make its device ACTIVE, as the history has it. `said`: PingOne's codes in its last
     answer. `has_asked`: PingOne was asked anything. `is_answered`: it answered itself, whatever it said. `is_recent`:
-    the attempt ended after the batch last went on by itself."""
+    the attempt ended after the batch last went on by itself. `first_id`: the first attempt at this record that asked
+    PingOne, since the batch is judged; None if it is this one."""
 
     id: int
     record_id: int
@@ -40,6 +43,13 @@ class FailedAttempt:
     has_asked: bool = True
     is_answered: bool = False
     is_recent: bool = True
+    first_id: int | None = None
+
+    @property
+    def begun(self) -> int:
+        """When its record was begun, told by an attempt's id: whatever a clock shows, what came later has the larger
+        one."""
+        return self.id if self.first_id is None else self.first_id
 
     @property
     def is_unanswered(self) -> bool:
@@ -54,3 +64,21 @@ class FailedAttempt:
         if self.reason == NEXT_STEP or (self.is_unanswered and not self.is_recent):
             return 0
         return max(self.otp_posts, int(self.outcome == Outcome.DEAD_LETTER))
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveAttempt:
+    """An attempt that made its device ACTIVE. `begun`: as of a failed one."""
+
+    id: int
+    begun: int
+
+
+class History(Protocol):
+    """What the breaker asks of a batch beside its failed attempts, since the batch is judged."""
+
+    def read_active(self) -> Sequence[ActiveAttempt]:
+        """Read the attempts that made their device ACTIVE, the newest first; some hundreds of them are enough."""
+
+    def count_untried(self, most: int) -> int:
+        """Count the records that are left and of which no OTP went out; no further than `most`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from models.attempt import Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from worker.rules import breaker
-from worker.rules.breaker import CountActiveAfter, Thresholds
-from worker.rules.breaker_evidence import FailedAttempt
+from worker.rules.breaker import Thresholds
+from worker.rules.breaker_evidence import ActiveAttempt, FailedAttempt
 
 # An attempt that made its device ACTIVE, where a list of attempts has the names of what others ended for.
 ACTIVE = None
@@ -24,6 +24,23 @@ GONE = Reason.DEVICE_NOT_FOUND
 Ends = Sequence[str | None]
 
 
+@dataclass(frozen=True)
+class History:
+    """Attempts that made their device ACTIVE, by their ids, the newest first: each is of another record."""
+
+    active: Sequence[int] = ()
+    untried: int = 1000
+
+    def read_active(self) -> list[ActiveAttempt]:
+        return [ActiveAttempt(number, number) for number in self.active]
+
+    def count_untried(self, most: int) -> int:
+        return min(most, self.untried)
+
+
+NOTHING_ACTIVE = History()
+
+
 def failure(number: int, reason: str) -> FailedAttempt:
     """As such an attempt stands in the history; each is of another record."""
     is_dead = reason in DEAD_LETTERS
@@ -32,11 +49,11 @@ def failure(number: int, reason: str) -> FailedAttempt:
     return FailedAttempt(number, number, outcome, reason, posts, is_answered=reason == "other_device")
 
 
-def told(ends: Ends) -> tuple[list[FailedAttempt], CountActiveAfter]:
+def told(ends: Ends) -> tuple[list[FailedAttempt], History]:
     """What the breaker is told of attempts that ended so, the newest first."""
     numbered = [(len(ends) - place, end) for place, end in enumerate(ends)]
     failures = [failure(number, end) for number, end in numbered if end is not None]
-    return failures, lambda after: sum(end is None and number > after for number, end in numbered)
+    return failures, History([number for number, end in numbered if end is None])
 
 
 def judge(ends: Ends, thresholds: Thresholds = THRESHOLDS, *, is_probing: bool = False) -> PauseReason | None:
@@ -72,15 +89,15 @@ def test_a_batch_that_went_well_for_long_stops_as_soon_as_one_that_never_did():
 def test_otps_count_and_not_only_records():
     twice = [replace(failure(number, Reason.RESYNC_FAILED), otp_posts=2) for number in range(13, 0, -1)]
     as_locked = [replace(each, reason=Reason.LOCKED) for each in twice]
-    assert breaker.find_trip(as_locked[1:], lambda _: 0, THRESHOLDS) is None
-    trip = breaker.find_trip(as_locked, lambda _: 0, THRESHOLDS)
+    assert breaker.find_trip(as_locked[1:], NOTHING_ACTIVE, THRESHOLDS) is None
+    trip = breaker.find_trip(as_locked, NOTHING_ACTIVE, THRESHOLDS)
     assert trip is not None
     assert trip.reason == PauseReason.REFUSED
 
 
 def test_tokens_that_wait_for_their_next_time_step_have_spent_nothing():
     waiting = [replace(failure(number, "time_step"), otp_posts=1) for number in range(100, 0, -1)]
-    assert breaker.find_trip(waiting, lambda _: 0, THRESHOLDS) is None
+    assert breaker.find_trip(waiting, NOTHING_ACTIVE, THRESHOLDS) is None
 
 
 def test_a_minority_of_failures_is_a_matter_of_single_records():
@@ -95,9 +112,9 @@ def test_what_most_of_it_was_names_the_pause():
 
 def test_what_an_earlier_outage_left_open_is_not_held_against_the_batch():
     lost = [replace(failure(number, "outcome_unknown"), is_recent=False) for number in range(100, 0, -1)]
-    assert breaker.find_trip(lost, lambda _: 0, THRESHOLDS) is None
+    assert breaker.find_trip(lost, NOTHING_ACTIVE, THRESHOLDS) is None
     refused = [failure(200 + number, Reason.LOCKED) for number in range(24, 0, -1)]
-    assert breaker.find_trip([*refused, *lost], lambda _: 0, THRESHOLDS) is None
+    assert breaker.find_trip([*refused, *lost], NOTHING_ACTIVE, THRESHOLDS) is None
 
 
 @given(st.lists(st.none() | st.sampled_from(Reason), max_size=120), st.integers(1, 30))
@@ -112,6 +129,31 @@ def test_no_batch_spends_more_than_it_may_without_a_success(ends, spent):
 def test_a_batch_that_is_mostly_active_at_any_moment_goes_on(ends):
     if all(2 * ends[:upto].count(ACTIVE) > upto for upto in range(1, len(ends) + 1)):
         assert judge(ends) is None
+
+
+# What takes long to fail, and what a pause would save.
+
+
+def slowly(end: str, begun: int, ended: int) -> FailedAttempt:
+    return replace(failure(ended, end), first_id=begun)
+
+
+@pytest.mark.parametrize("reason", [GONE, FORBIDDEN, INVALID, Reason.LOCKED])
+def test_failures_that_end_late_are_held_against_the_records_that_were_begun_with_them(reason):
+    """One in ten takes long; when all others have ended, forty of them end one after the other."""
+    late = [slowly(reason, 10 * number, 400 + number) for number in range(40, 0, -1)]
+    others = [number for number in range(400, 0, -1) if number % 10]
+    assert breaker.find_trip(late, History(others), THRESHOLDS) is None
+    assert breaker.find_trip(late, History(others[-60:]), THRESHOLDS) is not None
+
+
+@pytest.mark.parametrize(("reason", "threshold"), [(GONE, 10), (FORBIDDEN, 10), (INVALID, 20), (Reason.LOCKED, 25)])
+def test_where_fewer_are_left_than_the_breaker_lets_fail_there_is_nothing_to_protect(reason, threshold):
+    ends, first = told([reason] * threshold + [ACTIVE])
+    assert breaker.find_trip(ends, replace(first, untried=threshold), THRESHOLDS) is not None
+    assert breaker.find_trip(ends, replace(first, untried=threshold - 1), THRESHOLDS) is None
+    # Where nothing was ever right, whatever is left is worth it.
+    assert breaker.find_trip(ends, History(untried=0), THRESHOLDS) is not None
 
 
 # A missing role, a wrong file, an access token, another's answers.
@@ -166,9 +208,9 @@ def test_an_access_token_refused_for_several_records_in_a_row_is_a_matter_of_cre
 
 def test_one_record_that_comes_back_again_and_again_is_one_record():
     again = [replace(failure(number, "unauthorized"), record_id=7) for number in range(20, 0, -1)]
-    assert breaker.find_trip(again[:19], lambda _: 0, THRESHOLDS) is None
+    assert breaker.find_trip(again[:19], NOTHING_ACTIVE, THRESHOLDS) is None
     # Where it is the only one that may go, that has to be enough.
-    trip = breaker.find_trip(again, lambda _: 0, THRESHOLDS)
+    trip = breaker.find_trip(again, NOTHING_ACTIVE, THRESHOLDS)
     assert trip is not None
     assert trip.reason == PauseReason.CREDENTIALS
 
@@ -193,7 +235,7 @@ def test_devices_that_are_looked_for_again_pause_nothing_until_they_are_given_up
 
 def test_a_pause_tells_what_it_cost_and_what_pingone_said():
     said = [replace(failure(number, "rejected"), said="HTTP 400 INVALID_DATA NEW_CODE") for number in range(25, 0, -1)]
-    trip = breaker.find_trip(said, lambda _: 0, THRESHOLDS)
+    trip = breaker.find_trip(said, NOTHING_ACTIVE, THRESHOLDS)
     assert trip is not None
     assert trip.detail == (
         "25 OTPs were spent on 25 attempts that made no device ACTIVE: 25 rejected (HTTP 400 INVALID_DATA NEW_CODE). "
@@ -249,23 +291,23 @@ def test_while_probing_a_few_are_enough():
 
 def test_only_what_came_after_the_batch_went_on_tells_of_an_outage():
     before = [replace(failure(number, "not_delivered"), is_recent=False) for number in range(9, 0, -1)]
-    assert breaker.find_trip(before, lambda _: 0, PATIENT) is None
-    assert breaker.find_trip(before, lambda _: 0, PATIENT, is_probing=True) is None
+    assert breaker.find_trip(before, NOTHING_ACTIVE, PATIENT) is None
+    assert breaker.find_trip(before, NOTHING_ACTIVE, PATIENT, is_probing=True) is None
 
 
 def test_an_end_that_asked_pingone_nothing_neither_makes_nor_ends_an_outage():
     stale = [replace(failure(number, Reason.STALE_OTP), has_asked=False) for number in range(30, 20, -1)]
     unknown = [failure(number, "outcome_unknown") for number in range(5, 0, -1)]
-    trip = breaker.find_trip([*stale, *unknown], lambda _: 0, PATIENT)
+    trip = breaker.find_trip([*stale, *unknown], NOTHING_ACTIVE, PATIENT)
     assert trip is not None
     assert trip.reason == PauseReason.OUTAGE
-    assert not breaker.was_answered_since([*stale, *unknown], lambda _: 0, since=0)
+    assert not breaker.was_answered_since([*stale, *unknown], NOTHING_ACTIVE, since=0)
 
 
 def test_an_answer_of_pingones_own_that_leaves_the_fate_open_is_no_outage():
     answered = [replace(failure(number, "outcome_unknown"), is_answered=True) for number in range(5, 0, -1)]
-    assert breaker.find_trip(answered, lambda _: 0, PATIENT) is None
-    assert breaker.was_answered_since(answered, lambda _: 0, since=0)
+    assert breaker.find_trip(answered, NOTHING_ACTIVE, PATIENT) is None
+    assert breaker.was_answered_since(answered, NOTHING_ACTIVE, since=0)
 
 
 def test_a_probe_sends_as_many_records_as_can_show_that_the_outage_lasts():
@@ -285,9 +327,9 @@ def test_no_answer_shows_nothing_of_the_kind(ends):
 
 
 def test_an_answer_from_before_the_probe_shows_nothing_either():
-    failures, count_active_after = told([*NO_ANSWER, ACTIVE, Reason.LOCKED])
-    assert not breaker.was_answered_since(failures, count_active_after, since=2)
-    assert breaker.was_answered_since(failures, count_active_after, since=1)
+    failures, history = told([*NO_ANSWER, ACTIVE, Reason.LOCKED])
+    assert not breaker.was_answered_since(failures, history, since=2)
+    assert breaker.was_answered_since(failures, history, since=1)
 
 
 @given(ANYTHING, st.booleans())
