@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.dispatch.publishing import CeleryBroker
-from worker.fleet.fitness import ConsumerQueues
+from worker.fleet.processes import FAILS_ALONE
 from worker.process import affinity, away_lines, database_check, fetching, request_sets
 from worker.process.threads import Threads
 from worker.process.worker_parts import WorkerParts
@@ -40,6 +40,12 @@ def check_database(**_: object) -> None:
 
 
 @worker_init.connect
+def check_fitness(**_: object) -> None:
+    """End the process where others work and it could not."""
+    parts.start_check.end_if_unfit()
+
+
+@worker_init.connect
 def install_request_sets(**_: object) -> None:
     """Make Celery's sets of tasks in hand fit for threads that change them while others go through them."""
     request_sets.install()
@@ -58,10 +64,9 @@ def watch_threads(sender: Any, **_: object) -> None:
 
 
 @worker_ready.connect
-def start_fitness_watch(sender: Any, **_: object) -> None:
-    """Say every few seconds that this process lives, and take it out of work where it fails alone."""
-    # Its own queues alone: a worker may have been told to take messages from some of them only.
-    parts.fitness.start_watching(ConsumerQueues(sender, list(sender.app.amqp.queues.consume_from)))
+def show_life(**_: object) -> None:
+    """Say every few seconds that this process lives."""
+    parts.fitness.start_watching()
 
 
 @worker_ready.connect
@@ -88,9 +93,12 @@ def stop(**_: object) -> None:
 
 
 @worker_shutdown.connect
-def sign_off(**_: object) -> None:
-    """Write down that this process has ended. Where the database is away, others notice it after a while by
-    themselves."""
+def sign_off(sender: Any, **_: object) -> None:
+    """Write down that this process has ended; one that failed alone is named, and ends with a code of its own. Where
+    the database is away, others notice it after a while by themselves."""
+    if parts.fitness.is_sick:
+        sender.exitcode = FAILS_ALONE
+        return
     with suppress(DBAPIError):
         parts.processes.leave()
 

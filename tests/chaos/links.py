@@ -58,6 +58,7 @@ class Link:
         self._target = target
         self._server: asyncio.Server | None = None
         self._is_passing = asyncio.Event()
+        self._hangs_up = False
         # Seconds that each piece takes, in either direction.
         self.delay = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,11 +69,18 @@ class Link:
         """Connections are reset, new ones refused."""
         self._network.run(self._cut())
 
+    def hang_up(self) -> None:
+        """Connections are reset; new ones are accepted, read and closed without an answer."""
+        self._hangs_up = True
+        self.cut()
+        self._network.run(self._heal())
+
     def stall(self) -> None:
         """Nothing passes. What was sent waits, unless its sender resets the connection meanwhile."""
         self._network.run(self._stall())
 
     def heal(self) -> None:
+        self._hangs_up = False
         self._network.run(self._heal())
 
     async def _cut(self) -> None:
@@ -102,6 +110,10 @@ class Link:
         self._ends.add(writer)
         try:
             await self._is_passing.wait()
+            if self._hangs_up:
+                await reader.read(PIECE)
+                writer.close()
+                return
             their_reader, their_writer = await asyncio.open_connection(HOST, self._target)
             ends.append(their_writer)
             self._ends.add(their_writer)

@@ -306,7 +306,7 @@ def test_workers_that_live_are_counted_and_so_are_the_sick(database: MovingDatab
     database.ahead += 7
     samples = parse_metrics(write_metrics(read()))
 
-    assert samples["oathbulk_workers_alive", ()] == 2
+    assert samples["oathbulk_workers_alive", ()] == 1
     assert find_values(samples, "oathbulk_workers_sick", "reason") == {"network": 1}
     assert 7 <= samples["oathbulk_last_tick_age_seconds", ()] < 30
 

@@ -10,9 +10,11 @@ from support.data.moving_clock import MovingDatabase
 from worker.fleet.processes import (
     GONE_AFTER,
     KEPT_FOR,
+    NAMED_FOR,
     KnownProcess,
     Processes,
     Sickness,
+    count_well,
     read_processes,
 )
 
@@ -69,7 +71,7 @@ def test_a_tick_is_noted_every_few_seconds(database: MovingDatabase) -> None:
     assert abs(seconds) < 60
 
 
-def test_one_that_fails_alone_is_named_until_it_recovers(database: MovingDatabase) -> None:
+def test_one_that_fails_alone_is_named_for_as_long_as_its_supervisor_may_wait(database: MovingDatabase) -> None:
     sick, well = Processes(database, "host:1"), Processes(database, "host:2")
     sick.show_life()
     well.show_life()
@@ -78,12 +80,12 @@ def test_one_that_fails_alone_is_named_until_it_recovers(database: MovingDatabas
     found = known(database)["host:1"]
     assert (found.reason, found.detail) == ("network", "PingOne cannot be reached.")
     assert found.sick_since is not None
-    assert well.is_needed()
-    assert not sick.is_needed()
+    assert not found.is_alive
+    with database.reading() as connection:
+        assert count_well(database, connection) == 1
 
-    sick.recover()
-    assert known(database)["host:1"].sick_since is None
-    assert not well.is_needed()
+    database.ahead += NAMED_FOR + 1
+    assert "host:1" not in known(database)
 
 
 def test_the_last_one_that_is_well_cannot_fall_sick(database: MovingDatabase) -> None:

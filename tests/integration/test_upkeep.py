@@ -14,6 +14,7 @@ from support.data.batches import TESTER, Made, look_at_batch, make_batch, make_e
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import HELD, LATER, PATIENT, THRESHOLDS, UNDELIVERED, UNKNOWN, ScriptedFleet
 
+from models.attempt import AttemptLine
 from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, PauseReason, Reason
@@ -606,6 +607,22 @@ def test_a_success_among_them_keeps_the_batch_running(scripted_fleet: ScriptedFl
     ends[2] = Active()
 
     assert [settle_next(scripted_fleet, made, decision) for decision in ends] == [None] * 5
+
+
+def test_a_worker_that_pingone_does_not_answer_while_it_answers_another_fails_alone(
+    scripted_fleet: ScriptedFleet,
+) -> None:
+    made = make_batch(scripted_fleet.database, 40)
+    first, *rest = scripted_fleet.tick()
+    scripted_fleet.end_all(rest[: breaker.UNANSWERED_ALONE], UNKNOWN)
+    with scripted_fleet.database.writing() as connection:
+        connection.execute(update(AttemptLine).values(worker="sick"))
+    assert not scripted_fleet.upkeep.fails_alone(made.batch_id, "sick")
+
+    scripted_fleet.end(first, Active())
+
+    assert scripted_fleet.upkeep.fails_alone(made.batch_id, "sick")
+    assert not scripted_fleet.upkeep.fails_alone(made.batch_id, "another")
 
 
 # Whatever PingOne answers, few OTPs are spent.

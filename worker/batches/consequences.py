@@ -8,15 +8,15 @@ from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.environments import Environments
 from worker.fleet.fitness import Fitness
-from worker.fleet.processes import Sickness
+from worker.fleet.processes import NETWORK, Sickness
 from worker.leases.claim import Claim
-from worker.rules.breaker_evidence import WATCHED_FAILURES
+from worker.rules.breaker_evidence import NO_ANSWER, WATCHED_FAILURES
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, Decision, Pause, Retry
 
 
 class Consequences:
-    """Pauses batches, or takes this process out of work while other processes can do it. Thread-safe."""
+    """Pauses batches, or ends this process where others can do its work. Thread-safe."""
 
     def __init__(self, upkeep: Upkeep, fitness: Fitness, environments: Environments) -> None:
         self._upkeep = upkeep
@@ -37,6 +37,8 @@ class Consequences:
                 self.pause(claim.batch_id, reason, detail)
             case Retry(why=why) if not posts and why not in WATCHED_FAILURES:
                 return
+            case Retry(why=why) if why in NO_ANSWER and self._end_if_alone(claim.batch_id):
+                return
             case _:
                 self._upkeep.apply_breaker(claim.batch_id)
 
@@ -50,11 +52,18 @@ class Consequences:
         self._upkeep.pause_for_quota(quota, lambda name: license_of(name) == environment.license)
 
     def stop_process_or_batch(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
-        """Take this process out of work, since what was found may be wrong with it alone; where no other process is
-        well, pause the batch. False: the batch was not paused."""
+        """End this process, since what was found may be wrong with it alone; where no other process is well, pause the
+        batch. False: the batch was not paused."""
         if self._fitness.fall_sick(Sickness(reason, detail or PAUSE_CURES[reason])):
             return False
         return self.pause(batch_id, reason, detail)
+
+    def _end_if_alone(self, batch_id: int) -> bool:
+        """End this process if PingOne answers others and not this one; False if that is not so."""
+        if not self._upkeep.fails_alone(batch_id, self._fitness.name):
+            return False
+        detail = "PingOne's answers do not arrive here, and other processes have theirs: look at this machine's proxy"
+        return self._fitness.fall_sick(Sickness(NETWORK, f"{detail} and network."))
 
 
 def explain_decryption_failure(failure: DecryptionError) -> str:

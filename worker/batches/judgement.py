@@ -68,7 +68,7 @@ _COSTLY = _JUDGED.where(
 _IS_ACTIVE = (AttemptLine.id > _AFTER, AttemptLine.batch_id == _BATCH, AttemptLine.outcome == Outcome.ACTIVE)
 _LAST_ACTIVE = select(func.max(AttemptLine.id)).where(*_IS_ACTIVE)
 _ACTIVE = (
-    select(AttemptLine.id, func.coalesce(_FIRST_ID, AttemptLine.id))
+    select(AttemptLine.id, func.coalesce(_FIRST_ID, AttemptLine.id), AttemptLine.worker)
     .where(*_IS_ACTIVE)
     .order_by(AttemptLine.id.desc())
     .limit(_MOST)
@@ -114,11 +114,18 @@ class _History:
         return sum(self._connection.scalar(statement, values) or 0 for statement in _UNTRIED)
 
 
-def find_trip(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> Trip | None:
-    """Find out whether a batch must pause, and why; None: it need not."""
-    failures = _read_failures(connection, batch, thresholds)
-    history = _History(connection, batch, thresholds)
-    return breaker.find_trip(failures, history, thresholds, is_probing=batch.outages > 0)
+def find_trip(connection: Connection, batch: JudgedBatch, thresholds: Thresholds, *, has_others: bool) -> Trip | None:
+    """Find out whether a batch must pause, and why; None: it need not. `has_others`: whether several worker processes
+    live."""
+    failures, history = _read_failures(connection, batch, thresholds), _History(connection, batch, thresholds)
+    return breaker.find_trip(failures, history, thresholds, is_probing=batch.outages > 0, has_others=has_others)
+
+
+def fails_alone(connection: Connection, batch: JudgedBatch, thresholds: Thresholds, worker: str) -> bool:
+    """Whether PingOne answers other worker processes, and not this one."""
+    failures, history = _read_failures(connection, batch, thresholds), _History(connection, batch, thresholds)
+    alone = [failure for failure in breaker.find_alone(failures, history) if failure.worker == worker]
+    return len(alone) >= breaker.UNANSWERED_ALONE
 
 
 def is_pingone_back(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> bool:
@@ -178,4 +185,5 @@ def _build_failure(row: Row[*tuple[Any, ...]], running_after: int, first_id: int
         is_answered=(row.http_status or 500) < 500 and row.correlation_id is not None,
         is_recent=row.id > running_after,
         first_id=first_id,
+        worker=row.worker,
     )

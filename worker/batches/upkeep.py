@@ -16,6 +16,7 @@ from models.record_indexes import NOT_FINAL
 from models.record_states import Status
 from worker.batches import hours, judgement, state
 from worker.database.engine import Database
+from worker.fleet.processes import count_well
 from worker.rules import breaker, quota
 from worker.rules.hours import UnfitHours
 from worker.rules.quota import Quota
@@ -66,14 +67,27 @@ class Upkeep:
     def apply_breaker(self, batch_id: int) -> PauseReason | None:
         """Ask the breaker about a batch's latest attempts, and pause the batch if it says so; returns why. A batch that
         pauses for an outage goes on by itself, with a few records at first."""
-        of_batch = select(*judgement.JUDGED_COLUMNS).where(Batch.id == batch_id, _is_worked_on())
         with self._database.reading() as connection:
-            batch = connection.execute(of_batch).one_or_none()
-            trip = batch and judgement.find_trip(connection, batch, self._thresholds)
+            batch = self._read_judged(connection, batch_id)
+            trip = None
+            if batch is not None:
+                has_others = batch.outages > 0 and count_well(self._database, connection) > 1
+                trip = judgement.find_trip(connection, batch, self._thresholds, has_others=has_others)
         if batch is None or trip is None:
             return None
         with self._database.writing() as connection:
             return trip.reason if self._pause_as_tripped(connection, batch, trip) else None
+
+    def fails_alone(self, batch_id: int, worker: str) -> bool:
+        """Whether PingOne does not answer this worker process, by a batch's latest attempts, and answers others."""
+        with self._database.reading() as connection:
+            batch = self._read_judged(connection, batch_id)
+            return batch is not None and judgement.fails_alone(connection, batch, self._thresholds, worker)
+
+    def _read_judged(self, connection: Connection, batch_id: int) -> judgement.JudgedBatch | None:
+        """Read by what a batch is judged; None if it is not worked on."""
+        of_batch = select(*judgement.JUDGED_COLUMNS).where(Batch.id == batch_id, _is_worked_on())
+        return connection.execute(of_batch).one_or_none()
 
     def _pause_as_tripped(self, connection: Connection, judged: judgement.JudgedBatch, trip: breaker.Trip) -> bool:
         """Pause a batch as the breaker says. False if it did not run any more, or began to run again since it was

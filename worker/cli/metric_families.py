@@ -145,7 +145,9 @@ def _make_paces(reading: Reading) -> Iterator[Metric]:
 def _make_fleet(fleet: Fleet) -> Iterator[Metric]:
     yield GaugeMetricFamily("oathbulk_workers_alive", "Worker processes that were seen lately.", len(fleet.alive))
     sick = GaugeMetricFamily(
-        "oathbulk_workers_sick", "Of these, those that take no work since something fails in them.", labels=("reason",)
+        "oathbulk_workers_sick",
+        "Worker processes that ended lately since something fails in them alone.",
+        labels=("reason",),
     )
     for reason in sorted({process.reason or "" for process in fleet.sick}):
         sick.add_metric((reason,), sum(process.reason == reason for process in fleet.sick))

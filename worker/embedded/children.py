@@ -58,9 +58,13 @@ class Children:
             os.close(reader)
         self._children[name] = Child(process, lifeline)
 
-    def find_ended(self) -> str | None:
-        """Find a child that has ended by itself: its name, or None."""
-        return next((name for name, child in self._children.items() if child.process.poll() is not None), None)
+    def find_ended(self) -> list[str]:
+        """Find the children that have ended by themselves, by their names."""
+        return [name for name, child in self._children.items() if child.process.poll() is not None]
+
+    def exit_code(self, name: str) -> int | None:
+        """The exit code of a child; None while it runs."""
+        return self._children[name].process.poll()
 
     def stop(self, grace: float) -> None:
         """Ask every child to end, kill those that have not after `grace` seconds in all, and wait for all."""

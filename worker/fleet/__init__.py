@@ -1,6 +1,5 @@
-"""The worker processes of an installation: which are alive, and which take no work because they fail where others do
-not.
+"""The worker processes of an installation: which are alive, and which ended since they failed where others do not.
 
 May import database.
-Begin with `processes`, the table of them; `fitness` takes this process out of work and back.
+Begin with `processes`, the table of them; `fitness` ends this process if it fails alone.
 """

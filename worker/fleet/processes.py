@@ -1,4 +1,4 @@
-"""The worker processes of the fleet: when each was last seen, and which of them fails alone and takes no more work."""
+"""The worker processes of the fleet: when each was last seen, and which of them ended since it failed alone."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ import socket
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
 from models.process import WorkerProcess
 from worker import __version__
 from worker.database.engine import PROCESS_LOCK, Database
 
+# Why a process is sick that cannot reach PingOne while others do.
+NETWORK = "network"
+# The exit code of a process that failed where others do not: EX_TEMPFAIL of sysexits.h, by which a supervisor knows
+# that a later start may go well.
+FAILS_ALONE = 75
 # Seconds between two signs of life of a process.
 SIGN_OF_LIFE_EVERY = 5.0
 # Seconds without a sign of life after which a process counts as gone.
 GONE_AFTER = 30.0
 # Seconds for which the row of a process that is gone is kept and shown.
 KEPT_FOR = 24 * 60 * 60.0
+# Seconds for which a process that ended since it failed alone is named: longer than a supervisor waits before it starts
+# it again, after which it ended once more, or is well.
+NAMED_FOR = 600.0
 # Characters of the detail: as many as the column has room for.
 LONGEST_DETAIL = 1000
 
@@ -43,12 +51,12 @@ class KnownProcess:
     """A process as the database knows it."""
 
     name: str
-    # Whether it was seen lately.
+    # Whether it was seen lately, and has not ended.
     is_alive: bool
     seen_at: datetime
     # Since it did the dispatcher's work last; None if it never did.
     seconds_since_tick: float | None
-    # Since when it takes no work, and why; None while it is well.
+    # When it ended, since something failed in it alone, and what; None if it is well.
     sick_since: datetime | None
     reason: str | None
     detail: str | None
@@ -64,7 +72,6 @@ class Processes:
         self.name = name
         now = database.now()
         self._me = WorkerProcess.name == name
-        self._is_alive = WorkerProcess.seen_at > database.now(-GONE_AFTER)
         self._last_tick = select(func.max(WorkerProcess.ticked_at))
         self._seen = update(WorkerProcess).where(self._me).values(seen_at=now)
         # After the database's clock was set back, the last tick may lie in the future.
@@ -95,8 +102,8 @@ class Processes:
         connection.execute(self._ticked)
 
     def fall_sick(self, sickness: Sickness) -> bool:
-        """Write down that this process is sick and takes no more work, if another process lives and is well. False:
-        there is none, so this one must go on, and the trouble is everybody's."""
+        """Write down that this process is sick and ends, if another process lives and is well. False: there is none,
+        so this one must go on, and the trouble is everybody's."""
         with self._database.writing() as connection:
             # Two that fell sick at the same moment would each count on the other.
             self._database.lock(connection, PROCESS_LOCK)
@@ -109,19 +116,8 @@ class Processes:
             connection.execute(sick.values(values | {"detail": sickness.detail[:LONGEST_DETAIL]}))
             return True
 
-    def recover(self) -> None:
-        """Write down that this process is well again."""
-        with self._database.writing() as connection:
-            well = {"sick_since": None, "reason": None, "detail": None}
-            connection.execute(update(WorkerProcess).where(self._me).values(well))
-
-    def is_needed(self) -> bool:
-        """Whether no other process is well, so that this one must work, sick or not."""
-        with self._database.reading() as connection:
-            return not self._has_well_others(connection)
-
     def _has_well_others(self, connection: Connection) -> bool:
-        others = select(WorkerProcess.name).where(~self._me, self._is_alive, WorkerProcess.sick_since.is_(None))
+        others = select(WorkerProcess.name).where(~self._me, _is_well(self._database))
         return connection.scalar(others.limit(1)) is not None
 
     def _join(self, connection: Connection) -> None:
@@ -137,11 +133,17 @@ def forget_all(database: Database) -> None:
         connection.execute(delete(WorkerProcess))
 
 
+def count_well(database: Database, connection: Connection) -> int:
+    """Count the processes that live and are well."""
+    return connection.scalar(select(func.count()).select_from(WorkerProcess).where(_is_well(database))) or 0
+
+
 def read_processes(database: Database, connection: Connection) -> list[KnownProcess]:
-    """Read all processes that have a row, by their names; who was gone for a day has none."""
-    is_alive = WorkerProcess.seen_at > database.now(-GONE_AFTER)
-    columns = (WorkerProcess.__table__, is_alive.label("is_alive"), database.now().label("now"))
-    rows = connection.execute(select(*columns).order_by(WorkerProcess.name)).all()
+    """Read all processes that have a row, by their names; who was gone for a day has none. One that ended since it
+    failed alone is left out after a while."""
+    is_named = or_(WorkerProcess.sick_since.is_(None), WorkerProcess.sick_since > database.now(-NAMED_FOR))
+    columns = (WorkerProcess.__table__, _is_well(database).label("is_alive"), database.now().label("now"))
+    rows = connection.execute(select(*columns).where(is_named).order_by(WorkerProcess.name)).all()
     return [
         KnownProcess(
             name=row.name,
@@ -155,3 +157,8 @@ def read_processes(database: Database, connection: Connection) -> list[KnownProc
         )
         for row in rows
     ]
+
+
+def _is_well(database: Database) -> ColumnElement[bool]:
+    """Whether a process lives and has not ended since it failed alone."""
+    return and_(WorkerProcess.seen_at > database.now(-GONE_AFTER), WorkerProcess.sick_since.is_(None))

@@ -14,6 +14,7 @@ from worker.fleet.fitness import Fitness
 from worker.fleet.processes import Sickness
 from worker.leases.worker import Leases
 from worker.records.activation import Activation
+from worker.records.outcome import WORKER_ENDS
 
 
 class Activations:
@@ -30,15 +31,15 @@ class Activations:
 
     def run(self, record_id: int, name: str) -> str:
         """Make an attempt at one record of the environment of this name, and say how it ended. Where the environment is
-        not configured here, and another process is well, the record goes back and this process takes no more work;
-        otherwise raises ConfigError."""
+        not configured here, and another process is well, the record goes back and this process ends; otherwise raises
+        ConfigError."""
         try:
             activation = self.of(name)
         except ConfigError as error:
             if not self._fitness.fall_sick(Sickness(PauseReason.ENVIRONMENT, str(error))):
                 raise
             self._leases.hand_back(record_id, 0.0)
-            return "handed back: this worker is sick"
+            return WORKER_ENDS
         return activation.run(record_id)
 
     def of(self, name: str) -> Activation:

@@ -21,7 +21,7 @@ from worker.config.settings import Settings
 from worker.dispatch.dispatcher import Broker, Dispatcher
 from worker.dispatch.workload import Workload
 from worker.fleet.fitness import Fitness
-from worker.fleet.processes import Processes, Sickness, name_this_process
+from worker.fleet.processes import NETWORK, Processes, Sickness, name_this_process
 from worker.journal.writer import FileJournal, Journal, NoJournal
 from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
@@ -30,7 +30,7 @@ from worker.notices.notifier import Notifier, make_notifier
 from worker.process.activations import Activations
 from worker.process.part import part
 from worker.process.parts import Parts
-from worker.process.recovery import NETWORK, Recovery
+from worker.process.start_check import StartCheck
 from worker.records.activation import Activation
 from worker.rules.breaker import Thresholds
 from worker.tenants.resync import FixedResync, LearntResync, Resync
@@ -60,10 +60,14 @@ class WorkerParts(Parts):
 
     @part
     def fitness(self) -> Fitness:
-        return Fitness(self.processes, Recovery(self.environments, self.clients, self.settings.call_deadline).is_over)
+        return Fitness(self.processes)
+
+    @part
+    def start_check(self) -> StartCheck:
+        return StartCheck(self.database, self.processes, self.environments, self.clients, self.settings.call_deadline)
 
     def handle_failing_alone(self, why: str) -> None:
-        """Take no more work until PingOne can be reached from here too."""
+        """End this process, where others reach PingOne."""
         self.fitness.fall_sick(Sickness(NETWORK, why))
 
     @part

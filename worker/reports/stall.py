@@ -47,13 +47,17 @@ class Fleet:
 
     @property
     def alive(self) -> list[KnownProcess]:
-        """Processes that were seen lately."""
+        """Processes that work: they were seen lately."""
         return [process for process in self.processes if process.is_alive]
 
     @property
     def sick(self) -> list[KnownProcess]:
-        """Processes that are alive and take no work, since something fails in them alone."""
-        return [process for process in self.alive if process.sick_since is not None]
+        """Processes that ended lately, since something failed in them alone: the last one of each machine and
+        reason."""
+        ended = sorted(
+            (each for each in self.processes if each.sick_since is not None), key=lambda each: str(each.sick_since)
+        )
+        return list({(each.name.partition(":")[0], each.reason): each for each in ended}.values())
 
     @property
     def seconds_since_tick(self) -> float | None:
@@ -94,12 +98,10 @@ def explain_stall(fleet: Fleet) -> Stall:
     if fleet.broker is not None:
         detail = f"The broker cannot be used ({fleet.broker})."
         return Stall(Cause.BROKER, detail, "Check OATHBULK_REDIS_URL and the server with: oathbulk doctor")
+    if not fleet.alive and fleet.sick:
+        return Stall(Cause.SICK, f"No worker is well: {describe_sick(fleet)}", "Mend that, and start them again.")
     if not fleet.alive:
         return Stall(Cause.WORKER, "No worker runs.", _name_worker(fleet))
-    if len(fleet.sick) == len(fleet.alive):
-        return Stall(
-            Cause.SICK, f"No worker is well: {describe_sick(fleet)}", "Mend that, and restart what does not recover."
-        )
     return _explain_ticks(fleet)
 
 
@@ -114,7 +116,7 @@ def explain_unprepared(fleet: Fleet) -> Stall:
 
 
 def describe_sick(fleet: Fleet) -> str:
-    """Name each process that takes no work, with the reason."""
+    """Name each process that ended since it failed alone, with the reason."""
     return "; ".join(f"{process.name} ({process.reason}: {process.detail})" for process in fleet.sick)
 
 

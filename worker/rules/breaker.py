@@ -4,7 +4,8 @@ that go wrong. Pure.
 Whether PingOne answers at all is judged by the attempts that ended last. Whether the batch is worth going on with is
 judged by the records that were begun last: what takes long to fail ends last, so that by the order of ends every pause
 and every batch's end would look like a bad batch. A pause protects records that were not tried; where fewer of them are
-left than the breaker lets fail, there is nothing to protect."""
+left than the breaker lets fail, there is nothing to protect. What one worker process alone has no answer to is held
+against that process, and not against the batch or PingOne."""
 
 from __future__ import annotations
 
@@ -26,6 +27,9 @@ from worker.rules.breaker_evidence import (
 
 # Attempts in a row without an answer after which, while probing, the outage counts as not over.
 UNANSWERED_WHILE_PROBING = 2
+# Attempts of one worker process that PingOne did not answer while it answered another's, after which the process is at
+# fault: more than a few connections that broke at one moment.
+UNANSWERED_ALONE = 5
 # So many failures of one record weigh as much as the failure of another record.
 FAILURES_PER_RECORD = 4
 # How many times its threshold failures may cost until their excess reaches that; a slower drift is not worth a pause.
@@ -65,13 +69,39 @@ class Trip:
 
 
 def find_trip(
-    failures: Sequence[FailedAttempt], history: History, thresholds: Thresholds, *, is_probing: bool = False
+    failures: Sequence[FailedAttempt],
+    history: History,
+    thresholds: Thresholds,
+    *,
+    is_probing: bool = False,
+    has_others: bool = False,
 ) -> Trip | None:
     """Find out whether a batch must pause; None if not. `failures` are its failed attempts, the newest first, since a
-    person let it run."""
-    return _judge_service(failures, history, thresholds, is_probing=is_probing) or _judge_records(
+    person let it run. `has_others`: whether several worker processes live, so that one alone cannot say for all that
+    an outage lasts."""
+    alone = set(find_alone(failures, history))
+    failures = [failure for failure in failures if failure not in alone]
+    return _judge_service(failures, history, thresholds, is_probing, has_others) or _judge_records(
         sorted(failures, key=lambda failure: (failure.begun, failure.id), reverse=True), history, thresholds
     )
+
+
+def find_alone(failures: Sequence[FailedAttempt], history: History) -> list[FailedAttempt]:
+    """Find the attempts that PingOne did not answer where it answered another worker process since, and not the one
+    that made them."""
+    unanswered = [failure for failure in failures if failure.is_unanswered]
+    if not unanswered:
+        return []
+    answered: dict[str | None, int] = {}
+    of_workers = [(each.worker, each.id) for each in history.read_active()]
+    of_workers += [(failure.worker, failure.id) for failure in failures if is_answer(failure)]
+    for worker, attempt_id in of_workers:
+        answered[worker] = max(attempt_id, answered.get(worker, 0))
+    return [
+        failure
+        for failure in unanswered
+        if answered.get(failure.worker, 0) < failure.id < max(answered.values(), default=0)
+    ]
 
 
 def was_answered_since(failures: Sequence[FailedAttempt], history: History, since: int) -> bool:
@@ -91,13 +121,16 @@ def is_answer(failure: FailedAttempt) -> bool:
 
 
 def _judge_service(
-    failures: Sequence[FailedAttempt], history: History, thresholds: Thresholds, *, is_probing: bool
+    failures: Sequence[FailedAttempt], history: History, thresholds: Thresholds, is_probing: bool, has_others: bool
 ) -> Trip | None:
     """Judge by the attempts that ended last whether PingOne answers, about the right devices, and takes our access
     tokens."""
     meaningful = [failure for failure in failures if failure.reason not in IGNORED_FAILURES]
     asked = [failure for failure in meaningful if failure.has_asked]
-    silent = _take_unanswered(asked, UNANSWERED_WHILE_PROBING if is_probing else thresholds.unanswered)
+    silent = _take_unanswered(asked, thresholds.unanswered)
+    if is_probing and not silent:
+        silent = _take_unanswered(asked, UNANSWERED_WHILE_PROBING)
+        silent = () if has_others and len({failure.worker for failure in silent}) == 1 else silent
     if silent and not _has_active_after(silent[-1].id, history):
         return Trip(PauseReason.OUTAGE, PAUSE_CURES[PauseReason.OUTAGE])
     unauthorized = _take_of_records(asked, thresholds.unauthorized, UNAUTHORIZED)

@@ -12,7 +12,7 @@ from models.reason import Reason
 # Reasons of dead letters whose OTP was refused.
 REFUSED_OTP = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED})
 # Failures of calls without an answer.
-_NO_ANSWER = frozenset({"outcome_unknown", "not_delivered"})
+NO_ANSWER = frozenset({"outcome_unknown", "not_delivered"})
 # PingOne refused access tokens that its token endpoint had granted.
 UNAUTHORIZED = "unauthorized"
 # PingOne answered about another device than it was asked about.
@@ -24,7 +24,7 @@ NEXT_STEP = "time_step"
 # worker that died with the call on its way, a time step that has not begun.
 IGNORED_FAILURES = frozenset({"hold", "not_permitted", "database", "lease_ran_out", NEXT_STEP})
 # Why a record went back, where the breaker is to judge the batch. After a dead letter it always does.
-WATCHED_FAILURES = _NO_ANSWER | {UNAUTHORIZED, OTHER_DEVICE}
+WATCHED_FAILURES = NO_ANSWER | {UNAUTHORIZED, OTHER_DEVICE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class FailedAttempt:
     """An attempt that did not make its device ACTIVE, as the history has it. `said`: PingOne's codes in its last
     answer. `has_asked`: PingOne was asked anything. `is_answered`: it answered itself, whatever it said. `is_recent`:
     the attempt ended after the batch last went on by itself. `first_id`: the first attempt at this record that asked
-    PingOne, since the batch is judged; None if it is this one."""
+    PingOne, since the batch is judged; None if it is this one. `worker`: the process that made it; None where that is
+    not known."""
 
     id: int
     record_id: int
@@ -44,6 +45,7 @@ class FailedAttempt:
     is_answered: bool = False
     is_recent: bool = True
     first_id: int | None = None
+    worker: str | None = None
 
     @property
     def begun(self) -> int:
@@ -54,7 +56,7 @@ class FailedAttempt:
     @property
     def is_unanswered(self) -> bool:
         """Whether PingOne was called and nothing came back that PingOne itself had said."""
-        return self.reason in _NO_ANSWER and not self.is_answered
+        return self.reason in NO_ANSWER and not self.is_answered
 
     @property
     def cost(self) -> int:
@@ -68,10 +70,11 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ActiveAttempt:
-    """An attempt that made its device ACTIVE. `begun`: as of a failed one."""
+    """An attempt that made its device ACTIVE. `begun` and `worker`: as of a failed one."""
 
     id: int
     begun: int
+    worker: str | None = None
 
 
 class History(Protocol):

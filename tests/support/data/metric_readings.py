@@ -42,7 +42,7 @@ def make_counts(*, dead: int = 0, old_devices: int = 0, **statuses: int) -> Batc
 
 
 def make_process(name: str, sick: str | None = None, tick: float | None = None) -> KnownProcess:
-    return KnownProcess(name, True, NOW, tick, NOW if sick else None, sick, "mend it" if sick else None)
+    return KnownProcess(name, sick is None, NOW, tick, NOW if sick else None, sick, "mend it" if sick else None)
 
 
 def make_reading() -> Reading:

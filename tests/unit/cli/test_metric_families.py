@@ -76,7 +76,7 @@ def test_a_pace_of_which_nothing_is_known_has_a_share_and_no_ceiling(samples: Sa
 
 
 def test_the_last_tick_is_that_of_any_worker(samples: Samples) -> None:
-    assert samples["oathbulk_workers_alive", ()] == 3
+    assert samples["oathbulk_workers_alive", ()] == 2
     assert find_values(samples, "oathbulk_workers_sick", "reason") == {"network": 1}
     assert samples["oathbulk_last_tick_age_seconds", ()] == 3
 

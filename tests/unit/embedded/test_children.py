@@ -91,7 +91,7 @@ def test_stopping_lets_a_child_end_in_good_order(children, env, tmp_path):
     children.stop(grace=15)
     assert not is_running(pid)
     assert (tmp_path / "told.log").read_text().endswith("goodbye\n")
-    assert children.find_ended() is None
+    assert children.find_ended() == []
 
 
 def test_stopping_kills_a_child_that_does_not_end(children, env, tmp_path):
@@ -104,7 +104,7 @@ def test_stopping_kills_a_child_that_does_not_end(children, env, tmp_path):
 def test_a_child_that_ended_by_itself_is_named(children, env, tmp_path):
     start(children, env, tmp_path, name="lasting")
     start(children, env, tmp_path, "brief", name="brief")
-    assert wait_until(children.find_ended, 15, "the brief child ends") == "brief"
+    assert wait_until(children.find_ended, 15, "the brief child ends") == ["brief"]
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
@@ -134,4 +134,4 @@ def test_the_end_of_one_child_does_not_end_another(children, env, tmp_path):
 def test_a_program_that_is_missing_is_named(children, env, tmp_path):
     with pytest.raises(EmbeddedError, match=r"told cannot be started .*no-such-python"):
         children.start("told", [str(tmp_path / "no-such-python"), "-m", "told"], env, tmp_path / "told.log")
-    assert children.find_ended() is None
+    assert children.find_ended() == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -13,7 +13,9 @@ from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall
 SEEN = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 WELL = KnownProcess("host:1", True, SEEN, 1.0, None, None, None)
 GONE = replace(WELL, name="host:2", is_alive=False)
-SICK = replace(WELL, name="host:3", sick_since=SEEN, reason="network", detail="PingOne cannot be reached.")
+SICK = replace(
+    WELL, name="host:3", is_alive=False, sick_since=SEEN, reason="network", detail="PingOne cannot be reached."
+)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,7 @@ SICK = replace(WELL, name="host:3", sick_since=SEEN, reason="network", detail="P
         (Fleet(), Cause.WORKER, "No worker runs", "celery -A worker worker"),
         (Fleet([GONE]), Cause.WORKER, "No worker runs", "`oathbulk run BATCH` brings one"),
         (Fleet(batch="my box"), Cause.WORKER, "No worker runs", "`oathbulk run 'my box'` brings one"),
-        (Fleet([SICK, GONE]), Cause.SICK, "host:3 (network: PingOne cannot be reached.)", "restart"),
+        (Fleet([SICK, GONE]), Cause.SICK, "host:3 (network: PingOne cannot be reached.)", "start them again"),
         (Fleet([replace(WELL, seconds_since_tick=None)]), Cause.TICK, "No tick ever came", "celery -A worker beat"),
         (Fleet([replace(WELL, seconds_since_tick=90.0)]), Cause.TICK, "No tick came for 90 s", "celery -A worker beat"),
         (Fleet([replace(WELL, seconds_since_tick=-3600.0)]), Cause.CLOCK, "3600 s in the future", "NTP"),
@@ -41,6 +43,12 @@ def test_each_cause_is_named_with_the_command_that_mends_it(fleet, cause, word, 
 
 def test_a_tick_of_any_process_counts():
     assert explain_stall(Fleet([replace(WELL, seconds_since_tick=500.0), WELL])).cause == Cause.UNKNOWN
+
+
+def test_a_worker_that_is_started_again_and_again_is_named_once():
+    later = replace(SICK, name="host:4", sick_since=SEEN + timedelta(minutes=1))
+    elsewhere = replace(SICK, name="other:3")
+    assert Fleet([elsewhere, later, SICK]).sick == [elsewhere, later]
 
 
 def test_one_sick_process_beside_a_well_one_is_told_and_is_no_reason():

@@ -243,6 +243,63 @@ def test_a_pause_tells_what_it_cost_and_what_pingone_said():
     )
 
 
+# One worker process that PingOne does not answer.
+
+
+def of_worker(worker: str, attempt: FailedAttempt) -> FailedAttempt:
+    return replace(attempt, worker=worker)
+
+
+@dataclass(frozen=True)
+class WorkersHistory(History):
+    """Attempts that made their device ACTIVE, by the worker that made them."""
+
+    worker: str = "well"
+
+    def read_active(self) -> list[ActiveAttempt]:
+        return [replace(each, worker=self.worker) for each in super().read_active()]
+
+
+def silent_for(worker: str, numbers: Sequence[int]) -> list[FailedAttempt]:
+    return [of_worker(worker, failure(number, "outcome_unknown")) for number in sorted(numbers, reverse=True)]
+
+
+def test_what_one_worker_alone_has_no_answer_to_is_held_against_nobody_else():
+    alone = silent_for("sick", range(1, 81, 2))
+    answered = WorkersHistory(range(80, 0, -8))
+    assert breaker.find_alone(alone, answered) == alone
+    assert breaker.find_trip(alone, answered, THRESHOLDS) is None
+    # The same, if nobody else was answered: that is an outage.
+    trip = breaker.find_trip(alone, NOTHING_ACTIVE, THRESHOLDS)
+    assert trip is not None
+    assert trip.reason == PauseReason.OUTAGE
+
+
+def test_an_answer_that_says_no_is_an_answer_to_that_worker():
+    refused = of_worker("well", failure(99, Reason.INVALID_OTP))
+    alone = silent_for("sick", range(1, 10))
+    assert breaker.find_alone([refused, *alone], NOTHING_ACTIVE) == alone
+
+
+def test_who_was_answered_since_is_not_at_fault():
+    lost = silent_for("a", [1, 2, 3])
+    assert breaker.find_alone(lost, WorkersHistory([9], worker="a")) == []
+    assert breaker.find_alone([of_worker("a", failure(5, Reason.LOCKED)), *lost], WorkersHistory([9])) == []
+
+
+def test_one_worker_alone_does_not_say_for_all_that_an_outage_lasts():
+    by_one, by_two = silent_for("a", [1, 2]), [*silent_for("b", [2]), *silent_for("a", [1])]
+
+    def lasts(failures: Sequence[FailedAttempt], *, has_others: bool) -> bool:
+        return breaker.find_trip(failures, History(), THRESHOLDS, is_probing=True, has_others=has_others) is not None
+
+    assert lasts(by_two, has_others=True)
+    assert lasts(by_one, has_others=False)
+    assert not lasts(by_one, has_others=True)
+    # The others may take no such work: as many as begin an outage are enough.
+    assert lasts(silent_for("a", range(THRESHOLDS.unanswered)), has_others=True)
+
+
 # Whether PingOne is out, and whether it is back.
 
 UNANSWERED = st.sampled_from(["outcome_unknown", "not_delivered"])

@@ -63,11 +63,11 @@ def describe_learnt(installation: Installation, environment_id: str) -> str:
 
 
 def check_workers(fleet: Fleet, version: str) -> Finding:
-    """Say how many workers are at work, which take no work and why, and which are of another version than this
+    """Say how many workers are at work, which ended since they fail alone, and which are of another version than this
     command."""
     if fleet.sick:
-        cure = "mend that, and restart what does not recover by itself"
-        return fault("workers", f"these take no work: {describe_sick(fleet)}", cure)
+        cure = "mend that; their supervisor starts them again"
+        return fault("workers", f"these ended, since they fail where others do not: {describe_sick(fleet)}", cure)
     if not fleet.alive:
         return Finding("workers", "none runs now")
     if others := [each for each in fleet.alive if each.version != version]:

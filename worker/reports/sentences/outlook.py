@@ -67,14 +67,14 @@ def describe_going_on(batch: str) -> str:
 
 
 def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
-    """Say why no worker comes to a batch that waits for one, and which workers take no work."""
+    """Say why no worker comes to a batch that waits for one, and which workers ended since they fail alone."""
     notes = []
     if any(describe_outlook(status) == WAITING for status in statuses):
         fleet = replace(statuses[0].fleet, rehearsal=statuses[0].rehearsal)
         stall = explain_stall(fleet if len(statuses) == 1 else replace(fleet, batch=None))
         notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
     if statuses and statuses[0].fleet.sick:
-        notes.append(f"These take no work: {describe_sick(statuses[0].fleet)}")
+        notes.append(f"These ended, since they fail where others do not: {describe_sick(statuses[0].fleet)}")
     return notes
 
 

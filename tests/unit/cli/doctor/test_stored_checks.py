@@ -13,7 +13,9 @@ from worker.reports.stall import Fleet
 SEEN = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 WELL = KnownProcess("host:1", True, SEEN, 1.0, None, None, None, "1.0")
 GONE = replace(WELL, name="host:2", is_alive=False, version="0.9")
-SICK = replace(WELL, name="host:3", sick_since=SEEN, reason="network", detail="PingOne cannot be reached.")
+SICK = replace(
+    WELL, name="host:3", is_alive=False, sick_since=SEEN, reason="network", detail="PingOne cannot be reached."
+)
 
 
 def test_workers_of_this_version_are_counted() -> None:
@@ -29,10 +31,12 @@ def test_a_worker_of_another_version_is_named_and_so_is_one_that_does_not_say() 
     assert "upgrading" in found.cure
 
 
-def test_a_worker_that_takes_no_work_is_named_first() -> None:
+def test_a_worker_that_ended_since_it_fails_alone_is_named_first() -> None:
     found = check_workers(Fleet([replace(WELL, version=None), SICK]), "1.0")
     assert found.state is State.FAULT
-    assert found.detail == "these take no work: host:3 (network: PingOne cannot be reached.)"
+    assert (
+        found.detail == "these ended, since they fail where others do not: host:3 (network: PingOne cannot be reached.)"
+    )
 
 
 def test_ticks_are_missed_only_while_somebody_waits_for_them() -> None:

@@ -1,0 +1,87 @@
+"""Ends a worker that is being started where others work and it could not: what each new attempt of it would cost an
+OTP to find out."""
+
+from __future__ import annotations
+
+import sys
+
+from sqlalchemy import Connection, select
+
+from models.attempt import AttemptLine
+from models.batch import Batch, BatchState
+from models.reason import PAUSE_CURES, PauseReason
+from worker.config.environments import Environments
+from worker.config.settings import ConfigError
+from worker.database.away import is_away
+from worker.database.engine import Database
+from worker.fleet.processes import FAILS_ALONE, GONE_AFTER, NETWORK, Processes, Sickness, count_well
+from worker.leases.order import has_pending
+from worker.pingone.clients import Clients
+from worker.pingone.clock_drift import measure_drift
+from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
+from worker.pingone.hold_reasons import explain_hold
+
+# Attempts among which one is looked for that PingOne answered another process.
+_LATEST = 200
+
+
+class StartCheck:
+    """Asks PingOne with the credentials and the network of this process, before it takes a message. `deadline` of each
+    request in seconds."""
+
+    def __init__(
+        self, database: Database, processes: Processes, environments: Environments, clients: Clients, deadline: float
+    ) -> None:
+        self._database = database
+        self._processes = processes
+        self._environments = environments
+        self._clients = clients
+        self._deadline = deadline
+
+    def end_if_unfit(self) -> None:
+        """Write down that this process lives; end it with one line if others are well and it is not. Where the database
+        is away, or no other process is well, it begins as it is."""
+        try:
+            self._processes.show_life()
+            sickness = self._find_sickness()
+            is_spared = sickness is None or not self._processes.fall_sick(sickness)
+        except Exception as error:
+            if not is_away(error):
+                raise
+            return
+        if sickness is not None and not is_spared:
+            # Celery has no console of ours, and its log may go elsewhere.
+            print(f"oathbulk: this worker fails where others do not: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
+            sys.exit(FAILS_ALONE)
+
+    def _find_sickness(self) -> Sickness | None:
+        """Try what a first record would need, in each environment with work; None if all goes well, or not for others
+        either."""
+        with self._database.reading() as connection:
+            if count_well(self._database, connection) < 2:
+                return None
+            has_work = Batch.state != BatchState.CANCELLED, has_pending()
+            names = connection.scalars(select(Batch.environment).where(*has_work).distinct()).all()
+        for name in names:
+            try:
+                environment = self._environments.get(name)
+                self._clients.access_tokens(environment).get()
+                measure_drift(environment, deadline=self._deadline)
+            except ConfigError as error:
+                return Sickness(PauseReason.ENVIRONMENT, str(error))
+            except CredentialsRefused:
+                return Sickness(PauseReason.CREDENTIALS, PAUSE_CURES[PauseReason.CREDENTIALS])
+            except (NotDelivered, OutcomeUnknown) as error:
+                with self._database.reading() as connection:
+                    if self._are_others_answered(connection):
+                        return Sickness(NETWORK, explain_hold(error))
+        return None
+
+    def _are_others_answered(self, connection: Connection) -> bool:
+        """Whether PingOne has answered another process in the last half minute."""
+        lately = AttemptLine.ended_at > self._database.now(-GONE_AFTER)
+        lines = select(AttemptLine.worker, AttemptLine.correlation_id, lately.label("is_late"))
+        latest = connection.execute(lines.order_by(AttemptLine.id.desc()).limit(_LATEST)).all()
+        return any(
+            line.is_late and line.correlation_id and line.worker not in (None, self._processes.name) for line in latest
+        )
