@@ -5,7 +5,7 @@ A document with a DTD or an entity is refused (defusedxml), so that nothing is l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
@@ -43,7 +43,7 @@ _FIND_CHILDREN = Element.findall
 
 
 @lru_cache(maxsize=256)
-def _cut_namespace(name: str) -> str:
+def cut_namespace(name: str) -> str:
     """Cut the namespace off a name, as in `namespace}name`. A document has few names, and each of them often."""
     return name.rpartition("}")[2]
 
@@ -93,9 +93,10 @@ class PartBuilder:
     The parser of defusedxml calls three functions in Python for the beginning of an element and three for its end, and
     makes a tree of the whole document. This listens to expat itself, which is the same and refuses the same."""
 
-    def __init__(self, file: OpenFile, names: Collection[str]) -> None:
+    def __init__(self, file: OpenFile, names: Collection[str], rename: Callable[[str], str]) -> None:
         self._file = file
         self._names = names
+        self._rename = rename
         # How many elements are open, and how many were where the part began that is being read; 0 outside.
         self._depth = self._part = 0
         self._builder = TreeBuilder(element_factory=PlainElement)
@@ -118,7 +119,7 @@ class PartBuilder:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise UnusableFile(self._file.path, f"has elements more than {MAX_DEPTH} deep", CURE)
-        name = _cut_namespace(tag)
+        name = self._rename(tag)
         if self._part:
             self._builder.start(name, attributes)
         elif self._depth == 1:
@@ -142,13 +143,15 @@ class PartBuilder:
         self._builder.start(name, attributes)
 
 
-def read_parts(file: OpenFile, names: Collection[str]) -> Iterator[Element]:
+def read_parts(
+    file: OpenFile, names: Collection[str], rename: Callable[[str], str] = cut_namespace
+) -> Iterator[Element]:
     """Yield the root, as soon as it begins and so without its content, and then every outermost element that has one of
-    these names. Names come without their namespaces. Raises UnusableFile if the document is not well-formed XML, which
-    may be known at its end only."""
+    these names. `rename` makes the name of an element of `namespace}name`. Raises UnusableFile if the document is not
+    well-formed XML, which may be known at its end only."""
     source = PartReader(file)
     try:
-        yield from _read_parts(file, source, names)
+        yield from _read_parts(source, PartBuilder(file, names, rename))
     except ParseError as error:
         line, _ = error.position
         raise UnusableFile(file.path, *SAVED_WRONG.get(error.code, MALFORMED), row_number=line) from None
@@ -158,10 +161,9 @@ def read_parts(file: OpenFile, names: Collection[str]) -> Iterator[Element]:
         raise UnusableFile(file.path, "is XML in an encoding that is not read", "Save it as UTF-8") from None
 
 
-def _read_parts(file: OpenFile, source: PartReader, names: Collection[str]) -> Iterator[Element]:
+def _read_parts(source: PartReader, parts: PartBuilder) -> Iterator[Element]:
     """Yield what `read_parts` yields. Raises what the parser raises."""
     parser = DefusedXMLParser(target=Nothing(), forbid_dtd=True)
-    parts = PartBuilder(file, names)
     parts.listen_to(parser.parser)
     fault: ParseError | None = None
     while fault is None and (chunk := source.read(CHUNK)):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from pskc import PSKC
-from support.data.seed_files import SAMPLES, check, hotp, read, totp
+from support.data.seed_files import SAMPLES, SECRETS, check, hotp, read, totp
 
 from models.row_fault import RowFault
 from worker.intake import Hints, Row, RowError, UnusableFile
@@ -76,6 +79,9 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
     ),
     "draft_plain.xml": (Hints(), [hotp("MADE0000001", 2), totp("MADE0000003", 30)]),
     "draft_global_iv.xml": (KEY, [hotp("MADE0000001", 1)]),
+    "draft_in_small_letters.xml": (KEY, [hotp("MADE0000001", 1)]),
+    "draft_no_encryption.xml": (Hints(), [hotp("MADE0000001", 2)]),
+    "names_in_other_case.xml": (KEY, [hotp("MADE0000001"), hotp("MADE0000002")]),
 }
 
 
@@ -151,6 +157,42 @@ def test_a_mac_computed_in_one_call_is_that_of_python_pskc(algorithm: str) -> No
     mac.hash_name = mac.algorithm.rpartition("hmac-")[2]
     assert mac.generate_mac(b"value") == before == theirs.mac.generate_mac(b"value")
     assert mac.generate_mac(b"other") != before
+
+
+def spoil(content: bytes) -> Iterator[bytes]:
+    """Spoil a document in every way in which one element or attribute is missing, or has another name."""
+    places = len(list(ElementTree.fromstring(content).iter()))
+    for place in range(places):
+        for attribute in (None, *list(ElementTree.fromstring(content).iter())[place].attrib):
+            for new in (None, "misspelt"):
+                root = ElementTree.fromstring(content)
+                element = list(root.iter())[place]
+                parent = next((each for each in root.iter() if element in list(each)), None)
+                if attribute is not None:
+                    value = element.attrib.pop(attribute)
+                    element.attrib |= {new: value} if new else {}
+                elif new:
+                    element.tag = new
+                elif parent is not None:
+                    parent.remove(element)
+                yield ElementTree.tostring(root)
+
+
+KNOWN = [Secret(bytes.fromhex(secret)) for secret in SECRETS.values()]
+ENCRYPTED = [sample for sample, (hints, _) in EXPECTED.items() if hints != Hints()]
+
+
+@pytest.mark.parametrize("sample", ENCRYPTED)
+def test_no_ciphertext_is_taken_for_a_secret_whatever_name_is_missing_or_misspelt(tmp_path: Path, sample: str) -> None:
+    hints, _ = EXPECTED[sample]
+    content = (PSKC_SAMPLES / sample).read_bytes().replace(b">20000<", b">1<")
+    path = tmp_path / "keys.xml"
+    for spoilt in spoil(content):
+        path.write_bytes(spoilt)
+        for said in (hints, Hints()):
+            with contextlib.suppress(UnusableFile):
+                seeds = [row.otps for row in read(path, said, "pskc") if isinstance(row, Row)]
+                assert all(isinstance(seed, Seed) and seed.secret in KNOWN for seed in seeds), spoilt
 
 
 def test_a_key_that_a_plain_file_does_not_need_is_left_alone() -> None:

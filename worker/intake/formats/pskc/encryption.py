@@ -17,9 +17,8 @@ from pskc.exceptions import KeyDerivationError, PSKCError
 from pskc.parser import PSKCParser
 
 from worker.intake.formats.format import Hints, OpenFile, SecretMissing
-from worker.intake.formats.pskc import small_letters
+from worker.intake.formats.pskc.letter_case import restore_attributes, restore_name
 from worker.intake.formats.pskc.macs import OneCallMac
-from worker.intake.formats.pskc.small_letters import restore_names
 from worker.intake.formats.xml_stream import read_parts
 from worker.intake.rows import UnusableFile
 
@@ -29,6 +28,8 @@ ROOTS = ("KeyContainer", "SecretContainer")
 HEAD = ("EncryptionKey", "EncryptionMethod", "MACMethod", "DigestMethod", "MACAlgorithm")
 # Elements that hold keys, in the RFC and in drafts.
 PACKAGES = ("KeyPackage", "Device")
+# Elements with a MAC, in the RFC and in drafts.
+MACS = ("ValueMAC", "ValueDigest")
 # The element of a signature. It is left out, with its DigestMethod, which is none of the head.
 SIGNATURE = "Signature"
 # Elements of an EncryptionKey that is a certificate's.
@@ -60,6 +61,7 @@ class Container:
         self._head = Element(root.tag, root.attrib)
         self._head.extend(head)
         self._is_locked = True
+        self._lacks_mac_method = False
         if root.tag not in ROOTS:
             raise UnusableFile(path, "is XML, but no PSKC", "Give the vendor's file as it was sent")
         try:
@@ -67,6 +69,15 @@ class Container:
         except (PSKCError, ValueError, TypeError):
             problem = "is PSKC with a head that cannot be read, or of another version than 1.0"
             raise UnusableFile(path, problem, ASK_AGAIN) from None
+        # The cipher of the values that do not name one themselves. python-pskc would take that of the first value that
+        # does for it, from then on.
+        self.cipher = self.pskc.encryption.algorithm
+        # Drafts write a value, its digest, and a head with the cipher NONE: nothing is encrypted then.
+        # https://datatracker.ietf.org/doc/html/draft-hoyer-keyprov-portable-symmetric-key-container-01#section-10.1
+        ciphers = [(each.get("Algorithm") or "").lower() for each in head if each.tag == "EncryptionMethod"]
+        self.is_plain = set(ciphers) == {"none"}
+        # Whether a draft's secret without a digest is encrypted, even if the cipher is misspelt.
+        self.is_encrypted = bool(head) and not self.is_plain
 
     @property
     def cure(self) -> str:
@@ -78,7 +89,7 @@ class Container:
         UnusableFile if there is none, if it is wrong, or if the way of encryption is not read."""
         if not self._is_locked:
             return
-        algorithms = [*_find_algorithms(self._head), *_find_algorithms(package)]
+        algorithms = [*find_algorithms(self._head), *find_algorithms(package)]
         self._refuse_unread(algorithms)
         encryption = self.pskc.encryption
         encryption.key = self._derive_key(algorithms) if encryption.derivation.algorithm else self._take_key()
@@ -90,6 +101,8 @@ class Container:
                 )
                 raise UnusableFile(self._path, problem, self.cure)
         self._open_mac_key()
+        has_macs = any(next(package.iter(name), None) is not None for name in MACS)
+        self._lacks_mac_method = has_macs and not self._mac.algorithm
         self._is_locked = False
 
     def _refuse_unread(self, algorithms: list[str]) -> None:
@@ -97,7 +110,8 @@ class Container:
         is_certificate = any(each.tag in CERTIFICATES for each in self._head.iter())
         if is_certificate or any("rsa" in algorithm.lower().rpartition("#")[2] for algorithm in algorithms):
             raise UnusableFile(self._path, "is encrypted for a certificate (X.509, RSA)", ASK_FOR_OTHER)
-        if not algorithms:
+        mac_keys = [] if self.cipher else self._head.findall("MACMethod/MACKey")
+        if not algorithms or not all(map(find_algorithms, mac_keys)):
             raise UnusableFile(self._path, "has encrypted values and does not say with which cipher", ASK_AGAIN)
         for algorithm in algorithms:
             if not CIPHERS.fullmatch(algorithm):
@@ -147,6 +161,8 @@ class Container:
 
     def make_wrong_key(self) -> UnusableFile:
         """Make the error for a key or password that opens nothing in the file."""
+        if self._lacks_mac_method:
+            return UnusableFile(self._path, "has MACs and does not say of which kind (MACMethod)", ASK_AGAIN)
         what = "password" if self.pskc.encryption.derivation.algorithm else "key"
         return UnusableFile(
             self._path, f"is not opened by this {what}: it is the wrong one, or the file is damaged", self.cure
@@ -155,10 +171,8 @@ class Container:
 
 def read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
     """Read the head of the document, and yield its packages of keys, one after the other. Raises UnusableFile."""
-    elements = read_parts(file, {*HEAD, *PACKAGES, SIGNATURE, *small_letters.PARTS})
+    elements = map(restore_attributes, read_parts(file, {*HEAD, *PACKAGES, SIGNATURE}, restore_name))
     root = next(elements)
-    if root.tag == small_letters.ROOT:
-        root, elements = restore_names(root), map(restore_names, elements)
     parts = (element for element in elements if element.tag in (*HEAD, *PACKAGES))
     head: list[Element] = []
     first = None
@@ -180,7 +194,7 @@ def _read_packages(file: OpenFile, first: Element | None, parts: Iterator[Elemen
         yield part
 
 
-def _find_algorithms(element: Element) -> list[str]:
+def find_algorithms(element: Element) -> list[str]:
     """Find the names of the ciphers that an element says its values are encrypted with."""
     found = []
     for method in element.iter("EncryptionMethod"):

@@ -7,7 +7,6 @@ from datetime import datetime
 
 from worker.intake.foreign_files import BYTE_ORDER_MARK
 from worker.intake.formats.format import OpenFile
-from worker.intake.formats.pskc import small_letters
 from worker.intake.formats.pskc.encryption import ASK_AGAIN, ROOTS, read_container
 from worker.intake.formats.pskc.keys import KEPT, make_token
 from worker.intake.formats.pskc.packages import find_keys, has_encrypted
@@ -25,7 +24,7 @@ class Pskc:
 
     def is_format_of(self, head: bytes) -> bool:
         is_xml = head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"<")
-        return is_xml and any(root.encode() in head for root in (*ROOTS, small_letters.ROOT))
+        return is_xml and any(root.lower().encode() in head.lower() for root in ROOTS)
 
     def read_columns(self, file: OpenFile) -> list[str]:
         container, packages = read_container(file)

@@ -14,7 +14,7 @@ from pskc.exceptions import DecryptionError
 from pskc.key import Key
 from pskc.parser import PSKCParser
 
-from worker.intake.formats.pskc.encryption import Container
+from worker.intake.formats.pskc.encryption import CIPHERS, MACS, Container, find_algorithms
 from worker.intake.formats.refusals import RowRefused
 from worker.intake.formats.secrets import HEX_AS_BASE64
 
@@ -22,13 +22,15 @@ from worker.intake.formats.secrets import HEX_AS_BASE64
 KEYS = ("Key", "Secret")
 # Elements of a package with its serial number, in the RFC and in drafts.
 DEVICES = ("DeviceInfo", "DeviceId")
-# Elements with a MAC, in the RFC and in drafts.
-MACS = ("ValueMAC", "ValueDigest")
+# Elements with a value that does not say that it is encrypted, in the RFC and in drafts.
+PLAIN = ("PlainValue", "Value")
 # Elements with a date. They are read here: dateutil, which python-pskc has for them, takes longer than all the rest.
 EXPIRES = ("ExpiryDate", "Expiry")
 DATES = (*EXPIRES, "StartDate")
 # Names of the values that are whole numbers, in the RFC and in drafts, in lower case.
 NUMBERS = ("counter", "time", "timeinterval", "time_interval")
+# Names of all values that are read.
+VALUES = ("secret", *NUMBERS, "timedrift")
 # Values of a key that may be encrypted, by what python-pskc calls them.
 ENCRYPTABLE = ("secret", "counter", "time_offset", "time_interval", "time_drift")
 # Whole numbers as they should be written.
@@ -38,6 +40,12 @@ UNREADABLE = "the key is not written as RFC 6030 says: ask the vendor for the fi
 NO_KEY = "the package has no key: ask the vendor for the file again"
 NOT_BASE64 = "the secret is not Base64 of whole bytes, as RFC 6030 demands: ask the vendor for the file again"
 NOT_A_NUMBER = "the counter or a time is not a whole number: ask the vendor for the file again"
+IN_TWO_WAYS = (
+    "the value is plain, says its element, and encrypted, says the MAC or another value beside it: "
+    "ask the vendor for the file again"
+)
+NO_CIPHER = "the encrypted value does not say with which cipher: ask the vendor for the file again"
+OTHER_CIPHER = "the value is encrypted with a cipher that is not read: ask the vendor for the file with AES-128-CBC"
 NO_MAC = (
     "the encrypted value has no MAC, so that nothing proves that it is decrypted rightly: "
     "ask the vendor for a file with MACs (RFC 6030, section 6.2)"
@@ -93,7 +101,7 @@ def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
         return
     for key, element, own, is_encrypted in zip(keys, elements, dates, encrypted, strict=True):
         named = serial or (key.id or "").strip()
-        fault = _find_fault(element, is_encrypted)
+        fault = _find_fault(container, element)
         yield FoundKey(named, key, expires + own, is_encrypted, fault)
 
 
@@ -131,44 +139,75 @@ def _find_data(element: Element) -> Iterator[tuple[str, Element]]:
     """Find the values of a key: the name of each, in lower case, and its element."""
     for data in element.findall("Data"):
         # Drafts name the value by an attribute, the RFC by an element.
-        if name := data.get("Name"):
-            yield name.lower(), data
-        for child in data:
-            yield child.tag.lower(), child
+        for name, each in ((data.get("Name", ""), data), *((child.tag, child) for child in data)):
+            if (lower := name.lower()) in VALUES:
+                yield lower, each
 
 
 def _is_encrypted(container: Container, element: Element) -> bool:
-    """Whether a value of a key is encrypted: it says so, or in drafts, it is a Value where the head names a cipher."""
-    if next(element.iter("EncryptedValue"), None) is not None:
+    """Whether a value of a key is encrypted."""
+    return any(_is_encrypted_value(container, name, data) for name, data in _find_data(element))
+
+
+def _is_encrypted_value(container: Container, name: str, data: Element) -> bool:
+    """Whether a value is encrypted: it says so; or in drafts, whose ciphertexts look like secrets, it is a Value with a
+    MAC, or the secret below a head that says how values are encrypted."""
+    if data.find("EncryptedValue") is not None:
         return True
-    if container.pskc.encryption.algorithm is None:
+    if container.is_plain or data.find("Value") is None:
         return False
-    return any(name == "secret" and data.find("Value") is not None for name, data in _find_data(element))
+    return _find_mac(data) is not None or (name == "secret" and container.is_encrypted)
 
 
-def _find_fault(element: Element, is_encrypted: bool) -> str:
+def _find_fault(container: Container, element: Element) -> str:
     """Find what is wrong with the values of a key as they are written; empty if nothing is."""
+    seen = set()
     for name, data in _find_data(element):
-        has_mac = any(data.find(mac) is not None for mac in MACS)
-        is_cipher = data.find("EncryptedValue") is not None
-        plain = data.findtext("PlainValue")
-        legacy = data.findtext("Value")
-        if is_cipher and not has_mac and not _is_key_wrap(data):
-            return NO_MAC
-        if name == "secret" and legacy is not None and is_encrypted and not has_mac:
-            return NO_MAC
-        if name == "secret" and not is_encrypted and not _is_base64(plain or legacy or ""):
-            return NOT_BASE64
-        is_plain_number = name in NUMBERS and not is_cipher and not has_mac
-        if is_plain_number and not _is_number((plain or legacy or "").strip()):
-            return NOT_A_NUMBER
+        is_twice = name in seen or sum(child.tag in (*PLAIN, "EncryptedValue") for child in data) > 1
+        seen.add(name)
+        if _is_encrypted_value(container, name, data):
+            fault = IN_TWO_WAYS if is_twice else _find_fault_of_encrypted(container, data)
+        else:
+            # A plain value stands alone; what stands beside it may be a MAC whose name is misspelt.
+            has_other = any(child.tag not in PLAIN for child in data) and not container.is_plain
+            fault = IN_TWO_WAYS if is_twice or has_other else _find_fault_of_plain(name, data)
+        if fault:
+            return fault
     return ""
 
 
-def _is_key_wrap(data: Element) -> bool:
-    """Whether a value is encrypted by a key wrap, which has a check of its own and needs no MAC."""
-    methods = [method.get("Algorithm", "") for method in data.iter("EncryptionMethod")]
-    return bool(methods) and all("#kw-" in method for method in methods)
+def _find_fault_of_encrypted(container: Container, data: Element) -> str:
+    """Find what keeps an encrypted value from being decrypted and proven; empty if nothing does."""
+    cipher = next(iter(find_algorithms(data)), container.cipher)
+    if cipher is None:
+        return NO_CIPHER
+    if not CIPHERS.fullmatch(cipher):
+        return OTHER_CIPHER
+    mac = _find_mac(data)
+    # A key wrap has a check of its own. Of a Value, python-pskc would take the ciphertext for the secret.
+    needs_mac = "#kw-" not in cipher or data.find("Value") is not None
+    return NO_MAC if needs_mac and (mac is None or not _has_bytes(mac.text or "")) else ""
+
+
+def _find_fault_of_plain(name: str, data: Element) -> str:
+    """Find what is wrong with a plain value; empty if nothing is."""
+    text = next((each.text or "" for each in data if each.tag in PLAIN), "")
+    if name == "secret":
+        return "" if _is_base64(text) else NOT_BASE64
+    return NOT_A_NUMBER if name in NUMBERS and not _is_number(text.strip()) else ""
+
+
+def _find_mac(data: Element) -> Element | None:
+    """Find the element with the MAC of a value."""
+    return next((mac for name in MACS for mac in data.findall(name)), None)
+
+
+def _has_bytes(text: str) -> bool:
+    """Whether Base64 has any bytes, as python-pskc reads it: it compares no MAC without."""
+    try:
+        return bool(base64.b64decode(text))
+    except ValueError:
+        return False
 
 
 def _is_base64(text: str) -> bool:
