@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support.processes.waiting import wait_until
 
+from worker.intake.formats.table import FORMATS
+
 SAMPLES = Path(__file__).parents[1] / "samples" / "formats" / "pskc"
 KEY = "00112233445566778899aabbccddeeff"
 SECRET = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"
@@ -45,8 +47,7 @@ def test_a_file_is_told_for_what_it_is_and_shows_no_digit_of_a_seed(box):
 
 def test_every_format_that_is_read_is_listed(box):
     names = [found["name"] for found in box.oathbulk("formats", "--json").json["formats"]]
-    assert names[0] == "otp-pairs"
-    assert len(names) == 13
+    assert names == list(FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_a_key_that_every_user_can_read_is_refused(box):
         key.write_text(KEY)
         key.chmod(0o644)
         result = box.oathbulk("inspect", "box.xml", "--key-file", str(key))
-        assert result.code == 3
+        assert result.code == 2
         assert "chmod 600" in result.stderr
         key.chmod(0o600)
         assert box.oathbulk("inspect", "box.xml", "--key-file", str(key)).code == 0

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from worker.config.file_permissions import refuse_open_secrets
+from worker.config.settings import ConfigError
 from worker.intake import Hints, Shipment, Switches, UnusableFile, open_assignment, open_shipment, recognise_shipment
 from worker.intake.foreign_files import BYTE_ORDER_MARK
 from worker.intake.formats.format import Encoding, SecretMissing
@@ -155,7 +156,7 @@ def _read_key(path: Path) -> bytes:
     """Read a key: hexadecimal, with or without blanks, or its bytes as they are. Raises UnusableFile."""
     raw = _read_secret(path)
     try:
-        return _decode_key(raw.removeprefix(BYTE_ORDER_MARK).decode("ascii")) if raw.strip() else raw
+        return _decode_key(raw.removeprefix(BYTE_ORDER_MARK).decode("ascii"))
     except (UnicodeDecodeError, typer.BadParameter):
         return raw
 
@@ -174,13 +175,17 @@ def _decode_key(text: str) -> bytes:
 
 
 def _read_secret(path: Path) -> bytes:
-    """Read a small file that not every user may read. Raises UnusableFile, ConfigError."""
+    """Read a small file that not every user may read. Raises UnusableFile."""
     try:
         refuse_open_secrets(path)
         with path.open("rb") as file:
             secret = file.read(LONGEST_SECRET + 1)
     except OSError as error:
         raise UnusableFile(path, f"cannot be read ({error.strerror})", "Check its path and its mode") from error
-    if not secret or len(secret) > LONGEST_SECRET:
-        raise UnusableFile(path, "is no key and no password", "Give the file that holds it alone")
+    except ConfigError as error:
+        raise UnusableFile(path, "can be read by every user", f"Close it: chmod 600 {path}") from error
+    if not secret.removeprefix(BYTE_ORDER_MARK).strip():
+        raise UnusableFile(path, "is empty", "Write the key or the password into it, or give another file")
+    if len(secret) > LONGEST_SECRET:
+        raise UnusableFile(path, "is too long for a key or a password", "Give the file that holds it alone")
     return secret

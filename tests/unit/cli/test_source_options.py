@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,30 @@ def test_an_option_is_written_under_the_name_that_the_commands_take(name: str) -
 
 def test_what_was_not_typed_is_not_written() -> None:
     assert SourceOptions().to_words() == []
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "mode", "complaint"),
+    [
+        ("password_file", b"", 0o600, "is empty"),
+        ("password_file", b"\xef\xbb\xbf\r\n", 0o600, "is empty"),
+        ("key_file", b" \n", 0o600, "is empty"),
+        ("key_file", b"k" * 5000, 0o600, "is too long for a key or a password"),
+        ("key_file", b"k" * 16, 0o644, "can be read by every user. Close it: chmod 600 "),
+    ],
+)
+def test_a_file_of_a_key_or_a_password_that_will_not_do_is_named_with_its_own_fault(
+    option: str, content: bytes, mode: int, complaint: str
+) -> None:
+    # A directory that every user may enter.
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        path = Path(directory, "secret")
+        path.write_bytes(content)
+        path.chmod(mode)
+        with pytest.raises(UnusableFile) as caught:
+            SourceOptions(**{option: path}).open(FORMATS / "pskc" / "pskc_pbkdf2.xml")
+    assert str(caught.value).startswith(f"{path}: {complaint}")
 
 
 @pytest.mark.parametrize("stdin", [None, io.StringIO()], ids=["closed", "no terminal"])

@@ -21,6 +21,8 @@ def write(directory: Path, content: bytes) -> Path:
     ("content", "says"),
     [
         (b"Tokens of the spring\nserial,username\nMADE1,alice\n", "Let the list begin with a header of its columns"),
+        (b"sep=;\nserial;username\nMADE1;alice\n", "line 1: begins with a 'sep=' line for Excel. Delete that line"),
+        (b"MADE0001;alice\n", "line 1: the first line is a row of data, the header is missing. Let the list begin"),
         (b"MADE1,alice\n", "serial, and one of user_id, username, email or external_id"),
         (b"serial,username,site,Site\nMADE1,alice,Oslo,Rome\n", "line 1: columns 3 and 4 mean the same. Remove"),
         (b"serial,upn,user\nMADE1,alice,bob\n", "line 1: columns 2 and 3 mean the same. Remove or rename"),
@@ -39,6 +41,15 @@ def test_a_list_that_cannot_be_used_is_refused_with_its_own_cure(tmp_path: Path,
         open_assignment(write(tmp_path, content))
     assert says in str(caught.value)
     assert "who.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_separator_of_a_list_is_told_by_the_columns_that_are_known(tmp_path: Path, separator: str) -> None:
+    others = ",;\t".replace(separator, "") * 3
+    lines = (("serial", "email", f"name{others}"), ("MADE1", "ada@x.test", f"Ada{others}"))
+    content = "".join(f"{separator.join(line)}\n" for line in lines)
+    (line,) = open_assignment(write(tmp_path, content.encode())).lines.values()
+    assert line.values == {"email": "ada@x.test"}
 
 
 def test_a_serial_number_that_stands_twice_is_named_with_its_lines(tmp_path: Path) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 
 from worker.intake.formats.bare_csv import BareLayout, Cells, check_cells, split_cells
 from worker.intake.formats.first_lines import read_first_lines
 from worker.intake.formats.format import OpenFile
-from worker.intake.formats.otp_pairs.columns import is_own, normalise
-from worker.intake.formats.otp_pairs.header import DELIMITERS, MAX_COLUMNS, is_blank
+from worker.intake.formats.otp_pairs.columns import canonical_column, is_own, looks_like_data, normalise
+from worker.intake.formats.otp_pairs.header import (
+    DELIMITERS,
+    HAS_SEPARATOR_LINE,
+    HEADER_MISSING,
+    MAX_COLUMNS,
+    SEPARATOR_LINE,
+    is_blank,
+)
 from worker.intake.lines import read_lines
 from worker.intake.rows import UnusableFile
 
@@ -52,13 +59,14 @@ class VendorHeader:
         return [name for name in self.names if is_own(name)]
 
 
-def split_header(line: str) -> tuple[str, list[str]]:
-    """Split a header with that delimiter which gives the most columns; empty names at the end are dropped."""
+def split_header(line: str, is_known: Callable[[str], object] = canonical_column) -> tuple[str, list[str]]:
+    """Split a header with that delimiter which gives the most columns that are known, or if these are as many, the most
+    columns; empty names at the end are dropped."""
     rows = [
         (delimiter, next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), []))
         for delimiter in DELIMITERS
     ]
-    delimiter, names = max(rows, key=lambda row: len(row[1]))
+    delimiter, names = max(rows, key=lambda row: (sum(map(bool, map(is_known, row[1]))), len(row[1])))
     names = [name.strip() for name in names]
     while names and not names[-1]:
         names.pop()
@@ -83,7 +91,7 @@ def find_header(lines: Iterable[str], meanings: Mapping[str, str]) -> tuple[int,
 def find_names(head: bytes, meanings: Mapping[str, str]) -> set[str]:
     """Find the normalised names in the header of a file that begins with these bytes."""
     _, line = find_header(read_first_lines(head), meanings)
-    return set(map(normalise, split_header(line)[1]))
+    return set(map(normalise, _split(line, meanings)[1]))
 
 
 def read_table(
@@ -94,12 +102,15 @@ def read_table(
     lines = read_lines(file.path, file.stream, file.digest)
     above = list[str]()
     row_number, line = find_header(_keep(islice(lines, MOST_ABOVE), above), meanings)
-    known, (delimiter, names) = _find_known(line, meanings), split_header(line)
+    if SEPARATOR_LINE.match(line):
+        raise UnusableFile(file.path, *HAS_SEPARATOR_LINE, row_number=row_number)
+    known, (delimiter, names) = _find_known(line, meanings), _split(line, meanings)
     if len(names) > MAX_COLUMNS:
         problem = f"the header has more than {MAX_COLUMNS} columns"
         raise UnusableFile(file.path, problem, "Remove those that say nothing about the tokens", row_number=row_number)
     if missing := sorted(_find_required(meanings) - set(known)):
-        problem = f"the header has no column for the {' and the '.join(missing)}"
+        is_row = not known and any(map(looks_like_data, names))
+        problem = HEADER_MISSING if is_row else f"the header has no column for the {' and the '.join(missing)}"
         raise UnusableFile(file.path, problem, cure, row_number=row_number or None)
     if twice := _find_twice(names, meanings):
         problem = f"columns {twice[0]} and {twice[1]} mean the same"
@@ -109,6 +120,10 @@ def read_table(
     below = chain(above[row_number:], lines)
     rows = (_drop_comment(text, header, is_header_comment=_is_comment(line)) for text in below)
     return header, split_cells(rows, BareLayout(delimiter, row_number), has_comments=False)
+
+
+def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
+    return split_header(line, lambda name: normalise(name) in meanings)
 
 
 def _keep(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
@@ -124,7 +139,7 @@ def _find_required(meanings: Mapping[str, str]) -> set[str]:
 
 def _find_known(line: str, meanings: Mapping[str, str]) -> list[str]:
     """Find what the columns of a header mean to the format."""
-    names = map(normalise, split_header(line)[1])
+    names = map(normalise, _split(line, meanings)[1])
     return [meanings[name] for name in names if name in meanings]
 
 

@@ -28,6 +28,14 @@ from worker.intake.rows import UnusableFile
 SEARCHED = 20
 # What may separate the fields.
 DELIMITERS = (",", ";", "\t")
+# The line with which Excel is told the separator, and problem and cure of a file that begins with it.
+SEPARATOR_LINE = re.compile(r"\s*\"?sep=")
+HAS_SEPARATOR_LINE = (
+    "begins with a 'sep=' line for Excel",
+    "Delete that line: the separator is told from the header",
+)
+# The problem of a file whose first line looks like a row.
+HEADER_MISSING = "the first line is a row of data, the header is missing"
 # Columns that a header may have; a file with more of them is no shipment.
 MAX_COLUMNS = 200
 # The cures of a column that holds a secret: in a file of pairs, and in one of seeds.
@@ -93,10 +101,8 @@ class _HeaderError(Exception):
 def _split(line: str) -> tuple[str, list[str]]:
     """Find the delimiter, and split the line with it: that one which gives the most columns of ours, or if these are as
     many, the most columns. Empty names at the end are dropped. Raises _HeaderError."""
-    if re.match(r"\s*\"?sep=", line):
-        raise _HeaderError(
-            "begins with a 'sep=' line for Excel", "Delete that line: the separator is told from the header"
-        )
+    if SEPARATOR_LINE.match(line):
+        raise _HeaderError(*HAS_SEPARATOR_LINE)
     candidates = []
     for delimiter in DELIMITERS:
         try:
@@ -128,7 +134,7 @@ def _refuse_foreign(names: list[str], below: Iterator[str]) -> None:
     if is_comment:
         problem = "begins with a comment, and no header follows"
     elif any(map(looks_like_data, names)):
-        problem = "the first line is a row of data, the header is missing"
+        problem = HEADER_MISSING
     columns = "serial,otp1,otp2,user_id,device_id"
     cure = f"Put a header above the rows, separated by comma, semicolon or tab, such as: {columns}"
     cure += "; if it is a vendor's file of seeds, say which, by --format. docs/formats.md tells what is read"
