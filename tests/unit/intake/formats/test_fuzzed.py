@@ -14,19 +14,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.data.seed_files import NOON, SAMPLES, read
+from support.data.seed_files import EVERY_HINTS, NOON, SAMPLES, find_quoted, read
 
-from worker.intake import Hints, Row, RowError, UnusableFile
+from worker.intake import Row, RowError, UnusableFile
 from worker.intake.formats.format import OpenFile
 from worker.intake.formats.table import FORMATS
 from worker.intake.formats.xml_stream import MAX_PART
 
-HINTS = Hints(
-    otp_type="totp",
-    time_step=30,
-    key=bytes.fromhex("00112233445566778899aabbccddeeff"),
-    password=b"made-up-pass",
-)
+HINTS = EVERY_HINTS[0]
 FORMAT_NAMES = [name for name in FORMATS if name != "otp-pairs"]
 # The samples of each format; the rounds of PBKDF2 in one of PSKC's take too long to be done hundreds of times.
 CONTENTS = {
@@ -44,11 +39,15 @@ fuzzed = settings(
 
 def assert_only_foreseen_things_happen(path: Path, content: bytes, format_name: str) -> None:
     path.write_bytes(content)
+    rows: list[Row | RowError] = []
+    messages: list[str] = []
     try:
-        rows = read(path, HINTS, format_name)
-    except UnusableFile:
-        return
+        rows += read(path, HINTS, format_name)
+    except UnusableFile as error:
+        messages.append(str(error).replace(str(path), ""))
     assert all(isinstance(row, Row | RowError) for row in rows)
+    messages += (row.reason for row in rows if isinstance(row, RowError))
+    assert not [message for message in messages if find_quoted(message)]
     numbers = [row.row_number for row in rows]
     assert numbers == sorted(set(numbers))
 

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from pskc import PSKC
+from support.data import seed_files
 from support.data.seed_files import SAMPLES, SECRETS, check, hotp, read, totp
 
 from models.row_fault import RowFault
@@ -26,10 +27,10 @@ THREE = [
     hotp("MADE0000002", row_number=2, extra=MADE),
     totp("MADE0000003", 30, row_number=3, extra=MADE),
 ]
-KEY = Hints(key=bytes.fromhex("00112233445566778899aabbccddeeff"))
-AES_256 = Hints(key=bytes.fromhex("00112233445566778899aabbccddeeffffeeddccbbaa99887766554433221100"))
-RFC_KEY = Hints(key=bytes.fromhex("12345678901234567890123456789012"))
-RFC_PASSWORD = Hints(password=b"qwerty")
+KEY = Hints(key=seed_files.KEY)
+AES_256 = Hints(key=seed_files.AES_256_KEY)
+RFC_KEY = Hints(key=seed_files.RFC_KEY)
+RFC_PASSWORD = Hints(password=seed_files.RFC_PASSWORD)
 
 # Sample -> hints, and its keys; a text stands for one that is refused, and is part of its reason.
 EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
