@@ -454,7 +454,7 @@ def test_leading_zeros_that_a_spreadsheet_took_from_a_serial_number_come_back(tr
 
 # Ways in which the row is refused, and a part of the reason.
 REFUSALS: dict[str, tuple[Callable[[dict[str, str]], dict[str, str]], str]] = {
-    "serial as a number": (lambda row: row | {"serial": "1.00013E+12"}, "Excel turned the serial into a number"),
+    "serial as a number": (lambda row: row | {"serial": "1.00013E+12"}, "the serial was turned into a number"),
     "serial with an apostrophe": (lambda row: row | {"serial": "'" + row["serial"]}, "written as a quoted number"),
     "serial of another token": (lambda row: row | {"serial": "MADE000009"}, OTHER_TOKEN),
     "serial emptied": (lambda row: row | {"serial": ""}, "serial is missing"),

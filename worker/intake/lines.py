@@ -54,7 +54,7 @@ def _decode(path: Path, line: bytes, number: int) -> str:
         problem = f"is not UTF-8 (byte {error.start + 1} of the line)"
         raise UnusableFile(path, problem, SAVE_AS, row_number=number) from None
     if "\0" in text:
-        cure = "The file is damaged or no text file: export it again as a CSV"
+        cure = "The file is damaged or no text file: export it again as text"
         raise UnusableFile(path, "holds a NUL byte", cure, row_number=number)
     return text
 

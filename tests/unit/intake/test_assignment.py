@@ -27,7 +27,7 @@ def write(directory: Path, content: bytes) -> Path:
         (b"serial,username,site,Site\nMADE1,alice,Oslo,Rome\n", "line 1: columns 3 and 4 mean the same. Remove"),
         (b"serial,upn,user\nMADE1,alice,bob\n", "line 1: columns 2 and 3 mean the same. Remove or rename"),
         (b"serial,username" + b",x" * 200 + b"\nMADE1,alice\n", "line 1: the header has more than 200 columns. Remove"),
-        (b"serial,username\n1.2E+11,a\n1.2E+11,b\n", "line 2: assigns no token, since Excel turned the serial into"),
+        (b"serial,username\n1.2E+11,a\n1.2E+11,b\n", "line 2: assigns no token, since the serial was turned into"),
         (b"serial,username\n", "who.csv: assigns no token. Write one line a token below the header"),
         (b"serial,note\nMADE1,alice\n", "the list has no column for the person"),
         (b"<?xml version='1.0'?><KeyContainer/>", "is XML or HTML, and no list. See whether list and shipment"),

@@ -68,7 +68,7 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
 def check_not_empty(file: OpenFile, rows: Iterator[object]) -> None:
     """Read the rows to the end of the file. Raises UnusableFile if there are none."""
     if not sum(1 for _ in rows):
-        raise UnusableFile(file.path, "holds no tokens", "Ask for the file again, with one row a token")
+        raise UnusableFile(file.path, "holds no tokens", "Ask for the file again, with the tokens in it")
 
 
 def _blank_comment(line: str) -> str:

@@ -26,6 +26,8 @@ LISTS = ("value", "inventory")
 ENCODINGS: dict[str, Encoding] = {"hex": "hex", "base32": "base32", "base64": "base64"}
 # Values that a row keeps.
 KEPT = ("manufacturer", "model")
+# The names of what every token has, as the first bytes of a file hold them.
+_NAMES = (re.compile(rb'"serialNumber"\s*:'), re.compile(rb'"secretKey"\s*:'))
 # What JSON can write after a backslash, and neither UTF-8 nor a database takes.
 _NO_CHARACTER = re.compile(r"[\0\ud800-\udfff]")
 
@@ -43,9 +45,7 @@ class GraphJson:
 
     def is_format_of(self, head: bytes) -> bool:
         start = head.removeprefix(BYTE_ORDER_MARK).lstrip()
-        return start.startswith((b"{", b"[")) and any(
-            name in head for name in (b'"secretKey"', b'"serialNumber"', b'"value"', b'"inventory"')
-        )
+        return start.startswith((b"{", b"[")) and all(name.search(head) for name in _NAMES)
 
     def read_columns(self, file: OpenFile) -> list[str]:
         if not _read(file):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from worker.intake.formats.format import Encoding
 from worker.intake.formats.refusals import RowRefused
-from worker.intake.formats.serials import EXCEL_NUMBER
+from worker.intake.formats.serials import AS_SENT, EXCEL_NUMBER
 from worker.vault.seed import Secret
 
 # Bytes of a secret at least: what people have is 10 bytes or more, and a serial number in its place has fewer.
@@ -28,22 +28,19 @@ HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 HEX_AS_BASE64 = re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}")
 
 MISSING = "the secret is missing: ask the vendor for the file again"
-SPOILT_BY_EXCEL = (
-    "Excel turned the secret into a number and lost digits: use the file as the vendor sent it, not saved in Excel"
-)
+SPOILT = f"the secret was turned into a number (as in 1.23E+20) and lost digits: {AS_SENT}"
 AMBIGUOUS = (
     "the secret can be read as hexadecimal and as Base32: say which it is, by --encoding hex or --encoding base32"
 )
-UNREADABLE = (
-    "the secret is neither hexadecimal nor Base32: see whether the columns are interchanged or the row was cut off; "
-    "if it is Base64, say --encoding base64"
-)
+# What is wrong with most secrets that cannot be read.
+SEE_WHETHER = "see whether it was cut off, or interchanged with another value"
+UNREADABLE = f"the secret is neither hexadecimal nor Base32: {SEE_WHETHER}; if it is Base64, say --encoding base64"
 
 # Python drops the bits behind the last byte. Where they are not zero, as every encoder writes them, the secret would
 # become another one, and all OTPs of its token wrong.
 NOT_WHOLE = (
-    "the secret is not whole: its last character does not end a byte, so see whether the row was cut off or a "
-    "character is missing, and ask the vendor for the file again"
+    "the secret is not whole: its last character does not end a byte, so see whether it was cut off or a character is "
+    "missing, and ask the vendor for the file again"
 )
 
 
@@ -58,7 +55,7 @@ def decode_secret(text: str, encoding: Encoding | None) -> Secret:
     if not text:
         raise RowRefused(MISSING)
     if EXCEL_NUMBER.fullmatch(text):
-        raise RowRefused(SPOILT_BY_EXCEL)
+        raise RowRefused(SPOILT)
     return make_secret(_DECODERS[encoding or _tell_encoding(text)](text))
 
 
@@ -67,11 +64,10 @@ def make_secret(secret: bytes) -> Secret:
     if not secret:
         raise RowRefused(MISSING)
     if len(secret) < MIN_BYTES:
-        cure = "see whether the columns are interchanged or the row was cut off"
-        raise RowRefused(f"the secret has fewer than {MIN_BYTES} bytes: {cure}")
+        raise RowRefused(f"the secret has fewer than {MIN_BYTES} bytes: {SEE_WHETHER}")
     if len(secret) > MAX_BYTES:
         raise RowRefused(
-            f"the secret has more than {MAX_BYTES} bytes, and PingOne takes no longer one: leave the row out"
+            f"the secret has more than {MAX_BYTES} bytes, and PingOne takes no longer one: leave the token out"
         )
     return Secret(secret)
 
@@ -130,7 +126,7 @@ def _check_whole(secret: bytes, written: bytes, characters: str) -> bytes:
 def _explain(expected: str, other: Encoding) -> str:
     """Explain that a secret is not what it should be."""
     return (
-        f"the secret is not {expected}: see whether the columns are interchanged or the row was cut off; "
+        f"the secret is not {expected}: {SEE_WHETHER}; "
         f"if the secrets are written in another way, say so, such as by --encoding {other}"
     )
 

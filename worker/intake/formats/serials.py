@@ -15,29 +15,31 @@ EXCEL_QUOTED = re.compile(r"'|=?\"")
 # Characters from which a seed cannot be told from a serial number: 10 bytes are 16 characters of Base32.
 LENGTH_OF_SEED = 16
 
-# A cure that several reasons have in common.
+# The cures of a value that a spreadsheet spoilt: in a person's own CSV, and in a vendor's file of any kind.
 AS_TEXT = "format the column as Text and export again"
+AS_SENT = "use the file as the vendor sent it, not as a spreadsheet saved it"
 
 
-def explain_serial(serial: str) -> str:
-    """Explain what is wrong with a serial number that is not 1 to 50 letters and digits."""
+def explain_serial(serial: str, cure: str = AS_TEXT) -> str:
+    """Explain what is wrong with a serial number that is not 1 to 50 letters and digits. `cure`: of what a spreadsheet
+    spoilt."""
     if not serial:
         return "serial is missing: write the serial number that is printed on the token"
     if COLUMN_NAME.fullmatch(serial):
         return "the row names columns, as a header does, and no token: delete it"
     if EXCEL_NUMBER.fullmatch(serial):
-        return f"Excel turned the serial into a number (as in 1.00013E+12) and lost digits: {AS_TEXT}"
+        return f"the serial was turned into a number (as in 1.00013E+12) and lost digits: {cure}"
     if EXCEL_QUOTED.match(serial):
-        return explain_quoted("serial")
+        return explain_quoted("serial", cure)
     fault = "more than 50 characters" if len(serial) > 50 else "other characters than letters and digits"
     return f"serial has {fault}, which PingOne does not allow: write it as PingOne's token inventory has it"
 
 
-def explain_quoted(column: str) -> str:
+def explain_quoted(column: str, cure: str = AS_TEXT) -> str:
     """Explain what is wrong with a value that has an apostrophe or `="…"` around it."""
     return (
-        f'{column} is written as a quoted number, with an apostrophe or ="…" around it for Excel: '
-        f"write the bare characters; {AS_TEXT}"
+        f'{column} is written as a quoted number, with an apostrophe or ="…" around it for a spreadsheet: '
+        f"write the bare characters; {cure}"
     )
 
 

@@ -11,7 +11,7 @@ from models.row_fault import RowFault
 from worker.intake.formats.format import Encoding, Hints
 from worker.intake.formats.refusals import NOT_HOTP_OR_TOTP, RowRefused, make_error
 from worker.intake.formats.secrets import decode_secret, make_secret
-from worker.intake.formats.serials import SERIAL, explain_serial
+from worker.intake.formats.serials import AS_SENT, SERIAL, explain_serial
 from worker.intake.rows import Row, RowError
 from worker.vault.seed import HashAlgorithm, OtpType, Seed
 
@@ -39,8 +39,8 @@ WRONG_HASH_OF_HOTP = (
     "the token is HOTP with another hash than SHA-1, which PingOne does not take: leave it out; "
     "if that was guessed from the length of its secret and the vendor says SHA-1, say --hash sha1"
 )
-WRONG_COUNTER = "the counter is not a whole number of 8 bytes: see whether the columns are interchanged"
-NOT_A_NUMBER = "is not a whole number: see whether the columns are interchanged"
+WRONG_COUNTER = "the counter is not a whole number of 8 bytes: see whether it is interchanged with another value"
+NOT_A_NUMBER = "is not a whole number: see whether it is interchanged with another value"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def make_rows(
 def make_row(row_number: int, token: Token, hints: Hints) -> Row:
     """Check a token against what PingOne takes, and make its Row. Raises RowRefused."""
     if not SERIAL.fullmatch(token.serial):
-        raise RowRefused(explain_serial(token.serial), fault=RowFault.SERIAL_UNFIT)
+        raise RowRefused(explain_serial(token.serial, AS_SENT), fault=RowFault.SERIAL_UNFIT)
     otp_type = _read_type(token.otp_type) or hints.otp_type or token.usual_type
     if otp_type is None:
         raise RowRefused(NO_TYPE)

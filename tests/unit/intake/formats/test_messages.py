@@ -38,6 +38,45 @@ def test_no_message_quotes_a_secret(path: Path) -> None:
             assert not [word for word in words if word in message.lower()]
 
 
+# Secret, serial number and a number in a sample of each format without columns, each behind what stands before it.
+WITHOUT_COLUMNS = {
+    "pskc/default_namespace.xml": ("<PlainValue>|0vekr/sWOtlfNZP0xvmwW4moEFs=", "<SerialNo>|MADE0000001", 'Length="|6'),
+    "safenet-xml/safenet_aladdin.xml": (
+        "<Seed>|d2f7a4affb163ad95f3593f4c6f9b05b89a8105b",
+        'serial="|MADE0000001',
+        "Factor>|1",
+    ),
+    "deepnet-xml/dualshield.xml": (
+        "<seed>|6b1f85dfcd2763697c6e3d6af46643520fda2d9b",
+        "<serial>|MADE0000003",
+        "<digits>|6",
+    ),
+    "graph-json/graph_one_assigned.json": (
+        'Key": "|NMPYLX6NE5RWS7DOHVVPIZSDKIH5ULM3',
+        'Number": "|MADE0000003',
+        'Seconds": |30',
+    ),
+    "etoken-dat/without_blank_lines.dat": (
+        "sccKey=|d2f7a4affb163ad95f3593f4c6f9b05b89a8105b",
+        "Id: |MADE0000001",
+        "PwLen=|6",
+    ),
+}
+SPOILT = ("", "1.00013E+12", "'1000", "A", "x" * 60, "MZXW6YTBOI", "abcdefgh!abcdefghabc", "a" * 21, "Q" * 250, "-1")
+
+
+@pytest.mark.parametrize("sample", WITHOUT_COLUMNS)
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_a_cure_speaks_of_columns_and_excel_only_where_there_are_some(tmp_path: Path, sample: str, spoilt: str) -> None:
+    text = (SAMPLES / sample).read_text()
+    for before, value in (each.split("|") for each in WITHOUT_COLUMNS[sample]):
+        assert before + value in text
+        path = tmp_path / "file"
+        path.write_text(text.replace(before + value, before + spoilt))
+        for _, _, message in read_messages(path, EVERY_HINTS[0]):
+            assert not re.search(r"\b(Excel|columns?|cells?|CSV|row)\b", message), message
+
+
 @pytest.mark.parametrize("path", [path for path in list_samples() if path.parent.name != "broken"], ids=name)
 def test_every_sample_that_is_not_broken_is_read_and_its_secrets_are_looked_for(path: Path) -> None:
     faults = []

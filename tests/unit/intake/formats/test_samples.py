@@ -217,6 +217,28 @@ def test_a_line_of_phenixid_is_told_with_and_without_what_may_be_missing(counter
     assert choose_format(Path("shipment.csv"), head).name == "phenixid"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"value": []}',
+        '{"value": [{"serial": "MADE0000001", "seed": "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"}]}',
+        '{"serialNumber": "MADE0000001", "seed": "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"}\n' * 2,
+        '{"inventory": {"value": "secretKey", "of": "serialNumber"}}',
+    ],
+)
+def test_json_without_the_names_of_a_token_of_graph_is_none_of_graph_s(text: str) -> None:
+    assert not FORMATS["graph-json"].is_format_of(text.encode())
+    with pytest.raises(UnusableFile, match="is JSON, but none of the vendors' files"):
+        choose_format(Path("tokens.json"), text.encode())
+
+
+def test_a_file_that_is_said_to_be_graph_s_and_holds_nothing_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    path.write_text('{"value": []}')
+    with pytest.raises(UnusableFile, match="holds no tokens"):
+        read(path, format_name="graph-json")
+
+
 def test_an_unknown_format_is_refused_with_the_names_of_the_others() -> None:
     with pytest.raises(UnusableFile, match="Name one of otp-pairs, pskc, oath-csv"):
         open_shipment(SAMPLES / "nexus" / "nexus_colon.txt", format_name="none")
