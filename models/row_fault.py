@@ -21,7 +21,7 @@ class RowFault(StrEnum):
     PERSON_UNFIT = "person_unfit"
     # It comes back from an export, and not as it went out.
     ORIGIN_UNFIT = "origin_unfit"
-    # Its token or its device stands on another row of the same file.
+    # Its token or its device stands on another row of the same file: on all of them if they do not say the same.
     REPEATED = "repeated"
     # Another batch is at work on its token or its device.
     IN_PROGRESS = "in_progress"
@@ -42,8 +42,8 @@ FAULT_CURES = {
     RowFault.PERSON_UNFIT: "It is not clear whose token it is, or which device. Correct the ids, or the list of who"
     " gets what, and load the row again.",
     RowFault.ORIGIN_UNFIT: "The row came back otherwise than it was exported. Take it from the export again.",
-    RowFault.REPEATED: "The token or the device stands on two rows of the file. Find out which row is right; if it is"
-    " this one, load it again.",
+    RowFault.REPEATED: "The token or the device stands on several rows of the file. Where these do not say the same,"
+    " none of them was loaded: find out which is right, and load that one again.",
     RowFault.IN_PROGRESS: "Another batch is at work on the token or the device. Wait until that is finished, or cancel"
     " it there, and load the row again.",
     RowFault.OTPS_USED: "The OTPs of the row cannot go again. Press the token for two fresh, consecutive OTPs, and load"

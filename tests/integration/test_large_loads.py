@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from support.data.batches import make_batch
 from support.data.heard import Heard
-from support.data.loading import LoadingDesk, Token, earlier, environment, token
+from support.data.loading import LoadingDesk, Token, environment, token
 from support.data.moving_clock import MovingDatabase
 from support.processes.waiting import wait_until
 
@@ -20,7 +21,7 @@ from worker.preflight.rows import RowReader
 
 # Many chunks.
 ROWS = 10_000
-ON_ROW_2 = "stands on row 2 of this file already: keep one of the two rows"
+ON_ROW_2 = "stands on row 2 of this file too, and the rows with it do not all say the same"
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def desk(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> LoadingD
 
 
 def tokens_with_faults(rows: int, every: int) -> Iterator[Token]:
-    """One row of `every` so many is bad, in four ways by turns; the first is good."""
+    """One row of `every` so many is bad, in four ways by turns, two of which make the first one bad as well."""
     for number in range(rows):
         place = number // every
         if not number or number % every:
@@ -41,21 +42,24 @@ def tokens_with_faults(rows: int, every: int) -> Iterator[Token]:
         elif place % 4 == 2:
             yield token(number, device_id=token(0)["device_id"])
         else:
-            # Token 0 of the batch before this one.
-            yield token(number, serial="BEFORE")
+            # A token of the batch before this one.
+            yield token(number, serial=f"BEFORE{place}")
 
 
 def test_every_bad_row_of_a_large_file_is_told_in_its_order(desk: LoadingDesk) -> None:
-    earlier(desk.database, desk.keyring, serial_number="BEFORE", device_id="another")
+    before = [{"serial_number": f"BEFORE{place}", "device_id": f"another {place}"} for place in range(3, 101, 4)]
+    make_batch(desk.database, before, name="earlier", environment_id="tenant-1", keyring=desk.keyring)
 
     loaded = desk.load(list(tokens_with_faults(ROWS + 1, ROWS // 100)))
 
-    assert (loaded.total, loaded.rows_refused) == (ROWS + 1 - 100, 100)
-    assert [error.row_number for error in desk.refused] == [2 + place * ROWS // 100 for place in range(1, 101)]
+    assert (loaded.total, loaded.rows_refused) == (ROWS + 1 - 101, 101)
+    assert [error.row_number for error in desk.refused] == [2 + place * ROWS // 100 for place in range(101)]
+    first = desk.refused.pop(0)
+    assert first.reason.startswith(f"the serial number stands on row {2 + ROWS // 100} of this file too")
     beginnings = (
         f"the serial number {ON_ROW_2}",
         f"the device {ON_ROW_2}",
-        "the serial number is in progress in batch 'earlier' (row 2)",
+        "the serial number is in progress in batch 'earlier' (row ",
         "otp1 has 2 digits, but an OTP 6 or 8",
     )
     for place, error in enumerate(desk.refused):

@@ -236,18 +236,34 @@ def test_a_token_in_progress_in_another_environment_does_not_matter(desk: Loadin
 
 
 @pytest.mark.parametrize("apart", [1, CHUNK])
-@pytest.mark.parametrize("other", [{"device_id": str(uuid.UUID(int=99))}, {"serial": "OTHER1"}])
-def test_a_token_or_device_on_two_rows_is_loaded_once(desk: LoadingDesk, other: Token, apart: int) -> None:
+@pytest.mark.parametrize("other", [{"device_id": str(uuid.UUID(int=99))}, {"serial": "OTHER1"}, {"otp2": "000000"}])
+def test_a_token_or_device_on_two_rows_that_differ_is_not_loaded(
+    desk: LoadingDesk, other: Token, apart: int
+) -> None:
     """Within a chunk, and across two."""
-    between = [token(number) for number in range(1, apart)]
+    between = [token(number) for number in range(1, apart + 1)]
 
     loaded = desk.load([token(0), *between, token(0, **other)])
 
     what = "device" if "serial" in other else "serial number"
+    assert (loaded.total, loaded.rows_refused) == (apart, 2)
+    assert {error.row_number: error.reason.split(" too, ")[0] for error in desk.refused} == {
+        2: f"the {what} stands on row {apart + 3} of this file",
+        apart + 3: f"the {what} stands on row 2 of this file",
+    }
+    assert token(0)["serial"] not in [record.serial_number for record in desk.records(loaded)]
+
+
+@pytest.mark.parametrize("apart", [1, CHUNK])
+def test_a_token_on_two_rows_that_say_the_same_is_loaded_once(desk: LoadingDesk, apart: int) -> None:
+    between = [token(number) for number in range(1, apart)]
+
+    loaded = desk.load([token(0, site="Oslo"), *between, token(0, site="Rome")])
+
     (error,) = desk.refused
     assert (loaded.total, loaded.rows_refused) == (apart, 1)
     assert error.row_number == apart + 2
-    assert error.reason.startswith(f"the {what} stands on row 2 of this file already")
+    assert error.reason.startswith("the serial number stands on row 2 of this file already")
 
 
 def test_a_refused_row_does_not_stand_in_the_way_of_a_good_one(desk: LoadingDesk) -> None:

@@ -4,11 +4,15 @@ times."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from models.row_fault import RowFault
 from worker.intake.assignment import NO_PERSON, Assignment
@@ -17,10 +21,24 @@ from worker.intake.formats.format import NO_HINTS, Format, Hints, OpenFile
 from worker.intake.formats.table import choose_format, find_format
 from worker.intake.identities import explain_missing_ids
 from worker.intake.opening import open_file
-from worker.intake.rows import Row, RowError, UnusableFile, explain_invisible, explain_too_long
+from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile, explain_invisible, explain_too_long
 
 # Bytes that are read at once of a file that is not taken apart.
 _BLOCK = 1 << 20
+# Bytes of the digest by which the facts of two rows are compared, and of its key.
+_DIGEST = 16
+
+# What two rows of one token have to say alike, beside their OTPs or seed: all that we act on. The lot, like columns of a
+# person's own, changes nothing in PingOne.
+_FACTS = attrgetter("origin", *(each.attribute for each in COLUMNS if each.attribute != "lot"))
+# What only one row of a file may have: what it is, and its value.
+Identity: TypeAlias = "tuple[str, str]"
+
+DIFFERING = (
+    "the {what} stands on row {row} of this file too, and the rows with it do not all say the same (secret or OTPs,"
+    " type, person, device): none of them is loaded; find out which is right, and delete the others"
+)
+SAME = "the {what} stands on row {row} of this file already, and all is the same there: delete one of the two rows"
 
 
 def read_clock() -> datetime:
@@ -48,6 +66,15 @@ NO_SWITCHES = Switches()
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """An identity that stands on several rows: the number of the first of them, and of the first one that does not say
+    the same; None if all say the same."""
+
+    first: int
+    differing: int | None
+
+
+@dataclass(frozen=True)
 class Shipment:
     """A file that can be used, and the list of who gets what, if there is one. `columns` are the names, as written, of
     the columns that an export repeats; `fingerprint` is a SHA-256 of what was read and of what may be created, of the
@@ -89,23 +116,39 @@ class Shipment:
         """Read every row, good or refused, in the file's order; each call reads the file from its beginning.
         `leftovers` is told what file and list do not have in common.
 
+        Rows of one token or one device that do not say the same are all refused, since nothing tells which is right; of
+        those that say the same, all but the first.
+
         Raises UnusableFile if the file is gone, or has changed since it was opened. Whether it has changed is known
         only at its end: commit nothing before.
         """
-        digest, found = hashlib.sha256(), leftovers or Leftovers()
+        repeats = self._repeats
+        for known, row in self._read(leftovers or Leftovers()):
+            if row is not None:
+                yield (_refuse_repeated(known, repeats) if known else None) or _refuse_unfit(row)
+
+    @cached_property
+    def _repeats(self) -> Mapping[Identity, Repeat]:
+        """What stands on several rows of the file. Looked for once, since that costs a pass through the file."""
+        return _find_repeats(known for known, _ in self._read(Leftovers()) if known)
+
+    def _read(self, leftovers: Leftovers) -> Iterator[tuple[Row | None, Row | RowError | None]]:
+        """Read every row of the file: what is known of it, which is nothing where it cannot be read; and what becomes
+        of it, which is nothing where it is left out."""
+        digest = hashlib.sha256()
         in_box: set[str] = set()
         with open_file(self.path) as stream:
             file = OpenFile(self.path, stream, digest, self.hints)
             for row in self.format.read_rows(file, self.clock()):
                 if row.serial_number is not None:
                     in_box.add(row.serial_number)
-                if joined := self._join(row, found):
-                    yield _refuse_unfit(joined)
+                joined = self._join(row, leftovers)
+                yield next((each for each in (joined, row) if isinstance(each, Row)), None), joined
         if digest.hexdigest() != self.digest:
             cure = "Nothing of it should be kept: let the program that writes it finish, and load it again"
             raise UnusableFile(self.path, "the file changed while it was read", cure)
         if self.assignment is not None:
-            found.not_in_box += [serial for serial in self.assignment.lines if serial not in in_box]
+            leftovers.not_in_box += [serial for serial in self.assignment.lines if serial not in in_box]
 
     def _join(self, row: Row | RowError, leftovers: Leftovers) -> Row | RowError | None:
         """Join a row with its line of the list; None if it is to be left out."""
@@ -160,6 +203,57 @@ def recognise_shipment(
         while block := stream.read(_BLOCK):
             digest.update(block)
     return Shipment(path, chosen, hints, [], digest.hexdigest(), assignment, only_assigned, switches)
+
+
+def _find_repeats(rows: Iterable[Row]) -> dict[Identity, Repeat]:
+    """Find what stands on several rows. Of each row a digest of its facts is kept meanwhile, and no secret; its key
+    goes with this call."""
+    key = os.urandom(_DIGEST)
+    seen = defaultdict[str, dict[str, tuple[int, bytes]]](dict)
+    repeats: dict[Identity, Repeat] = {}
+    for row in rows:
+        here = (row.row_number, _digest_facts(row, key))
+        for what, value in _identify(row):
+            first = seen[what].setdefault(value, here)
+            if first is not here:
+                before = repeats.get((what, value))
+                differing = before.differing if before else None
+                if differing is None and first[1] != here[1]:
+                    differing = row.row_number
+                repeats[what, value] = Repeat(first[0], differing)
+    return repeats
+
+
+def _identify(row: Row) -> Iterator[Identity]:
+    """What only this row may have. PingOne may write a serial number in other letters than the file; an export that
+    comes back may have lost the zeros before one."""
+    yield "serial number", row.serial_number.lower()
+    if row.device_id:
+        yield "device", row.device_id
+    if row.origin:
+        yield "record that it comes back from", str(row.origin)
+
+
+def _digest_facts(row: Row, key: bytes) -> bytes:
+    """Make a digest of all that we act on. Names that differ in capitals alone are one person's."""
+    facts = [each.lower() if isinstance(each, str) else each for each in _FACTS(row)]
+    digest = hashlib.blake2b(repr(facts).encode(), digest_size=_DIGEST, key=key)
+    digest.update(row.otps.to_plaintext() if row.otps else b"")
+    return digest.digest()
+
+
+def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError | None:
+    """The error of a row whose token or device another row of the file has too; None if it is loaded all the same."""
+    number, reason = row.row_number, None
+    found = [(what, repeats[what, value]) for what, value in _identify(row) if (what, value) in repeats]
+    for what, repeat in found:
+        if repeat.differing is not None:
+            other = repeat.differing if number == repeat.first else repeat.first
+            reason = DIFFERING.format(what=what, row=other)
+            break
+        if number != repeat.first:
+            reason = reason or SAME.format(what=what, row=repeat.first)
+    return RowError(number, reason, row.serial_number, RowFault.REPEATED) if reason else None
 
 
 def _refuse_unfit(row: Row | RowError) -> Row | RowError:

@@ -13,11 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from worker.intake import Row, RowError, Shipment, UnusableFile, open_shipment
+from models.row_fault import RowFault
+from worker.intake import Row, RowError, Shipment, UnusableFile, open_assignment, open_shipment
 from worker.intake.lines import MAX_LINE
 from worker.vault.otp import Otp, OtpPair
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "otp_pairs"
+PSKC = Path(__file__).parents[2] / "samples" / "formats" / "pskc"
 HEADER = b"serial,otp1,otp2,user_id,device_id\n"
 IDS = b"6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f,0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a09"
 ROW = b"MADE0000001,308714,367299," + IDS + b"\n"
@@ -338,3 +340,147 @@ pieces = st.sampled_from([*LIKELY, *MARKS])
 def test_any_mixture_of_likely_pieces_does_too(tmp_path: Path, below: str) -> None:
     header = b"serial,otp1,otp2,user_id,device_id,otp_type,generated_at,note\n"
     assert_only_foreseen_things_happen(write(tmp_path, header, below.encode()))
+
+
+# A token on several rows.
+
+SEED, OTHER_SEED = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b", "a0885adbaffffc081cccc88dfaf9cb509e3361cf"
+PERSON = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
+NEW_DEVICE = "0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a0"
+
+
+def pair(serial: str = "MADE1", otp1: str = "308714", otp2: str = "367299", **cells: str) -> str:
+    """A row of a file of pairs; its device has a number of its own for each serial number."""
+    own = {"device_id": NEW_DEVICE + serial[-1], "user_id": PERSON} | cells
+    names = ("user_id", "device_id", "username", "otp_type", "generated_at", "lot", "site", "oathbulk_row")
+    return ",".join([serial, otp1, otp2, *(own.get(name, "") for name in names)])
+
+
+def read_pairs(directory: Path, *rows: str) -> list[Row | RowError]:
+    header = "serial,otp1,otp2,user_id,device_id,username,otp_type,generated_at,lot,site,oathbulk_row\n"
+    return list(open_shipment(write(directory, header.encode(), "\n".join(rows).encode())).tokens())
+
+
+def read_seeds(directory: Path, *rows: str, who: str = "") -> list[Row | RowError]:
+    (directory / "who.csv").write_text(who)
+    assignment = open_assignment(directory / "who.csv") if who else None
+    return list(open_shipment(write(directory, "\n".join(rows).encode()), assignment=assignment).tokens())
+
+
+def refused(rows: list[Row | RowError]) -> dict[int, str]:
+    """The reasons of refused rows, by their numbers."""
+    errors = [row for row in rows if isinstance(row, RowError)]
+    assert {error.fault for error in errors} <= {RowFault.REPEATED}
+    return {error.row_number: error.reason for error in errors}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        f"MADE1,{OTHER_SEED},hotp,6,0",
+        f"MADE1,{SEED},hotp,8,0",
+        f"MADE1,{SEED},hotp,6,7",
+        f"MADE1,{SEED},totp,6,30",
+        f"made1,{OTHER_SEED},hotp,6,0",
+        f" MADE1 ,{OTHER_SEED},hotp,6,0",
+    ],
+)
+def test_a_seed_that_another_row_contradicts_makes_neither_of_them_a_token(tmp_path: Path, other: str) -> None:
+    """An OTP that we made ourselves would prove the wrong seed as well as the right one."""
+    rows = read_seeds(tmp_path, f"MADE1,{SEED},hotp,6,0", f"MADE2,{SEED},hotp,6,0", other)
+    reasons = refused(rows)
+    assert reasons.keys() == {1, 3}
+    assert reasons[1].startswith("the serial number stands on row 3 of this file too, and the rows with it do not all")
+    assert reasons[3].startswith("the serial number stands on row 1 of this file too, and the rows with it do not all")
+    assert isinstance(rows[1], Row)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"otp1": "000000"},
+        {"otp2": "000000"},
+        {"otp2": ""},
+        {"device_id": NEW_DEVICE + "9"},
+        {"device_id": ""},
+        {"user_id": PERSON.replace("6", "5")},
+        {"username": "ada"},
+        {"otp_type": "totp", "generated_at": "2026-03-01T09:30:00Z"},
+        {"generated_at": "2026-03-01T09:30:00Z"},
+        {"oathbulk_row": "batch 1 row 2"},
+    ],
+    ids=str,
+)
+def test_each_fact_that_differs_refuses_both_rows(tmp_path: Path, cells: dict[str, str]) -> None:
+    reasons = refused(read_pairs(tmp_path, pair(), pair(**cells)))
+    assert reasons.keys() == {2, 3}
+    assert "row 3" in reasons[2]
+    assert "row 2" in reasons[3]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [{}, {"site": "Oslo"}, {"lot": "7"}, {"device_id": NEW_DEVICE.upper() + "1"}, {"serial": "made1"}],
+    ids=str,
+)
+def test_of_rows_that_say_the_same_one_is_loaded_and_the_others_name_it(tmp_path: Path, cells: dict[str, str]) -> None:
+    """Neither columns of a person's own nor the lot change anything in PingOne."""
+    reasons = refused(read_pairs(tmp_path, pair(), pair(**cells), pair()))
+    same = "the serial number stands on row 2 of this file already, and all is the same there: delete one of the two"
+    assert reasons == {3: f"{same} rows", 4: f"{same} rows"}
+
+
+def test_a_name_in_other_capitals_is_the_same_person(tmp_path: Path) -> None:
+    assert refused(read_pairs(tmp_path, pair(username="Ada"), pair(username="ada"))).keys() == {3}
+
+
+def test_rows_that_say_the_same_are_refused_too_where_a_third_does_not(tmp_path: Path) -> None:
+    reasons = refused(read_pairs(tmp_path, pair(), pair(), pair(otp1="000000"), pair()))
+    assert [int(reason.split("on row ")[1].split()[0]) for reason in reasons.values()] == [4, 2, 2, 2]
+    assert len(reasons) == 4
+
+
+def test_two_tokens_on_one_device_are_both_refused(tmp_path: Path) -> None:
+    device = NEW_DEVICE + "7"
+    reasons = refused(read_pairs(tmp_path, pair("MADE1", device_id=device), pair("MADE2", device_id=device)))
+    assert reasons.keys() == {2, 3}
+    assert reasons[2].startswith("the device stands on row 3 of this file too")
+
+
+def test_two_rows_of_one_record_are_both_refused_although_one_lost_its_zeros(tmp_path: Path) -> None:
+    origin = {"oathbulk_row": "batch 1 row 2", "device_id": ""}
+    reasons = refused(read_pairs(tmp_path, pair("0071", **origin), pair("71", "000000", **origin)))
+    assert reasons.keys() == {2, 3}
+    assert reasons[3].startswith("the record that it comes back from stands on row 2 of this file too")
+
+
+def test_a_row_that_cannot_be_read_says_nothing_about_its_token(tmp_path: Path) -> None:
+    first, second = read_pairs(tmp_path, pair(otp1="12"), pair())
+    assert isinstance(first, RowError)
+    assert first.fault == RowFault.OTPS_UNFIT
+    assert isinstance(second, Row)
+
+
+def test_a_person_whom_the_list_fills_in_is_the_person_of_both_rows(tmp_path: Path) -> None:
+    """And a list that gives two tokens one device contradicts itself, as a file does."""
+    seeds = [f"{serial},{SEED},hotp,6,0" for serial in ("MADE1", "MADE1", "MADE2")]
+    who = f"serial,username,device_id\nMADE1,ada,{NEW_DEVICE}1\nMADE2,ben,"
+    assert refused(read_seeds(tmp_path, *seeds, who=f"{who}{NEW_DEVICE}2\n")).keys() == {2}
+    assert refused(read_seeds(tmp_path, *seeds, who=f"{who}{NEW_DEVICE}1\n")).keys() == {1, 2, 3}
+
+
+def test_two_keys_of_one_package_are_no_one_token(tmp_path: Path) -> None:
+    """The keys of a package have its serial number; one that PingOne would not take stands in nobody's way."""
+    package = (PSKC / "several_keys.xml").read_text()
+    first, ocra = 'Algorithm="urn:ietf:params:xml:ns:keyprov:pskc:hotp"', "urn:ietf:params:xml:ns:keyprov:pskc:OCRA"
+    assert package.count(first) == 2
+    path = tmp_path / "box.xml"
+    path.write_text(package)
+    assert [row.row_number for row in open_shipment(path).tokens() if isinstance(row, Row)] == [1, 4]
+
+    path.write_text(package.replace(f"{ocra}:HOTP-SHA1-6:QA08", first.split('"')[1]))
+    rows = list(open_shipment(path).tokens())
+    assert [row.row_number for row in rows if isinstance(row, Row)] == [4]
+    reasons = {row.row_number: row.reason for row in rows if isinstance(row, RowError)}
+    assert "stands on row 3 of this file too" in reasons[1]
+    assert "stands on row 1 of this file too" in reasons[3]
