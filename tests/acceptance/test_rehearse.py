@@ -144,19 +144,19 @@ def test_a_file_that_cannot_be_used_is_not_rehearsed(empty_desk):
 
 @pytest.mark.faults
 def test_refused_rows_are_told_once_and_are_no_part_of_the_rehearsal(empty_desk):
-    first, *others = make_tokens(5)
+    first, *others = make_tokens(6)
     for token in others[:3]:
         token.otps = ("12345", "123456")
-    names = ["ada", "ben", "cleo", "dora", ""]
-    shipment = write_shipment(empty_desk.folder / "five.csv", [first, *others], username=names)
-    # Ada is named, and has no user_id; the last row has the serial number of the first, and another device.
-    shipment.write_text(shipment.read_text().replace(first.user_id, "").replace(others[3].serial, first.serial))
-    result = empty_desk.oathbulk("rehearse", "five.csv")
+    names = ["ada", "ben", "cleo", "dora", "", ""]
+    shipment = write_shipment(empty_desk.folder / "six.csv", [first, *others], username=names)
+    # Ada is named, and has no user_id; the last two rows have one serial number, and two devices.
+    shipment.write_text(shipment.read_text().replace(first.user_id, "").replace(others[4].serial, others[3].serial))
+    result = empty_desk.oathbulk("rehearse", "six.csv")
     said = result.stdout + result.stderr
     assert result.code == 1, said
     assert said.count("Zeros are not put back by guessing") == 1
-    assert said.count("the serial number stands on row 2 of this file already") == 1
-    assert "4 rows of the file were refused, and were no part of the rehearsal. Mend them" in result.stdout
+    assert said.count("the serial number stands on row 6 of this file too") == 1
+    assert "5 rows of the file were refused, and were no part of the rehearsal. Mend them" in result.stdout
     assert "The rehearsal of the others went as it should: 1 token is active" in result.stdout
     assert "user_not_found" not in said
     assert "token_taken" not in said

@@ -143,3 +143,28 @@ def test_rows_of_a_box_without_a_list_say_that_the_list_is_missing_and_how_to_se
         "3 rows (1-3): nobody is named who gets it: give --assign who.csv, a list of who gets what\n" in result.stderr
     )
     assert "user_id is missing" not in result.stderr + result.stdout
+
+
+def test_a_token_that_two_keys_contradict_each_other_about_is_told_the_same_by_every_command(box):
+    """And it is never imported: an OTP that we make of the wrong seed would prove nothing but that."""
+    seed = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"
+    lines = [f"MADE1,{seed},hotp,6,0", f"MADE2,{seed},hotp,6,0", f"MADE1,{seed[::-1]},hotp,6,0"]
+    (box.folder / "seeds.csv").write_text("\n".join([*lines, lines[1]]))
+    (box.folder / "who.csv").write_text("serial,username\nMADE1,ada\nMADE2,ben\n")
+    options = ("seeds.csv", "--assign", "who.csv", "--import", "--pair", "--json")
+    inspected = box.oathbulk("inspect", *options)
+    checked = box.oathbulk("check", *options, "--offline")
+    loaded = box.oathbulk("load", *options, "--offline")
+    assert (inspected.code, checked.code, loaded.code) == (1, 1, 1)
+    refused = {each["row"]: each["reason"] for each in inspected.json["refused"]}
+    assert refused.keys() == {1, 3, 4}
+    assert "row 3 of this file too" in refused[1]
+    assert "row 1 of this file too" in refused[3]
+    assert "row 2 of this file already, and all is the same there" in refused[4]
+    assert inspected.json["refused"] == checked.json["refused"] == loaded.json["refused"]
+    assert (inspected.json["tokens"], checked.json["rows"], loaded.json["total"]) == (1, 1, 1)
+    run = box.oathbulk("run", "seeds.csv", "--assign", "who.csv", "--import", "--pair", "--batch", "again")
+    # The same file is the same batch; PingOne is nowhere here.
+    assert run.code == 3, run.stderr
+    listed = box.oathbulk("export", "seeds", "--status", "refused", "-o", "-")
+    assert [line["detail"] for line in csv.DictReader(listed.stdout.splitlines())] == [*refused.values()]

@@ -65,8 +65,9 @@ class Conflicts:
         return good, errors, already_active
 
     def _explain_duplicate(self, row: Row, in_chunk: dict[str, int]) -> Refusal | None:
-        """Why a row repeats one that was split before and is not written yet; None if it does not. `in_chunk`: row
-        numbers by serial number or device."""
+        """Why a row repeats one that was split before and is not written yet; None if it does not. The file's own
+        repeats are refused when it is read; here are those that rows of an export become once they are completed.
+        `in_chunk`: row numbers by serial number or device."""
         for what, value in _identities(row):
             if value in in_chunk:
                 return _refuse_repeated(what, in_chunk[value])

@@ -113,15 +113,13 @@ def _name_persons(rows: Iterable[Row]) -> tuple[UserSeed, ...]:
 def _read_own_rows(shipment: Shipment) -> list[Row]:
     """Read the rows that can be rehearsed. The others are printed once the rest is loaded, or here if there is none.
     Raises UnusableFile if none is left."""
-    rows, refusals, serials = list[Row](), RefusedRows(), set[str]()
+    rows, refusals = list[Row](), RefusedRows()
     for row in shipment.rows():
         if isinstance(row, RowError):
             refusals.add(row)
         elif row.otps is None or explain_missing_ids(row, may_pair=False):
             refusals.add(RowError(row.row_number, COMES_BACK, row.serial_number, RowFault.ORIGIN_UNFIT))
-        elif row.serial_number not in serials:
-            # Of those with the same serial number, the first is loaded.
-            serials.add(row.serial_number)
+        else:
             rows.append(row)
     if not rows:
         refusals.print(write_command("check", shipment.path, ["--offline", "--json"]))
