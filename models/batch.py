@@ -88,8 +88,10 @@ class Batch(Base):
     # One word why it is paused, and a sentence with the cure; both empty unless paused.
     reason: Mapped[str | None] = mapped_column(String(40))
     detail: Mapped[str | None] = mapped_column(String(LONGEST_DETAIL))
-    # The file: where it came from, the SHA-256 of its bytes (hexadecimal), its header in order.
+    # The file: where it came from, and its header in order.
     file: Mapped[str] = mapped_column(String(1000))
+    # By what a shipment is recognised when it is loaded again: a SHA-256 (hexadecimal) of file, list and switches
+    # together. Nobody is shown it: each file's own SHA-256 stands in the audit's line of the load.
     file_sha256: Mapped[str] = mapped_column(String(64))
     columns: Mapped[list[str]] = mapped_column(JSON)
     # Counted once at load: records written, and rows that were refused.

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 import shutil
+import sqlite3
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -168,3 +172,29 @@ def test_a_token_that_two_keys_contradict_each_other_about_is_told_the_same_by_e
     assert run.code == 3, run.stderr
     listed = box.oathbulk("export", "seeds", "--status", "refused", "-o", "-")
     assert [line["detail"] for line in csv.DictReader(listed.stdout.splitlines())] == [*refused.values()]
+
+
+def test_every_place_tells_of_each_file_what_sha256sum_tells(box):
+    """Nothing tells the digest of a key or password, which could be guessed from it, nor our own mark of a shipment."""
+    options = ("--key-file", "key.txt", "--assign", "who.csv", "--pair", "--import")
+    assert box.oathbulk("load", "box.xml", *options, "--offline").code == 0
+    sums = subprocess.run(["sha256sum", "box.xml", "who.csv", "key.txt"], cwd=box.folder, capture_output=True, text=True)
+    file, listed, key = (line.split()[0] for line in sums.stdout.splitlines())
+
+    (line,) = box.oathbulk("audit", "--json").json["lines"]
+    named = {"file": "box.xml", "sha256": file, "list_file": "who.csv", "list_sha256": listed}
+    assert line["facts"].items() >= named.items()
+    assert f"file=box.xml, sha256={file}, list_file=who.csv, list_sha256={listed}, " in box.oathbulk("audit").stdout
+    for report in ("report.json", "report.html"):
+        assert box.oathbulk("report", "box", "-o", report).code == 0
+    origin = json.loads((box.folder / "report.json").read_text())["origin"]
+    assert origin["file"].endswith("box.xml")
+    assert {name: origin[name] for name in ("sha256", "list_file", "list_sha256")} == {
+        name: named[name] for name in ("sha256", "list_file", "list_sha256")
+    }
+    for told in (json.dumps(line["facts"]), *((box.folder / f"report.{each}").read_text() for each in ("json", "html"))):
+        assert set(re.findall(r"\b[0-9a-f]{64}\b", told)) == {file, listed}
+        assert key not in told
+    with sqlite3.connect(box.home / "oathbulk.db") as database:
+        ((mark,),) = database.execute("SELECT file_sha256 FROM batch").fetchall()
+    assert mark not in {file, listed}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import random
@@ -158,13 +159,29 @@ def test_the_file_who_loaded_it_and_what_was_commanded_since(
     report = read(database)
 
     assert (report.origin.file, report.origin.loaded_by) == (str(tmp_path / "shipment.csv"), TESTER.name)
-    assert len(report.origin.sha256) == 64
+    assert report.origin.sha256 == hashlib.sha256((tmp_path / "shipment.csv").read_bytes()).hexdigest()
     assert [command.action for command in report.commands] == ["load", "pause", "resume"]
     (pause,) = report.timeline.pauses
     assert pause.why == f"paused by {TESTER.name}"
     assert report.versions.schema == HEAD
     with database.reading() as connection, pytest.raises(UnknownBatch):
         read_report(database, connection, "another")
+
+
+def test_a_digest_of_files_and_switches_together_is_not_told_as_that_of_the_file(
+    database: MovingDatabase, keyring: Keyring, tmp_path: Path
+) -> None:
+    """Lines of the audit from before have it, of shipments that may make devices."""
+    load(database, keyring, tmp_path / "shipment.csv", shipment(2))
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(may_pair=True))
+
+    assert read(database).origin.sha256 is None
+
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(file_sha256="f" * 64))
+
+    assert read(database).origin.sha256 is not None
 
 
 def test_a_lot_that_is_out_of_step_is_found_in_the_database(database: MovingDatabase) -> None:

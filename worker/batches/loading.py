@@ -112,7 +112,10 @@ class Loader:
         self, connection: Connection, shipment: Shipment, name: str, facts: dict[str, Any], others: dict[str, Any]
     ) -> None:
         """Write the audit's line of a load: these facts, and those of the others that say something."""
-        about = {"file": escape_line(shipment.path.name), "sha256": shipment.fingerprint}
+        about = {"file": escape_line(shipment.path.name), "sha256": shipment.digest}
+        if listed := shipment.assignment:
+            about |= {"list_file": escape_line(listed.path.name), "list_sha256": listed.digest}
+        # Not the files of key and password, which could be guessed from their digests.
         others = others | {"may_import": shipment.switches.may_import, "may_pair": shipment.switches.may_pair}
         facts = about | facts | {key: value for key, value in others.items() if value}
         audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)

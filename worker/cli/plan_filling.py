@@ -63,7 +63,7 @@ class PlanFiller:
             sha256=shipment.digest,
             format=shipment.format.name,
             list_file=str(listed.path) if listed else None,
-            list_sha256=listed.fingerprint if listed else None,
+            list_sha256=listed.digest if listed else None,
         )
 
     def _describe_target(self) -> Target:

@@ -56,11 +56,11 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """A list that can be used. `columns` are the names of its columns but for the serial number, as written;
-    `fingerprint` is the SHA-256 of its bytes. `nameless`: lines without a usable serial number, and why."""
+    `digest` is the SHA-256 of its bytes. `nameless`: lines without a usable serial number, and why."""
 
     path: Path
     columns: list[str]
-    fingerprint: str
+    digest: str
     lines: Mapping[str, Line]
     nameless: tuple[RowError, ...] = ()
 

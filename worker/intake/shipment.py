@@ -77,8 +77,7 @@ class Repeat:
 @dataclass(frozen=True)
 class Shipment:
     """A file that can be used, and the list of who gets what, if there is one. `columns` are the names, as written, of
-    the columns that an export repeats; `fingerprint` is a SHA-256 of what was read and of what may be created, of the
-    file's bytes if there is no list and nothing may be."""
+    the columns that an export repeats; `digest` is the SHA-256 of the file's bytes."""
 
     path: Path
     format: Format
@@ -93,9 +92,11 @@ class Shipment:
 
     @property
     def fingerprint(self) -> str:
+        """What a shipment is recognised by when it is loaded again: a SHA-256 of file, list and switches together, and
+        the file's own where it is alone. It says nothing to a person, who is told each file's own digest."""
         parts = [self.digest]
         if self.assignment is not None:
-            parts.append(self.assignment.fingerprint)
+            parts.append(self.assignment.digest)
         # Rows that were refused for want of a switch make another batch with it.
         parts += ["pair"] * self.switches.may_pair + ["import"] * self.switches.may_import
         return hashlib.sha256(" ".join(parts).encode()).hexdigest() if len(parts) > 1 else self.digest

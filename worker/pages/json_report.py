@@ -117,7 +117,8 @@ def _make_column(column: StepColumn) -> dict[str, Any]:
 
 def _make_origin(report: Report) -> dict[str, Any]:
     origin = report.origin
-    names = ("file", "sha256", "environment", "environment_id", "loaded_by", "ticket", "parent")
+    files = ("file", "sha256", "list_file", "list_sha256")
+    names = (*files, "environment", "environment_id", "loaded_by", "ticket", "parent")
     return {name: getattr(origin, name) for name in names} | {"loaded_at": _write_time(origin.loaded_at)}
 
 

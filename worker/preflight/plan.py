@@ -57,7 +57,7 @@ def collect_parts(shipment: Shipment, environment: Environment, settings: Settin
     """Collect what decides what a batch will do. Secrets are told as given or not given."""
     return {
         "file_sha256": shipment.digest,
-        "assignment_sha256": shipment.assignment.fingerprint if shipment.assignment else None,
+        "assignment_sha256": shipment.assignment.digest if shipment.assignment else None,
         **_describe_reading(shipment),
         "import": shipment.switches.may_import,
         "pair": shipment.switches.may_pair,

@@ -128,17 +128,19 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a batch comes from: its file with the SHA-256 of its bytes, who loaded it, when, and on which ticket.
-    `loaded_by` is None where the audit has no line of it."""
+    """Where a batch comes from: its file and its list of who gets what, if there was one, each with the SHA-256 of its
+    bytes; who loaded it, when, and on which ticket. What the audit tells is None where it has no line of the load."""
 
     file: str
-    sha256: str
+    sha256: str | None
     environment: str
     environment_id: str
     loaded_at: datetime
     loaded_by: str | None
     ticket: str | None
     parent: str | None
+    list_file: str | None = None
+    list_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

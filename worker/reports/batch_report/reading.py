@@ -115,14 +115,21 @@ def describe_state(batch: Row[*tuple[Any, ...]], counts: RowCounts) -> State:
 
 def describe_origin(connection: Connection, batch: Row[*tuple[Any, ...]], load: Command | None) -> Origin:
     """The batch's file, who loaded it, and for which environment. `load`: the line of the audit about that."""
+    facts = load.facts if load else {}
+    sha256 = facts.get("sha256")
+    if (batch.may_pair or batch.may_import) and sha256 == batch.file_sha256:
+        # A line of before, in which files and switches have one digest together, with which no file can be compared.
+        sha256 = None
     parent = batch.parent_id and connection.scalar(select(Batch.name).where(Batch.id == batch.parent_id))
     return Origin(
         file=batch.file,
-        sha256=batch.file_sha256,
+        sha256=sha256,
         environment=batch.environment,
         environment_id=batch.environment_id,
         loaded_at=batch.created_at,
         loaded_by=load.actor if load else None,
         ticket=load.ticket if load else None,
         parent=parent,
+        list_file=facts.get("list_file"),
+        list_sha256=facts.get("list_sha256"),
     )
