@@ -38,7 +38,8 @@ def test_what_stops_a_shipment_is_a_2_and_nothing_is_written(set_up, command):
     desk, pingone = set_up(make_tokens(3))
     pingone.tenant[POLICIES] = {"oathToken": {"enabled": False}}
     # No --accept helps.
-    result = desk.oathbulk(command, "shipment.csv", "--accept", "method_off")
+    assert "--accept" in desk.oathbulk(command, "shipment.csv", "--accept", "method_off").stderr
+    result = desk.oathbulk(command, "shipment.csv", "--accept", "notification")
     assert result.code == 2
     assert "✗ method_off: The policy Office does not permit OATH tokens: enable them in it" in result.stdout
     assert "oathbulk: shipment.csv: nothing was loaded. The policy Office does not permit OATH tokens" in result.stderr
@@ -72,7 +73,7 @@ def test_who_accepts_one_thing_is_asked_about_the_other(set_up):
     desk, pingone = set_up(tokens)
     age_devices(pingone, tokens)
     pingone.tenant[POLICIES] = {"oathToken": {"enabled": True, "otp": {"failure": {"count": 2}}}}
-    asked = desk.oathbulk("load", "shipment.csv", "--accept", "locks_early", "--accept", "nothing")
+    asked = desk.oathbulk("load", "shipment.csv", "--accept", "locks_early", "--accept", "clock")
     assert "since it is asked about devices_old. " in asked.stderr
     assert type_again(desk, asked).code == 0
     (line,) = desk.oathbulk("audit", "shipment", "--json").json["lines"]

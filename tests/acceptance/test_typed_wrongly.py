@@ -46,6 +46,11 @@ OPTIONS: list[Typed] = [
     ("plan shipment.csv", {}, USAGE, "Missing option '--output' / '-o'"),
     ("pause shipment more", {}, USAGE, "unexpected extra argument (more)"),
     ("status --cures", {}, USAGE, "--cures name a batch"),
+    *(
+        (f"{command} --accept clock --accept nonsense", {}, USAGE, "'--accept': 'nonsense' is not one of 'clock'")
+        for command in ("check shipment.csv", "load shipment.csv", "run shipment.csv", "plan shipment.csv -o p.html")
+    ),
+    ("load shipment.csv --accept nothing_to_load", {}, USAGE, "'nothing_to_load' is not one of 'clock'"),
     ("load shipment.csv --canary 0", {}, USAGE, "'--canary': Input should be greater than or equal to 1"),
     ("load shipment.csv --canary many", {}, USAGE, "'--canary': Input should be a valid integer"),
     ("load shipment.csv --share 0", {}, USAGE, "--share '0' is no part of the ceiling: say 60% or 0.6"),

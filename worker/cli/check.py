@@ -10,9 +10,9 @@ import typer
 
 from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
-from worker.cli.load_request import LoadRequest
+from worker.cli.load_request import Accept, LoadRequest
 from worker.cli.option_sets import takes_option_sets
-from worker.cli.options import Accept, AsJson, EnvironmentName, File, Offline
+from worker.cli.options import AsJson, EnvironmentName, File, Offline
 from worker.cli.output_files import refuse_unfit, write_file
 from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import (
@@ -51,7 +51,7 @@ def check(
         refuse_unfit(output)
         refuse_to_lose_otps(output)
         source.refuse_to_replace(file, output)
-    accepted = frozenset(accept or ())
+    accepted = frozenset(map(str, accept or ()))
     report = check_file(file, source, environment, accepted, offline=offline, as_json=as_json)
     if output is not None:
         write_file(output, partial(write_verdicts, report))

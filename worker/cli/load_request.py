@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from worker.cli.options import (
-    Accept,
     Canary,
     EnvironmentName,
     Hours,
@@ -19,7 +21,13 @@ from worker.cli.options import (
 )
 from worker.cli.source_options import SourceOptions
 from worker.config.environment import DEFAULT_ENVIRONMENT
+from worker.preflight.findings import Question
 from worker.rules.hours import DailyHours
+
+# Here and not among the other options: what it takes is known where shipments are read, which few commands do.
+Accept = Annotated[
+    list[Question] | None, typer.Option("--accept", metavar="NAME", help="Go on in spite of this finding; repeatable.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,6 @@ class LoadOptions:
             hours=parse_hours(self.window, self.zone),
             share=self.share,
             offline=self.offline,
-            accepted=frozenset(self.accept or ()),
+            accepted=frozenset(map(str, self.accept or ())),
             source=source,
         )

@@ -83,9 +83,6 @@ Zone = Annotated[
 
 # Of commands that examine a shipment before an OTP is spent.
 Offline = Annotated[bool, typer.Option("--offline", help="Ask PingOne nothing before.")]
-Accept = Annotated[
-    list[str] | None, typer.Option("--accept", metavar="NAME", help="Go on in spite of this finding; repeatable.")
-]
 
 # Of commands on a batch that is loaded.
 BatchName = Annotated[

@@ -25,6 +25,30 @@ class Level(StrEnum):
     NOTE = "note"
 
 
+class Question(StrEnum):
+    """Findings that a person may accept, by the names that --accept takes."""
+
+    CLOCK = "clock"
+    ACCOUNT_NOT_USABLE = "account_not_usable"
+    DEVICE_NOT_FOUND = "device_not_found"
+    DEVICES_OLD = "devices_old"
+    LIST_LINES = "list_lines"
+    LOCKS_EARLY = "locks_early"
+    NOT_CONSECUTIVE = "not_consecutive"
+    NOT_IN_BOX = "not_in_box"
+    NOTIFICATION = "notification"
+    OTHER_PERSON = "other_person"
+    PERSON_TWICE = "person_twice"
+    STALE_OTP = "stale_otp"
+    TOKEN_DIFFERS = "token_differs"
+    TOKEN_NOT_IN_INVENTORY = "token_not_in_inventory"
+    TOKEN_NOT_PAIRED = "token_not_paired"
+    TOKEN_TAKEN = "token_taken"
+    TOO_MANY_DEVICES = "too_many_devices"
+    USER_AMBIGUOUS = "user_ambiguous"
+    USER_NOT_FOUND = "user_not_found"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What was found, in a sentence with the cure. `name` is what --accept takes; `tokens` says how many tokens it
