@@ -29,17 +29,18 @@ class NameTaken(Exception):
 
 
 class NameUnfit(Exception):
-    """The name is too long, empty, begins with -, or has characters that cannot be printed."""
+    """The name is too long, empty, begins with -, has blanks around it, or characters that cannot be printed."""
 
 
 def check_name(connection: Connection, name: str) -> None:
     """Refuse a name that cannot be used. It may come from the name of a file that a stranger made, and it is printed
     again and again, also in commands, where one that begins with - would be taken for an option. Raises NameTaken,
     NameUnfit."""
-    if not (name.isprintable() and name.strip() and len(name) <= LONGEST_NAME and not name.startswith("-")):
+    is_bare = name == name.strip() and not name.startswith("-")
+    if not (is_bare and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
         raise NameUnfit(
-            f"a batch's name does not begin with - and has 1 to {LONGEST_NAME} printable characters: give another "
-            "--batch NAME"
+            f"a batch's name does not begin with -, has no blanks around it and 1 to {LONGEST_NAME} printable "
+            "characters: give another --batch NAME"
         )
     if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
         raise NameTaken(name, choose_free_name(name, read_names_like(connection, name)))

@@ -87,7 +87,8 @@ class LoadOptions:
     def read(self, file: Path, source: SourceOptions) -> LoadRequest:
         """Read what is asked for of this file, which is read as `source` says. Raises typer.BadParameter."""
         return LoadRequest(
-            name=self.batch or file.stem,
+            # Nobody sees the blanks around a name, and nobody would type them again.
+            name=(self.batch or file.stem).strip(),
             environment=self.environment,
             canary=self.canary,
             ticket=self.ticket,

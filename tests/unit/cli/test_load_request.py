@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import time
 from pathlib import Path
 
-from worker.cli.load_request import LoadRequest
+import pytest
+
+from worker.cli.load_request import LoadOptions, LoadRequest
 from worker.cli.source_options import SourceOptions
 from worker.rules.hours import DailyHours
 
@@ -36,3 +38,12 @@ def test_how_the_file_is_read_is_written_too_and_a_check_takes_no_more_than_it_k
         "box key.txt",
         "--pair",
     ]
+
+
+@pytest.mark.parametrize(
+    ("batch", "file", "name"),
+    [("wave-04 ", "box.csv", "wave-04"), (" wave 04", "box.csv", "wave 04"), (None, "wave-04 .csv", "wave-04")],
+)
+def test_blanks_around_a_batch_s_name_are_not_part_of_it(batch: str | None, file: str, name: str) -> None:
+    """Nobody sees them, and nobody would type them again."""
+    assert LoadOptions(batch=batch).read(Path(file), SourceOptions()).name == name
