@@ -8,6 +8,7 @@ import re
 import sqlite3
 from contextlib import closing
 
+import pytest
 from support.data.tokens import make_tokens
 
 from worker.simulator.shipment import make_shipment
@@ -148,12 +149,14 @@ def test_heads_that_were_noted_are_looked_for_and_what_is_gone_is_named(desk):
 
     tamper(desk, "DELETE FROM audit WHERE id = 2")
 
-    # The chain alone shows nothing.
-    assert desk.oathbulk("audit").code == 0
-    cut = desk.oathbulk("audit", "--verify", heads)
-    assert cut.code == 1
-    assert "1 of 2 noted heads is not in the audit any more" in cut.stderr
-    assert f"{lines[1]['hash']}: line 2 was cut off: the audit ends with line 1." in cut.stderr
+    # The chain alone shows nothing; what was noted does, without being asked for.
+    for options in ((), ("--verify", heads), ("shipment",)):
+        cut = desk.oathbulk("audit", *options)
+        assert cut.code == 1
+        assert "1 of 2 noted heads is not in the audit any more" in cut.stderr
+        assert f"{lines[1]['hash']}: line 2 was cut off: the audit ends with line 1." in cut.stderr
+    told = desk.oathbulk("audit", "--json")
+    assert (told.code, told.json["heads"], [each["line"] for each in told.json["missing_heads"]]) == (1, 2, [2])
     told = desk.oathbulk("audit", "--verify", f"1:{'0' * 64}", "--json")
     assert told.code == 1
     why = "line 1 was rewritten after its head was noted"
@@ -161,6 +164,36 @@ def test_heads_that_were_noted_are_looked_for_and_what_is_gone_is_named(desk):
     unusable = desk.oathbulk("audit", "--verify", "no such file")
     assert unusable.code == 2
     assert "HASH or ID:HASH" in unusable.stderr
+
+
+def test_heads_that_cannot_be_read_are_told_and_hide_no_line(desk):
+    SHIPMENT.write_pairs(desk.folder / "shipment.csv")
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    heads = desk.home / "audit.heads"
+    audited = desk.oathbulk("audit")
+    assert (audited.code, audited.stderr) == (0, "")
+    assert "1 noted head was looked for, and is in the audit." in audited.stdout
+
+    for content, why in (("1 abc", "line 1 of"), ("", "is empty"), (None, "No such file or directory")):
+        heads.unlink()
+        if content is not None:
+            heads.write_text(content)
+        audited = desk.oathbulk("audit")
+        assert (audited.code, audited.stderr.count("\n")) == (0, 1)
+        assert audited.stderr.startswith("Not compared with the noted heads: ")
+        assert why in audited.stderr
+        assert str(heads) in audited.stderr
+        assert " load " in audited.stdout
+        heads.touch()
+
+
+@pytest.mark.parametrize("place", ["syslog:", "https://127.0.0.1:9/heads?key=hidden"])
+def test_a_place_of_heads_that_is_no_file_is_not_read(desk, place):
+    SHIPMENT.write_pairs(desk.folder / "shipment.csv")
+    assert desk.oathbulk("load", "shipment.csv").code == 0
+    audited = desk.oathbulk("audit", OATHBULK_AUDIT_HEAD=place)
+    assert (audited.code, audited.stderr) == (0, "")
+    assert "noted head" not in audited.stdout
 
 
 def test_a_place_that_takes_no_head_is_told_and_the_command_is_done(desk):

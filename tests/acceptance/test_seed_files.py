@@ -175,10 +175,12 @@ def test_a_token_that_two_keys_contradict_each_other_about_is_told_the_same_by_e
 
 
 def test_every_place_tells_of_each_file_what_sha256sum_tells(box):
-    """Nothing tells the digest of a key or password, which could be guessed from it, nor our own mark of a shipment."""
+    """Nothing tells the digest of a key or password, which could be guessed from it, nor our mark of a shipment."""
     options = ("--key-file", "key.txt", "--assign", "who.csv", "--pair", "--import")
     assert box.oathbulk("load", "box.xml", *options, "--offline").code == 0
-    sums = subprocess.run(["sha256sum", "box.xml", "who.csv", "key.txt"], cwd=box.folder, capture_output=True, text=True)
+    sums = subprocess.run(
+        ["sha256sum", "box.xml", "who.csv", "key.txt"], cwd=box.folder, capture_output=True, text=True
+    )
     file, listed, key = (line.split()[0] for line in sums.stdout.splitlines())
 
     (line,) = box.oathbulk("audit", "--json").json["lines"]
@@ -192,7 +194,10 @@ def test_every_place_tells_of_each_file_what_sha256sum_tells(box):
     assert {name: origin[name] for name in ("sha256", "list_file", "list_sha256")} == {
         name: named[name] for name in ("sha256", "list_file", "list_sha256")
     }
-    for told in (json.dumps(line["facts"]), *((box.folder / f"report.{each}").read_text() for each in ("json", "html"))):
+    for told in (
+        json.dumps(line["facts"]),
+        *((box.folder / f"report.{each}").read_text() for each in ("json", "html")),
+    ):
         assert set(re.findall(r"\b[0-9a-f]{64}\b", told)) == {file, listed}
         assert key not in told
     with sqlite3.connect(box.home / "oathbulk.db") as database:

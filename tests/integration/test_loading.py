@@ -237,9 +237,7 @@ def test_a_token_in_progress_in_another_environment_does_not_matter(desk: Loadin
 
 @pytest.mark.parametrize("apart", [1, CHUNK])
 @pytest.mark.parametrize("other", [{"device_id": str(uuid.UUID(int=99))}, {"serial": "OTHER1"}, {"otp2": "000000"}])
-def test_a_token_or_device_on_two_rows_that_differ_is_not_loaded(
-    desk: LoadingDesk, other: Token, apart: int
-) -> None:
+def test_a_token_or_device_on_two_rows_that_differ_is_not_loaded(desk: LoadingDesk, other: Token, apart: int) -> None:
     """Within a chunk, and across two."""
     between = [token(number) for number in range(1, apart + 1)]
 

@@ -511,7 +511,7 @@ def test_two_rows_that_turn_out_to_be_of_one_device_once_they_are_completed_are_
     """An emptied cell takes the device of its record, which the file alone does not tell."""
     trip.end(trip.desk.load([token(0)]), REFUSED)
     (row,) = trip.export("shipment")
-    other = {name: "" for name in row} | token(1, device_id=row["device_id"])
+    other = dict.fromkeys(row, "") | token(1, device_id=row["device_id"])
 
     assert trip.load([row | FRESH | {"device_id": ""}, other]).total == 1
     assert ["keep one of the two rows" in error.reason for error in trip.refused] == [True]

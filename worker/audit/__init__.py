@@ -8,7 +8,14 @@ from worker.audit.chain import GENESIS
 from worker.audit.checking import BrokenLine, CheckResult, check
 from worker.audit.heads import find_heads_place, redact_place
 from worker.audit.lines import append, has_authenticated_line, read
-from worker.audit.noted_heads import MissingHead, NotedHead, UnusableHead, find_missing, read_heads
+from worker.audit.noted_heads import (
+    MissingHead,
+    NotedHead,
+    UnusableHead,
+    find_missing,
+    read_heads,
+    read_heads_of_place,
+)
 from worker.audit.protection import NO_KEY_CURE
 
 __all__ = [
@@ -29,6 +36,7 @@ __all__ = [
     "name_this_person",
     "read",
     "read_heads",
+    "read_heads_of_place",
     "redact_place",
     "the_schedule",
     "the_worker",

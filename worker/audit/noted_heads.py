@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from models.audit import AuditLine
+from worker.audit.heads import SYSLOG
 
 # A head as a person types it: HASH or ID:HASH.
 _GIVEN_HEAD = re.compile(r"(?:([1-9][0-9]{0,17}):)?([0-9a-f]{64})")
@@ -42,15 +44,33 @@ def read_heads(given: str) -> list[NotedHead]:
     if match := _GIVEN_HEAD.fullmatch(given.lower()):
         return [NotedHead(match[2], int(match[1]) if match[1] else None)]
     try:
-        with Path(given).open(encoding="utf-8") as file:
-            heads = list(_parse_lines(given, file))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        return _read_file(given)
+    except (OSError, ValueError) as error:
         raise UnusableHead(
             f"{given!r} is neither a head (HASH or ID:HASH, 64 hexadecimal digits) nor a file of heads that can be "
             f"read ({getattr(error, 'strerror', None) or error})"
         ) from error
+
+
+def read_heads_of_place(place: str | None) -> list[NotedHead]:
+    """Read the heads that were noted in this place, if it is a file; none can be read back from the system's log, a
+    server or a pipe. Raises UnusableHead."""
+    if place is None or place == SYSLOG or "://" in place:
+        return []
+    try:
+        if not stat.S_ISREG(Path(place).stat().st_mode):
+            return []
+        return _read_file(place)
+    except (OSError, ValueError) as error:
+        raise UnusableHead(f"{place} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _read_file(path: str) -> list[NotedHead]:
+    """Read a file of heads. Raises UnusableHead, OSError, ValueError."""
+    with Path(path).open(encoding="utf-8") as file:
+        heads = list(_parse_lines(path, file))
     if not heads:
-        raise UnusableHead(f"{given} holds no head: it is empty")
+        raise UnusableHead(f"{path} holds no head: it is empty")
     return heads
 
 

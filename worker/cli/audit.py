@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, select
 from models.audit import AuditLine
 from models.batch import Batch
 from worker import audit
-from worker.audit import CheckResult, MissingHead
+from worker.audit import CheckResult, MissingHead, NotedHead
 from worker.batches.finding import find_batch
 from worker.cli.completion import complete_batch
 from worker.cli.console import console, error_console, print_json
@@ -39,14 +39,16 @@ def audit_command(
         str | None,
         typer.Option(
             metavar="HEAD",
-            help="Look for what was noted elsewhere: a line's hash, ID:HASH, or a file that OATHBULK_AUDIT_HEAD named.",
+            help="Look for what was noted elsewhere: a line's hash, ID:HASH, or a file of heads. Default: the file that"
+            " OATHBULK_AUDIT_HEAD names.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what persons did, and check that no line was changed since."""
     installation = Installation()
-    heads = audit.read_heads(verify) if verify is not None else []
+    # Before the lines, so that no head is there of a line that is not yet.
+    heads, unread = _read_heads(installation, verify)
     with installation.database.reading() as connection:
         checked = audit.check(connection, load_audit_keys(installation.settings))
         missing = audit.find_missing(connection, heads)
@@ -57,15 +59,28 @@ def audit_command(
         print_json({"lines": [_line_to_json(line) for line in lines]} | _to_json_findings(checked, len(heads), missing))
     else:
         _print(lines, checked)
-        if lines and batch is None:
-            console.print(f"The last line's hash: {lines[-1].hash}")
         if heads and not missing:
             console.print(
                 f"{count_things(len(heads), 'noted head')} {agree(len(heads), 'was', 'were')} looked for, and"
                 f" {agree(len(heads), 'is', 'all are')} in the audit."
             )
+        if lines and batch is None:
+            console.print(f"The last line's hash: {lines[-1].hash}")
+    if unread and checked.lines:
+        error_console.print(f"Not compared with the noted heads: {unread}.", soft_wrap=True)
     _print_faults(checked, len(heads), missing)
     raise typer.Exit(SOME_LEFT if checked.broken or missing else ALL_ACTIVE)
+
+
+def _read_heads(installation: Installation, given: str | None) -> tuple[list[NotedHead], str]:
+    """Read the heads that a person gives, or else those that were noted; and say why these cannot be read, if so.
+    Raises UnusableHead if what a person gives is none."""
+    if given is not None:
+        return audit.read_heads(given), ""
+    try:
+        return audit.read_heads_of_place(audit.find_heads_place(installation.settings)), ""
+    except audit.UnusableHead as unusable:
+        return [], str(unusable)
 
 
 def _ensure_known(connection: Connection, batch: str) -> None:

@@ -28,8 +28,8 @@ _BLOCK = 1 << 20
 # Bytes of the digest by which the facts of two rows are compared, and of its key.
 _DIGEST = 16
 
-# What two rows of one token have to say alike, beside their OTPs or seed: all that we act on. The lot, like columns of a
-# person's own, changes nothing in PingOne.
+# What two rows of one token have to say alike, beside their OTPs or seed: all that we act on. The lot, like columns of
+# a person's own, changes nothing in PingOne.
 _FACTS = attrgetter("origin", *(each.attribute for each in COLUMNS if each.attribute != "lot"))
 # What only one row of a file may have: what it is, and its value.
 Identity: TypeAlias = "tuple[str, str]"

@@ -40,10 +40,10 @@ class Question(StrEnum):
     OTHER_PERSON = "other_person"
     PERSON_TWICE = "person_twice"
     STALE_OTP = "stale_otp"
-    TOKEN_DIFFERS = "token_differs"
-    TOKEN_NOT_IN_INVENTORY = "token_not_in_inventory"
-    TOKEN_NOT_PAIRED = "token_not_paired"
-    TOKEN_TAKEN = "token_taken"
+    TOKEN_DIFFERS = "token_differs"  # noqa: S105
+    TOKEN_NOT_IN_INVENTORY = "token_not_in_inventory"  # noqa: S105
+    TOKEN_NOT_PAIRED = "token_not_paired"  # noqa: S105
+    TOKEN_TAKEN = "token_taken"  # noqa: S105
     TOO_MANY_DEVICES = "too_many_devices"
     USER_AMBIGUOUS = "user_ambiguous"
     USER_NOT_FOUND = "user_not_found"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from worker.audit import NotedHead, UnusableHead, read_heads
+from worker.audit import NotedHead, UnusableHead, read_heads, read_heads_of_place
 from worker.audit.heads import Head
 
 FIRST, SECOND = "a1" * 32, "b2" * 32
@@ -42,3 +43,9 @@ def test_a_file_with_anything_but_heads_in_it_is_refused_by_its_line(tmp_path: P
     file.write_text(content)
     with pytest.raises(UnusableHead, match=r"line 1 of .* is no head|it is empty"):
         read_heads(str(file))
+
+
+def test_a_pipe_in_which_heads_are_noted_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "heads")
+    assert read_heads_of_place(str(tmp_path / "heads")) == []
+    assert read_heads_of_place(None) == []
