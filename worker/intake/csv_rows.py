@@ -8,16 +8,22 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
+from worker.intake.cut_off import OpenRow
+
 # Lines that a row may have. A quoted value, such as an address, may hold line breaks; more of them than this, and its
 # quotation mark was never closed.
 MAX_ROW_LINES = 20
 
 
 class Layout(Protocol):
-    """What a format knows of its rows before it reads them: the line on which its header stands, and the delimiter."""
+    """What a format knows of its rows before it reads them: the line on which its header stands, how many columns that
+    has (0 without one), and the delimiter."""
 
     @property
     def row_number(self) -> int: ...
+
+    @property
+    def columns(self) -> int: ...
 
     @property
     def delimiter(self) -> str: ...
@@ -50,6 +56,11 @@ class RereadableLines(Iterator[str]):
         """Whether csv.reader has read more than one line for the present row."""
         return len(self._lines_of_row) > 1
 
+    @property
+    def last_line(self) -> str:
+        """The last line of the present row, with its end if it has one."""
+        return self._lines_of_row[-1]
+
     def begin_row(self) -> None:
         """Go on to the next row: forget the lines of the present one, and count them."""
         self.row_number += len(self._lines_of_row)
@@ -65,7 +76,7 @@ def split_rows(
     lines: Iterator[str], header: Layout, *, skips_blanks: bool = False
 ) -> Iterator[tuple[int, list[str] | None]]:
     """Yield the number of its first line and the fields of every row; None for fields if the quotation marks of the row
-    make no sense.
+    make no sense. A last row without a line break at its end is an OpenRow.
 
     `lines` begins behind the header. `skips_blanks`: blanks before a value, and before its quotation marks, are none of
     it.
@@ -89,4 +100,6 @@ def split_rows(
         if source.is_row_of_many_lines and not (fields and header.is_one_row(fields)):
             source.give_back_all_but_first()
             fields = None
+        if fields and not source.last_line.endswith(("\n", "\r")):
+            fields = OpenRow(fields, header.columns, is_quoted=source.last_line.endswith('"'))
         yield source.row_number, fields

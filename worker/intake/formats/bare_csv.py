@@ -24,10 +24,12 @@ Cells = list[str] | None
 
 @dataclass(frozen=True, slots=True)
 class BareLayout:
-    """The layout of rows in which no value holds a line break. `row_number` is that of the line before the first."""
+    """The layout of rows in which no value holds a line break. `row_number` is that of the line before the first,
+    `columns` are those of the header, 0 without one."""
 
     delimiter: str
     row_number: int = 0
+    columns: int = 0
 
     def is_one_row(self, fields: list[str]) -> bool:
         return False
@@ -44,8 +46,10 @@ def split_cells(lines: Iterator[str], layout: BareLayout, *, has_comments: bool 
     for row_number, fields in split_rows(lines, layout, skips_blanks=True):
         if fields is None:
             yield row_number, None
-        elif cells := _strip(fields):
-            yield row_number, cells
+        else:
+            _strip(fields)
+            if fields:
+                yield row_number, fields
 
 
 def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> list[str]:
@@ -76,9 +80,8 @@ def _blank_comment(line: str) -> str:
     return "\n" if line.lstrip().startswith("#") else line
 
 
-def _strip(fields: list[str]) -> list[str]:
+def _strip(cells: list[str]) -> None:
     """Drop the blanks around the cells, and the empty cells at the end."""
-    cells = [field.strip() for field in fields]
+    cells[:] = map(str.strip, cells)
     while cells and not cells[-1]:
         cells.pop()
-    return cells

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 
+from worker.intake.cut_off import OpenRow
 from worker.intake.formats.bare_csv import check_not_empty
 from worker.intake.formats.first_lines import read_first_lines
 from worker.intake.formats.format import Hints, OpenFile
@@ -30,6 +31,10 @@ NOT_PAIRS = (
 OTHER_EPOCH = (
     "the token is time-based and counts its time from 2000-01-01, and PingOne counts from 1970-01-01 without a setting "
     "for that: every OTP would be wrong, so leave the token out"
+)
+NO_LENGTH = (
+    "the block does not say how many digits an OTP has (sccPwLen): see whether it was cut off, and ask the vendor for the "
+    "file again, or say it, by --digits"
 )
 MODE_UNKNOWN = "sccMode is neither E (event) nor T (time): PingOne takes no other tokens, so leave it out"
 
@@ -57,6 +62,7 @@ def _read_blocks(file: OpenFile) -> Iterator[tuple[int, list[str]]]:
     """Yield the first line's number and the lines of every block, without comments. Raises UnusableFile."""
     block: list[str] = []
     first = 0
+    line = ""
     for number, line in enumerate(read_lines(file.path, file.stream, file.digest), 1):
         text = line.strip()
         if text.startswith("#"):
@@ -71,7 +77,7 @@ def _read_blocks(file: OpenFile) -> Iterator[tuple[int, list[str]]]:
             cure = "See whether it is the right file: a blank line ends each token's block"
             raise UnusableFile(file.path, f"a block has more than {MAX_LINES} lines", cure, row_number=first)
     if block:
-        yield first, block
+        yield first, block if line.endswith(("\n", "\r")) else OpenRow(block)
 
 
 def _read_token(hints: Hints, block: list[str]) -> Token:
@@ -88,6 +94,8 @@ def _read_token(hints: Hints, block: list[str]) -> Token:
         name.strip().lower(): value.strip()
         for name, _, value in (part.partition("=") for part in values[DATA].split(";"))
     }
+    if "sccpwlen" not in parameters and hints.digits is None:
+        raise RowRefused(NO_LENGTH, serial)
     mode = parameters.get("sccmode", "").upper()
     if mode != "E":
         raise RowRefused(OTHER_EPOCH if mode == "T" else MODE_UNKNOWN, serial)

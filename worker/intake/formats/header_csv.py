@@ -119,7 +119,7 @@ def read_table(
     # A header in a comment was found only at the first row.
     below = chain(above[row_number:], lines)
     rows = (_drop_comment(text, header, is_header_comment=_is_comment(line)) for text in below)
-    return header, split_cells(rows, BareLayout(delimiter, row_number), has_comments=False)
+    return header, split_cells(rows, BareLayout(delimiter, row_number, len(names)), has_comments=False)
 
 
 def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:

@@ -12,8 +12,8 @@ from worker.intake.formats.bare_csv import BareLayout, Cells, check_cells, check
 from worker.intake.formats.first_lines import read_first_lines, split_first_lines
 from worker.intake.formats.format import Hints, OpenFile
 from worker.intake.formats.otp_pairs.header import is_blank
-from worker.intake.formats.secrets import looks_like_secret
-from worker.intake.formats.tokens import Token, make_rows
+from worker.intake.formats.secrets import HEX, looks_like_secret
+from worker.intake.formats.tokens import OTP_TYPES, Token, make_rows
 from worker.intake.lines import read_lines
 from worker.intake.rows import Row, RowError, UnusableFile
 from worker.vault.seed import HashAlgorithm
@@ -38,7 +38,8 @@ class OathCsv:
 
     def is_format_of(self, head: bytes) -> bool:
         first = read_first_lines(head)[:1]
-        return any(map(VERSION.match, first)) or any(map(_names_type, split_first_lines(head, ",")))
+        rows = split_first_lines(head, ",")
+        return any(map(VERSION.match, first)) or any(map(_names_type, rows)) or any(map(_names_hotp_or_totp, rows[:1]))
 
     def read_columns(self, file: OpenFile) -> list[str]:
         is_with_users, rows = _read(file)
@@ -53,6 +54,11 @@ class OathCsv:
 def _names_type(cells: list[str]) -> bool:
     """Whether the third cell of a row is a word such as hotp."""
     return len(cells) > 2 and looks_like_secret(cells[1]) and cells[2].replace("-", "").isalpha()
+
+
+def _names_hotp_or_totp(cells: list[str]) -> bool:
+    """Whether a row names its type, though its secret is shorter than any that is read."""
+    return len(cells) > 2 and HEX.fullmatch(cells[1]) is not None and cells[2].lower() in OTP_TYPES
 
 
 def _read(file: OpenFile) -> tuple[bool, Iterator[tuple[int, Cells]]]:

@@ -56,12 +56,13 @@ def _is_token(cells: list[str]) -> bool:
 def _read_token(hints: Hints, row: Cells) -> Token:
     """Read the token in a row of cells. Raises RowRefused."""
     is_typeless = len(row or ()) == HOTP_CELLS - 1 and row is not None and row[0].lower() not in OTP_TYPES
-    cells = check_cells(row, HOTP_CELLS - 1, TOTP_CELLS, 0 if is_typeless else 1)
+    is_totp = row is not None and row[0].lower() == "totp"
+    cells = check_cells(row, TOTP_CELLS if is_totp else HOTP_CELLS - 1, TOTP_CELLS, 0 if is_typeless else 1)
     encoding = hints.encoding or "hex"
     if is_typeless:
         serial, secret, counter = cells[:3]
         return Token(serial=serial, secret=secret, encoding=encoding, otp_type="hotp", counter=counter)
-    if cells[0].lower() != "totp":
+    if not is_totp:
         serial, secret, counter = cells[1:HOTP_CELLS]
         return Token(serial=serial, secret=secret, encoding=encoding, otp_type=cells[0], counter=counter)
     _, serial, hash_algorithm, secret, epoch, step, digits = cells

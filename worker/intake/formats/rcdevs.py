@@ -25,6 +25,10 @@ DATA_UNREADABLE = (
     "the column Data is not made of pairs such as TokenType=VE9UUA==, with commas between them: "
     "see whether the row was cut off, and keep the column in quotation marks"
 )
+DATA_CUT_OFF = (
+    "the column Data does not say how many digits an OTP has (OTPLength): see whether the row was cut off, and ask for "
+    "the file again, or say it, by --digits"
+)
 
 
 class RcDevs:
@@ -50,6 +54,8 @@ def _read_token(hints: Hints, header: VendorHeader, row: Cells) -> Token:
     """Read the token in a row of cells. Raises RowRefused."""
     known, _ = header.pick(row)
     serial, data = known["serial"], _read_pairs(known["data"], known["serial"])
+    if "otplength" not in data and hints.digits is None:
+        raise RowRefused(DATA_CUT_OFF, serial)
     # The state of a HOTP token is its counter.
     return Token(
         serial=serial,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from models.row_fault import RowFault
+from worker.intake.cut_off import Raw, read_whole_rows
 from worker.intake.formats.format import Encoding, Hints
 from worker.intake.formats.refusals import NOT_HOTP_OR_TOTP, RowRefused, make_error
 from worker.intake.formats.secrets import decode_secret, make_secret
@@ -77,16 +78,18 @@ def make_rows(
 ) -> Iterator[Row | RowError]:
     """Make the Row of every token that `read` finds in its part of the file, or its RowError if `read` or `make_row`
     raises RowRefused. `counted`: what the numbers count if they are not lines; reasons begin with it."""
-    for number, raw in numbered:
+
+    def make(number: int, raw: Raw) -> Row | RowError:
         serial = ""
         try:
             token = read(raw)
             serial = token.serial
-            row: Row | RowError = make_row(number, token, hints)
+            return make_row(number, token, hints)
         except RowRefused as fault:
             where = f"{counted} {number} of the file: " if counted else ""
-            row = make_error(number, f"{where}{fault}", fault.serial or serial, fault.fault)
-        yield row
+            return make_error(number, f"{where}{fault}", fault.serial or serial, fault.fault)
+
+    return read_whole_rows(numbered, make)
 
 
 def make_row(row_number: int, token: Token, hints: Hints) -> Row:

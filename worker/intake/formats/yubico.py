@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 
+from models.row_fault import RowFault
 from worker.intake.formats.bare_csv import Cells, check_cells, check_not_empty, read_cells
 from worker.intake.formats.first_lines import split_first_lines
 from worker.intake.formats.format import Hints, OpenFile
@@ -34,8 +35,10 @@ MOVING_FACTOR = re.compile(r"[0-9]{1,7}")
 PUBLIC_ID, TRADITIONAL_SECRET, LENGTH, COUNTER = 3, 5, 11, 12
 # Places of the cells in the Yubico format, counted from 0: a moving factor at KIND is OATH-HOTP.
 KIND, SECRET, PROTECTED, CONFIGURED = 2, 3, 4, 5
-# Cells of a row at most.
-MOST = 40
+# Cells of a row in the traditional format and in the Yubico format, which have them all, and at most.
+TRADITIONAL_CELLS, YUBICO_CELLS, MOST = 18, 6, 40
+
+JOINED = "the line says that the tool was started, and a row follows on it: put a line break before the row"
 
 
 class Yubico:
@@ -72,14 +75,17 @@ def _is_yubico_format(cells: list[str]) -> bool:
 
 def _read(file: OpenFile) -> Iterator[tuple[int, Cells]]:
     """Yield line and cells of every row, without the lines that say that the tool was started. Raises UnusableFile."""
-    return (row for row in read_cells(file, ",") if not row[1] or row[1][0].lower() != LOGGING)
+    return (row for row in read_cells(file, ",") if not row[1] or row[1][0].lower() != LOGGING or len(row[1]) > 2)
 
 
 def _read_token(hints: Hints, row: Cells) -> Token:
     """Read the token in a row of cells. Raises RowRefused."""
-    cells = check_cells(row, SECRET + 1, MOST, PUBLIC_ID)
-    kind = cells[0].lower()
-    if kind.startswith(KINDS):
+    kind = row[0].lower() if row else ""
+    if kind == LOGGING:
+        raise RowRefused(JOINED, fault=RowFault.ROW_UNREADABLE)
+    is_traditional = kind.startswith(KINDS)
+    cells = check_cells(row, TRADITIONAL_CELLS if is_traditional else YUBICO_CELLS, MOST, PUBLIC_ID)
+    if is_traditional:
         # Of a static password, the cell that is a public id elsewhere holds a part of it.
         serial = "" if kind.startswith(STATIC) else cells[PUBLIC_ID]
         secret, digits, counter = cells[TRADITIONAL_SECRET], cells[LENGTH], cells[COUNTER]

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from models.row_fault import RowFault
 from worker.intake.csv_rows import split_rows
+from worker.intake.cut_off import read_whole_rows
 from worker.intake.foreign_files import find_foreign
 from worker.intake.formats.format import OpenFile
 from worker.intake.formats.otp_pairs import reasons
@@ -39,8 +40,11 @@ class OtpPairs:
         lines = read_lines(file.path, file.stream, file.digest)
         header = read_header(file.path, lines)
         reader = PairReader(header, now)
-        for row_number, fields in split_rows(lines, header):
+
+        def read(row_number: int, fields: list[str] | None) -> Row | RowError:
             if fields is None:
-                yield RowError(row_number, reasons.QUOTATION_MARKS, None, RowFault.ROW_UNREADABLE)
-            elif any(map(str.strip, fields)):
-                yield reader.read(row_number, fields)
+                return RowError(row_number, reasons.QUOTATION_MARKS, None, RowFault.ROW_UNREADABLE)
+            return reader.read(row_number, fields)
+
+        rows = split_rows(lines, header)
+        return read_whole_rows(((n, fields) for n, fields in rows if fields is None or any(map(str.strip, fields))), read)

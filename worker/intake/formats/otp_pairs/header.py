@@ -58,6 +58,10 @@ class Header:
     places: dict[str, int]
     extra: tuple[tuple[str, int], ...]
 
+    @property
+    def columns(self) -> int:
+        return len(self.names)
+
     def is_fitting(self, fields: list[str]) -> bool:
         """Whether a row has a field for every column, and beyond them only empty ones, as Excel writes them."""
         width = len(self.names)

@@ -1,0 +1,101 @@
+"""Refuses the last row of a file that was cut off, which would load with a shorter secret, or without what its last
+cells say.
+
+Many an editor leaves the last line without a line break, so that alone says nothing. Such a row loads if it has as many
+cells as the longest of the others and as the header, and if its last cell is whole by one of two signs:
+
+- more characters behind it would be refused or change nothing, as behind an id, a time step, or the counter 0;
+- it is like that cell of all other rows: a secret or an OTP is as long, a value of the file's own is the same, an
+  e-mail address has the same domain. A counter, a name or a serial number is never told whole by this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+from models.row_fault import RowFault
+from worker.intake.formats.serials import find_nameable_serial
+from worker.intake.rows import Row, RowError
+from worker.vault.seed import Seed
+
+CUT_OFF = (
+    "the row is the last one, has no line break at its end, and may be cut off: if it is whole, put a line break "
+    "behind it; otherwise get the file again"
+)
+# What may have followed in a last cell: a digit of a counter; two digits of an OTP or of a hexadecimal secret; a piece
+# of a secret in Base32 or Base64; the minutes of a time zone; a byte of a counter in Base64.
+CONTINUATIONS = ("0", "00", "AAAAAAAA", ":30", "MA==")
+
+Raw = TypeVar("Raw")
+# Length and ending of the last cell of a row; None in place of what differs from row to row.
+LastCell = tuple[int | None, str | None]
+
+
+class OpenRow(list[str]):
+    """The cells of a last row without a line break at its end. `columns`: those of the header, 0 without one;
+    `is_quoted`: quotation marks close the last cell."""
+
+    def __init__(self, cells: Iterable[str], columns: int = 0, *, is_quoted: bool = False) -> None:
+        super().__init__(cells)
+        self.columns = columns
+        self.is_quoted = is_quoted
+
+
+def read_whole_rows(
+    numbered: Iterable[tuple[int, Raw]], read: Callable[[int, Raw], Row | RowError]
+) -> Iterator[Row | RowError]:
+    """Read every row of a file by `read`, from its number and its cells, and refuse an OpenRow that may be cut off.
+    What is no list of cells, as in a format that is a tree, is read alone."""
+    others: dict[int, LastCell] = {}
+    for number, raw in numbered:
+        row = read(number, raw)
+        if isinstance(row, Row) and isinstance(raw, list):
+            if isinstance(raw, OpenRow) and not _is_whole(row, raw, others, read):
+                row = RowError(number, CUT_OFF, find_nameable_serial(row.serial_number), RowFault.ROW_UNREADABLE)
+            else:
+                _note_last_cell(others, raw)
+        yield row
+
+
+def _note_last_cell(others: dict[int, LastCell], cells: list[str]) -> None:
+    """Note what a row has in common with the others that have as many cells."""
+    cell = cells[-1].strip()
+    length, ending = others.setdefault(len(cells), (len(cell), _find_ending(cell)))
+    if length != len(cell) or ending != _find_ending(cell):
+        same_length = length if length == len(cell) else None
+        others[len(cells)] = same_length, ending if ending == _find_ending(cell) else None
+
+
+def _find_ending(cell: str) -> str:
+    """Find the domain of an e-mail address, with its @; of any other text, all of it."""
+    return "".join(cell.rpartition("@")[1:])
+
+
+def _is_whole(
+    row: Row, cells: OpenRow, others: dict[int, LastCell], read: Callable[[int, list[str]], Row | RowError]
+) -> bool:
+    """Whether a row without a line break at its end is not cut off, by the rule at the top of this module."""
+    if len(cells) < max(cells.columns, *others, 1) or not (cells.columns or others):
+        return False
+    if cells.is_quoted or len(cells) > cells.columns > 0:
+        return True
+    cell = cells[-1].strip()
+    length, ending = others.get(len(cells), (None, None))
+    read_again = [read(row.row_number, [*cells[:-1], cell + more]) for more in CONTINUATIONS]
+    longer = [each for each in read_again if isinstance(each, Row) and each != row]
+    # Behind a separator, more characters may be refused only because they are not all that had to follow.
+    return bool(cell or longer) and all(
+        _is_same_but_for_end(row, each, cell, is_as_long=length == len(cell), is_alike=ending == _find_ending(cell))
+        for each in longer
+    )
+
+
+def _is_same_but_for_end(row: Row, longer: Row, cell: str, *, is_as_long: bool, is_alike: bool) -> bool:
+    """Whether the cell that makes the difference between a row and a longer one is like that of the others."""
+    if isinstance(row.otps, Seed) and isinstance(longer.otps, Seed) and row.otps.counter != longer.otps.counter:
+        return False
+    if replace(longer, otps=row.otps, generated_at=row.generated_at) == row:
+        return is_as_long
+    return is_alike and ("@" in cell or replace(longer, lot=row.lot, extra=row.extra) == row)
