@@ -6,9 +6,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from models.row_fault import RowFault
+from worker.intake.cut_off import CUT_OFF, read_whole_rows
 from worker.intake.foreign_files import GIVE_ANOTHER, JSON, XML, find_foreign
 from worker.intake.formats.bare_csv import Cells
 from worker.intake.formats.first_lines import HEAD
@@ -39,6 +41,10 @@ NO_LISTS = {XML: "is XML or HTML, and no list", JSON: "is JSON, and no list"}
 NO_PERSON = "the list names no person for this token: add a line for it, or leave such tokens out by --only-assigned"
 OTHER_PERSON = "the file and the list name different persons or devices for this token: correct one of the two"
 SERIAL_TWICE = "the list has this serial number in its lines {first} and {second}: keep the one of the right person"
+LIST_CUT_OFF = (
+    "the list's line for this token is its last one, has no line break at its end, and may be cut off: if it is whole, "
+    "put a line break behind it; otherwise get the list again"
+)
 WITHOUT_VALUE = "the list's line for this token names no person: fill in one of its columns, or delete the line"
 
 
@@ -152,21 +158,31 @@ def _check_header(path: Path, header: VendorHeader) -> None:
 
 def _read_lines(header: VendorHeader, rows: Iterator[tuple[int, Cells]]) -> Iterator[tuple[str, Line]]:
     """Read serial number and line of every row that is not blank; a fault in a row stands in its line."""
-    for row_number, cells in rows:
-        try:
-            known, own = header.pick(cells)
-        except RowRefused as refused:
-            yield "", Line(row_number, {}, {}, str(refused))
-            continue
-        serial = known.pop("serial", "")
-        if not serial and not any(known.values()):
-            continue
-        values = {
-            name: value.lower() if name.endswith("_id") and name != "external_id" else value
-            for name, value in known.items()
-            if value
-        }
-        yield serial, Line(row_number, values, own, _find_fault(values))
+    for row in read_whole_rows(rows, partial(_read_line, header)):
+        if isinstance(row, Row):
+            values = {name: value for name in ASSIGNED if (value := getattr(row, name))}
+            yield row.serial_number, Line(row.row_number, values, row.extra)
+        elif row.reason:
+            reason = LIST_CUT_OFF if row.reason == CUT_OFF else row.reason
+            yield row.serial_number or "", Line(row.row_number, {}, {}, reason)
+
+
+def _read_line(header: VendorHeader, row_number: int, cells: Cells) -> Row | RowError:
+    """Read a line as a row without OTPs; the reason is empty if the line names neither a token nor a person."""
+    try:
+        known, own = header.pick(cells)
+    except RowRefused as refused:
+        return RowError(row_number, str(refused), None, RowFault.ROW_UNREADABLE)
+    serial = known.pop("serial", "")
+    values = {
+        name: value.lower() if name.endswith("_id") and name != "external_id" else value
+        for name, value in known.items()
+        if value
+    }
+    if fault := _find_fault(values):
+        return RowError(row_number, fault if serial or values else "", serial, RowFault.PERSON_UNFIT)
+    # The names of ASSIGNED are those of the fields.
+    return Row(row_number=row_number, serial_number=serial, otps=None, extra=own, **values)  # type: ignore[arg-type]
 
 
 def _find_fault(values: Mapping[str, str]) -> str | None:

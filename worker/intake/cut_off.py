@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 from models.row_fault import RowFault
 from worker.intake.formats.serials import find_nameable_serial
@@ -28,7 +28,6 @@ CUT_OFF = (
 # of a secret in Base32 or Base64; the minutes of a time zone; a byte of a counter in Base64.
 CONTINUATIONS = ("0", "00", "AAAAAAAA", ":30", "MA==")
 
-Raw = TypeVar("Raw")
 # Length and ending of the last cell of a row; None in place of what differs from row to row.
 LastCell = tuple[int | None, str | None]
 
@@ -44,7 +43,7 @@ class OpenRow(list[str]):
 
 
 def read_whole_rows(
-    numbered: Iterable[tuple[int, Raw]], read: Callable[[int, Raw], Row | RowError]
+    numbered: Iterable[tuple[int, Any]], read: Callable[[int, Any], Row | RowError]
 ) -> Iterator[Row | RowError]:
     """Read every row of a file by `read`, from its number and its cells, and refuse an OpenRow that may be cut off.
     What is no list of cells, as in a format that is a tree, is read alone."""
@@ -53,7 +52,9 @@ def read_whole_rows(
         row = read(number, raw)
         if isinstance(row, Row) and isinstance(raw, list):
             if isinstance(raw, OpenRow) and not _is_whole(row, raw, others, read):
-                row = RowError(number, CUT_OFF, find_nameable_serial(row.serial_number), RowFault.ROW_UNREADABLE)
+                serial = row.serial_number
+                nameable = find_nameable_serial(serial) if isinstance(row.otps, Seed) else serial
+                row = RowError(number, CUT_OFF, nameable, RowFault.ROW_UNREADABLE)
             else:
                 _note_last_cell(others, raw)
         yield row

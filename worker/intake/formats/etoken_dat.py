@@ -33,8 +33,8 @@ OTHER_EPOCH = (
     "for that: every OTP would be wrong, so leave the token out"
 )
 NO_LENGTH = (
-    "the block does not say how many digits an OTP has (sccPwLen): see whether it was cut off, and ask the vendor for the "
-    "file again, or say it, by --digits"
+    "the block does not say how many digits an OTP has (sccPwLen): see whether it was cut off, and ask the vendor for "
+    "the file again, or say it, by --digits"
 )
 MODE_UNKNOWN = "sccMode is neither E (event) nor T (time): PingOne takes no other tokens, so leave it out"
 

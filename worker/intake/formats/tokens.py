@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from models.row_fault import RowFault
-from worker.intake.cut_off import Raw, read_whole_rows
+from worker.intake.cut_off import read_whole_rows
 from worker.intake.formats.format import Encoding, Hints
 from worker.intake.formats.refusals import NOT_HOTP_OR_TOTP, RowRefused, make_error
 from worker.intake.formats.secrets import decode_secret, make_secret

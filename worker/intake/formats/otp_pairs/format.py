@@ -47,4 +47,6 @@ class OtpPairs:
             return reader.read(row_number, fields)
 
         rows = split_rows(lines, header)
-        return read_whole_rows(((n, fields) for n, fields in rows if fields is None or any(map(str.strip, fields))), read)
+        return read_whole_rows(
+            ((n, fields) for n, fields in rows if fields is None or any(map(str.strip, fields))), read
+        )
