@@ -90,6 +90,12 @@ EXPECTED = {
         "value`: see whether it was cut off, and ask the",
     ),
     "etoken_dat_no_key.dat": ("row", 2, "the secret is missing", "ask the vendor for the file again"),
+    "etoken_dat_no_length.dat": (
+        "row",
+        1,
+        "the block does not say how many digits an OTP has (sccPwLen)",
+        "ask the vendor for the file again, or say it, by --digits",
+    ),
     "etoken_dat_time.dat": (
         "row",
         2,
@@ -260,6 +266,12 @@ EXPECTED = {
         "write it as PingOne's token inventory has it",
     ),
     "oath_csv_step_45.csv": ("row", 2, "the time step is neither 30 nor 60 seconds, and", "leave the token out"),
+    "oath_csv_short_secret.csv": (
+        "row",
+        1,
+        "the secret has fewer than 10 bytes",
+        "see whether the columns are interchanged or the",
+    ),
     "oath_csv_too_few_fields.csv": (
         "row",
         2,
@@ -279,6 +291,12 @@ EXPECTED = {
         "Export it again as version 1 or 2",
     ),
     "phenixid_cut_off.csv": (
+        "row",
+        2,
+        "the row has too few fields for this format",
+        "see whether the line was cut off",
+    ),
+    "phenixid_digits_missing.csv": (
         "row",
         2,
         "the row has too few fields for this format",
@@ -472,6 +490,12 @@ EXPECTED = {
     ),
     "rcdevs_hex.csv": ("row", 2, "the secret is not Base64", "--encoding hex"),
     "rcdevs_no_key.csv": ("row", 2, "the secret is missing", "ask the vendor for the file again"),
+    "rcdevs_no_length.csv": (
+        "row",
+        2,
+        "the column Data does not say how many digits an OTP has (OTPLength)",
+        "ask for the file again, or say it, by --digits",
+    ),
     "rcdevs_no_pairs.csv": (
         "row",
         2,
@@ -600,9 +624,27 @@ EXPECTED = {
         "Put commas in their place, with a text editor",
     ),
     "two_formats.csv": ("file", None, "may be oath-csv or yubico", "Say which it is, by --format oath-csv"),
+    "yubico_counter_missing.csv": (
+        "row",
+        2,
+        "the row has too few fields for this format",
+        "see whether the line was cut off",
+    ),
     "yubico_cut_off.csv": ("row", 2, "the row has too few fields for this format", "see whether the line was cut off"),
+    "yubico_format_cut_off.csv": (
+        "row",
+        2,
+        "the row has too few fields for this format",
+        "see whether the line was cut off",
+    ),
     "yubico_format_static.csv": ("row", 1, "the token is neither HOTP nor TOTP, and PingOne", "leave it out"),
     "yubico_logging_alone.csv": ("file", None, "holds no tokens", "Ask for the file again, with the tokens in it"),
+    "yubico_logging_joined.csv": (
+        "row",
+        2,
+        "the line says that the tool was started, and a row follows on it",
+        "put a line break before the row",
+    ),
     "yubico_no_public_id.csv": ("row", 1, "serial is missing", "write the serial number that is printed on the"),
     "yubico_semicolons.csv": (
         "file",

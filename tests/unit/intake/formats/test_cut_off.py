@@ -8,9 +8,11 @@ import io
 from pathlib import Path
 
 import pytest
-from support.data.seed_files import NOON, SAMPLES
+from support.data.seed_files import NOON, SAMPLES, SECRETS
 
-from worker.intake import Hints, Row, RowError, UnusableFile
+from worker.intake import Hints, Row, RowError, UnusableFile, open_assignment
+from worker.intake.assignment import LIST_CUT_OFF
+from worker.intake.cut_off import CUT_OFF
 from worker.intake.formats.first_lines import HEAD
 from worker.intake.formats.format import OpenFile
 from worker.intake.formats.table import FORMATS, choose_format
@@ -18,7 +20,7 @@ from worker.intake.formats.table import FORMATS, choose_format
 # What opens the encrypted samples.
 KEYS = {"key": bytes.fromhex("00112233445566778899aabbccddeeff"), "password": b"made-up-pass"}
 # What a person may say beside the file: nothing, or what a row that was cut off does not say any more.
-HINTS = (Hints(**KEYS), Hints(otp_type="hotp", **KEYS), Hints(otp_type="totp", time_step=30, **KEYS))
+NOTHING_SAID, TOTP_SAID = Hints(**KEYS), Hints(otp_type="totp", time_step=30, **KEYS)
 ALL_SAMPLES = sorted(path for root in (SAMPLES, SAMPLES.parent / "otp_pairs") for path in root.glob("*/*"))
 # Bytes of a sample that are cut at each of its bytes; of a larger one, so many at its beginning and at its end are.
 SMALL, AT_BEGINNING, AT_END = 1200, 64, 512
@@ -69,9 +71,9 @@ def read_right_rows(content: bytes, hints: Hints, format_name: str | None) -> li
 def test_a_sample_that_is_cut_at_any_byte_gives_rows_of_the_whole_file_alone(path: Path) -> None:
     # The rounds of PBKDF2 in some samples take too long to be done hundreds of times.
     content = path.read_bytes().replace(b">20000<", b">1<")
-    is_tree = path.suffix in (".xml", ".json")
-    for hints in HINTS[:1] if is_tree else HINTS:
-        for name in {None} if is_tree else {None, path.parent.name} & {None, *FORMATS}:
+    is_of_seeds = path.parents[1] == SAMPLES and path.suffix not in (".xml", ".json")
+    for hints in (NOTHING_SAID, TOTP_SAID) if is_of_seeds else (NOTHING_SAID,):
+        for name in {None, path.parent.name} & {None, *FORMATS} if is_of_seeds else {None}:
             right = read_right_rows(content, hints, name)
             refused = {row.row_number for row in read(content, hints, name) if isinstance(row, RowError)}
             for left in choose_lengths(content):
@@ -79,3 +81,101 @@ def test_a_sample_that_is_cut_at_any_byte_gives_rows_of_the_whole_file_alone(pat
                 if path.name in FAULT_AT_END:
                     wrong = [row for row in wrong if row.row_number not in refused]
                 assert not wrong, (left, name, content[:left][-40:])
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SAMPLES.glob("*/*.xml")) + sorted(SAMPLES.glob("*/*.json")), ids=lambda p: p.name
+)
+def test_a_tree_that_does_not_close_is_refused_as_a_whole(path: Path) -> None:
+    content = path.read_bytes().replace(b">20000<", b">1<")
+    whole = read(content, NOTHING_SAID)
+    for left in range(max(0, len(content) - 100), len(content)) if whole else ():
+        assert read(content[:left], NOTHING_SAID) in ([], whole)
+
+
+SEED1, SEED2, SEED3 = (SECRETS[f"MADE000000{number}"] for number in (1, 2, 3))
+USER, DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f", "0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a09"
+OATH = f"MADE1,{SEED1},hotp,6,0\n"
+PAIRS = "serial,otp1,otp2"
+ENTRA = f"serial,secret key,time interval,model\nMADE1,{'A' * 32},30,T100\n"
+# The text of a file that is whole, but for the line break at its end; its last row is like the others, or has an end
+# that can be seen.
+WHOLE = [
+    f"{OATH}MADE2,{SEED2},hotp,6,0",
+    f"{OATH}MADE2,{SEED2},totp,6,30",
+    f"{OATH}MADE2,{SEED2},totp,8,60",
+    f"MADE1,{SEED1},0\nMADE2,{SEED2},0",
+    f"{OATH}MADE2,{SEED2},hotp,6,0\r",
+    f"{PAIRS}\nMADE1,308714,367299",
+    f"{PAIRS}\nMADE1,308714,367299\nMADE2,30871488,36729988",
+    f"{PAIRS},user_id,device_id\nMADE1,308714,367299,{USER},{DEVICE}",
+    f"{PAIRS},email\nMADE1,308714,367299,alice@example.test\nMADE2,308714,367299,bob@example.test",
+    f"{PAIRS},shelf\nMADE1,308714,367299,north\nMADE2,308714,367299,north",
+    f'{PAIRS},username\nMADE1,308714,367299,ann\nMADE2,308714,367299,"anna"',
+    "serial,otp1\nMADE1,308714\nMADE2,367299",
+    f"{PAIRS},type,generated_at\nMADE1,308714,367299,totp,2026-03-01T09:30:00Z",
+    f"{ENTRA}MADE2,{'B' * 32},30,T100",
+    f"HOTP;MADE1;{SEED1};0\nHOTP;MADE2;{SEED2};0",
+    f"TOTP;MADE1;SHA1;{SEED1};0;30;8\nTOTP;MADE2;SHA1;{SEED2};0;30;6",
+]
+# The same of files whose last row may be cut off.
+DOUBTFUL = [
+    f"MADE1,{SEED1},hotp,6,0",
+    f"{OATH}MADE2,{SEED2}",
+    f"{OATH}MADE2,{SEED2},totp",
+    f"{OATH}MADE2,{SEED2},totp,8",
+    f"{OATH}MADE2,{SEED2},hotp,6,",
+    f"{OATH}MADE2,{SEED2},hotp,6,8",
+    f"MADE1,{SEED1},hotp,6,8\nMADE2,{SEED2},hotp,6,8",
+    f"{OATH}MADE2,{SEED2[:20]}",
+    f"{PAIRS}\nMADE1,308714,",
+    "serial,otp1\nMADE1,308714",
+    "serial,otp1\nMADE1,30871488\nMADE2,308714",
+    f"{PAIRS},email\nMADE1,308714,367299,alice@example.test\nMADE2,308714,367299,bob@example.tes",
+    f"{PAIRS},email\nMADE1,308714,367299,\nMADE2,308714,367299,bob@",
+    f"{PAIRS},username\nMADE1,308714,367299,ann\nMADE2,308714,367299,ann",
+    f"{PAIRS},username\nMADE1,308714,367299,\nMADE2,308714,367299,",
+    f"{PAIRS},shelf\nMADE1,308714,367299,north\nMADE2,308714,367299,no",
+    f"{PAIRS},type,generated_at\nMADE1,308714,367299,totp,2026-03-01T09:30:00+05",
+    "otp1,otp2,serial\n308714,367299,MADE1\n308714,367299,MADE2",
+    f"{ENTRA}MADE2,{'B' * 32},30",
+    f"{ENTRA}MADE2,{'B' * 32},30,T",
+    "MADE1:0vekr/sWOtlfNZP0xvmwW4moEFs=:AA==\nMADE2:0vekr/sWOtlfNZP0xvmwW4moEFs=:AAAAAAAA",
+    f"sccAuthenticatorId: MADE1\nsccTokenData: sccKey={SEED1};sccMode=E;sccPwLen=6;",
+]
+
+
+@pytest.mark.parametrize("text", WHOLE)
+def test_a_last_row_that_is_whole_loads_without_a_line_break(text: str) -> None:
+    rows = read(text.encode(), NOTHING_SAID)
+    assert rows
+    assert all(isinstance(row, Row) for row in rows)
+    assert rows == read(text.encode() + b"\n", NOTHING_SAID)
+
+
+@pytest.mark.parametrize("text", DOUBTFUL)
+def test_a_last_row_that_may_be_cut_off_is_refused_until_a_line_break_says_that_it_is_whole(text: str) -> None:
+    *others, last = read(text.encode(), TOTP_SAID if ENTRA in text else NOTHING_SAID)
+    assert all(isinstance(row, Row) for row in others)
+    assert isinstance(last, RowError)
+    assert last.reason == CUT_OFF
+    assert isinstance(read(text.encode() + b"\n", TOTP_SAID if ENTRA in text else NOTHING_SAID)[-1], Row)
+
+
+@pytest.mark.parametrize(
+    ("text", "loads"),
+    [
+        ("serial,username\nMADE1,ann\nMADE2,ann", False),
+        ("serial,email\nMADE1,ann@example.test\nMADE2,anna@example.test", True),
+        ("serial,email\nMADE1,ann@example.test\nMADE2,anna@example.te", False),
+        (f"serial,user_id\nMADE1,{USER}\nMADE2,{DEVICE}", True),
+        ("email,serial\nann@example.test,MADE1\nanna@example.test,MADE2", False),
+        ("serial,username\nMADE1,ann\nMADE2,anna\n", True),
+    ],
+)
+def test_the_last_line_of_a_list_of_who_gets_what_is_refused_as_well(tmp_path: Path, text: str, loads: bool) -> None:
+    path = tmp_path / "who.csv"
+    path.write_text(text)
+    lines = open_assignment(path).lines
+    assert lines["MADE1"].fault is None
+    assert lines["MADE2"].fault == (None if loads else LIST_CUT_OFF)
