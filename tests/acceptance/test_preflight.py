@@ -193,7 +193,7 @@ def test_a_large_shipment_costs_a_bounded_number_of_requests_and_says_whom_it_as
     desk, simulator = set_out(make_shipment(400), page_size=100)
     header, *rows = (desk.folder / "shipment.csv").read_text().splitlines()
     named = [f"{row},person-{number}" for number, row in enumerate(rows)]
-    (desk.folder / "shipment.csv").write_text("\n".join([f"{header},username", *named]))
+    (desk.folder / "shipment.csv").write_text("\n".join([f"{header},username", *named, ""]))
     people = [
         {"user_id": row.user_id, "username": f"person-{number}"} for number, row in enumerate(simulator.shipment.rows)
     ]

@@ -94,7 +94,7 @@ def _read_token(hints: Hints, block: list[str]) -> Token:
         name.strip().lower(): value.strip()
         for name, _, value in (part.partition("=") for part in values[DATA].split(";"))
     }
-    if "sccpwlen" not in parameters and hints.digits is None:
+    if not parameters.get("sccpwlen") and hints.digits is None:
         raise RowRefused(NO_LENGTH, serial)
     mode = parameters.get("sccmode", "").upper()
     if mode != "E":

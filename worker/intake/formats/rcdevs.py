@@ -54,7 +54,7 @@ def _read_token(hints: Hints, header: VendorHeader, row: Cells) -> Token:
     """Read the token in a row of cells. Raises RowRefused."""
     known, _ = header.pick(row)
     serial, data = known["serial"], _read_pairs(known["data"], known["serial"])
-    if "otplength" not in data and hints.digits is None:
+    if not data.get("otplength") and hints.digits is None:
         raise RowRefused(DATA_CUT_OFF, serial)
     # The state of a HOTP token is its counter.
     return Token(

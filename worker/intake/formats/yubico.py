@@ -35,8 +35,10 @@ MOVING_FACTOR = re.compile(r"[0-9]{1,7}")
 PUBLIC_ID, TRADITIONAL_SECRET, LENGTH, COUNTER = 3, 5, 11, 12
 # Places of the cells in the Yubico format, counted from 0: a moving factor at KIND is OATH-HOTP.
 KIND, SECRET, PROTECTED, CONFIGURED = 2, 3, 4, 5
-# Cells of a row in the traditional format and in the Yubico format, which have them all, and at most.
-TRADITIONAL_CELLS, YUBICO_CELLS, MOST = 18, 6, 40
+# Cells of a row at least: in the traditional format one behind the counter, which shows that the counter is whole.
+TRADITIONAL_CELLS, YUBICO_CELLS = COUNTER + 2, CONFIGURED + 1
+# Cells of a row at most.
+MOST = 40
 
 JOINED = "the line says that the tool was started, and a row follows on it: put a line break before the row"
 

@@ -34,6 +34,7 @@ FAULT_AT_END = {
     "oath_csv_counter_too_high.csv",
     "oath_csv_hash_md5.csv",
     "oath_csv_too_many_fields.csv",
+    "serial_secret_fields.csv",
     "too_many_fields.csv",
 }
 
@@ -101,9 +102,12 @@ ENTRA = f"serial,secret key,time interval,model\nMADE1,{'A' * 32},30,T100\n"
 # The text of a file that is whole, but for the line break at its end; its last row is like the others, or has an end
 # that can be seen.
 WHOLE = [
+    f"MADE1,{SEED1},hotp,6,0",
+    f"MADE1,{SEED1},totp,6,30,sha256",
+    "MADE1:0vekr/sWOtlfNZP0xvmwW4moEFs=:AA==",
+    f"sccAuthenticatorId: MADE1\nsccTokenData: sccKey={SEED1};sccMode=E;sccPwLen=6;",
     f"{OATH}MADE2,{SEED2},hotp,6,0",
-    f"{OATH}MADE2,{SEED2},totp,6,30",
-    f"{OATH}MADE2,{SEED2},totp,8,60",
+    f"{OATH}MADE2,{SEED2},totp,6,30\nMADE3,{SEED3},totp,8,60",
     f"MADE1,{SEED1},0\nMADE2,{SEED2},0",
     f"{OATH}MADE2,{SEED2},hotp,6,0\r",
     f"{PAIRS}\nMADE1,308714,367299",
@@ -120,13 +124,16 @@ WHOLE = [
 ]
 # The same of files whose last row may be cut off.
 DOUBTFUL = [
-    f"MADE1,{SEED1},hotp,6,0",
+    f"MADE1,{SEED1},totp,6,30",
+    f"MADE1,{SEED1},hotp,6",
     f"{OATH}MADE2,{SEED2}",
     f"{OATH}MADE2,{SEED2},totp",
     f"{OATH}MADE2,{SEED2},totp,8",
     f"{OATH}MADE2,{SEED2},hotp,6,",
     f"{OATH}MADE2,{SEED2},hotp,6,8",
     f"MADE1,{SEED1},hotp,6,8\nMADE2,{SEED2},hotp,6,8",
+    f"{OATH}MADE2,{SEED2},totp,8,60",
+    f"MADE1,{SEED1}\nMADE2,{SEED2},hotp,8",
     f"{OATH}MADE2,{SEED2[:20]}",
     f"{PAIRS}\nMADE1,308714,",
     "serial,otp1\nMADE1,308714",
@@ -141,7 +148,6 @@ DOUBTFUL = [
     f"{ENTRA}MADE2,{'B' * 32},30",
     f"{ENTRA}MADE2,{'B' * 32},30,T",
     "MADE1:0vekr/sWOtlfNZP0xvmwW4moEFs=:AA==\nMADE2:0vekr/sWOtlfNZP0xvmwW4moEFs=:AAAAAAAA",
-    f"sccAuthenticatorId: MADE1\nsccTokenData: sccKey={SEED1};sccMode=E;sccPwLen=6;",
 ]
 
 
