@@ -358,13 +358,13 @@ def pair(serial: str = "MADE1", otp1: str = "308714", otp2: str = "367299", **ce
 
 def read_pairs(directory: Path, *rows: str) -> list[Row | RowError]:
     header = "serial,otp1,otp2,user_id,device_id,username,otp_type,generated_at,lot,site,oathbulk_row\n"
-    return list(open_shipment(write(directory, header.encode(), "\n".join(rows).encode())).tokens())
+    return list(open_shipment(write(directory, header.encode(), ("\n".join(rows) + "\n").encode())).tokens())
 
 
 def read_seeds(directory: Path, *rows: str, who: str = "") -> list[Row | RowError]:
     (directory / "who.csv").write_text(who)
     assignment = open_assignment(directory / "who.csv") if who else None
-    return list(open_shipment(write(directory, "\n".join(rows).encode()), assignment=assignment).tokens())
+    return list(open_shipment(write(directory, ("\n".join(rows) + "\n").encode()), assignment=assignment).tokens())
 
 
 def refused(rows: list[Row | RowError]) -> dict[int, str]:

@@ -270,7 +270,7 @@ EXPECTED = {
         "row",
         1,
         "the secret has fewer than 10 bytes",
-        "see whether the columns are interchanged or the",
+        "see whether it was cut off, or interchanged",
     ),
     "oath_csv_too_few_fields.csv": (
         "row",
